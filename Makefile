@@ -1,0 +1,38 @@
+# One virtual environment, made on first use; every target works on a fresh machine that has Python 3.10 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# One compute thread a process: on small machines processes side by side beat threads (README, "Speed").
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+.PHONY: help install test test-all test-floor check format demo clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $(INSTALLED)
+
+install: $(INSTALLED)  ## Create .venv and install the project with its development tools
+
+test: $(INSTALLED)  ## Run the fast tests
+	$(PYTEST) -n 2 -m "not slow and not gpu"
+
+test-all: $(INSTALLED)  ## Run every test that this machine can run
+	$(PYTEST) -n 2
+
+check: $(INSTALLED)  ## Formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) .ruff_cache .mypy_cache

@@ -1,0 +1,1 @@
+"""Checkpoints in other layouts to and from this package's."""

@@ -1,0 +1,1 @@
+"""Annotation readers, splits, and the moving-shapes world."""

@@ -1,0 +1,1 @@
+"""FROSTER's configuration, temporal modules and models."""

@@ -1,0 +1,1 @@
+"""Video in, tensors out: decoding, sampling, transforms, prompts."""

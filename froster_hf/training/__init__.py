@@ -1,0 +1,1 @@
+"""Fine-tuning with a frozen teacher: arguments, losses, the Trainer."""

@@ -1,0 +1,1 @@
+"""Offline, seeded and fast; they mirror the package."""
