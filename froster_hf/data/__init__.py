@@ -1,1 +1,41 @@
-"""Annotation readers, splits, and the moving-shapes world."""
+"""Annotation readers, splits, clips for training and evaluation, and the moving-shapes world."""
+
+from .clips import EvaluationClips, TrainingClips, collate_clips
+from .decode_failures import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
+from .epoch_sampler import EpochSampler
+from .label_splits import base_and_novel_labels, keep_labels, sample_shots
+from .label_text import spaced_label, split_descriptions
+from .official_lists import read_hmdb51, read_kinetics, read_something_something, read_ucf101
+from .published_counts import CountMismatchError, check_counts, count_differences, published_counts
+from .readers import as_video_table, read_labels, read_video_folder, read_video_list
+from .safe_paths import AnnotationError, UnsafePathError
+
+__all__ = [
+    "AnnotationError",
+    "CountMismatchError",
+    "DecodeFailure",
+    "DecodeFailureLog",
+    "EpochSampler",
+    "EvaluationClips",
+    "TooManyDecodeFailures",
+    "TrainingClips",
+    "UnsafePathError",
+    "as_video_table",
+    "base_and_novel_labels",
+    "check_counts",
+    "collate_clips",
+    "count_differences",
+    "keep_labels",
+    "published_counts",
+    "read_decode_failures",
+    "read_hmdb51",
+    "read_kinetics",
+    "read_labels",
+    "read_something_something",
+    "read_ucf101",
+    "read_video_folder",
+    "read_video_list",
+    "sample_shots",
+    "spaced_label",
+    "split_descriptions",
+]

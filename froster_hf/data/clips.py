@@ -1,0 +1,182 @@
+"""Rows of a video table to `pixel_values_videos`, in the workers of the DataLoader.
+
+A {video, label} table (`video_table.py`) comes in, the video processor does the pixels, samples for the model go out.
+The Trainer plugs it in so:
+
+    clips = TrainingClips(table, video_processor=processor.video_processor, seed=args.data_seed)
+    sampler = EpochSampler(len(clips), seed=args.data_seed)           # yields (epoch, index)
+    loader = DataLoader(clips, sampler=sampler, collate_fn=collate_clips, num_workers=2, persistent_workers=True, ...)
+    log = DecodeFailureLog(run_folder, num_videos=len(clips), max_share=0.05, rank=rank)
+    for epoch in range(first_epoch, last_epoch):
+        sampler.set_epoch(epoch)
+        for batch in loader:
+            log.record(batch.pop("decode_failures"))                  # names and counts; raises above the share
+            names = batch.pop("video_names")                          # for reports, such as a non-finite loss
+
+What is random in a sample (frames, scale, crop, flip, replacement) is a function of (seed, epoch, index) alone, so
+workers, their number and restarts change nothing. A video that cannot be decoded is replaced by another,
+deterministically, in training; in evaluation it never is: it stays in the batch as zeros with label -100, which the
+loss ignores and the metrics count as wrong.
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from ..processing.video_decoding_froster import VideoDecodeError
+from .decode_failures import DecodeFailure, TooManyDecodeFailures
+from .video_table import LABEL_COLUMN, VIDEO_COLUMN, label_array, label_names, video_name
+
+# The cross-entropy of PyTorch leaves this label out.
+IGNORED_LABEL = -100
+
+
+class _Clips(torch.utils.data.Dataset):
+    """What training and evaluation share: one row through the video processor."""
+
+    def __init__(self, dataset: Dataset, video_processor: BaseVideoProcessor, options: Mapping[str, Any]):
+        self.label_names = label_names(dataset)
+        self.labels = label_array(dataset)
+        self.dataset = dataset.select_columns([VIDEO_COLUMN, LABEL_COLUMN])
+        self.video_processor = video_processor
+        self.options = dict(options)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def video_name(self, index: int) -> str:
+        """Name of a row's video for logs and reports."""
+        return video_name(self.dataset[index][VIDEO_COLUMN])
+
+    def _pixels(self, row: int, **options: Any) -> torch.Tensor:
+        """All clips of a row's video, (V*C, T, 3, S, S)."""
+        video = self.dataset[row][VIDEO_COLUMN]
+        batch = self.video_processor(video, return_tensors="pt", **self.options, **options)
+        return batch["pixel_values_videos"]
+
+
+class TrainingClips(_Clips):
+    """One augmented clip a video; indexed by (epoch, index), as `EpochSampler` yields them.
+
+    A sample is {"pixel_values_videos": (1, T, 3, S, S), "labels": int, "video_names": str, "decode_failures": list}.
+    All of it, the label too, is the replacement's where a video had to be replaced.
+
+    Args:
+        dataset: {video, label} table.
+        video_processor: `FrosterVideoProcessor`.
+        seed: of the run, at least 0.
+        video_options: options of the video processor for these clips, over the published recipe's random window,
+            scale, crop and flip; for example `{"flip_probability": 0.0}` where left and right are labels.
+        max_replacements: videos tried in place of one, before the run stops.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        video_processor: BaseVideoProcessor,
+        seed: int,
+        video_options: Mapping[str, Any] | None = None,
+        max_replacements: int = 20,
+    ):
+        options = {"sampling": "random_dense", "cropping": "random", **(video_options or {})}
+        super().__init__(dataset, video_processor, options)
+        self.seed, self.max_replacements = seed, max_replacements
+        # A video that hung once would cost its time limit again every epoch. Trying it again would end the same way,
+        # so remembering it changes no sample.
+        self._known_failures: dict[int, DecodeFailure] = {}
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        if not isinstance(key, tuple):
+            raise TypeError(
+                f"Training clips are indexed by (epoch, index), not {key!r}: every epoch augments anew. Use "
+                "EpochSampler."
+            )
+        epoch, index = (int(part) for part in key)
+        failures: list[DecodeFailure] = []
+        for attempt in range(self.max_replacements + 1):
+            row = _seed_of(self.seed, epoch, index, attempt, 0) % len(self) if attempt else index
+            if row not in self._known_failures:
+                try:
+                    return {
+                        "pixel_values_videos": self._pixels(row, seed=_seed_of(self.seed, epoch, index, attempt, 1)),
+                        "labels": int(self.labels[row]),
+                        "video_names": self.video_name(row),
+                        "decode_failures": failures,
+                    }
+                except (VideoDecodeError, OSError) as error:
+                    self._known_failures[row] = DecodeFailure(row, self.video_name(row), str(error))
+            failures.append(self._known_failures[row])
+        listed = "\n".join(f"  {failure.video}: {failure.reason}" for failure in failures)
+        raise TooManyDecodeFailures(
+            f"{len(failures)} videos drawn in place of each other cannot be decoded:\n{listed}"
+        )
+
+
+class EvaluationClips(_Clips):
+    """Deterministic clips: V windows spread over the video, C crops along its longer side; indexed by row.
+
+    A sample is {"pixel_values_videos": (V*C, T, 3, S, S), "labels": int, "video_names": str, "decode_failures": list};
+    views are the outer, crops the inner order. A video that cannot be decoded gives zeros and the label -100.
+
+    Args:
+        dataset: {video, label} table.
+        video_processor: `FrosterVideoProcessor`.
+        num_views: V; the published numbers use 3.
+        num_crops: C, 1 is the centre.
+        video_options: further options of the video processor for these clips, over the published windows.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        video_processor: BaseVideoProcessor,
+        num_views: int = 1,
+        num_crops: int = 1,
+        video_options: Mapping[str, Any] | None = None,
+    ):
+        options = {"sampling": "dense", **(video_options or {}), "num_views": num_views, "num_crops": num_crops}
+        super().__init__(dataset, video_processor, options)
+        self.num_clips = num_views * num_crops
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = int(index)
+        sample = {"labels": int(self.labels[row]), "video_names": self.video_name(row), "decode_failures": []}
+        try:
+            return {"pixel_values_videos": self._pixels(row), **sample}
+        except (VideoDecodeError, OSError) as error:
+            failure = DecodeFailure(row, self.video_name(row), str(error))
+            sample |= {"labels": IGNORED_LABEL, "decode_failures": [failure]}
+            return {"pixel_values_videos": torch.zeros(self._shape()), **sample}
+
+    def _shape(self) -> tuple[int, ...]:
+        # BaseVideoProcessor sets its attributes from the configuration, out of the type checker's sight.
+        processor: Any = self.video_processor
+        num_frames = self.options.get("num_frames", processor.num_frames)
+        return (self.num_clips, num_frames, 3, processor.crop_size["height"], processor.crop_size["width"])
+
+
+def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Samples to a batch.
+
+    Returns:
+        `pixel_values_videos` (B*V*C, T, 3, S, S), in training (B, T, 3, S, S); `labels` (B,); `video_names`, B
+        strings; `decode_failures`, all failures of the batch.
+    """
+    return {
+        "pixel_values_videos": torch.cat([sample["pixel_values_videos"] for sample in samples]),
+        "labels": torch.tensor([sample["labels"] for sample in samples]),
+        "video_names": [sample["video_names"] for sample in samples],
+        "decode_failures": [failure for sample in samples for failure in sample["decode_failures"]],
+    }
+
+
+def _seed_of(*key: int) -> int:
+    """A hash of integers in [0, 2^63): neighbouring keys give unrelated seeds."""
+    digest = blake2b(" ".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

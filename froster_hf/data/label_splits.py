@@ -1,0 +1,100 @@
+"""K-shot samples and base/novel halves of a labelled table, as the base-to-novel protocol needs them.
+
+The protocol (METHOD of the paper's Section 4; ViFi-CLIP): the frequent half of the classes is base, the rest novel;
+training sees k clips of each base class; base and novel are tested separately, each over its own labels only.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Literal
+
+import numpy as np
+from datasets import Dataset
+
+from .video_table import label_array, label_names, with_labels
+
+
+def base_and_novel_labels(
+    dataset: Dataset, *, base_labels: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Splits the label texts in two.
+
+    Args:
+        dataset: the training clips, whose counts are the frequencies.
+        base_labels: the base half by list; default: the ceil(K / 2) most frequent classes, ties in label order.
+
+    Returns:
+        Base and novel texts, each in label order.
+
+    Raises:
+        ValueError: `base_labels` names a class that the data set does not have, or all of them.
+    """
+    names = label_names(dataset)
+    if base_labels is None:
+        counts = np.bincount(label_array(dataset), minlength=len(names))
+        frequent = np.argsort(-counts, kind="stable")[: (len(names) + 1) // 2]
+        chosen = {names[index] for index in frequent}
+    else:
+        chosen = set(base_labels)
+        if unknown := sorted(chosen - set(names)):
+            raise ValueError(
+                f"base_labels has {len(unknown)} texts that are no label of the data set, such as {unknown[:5]}."
+            )
+    base = [name for name in names if name in chosen]
+    novel = [name for name in names if name not in chosen]
+    if not base or not novel:
+        raise ValueError(
+            f"The split leaves {len(base)} base and {len(novel)} novel labels; both halves need at least one."
+        )
+    return base, novel
+
+
+def keep_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """The rows of these labels, re-indexed to 0..len(labels)-1 in the given order; the other label texts are gone.
+
+    Raises:
+        ValueError: a text that is no label of the data set, or stands twice.
+    """
+    names = label_names(dataset)
+    unknown = sorted(set(labels) - set(names))
+    if unknown or len(set(labels)) != len(labels):
+        raise ValueError(
+            f"labels must be distinct labels of the data set; unknown: {unknown[:5]}, given: {len(labels)}."
+        )
+    new_index = np.full(len(names), -1, dtype=np.int64)
+    new_index[[names.index(label) for label in labels]] = np.arange(len(labels))
+    relabelled = new_index[label_array(dataset)]
+    kept = np.flatnonzero(relabelled >= 0)
+    # Relabel first, select second: adding a column to a selection would copy the videos that a table embeds.
+    return with_labels(dataset, np.maximum(relabelled, 0), labels).select(kept)
+
+
+def sample_shots(dataset: Dataset, shots: int, *, seed: int, too_few: Literal["error", "all"] = "error") -> Dataset:
+    """`shots` clips of every class, drawn without replacement; rows keep their order.
+
+    A class's draw depends on the seed, its text and its own clips, not on the other classes.
+
+    Args:
+        seed: the published K-400 numbers average three samples: three seeds.
+        too_few: what to do with classes of fewer clips: refuse, or take all they have.
+
+    Raises:
+        ValueError: `shots` is not positive, or a class has too few clips under `too_few="error"`.
+    """
+    if shots < 1:
+        raise ValueError(f"shots={shots}; at least 1 clip a class is needed.")
+    names, labels = label_names(dataset), label_array(dataset)
+    counts = np.bincount(labels, minlength=len(names))
+    short = {names[index]: int(count) for index, count in enumerate(counts) if count < shots}
+    if short and too_few == "error":
+        raise ValueError(
+            f"{len(short)} classes have fewer than {shots} clips: {dict(list(short.items())[:5])}. "
+            "Take fewer shots, or pass too_few='all'."
+        )
+    chosen = []
+    for index, name in enumerate(names):
+        rows = np.flatnonzero(labels == index)
+        name_seed = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+        generator = np.random.default_rng((seed, name_seed))
+        chosen.append(generator.permutation(rows)[:shots])
+    return dataset.select(np.sort(np.concatenate(chosen)))

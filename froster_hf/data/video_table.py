@@ -1,0 +1,104 @@
+"""The one form in which every reader hands its videos on: a `datasets.Dataset` of {video, label}.
+
+`video` is `datasets.Video(decode=False)`: a row holds {"path": ..., "bytes": ...} and nothing is decoded until a
+worker of the DataLoader asks (`clips.py`). `label` is `datasets.ClassLabel`, whose names are the label texts.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, Video
+
+from .safe_paths import AnnotationError
+
+logger = logging.getLogger(__name__)
+
+VIDEO_COLUMN, LABEL_COLUMN = "video", "label"
+MissingFiles = Literal["error", "drop", "keep"]
+
+
+@dataclass(frozen=True)
+class ListedClip:
+    """One clip of a list: its absolute path, its label's index, and the file and line that named it."""
+
+    path: str
+    label: int
+    where: str
+
+
+def video_features(labels: Sequence[str]) -> Features:
+    """The columns of every data set of this package, for these label texts."""
+    return Features({VIDEO_COLUMN: Video(decode=False), LABEL_COLUMN: ClassLabel(names=list(labels))})
+
+
+def video_table(clips: Iterable[ListedClip], *, labels: Sequence[str], missing: MissingFiles) -> Dataset:
+    """Builds the data set from listed clips.
+
+    Args:
+        clips: in the list's order, which is kept.
+        labels: label texts; `clip.label` indexes them.
+        missing: what to do with listed files that are not there. `error` names them; `drop` leaves them out and logs
+            how many; `keep` leaves them to the decoding policy of training and evaluation.
+
+    Raises:
+        AnnotationError: files are missing under `missing="error"`, or no clip is left.
+    """
+    if missing not in ("error", "drop", "keep"):
+        raise ValueError(f"missing={missing!r} is not a policy. Choose 'error', 'drop' or 'keep'.")
+    clips = list(clips)
+    if missing != "keep":
+        absent = [clip for clip in clips if not os.path.isfile(clip.path)]
+        if absent:
+            named = "; ".join(f"{clip.path} ({clip.where})" for clip in absent[:5])
+            message = f"{len(absent)} of {len(clips)} listed videos are not there, such as {named}."
+            if missing == "error":
+                raise AnnotationError(f"{message} Pass missing='drop' to go on without them.")
+            logger.warning("%s They are left out.", message)
+            gone = {id(clip) for clip in absent}
+            clips = [clip for clip in clips if id(clip) not in gone]
+    if not clips:
+        raise AnnotationError("No video is left. Check the data root and the list.")
+    columns = {VIDEO_COLUMN: [clip.path for clip in clips], LABEL_COLUMN: [clip.label for clip in clips]}
+    return Dataset.from_dict(columns, features=video_features(labels))
+
+
+def label_names(dataset: Dataset) -> list[str]:
+    """Label texts of a data set, in the order of their indices.
+
+    Raises:
+        ValueError: `dataset` has no `ClassLabel` column named `label`.
+    """
+    feature = dataset.features.get(LABEL_COLUMN)
+    if not isinstance(feature, ClassLabel):
+        raise ValueError(
+            f"The data set's columns are {dict(dataset.features)}; a ClassLabel column named {LABEL_COLUMN!r} is "
+            "needed. "
+            "`as_video_table` makes one."
+        )
+    return list(feature.names)
+
+
+def label_array(dataset: Dataset) -> np.ndarray:
+    """Labels of all rows, (num_rows,) int64, without touching the videos."""
+    label_names(dataset)
+    return np.asarray(dataset.with_format("numpy", columns=[LABEL_COLUMN])[LABEL_COLUMN][:], dtype=np.int64)
+
+
+def with_labels(dataset: Dataset, labels: np.ndarray, names: Sequence[str]) -> Dataset:
+    """The same rows with other labels; the video column is not copied.
+
+    Args:
+        labels: (num_rows,) indices into `names`.
+    """
+    table = dataset.remove_columns(LABEL_COLUMN) if LABEL_COLUMN in dataset.column_names else dataset
+    return table.add_column(LABEL_COLUMN, labels.astype(np.int64), feature=ClassLabel(names=list(names)))
+
+
+def video_name(video: Any) -> str:
+    """Name of a row's video for logs and reports; bytes without a path have none and read `<bytes>`."""
+    path = video.get("path") if isinstance(video, dict) else video
+    return str(path) if path else "<bytes>"

@@ -1,0 +1,161 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from froster_hf.data import (
+    EpochSampler,
+    EvaluationClips,
+    TooManyDecodeFailures,
+    TrainingClips,
+    collate_clips,
+    read_video_folder,
+    read_video_list,
+)
+
+
+@pytest.fixture(scope="module")
+def table(video_folder):
+    return read_video_folder(video_folder)
+
+
+@pytest.fixture
+def damaged(video_folder, tmp_path):
+    """Eight videos of which rows 1 and 4 cannot be read: one is garbage, one is not there."""
+    (tmp_path / "garbage.mp4").write_bytes(b"\0" * 4096)
+    names = ["a", "garbage", "b", "c", "gone", "d", "e", "f"]
+    for name in set(names) - {"garbage", "gone"}:
+        (tmp_path / f"{name}.mp4").write_bytes((video_folder / "juggling" / "a.mp4").read_bytes())
+    (tmp_path / "list.csv").write_text("".join(f"{name}.mp4,{index}\n" for index, name in enumerate(names)))
+    return read_video_list(tmp_path / "list.csv", root=tmp_path, labels=[f"label {n}" for n in names], missing="keep")
+
+
+def epochs(clips, *, num_workers, epochs=2, persistent=False):
+    """What a run would see: (epoch, names, labels, failed rows, pixels) of every batch."""
+    sampler = EpochSampler(len(clips), seed=5)
+    loader = DataLoader(
+        clips,
+        sampler=sampler,
+        batch_size=3,
+        num_workers=num_workers,
+        collate_fn=collate_clips,
+        persistent_workers=persistent,
+    )
+    seen = []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        for batch in loader:
+            failed = [failure.row for failure in batch["decode_failures"]]
+            seen.append((epoch, batch["video_names"], batch["labels"].tolist(), failed, batch["pixel_values_videos"]))
+    return seen
+
+
+def assert_same_run(one, other):
+    assert [batch[:4] for batch in one] == [batch[:4] for batch in other]
+    for (*_, pixels), (*_, other_pixels) in zip(one, other):
+        assert torch.equal(pixels, other_pixels)
+
+
+def test_a_training_sample_is_a_function_of_seed_epoch_and_index(table, video_processor):
+    clips = TrainingClips(table, video_processor=video_processor, seed=1)
+    sample = clips[0, 3]
+    assert sample["pixel_values_videos"].shape == (1, 4, 3, 32, 32)
+    assert sample["labels"] == 1
+    assert Path(sample["video_names"]).parts[-2:] == ("brush_hair", "b.mp4")
+    again = TrainingClips(table, video_processor=video_processor, seed=1)
+    _ = again[4, 2]
+    assert torch.equal(again[0, 3]["pixel_values_videos"], sample["pixel_values_videos"])
+    assert not torch.equal(again[1, 3]["pixel_values_videos"], sample["pixel_values_videos"])
+    other_seed = TrainingClips(table, video_processor=video_processor, seed=2)
+    assert not torch.equal(other_seed[0, 3]["pixel_values_videos"], sample["pixel_values_videos"])
+
+
+def test_the_global_random_state_neither_matters_nor_moves(table, video_processor):
+    clips = TrainingClips(table, video_processor=video_processor, seed=1)
+    first = clips[0, 0]["pixel_values_videos"]
+    torch.manual_seed(123)
+    state = torch.random.get_rng_state()
+    assert torch.equal(clips[0, 0]["pixel_values_videos"], first)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_change_nothing(damaged, video_processor, persistent):
+    clips = TrainingClips(damaged, video_processor=video_processor, seed=1)
+    alone = epochs(clips, num_workers=0)
+    assert_same_run(alone, epochs(clips, num_workers=2, persistent=persistent))
+
+
+def test_undecodable_videos_are_replaced_named_and_the_batches_keep_their_size(damaged, video_processor):
+    run = epochs(TrainingClips(damaged, video_processor=video_processor, seed=1), num_workers=0)
+    assert [len(names) for _, names, *_ in run] == [3, 3, 2] * 2
+    assert {row for _, _, _, failed, _ in run for row in failed} == {1, 4}
+    for _, names, labels, _, pixels in run:
+        assert not {Path(name).stem for name in names} & {"garbage", "gone"}
+        texts = damaged.features["label"].names
+        assert [texts[label] for label in labels] == [f"label {Path(name).stem}" for name in names]
+        assert len(pixels) == len(names)
+
+
+def test_a_fresh_process_draws_the_same_samples(table, video_folder, video_processor, tmp_path):
+    video_processor.save_pretrained(tmp_path)
+    script = """
+import sys, torch
+from froster_hf.data import TrainingClips, read_video_folder
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
+videos, folder = sys.argv[1:]
+processor = FrosterVideoProcessor.from_pretrained(folder)
+clips = TrainingClips(read_video_folder(videos), video_processor=processor, seed=1)
+torch.save(torch.cat([clips[2, row]["pixel_values_videos"] for row in range(6)]), f"{folder}/samples.pt")
+"""
+    subprocess.run([sys.executable, "-c", script, str(video_folder), str(tmp_path)], check=True, timeout=120)
+    here = TrainingClips(table, video_processor=video_processor, seed=1)
+    backwards = [here[2, row]["pixel_values_videos"] for row in reversed(range(6))]
+    assert torch.equal(torch.load(tmp_path / "samples.pt"), torch.cat(backwards[::-1]))
+
+
+def test_when_every_draw_fails_the_run_stops_with_the_names(damaged, video_processor):
+    broken = damaged.select([1, 4])
+    clips = TrainingClips(broken, video_processor=video_processor, seed=1, max_replacements=3)
+    with pytest.raises(TooManyDecodeFailures, match=r"(?s)4 videos drawn.*garbage\.mp4"):
+        clips[0, 0]
+
+
+def test_training_clips_refuse_an_index_without_an_epoch(table, video_processor):
+    with pytest.raises(TypeError, match="EpochSampler"):
+        TrainingClips(table, video_processor=video_processor, seed=1)[0]
+
+
+def test_an_evaluation_sample_equals_the_processor_s_own_output(table, video_processor):
+    clips = EvaluationClips(table, video_processor=video_processor, num_views=3, num_crops=3)
+    sample = clips[1]
+    path = table[1]["video"]["path"]
+    expected = video_processor(path, return_tensors="pt", sampling="dense", num_views=3, num_crops=3)
+    assert sample["pixel_values_videos"].shape == (9, 4, 3, 32, 32)
+    assert torch.equal(sample["pixel_values_videos"], expected["pixel_values_videos"])
+
+
+def test_in_evaluation_nothing_is_replaced(damaged, video_processor):
+    clips = EvaluationClips(damaged, video_processor=video_processor, num_views=2)
+    batch = collate_clips([clips[row] for row in range(8)])
+    assert batch["labels"].tolist() == [0, -100, 2, 3, -100, 5, 6, 7]
+    assert batch["pixel_values_videos"].shape == (16, 4, 3, 32, 32)
+    assert not batch["pixel_values_videos"].view(8, -1)[[1, 4]].any()
+    assert [failure.row for failure in batch["decode_failures"]] == [1, 4]
+    assert [Path(name).stem for name in batch["video_names"]][4] == "gone"
+
+
+def test_rows_that_embed_their_video_are_decoded_too(table, video_processor, video_folder):
+    from datasets import Dataset
+
+    from froster_hf.data.video_table import video_features
+
+    data = (video_folder / "juggling" / "a.mp4").read_bytes()
+    features = video_features(["juggling"])
+    embedded = Dataset.from_dict({"video": [data], "label": [0]}, features=features)
+    from_file = EvaluationClips(table, video_processor=video_processor)[4]
+    from_bytes = EvaluationClips(embedded, video_processor=video_processor)[0]
+    assert torch.equal(from_file["pixel_values_videos"], from_bytes["pixel_values_videos"])

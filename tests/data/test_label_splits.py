@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from froster_hf.data import base_and_novel_labels, keep_labels, sample_shots
+from froster_hf.data.video_table import ListedClip, label_array, video_table
+
+
+def table(counts: dict[str, int], order_seed: int = 0):
+    clips = [
+        ListedClip(f"/{label}/{n}.mp4", index, "") for index, label in enumerate(counts) for n in range(counts[label])
+    ]
+    np.random.default_rng(order_seed).shuffle(clips)
+    return video_table(clips, labels=list(counts), missing="keep")
+
+
+def chosen(dataset):
+    return {row["path"] for row in dataset["video"]}
+
+
+def test_the_frequent_half_is_base_and_an_odd_class_goes_to_it():
+    dataset = table({"a": 2, "b": 5, "c": 3, "d": 1, "e": 4})
+    assert base_and_novel_labels(dataset) == (["b", "c", "e"], ["a", "d"])
+
+
+def test_equal_frequencies_are_split_in_label_order():
+    assert base_and_novel_labels(table({"d": 3, "a": 3, "c": 3, "b": 3})) == (["d", "a"], ["c", "b"])
+
+
+def test_a_listed_base_half_is_taken_as_it_is():
+    dataset = table({"a": 1, "b": 1, "c": 1})
+    assert base_and_novel_labels(dataset, base_labels=["c"]) == (["c"], ["a", "b"])
+    with pytest.raises(ValueError, match="no label of the data set"):
+        base_and_novel_labels(dataset, base_labels=["z"])
+    with pytest.raises(ValueError, match="3 base and 0 novel"):
+        base_and_novel_labels(dataset, base_labels=["a", "b", "c"])
+
+
+def test_keeping_labels_reindexes_rows_and_forgets_the_other_texts():
+    dataset = table({"a": 2, "b": 3, "c": 1})
+    kept = keep_labels(dataset, ["c", "a"])
+    assert kept.features["label"].names == ["c", "a"]
+    for row in kept:
+        assert row["video"]["path"].split("/")[1] == kept.features["label"].names[row["label"]]
+    assert len(kept) == 3
+    with pytest.raises(ValueError, match="unknown"):
+        keep_labels(dataset, ["z"])
+
+
+def test_shots_are_drawn_per_class_by_the_seed():
+    dataset = table({"a": 20, "b": 30, "c": 16})
+    first = sample_shots(dataset, 16, seed=0)
+    assert np.bincount(label_array(first)).tolist() == [16, 16, 16]
+    assert chosen(first) == chosen(sample_shots(dataset, 16, seed=0))
+    assert chosen(first) != chosen(sample_shots(dataset, 16, seed=1))
+
+
+def test_a_class_draws_the_same_shots_whatever_the_other_classes():
+    dataset = table({"a": 20, "b": 30, "c": 16})
+    alone = chosen(sample_shots(keep_labels(dataset, ["b"]), 4, seed=3))
+    together = {path for path in chosen(sample_shots(dataset, 4, seed=3)) if path.startswith("/b/")}
+    assert alone == together
+
+
+def test_a_class_with_too_few_clips_is_named_or_taken_whole():
+    dataset = table({"a": 3, "b": 20})
+    with pytest.raises(ValueError, match=r"1 classes have fewer than 16 clips: \{'a': 3\}"):
+        sample_shots(dataset, 16, seed=0)
+    assert np.bincount(label_array(sample_shots(dataset, 16, seed=0, too_few="all"))).tolist() == [3, 16]

@@ -1,0 +1,36 @@
+import pytest
+
+from froster_hf.data.label_text import distinct_spaced_labels, spaced_label, split_descriptions
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ApplyEyeMakeup", "Apply Eye Makeup"),
+        ("YoYo", "Yo Yo"),
+        ("TVShow", "TV Show"),
+        ("brush_hair", "brush hair"),
+        ("playing trumpet", "playing trumpet"),
+        ("passing American football (in game)", "passing American football (in game)"),
+        ("Pushing [something] off of [something]", "Pushing something off of something"),
+        ("making a DIY McFlurry", "making a DIY McFlurry"),
+    ],
+)
+def test_class_names_become_words(name, words):
+    assert spaced_label(name) == words
+
+
+def test_names_that_become_the_same_words_are_refused():
+    with pytest.raises(ValueError, match="both read 'brush hair'"):
+        distinct_spaced_labels(["brush_hair", "brush hair"])
+
+
+def test_a_name_without_words_is_refused():
+    with pytest.raises(ValueError, match="holds no words"):
+        distinct_spaced_labels(["___"])
+
+
+def test_descriptions_are_taken_off_the_labels():
+    labels, descriptions = split_descriptions(["Juggling: keeping balls in the air: three or more", "Bowling"])
+    assert labels == ["Juggling", "Bowling"]
+    assert descriptions == ["keeping balls in the air: three or more", None]

@@ -1,0 +1,183 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from froster_hf.data import (
+    AnnotationError,
+    UnsafePathError,
+    read_hmdb51,
+    read_kinetics,
+    read_something_something,
+    read_ucf101,
+)
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def names_and_labels(dataset):
+    texts = dataset.features["label"].names
+    return [(Path(row["video"]["path"]).name, texts[row["label"]]) for row in dataset]
+
+
+@pytest.fixture
+def ucf101(tmp_path):
+    root = touch(
+        tmp_path / "videos", *(f"{c}/v_{c}_g0{g}_c01.avi" for c in ("ApplyEyeMakeup", "YoYo") for g in (1, 2))
+    )
+    lists = tmp_path / "ucfTrainTestlist"
+    lists.mkdir()
+    (lists / "classInd.txt").write_text("1 ApplyEyeMakeup\r\n2 YoYo\r\n\r\n")
+    (lists / "trainlist01.txt").write_text(
+        "ApplyEyeMakeup/v_ApplyEyeMakeup_g02_c01.avi 1\nYoYo/v_YoYo_g02_c01.avi 2\n"
+    )
+    (lists / "testlist01.txt").write_text("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi\nYoYo/v_YoYo_g01_c01.avi\n")
+    return root, lists
+
+
+def test_ucf101_lists_are_read_by_split(ucf101):
+    root, lists = ucf101
+    train = read_ucf101(root, annotations=lists, split="train")
+    test = read_ucf101(root, annotations=lists, split="test")
+    assert names_and_labels(train) == [
+        ("v_ApplyEyeMakeup_g02_c01.avi", "Apply Eye Makeup"),
+        ("v_YoYo_g02_c01.avi", "Yo Yo"),
+    ]
+    assert names_and_labels(test)[1] == ("v_YoYo_g01_c01.avi", "Yo Yo")
+    assert len(read_ucf101(root, annotations=lists, split="all")) == 4
+
+
+def test_ucf101_refuses_unknown_classes_and_paths_that_leave_the_root(ucf101):
+    root, lists = ucf101
+    (lists / "testlist01.txt").write_text("Juggling/v.avi\n")
+    with pytest.raises(AnnotationError, match=r"testlist01\.txt, line 1: 'Juggling' is not a class"):
+        read_ucf101(root, annotations=lists, split="test")
+    (lists / "testlist01.txt").write_text("YoYo/../../secret.avi\n")
+    with pytest.raises(UnsafePathError, match=r"testlist01\.txt, line 1"):
+        read_ucf101(root, annotations=lists, split="test")
+    with pytest.raises(ValueError, match="folds are 1, 2 and 3"):
+        read_ucf101(root, annotations=lists, split="test", fold=4)
+
+
+@pytest.fixture
+def hmdb51(tmp_path):
+    root = touch(tmp_path / "videos", "brush_hair/a b.avi", "brush_hair/c.avi", "cartwheel/d.avi", "cartwheel/e.avi")
+    lists = tmp_path / "splits"
+    lists.mkdir()
+    (lists / "brush_hair_test_split1.txt").write_text("a b.avi 1 \nc.avi 2 \n")
+    (lists / "cartwheel_test_split1.txt").write_text("d.avi 0 \ne.avi 2 \n")
+    return root, lists
+
+
+def test_hmdb51_marks_decide_the_split(hmdb51):
+    root, lists = hmdb51
+    assert names_and_labels(read_hmdb51(root, annotations=lists, split="train")) == [("a b.avi", "brush hair")]
+    assert names_and_labels(read_hmdb51(root, annotations=lists, split="test")) == [
+        ("c.avi", "brush hair"),
+        ("e.avi", "cartwheel"),
+    ]
+    assert len(read_hmdb51(root, annotations=lists, split="all")) == 4
+    assert read_hmdb51(root, annotations=lists, split="train").features["label"].names == ["brush hair", "cartwheel"]
+
+
+def test_hmdb51_refuses_a_line_without_mark_and_a_fold_without_files(hmdb51):
+    root, lists = hmdb51
+    with pytest.raises(AnnotationError, match="_test_split2"):
+        read_hmdb51(root, annotations=lists, split="test", fold=2)
+    (lists / "cartwheel_test_split1.txt").write_text("d.avi\n")
+    with pytest.raises(AnnotationError, match=r"cartwheel_test_split1\.txt, line 1"):
+        read_hmdb51(root, annotations=lists, split="test")
+
+
+def test_kinetics_rows_find_their_files_in_each_usual_place(tmp_path):
+    root = touch(
+        tmp_path / "videos",
+        "air drumming/aaaaaaaaaaa_000005_000015.mp4",
+        "val/bowling/-bbbbbbbbbb_000000_000010.mp4",
+        "val/ccccccccccc_000100_000110.mp4",
+    )
+    csv_file = tmp_path / "val.csv"
+    csv_file.write_text(
+        "label,youtube_id,time_start,time_end,split,is_cc\n"
+        '"air drumming",aaaaaaaaaaa,5,15,val,0\nbowling,-bbbbbbbbbb,0,10,val,0\nbowling,ccccccccccc,100,110,val,1\n'
+        "yoga,gonegonegon,7,17,val,0\n"
+    )
+    with pytest.raises(AnnotationError, match=r"1 of 4 listed videos are not there.*yoga.*line 5"):
+        read_kinetics(root, annotations=csv_file)
+    dataset = read_kinetics(root, annotations=csv_file, missing="drop")
+    assert names_and_labels(dataset) == [
+        ("aaaaaaaaaaa_000005_000015.mp4", "air drumming"),
+        ("-bbbbbbbbbb_000000_000010.mp4", "bowling"),
+        ("ccccccccccc_000100_000110.mp4", "bowling"),
+    ]
+    assert dataset.features["label"].names == ["air drumming", "bowling", "yoga"], "a class stays without its videos"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("yoga,../../secret,1,2,val", "outside the data root"),
+        ("yoga,aaa,one,2,val", "must be seconds"),
+        ("yoga,aaa,inf,2,val", "must be seconds"),
+        ("yoga,aaa,1,val", "4 fields"),
+    ],
+)
+def test_kinetics_names_a_bad_row(tmp_path, row, message):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "val.csv").write_text(f"label,youtube_id,time_start,time_end,split\n{row}\n")
+    with pytest.raises(AnnotationError, match=rf"val\.csv, line 2: .*{message}"):
+        read_kinetics(tmp_path / "videos", annotations=tmp_path / "val.csv")
+
+
+def test_kinetics_needs_labels(tmp_path):
+    (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\naaa,1,2,test\n")
+    with pytest.raises(AnnotationError, match="needed are"):
+        read_kinetics(tmp_path, annotations=tmp_path / "test.csv")
+
+
+@pytest.fixture
+def something(tmp_path):
+    root = touch(tmp_path / "videos", "78687.webm", "42326.webm")
+    (tmp_path / "labels.json").write_text(
+        json.dumps({"Holding something next to something": "1", "Closing something": "0"})
+    )
+    (tmp_path / "train.json").write_text(
+        json.dumps(
+            [
+                {"id": "78687", "label": "holding a potato", "template": "Holding [something] next to [something]"},
+                {"id": "42326", "label": "closing a box", "template": "Closing [something]", "placeholders": ["box"]},
+            ]
+        )
+    )
+    return root, tmp_path
+
+
+def test_something_something_templates_become_labels(something):
+    root, folder = something
+    dataset = read_something_something(root, annotations=folder / "train.json", labels=folder / "labels.json")
+    assert names_and_labels(dataset) == [
+        ("78687.webm", "Holding something next to something"),
+        ("42326.webm", "Closing something"),
+    ]
+    assert dataset.features["label"].names == ["Closing something", "Holding something next to something"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"id": "1"}, "needs `id` and `template`"),
+        ({"id": "1", "template": "Opening [something]"}, "is not in"),
+        ({"id": "../x", "template": "Closing [something]"}, "outside the data root"),
+        ("1", "needs `id` and `template`"),
+    ],
+)
+def test_something_something_names_a_bad_entry(something, entry, message):
+    root, folder = something
+    (folder / "train.json").write_text(json.dumps([entry]))
+    with pytest.raises(AnnotationError, match=rf"train\.json, entry 0: .*{message}"):
+        read_something_something(root, annotations=folder / "train.json", labels=folder / "labels.json")
