@@ -1,3 +1,41 @@
-"""Open-vocabulary action recognition with CLIP towers that know time (FROSTER, ICLR 2024)."""
+"""Open-vocabulary action recognition with CLIP towers that know time (FROSTER, ICLR 2024).
+
+Importing this package registers its classes with transformers' Auto classes and `pipeline`, and imports nothing heavy:
+public names are imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .registration import register
 
 __version__ = "0.1.0"
+
+_PUBLIC_NAMES = {
+    "FrosterConfig": "modeling.configuration_froster",
+    "FrosterForVideoClassification": "modeling.modeling_froster",
+    "FrosterModel": "modeling.modeling_froster",
+}
+
+__all__ = [
+    "FrosterConfig",
+    "FrosterForVideoClassification",
+    "FrosterModel",
+]
+
+if TYPE_CHECKING:
+    from .modeling.configuration_froster import FrosterConfig
+    from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PUBLIC_NAMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+register()

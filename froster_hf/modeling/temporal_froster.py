@@ -1,0 +1,311 @@
+"""Temporal modules: what lets the frames of a clip see each other inside CLIP's vision tower.
+
+The tower runs on (B*T, N, W): every frame is a row of the batch, as in CLIP. Each class below changes one place of a
+CLIP block (its attention, or the block around it) and receives the number of frames as the keyword `num_frames`,
+which transformers' encoder hands down unchanged. Parameters of CLIP keep CLIP's names.
+
+Letters: B videos, T frames, N tokens a frame (class token first), W width, H heads, d = W / H.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import initialization as init
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import (
+    CLIPAttention,
+    CLIPEncoderLayer,
+    CLIPVisionEmbeddings,
+    eager_attention_forward,
+)
+
+from .configuration_froster import FrosterConfig
+
+
+def temporal_windows(frames: torch.Tensor, radius: int) -> torch.Tensor:
+    """The tokens of the frames t-radius ... t+radius for every t, as a view: nothing is copied but the padding.
+
+        padded frames        0  1  2  3  0          (0: a frame of zeros)
+        window of frame 1   [0  1  2]
+        window of frame 2      [1  2  3]            neighbouring windows share memory
+        window of frame 3         [2  3  0]
+
+    Missing neighbours at the ends are zero frames, and stay in the softmax: their scores are exactly 0, so each of
+    their N keys takes exp(0) of its mass. The released weights were trained with this; masking breaks parity.
+
+    Args:
+        frames: (..., T, N, d).
+        radius: frames to each side.
+
+    Returns:
+        (..., T, (2 * radius + 1) * N, d). Do not write into it.
+    """
+    padded = F.pad(frames, (0, 0, 0, 0, radius, radius))
+    windows = padded.unfold(-3, 2 * radius + 1, 1)  # (..., T, N, d, 2r+1)
+    return windows.movedim(-1, -3).flatten(-3, -2)
+
+
+def shift_channels(tokens: torch.Tensor) -> torch.Tensor:
+    """Replace a quarter of the channels by the next frame's and a quarter by the previous frame's; zeros at the ends.
+
+    TSM (Lin et al., ICCV 2019) applied to keys and values as in X-ViT (Bulat et al., NeurIPS 2021).
+
+    Args:
+        tokens: (B, T, N, W).
+
+    Returns:
+        (B, T, N, W).
+    """
+    fold = tokens.shape[-1] // 4
+    following, preceding, own = tokens.split([fold, fold, tokens.shape[-1] - 2 * fold], dim=-1)
+    return torch.cat(
+        [
+            F.pad(following[:, 1:], (0, 0, 0, 0, 0, 1)),
+            F.pad(preceding[:, :-1], (0, 0, 0, 0, 1, 0)),
+            own,
+        ],
+        dim=-1,
+    )
+
+
+class TemporalAttention(CLIPAttention):
+    """CLIP's attention whose keys and values may come from other frames too; no parameters of its own."""
+
+    def _attend(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(X, Y, n, d) queries against (X, Y, m, d) keys with whichever attention is configured: (X, n, Y, d)."""
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.dropout if self.training else 0.0
+        return attention(self, queries, keys, values, None, scaling=self.scale, dropout=dropout, **kwargs)
+
+
+class LocalAttention(TemporalAttention):
+    """Every frame attends to the tokens of the frames within `radius` (FROSTER; Open-VCLIP).
+
+    Exactly time-reversal invariant together with mean pooling: the neighbours on both sides enter alike, and attention
+    does not know the order of its keys.
+    """
+
+    def __init__(self, config: CLIPVisionConfig, radius: int):
+        super().__init__(config)
+        self.radius = radius
+
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+        """(B*T, N, W) to (B*T, N, W) and, with eager attention, weights (B*T, H, N, (2r+1)*N)."""
+        num_tokens = hidden_states.shape[1]
+
+        def split(projected: torch.Tensor) -> torch.Tensor:
+            """(B*T, N, W) to (B, H, T, N, d): time next to tokens, so that a window is one run of memory."""
+            return projected.unflatten(0, (-1, num_frames)).unflatten(-1, (-1, self.head_dim)).permute(0, 3, 1, 2, 4)
+
+        queries = split(self.q_proj(hidden_states))
+        keys = temporal_windows(split(self.k_proj(hidden_states)), self.radius)
+        values = temporal_windows(split(self.v_proj(hidden_states)), self.radius)
+
+        # The attention functions take four dimensions: (B*H) stands for their batch and T for their heads.
+        output, weights = self._attend(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), **kwargs)
+        output = output.unflatten(0, (-1, self.num_heads)).permute(0, 3, 2, 1, 4)  # (B, T, N, H, d)
+        output = self.out_proj(output.reshape(-1, num_tokens, self.embed_dim))
+        if weights is not None:
+            weights = weights.unflatten(0, (-1, self.num_heads)).transpose(1, 2).flatten(0, 1)
+        return output, weights
+
+
+class ChannelShiftAttention(TemporalAttention):
+    """Keys and values with half of their channels shifted in time, before the split into heads (X-ViT)."""
+
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+        """(B*T, N, W) to (B*T, N, W) and, with eager attention, weights (B*T, H, N, N)."""
+
+        def split(projected: torch.Tensor) -> torch.Tensor:
+            return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+        def shift(projected: torch.Tensor) -> torch.Tensor:
+            return shift_channels(projected.unflatten(0, (-1, num_frames))).flatten(0, 1)
+
+        output, weights = self._attend(
+            split(self.q_proj(hidden_states)),
+            split(shift(self.k_proj(hidden_states))),
+            split(shift(self.v_proj(hidden_states))),
+            **kwargs,
+        )
+        return self.out_proj(output.flatten(2)), weights
+
+
+class CrossFrameLayer(CLIPEncoderLayer):
+    """A message token a frame, mixed over the frames and then read by the frame's own attention (X-CLIP)."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__(config)
+        self.message_proj = nn.Linear(self.embed_dim, self.embed_dim)
+        self.message_norm = nn.LayerNorm(self.embed_dim, eps=config.layer_norm_eps)
+        self.message_attn = CLIPAttention(config)
+
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+        """(B*T, N, W) to (B*T, N, W)."""
+        num_tokens = hidden_states.shape[1]
+        messages = self.message_proj(hidden_states[:, 0]).unflatten(0, (-1, num_frames))  # (B, T, W)
+        # `.forward`: a call would fire the hook that records attentions, and this is not the block's attention.
+        messages = messages + self.message_attn.forward(self.message_norm(messages), **kwargs)[0]
+        hidden_states = torch.cat([hidden_states, messages.flatten(0, 1).unsqueeze(1)], dim=1)
+        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
+        hidden_states = hidden_states[:, :num_tokens]
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+class BottleneckAdapter(nn.Module):
+    """Linear, GELU, Linear through a bottleneck; the second layer starts at zero, so that CLIP is unchanged."""
+
+    def __init__(self, width: int, size: int):
+        super().__init__()
+        self.down_proj = nn.Linear(width, size)
+        self.up_proj = nn.Linear(size, width)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(..., W) to (..., W)."""
+        return self.up_proj(F.gelu(self.down_proj(hidden_states)))
+
+
+class SpatioTemporalAdapter(nn.Module):
+    """Down, depthwise convolution over three frames, up; the last layer starts at zero (ST-Adapter)."""
+
+    def __init__(self, width: int, size: int):
+        super().__init__()
+        self.down_proj = nn.Linear(width, size)
+        self.conv = nn.Conv1d(size, size, kernel_size=3, padding=1, groups=size)
+        self.up_proj = nn.Linear(size, width)
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """(B, T, N, W) to (B, T, N, W)."""
+        batch_size = patches.shape[0]
+        over_time = self.down_proj(patches).permute(0, 2, 3, 1).flatten(0, 1)  # (B*N, C, T)
+        over_time = self.conv(over_time)
+        return self.up_proj(over_time.unflatten(0, (batch_size, -1)).permute(0, 3, 1, 2))
+
+
+class SpatioTemporalAdapterLayer(CLIPEncoderLayer):
+    """A block with a [`SpatioTemporalAdapter`] on its patch tokens, before the attention (ST-Adapter)."""
+
+    def __init__(self, config: CLIPVisionConfig, adapter_size: int):
+        super().__init__(config)
+        self.st_adapter = SpatioTemporalAdapter(self.embed_dim, adapter_size)
+
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+        """(B*T, N, W) to (B*T, N, W)."""
+        class_token, patches = hidden_states[:, :1], hidden_states[:, 1:]
+        patches = patches + self.st_adapter(patches.unflatten(0, (-1, num_frames))).flatten(0, 1)
+        return super().forward(torch.cat([class_token, patches], dim=1), attention_mask, **kwargs)
+
+
+class AdaptFormerLayer(CLIPEncoderLayer):
+    """A block with a scaled adapter beside its MLP (AdaptFormer); the frames stay apart."""
+
+    # s = 0.5, as in the implementation that the stored outputs come from; AdaptFormer's paper uses 0.1.
+    mlp_adapter_scale = 0.5
+
+    def __init__(self, config: CLIPVisionConfig, adapter_size: int):
+        super().__init__(config)
+        self.mlp_adapter = BottleneckAdapter(self.embed_dim, adapter_size)
+
+    def adapted_mlp(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The block's second half: (B*T, N, W) to (B*T, N, W)."""
+        normed = self.layer_norm2(hidden_states)
+        return hidden_states + self.mlp(normed) + self.mlp_adapter_scale * self.mlp_adapter(normed)
+
+    def forward(self, hidden_states, attention_mask=None, **kwargs):
+        """(B*T, N, W) to (B*T, N, W)."""
+        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), attention_mask, **kwargs)[0]
+        return self.adapted_mlp(hidden_states)
+
+
+class AIMLayer(AdaptFormerLayer):
+    """The block's frozen attention over time, then over space, then the MLP, with an adapter after each (AIM)."""
+
+    def __init__(self, config: CLIPVisionConfig, adapter_size: int):
+        super().__init__(config, adapter_size)
+        self.temporal_adapter = BottleneckAdapter(self.embed_dim, adapter_size)
+        self.spatial_adapter = BottleneckAdapter(self.embed_dim, adapter_size)
+
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+        """(B*T, N, W) to (B*T, N, W)."""
+        num_tokens = hidden_states.shape[1]
+        over_time = hidden_states.unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(0, 1)  # (B*N, T, W)
+        # `.forward`: the recorded attentions are those over space, as in every other block.
+        attended = self.self_attn.forward(self.layer_norm1(over_time), **kwargs)[0]
+        over_time = over_time + self.temporal_adapter(attended)
+        hidden_states = over_time.unflatten(0, (-1, num_tokens)).transpose(1, 2).flatten(0, 1)
+
+        attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
+        hidden_states = hidden_states + attended + self.spatial_adapter(attended)
+        return self.adapted_mlp(hidden_states)
+
+
+class JointEmbeddings(CLIPVisionEmbeddings):
+    """One class token and the patches of all frames, with learned times: space and time in one sequence (ActionCLIP).
+
+    The times start at zero (ActionCLIP draws them), so that a clip of one frame gives exactly CLIP's embedding.
+    """
+
+    def __init__(self, config: CLIPVisionConfig, num_frames: int):
+        super().__init__(config)
+        self.time_embedding = nn.Parameter(torch.zeros(num_frames, self.embed_dim))
+
+    def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False) -> torch.Tensor:
+        """(B, T, 3, S, S) to (B, 1 + T * (N - 1), W)."""
+        num_frames = pixel_values.shape[1]
+        if num_frames != self.time_embedding.shape[0]:
+            raise ValueError(
+                f"The clip has {num_frames} frames, but this model's `joint` time embeddings are for "
+                f"{self.time_embedding.shape[0]}. Sample {self.time_embedding.shape[0]} frames, or build the model "
+                f"with `num_frames={num_frames}`."
+            )
+        frames = super().forward(pixel_values.flatten(0, 1), interpolate_pos_encoding)
+        frames = frames.unflatten(0, (-1, num_frames))  # (B, T, N, W)
+        patches = frames[:, :, 1:] + self.time_embedding[:, None]
+        return torch.cat([frames[:, 0, :1], patches.flatten(1, 2)], dim=1)
+
+
+def insert_temporal_module(vision_model: CLIPVisionModel, config: FrosterConfig) -> None:
+    """Replace the parts of a freshly built CLIP vision tower that `config.temporal_module` changes.
+
+    Args:
+        vision_model: changed in place.
+        config: whose `temporal_module` and its fields are read.
+    """
+    vision_config = vision_model.config
+    width = vision_config.hidden_size
+    layers = vision_model.encoder.layers
+    if config.temporal_module == "local_attention":
+        for layer in layers:
+            layer.self_attn = LocalAttention(vision_config, config.temporal_radius)
+    elif config.temporal_module == "channel_shift":
+        for layer in layers:
+            layer.self_attn = ChannelShiftAttention(vision_config)
+    elif config.temporal_module == "cross_frame":
+        vision_model.encoder.layers = nn.ModuleList(CrossFrameLayer(vision_config) for _ in layers)
+    elif config.temporal_module == "st_adapter":
+        size = config.adapter_size or width // 2
+        vision_model.encoder.layers = nn.ModuleList(SpatioTemporalAdapterLayer(vision_config, size) for _ in layers)
+    elif config.temporal_module == "aim":
+        size = config.adapter_size or width // 4
+        vision_model.encoder.layers = nn.ModuleList(AIMLayer(vision_config, size) for _ in layers)
+    elif config.temporal_module == "adaptformer":
+        size = config.adapter_size or width // 4
+        vision_model.encoder.layers = nn.ModuleList(AdaptFormerLayer(vision_config, size) for _ in layers)
+    elif config.temporal_module == "joint":
+        vision_model.embeddings = JointEmbeddings(vision_config, config.num_frames)
+
+
+def init_temporal_weights(module: nn.Module) -> None:
+    """Start as CLIP: zero the last layer of every adapter. Called after transformers has drawn all linear layers."""
+    if isinstance(module, (BottleneckAdapter, SpatioTemporalAdapter)):
+        init.zeros_(module.up_proj.weight)
+        init.zeros_(module.up_proj.bias)
+    elif isinstance(module, JointEmbeddings):
+        init.zeros_(module.time_embedding)

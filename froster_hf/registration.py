@@ -1,0 +1,111 @@
+"""Makes transformers' Auto classes and `pipeline` know this package, without importing anything heavy.
+
+Registering a class needs the class, hence torch: seconds, which `import froster_hf` and `froster --help` must not
+cost. So each registration waits until the part of transformers that it belongs to has been imported.
+"""
+
+import importlib.abc
+import importlib.machinery
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+
+def register_config() -> None:
+    """`AutoConfig`."""
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    from .modeling.configuration_froster import FrosterConfig
+
+    FrosterConfig.register_for_auto_class()
+    AutoConfig.register(FrosterConfig.model_type, FrosterConfig, exist_ok=True)
+
+
+def register_models() -> None:
+    """`AutoModel` and `AutoModelForVideoClassification`."""
+    from transformers.models.auto.modeling_auto import AutoModel, AutoModelForVideoClassification
+
+    from .modeling.configuration_froster import FrosterConfig
+    from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+
+    FrosterModel.register_for_auto_class("AutoModel")
+    FrosterForVideoClassification.register_for_auto_class("AutoModelForVideoClassification")
+    AutoModel.register(FrosterConfig, FrosterModel, exist_ok=True)
+    AutoModelForVideoClassification.register(FrosterConfig, FrosterForVideoClassification, exist_ok=True)
+
+
+def register_video_processor() -> None:
+    """`AutoVideoProcessor`."""
+    from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+
+    from .modeling.configuration_froster import FrosterConfig
+    from .processing.video_processing_froster import FrosterVideoProcessor
+
+    FrosterVideoProcessor.register_for_auto_class()
+    AutoVideoProcessor.register(FrosterConfig, FrosterVideoProcessor, exist_ok=True)
+
+
+# Module of transformers -> what to register once it is there.
+REGISTRATIONS: dict[str, Callable[[], None]] = {
+    "transformers.models.auto.configuration_auto": register_config,
+    "transformers.models.auto.modeling_auto": register_models,
+    "transformers.models.auto.video_processing_auto": register_video_processor,
+}
+
+
+class _RegisterAfterImport(importlib.abc.MetaPathFinder):
+    """Runs the registrations as soon as no import inside transformers or this package is under way.
+
+    Not right after the module in question: transformers' modules import each other in circles, and ours import some of
+    them. Only when the outermost import has returned is each of them whole.
+    """
+
+    def __init__(self) -> None:
+        self._pending = dict(REGISTRATIONS)
+        self._imports = threading.local()
+        self._registering = threading.RLock()
+        self._busy = False
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.partition(".")[0] not in ("transformers", __package__):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_counted(module: ModuleType) -> None:
+            self._imports.depth = getattr(self._imports, "depth", 0) + 1
+            try:
+                execute(module)
+            finally:
+                self._imports.depth -= 1
+            if self._imports.depth == 0:
+                self.register_what_is_imported()
+
+        spec.loader.exec_module = execute_counted  # type: ignore[method-assign]
+        return spec
+
+    def register_what_is_imported(self) -> None:
+        """Run the pending registrations whose module is there; a registration's own imports add to the list."""
+        with self._registering:
+            if self._busy:
+                return
+            self._busy = True
+            try:
+                while ready := [name for name in self._pending if name in sys.modules]:
+                    self._pending.pop(ready[0])()
+            finally:
+                self._busy = False
+            if not self._pending and self in sys.meta_path:
+                sys.meta_path.remove(self)
+
+
+def register() -> None:
+    """Register now what is imported already, and the rest when it is."""
+    finder = _RegisterAfterImport()
+    sys.meta_path.insert(0, finder)
+    finder.register_what_is_imported()
