@@ -1,1 +1,1 @@
-"""Video in, tensors out: decoding, sampling, transforms, prompts."""
+"""From files and labels to tensors: `FrosterVideoProcessor` and `FrosterProcessor`."""

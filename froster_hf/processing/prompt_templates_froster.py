@@ -1,0 +1,137 @@
+"""From a class name to the sentences that the text tower reads.
+
+The second input of the model: K labels become K * P prompts, whose embeddings are averaged a label. Four published
+template sets are kept here as data; any other list of templates with one `{}` each will do.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+TemplateSet = Literal["froster", "actionclip", "single", "none"]
+
+_MEDIA = ("photo", "video", "example", "demonstration")
+_PHRASES = (
+    "of {}",
+    "of a person {}",
+    "of a person using {}",
+    "of a person doing {}",
+    "of a person during {}",
+    "of a person performing {}",
+    "of a person practicing {}",
+)
+
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
+    # FROSTER (arXiv 2402.03241): 28 sentences, and the class name alone.
+    "froster": (*(f"a {medium} {phrase}." for phrase in _PHRASES for medium in _MEDIA), "{}"),
+    # ActionCLIP (arXiv 2109.08472): 16 prompts; the class name comes after, before or within the words.
+    "actionclip": (
+        "a photo of action {}",
+        "a picture of action {}",
+        "Human action of {}",
+        "{}, an action",
+        "{} this is an action",
+        "{}, a video of action",
+        "Playing action of {}",
+        "{}",
+        "Playing a kind of action, {}",
+        "Doing a kind of action, {}",
+        "Look, the human is {}",
+        "Can you recognize the action of {}?",
+        "Video classification of {}",
+        "A video of {}",
+        "The man is {}",
+        "The woman is {}",
+    ),
+    "single": ("a video of a person {}.",),
+    "none": ("{}",),
+}
+
+
+def resolve_templates(templates: TemplateSet | str | Sequence[str]) -> list[str]:
+    """The templates of a named set, of one template, or of a list of them.
+
+    Raises:
+        ValueError: an empty list, or a template without exactly one `{}`.
+    """
+    if isinstance(templates, str):
+        templates = TEMPLATE_SETS.get(templates, (templates,))
+    for template in templates:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise ValueError(
+                f"The prompt template {template!r} must hold exactly one '{{}}', where the label goes. "
+                f"Named sets are {', '.join(map(repr, TEMPLATE_SETS))}."
+            )
+    if not templates:
+        raise ValueError("The list of prompt templates is empty; give at least one, '{}' for the bare label.")
+    return list(templates)
+
+
+def fill_templates(templates: Sequence[str], label: str, description: str | None = None) -> list[str]:
+    """The P prompts of one label.
+
+    With a description, as FROSTER writes them: the template filled with the label, a space, and "Label: description";
+    for the bare template `{}` that line alone.
+
+    >>> fill_templates(["a video of {}.", "{}"], "juggling", "balls in the air")
+    ['a video of juggling. juggling: balls in the air', 'juggling: balls in the air']
+    """
+    if not description:
+        return [template.replace("{}", label) for template in templates]
+    line = f"{label}: {description}"
+    return [line if template == "{}" else f"{template.replace('{}', label)} {line}" for template in templates]
+
+
+def pair_with_descriptions(
+    labels: Sequence[str] | Mapping[str, str | None],
+    descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
+) -> list[tuple[str, str | None]]:
+    """Labels with their descriptions, from the forms that users write them in.
+
+    Args:
+        labels: class names, or a mapping from class name to description.
+        descriptions: a mapping from class name to description, in which labels may be missing, or one a label.
+
+    Raises:
+        ValueError: no label, an empty or a repeated one, or descriptions that do not belong to the labels.
+    """
+    if isinstance(labels, str):
+        raise ValueError(f"Labels must be a list of class names, got the string {labels!r}. Write [{labels!r}].")
+    names = list(labels)
+    if isinstance(labels, Mapping):
+        if descriptions is not None:
+            raise ValueError("Descriptions were given twice: in the mapping of labels and as `descriptions`.")
+        descriptions = {name: text for name, text in labels.items() if text}
+    if not names:
+        raise ValueError("The list of labels is empty; give at least one class name.")
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"Labels must be non-empty strings, got {name!r}.")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"Labels must differ from each other; repeated: {', '.join(map(repr, repeated[:5]))}.")
+    if descriptions is None:
+        return [(name, None) for name in names]
+    if isinstance(descriptions, Mapping):
+        return [(name, descriptions.get(name)) for name in names]
+    if len(descriptions) != len(names):
+        raise ValueError(f"There are {len(names)} labels and {len(descriptions)} descriptions; give one a label.")
+    return list(zip(names, descriptions))
+
+
+def readable_label(name: str) -> str:
+    """A class name as words: `brushHair`, `brush_hair` and `ApplyEyeMakeup` become what a person would write.
+
+    Words are lower-cased where a capital only marks the start of a word; acronyms and other words stay.
+
+    >>> readable_label("ApplyEyeMakeup"), readable_label("brush_hair"), readable_label("playing TV games")
+    ('apply eye makeup', 'brush hair', 'playing TV games')
+    """
+    words = name.replace("_", " ").split()
+    if len(words) == 1:
+        words = _WORD_START.sub(" ", words[0]).split()
+        words = [word.lower() if word[1:].islower() else word for word in words]
+    return " ".join(words)

@@ -1,0 +1,93 @@
+"""Prompt templates: the published sets, descriptions, readable labels."""
+
+import pytest
+
+from froster_hf.processing.prompt_templates_froster import (
+    TEMPLATE_SETS,
+    fill_templates,
+    pair_with_descriptions,
+    readable_label,
+    resolve_templates,
+)
+
+
+def test_froster_has_28_sentences_and_the_bare_label():
+    templates = TEMPLATE_SETS["froster"]
+    assert len(templates) == len(set(templates)) == 29
+    assert templates[-1] == "{}"
+    assert templates[0] == "a photo of {}."
+    for sentence in ("a video of a person {}.", "a demonstration of a person practicing {}.", "a example of {}."):
+        assert sentence in templates
+
+
+def test_actionclip_has_16_prompts():
+    templates = TEMPLATE_SETS["actionclip"]
+    assert len(templates) == len(set(templates)) == 16
+    assert fill_templates(templates, "juggling")[3] == "juggling, an action"
+
+
+def test_templates_come_from_a_name_one_template_or_a_list():
+    assert resolve_templates("single") == ["a video of a person {}."]
+    assert resolve_templates("none") == ["{}"]
+    assert resolve_templates("someone is {}") == ["someone is {}"]
+    assert resolve_templates(["{} here", "{} there"]) == ["{} here", "{} there"]
+
+
+@pytest.mark.parametrize("templates", ["forster", ["a {} b {}"], [], [""], [3]])
+def test_templates_without_one_place_for_the_label_are_refused(templates):
+    with pytest.raises(ValueError, match=r"template"):
+        resolve_templates(templates)
+
+
+def test_descriptions_are_appended_as_froster_writes_them():
+    templates = ["a photo of a person doing {}.", "{}"]
+    assert fill_templates(templates, "abseiling", "going down a rock face on a rope") == [
+        "a photo of a person doing abseiling. abseiling: going down a rock face on a rope",
+        "abseiling: going down a rock face on a rope",
+    ]
+    assert fill_templates(templates, "abseiling") == ["a photo of a person doing abseiling.", "abseiling"]
+
+
+def test_braces_in_labels_are_only_text():
+    assert fill_templates(["a video of {}."], "{0.__class__} {}") == ["a video of {0.__class__} {}."]
+
+
+def test_labels_and_descriptions_are_paired_from_every_form():
+    assert pair_with_descriptions(["a", "b"]) == [("a", None), ("b", None)]
+    assert pair_with_descriptions({"a": "first", "b": None}) == [("a", "first"), ("b", None)]
+    assert pair_with_descriptions(["a", "b"], {"b": "second"}) == [("a", None), ("b", "second")]
+    assert pair_with_descriptions(["a", "b"], ["first", None]) == [("a", "first"), ("b", None)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "descriptions", "message"),
+    [
+        ([], None, "empty"),
+        ("juggling", None, "list of class names"),
+        (["a", " "], None, "non-empty"),
+        (["a", 3], None, "non-empty"),
+        (["a", "b", "a"], None, "repeated: 'a'"),
+        (["a", "b"], ["only one"], "2 labels and 1 descriptions"),
+        ({"a": "first"}, {"a": "first"}, "twice"),
+    ],
+)
+def test_wrong_labels_are_named(labels, descriptions, message):
+    with pytest.raises(ValueError, match=message):
+        pair_with_descriptions(labels, descriptions)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("brushHair", "brush hair"),
+        ("brush_hair", "brush hair"),
+        ("ApplyEyeMakeup", "apply eye makeup"),
+        ("YoYo", "yo yo"),
+        ("playing TV games", "playing TV games"),
+        ("TVGames", "TV games"),
+        ("t-shirt", "t-shirt"),
+        ("  two   words ", "two words"),
+    ],
+)
+def test_readable_label_writes_words(name, words):
+    assert readable_label(name) == words

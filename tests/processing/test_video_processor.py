@@ -1,0 +1,276 @@
+"""The video processor on arrays and files: every kind of input, CLIP's own pixels, seeds, saving."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoVideoProcessor, CLIPImageProcessor
+
+import froster_hf  # noqa: F401
+from froster_hf.processing.video_decoding_froster import VideoDecodeError
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
+from tests.fixtures.real_videos import REAL_VIDEOS
+
+BIKES = REAL_VIDEOS["bikes"]
+
+
+def small_processor(**options) -> FrosterVideoProcessor:
+    return FrosterVideoProcessor(
+        **{"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "num_frames": 4, **options}
+    )
+
+
+def random_video(num_frames=6, height=40, width=56, seed=0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+
+
+def numbered_video(num_frames, height=32, width=32) -> np.ndarray:
+    """Frame i is grey of value i."""
+    return np.repeat(np.arange(num_frames, dtype=np.uint8), height * width * 3).reshape(num_frames, height, width, 3)
+
+
+def pixels(processor, videos, **options) -> torch.Tensor:
+    return processor(videos, return_tensors="pt", **options)["pixel_values_videos"]
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 56), (90, 33), (32, 32), (20, 25), (240, 320)])
+def test_pixels_equal_clips_own_image_processor(height, width):
+    video = random_video(5, height, width)
+    ours = pixels(small_processor(num_frames=5), video)[0]
+    clip = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    theirs = clip([Image.fromarray(frame) for frame in video], return_tensors="pt")["pixel_values"]
+    assert ours.shape == theirs.shape == (5, 3, 32, 32)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_the_published_defaults_are_clips():
+    processor = FrosterVideoProcessor()
+    assert pixels(processor, random_video(3, 240, 320)).shape == (1, 8, 3, 224, 224)
+    assert processor.image_mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert processor.image_std == pytest.approx((0.26862954, 0.26130258, 0.27577711))
+
+
+def test_arrays_of_every_form_give_the_same_pixels(tmp_path):
+    # within 60 to 190 the resampling does not leave 0 to 255, where bytes are clipped and floats are not
+    video = 60 + random_video() // 2
+    processor = small_processor()
+    expected = pixels(processor, video)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index, frame in enumerate(video):
+        # without leading zeros: 10 must not come before 9
+        Image.fromarray(frame).save(folder / f"frame_{index + 7}.png")
+    (folder / "notes.txt").write_text("not a frame")
+    channels_first = torch.from_numpy(video).permute(0, 3, 1, 2)
+    forms = {
+        "list of PIL images": [Image.fromarray(frame) for frame in video],
+        "list of arrays": list(video),
+        "list of tensors": list(channels_first),
+        "torch, channels last": torch.from_numpy(video),
+        "torch, channels first": channels_first,
+        "NumPy, channels first": channels_first.numpy(),
+        "float, 0 to 255": video.astype(np.float32),
+        "double, 0 to 255": channels_first.double(),
+        "batch of one": video[None],
+        "tuple": (video,),
+        "folder": folder,
+        "folder as a string": str(folder),
+        "image files": [[str(folder / f"frame_{index + 7}.png") for index in range(len(video))]],
+        "RGBA": np.concatenate([video, np.full_like(video[..., :1], 255)], axis=-1),
+    }
+    for name, form in forms.items():
+        result = pixels(processor, form)
+        assert result.shape == expected.shape, name
+        # bytes are rounded after resizing each way, floats are not: one level of 255, normalised
+        tolerance = 0.02 if name.startswith(("float", "double")) else 0
+        torch.testing.assert_close(result, expected, atol=tolerance, rtol=0, msg=name)
+    scaled = pixels(processor, video.astype(np.float32) / 255, do_rescale=False)
+    torch.testing.assert_close(scaled, expected, atol=0.02, rtol=0)
+
+
+def test_files_bytes_and_open_files_give_the_same_pixels():
+    processor = small_processor()
+    expected = pixels(processor, str(BIKES))
+    row = {"path": "elsewhere.mp4", "bytes": BIKES.read_bytes()}
+    with open(BIKES, "rb") as opened:
+        for form in (BIKES, BIKES.read_bytes(), io.BytesIO(BIKES.read_bytes()), opened, row, {"path": str(BIKES)}):
+            assert torch.equal(pixels(processor, form), expected)
+
+
+def test_rows_of_a_datasets_video_column_are_read():
+    datasets = pytest.importorskip("datasets")
+    column = datasets.Dataset.from_dict({"video": [str(BIKES)]}).cast_column("video", datasets.Video())
+    processor = small_processor()
+    expected = pixels(processor, BIKES)
+    assert torch.equal(pixels(processor, column[0]["video"]), expected)
+    undecoded = column.cast_column("video", datasets.Video(decode=False))
+    assert torch.equal(pixels(processor, undecoded[0]["video"]), expected)
+
+
+def test_a_decoder_that_somebody_else_opened_is_read():
+    decoders = pytest.importorskip("torchcodec.decoders")
+    processor = small_processor()
+    assert torch.equal(pixels(processor, decoders.VideoDecoder(str(BIKES))), pixels(processor, BIKES))
+
+
+def test_a_batch_may_mix_kinds_sizes_and_lengths():
+    batch = [
+        BIKES,
+        random_video(1, 50, 40),
+        [Image.new("L", (37, 61))] * 3,
+        torch.zeros(20, 3, 33, 32, dtype=torch.uint8),
+    ]
+    processor = small_processor()
+    together = pixels(processor, batch)
+    assert together.shape == (4, 4, 3, 32, 32)
+    for video, result in zip(batch, together):
+        assert torch.equal(pixels(processor, video)[0], result)
+
+
+def test_the_sampled_frames_are_those_of_the_index_arithmetic():
+    processor = small_processor(do_normalize=False, do_rescale=False)
+    result = processor(numbered_video(100), return_tensors="pt", return_metadata=True)
+    indices = [12, 37, 62, 87]
+    assert result["video_metadata"][0].frames_indices == indices
+    assert result["pixel_values_videos"][0, :, 0, 0, 0].tolist() == indices
+
+
+def test_the_frame_rate_of_an_array_scales_the_dense_window():
+    processor = small_processor(sampling="dense", do_normalize=False, do_rescale=False)
+    metadata = {"fps": 15.0}
+    values = pixels(processor, numbered_video(100), video_metadata=metadata)[0, :, 0, 0, 0]
+    assert values.tolist() == [34, 44, 54, 65]
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 22])
+@pytest.mark.parametrize("sampling", ["uniform", "dense", "random_segment", "random_dense"])
+def test_clips_shorter_than_the_window_work(num_frames, sampling):
+    result = pixels(small_processor(num_frames=8, sampling=sampling), numbered_video(num_frames))
+    assert result.shape == (1, 8, 3, 32, 32)
+
+
+def test_views_and_crops_follow_each_other_within_a_video():
+    processor = small_processor(num_views=2, num_crops=3, do_normalize=False, do_rescale=False)
+    videos = [numbered_video(40, 32, 64), 100 + numbered_video(40, 32, 64)]
+    videos[0][:, :, 63] = 255
+    result = pixels(processor, videos)
+    assert result.shape == (2 * 2 * 3, 4, 3, 32, 32)
+    first_values = result[:, 0, 0, 0, 0].tolist()
+    assert first_values == [3, 3, 3, 6, 6, 6, 103, 103, 103, 106, 106, 106]
+    at_right_edge = [bool((clip == 255).any()) for clip in result]
+    assert at_right_edge == [False, False, True, False, False, True] + [False] * 6
+
+
+def test_random_crops_follow_the_seed_and_keep_frames_in_register():
+    processor = small_processor(cropping="random", sampling="random_dense")
+    video = np.repeat(random_video(1, 60, 80), 50, axis=0)
+    first, again, other = (pixels(processor, video, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    # a still video stays still: all frames of a clip are cropped and mirrored alike
+    assert torch.equal(first[0, 0], first[0, -1])
+
+
+def test_a_seed_for_each_video_makes_it_independent_of_its_batch():
+    processor = small_processor(cropping="random", sampling="random_segment")
+    videos = [random_video(30, 60, 80, seed) for seed in range(3)]
+    together = pixels(processor, videos, seed=[5, 6, 7])
+    assert torch.equal(together[1:2], pixels(processor, videos[1], seed=[6]))
+    assert torch.equal(together[1:2], pixels(processor, videos[1], seed=6))
+
+
+def test_mirroring_can_be_switched_off():
+    video = np.zeros((1, 32, 32, 3), np.uint8)
+    video[:, :, :16] = 255
+    processor = small_processor(cropping="random", short_side_range=[32, 32], do_normalize=False)
+    seeds = list(range(20))
+    left = pixels(processor, [video] * 20, seed=seeds)[:, 0, 0, 0, 0]
+    assert 0 < left.mean() < 1
+    never = pixels(processor, [video] * 20, seed=seeds, flip_probability=0.0)[:, 0, 0, 0, 0]
+    assert never.min() == 1
+
+
+def test_frames_are_all_kept_without_sampling():
+    assert pixels(small_processor(do_sample_frames=False), numbered_video(7)).shape == (1, 7, 3, 32, 32)
+    clips = small_processor(do_sample_frames=False)([numbered_video(7), numbered_video(5)])["pixel_values_videos"]
+    assert [clip.shape[0] for clip in clips] == [7, 5]
+
+
+@pytest.mark.parametrize(
+    ("videos", "options", "message"),
+    [
+        ([], {}, "list is empty"),
+        (np.zeros((4, 32, 32, 5), np.uint8), {}, "1, 3 or 4 channels"),
+        (np.zeros((4, 32), np.uint8), {}, "dimensions"),
+        (np.zeros((0, 3, 32, 32), np.uint8), {}, "no frames"),
+        (np.zeros((4, 32, 32, 3), np.int64), {}, "uint8 or floating point"),
+        (np.full((4, 32, 32, 3), 0.5, np.float32), {}, "do_rescale=False"),
+        ([Image.new("RGB", (40, 40)), Image.new("RGB", (50, 40))], {"num_frames": 2}, "differ in size: 40x40, 50x40"),
+        (numbered_video(4), {"fps": 2}, "num_frames"),
+        (numbered_video(4), {"seed": [1, 2]}, "1 videos and 2 seeds"),
+        (numbered_video(4), {"video_metadata": [{}, {}]}, "1 videos and 2 entries"),
+        (numbered_video(4), {"cropping": "random", "short_side_range": [16, 20]}, "short_side_range"),
+        ([numbered_video(4), numbered_video(5)], {"do_sample_frames": False}, "different shapes"),
+    ],
+)
+def test_wrong_input_is_named(videos, options, message):
+    with pytest.raises(ValueError, match=message):
+        pixels(small_processor(), videos, **options)
+
+
+@pytest.mark.parametrize("options", [{"sampling": "middle"}, {"cropping": "left"}, {"nonsense": 1}])
+def test_unknown_options_are_refused(options):
+    with pytest.raises(Exception, match=next(iter(options))):
+        pixels(small_processor(), numbered_video(4), **options)
+
+
+def test_things_that_are_no_videos_are_refused():
+    with pytest.raises(TypeError, match="Not a video: int"):
+        pixels(small_processor(), 3)
+    with pytest.raises(TypeError, match="Not a frame: int"):
+        pixels(small_processor(), [[3]])
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "0.png").write_bytes(b"not an image")
+    for path in (tmp_path / "missing.mp4", tmp_path / "empty", text, broken):
+        with pytest.raises(VideoDecodeError, match=path.name):
+            pixels(small_processor(), path)
+
+
+def test_saved_and_loaded_by_the_auto_class_it_gives_the_same_pixels(tmp_path):
+    processor = small_processor(
+        sampling="dense", num_views=2, short_side_range=[32, 40], video_limits={"max_frames": 999}
+    )
+    processor.save_pretrained(tmp_path)
+    loaded = AutoVideoProcessor.from_pretrained(tmp_path)
+    assert type(loaded) is FrosterVideoProcessor
+    assert loaded.to_dict() == processor.to_dict()
+    assert torch.equal(pixels(loaded, BIKES), pixels(processor, BIKES))
+    assert AutoVideoProcessor.from_pretrained(tmp_path, num_frames=3).num_frames == 3
+
+
+def test_transformers_calling_convention_for_video_classification_works():
+    result = small_processor()(str(BIKES), num_frames=6, do_sample_frames=True, return_tensors="pt").to(torch.float16)
+    assert result["pixel_values_videos"].shape == (1, 6, 3, 32, 32)
+    assert result["pixel_values_videos"].dtype == torch.float16
+
+
+def test_sample_frames_follows_transformers_hook():
+    from transformers.video_utils import VideoMetadata
+
+    indices = small_processor().sample_frames(VideoMetadata(total_num_frames=100), num_frames=2)
+    assert indices.tolist() == [25, 75]
+
+
+def test_real_videos_are_there():
+    assert all(isinstance(path, Path) and path.is_file() for path in REAL_VIDEOS.values())
