@@ -230,3 +230,33 @@ UNSUPPORTED: dict[str, str] = {
     r".*\.(experts_head|experts_tail|routing\d)\..*": "has mixture-of-experts layers, which this package lacks",
 }
 """Regular expressions of names that tell an architecture which this package does not have, and what it is."""
+
+RUN_CONFIGURATION_MODULES: dict[str | None, tuple[str, int | None]] = {
+    None: ("none", None),
+    "expand_temporal_view": ("local_attention", 1),
+    "expand_temporal_view_step2": ("local_attention", 2),
+    "expand_temporal_view_step3": ("local_attention", 3),
+    "channel_shift": ("channel_shift", None),
+    "cross_frame_attend": ("cross_frame", None),
+    "stadapt_zeroinit": ("st_adapter", None),
+    "aim": ("aim", None),
+    "adapter": ("adaptformer", None),
+}
+"""FROSTER's `MODEL.TEMPORAL_MODELING_TYPE` to our module and radius."""
+
+LAYOUT_TITLES: dict[Layout, str] = {
+    "froster": "FROSTER or Open-VCLIP",
+    "openai": "OpenAI CLIP",
+    "actionclip": "ActionCLIP",
+    "vificlip": "ViFi-CLIP",
+    "transformers": "CLIP of transformers",
+}
+
+SECTIONS: dict[str, str] = {
+    "model_state": "",
+    "model_state_dict": "",
+    "fusion_model_state_dict": "fusion_model.",
+    "state_dict": "",
+    "model": "",
+}
+"""Sections of a file that hold weights, and the prefix that their names get here."""

@@ -1,0 +1,306 @@
+"""The process that opens pickled checkpoints, so that a hostile one meets nothing worth having.
+
+`reading.py` starts this file as a script of its own: `python pickle_worker.py SOURCE FOLDER MAX_BYTES`. It leaves
+`tensors.safetensors` and `summary.json` in FOLDER, or a summary with an `error`. A file that crashes, fills the memory
+or never ends takes only this process with it.
+
+Two kinds of zip archive are read, neither by running code of theirs. `torch.save` files go through
+`torch.load(weights_only=True)`. TorchScript archives (OpenAI's CLIP) are not loaded as programs at all: their
+`data.pkl` names the parameters, and an unpickler that can build only tensors and bare attribute holders reads it.
+"""
+
+import json
+import pickle
+import re
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    # A script's own folder comes first in `sys.path`; nothing is to be imported from there.
+    sys.path.pop(0)
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+TRAINING_STATE = re.compile(r"(optimizer|optim|lr_scheduler|scheduler|scaler)(_state)?(_dict)?")
+"""Sections of a file that only a resumed training needs."""
+
+MAX_MEMBERS = 200_000
+MAX_DEPTH = 64
+MAX_TEXT = 65_536
+MEMORY_SLACK_BYTES = 2 << 30
+
+
+def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read every tensor of a zip checkpoint.
+
+    Args:
+        source: a file written by `torch.save` or `torch.jit.save`.
+        max_bytes: the largest total size of the tensors.
+
+    Returns:
+        Tensors by name, behind `section/` where the file has sections; and a summary: `format`, `other` (entries that
+        are no tensors, described) and `texts` (those that are texts).
+
+    Raises:
+        ValueError: the archive is not plainly what it says; the message tells the reason.
+    """
+    with zipfile.ZipFile(source) as archive:
+        root, is_torchscript = check_members(archive, source.stat().st_size)
+        if is_torchscript:
+            tensors, other = read_torchscript(archive, root)
+            texts: dict[str, str] = {}
+        else:
+            # torch reads the file by itself; what it read is checked against its storages below.
+            allowed = [(OrderedDict, "yacs.config.CfgNode")]
+            with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
+                payload = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+            tensors, other, texts = flatten_payload(payload)
+    total = 0
+    for name, tensor in tensors.items():
+        check_tensor(name, tensor)
+        total += tensor.numel() * tensor.element_size()
+        if total > max_bytes:
+            raise ValueError(f"the tensors take more than the allowed {max_bytes} bytes")
+    return tensors, {"format": "torchscript" if is_torchscript else "pickle", "other": other, "texts": texts}
+
+
+def check_members(archive: zipfile.ZipFile, file_bytes: int) -> tuple[str, bool]:
+    """Refuse archives that are larger inside than outside.
+
+    Returns:
+        The folder that all members lie in, and whether it is a TorchScript archive.
+    """
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise ValueError(f"the archive has {len(members)} members, more than the allowed {MAX_MEMBERS}")
+    names = [member.filename for member in members]
+    if len(set(names)) != len(names):
+        raise ValueError("two members of the archive have the same name")
+    pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(pickles) != 1:
+        raise ValueError(
+            "the zip archive holds no data.pkl, so it was written neither by torch.save nor torch.jit.save"
+        )
+    root = pickles[0].removesuffix("/data.pkl")
+    if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder").strip() not in (b"little", b""):
+        raise ValueError("the tensors are stored in big-endian order")
+    is_torchscript = f"{root}/constants.pkl" in names
+    total = 0
+    for member in members:
+        # TorchScript deflates its source code, which is never read here.
+        if is_torchscript and not (member.filename == pickles[0] or member.filename.startswith(f"{root}/data/")):
+            continue
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 0x1:
+            raise ValueError(
+                f"the member {member.filename} is compressed or encrypted; torch stores members as they are"
+            )
+        total += member.file_size
+    if total > file_bytes:
+        raise ValueError(f"the members claim {total} bytes, but the whole file has {file_bytes}")
+    return root, is_torchscript
+
+
+def flatten_payload(payload: object) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
+    """The tensors of a pickled object, one level of sections deep, and an account of everything else."""
+    if not isinstance(payload, Mapping):
+        raise ValueError(f"the file holds a {type(payload).__name__}, not a state dict")
+    tensors: dict[str, Tensor] = {}
+    other: dict[str, str] = {}
+    texts: dict[str, str] = {}
+
+    def sort(name: str, value: object) -> None:
+        if isinstance(value, Tensor):
+            tensors[name] = value
+        elif isinstance(value, str) and len(value) <= MAX_TEXT:
+            texts[name] = value
+            other[name] = f"a text of {len(value)} characters"
+        else:
+            other[name] = describe(value)
+
+    for key, value in payload.items():
+        if not isinstance(key, str):
+            raise ValueError(f"the file holds a mapping with a key of type {type(key).__name__}, not a state dict")
+        if TRAINING_STATE.fullmatch(key):
+            other[key] = "the state of the training"
+        elif isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values()):
+            for name, entry in value.items():
+                sort(f"{key}/{name}", entry)
+        else:
+            sort(key, value)
+    return tensors, other, texts
+
+
+def describe(value: object) -> str:
+    """A few words for a report; never the text form of an unknown object."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)[:60]
+    if isinstance(value, (Mapping, list, tuple, set)):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__
+
+
+def check_tensor(name: str, tensor: Tensor) -> None:
+    """Refuse tensors that are larger than what is stored of them, or that are no plain arrays."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+    if not plain or tensor.is_quantized or tensor.device.type != "cpu":
+        raise ValueError(f"{name} is no plain tensor ({type(tensor).__name__}, {tensor.layout}, on {tensor.device})")
+    claimed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if claimed > stored:
+        raise ValueError(f"{name} claims {claimed} bytes, but only {stored} are stored")
+
+
+def read_torchscript(archive: zipfile.ZipFile, root: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The parameters and buffers of a TorchScript archive, by the names of its `state_dict()`."""
+    with archive.open(f"{root}/data.pkl") as stream:
+        module = TensorUnpickler(stream, archive, root).load()
+    if not isinstance(module, AttributeHolder):
+        raise ValueError(f"the TorchScript archive holds a {type(module).__name__}, not a module")
+    tensors: dict[str, Tensor] = {}
+    other: dict[str, str] = {}
+    for name, value in walk(module, ""):
+        if isinstance(value, Tensor):
+            tensors[name] = value
+        elif name.rpartition(".")[2] not in ("training", "_is_full_backward_hook"):
+            other[name] = describe(value)
+    return tensors, other
+
+
+class AttributeHolder:
+    """Stands for every class of a TorchScript program: it has attributes and does nothing."""
+
+
+def walk(holder: AttributeHolder, prefix: str, depth: int = 0) -> Iterator[tuple[str, object]]:
+    """Every attribute of nested holders, by its dotted name."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"the modules are nested more than {MAX_DEPTH} deep")
+    for name, value in vars(holder).items():
+        if isinstance(value, AttributeHolder):
+            yield from walk(value, f"{prefix}{name}.", depth + 1)
+        else:
+            yield f"{prefix}{name}", value
+
+
+class TensorUnpickler(pickle.Unpickler):
+    """Builds tensors, plain containers and `AttributeHolder`s; every other name is refused before it is looked up."""
+
+    storages = {
+        f"{name}Storage": dtype
+        for name, dtype in {
+            "Double": torch.float64,
+            "Float": torch.float32,
+            "Half": torch.float16,
+            "BFloat16": torch.bfloat16,
+            "Long": torch.int64,
+            "Int": torch.int32,
+            "Short": torch.int16,
+            "Char": torch.int8,
+            "Byte": torch.uint8,
+            "Bool": torch.bool,
+        }.items()
+    }
+    list_builders = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
+
+    def __init__(self, stream: Any, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(stream)
+        self.archive = archive
+        self.root = root
+        self.loaded: dict[str, Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Stand-ins for the few names that TorchScript's pickles use."""
+        if module == "__torch__" or module.startswith("__torch__."):
+            return AttributeHolder
+        if module == "torch" and name in self.storages:
+            return self.storages[name]
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return rebuild_tensor
+        if module == "torch.jit._pickle" and (name in self.list_builders or name == "restore_type_tag"):
+            return first_argument
+        raise ValueError(f"the archive names {module}.{name}, which is neither a tensor nor a module of its own")
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        """One storage, as a flat tensor."""
+        kind, dtype, key, _device, numel = pid
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
+            raise ValueError(f"the archive refers to {kind!r} instead of a storage")
+        if key not in self.loaded:
+            content = self.archive.read(f"{self.root}/data/{key}")
+            if len(content) != numel * dtype.itemsize:
+                raise ValueError(
+                    f"the storage {key} has {len(content)} bytes, but {numel} elements of {dtype} are claimed"
+                )
+            flat = torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            self.loaded[key] = flat
+        return self.loaded[key]
+
+
+def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -> Tensor:
+    """A view of a storage; the arguments that TorchScript writes, checked before they are used."""
+    numbers = (offset, *size, *stride)
+    if not isinstance(storage, Tensor) or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("the archive describes a tensor by something else than a storage and sizes")
+    if len(size) != len(stride):
+        raise ValueError(f"the archive describes a tensor of size {size} with strides {stride}")
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride))
+    if 0 not in size and last >= storage.numel():
+        raise ValueError(f"a tensor of size {size} reaches beyond its storage of {storage.numel()} elements")
+    return torch.as_strided(storage, size, stride, offset)
+
+
+def first_argument(value: Any, *_ignored: Any) -> Any:
+    """What TorchScript's list builders and type tags come to."""
+    return value
+
+
+def write(tensors: Mapping[str, Tensor], target: Path) -> None:
+    """Save as safetensors, which takes neither shared nor strided storages."""
+    seen: set[int] = set()
+    owned: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        whole = tensor.is_contiguous() and storage.nbytes() == tensor.numel() * tensor.element_size()
+        shared = storage.data_ptr() in seen
+        seen.add(storage.data_ptr())
+        owned[name] = (
+            tensor.detach() if whole and not shared else tensor.detach().clone(memory_format=torch.contiguous_format)
+        )
+    save_file(owned, target)
+
+
+def limit_memory(extra_bytes: int) -> None:
+    """Cap what this process may allocate beyond what it holds now, where the system has such a limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    statistics = Path("/proc/self/statm")
+    held = int(statistics.read_text().split()[5]) * resource.getpagesize() if statistics.exists() else 0
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = held + extra_bytes
+    if hard == resource.RLIM_INFINITY or wanted <= hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
+def main(source: Path, folder: Path, max_bytes: int) -> None:
+    """Read `source` and leave the result, or the reason why there is none, in `folder`."""
+    try:
+        limit_memory(3 * source.stat().st_size + MEMORY_SLACK_BYTES)
+        tensors, summary = read_archive(source, max_bytes)
+        write(tensors, folder / "tensors.safetensors")
+    except MemoryError:
+        summary = {"error": "reading it takes far more memory than its size"}
+    except Exception as error:  # Whatever a broken file provokes becomes a reason; nothing is retried another way.
+        summary = {"error": f"{type(error).__name__}: {error}"[:2000]}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

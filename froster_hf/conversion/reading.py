@@ -1,0 +1,222 @@
+"""Reading checkpoint files that nobody has vouched for.
+
+safetensors files are read directly; everything pickled is opened in a process of its own (`pickle_worker.py`). What
+leaves this module comes from regular files inside their folder, is bounded in size, and holds finite values only.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from packaging.version import Version
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from froster_hf.conversion.layouts import listing
+
+CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
+
+MAX_BYTES = 32 << 30
+TIMEOUT_SECONDS = 900.0
+MINIMUM_TORCH = "2.10"
+WORKER = Path(__file__).with_name("pickle_worker.py")
+PASSED_ON = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "SYSTEMROOT",
+    "TMPDIR",
+    "TEMP",
+)
+"""Environment variables that the worker needs; tokens stay here."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or is not read because it would not be safe; names the file and the reason."""
+
+
+@dataclass
+class RawCheckpoint:
+    """What a file holds, under its own names.
+
+    Attributes:
+        path: the file, or the folder for `transformers`.
+        format: how it is stored.
+        tensors: by name, behind `section/` where the file has sections.
+        other: entries that are no tensors, and what they are.
+        texts: those of them that are texts, such as a configuration.
+        config: the parsed `config.json` of a folder.
+        sha256: of the file, or of the weight files of a folder in order of their names.
+    """
+
+    path: Path
+    format: CheckpointFormat
+    tensors: dict[str, Tensor]
+    other: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] | None = None
+    sha256: str = ""
+
+
+def read_checkpoint(
+    source: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, timeout_seconds: float = TIMEOUT_SECONDS
+) -> RawCheckpoint:
+    """Read a checkpoint without running anything that it contains.
+
+    Args:
+        source: a file of `torch.save` or `torch.jit.save`, a safetensors file, or a folder with `config.json` and
+            weights as transformers saves them.
+        max_bytes: the largest file, and the largest total size of its tensors.
+        timeout_seconds: how long the process that opens a pickle may take.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, too large, of an unknown kind, holds values that are not finite,
+            or asks for anything else than tensors.
+    """
+    path = Path(source)
+    if path.is_dir():
+        raw = _read_folder(path, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+    else:
+        raw = _read_file(path, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+        raw.sha256 = _sha256([path])
+    not_finite = [name for name, t in raw.tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if not_finite:
+        raise CheckpointError(f"{path} holds values that are infinite or no numbers, in: {listing(not_finite)}.")
+    return raw
+
+
+def _read_file(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist. Give a checkpoint file or a folder of transformers.")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no regular file.")
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise CheckpointError(f"{path} has {size} bytes, more than the allowed {max_bytes}; raise `max_bytes`.")
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    if start.startswith(b"PK\x03\x04"):
+        return _read_zip(path, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+    if len(start) == 9 and start[8:] == b"{":
+        return RawCheckpoint(path, "safetensors", _read_safetensors(path))
+    raise CheckpointError(
+        f"{path} is neither a zip file of torch.save or torch.jit.save nor a safetensors file (it starts with "
+        f"{start!r}). Files of PyTorch before 1.6 are not read: load such a file where you trust it, and save it anew."
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is no sound safetensors file: {error}.") from error
+
+
+def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:
+    if Version(torch.__version__).release < Version(MINIMUM_TORCH).release:
+        raise CheckpointError(
+            f"{path} is a pickle, and torch {torch.__version__} has known ways around weights_only=True. "
+            f"Update torch to {MINIMUM_TORCH} or newer, or give a safetensors file."
+        )
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
+        command = [sys.executable, str(WORKER), str(path.resolve()), folder, str(max_bytes)]
+        try:
+            worker = subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_seconds
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CheckpointError(f"{path} was not read within {timeout_seconds:.0f} seconds.") from error
+        summary_file = Path(folder, "summary.json")
+        if worker.returncode != 0 or not summary_file.exists():
+            last_line = worker.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise CheckpointError(
+                f"{path} ended the process that read it (exit status {worker.returncode}): {last_line[:500]}"
+            )
+        summary = json.loads(summary_file.read_text(encoding="utf-8"))
+        if "error" in summary:
+            raise CheckpointError(f"{path} is refused: {summary['error']}.")
+        tensors = load_file(Path(folder, "tensors.safetensors"))
+    return RawCheckpoint(path, summary["format"], tensors, other=summary["other"], texts=summary["texts"])
+
+
+def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:
+    config_file = _inside(folder, "config.json")
+    if not config_file.is_file():
+        raise CheckpointError(f"{folder} holds no config.json; give the checkpoint file itself.")
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{config_file} is no JSON: {error}.") from error
+    names, weight_map = _weight_files(folder)
+    tensors: dict[str, Tensor] = {}
+    files = [_inside(folder, name) for name in names]
+    total = sum(file.stat().st_size for file in files if file.exists())
+    if total > max_bytes:
+        raise CheckpointError(f"The weights in {folder} have {total} bytes, more than the allowed {max_bytes}.")
+    for name, file in zip(names, files):
+        shard = _read_file(file, max_bytes=max_bytes, timeout_seconds=timeout_seconds).tensors
+        if weight_map is not None:
+            listed = {tensor for tensor, owner in weight_map.items() if owner == name}
+            if listed != set(shard):
+                raise CheckpointError(
+                    f"{file} and its index disagree about: {listing(sorted(listed ^ set(shard)))}. The download may "
+                    "be incomplete, or the files belong to different checkpoints."
+                )
+        tensors |= shard
+    return RawCheckpoint(folder, "transformers", tensors, config=config, sha256=_sha256(files))
+
+
+def _weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
+    """The weight files of a folder and, where they are shards, the index; safetensors before pickles."""
+    for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
+        if _inside(folder, stem + suffix).exists():
+            return [stem + suffix], None
+        index = _inside(folder, f"{stem}{suffix}.index.json")
+        if index.exists():
+            try:
+                weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+                names = sorted(set(weight_map.values()))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CheckpointError(f"{index} is no index of shards ({type(error).__name__}).") from error
+            for name in names:
+                _inside(folder, name)
+            return names, weight_map
+    raise CheckpointError(
+        f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin, in one file or in shards."
+    )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file of the folder itself; symbolic links may lead to the blobs of the same Hub cache entry, nowhere else."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w][\w.\- ]*", name):
+        raise CheckpointError(f"{folder} names {name!r} as one of its files; only plain file names are allowed.")
+    path, root = folder / name, folder.resolve()
+    resolved = path.resolve()
+    allowed = [root]
+    if root.parent.name == "snapshots":
+        allowed.append(root.parent.parent / "blobs")
+    if resolved.parent not in allowed:
+        raise CheckpointError(f"{path} is a link to {resolved}, outside of the checkpoint's folder.")
+    return path
+
+
+def _sha256(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,74 @@
+"""What a conversion did, for people and for machines."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from froster_hf.conversion.architecture import Setting
+from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
+
+REPORT_FILE = "conversion.json"
+SHOWN = 4
+
+
+@dataclass
+class ConversionReport:
+    """An account of a conversion; `print(report)` shows it, `conversion.json` has all of it.
+
+    Attributes:
+        source: what was converted, as it was given.
+        output: the folder that was written.
+        format: how the source is stored: `pickle`, `torchscript`, `safetensors`, `transformers`.
+        layout: whose names it has.
+        sha256: of the source's bytes.
+        wrapping: the section of the file and the prefix that the weights were found under; empty for none.
+        num_tensors: tensors written.
+        num_parameters: numbers in them.
+        dtypes: tensors written by dtype.
+        settings: every field of the configuration with its origin.
+        left_out: tensors of the source that are not in the output, each with the reason.
+        other: entries of the source that are no tensors, and what they are.
+        unused: names that nobody knows; always empty with `strict=True`.
+        notes: what the reader should know besides.
+    """
+
+    source: str
+    output: str
+    format: str
+    layout: Layout
+    sha256: str
+    wrapping: str
+    num_tensors: int
+    num_parameters: int
+    dtypes: dict[str, int]
+    settings: list[Setting]
+    left_out: dict[str, str] = field(default_factory=dict)
+    other: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        dtypes = ", ".join(f"{count} in {dtype}" for dtype, count in self.dtypes.items())
+        where = f", {self.wrapping}" if self.wrapping else ""
+        lines = [
+            f"source      {self.source} ({self.format}, sha256 {self.sha256[:16]})",
+            f"recognised  {LAYOUT_TITLES[self.layout]}{where}",
+            f"written     {self.output}: {self.num_tensors} tensors ({dtypes}), {self.num_parameters:,} numbers",
+            "settings",
+        ]
+        lines += [f"  {s.name:17} {s.value}  [{s.origin}]" for s in self.settings]
+        lines.append(f"left out    {len(self.left_out)} tensors")
+        for reason in dict.fromkeys(self.left_out.values()):
+            names = [name for name, why in self.left_out.items() if why == reason]
+            rest = f", ... (all in {REPORT_FILE})" if len(names) > SHOWN else ""
+            lines.append(f"  {len(names):3} {', '.join(names[:SHOWN])}{rest}: {reason}")
+        lines.append(f"no tensors  {', '.join(f'{name} ({what})' for name, what in self.other.items()) or 'none'}")
+        lines.append(f"unused      {len(self.unused)} tensors")
+        lines += [f"    {name}" for name in self.unused]
+        lines += [f"note        {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def save(self, folder: Path) -> None:
+        """Write `conversion.json` beside the weights."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str)
+        (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
