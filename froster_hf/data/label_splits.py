@@ -20,8 +20,9 @@ def base_and_novel_labels(
     """Splits the label texts in two.
 
     Args:
-        dataset: the training clips, whose counts are the frequencies. Of classes as frequent as each other, the earlier
-            ones are novel: with the official lists (fold 1) this gives the published halves of UCF-101 and HMDB-51.
+        dataset: the training clips, whose counts are the frequencies. Of classes as frequent as each other, the
+            earlier ones are novel: with the official lists (fold 1) this gives the published halves of UCF-101 and
+            HMDB-51.
         base_labels: the base half by list; default: the ceil(K / 2) most frequent classes.
 
     Returns:

@@ -1,29 +1,25 @@
-"""Class names as words: what a prompt can be filled with.
+"""Class names as the label texts of a table, and label files that carry descriptions.
 
 Folders and official lists write classes as `ApplyEyeMakeup`, `brush_hair` or `Pushing [something] off of [something]`;
-a text tower reads words. Some label files hold "Label: description" lines, which the prompts of FROSTER take apart.
+a text tower reads words (`readable_label` of the prompt templates).
 """
 
-import re
 from collections.abc import Iterable, Sequence
 
-_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+from ..processing.prompt_templates_froster import readable_label
 
 
-def spaced_label(name: str) -> str:
-    """Class name as words: underscores and CamelCase become spaces, template brackets go, the case stays.
+def label_text(name: str) -> str:
+    """A class name as words, template brackets gone.
 
-    >>> spaced_label("ApplyEyeMakeup"), spaced_label("brush_hair"), spaced_label("Holding [something]")
-    ('Apply Eye Makeup', 'brush hair', 'Holding something')
+    >>> label_text("ApplyEyeMakeup"), label_text("brush_hair"), label_text("Holding [something]")
+    ('apply eye makeup', 'brush hair', 'Holding something')
     """
-    words = re.sub(r"[\[\]]", "", name).replace("_", " ")
-    if " " not in words.strip():
-        words = _WORD_START.sub(" ", words)
-    return " ".join(words.split())
+    return readable_label(name.replace("[", "").replace("]", ""))
 
 
-def distinct_spaced_labels(names: Iterable[str]) -> list[str]:
-    """`spaced_label` of each name, in order.
+def distinct_label_texts(names: Iterable[str]) -> list[str]:
+    """`label_text` of each name, in order.
 
     Raises:
         ValueError: a name without words, or two names that become the same words, so that nothing could tell them
@@ -31,12 +27,12 @@ def distinct_spaced_labels(names: Iterable[str]) -> list[str]:
     """
     name_of: dict[str, str] = {}
     for name in names:
-        label = spaced_label(name)
-        if not label:
+        text = label_text(name)
+        if not text:
             raise ValueError(f"The class name {name!r} holds no words. Rename the class.")
-        if label in name_of:
-            raise ValueError(f"The classes {name_of[label]!r} and {name!r} both read {label!r}. Rename one of them.")
-        name_of[label] = name
+        if text in name_of:
+            raise ValueError(f"The classes {name_of[text]!r} and {name!r} both read {text!r}. Rename one of them.")
+        name_of[text] = name
     return list(name_of)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from datasets import Dataset
 
-from .label_text import distinct_spaced_labels, spaced_label
+from .label_text import distinct_label_texts, label_text
 from .readers import csv_cells, read_json, read_lines
 from .safe_paths import AnnotationError, VideoRoot
 from .video_table import ListedClip, MissingFiles, video_table
@@ -67,7 +67,7 @@ def read_ucf101(
                     raise AnnotationError(f"{where}: {class_name!r} is not a class of classInd.txt.")
                 yield ListedClip(video_root.resolve(path, where=where), index_of[class_name], where)
 
-    return video_table(clips(), labels=distinct_spaced_labels(classes), missing=missing)
+    return video_table(clips(), labels=distinct_label_texts(classes), missing=missing)
 
 
 def read_hmdb51(
@@ -108,7 +108,7 @@ def read_hmdb51(
                     path = video_root.resolve(f"{class_name}/{name.strip()}", where=where)
                     yield ListedClip(path, index, where)
 
-    return video_table(clips(), labels=distinct_spaced_labels(classes), missing=missing)
+    return video_table(clips(), labels=distinct_label_texts(classes), missing=missing)
 
 
 def read_kinetics(
@@ -157,7 +157,7 @@ def read_kinetics(
             tried = [video_root.resolve(pattern.format_map(row), where=where) for pattern in patterns]
             yield ListedClip(next(filter(os.path.isfile, tried), tried[0]), index_of[row["label"]], where)
 
-    return video_table(clips(), labels=distinct_spaced_labels(classes), missing=missing)
+    return video_table(clips(), labels=distinct_label_texts(classes), missing=missing)
 
 
 def read_something_something(
@@ -186,7 +186,7 @@ def read_something_something(
     classes = sorted(indices, key=indices.__getitem__)
     if [indices[name] for name in classes] != list(range(len(classes))):
         raise AnnotationError(f"{os.fspath(labels)}: the indices must run from 0 to {len(classes) - 1} without gaps.")
-    texts = distinct_spaced_labels(classes)
+    texts = distinct_label_texts(classes)
     index_of = {text: index for index, text in enumerate(texts)}
     entries = read_json(annotations)
     if not isinstance(entries, list):
@@ -199,7 +199,7 @@ def read_something_something(
                 raise AnnotationError(
                     f"{where}: needs `id` and `template` (the test file has no labels), got {entry!r:.200}."
                 )
-            text = spaced_label(str(entry["template"]))
+            text = label_text(str(entry["template"]))
             if text not in index_of:
                 raise AnnotationError(f"{where}: the template {entry['template']!r} is not in {os.fspath(labels)}.")
             yield ListedClip(video_root.resolve(f"{entry['id']}.webm", where=where), index_of[text], where)

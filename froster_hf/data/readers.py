@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, Value, Video
 
-from .label_text import distinct_spaced_labels
+from .label_text import distinct_label_texts
 from .safe_paths import AnnotationError, VideoRoot
 from .video_table import LABEL_COLUMN, VIDEO_COLUMN, ListedClip, MissingFiles, video_table, with_labels
 
@@ -44,7 +44,7 @@ def read_video_folder(root: str | os.PathLike) -> Dataset:
         for file in sorted(folder.rglob("*"))
         if file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".")
     ]
-    return video_table(clips, labels=distinct_spaced_labels(folder.name for folder in folders), missing="error")
+    return video_table(clips, labels=distinct_label_texts(folder.name for folder in folders), missing="error")
 
 
 def read_video_list(

@@ -1,14 +1,14 @@
 import pytest
 
-from froster_hf.data.label_text import distinct_spaced_labels, spaced_label, split_descriptions
+from froster_hf.data.label_text import distinct_label_texts, label_text, split_descriptions
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ApplyEyeMakeup", "Apply Eye Makeup"),
-        ("YoYo", "Yo Yo"),
-        ("TVShow", "TV Show"),
+        ("ApplyEyeMakeup", "apply eye makeup"),
+        ("YoYo", "yo yo"),
+        ("TVShow", "TV show"),
         ("brush_hair", "brush hair"),
         ("playing trumpet", "playing trumpet"),
         ("passing American football (in game)", "passing American football (in game)"),
@@ -17,17 +17,17 @@ from froster_hf.data.label_text import distinct_spaced_labels, spaced_label, spl
     ],
 )
 def test_class_names_become_words(name, words):
-    assert spaced_label(name) == words
+    assert label_text(name) == words
 
 
 def test_names_that_become_the_same_words_are_refused():
     with pytest.raises(ValueError, match="both read 'brush hair'"):
-        distinct_spaced_labels(["brush_hair", "brush hair"])
+        distinct_label_texts(["brush_hair", "brush hair"])
 
 
 def test_a_name_without_words_is_refused():
     with pytest.raises(ValueError, match="holds no words"):
-        distinct_spaced_labels(["___"])
+        distinct_label_texts(["___"])
 
 
 def test_descriptions_are_taken_off_the_labels():

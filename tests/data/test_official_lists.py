@@ -45,10 +45,10 @@ def test_ucf101_lists_are_read_by_split(ucf101):
     train = read_ucf101(root, annotations=lists, split="train")
     test = read_ucf101(root, annotations=lists, split="test")
     assert names_and_labels(train) == [
-        ("v_ApplyEyeMakeup_g02_c01.avi", "Apply Eye Makeup"),
-        ("v_YoYo_g02_c01.avi", "Yo Yo"),
+        ("v_ApplyEyeMakeup_g02_c01.avi", "apply eye makeup"),
+        ("v_YoYo_g02_c01.avi", "yo yo"),
     ]
-    assert names_and_labels(test)[1] == ("v_YoYo_g01_c01.avi", "Yo Yo")
+    assert names_and_labels(test)[1] == ("v_YoYo_g01_c01.avi", "yo yo")
     assert len(read_ucf101(root, annotations=lists, split="all")) == 4
 
 

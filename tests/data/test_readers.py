@@ -12,9 +12,9 @@ def paths(dataset):
     return [row["path"] for row in dataset["video"]]
 
 
-def test_a_folder_of_class_folders_becomes_paths_and_spaced_labels(video_folder):
+def test_a_folder_of_class_folders_becomes_paths_and_label_texts(video_folder):
     dataset = read_video_folder(video_folder)
-    assert dataset.features["label"].names == ["Apply Eye Makeup", "brush hair", "juggling"]
+    assert dataset.features["label"].names == ["apply eye makeup", "brush hair", "juggling"]
     assert dataset["label"][:] == [0, 0, 1, 1, 2, 2]
     assert [Path(path).name for path in paths(dataset)] == ["a.mp4", "b.mp4"] * 3
     assert dataset[0]["video"]["bytes"] is None, "nothing is decoded or embedded"
