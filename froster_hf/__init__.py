@@ -15,17 +15,26 @@ _PUBLIC_NAMES = {
     "FrosterConfig": "modeling.configuration_froster",
     "FrosterForVideoClassification": "modeling.modeling_froster",
     "FrosterModel": "modeling.modeling_froster",
+    "FrosterProcessor": "processing.processing_froster",
+    "FrosterVideoProcessor": "processing.video_processing_froster",
+    "VideoDecodeError": "processing.video_decoding_froster",
 }
 
 __all__ = [
     "FrosterConfig",
     "FrosterForVideoClassification",
     "FrosterModel",
+    "FrosterProcessor",
+    "FrosterVideoProcessor",
+    "VideoDecodeError",
 ]
 
 if TYPE_CHECKING:
     from .modeling.configuration_froster import FrosterConfig
     from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+    from .processing.processing_froster import FrosterProcessor
+    from .processing.video_decoding_froster import VideoDecodeError
+    from .processing.video_processing_froster import FrosterVideoProcessor
 
 
 def __getattr__(name: str) -> Any:

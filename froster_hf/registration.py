@@ -46,11 +46,23 @@ def register_video_processor() -> None:
     AutoVideoProcessor.register(FrosterConfig, FrosterVideoProcessor, exist_ok=True)
 
 
+def register_processor() -> None:
+    """`AutoProcessor`."""
+    from transformers.models.auto.processing_auto import AutoProcessor
+
+    from .modeling.configuration_froster import FrosterConfig
+    from .processing.processing_froster import FrosterProcessor
+
+    FrosterProcessor.register_for_auto_class()
+    AutoProcessor.register(FrosterConfig, FrosterProcessor, exist_ok=True)
+
+
 # Module of transformers -> what to register once it is there.
 REGISTRATIONS: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": register_config,
     "transformers.models.auto.modeling_auto": register_models,
     "transformers.models.auto.video_processing_auto": register_video_processor,
+    "transformers.models.auto.processing_auto": register_processor,
 }
 
 

@@ -1,0 +1,193 @@
+"""`FrosterProcessor`: videos and label names in, the model's tensors out.
+
+The video processor, CLIP's tokenizer and the prompt templates of a checkpoint, saved and loaded together. Labels
+become prompts here and nowhere else: the model and the video processor know no words.
+
+Letters: B videos, T frames, S pixels, K labels, P prompts a label, L text tokens.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from transformers import AutoTokenizer
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_processing_utils import get_size_dict
+from transformers.models.auto.image_processing_auto import get_image_processor_config
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
+
+from .prompt_templates_froster import (
+    TemplateSet,
+    fill_templates,
+    pair_with_descriptions,
+    readable_label,
+    resolve_templates,
+)
+from .video_processing_froster import FrosterVideoProcessor, FrosterVideosKwargs
+
+LabelStyle = Literal["as_given", "words"]
+
+# What a CLIP checkpoint says about its pixels; the rest of a video processor's options are about time.
+_PIXEL_OPTIONS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_normalize")
+
+
+class FrosterProcessorKwargs(ProcessingKwargs, total=False):
+    """Options of a call: texts are padded to the longest of them, never further."""
+
+    videos_kwargs: FrosterVideosKwargs  # type: ignore[misc]
+    _defaults = {"text_kwargs": {"padding": True}}  # type: ignore[misc]
+
+
+class FrosterProcessor(ProcessorMixin):
+    """Video processor, tokenizer and prompt templates of one checkpoint.
+
+    Args:
+        video_processor: reads and crops videos.
+        tokenizer: CLIP's.
+        prompt_templates: `froster` (28 sentences and the bare label), `actionclip` (16), `single` ("a video of a
+            person {}."), `none` (the bare label), one template, or a list of templates with one `{}` each.
+        label_descriptions: sentences about labels, used for every label that is found in it.
+        label_style: `words` writes `brushHair`, `brush_hair` and `ApplyEyeMakeup` as words in the prompts; `as_given`
+            changes nothing. Results always carry the names as given.
+
+    Raises:
+        ValueError: a template without a place for the label, or an unknown style.
+    """
+
+    valid_processor_kwargs = FrosterProcessorKwargs  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        video_processor: FrosterVideoProcessor,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt_templates: TemplateSet | str | Sequence[str] = "froster",
+        label_descriptions: dict[str, str] | None = None,
+        label_style: LabelStyle = "as_given",
+        **kwargs: Any,
+    ):
+        if label_style not in ("as_given", "words"):
+            raise ValueError(f"`label_style` is {label_style!r}; it must be 'as_given' or 'words'.")
+        self.prompt_templates = resolve_templates(prompt_templates)
+        self.label_descriptions = dict(label_descriptions) if label_descriptions else None
+        self.label_style = label_style
+        super().__init__(video_processor, tokenizer, **kwargs)
+
+    @classmethod
+    def from_clip(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        prompt_templates: TemplateSet | str | Sequence[str] = "froster",
+        video_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> "FrosterProcessor":
+        """The processor of a plain CLIP checkpoint, whose pixels and tokens are those of its image processor and
+        tokenizer.
+
+        Args:
+            pretrained_model_name_or_path: a CLIP checkpoint on the Hub or in a folder.
+            prompt_templates: see the class.
+            video_options: options of `FrosterVideoProcessor`, such as `num_frames` or `sampling`.
+            kwargs: passed on to the loaders (`revision`, `token`, `cache_dir`, ...).
+        """
+        image_options = get_image_processor_config(pretrained_model_name_or_path, **kwargs)
+        pixels = {name: image_options[name] for name in _PIXEL_OPTIONS if image_options.get(name) is not None}
+        # Older CLIP repositories write one number for the short side.
+        if "size" in pixels:
+            pixels["size"] = dict(get_size_dict(pixels["size"], default_to_square=False))
+        if "crop_size" in pixels:
+            pixels["crop_size"] = dict(get_size_dict(pixels["crop_size"], param_name="crop_size"))
+        tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        video_processor = FrosterVideoProcessor(**{**pixels, **(video_options or {})})
+        return cls(video_processor, tokenizer, prompt_templates)
+
+    def __call__(
+        self,
+        videos: Any = None,
+        text: str | list[str] | None = None,
+        **kwargs: Unpack[FrosterProcessorKwargs],
+    ) -> BatchFeature:
+        """Prepare videos, texts, or both.
+
+        Args:
+            videos: see `FrosterVideoProcessor`.
+            text: texts as they are; see `encode_labels` for labels.
+            kwargs: options of the video processor and the tokenizer; `return_tensors="pt"` for tensors.
+
+        Returns:
+            `pixel_values_videos` (B, T, 3, S, S) for videos, `input_ids` and `attention_mask` (n, L) for texts.
+
+        Raises:
+            VideoDecodeError: a video cannot be read.
+            ValueError: neither is given, or a text has more tokens than the text tower takes and `truncation` is off.
+        """
+        inputs = super().__call__(videos=videos, text=text, **kwargs)
+        if text is not None:
+            self._refuse_long_texts([text] if isinstance(text, str) else text, inputs["input_ids"])
+        return inputs
+
+    @property
+    def prompts_per_label(self) -> int:
+        """P, the number of templates."""
+        return len(self.prompt_templates)
+
+    def write_prompts(
+        self,
+        labels: Sequence[str] | Mapping[str, str | None],
+        descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
+        *,
+        templates: TemplateSet | str | Sequence[str] | None = None,
+    ) -> list[str]:
+        """The K * P prompts of a label list, all prompts of the first label first. See `encode_labels`."""
+        templates = self.prompt_templates if templates is None else resolve_templates(templates)
+        if descriptions is None and not isinstance(labels, Mapping):
+            descriptions = self.label_descriptions
+        prompts: list[str] = []
+        for label, description in pair_with_descriptions(labels, descriptions):
+            words = readable_label(label) if self.label_style == "words" else label
+            prompts += fill_templates(templates, words, description)
+        return prompts
+
+    def encode_labels(
+        self,
+        labels: Sequence[str] | Mapping[str, str | None],
+        descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
+        *,
+        templates: TemplateSet | str | Sequence[str] | None = None,
+        truncation: bool = False,
+    ) -> BatchEncoding:
+        """A label list as the text tower reads it.
+
+        Args:
+            labels: K class names, or a mapping from class name to description.
+            descriptions: a mapping from class name to description, or one a label; `None` takes those that are stored
+                in the processor.
+            templates: other templates than the processor's.
+            truncation: cut prompts that are too long for the text tower instead of refusing them.
+
+        Returns:
+            `input_ids` (K*P, L), padded to the longest prompt, and `prompts_per_label` P: what
+            `FrosterForVideoClassification` and its `set_labels` take.
+
+        Raises:
+            ValueError: empty or repeated labels, or a prompt that is too long.
+        """
+        prompts = self.write_prompts(labels, descriptions, templates=templates)
+        encoded = self.tokenizer(prompts, padding=True, truncation=truncation, return_tensors="pt")
+        self._refuse_long_texts(prompts, encoded["input_ids"])
+        return BatchEncoding({"input_ids": encoded["input_ids"], "prompts_per_label": len(prompts) // len(labels)})
+
+    def _refuse_long_texts(self, texts: Sequence[str], input_ids: Any) -> None:
+        longest = self.tokenizer.model_max_length
+        if len(input_ids) and max(len(row) for row in input_ids) > longest:
+            lengths = [len(row) for row in self.tokenizer(list(texts))["input_ids"]]
+            worst = max(range(len(lengths)), key=lengths.__getitem__)
+            if lengths[worst] > longest:
+                raise ValueError(
+                    f"A text has {lengths[worst]} tokens and the text tower takes {longest}: {texts[worst]!r}. "
+                    "Shorten its label or description, or pass `truncation=True`."
+                )
+
+
+__all__ = ["FrosterProcessor"]

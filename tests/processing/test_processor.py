@@ -1,0 +1,140 @@
+"""The processor: labels to tokens, templates that travel with the checkpoint, no silent changes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor, CLIPImageProcessor, CLIPProcessor
+
+from froster_hf.processing.processing_froster import FrosterProcessor
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_video_processor
+
+
+def decode(processor, input_ids) -> list[str]:
+    return processor.tokenizer.batch_decode(input_ids, skip_special_tokens=True)
+
+
+def test_labels_become_prompts_label_by_label():
+    processor = tiny_processor(["a video of {}.", "{}"])
+    encoded = processor.encode_labels(["golf", "archery"])
+    assert encoded["prompts_per_label"] == processor.prompts_per_label == 2
+    prompts = ["a video of golf.", "golf", "a video of archery.", "archery"]
+    assert processor.write_prompts(["golf", "archery"]) == prompts
+    assert encoded["input_ids"].shape[0] == 4
+    assert [text.replace(" ", "") for text in decode(processor, encoded["input_ids"])] == [
+        "avideoofgolf.",
+        "golf",
+        "avideoofarchery.",
+        "archery",
+    ]
+
+
+def test_prompts_are_padded_to_the_longest_and_no_further():
+    processor = tiny_processor("none")
+    # start, letters, end
+    assert processor.encode_labels(["golf", "archery"])["input_ids"].shape == (2, 9)
+    assert processor(text=["golf", "archery"], return_tensors="pt")["input_ids"].shape == (2, 9)
+
+
+def test_the_default_is_frosters_set_of_29():
+    processor = FrosterProcessor(tiny_video_processor(), tiny_tokenizer())
+    assert processor.prompts_per_label == 29
+    assert processor.encode_labels(["golf"])["input_ids"].shape[0] == 29
+
+
+def test_descriptions_come_from_the_call_the_mapping_or_the_processor():
+    processor = tiny_processor("none")
+    assert processor.write_prompts(["golf"], {"golf": "a ball"}) == ["golf: a ball"]
+    assert processor.write_prompts({"golf": "a ball", "tennis": None}) == ["golf: a ball", "tennis"]
+    stored = FrosterProcessor(processor.video_processor, processor.tokenizer, "none", {"golf": "stored"})
+    assert stored.write_prompts(["golf", "tennis"]) == ["golf: stored", "tennis"]
+    assert stored.write_prompts(["golf"], {"golf": "given"}) == ["golf: given"]
+    assert stored.write_prompts(["golf"], {}) == ["golf"]
+
+
+def test_labels_are_made_readable_only_on_request():
+    as_given = tiny_processor("none")
+    assert as_given.write_prompts(["brushHair"]) == ["brushHair"]
+    words = FrosterProcessor(as_given.video_processor, as_given.tokenizer, "none", label_style="words")
+    assert words.write_prompts(["brushHair", "ApplyEyeMakeup"]) == ["brush hair", "apply eye makeup"]
+    with pytest.raises(ValueError, match="label_style"):
+        FrosterProcessor(as_given.video_processor, as_given.tokenizer, label_style="pretty")
+
+
+def test_templates_can_be_changed_for_one_call():
+    processor = tiny_processor("none")
+    encoded = processor.encode_labels(["golf"], templates="actionclip")
+    assert encoded["prompts_per_label"] == encoded["input_ids"].shape[0] == 16
+    assert processor.prompts_per_label == 1
+
+
+def test_texts_that_are_too_long_are_refused_or_cut_on_request():
+    processor = tiny_processor("none", max_tokens=10)
+    with pytest.raises(ValueError, match=r"12 tokens and the text tower takes 10: 'swordfight'"):
+        processor.encode_labels(["golf", "swordfight"])
+    with pytest.raises(ValueError, match="'swordfight'"):
+        processor(text=["golf", "swordfight"])
+    cut = processor.encode_labels(["golf", "swordfight"], truncation=True)["input_ids"]
+    assert cut.shape == (2, 10)
+    # the end token, at which the tower reads, is still there
+    assert (cut == processor.tokenizer.eos_token_id).any(dim=1).all()
+
+
+def test_videos_and_texts_go_together_into_the_model():
+    processor, model = tiny_processor(), tiny_model()
+    videos = [np.zeros((5, 40, 50, 3), np.uint8), REAL_VIDEOS["bikes"]]
+    inputs = processor(videos=videos, text=["golf", "tennis", "a dog"], return_tensors="pt")
+    assert set(inputs) == {"pixel_values_videos", "input_ids", "attention_mask"}
+    with torch.no_grad():
+        assert model.froster(**inputs).logits_per_video.shape == (2, 3)
+    first = processor(videos[1], return_tensors="pt")
+    labels = processor.encode_labels(["golf", "tennis"], templates="froster")
+    with torch.no_grad():
+        assert model(**first, **labels).logits.shape == (1, 2)
+
+
+def test_calling_without_anything_is_refused():
+    with pytest.raises(ValueError, match="at least one input"):
+        tiny_processor()()
+
+
+def test_everything_is_saved_and_loaded_by_the_auto_classes(tmp_path):
+    processor = FrosterProcessor(
+        tiny_video_processor(sampling="dense", num_views=3),
+        tiny_tokenizer(),
+        ["{} now", "{}"],
+        {"golf": "a ball"},
+        "words",
+    )
+    tiny_model().save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "processor_config.json").read_text())
+    assert stored["prompt_templates"] == ["{} now", "{}"]
+    assert stored["label_descriptions"] == {"golf": "a ball"}
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert type(loaded) is FrosterProcessor
+    # the reference to the code in the folder is written when saving, not kept
+    assert {**loaded.to_dict(), "auto_map": None} == {**processor.to_dict(), "auto_map": None}
+    assert loaded.video_processor.num_views == 3
+    labels = ["golf", "brushHair"]
+    expected = processor.encode_labels(labels)["input_ids"]
+    assert torch.equal(loaded.encode_labels(labels)["input_ids"], expected)
+    assert AutoVideoProcessor.from_pretrained(tmp_path).sampling == "dense"
+    assert AutoTokenizer.from_pretrained(tmp_path).model_max_length == 77
+    assert AutoProcessor.from_pretrained(tmp_path, prompt_templates="none").prompt_templates == ["{}"]
+
+
+def test_a_plain_clip_checkpoint_gives_a_processor(tmp_path):
+    image_processor = CLIPImageProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3]
+    )
+    CLIPProcessor(image_processor, tiny_tokenizer()).save_pretrained(tmp_path)
+    processor = FrosterProcessor.from_clip(tmp_path, prompt_templates="single", video_options={"num_frames": 3})
+    video = np.random.default_rng(0).integers(0, 256, (3, 50, 60, 3), dtype=np.uint8)
+    ours = processor(video, return_tensors="pt")["pixel_values_videos"][0]
+    theirs = image_processor(list(video), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    assert processor.prompt_templates == ["a video of a person {}."]
+    assert processor.encode_labels(["golf"])["input_ids"][0, 0] == processor.tokenizer.bos_token_id
