@@ -1,0 +1,54 @@
+"""The moving-shapes world: an endless, offline stand-in for action videos, drawn by seeds.
+
+classes (splits) -> scenes (what is shown) -> pixels (rendering) -> mp4 files, rows of `datasets`
+                                           -> captions with their claims -> which captions are true of which scenes
+"""
+
+from .captions import Captions, draw_captions, still_attributes
+from .dataset import stream_moving_shapes, write_moving_shapes
+from .rendering import render_clips, render_stills
+from .scenes import Scenes, draw_scenes
+from .splits import BaseNovelSplit, draw_classes, split_base_novel
+from .video_files import write_mp4
+from .vocabulary import (
+    ATTRIBUTES,
+    COLORS,
+    MOTIONS,
+    OPPOSITES,
+    SHAPES,
+    SIZES,
+    STILL_MOTIONS,
+    TRAIL_MOTIONS,
+    UNSAID,
+    MovingShape,
+    all_classes,
+    matches,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "COLORS",
+    "MOTIONS",
+    "OPPOSITES",
+    "SHAPES",
+    "SIZES",
+    "STILL_MOTIONS",
+    "TRAIL_MOTIONS",
+    "UNSAID",
+    "BaseNovelSplit",
+    "Captions",
+    "MovingShape",
+    "Scenes",
+    "all_classes",
+    "draw_captions",
+    "draw_classes",
+    "draw_scenes",
+    "matches",
+    "render_clips",
+    "render_stills",
+    "split_base_novel",
+    "still_attributes",
+    "stream_moving_shapes",
+    "write_moving_shapes",
+    "write_mp4",
+]

@@ -1,0 +1,212 @@
+"""Scenes: what a batch of clips shows, drawn by a seed, before any pixel is made.
+
+A `Scenes` is a struct of arrays over B scenes of up to two objects. `attributes` holds what can be truly said of each
+object (see `vocabulary.ATTRIBUTES`); the rest is what differs between two scenes of the same description.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .motions import Draw, frame_times, poses
+from .vocabulary import (
+    ATTRIBUTES,
+    COLOR,
+    COLOR_NAMES,
+    COLORS,
+    MOTION,
+    MOTIONS,
+    SHAPE,
+    SHAPES,
+    SIZE,
+    SIZES,
+    UNSAID,
+    MovingShape,
+    is_visible,
+)
+
+MAX_OBJECTS = 2
+BACKDROP_GRID = 8
+
+_SIZE_RANGES = np.array(list(SIZES.values()))
+_RGB = np.array(list(COLORS.values())) / 255
+_INVISIBLE = np.array([[not is_visible(shape, motion) for motion in MOTIONS] for shape in SHAPES])
+_SEEN_SPINNING = np.array([i for i, shape in enumerate(SHAPES) if is_visible(shape, "spinning")])
+# While the size itself changes, no word for it is true of the whole clip.
+_RESIZING = np.array([motion in ("growing", "shrinking", "pulsing") for motion in MOTIONS])
+_MEDIUM = tuple(SIZES).index("medium")
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """B scenes of up to O = 2 objects; lengths are in half short sides of the picture, y points down.
+
+    Indexing with a slice, an integer array or a mask gives the scenes chosen, and their pixels stay what they were.
+    """
+
+    attributes: np.ndarray  # (B, O, A) int, UNSAID where there is no such object or no true word
+    motion: np.ndarray  # (B, O) int, UNSAID where there is no such object
+    radius: np.ndarray  # (B, O)
+    center: np.ndarray  # (B, O, 2) of the path
+    reach: np.ndarray  # (B, O) the unit of the path's offsets
+    angle: np.ndarray  # (B, O) radians
+    pace: np.ndarray  # (B, O) in [0, 1)
+    phase: np.ndarray  # (B, O) in [0, 1)
+    rgb: np.ndarray  # (B, O, 3) in [0, 1]
+    trail: np.ndarray  # (B,) bool: does the path stay visible behind the objects?
+    moment: np.ndarray  # (B,) the time in (-1, 1) at which a still of the scene is taken
+    backdrop: np.ndarray  # (B, 3, G, G) float32 in [0, 1]
+    grain_origin: np.ndarray  # (B, 2) int: where the fine noise is cut from
+
+    def __len__(self) -> int:
+        return len(self.trail)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "Scenes":
+        return Scenes(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+
+def draw_scenes(
+    seed: int | np.random.Generator,
+    num_scenes: int | None = None,
+    *,
+    classes: Sequence[MovingShape] | None = None,
+    motions: Sequence[str] = MOTIONS,
+    second_object_rate: float = 0.0,
+    trail_rate: float = 0.0,
+) -> Scenes:
+    """Draw scenes: of anything in the world, or one for each of `classes`.
+
+    Of two objects none is large, each has its own half of the picture, and they differ in colour and in shape.
+
+    Args:
+        seed: an integer, or a generator to draw from.
+        num_scenes: how many, when no classes are given.
+        classes: what the first object of each scene is and does.
+        motions: what other objects may do.
+        second_object_rate: the share of scenes with two objects.
+        trail_rate: the share of scenes in which objects leave a fading trail.
+
+    Raises:
+        ValueError: both or neither of `num_scenes` and `classes` are given, or a rate is not in [0, 1].
+    """
+    if (num_scenes is None) == (classes is None):
+        raise ValueError("Give either num_scenes (anything in the world) or classes (one scene each), not both.")
+    for name, rate in (("second_object_rate", second_object_rate), ("trail_rate", trail_rate)):
+        if not 0 <= rate <= 1:
+            raise ValueError(f"{name} is a share of the scenes, from 0 to 1; received {rate}.")
+    rng = np.random.default_rng(seed)
+    num_scenes = len(classes) if classes is not None else int(num_scenes or 0)
+
+    has_second = rng.random(num_scenes) < second_object_rate
+    attributes = _draw_attributes(rng, num_scenes, motions, has_second)
+    if classes is not None:
+        for column, index in (
+            (COLOR, [COLOR_NAMES.index(c.color) for c in classes]),
+            (SHAPE, [SHAPES.index(c.shape) for c in classes]),
+            (MOTION, [MOTIONS.index(c.motion) for c in classes]),
+        ):
+            attributes[:, 0, column] = index
+    attributes[:, 1] = _make_distinct(rng, attributes[:, 1], attributes[:, 0])
+    attributes[_RESIZING[attributes[..., MOTION]], SIZE] = _MEDIUM
+    radius = _between(rng, *np.moveaxis(_SIZE_RANGES[attributes[..., SIZE]], -1, 0))
+    rgb = _RGB[attributes[..., COLOR]] + rng.uniform(-0.03, 0.03, (num_scenes, MAX_OBJECTS, 3))
+    motion = attributes[..., MOTION].copy()
+    attributes[_RESIZING[motion], SIZE] = UNSAID
+    attributes[~has_second, 1] = UNSAID
+    motion[~has_second, 1] = UNSAID
+
+    pace, phase = rng.random((2, num_scenes, MAX_OBJECTS))
+    center, reach = _place_paths(rng, motion, radius, pace, phase, has_second)
+    return Scenes(
+        attributes=attributes,
+        motion=motion,
+        radius=radius,
+        center=center,
+        reach=reach,
+        angle=rng.uniform(-0.2, 0.2, (num_scenes, MAX_OBJECTS)),
+        pace=pace,
+        phase=phase,
+        rgb=rgb.clip(0, 1),
+        trail=rng.random(num_scenes) < trail_rate,
+        moment=rng.uniform(-1, 1, num_scenes),
+        backdrop=_draw_backdrops(rng, num_scenes),
+        grain_origin=rng.integers(0, 1 << 16, (num_scenes, 2)),
+    )
+
+
+def _draw_attributes(
+    rng: np.random.Generator, num_scenes: int, motions: Sequence[str], has_second: np.ndarray
+) -> np.ndarray:
+    attributes = np.empty((num_scenes, MAX_OBJECTS, len(ATTRIBUTES)), dtype=np.int64)
+    attributes[..., COLOR] = rng.integers(len(COLORS), size=(num_scenes, MAX_OBJECTS))
+    attributes[..., MOTION] = rng.choice([MOTIONS.index(motion) for motion in motions], (num_scenes, MAX_OBJECTS))
+    shape = rng.integers(len(SHAPES), size=(num_scenes, MAX_OBJECTS))
+    other_shape = rng.choice(_SEEN_SPINNING, (num_scenes, MAX_OBJECTS))
+    attributes[..., SHAPE] = np.where(_INVISIBLE[shape, attributes[..., MOTION]], other_shape, shape)
+    # Two objects must leave each other room: neither is large.
+    num_sizes = np.where(has_second, len(SIZES) - 1, len(SIZES))[:, None]
+    attributes[..., SIZE] = rng.integers(num_sizes, size=(num_scenes, MAX_OBJECTS))
+    return attributes
+
+
+def _make_distinct(rng: np.random.Generator, second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The second objects (B, A), those that repeat the first's colour or shape given another one."""
+    second = second.copy()
+    for column, words in ((COLOR, np.arange(len(COLORS))), (SHAPE, _SEEN_SPINNING)):
+        other = rng.choice(words, len(second))
+        # The next word of the list is another one, and (for shapes) one that can be seen spinning too.
+        place = np.searchsorted(words, other)
+        other = np.where(other == first[:, column], words[(place + 1) % len(words)], other)
+        repeats = second[:, column] == first[:, column]
+        second[repeats, column] = other[repeats]
+    return second
+
+
+def _place_paths(
+    rng: np.random.Generator,
+    motion: np.ndarray,
+    radius: np.ndarray,
+    pace: np.ndarray,
+    phase: np.ndarray,
+    has_second: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (B, O, 2) and reaches (B, O) that keep most of each object in its part of the picture at all times."""
+    num_scenes = len(motion)
+    time = np.broadcast_to(frame_times(24), (motion.size, 24))
+    pose = poses(motion.reshape(-1), time, Draw(pace.reshape(-1, 1), phase.reshape(-1, 1)))
+    extent = np.abs(pose.offset).max(1).reshape(num_scenes, MAX_OBJECTS, 2)
+    largest = radius * pose.scale.max(1).reshape(radius.shape)
+
+    # The part of the picture that belongs to an object: all of it, or one half when there are two. The cut runs along
+    # the first object's way, so that it has the whole length of the picture.
+    middle = np.zeros((num_scenes, MAX_OBJECTS, 2))
+    half = np.ones((num_scenes, MAX_OBJECTS, 2))
+    scene = np.flatnonzero(has_second)
+    any_axis, side = rng.integers(2, size=(2, num_scenes))
+    across = np.where(extent[:, 0, 0] == extent[:, 0, 1], any_axis, extent[:, 0].argmin(-1))[scene]
+    sign = 2 * side[scene] - 1
+    for slot, slot_sign in ((0, sign), (1, -sign)):
+        middle[scene, slot, across] = 0.5 * slot_sign
+        half[scene, slot, across] = 0.5
+    room = np.maximum(half - 0.85 * largest[..., None], 0.06)
+    reach = np.where(extent > 0, room, 1).min(-1)
+    slack = np.maximum(room - reach[..., None] * extent, 0)
+    return middle + slack * rng.uniform(-1, 1, slack.shape), reach
+
+
+def _draw_backdrops(rng: np.random.Generator, num_scenes: int) -> np.ndarray:
+    """Muted gradients with blotches (B, 3, G, G): between black and white, and never as vivid as an object."""
+    level = rng.uniform(0.34, 0.62, (num_scenes, 1, 1, 1))
+    tint = rng.uniform(-0.06, 0.06, (num_scenes, 3, 1, 1))
+    slope_x, slope_y = rng.uniform(-0.1, 0.1, (2, num_scenes, 1, 1, 1))
+    color_slope_x, color_slope_y = rng.uniform(-0.03, 0.03, (2, num_scenes, 3, 1, 1))
+    axis = np.linspace(-1, 1, BACKDROP_GRID)
+    gradient = (slope_x + color_slope_x) * axis + (slope_y + color_slope_y) * axis[:, None]
+    blotches = rng.normal(0, 0.03, (num_scenes, 1, BACKDROP_GRID, BACKDROP_GRID))
+    return (level + tint + gradient + blotches).clip(0.15, 0.8).astype(np.float32)
+
+
+def _between(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return low + (high - low) * rng.random(low.shape)

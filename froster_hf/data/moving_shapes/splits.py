@@ -1,0 +1,81 @@
+"""Classes drawn by a seed: label lists, and base-to-novel splits in which appearance is new and motion is shared.
+
+Follows the base-to-novel protocol of FROSTER (ICLR 2024) and ViFi-CLIP (CVPR 2023): train on base classes, test on
+both.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .vocabulary import COLOR_NAMES, MOTIONS, SHAPES, MovingShape, all_classes
+
+
+class BaseNovelSplit(NamedTuple):
+    """Two lists of classes without a colour or a shape in common, and with the same motions equally often."""
+
+    base: list[MovingShape]
+    novel: list[MovingShape]
+
+
+def draw_classes(
+    seed: int | np.random.Generator, num_classes: int, *, motions: Sequence[str] = MOTIONS
+) -> list[MovingShape]:
+    """Draw different classes from the whole world.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    candidates = all_classes(motions=motions)
+    if not 1 <= num_classes <= len(candidates):
+        raise ValueError(f"{num_classes} classes wanted; with these motions there are 1 to {len(candidates)}.")
+    chosen = np.random.default_rng(seed).choice(len(candidates), num_classes, replace=False)
+    return [candidates[index] for index in chosen]
+
+
+def split_base_novel(
+    seed: int | np.random.Generator, *, classes_per_side: int = 48, motions: Sequence[str] = MOTIONS
+) -> BaseNovelSplit:
+    """Cut colours and shapes in halves and draw classes on each side, every motion on as many appearances as can be.
+
+    Args:
+        seed: an integer, or a generator to draw from.
+        classes_per_side: how many base classes, and how many novel ones.
+        motions: the motions of both sides; each is used `classes_per_side / len(motions)` times, rounded up or down.
+
+    Raises:
+        ValueError: a motion would need more appearances than a side has.
+    """
+    rng = np.random.default_rng(seed)
+    colors = [COLOR_NAMES[index] for index in rng.permutation(len(COLOR_NAMES))]
+    shapes = [SHAPES[index] for index in rng.permutation(len(SHAPES))]
+    turns = [motions[index] for index in rng.permutation(len(motions))]
+    wanted = [turns[index % len(turns)] for index in range(classes_per_side)]
+    half_colors, half_shapes = len(colors) // 2, len(shapes) // 2
+    return BaseNovelSplit(
+        _draw_side(rng, colors[:half_colors], shapes[:half_shapes], wanted),
+        _draw_side(rng, colors[half_colors:], shapes[half_shapes:], wanted),
+    )
+
+
+def _draw_side(
+    rng: np.random.Generator, colors: Sequence[str], shapes: Sequence[str], wanted: Sequence[str]
+) -> list[MovingShape]:
+    candidates = all_classes(colors=colors, shapes=shapes, motions=set(wanted))
+    candidates = [candidates[index] for index in rng.permutation(len(candidates))]
+    uses: Counter[tuple[str, str]] = Counter()
+    side: list[MovingShape] = []
+    for motion in wanted:
+        free = [c for c in candidates if c.motion == motion]
+        if not free:
+            raise ValueError(
+                f"{len(wanted)} classes a side need more appearances for {motion!r} than the "
+                f"{len(colors) * len(shapes)} of half a world; ask for fewer classes or allow more motions."
+            )
+        chosen = min(free, key=lambda c: uses[c.color, c.shape])
+        uses[chosen.color, chosen.shape] += 1
+        candidates.remove(chosen)
+        side.append(chosen)
+    return side

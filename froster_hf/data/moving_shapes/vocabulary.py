@@ -1,0 +1,190 @@
+"""What can be said about the moving-shapes world: colours, shapes, sizes, motions, and labels made of them.
+
+A label such as "a red star sliding left" names one object by colour, shape and motion. Scenes and captions carry the
+same facts as integers (a column of `ATTRIBUTES` each), so that "is this caption true of that picture?" is arithmetic.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (214, 30, 34),
+    "orange": (246, 134, 20),
+    "yellow": (244, 226, 46),
+    "green": (34, 150, 56),
+    "cyan": (54, 216, 226),
+    "blue": (32, 62, 216),
+    "purple": (122, 40, 168),
+    "pink": (252, 132, 192),
+    "white": (248, 248, 248),
+    "black": (12, 12, 12),
+}
+
+SHAPES = (
+    "circle",
+    "square",
+    "triangle",
+    "star",
+    "cross",
+    "ring",
+    "heart",
+    "moon",
+    "diamond",
+    "arrow",
+    "bar",
+    "hourglass",
+)
+
+# Radii in half short sides of the picture. The gaps keep the words true: nothing lies between two sizes.
+SIZES: dict[str, tuple[float, float]] = {"small": (0.28, 0.34), "medium": (0.38, 0.46), "large": (0.52, 0.60)}
+
+SLIDES: dict[str, tuple[float, float]] = {
+    "sliding left": (-1.0, 0.0),
+    "sliding right": (1.0, 0.0),
+    "sliding up": (0.0, -1.0),
+    "sliding down": (0.0, 1.0),
+    "sliding up left": (-0.85, -0.85),
+    "sliding up right": (0.85, -0.85),
+    "sliding down left": (-0.85, 0.85),
+    "sliding down right": (0.85, 0.85),
+}
+
+MOTIONS = (
+    *SLIDES,
+    "circling clockwise",
+    "circling counterclockwise",
+    "growing",
+    "shrinking",
+    "fading in",
+    "fading out",
+    "spinning",
+    "bouncing",
+    "swinging",
+    "shaking",
+    "pulsing",
+    "blinking",
+    "standing still",
+)
+
+# Played backwards, a clip of one is a clip of the other. Every other motion is its own opposite.
+OPPOSITES: dict[str, str] = {
+    "sliding left": "sliding right",
+    "sliding up": "sliding down",
+    "sliding up left": "sliding down right",
+    "sliding up right": "sliding down left",
+    "circling clockwise": "circling counterclockwise",
+    "growing": "shrinking",
+    "fading in": "fading out",
+}
+OPPOSITES |= {backward: forward for forward, backward in OPPOSITES.items()}
+
+# What these leave plainly to be seen in every single frame: stills are taken of them.
+STILL_MOTIONS = tuple(motion for motion in MOTIONS if motion not in ("fading in", "fading out", "blinking"))
+
+# A fading trail tells these from one another in a single frame.
+TRAIL_MOTIONS = (
+    *SLIDES,
+    "circling clockwise",
+    "circling counterclockwise",
+    "spinning",
+    "bouncing",
+    "swinging",
+    "shaking",
+)
+
+# Columns of a scene's `attributes` (B, O, A) and a caption's claims (C, O, A); UNSAID: absent, or not said.
+ATTRIBUTES = ("color", "shape", "size", "motion")
+COLOR, SHAPE, SIZE, MOTION = range(len(ATTRIBUTES))
+UNSAID = -1
+
+COLOR_NAMES = tuple(COLORS)
+SIZE_NAMES = tuple(SIZES)
+NAMES = (COLOR_NAMES, SHAPES, SIZE_NAMES, MOTIONS)
+
+# A turned circle is the same circle.
+_ROUND = frozenset({"circle", "ring"})
+
+
+@dataclass(frozen=True, order=True)
+class MovingShape:
+    """A class of the world: one object by colour, shape and motion. `str()` of it is its label.
+
+    Raises:
+        ValueError: a word is not of this world, or the motion cannot be seen on the shape (a spinning circle).
+    """
+
+    color: str
+    shape: str
+    motion: str
+
+    def __post_init__(self):
+        for kind, word, known in (
+            ("color", self.color, COLOR_NAMES),
+            ("shape", self.shape, SHAPES),
+            ("motion", self.motion, MOTIONS),
+        ):
+            if word not in known:
+                raise ValueError(f"Unknown {kind} {word!r}; the moving-shapes world has {', '.join(known)}.")
+        if not is_visible(self.shape, self.motion):
+            raise ValueError(f"A {self.shape} looks the same while {self.motion}; choose another shape or motion.")
+
+    def __str__(self) -> str:
+        return f"{with_article(f'{self.color} {self.shape}')} {self.motion}"
+
+    @property
+    def opposite(self) -> "MovingShape":
+        """The class of the clips of this class played backwards (the class itself when direction does not matter)."""
+        return MovingShape(self.color, self.shape, OPPOSITES.get(self.motion, self.motion))
+
+    @classmethod
+    def from_label(cls, label: str) -> "MovingShape":
+        """Read "a red star sliding left" back.
+
+        Raises:
+            ValueError: the label does not have the form "a COLOR SHAPE MOTION".
+        """
+        words = label.split()
+        if len(words) < 4 or words[0] not in ("a", "an"):
+            raise ValueError(f"{label!r} is not of the form 'a COLOR SHAPE MOTION', as 'a red star sliding left' is.")
+        return cls(words[1], words[2], " ".join(words[3:]))
+
+
+def is_visible(shape: str, motion: str) -> bool:
+    """Whether `motion` changes anything on `shape`: round shapes cannot be seen spinning."""
+    return not (motion == "spinning" and shape in _ROUND)
+
+
+def with_article(noun: str) -> str:
+    """'red star' -> 'a red star', 'orange bar' -> 'an orange bar'."""
+    silent_h = noun.startswith("hour")
+    return f"{'an' if silent_h or noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def all_classes(
+    *, colors: Iterable[str] = COLOR_NAMES, shapes: Iterable[str] = SHAPES, motions: Iterable[str] = MOTIONS
+) -> list[MovingShape]:
+    """Every class of the given words in a fixed order (colour-major), without those that cannot be seen."""
+    shapes, motions = tuple(shapes), tuple(motions)
+    return [MovingShape(c, s, m) for c in colors for s in shapes for m in motions if is_visible(s, m)]
+
+
+def matches(claims: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+    """Which captions are true of which scenes: the positives of a multi-positive contrastive loss.
+
+    A caption is true when its objects can be given to different objects of the scene so that everything said holds.
+
+    Args:
+        claims: (C, 2, A) what each caption says of up to two objects, `UNSAID` where it says nothing.
+        attributes: (B, 2, A) what each scene shows, `UNSAID` where there is no object or nothing to be seen.
+
+    Returns:
+        (B, C) bool.
+    """
+    said = claims[None, :, :, None]  # (1, C, O caption, 1, A)
+    shown = attributes[:, None, None]  # (B, 1, 1, O scene, A)
+    holds = ((said == UNSAID) | (said == shown)).all(-1)  # (B, C, O caption, O scene)
+    in_order = holds[..., 0, 0] & holds[..., 1, 1]
+    crossed = holds[..., 0, 1] & holds[..., 1, 0]
+    return in_order | crossed
