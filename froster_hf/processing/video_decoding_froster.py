@@ -1,109 +1,75 @@
-"""Exact frame reading: from a video file to the sampled frames as uint8 (T, 3, h, w), and nothing else decoded."""
+"""Exact frame reading: from a video to the sampled frames as uint8 (T, 3, h, w), with nothing else decoded.
 
-import io
+The first station of the data flow: path, URL, bytes or file object -> frames -> `FrosterVideoProcessor`. Frame i is
+the i-th frame that the file shows, whatever its header says, whichever backend reads it, and however it is sampled.
+Files are read in a process of their own (`video_worker_froster`), which may die or hang without harm.
+"""
+
+from __future__ import annotations
+
+import math
 import os
-import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import torch
 
+from .video_process_froster import DecodingProcess, decoding_process
+from .video_source_froster import VideoSource, check_source, source_name
+from .video_types_froster import (
+    BACKENDS,
+    UnreadableVideoError,
+    VideoBackend,
+    VideoDecodeError,
+    VideoInfo,
+    VideoLimits,
+)
+from .video_url_froster import UrlPolicy
 
-try:
-    import av
-except ImportError:  # pragma: no cover
-    av = None
+__all__ = [
+    "VideoBackend",
+    "VideoDecodeError",
+    "VideoFrame",
+    "VideoInfo",
+    "VideoLimits",
+    "VideoSource",
+    "decode_frames",
+    "probe_video",
+    "stream_frames",
+]
 
-VideoSource = str | os.PathLike[str] | bytes | BinaryIO
-VideoBackend = Literal["auto", "pyav", "decord", "torchcodec"]
-FrameIndices = Sequence[int] | Callable[["VideoInfo"], Sequence[int]]
+FrameIndices = Sequence[int] | Callable[[VideoInfo], Sequence[int]]
+FrameTimes = Sequence[float] | Callable[[VideoInfo], Sequence[float]]
 
-
-class VideoDecodeError(ValueError):
-    """A video could not be decoded; names the file, the backend and the reason."""
-
-    def __init__(self, file: str, backend: str, reason: str):
-        super().__init__(f"Cannot decode {file!r} with {backend}: {reason}")
-        self.file, self.backend, self.reason = file, backend, reason
-
-
-@dataclass(frozen=True)
-class VideoLimits:
-    """What a file may cost; checked before its frames are decoded."""
-
-    max_pixels: int = 4096 * 2304
-    max_frames: int = 1_000_000
-    max_duration_seconds: float = 6 * 3600.0
-    max_file_bytes: int = 16 * 2**30
-    max_decoded_bytes: int = 2 * 2**30
-    timeout_seconds: float = 60.0
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What is known of a video: exact counts, sizes after rotation."""
-
-    num_frames: int
-    fps: float
-    duration_seconds: float
-    height: int
-    width: int
-    container: str
-    codec: str
-    backend: str
+# The strict PyAV reader is exact on every container and, measured in benchmarks/decoding.md, the fastest of the three.
+FASTEST_EXACT_BACKEND: VideoBackend = "pyav"
 
 
-def _open(source: VideoSource) -> tuple[BinaryIO, str]:
-    if isinstance(source, bytes):
-        return io.BytesIO(source), f"<{len(source)} bytes>"
-    if not isinstance(source, str | os.PathLike):
-        return source, getattr(source, "name", "<file object>")
-    name = os.fspath(source)
-    try:
-        if not stat.S_ISREG(os.stat(name).st_mode):
-            raise VideoDecodeError(name, "pyav", "not a regular file")
-        return open(name, "rb"), name
-    except OSError as error:
-        raise VideoDecodeError(name, "pyav", error.strerror or str(error)) from error
+class VideoFrame(NamedTuple):
+    """One frame of a stream: its index, its time in seconds after the first frame, its pixels uint8 (3, h, w)."""
+
+    frame_index: int
+    time_seconds: float
+    frame: torch.Tensor
 
 
-def _read(source: VideoSource, indices: FrameIndices | None) -> tuple[torch.Tensor, VideoInfo]:
-    handle, name = _open(source)
-    try:
-        handle.seek(0)
-        with av.open(handle, metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise VideoDecodeError(name, "pyav", "no video stream")
-            times = [frame.time or 0.0 for frame in container.decode(video=0)]
-            stream = container.streams.video[0]
-            fps = float(stream.average_rate or 30)
-            info = VideoInfo(
-                len(times),
-                fps,
-                len(times) / fps,
-                stream.height,
-                stream.width,
-                container.format.name,
-                stream.codec.name,
-                "pyav",
-            )
-        wanted = list(indices(info) if callable(indices) else indices or [])
-        handle.seek(0)
-        found = {}
-        with av.open(handle, metadata_errors="ignore") as container:
-            for index, frame in enumerate(container.decode(video=0)):
-                if index in wanted:
-                    found[index] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-    except av.FFmpegError as error:
-        raise VideoDecodeError(name, "pyav", str(error)) from error
-    frames = [found[index] for index in wanted]
-    return (torch.stack(frames).permute(0, 3, 1, 2) if frames else torch.empty(0, 3, 0, 0, dtype=torch.uint8)), info
+def probe_video(
+    source: VideoSource, *, limits: VideoLimits | None = None, allow_urls: UrlPolicy = "none"
+) -> VideoInfo:
+    """What is known of a video, counted rather than read from its header.
 
+    Args:
+        source: Path, URL, bytes, or a file object opened for binary reading.
+        limits: What the file may cost.
+        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
 
-def probe_video(source: VideoSource, *, limits: VideoLimits | None = None) -> VideoInfo:
-    """Read what is known of a video."""
-    return _read(source, None)[1]
+    Raises:
+        VideoDecodeError: where the video cannot be read, or costs more than `limits`.
+    """
+    conversation = _Conversation(source, "probe", "pyav", limits or VideoLimits(), allow_urls)
+    with conversation as process:
+        return conversation.receive_info(process)
 
 
 def decode_frames(
@@ -112,6 +78,173 @@ def decode_frames(
     *,
     backend: VideoBackend = "auto",
     limits: VideoLimits | None = None,
+    allow_urls: UrlPolicy = "none",
 ) -> tuple[torch.Tensor, VideoInfo]:
-    """Decode the frames at `indices`, or at `indices(info)`, as uint8 (T, 3, h, w)."""
-    return _read(source, indices)
+    """Decode the frames at `indices`, exactly, and what they need, no more.
+
+    Args:
+        source: Path, URL, bytes, or a file object opened for binary reading.
+        indices: Frame indices in any order, repeats allowed; or a function that chooses them, knowing the video. It is
+            called again in the rare case that the file turns out to hold another number of frames.
+        backend: "pyav", "decord" or "torchcodec"; "auto" is the fastest one that is exact on the file. A backend that
+            is not exact on the file's container raises, rather than return other frames.
+        limits: What the file may cost.
+        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
+
+    Returns:
+        The frames, uint8 (T, 3, h, w), upright, RGB, and what is known of the video. The memory layout is channels
+        last, as decoders give it and as torchvision resizes fastest.
+
+    Raises:
+        VideoDecodeError: where the video cannot be read exactly, or costs more than `limits`.
+        IndexError: on an index outside the video.
+        ImportError: where the chosen backend is not installed.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, but must be one of {', '.join(map(repr, BACKENDS))}.")
+    limits = limits or VideoLimits()
+    conversation = _Conversation(source, "read", backend, limits, allow_urls)
+    with conversation as process:
+        # A count that proves wrong at the file's end comes back as new info in place of the frames.
+        reply = process.receive(timeout_seconds=limits.timeout_seconds)
+        while "info" in reply:
+            info = conversation.info_of(reply)
+            wanted = [int(index) for index in (indices(info) if callable(indices) else indices)]
+            distinct = _distinct(wanted, info, limits)
+            process.send({"indices": distinct}, timeout_seconds=limits.timeout_seconds)
+            reply = process.receive(timeout_seconds=limits.timeout_seconds)
+        frames = conversation.receive_frames(process, [len(distinct), info.height, info.width, 3], reply["shape"])
+    if wanted != distinct:
+        frames = frames[torch.searchsorted(torch.tensor(distinct), torch.tensor(wanted))]
+    return frames.permute(0, 3, 1, 2), info
+
+
+def stream_frames(
+    source: VideoSource,
+    times_seconds: FrameTimes | None = None,
+    *,
+    limits: VideoLimits | None = None,
+    allow_urls: UrlPolicy = "none",
+) -> Iterator[VideoFrame]:
+    """Decode a video of any length frame by frame, holding one frame; parts between distant times are skipped.
+
+    Args:
+        source: Path, URL, bytes, or a file object opened for binary reading.
+        times_seconds: Times after the first frame, sorted; for each, the frame that is shown then is yielded, the last
+            one for times after the end. Or a function that chooses them, knowing the video. None yields every frame.
+        limits: What the file may cost. `timeout_seconds` bounds each frame; `max_decoded_bytes` each frame too.
+        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
+
+    Yields:
+        `VideoFrame`: frame index, time in seconds, uint8 (3, h, w).
+
+    Raises:
+        VideoDecodeError: where the video cannot be read, or costs more than `limits`; frames before may have been
+            yielded.
+    """
+    limits = limits or VideoLimits()
+    conversation = _Conversation(source, "stream", "pyav", limits, allow_urls)
+    with conversation as process:
+        info = conversation.receive_info(process)
+        times = times_seconds(info) if callable(times_seconds) else times_seconds
+        process.send({"times": _checked_times(times)}, timeout_seconds=limits.timeout_seconds)
+        while "frame" in (reply := process.receive(timeout_seconds=limits.timeout_seconds)):
+            frame = conversation.receive_frames(process, [info.height, info.width, 3], reply["shape"])
+            yield VideoFrame(int(reply["frame"]), float(reply["seconds"]), frame.permute(2, 0, 1))
+
+
+class _Conversation:
+    """One request to a decoding process; every failure in it becomes a `VideoDecodeError` that names the source."""
+
+    def __init__(
+        self, source: VideoSource, task: str, backend: VideoBackend, limits: VideoLimits, allow_urls: UrlPolicy
+    ):
+        self._source, self._task, self._limits, self._allow_urls = source, task, limits, allow_urls
+        self._backend = FASTEST_EXACT_BACKEND if backend == "auto" else backend
+
+    def __enter__(self) -> DecodingProcess:
+        try:
+            checked = check_source(self._source, limits=self._limits, allow_urls=self._allow_urls)
+        except UnreadableVideoError as error:
+            raise self._named(error) from None
+        fields, payload = checked.request()
+        self._process_context = decoding_process(self._backend)
+        process = self._process_context.__enter__()
+        request = {
+            **fields,
+            "task": self._task,
+            "backend": self._backend,
+            "threads": _decoding_threads(),
+            "limits": asdict(self._limits),
+        }
+        try:
+            process.send(request, *payload, timeout_seconds=self._limits.timeout_seconds)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return process
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self._process_context.__exit__(kind, error, trace)
+        except UnreadableVideoError as reported:
+            raise self._named(reported) from None
+        if isinstance(error, UnreadableVideoError):
+            raise self._named(error) from None
+
+    def receive_info(self, process: DecodingProcess) -> VideoInfo:
+        """The first reply."""
+        return self.info_of(process.receive(timeout_seconds=self._limits.timeout_seconds))
+
+    def info_of(self, reply: dict[str, Any]) -> VideoInfo:
+        """The video's properties in a reply, with the backend that is asked for its frames."""
+        return VideoInfo(**{**reply["info"], "backend": self._backend})
+
+    def receive_frames(self, process: DecodingProcess, expected: list[int], shape: list[int]) -> torch.Tensor:
+        """The pixels that follow a reply, uint8 in the expected shape."""
+        size: int = math.prod(expected)
+        if shape != expected and size:
+            raise UnreadableVideoError(f"frames of shape {shape} came back, not {expected}")
+        if size == 0:
+            return torch.empty(expected, dtype=torch.uint8)
+        if size > self._limits.max_decoded_bytes:
+            raise UnreadableVideoError(_too_many_bytes(size, self._limits))
+        data = process.receive_bytes(size, timeout_seconds=self._limits.timeout_seconds)
+        return torch.frombuffer(data, dtype=torch.uint8).view(expected)
+
+    def _named(self, error: UnreadableVideoError) -> VideoDecodeError:
+        return VideoDecodeError(source_name(self._source), self._backend, str(error))
+
+
+def _distinct(wanted: Sequence[int], info: VideoInfo, limits: VideoLimits) -> list[int]:
+    """Sorted distinct indices, all inside the video, whose frames fit into the limits."""
+    for index in wanted:
+        if not 0 <= index < info.num_frames:
+            raise IndexError(
+                f"Frame {index} of a video with {info.num_frames} frames; allowed are 0 to num_frames - 1."
+            )
+    distinct = sorted(set(wanted))
+    size = len(distinct) * info.height * info.width * 3
+    if size > limits.max_decoded_bytes:
+        raise UnreadableVideoError(_too_many_bytes(size, limits))
+    return distinct
+
+
+def _too_many_bytes(size: int, limits: VideoLimits) -> str:
+    return f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {limits.max_decoded_bytes}"
+
+
+def _checked_times(times: Sequence[float] | None) -> list[float] | None:
+    if times is None:
+        return None
+    checked = [float(time) for time in times]
+    if not all(map(math.isfinite, checked)) or any(a > b for a, b in zip([0.0, *checked], checked)):
+        raise ValueError("times_seconds must be finite, not negative, and sorted.")
+    return checked
+
+
+def _decoding_threads() -> int:
+    """One thread in the workers of a `DataLoader`, which are side by side already; a few otherwise."""
+    if torch.utils.data.get_worker_info() is not None:
+        return 1
+    return min(4, os.cpu_count() or 1)

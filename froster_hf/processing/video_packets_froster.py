@@ -1,0 +1,181 @@
+"""The strict opening of a container, and the table of its packets: which frame lies where, before any is decoded.
+
+A header may lie about the number of frames or not give it; the packets do not. Reading them costs a hundredth of
+decoding them, and their presentation times, sorted, say which frame has which index and from which key frame on it
+can be decoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+
+from .video_types_froster import UnreadableVideoError, VideoLimits
+
+try:
+    import av
+except ImportError:
+    av = None  # type: ignore[assignment]
+
+
+# FFmpeg knows several hundred formats; playlists, scripts, devices and image sequences among them open other files.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,asf,flv,ogg"
+
+# Containers whose packets carry the presentation time of the one frame that each of them holds, and that can be
+# entered at a key frame. Measured: AVI has no presentation times, and a seek in MPEG streams lands where it lands.
+INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+
+def _refuse_to_open(url: str, flags: int, options: dict) -> NoReturn:
+    raise PermissionError(f"the file asks for another one, {url!r}")
+
+
+def open_container(handle: BinaryIO, limits: VideoLimits) -> av.container.InputContainer:
+    """Open a checked file object: known formats only, no other file, no absurd frame size, errors are errors.
+
+    Raises:
+        UnreadableVideoError: where FFmpeg does not recognise one of `CONTAINERS` or finds it damaged.
+    """
+    handle.seek(0)
+    options = {"err_detect": "explode", "max_pixels": str(limits.max_pixels)}
+    try:
+        return av.open(
+            handle,
+            mode="r",
+            options=options,
+            container_options={"format_whitelist": CONTAINERS},
+            metadata_errors="ignore",
+            buffer_size=2**18,
+            io_open=_refuse_to_open,
+        )
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableVideoError(f"not a readable video: {ffmpeg_reason(error)}") from error
+
+
+def ffmpeg_reason(error: Exception) -> str:
+    """What FFmpeg says, without the file object's name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def open_video_stream(container: av.container.InputContainer, limits: VideoLimits, threads: int):
+    """The container's main video stream, its decoder set to be strict.
+
+    Raises:
+        UnreadableVideoError: without a video stream or decoder, or with frames beyond `limits.max_pixels`.
+    """
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        raise UnreadableVideoError("no video stream (is it audio only?)")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    context = stream.codec_context
+    if context is None:
+        raise UnreadableVideoError("no decoder for its video stream")
+    if context.width * context.height > limits.max_pixels:
+        raise UnreadableVideoError(
+            f"frames of {context.width} x {context.height} pixels; VideoLimits.max_pixels is {limits.max_pixels}"
+        )
+    context.options = {"err_detect": "explode", "max_pixels": str(limits.max_pixels)}
+    context.thread_count = threads
+    context.thread_type = "AUTO"
+    return stream
+
+
+def _is_cover(stream) -> bool:
+    """Whether the stream is the cover picture of a music file."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+@dataclass(frozen=True)
+class PacketTable:
+    """The packets of a video stream.
+
+    Args:
+        times: Presentation times in order: `times[i]` is that of frame i. In units of `time_base`.
+        decode_order: The same times in the order of the file.
+        positions: Where frame i lies in that order: `decode_order[positions[i]] == times[i]`.
+        key_times: Presentation times of the key frames, in order.
+        end: When the last frame ends.
+        time_base: Seconds per unit.
+        is_indexed: Whether the times are an exact index into the frames, to be verified while decoding.
+    """
+
+    times: np.ndarray
+    decode_order: np.ndarray
+    positions: np.ndarray
+    key_times: np.ndarray
+    end: int
+    time_base: Fraction
+    is_indexed: bool
+
+    @property
+    def duration_seconds(self) -> float:
+        """From the first frame's start to the last frame's end."""
+        return float((self.end - int(self.times[0])) * self.time_base)
+
+    def seconds(self, time: int) -> float:
+        """`time` in seconds after the first frame."""
+        return float((time - int(self.times[0])) * self.time_base)
+
+
+def read_packets(
+    container: av.container.InputContainer, stream, limits: VideoLimits
+) -> tuple[PacketTable, av.VideoFrame]:
+    """Read every packet of `stream` and decode the first frame, which alone tells size and rotation for certain.
+
+    Raises:
+        UnreadableVideoError: on a damaged packet, no frame at all, or more than the limits allow.
+    """
+    packets: list[tuple[int | None, bool]] = []
+    is_indexed = container.format.name in INDEXED_CONTAINERS
+    duration = 0
+    first = None
+    try:
+        for packet in container.demux(stream):
+            if first is None:
+                first = next(iter(packet.decode()), None)
+            if packet.size == 0:
+                continue
+            if packet.is_corrupt:
+                raise UnreadableVideoError(f"packet {len(packets)} is damaged")
+            if len(packets) == limits.max_frames:
+                raise UnreadableVideoError(f"more than {limits.max_frames} frames, which is VideoLimits.max_frames")
+            packets.append((packet.pts, packet.is_keyframe))
+            # A discarded packet lies outside the edit list: decoded, but not shown.
+            is_indexed &= not packet.is_discard
+            duration = packet.duration or duration
+    except av.FFmpegError as error:
+        raise UnreadableVideoError(f"damaged after {len(packets)} packets: {ffmpeg_reason(error)}") from error
+    if not packets or first is None:
+        raise UnreadableVideoError("a video stream without frames")
+    table = _table(packets, duration, stream, is_indexed)
+    if table.duration_seconds > limits.max_duration_seconds:
+        raise UnreadableVideoError(
+            f"{table.duration_seconds:.0f} seconds long; "
+            f"VideoLimits.max_duration_seconds is {limits.max_duration_seconds:.0f}"
+        )
+    return table, first
+
+
+def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_indexed: bool) -> PacketTable:
+    if any(time is None for time, _ in packets) or len({time for time, _ in packets}) < len(packets):
+        # No usable times: frames at the declared rate, in the order in which they come out.
+        rate = stream.average_rate or stream.base_rate or Fraction(25)
+        packets = [(index, is_key) for index, (_, is_key) in enumerate(packets)]
+        duration, time_base, is_indexed = 1, 1 / Fraction(rate), False
+    else:
+        time_base = stream.time_base
+    decode_order = np.array([time for time, _ in packets], dtype=np.int64)
+    times = np.sort(decode_order)
+    return PacketTable(
+        times=times,
+        decode_order=decode_order,
+        positions=np.argsort(decode_order, kind="stable"),
+        key_times=np.sort(np.array([time for time, is_key in packets if is_key], dtype=np.int64)),
+        end=int(times[-1]) + (duration or (int(np.median(np.diff(times))) if len(times) > 1 else 1)),
+        time_base=time_base,
+        is_indexed=is_indexed and packets[0][1],
+    )

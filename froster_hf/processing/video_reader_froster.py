@@ -1,0 +1,273 @@
+"""The strict reader: the frames at given indices, exactly, with PyAV.
+
+Two ways, one answer. Where the packet table is an exact index (`video_packets_froster`), the reader enters the file at
+the key frame before each wanted frame, decodes forward, and takes frames by their presentation time:
+
+    packets, in the order of the file    I0 P4 B2 b1 b3 | I8 B6 b5 b7 P12 B10 ...
+    wanted: the frame at time 10                          ^ enter here; 6, 5 and 7 are shown before I8 and need P4:
+                                                            leave them out, decode up to B10, stop
+
+Anything unexpected on that way, and every other file, is read from its first frame to its last, counting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+
+from .video_packets_froster import ffmpeg_reason, open_container, open_video_stream, read_packets
+from .video_types_froster import UnreadableVideoError, VideoInfo, VideoLimits
+
+try:
+    import av
+except ImportError:
+    av = None  # type: ignore[assignment]
+
+# Decoders of these codecs leave out frames on which no other depends when told to; the frames left are bit-equal.
+SKIPPING_CODECS = ("h264", "hevc", "mpeg4")
+
+# A frame with its index and its time in seconds after the first frame; uint8 (h, w, 3), upright.
+IndexedFrame = tuple[int, float, np.ndarray]
+
+
+class NotAnIndexError(Exception):
+    """The packet table turned out to be no exact index into the frames."""
+
+
+class FrameCountError(Exception):
+    """The file decodes to `num_frames`, which is not its number of packets."""
+
+    def __init__(self, num_frames: int):
+        super().__init__(f"{num_frames} frames")
+        self.num_frames = num_frames
+
+
+class StrictReader:
+    """Reads frames of one video file with PyAV. Use it in a `with` statement.
+
+    Args:
+        handle: A seekable file object of a checked file.
+        limits: What the file may cost.
+        threads: Decoding threads.
+
+    Raises:
+        UnreadableVideoError: here and from every method, where the file is damaged or beyond the limits.
+    """
+
+    def __init__(self, handle: BinaryIO, *, limits: VideoLimits, threads: int = 1):
+        self._handle, self._limits, self._threads = handle, limits, threads
+        self._container = open_container(handle, limits)
+        try:
+            self._stream = open_video_stream(self._container, limits, threads)
+            self.table, first = read_packets(self._container, self._stream, limits)
+        except BaseException:
+            self._container.close()
+            raise
+        self._is_indexed = self.table.is_indexed
+        self._coded_size = (first.width, first.height)
+        self._quarter_turns = _quarter_turns(first)
+        width, height = self._coded_size[:: -1 if self._quarter_turns % 2 else 1]
+        num_frames = len(self.table.times)
+        self.info = VideoInfo(
+            num_frames=num_frames,
+            fps=num_frames / self.table.duration_seconds,
+            duration_seconds=self.table.duration_seconds,
+            height=height,
+            width=width,
+            rotation=self._quarter_turns * 90,
+            container=self._container.format.name,
+            codec=self._stream.codec.canonical_name,
+            backend="pyav",
+        )
+
+    def __enter__(self) -> StrictReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._container.close()
+
+    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
+        """The frames at `indices`, by index.
+
+        Raises:
+            FrameCountError: where `info.num_frames` was wrong; it is right afterwards, so that indices can be chosen
+                anew.
+        """
+        wanted = sorted(set(indices))
+        if self._is_indexed:
+            try:
+                return {index: frame for index, _, frame in self._by_index(wanted)}
+            except (NotAnIndexError, UnreadableVideoError):
+                self._is_indexed = False
+        return {index: frame for index, _, frame in self._in_order(set(wanted))}
+
+    def count(self) -> None:
+        """Make `info.num_frames` certain, by decoding the whole file where the packets do not tell it."""
+        if not self._is_indexed:
+            with contextlib.suppress(FrameCountError):
+                self.read([])
+
+    def stream(self, indices: Sequence[int] | None) -> Iterator[IndexedFrame]:
+        """The frames at sorted `indices`, or all, one after the other, each once; only one is held."""
+        wanted = range(self.info.num_frames) if indices is None else list(dict.fromkeys(indices))
+        done = -1
+        if self._is_indexed:
+            try:
+                for frame in self._by_index(wanted):
+                    yield frame
+                    done = frame[0]
+                return
+            except (NotAnIndexError, UnreadableVideoError):
+                self._is_indexed = False
+        # A stream ends where its frames end: their number is of no concern.
+        with contextlib.suppress(FrameCountError):
+            for frame in self._in_order(None if indices is None else set(wanted)):
+                if frame[0] > done:
+                    yield frame
+
+    def _by_index(self, wanted: Sequence[int]) -> Iterator[IndexedFrame]:
+        """Run by run; where decoding cannot start at a key frame, start at an earlier one."""
+        key_indices = np.searchsorted(self.table.times, self.table.key_times)
+        for key, run in _runs(key_indices, wanted):
+            back, done = 0, 0
+            while done < len(run):
+                try:
+                    for frame in self._decode_run(int(key_indices[key - back]), run[done:]):
+                        done += 1
+                        yield frame
+                except (NotAnIndexError, UnreadableVideoError):
+                    # An open GOP may refer to frames before its key frame, and a file can call any frame a key frame.
+                    if back == key:
+                        raise
+                    back = min(2 * back + 1, key)
+
+    def _decode_run(self, entry: int, run: list[int]) -> Iterator[IndexedFrame]:
+        """Enter at the key frame of index `entry` and decode until all of `run` are out."""
+        table, context = self.table, self._stream.codec_context
+        shown = _ShownFrames(self, entry, run)
+        positions = table.positions
+        first, last = int(positions[entry]), int(positions[run].max())
+        wanted_times = set(table.times[run].tolist())
+        may_skip = context.codec.canonical_name in SKIPPING_CODECS
+        try:
+            self._container.seek(int(table.times[entry]), stream=self._stream)
+            for position, packet in self._packets_from(first):
+                if position > last:
+                    break
+                if packet.pts < table.times[entry]:
+                    continue
+                is_wanted = position == first or packet.pts in wanted_times
+                context.skip_frame = "NONREF" if may_skip and not is_wanted else "DEFAULT"
+                for frame in packet.decode():
+                    yield from shown.take(frame)
+            # All that the wanted frames need is in the decoder: what it still holds back comes out now.
+            for frame in context.decode(None):
+                yield from shown.take(frame)
+        except av.FFmpegError as error:
+            raise UnreadableVideoError(f"damaged near frame {entry}: {ffmpeg_reason(error)}") from error
+        if not shown.are_complete:
+            raise NotAnIndexError("a frame did not come out")
+
+    def _packets_from(self, first: int) -> Iterator[tuple[int, av.Packet]]:
+        """Packets with their position in the file, from position `first` on, each checked against the table."""
+        decode_order = self.table.decode_order
+        position = None
+        for packet in self._container.demux(self._stream):
+            if packet.size == 0:
+                return
+            if position is None:
+                found = np.flatnonzero(decode_order == packet.pts)
+                if len(found) != 1 or found[0] > first:
+                    raise NotAnIndexError("the seek went past the key frame")
+                position = int(found[0])
+            if position >= len(decode_order) or decode_order[position] != packet.pts:
+                raise NotAnIndexError("packets in another order")
+            if position >= first:
+                yield position, packet
+            position += 1
+
+    def _in_order(self, wanted: set[int] | None) -> Iterator[IndexedFrame]:
+        """Decode the whole file from its first frame and count."""
+        count = 0
+        times = self.table.times
+        try:
+            with open_container(self._handle, self._limits) as container:
+                stream = open_video_stream(container, self._limits, self._threads)
+                for frame in container.decode(stream):
+                    self.check(frame, count)
+                    if wanted is None or count in wanted:
+                        time = int(times[min(count, len(times) - 1)])
+                        yield count, self.table.seconds(time), self.picture(frame)
+                    count += 1
+        except av.FFmpegError as error:
+            raise UnreadableVideoError(f"damaged near frame {count}: {ffmpeg_reason(error)}") from error
+        if count == 0:
+            raise UnreadableVideoError("no frame could be decoded")
+        if count != self.info.num_frames:
+            self.info = replace(self.info, num_frames=count, fps=count / self.info.duration_seconds)
+            raise FrameCountError(count)
+
+    def check(self, frame: av.VideoFrame, index: int) -> None:
+        """Raise `UnreadableVideoError` where a decoded frame is damaged or has another size than the first."""
+        if frame.is_corrupt:
+            raise UnreadableVideoError(f"frame {index} is damaged")
+        size = (frame.width, frame.height)
+        if size != self._coded_size:
+            raise UnreadableVideoError(f"the frame size changes from {self._coded_size} to {size} at frame {index}")
+
+    def picture(self, frame: av.VideoFrame) -> np.ndarray:
+        """The pixels, uint8 (h, w, 3), upright."""
+        return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self._quarter_turns))
+
+
+class _ShownFrames:
+    """Takes frames as they leave the decoder and verifies that they are the ones that the table announces."""
+
+    def __init__(self, reader: StrictReader, entry: int, run: list[int]):
+        self._reader, self._entry, self._last = reader, entry, entry - 1
+        self._missing = set(run)
+
+    @property
+    def are_complete(self) -> bool:
+        return not self._missing
+
+    def take(self, frame: av.VideoFrame) -> Iterator[IndexedFrame]:
+        times = self._reader.table.times
+        time = frame.pts
+        index = len(times) if time is None else int(np.searchsorted(times, time))
+        if time is None or index == len(times) or times[index] != time:
+            raise NotAnIndexError("a frame with a time that no packet has")
+        if index < self._entry:
+            return
+        # Decoding may start only at a frame that stands for itself; a file can call any frame a key frame.
+        stands_alone = frame.pict_type in (av.video.frame.PictureType.I, av.video.frame.PictureType.NONE)
+        if index <= self._last or (self._last < self._entry and (index != self._entry or not stands_alone)):
+            raise NotAnIndexError("frames in another order")
+        self._last = index
+        self._reader.check(frame, index)
+        if index in self._missing:
+            self._missing.remove(index)
+            yield index, self._reader.table.seconds(time), self._reader.picture(frame)
+
+
+def _runs(key_indices: np.ndarray, wanted: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Sorted indices as runs (number of the key frame before, indices), cut where entering anew saves frames."""
+    runs: list[tuple[int, list[int]]] = []
+    for index in wanted:
+        key = int(np.searchsorted(key_indices, index, side="right")) - 1
+        if key < 0:
+            raise NotAnIndexError("a frame before the first key frame")
+        if runs and key_indices[key] <= runs[-1][1][-1] + 1:
+            runs[-1][1].append(index)
+        else:
+            runs.append((key, [index]))
+    return runs
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """Counter-clockwise quarter turns that the file asks for; other angles are rounded, as players do."""
+    return round(frame.rotation / 90) % 4

@@ -1,0 +1,93 @@
+"""What every part of the decoder speaks of: the error, the limits, and what is known of a video.
+
+Pure Python, since the decoding process imports it too and must start fast.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+VideoBackend = Literal["auto", "pyav", "decord", "torchcodec"]
+BACKENDS = ("auto", "pyav", "decord", "torchcodec")
+
+
+class VideoDecodeError(ValueError):
+    """A video could not be decoded exactly, within its limits.
+
+    The one error that a bad file, URL or byte string raises, whichever backend reads it. It passes from `DataLoader`
+    workers as what it is; torch rebuilds it there from its message alone.
+
+    Args:
+        file: The file, URL or kind of object as the caller gave it.
+        backend: What was reading it.
+        reason: What is wrong.
+    """
+
+    def __init__(self, file: str, backend: str = "", reason: str = ""):
+        super().__init__(f"Cannot decode {file!r} with {backend}: {reason}" if reason else file)
+        self.file = file
+        self.backend = backend
+        self.reason = reason
+
+    def __reduce__(self):
+        return type(self), (self.file, self.backend, self.reason)
+
+
+class UnreadableVideoError(Exception):
+    """The reason of a `VideoDecodeError`, raised where the file's name is not known."""
+
+
+@dataclass(frozen=True)
+class VideoLimits:
+    """What one video may cost. A file beyond a limit raises `VideoDecodeError` before its frames are decoded.
+
+    Args:
+        max_pixels: Pixels in one frame; the default admits 4096 x 2304.
+        max_frames: Frames in the file.
+        max_duration_seconds: Length of the file.
+        max_file_bytes: Size of a file on disk.
+        max_memory_bytes: Size of a video that is held in memory (bytes, file-like objects, downloads).
+        max_decoded_bytes: Size of the decoded frames of one call, T * 3 * h * w.
+        max_worker_bytes: Memory that the decoding process may allocate, where the system can enforce it (Linux).
+        timeout_seconds: Time for one call; for a stream, time for one frame.
+    """
+
+    max_pixels: int = 4096 * 2304
+    max_frames: int = 2_000_000
+    max_duration_seconds: float = 24 * 3600.0
+    max_file_bytes: int = 64 * 2**30
+    max_memory_bytes: int = 2**30
+    max_decoded_bytes: int = 2 * 2**30
+    max_worker_bytes: int = 4 * 2**30
+    timeout_seconds: float = 60.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"VideoLimits.{name} is {value!r}, but must be positive.")
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video. Every figure is counted from its packets or frames; none is taken from the header.
+
+    Args:
+        num_frames: Frames that the file decodes to.
+        fps: Frames per second on average, `num_frames / duration_seconds`.
+        duration_seconds: From the first frame's time to the last frame's end.
+        height: Pixels, after rotation.
+        width: Pixels, after rotation.
+        rotation: Degrees counter-clockwise by which the stored frames were turned: 0, 90, 180 or 270.
+        container: FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2".
+        codec: FFmpeg's name of the codec, such as "h264".
+        backend: The backend that read it: "pyav", "decord" or "torchcodec".
+    """
+
+    num_frames: int
+    fps: float
+    duration_seconds: float
+    height: int
+    width: int
+    rotation: int
+    container: str
+    codec: str
+    backend: str
