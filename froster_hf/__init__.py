@@ -18,6 +18,7 @@ _PUBLIC_NAMES = {
     "FrosterProcessor": "processing.processing_froster",
     "FrosterVideoProcessor": "processing.video_processing_froster",
     "VideoDecodeError": "processing.video_decoding_froster",
+    "ZeroShotVideoClassificationPipeline": "pipeline_froster",
 }
 
 __all__ = [
@@ -27,11 +28,13 @@ __all__ = [
     "FrosterProcessor",
     "FrosterVideoProcessor",
     "VideoDecodeError",
+    "ZeroShotVideoClassificationPipeline",
 ]
 
 if TYPE_CHECKING:
     from .modeling.configuration_froster import FrosterConfig
     from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+    from .pipeline_froster import ZeroShotVideoClassificationPipeline
     from .processing.processing_froster import FrosterProcessor
     from .processing.video_decoding_froster import VideoDecodeError
     from .processing.video_processing_froster import FrosterVideoProcessor

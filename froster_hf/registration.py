@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 
 
 def register_config() -> None:
@@ -57,12 +58,49 @@ def register_processor() -> None:
     AutoProcessor.register(FrosterConfig, FrosterProcessor, exist_ok=True)
 
 
+class _WrittenNotRead:
+    """An attribute of configurations that is stored and saved, but reads as empty.
+
+    A checkpoint names its pipeline for processes without this package. transformers would then demand
+    `trust_remote_code=True` here as well, for code that is installed and registered.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> dict:
+        return {}
+
+    def __set__(self, instance: Any, value: dict) -> None:
+        vars(instance)[self.name] = value
+
+
+def register_pipeline() -> None:
+    """`pipeline("zero-shot-video-classification")`."""
+    from transformers import AutoModelForVideoClassification
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from .modeling.configuration_froster import FrosterConfig
+    from .pipeline_froster import ZeroShotVideoClassificationPipeline
+
+    PIPELINE_REGISTRY.register_pipeline(
+        "zero-shot-video-classification",
+        pipeline_class=ZeroShotVideoClassificationPipeline,
+        pt_model=AutoModelForVideoClassification,
+        type="multimodal",
+    )
+    hidden = _WrittenNotRead()
+    hidden.__set_name__(FrosterConfig, "custom_pipelines")
+    FrosterConfig.custom_pipelines = hidden  # type: ignore[attr-defined]
+
+
 # Module of transformers -> what to register once it is there.
 REGISTRATIONS: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": register_config,
     "transformers.models.auto.modeling_auto": register_models,
     "transformers.models.auto.video_processing_auto": register_video_processor,
     "transformers.models.auto.processing_auto": register_processor,
+    "transformers.pipelines": register_pipeline,
 }
 
 

@@ -10,10 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from transformers import AutoTokenizer
+from transformers import CLIPProcessor
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.image_processing_utils import get_size_dict
-from transformers.models.auto.image_processing_auto import get_image_processor_config
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 
@@ -91,16 +89,22 @@ class FrosterProcessor(ProcessorMixin):
             video_options: options of `FrosterVideoProcessor`, such as `num_frames` or `sampling`.
             kwargs: passed on to the loaders (`revision`, `token`, `cache_dir`, ...).
         """
-        image_options = get_image_processor_config(pretrained_model_name_or_path, **kwargs)
+        clip_processor = CLIPProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return cls.from_clip_processor(clip_processor, prompt_templates=prompt_templates, video_options=video_options)
+
+    @classmethod
+    def from_clip_processor(
+        cls,
+        clip_processor: CLIPProcessor,
+        *,
+        prompt_templates: TemplateSet | str | Sequence[str] = "froster",
+        video_options: Mapping[str, Any] | None = None,
+    ) -> "FrosterProcessor":
+        """As `from_clip`, of a CLIP processor that is loaded already."""
+        image_options = clip_processor.image_processor.to_dict()
         pixels = {name: image_options[name] for name in _PIXEL_OPTIONS if image_options.get(name) is not None}
-        # Older CLIP repositories write one number for the short side.
-        if "size" in pixels:
-            pixels["size"] = dict(get_size_dict(pixels["size"], default_to_square=False))
-        if "crop_size" in pixels:
-            pixels["crop_size"] = dict(get_size_dict(pixels["crop_size"], param_name="crop_size"))
-        tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
         video_processor = FrosterVideoProcessor(**{**pixels, **(video_options or {})})
-        return cls(video_processor, tokenizer, prompt_templates)
+        return cls(video_processor, clip_processor.tokenizer, prompt_templates)
 
     def __call__(
         self,

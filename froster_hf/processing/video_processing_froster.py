@@ -153,6 +153,11 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             data=data, tensor_type=options["return_tensors"], skip_tensor_conversion=["video_metadata"]
         )
 
+    @staticmethod
+    def list_videos(videos: Any) -> list[Any]:
+        """Split what a caller passed into single videos; a list of frames is one."""
+        return list_videos(videos)
+
     def sample_frames(self, metadata: VideoMetadata, **kwargs: Any) -> np.ndarray:  # type: ignore[override]
         """Indices (V * T,) of the sampled frames of a video with this metadata."""
         options = {name: getattr(self, name) for name in self.valid_kwargs.__annotations__} | kwargs

@@ -1,0 +1,323 @@
+"""`ZeroShotVideoClassificationPipeline`: a video and a list of action names in, scores out.
+
+The end of the data flow, in transformers' own frame: `pipeline("zero-shot-video-classification", model=...)`. A plain
+CLIP checkpoint works as well; it classifies every frame for itself and is the baseline that FROSTER (arXiv 2402.03241)
+is measured against.
+
+Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
+"""
+
+import os
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING, AutoModelForVideoClassification, Pipeline
+from transformers.utils.logging import tqdm
+
+from .label_bank_froster import LabelBanks, LabelSet
+
+ScoreFunction = Literal["softmax", "sigmoid", "none"]
+
+NONE_OF_THESE = "none of these"
+# Longer lists show a progress bar on a terminal.
+VIDEOS_WITHOUT_PROGRESS = 8
+
+Answer = dict[str, Any]
+
+
+class ZeroShotVideoClassificationPipeline(Pipeline):
+    """Classifies videos by labels that are given as text.
+
+    Example:
+
+    ```python
+    >>> import froster_hf
+    >>> from transformers import pipeline
+
+    >>> classify = pipeline("zero-shot-video-classification", model="visual-ai/froster-b16")  # doctest: +SKIP
+    >>> classify("clip.mp4", candidate_labels=["chopping wood", "juggling"])  # doctest: +SKIP
+    [{'score': 0.93, 'label': 'chopping wood'}, {'score': 0.07, 'label': 'juggling'}]
+    ```"""
+
+    _load_processor = True  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+
+    model: Any
+    processor: Any
+
+    def __init__(self, model: Any, processor: Any = None, **kwargs: Any):
+        if processor is None:
+            raise ValueError(
+                "The pipeline needs the checkpoint's processor. With a model that is loaded already, pass "
+                "`processor=AutoProcessor.from_pretrained(...)`."
+            )
+        if model.config.model_type == "clip":
+            model, processor = wrap_clip(model, processor)
+        if model.config.model_type != "froster":
+            raise ValueError(
+                f"The zero-shot-video-classification pipeline runs FROSTER and CLIP checkpoints, got one of type "
+                f"{model.config.model_type!r}."
+            )
+        # The banks are needed by `_sanitize_parameters`, which the base class calls when the model is on its device.
+        self.label_banks = LabelBanks(processor, getattr(model, "froster", model))
+        super().__init__(model=model, processor=processor, **kwargs)
+
+    def __call__(self, inputs: Any, candidate_labels: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Score videos.
+
+        Args:
+            inputs: a video in any form that `FrosterVideoProcessor` takes, a list of them, or a generator, iterator,
+                dataset or dataset column of them, which is read as the answers are asked for.
+            candidate_labels: K class names, or a mapping from class name to a describing sentence. May be left out for
+                a model that has stored labels (`set_labels`).
+            hypothesis_template: one prompt template with `{}` for the label, or
+            templates: a list of templates, or a named set (`froster`, `actionclip`, `single`, `none`); by default
+                those of the checkpoint.
+            top_k: best labels to report; all by default.
+            function_to_apply: `softmax` (default) over the labels, `sigmoid` for each, or `none` for logits.
+            num_views: windows of frames a video; their scores are averaged.
+            num_crops: crops of each window, likewise.
+            num_frames: frames a window, by default those of the checkpoint.
+            background_labels: names of things that are no answer. They compete with the labels, and what they win is
+                reported as "none of these".
+            threshold: labels that score less are left out; where none remains, the answer is "none of these".
+            batch_size: videos that go through the model together.
+
+        Returns:
+            A list of `{"score", "label"}`, best first, for one video; a list of such lists for a list of videos; an
+            iterator of them for anything that is read lazily.
+
+        Raises:
+            VideoDecodeError: a video cannot be read; names it.
+            ValueError: labels or options are wrong.
+        """
+        if candidate_labels is not None:
+            kwargs["candidate_labels"] = candidate_labels
+        if isinstance(inputs, Dataset | types.GeneratorType):
+            return super().__call__(inputs, **kwargs)
+        if _is_column(inputs):
+            return super().__call__(_Videos(inputs), **kwargs)
+        if _is_iterator(inputs):
+            return super().__call__((video for video in inputs), **kwargs)
+        videos = self.processor.video_processor.list_videos(inputs) if not _is_empty(inputs) else []
+        if _is_one(inputs, videos):
+            # A list of frames is one video; the base class would take it for a list of videos.
+            return super().__call__(tuple(inputs) if isinstance(inputs, list) else inputs, **kwargs)
+        answers = super().__call__(_Videos(videos), **kwargs)
+        hidden = True if len(videos) <= VIDEOS_WITHOUT_PROGRESS else None
+        return list(tqdm(answers, total=len(videos), desc="Classifying", unit="video", disable=hidden))
+
+    def _sanitize_parameters(  # type: ignore[override]
+        self,
+        candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        hypothesis_template: str | None = None,
+        templates: Sequence[str] | str | None = None,
+        background_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        top_k: int | None = None,
+        function_to_apply: ScoreFunction | None = None,
+        threshold: float | None = None,
+        num_views: int | None = None,
+        num_crops: int | None = None,
+        num_frames: int | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Sort what the constructor or a call was given into the three steps."""
+        if hypothesis_template is not None and templates is not None:
+            raise ValueError("Give `hypothesis_template`, one template, or `templates`, a list or a set; not both.")
+        if function_to_apply not in (None, "softmax", "sigmoid", "none"):
+            raise ValueError(
+                f"`function_to_apply` is {function_to_apply!r}; it must be 'softmax', 'sigmoid' or 'none'."
+            )
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"`top_k` is {top_k}; it must be at least 1, or None for all labels.")
+        labels = {"candidate_labels": candidate_labels, "background_labels": background_labels}
+        preprocess = {"num_views": num_views, "num_crops": num_crops, "num_frames": num_frames}
+        forward = {**labels, "templates": [hypothesis_template] if hypothesis_template is not None else templates}
+        postprocess = {**labels, "top_k": top_k, "function_to_apply": function_to_apply, "threshold": threshold}
+        given = [{k: v for k, v in step.items() if v is not None} for step in (preprocess, forward, postprocess)]
+        return given[0], given[1], given[2]
+
+    def preprocess(self, input_: Any, **options: Any) -> dict[str, Any]:
+        """One video to `pixel_values_videos` (1, V, T, 3, S, S)."""
+        inputs = self.processor.video_processor([input_], return_tensors="pt", **options)
+        return {"pixel_values_videos": inputs["pixel_values_videos"][None]}
+
+    def _forward(  # type: ignore[override]
+        self, input_tensors: dict[str, torch.Tensor], *, candidate_labels=None, background_labels=None, templates=None
+    ) -> dict[str, torch.Tensor]:
+        """`pixel_values_videos` (B, V, T, 3, S, S) to `logits` (B, V, K)."""
+        pixels = input_tensors["pixel_values_videos"].to(self.dtype)
+        bank = self.label_embeds(candidate_labels, background_labels=background_labels, templates=templates)
+        backbone = self.label_banks.model
+        video_embeds = backbone.get_video_features(pixels.flatten(0, 1)).video_embeds
+        logits = backbone.similarity(video_embeds, bank)
+        return {"logits": logits.unflatten(0, pixels.shape[:2])}
+
+    def postprocess(  # type: ignore[override]
+        self,
+        model_outputs: dict[str, torch.Tensor],
+        *,
+        candidate_labels=None,
+        background_labels=None,
+        top_k: int | None = None,
+        function_to_apply: ScoreFunction = "softmax",
+        threshold: float | None = None,
+    ) -> list[Answer]:
+        """`logits` (1, V, K) of one video to its answers."""
+        labels = self.label_names(candidate_labels)
+        scores = score_views(model_outputs["logits"][0], function_to_apply)
+        return rank(
+            scores,
+            labels,
+            top_k=top_k,
+            none_score=_none_score(scores[len(labels) :], function_to_apply) if background_labels else None,
+            threshold=threshold,
+        )
+
+    def label_names(self, candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None) -> list[str]:
+        """The K labels of a call: those given, or those stored in the model.
+
+        Raises:
+            ValueError: there are neither.
+        """
+        if candidate_labels is not None:
+            return list(candidate_labels)
+        if not self.model.config.id2label:
+            raise ValueError(
+                "Give `candidate_labels`, the list of actions to choose from; this checkpoint has no stored labels."
+            )
+        return list(self.model.config.id2label.values())
+
+    def label_embeds(
+        self,
+        candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        *,
+        background_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        templates: Sequence[str] | str | None = None,
+    ) -> torch.Tensor:
+        """Embeddings (K, D) of the labels, those of the background behind them; kept from call to call."""
+        if candidate_labels is None:
+            self.label_names()
+            embeds = self.model.label_embeds
+        else:
+            embeds = self.label_banks.get(LabelSet.of(candidate_labels, templates))
+        if not background_labels:
+            return embeds
+        background = self.label_banks.get(LabelSet.of(background_labels, templates))
+        return torch.cat([embeds.to(background), background])
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save the model, the processor, and the code of both and of this pipeline.
+
+        The base class forgets the processor.
+        """
+        super().save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def score_views(logits: torch.Tensor, function_to_apply: ScoreFunction) -> torch.Tensor:
+    """Logits (V, K) of the views of a video to scores (K,): the function of each view, then the mean."""
+    logits = logits.float()
+    if function_to_apply == "softmax":
+        logits = logits.softmax(-1)
+    elif function_to_apply == "sigmoid":
+        logits = logits.sigmoid()
+    return logits.mean(0)
+
+
+def rank(
+    scores: torch.Tensor,
+    labels: Sequence[str],
+    *,
+    top_k: int | None = None,
+    none_score: float | None = None,
+    threshold: float | None = None,
+) -> list[Answer]:
+    """Answers, best first.
+
+    Args:
+        scores: (K,) or longer; those behind the K labels belong to the background.
+        labels: K names.
+        top_k: labels to report.
+        none_score: score of "none of these", where there is a background.
+        threshold: labels below it are left out; where none remains, the answer is "none of these".
+    """
+    values, indices = scores[: len(labels)].topk(min(top_k or len(labels), len(labels)))
+    answers: list[Answer] = [
+        {"score": score, "label": labels[index]} for score, index in zip(values.tolist(), indices.tolist())
+    ]
+    best = answers[0]["score"]
+    if threshold is not None:
+        answers = [answer for answer in answers if answer["score"] >= threshold]
+    if none_score is not None or not answers:
+        answers.append({"score": none_score if none_score is not None else 1.0 - best, "label": NONE_OF_THESE})
+        answers.sort(key=lambda answer: -answer["score"])
+    return answers
+
+
+def _none_score(background: torch.Tensor, function_to_apply: ScoreFunction) -> float:
+    """What the background won: all of its probability, or its best score where scores do not add up."""
+    return float(background.sum() if function_to_apply == "softmax" else background.max())
+
+
+def wrap_clip(clip: Any, processor: Any) -> tuple[Any, Any]:
+    """A plain CLIP model and its processor as a FROSTER model without a temporal module, with CLIP's own weights.
+
+    The classes are those that are registered with transformers: this file also runs in a checkpoint's folder, where
+    there is no package to import them from.
+
+    Raises:
+        RuntimeError: froster_hf has not been imported.
+    """
+    if "froster" not in CONFIG_MAPPING:
+        raise RuntimeError("Plain CLIP checkpoints need the installed package: `import froster_hf` first.")
+    config_class: Any = CONFIG_MAPPING["froster"]
+    config = config_class.from_clip_config(clip.config, temporal_module="none")
+    model = AutoModelForVideoClassification.from_config(
+        config, dtype=clip.dtype, attn_implementation=clip.config._attn_implementation
+    )
+    model.froster.load_state_dict(clip.state_dict())
+    if hasattr(processor, "image_processor"):
+        processor_class: Any = PROCESSOR_MAPPING[config_class]
+        processor = processor_class.from_clip_processor(processor)
+    return model.to(clip.device).eval(), processor
+
+
+class _Videos(Dataset):
+    """Videos in a list or a dataset column, as the base class takes them: lazily, one after the other."""
+
+    def __init__(self, videos: Sequence[Any]):
+        self.videos = videos
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.videos[index]
+
+
+def _is_column(inputs: Any) -> bool:
+    """A column of a `datasets` dataset, and anything else with a length that is read by index."""
+    return isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes | bytearray | list | tuple)
+
+
+def _is_iterator(inputs: Any) -> bool:
+    # An open file is an iterator, too.
+    return isinstance(inputs, Iterator) and not hasattr(inputs, "read")
+
+
+def _is_empty(inputs: Any) -> bool:
+    return isinstance(inputs, list | tuple) and not inputs
+
+
+def _is_one(inputs: Any, videos: list[Any]) -> bool:
+    """Whether `inputs` is a single video rather than a batch of one."""
+    if isinstance(inputs, np.ndarray | torch.Tensor):
+        return inputs.ndim < 5
+    return not isinstance(inputs, list | tuple) or (len(videos) == 1 and videos[0] is inputs)
