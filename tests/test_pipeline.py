@@ -1,0 +1,303 @@
+"""The zero-shot pipeline on real files: every form of call, plain CLIP, ten thousand labels, saving."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+import froster_hf  # noqa: F401
+from froster_hf import label_bank_froster
+from froster_hf.pipeline_froster import NONE_OF_THESE, ZeroShotVideoClassificationPipeline, rank, score_views
+from froster_hf.processing.video_decoding_froster import VideoDecodeError
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
+
+TASK = "zero-shot-video-classification"
+LABELS = ["riding a bike", "playing golf", "cooking"]
+BIKES = str(REAL_VIDEOS["bikes"])
+
+
+@pytest.fixture(scope="module")
+def classify() -> ZeroShotVideoClassificationPipeline:
+    return pipeline(TASK, model=tiny_model(), processor=tiny_processor(["a video of {}.", "{}"]))
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    text, vision = tiny_tower_options()
+    torch.manual_seed(3)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(images, tiny_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def scores(answers) -> dict[str, float]:
+    return {answer["label"]: answer["score"] for answer in answers}
+
+
+def test_answers_are_scored_labels_best_first(classify):
+    answers = classify(BIKES, candidate_labels=LABELS)
+    assert {answer["label"] for answer in answers} == set(LABELS)
+    assert [set(answer) for answer in answers] == [{"score", "label"}] * 3
+    assert answers == sorted(answers, key=lambda answer: -answer["score"])
+    assert sum(scores(answers).values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_scores_are_those_of_model_and_processor(classify):
+    inputs = classify.processor(BIKES, return_tensors="pt")
+    with torch.no_grad():
+        logits = classify.model(**inputs, **classify.processor.encode_labels(LABELS)).logits[0]
+    expected = dict(zip(LABELS, logits.softmax(-1).tolist()))
+    assert scores(classify(BIKES, LABELS)) == pytest.approx(expected, abs=1e-5)
+    expected = dict(zip(LABELS, logits.sigmoid().tolist()))
+    assert scores(classify(BIKES, LABELS, function_to_apply="sigmoid")) == pytest.approx(expected, abs=1e-5)
+    expected = dict(zip(LABELS, logits.tolist()))
+    assert scores(classify(BIKES, LABELS, function_to_apply="none")) == pytest.approx(expected, abs=1e-4)
+
+
+def test_lists_generators_iterators_and_datasets_give_the_same_answers(classify):
+    datasets = pytest.importorskip("datasets")
+    paths = [BIKES, str(REAL_VIDEOS["carphone_pristine"]), BIKES]
+    expected = [classify(path, LABELS) for path in paths]
+    column = datasets.Dataset.from_dict({"video": paths})
+    forms = {
+        "list": paths,
+        "tuple": tuple(paths),
+        "generator": (path for path in paths),
+        "iterator": iter(paths),
+        "column": column["video"],
+        "KeyDataset": KeyDataset(column, "video"),
+        "list of paths": [Path(path) for path in paths],
+        "list of open files": [io.BytesIO(Path(path).read_bytes()) for path in paths],
+    }
+    for name, form in forms.items():
+        answers = classify(form, candidate_labels=LABELS, batch_size=2)
+        assert isinstance(answers, list) == (name.startswith("list") or name == "tuple"), name
+        for answer, reference in zip(answers, expected, strict=True):
+            assert scores(answer) == pytest.approx(scores(reference), abs=1e-5), name
+
+
+def test_frames_in_a_list_are_one_video(classify):
+    video = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
+    expected = scores(classify(video, LABELS))
+    assert scores(classify([Image.fromarray(frame) for frame in video], LABELS)) == expected
+    assert scores(classify(torch.from_numpy(video), LABELS)) == expected
+    batch = classify(video[None].repeat(2, axis=0), LABELS)
+    assert [scores(answers) for answers in batch] == [expected, expected]
+    assert classify([], LABELS) == []
+
+
+def test_views_are_averaged_after_the_softmax(classify):
+    views = classify.processor.video_processor(BIKES, num_views=3, num_crops=2, return_tensors="pt")
+    with torch.no_grad():
+        logits = classify.model(**views, **classify.processor.encode_labels(LABELS)).logits
+    expected = dict(zip(LABELS, logits.softmax(-1).mean(0).tolist()))
+    answers = classify([BIKES, BIKES], LABELS, num_views=3, num_crops=2, batch_size=2)
+    for answer in answers:
+        assert scores(answer) == pytest.approx(expected, abs=1e-5)
+
+
+def test_options_can_be_given_once_for_all_calls():
+    classify = pipeline(
+        TASK, model=tiny_model(), processor=tiny_processor(), candidate_labels=LABELS, top_k=1, num_frames=2
+    )
+    assert len(classify(BIKES)) == 1
+    assert len(classify(BIKES, top_k=2)) == 2
+    assert len(classify(BIKES, candidate_labels=["a", "b"], top_k=9)) == 2
+
+
+def test_templates_and_descriptions_change_the_prompts(classify):
+    bare = classify.processor.encode_labels(LABELS, templates="none")
+    inputs = classify.processor(BIKES, return_tensors="pt")
+    with torch.no_grad():
+        expected = dict(zip(LABELS, classify.model(**inputs, **bare).logits[0].softmax(-1).tolist()))
+    assert scores(classify(BIKES, LABELS, templates="none")) == pytest.approx(expected, abs=1e-5)
+    assert scores(classify(BIKES, LABELS, hypothesis_template="{}")) == pytest.approx(expected, abs=1e-5)
+    described = classify(
+        BIKES, {"riding a bike": "two wheels", "playing golf": None, "cooking": None}, templates="none"
+    )
+    assert scores(described) != pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ValueError, match="not both"):
+        classify(BIKES, LABELS, templates="none", hypothesis_template="{}")
+
+
+def test_the_label_bank_is_computed_once_for_labels_templates_and_weights(monkeypatch):
+    classify = pipeline(TASK, model=tiny_model(), processor=tiny_processor())
+    encoded = []
+    encode = classify.processor.encode_labels
+    monkeypatch.setattr(
+        classify.processor, "encode_labels", lambda *args, **kwargs: encoded.append(args[0]) or encode(*args, **kwargs)
+    )
+    first = classify(BIKES, LABELS)
+    passes = len(encoded)
+    assert passes > 0
+    assert classify([BIKES, BIKES], LABELS) == [first, first]
+    assert len(encoded) == passes
+    classify(BIKES, LABELS, templates="none")
+    assert len(encoded) > passes
+    passes = len(encoded)
+    with torch.no_grad():
+        classify.model.froster.text_projection.weight.mul_(-1)
+    assert scores(classify(BIKES, LABELS)) != pytest.approx(scores(first), abs=1e-3)
+    assert len(encoded) > passes
+
+
+def test_ten_thousand_labels_are_encoded_in_chunks(classify, monkeypatch):
+    longest = 0
+    get_text_features = classify.model.froster.get_text_features
+
+    def watched(input_ids, **kwargs):
+        nonlocal longest
+        longest = max(longest, input_ids.shape[0])
+        return get_text_features(input_ids, **kwargs)
+
+    monkeypatch.setattr(classify.model.froster, "get_text_features", watched)
+    labels = [f"action {number}" for number in range(10_000)]
+    answers = classify(BIKES, labels, templates="none", top_k=5)
+    assert len(answers) == 5
+    assert longest == label_bank_froster.TEXTS_PER_BATCH
+    expected = classify(BIKES, [answer["label"] for answer in answers], templates="none", function_to_apply="none")
+    assert [answer["label"] for answer in expected] == [answer["label"] for answer in answers]
+
+
+def test_what_the_background_wins_is_none_of_these(classify):
+    background = ["an empty street", "a landscape"]
+    everything = scores(classify(BIKES, [*LABELS, *background]))
+    answers = scores(classify(BIKES, LABELS, background_labels=background))
+    assert answers[NONE_OF_THESE] == pytest.approx(sum(everything[label] for label in background), abs=1e-5)
+    assert answers["cooking"] == pytest.approx(everything["cooking"], abs=1e-5)
+    assert set(answers) == {*LABELS, NONE_OF_THESE}
+
+
+def test_below_the_threshold_nothing_is_claimed(classify):
+    all_scores = scores(classify(BIKES, LABELS))
+    second = sorted(all_scores.values())[1]
+    kept = classify(BIKES, LABELS, threshold=second)
+    assert len(kept) == 2
+    nothing = classify(BIKES, LABELS, threshold=0.999)
+    assert [answer["label"] for answer in nothing] == [NONE_OF_THESE]
+    assert nothing[0]["score"] == pytest.approx(1 - max(all_scores.values()))
+
+
+def test_ranking_on_given_scores():
+    values = torch.tensor([0.1, 0.6, 0.3])
+    assert [answer["label"] for answer in rank(values, ["a", "b", "c"], top_k=2)] == ["b", "c"]
+    with_background = rank(values, ["a", "b"], none_score=0.3)
+    assert [answer["label"] for answer in with_background] == ["b", NONE_OF_THESE, "a"]
+
+
+def test_views_of_one_video_are_scored_before_they_are_averaged():
+    logits = torch.tensor([[0.0, 2.0], [4.0, 0.0]])
+    expected = (logits[0].softmax(-1) + logits[1].softmax(-1)) / 2
+    torch.testing.assert_close(score_views(logits, "softmax"), expected)
+    torch.testing.assert_close(score_views(logits, "none"), torch.tensor([2.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (None, {}, "candidate_labels"),
+        ("riding,golf", {}, r"Write \['riding', 'golf'\]"),
+        ([], {}, "must be given"),
+        (["a", "a"], {}, "1 repeated"),
+        (LABELS, {"function_to_apply": "relu"}, "'softmax', 'sigmoid' or 'none'"),
+        (LABELS, {"top_k": 0}, "top_k"),
+        (["x" * 100], {}, "77"),
+    ],
+)
+def test_wrong_calls_are_named(classify, labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        classify(BIKES, candidate_labels=labels, **options)
+
+
+def test_a_file_that_cannot_be_read_is_named(classify, tmp_path):
+    with pytest.raises(VideoDecodeError, match=r"missing\.mp4"):
+        classify(tmp_path / "missing.mp4", LABELS)
+
+
+def test_models_of_other_kinds_are_refused():
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    text, _ = tiny_tower_options()
+    with pytest.raises(ValueError, match="FROSTER and CLIP checkpoints"):
+        pipeline(TASK, model=CLIPTextModelWithProjection(CLIPTextConfig(**text)), processor=tiny_processor())
+    with pytest.raises(ValueError, match="processor"):
+        ZeroShotVideoClassificationPipeline(tiny_model())
+
+
+def test_a_base_model_classifies_as_well(classify):
+    base = pipeline(TASK, model=tiny_model().froster, processor=classify.processor)
+    assert base(BIKES, LABELS) == classify(BIKES, LABELS)
+
+
+def test_half_precision_models_take_the_processors_float32(classify):
+    half = pipeline(TASK, model=tiny_model().to(torch.bfloat16), processor=classify.processor)
+    assert scores(half(BIKES, LABELS)) == pytest.approx(scores(classify(BIKES, LABELS)), abs=0.05)
+
+
+def test_a_plain_clip_checkpoint_is_the_baseline_in_the_same_call(clip_folder):
+    classify = pipeline(TASK, model=str(clip_folder))
+    assert classify.model.config.temporal_module == "none"
+    answers = scores(classify(BIKES, LABELS, templates="single"))
+
+    clip, processor = CLIPModel.from_pretrained(clip_folder), CLIPProcessor.from_pretrained(clip_folder)
+    pixels = classify.processor(BIKES, return_tensors="pt")["pixel_values_videos"][0]
+    texts = processor(text=[f"a video of a person {label}." for label in LABELS], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = clip(pixel_values=pixels, **texts).logits_per_image.mean(0)
+    assert answers == pytest.approx(dict(zip(LABELS, logits.softmax(-1).tolist())), abs=1e-5)
+
+
+def test_stored_labels_need_no_candidates_and_work_in_transformers_own_pipeline(tmp_path):
+    model, processor = tiny_model(), tiny_processor("single")
+    model.set_labels(LABELS, **processor.encode_labels(LABELS))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    stored = scores(pipeline(TASK, model=str(tmp_path))(BIKES))
+    stock = pipeline("video-classification", model=str(tmp_path))
+    assert type(stock).__module__.startswith("transformers.")
+    assert scores(stock(BIKES)) == pytest.approx(stored, abs=1e-5)
+    assert [scores(answers) for answers in stock([BIKES, BIKES], top_k=3)][1] == pytest.approx(stored, abs=1e-5)
+
+
+def test_saved_with_processor_and_code_it_loads_with_and_without_the_package(classify, tmp_path):
+    folder = tmp_path / "checkpoint"
+    classify.save_pretrained(folder)
+    expected = scores(classify(BIKES, LABELS))
+    config = json.loads((folder / "config.json").read_text())
+    assert config["custom_pipelines"][TASK]["impl"] == "pipeline_froster.ZeroShotVideoClassificationPipeline"
+
+    # installed: the registered classes, without `trust_remote_code`
+    installed = pipeline(TASK, model=str(folder))
+    assert type(installed) is ZeroShotVideoClassificationPipeline
+    assert scores(installed(BIKES, LABELS)) == pytest.approx(expected, abs=1e-6)
+    installed.save_pretrained(tmp_path / "again")
+    assert (
+        json.loads((tmp_path / "again" / "config.json").read_text())["custom_pipelines"] == config["custom_pipelines"]
+    )
+
+    script = (
+        "import sys, json; sys.modules['froster_hf'] = None\n"
+        "from transformers import pipeline\n"
+        f"classify = pipeline({TASK!r}, model={str(folder)!r}, trust_remote_code=True)\n"
+        "assert 'transformers_modules' in type(classify.model).__module__, type(classify.model)\n"
+        "assert 'transformers_modules' in type(classify.processor.video_processor).__module__\n"
+        f"print(json.dumps(classify({BIKES!r}, candidate_labels={LABELS!r})))\n"
+    )
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert result.returncode == 0, result.stderr
+    assert scores(json.loads(result.stdout.splitlines()[-1])) == pytest.approx(expected, abs=1e-6)
