@@ -20,7 +20,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 
 from froster_hf.conversion.architecture import infer_config
 from froster_hf.conversion.key_maps import SECTIONS, Layout
-from froster_hf.conversion.layouts import listing
+from froster_hf.conversion.layouts import listing, recognise_layout
 from froster_hf.conversion.reading import RawCheckpoint, read_checkpoint
 from froster_hf.conversion.report import ConversionReport
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict
@@ -84,7 +84,7 @@ def convert_checkpoint(
     if strict and unused:
         raise ValueError(f"{raw.path} has sections of tensors that this package does not know: {listing(unused)}.")
     clip_config = _clip_config(raw)
-    converted = convert_state_dict(tensors, layout=layout, strict=strict)
+    converted = convert_state_dict(tensors, layout=layout or _recognise(raw, tensors), strict=strict)
     if converted.layout == "vificlip":
         converted.model[TOKEN_EMBEDDING] = _token_embedding(token_embedding_from, tensors)
     config, settings = infer_config(
@@ -180,6 +180,12 @@ def _unwrap(raw: RawCheckpoint) -> tuple[dict[str, Tensor], str, list[str]]:
         weights |= {SECTIONS.get(section, "") + name: tensor for name, tensor in tensors.items()}
     unknown = [f"{section}/{name}" for section, tensors in sections.items() for name in tensors]
     return weights, ", ".join(found), unknown
+
+
+def _recognise(raw: RawCheckpoint, tensors: Mapping[str, Tensor]) -> Layout:
+    """The layout; an ActionCLIP file with the head that has no weights is told by its empty section."""
+    layout = recognise_layout(tensors)
+    return "actionclip" if layout == "openai" and "fusion_model_state_dict" in raw.other else layout
 
 
 def _clip_config(raw: RawCheckpoint) -> dict | None:

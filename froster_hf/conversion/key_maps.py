@@ -260,3 +260,12 @@ SECTIONS: dict[str, str] = {
     "model": "",
 }
 """Sections of a file that hold weights, and the prefix that their names get here."""
+
+FILE_SECTIONS: dict[Layout, tuple[tuple[str, str, str], ...]] = {
+    "froster": (("model_state", "", ""),),
+    "openai": (),
+    # The code bases load the section into a model inside DataParallel where the third entry is `module.`.
+    "actionclip": (("fusion_model_state_dict", "fusion_model.", "module."), ("model_state_dict", "", "")),
+    "vificlip": (("model", "", "module."),),
+}
+"""For files that are written: section, prefix of the names that go there and lose it, prefix that they get."""

@@ -57,9 +57,13 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
             texts: dict[str, str] = {}
         else:
             # torch reads the file by itself; what it read is checked against its storages below.
+            # ViFi-CLIP stores its configuration object; it becomes a mapping that is thrown away.
             allowed = [(OrderedDict, "yacs.config.CfgNode")]
-            with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
-                payload = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+            try:
+                with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
+                    payload = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+            except pickle.UnpicklingError as error:
+                raise ValueError(reason_of(error)) from error
             tensors, other, texts = flatten_payload(payload)
     total = 0
     for name, tensor in tensors.items():
@@ -145,6 +149,17 @@ def describe(value: object) -> str:
     return type(value).__name__
 
 
+def reason_of(error: pickle.UnpicklingError) -> str:
+    """What torch found, without its advice to load such a file all the same."""
+    message = str(error)
+    if found := re.search(r"GLOBAL ([\w.]+)", message):
+        return f"its pickle calls for {found[1]}, which is neither a tensor nor a plain container"
+    return (
+        " ".join(message.partition("WeightsUnpickler error:")[2].split("Check the documentation")[0].split())
+        or message
+    )
+
+
 def check_tensor(name: str, tensor: Tensor) -> None:
     """Refuse tensors that are larger than what is stored of them, or that are no plain arrays."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
@@ -224,7 +239,9 @@ class TensorUnpickler(pickle.Unpickler):
             return rebuild_tensor
         if module == "torch.jit._pickle" and (name in self.list_builders or name == "restore_type_tag"):
             return first_argument
-        raise ValueError(f"the archive names {module}.{name}, which is neither a tensor nor a module of its own")
+        raise ValueError(
+            f"its pickle calls for {module}.{name}, which is neither a tensor nor a module of the archive"
+        )
 
     def persistent_load(self, pid: Any) -> Tensor:
         """One storage, as a flat tensor."""
@@ -298,7 +315,7 @@ def main(source: Path, folder: Path, max_bytes: int) -> None:
     except MemoryError:
         summary = {"error": "reading it takes far more memory than its size"}
     except Exception as error:  # Whatever a broken file provokes becomes a reason; nothing is retried another way.
-        summary = {"error": f"{type(error).__name__}: {error}"[:2000]}
+        summary = {"error": (str(error) if isinstance(error, ValueError) else repr(error))[:2000]}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 

@@ -38,9 +38,9 @@ def load_trio(name: str) -> dict[str, Tensor]:
     return torch.load(PARITY / f"{name}.pth", weights_only=True)["model_state"]
 
 
-def clip_state_dict(size: str = "tiny", *, dtype=torch.float16, device="cpu") -> dict[str, Tensor]:
+def clip_state_dict(size: str = "tiny", *, dtype=torch.float16, device="cpu", **sizes) -> dict[str, Tensor]:
     """A CLIP vision transformer under OpenAI's names."""
-    s = {"layers": 12, "text_layers": 12, "vocab": 49408, **SIZES[size]}
+    s = {"layers": 12, "text_layers": 12, "vocab": 49408, **SIZES[size], **sizes}
     width, text_width = s["width"], s["text_width"]
     state = {
         "positional_embedding": (77, text_width),

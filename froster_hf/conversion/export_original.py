@@ -1,0 +1,149 @@
+"""The way back: a checkpoint folder of this package as a file that an original code base loads.
+
+Weights are renamed and reshaped, never computed with, so that converting a file and exporting it gives the same bits.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from froster_hf.conversion.key_maps import FILE_SECTIONS, LAYOUT_TITLES
+from froster_hf.conversion.reading import read_checkpoint
+from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
+
+OriginalLayout = Literal["froster", "openai", "actionclip", "vificlip"]
+
+PROJECTORS_PREFIX = "distillation_projectors."
+POSITIONS = "frame_position_embeddings.weight"
+
+
+@dataclass
+class ExportReport:
+    """An account of an export; `print(report)` shows it.
+
+    Attributes:
+        source: the folder that was exported.
+        output: the file that was written.
+        layout: whose names it has.
+        num_tensors: tensors written.
+        left_out: tensors of the folder that the layout has no place for, each with the reason.
+        notes: what the reader should know besides.
+    """
+
+    source: str
+    output: str
+    layout: OriginalLayout
+    num_tensors: int
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [
+            f"source      {self.source}",
+            f"written     {self.output}: {self.num_tensors} tensors in the layout of {LAYOUT_TITLES[self.layout]}",
+            f"left out    {len(self.left_out)} tensors",
+            *(f"  {name}: {reason}" for name, reason in self.left_out.items()),
+            *(f"note        {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+def export_checkpoint(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    layout: OriginalLayout = "froster",
+    teacher: str | os.PathLike[str] | None = None,
+) -> ExportReport:
+    """Write a checkpoint of this package in an original layout.
+
+    Args:
+        checkpoint: a folder as `save_pretrained` and `convert_checkpoint` write it.
+        output: the file to write with `torch.save`; must not exist.
+        layout: the code base that shall load it.
+        teacher: a CLIP folder of transformers that becomes FROSTER's `raw_model.*`.
+
+    Returns:
+        What was written and left out.
+
+    Raises:
+        CheckpointError: a folder cannot be read.
+        ValueError: the checkpoint is not of this package, has weights that the layout has no names for, `output` is
+            taken, or a teacher is given to a layout that has none.
+    """
+    target = Path(output)
+    if target.exists():
+        raise ValueError(f"{target} exists. Give another name, or remove it.")
+    if teacher is not None and layout != "froster":
+        raise ValueError(f"The {layout} layout has no teacher; leave `teacher` out, or export to 'froster'.")
+    raw = read_checkpoint(checkpoint)
+    config = raw.config or {}
+    if config.get("model_type") != "froster":
+        raise ValueError(f"{checkpoint} is a checkpoint of type {config.get('model_type')!r}, not of this package.")
+    weights = {name.removeprefix("froster."): tensor for name, tensor in raw.tensors.items()}
+    report = ExportReport(str(checkpoint), str(output), layout, 0)
+    projectors = {name: weights.pop(name) for name in list(weights) if name.startswith(PROJECTORS_PREFIX)}
+    _leave_out(weights, "label_embeds", "a label bank; prompts are encoded anew", report)
+    if layout == "vificlip":
+        name = "text_model.embeddings.token_embedding.weight"
+        _leave_out(weights, name, "ViFi-CLIP takes it from its CLIP", report)
+    if layout != "froster":
+        report.left_out |= dict.fromkeys(projectors, f"{LAYOUT_TITLES[layout]} has no projectors")
+        projectors = {}
+    teacher_weights = convert_state_dict(read_checkpoint(teacher).tensors).model if teacher is not None else {}
+    converted = ConvertedStateDict(layout, weights, projectors=projectors, teacher=teacher_weights)
+    original = export_state_dict(converted)
+    if layout == "actionclip":
+        original |= _unread_positions(original, weights, report)
+    report.num_tensors = len(original)
+    report.notes += _untold(config)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        torch.save(_file(original, layout), partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return report
+
+
+def _leave_out(weights: dict[str, Tensor], name: str, reason: str, report: ExportReport) -> None:
+    if weights.pop(name, None) is not None:
+        report.left_out[name] = reason
+
+
+def _unread_positions(
+    original: Mapping[str, Tensor], weights: Mapping[str, Tensor], report: ExportReport
+) -> dict[str, Tensor]:
+    """ActionCLIP's heads all hold positions, and load strictly, but only Transf reads them: zeros for the others."""
+    name = f"fusion_model.{POSITIONS}"
+    if name in original or not any(key.startswith("fusion_model.") for key in original):
+        return {}
+    report.notes.append(f"{name} is zero: ActionCLIP's code wants it and does not read it in this head.")
+    contexts = weights["text_model.embeddings.position_embedding.weight"].shape[0]
+    return {name: original["text_projection"].new_zeros(contexts, original["text_projection"].shape[1])}
+
+
+def _file(original: Mapping[str, Tensor], layout: OriginalLayout) -> dict[str, Any]:
+    """Put the weights into the sections of the layout's files."""
+    if not FILE_SECTIONS[layout]:
+        return dict(original)
+    sections: dict[str, Any] = {section: {} for section, _, _ in FILE_SECTIONS[layout]}
+    for name, tensor in original.items():
+        section, prefix, wrapper = next(row for row in FILE_SECTIONS[layout] if name.startswith(row[1]))
+        sections[section][wrapper + name.removeprefix(prefix)] = tensor
+    return sections
+
+
+def _untold(config: Mapping[str, Any]) -> list[str]:
+    """Fields that no original file can hold, so that the original's own configuration has to say them."""
+    fields = ["temporal_module", "num_frames"]
+    if config.get("temporal_module") == "local_attention":
+        fields.insert(1, "temporal_radius")
+    told = ", ".join(f"{name} {config.get(name)!r}" for name in fields)
+    return [f"The file does not say: {told}. Set these in the configuration of the code that loads it."]

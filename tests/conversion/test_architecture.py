@@ -1,0 +1,113 @@
+"""The configuration that weights show, and what has to be told besides."""
+
+import pytest
+import torch
+
+from froster_hf.conversion import convert_state_dict
+from froster_hf.conversion.architecture import infer_config, read_run_configuration
+from tests.conversion.original_layouts import SIZES, clip_state_dict, froster_state_dict, load_trio
+
+
+def origins(settings):
+    return {setting.name: (setting.value, setting.origin) for setting in settings}
+
+
+def test_shapes_alone_give_the_towers_of_a_parity_trio():
+    config, settings = infer_config(convert_state_dict(load_trio("aim")), num_frames=4)
+    vision, text = config.vision_config, config.text_config
+    assert (vision.image_size, vision.patch_size, vision.hidden_size) == (24, 8, 128)
+    assert (vision.num_hidden_layers, vision.num_attention_heads, vision.intermediate_size) == (2, 2, 512)
+    assert (text.hidden_size, text.num_hidden_layers, text.num_attention_heads, text.vocab_size) == (64, 2, 1, 600)
+    assert (text.max_position_embeddings, text.eos_token_id, text.bos_token_id) == (77, 599, 598)
+    assert config.projection_dim == 64
+    told = origins(settings)
+    assert told["temporal_module"] == ("aim", "weights")
+    assert told["adapter_size"] == (32, "weights")
+    assert told["num_frames"] == (4, "option")
+    assert told["temporal_pooling"] == ("mean", "published default")
+    assert "temporal_radius" not in told
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "layers", "heads", "text_heads"),
+    [("ViT-B/32", 32, 12, 12, 8), ("ViT-B/16", 16, 12, 12, 8), ("ViT-L/14", 14, 24, 16, 12)],
+)
+def test_the_published_sizes_are_recognised(size, patch, layers, heads, text_heads):
+    state = froster_state_dict(clip_state_dict(size, device="meta"))
+    config, settings = infer_config(convert_state_dict(state))
+    vision, text = config.vision_config, config.text_config
+    assert (vision.image_size, vision.patch_size) == (224, patch)
+    assert (vision.num_hidden_layers, vision.num_attention_heads) == (layers, heads)
+    assert (text.num_hidden_layers, text.num_attention_heads, text.eos_token_id) == (12, text_heads, 49407)
+    assert config.projection_dim == SIZES[size]["dim"]
+    told = origins(settings)
+    assert told["temporal_module"] == ("local_attention", "published default")
+    assert told["temporal_radius"] == (1, "published default")
+    assert told["num_frames"] == (8, "published default")
+
+
+@pytest.mark.parametrize(
+    ("layout", "module", "pooling"),
+    [("openai", "none", "mean"), ("actionclip", "none", "mean_unnormalized")],
+)
+def test_defaults_follow_the_layout(layout, module, pooling):
+    config, _ = infer_config(convert_state_dict(clip_state_dict(), layout=layout))
+    assert (config.temporal_module, config.temporal_pooling) == (module, pooling)
+
+
+def test_options_stand_above_the_run_configuration_and_that_above_the_default():
+    converted = convert_state_dict(load_trio("expand_temporal_view"))
+    run = "DATA: {NUM_FRAMES: 16}\nMODEL: {TEMPORAL_MODELING_TYPE: expand_temporal_view_step2}\n"
+    told = origins(infer_config(converted, texts={"cfg": run})[1])
+    assert told["temporal_module"] == ("local_attention", "run configuration")
+    assert told["temporal_radius"] == (2, "run configuration")
+    assert told["num_frames"] == (16, "run configuration")
+    told = origins(infer_config(converted, texts={"cfg": run}, num_frames=4, temporal_radius=3)[1])
+    assert (told["num_frames"], told["temporal_radius"]) == ((4, "option"), (3, "option"))
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "(text of the run configuration)", "a: [", "- 1", "DATA: {}", "[" * 2000, "MODEL: 3\nDATA: 4"]
+)
+def test_a_text_that_is_no_run_configuration_states_nothing(text):
+    assert read_run_configuration(text) == {}
+
+
+def test_a_run_without_temporal_modelling_is_plain_clip():
+    text = "DATA: {NUM_FRAMES: 8}\nMODEL: {TEMPORAL_MODELING_TYPE: null}"
+    assert read_run_configuration(text) == {"temporal_module": "none", "num_frames": 8}
+
+
+def test_frame_counts_that_weights_are_tied_to_are_read_off_them():
+    state = clip_state_dict() | {"visual.time_embedding": torch.zeros(6, 64)}
+    config, settings = infer_config(convert_state_dict(state))
+    assert config.num_frames == 6
+    assert origins(settings)["num_frames"] == (6, "weights")
+    with pytest.raises(ValueError, match="`num_frames` is given as 8, but the weights are those of 6"):
+        infer_config(convert_state_dict(state), num_frames=8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temporal_module": "aim"}, "`temporal_module` is 'aim' .*no weights of it"),
+        ({"temporal_pooling": "lstm"}, "`temporal_pooling` is 'lstm', but the checkpoint has no weights"),
+        (
+            {"temporal_module": "none", "temporal_radius": 1},
+            "`temporal_radius` is given, but .*'none', which has none",
+        ),
+    ],
+)
+def test_options_that_contradict_the_weights_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        infer_config(convert_state_dict(load_trio("frozen_none")), **options)
+    with pytest.raises(ValueError, match="is given as 'none', but the weights are those of 'aim'"):
+        infer_config(convert_state_dict(load_trio("aim")), temporal_module="none")
+
+
+def test_shapes_of_no_vision_transformer_are_refused():
+    state = clip_state_dict()
+    with pytest.raises(ValueError, match="6 positions, which is no class token and a square"):
+        infer_config(convert_state_dict(state | {"visual.positional_embedding": torch.zeros(6, 64)}))
+    with pytest.raises(ValueError, match=r"width 60; .* multiples of 64"):
+        infer_config(convert_state_dict(state | {"visual.conv1.weight": torch.zeros(60, 3, 8, 8)}))

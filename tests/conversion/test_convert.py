@@ -1,0 +1,345 @@
+"""From a file of another code base to a folder that `from_pretrained` loads, and back to the same bits."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel
+
+from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf.conversion import convert_checkpoint, convert_state_dict, export_checkpoint
+from tests.conversion.hostile_files import scripted_archive
+from tests.conversion.original_layouts import (
+    PARITY,
+    TRIOS,
+    clip_state_dict,
+    froster_state_dict,
+    load_trio,
+    vificlip_state_dict,
+    with_prefix,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+
+
+def assert_bit_equal(ours, expected):
+    assert set(ours) == set(expected)
+    for name, tensor in expected.items():
+        assert ours[name].dtype == tensor.dtype, name
+        assert torch.equal(ours[name], tensor), name
+
+
+def saved_tensors(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def trio_as_safetensors(trio, folder):
+    """Without the pickle, whose reading process is tested elsewhere."""
+    save_file(load_trio(trio), folder / "original.safetensors")
+    return folder / "original.safetensors"
+
+
+# What users do with it
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("trio", TRIOS)
+def test_a_converted_trio_gives_the_stored_logits(trio, tmp_path):
+    options = {"temporal_module": "none"} if trio == "frozen_none" else {}
+    report = convert_checkpoint(trio_as_safetensors(trio, tmp_path), tmp_path / "out", num_frames=4, **options)
+    model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+
+    stored = load_file(PARITY / f"{trio}.safetensors")
+    input_ids = stored["input_ids"].transpose(0, 1).flatten(0, 1)  # (P, K, L) to (K*P, L)
+    with torch.no_grad():
+        logits = model(stored["pixel_values_videos"], input_ids=input_ids, prompts_per_label=2).logits
+
+    torch.testing.assert_close(logits, stored["logits_eval"], atol=1e-5, rtol=0)
+    assert report.layout == "froster"
+    assert report.dtypes == {"float16": report.num_tensors}
+
+
+def test_a_training_file_becomes_a_folder_and_the_same_file_again(tmp_path):
+    source = PARITY / "expand_temporal_view.pth"
+    report = convert_checkpoint(
+        source, tmp_path / "out", num_frames=4, keep_projectors=True, teacher_output=tmp_path / "teacher"
+    )
+    assert report.format == "pickle"
+    assert report.wrapping == "section model_state"
+    assert report.left_out == {}
+    assert report.other == {"epoch": "3", "cfg": "a text of 31 characters"}
+
+    exported = export_checkpoint(tmp_path / "out", tmp_path / "again.pth", teacher=tmp_path / "teacher")
+
+    original = load_trio("expand_temporal_view")
+    assert_bit_equal(torch.load(tmp_path / "again.pth", weights_only=True)["model_state"], original)
+    assert exported.left_out == {}
+    assert "temporal_radius 1" in str(exported)
+
+
+def test_the_teacher_is_a_plain_clip_of_transformers(tmp_path):
+    source = trio_as_safetensors("expand_temporal_view", tmp_path)
+    convert_checkpoint(source, tmp_path / "out", num_frames=4, teacher_output=tmp_path / "teacher")
+    teacher = CLIPModel.from_pretrained(tmp_path / "teacher", dtype=torch.float32).eval()
+    stored = load_file(PARITY / "expand_temporal_view.safetensors")
+    with torch.no_grad():
+        features = teacher.get_image_features(stored["pixel_values_videos"].flatten(0, 1)).pooler_output
+    embeds = torch.nn.functional.normalize(features, dim=-1)
+    torch.testing.assert_close(embeds, stored["teacher_frame_embeds"], atol=1e-5, rtol=0)
+
+
+def test_projectors_are_left_out_unless_asked_for(tmp_path):
+    source = trio_as_safetensors("expand_temporal_view", tmp_path)
+    report = convert_checkpoint(source, tmp_path / "out", num_frames=4)
+    assert not any("projector" in name for name in saved_tensors(tmp_path / "out"))
+    assert {name for name in report.left_out if "projector" in name} == {
+        f"projector_{tower}.{layer}.weight" for tower in "vt" for layer in (0, 2)
+    }
+    assert sum(name.startswith("raw_model.") for name in report.left_out) == 62
+
+    convert_checkpoint(source, tmp_path / "kept", num_frames=4, keep_projectors=True)
+    assert sum("projector" in name for name in saved_tensors(tmp_path / "kept")) == 4
+    model = FrosterModel.from_pretrained(tmp_path / "kept")
+    assert model.distillation_projectors is None
+
+
+# Layouts
+
+
+def test_an_openai_archive_keeps_every_dtype(tmp_path):
+    state = clip_state_dict() | {"input_resolution": torch.tensor(16), "context_length": torch.tensor(77)}
+    for name in ("visual.ln_pre.weight", "ln_final.bias"):
+        state[name] = state[name].float()
+    report = convert_checkpoint(scripted_archive(state, tmp_path / "ViT.pt"), tmp_path / "out")
+    assert (report.layout, report.format) == ("openai", "torchscript")
+    assert set(report.left_out) == {"input_resolution", "context_length"}
+    assert report.dtypes["float32"] == 2
+
+    saved = saved_tensors(tmp_path / "out")
+    assert saved["froster.vision_model.pre_layrnorm.weight"].dtype == torch.float32
+    assert saved["froster.visual_projection.weight"].dtype == torch.float16
+    # Loaded in the widest dtype, so that no value is rounded.
+    model = FrosterModel.from_pretrained(tmp_path / "out")
+    assert model.dtype == torch.float32
+    assert torch.equal(model.visual_projection.weight, state["visual.proj"].T.float())
+
+    export_checkpoint(tmp_path / "out", tmp_path / "again.pt", layout="openai")
+    kept = {name: tensor for name, tensor in state.items() if name not in report.left_out}
+    assert_bit_equal(torch.load(tmp_path / "again.pt", weights_only=True), kept)
+
+
+@pytest.mark.parametrize(
+    ("head", "wrapper"),
+    [("meanP", ""), ("LSTM", ""), ("Conv_1D", "module."), ("Transf", "module."), ("Transf_cls", "")],
+)
+def test_actionclip_is_converted_with_its_head(tmp_path, head, wrapper):
+    stored = load_file(PARITY / "actionclip" / f"head_{head}.safetensors")
+    fusion = {n.removeprefix("state."): t for n, t in stored.items() if n.startswith("state.")}
+    clip = clip_state_dict(dim=64)
+    sections = {
+        "model_state_dict": with_prefix(wrapper, clip),
+        "fusion_model_state_dict": with_prefix("module.", fusion),
+    }
+    source = tmp_path / "model_best.pt"
+    if head == "meanP":  # Only a pickle can hold an empty section.
+        torch.save({"epoch": 1, **sections}, source)
+    else:
+        save_file({f"{section}/{n}": t for section, state in sections.items() for n, t in state.items()}, source)
+
+    report = convert_checkpoint(source, tmp_path / "out")
+
+    assert report.layout == "actionclip"
+    model = FrosterModel.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    if head == "Conv_1D":
+        assert any("transposes" in note for note in report.notes)
+    else:
+        with torch.no_grad():
+            pooled = model.temporal_pooling(stored["frame_embeds"])
+        torch.testing.assert_close(pooled, stored["video_embeds"], atol=1e-5, rtol=0)
+    assert set(report.left_out) == (
+        set() if head in ("meanP", "Transf") else {"fusion_model.frame_position_embeddings.weight"}
+    )
+
+    exported = export_checkpoint(tmp_path / "out", tmp_path / "again.pt", layout="actionclip")
+    again = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert_bit_equal(again["model_state_dict"], clip)
+    if head not in ("meanP", "Transf"):
+        assert any("is zero" in note for note in exported.notes)
+        fusion["frame_position_embeddings.weight"] = torch.zeros(77, 64, dtype=torch.float16)
+    assert_bit_equal(again["fusion_model_state_dict"], with_prefix("module.", fusion))
+
+
+def vificlip_file(clip, path):
+    """As the reading process hands it over: DistributedDataParallel's prefix, in a section named model."""
+    save_file(with_prefix("model/module.", vificlip_state_dict(clip)), path)
+    return path
+
+
+def with_start_token(clip):
+    """ViFi-CLIP's stored prompts begin with the start token."""
+    clip["positional_embedding"][0] = clip["token_embedding.weight"][-2]
+    return clip
+
+
+def test_vificlip_gets_its_token_embedding_from_its_clip(tmp_path):
+    clip = with_start_token(clip_state_dict())
+    save_file(clip, tmp_path / "clip.safetensors")
+    source = vificlip_file(clip, tmp_path / "vifi.safetensors")
+
+    with pytest.raises(ValueError, match="Give the CLIP that the file was trained from as `token_embedding_from`"):
+        convert_checkpoint(source, tmp_path / "out")
+    report = convert_checkpoint(source, tmp_path / "out", token_embedding_from=tmp_path / "clip.safetensors")
+
+    assert report.layout == "vificlip"
+    assert report.wrapping == "section model, prefix module."
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["temporal_pooling"] == "mean_unnormalized"
+    expected = {f"froster.{name}": tensor for name, tensor in convert_state_dict(clip).model.items()}
+    assert_bit_equal(saved_tensors(tmp_path / "out"), expected)
+    exported = export_checkpoint(tmp_path / "out", tmp_path / "again.pth", layout="vificlip")
+    assert list(exported.left_out) == ["text_model.embeddings.token_embedding.weight"]
+    state = with_prefix("module.", vificlip_state_dict(clip))
+    del state["module.prompt_learner.complete_text_embeddings"]
+    assert_bit_equal(torch.load(tmp_path / "again.pth", weights_only=True)["model"], state)
+
+
+def test_a_clip_that_vificlip_was_not_trained_from_is_told(tmp_path):
+    clip = with_start_token(clip_state_dict())
+    source = vificlip_file(clip, tmp_path / "vifi.safetensors")
+    save_file(clip | {"token_embedding.weight": clip["token_embedding.weight"].flip(0)}, tmp_path / "clip.safetensors")
+    with pytest.raises(ValueError, match="is not the CLIP that the file was trained from"):
+        convert_checkpoint(source, tmp_path / "out", token_embedding_from=tmp_path / "clip.safetensors")
+
+
+def tiny_clip(hidden_act="gelu"):
+    tower = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 3}
+    text = {**tower, "vocab_size": 99, "bos_token_id": 97, "eos_token_id": 98, "hidden_act": hidden_act}
+    vision = {**tower, "image_size": 16, "patch_size": 8, "hidden_act": hidden_act}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).eval()
+
+
+def test_a_clip_of_transformers_keeps_what_its_configuration_says(tmp_path):
+    # Heads of another width and another activation: no weight shows either.
+    clip = tiny_clip()
+    clip.save_pretrained(tmp_path / "clip", max_shard_size="100KB")
+    assert (tmp_path / "clip" / "model.safetensors.index.json").exists()
+
+    report = convert_checkpoint(tmp_path / "clip", tmp_path / "out", temporal_module="none", num_frames=3)
+
+    assert (report.layout, report.format) == ("transformers", "transformers")
+    model = FrosterModel.from_pretrained(tmp_path / "out").eval()
+    assert model.config.vision_config.hidden_act == "gelu"
+    assert model.config.vision_config.num_attention_heads == 3
+    video = torch.randn(1, 3, 3, 16, 16)
+    with torch.no_grad():
+        ours = model.get_video_features(video).frame_embeds[0]
+        features = clip.get_image_features(video[0]).pooler_output
+    torch.testing.assert_close(ours, torch.nn.functional.normalize(features, dim=-1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("kind", "message"), [("froster", "of this package already"), ("siglip", "of type 'siglip'")])
+def test_folders_of_other_models_are_refused(tmp_path, kind, message):
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(tmp_path, tmp_path / "out")
+
+
+# Strictness
+
+
+def test_unknown_tensors_are_refused_or_reported(tmp_path):
+    save_file(load_trio("frozen_none") | {"head": torch.zeros(5, 64)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="does not know: head"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")
+    report = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", strict=False)
+    assert report.unused == ["head"]
+    assert "\n    head\n" in str(report)
+
+
+def test_unknown_sections_are_refused_or_reported(tmp_path):
+    state = with_prefix("model_state/", load_trio("frozen_none")) | {"ema_state/a": torch.zeros(1)}
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="does not know: ema_state/a"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")
+    assert convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", strict=False).unused == ["ema_state/a"]
+
+
+def test_a_tensor_of_a_wrong_shape_is_named_and_nothing_is_written(tmp_path):
+    state = load_trio("frozen_none")
+    state["model.visual.ln_post.bias"] = torch.zeros(127)
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"size mismatch for froster\.vision_model\.post_layernorm\.bias"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out" / "model")
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_taken_output_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not an empty folder"):
+        convert_checkpoint(PARITY / "aim.pth", tmp_path / "out")
+    with pytest.raises(ValueError, match="exists"):
+        export_checkpoint(tmp_path, tmp_path / "out")
+
+
+def test_what_is_not_there_cannot_be_asked_for(tmp_path):
+    save_file(froster_state_dict(clip_state_dict(), projectors=False), tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="keep_projectors=True, but"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", keep_projectors=True)
+    with pytest.raises(ValueError, match="holds no teacher"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", teacher_output=tmp_path / "teacher")
+
+
+def test_weights_without_a_place_in_the_layout_are_not_exported(tmp_path):
+    convert_checkpoint(trio_as_safetensors("aim", tmp_path), tmp_path / "out", num_frames=4)
+    with pytest.raises(ValueError, match="layout has no teacher"):
+        export_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="openai", teacher=tmp_path)
+    report = export_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="froster")
+    assert report.num_tensors == 86
+    tiny_clip().save_pretrained(tmp_path / "clip")
+    with pytest.raises(ValueError, match="is a checkpoint of type 'clip', not of this package"):
+        export_checkpoint(tmp_path / "clip", tmp_path / "b.pth")
+
+
+def test_the_report_is_saved_beside_the_weights(tmp_path):
+    report = convert_checkpoint(trio_as_safetensors("aim", tmp_path), tmp_path / "out", num_frames=4)
+    saved = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    assert saved["sha256"] == report.sha256
+    assert {"name": "temporal_module", "value": "aim", "origin": "weights"} in saved["settings"]
+    assert saved["left_out"] == report.left_out
+    assert "CC BY-NC-SA 4.0" in str(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["ViT-B/32", "ViT-B/16", "ViT-L/14"])
+@pytest.mark.parametrize("layout", ["openai", "froster", "vificlip"])
+def test_full_sizes_go_through_files_and_come_back_bit_equal(size, layout, tmp_path):
+    clip = with_start_token(clip_state_dict(size))
+    options = {}
+    if layout == "froster":
+        state = froster_state_dict(clip)
+        torch.save({"model_state": state}, tmp_path / "source.pth")
+        options["keep_projectors"] = True
+    elif layout == "openai":
+        state = clip
+        scripted_archive(state, tmp_path / "source.pth")
+    else:
+        state = with_prefix("module.", vificlip_state_dict(clip))
+        torch.save({"model": state}, tmp_path / "source.pth")
+        del state["module.prompt_learner.complete_text_embeddings"]
+        save_file(clip, tmp_path / "clip.safetensors")
+        options["token_embedding_from"] = tmp_path / "clip.safetensors"
+
+    convert_checkpoint(tmp_path / "source.pth", tmp_path / "out", max_shard_size="200MB", **options)
+    FrosterModel.from_pretrained(tmp_path / "out")
+    export_checkpoint(tmp_path / "out", tmp_path / "again.pth", layout=layout)
+
+    again = torch.load(tmp_path / "again.pth", weights_only=True)
+    section = {"froster": "model_state", "vificlip": "model"}.get(layout)
+    assert_bit_equal(again[section] if section else again, state)
+    shards = sorted((tmp_path / "out").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    with safe_open(shards[0], "pt") as shard:
+        assert all(shard.get_slice(name).get_dtype() == "F16" for name in shard.keys())  # noqa: SIM118

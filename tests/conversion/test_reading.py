@@ -1,0 +1,318 @@
+"""Reading files that nobody has vouched for: everything sound is read exactly, everything else is refused by name."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from froster_hf.conversion import CheckpointError, read_checkpoint, reading
+from froster_hf.conversion.pickle_worker import read_archive
+from tests.conversion.hostile_files import malicious_pickle, pickle_of, scripted_archive, with_members
+from tests.conversion.original_layouts import PARITY, clip_state_dict
+
+ENOUGH = 1 << 30
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+
+
+def assert_same_tensors(ours, expected):
+    assert set(ours) == set(expected)
+    for name, tensor in expected.items():
+        assert ours[name].dtype == tensor.dtype
+        assert torch.equal(ours[name], tensor), name
+
+
+# Pickles
+
+
+def test_a_training_file_is_read_exactly_and_without_its_optimizer(tmp_path):
+    state = clip_state_dict()
+    momentum = {"state": {0: {"exp_avg": torch.ones(3)}}}
+    torch.save({"epoch": 3, "model_state": state, "optimizer_state": momentum, "cfg": "DATA: {}"}, tmp_path / "a.pth")
+
+    raw = read_checkpoint(tmp_path / "a.pth")
+
+    assert raw.format == "pickle"
+    assert_same_tensors(raw.tensors, {f"model_state/{name}": tensor for name, tensor in state.items()})
+    assert raw.other == {"epoch": "3", "optimizer_state": "the state of the training", "cfg": "a text of 8 characters"}
+    assert raw.texts == {"cfg": "DATA: {}"}
+    assert len(raw.sha256) == 64
+
+
+def test_a_pickle_that_would_run_a_command_is_refused_and_runs_nothing(tmp_path):
+    marker = tmp_path / "marker"
+    path = malicious_pickle(tmp_path / "evil.pth", marker)
+    torch.load(path, weights_only=False)
+    assert marker.exists(), "the file is not malicious, so the test shows nothing"
+    marker.unlink()
+    with pytest.raises(CheckpointError, match=r"refused: its pickle calls for (posix|nt)\.system"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+def test_a_configuration_object_of_yacs_becomes_an_inert_mapping(tmp_path, monkeypatch):
+    # ViFi-CLIP stores one. Its class is not installed here; the pickle only names it.
+    class CfgNode(dict):
+        pass
+
+    CfgNode.__module__, CfgNode.__qualname__ = "yacs.config", "CfgNode"
+    module = type(sys)("yacs.config")
+    module.CfgNode = CfgNode
+    node = CfgNode(MODEL=CfgNode(ARCH="ViT-B/16"))
+    node.__dict__["_immutable"] = True
+    monkeypatch.setitem(sys.modules, "yacs", type(sys)("yacs"))
+    monkeypatch.setitem(sys.modules, "yacs.config", module)
+    torch.save({"model": {"module.logit_scale": torch.ones(())}, "config": node}, tmp_path / "vifi.pth")
+    monkeypatch.undo()
+    tensors, summary = read_archive(tmp_path / "vifi.pth", ENOUGH)
+    assert list(tensors) == ["model/module.logit_scale"]
+    assert summary["other"] == {"config": "OrderedDict of 1"}
+
+
+def test_tensors_that_share_a_storage_are_read_as_separate_ones(tmp_path):
+    base = torch.arange(12.0).reshape(3, 4)
+    state = {"whole": base, "same": base, "part": base[1:], "turned": base.T}
+    torch.save(state, tmp_path / "a.pth")
+    assert_same_tensors(read_checkpoint(tmp_path / "a.pth").tensors, state)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": torch.zeros(1).expand(10**12)}, "a claims 4000000000000 bytes, but only 4 are stored"),
+        ([torch.zeros(1)], "holds a list, not a state dict"),
+        ({0: torch.zeros(1)}, "a key of type int"),
+        ({"a": torch.zeros(2, 2).to_sparse()}, "a is no plain tensor"),
+        ({"a": torch.empty(3, device="meta")}, "a is no plain tensor"),
+    ],
+)
+def test_what_is_no_plain_state_dict_is_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        read_archive(tmp_path / "a.pth", ENOUGH)
+
+
+def test_compressed_members_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "a.pth")
+    bomb = with_members(tmp_path / "a.pth", tmp_path / "bomb.pth", compression=zipfile.ZIP_DEFLATED)
+    assert bomb.stat().st_size < 50_000
+    with pytest.raises(ValueError, match="is compressed"):
+        read_archive(bomb, ENOUGH)
+
+
+def test_tensors_beyond_the_size_limit_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(100), "b": torch.zeros(100)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="more than the allowed 700 bytes"):
+        read_archive(tmp_path / "a.pth", 700)
+    with pytest.raises(CheckpointError, match="more than the allowed 700; raise `max_bytes`"):
+        read_checkpoint(tmp_path / "a.pth", max_bytes=700)
+
+
+def test_a_zip_file_of_something_else_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("folder/readme.txt", "hello")
+    with pytest.raises(ValueError, match=r"no data\.pkl"):
+        read_archive(tmp_path / "a.zip", ENOUGH)
+
+
+def test_truncated_files_are_refused(tmp_path):
+    content = (PARITY / "aim.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="is refused"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_pickles_of_old_torch_are_refused_with_advice(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"before 1\.6.*save it anew"):
+        read_checkpoint(tmp_path / "old.pth")
+
+
+def test_a_torch_with_known_holes_opens_no_pickle(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(CheckpointError, match=r"torch 2\.9\.1.*Update torch to 2\.10"):
+        read_checkpoint(PARITY / "aim.pth")
+
+
+# The process that opens pickles
+
+
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        ("import os; os.abort()", "ended the process that read it .exit status -6"),
+        ("raise RuntimeError('broken')", "exit status 1.: RuntimeError: broken"),
+        ("import time; time.sleep(60)", "not read within 2 seconds"),
+    ],
+)
+def test_a_file_takes_only_the_reading_process_with_it(tmp_path, monkeypatch, worker, message):
+    (tmp_path / "worker.py").write_text(worker)
+    monkeypatch.setattr(reading, "WORKER", tmp_path / "worker.py")
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(PARITY / "aim.pth", timeout_seconds=2)
+    assert time.monotonic() - start < 20
+
+
+def test_the_reading_process_gets_no_tokens(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    script = "import os, sys, json, pathlib; print('secret' in os.environ.values(), file=sys.stderr); sys.exit(3)"
+    (tmp_path / "worker.py").write_text(script)
+    monkeypatch.setattr(reading, "WORKER", tmp_path / "worker.py")
+    with pytest.raises(CheckpointError, match=r"exit status 3.: False"):
+        read_checkpoint(PARITY / "aim.pth")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit on allocated memory")
+def test_memory_of_the_reading_process_is_limited():
+    script = (
+        "import runpy, sys; worker = runpy.run_path(sys.argv[1])\n"
+        "worker['limit_memory'](256 << 20)\n"
+        "small = bytearray(64 << 20)\n"
+        "try: bytearray(1 << 30)\n"
+        "except MemoryError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, reading.WORKER], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "refused", done.stderr
+
+
+# TorchScript archives
+
+
+def test_a_torchscript_archive_is_read_without_being_loaded(tmp_path):
+    state = clip_state_dict() | {"input_resolution": torch.tensor(16)}
+    state["visual.ln_pre.weight"] = state["visual.ln_pre.weight"].float()
+    path = scripted_archive(state, tmp_path / "ViT-tiny.pt")
+    # Code that is not even text shows that nothing of it is run.
+    with zipfile.ZipFile(path) as archive:
+        code = {name.partition("/")[2]: b"\xff" for name in archive.namelist() if name.endswith(".py")}
+    assert code
+    path = with_members(path, tmp_path / "broken_code.pt", replaced=code)
+
+    raw = read_checkpoint(path)
+
+    assert raw.format == "torchscript"
+    assert raw.other == {}
+    assert_same_tensors(raw.tensors, state)
+
+
+def test_the_attributes_of_a_torchscript_module_are_accounted_for(tmp_path):
+    module = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Conv2d(1, 1, 3)))
+    torch.jit.save(module, tmp_path / "a.pt")
+    tensors, summary = read_archive(tmp_path / "a.pt", ENOUGH)
+    assert_same_tensors(tensors, module.state_dict())
+    assert summary["format"] == "torchscript"
+
+
+def test_a_torchscript_archive_that_would_run_a_command_is_refused_and_runs_nothing(tmp_path):
+    from tests.conversion.hostile_files import RunsCommand
+
+    marker = tmp_path / "marker"
+    path = scripted_archive({"w": torch.ones(2)}, tmp_path / "a.pt")
+    evil = with_members(path, tmp_path / "evil.pt", replaced={"data.pkl": pickle_of({"w": RunsCommand(marker)})})
+    with pytest.raises(CheckpointError, match=r"refused: its pickle calls for (posix|nt)\.system"):
+        read_checkpoint(evil)
+    assert not marker.exists()
+
+
+def test_a_torchscript_tensor_beyond_its_storage_is_refused(tmp_path):
+    path = scripted_archive({"w": torch.ones(2)}, tmp_path / "a.pt")
+    short = with_members(path, tmp_path / "short.pt", replaced={"data/0": b"1234"})
+    with pytest.raises(ValueError, match="has 4 bytes, but 2 elements"):
+        read_archive(short, ENOUGH)
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        content = archive.read(name)
+    # BININT1 2, TUPLE, MARK: the size (2,) becomes (200,).
+    assert content.count(b"K\x02t(") == 1
+    longer = content.replace(b"K\x02t(", b"K\xc8t(")
+    with pytest.raises(ValueError, match="reaches beyond its storage of 2 elements"):
+        read_archive(with_members(path, tmp_path / "long.pt", replaced={"data.pkl": longer}), ENOUGH)
+
+
+# Files and folders
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    save_file({"fine": torch.ones(2), "broken": torch.tensor([1.0, float("nan")])}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="infinite or no numbers, in: broken"):
+        read_checkpoint(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("cut", [0, 5, 40, -1])
+def test_damaged_safetensors_are_refused(tmp_path, cut):
+    save_file({"a": torch.ones(8)}, tmp_path / "a.safetensors")
+    content = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(content[:cut])
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_missing_and_special_files_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_checkpoint(tmp_path / "nothing.pth")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="no regular file"):
+        read_checkpoint(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        read_checkpoint(tmp_path)
+
+
+def shards(folder: Path, weight_map: dict[str, str] | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "clip"}')
+    save_file({"a": torch.ones(2)}, folder / "model-1.safetensors")
+    save_file({"b": torch.ones(2)}, folder / "model-2.safetensors")
+    weight_map = weight_map or {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+def test_shards_are_read_together(tmp_path):
+    raw = read_checkpoint(shards(tmp_path))
+    assert raw.format == "transformers"
+    assert set(raw.tensors) == {"a", "b"}
+    assert raw.config == {"model_type": "clip"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.safetensors", "/etc/hostname", "folder/a.safetensors", "..", "", "a\0b", 7]
+)
+def test_shards_outside_of_the_folder_are_refused(tmp_path, name):
+    save_file({"b": torch.ones(2)}, tmp_path / "outside.safetensors")
+    folder = shards(tmp_path / "checkpoint", {"a": "model-1.safetensors", "b": name})
+    with pytest.raises(CheckpointError, match=r"only plain file names|no index of shards"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "weight_map", [{"a": "model-1.safetensors"}, {"a": "model-1.safetensors", "c": "model-2.safetensors"}]
+)
+def test_shards_that_disagree_with_their_index_are_refused(tmp_path, weight_map):
+    folder = shards(tmp_path, weight_map | {"b": "model-1.safetensors"})
+    with pytest.raises(CheckpointError, match="index disagree about"):
+        read_checkpoint(folder)
+
+
+def test_links_out_of_the_folder_are_refused(tmp_path):
+    folder = shards(tmp_path / "checkpoint")
+    (folder / "model-2.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    (folder / "model-2.safetensors").symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(CheckpointError, match="outside of the checkpoint's folder"):
+        read_checkpoint(folder)
+
+
+def test_the_links_of_the_hub_cache_are_followed(tmp_path):
+    repository = tmp_path / "models--openai--clip"
+    snapshot = shards(repository / "snapshots" / "0123456789abcdef")
+    (repository / "blobs").mkdir()
+    for number, file in enumerate(sorted(snapshot.iterdir())):
+        file.rename(repository / "blobs" / str(number))
+        file.symlink_to(Path("../../blobs") / str(number))
+    assert set(read_checkpoint(snapshot).tensors) == {"a", "b"}
