@@ -18,6 +18,7 @@ from transformers.image_utils import ChannelDimension, infer_channel_dimension_f
 from transformers.video_utils import VideoMetadata
 
 from .video_decoding_froster import VideoBackend, VideoDecodeError, VideoInfo, VideoLimits, decode_frames
+from .video_url_froster import UrlPolicy
 
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
@@ -77,6 +78,7 @@ def read_video(
     metadata: VideoMetadata | None = None,
     backend: VideoBackend = "auto",
     limits: VideoLimits | None = None,
+    allow_urls: UrlPolicy = "none",
     input_data_format: ChannelDimension | str | None = None,
 ) -> tuple[torch.Tensor, VideoMetadata]:
     """Read the frames of one video at the indices that `choose` names; `None` reads all of them.
@@ -85,6 +87,9 @@ def read_video(
         video: one element of what `list_videos` returns.
         choose: from the video's metadata (`total_num_frames`, `fps`) to indices, in any order, also repeated.
         metadata: what is known of frames in memory, above all their `fps`.
+        backend: what reads encoded videos.
+        limits: what a file may cost.
+        allow_urls: whether a string may be fetched from the network: "none", "https", or "http" for both.
         input_data_format: where the channels of an array are; guessed where `None`.
 
     Returns:
@@ -94,8 +99,7 @@ def read_video(
         VideoDecodeError: a file that cannot be decoded.
         ValueError: an array that is not a video, or frames of different sizes.
     """
-    if isinstance(video, Mapping) or hasattr(video, "_hf_encoded"):
-        video = _encoded_source(video)
+    video = encoded_source(video)
     if isinstance(video, str | os.PathLike) and os.path.isdir(video):
         return _read_frame_list(_image_files(video), choose, metadata)
     if isinstance(video, list | tuple):
@@ -106,23 +110,27 @@ def read_video(
         return _to_rgb(frames[indices]), metadata
     if hasattr(video, "get_frames_at"):
         return _read_torchcodec(video, choose)
-    return _decode(video, choose, backend=backend, limits=limits)
+    return _decode(video, choose, backend=backend, limits=limits, allow_urls=allow_urls)
 
 
 def _decode(
-    source: Any, choose: FrameChooser | None, *, backend: VideoBackend, limits: VideoLimits | None
+    source: Any,
+    choose: FrameChooser | None,
+    *,
+    backend: VideoBackend,
+    limits: VideoLimits | None,
+    allow_urls: UrlPolicy,
 ) -> tuple[torch.Tensor, VideoMetadata]:
     chosen: list[int] = []
 
-    def distinct(info: VideoInfo) -> list[int]:
+    def indices(info: VideoInfo) -> list[int]:
         chosen[:] = _choose(info.num_frames, choose, _metadata_of(info))[1]
-        return sorted(set(chosen))
+        return chosen
 
-    frames, info = decode_frames(source, distinct, backend=backend, limits=limits or VideoLimits())
-    position = {index: at for at, index in enumerate(sorted(set(chosen)))}
+    frames, info = decode_frames(source, indices, backend=backend, limits=limits, allow_urls=allow_urls)
     metadata = _metadata_of(info)
     metadata.frames_indices = chosen
-    return frames[[position[index] for index in chosen]], metadata
+    return frames, metadata
 
 
 def _metadata_of(info: VideoInfo) -> VideoMetadata:
@@ -153,13 +161,15 @@ def _read_torchcodec(decoder: Any, choose: FrameChooser | None) -> tuple[torch.T
     return _to_rgb(_channels_first(decoder.get_frames_at(indices).data, None)), metadata
 
 
-def _encoded_source(row: Any) -> Any:
+def encoded_source(video: Any) -> Any:
     """The file behind a row of a `datasets` Video column: `{"path", "bytes"}`, or the decoder that was made from it.
 
     datasets decodes with torchcodec and keeps the source beside the decoder; the source is read by our own exact
-    reader.
+    reader. Anything else is returned as it is.
     """
-    encoded = row if isinstance(row, Mapping) else row._hf_encoded
+    if not isinstance(video, Mapping) and not hasattr(video, "_hf_encoded"):
+        return video
+    encoded = video if isinstance(video, Mapping) else video._hf_encoded
     source = encoded.get("bytes") or encoded.get("path")
     if source is None:
         raise ValueError(f"A video as a mapping needs 'bytes' or 'path', got the keys {sorted(encoded)}.")

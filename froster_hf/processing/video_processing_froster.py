@@ -5,7 +5,7 @@ cropped and normalised as `CLIPImageProcessor` does it with an image. With V vie
 C clips.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -24,9 +24,10 @@ from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
-from .video_decoding_froster import VideoLimits
-from .video_inputs_froster import list_videos, read_video
+from .video_decoding_froster import FrameTimes, VideoFrame, VideoLimits, stream_frames
+from .video_inputs_froster import encoded_source, list_videos, read_video
 from .video_sampling_froster import crop_offsets, sample_frame_indices
+from .video_url_froster import UrlPolicy
 
 
 class FrosterVideosKwargs(VideosKwargs, total=False):
@@ -46,6 +47,7 @@ class FrosterVideosKwargs(VideosKwargs, total=False):
         seed: makes the random choices reproducible; one number, or one a video.
         video_backend: `auto`, `pyav`, `decord` or `torchcodec`.
         video_limits: what a file may cost, fields of `VideoLimits`.
+        allow_urls: whether a video may be fetched from the network: `none`, `https`, or `http` for both.
     """
 
     sampling: Literal["uniform", "dense", "random_segment", "random_dense"]
@@ -58,6 +60,7 @@ class FrosterVideosKwargs(VideosKwargs, total=False):
     seed: int | list[int] | None
     video_backend: Literal["auto", "pyav", "decord", "torchcodec"]
     video_limits: dict[str, Any] | None
+    allow_urls: Literal["none", "https", "http"]
 
 
 class FrosterVideoProcessor(BaseVideoProcessor):
@@ -100,6 +103,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     seed = None
     video_backend = "auto"
     video_limits = None
+    allow_urls: UrlPolicy = "none"
 
     def __init__(self, **kwargs: Unpack[FrosterVideosKwargs]):
         super().__init__(**kwargs)  # type: ignore[misc]
@@ -136,6 +140,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                 metadata=metadata[position],
                 backend=options["video_backend"],
                 limits=limits,
+                allow_urls=options["allow_urls"],
                 input_data_format=options["input_data_format"],
             )
             _refuse_scaled_floats(frames, options["do_rescale"])
@@ -157,6 +162,15 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     def list_videos(videos: Any) -> list[Any]:
         """Split what a caller passed into single videos; a list of frames is one."""
         return list_videos(videos)
+
+    def stream_frames(self, video: Any, times_seconds: FrameTimes) -> Iterator[VideoFrame]:
+        """Read a video of any length once, holding one frame: those shown at `times_seconds`, as decoded.
+
+        Raises:
+            VideoDecodeError: the video cannot be read.
+        """
+        limits = VideoLimits(**(self.video_limits or {}))
+        return stream_frames(encoded_source(video), times_seconds, limits=limits, allow_urls=self.allow_urls)
 
     def sample_frames(self, metadata: VideoMetadata, **kwargs: Any) -> np.ndarray:  # type: ignore[override]
         """Indices (V * T,) of the sampled frames of a video with this metadata."""

@@ -259,6 +259,21 @@ def test_saved_and_loaded_by_the_auto_class_it_gives_the_same_pixels(tmp_path):
     assert AutoVideoProcessor.from_pretrained(tmp_path, num_frames=3).num_frames == 3
 
 
+def test_limits_of_the_processor_reach_the_decoder():
+    with pytest.raises(VideoDecodeError, match="frames"):
+        pixels(small_processor(video_limits={"max_frames": 10}), BIKES)
+
+
+def test_urls_are_not_fetched_unless_asked():
+    with pytest.raises(VideoDecodeError, match="allow_urls"):
+        pixels(small_processor(), "https://localhost/video.mp4")
+
+
+def test_streamed_frames_are_those_at_the_times():
+    frames = list(small_processor().stream_frames(BIKES, [0.0, 1.0, 1.0, 99.0]))
+    assert [frame.frame_index for frame in frames] == [0, 25, 25, 249]
+
+
 def test_transformers_calling_convention_for_video_classification_works():
     result = small_processor()(str(BIKES), num_frames=6, do_sample_frames=True, return_tensors="pt").to(torch.float16)
     assert result["pixel_values_videos"].shape == (1, 6, 3, 32, 32)
