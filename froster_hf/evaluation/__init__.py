@@ -1,1 +1,38 @@
-"""Protocols, metrics and reports."""
+"""Protocols, metrics, reports and explanations; the model is always an argument."""
+
+from .attention_maps import attention_rollout, gradient_map
+from .evaluating import evaluate_recipe
+from .explaining import Explanation, explain_video
+from .label_similarity import label_embeds, mean_best_cosine, similarity_table, write_similarity_report
+from .leak_check import PromptLeakError, check_prompts, find_leaks
+from .metrics import compute_metrics, metric_path
+from .predicting import predict
+from .predictions import PredictionMismatchError
+from .recipes import EvaluationData, EvaluationRecipe, list_recipes, load_recipe
+from .report import published_results
+from .weight_average import average_models
+
+__all__ = [
+    "EvaluationData",
+    "EvaluationRecipe",
+    "Explanation",
+    "PredictionMismatchError",
+    "PromptLeakError",
+    "attention_rollout",
+    "average_models",
+    "check_prompts",
+    "compute_metrics",
+    "evaluate_recipe",
+    "explain_video",
+    "find_leaks",
+    "gradient_map",
+    "label_embeds",
+    "list_recipes",
+    "load_recipe",
+    "mean_best_cosine",
+    "metric_path",
+    "predict",
+    "published_results",
+    "similarity_table",
+    "write_similarity_report",
+]

@@ -1,0 +1,126 @@
+"""The numbers of action recognition, as pure functions on NumPy arrays.
+
+Shared by the protocols, the Trainer (`compute_metrics`) and the modules of `metric_modules/`, which
+`evaluate.load(path)` takes offline. Letters: n clips, V views, K classes. Accuracies are shares in [0, 1]; the reports
+write percent.
+
+A label of -100 marks a clip that could not be decoded: it counts as wrong and belongs to no class.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+MetricModule = Literal["action_accuracy", "base_to_novel", "mean_and_std"]
+
+
+def metric_path(name: MetricModule) -> str:
+    """The folder of a local metric module: `evaluate.load(metric_path("action_accuracy"))`."""
+    folder = Path(__file__).parent / "metric_modules" / name
+    if not folder.is_dir():
+        known = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+        raise ValueError(f"No metric module named {name!r}. There are {known}.")
+    return str(folder)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float64."""
+    logits = np.asarray(logits, dtype=np.float64)
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def average_views(view_logits: np.ndarray) -> np.ndarray:
+    """Scores of clips from logits of their views: softmax of each view, then the mean.
+
+    Args:
+        view_logits: (n, V, K).
+
+    Returns:
+        (n, K) probabilities.
+    """
+    return softmax(view_logits).mean(axis=-2)
+
+
+def true_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes score above each clip's own, (n,); K where the clip has no label or a score is not finite.
+
+    Equal scores are ranked against the clip, so that a model that says the same of every class is right about nothing.
+
+    Raises:
+        ValueError: shapes that do not fit, or a label outside 0..K-1 other than -100.
+    """
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(f"Expected scores (n, K) and labels (n,), got {scores.shape} and {labels.shape}.")
+    num_classes = scores.shape[1]
+    labelled = labels != -100
+    if not np.isin(labels[labelled], np.arange(num_classes)).all():
+        raise ValueError(f"Labels must lie in 0..{num_classes - 1} or be -100, got {np.unique(labels)}.")
+    valid = labelled & np.isfinite(scores).all(axis=1)
+    own = scores[np.arange(len(labels)), np.where(valid, labels, 0)]
+    ranks = (scores >= own[:, None]).sum(axis=1) - 1
+    return np.where(valid, ranks, num_classes)
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, *, k: int) -> float:
+    """Share of the clips whose class is among the k best of (n, K) scores; NaN without clips."""
+    ranks = true_ranks(scores, labels)
+    return float((ranks < min(k, scores.shape[1])).mean()) if len(ranks) else float("nan")
+
+
+def class_accuracies(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Top-1 accuracy of each class, (K,); NaN for a class without clips."""
+    labels = np.asarray(labels)
+    correct = true_ranks(scores, labels) == 0
+    known = labels >= 0
+    totals = np.bincount(labels[known], minlength=scores.shape[1])
+    hits = np.bincount(labels[known], weights=correct[known], minlength=scores.shape[1])
+    return np.divide(hits, totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+
+def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts, (K, K), row = true class, column = predicted class; clips without label or finite scores left out."""
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    num_classes = scores.shape[1]
+    counted = (labels >= 0) & np.isfinite(scores).all(axis=1)
+    pairs = labels[counted] * num_classes + scores[counted].argmax(axis=1)
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def harmonic_mean(base: float, novel: float) -> float:
+    """HM = 2bn / (b + n) of base and novel accuracy; 0 when either is 0."""
+    return 2 * base * novel / (base + novel) if base + novel > 0 else 0.0
+
+
+def mean_and_std(values: Sequence[float]) -> dict[str, float]:
+    """Mean and population standard deviation (divided by the count) over samples or splits.
+
+    Raises:
+        ValueError: no values.
+    """
+    if len(values) == 0:
+        raise ValueError("The mean of no values was asked for; give at least one.")
+    return {"mean": float(np.mean(values)), "std": float(np.std(values))}
+
+
+def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`top1`, `top5` and `mean_class_accuracy` of (n, K) scores."""
+    per_class = class_accuracies(scores, labels)
+    return {
+        "top1": top_k_accuracy(scores, labels, k=1),
+        "top5": top_k_accuracy(scores, labels, k=5),
+        "mean_class_accuracy": float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan"),
+    }
+
+
+def compute_metrics(prediction: Any) -> dict[str, float]:
+    """`summary` for transformers' Trainer: `Trainer(compute_metrics=compute_metrics)`.
+
+    Args:
+        prediction: `EvalPrediction`; its predictions are logits (n, K), or a tuple that begins with them.
+    """
+    logits = prediction.predictions
+    return summary(logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)

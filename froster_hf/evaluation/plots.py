@@ -1,0 +1,112 @@
+"""Pictures of results: confusion matrix, accuracy by class, base against novel, similarity against gain."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by readers with colour-vision deficiency.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
+# Above this many classes, tick labels would run into each other.
+MAX_TICK_LABELS = 60
+
+
+def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.PathLike, *, title: str) -> Path:
+    """Confusion matrix, each row (true class) as shares of its clips."""
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    side = float(np.clip(0.28 * len(labels), 4.0, 14.0))
+    figure = Figure(figsize=(side + 2.2, side + 1.2), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    if len(labels) <= MAX_TICK_LABELS:
+        size = 9 if len(labels) <= 30 else 6
+        axes.set_xticks(range(len(labels)), [_short(text) for text in labels], rotation=90, fontsize=size)
+        axes.set_yticks(range(len(labels)), [_short(text) for text in labels], fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    figure.colorbar(image, ax=axes, label="share of the true class's clips", shrink=0.8)
+    return _save(figure, path)
+
+
+def plot_class_accuracies(
+    accuracies: np.ndarray, labels: Sequence[str], path: str | os.PathLike, *, title: str, max_classes: int = 60
+) -> Path:
+    """Bars of top-1 by class, best first; of more than `max_classes` the best and the worst halves."""
+    known = np.flatnonzero(np.isfinite(accuracies))
+    order = known[np.argsort(-accuracies[known], kind="stable")]
+    if len(order) > max_classes:
+        order = np.concatenate([order[: max_classes // 2], order[-(max_classes - max_classes // 2) :]])
+        title = f"{title} (best and worst of {len(known)} classes)"
+    figure = Figure(figsize=(7.0, max(2.5, 0.22 * len(order) + 1.2)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(order)), 100 * accuracies[order], color=BLUE)
+    axes.axvline(100 * float(np.mean(accuracies[known])), color=ORANGE, label="mean over classes")
+    axes.set_yticks(range(len(order)), [_short(labels[index]) for index in order], fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.set(xlabel="top-1 accuracy (%)", xlim=(0, 100), title=title)
+    axes.legend(loc="lower right")
+    return _save(figure, path)
+
+
+def plot_base_novel(
+    ours: Mapping[str, tuple[float, float]],
+    published: Mapping[str, Sequence[float]],
+    path: str | os.PathLike,
+    *,
+    title: str,
+) -> Path:
+    """Base against novel accuracy (percent), published methods in grey, lines of equal harmonic mean."""
+    figure = Figure(figsize=(7.0, 5.5), layout="constrained")
+    axes = figure.subplots()
+    points = {**{name: tuple(row[:2]) for name, row in published.items()}, **ours}
+    values = np.array(list(points.values()))
+    margin = max(2.0, 0.15 * float(np.ptp(values)))
+    low, high = np.maximum(values.min(axis=0) - margin, 0), np.minimum(values.max(axis=0) + margin, 100)
+    base, novel = np.meshgrid(np.linspace(low[0], high[0], 200), np.linspace(low[1], high[1], 200))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        harmonic = np.nan_to_num(2 * base * novel / (base + novel))
+    lines = axes.contour(base, novel, harmonic, levels=8, colors="#CCCCCC", linewidths=0.8)
+    axes.clabel(lines, fmt="HM %.0f", fontsize=7)
+    for name, (x, y) in points.items():
+        own = name in ours
+        axes.scatter(x, y, color=ORANGE if own else GREY, s=70 if own else 30, marker="*" if own else "o", zorder=3)
+        axes.annotate(
+            name, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, weight="bold" if own else None
+        )
+    axes.set(xlabel="base top-1 (%)", ylabel="novel top-1 (%)", title=title)
+    return _save(figure, path)
+
+
+def plot_similarity_gain(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *, title: str) -> Path:
+    """Gain over frozen CLIP (points) against the similarity of the label sets; rows of `similarity_table`."""
+    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    for row in rows:
+        axes.scatter(row["similarity"], row["gain"], color=BLUE if row["gain"] >= 0 else ORANGE, zorder=3)
+        axes.annotate(
+            row["name"], (row["similarity"], row["gain"]), xytext=(5, 5), textcoords="offset points", fontsize=8
+        )
+    axes.margins(0.15)
+    axes.set(
+        xlabel="similarity to the training labels (mean of the best cosines)",
+        ylabel="top-1 gain over frozen CLIP (points)",
+        title=title,
+    )
+    return _save(figure, path)
+
+
+def _short(text: str, length: int = 32) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without the time of day in it, the same numbers give the same file.
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    return path

@@ -1,0 +1,141 @@
+"""A result folder: `result.json` with all behind the numbers, `result.md` beside the published rows, `plots/`."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
+from .protocols import PartResult
+
+PACKAGES = ("froster-hf", "torch", "transformers", "datasets", "accelerate", "numpy", "av", "decord")
+COLUMNS = {
+    "base_to_novel": ("base", "novel", "HM"),
+    "cross_dataset": ("full set", "splits"),
+}
+
+
+@cache
+def published_results() -> dict[str, Any]:
+    """Published top-1 in percent: {protocol: {data set: {method: [numbers]}}}."""
+    return json.loads(files(__package__).joinpath("published_results.json").read_text(encoding="utf-8"))
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what a number depends on."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def part_report(result: PartResult) -> dict[str, Any]:
+    """A part's numbers as JSON values, accuracies in percent."""
+    return {
+        "top1": percent(result.metrics["top1"]),
+        "top5": percent(result.metrics["top5"]),
+        "mean_class_accuracy": percent(result.metrics["mean_class_accuracy"]),
+        "num_clips": result.num_clips,
+        "num_undecodable": result.num_undecodable,
+        "num_labels": len(result.labels),
+        "class_accuracies": {text: percent(value) for text, value in zip(result.labels, result.class_accuracies)},
+    }
+
+
+def percent(share: float | None) -> float | None:
+    """A share in percent, two decimals; None for what is not known."""
+    return None if share is None or math.isnan(share) else round(100 * float(share), 2)
+
+
+def markdown_report(report: Mapping[str, Any]) -> str:
+    """The report as Markdown: our rows in bold beside the published ones, then what they rest on."""
+    recipe = report["recipe"]
+    columns = COLUMNS[recipe["protocol"]]
+    published = published_results()[recipe["protocol"]][recipe["dataset"]]
+    lines = [f"# {recipe['name']}", "", "Top-1 accuracy in percent.", ""]
+    lines += [f"| method | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+    lines += [f"| {_cell(name)} (published) | {' | '.join(map(_number, row))} |" for name, row in published.items()]
+    lines += [
+        f"| **{_cell(name)}** | {' | '.join(f'**{value}**' for value in _own_row(recipe['protocol'], result))} |"
+        for name, result in report["results"].items()
+    ]
+    views = f"{recipe['num_views']} views x {recipe['num_crops']} crops"
+    lines += ["", f"Protocol: {recipe['protocol'].replace('_', '-')}, {recipe['dataset']}, {views}, softmax averaged."]
+    for name, part in next(iter(report["results"].values()))["parts"][0].items():
+        undecodable = (
+            f", {part['num_undecodable']} could not be decoded (counted as wrong)" if part["num_undecodable"] else ""
+        )
+        lines.append(f"- {name}: {part['num_clips']} clips, {part['num_labels']} labels{undecodable}.")
+    for name, found in report["count_differences"].items():
+        told = ", ".join(f"{entry['found']} {key}, published {entry['published']}" for key, entry in found.items())
+        lines.append(f"- **Not comparable with the published numbers**: {name} has {told}.")
+    lines += [f"- {note}" for note in report["notes"]]
+    lines += [
+        "",
+        f"Checkpoints: {', '.join(f'`{entry[:12]}`' for entry in report['checkpoints'])} (SHA-256 of the weights).",
+    ]
+    lines += [
+        f"Data: `{report['data'][:12]}`. Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_report(
+    report: Mapping[str, Any], details: Mapping[str, Sequence[PartResult]], folder: str | os.PathLike
+) -> None:
+    """Writes `result.json`, `result.md` and `plots/`.
+
+    Args:
+        report: as `evaluate_recipe` returns it.
+        details: the first row's parts, for the plots by class.
+        folder: of the result.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = report["recipe"]
+    for name, results in details.items():
+        result = results[0]
+        stem = f"{recipe['name']}_{name.replace(' ', '_')}"
+        title = f"{recipe['dataset']}, {name}: top-1 {100 * result.metrics['top1']:.1f} %"
+        plot_confusion(result.confusion, result.labels, folder / "plots" / f"confusion_{stem}.png", title=title)
+        plot_class_accuracies(
+            result.class_accuracies, result.labels, folder / "plots" / f"classes_{stem}.png", title=title
+        )
+    if recipe["protocol"] == "base_to_novel":
+        ours = {name: (result["base"], result["novel"]) for name, result in report["results"].items()}
+        published = published_results()["base_to_novel"][recipe["dataset"]]
+        plot_base_novel(ours, published, folder / "plots" / "base_novel.png", title=recipe["name"])
+    _replace(folder / "result.md", markdown_report(report))
+    # Last: a folder with a result.json is complete.
+    _replace(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def _own_row(protocol: str, result: Mapping[str, Any]) -> list[str]:
+    if protocol == "base_to_novel":
+        return [_number(result[key]) for key in ("base", "novel", "harmonic_mean")]
+    return [_number(result["full"]), f"{_number(result['splits_mean'])} ± {_number(result['splits_std'])}"]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a Markdown table's cell."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").split())
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from froster_hf.evaluation import PredictionMismatchError
+from froster_hf.evaluation.predictions import ClipPrediction, PredictionStore, stack_view_logits
+
+HEADER = {"model": "abc", "video_options": {"num_views": 3, "size": (224, 224)}}
+TEXTS = ["juggling", "bowling", "golf"]
+
+
+def prediction(row, scale=1.0):
+    generator = np.random.default_rng(row)
+    return ClipPrediction(row, f"/videos/{row}.mp4", (scale * generator.normal(size=(2, 3))).astype(np.float32))
+
+
+def open_store(folder, header=HEADER, process_index=0):
+    return PredictionStore(folder, header=header, label_texts=TEXTS, process_index=process_index)
+
+
+def write(folder, predictions, **options):
+    with open_store(folder, **options) as store:
+        store.append(predictions)
+    return store
+
+
+def test_logits_come_back_bit_for_bit(tmp_path):
+    written = [prediction(0), prediction(1, scale=1e-30), prediction(2, scale=1e30)]
+    read = write(tmp_path, written).read()
+    assert list(read) == [0, 1, 2]
+    for before, after in zip(written, read.values()):
+        assert np.array_equal(before.view_logits, after.view_logits)
+        assert after.view_logits.dtype == np.float32
+
+
+def test_a_line_says_in_words_what_was_predicted(tmp_path):
+    logits = np.array([[0.0, 9.0, 0.0]], dtype=np.float32)
+    write(tmp_path, [ClipPrediction(0, "a.mp4", logits)])
+    line = (tmp_path / "predictions.0.jsonl").read_text().splitlines()[1]
+    assert '"top": [["bowling", 0.9998]' in line
+
+
+def test_several_processes_write_side_by_side_and_read_everything(tmp_path):
+    write(tmp_path, [prediction(0), prediction(2)], process_index=0)
+    write(tmp_path, [prediction(1)], process_index=1)
+    assert list(open_store(tmp_path, process_index=2).read()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 60])
+def test_a_torn_last_line_is_cut_off_and_written_again(tmp_path, cut):
+    write(tmp_path, [prediction(0), prediction(1)])
+    file = tmp_path / "predictions.0.jsonl"
+    file.write_bytes(file.read_bytes()[:-cut])
+    assert list(open_store(tmp_path).read()) == ([0, 1] if cut == 1 else [0])
+    read = write(tmp_path, [prediction(1), prediction(2)]).read()
+    assert list(read) == [0, 1, 2]
+    assert np.array_equal(read[1].view_logits, prediction(1).view_logits)
+
+
+def test_a_torn_header_means_that_nothing_was_predicted_yet(tmp_path):
+    (tmp_path / "predictions.0.jsonl").write_text('{"header": {"mod')
+    assert list(write(tmp_path, [prediction(0)]).read()) == [0]
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    write(tmp_path, [prediction(0)])
+    other = {"model": "abc", "video_options": {"num_views": 1, "size": (224, 224)}}
+    with pytest.raises(PredictionMismatchError, match=r"\(video_options\.num_views: stored 3, now 1\)"):
+        open_store(tmp_path, other)
+    with pytest.raises(PredictionMismatchError, match="model: stored 'abc', now 'xyz'"):
+        open_store(tmp_path, {**HEADER, "model": "xyz"}, process_index=5)
+
+
+def test_a_file_that_is_no_predictions_file_is_refused(tmp_path):
+    (tmp_path / "predictions.0.jsonl").write_text("hello\n")
+    with pytest.raises(PredictionMismatchError, match="does not begin with a header"):
+        open_store(tmp_path)
+
+
+def test_stacking_needs_every_row_and_marks_undecodable_ones(tmp_path):
+    failed = ClipPrediction(1, "b.mp4", None, "no frames")
+    read = write(tmp_path, [prediction(0), failed]).read()
+    assert read[1].error == "no frames"
+    stacked = stack_view_logits(read, num_rows=2)
+    assert stacked.shape == (2, 2, 3)
+    assert np.isnan(stacked[1]).all()
+    with pytest.raises(ValueError, match=r"1 of 3 clips have no prediction yet, such as row 2"):
+        stack_view_logits(read, num_rows=3)
+    with pytest.raises(ValueError, match="None of the videos"):
+        stack_view_logits({1: failed}, num_rows=0)
