@@ -1,0 +1,143 @@
+"""`FrosterTrainingArguments`: transformers' TrainingArguments and what FROSTER's training adds to them.
+
+The defaults are the published recipe's (ICLR 2024, section 4.1) where it does not depend on the data set: epochs,
+batch size and warm-up are the recipes' (`recipes/*.yaml`).
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from transformers import TrainingArguments
+
+Objective = Literal["cross_entropy", "symmetric_kl"]
+Distillation = Literal["none", "direct", "projector", "residual"]
+DistillationTarget = Literal["both", "video", "text"]
+TrainedParameters = Literal["all", "vision", "text", "adapters", "temporal", "lora"]
+TrainingPrompts = Literal["random_and_bare", "random", "all"]
+TeacherDtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass
+class FrosterTrainingArguments(TrainingArguments):
+    """Arguments of [`FrosterTrainer`].
+
+    All of [`transformers.TrainingArguments`] hold; these fields are added, or have another default. No token is ever
+    stored with them: pickled arguments (`training_args.bin`) have an empty `hub_token`.
+
+    Args:
+        objective: what a clip is matched with.
+
+            - `cross_entropy`: the texts of all labels (FROSTER, Open-VCLIP, ViFi-CLIP).
+            - `symmetric_kl`: the texts of the batch, both ways (ActionCLIP). A function of the batch: the more clips a
+              step and process, the more negatives. Processes share their clips, accumulated batches do not.
+        distillation: how the student is kept near the teacher (FROSTER, section 3.3, and its ablation).
+
+            - `none`: not at all.
+            - `direct`: the student's embeddings are compared as they are.
+            - `projector`: behind an MLP; the only form for a teacher of another width.
+            - `residual`: behind the student's embedding plus `distillation_alpha` times an MLP of it.
+        distillation_weight: beta, the weight of the distillation terms against the objective.
+        distillation_alpha: alpha, the weight of the MLP; `residual` only.
+        distillation_target: the embeddings that are distilled: of frames (`video`), of labels (`text`), or `both`.
+        teacher: a CLIP checkpoint. By default the student's own weights at the start, without its temporal module.
+        teacher_dtype: precision of the teacher's passes.
+        trained_parameters: what is trained, besides the distillation projectors.
+
+            - `all`: every parameter.
+            - `vision`, `text`: one tower with its projection; with `vision`, the temporal module and pooling too.
+            - `adapters`: the adapters of `st_adapter`, `aim` or `adaptformer`.
+            - `temporal`: everything that CLIP does not have: temporal module and temporal pooling.
+            - `lora`: low-rank updates (PEFT) of the attention layers of both towers, and what CLIP does not have.
+        lora_rank: rank of the updates; `lora` only.
+        lora_alpha: their scale is `lora_alpha / lora_rank`; `lora` only.
+        lora_dropout: dropout before the updates; `lora` only.
+        training_prompts: the templates of a step, drawn from those of the processor.
+
+            - `random_and_bare`: one at random, and the bare label where it is among them (FROSTER).
+            - `random`: one at random; with `symmetric_kl`, one a clip (ActionCLIP).
+            - `all`: all of them.
+        text_chunk_size: texts encoded at a time. More texts than that are encoded in chunks, whose activations are
+            recomputed in the backward pass: the same gradients, in bounded memory. `None` never splits.
+        train_video_options: options of the video processor for training clips, over the published random window,
+            scale, crop and flip; for example `{"flip_probability": 0.0}` where left and right are part of the labels.
+        eval_video_options: the same for evaluation clips; `num_views` and `num_crops` clips a video are averaged.
+        max_undecodable_share: the run stops when more than this share of the training videos cannot be decoded.
+        max_consecutive_nonfinite_steps: steps in a row whose loss or gradient is not finite, at which the run stops.
+            Each is skipped, with the weights unchanged.
+        average_weights_from_epoch: the mean of the weights at the ends of this epoch and all that follow is saved as
+            `weight-average` in `output_dir`. Epochs count from 1; the published models average from 2. `None`: no mean.
+
+    Raises:
+        ValueError: a value that is none of the above, or a combination that cannot be trained.
+    """
+
+    objective: Objective = "cross_entropy"
+    distillation: Distillation = "residual"
+    distillation_weight: float = 2.0
+    distillation_alpha: float = 0.1
+    distillation_target: DistillationTarget = "both"
+    teacher: str | None = None
+    teacher_dtype: TeacherDtype = "float32"
+    trained_parameters: TrainedParameters = "all"
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    training_prompts: TrainingPrompts = "random_and_bare"
+    text_chunk_size: int | None = 256
+    train_video_options: dict[str, Any] | str | None = None
+    eval_video_options: dict[str, Any] | str | None = None
+    max_undecodable_share: float = 0.05
+    max_consecutive_nonfinite_steps: int = 5
+    average_weights_from_epoch: int | None = None
+
+    # The published recipe.
+    learning_rate: float = 3.33e-6
+    weight_decay: float = 0.01
+    lr_scheduler_type: str = "cosine_warmup_with_min_lr"
+    # A loss that is not finite is kept out of the log where it is found, without waiting for the device every batch.
+    logging_nan_inf_filter: bool = False
+    # The collator and the Trainer read columns that the model does not take.
+    remove_unused_columns: bool = False
+    # Every trained parameter takes part in every step.
+    ddp_find_unused_parameters: bool | None = field(default=False)
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "train_video_options", "eval_video_options"]
+
+    def __post_init__(self):
+        if self.lr_scheduler_type == "cosine_warmup_with_min_lr" and self.lr_scheduler_kwargs is None:
+            # 3.33e-8 to 3.33e-6 and back.
+            self.lr_scheduler_kwargs = {"min_lr_rate": 0.01, "warmup_lr_rate": 0.01}
+        super().__post_init__()
+        self._check_choices()
+        if self.remove_unused_columns:
+            raise ValueError("`remove_unused_columns=True` would drop what the collator reads; leave it False.")
+        if self.distillation_weight < 0:
+            raise ValueError(f"`distillation_weight` is {self.distillation_weight}; it must not be negative.")
+        if self.objective == "symmetric_kl" and self.training_prompts != "random":
+            raise ValueError(
+                f"objective='symmetric_kl' takes one prompt a clip; `training_prompts` is {self.training_prompts!r}, "
+                "and has to be 'random'."
+            )
+        if self.max_consecutive_nonfinite_steps < 1:
+            raise ValueError(
+                f"`max_consecutive_nonfinite_steps` is {self.max_consecutive_nonfinite_steps}; give at least 1."
+            )
+        if self.text_chunk_size is not None and self.text_chunk_size < 1:
+            raise ValueError(f"`text_chunk_size` is {self.text_chunk_size}; give at least 1, or None for one pass.")
+        if not 0 <= self.max_undecodable_share <= 1:
+            raise ValueError(f"`max_undecodable_share` is {self.max_undecodable_share}; it is a share, from 0 to 1.")
+
+    def _check_choices(self) -> None:
+        """Refuse what is not one of a field's `Literal` values; dataclasses do not."""
+        own = set(FrosterTrainingArguments.__annotations__)
+        for name, hint in get_type_hints(FrosterTrainingArguments).items():
+            if name not in own or get_origin(hint) is not Literal:
+                continue
+            value, choices = getattr(self, name), get_args(hint)
+            if value not in choices:
+                raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(choices)}.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: everything but tokens."""
+        tokens = {item.name for item in fields(self) if item.name.endswith("_token")}
+        return {name: None if name in tokens else value for name, value in self.__dict__.items()}

@@ -1,0 +1,107 @@
+"""Evaluation inside the Trainer: all templates, encoded once an evaluation, and the clips of a video averaged.
+
+Letters: B videos, V clips a video, K labels.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import EvalPrediction, Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from .label_texts import LabelTexts
+from .losses import cross_entropy_loss
+from .teacher import FrozenTeacher
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent; videos that could not be decoded (label -100) are wrong."""
+    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    ranked = np.argsort(-logits, axis=-1, kind="stable")
+    hits = ranked == labels[:, None]
+    return {f"top{k}": 100.0 * float(hits[:, :k].any(axis=-1).mean()) for k in (1, 5)}
+
+
+def mean_log_probabilities(logits: Tensor, num_videos: int) -> Tensor:
+    """Logits of the clips (B*V, K) to the logarithm of their mean probabilities, one row a video (B, K)."""
+    clips = logits.unflatten(0, (num_videos, -1)).log_softmax(dim=-1)
+    return torch.logsumexp(clips, dim=1) - np.log(clips.shape[1])
+
+
+class EvaluationSteps(Trainer):
+    """The Trainer's evaluation loop for a model whose labels are texts.
+
+    Every data set is measured against its own label list (`label_names`, of clips of this package) or the training's.
+    """
+
+    teacher: FrozenTeacher | None
+    _eval_texts: LabelTexts
+    _eval_text_embeds: Tensor
+    _cosines: dict[str, Tensor]
+
+    def texts_of(self, labels: Sequence[str] | None) -> LabelTexts:
+        """The texts of a label list, `None` for that of the training."""
+        raise NotImplementedError
+
+    def without_metadata(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The batch without what is not for the model."""
+        raise NotImplementedError
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """See [`~transformers.Trainer.evaluation_loop`]; adds the teacher-student cosines to the metrics."""
+        self._eval_texts = self.texts_of(getattr(dataloader.dataset, "label_names", None))
+        self._eval_text_embeds = self._eval_texts.student_label_embeds()
+        self._cosines = {}
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        metrics = cast(dict[str, float], output.metrics)
+        for name, cosine in self._cosines.items():
+            metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
+        del self._eval_text_embeds
+        return output
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Loss, logits (B, K) and labels (B,) of one batch."""
+        inputs = self._prepare_inputs(self.without_metadata(inputs))
+        clips, labels = inputs["pixel_values_videos"], inputs["labels"]
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(clips, text_embeds=self._eval_text_embeds)
+            logits = outputs.logits.float()
+            if clips.shape[0] != labels.shape[0]:
+                logits = mean_log_probabilities(logits, labels.shape[0])
+            loss = cross_entropy_loss(logits, labels)["ce"]
+            if not self._cosines:
+                self._cosines = self._teacher_cosines(clips, outputs)
+        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+
+    def _teacher_cosines(self, clips: Tensor, outputs: Any) -> dict[str, Tensor]:
+        """How near the student still is to the teacher, on a held-out batch: mean cosines of frames and of labels.
+
+        Of the embeddings that inference uses, or, for a teacher of another width, of the projected ones.
+        """
+        if self.teacher is None or self._eval_texts.teacher_embeds is None:
+            return {}
+        same_width = self.teacher.embed_width == outputs.text_embeds.shape[-1]
+        frames = outputs.frame_embeds if same_width else outputs.projected_frame_embeds
+        texts = outputs.text_embeds if same_width else outputs.projected_text_embeds
+        templates = range(len(self._eval_texts.prompts.templates))
+        pairs = {
+            "teacher_cosine_video": (frames, self.teacher.embed_frames(clips)),
+            "teacher_cosine_text": (texts, self._eval_texts.teacher_embeds.of_all_labels(templates)),
+        }
+        return {
+            name: F.cosine_similarity(ours.float(), theirs, dim=-1).mean()
+            for name, (ours, theirs) in pairs.items()
+            # One embedding a clip (`joint`) has no frames to compare.
+            if ours.shape == theirs.shape
+        }

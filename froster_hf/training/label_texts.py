@@ -1,0 +1,108 @@
+"""A label list as student and teacher see it: the texts of a step, and nothing encoded twice that need not be.
+
+Letters: B clips, K labels, P templates, L text tokens, D the joint embedding width.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..modeling.modeling_froster import FrosterForVideoClassification
+from .parameter_groups import is_text
+from .prompt_sampling import LabelPrompts
+from .teacher import FrozenTeacher, PromptEmbeds
+
+
+class StepTexts(NamedTuple):
+    """The texts of one training step: keywords for the student's forward pass, and the teacher's embeddings (K, D)."""
+
+    student_inputs: dict[str, Any]
+    teacher_embeds: Tensor | None
+
+
+class LabelTexts:
+    """The texts of one label list.
+
+    The teacher's embeddings are computed once a template; the student's too where its text tower is frozen, and not
+    again where both towers are one.
+
+    Args:
+        prompts: the list under all templates.
+        student: not wrapped.
+        teacher: `None` where nothing is distilled.
+        chunk_size: texts encoded at a time; see [`FrosterTrainingArguments`].
+    """
+
+    def __init__(
+        self,
+        prompts: LabelPrompts,
+        *,
+        student: FrosterForVideoClassification,
+        teacher: FrozenTeacher | None,
+        chunk_size: int | None,
+    ):
+        self.prompts, self.student, self.chunk_size = prompts, student, chunk_size
+        self.teacher_embeds = None if teacher is None else PromptEmbeds(prompts, self._encode_with(teacher))
+        self.frozen_embeds: PromptEmbeds | None = None
+        if _text_is_frozen(student):
+            shared = teacher is not None and teacher.shared and teacher.dtype == torch.float32
+            self.frozen_embeds = self.teacher_embeds if shared else PromptEmbeds(prompts, self._encode_student)
+
+    def for_all_labels(self, templates: Sequence[int]) -> StepTexts:
+        """Every label under some templates."""
+        teacher_embeds = self.teacher_embeds.of_all_labels(templates) if self.teacher_embeds else None
+        if self.frozen_embeds is not None:
+            return StepTexts({"text_embeds": self.frozen_embeds.of_all_labels(templates)}, teacher_embeds)
+        return StepTexts(self._tokens(self.prompts.of_all_labels(templates), len(templates)), teacher_embeds)
+
+    def for_clips(self, labels: Tensor, templates: Sequence[int]) -> StepTexts:
+        """The label of every clip under a template of its own."""
+        labels = labels.cpu()
+        teacher_embeds = self.teacher_embeds.of_clips(labels, templates) if self.teacher_embeds else None
+        if self.frozen_embeds is not None:
+            return StepTexts({"text_embeds": self.frozen_embeds.of_clips(labels, templates)}, teacher_embeds)
+        return StepTexts(self._tokens(self.prompts.of_clips(labels, templates), 1), teacher_embeds)
+
+    @torch.no_grad()
+    def student_label_embeds(self) -> Tensor:
+        """The student's embeddings of the labels over all templates, with its weights as they are now: (K, D)."""
+        num_templates = len(self.prompts.templates)
+        input_ids = self.prompts.of_all_labels(range(num_templates)).to(self.student.device)
+        was_training = self.student.training
+        self.student.eval()
+        try:
+            return self.student.froster.get_label_embeds(
+                input_ids, prompts_per_label=num_templates, chunk_size=self.chunk_size or 256
+            )
+        finally:
+            self.student.train(was_training)
+
+    def _tokens(self, input_ids: Tensor, prompts_per_label: int) -> dict[str, Any]:
+        # One chunk needs neither recomputation nor the lengths on the host.
+        split = self.chunk_size is not None and input_ids.shape[0] > self.chunk_size
+        return {
+            "input_ids": input_ids.to(self.student.device, non_blocking=True),
+            "prompts_per_label": prompts_per_label,
+            "text_chunk_size": self.chunk_size if split else None,
+        }
+
+    def _encode_with(self, teacher: FrozenTeacher):
+        def encode(input_ids: Tensor) -> Tensor:
+            return teacher.embed_texts(input_ids.to(self.student.device), chunk_size=self.chunk_size or 256)
+
+        return encode
+
+    @torch.no_grad()
+    def _encode_student(self, input_ids: Tensor) -> Tensor:
+        return self.student.froster.get_label_embeds(
+            input_ids.to(self.student.device), chunk_size=self.chunk_size or 256
+        ).float()
+
+
+def _text_is_frozen(student: FrosterForVideoClassification) -> bool:
+    """Whether a text has the same embedding at every step: nothing of the text tower is trained or dropped out."""
+    if float(student.config.text_config.attention_dropout or 0) > 0:
+        return False
+    return not any(parameter.requires_grad for name, parameter in student.named_parameters() if is_text(name))

@@ -1,0 +1,153 @@
+"""The teacher: CLIP, frozen, on the same frames and the same prompts as the student (FROSTER, section 3.2).
+
+It lives outside the student, so that no state dict, optimizer or distributed wrapper ever sees it. A teacher whose
+weights are the student's own frozen ones is no second copy: its modules hold the very same parameters, without the
+temporal module between them.
+
+Letters: B clips, T frames, K labels, P prompts a label, D the teacher's embedding width.
+"""
+
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+from ..modeling.text_froster import average_prompts
+from .arguments import TeacherDtype
+from .prompt_sampling import LabelPrompts
+
+
+class FrozenTeacher:
+    """A CLIP that embeds frames and texts without gradients.
+
+    Args:
+        model: without a temporal module.
+        dtype: precision of its passes. The results are in single precision.
+        shared: the parameters are another model's too, so they are not cast; lower precision is by autocast.
+    """
+
+    def __init__(self, model: FrosterModel, *, dtype: TeacherDtype = "float32", shared: bool = False):
+        self.dtype = getattr(torch, dtype)
+        self.shared = shared
+        self.model = model.eval().requires_grad_(False)
+        if not shared:
+            self.model.to(self.dtype)
+
+    @classmethod
+    def from_student(
+        cls, student: FrosterForVideoClassification, *, dtype: TeacherDtype = "float32", shared: bool = False
+    ) -> "FrozenTeacher":
+        """The student's CLIP as it is now, without its temporal module and pooling, and without low-rank updates.
+
+        Args:
+            student: whose weights are taken.
+            dtype: see the class.
+            shared: take the student's parameters themselves rather than copies; they have to stay frozen.
+
+        Raises:
+            ValueError: `shared`, and a parameter of CLIP is trained.
+        """
+        source = student.froster
+        # Without the name of the layers that PEFT wraps.
+        tensors = {
+            name.replace(".base_layer.", "."): tensor
+            for name, tensor in (*source.named_parameters(), *source.named_buffers())
+        }
+        config = copy.deepcopy(source.config)
+        config.temporal_module, config.temporal_pooling = "none", "mean"
+        with torch.device("meta"):
+            model = FrosterModel(config)
+        for owner_name, owner in model.named_modules():
+            for attribute, placeholder in (*owner._parameters.items(), *owner._buffers.items()):
+                if placeholder is None:
+                    continue
+                name = f"{owner_name}.{attribute}".lstrip(".")
+                tensor = tensors[name]
+                if shared and tensor.requires_grad:
+                    raise ValueError(f"The teacher cannot share the parameter {name!r}: the student trains it.")
+                if not shared:
+                    copied = tensor.detach().clone()
+                    tensor = nn.Parameter(copied, requires_grad=False) if attribute in owner._parameters else copied
+                setattr(owner, attribute, tensor)
+        return cls(model, dtype=dtype, shared=shared)
+
+    @classmethod
+    def from_clip(
+        cls, pretrained_model_name_or_path: str | os.PathLike, *, dtype: TeacherDtype = "float32", **kwargs
+    ) -> "FrozenTeacher":
+        """Any CLIP checkpoint of transformers.
+
+        Raises:
+            ValueError: the checkpoint is not CLIP's.
+        """
+        model = FrosterModel.from_clip(pretrained_model_name_or_path, temporal_module="none", **kwargs)
+        return cls(model, dtype=dtype)
+
+    @property
+    def embed_width(self) -> int:
+        """D."""
+        return self.model.config.projection_dim
+
+    def to(self, device: torch.device) -> "FrozenTeacher":
+        """Move to a device; a teacher of shared parameters is where the student is."""
+        if not self.shared:
+            self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def embed_frames(self, pixel_values_videos: Tensor) -> Tensor:
+        """(B, T, 3, S, S) to (B, T, D), L2-normalised."""
+        with self._precision(pixel_values_videos):
+            features = self.model.get_video_features(pixel_values_videos.to(self._parameter_dtype))
+        return features.frame_embeds.float()
+
+    @torch.no_grad()
+    def embed_texts(self, input_ids: Tensor, *, chunk_size: int | None = None) -> Tensor:
+        """(n, L) to (n, D), L2-normalised."""
+        with self._precision(input_ids):
+            return self.model.get_label_embeds(input_ids, chunk_size=chunk_size).float()
+
+    @property
+    def _parameter_dtype(self) -> torch.dtype:
+        return self.model.logit_scale.dtype
+
+    def _precision(self, inputs: Tensor) -> contextlib.AbstractContextManager:
+        if self.shared and self.dtype != torch.float32:
+            return torch.autocast(inputs.device.type, dtype=self.dtype)
+        return contextlib.nullcontext()
+
+
+class PromptEmbeds:
+    """Text embeddings of a label list under a frozen text tower: each template is encoded once, when first drawn.
+
+    Args:
+        prompts: the label list.
+        encode: tokens (n, L) to embeddings (n, D), L2-normalised.
+    """
+
+    def __init__(self, prompts: LabelPrompts, encode: Callable[[Tensor], Tensor]):
+        self.prompts = prompts
+        self._encode = encode
+        self._embeds: dict[int, Tensor] = {}
+
+    def of_all_labels(self, templates: Sequence[int]) -> Tensor:
+        """One embedding a label, over some templates: (K, D)."""
+        prompt_embeds = torch.stack([self._of_template(template) for template in templates], dim=1)
+        return average_prompts(prompt_embeds.flatten(0, 1), len(templates))
+
+    def of_clips(self, labels: Tensor, templates: Sequence[int]) -> Tensor:
+        """One embedding a clip: label `labels[i]` (B,) under template i, (B, D)."""
+        pairs = zip(labels.tolist(), templates)
+        return torch.stack([self._of_template(template)[label] for label, template in pairs])
+
+    def _of_template(self, template: int) -> Tensor:
+        if template not in self._embeds:
+            self._embeds[template] = self._encode(self.prompts.of_all_labels([template]))
+        return self._embeds[template]
+
+
+__all__ = ["FrozenTeacher", "PromptEmbeds"]

@@ -1,0 +1,333 @@
+"""`FrosterTrainer`: transformers' Trainer with labels as text, a frozen teacher, and a loss of named parts.
+
+Where it stands in the data flow: rows {video, label} become clips in the workers (`froster_hf.data`); the prompt
+sampler picks the step's templates; the student runs through `model(...)`, so that every distributed wrapper sees it;
+the teacher runs without gradients on the same tensors; the parts of the loss are summed, and logged one by one.
+
+Huang, Zhou, Yao, Han: FROSTER (ICLR 2024). Letters: B clips, T frames, K labels, D the joint embedding width.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import datasets
+import torch
+from torch import Tensor, nn
+
+from ..data.clips import EvaluationClips, TrainingClips
+from ..data.decode_failures import DecodeFailureLog
+from ..data.epoch_sampler import EpochSampler
+from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN
+from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterVideoClassificationOutput
+from ..processing.processing_froster import FrosterProcessor
+from .arguments import FrosterTrainingArguments
+from .checkpointing import AtomicCheckpointing
+from .collator import DECODE_FAILURES, collate_videos
+from .epoch_callback import EpochCallback
+from .evaluation_steps import EvaluationSteps, accuracy
+from .gathering import gather_labels, gather_rows
+from .inference_checkpoint import InferenceCheckpoints, forget_labels
+from .label_texts import LabelTexts
+from .losses import IGNORED_LABEL, cross_entropy_loss, distillation_loss, symmetric_kl_loss, total_loss
+from .nonfinite import VIDEO_NAMES, SkipNonFiniteSteps
+from .parameter_groups import decay_parameter_names
+from .prompt_sampling import LabelPrompts, PromptSampler
+from .student import prepare_student
+from .teacher import FrozenTeacher
+from .weight_averaging import SavesWeightAverage
+
+logger = logging.getLogger(__name__)
+
+
+class FrosterTrainer(
+    SkipNonFiniteSteps, SavesWeightAverage, InferenceCheckpoints, AtomicCheckpointing, EvaluationSteps
+):
+    """Fine-tunes a FROSTER model on labelled videos; what is not named here is as in [`transformers.Trainer`].
+
+    Data sets are `datasets` tables {video, label} (`froster_hf.data`), decoded in the workers, or any data sets of
+    {`pixel_values_videos` (T, 3, S, S), `labels`}. Logs carry `loss` and its parts before weighting: `loss_ce` or
+    `loss_kl`, `loss_distill_video`, `loss_distill_text`. Evaluations add the teacher-student cosines of a held-out
+    batch.
+
+    Args:
+        model: the student. Give it or `model_init`.
+        args: [`FrosterTrainingArguments`].
+        data_collator: the default takes both kinds of data sets.
+        train_dataset: to train on.
+        eval_dataset: one or a dict of several. Each is measured against the names of its own `label` column, where it
+            has them, else against the training's labels.
+        processing_class: a [`FrosterProcessor`]: its video processor makes the clips, its templates the prompts.
+        labels: K names, or a mapping from name to description. By default the names of the training set's `label`
+            column, else those that are stored in the model.
+        prompts: the labels as tokens, in place of `labels` and the processor's templates.
+        teacher: in place of the one that `args` describe.
+        kwargs: further arguments of [`~transformers.Trainer`]. Without `compute_metrics`, accuracies are computed.
+
+    Raises:
+        ValueError: no labels are known, or arguments that cannot be trained together.
+    """
+
+    # The loss is divided by all clips of the optimizer step here; the Trainer must not divide it again. Releases that
+    # do not know this attribute go by `model_accepts_loss_kwargs`, which is true of the model.
+    loss_is_scaled_for_ga = True
+
+    args: FrosterTrainingArguments
+
+    def __init__(
+        self,
+        model: FrosterForVideoClassification | None = None,
+        args: FrosterTrainingArguments | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: FrosterProcessor | None = None,
+        *,
+        labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        prompts: LabelPrompts | None = None,
+        teacher: FrozenTeacher | None = None,
+        **kwargs: Any,
+    ):
+        args = FrosterTrainingArguments(output_dir="trainer_output") if args is None else args
+        _check_arguments(args, kwargs)
+        self.args, self.processing_class = args, processing_class
+        self._labels, self._given_prompts, self._given_teacher = labels, prompts, teacher
+        self._texts: dict[tuple[str, ...], LabelTexts] = {}
+        self._part_sums: dict[str, Tensor] = {}
+        self._parts_since_step = 0
+        self._epoch_callback = EpochCallback()
+        self._decode_log: DecodeFailureLog | None = None
+        kwargs = {"compute_metrics": accuracy, **kwargs}
+        kwargs["callbacks"] = [self._epoch_callback, *(kwargs.get("callbacks") or ())]
+        if isinstance(eval_dataset, dict):
+            eval_dataset = {name: self._evaluation_clips(part) for name, part in eval_dataset.items()}
+        super().__init__(
+            model,
+            args,
+            data_collator or collate_videos,
+            self._training_clips(train_dataset),
+            self._evaluation_clips(eval_dataset),
+            processing_class,
+            **kwargs,
+        )
+        self.teacher: FrozenTeacher | None = None
+        self._prepare(self.student)
+        self._is_prepared = True
+
+    @property
+    def seed(self) -> int:
+        """Of clips and prompts."""
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """See [`~transformers.Trainer.call_model_init`]; a model built anew for `train()` is prepared anew."""
+        model = super().call_model_init(trial)
+        if getattr(self, "_is_prepared", False):
+            self._prepare(cast(FrosterForVideoClassification, model.to(self.args.device)))
+        return model
+
+    def _prepare(self, model: FrosterForVideoClassification) -> None:
+        """Choose what is trained, build the teacher from the weights as they are now, and find the labels."""
+        may_share = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self.teacher = prepare_student(model, self.args, teacher=self._given_teacher, may_share=may_share)
+        known = self._labels or getattr(self.train_dataset, "label_names", None)
+        self._prompts = self._given_prompts or self._prompts_of(known or list(model.config.id2label.values()))
+        if model.config.id2label:
+            forget_labels(model)
+        self._texts.clear()
+        self._sampler = PromptSampler(self._prompts.templates, prompts=self.args.training_prompts, seed=self.seed)
+
+    # Labels
+
+    def _prompts_of(self, labels: Sequence[str] | Mapping[str, str | None]) -> LabelPrompts:
+        if not labels:
+            raise ValueError(
+                "No labels are known. Train on a data set whose `label` column is a ClassLabel, or pass `labels`."
+            )
+        if not isinstance(self.processing_class, FrosterProcessor):
+            raise ValueError(
+                "The labels have to become prompts: pass a FrosterProcessor as `processing_class`, for example "
+                "`FrosterProcessor.from_clip(...)`, or the tokens as `prompts`."
+            )
+        described = self._labels if isinstance(self._labels, Mapping) else {}
+        descriptions = [described.get(label) for label in labels] if described else None
+        eos_token_id = self.student.froster.text_model.eos_token_id
+        return LabelPrompts.from_processor(
+            self.processing_class, list(labels), descriptions, eos_token_id=eos_token_id
+        )
+
+    def texts_of(self, labels: Sequence[str] | None) -> LabelTexts:
+        """The texts of a label list, `None` for that of the training."""
+        key = self._prompts.labels if labels is None else tuple(labels)
+        if key not in self._texts:
+            self._texts[key] = LabelTexts(
+                self._prompts if key == self._prompts.labels else self._prompts_of(key),
+                student=self.student,
+                teacher=self.teacher,
+                chunk_size=self.args.text_chunk_size,
+            )
+        return self._texts[key]
+
+    # Data
+
+    def _training_clips(self, dataset: Any) -> Any:
+        if not _is_video_table(dataset):
+            return dataset
+        # Strings only until the arguments have parsed them.
+        options = cast(dict[str, Any] | None, self.args.train_video_options)
+        processor = self._video_processor()
+        return TrainingClips(dataset, video_processor=processor, seed=self.seed, video_options=options)
+
+    def _evaluation_clips(self, dataset: Any) -> Any:
+        if not _is_video_table(dataset):
+            return dataset
+        options = dict(cast(dict[str, Any], self.args.eval_video_options or {}))
+        views = {name: options.pop(name) for name in ("num_views", "num_crops") if name in options}
+        return EvaluationClips(dataset, video_processor=self._video_processor(), video_options=options, **views)
+
+    def _video_processor(self) -> Any:
+        processor = getattr(self.processing_class, "video_processor", None)
+        if processor is None:
+            raise ValueError("A table of videos needs a FrosterProcessor as `processing_class` to become clips.")
+        return processor
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """See [`~transformers.Trainer.get_eval_dataloader`]; tables of videos become clips."""
+        return super().get_eval_dataloader(self._evaluation_clips(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """See [`~transformers.Trainer.get_test_dataloader`]; tables of videos become clips."""
+        return super().get_test_dataloader(self._evaluation_clips(test_dataset))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not isinstance(dataset, TrainingClips):
+            return super()._get_train_sampler(train_dataset)
+        self._decode_log = DecodeFailureLog(
+            str(self.args.output_dir),
+            num_videos=len(dataset),
+            max_share=self.args.max_undecodable_share,
+            rank=self.args.process_index,
+        )
+        self._epoch_callback.sampler = EpochSampler(len(dataset), seed=self.seed)
+        return self._epoch_callback.sampler
+
+    def without_metadata(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The batch without names and decoding failures."""
+        return {name: value for name, value in inputs.items() if name not in (VIDEO_NAMES, DECODE_FAILURES)}
+
+    # The step
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """See [`~transformers.Trainer.training_step`]; counts the videos that could not be decoded."""
+        failures = inputs.pop(DECODE_FAILURES, ())
+        if self._decode_log is not None:
+            self._decode_log.record(failures)
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a batch, as its share of all clips of the optimizer step.
+
+        Every part is a mean over the batch, or does not depend on it. Weighted with the batch's share of the clips of
+        all accumulated batches on all processes, the parts add up to those of one large batch.
+        """
+        clips, labels = inputs["pixel_values_videos"], inputs["labels"]
+        parts, outputs = self._loss_parts(model, clips, labels)
+        loss = total_loss(parts, distillation_weight=self.args.distillation_weight)
+        share: Tensor | float = 1.0
+        if num_items_in_batch is not None:
+            share = (labels != IGNORED_LABEL).sum() / num_items_in_batch
+            if self.args.average_tokens_across_devices:
+                # Data parallelism takes the mean over processes where the sum is meant.
+                share = share * self.args.world_size
+        self._record_parts(parts, share, loss.isfinite())
+        return (share * loss, outputs) if return_outputs else share * loss
+
+    def _loss_parts(
+        self, model: nn.Module, clips: Tensor, labels: Tensor
+    ) -> tuple[dict[str, Tensor], FrosterVideoClassificationOutput]:
+        texts, step = self.texts_of(None), self.state.global_step
+        if self.args.objective == "symmetric_kl":
+            all_labels = gather_labels(labels)
+            step_texts = texts.for_clips(all_labels, self._sampler.draw_for_clips(step, len(all_labels)))
+            outputs = model(clips, **step_texts.student_inputs)
+            parts = symmetric_kl_loss(gather_rows(outputs.logits.float()), all_labels)
+        else:
+            step_texts = texts.for_all_labels(self._sampler.draw(step))
+            outputs = model(clips, **step_texts.student_inputs)
+            smoothing = self.args.label_smoothing_factor
+            parts = cross_entropy_loss(outputs.logits.float(), labels, label_smoothing=smoothing)
+        if self.teacher is not None:
+            projected = self.args.distillation != "direct"
+            parts |= distillation_loss(
+                student_frames=outputs.projected_frame_embeds if projected else outputs.frame_embeds,
+                teacher_frames=self._teacher_frames(clips),
+                student_texts=outputs.projected_text_embeds if projected else outputs.text_embeds,
+                teacher_texts=step_texts.teacher_embeds if self.args.distillation_target != "video" else None,
+                labels=labels,
+            )
+        return parts, outputs
+
+    def _teacher_frames(self, clips: Tensor) -> Tensor | None:
+        if self.teacher is None or self.args.distillation_target == "text":
+            return None
+        return self.teacher.embed_frames(clips)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """See [`decay_parameter_names`]."""
+        return decay_parameter_names(model)
+
+    # The log
+
+    def _record_parts(self, parts: dict[str, Tensor], share: Tensor | float, is_finite: Tensor) -> None:
+        if not self._part_sums:
+            self._parts_since_step = self.state.global_step
+        for name, part in parts.items():
+            # A step that is not finite is skipped, and stands in the log as zero, as its loss does.
+            part = torch.where(is_finite, share * part.detach(), 0.0)
+            self._part_sums[name] = self._part_sums.get(name, 0.0) + part
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """See [`~transformers.Trainer.log`]; a training loss is followed by its parts."""
+        if "loss" in logs and self._part_sums:
+            num_steps = max(1, self.state.global_step - self._parts_since_step)
+            for name, total in self._part_sums.items():
+                logs[f"loss_{name}"] = self.accelerator.gather(total.reshape(1)).mean().item() / num_steps
+            self._part_sums = {}
+        super().log(logs, *args, **kwargs)
+
+
+def _check_arguments(args: FrosterTrainingArguments, kwargs: dict[str, Any]) -> None:
+    if not isinstance(args, FrosterTrainingArguments):
+        raise TypeError(f"`args` are {type(args).__name__}; FrosterTrainer needs FrosterTrainingArguments.")
+    if kwargs.get("compute_loss_func") is not None:
+        raise ValueError(
+            "`compute_loss_func` is not used here: the arguments `objective` and `distillation` say the loss."
+        )
+    if args.n_gpu > 1:
+        # DataParallel would deal the prompts of the labels out over the devices, as if they were clips.
+        logger.warning("Only one of %d GPUs is used. Start with `accelerate launch` to use all.", args.n_gpu)
+        args._n_gpu = 1
+
+
+def _is_video_table(dataset: Any) -> bool:
+    """Whether a data set has still to be decoded.
+
+    Raises:
+        ValueError: it has a column of videos, but not as `froster_hf.data` names it.
+    """
+    if not isinstance(dataset, datasets.Dataset):
+        return False
+    videos = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Video)]
+    if videos and not {VIDEO_COLUMN, LABEL_COLUMN} <= set(dataset.column_names):
+        raise ValueError(
+            f"The data set has the columns {dataset.column_names}; a table of videos needs `{VIDEO_COLUMN}` and "
+            f"`{LABEL_COLUMN}`. Make one with `froster_hf.data.as_video_table(dataset, ...)`."
+        )
+    return bool(videos)
