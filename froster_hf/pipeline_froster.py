@@ -10,23 +10,22 @@ Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
 import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING, AutoModelForVideoClassification, Pipeline
+from transformers import Pipeline
 from transformers.utils.logging import tqdm
 
+from .clip_baseline_froster import wrap_clip
 from .label_bank_froster import LabelBanks, LabelSet
+from .scoring_froster import Answer, ScoreFunction, background_score, rank, score_views, score_windows
+from .timeline_froster import Timeline, find_segments, smooth_scores
+from .window_stream_froster import WindowStream
 
-ScoreFunction = Literal["softmax", "sigmoid", "none"]
-
-NONE_OF_THESE = "none of these"
 # Longer lists show a progress bar on a terminal.
 VIDEOS_WITHOUT_PROGRESS = 8
-
-Answer = dict[str, Any]
 
 
 class ZeroShotVideoClassificationPipeline(Pipeline):
@@ -114,6 +113,94 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         hidden = True if len(videos) <= VIDEOS_WITHOUT_PROGRESS else None
         return list(tqdm(answers, total=len(videos), desc="Classifying", unit="video", disable=hidden))
 
+    def timeline(
+        self,
+        video: Any,
+        candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        *,
+        window_seconds: float = 4.0,
+        stride_seconds: float = 2.0,
+        smoothing_seconds: float = 4.0,
+        threshold: float | None = None,
+        min_segment_seconds: float = 0.0,
+        batch_size: int = 8,
+        num_thumbnails: int = 8,
+        num_frames: int | None = None,
+        background_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        hypothesis_template: str | None = None,
+        templates: Sequence[str] | str | None = None,
+        function_to_apply: ScoreFunction | None = None,
+    ) -> Timeline:
+        """What happens when in a long video, read once as a stream.
+
+        Args:
+            video: a path, URL, bytes or open binary file.
+            candidate_labels: K class names, or a mapping from class name to a describing sentence.
+            window_seconds: length of a window, which is classified as a video of its own.
+            stride_seconds: from the start of one window to that of the next.
+            smoothing_seconds: scores are averaged over the windows whose centres lie within half of it; 0 switches it
+                off.
+            threshold: windows whose best label scores less show none of the labels.
+            min_segment_seconds: shorter segments go to a neighbour.
+            batch_size: windows that go through the model together.
+            num_thumbnails: frames kept for a plot.
+            num_frames: frames a window.
+            background_labels: as when the pipeline is called, like the options that follow.
+            hypothesis_template: one prompt template, or
+            templates: a list of them or a named set.
+            function_to_apply: `softmax` (default), `sigmoid` or `none`.
+
+        Raises:
+            VideoDecodeError: the video cannot be read.
+            ValueError: labels or options are wrong.
+        """
+        steps = self._sanitize_parameters(
+            candidate_labels=candidate_labels,
+            background_labels=background_labels,
+            hypothesis_template=hypothesis_template,
+            templates=templates,
+            function_to_apply=function_to_apply,
+            threshold=threshold,
+            num_frames=num_frames,
+        )
+        given = (self._preprocess_params, self._forward_params, self._postprocess_params)
+        preprocess, forward, postprocess = ({**before, **now} for before, now in zip(given, steps))
+        labels = self.label_names(forward.get("candidate_labels"))
+        function = postprocess.get("function_to_apply", "softmax")
+        stream = WindowStream(
+            self.processor.video_processor,
+            video,
+            window_seconds=window_seconds,
+            stride_seconds=stride_seconds,
+            num_frames=preprocess.get("num_frames") or self.processor.video_processor.num_frames,
+            num_thumbnails=num_thumbnails,
+        )
+        scores = []
+        progress = tqdm(desc="Classifying", unit="window", disable=None)
+        for clips in stream.batches(batch_size):
+            outputs = self.forward({"pixel_values_videos": clips[:, None]}, **forward)
+            scores.append(score_windows(outputs["logits"][:, 0], len(labels), function))
+            progress.total = len(stream.windows)
+            progress.update(len(clips))
+        progress.close()
+        smoothed = smooth_scores(torch.cat(scores), stream.windows, smoothing_seconds)
+        segments = find_segments(
+            smoothed,
+            [*labels, None][: smoothed.shape[1]],
+            stream.windows,
+            stream.duration_seconds,
+            threshold=postprocess.get("threshold"),
+            min_segment_seconds=min_segment_seconds,
+        )
+        return Timeline(
+            labels=labels,
+            duration_seconds=stream.duration_seconds,
+            windows=stream.windows,
+            scores=smoothed[:, : len(labels)],
+            segments=segments,
+            thumbnails=stream.thumbnails,
+        )
+
     def _sanitize_parameters(  # type: ignore[override]
         self,
         candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None,
@@ -170,13 +257,15 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         threshold: float | None = None,
     ) -> list[Answer]:
         """`logits` (1, V, K) of one video to its answers."""
+        if threshold is not None and function_to_apply == "none":
+            raise ValueError("A `threshold` is one of scores from 0 to 1: apply 'softmax' or 'sigmoid' to the logits.")
         labels = self.label_names(candidate_labels)
         scores = score_views(model_outputs["logits"][0], function_to_apply)
         return rank(
             scores,
             labels,
             top_k=top_k,
-            none_score=_none_score(scores[len(labels) :], function_to_apply) if background_labels else None,
+            none_score=background_score(scores[len(labels) :], function_to_apply) if background_labels else None,
             threshold=threshold,
         )
 
@@ -219,74 +308,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-
-
-def score_views(logits: torch.Tensor, function_to_apply: ScoreFunction) -> torch.Tensor:
-    """Logits (V, K) of the views of a video to scores (K,): the function of each view, then the mean."""
-    logits = logits.float()
-    if function_to_apply == "softmax":
-        logits = logits.softmax(-1)
-    elif function_to_apply == "sigmoid":
-        logits = logits.sigmoid()
-    return logits.mean(0)
-
-
-def rank(
-    scores: torch.Tensor,
-    labels: Sequence[str],
-    *,
-    top_k: int | None = None,
-    none_score: float | None = None,
-    threshold: float | None = None,
-) -> list[Answer]:
-    """Answers, best first.
-
-    Args:
-        scores: (K,) or longer; those behind the K labels belong to the background.
-        labels: K names.
-        top_k: labels to report.
-        none_score: score of "none of these", where there is a background.
-        threshold: labels below it are left out; where none remains, the answer is "none of these".
-    """
-    values, indices = scores[: len(labels)].topk(min(top_k or len(labels), len(labels)))
-    answers: list[Answer] = [
-        {"score": score, "label": labels[index]} for score, index in zip(values.tolist(), indices.tolist())
-    ]
-    best = answers[0]["score"]
-    if threshold is not None:
-        answers = [answer for answer in answers if answer["score"] >= threshold]
-    if none_score is not None or not answers:
-        answers.append({"score": none_score if none_score is not None else 1.0 - best, "label": NONE_OF_THESE})
-        answers.sort(key=lambda answer: -answer["score"])
-    return answers
-
-
-def _none_score(background: torch.Tensor, function_to_apply: ScoreFunction) -> float:
-    """What the background won: all of its probability, or its best score where scores do not add up."""
-    return float(background.sum() if function_to_apply == "softmax" else background.max())
-
-
-def wrap_clip(clip: Any, processor: Any) -> tuple[Any, Any]:
-    """A plain CLIP model and its processor as a FROSTER model without a temporal module, with CLIP's own weights.
-
-    The classes are those that are registered with transformers: this file also runs in a checkpoint's folder, where
-    there is no package to import them from.
-
-    Raises:
-        RuntimeError: froster_hf has not been imported.
-    """
-    if "froster" not in CONFIG_MAPPING:
-        raise RuntimeError("Plain CLIP checkpoints need the installed package: `import froster_hf` first.")
-    config_class: Any = CONFIG_MAPPING["froster"]
-    config = config_class.from_clip_config(clip.config, temporal_module="none")
-    model = AutoModelForVideoClassification.from_config(
-        config, dtype=clip.dtype, attn_implementation=clip.config._attn_implementation
-    )
-    model.froster.load_state_dict(clip.state_dict())
-    if hasattr(processor, "image_processor"):
-        processor_class: Any = PROCESSOR_MAPPING[config_class]
-        processor = processor_class.from_clip_processor(processor)
-    return model.to(clip.device).eval(), processor
 
 
 class _Videos(Dataset):

@@ -1,0 +1,70 @@
+"""From logits to answers: scores of labels, views and windows, and "none of these".
+
+The last step of the zero-shot pipeline; pure functions of tensors.
+
+Letters: V views, n windows, K labels.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+ScoreFunction = Literal["softmax", "sigmoid", "none"]
+Answer = dict[str, Any]
+
+NONE_OF_THESE = "none of these"
+
+
+def score_views(logits: torch.Tensor, function_to_apply: ScoreFunction) -> torch.Tensor:
+    """Logits (V, K) of the views of a video to scores (K,): the function of each view, then the mean."""
+    logits = logits.float()
+    if function_to_apply == "softmax":
+        logits = logits.softmax(-1)
+    elif function_to_apply == "sigmoid":
+        logits = logits.sigmoid()
+    return logits.mean(0)
+
+
+def rank(
+    scores: torch.Tensor,
+    labels: Sequence[str],
+    *,
+    top_k: int | None = None,
+    none_score: float | None = None,
+    threshold: float | None = None,
+) -> list[Answer]:
+    """Answers, best first.
+
+    Args:
+        scores: (K,) or longer; those behind the K labels belong to the background.
+        labels: K names.
+        top_k: labels to report.
+        none_score: score of "none of these", where there is a background.
+        threshold: labels below it are left out; where none remains, the answer is "none of these".
+    """
+    values, indices = scores[: len(labels)].topk(min(top_k or len(labels), len(labels)))
+    answers: list[Answer] = [
+        {"score": score, "label": labels[index]} for score, index in zip(values.tolist(), indices.tolist())
+    ]
+    best = answers[0]["score"]
+    if threshold is not None:
+        answers = [answer for answer in answers if answer["score"] >= threshold]
+    if none_score is not None or not answers:
+        answers.append({"score": none_score if none_score is not None else 1.0 - best, "label": NONE_OF_THESE})
+        answers.sort(key=lambda answer: -answer["score"])
+    return answers
+
+
+def score_windows(logits: torch.Tensor, num_labels: int, function_to_apply: ScoreFunction) -> torch.Tensor:
+    """Logits of windows, (n, K) or longer, to scores (n, K); a background adds one column for all of it."""
+    scores = torch.stack([score_views(window[None], function_to_apply) for window in logits])
+    if scores.shape[1] == num_labels:
+        return scores
+    none = [background_score(window[num_labels:], function_to_apply) for window in scores]
+    return torch.cat([scores[:, :num_labels], torch.tensor(none)[:, None]], dim=1)
+
+
+def background_score(background: torch.Tensor, function_to_apply: ScoreFunction) -> float:
+    """What the background won: all of its probability, or its best score where scores do not add up."""
+    return float(background.sum() if function_to_apply == "softmax" else background.max())

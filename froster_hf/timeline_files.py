@@ -1,0 +1,119 @@
+"""A timeline as a file: JSON and CSV for programs, SRT and WebVTT for players, PNG for people."""
+
+import csv
+import html
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from .timeline_froster import Timeline, TimelineSegment
+
+# Labels with the highest scores that a picture can tell apart.
+LABELS_IN_PLOT = 8
+
+
+def write_timeline(timeline: Timeline, path: str | os.PathLike[str]) -> None:
+    """Write a timeline in the format that the file's ending names: .json, .csv, .srt, .vtt or .png.
+
+    Raises:
+        ValueError: another ending.
+    """
+    path = Path(path)
+    write = WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise ValueError(f"{path.name!r}: a timeline is written as {', '.join(WRITERS)}.")
+    write(timeline, path)
+
+
+def write_json(timeline: Timeline, path: Path) -> None:
+    """Segments, and the scores of all windows."""
+    path.write_text(json.dumps(timeline.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_csv(timeline: Timeline, path: Path) -> None:
+    """A segment a line."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["start_seconds", "end_seconds", "label", "score"])
+        for segment in timeline.segments:
+            seconds = [f"{segment.start_seconds:.3f}", f"{segment.end_seconds:.3f}"]
+            writer.writerow([*seconds, segment.label, f"{segment.score:.4f}"])
+
+
+def write_srt(timeline: Timeline, path: Path) -> None:
+    """A subtitle a segment."""
+    entries = [
+        f"{number}\n{_span(segment, ',')}\n{_one_line(segment.label)}\n"
+        for number, segment in enumerate(timeline.segments, start=1)
+    ]
+    path.write_text("\n".join(entries), encoding="utf-8")
+
+
+def write_vtt(timeline: Timeline, path: Path) -> None:
+    """A WebVTT cue a segment."""
+    cues = [
+        f"{_span(segment, '.')}\n{html.escape(_one_line(segment.label), quote=False)}\n"
+        for segment in timeline.segments
+    ]
+    path.write_text("\n".join(["WEBVTT\n", *cues]), encoding="utf-8")
+
+
+def write_png(timeline: Timeline, path: Path) -> None:
+    """Scores of the leading labels over time, the segments below, frames of the video above."""
+    from matplotlib.figure import Figure
+
+    leading = timeline.scores.max(0).values.topk(min(LABELS_IN_PLOT, len(timeline.labels))).indices.tolist()
+    colours = {timeline.labels[index]: f"C{rank}" for rank, index in enumerate(leading)}
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    frames_axis, scores_axis, segments_axis = figure.subplots(3, 1, height_ratios=[1.2, 3, 0.5], sharex=True)
+
+    width = timeline.duration_seconds / max(len(timeline.thumbnails), 1)
+    for seconds, frame in timeline.thumbnails:
+        left = min(max(seconds - width / 2, 0.0), timeline.duration_seconds - width)
+        frames_axis.imshow(frame.permute(1, 2, 0).numpy(), extent=(left, left + width, 0, 1), aspect="auto")
+    frames_axis.set(yticks=[], ylim=(0, 1))
+
+    centres = [(start + end) / 2 for start, end in timeline.windows]
+    marker = "o" if len(centres) == 1 else None
+    for index in leading:
+        label = timeline.labels[index]
+        name = _plain(label)
+        scores_axis.plot(centres, timeline.scores[:, index].numpy(), color=colours[label], label=name, marker=marker)
+    scores_axis.set_ylabel("score")
+    scores_axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+    for segment in timeline.segments:
+        span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
+        segments_axis.broken_barh([span], (0, 1), color=colours.get(segment.label, "grey"))
+    segments_axis.set(yticks=[], ylim=(0, 1), xlim=(0, timeline.duration_seconds), xlabel="seconds")
+    figure.savefig(path, dpi=100)
+
+
+WRITERS: dict[str, Callable[[Timeline, Path], None]] = {
+    ".json": write_json,
+    ".csv": write_csv,
+    ".srt": write_srt,
+    ".vtt": write_vtt,
+    ".png": write_png,
+}
+
+
+def _span(segment: TimelineSegment, separator: str) -> str:
+    return f"{_clock(segment.start_seconds, separator)} --> {_clock(segment.end_seconds, separator)}"
+
+
+def _clock(seconds: float, separator: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{separator}{rest % 1000:03d}"
+
+
+def _one_line(label: str) -> str:
+    """Without line ends and arrows, which would end a subtitle."""
+    return " ".join(label.split()).replace("-->", "->")
+
+
+def _plain(label: str) -> str:
+    """matplotlib reads text between dollar signs as mathematics, and hides names that start with an underscore."""
+    return " " * label.startswith("_") + label.replace("$", r"\$")

@@ -1,0 +1,212 @@
+"""What happens when: windows and segments against literal values, streams against whole videos, every file format."""
+
+import csv
+import json
+import weakref
+
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+import froster_hf  # noqa: F401
+from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoFrame, VideoInfo, decode_frames
+from froster_hf.timeline_files import write_timeline
+from froster_hf.timeline_froster import Timeline, TimelineSegment, find_segments, plan_windows, smooth_scores
+from froster_hf.window_stream_froster import WindowStream, iterate_windows, window_times
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+BIKES = REAL_VIDEOS["bikes"]
+LABELS = ["riding a bike", "playing golf", "cooking"]
+
+
+@pytest.fixture(scope="module")
+def classify():
+    return pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
+
+
+def test_windows_cover_the_video_and_the_last_one_ends_with_it():
+    assert plan_windows(10, 4, 2) == [(0, 4), (2, 6), (4, 8), (6, 10)]
+    assert plan_windows(9, 4, 2) == [(0, 4), (2, 6), (4, 8), (5, 9)]
+    assert plan_windows(3, 4, 2) == [(0, 3)]
+    # 0.3 - 0.1 is a little more than two strides of 0.1: rounding is not another window
+    assert [start for start, _ in plan_windows(0.3, 0.1, 0.1)] == pytest.approx([0, 0.1, 0.2])
+    for window, stride in ((0, 1), (1, 0), (-1, 1), (float("nan"), 1)):
+        with pytest.raises(ValueError, match="must be positive"):
+            plan_windows(10, window, stride)
+
+
+def test_a_windows_times_are_the_centres_of_its_segments():
+    assert window_times((2, 6), 4) == [2.5, 3.5, 4.5, 5.5]
+
+
+def test_smoothing_averages_neighbouring_windows():
+    windows = plan_windows(10, 4, 2)
+    scores = torch.tensor([[0.0], [3.0], [6.0], [9.0]])
+    assert smooth_scores(scores, windows, 4.0).flatten().tolist() == [1.5, 3.0, 6.0, 7.5]
+    assert torch.equal(smooth_scores(scores, windows, 0.0), scores)
+
+
+def test_neighbouring_windows_with_one_label_are_merged():
+    windows = plan_windows(10, 4, 2)
+    scores = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.4, 0.6]])
+    segments = find_segments(scores, ["a", "b"], windows, 10.0)
+    assert [(s.start_seconds, s.end_seconds, s.label) for s in segments] == [(0, 5, "a"), (5, 10, "b")]
+    assert [s.score for s in segments] == pytest.approx([0.8, 0.7])
+
+
+def test_windows_of_none_of_the_labels_leave_a_gap():
+    windows = plan_windows(10, 4, 2)
+    scores = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.2, 0.8]])
+    below = find_segments(scores, ["a", "b"], windows, 10.0, threshold=0.6)
+    assert [(s.start_seconds, s.end_seconds, s.label) for s in below] == [(0, 3, "a"), (5, 10, "b")]
+    background = find_segments(
+        torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.2, 0.8], [0.7, 0.3]]), ["a", None], windows, 10.0
+    )
+    assert [(s.start_seconds, s.end_seconds, s.label) for s in background] == [(0, 3, "a"), (7, 10, "a")]
+
+
+def test_short_segments_go_to_the_neighbour_that_scores_higher():
+    windows = plan_windows(12, 4, 2)
+    scores = torch.tensor([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.3, 0.6], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
+    segments = find_segments(scores, ["a", "b", "c"], windows, 12.0, min_segment_seconds=3)
+    assert [(s.start_seconds, s.end_seconds, s.label) for s in segments] == [(0, 5, "a"), (5, 12, "b")]
+
+
+def test_one_window_over_the_whole_video_scores_as_the_pipeline_does(classify):
+    timeline = classify.timeline(BIKES, LABELS, window_seconds=100)
+    assert timeline.windows == [(0, pytest.approx(10.0))]
+    expected = {answer["label"]: answer["score"] for answer in classify(BIKES, LABELS)}
+    assert dict(zip(LABELS, timeline.scores[0].tolist())) == pytest.approx(expected, abs=1e-5)
+
+
+def test_windows_score_as_if_each_were_a_video_of_its_own(classify):
+    timeline = classify.timeline(
+        BIKES, LABELS, window_seconds=4, stride_seconds=2.5, smoothing_seconds=0, batch_size=2
+    )
+    assert timeline.windows == [(0, 4), (2.5, 6.5), (5, 9), (6, 10)]
+    for (start, end), scores in zip(timeline.windows, timeline.scores.tolist()):
+        indices = [int(25 * (start + (i + 0.5) * (end - start) / 4) + 1e-6) for i in range(4)]
+        frames, _ = decode_frames(BIKES, indices)
+        expected = {answer["label"]: answer["score"] for answer in classify(frames, LABELS)}
+        assert dict(zip(LABELS, scores)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_background_labels_stand_for_none_of_the_labels(classify):
+    timeline = classify.timeline(BIKES, LABELS[:1], background_labels=LABELS[1:], smoothing_seconds=0)
+    everything = classify.timeline(BIKES, LABELS, smoothing_seconds=0)
+    torch.testing.assert_close(timeline.scores[:, 0], everything.scores[:, 0])
+    assert {segment.label for segment in timeline.segments} <= {LABELS[0]}
+
+
+def test_a_video_that_cannot_be_read_is_named(classify, tmp_path):
+    with pytest.raises(VideoDecodeError, match=r"missing\.mp4"):
+        classify.timeline(tmp_path / "missing.mp4", LABELS)
+
+
+def test_a_two_hour_stream_is_never_held():
+    """Frames are counted while they are alive: a window's worth of them, whatever the length of the video."""
+    duration_seconds, num_frames = 7200.0, 4
+    alive, most_alive = 0, 0
+
+    def gone():
+        nonlocal alive
+        alive -= 1
+
+    class LongVideo:
+        def stream_frames(self, video, times_seconds):
+            nonlocal alive, most_alive
+            info = VideoInfo(7200 * 25, 25.0, duration_seconds, 6, 8, 0, "mov", "h264", "pyav")
+            for time in times_seconds(info):
+                frame = torch.full((3, 6, 8), int(time) % 256, dtype=torch.uint8)
+                weakref.finalize(frame, gone)
+                alive += 1
+                most_alive = max(most_alive, alive)
+                yield VideoFrame(int(time * 25), time, frame)
+                del frame
+
+        def __call__(self, videos, **options):
+            return {"pixel_values_videos": torch.stack([video.float() for video in videos])}
+
+    stream = WindowStream(
+        LongVideo(), "long.mp4", window_seconds=4, stride_seconds=2, num_frames=num_frames, num_thumbnails=8
+    )
+    clips = sum(batch.shape[0] for batch in stream.batches(16))
+    assert clips == len(stream.windows) == 3599
+    assert most_alive <= num_frames + 1
+    assert len(stream.thumbnails) == 8
+
+
+def test_each_frame_of_overlapping_windows_is_prepared_once():
+    windows = [window_times(window, 4) for window in plan_windows(10, 4, 2)]
+    times = sorted({time for window in windows for time in window})
+    prepared = []
+
+    def prepare(frames):
+        prepared.extend(frames[:, 0, 0, 0].tolist())
+        return frames.float()
+
+    frames = ((time, torch.full((3, 1, 1), time)) for time in times)
+    clips = list(iterate_windows(frames, windows, prepare))
+    assert [clip[:, 0, 0, 0].tolist() for clip in clips] == windows
+    assert prepared == times
+
+
+@pytest.fixture
+def timeline() -> Timeline:
+    return Timeline(
+        labels=["juggling, & $more$", "_rest\n--> now"],
+        duration_seconds=3725.5,
+        windows=[(0.0, 4.0), (3721.5, 3725.5)],
+        scores=torch.tensor([[0.75, 0.25], [0.25, 0.75]]),
+        segments=[
+            TimelineSegment(0.0, 2.0, "juggling, & $more$", 0.75),
+            TimelineSegment(3600.0, 3725.5, "_rest\n--> now", 0.75),
+        ],
+        thumbnails=[(1.0, torch.zeros(3, 12, 16, dtype=torch.uint8))],
+    )
+
+
+def test_json_holds_segments_and_scores(timeline, tmp_path):
+    write_timeline(timeline, tmp_path / "t.json")
+    stored = json.loads((tmp_path / "t.json").read_text())
+    assert stored["segments"][0] == {
+        "start_seconds": 0.0,
+        "end_seconds": 2.0,
+        "label": "juggling, & $more$",
+        "score": 0.75,
+    }
+    assert stored["windows"][1] == {"start_seconds": 3721.5, "end_seconds": 3725.5, "scores": [0.25, 0.75]}
+
+
+def test_csv_is_read_back_by_a_csv_reader(timeline, tmp_path):
+    write_timeline(timeline, tmp_path / "t.csv")
+    with open(tmp_path / "t.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [segment.label for segment in timeline.segments]
+    assert rows[1]["end_seconds"] == "3725.500"
+
+
+def test_subtitles_have_clock_times_and_safe_labels(timeline, tmp_path):
+    write_timeline(timeline, tmp_path / "t.srt")
+    write_timeline(timeline, tmp_path / "t.vtt")
+    assert (tmp_path / "t.srt").read_text() == (
+        "1\n00:00:00,000 --> 00:00:02,000\njuggling, & $more$\n\n2\n01:00:00,000 --> 01:02:05,500\n_rest -> now\n"
+    )
+    assert (tmp_path / "t.vtt").read_text() == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\njuggling, &amp; $more$\n\n"
+        "01:00:00.000 --> 01:02:05.500\n_rest -&gt; now\n"
+    )
+
+
+def test_the_plot_shows_frames_scores_and_segments(timeline, tmp_path):
+    write_timeline(timeline, tmp_path / "t.png")
+    with Image.open(tmp_path / "t.png") as image:
+        assert image.size == (1200, 500)
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_other_formats_are_refused(timeline, tmp_path):
+    with pytest.raises(ValueError, match=r"\.json, \.csv, \.srt, \.vtt, \.png"):
+        write_timeline(timeline, tmp_path / "t.docx")
