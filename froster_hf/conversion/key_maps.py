@@ -269,3 +269,25 @@ FILE_SECTIONS: dict[Layout, tuple[tuple[str, str, str], ...]] = {
     "vificlip": (("model", "", "module."),),
 }
 """For files that are written: section, prefix of the names that go there and lose it, prefix that they get."""
+
+DEFAULT_TEMPLATES: dict[Layout, Literal["froster", "actionclip", "none"]] = {
+    "froster": "froster",
+    "openai": "froster",
+    "actionclip": "actionclip",
+    "vificlip": "none",
+    "transformers": "froster",
+}
+"""The prompts that a layout's published checkpoints were evaluated with; FROSTER's for plain CLIP."""
+
+NOTES: dict[str, str] = {
+    "froster": "FROSTER's released weights are under CC BY-NC-SA 4.0, and so is what they are converted to.",
+    "froster channel_shift": (
+        "FROSTER's public code scrambles the axes in channel_shift; this package shifts as published, so outputs "
+        "differ from that code's."
+    ),
+    "actionclip conv1d": (
+        "ActionCLIP's public code views (B, T, D) as (B, D, T) in Conv_1D; this package transposes, so outputs differ "
+        "from that code's."
+    ),
+}
+"""What to say of a layout, alone or with a temporal module or pooling."""

@@ -43,4 +43,9 @@ def listing(names: Iterable[str], *, limit: int = 100) -> str:
     """Names for an error message; a damaged file can have millions of them."""
     names = list(names)
     rest = f", and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+    return ", ".join(printable(name) for name in names[:limit]) + rest
+
+
+def printable(text: str) -> str:
+    """Text of a file that nobody has vouched for, fit for a terminal: control characters are written out."""
+    return text if text.isprintable() else ascii(text)

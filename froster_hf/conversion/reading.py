@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from froster_hf.conversion.layouts import listing
+from froster_hf.conversion.layouts import listing, printable
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
 
@@ -147,7 +147,7 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
             )
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
         if "error" in summary:
-            raise CheckpointError(f"{path} is refused: {summary['error']}.")
+            raise CheckpointError(f"{path} is refused: {printable(summary['error'])}.")
         tensors = load_file(Path(folder, "tensors.safetensors"))
     return RawCheckpoint(path, summary["format"], tensors, other=summary["other"], texts=summary["texts"])
 

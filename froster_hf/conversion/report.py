@@ -6,6 +6,7 @@ from pathlib import Path
 
 from froster_hf.conversion.architecture import Setting
 from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
+from froster_hf.conversion.layouts import listing, printable
 
 REPORT_FILE = "conversion.json"
 SHOWN = 4
@@ -61,10 +62,10 @@ class ConversionReport:
         for reason in dict.fromkeys(self.left_out.values()):
             names = [name for name, why in self.left_out.items() if why == reason]
             rest = f", ... (all in {REPORT_FILE})" if len(names) > SHOWN else ""
-            lines.append(f"  {len(names):3} {', '.join(names[:SHOWN])}{rest}: {reason}")
-        lines.append(f"no tensors  {', '.join(f'{name} ({what})' for name, what in self.other.items()) or 'none'}")
+            lines.append(f"  {len(names):3} {listing(names[:SHOWN])}{rest}: {reason}")
+        lines.append(f"no tensors  {listing(f'{name} ({what})' for name, what in self.other.items()) or 'none'}")
         lines.append(f"unused      {len(self.unused)} tensors")
-        lines += [f"    {name}" for name in self.unused]
+        lines += [f"    {printable(name)}" for name in self.unused]
         lines += [f"note        {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel
+from transformers import AutoProcessor, AutoVideoProcessor, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.conversion import convert_checkpoint, convert_state_dict, export_checkpoint
@@ -20,6 +21,7 @@ from tests.conversion.original_layouts import (
     vificlip_state_dict,
     with_prefix,
 )
+from tests.fixtures.tiny import tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
 
@@ -238,6 +240,49 @@ def test_a_clip_of_transformers_keeps_what_its_configuration_says(tmp_path):
     torch.testing.assert_close(ours, torch.nn.functional.normalize(features, dim=-1), atol=1e-6, rtol=0)
 
 
+def clip_processor(folder):
+    """The files that a CLIP repository has besides its weights; 514 tokens."""
+    CLIPProcessor(CLIPImageProcessor(), tiny_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def test_the_processor_comes_from_a_clip_with_the_same_vocabulary(tmp_path):
+    save_file(froster_state_dict(clip_state_dict(vocab=514), projectors=False), tmp_path / "a.safetensors")
+    clip = clip_processor(tmp_path / "clip")
+    report = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", processor_from=clip, num_frames=3)
+    assert ("prompt_templates", "froster") in {(setting.name, setting.value) for setting in report.settings}
+
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    video = np.random.default_rng(0).integers(0, 255, (9, 40, 30, 3), dtype=np.uint8)
+    with torch.no_grad():
+        logits = model(**processor(video, return_tensors="pt"), **processor.encode_labels(["run", "jump"])).logits
+    assert logits.shape == (1, 2)
+    assert processor.video_processor.num_frames == 3
+    assert processor.prompts_per_label == 29
+
+    save_file(froster_state_dict(clip_state_dict(vocab=99), projectors=False), tmp_path / "b.safetensors")
+    with pytest.raises(ValueError, match=r"has 514 tokens .* but the model has 99"):
+        convert_checkpoint(tmp_path / "b.safetensors", tmp_path / "other", processor_from=clip)
+
+
+def test_without_a_tokenizer_the_video_processor_is_written_and_the_report_says_so(tmp_path):
+    report = convert_checkpoint(trio_as_safetensors("aim", tmp_path), tmp_path / "out", num_frames=4)
+    assert any("No tokenizer is written" in note for note in report.notes)
+    processor = AutoVideoProcessor.from_pretrained(tmp_path / "out")
+    clip = processor(np.zeros((9, 40, 30, 3), dtype=np.uint8), return_tensors="pt").pixel_values_videos
+    assert clip.shape == (1, 4, 3, 24, 24)
+
+
+def test_a_clip_repository_brings_its_own_processor(tmp_path):
+    tower = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**tower, "vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513}
+    vision = {**tower, "image_size": 16, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path / "clip")
+    convert_checkpoint(clip_processor(tmp_path / "clip"), tmp_path / "out")
+    assert AutoProcessor.from_pretrained(tmp_path / "out").prompts_per_label == 29
+
+
 @pytest.mark.parametrize(("kind", "message"), [("froster", "of this package already"), ("siglip", "of type 'siglip'")])
 def test_folders_of_other_models_are_refused(tmp_path, kind, message):
     save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
@@ -256,6 +301,15 @@ def test_unknown_tensors_are_refused_or_reported(tmp_path):
     report = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", strict=False)
     assert report.unused == ["head"]
     assert "\n    head\n" in str(report)
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path):
+    save_file(load_trio("frozen_none") | {"\x1b[2Jhead": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"does not know: '\\x1b\[2Jhead'"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")
+    report = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", strict=False)
+    assert "\x1b" not in str(report)
+    assert "\\x1b[2Jhead" in str(report)
 
 
 def test_unknown_sections_are_refused_or_reported(tmp_path):

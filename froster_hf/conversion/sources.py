@@ -1,0 +1,153 @@
+"""What is to be converted: found, read, unwrapped and recognised.
+
+Code bases wrap their weights differently: in sections of a training file, behind the `module.` of distributed
+training, in a folder with a `config.json`. Behind this module a source is a flat state dict in a known layout.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from torch import Tensor
+
+from froster_hf.conversion.key_maps import SECTIONS, Layout
+from froster_hf.conversion.layouts import recognise_layout
+from froster_hf.conversion.reading import RawCheckpoint, read_checkpoint
+from froster_hf.conversion.state_dicts import convert_state_dict
+
+TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
+REPOSITORY = re.compile(r"[\w.\-]+/[\w.\-]+")
+CLIP_FILES = ["*.json", "*.txt", "*.safetensors"]
+
+
+@dataclass
+class Source:
+    """A checkpoint that is ready to be converted.
+
+    Attributes:
+        raw: the file or folder as it was read.
+        weights: tensors under the names of `layout`.
+        layout: recognised, or as the caller says.
+        wrapping: the section and the prefix that the weights were found under, in words; empty for none.
+        unused: names in sections that are not known.
+        clip_config: the `config.json` of a CLIP folder.
+    """
+
+    raw: RawCheckpoint
+    weights: dict[str, Tensor]
+    layout: Layout
+    wrapping: str
+    unused: list[str]
+    clip_config: dict[str, Any] | None
+
+
+def load_source(source: str | os.PathLike[str], *, layout: Layout | None = None) -> Source:
+    """Find, read, unwrap and recognise a checkpoint.
+
+    Args:
+        source: a file, a folder, or the name of a Hub repository.
+        layout: whose names the weights have; recognised where it is `None`.
+
+    Raises:
+        CheckpointError: it cannot be read, or is not read because it would not be safe.
+        ValueError: the layout is not known, or the folder is that of another model.
+    """
+    raw = read_checkpoint(resolve(source))
+    clip_config = _clip_config(raw)
+    weights, wrapping, unused = _unwrap(raw)
+    layout = layout or _recognise(raw, weights)
+    if layout == "transformers" and clip_config is None:
+        raise ValueError(
+            f"{raw.path} has the names of transformers, but weights do not show heads and activation. Give the folder "
+            "with its config.json."
+        )
+    return Source(raw, weights, layout, wrapping, unused, clip_config)
+
+
+def resolve(source: str | os.PathLike[str]) -> Path:
+    """A path as it is; the name of a Hub repository as its snapshot on this machine."""
+    path = Path(source)
+    if path.exists() or not REPOSITORY.fullmatch(str(source)):
+        return path
+    folder = Path(snapshot_download(str(source), allow_patterns=CLIP_FILES))
+    if not any(folder.glob("*.safetensors")):
+        folder = Path(snapshot_download(str(source), allow_patterns=[*CLIP_FILES, "pytorch_model*.bin"]))
+    return folder
+
+
+def _unwrap(raw: RawCheckpoint) -> tuple[dict[str, Tensor], str, list[str]]:
+    """Take the weights out of a file's sections and of `module.`, which DistributedDataParallel puts before names.
+
+    Returns:
+        The weights; where they were; tensors of sections that are not known.
+    """
+    sections: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in raw.tensors.items():
+        section, slash, rest = name.partition("/")
+        sections.setdefault(section if slash else "", {})[rest if slash else name] = tensor
+    known = [section for section in SECTIONS if section in sections] or [""]
+    # ActionCLIP's files have two sections that belong together; of all others only the first one counts.
+    taken = known[:1] + [section for section in known[1:] if SECTIONS[section]]
+    weights: dict[str, Tensor] = {}
+    found = []
+    for section in taken:
+        tensors = sections.pop(section, {})
+        if section:
+            found.append(f"section {section}")
+        if tensors and all(name.startswith("module.") for name in tensors):
+            tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+            found.append("prefix module.")
+        weights |= {SECTIONS.get(section, "") + name: tensor for name, tensor in tensors.items()}
+    unknown = [f"{section}/{name}" for section, tensors in sections.items() for name in tensors]
+    return weights, ", ".join(found), unknown
+
+
+def _recognise(raw: RawCheckpoint, tensors: Mapping[str, Tensor]) -> Layout:
+    """The layout; an ActionCLIP file with the head that has no weights is told by its empty section."""
+    layout = recognise_layout(tensors)
+    return "actionclip" if layout == "openai" and "fusion_model_state_dict" in raw.other else layout
+
+
+def _clip_config(raw: RawCheckpoint) -> dict | None:
+    """The `config.json` of a folder, if it is one of CLIP."""
+    if raw.config is None:
+        return None
+    kind = raw.config.get("model_type")
+    if kind == "froster":
+        raise ValueError(f"{raw.path} is a checkpoint of this package already; load it with from_pretrained.")
+    if kind != "clip":
+        raise ValueError(
+            f"{raw.path} is a checkpoint of type {kind!r}; of transformers' models only 'clip' is converted."
+        )
+    return raw.config
+
+
+def token_embedding_of(base: str | os.PathLike[str] | None, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The token embedding of the CLIP that a ViFi-CLIP file was trained from.
+
+    The file holds embedded prompts; each begins with the start token, so a wrong CLIP can be told.
+    """
+    if base is None:
+        raise ValueError(
+            "A ViFi-CLIP file holds no token embedding: its code never trains it. Give the CLIP that the file was "
+            "trained from as `token_embedding_from`, for example openai/clip-vit-base-patch16."
+        )
+    other = convert_state_dict(load_source(base).weights, strict=False).model
+    if TOKEN_EMBEDDING not in other:
+        raise ValueError(f"{base} (`token_embedding_from`) holds no token embedding either.")
+    embedding = other[TOKEN_EMBEDDING]
+    for name in ("prompt_learner.complete_text_embeddings", "prompt_learner.token_prefix"):
+        if name not in tensors:
+            continue
+        start, expected = tensors[name][:, 0].float(), embedding[-2].float()
+        if start.shape[-1] != expected.shape[0] or not torch.allclose(start, expected.expand_as(start), atol=1e-4):
+            raise ValueError(
+                f"{base} (`token_embedding_from`) is not the CLIP that the file was trained from: the start token of "
+                f"{name} is embedded differently there."
+            )
+    return embedding
