@@ -1,0 +1,233 @@
+"""Weights between two checkpoints: w = (1 - ratio) * w_a + ratio * w_b, for every tensor.
+
+Between CLIP and a model fine-tuned from it, this gives back generality at no cost in use (WiSE-FT: Wortsman et al.,
+CVPR 2022; patching: Ilharco et al., NeurIPS 2022; Open-VCLIP: Weng et al., ICML 2023). Folders in, a folder out, one
+tensor in memory at a time.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import CLIPConfig
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from ..modeling.configuration_froster import FrosterConfig
+from .whole_folders import MANIFEST_NAME, written_whole
+
+logger = logging.getLogger(__name__)
+
+# Left out: positions that old checkpoints of CLIP hold, projectors, which end with the training, and a label bank,
+# which is the text tower's output.
+LEFT_OUT = re.compile(r"(^|\.)(position_ids|label_embeds)$|(^|\.)distillation_projectors\.")
+# safetensors' names of the types that can be blended, and their sizes in bytes.
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# What the shapes of weights do not show.
+TOWER_FIELDS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
+POOLING_FIELDS = ("temporal_pooling", "pooling_num_heads")
+TEMPORAL_FIELDS = ("temporal_module", "temporal_radius")
+# Of the other files: processor, tokenizer and remote code, but nothing of the training.
+COPIED_SUFFIXES = (".json", ".txt", ".jinja", ".py")
+NOT_COPIED = (CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, MANIFEST_NAME, "trainer_state.json")
+
+
+class CheckpointMismatchError(ValueError):
+    """Two checkpoints with nothing between them; the message names the first differences."""
+
+
+def interpolate(
+    checkpoint_a: str | os.PathLike, checkpoint_b: str | os.PathLike, ratio: float, *, output_dir: str | os.PathLike
+) -> Path:
+    """Write the checkpoint that lies between two others.
+
+    Both are folders of transformers with safetensors files, CLIP's or FROSTER's, as trained or exported. The result
+    has the configuration, processor, key names and precision of the FROSTER one; of two alike, of `checkpoint_b`. A
+    stored label list is left out: its embeddings come from the text tower as it was.
+
+    Args:
+        checkpoint_a: the result at ratio 0; for example the CLIP that training started from.
+        checkpoint_b: the result at ratio 1; for example what was trained.
+        ratio: from 0 to 1.
+        output_dir: a folder that does not exist yet, or is empty.
+
+    Returns:
+        `output_dir`.
+
+    Raises:
+        CheckpointMismatchError: other architectures, tensors or shapes.
+        ValueError: a ratio outside of [0, 1], an output folder in use, or weights that cannot be read or are not
+            finite.
+
+    Example:
+
+    ```python
+    >>> interpolate("clip-vit-base-patch16", "run/weight-average", 0.5, output_dir="wise-ft")  # doctest: +SKIP
+    ```"""
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"`ratio` is {ratio}; it goes from 0, the first checkpoint, to 1, the second.")
+    output_dir = Path(output_dir)
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise ValueError(f"`output_dir` {output_dir} is in use; give a new or empty folder.")
+    a, b = WeightsFolder(checkpoint_a), WeightsFolder(checkpoint_b)
+    _check_architectures(a, b)
+    _check_tensors(a, b)
+    pattern = a if a.rank > b.rank else b
+    names = sorted(pattern.layout, key=lambda name: (-DTYPES[pattern.layout[name][0]].itemsize, name))
+    with written_whole(output_dir) as folder:
+        _write_safetensors(
+            folder / SAFE_WEIGHTS_NAME,
+            {pattern.stored_names[name]: pattern.layout[name] for name in names},
+            (_blend(name, a, b, ratio) for name in names),
+        )
+        _copy_companions(pattern, folder)
+    return output_dir
+
+
+class WeightsFolder:
+    """A folder of CLIP or FROSTER weights under FrosterModel's names, read a tensor at a time.
+
+    Args:
+        folder: with `config.json`, and `model.safetensors` or an index and its shards.
+
+    Raises:
+        ValueError: it is not such a folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+        if not (self.folder / CONFIG_NAME).is_file():
+            raise ValueError(f"{self.folder} is not the folder of a checkpoint: it has no {CONFIG_NAME}.")
+        self.raw_config = json.loads((self.folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        model_type = self.raw_config.get("model_type")
+        if model_type not in ("clip", "froster"):
+            raise ValueError(f"{self.folder} holds a model of type {model_type!r}; 'clip' or 'froster' is needed.")
+        self.config = (CLIPConfig if model_type == "clip" else FrosterConfig).from_pretrained(self.folder)
+        # How much more than CLIP it is.
+        self.rank = 0 if model_type == "clip" else 1 if self.config.temporal_module == "none" else 2
+        self.layout: dict[str, tuple[str, list[int]]] = {}
+        self.stored_names: dict[str, str] = {}
+        self._files: dict[str, Path] = {}
+        for file in self._weight_files():
+            self._read_layout(file)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor by FrosterModel's name."""
+        with safe_open(self._files[name], framework="pt") as file:
+            return file.get_tensor(self.stored_names[name])
+
+    def _weight_files(self) -> list[Path]:
+        index = self.folder / SAFE_WEIGHTS_INDEX_NAME
+        names = [SAFE_WEIGHTS_NAME]
+        if index.is_file() and not (self.folder / SAFE_WEIGHTS_NAME).is_file():
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        for name in names:
+            if Path(name).name != name:
+                raise ValueError(f"The index of {self.folder} names a shard outside of the folder: {name!r}.")
+            if not (self.folder / name).is_file():
+                raise ValueError(
+                    f"{self.folder} has no {name}. Weights are read from safetensors files; others become such with "
+                    "`from_pretrained(...)` and `save_pretrained(folder)`."
+                )
+        return [self.folder / name for name in names]
+
+    def _read_layout(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="pt") as file:
+                for stored_name in file.keys():  # noqa: SIM118 (not a dict)
+                    if LEFT_OUT.search(stored_name):
+                        continue
+                    name = stored_name.removeprefix("froster.")
+                    tensor = file.get_slice(stored_name)
+                    self.layout[name] = tensor.get_dtype(), tensor.get_shape()
+                    self.stored_names[name] = stored_name
+                    self._files[name] = path
+        except SafetensorError as error:
+            raise ValueError(f"{path} cannot be read as safetensors: {error}.") from error
+        unknown = {dtype for dtype, _ in self.layout.values()} - DTYPES.keys()
+        if unknown:
+            raise ValueError(f"{path} holds tensors of type {', '.join(sorted(unknown))}, which cannot be blended.")
+
+
+def _check_architectures(a: WeightsFolder, b: WeightsFolder) -> None:
+    differences = []
+    for tower in ("text_config", "vision_config"):
+        for field in TOWER_FIELDS:
+            values = [getattr(getattr(folder.config, tower), field) for folder in (a, b)]
+            if values[0] != values[1]:
+                differences.append(f"{tower}.{field}: {values[0]!r} and {values[1]!r}")
+    if a.rank and b.rank:
+        for field in POOLING_FIELDS + (TEMPORAL_FIELDS if a.rank == b.rank == 2 else ()):
+            values = [getattr(folder.config, field) for folder in (a, b)]
+            if values[0] != values[1]:
+                differences.append(f"{field}: {values[0]!r} and {values[1]!r}")
+    if differences:
+        raise CheckpointMismatchError(
+            f"{a.folder} and {b.folder} are of different architectures: {'; '.join(differences)}."
+        )
+
+
+def _check_tensors(a: WeightsFolder, b: WeightsFolder) -> None:
+    for one, other in ((a, b), (b, a)):
+        alone = sorted(one.layout.keys() - other.layout.keys())
+        if alone:
+            raise CheckpointMismatchError(
+                f"{one.folder} has {len(alone)} tensors that {other.folder} lacks: {_shortened(alone)}. Only models "
+                "with the same parameters can be interpolated; CLIP with temporal modules that add none."
+            )
+    shapes = [
+        f"{name} {a.layout[name][1]} and {b.layout[name][1]}"
+        for name in sorted(a.layout)
+        if a.layout[name][1] != b.layout[name][1]
+    ]
+    if shapes:
+        raise CheckpointMismatchError(f"The shapes in {a.folder} and {b.folder} differ: {_shortened(shapes)}.")
+
+
+def _blend(name: str, a: WeightsFolder, b: WeightsFolder, ratio: float) -> torch.Tensor:
+    """One tensor of the result, in at least single precision; exactly a's or b's at the ends."""
+    tensors = [folder.tensor(name) for folder in (a, b)]
+    for tensor, folder in zip(tensors, (a, b)):
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} in {folder.folder} has values that are not finite.")
+    dtype = torch.float64 if torch.float64 in (tensors[0].dtype, tensors[1].dtype) else torch.float32
+    return torch.lerp(tensors[0].to(dtype), tensors[1].to(dtype), ratio)
+
+
+def _write_safetensors(path: Path, layout: dict[str, tuple[str, list[int]]], tensors: Iterable[torch.Tensor]) -> None:
+    """Write tensors as they come; `safetensors.torch.save_file` wants all of them at once.
+
+    The format: the length of the header in 8 bytes, the header as JSON, the tensors one after another.
+    """
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, (dtype, shape) in layout.items():
+        start, end = end, end + torch.Size(shape).numel() * DTYPES[dtype].itemsize
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for (dtype, _), tensor in zip(layout.values(), tensors):
+            file.write(tensor.to(DTYPES[dtype]).contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
+    """Configuration, processor, tokenizer and remote code."""
+    config = dict(pattern.raw_config)
+    if config.get("id2label") and config["model_type"] == "froster":
+        logger.warning("The label list of %s is left out of the result; store one with `set_labels`.", pattern.folder)
+        config |= {"id2label": {}, "label2id": {}}
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for path in sorted(pattern.folder.iterdir()):
+        if path.is_file() and path.suffix in COPIED_SUFFIXES and path.name not in NOT_COPIED:
+            shutil.copyfile(path, folder / path.name)
+
+
+def _shortened(items: list[str]) -> str:
+    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")

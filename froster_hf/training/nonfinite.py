@@ -1,0 +1,97 @@
+"""A loss or gradient that is not finite costs one step, not the run.
+
+One such clip would turn every weight into NaN, while transformers' Trainer by default leaves the loss out of its log.
+Here the optimizer step is left out on all processes, the batch's files are named, and the run stops when it happens
+several times in a row. The decision is taken once an optimizer step, after the gradients are accumulated and reduced.
+"""
+
+import logging
+from typing import Any, cast
+
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import gather_object
+from torch import nn
+from transformers import Trainer
+
+from .arguments import FrosterTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+VIDEO_NAMES = "video_names"
+# Under this key every skipped step stands in the log, and so in `trainer_state.json`: a resumed run counts on.
+SKIPPED_STEPS = "skipped_nonfinite_steps"
+
+
+class NonFiniteError(RuntimeError):
+    """Too many steps in a row had a loss or gradient that is not finite; the message names the files."""
+
+
+class SkipNonFiniteSteps(Trainer):
+    """Leaves weights, optimizer and learning rate as they are where a loss or gradient is not finite.
+
+    `args.max_consecutive_nonfinite_steps` such steps in a row end the run. Batches name their files under
+    `video_names`. With DeepSpeed, which steps inside its backward pass, its own overflow handling is all there is.
+    """
+
+    args: FrosterTrainingArguments
+    # Of the micro-batches of an optimizer step: losses as tensors, so that nothing waits for a GPU, and files.
+    _micro_losses: list[torch.Tensor]
+    _micro_files: list[list[str]]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._micro_losses, self._micro_files = [], []
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """See [`~transformers.Trainer.training_step`]; a loss that is not finite is returned as zero, for the log."""
+        files = list(inputs.get(VIDEO_NAMES, ()))
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self._micro_losses.append(loss)
+        self._micro_files.append(files)
+        return torch.where(loss.isfinite(), loss, 0.0)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        # The Trainer calls this once an optimizer step, right before `self.optimizer.step()`.
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        losses, files = torch.stack(self._micro_losses), self._micro_files
+        self._micro_losses, self._micro_files = [], []
+        if not self.is_deepspeed_enabled:
+            self._skip_if_not_finite(losses, files, torch.as_tensor(grad_norm, device=losses.device))
+        return grad_norm
+
+    def _skip_if_not_finite(self, losses: torch.Tensor, files: list[list[str]], grad_norm: torch.Tensor) -> None:
+        bad_losses = ~losses.isfinite()
+        found = torch.stack([bad_losses.any(), ~grad_norm.isfinite()]).float()
+        # The one transfer to the host; the sum over processes makes all of them decide alike.
+        bad_loss, bad_gradient = (count > 0 for count in self.accelerator.reduce(found, "sum").tolist())
+        scaler, optimizer = self.accelerator.scaler, cast(AcceleratedOptimizer, self.optimizer)
+        if bad_gradient and not bad_loss and scaler is not None and scaler.get_scale() > 1:
+            return  # float16 gradients overflow now and then: the scaler skips the step and lowers the scale
+        skipped = bad_loss or bad_gradient
+        if skipped:
+            optimizer.zero_grad()  # to None, which every optimizer passes over
+        if scaler is None:
+            # What Accelerate sets when a scaler has skipped a step: the Trainer then keeps the learning rate.
+            optimizer._is_overflow = skipped
+        if skipped:
+            self._report("loss" if bad_loss else "gradient", files, bad_losses.tolist() if bad_loss else None)
+
+    def _report(self, what: str, files: list[list[str]], bad_losses: list[bool] | None) -> None:
+        """Name the files of the micro-batches whose loss is bad, or of all where only the gradient is; maybe stop."""
+        state, limit = self.state, self.args.max_consecutive_nonfinite_steps
+        own = [name for names, bad in zip(files, bad_losses or [True] * len(files)) if bad for name in names]
+        named = ", ".join(gather_object(own)) or "(the batches do not name their files)"
+        before = [entry["step"] for entry in state.log_history if SKIPPED_STEPS in entry]
+        super().log({SKIPPED_STEPS: len(before) + 1})
+        in_a_row = 1
+        while state.global_step - in_a_row in before:
+            in_a_row += 1
+        message = f"The {what} of step {state.global_step + 1} is not finite; the step is skipped. Its files: {named}."
+        if in_a_row >= limit:
+            raise NonFiniteError(
+                f"{message} This is the {in_a_row}. such step in a row, and `max_consecutive_nonfinite_steps` is "
+                f"{limit}. Look at these files, lower the learning rate, or train in bfloat16 or float32."
+            )
+        if self.is_world_process_zero():
+            logger.warning("%s", message)

@@ -1,0 +1,161 @@
+"""Folders that are written whole or not at all, and that show damage when they are read.
+
+A process can be killed at any instruction, and a disk can lose what was not flushed. So a folder is written under
+`_incomplete` beside its place, flushed, described by a manifest of sizes and SHA-256 hashes, and only then renamed:
+
+    run/_incomplete/checkpoint-8/...  ->  fsync, hash, manifest.json last  ->  run/checkpoint-8
+
+`checkpointing.py` writes the Trainer's checkpoints this way, `weight_averaging.py` and `interpolation.py` their
+results.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+MANIFEST_NAME = "manifest.json"
+# The underscore keeps it out of uploads: the Trainer pushes the run's folder without what starts with one.
+INCOMPLETE_NAME = "_incomplete"
+READ_SIZE = 1 << 22
+
+
+class DamagedFolderError(ValueError):
+    """A folder is not what its manifest says: torn, altered, or never finished."""
+
+
+@contextmanager
+def written_whole(folder: str | os.PathLike) -> Iterator[Path]:
+    """Yield an empty temporary folder that takes the place of `folder` when the block ends without an error."""
+    folder = Path(folder)
+    incomplete = prepare_incomplete(folder)
+    try:
+        yield incomplete
+        seal(incomplete)
+        publish(incomplete, folder)
+    except BaseException:
+        discard(incomplete)
+        raise
+
+
+def incomplete_path(folder: Path) -> Path:
+    """Where `folder` is written before it is whole."""
+    return folder.parent / INCOMPLETE_NAME / folder.name
+
+
+def prepare_incomplete(folder: Path) -> Path:
+    """An empty folder at `incomplete_path(folder)`; what an interrupted write left there is deleted."""
+    incomplete = incomplete_path(folder)
+    shutil.rmtree(incomplete, ignore_errors=True)
+    incomplete.mkdir(parents=True)
+    return incomplete
+
+
+def seal(folder: Path) -> None:
+    """Flush all files of a folder to the disk and write its manifest."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        _flush(path)
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": _hash(path)}
+    manifest = folder / MANIFEST_NAME
+    manifest.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+    for path in (manifest, *(path for path in folder.rglob("*") if path.is_dir()), folder):
+        _flush(path)
+
+
+def publish(incomplete: Path, folder: Path) -> None:
+    """Rename a sealed folder to its place; a folder that is there already is replaced."""
+    replaced = incomplete.with_name(f"replaced-{folder.name}")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    incomplete.rename(folder)
+    _flush(folder.parent)
+    discard(replaced)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder so that an interrupted deletion leaves no half of it in its place."""
+    doomed = incomplete_path(folder).with_name(f"removed-{folder.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    doomed.parent.mkdir(exist_ok=True)
+    folder.rename(doomed)
+    discard(doomed)
+
+
+def discard(incomplete: Path) -> None:
+    """Delete something below an `_incomplete` folder, and that folder when it is empty then."""
+    shutil.rmtree(incomplete, ignore_errors=True)
+    if incomplete.parent.is_dir() and not any(incomplete.parent.iterdir()):
+        incomplete.parent.rmdir()
+
+
+def check_sound(folder: str | os.PathLike, *, hashes: bool = True) -> None:
+    """Compare a folder with its manifest; files beyond the manifest are of no concern.
+
+    Args:
+        folder: written by `written_whole`.
+        hashes: read and hash every file. Without, only presence and sizes are compared.
+
+    Raises:
+        DamagedFolderError: names the folder and the first thing that is wrong with it.
+    """
+    folder = Path(folder)
+    for name, entry in _read_manifest(folder).items():
+        path = folder / name
+        if not path.is_file():
+            raise DamagedFolderError(f"{folder} is damaged: {name} is missing.")
+        size = path.stat().st_size
+        if size != entry["size"]:
+            raise DamagedFolderError(f"{folder} is damaged: {name} has {size} bytes instead of {entry['size']}.")
+        if hashes and _hash(path) != entry["sha256"]:
+            raise DamagedFolderError(f"{folder} is damaged: the content of {name} is not what was written.")
+
+
+def is_sound(folder: str | os.PathLike, *, hashes: bool = True) -> bool:
+    """Whether `check_sound` finds nothing."""
+    try:
+        check_sound(folder, hashes=hashes)
+    except DamagedFolderError:
+        return False
+    return True
+
+
+def _read_manifest(folder: Path) -> dict[str, dict]:
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise DamagedFolderError(f"{folder} is not a folder.")
+    if not path.is_file():
+        raise DamagedFolderError(
+            f"{folder} has no {MANIFEST_NAME}: it was not written to its end, or not by this package."
+        )
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        for name, entry in files.items():
+            relative = PurePosixPath(name)
+            if relative.is_absolute() or ".." in relative.parts or not {"size", "sha256"} <= entry.keys():
+                raise ValueError(f"the entry {name!r}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFolderError(f"{folder} is damaged: {MANIFEST_NAME} cannot be read ({error}).") from error
+    return files
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(READ_SIZE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt":  # what is opened for reading, as a folder must be, cannot be flushed there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,305 @@
+"""Checkpoints are whole or absent, damage is seen, and a resume takes nothing on trust."""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Trainer
+
+from froster_hf.training import whole_folders
+from froster_hf.training.checkpointing import ResumeError, list_checkpoints, newest_sound_checkpoint
+from froster_hf.training.whole_folders import (
+    DamagedFolderError,
+    check_sound,
+    is_sound,
+    prepare_incomplete,
+    publish,
+    remove,
+    seal,
+    written_whole,
+)
+from tests.training.tiny import tiny_trainer
+
+TOKEN = "hf_thisIsASecretThatNoFileMayHold"
+STATE_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nothing catches it but the test."""
+
+
+def write_new(folder: Path, content: str) -> None:
+    incomplete = prepare_incomplete(folder)
+    (incomplete / "inner").mkdir()
+    (incomplete / "weights").write_text(content)
+    (incomplete / "inner" / "state").write_text(content)
+    seal(incomplete)
+    publish(incomplete, folder)
+
+
+def kill_at(monkeypatch, moment: int) -> None:
+    """Raise `Killed` in place of the `moment`-th operation on the file system, and of all that follow."""
+    count = 0
+
+    def counted(operation):
+        def replacement(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count >= moment:
+                raise Killed
+            return operation(*args, **kwargs)
+
+        return replacement
+
+    for owner, name in [(os, "fsync"), (Path, "rename"), (Path, "mkdir"), (Path, "write_text"), (shutil, "rmtree")]:
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_folder_is_whole_or_absent_wherever_the_write_is_killed(tmp_path, monkeypatch, old):
+    for moment in range(1, 40):
+        folder = tmp_path / str(moment) / "checkpoint-2"
+        if old:
+            write_new(folder, old)
+        with monkeypatch.context() as patched:
+            kill_at(patched, moment)
+            try:
+                write_new(folder, "new")
+            except Killed:
+                finished = False
+            else:
+                finished = True
+        if folder.exists():
+            check_sound(folder)
+            assert (folder / "weights").read_text() == (folder / "inner" / "state").read_text()
+        if finished:
+            assert (folder / "weights").read_text() == "new"
+            break
+        write_new(folder, "next")  # what is left behind does not stand in the way
+        check_sound(folder)
+        assert [path.name for path in folder.parent.iterdir()] == ["checkpoint-2"]
+    assert finished
+    assert moment > 8
+
+
+def test_a_folder_is_whole_or_absent_wherever_its_removal_is_killed(tmp_path, monkeypatch):
+    for moment in range(1, 10):
+        folder = tmp_path / str(moment) / "checkpoint-2"
+        write_new(folder, "old")
+        with monkeypatch.context() as patched:
+            kill_at(patched, moment)
+            try:
+                remove(folder)
+            except Killed:
+                assert not folder.exists() or is_sound(folder)
+            else:
+                assert not folder.exists()
+                assert not any(folder.parent.iterdir())
+                return
+    pytest.fail("the removal never ended")
+
+
+def test_an_error_while_writing_leaves_nothing_behind(tmp_path):
+    def write_half():
+        with written_whole(tmp_path / "result") as folder:
+            (folder / "weights").write_text("half")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        write_half()
+    assert not any(tmp_path.iterdir())
+
+
+def test_all_files_and_folders_are_flushed_before_the_rename(tmp_path, monkeypatch):
+    flushed, renamed = [], []
+    monkeypatch.setattr(whole_folders, "_flush", lambda path: flushed.append(path.name))
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, to: renamed.append(list(flushed)) or rename(path, to))
+    write_new(tmp_path / "checkpoint-2", "new")
+    assert set(renamed[0]) == {"weights", "state", "manifest.json", "inner", "checkpoint-2"}
+    assert flushed[-1] == tmp_path.name
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory) -> Path:
+    """A run with checkpoints at steps 2, 4 and 6."""
+    folder = tmp_path_factory.mktemp("run")
+    tiny_trainer(folder, max_steps=6, save_strategy="steps", save_steps=2, hub_token=TOKEN).train()
+    return folder
+
+
+@pytest.fixture
+def run(finished_run, tmp_path) -> Path:
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+def test_the_trainers_checkpoints_are_sound_and_nothing_else_is_left(finished_run):
+    assert list(list_checkpoints(finished_run)) == [6, 4, 2]
+    for folder in list_checkpoints(finished_run).values():
+        check_sound(folder)
+        listed = json.loads((folder / "manifest.json").read_text())["files"]
+        assert set(STATE_FILES) < set(listed)
+    assert sorted(path.name for path in finished_run.iterdir()) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+
+
+def flip_one_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "one bit": flip_one_bit,
+    "half the file": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "an empty file": lambda path: path.write_bytes(b""),
+    "no file": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("name", STATE_FILES)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_any_damage_is_recognised_and_the_file_named(run, name, damage):
+    DAMAGES[damage](run / "checkpoint-6" / name)
+    with pytest.raises(DamagedFolderError, match=f"checkpoint-6 is damaged.*{name}"):
+        check_sound(run / "checkpoint-6")
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, "", "{", "[]", '{"files": []}', '{"files": {"../x": {"size": 1, "sha256": ""}}}']
+)
+def test_a_torn_or_strange_manifest_is_damage(run, manifest):
+    path = run / "checkpoint-6" / "manifest.json"
+    path.unlink() if manifest is None else path.write_text(manifest)
+    with pytest.raises(DamagedFolderError, match=r"checkpoint-6.*manifest\.json"):
+        check_sound(run / "checkpoint-6")
+
+
+def test_the_newest_sound_checkpoint_is_taken_and_damaged_ones_are_named(run, caplog):
+    flip_one_bit(run / "checkpoint-6" / "optimizer.pt")
+    (run / "checkpoint-4" / "manifest.json").unlink()
+    (run / "checkpoint-10").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert newest_sound_checkpoint(run) == str(run / "checkpoint-2")
+    for number, file in ((10, "manifest.json"), (6, "optimizer.pt"), (4, "manifest.json")):
+        assert any(f"checkpoint-{number}" in text and file in text for text in caplog.messages)
+
+
+def resumed(run: Path, resume=True, **fields):
+    fields = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, **fields}
+    trainer = tiny_trainer(run, **fields)
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def test_a_run_resumed_past_a_damaged_checkpoint_ends_as_the_first_did(run):
+    expected = json.loads((run / "checkpoint-6" / "manifest.json").read_text())["files"]
+    flip_one_bit(run / "checkpoint-6" / "model.safetensors")
+    resumed(run)
+    check_sound(run / "checkpoint-6")
+    files = json.loads((run / "checkpoint-6" / "manifest.json").read_text())["files"]
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        assert files[name] == expected[name], name
+
+
+def test_a_named_damaged_checkpoint_is_an_error(run):
+    flip_one_bit(run / "checkpoint-4" / "model.safetensors")
+    with pytest.raises(DamagedFolderError, match=r"checkpoint-4 is damaged.*model\.safetensors"):
+        resumed(run, str(run / "checkpoint-4"))
+
+
+def test_without_any_sound_checkpoint_nothing_is_resumed(run):
+    for folder in list_checkpoints(run).values():
+        flip_one_bit(folder / "scheduler.pt")
+    with pytest.raises(ResumeError, match=r"no sound checkpoint.*checkpoint-6.*scheduler\.pt.*checkpoint-2"):
+        resumed(run)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"])
+def test_a_checkpoint_without_a_state_is_an_error_not_a_silent_start(run, name):
+    checkpoint = run / "checkpoint-6"
+    (checkpoint / name).unlink()
+    (checkpoint / "manifest.json").unlink()
+    seal(checkpoint)
+    with pytest.raises(ResumeError, match=rf"checkpoint-6 has no {name}"):
+        resumed(run)
+
+
+def test_weights_of_another_model_are_an_error(run):
+    with pytest.raises(ResumeError, match="distillation_projectors"):
+        resumed(run, distillation="none")
+
+
+def test_no_file_holds_the_token(finished_run):
+    trainer = tiny_trainer(finished_run, hub_token=TOKEN)
+    assert trainer.args.hub_token == TOKEN
+    for path in finished_run.rglob("*"):
+        if path.is_file():
+            assert TOKEN.encode() not in path.read_bytes(), path
+    stored = torch.load(finished_run / "checkpoint-6" / "training_args.bin", weights_only=False)
+    assert stored.hub_token is None
+    assert stored.max_steps == 6
+
+
+def test_rotation_keeps_the_newest(tmp_path):
+    tiny_trainer(tmp_path, max_steps=5, save_strategy="steps", save_steps=1, save_total_limit=2).train()
+    assert list(list_checkpoints(tmp_path)) == [5, 4]
+    assert not (tmp_path / "_incomplete").exists()
+
+
+def test_rotation_drops_damaged_checkpoints_before_sound_ones(run):
+    (run / "checkpoint-6" / "model.safetensors").unlink()
+    resumed(run, max_steps=5, save_steps=5, save_total_limit=2)
+    assert list(list_checkpoints(run)) == [5, 4]
+
+
+def test_the_best_checkpoint_is_named_by_its_place_and_loaded(tmp_path):
+    fields = {
+        "max_steps": 4,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+    }
+    trainer = tiny_trainer(tmp_path, eval_dataset=tiny_trainer(tmp_path).train_dataset, **fields)
+    trainer.train()
+    best = tmp_path / f"checkpoint-{trainer.state.best_global_step}"
+    assert trainer.state.best_model_checkpoint == str(best)
+    assert json.loads((best / "trainer_state.json").read_text())["best_model_checkpoint"] == str(best)
+    check_sound(best)
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoints_and_no_torn_one(tmp_path, monkeypatch):
+    trainer = tiny_trainer(tmp_path, max_steps=4, save_strategy="steps", save_steps=2)
+    save = torch.save
+
+    def fail(item, path, *args, **kwargs):
+        if "checkpoint-4" in str(path) and "optimizer" in str(path):
+            raise OSError(28, "No space left on device")
+        save(item, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.train()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+    check_sound(tmp_path / "checkpoint-2")
+
+
+def test_only_whole_checkpoints_are_pushed(tmp_path, monkeypatch):
+    pushed = []
+
+    def push(trainer, folder):
+        check_sound(folder)
+        pushed.append(Path(folder).name)
+
+    monkeypatch.setattr(Trainer, "_push_from_checkpoint", push)
+    trainer = tiny_trainer(tmp_path, max_steps=4, save_strategy="steps", save_steps=2)
+    trainer.args.push_to_hub = True
+    monkeypatch.setattr(trainer, "_finish_current_push", lambda: None)
+    trainer.train()
+    assert pushed == ["checkpoint-2", "checkpoint-4"]
