@@ -19,11 +19,20 @@ def write_timeline(timeline: Timeline, path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: another ending.
     """
+    check_format(path)
     path = Path(path)
-    write = WRITERS.get(path.suffix.lower())
-    if write is None:
+    WRITERS[path.suffix.lower()](timeline, path)
+
+
+def check_format(path: str | os.PathLike[str]) -> None:
+    """Refuse a file name whose ending names no format.
+
+    Raises:
+        ValueError: it does not.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
         raise ValueError(f"{path.name!r}: a timeline is written as {', '.join(WRITERS)}.")
-    write(timeline, path)
 
 
 def write_json(timeline: Timeline, path: Path) -> None:

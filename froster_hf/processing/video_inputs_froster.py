@@ -25,6 +25,10 @@ FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
+class FrameSizesError(ValueError):
+    """The frames of one video differ in size."""
+
+
 def list_videos(videos: Any) -> list[Any]:
     """Split what a caller passed as `videos` into single videos.
 
@@ -101,7 +105,10 @@ def read_video(
     """
     video = encoded_source(video)
     if isinstance(video, str | os.PathLike) and os.path.isdir(video):
-        return _read_frame_list(_image_files(video), choose, metadata)
+        try:
+            return _read_frame_list(_image_files(video), choose, metadata)
+        except FrameSizesError as error:
+            raise VideoDecodeError(os.fspath(video), "image folder", str(error)) from error
     if isinstance(video, list | tuple):
         return _read_frame_list(video, choose, metadata)
     if isinstance(video, np.ndarray | torch.Tensor):
@@ -195,7 +202,7 @@ def _read_frame_list(
     images = {index: _read_frame(frames[index]) for index in sorted(set(indices))}
     if len({image.shape[-2:] for image in images.values()}) > 1:
         sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images.values()})
-        raise ValueError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
+        raise FrameSizesError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
     return torch.stack([images[index] for index in indices]), metadata
 
 

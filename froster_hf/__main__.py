@@ -1,0 +1,7 @@
+"""`python -m froster_hf` is `froster`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

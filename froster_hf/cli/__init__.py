@@ -1,0 +1,67 @@
+"""The command line `froster`: thin, one file a verb, nothing heavy imported before a verb runs.
+
+A verb is a module in `froster_hf/cli/verbs/`. Its docstring is its help (the first line in the list of verbs); it
+defines `add_arguments(parser)` and `run(arguments) -> int`, the exit code, and imports torch and transformers inside
+`run` only. Adding a file adds a verb.
+"""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from .. import __version__
+from . import verbs
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `froster` with these arguments, by default those of the process; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, OSError, ImportError) as error:
+        if arguments.traceback:
+            raise
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output has gone, as with `froster ... | head`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        print(f"froster: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="froster",
+        description="Open-vocabulary action recognition: what happens in a video, in words of your own.",
+        epilog='example:\n  froster predict clip.mp4 --labels "chopping wood,juggling,playing the cello"',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"froster-hf {__version__}")
+    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for name, module in find_verbs().items():
+        text = (module.__doc__ or "").strip()
+        subparser = subparsers.add_parser(
+            name,
+            help=text.partition("\n")[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(subparser)
+        subparser.add_argument("--traceback", action="store_true", help="show where an error came from")
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def find_verbs() -> dict[str, ModuleType]:
+    """The modules of `froster_hf.cli.verbs` by name; `my_verb.py` is the verb `my-verb`."""
+    names = sorted(module.name for module in pkgutil.iter_modules(verbs.__path__))
+    return {name.replace("_", "-"): importlib.import_module(f"{verbs.__name__}.{name}") for name in names}

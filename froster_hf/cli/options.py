@@ -1,0 +1,124 @@
+"""Options that several verbs share: which model, which labels, which prompts."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+DEFAULT_MODEL = "visual-ai/froster-b16"
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--model`, `--device`, `--dtype`."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="a FROSTER or CLIP checkpoint: a folder or a name on the Hub (default: %(default)s)",
+    )
+    group.add_argument("--device", help="such as cpu, cuda:0 or mps (default: the first accelerator, else the CPU)")
+    group.add_argument("--dtype", default="auto", help="such as float32 or bfloat16 (default: the checkpoint's)")
+
+
+def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--labels`, `--labels-file`, prompts, and what "none of these" means."""
+    group = parser.add_argument_group("labels")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument("--labels", metavar="A,B,C", help="actions to choose from, separated by commas")
+    source.add_argument(
+        "--labels-file",
+        metavar="FILE",
+        help="one label a line, after a tab its description if you like; or JSON, a list or {label: description}",
+    )
+    prompts = group.add_mutually_exclusive_group()
+    prompts.add_argument(
+        "--templates",
+        choices=("froster", "actionclip", "single", "none"),
+        help="a named set of prompts (default: the checkpoint's)",
+    )
+    prompts.add_argument("--template", metavar="TEXT", help="one prompt with {} for the label")
+    group.add_argument(
+        "--background", metavar="A,B,C", help='things that are no answer; what they win is "none of these"'
+    )
+    group.add_argument("--threshold", type=float, help="least score of an answer, from 0 to 1")
+
+
+def add_video_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--num-frames`, `--backend`, `--allow-urls`."""
+    group = parser.add_argument_group("video")
+    group.add_argument("--num-frames", type=int, help="frames a window (default: the checkpoint's)")
+    group.add_argument(
+        "--backend", choices=("auto", "pyav", "decord", "torchcodec"), help="what decodes (default: auto)"
+    )
+    group.add_argument(
+        "--allow-urls",
+        choices=("none", "https", "http"),
+        default="none",
+        help="fetch videos from the network (default: %(default)s)",
+    )
+
+
+def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the pipeline is called with, of the options of `add_label_arguments`.
+
+    Raises:
+        ValueError: a file of labels that holds none, or cannot be understood.
+        OSError: a file that cannot be read.
+    """
+    options = {
+        "candidate_labels": read_labels(arguments),
+        "templates": arguments.templates,
+        "hypothesis_template": arguments.template,
+        "background_labels": _split(arguments.background) if arguments.background else None,
+        "threshold": arguments.threshold,
+        "num_frames": arguments.num_frames,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def read_labels(arguments: argparse.Namespace) -> list[str] | dict[str, str | None] | None:
+    """The labels of `--labels` or `--labels-file`; `None` where neither is given."""
+    if arguments.labels is not None:
+        return _split(arguments.labels)
+    if arguments.labels_file is None:
+        return None
+    path = Path(arguments.labels_file)
+    text = path.read_text(encoding="utf-8")
+    if path.suffix.lower() == ".json":
+        labels = json.loads(text)
+        if not isinstance(labels, list | dict) or not labels:
+            raise ValueError(f"{path}: expected a JSON list of labels, or an object {{label: description}}.")
+        return labels
+    lines = [line.partition("\t") for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{path}: the file holds no labels; write one a line.")
+    described = {label.strip(): description.strip() or None for label, _, description in lines}
+    if len(described) < len(lines):
+        raise ValueError(f"{path}: {len(lines) - len(described)} labels are repeated.")
+    return described
+
+
+def load_pipeline(arguments: argparse.Namespace) -> Any:
+    """The zero-shot pipeline of the options of `add_model_arguments` and `add_video_arguments`."""
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    import froster_hf  # noqa: F401
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    task: Any = "zero-shot-video-classification"
+    classify: Any = pipeline(task, model=arguments.model, device=arguments.device, dtype=arguments.dtype)
+    logging.enable_progress_bar()
+    video_processor = classify.processor.video_processor
+    video_processor.allow_urls = arguments.allow_urls
+    if arguments.backend is not None:
+        video_processor.video_backend = arguments.backend
+    return classify
+
+
+def _split(text: str) -> list[str]:
+    labels = [label.strip() for label in text.split(",")]
+    if "" in labels:
+        raise ValueError(f"One of the labels in {text!r} is empty; labels are separated by single commas.")
+    return labels

@@ -1,0 +1,1 @@
+"""One module a verb of `froster`; see `froster_hf.cli` for what a verb is."""

@@ -1,0 +1,103 @@
+"""Show what is installed, which decoders work, and on which device a model would run.
+
+example:
+  froster info --json
+"""
+
+import argparse
+import json
+import platform
+from importlib import metadata
+from typing import Any
+
+PACKAGES = (
+    "froster-hf",
+    "torch",
+    "torchvision",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "av",
+    "decord",
+    "decord2",
+    "torchcodec",
+    "peft",
+    "onnxruntime",
+)
+BACKENDS = ("pyav", "decord", "torchcodec")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `froster info`."""
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what there is; 1 if no decoder works."""
+    information = collect()
+    if arguments.json:
+        print(json.dumps(information, indent=1))
+    else:
+        for title, entries in information.items():
+            print(title)
+            for name, value in entries.items():
+                print(f"  {name:<14}{value}")
+    return 0 if "works" in information["decoders"].values() else 1
+
+
+def collect() -> dict[str, dict[str, Any]]:
+    """Versions, decoders and devices."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "decoders": {backend: _try_decoder(backend) for backend in BACKENDS},
+        "device": _describe_device(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _try_decoder(backend: Any) -> str:
+    """Whether a backend reads a small video that is made on the spot."""
+    from ...processing.video_decoding_froster import decode_frames
+
+    try:
+        frames, _ = decode_frames(_render_video(), [0, 7, 3], backend=backend)
+    except (ImportError, ValueError) as error:
+        return f"does not work: {error}"
+    brightness = frames.float().mean(dim=(1, 2, 3))
+    in_order = bool(brightness[0] < brightness[2] < brightness[1])
+    return "works" if in_order else "does not work: it returned other frames than asked for"
+
+
+def _render_video() -> bytes:
+    """Eight frames that become brighter, as MPEG-4 in mp4."""
+    import io
+
+    import av
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=8, width=32, height=32, pix_fmt="yuv420p")
+        for index in range(8):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 25 * index, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def _describe_device() -> dict[str, Any]:
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device: dict[str, Any] = {"default": str(accelerator or "cpu"), "cpu threads": torch.get_num_threads()}
+    if accelerator is not None and accelerator.type == "cuda":
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            device[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    return device

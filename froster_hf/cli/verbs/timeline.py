@@ -1,0 +1,72 @@
+"""Find out what happens when in a long video.
+
+examples:
+  froster timeline match.mp4 --labels "a goal,a corner kick,a foul" --background "people standing"
+  froster timeline match.mp4 --labels-file actions.txt --output match.srt --output match.png
+  froster timeline match.mp4 --labels-file actions.txt --window-seconds 8 --threshold 0.4 --json
+
+The video is read once, as a stream; its length does not matter for memory.
+"""
+
+import argparse
+import json
+
+from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options, load_pipeline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `froster timeline`."""
+    parser.add_argument("video", metavar="VIDEO", help="a video file")
+    parser.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write .json, .csv, .srt, .vtt or .png; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    windows = parser.add_argument_group("windows")
+    windows.add_argument("--window-seconds", type=float, default=4.0, help="length of a window (default: %(default)s)")
+    windows.add_argument(
+        "--stride-seconds", type=float, default=2.0, help="from start to start (default: %(default)s)"
+    )
+    windows.add_argument(
+        "--smoothing-seconds", type=float, default=4.0, help="scores are averaged over it (default: %(default)s)"
+    )
+    windows.add_argument(
+        "--min-segment-seconds", type=float, default=0.0, help="shorter segments go to a neighbour (default: keep all)"
+    )
+    windows.add_argument("--batch-size", type=int, default=8, help="windows at a time (default: %(default)s)")
+    add_label_arguments(parser)
+    add_video_arguments(parser)
+    add_model_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the segments and write the files that were asked for."""
+    from ...timeline_files import check_format, write_timeline
+
+    for path in arguments.output:
+        check_format(path)
+    options = label_options(arguments)
+    timeline = load_pipeline(arguments).timeline(
+        arguments.video,
+        window_seconds=arguments.window_seconds,
+        stride_seconds=arguments.stride_seconds,
+        smoothing_seconds=arguments.smoothing_seconds,
+        min_segment_seconds=arguments.min_segment_seconds,
+        batch_size=arguments.batch_size,
+        **options,
+    )
+    for path in arguments.output:
+        write_timeline(timeline, path)
+    if arguments.json:
+        print(json.dumps(timeline.to_dict(), ensure_ascii=False))
+        return 0
+    width = max((len(segment.label) for segment in timeline.segments), default=0)
+    for segment in timeline.segments:
+        span = f"{segment.start_seconds:8.1f} s - {segment.end_seconds:8.1f} s"
+        print(f"{span}  {segment.label:<{width}}  {segment.score:.3f}")
+    if not timeline.segments:
+        print("none of these, from start to end")
+    return 0

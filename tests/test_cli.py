@@ -1,0 +1,71 @@
+"""`froster` as a user has it: help at once, errors in words, the verbs found by themselves."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import froster_hf
+from froster_hf.cli import find_verbs, main
+from froster_hf.cli.videos import find_videos
+
+FROSTER = str(Path(sys.executable).parent / "froster")
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from froster_hf.cli import build_parser; text = build_parser().format_help()\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'av', 'PIL', 'matplotlib', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy; assert 'predict' in text\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_help_answers_within_half_a_second():
+    durations = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([FROSTER, "--help"], check=True, capture_output=True, timeout=60)
+        durations.append(time.perf_counter() - start)
+    # the fastest of five: the machine may be busy, the program may not
+    assert min(durations) < 0.5
+
+
+@pytest.mark.parametrize("verb", find_verbs())
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert f"froster {verb} " in text.partition("example")[2]
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert froster_hf.__version__ in capsys.readouterr().out
+
+
+def test_info_tries_every_decoder(capsys):
+    assert main(["info", "--json"]) == 0
+    import json
+
+    information = json.loads(capsys.readouterr().out)
+    assert information["decoders"]["pyav"] == "works"
+    assert information["versions"]["froster-hf"] == froster_hf.__version__
+    assert set(information["decoders"]) == {"pyav", "decord", "torchcodec"}
+
+
+def test_folders_patterns_and_names_become_videos(tmp_path):
+    for name in ("b.mp4", "a.AVI", "below/c.webm", "notes.txt", "frames/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    names = [str(Path(path).relative_to(tmp_path)) for path in find_videos([str(tmp_path)])]
+    assert names == ["a.AVI", "b.mp4", "below/c.webm"]
+    assert find_videos([str(tmp_path / "frames")]) == [str(tmp_path / "frames")]
+    assert find_videos([str(tmp_path / "**" / "*.webm")]) == [str(tmp_path / "below" / "c.webm")]
+    # what does not exist stands for itself, and is reported when it is read
+    assert find_videos(["missing-*.mp4", "missing.mp4", "missing.mp4"]) == ["missing-*.mp4", "missing.mp4"]
+    assert find_videos(["https://host/a?b=*"]) == ["https://host/a?b=*"]

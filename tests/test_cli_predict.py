@@ -1,0 +1,167 @@
+"""`froster predict` and `froster timeline` on real files, with the pipeline's own scores."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from transformers import pipeline
+
+import froster_hf  # noqa: F401
+from froster_hf.cli import main
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+FROSTER = str(Path(sys.executable).parent / "froster")
+LABELS = ["riding a bike", "playing golf", "cooking"]
+BIKES = str(REAL_VIDEOS["bikes"])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_model().save_pretrained(folder)
+    tiny_processor(["a video of {}.", "{}"]).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def classify(checkpoint):
+    return pipeline("zero-shot-video-classification", model=checkpoint)
+
+
+def predict(checkpoint, capsys, *arguments) -> tuple[int, list[dict], str]:
+    code = main(["predict", "--model", checkpoint, "--device", "cpu", "--json", *arguments])
+    captured = capsys.readouterr()
+    return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def scores(answers) -> dict[str, float]:
+    return {answer["label"]: answer["score"] for answer in answers}
+
+
+def test_the_program_and_the_pipeline_give_the_same_scores_on_real_files(checkpoint, classify):
+    paths = [str(path) for path in REAL_VIDEOS.values()]
+    result = subprocess.run(
+        [FROSTER, "predict", *paths, "--labels", ",".join(LABELS), "--model", checkpoint, "--device", "cpu", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["video"] for line in lines] == paths
+    for line, answers in zip(lines, classify(paths, LABELS), strict=True):
+        assert scores(line["answers"]) == pytest.approx(scores(answers), abs=1e-6)
+
+
+def test_options_reach_the_pipeline(checkpoint, classify, capsys):
+    code, lines, _ = predict(
+        checkpoint,
+        capsys,
+        BIKES,
+        *("--labels", "golf,tennis", "--background", "a street", "--template", "someone plays {}"),
+        *("--num-views", "2", "--num-crops", "2", "--num-frames", "3", "--top-k", "1", "--backend", "decord"),
+    )
+    expected = classify(
+        BIKES,
+        ["golf", "tennis"],
+        background_labels=["a street"],
+        hypothesis_template="someone plays {}",
+        num_views=2,
+        num_crops=2,
+        num_frames=3,
+        top_k=1,
+    )
+    assert code == 0
+    assert scores(lines[0]["answers"]) == pytest.approx(scores(expected), abs=1e-5)
+
+
+def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_scored(checkpoint, capsys, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("not a video")
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for size in (30, 40):
+        Image.new("RGB", (size, 40)).save(mixed / f"{size}.png")
+    code, lines, _ = predict(checkpoint, capsys, "missing.mp4", str(broken), str(mixed), BIKES, "--labels", "a,b")
+    assert code == 1
+    assert [("error" in line, "answers" in line) for line in lines] == [(True, False)] * 3 + [(False, True)]
+    for line, name in zip(lines, ("missing.mp4", "broken.mp4", "mixed")):
+        assert name in line["error"]
+
+
+def test_people_get_a_table_and_errors_on_the_side(checkpoint, capsys):
+    code = main(["predict", "--model", checkpoint, BIKES, "missing.mp4", "--labels", ",".join(LABELS), "--top-k", "2"])
+    captured = capsys.readouterr()
+    assert code == 1
+    lines = captured.out.splitlines()
+    assert lines[0] == BIKES
+    assert len(lines) == 3
+    assert float(lines[1].split()[-1]) >= float(lines[2].split()[-1])
+    assert "missing.mp4" in captured.err
+    assert "1 of 2 videos" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_folders_are_searched(checkpoint, capsys, tmp_path):
+    (tmp_path / "deep").mkdir()
+    shutil.copy(BIKES, tmp_path / "deep" / "clip.mp4")
+    code, lines, _ = predict(checkpoint, capsys, str(tmp_path), "--labels", "a,b")
+    assert code == 0
+    assert [Path(line["video"]).name for line in lines] == ["clip.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.txt", "riding a bike\n\nplaying golf\t a ball is hit \ncooking\n"),
+        ("labels.json", '{"riding a bike": null, "playing golf": "a ball is hit", "cooking": null}'),
+    ],
+)
+def test_label_files_may_describe_their_labels(checkpoint, classify, capsys, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    _, lines, _ = predict(checkpoint, capsys, BIKES, "--labels-file", str(tmp_path / name))
+    expected = classify(BIKES, {"riding a bike": None, "playing golf": "a ball is hit", "cooking": None})
+    assert scores(lines[0]["answers"]) == pytest.approx(scores(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "a,,b"], "empty"),
+        (["--labels", "a,a"], "repeated"),
+        (["--labels-file", "missing.txt"], "missing.txt"),
+        ([], "candidate_labels"),
+        (["--labels", "a", "--model", "/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_wrong_arguments_are_one_line(checkpoint, capsys, arguments, message):
+    assert main(["predict", BIKES, "--model", checkpoint, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("froster: error:")
+    assert message in error
+
+
+def test_timeline_prints_segments_and_writes_files(checkpoint, classify, capsys, tmp_path):
+    outputs = [str(tmp_path / f"t{suffix}") for suffix in (".json", ".csv", ".srt", ".vtt", ".png")]
+    arguments = ["timeline", BIKES, "--model", checkpoint, "--device", "cpu", "--labels", ",".join(LABELS)]
+    assert main([*arguments, *(part for output in outputs for part in ("--output", output))]) == 0
+    expected = classify.timeline(BIKES, LABELS)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(expected.segments)
+    assert expected.segments[0].label in printed[0]
+    stored = json.loads(Path(outputs[0]).read_text())
+    assert stored["windows"][0]["scores"] == pytest.approx(expected.scores[0].tolist(), abs=1e-5)
+    with open(outputs[1], newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(expected.segments)
+    assert all(Path(output).stat().st_size > 0 for output in outputs)
+
+    assert main([*arguments, "--json", "--threshold", "1.0"]) == 0
+    assert json.loads(capsys.readouterr().out)["segments"] == []
+    assert main([*arguments, "--output", "t.docx"]) == 1
+    assert ".srt" in capsys.readouterr().err
