@@ -24,9 +24,12 @@ except ImportError:
 # FFmpeg knows several hundred formats; playlists, scripts, devices and image sequences among them open other files.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,asf,flv,ogg"
 
-# Containers whose packets carry the presentation time of the one frame that each of them holds, and that can be
-# entered at a key frame. Measured: AVI has no presentation times, and a seek in MPEG streams lands where it lands.
-INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+# Where every packet holds the one frame that is shown at its time, and a key frame can be entered. Not so elsewhere:
+# AVI has no presentation times, a seek in MPEG streams lands where it lands, VP8 has packets that show nothing.
+INDEXED_CODECS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "prores", "qtrle"),
+    "matroska,webm": ("h264", "hevc", "vp9", "av1", "mjpeg"),
+}
 
 
 def _refuse_to_open(url: str, flags: int, options: dict) -> NoReturn:
@@ -74,9 +77,10 @@ def open_video_stream(container: av.container.InputContainer, limits: VideoLimit
     context = stream.codec_context
     if context is None:
         raise UnreadableVideoError("no decoder for its video stream")
-    if context.width * context.height > limits.max_pixels:
+    # FFmpeg itself refuses larger frames, wherever in the file they appear, and leaves the size at zero.
+    if context.width * context.height == 0:
         raise UnreadableVideoError(
-            f"frames of {context.width} x {context.height} pixels; VideoLimits.max_pixels is {limits.max_pixels}"
+            f"no frame size could be read, or one of more than VideoLimits.max_pixels, {limits.max_pixels}"
         )
     context.options = {"err_detect": "explode", "max_pixels": str(limits.max_pixels)}
     context.thread_count = threads
@@ -130,7 +134,7 @@ def read_packets(
         UnreadableVideoError: on a damaged packet, no frame at all, or more than the limits allow.
     """
     packets: list[tuple[int | None, bool]] = []
-    is_indexed = container.format.name in INDEXED_CONTAINERS
+    is_indexed = stream.codec.canonical_name in INDEXED_CODECS.get(container.format.name, ())
     duration = 0
     first = None
     try:

@@ -34,6 +34,10 @@ _idle: list[DecodingProcess] = []
 _lock = threading.Lock()
 
 
+class ReportedError(UnreadableVideoError):
+    """An error that the decoding process itself reports; it is ready for the next request."""
+
+
 class DecodingProcess:
     """One decoding process. Every method raises `UnreadableVideoError` where it dies or is late."""
 
@@ -101,7 +105,7 @@ class DecodingProcess:
         if message is None:
             raise EOFError
         if "error" in message:
-            raise UnreadableVideoError(message["error"])
+            raise ReportedError(message["error"])
         return message
 
     @contextlib.contextmanager
@@ -157,7 +161,7 @@ def decoding_process(backend: VideoBackend) -> Iterator[DecodingProcess]:
     try:
         process.load(backend)
         yield process
-    except (UnreadableVideoError, ImportError):
+    except (ReportedError, ImportError):
         _put_back(process)
         raise
     except BaseException:

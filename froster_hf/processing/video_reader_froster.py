@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .video_packets_froster import ffmpeg_reason, open_container, open_video_stream, read_packets
+from .video_truncation_froster import check_complete
 from .video_types_froster import UnreadableVideoError, VideoInfo, VideoLimits
 
 try:
@@ -62,6 +63,9 @@ class StrictReader:
         self._handle, self._limits, self._threads = handle, limits, threads
         self._container = open_container(handle, limits)
         try:
+            position = handle.tell()
+            check_complete(handle, self._container.format.name)
+            handle.seek(position)
             self._stream = open_video_stream(self._container, limits, threads)
             self.table, first = read_packets(self._container, self._stream, limits)
         except BaseException:
@@ -148,11 +152,11 @@ class StrictReader:
     def _decode_run(self, entry: int, run: list[int]) -> Iterator[IndexedFrame]:
         """Enter at the key frame of index `entry` and decode until all of `run` are out."""
         table, context = self.table, self._stream.codec_context
-        shown = _ShownFrames(self, entry, run)
+        may_skip = context.codec.canonical_name in SKIPPING_CODECS
+        shown = _ShownFrames(self, entry, run, may_skip=may_skip)
         positions = table.positions
         first, last = int(positions[entry]), int(positions[run].max())
         wanted_times = set(table.times[run].tolist())
-        may_skip = context.codec.canonical_name in SKIPPING_CODECS
         try:
             self._container.seek(int(table.times[entry]), stream=self._stream)
             for position, packet in self._packets_from(first):
@@ -227,8 +231,8 @@ class StrictReader:
 class _ShownFrames:
     """Takes frames as they leave the decoder and verifies that they are the ones that the table announces."""
 
-    def __init__(self, reader: StrictReader, entry: int, run: list[int]):
-        self._reader, self._entry, self._last = reader, entry, entry - 1
+    def __init__(self, reader: StrictReader, entry: int, run: list[int], *, may_skip: bool):
+        self._reader, self._entry, self._last, self._may_skip = reader, entry, entry - 1, may_skip
         self._missing = set(run)
 
     @property
@@ -245,7 +249,8 @@ class _ShownFrames:
             return
         # Decoding may start only at a frame that stands for itself; a file can call any frame a key frame.
         stands_alone = frame.pict_type in (av.video.frame.PictureType.I, av.video.frame.PictureType.NONE)
-        if index <= self._last or (self._last < self._entry and (index != self._entry or not stands_alone)):
+        is_next = index > self._last if self._may_skip and self._last >= self._entry else index == self._last + 1
+        if not is_next or (index == self._entry and not stands_alone):
             raise NotAnIndexError("frames in another order")
         self._last = index
         self._reader.check(frame, index)

@@ -133,9 +133,9 @@ def _at_times(reader: StrictReader, times: list[float] | None) -> Iterator[Index
         return
     table = reader.table
     shown_at = (table.times - table.times[0]) * float(table.time_base)
-    # Half a tick of tolerance: a time that was computed from a frame's own must find that frame.
-    ticks = np.asarray(times, dtype=np.float64) + float(table.time_base) / 2
-    indices = np.maximum(np.searchsorted(shown_at, ticks, side="right") - 1, 0).tolist()
+    # Rounding must not turn a frame's own time into one just before it.
+    asked = np.asarray(times, dtype=np.float64) + 1e-6
+    indices = np.maximum(np.searchsorted(shown_at, asked, side="right") - 1, 0).tolist()
     frames = reader.stream(indices)
     for _, repeats in itertools.groupby(indices):
         frame = next(frames)
