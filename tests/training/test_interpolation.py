@@ -1,0 +1,195 @@
+"""Between two checkpoints, tensor by tensor: the ends are the ends, and what does not fit is refused."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForVideoClassification, CLIPModel
+
+from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf.training.interpolation import CheckpointMismatchError, interpolate
+from tests.fixtures.tiny import tiny_processor
+from tests.modeling.tiny import tiny_clip, tiny_clips, tiny_model, tiny_texts
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    tiny_clip().save_pretrained(folder)
+    # As in the checkpoints of older releases.
+    weights = load_file(folder / "model.safetensors")
+    weights["text_model.embeddings.position_ids"] = torch.arange(20)[None]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tuned")
+    tiny_model().save_pretrained(folder)
+    return folder
+
+
+def froster_weights(folder):
+    return FrosterModel.from_pretrained(folder).state_dict()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
+def test_between_clip_and_froster_lies_a_froster_checkpoint(clip_folder, tuned_folder, tmp_path, ratio):
+    result = interpolate(clip_folder, tuned_folder, ratio, output_dir=tmp_path / "out")
+    model = AutoModelForVideoClassification.from_pretrained(result)
+    assert model.config.temporal_module == "local_attention"
+    clip, tuned = CLIPModel.from_pretrained(clip_folder).state_dict(), froster_weights(tuned_folder)
+    weights = model.froster.state_dict()
+    assert weights.keys() == tuned.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, torch.lerp(clip[name], tuned[name], ratio), atol=1e-6, rtol=0)
+
+
+def test_the_ends_are_exact_and_the_order_may_be_turned(clip_folder, tuned_folder, tmp_path):
+    ends = [
+        interpolate(clip_folder, tuned_folder, 1, output_dir=tmp_path / "one"),
+        interpolate(tuned_folder, clip_folder, 0, output_dir=tmp_path / "zero"),
+    ]
+    tuned = load_file(tuned_folder / "model.safetensors")
+    for end in ends:
+        weights = load_file(end / "model.safetensors")
+        assert weights.keys() == tuned.keys()
+        assert all(torch.equal(weights[name], tuned[name]) for name in tuned)
+    middles = [
+        load_file(interpolate(a, b, 0.5, output_dir=tmp_path / f"half-{a.name}") / "model.safetensors")
+        for a, b in ((clip_folder, tuned_folder), (tuned_folder, clip_folder))
+    ]
+    for name in middles[0]:
+        torch.testing.assert_close(middles[0][name], middles[1][name], atol=1e-6, rtol=0)
+
+
+def test_the_result_runs_and_the_end_with_clip_is_clip(clip_folder, tuned_folder, tmp_path):
+    video, texts = tiny_clips(2, 1), tiny_texts()
+    result = interpolate(clip_folder, tuned_folder, 0, output_dir=tmp_path / "out")
+    outputs = FrosterForVideoClassification.from_pretrained(result).froster(video, texts)
+    clip = CLIPModel.from_pretrained(clip_folder)(input_ids=texts, pixel_values=video[:, 0])
+    torch.testing.assert_close(outputs.text_embeds, clip.text_embeds)
+
+
+def test_shards_are_read(clip_folder, tmp_path):
+    sharded = tmp_path / "sharded"
+    tiny_model().save_pretrained(sharded, max_shard_size="40KB")
+    assert not (sharded / "model.safetensors").exists()
+    result = interpolate(clip_folder, sharded, 1.0, output_dir=tmp_path / "out")
+    weights, expected = froster_weights(result), froster_weights(sharded)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_processor_code_and_config_come_along_and_the_label_list_does_not(clip_folder, tmp_path, caplog):
+    model = tiny_model()
+    model.set_labels(["a", "b"], input_ids=tiny_texts(2))
+    tuned = tmp_path / "tuned"
+    model.save_pretrained(tuned)
+    tiny_processor().save_pretrained(tuned)
+    for name in ("trainer_state.json", "training_args.bin", "optimizer.pt"):
+        (tuned / name).write_text("{}")
+    result = interpolate(clip_folder, tuned, 0.5, output_dir=tmp_path / "out")
+    names = {path.name for path in result.iterdir()}
+    expected = {path.name for path in tuned.iterdir()} - {"trainer_state.json", "training_args.bin", "optimizer.pt"}
+    assert names == expected | {"manifest.json"}
+    loaded = FrosterForVideoClassification.from_pretrained(result)
+    assert loaded.config.num_labels == 0
+    assert "label list" in caplog.text
+    loaded.set_labels(["a", "b"], input_ids=tiny_texts(2))
+    assert loaded(tiny_clips()).logits.isfinite().all()
+
+
+def test_a_training_checkpoint_leaves_its_projectors_behind(clip_folder, tmp_path):
+    model = tiny_model()
+    model.add_distillation_projectors("residual")
+    model.save_pretrained(tmp_path / "tuned", state_dict=model.state_dict())
+    result = interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+    assert not any("projectors" in name for name in load_file(result / "model.safetensors"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_precision_is_that_of_the_froster_checkpoint(clip_folder, tmp_path, dtype):
+    tiny_model().to(dtype).save_pretrained(tmp_path / "tuned")
+    result = interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+    tuned, clip = froster_weights(tmp_path / "tuned"), CLIPModel.from_pretrained(clip_folder).state_dict()
+    with safe_open(result / "model.safetensors", framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            tensor, plain = file.get_tensor(name), name.removeprefix("froster.")
+            assert tensor.dtype == dtype
+            assert torch.equal(tensor, torch.lerp(clip[plain], tuned[plain].float(), 0.5).to(dtype))
+
+
+def test_parameters_of_one_side_are_refused(clip_folder, tmp_path):
+    tiny_model(temporal_module="st_adapter").save_pretrained(tmp_path / "tuned")
+    with pytest.raises(CheckpointMismatchError, match=r"has 12 tensors that .*clip.* lacks: .*st_adapter.* 9 more"):
+        interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def edit_config(folder, edit):
+    config = json.loads((folder / "config.json").read_text())
+    edit(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_towers_that_compute_otherwise_are_refused(clip_folder, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "tuned")
+    edit_config(tmp_path / "tuned", lambda config: config["vision_config"].update(num_attention_heads=2))
+    with pytest.raises(CheckpointMismatchError, match=r"vision_config\.num_attention_heads: 4 and 2"):
+        interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+
+
+def test_different_temporal_modules_are_refused(tuned_folder, tmp_path):
+    tiny_model(temporal_module="channel_shift").save_pretrained(tmp_path / "shift")
+    with pytest.raises(CheckpointMismatchError, match="temporal_module: 'local_attention' and 'channel_shift'"):
+        interpolate(tuned_folder, tmp_path / "shift", 0.5, output_dir=tmp_path / "out")
+
+
+def rewrite(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_other_shapes_and_values_that_are_not_finite_are_refused(clip_folder, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "tuned")
+    name = "froster.visual_projection.weight"
+    rewrite(tmp_path / "tuned", lambda weights: weights[name].fill_(float("nan")))
+    with pytest.raises(ValueError, match=r"visual_projection\.weight in .*tuned has values that are not finite"):
+        interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    rewrite(tmp_path / "tuned", lambda weights: weights.update({name: torch.zeros(3, 3)}))
+    with pytest.raises(CheckpointMismatchError, match=r"visual_projection\.weight \[32, 32\] and \[3, 3\]"):
+        interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+
+
+def test_what_is_no_checkpoint_is_refused(clip_folder, tuned_folder, tmp_path):
+    with pytest.raises(ValueError, match=r"`ratio` is 1\.5"):
+        interpolate(clip_folder, tuned_folder, 1.5, output_dir=tmp_path / "out")
+    with pytest.raises(ValueError, match="in use"):
+        interpolate(clip_folder, tuned_folder, 0.5, output_dir=clip_folder)
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        interpolate(clip_folder, tmp_path, 0.5, output_dir=tmp_path / "out")
+    tiny_model().save_pretrained(tmp_path / "tuned")
+    (tmp_path / "tuned" / "model.safetensors").rename(tmp_path / "tuned" / "model.bin")
+    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
+        interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+    (tmp_path / "tuned" / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(ValueError, match="cannot be read as safetensors"):
+        interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+    edit_config(tmp_path / "tuned", lambda config: config.update(model_type="bert"))
+    with pytest.raises(ValueError, match="'bert'"):
+        interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+
+
+def test_a_shard_outside_of_the_folder_is_refused(clip_folder, tmp_path):
+    sharded = tmp_path / "sharded"
+    tiny_model().save_pretrained(sharded, max_shard_size="40KB")
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())
+    index["weight_map"] = dict.fromkeys(index["weight_map"], "../clip/model.safetensors")
+    (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="a shard outside of the folder"):
+        interpolate(clip_folder, sharded, 0.5, output_dir=tmp_path / "out")

@@ -1,0 +1,184 @@
+"""A loss or gradient that is not finite costs one step and nothing else, and is reported with its files."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from froster_hf.training.nonfinite import SKIPPED_STEPS, NonFiniteError
+from tests.training.tiny import LABELS, Arrays, tiny_trainer
+
+
+class PoisonedClips(Arrays):
+    """Clips of which some are NaN."""
+
+    def __init__(self, poisoned: set[int], num_clips: int = 8):
+        super().__init__(num_clips)
+        for index in poisoned:
+            self.clips[index] = float("nan")
+
+    def __getitem__(self, index: int) -> dict:
+        return {
+            "pixel_values_videos": self.clips[index][None],
+            "labels": index % len(LABELS),
+            "video_names": f"clip-{index}.mp4",
+            "decode_failures": [],
+        }
+
+
+class States(TrainerCallback):
+    """Copies of everything that a step changes, after every step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_step_end(self, args, state, control, *, model, optimizer, lr_scheduler, **kwargs):
+        states = (model.state_dict(), optimizer.state_dict(), lr_scheduler.state_dict())
+        self.seen.append(copy.deepcopy(states))
+
+
+def equal(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+def trainer_over(tmp_path, dataset, **fields):
+    trainer = tiny_trainer(
+        tmp_path, train_dataset=dataset, **{"per_device_train_batch_size": 2, "max_steps": 4, **fields}
+    )
+    trainer._get_train_sampler = lambda *args: range(len(dataset))
+    return trainer
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0], ids=["with clipping", "without clipping"])
+def test_a_nan_clip_leaves_weights_optimizer_and_schedule_as_they_were(tmp_path, caplog, max_grad_norm):
+    states = States()
+    trainer = trainer_over(tmp_path, PoisonedClips({4}), callbacks=[states], max_grad_norm=max_grad_norm)
+    with caplog.at_level(logging.WARNING):
+        trainer.train()
+    first, second, third, fourth = states.seen
+    assert equal(second, third)
+    assert not equal(first, second)
+    assert not equal(third, fourth)
+    assert all(tensor.isfinite().all() for tensor in fourth[0].values())
+    report = next(text for text in caplog.messages if "not finite" in text)
+    assert "The loss of step 3" in report
+    assert "clip-4.mp4, clip-5.mp4" in report
+    assert "clip-3" not in report
+
+
+def test_only_the_bad_batch_of_an_accumulated_step_is_named(tmp_path, caplog):
+    trainer = trainer_over(tmp_path, PoisonedClips({2}), gradient_accumulation_steps=4, max_steps=1)
+    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.train()
+    assert equal(trainer.model.state_dict(), before)
+    report = next(text for text in caplog.messages if "not finite" in text)
+    assert "clip-2.mp4, clip-3.mp4." in report
+    assert "clip-0" not in report
+
+
+def test_a_gradient_that_is_not_finite_behind_a_finite_loss_skips_the_step_too(tmp_path, caplog):
+    trainer = trainer_over(tmp_path, PoisonedClips(set()), max_steps=2)
+    calls = []
+
+    def poison(gradient):
+        calls.append(None)
+        return gradient * float("inf") if len(calls) == 2 else gradient
+
+    states = States()
+    trainer.add_callback(states)
+    trainer.model.froster.visual_projection.weight.register_hook(poison)
+    trainer.train()
+    assert equal(states.seen[0], states.seen[1])
+    report = next(text for text in caplog.messages if "not finite" in text)
+    assert "The gradient of step 2" in report
+    assert "clip-2.mp4, clip-3.mp4." in report
+
+
+def test_the_run_stops_after_so_many_in_a_row_and_not_before(tmp_path):
+    trainer = trainer_over(
+        tmp_path, PoisonedClips({0, 2, 6, 8, 10, 12}, 16), max_steps=8, max_consecutive_nonfinite_steps=4
+    )
+    before = copy.deepcopy(trainer.model.state_dict())
+    with pytest.raises(NonFiniteError, match=r"step 7 .*clip-12\.mp4, clip-13\.mp4.*4\. such step in a row"):
+        trainer.train()
+    assert [log["step"] for log in trainer.state.log_history if SKIPPED_STEPS in log] == [0, 1, 3, 4, 5, 6]
+    assert not equal(trainer.model.state_dict(), before)
+
+
+def test_a_resumed_run_goes_on_counting(tmp_path):
+    fields = {"max_consecutive_nonfinite_steps": 3, "save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    with pytest.raises(NonFiniteError, match="step 3"):
+        trainer_over(tmp_path, PoisonedClips({0, 2, 4}), **fields).train()
+    with pytest.raises(NonFiniteError, match=r"step 3 .*3\. such step in a row"):
+        trainer_over(tmp_path, PoisonedClips({0, 2, 4}), **fields).train(resume_from_checkpoint=True)
+
+
+def test_the_log_says_how_many_steps_were_skipped_and_its_losses_are_finite(tmp_path):
+    trainer = trainer_over(tmp_path, PoisonedClips({2, 6}))
+    trainer.train()
+    assert [log[SKIPPED_STEPS] for log in trainer.state.log_history if SKIPPED_STEPS in log] == [1, 2]
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    assert len(losses) == 4
+    assert torch.tensor(losses).isfinite().all()
+
+
+def test_a_run_without_bad_clips_is_not_changed(tmp_path):
+    guarded = trainer_over(tmp_path, PoisonedClips(set()))
+    guarded.train()
+    assert not any(SKIPPED_STEPS in log for log in guarded.state.log_history)
+    plain = trainer_over(tmp_path, PoisonedClips(set()))
+    plain._skip_if_not_finite = lambda *args: None
+    plain.train()
+    assert equal(guarded.model.state_dict(), plain.model.state_dict())
+
+
+def test_the_host_waits_once_a_step_however_many_batches_are_accumulated(tmp_path, monkeypatch):
+    """`tolist` and `item` are what makes the host wait for a GPU."""
+    trainer = trainer_over(
+        tmp_path, PoisonedClips(set()), gradient_accumulation_steps=4, max_steps=2, logging_strategy="no"
+    )
+    waits = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(tensor, *args, original=original, name=name):
+            waits.append((name, trainer.state.global_step))
+            return original(tensor, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    step = trainer._skip_if_not_finite
+    inside = []
+
+    def skip_if_not_finite(*args):
+        before = len(waits)
+        step(*args)
+        inside.append(len(waits) - before)
+
+    trainer._skip_if_not_finite = skip_if_not_finite
+    trainer.train()
+    assert inside == [1, 1]
+    # transformers' own filter looks at the loss of every batch.
+    assert not trainer.args.logging_nan_inf_filter
+
+
+def test_optimizers_pass_over_parameters_without_gradients():
+    """The step is skipped by taking the gradients away; this is what makes that right."""
+    for optimizer_class in (torch.optim.AdamW, torch.optim.SGD, torch.optim.Adafactor):
+        for options in ({}, {"foreach": True}):
+            layer = nn.Linear(3, 3)
+            optimizer = optimizer_class(layer.parameters(), lr=0.1, weight_decay=0.1, **options)
+            layer(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+            before = copy.deepcopy((layer.state_dict(), optimizer.state_dict()))
+            optimizer.zero_grad()
+            optimizer.step()
+            assert equal((layer.state_dict(), optimizer.state_dict()), before)

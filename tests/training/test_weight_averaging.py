@@ -1,0 +1,125 @@
+"""The running mean is the mean of the saved checkpoints, whole or resumed, and is saved as a model to use."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from froster_hf import FrosterForVideoClassification
+from froster_hf.training.checkpointing import ResumeError, list_checkpoints
+from froster_hf.training.weight_averaging import WeightAveraging
+from tests.training.tiny import LABELS, tiny_trainer
+
+# Two steps an epoch.
+EPOCHS = {"num_train_epochs": 4, "max_steps": -1, "save_strategy": "epoch"}
+
+
+def mean_of_checkpoints(folder, steps) -> dict[str, torch.Tensor]:
+    weights = [load_file(folder / f"checkpoint-{step}" / "model.safetensors") for step in steps]
+    return {name: torch.stack([each[name].double() for each in weights]).mean(0) for name in weights[0]}
+
+
+def assert_close(actual, expected):
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(actual[name].double(), tensor.double(), atol=1e-6, rtol=0)
+
+
+def test_the_saved_average_is_the_mean_of_the_checkpoints_of_these_epochs(tmp_path):
+    trainer = tiny_trainer(tmp_path, average_weights_from_epoch=2, **EPOCHS)
+    trainer.train()
+    assert list(list_checkpoints(tmp_path)) == [8, 6, 4, 2]
+    averaged = FrosterForVideoClassification.from_pretrained(tmp_path / "weight-average")
+    expected = mean_of_checkpoints(tmp_path, (4, 6, 8))
+    expected = {name: tensor for name, tensor in expected.items() if "distillation_projectors" not in name}
+    state_dict = averaged.state_dict()
+    assert state_dict.pop("label_embeds").shape == (len(LABELS), 32)
+    assert_close(state_dict, expected)
+    # The trained weights are untouched.
+    assert_close(trainer.student.state_dict(), load_file(tmp_path / "checkpoint-8" / "model.safetensors"))
+
+
+@pytest.mark.parametrize("save_steps", [2, 3], ids=["saved at the end of an epoch", "saved within an epoch"])
+def test_the_average_of_a_resumed_run_is_bitwise_that_of_a_whole_one(tmp_path, save_steps):
+    fields = {**EPOCHS, "save_strategy": "steps", "save_steps": save_steps, "average_weights_from_epoch": 2}
+    averages = []
+    for resume in (None, str(tmp_path / f"checkpoint-{2 * save_steps}")):
+        tiny_trainer(tmp_path, **fields).train(resume_from_checkpoint=resume)
+        averages.append(load_file(tmp_path / "weight-average" / "model.safetensors"))
+    assert averages[0].keys() == averages[1].keys()
+    for name in averages[0]:
+        assert torch.equal(averages[0][name], averages[1][name]), name
+
+
+def test_the_range_of_epochs_is_kept_to(tmp_path):
+    averaging = WeightAveraging(2, last_epoch=3)
+    trainer = tiny_trainer(tmp_path, callbacks=[averaging], **EPOCHS)
+    trainer.train()
+    assert averaging.epochs == [2, 3]
+    expected = mean_of_checkpoints(tmp_path, (4, 6))
+    with averaging.applied_to(trainer.student):
+        assert_close(trainer.student.state_dict(), expected)
+    assert_close(trainer.student.state_dict(), load_file(tmp_path / "checkpoint-8" / "model.safetensors"))
+
+
+def test_only_trained_parameters_are_kept(tmp_path):
+    averaging = WeightAveraging(1)
+    trainer = tiny_trainer(
+        tmp_path,
+        model_fields={"temporal_module": "st_adapter"},
+        trained_parameters="adapters",
+        callbacks=[averaging],
+        max_steps=2,
+    )
+    trainer.train()
+    assert averaging.epochs == [1]
+    trained = {name for name, parameter in trainer.student.named_parameters() if parameter.requires_grad}
+    assert averaging.mean.keys() == trained
+    assert any("st_adapter" in name for name in trained)
+    assert not any("self_attn" in name for name in trained)
+
+
+def test_low_rank_updates_are_averaged_and_merged(tmp_path):
+    pytest.importorskip("peft")
+    trainer = tiny_trainer(tmp_path, trained_parameters="lora", average_weights_from_epoch=1, max_steps=4)
+    trainer.train()
+    averaged = FrosterForVideoClassification.from_pretrained(tmp_path / "weight-average")
+    assert not any("lora" in name for name in averaged.state_dict())
+
+
+def test_an_average_that_would_lack_epochs_is_refused(tmp_path):
+    tiny_trainer(tmp_path, max_steps=2, save_strategy="steps", save_steps=1).train()
+    with pytest.raises(ResumeError, match=r"checkpoint-2 was written without weight averaging"):
+        tiny_trainer(tmp_path, average_weights_from_epoch=1).train(resume_from_checkpoint=True)
+
+
+def test_training_again_begins_a_new_average(tmp_path):
+    averaging = WeightAveraging(1)
+    trainer = tiny_trainer(tmp_path, callbacks=[averaging], max_steps=2)
+    trainer.train()
+    trainer.train()
+    assert averaging.epochs == [1]
+
+
+def test_empty_ranges_are_refused():
+    with pytest.raises(ValueError, match="Epochs 0 to the last"):
+        WeightAveraging(0)
+    with pytest.raises(ValueError, match="Epochs 3 to 2"):
+        WeightAveraging(3, last_epoch=2)
+    with (
+        pytest.raises(ValueError, match="none of the epochs 2 to the last has ended"),
+        WeightAveraging().applied_to(torch.nn.Linear(1, 1)),
+    ):
+        pass
+
+
+def test_the_mean_of_many_epochs_is_exact():
+    averaging = WeightAveraging(1)
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Linear(8, 8)
+    seen = []
+    for epoch in range(1, 201):
+        with torch.no_grad():
+            model.weight.normal_(mean=100.0, generator=generator)
+        seen.append(model.weight.detach().double().clone())
+        averaging._add(model, epoch)
+    torch.testing.assert_close(averaging.mean["weight"], torch.stack(seen).mean(0), atol=1e-10, rtol=0)
