@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_froster import FrosterConfig, TemporalModule
 from .pooling_froster import build_temporal_pooling, init_pooling_weights, pool_frames
-from .projectors_froster import DistillationProjectors, ProjectorKind, init_projector_weights
+from .projectors_froster import DistillationProjectors, ProjectorKind
 from .temporal_froster import init_temporal_weights, insert_temporal_module
 from .text_froster import average_prompts, trim_to_longest
 
@@ -138,7 +138,20 @@ class FrosterVideoClassificationOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class FrosterVisionModel(CLIPVisionModel):
+class GuardedInitialization:
+    """Says to transformers that weights are drawn by its own guarded initialisers, as in its own models.
+
+    For other "custom code" it skips the modules that have no parameter of their own, since their loaded weights might
+    be overwritten, and with them the zero layers of the adapters and CLIP's scales.
+    """
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """See the class."""
+        return False
+
+
+class FrosterVisionModel(GuardedInitialization, CLIPVisionModel):
     """CLIP's vision tower with a temporal module; `num_frames` goes down to the layers as a keyword."""
 
     def __init__(self, config: CLIPVisionConfig, *, temporal: FrosterConfig):
@@ -152,7 +165,7 @@ class FrosterVisionModel(CLIPVisionModel):
         init_temporal_weights(module)
 
 
-class FrosterPreTrainedModel(PreTrainedModel):
+class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
     """Loading, saving and initialisation shared by the models below."""
 
     config: FrosterConfig
@@ -182,7 +195,6 @@ class FrosterPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         init_pooling_weights(module)
-        init_projector_weights(module)
         if isinstance(module, FrosterModel):
             init.normal_(module.visual_projection.weight, std=module.visual_projection.in_features**-0.5)
             init.normal_(module.text_projection.weight, std=module.text_projection.in_features**-0.5)
@@ -267,12 +279,9 @@ class FrosterModel(FrosterPreTrainedModel):
         Outputs then carry `projected_frame_embeds` and `projected_text_embeds`; logits do not change. To be called
         before the model is wrapped for distributed training. See [`DistillationProjectors`] for the arguments.
         """
-        projectors = DistillationProjectors(
+        self.distillation_projectors = DistillationProjectors(
             self.config.projection_dim, kind=kind, alpha=alpha, teacher_width=teacher_width
         ).to(self.logit_scale)
-        for module in projectors.modules():
-            init_projector_weights(module)
-        self.distillation_projectors = projectors
 
     @can_return_tuple
     def get_video_features(

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import initialization as init
 
 ProjectorKind = Literal["residual", "mlp"]
 
@@ -27,6 +26,11 @@ class DistillationProjector(nn.Module):
         self.alpha = alpha
         self.fc1 = nn.Linear(width, width, bias=False)
         self.fc2 = nn.Linear(width, teacher_width, bias=False)
+        nn.init.kaiming_normal_(self.fc1.weight)
+        if kind == "residual":
+            nn.init.zeros_(self.fc2.weight)
+        else:
+            nn.init.kaiming_normal_(self.fc2.weight)
 
     def forward(self, embeds: torch.Tensor) -> torch.Tensor:
         """(..., D) to (..., D of the teacher)."""
@@ -56,13 +60,3 @@ class DistillationProjectors(nn.Module):
             )
         self.video = DistillationProjector(width, kind=kind, alpha=alpha, teacher_width=teacher_width)
         self.text = DistillationProjector(width, kind=kind, alpha=alpha, teacher_width=teacher_width)
-
-
-def init_projector_weights(module: nn.Module) -> None:
-    """The paper's starting values; called after transformers has drawn all linear layers."""
-    if isinstance(module, DistillationProjector):
-        init.kaiming_normal_(module.fc1.weight)
-        if module.kind == "residual":
-            init.zeros_(module.fc2.weight)
-        else:
-            init.kaiming_normal_(module.fc2.weight)

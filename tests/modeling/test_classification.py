@@ -1,0 +1,179 @@
+"""The label bank, the loss, the projectors, and what is said about wrong input."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from froster_hf import FrosterForVideoClassification, FrosterModel
+from tests.modeling.tiny import tiny_clip, tiny_clips, tiny_model, tiny_texts
+
+LABELS = ["waving", "juggling", "chopping wood"]
+TEXTS = {"input_ids": tiny_texts(), "prompts_per_label": 2}
+
+
+@torch.no_grad()
+def test_logits_are_scaled_products_of_video_and_label_embeddings():
+    model = tiny_model()
+    outputs = model(tiny_clips(), **TEXTS)
+    expected = model.froster.logit_scale.exp() * outputs.video_embeds @ outputs.text_embeds.T
+    torch.testing.assert_close(outputs.logits, expected)
+    torch.testing.assert_close(model(tiny_clips(), text_embeds=outputs.text_embeds).logits, outputs.logits)
+
+
+@torch.no_grad()
+def test_the_loss_is_cross_entropy_over_the_label_list():
+    model = tiny_model()
+    labels = torch.tensor([2, 0])
+    outputs = model(tiny_clips(), **TEXTS, labels=labels)
+    torch.testing.assert_close(outputs.loss, F.cross_entropy(outputs.logits, labels))
+
+
+@torch.no_grad()
+def test_the_contrastive_loss_pairs_clips_and_texts_in_order():
+    model = tiny_model().froster
+    outputs = model(tiny_clips(3), tiny_texts(3), return_loss=True)
+    rows, columns = outputs.logits_per_video.log_softmax(1), outputs.logits_per_video.log_softmax(0)
+    torch.testing.assert_close(outputs.loss, -(rows.diagonal().mean() + columns.diagonal().mean()) / 2)
+    torch.testing.assert_close(outputs.logits_per_text, outputs.logits_per_video.T)
+
+
+@torch.no_grad()
+def test_stored_labels_answer_like_their_texts_and_survive_saving(tmp_path):
+    model = tiny_model()
+    expected = model(tiny_clips(), **TEXTS).logits
+    model.set_labels(LABELS, **TEXTS)
+    assert model.config.id2label == dict(enumerate(LABELS))
+    assert model.config.label2id == {label: i for i, label in enumerate(LABELS)}
+    torch.testing.assert_close(model(tiny_clips()).logits, expected, atol=1e-6, rtol=0)
+    model.save_pretrained(tmp_path)
+    loaded = FrosterForVideoClassification.from_pretrained(tmp_path)
+    assert loaded.config.id2label == dict(enumerate(LABELS))
+    assert torch.equal(loaded(tiny_clips()).logits, model(tiny_clips()).logits)
+
+
+@torch.no_grad()
+def test_labels_can_be_stored_as_embeddings_and_replaced():
+    model = tiny_model()
+    model.set_labels(LABELS, **TEXTS)
+    embeds = F.normalize(torch.randn(2, 32), dim=-1)
+    model.set_labels(["a", "b"], text_embeds=embeds)
+    assert torch.equal(model.label_embeds, embeds)
+    assert model(tiny_clips()).logits.shape == (2, 2)
+
+
+@torch.no_grad()
+def test_texts_at_call_time_win_over_stored_labels():
+    model = tiny_model()
+    model.set_labels(["a", "b"], text_embeds=torch.randn(2, 32))
+    assert model(tiny_clips(), **TEXTS).logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "message"),
+    [
+        ([], {"text_embeds": torch.zeros(0, 32)}, "different names"),
+        (["a", "a"], {"text_embeds": torch.zeros(2, 32)}, r"repeated: \['a'\]"),
+        (["a"], {}, "either"),
+        (["a"], {"text_embeds": torch.zeros(1, 32), "input_ids": tiny_texts(1)}, "either"),
+        (["a"], {"text_embeds": torch.zeros(2, 32)}, r"\(1, 32\), got \(2, 32\)"),
+        (["a", "b"], {"input_ids": tiny_texts(6), "prompts_per_label": 2}, r"got \(3, 32\)"),
+    ],
+)
+def test_label_lists_that_do_not_fit_are_refused(labels, arguments, message):
+    model = tiny_model()
+    with pytest.raises(ValueError, match=message):
+        model.set_labels(labels, **arguments)
+    assert model.config.num_labels == 0
+
+
+def test_names_without_embeddings_do_not_pass_as_a_label_bank(tmp_path):
+    """As when `id2label` is given to `from_pretrained`, the habit of other classification models."""
+    tiny_clip().save_pretrained(tmp_path)
+    model = FrosterForVideoClassification.from_clip(tmp_path, id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1})
+    with torch.no_grad():
+        assert model(tiny_clips()).logits.isnan().all()
+        assert model(tiny_clips(), **TEXTS).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pixel_values_videos": torch.zeros(4, 3, 16, 16)}, r"\(4, 3, 16, 16\).*\[None\]"),
+        ({"pixel_values_videos": torch.zeros(1, 4, 16, 16, 3)}, r"\(1, 4, 16, 16, 3\).*channels are last.*permute"),
+        ({"pixel_values_videos": torch.zeros(1, 4, 1, 16, 16)}, r"\(1, 4, 1, 16, 16\).*expected"),
+        ({"pixel_values_videos": torch.zeros(1, 4, 3, 16, 16, dtype=torch.uint8)}, "uint8.*floating-point"),
+        ({"pixel_values_videos": torch.zeros(1, 4, 3, 20, 20)}, "20.*16"),
+        ({"input_ids": torch.zeros(4, dtype=torch.long)}, r"shape \(4,\)"),
+        ({"input_ids": torch.zeros(3, 8)}, "float32.*integers"),
+        ({"input_ids": torch.zeros(3, 21, dtype=torch.long)}, "21 tokens.*at most 20.*truncation"),
+        ({"prompts_per_label": 4}, "6 texts cannot be 4 prompts"),
+        ({"input_ids": None}, "knows no labels.*set_labels"),
+        ({"text_embeds": torch.zeros(3, 32)}, "Both"),
+        ({"input_ids": None, "text_embeds": torch.zeros(3, 31)}, r"\(3, 31\).*32"),
+        ({"labels": torch.tensor([0, 3])}, "from 0 to 3.*3 labels"),
+        ({"labels": torch.tensor([-1, 0])}, "from -1 to 0.*from 0 to 2"),
+    ],
+)
+def test_wrong_input_is_told_what_was_received_and_what_is_allowed(arguments, message):
+    inputs = {"pixel_values_videos": tiny_clips(), **TEXTS} | arguments
+    with pytest.raises(ValueError, match=message):
+        tiny_model()(**inputs)
+
+
+def test_residual_projectors_start_without_effect_and_leave_logits_alone():
+    model = tiny_model()
+    before = model(tiny_clips(), **TEXTS)
+    model.add_distillation_projectors("residual", alpha=0.1)
+    after = model(tiny_clips(), **TEXTS)
+    assert before.projected_frame_embeds is None
+    assert torch.equal(after.projected_frame_embeds, after.frame_embeds)
+    assert torch.equal(after.projected_text_embeds, after.text_embeds)
+    assert torch.equal(after.logits, before.logits)
+
+
+def test_residual_projectors_add_alpha_times_the_projection():
+    model = tiny_model()
+    model.add_distillation_projectors("residual", alpha=0.5)
+    projector = model.distillation_projectors.video
+    torch.nn.init.normal_(projector.fc2.weight)
+    outputs = model(tiny_clips(), **TEXTS)
+    expected = outputs.frame_embeds + 0.5 * projector.fc2(F.gelu(projector.fc1(outputs.frame_embeds)))
+    torch.testing.assert_close(outputs.projected_frame_embeds, expected)
+
+
+def test_plain_projectors_map_to_the_teachers_width():
+    model = tiny_model()
+    model.add_distillation_projectors("mlp", teacher_width=24)
+    outputs = model(tiny_clips(), **TEXTS)
+    assert outputs.projected_frame_embeds.shape == (2, 4, 24)
+    assert outputs.projected_text_embeds.shape == (3, 24)
+    assert outputs.projected_frame_embeds.norm(dim=-1).min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "residual", "teacher_width": 24}, "32.*24.*kind='mlp'"),
+        ({"kind": "linear"}, "'linear'.*'residual' or 'mlp'"),
+    ],
+)
+def test_projectors_that_cannot_work_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_model().add_distillation_projectors(**arguments)
+
+
+@pytest.mark.parametrize("model_class", [FrosterModel, FrosterForVideoClassification])
+def test_projectors_are_saved_for_training_and_not_for_inference(tmp_path, model_class):
+    model = tiny_model()
+    model.add_distillation_projectors()
+    model = model if model_class is FrosterForVideoClassification else model.froster
+    model.save_pretrained(tmp_path / "inference")
+    model.save_pretrained(tmp_path / "training", state_dict=model.state_dict())
+    for folder, expected in (("inference", 0), ("training", 4)):
+        from safetensors import safe_open
+
+        with safe_open(tmp_path / folder / "model.safetensors", "pt") as weights:
+            assert len([key for key in weights.keys() if "distillation_projectors" in key]) == expected  # noqa: SIM118
+        _, info = model_class.from_pretrained(tmp_path / folder, output_loading_info=True)
+        assert not info["missing_keys"]
+        assert not info["unexpected_keys"]

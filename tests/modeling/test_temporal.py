@@ -1,0 +1,178 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from froster_hf.modeling.temporal_froster import shift_channels, temporal_windows
+from tests.modeling.tiny import MODULES, NUM_FRAMES, tiny_clip, tiny_clips, tiny_model
+
+SEES_OTHER_FRAMES = ["local_attention", "channel_shift", "cross_frame", "st_adapter", "aim", "joint"]
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 3])
+@pytest.mark.parametrize("num_frames", [1, 2, 5])
+def test_windows_hold_the_neighbouring_frames_and_zeros_beyond_the_ends(radius, num_frames):
+    frames = torch.randn(2, 3, num_frames, 4, 5)
+    windows = temporal_windows(frames, radius)
+    for t in range(num_frames):
+        for place, neighbour in enumerate(range(t - radius, t + radius + 1)):
+            found = windows[:, :, t, place * 4 : (place + 1) * 4]
+            inside = 0 <= neighbour < num_frames
+            assert torch.equal(found, frames[:, :, neighbour] if inside else torch.zeros_like(found))
+
+
+def test_windows_share_the_memory_of_the_padded_frames():
+    frames = torch.randn(2, 3, 6, 4, 5)
+    windows = temporal_windows(frames, 1)
+    assert windows.untyped_storage().nbytes() == 2 * 3 * (6 + 2) * 4 * 5 * 4
+
+
+def test_zero_frames_at_the_ends_keep_their_softmax_mass():
+    """The first frame's window against attention written out, with and without its missing neighbour."""
+    attention = tiny_model(temporal_module="local_attention").froster.vision_model.encoder.layers[0].self_attn
+    tokens = torch.randn(1, 5, 32)
+    query, key, value = (
+        projection(tokens).unflatten(-1, (4, 8)).transpose(1, 2)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    zeros = torch.zeros_like(key)
+    with_zeros = F.scaled_dot_product_attention(
+        query, torch.cat([zeros, key, zeros], 2), torch.cat([zeros, value, zeros], 2)
+    )
+    masked = F.scaled_dot_product_attention(query, key, value)
+    found = attention(tokens, num_frames=1)[0]
+    torch.testing.assert_close(found, attention.out_proj(with_zeros.transpose(1, 2).flatten(2)), atol=1e-6, rtol=0)
+    assert (found - attention.out_proj(masked.transpose(1, 2).flatten(2))).abs().max() > 1e-3
+
+
+def test_channel_shift_takes_a_quarter_from_each_side():
+    tokens = torch.randn(2, 5, 3, 8)
+    shifted = shift_channels(tokens)
+    for t in range(5):
+        following = tokens[:, t + 1, :, :2] if t < 4 else torch.zeros(2, 3, 2)
+        preceding = tokens[:, t - 1, :, 2:4] if t > 0 else torch.zeros(2, 3, 2)
+        assert torch.equal(shifted[:, t], torch.cat([following, preceding, tokens[:, t, :, 4:]], dim=-1))
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_local_attention_equals_attention_over_materialised_neighbours(radius):
+    attention = (
+        tiny_model(temporal_module="local_attention", temporal_radius=radius)
+        .froster.vision_model.encoder.layers[0]
+        .self_attn
+    )
+    batch_size, num_frames, num_tokens = 2, 5, 3
+    tokens = torch.randn(batch_size * num_frames, num_tokens, 32)
+    found = attention(tokens, num_frames=num_frames)[0].unflatten(0, (batch_size, num_frames))
+
+    query, key, value = (
+        projection(tokens).unflatten(0, (batch_size, num_frames)).unflatten(-1, (4, 8)).transpose(2, 3)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    padding = torch.zeros(batch_size, radius, 4, num_tokens, 8)
+    key, value = (torch.cat([padding, x, padding], dim=1) for x in (key, value))
+    for t in range(num_frames):
+        keys = torch.cat([key[:, t + offset] for offset in range(2 * radius + 1)], dim=-2)
+        values = torch.cat([value[:, t + offset] for offset in range(2 * radius + 1)], dim=-2)
+        expected = F.scaled_dot_product_attention(query[:, t], keys, values).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(found[:, t], attention.out_proj(expected), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("module", MODULES)
+def test_frames_are_seen_exactly_where_the_module_says_so(module):
+    """Changing the last frame changes the first frame's embedding, or does not."""
+    model = tiny_model(temporal_module=module).froster
+    clips = tiny_clips(num_frames=2 if module != "joint" else NUM_FRAMES)
+    other = clips.clone()
+    other[:, -1] += 1.0
+    change = (model.get_video_features(clips).frame_embeds - model.get_video_features(other).frame_embeds)[:, 0]
+    if module in SEES_OTHER_FRAMES:
+        assert change.abs().max() > 1e-5
+    else:
+        assert not change.any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("module", MODULES)
+def test_clips_of_a_batch_do_not_mix(module):
+    model = tiny_model(temporal_module=module).froster
+    clips = tiny_clips(3)
+    together = model.get_video_features(clips).frame_embeds
+    for i in range(3):
+        alone = model.get_video_features(clips[i : i + 1]).frame_embeds
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("radius", [1, 2])
+def test_local_attention_with_mean_pooling_is_invariant_to_time_reversal(radius):
+    model = tiny_model(temporal_module="local_attention", temporal_radius=radius).froster
+    forward, backward = (model.get_video_features(clips) for clips in (tiny_clips(), tiny_clips().flip(1)))
+    torch.testing.assert_close(forward.frame_embeds.flip(1), backward.frame_embeds, atol=1e-6, rtol=0)
+    torch.testing.assert_close(forward.video_embeds, backward.video_embeds, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("module", ["channel_shift", "st_adapter"])
+def test_asymmetric_modules_tell_forward_from_backward(module):
+    model = tiny_model(temporal_module=module).froster
+    forward, backward = (model.get_video_features(clips) for clips in (tiny_clips(), tiny_clips().flip(1)))
+    assert (forward.video_embeds - backward.video_embeds).abs().max() > 1e-5
+
+
+def clip_frame_embeds(clip, clips):
+    return F.normalize(clip.get_image_features(clips.flatten(0, 1)).pooler_output, dim=-1).unflatten(
+        0, clips.shape[:2]
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("fields", "num_frames"),
+    [
+        ({"temporal_module": "none"}, NUM_FRAMES),
+        ({"temporal_module": "local_attention", "temporal_radius": 0}, NUM_FRAMES),
+        ({"temporal_module": "st_adapter"}, NUM_FRAMES),
+        ({"temporal_module": "aim"}, NUM_FRAMES),
+        ({"temporal_module": "adaptformer"}, NUM_FRAMES),
+        ({"temporal_module": "joint", "num_frames": 1}, 1),
+    ],
+    ids=["none", "radius-0", "st_adapter", "aim", "adaptformer", "joint-of-one-frame"],
+)
+def test_a_module_at_its_start_is_clip(tmp_path, fields, num_frames):
+    """Frame embeddings, and on a still video the logits, are those of transformers' CLIP."""
+    from froster_hf import FrosterModel
+    from tests.modeling.tiny import tiny_texts
+
+    clip = tiny_clip()
+    clip.save_pretrained(tmp_path)
+    model = FrosterModel.from_clip(tmp_path, **fields).eval()
+    clips = tiny_clips(num_frames=num_frames)
+    found = model.get_video_features(clips).frame_embeds
+    torch.testing.assert_close(found, clip_frame_embeds(clip, clips), atol=1e-6, rtol=0)
+
+    still = clips[:, :1].expand(-1, num_frames, -1, -1, -1)
+    logits = model(still, tiny_texts()).logits_per_video
+    expected = clip(input_ids=tiny_texts(), pixel_values=clips[:, 0]).logits_per_image
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("num_frames", [1, 3, 7])
+def test_other_frame_counts_work_or_name_both_counts(module, num_frames):
+    model = tiny_model(temporal_module=module).froster
+    clips = tiny_clips(num_frames=num_frames)
+    if module == "joint":
+        with pytest.raises(ValueError, match=rf"{num_frames} frames.* {NUM_FRAMES}"):
+            model.get_video_features(clips)
+    else:
+        assert model.get_video_features(clips).frame_embeds.shape == (2, num_frames, 32)
+
+
+@torch.no_grad()
+def test_still_clips_of_any_length_agree_where_time_does_not_matter():
+    model = tiny_model(temporal_module="none").froster
+    frame = tiny_clips(num_frames=1)
+    embeds = [model.get_video_features(frame.expand(-1, t, -1, -1, -1)).video_embeds for t in (1, 4)]
+    torch.testing.assert_close(*embeds, atol=1e-6, rtol=0)

@@ -1,0 +1,1 @@
+"""Equality with the original implementations, on small random models whose outputs they computed."""

@@ -1,0 +1,123 @@
+"""Which part of the package may import which, what importing costs, and that registration never comes too early."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "froster_hf"
+# Third parties of the flat files that are copied into Hub repositories; all come with transformers and torchvision,
+# or are guarded where they are imported.
+FLAT = {
+    "torch",
+    "torchvision",
+    "transformers",
+    "huggingface_hub",
+    "numpy",
+    "PIL",
+    "av",
+    "decord",
+    "torchcodec",
+    "tqdm",
+}
+# Part of the package -> the parts that it may import.
+ALLOWED = {
+    "modeling": set(),
+    "processing": set(),
+    "training": {"modeling", "processing", "data"},
+    "evaluation": {"processing", "data"},
+    "data": {"processing"},
+    "conversion": {"modeling", "processing"},
+    "hub": {"modeling", "processing", "conversion"},
+}
+
+
+def python_files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Absolute names of everything that a file imports, at any depth of its code."""
+    package = ["froster_hf", *file.relative_to(PACKAGE).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            found.add(".".join([*base, node.module or ""]).rstrip("."))
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def own_parts(modules: set[str]) -> set[str]:
+    """The parts of the package among imported modules."""
+    return {name.split(".")[1] for name in modules if name.startswith("froster_hf.")}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_parts_import_only_what_the_design_allows(part):
+    files = python_files(PACKAGE / part) or [PACKAGE / f"{part}.py"]
+    wrong = {
+        str(file.relative_to(PACKAGE)): forbidden
+        for file in files
+        if file.exists() and (forbidden := own_parts(imported_modules(file)) - ALLOWED[part] - {part})
+    }
+    assert not wrong
+
+
+def test_nothing_imports_the_command_line():
+    entry = {PACKAGE / "__main__.py"}
+    files = [
+        file for file in python_files(PACKAGE) if file.relative_to(PACKAGE).parts[0] != "cli" and file not in entry
+    ]
+    assert len(files) > 20
+    assert not [file for file in files if "cli" in own_parts(imported_modules(file))]
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*_froster.py")), ids=lambda file: file.name)
+def test_flat_files_import_only_their_folder_and_what_transformers_needs(file):
+    """They are copied into Hub repositories, where neither this package nor a folder structure exists."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1, f"line {node.lineno}: the dynamic loader cannot follow `from ..`"
+            assert node.module, f"line {node.lineno}: the dynamic loader cannot follow `from . import`"
+            assert (file.parent / f"{node.module}.py").exists(), f"line {node.lineno}: {node.module}"
+    third_parties = {name.split(".")[0] for name in imported_modules(file)} - set(sys.stdlib_module_names)
+    assert third_parties <= FLAT | {"froster_hf"}, third_parties - FLAT
+    assert own_parts(imported_modules(file)) <= {file.parent.name} | {p.stem for p in PACKAGE.glob("*_froster.py")}
+
+
+def run(script: str) -> str:
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout.strip()
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = run(
+        "import sys, froster_hf\n"
+        "print([m for m in ('torch', 'transformers', 'numpy', 'av', 'datasets', 'matplotlib') if m in sys.modules])"
+    )
+    assert heavy == "[]"
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import froster_hf; from transformers import AutoModel, AutoConfig",
+        "import froster_hf; from transformers import AutoConfig, AutoModel",
+        "from transformers import AutoConfig, AutoModel; import froster_hf",
+        "import froster_hf; from transformers import CLIPModel, AutoConfig, AutoModel",
+        "import froster_hf; from transformers import pipeline, AutoConfig, AutoModel",
+        "from froster_hf import FrosterModel; from transformers import AutoConfig, AutoModel",
+        "import froster_hf.modeling.modeling_froster; from transformers import AutoConfig, AutoModel",
+    ],
+)
+def test_auto_classes_know_the_package_in_every_order_of_imports(order):
+    assert run(f"{order}\nprint(AutoModel._model_mapping[type(AutoConfig.for_model('froster'))].__name__)") == (
+        "FrosterModel"
+    )
