@@ -33,6 +33,7 @@ TRAINING_STATE = re.compile(r"(optimizer|optim|lr_scheduler|scheduler|scaler)(_s
 MAX_MEMBERS = 200_000
 MAX_DEPTH = 64
 MAX_TEXT = 65_536
+CHUNK_BYTES = 4 << 20
 MEMORY_SLACK_BYTES = 2 << 30
 
 
@@ -75,7 +76,7 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
 
 
 def check_members(archive: zipfile.ZipFile, file_bytes: int) -> tuple[str, bool]:
-    """Refuse archives that are larger inside than outside.
+    """Refuse archives that are damaged, or larger inside than outside.
 
     Returns:
         The folder that all members lie in, and whether it is a TorchScript archive.
@@ -95,7 +96,7 @@ def check_members(archive: zipfile.ZipFile, file_bytes: int) -> tuple[str, bool]
     if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder").strip() not in (b"little", b""):
         raise ValueError("the tensors are stored in big-endian order")
     is_torchscript = f"{root}/constants.pkl" in names
-    total = 0
+    total, checked = 0, []
     for member in members:
         # TorchScript deflates its source code, which is never read here.
         if is_torchscript and not (member.filename == pickles[0] or member.filename.startswith(f"{root}/data/")):
@@ -105,8 +106,14 @@ def check_members(archive: zipfile.ZipFile, file_bytes: int) -> tuple[str, bool]
                 f"the member {member.filename} is compressed or encrypted; torch stores members as they are"
             )
         total += member.file_size
+        checked.append(member)
     if total > file_bytes:
         raise ValueError(f"the members claim {total} bytes, but the whole file has {file_bytes}")
+    for member in checked:
+        # torch.load compares no checksums; reading to the end does.
+        with archive.open(member) as stream:
+            while stream.read(CHUNK_BYTES):
+                pass
     return root, is_torchscript
 
 
@@ -312,6 +319,8 @@ def main(source: Path, folder: Path, max_bytes: int) -> None:
         limit_memory(3 * source.stat().st_size + MEMORY_SLACK_BYTES)
         tensors, summary = read_archive(source, max_bytes)
         write(tensors, folder / "tensors.safetensors")
+    except zipfile.BadZipFile as error:
+        summary = {"error": f"it is damaged: {error}"}
     except MemoryError:
         summary = {"error": "reading it takes far more memory than its size"}
     except Exception as error:  # Whatever a broken file provokes becomes a reason; nothing is retried another way.

@@ -2,18 +2,20 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from froster_hf.conversion import CheckpointError, read_checkpoint, reading
-from froster_hf.conversion.pickle_worker import read_archive
+from froster_hf.conversion import CheckpointError, pickle_worker, read_checkpoint, reading
+from froster_hf.conversion.pickle_worker import main, read_archive
 from tests.conversion.hostile_files import malicious_pickle, pickle_of, scripted_archive, with_members
 from tests.conversion.original_layouts import PARITY, clip_state_dict
 
@@ -124,8 +126,16 @@ def test_a_zip_file_of_something_else_is_refused(tmp_path):
 def test_truncated_files_are_refused(tmp_path):
     content = (PARITY / "aim.pth").read_bytes()
     (tmp_path / "a.pth").write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match="is refused"):
+    with pytest.raises(CheckpointError, match="is refused: it is damaged"):
         read_checkpoint(tmp_path / "a.pth")
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path):
+    content = bytearray((PARITY / "aim.pth").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(zipfile.BadZipFile, match="Bad CRC-32"):
+        read_archive(tmp_path / "a.pth", ENOUGH)
 
 
 def test_pickles_of_old_torch_are_refused_with_advice(tmp_path):
@@ -316,3 +326,34 @@ def test_the_links_of_the_hub_cache_are_followed(tmp_path):
         file.rename(repository / "blobs" / str(number))
         file.symlink_to(Path("../../blobs") / str(number))
     assert set(read_checkpoint(snapshot).tensors) == {"a", "b"}
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
+def test_mutated_files_are_refused_or_read_exactly(tmp_path, monkeypatch, count):
+    state = clip_state_dict()
+    torch.save({"model_state": state, "cfg": "DATA: {}"}, tmp_path / "pickle")
+    scripted_archive(state, tmp_path / "torchscript")
+    generator = random.Random(0)
+    outcomes = Counter()
+    monkeypatch.setattr(pickle_worker, "limit_memory", lambda extra_bytes: None)  # It would limit the tests.
+    for _ in range(count):
+        kind = generator.choice(["pickle", "torchscript"])
+        content = bytearray((tmp_path / kind).read_bytes())
+        header = content.index(b"data.pkl") + 8
+        for _ in range(generator.choice([1, 1, 2, 5])):
+            # The pickle, the directory at the end, or anywhere.
+            start, stop = generator.choice(
+                [(header, header + 20_000), (len(content) - 6000, len(content)), (0, len(content))]
+            )
+            content[generator.randrange(start, stop)] = generator.randrange(256)
+        (tmp_path / "mutant").write_bytes(content)
+        main(tmp_path / "mutant", tmp_path, ENOUGH)
+        if "error" in json.loads((tmp_path / "summary.json").read_text()):
+            outcomes["refused"] += 1
+        else:
+            outcomes["read"] += 1
+            prefix = "model_state/" if kind == "pickle" else ""
+            assert_same_tensors(
+                load_file(tmp_path / "tensors.safetensors"), {prefix + name: tensor for name, tensor in state.items()}
+            )
+    assert outcomes["refused"] > outcomes["read"] > 0
