@@ -98,21 +98,21 @@ def _get(url: str, policy: UrlPolicy, limits: VideoLimits, resolve: Resolver, de
     port = port or (443 if parts.scheme == "https" else 80)
     connection = http.client.HTTPConnection(host, port)
     try:
-        connection.sock = _connect(resolve(host, port), port, host if parts.scheme == "https" else None, deadline)
+        addresses = resolve(host, port)
+        connection.sock = _connect(addresses, port, host if parts.scheme == "https" else None, deadline)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "froster-hf"})
-        response = connection.getresponse()
-        if response.status in _REDIRECTS:
-            return urljoin(url, response.getheader("Location") or "")
-        if response.status != 200:
-            raise UnreadableVideoError(f"the server answered {response.status} {response.reason}")
-        return _read_body(response, limits)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if deadline.has_passed:
-            raise UnreadableVideoError(f"the download took longer than {limits.timeout_seconds:g} seconds") from error
+        answer = _read_answer(connection.getresponse(), url, limits)
+    except (OSError, http.client.HTTPException, ValueError, UnreadableVideoError) as error:
+        deadline.check()
+        if isinstance(error, UnreadableVideoError):
+            raise
         raise UnreadableVideoError(f"the download failed: {error or type(error).__name__}") from error
     finally:
         connection.close()
+    # A connection that was shut down in time looks like one that ended well.
+    deadline.check()
+    return answer
 
 
 def _connect(addresses: list[str], port: int, tls_host: str | None, deadline: _Deadline) -> socket.socket:
@@ -131,7 +131,11 @@ def _connect(addresses: list[str], port: int, tls_host: str | None, deadline: _D
     raise failure
 
 
-def _read_body(response: http.client.HTTPResponse, limits: VideoLimits) -> bytes:
+def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimits) -> bytes | str:
+    if response.status in _REDIRECTS:
+        return urljoin(url, response.getheader("Location") or "")
+    if response.status != 200:
+        raise UnreadableVideoError(f"the server answered {response.status} {response.reason}")
     limit = limits.max_memory_bytes
     body = bytearray()
     if (response.length or 0) <= limit:
@@ -149,7 +153,7 @@ class _Deadline:
 
     def __init__(self, seconds: float):
         self.seconds = seconds
-        self.has_passed = False
+        self._has_passed = False
         self._sockets: list[socket.socket] = []
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
@@ -157,12 +161,19 @@ class _Deadline:
     def watch(self, connection: socket.socket) -> socket.socket:
         """Have `connection` shut down in time."""
         self._sockets.append(connection)
-        if self.has_passed:
+        if self._has_passed:
             self._end()
         return connection
 
+    def check(self) -> None:
+        """Raise `UnreadableVideoError` where the time is over."""
+        if self._has_passed:
+            raise UnreadableVideoError(
+                f"the download took longer than {self.seconds:g} seconds (VideoLimits.timeout_seconds)"
+            )
+
     def _end(self) -> None:
-        self.has_passed = True
+        self._has_passed = True
         for connection in self._sockets:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
