@@ -4,9 +4,9 @@
 residual
   path. It asks where information can come from, and knows nothing of a label. Attention to neighbouring frames is
   followed to those frames.
-- `gradient_map` (HiResCAM, Draelos and Carin, arXiv 2011.08891, on the patch tokens that enter the last block):
-gradient of one
-  label's logit times the activation. It asks what speaks for that label.
+- `gradient_map` (HiResCAM, Draelos and Carin, arXiv 2011.08891): gradient of one label's logit times the activation
+  of the patch tokens behind the first layer norm of the last block. It asks what speaks for that label. In front of
+  that norm the product would vanish: a norm does not see the length of a token.
 
 Letters: T frames, N tokens a frame (class token first), H heads, W width, h x w patches, D embedding, K labels.
 """
@@ -56,7 +56,7 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
 def gradient_map(
     model: nn.Module, pixel_values_videos: torch.Tensor, *, text_embeds: torch.Tensor, label_index: int
 ) -> torch.Tensor:
-    """Gradient times activation of the patches that enter the last block, for one label's logit.
+    """Gradient times activation of the patches that the last block attends to, for one label's logit.
 
     Args:
         model: `FrosterForVideoClassification`.
@@ -70,19 +70,35 @@ def gradient_map(
     Raises:
         ValueError: more than one clip, or a label index out of range.
     """
+    relevance = patch_relevance(model, pixel_values_videos, text_embeds=text_embeds, label_index=label_index)
+    relevance = relevance.clamp(min=0)
+    return relevance / relevance.sum().clamp(min=torch.finfo(relevance.dtype).tiny)
+
+
+def patch_relevance(
+    model: nn.Module, pixel_values_videos: torch.Tensor, *, text_embeds: torch.Tensor, label_index: int
+) -> torch.Tensor:
+    """`gradient_map` with its signs, (T, h, w): what the logit gains for a unit of relative growth of a patch."""
     num_frames, side = _clip_shape(model, pixel_values_videos)
     if not 0 <= label_index < len(text_embeds):
         raise ValueError(f"label_index={label_index} is out of range: there are {len(text_embeds)} labels.")
-    with torch.enable_grad():
-        # A model with frozen weights has a graph only if the pixels ask for one.
-        pixels = pixel_values_videos.detach().requires_grad_(True)
-        output = model(pixel_values_videos=pixels, text_embeds=text_embeds.detach().clone(), output_hidden_states=True)
-        entering_last_block = output.hidden_states[-2]
-        (gradient,) = torch.autograd.grad(output.logits[0, label_index], entering_last_block)
-    relevance = (gradient.float() * entering_last_block.detach().float()).sum(dim=-1)
-    # (T, N) frame by frame, or (1, 1 + T*(N-1)) where space and time are one sequence: the class token leads either.
-    relevance = relevance[:, 1:].reshape(num_frames, side, side).clamp(min=0)
-    return relevance / relevance.sum().clamp(min=torch.finfo(relevance.dtype).tiny)
+    froster: Any = model.froster
+    normed: list[torch.Tensor] = []
+    last_norm = froster.vision_model.encoder.layers[-1].layer_norm1
+    hook = last_norm.register_forward_hook(lambda module, inputs, output: normed.append(output))
+    try:
+        with torch.enable_grad():
+            # A model with frozen weights has a graph only if the pixels ask for one.
+            pixels = pixel_values_videos.detach().requires_grad_(True)
+            logits = model(pixel_values_videos=pixels, text_embeds=text_embeds.detach().clone()).logits
+            # AIM's blocks use the norm twice, over time and then over space.
+            (gradient,) = torch.autograd.grad(logits[0, label_index], normed[-1])
+    finally:
+        hook.remove()
+    relevance = (gradient.float() * normed[-1].detach().float()).sum(dim=-1)
+    # (T, N), X-CLIP's with a message token at the end; (1, 1 + T*(N-1)) where space and time are one sequence.
+    num_patches = num_frames * side * side // len(relevance)
+    return relevance[:, 1 : 1 + num_patches].reshape(num_frames, side, side)
 
 
 def _clip_shape(model: nn.Module, pixels: torch.Tensor) -> tuple[int, int]:

@@ -104,7 +104,7 @@ def evaluate_recipe(
         "data": samples[0][1]["data"],
         "prompts": samples[0][1]["prompts"],
         "precision": precision,
-        "video_options": {key: str(value) for key, value in samples[0][1]["video_options"].items()},
+        "video_options": samples[0][1]["video_options"],
         "count_differences": plan.count_differences,
         "notes": _notes(recipe, plan, len(samples)),
         "versions": package_versions(),

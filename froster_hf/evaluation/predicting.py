@@ -30,6 +30,7 @@ from .predictions import ClipPrediction, PredictionStore, stack_view_logits
 
 logger = logging.getLogger(__name__)
 
+NOT_PIXEL_OPTIONS = ("allow_urls", "auto_map", "processor_class", "return_metadata", "video_processor_type")
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -88,7 +89,7 @@ def predict(
         "model": model_fingerprint(model),
         "data": table_fingerprint(table),
         "prompts": prompts_fingerprint(texts, encoded),
-        "video_options": {**processor.video_processor.to_dict(), **clips.options},
+        "video_options": _pixel_options({**processor.video_processor.to_dict(), **clips.options}),
         "batch_size": batch_size,
         "precision": precision,
         "num_clips": len(table),
@@ -103,7 +104,12 @@ def predict(
         loader = DataLoader(clips, batch_sampler=mine, collate_fn=collate_clips, num_workers=num_workers)
         _predict_batches(model, loader, mine, encoded, store, precision, accelerator)
     accelerator.wait_for_everyone()
-    return stack_view_logits(store.read(), num_rows=len(table)), header
+    return stack_view_logits(store.read(), num_rows=len(table)), store.header
+
+
+def _pixel_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide what the model sees; the others differ between a new processor and a loaded one."""
+    return {name: value for name, value in sorted(options.items()) if name not in NOT_PIXEL_OPTIONS}
 
 
 def _remaining_batches(num_clips: int, batch_size: int, *, done: set[int]) -> list[list[int]]:

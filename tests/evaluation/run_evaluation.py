@@ -1,0 +1,36 @@
+"""What a user's own script would do; the tests start, kill and repeat it, also under `accelerate launch`."""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+
+from accelerate import Accelerator  # noqa: E402
+
+from froster_hf.evaluation import evaluate_recipe, load_recipe  # noqa: E402
+from froster_hf.modeling.modeling_froster import FrosterForVideoClassification  # noqa: E402
+from froster_hf.processing.processing_froster import FrosterProcessor  # noqa: E402
+
+
+def main(checkpoint: str, root: str, annotations: str, output_dir: str, seconds_a_batch: str) -> None:
+    model = FrosterForVideoClassification.from_pretrained(checkpoint)
+    model.register_forward_hook(lambda *_: time.sleep(float(seconds_a_batch)))
+    accelerator = Accelerator(cpu=True)
+    evaluate_recipe(
+        load_recipe("base_to_novel_hmdb51", overrides={"num_views": 2, "frame_stride": 2}),
+        models=model,
+        processor=FrosterProcessor.from_pretrained(checkpoint),
+        data={"root": root, "annotations": annotations},
+        output_dir=output_dir,
+        batch_size=2,
+        accelerator=accelerator,
+    )
+    if accelerator.num_processes > 1:
+        (Path(output_dir) / f"was_process_{accelerator.process_index}").touch()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

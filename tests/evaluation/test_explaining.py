@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from froster_hf.evaluation import explain_video
+from froster_hf.evaluation.explaining import overlay, shown_frames
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+from .conftest import write_clip
+
+
+@pytest.fixture
+def video(tmp_path):
+    return write_clip(tmp_path / "clip.avi", seed=3)
+
+
+def test_a_strip_and_an_animation_of_every_frame_are_written(video, tmp_path):
+    explanation = explain_video(
+        tiny_model(),
+        tiny_processor(),
+        video,
+        label="juggling",
+        candidate_labels=["golf", "juggling", "yoga"],
+        output_dir=tmp_path / "maps",
+    )
+    assert 0 < explanation.probability < 1
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        "gradient.gif",
+        "gradient.png",
+        "rollout.gif",
+        "rollout.png",
+    ]
+    for method in ("rollout", "gradient"):
+        assert explanation.maps[method].shape == (4, 2, 2)
+        with Image.open(explanation.strips[method]) as strip:
+            assert strip.size == (4 * 36 - 4, 2 * 32 + 4)
+        with Image.open(explanation.animations[method]) as animation:
+            assert animation.n_frames == 4
+            assert animation.size == (32, 32)
+
+
+def test_the_upper_row_shows_the_frames_that_the_model_saw(video, tmp_path):
+    processor = tiny_processor()
+    explanation = explain_video(tiny_model(), processor, video, label="a", output_dir=tmp_path, methods=["rollout"])
+    pixels = processor.video_processor(video, return_tensors="pt")["pixel_values_videos"][0]
+    with Image.open(explanation.strips["rollout"]) as strip:
+        first = np.asarray(strip)[:32, :32]
+    assert np.array_equal(first, shown_frames(pixels, processor)[0])
+    raw = processor.video_processor(video, do_normalize=False, do_rescale=False, return_tensors="pt")
+    assert np.abs(raw["pixel_values_videos"][0, 0].permute(1, 2, 0).numpy() - first.astype(float)).max() <= 1
+
+
+def test_what_is_looked_at_is_bright_and_the_rest_stays_pale():
+    frames = np.full((2, 32, 32, 3), 100, dtype=np.uint8)
+    maps = torch.zeros(2, 4, 4)
+    maps[1, 3, 3] = 1.0
+    shown = overlay(frames, maps)
+    assert shown[1, -4:, -4:].mean() > shown[1, :8, :8].mean() + 20
+    assert np.array_equal(shown[0, :8, :8], shown[1, :8, :8])
+
+
+def test_an_unknown_method_is_refused(video, tmp_path):
+    with pytest.raises(ValueError, match="saliency"):
+        explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path, methods=["saliency"])

@@ -1,0 +1,149 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from froster_hf.data.video_table import label_array, label_names
+from froster_hf.evaluation import EvaluationData, EvaluationRecipe, list_recipes, load_recipe, published_results
+from froster_hf.evaluation.plans import plan_evaluation
+
+
+def test_every_published_setting_has_a_recipe_that_parses():
+    assert list_recipes() == [
+        "base_to_novel_hmdb51",
+        "base_to_novel_k400",
+        "base_to_novel_ssv2",
+        "base_to_novel_ucf101",
+        "cross_dataset_hmdb51",
+        "cross_dataset_k600",
+        "cross_dataset_ucf101",
+    ]
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        assert (recipe.num_views, recipe.num_crops, recipe.frame_stride) == (3, 1, 16)
+        assert published_results()[recipe.protocol][recipe.dataset]["FROSTER"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("protocol: base_to_novel\ndataset: ucf101\nviews: 3\n", r"unknown fields \['views'\]. Known are"),
+        ("protocol: base_to_novel\n", r"\['dataset'\] are missing"),
+        ("protocol: zero_shot\ndataset: ucf101\n", "protocol='zero_shot'"),
+        ("protocol: base_to_novel\ndataset: k600\n", "dataset='k600'"),
+        ("- a\n- b\n", "field: value"),
+        ("a: [\n", "is not YAML"),
+        ("a: !!python/object/apply:os.system ['true']\n", "is not YAML"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_says_why(tmp_path, content, message):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_recipe(tmp_path / "mine.yaml")
+
+
+def test_overrides_replace_fields_and_unknown_recipes_are_named():
+    assert load_recipe("base_to_novel_ucf101", overrides={"num_views": 1}).num_views == 1
+    with pytest.raises(ValueError, match="unknown fields"):
+        load_recipe("base_to_novel_ucf101", overrides={"view": 1})
+    with pytest.raises(ValueError, match="Shipped are"):
+        load_recipe("base_to_novel_ucf")
+
+
+def test_base_and_novel_are_the_frequent_and_the_rare_classes(hmdb51_data):
+    plan = plan_evaluation(load_recipe("base_to_novel_hmdb51"), hmdb51_data)
+    texts, labels = label_names(plan.table), label_array(plan.table)
+    assert [texts[column] for column in plan.parts["base"].columns] == ["kick ball", "wave"]
+    assert [texts[column] for column in plan.parts["novel"].columns] == ["brush hair", "cartwheel"]
+    assert set(labels[plan.parts["novel"].rows]) == {0, 1}
+    assert plan.count_differences["base"]["clips"] == {"found": 6, "published": 780}
+
+
+def test_a_listed_base_half_is_used(hmdb51_data, tmp_path):
+    (tmp_path / "base.json").write_text(json.dumps(["cartwheel", "wave"]))
+    data = dataclasses.replace(hmdb51_data, base_labels=str(tmp_path / "base.json"))
+    plan = plan_evaluation(load_recipe("base_to_novel_hmdb51"), data)
+    assert [label_names(plan.table)[column] for column in plan.parts["base"].columns] == ["cartwheel", "wave"]
+
+
+def test_cross_dataset_has_the_full_set_and_the_test_clips_of_each_fold(hmdb51_data):
+    plan = plan_evaluation(load_recipe("cross_dataset_hmdb51"), hmdb51_data_without_training(hmdb51_data))
+    assert list(plan.parts) == ["full", "split 1", "split 2", "split 3"]
+    assert len(plan.parts["full"].rows) == 12
+    assert len(plan.parts["split 1"].rows) == 12
+    assert len(plan.parts["split 2"].rows) == 8
+    left_out = set(plan.parts["full"].rows) - set(plan.parts["split 2"].rows)
+    assert {Path(plan.table[int(row)]["video"]["path"]).stem[-1] for row in left_out} == {"1"}
+
+
+def hmdb51_data_without_training(data: EvaluationData) -> EvaluationData:
+    """The full set holds every listed clip; the training clips of these lists do not exist."""
+    return dataclasses.replace(data, missing="drop")
+
+
+def write_kinetics(folder: Path, name: str, counts: dict[str, int]) -> Path:
+    rows = ["label,youtube_id,time_start,time_end,split"]
+    for number, (label, count) in enumerate(counts.items()):
+        for clip in range(count):
+            identity = f"{number:05d}{clip:06d}"
+            (folder / "videos" / label).mkdir(parents=True, exist_ok=True)
+            (folder / "videos" / label / f"{identity}_000001_000011.mp4").touch()
+            rows.append(f"{label},{identity},1,11,{name}")
+    (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    return folder / f"{name}.csv"
+
+
+def test_kinetics_400_is_split_by_its_training_list(tmp_path):
+    tested = write_kinetics(tmp_path, "val", {"yoga": 2, "bowling": 2, "archery": 2, "golf": 2})
+    train = write_kinetics(tmp_path, "train", {"yoga": 9, "bowling": 5, "archery": 7, "golf": 6})
+    recipe = load_recipe("base_to_novel_k400")
+    data = EvaluationData(root=str(tmp_path / "videos"), annotations=str(tested), train_annotations=str(train))
+    plan = plan_evaluation(recipe, data)
+    assert [label_names(plan.table)[column] for column in plan.parts["base"].columns] == ["archery", "yoga"]
+    with pytest.raises(ValueError, match="needs train_annotations="):
+        plan_evaluation(recipe, dataclasses.replace(data, train_annotations=None))
+
+
+def test_kinetics_600_tests_labels_that_are_not_in_kinetics_400(tmp_path):
+    tested = write_kinetics(tmp_path, "test", dict.fromkeys(["a b", "c", "d", "e", "f", "known"], 2))
+    (tmp_path / "k400.json").write_text(json.dumps({"0": "known", "1": "other"}))
+    (tmp_path / "one.json").write_text(json.dumps(["c", "d"]))
+    (tmp_path / "two.json").write_text(json.dumps(["d", "e"]))
+    data = EvaluationData(
+        root=str(tmp_path / "videos"), annotations=str(tested), known_labels=str(tmp_path / "k400.json")
+    )
+    recipe = dataclasses.replace(load_recipe("cross_dataset_k600"), labels_per_split=3)
+    drawn = plan_evaluation(recipe, data)
+    assert label_names(drawn.table) == ["a b", "c", "d", "e", "f"]
+    assert [len(part.columns) for part in drawn.parts.values()] == [3, 3, 3]
+    assert "seeded draws of 3 of the 5" in drawn.notes[0]
+
+    listed = dataclasses.replace(data, label_splits=(str(tmp_path / "one.json"), str(tmp_path / "two.json")))
+    plan = plan_evaluation(recipe, listed)
+    texts = label_names(plan.table)
+    assert [[texts[c] for c in part.columns] for part in plan.parts.values()] == [["c", "d"], ["d", "e"]]
+    assert plan.notes == []
+    assert all(np.isin(label_array(plan.table)[part.rows], part.columns).all() for part in plan.parts.values())
+
+
+def test_something_something_needs_its_labels_file(tmp_path):
+    (tmp_path / "labels.json").write_text(json.dumps({"Closing something": "0", "Opening something": "1"}))
+    for name, templates in (("train", "CCO"), ("validation", "CO")):
+        full = {"C": "Closing [something]", "O": "Opening [something]"}
+        entries = [{"id": f"{name}{n}", "template": full[letter]} for n, letter in enumerate(templates)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(entries))
+        for entry in entries:
+            (tmp_path / f"{entry['id']}.webm").touch()
+    data = EvaluationData(
+        root=str(tmp_path),
+        annotations=str(tmp_path / "validation.json"),
+        train_annotations=str(tmp_path / "train.json"),
+        labels=str(tmp_path / "labels.json"),
+    )
+    recipe: EvaluationRecipe = load_recipe("base_to_novel_ssv2")
+    plan = plan_evaluation(recipe, data)
+    assert [label_names(plan.table)[column] for column in plan.parts["base"].columns] == ["Closing something"]
+    with pytest.raises(ValueError, match="needs labels="):
+        plan_evaluation(recipe, dataclasses.replace(data, labels=None))
