@@ -9,7 +9,7 @@ Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
 
 import os
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from transformers.utils.logging import tqdm
 
 from .clip_baseline_froster import wrap_clip
 from .label_bank_froster import LabelBanks, LabelSet
-from .scoring_froster import Answer, ScoreFunction, background_score, rank, score_views, score_windows
+from .scoring_froster import Answer, ScoreFunction, background_score, check_threshold, rank, score_views, score_windows
 from .timeline_froster import Timeline, find_segments, smooth_scores
 from .window_stream_froster import WindowStream
 
@@ -103,7 +103,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             return super().__call__(inputs, **kwargs)
         if _is_column(inputs):
             return super().__call__(_Videos(inputs), **kwargs)
-        if _is_iterator(inputs):
+        if _is_stream(inputs):
             return super().__call__((video for video in inputs), **kwargs)
         videos = self.processor.video_processor.list_videos(inputs) if not _is_empty(inputs) else []
         if _is_one(inputs, videos):
@@ -167,6 +167,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         preprocess, forward, postprocess = ({**before, **now} for before, now in zip(given, steps))
         labels = self.label_names(forward.get("candidate_labels"))
         function = postprocess.get("function_to_apply", "softmax")
+        check_threshold(postprocess.get("threshold"), function)
         stream = WindowStream(
             self.processor.video_processor,
             video,
@@ -257,8 +258,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         threshold: float | None = None,
     ) -> list[Answer]:
         """`logits` (1, V, K) of one video to its answers."""
-        if threshold is not None and function_to_apply == "none":
-            raise ValueError("A `threshold` is one of scores from 0 to 1: apply 'softmax' or 'sigmoid' to the logits.")
+        check_threshold(threshold, function_to_apply)
         labels = self.label_names(candidate_labels)
         scores = score_views(model_outputs["logits"][0], function_to_apply)
         return rank(
@@ -328,9 +328,12 @@ def _is_column(inputs: Any) -> bool:
     return isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes | bytearray | list | tuple)
 
 
-def _is_iterator(inputs: Any) -> bool:
-    # An open file is an iterator, too.
-    return isinstance(inputs, Iterator) and not hasattr(inputs, "read")
+def _is_stream(inputs: Any) -> bool:
+    """An iterator, a column of a streaming dataset, and anything else that can only be read from start to end."""
+    # An open file and a video decoder can be iterated over, too.
+    is_video = hasattr(inputs, "read") or hasattr(inputs, "get_frames_at")
+    containers = str | bytes | bytearray | list | tuple | Mapping | np.ndarray | torch.Tensor
+    return isinstance(inputs, Iterable) and not is_video and not isinstance(inputs, containers)
 
 
 def _is_empty(inputs: Any) -> bool:

@@ -26,6 +26,19 @@ def score_views(logits: torch.Tensor, function_to_apply: ScoreFunction) -> torch
     return logits.mean(0)
 
 
+def check_threshold(threshold: float | None, function_to_apply: ScoreFunction) -> None:
+    """Refuse a threshold on logits, and one that no score or every score passes.
+
+    Raises:
+        ValueError: see there.
+    """
+    if threshold is not None and (function_to_apply == "none" or not 0 <= threshold <= 1):
+        raise ValueError(
+            f"`threshold` is {threshold} with the function {function_to_apply!r}; it is one of scores from 0 to 1, "
+            "which 'softmax' and 'sigmoid' give."
+        )
+
+
 def rank(
     scores: torch.Tensor,
     labels: Sequence[str],

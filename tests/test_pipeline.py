@@ -16,8 +16,9 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import froster_hf  # noqa: F401
 from froster_hf import label_bank_froster
-from froster_hf.pipeline_froster import NONE_OF_THESE, ZeroShotVideoClassificationPipeline, rank, score_views
+from froster_hf.pipeline_froster import ZeroShotVideoClassificationPipeline
 from froster_hf.processing.video_decoding_froster import VideoDecodeError
+from froster_hf.scoring_froster import NONE_OF_THESE, rank, score_views
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
 
@@ -77,6 +78,7 @@ def test_lists_generators_iterators_and_datasets_give_the_same_answers(classify)
         "generator": (path for path in paths),
         "iterator": iter(paths),
         "column": column["video"],
+        "column of a stream": column.to_iterable_dataset()["video"],
         "KeyDataset": KeyDataset(column, "video"),
         "list of paths": [Path(path) for path in paths],
         "list of open files": [io.BytesIO(Path(path).read_bytes()) for path in paths],
@@ -188,6 +190,20 @@ def test_below_the_threshold_nothing_is_claimed(classify):
     nothing = classify(BIKES, LABELS, threshold=0.999)
     assert [answer["label"] for answer in nothing] == [NONE_OF_THESE]
     assert nothing[0]["score"] == pytest.approx(1 - max(all_scores.values()))
+
+
+def test_a_threshold_needs_scores_from_0_to_1(classify):
+    with pytest.raises(ValueError, match="softmax"):
+        classify(BIKES, LABELS, threshold=0.5, function_to_apply="none")
+    with pytest.raises(ValueError, match="softmax"):
+        classify.timeline(BIKES, LABELS, threshold=0.5, function_to_apply="none")
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        classify(BIKES, LABELS, threshold=50)
+
+
+def test_workers_may_decode_ahead(classify):
+    answers = classify([BIKES, BIKES], LABELS, num_workers=1, batch_size=2)
+    assert answers == classify([BIKES, BIKES], LABELS, batch_size=2)
 
 
 def test_ranking_on_given_scores():
