@@ -64,7 +64,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 f"The zero-shot-video-classification pipeline runs FROSTER and CLIP checkpoints, got one of type "
                 f"{model.config.model_type!r}."
             )
-        # The banks are needed by `_sanitize_parameters`, which the base class calls when the model is on its device.
         self.label_banks = LabelBanks(processor, getattr(model, "froster", model))
         super().__init__(model=model, processor=processor, **kwargs)
 
