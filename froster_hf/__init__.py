@@ -16,6 +16,8 @@ _PUBLIC_NAMES = {
     "FrosterForVideoClassification": "modeling.modeling_froster",
     "FrosterModel": "modeling.modeling_froster",
     "FrosterProcessor": "processing.processing_froster",
+    "FrosterTrainer": "training.trainer",
+    "FrosterTrainingArguments": "training.arguments",
     "FrosterVideoProcessor": "processing.video_processing_froster",
     "VideoDecodeError": "processing.video_decoding_froster",
     "ZeroShotVideoClassificationPipeline": "pipeline_froster",
@@ -26,6 +28,8 @@ __all__ = [
     "FrosterForVideoClassification",
     "FrosterModel",
     "FrosterProcessor",
+    "FrosterTrainer",
+    "FrosterTrainingArguments",
     "FrosterVideoProcessor",
     "VideoDecodeError",
     "ZeroShotVideoClassificationPipeline",
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from .processing.processing_froster import FrosterProcessor
     from .processing.video_decoding_froster import VideoDecodeError
     from .processing.video_processing_froster import FrosterVideoProcessor
+    from .training.arguments import FrosterTrainingArguments
+    from .training.trainer import FrosterTrainer
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,6 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def gather_labels(labels: Tensor) -> Tensor:
@@ -16,11 +15,17 @@ def gather_labels(labels: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """(B, n) of every process to (processes * B, n), with gradients.
+    """(B, n) of every process to (processes * B, n), with the gradients of one process.
 
-    Every process computes the same loss from it; the backward pass adds up their gradients, and the mean over
-    processes that data parallelism takes makes them those of one process.
+    Every process computes the same loss from the gathered rows and differentiates it by its own. Data parallelism then
+    takes the mean over processes where the sum is meant, which the gradient is scaled for.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return rows
-    return torch.cat(all_gather(rows.contiguous()))
+    gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, rows.detach().contiguous())
+    own = rows.clone()
+    if own.requires_grad:
+        own.register_hook(lambda gradient: gradient * len(gathered))
+    gathered[dist.get_rank()] = own
+    return torch.cat(gathered)

@@ -1,0 +1,100 @@
+"""Values that cannot be trained with are refused when they are given."""
+
+from typing import get_args
+
+import pytest
+from transformers import HfArgumentParser, TrainingArguments
+
+from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from froster_hf.training.arguments import Distillation
+from tests.modeling.tiny import tiny_clip, tiny_model
+from tests.training.tiny import Arrays, label_prompts, tiny_trainer
+
+
+def arguments(**fields) -> FrosterTrainingArguments:
+    return FrosterTrainingArguments(**{"output_dir": "unused", "report_to": "none", "use_cpu": True} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"distillation": "soft"}, "`distillation` is 'soft'; it must be one of none, direct, projector, residual"),
+        ({"trained_parameters": "head"}, "`trained_parameters` is 'head'"),
+        ({"distillation_weight": -1.0}, "must not be negative"),
+        ({"text_chunk_size": 0}, "give at least 1, or None"),
+        ({"max_undecodable_share": 2.0}, "from 0 to 1"),
+        ({"max_consecutive_nonfinite_steps": 0}, "give at least 1"),
+        ({"objective": "symmetric_kl"}, "has to be 'random'"),
+        ({"remove_unused_columns": True}, "leave it False"),
+    ],
+)
+def test_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(**fields)
+
+
+def test_the_defaults_are_the_published_recipe():
+    args = arguments()
+    assert (args.distillation, args.distillation_weight, args.distillation_alpha) == ("residual", 2.0, 0.1)
+    assert (args.learning_rate, args.weight_decay, args.max_grad_norm) == (3.33e-6, 0.01, 1.0)
+    assert (args.adam_beta1, args.adam_beta2) == (0.9, 0.999)
+
+
+def test_the_learning_rate_rises_from_a_hundredth_and_falls_to_a_hundredth(tmp_path):
+    trainer = tiny_trainer(tmp_path, max_steps=10, warmup_steps=2, learning_rate=3.33e-6)
+    trainer.create_optimizer_and_scheduler(10)
+    rates = []
+    for _ in range(10):
+        rates.append(trainer.lr_scheduler.get_last_lr()[0])
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    assert rates[0] == pytest.approx(3.33e-8)
+    assert max(rates) == rates[1] == pytest.approx(3.33e-6)
+    assert rates[-1] == pytest.approx(3.33e-8)
+
+
+def test_the_command_line_of_transformers_reads_them():
+    line = ["--output_dir", "unused", "--distillation", "direct", "--text_chunk_size", "8", "--report_to", "none"]
+    line += ["--train_video_options", '{"flip_probability": 0.0}', "--use_cpu"]
+    (args,) = HfArgumentParser(FrosterTrainingArguments).parse_args_into_dataclasses(line)
+    assert (args.distillation, args.text_chunk_size) == ("direct", 8)
+    assert args.train_video_options == {"flip_probability": 0.0}
+
+
+@pytest.mark.parametrize("distillation", get_args(Distillation))
+def test_projectors_that_the_distillation_does_not_have_are_refused(tmp_path, distillation):
+    model = tiny_model()
+    model.add_distillation_projectors("residual", alpha=0.1)
+    if distillation == "residual":
+        assert tiny_trainer(tmp_path, model=model).student.distillation_projectors.video.alpha == 0.1
+        return
+    with pytest.raises(ValueError, match="brings"):
+        tiny_trainer(tmp_path, model=model, distillation=distillation)
+
+
+def test_other_arguments_models_and_losses_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="FrosterTrainer needs FrosterTrainingArguments"):
+        FrosterTrainer(tiny_model(), TrainingArguments(output_dir=str(tmp_path), report_to="none"))
+    with pytest.raises(TypeError, match="trains FrosterForVideoClassification"):
+        FrosterTrainer(tiny_clip(), arguments(output_dir=str(tmp_path)), prompts=label_prompts())
+    with pytest.raises(ValueError, match="`compute_loss_func` is not used"):
+        FrosterTrainer(tiny_model(), arguments(), prompts=label_prompts(), compute_loss_func=lambda *_: 0)
+
+
+def test_labels_have_to_come_from_somewhere(tmp_path):
+    with pytest.raises(ValueError, match="No labels are known"):
+        FrosterTrainer(tiny_model(), arguments(output_dir=str(tmp_path)), train_dataset=Arrays())
+    with pytest.raises(ValueError, match="pass a FrosterProcessor"):
+        FrosterTrainer(tiny_model(), arguments(output_dir=str(tmp_path)), labels=["juggling", "diving"])
+
+
+def test_a_model_from_model_init_is_prepared_anew_for_every_training(tmp_path):
+    trainer = FrosterTrainer(
+        args=arguments(output_dir=str(tmp_path), max_steps=1, save_strategy="no", disable_tqdm=True),
+        model_init=lambda: tiny_model(),
+        train_dataset=Arrays(),
+        prompts=label_prompts(),
+    )
+    trainer.train()
+    assert trainer.student.distillation_projectors is not None
+    assert trainer.teacher is not None

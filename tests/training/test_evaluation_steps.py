@@ -1,0 +1,116 @@
+"""Evaluation in the Trainer: all templates, a label list a data set, clips of a video averaged."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import EvalPrediction
+
+from froster_hf.data import read_video_folder
+from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from froster_hf.training.evaluation_steps import accuracy, mean_log_probabilities
+from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.videos import VIDEO_KINDS, render_video
+from tests.training.tiny import Arrays, tiny_trainer
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two folders of videos with different classes."""
+    root = tmp_path_factory.mktemp("videos")
+    video = render_video(root / "clip.mp4", VIDEO_KINDS["h264_mp4"], num_frames=30).read_bytes()
+    for name in ("base/juggling", "base/rowing", "novel/diving", "novel/surfing", "novel/yoga"):
+        (root / name).mkdir(parents=True)
+        for index in range(2):
+            (root / name / f"{index}.mp4").write_bytes(video)
+    return root
+
+
+def video_trainer(tmp_path, folders, **fields) -> FrosterTrainer:
+    base = read_video_folder(folders / "base")
+    args = FrosterTrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=2,
+        per_device_eval_batch_size=2,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        **fields,
+    )
+    return FrosterTrainer(
+        tiny_model(),
+        args,
+        train_dataset=base,
+        eval_dataset={"base": base, "novel": read_video_folder(folders / "novel")},
+        processing_class=tiny_processor("froster"),
+    )
+
+
+def test_videos_train_and_every_set_is_measured_against_its_own_labels(tmp_path, folders):
+    trainer = video_trainer(tmp_path, folders)
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert {"eval_base_top1", "eval_novel_top1"} <= set(metrics)
+    prediction = trainer.predict(read_video_folder(folders / "novel"))
+    assert prediction.predictions.shape == (6, 3)
+    assert trainer.texts_of(["diving", "surfing", "yoga"]) is trainer.texts_of(("diving", "surfing", "yoga"))
+
+
+def test_predictions_are_those_of_the_model_over_all_templates(tmp_path, folders):
+    trainer = video_trainer(tmp_path, folders, eval_video_options={"num_views": 3})
+    prediction = trainer.predict(trainer.train_dataset.dataset)
+    processor, model = trainer.processing_class, trainer.model.eval()
+    clips = processor.video_processor(
+        str(folders / "base" / "juggling" / "0.mp4"), sampling="dense", num_views=3, return_tensors="pt"
+    )
+    with torch.no_grad():
+        logits = model(**clips, **processor.encode_labels(["juggling", "rowing"])).logits
+    expected = logits.softmax(dim=-1).mean(dim=0).log()
+    torch.testing.assert_close(torch.tensor(prediction.predictions[0]), expected, rtol=0, atol=1e-4)
+
+
+def test_a_broken_video_in_evaluation_is_counted_as_wrong(tmp_path, folders):
+    (folders / "broken" / "juggling").mkdir(parents=True)
+    (folders / "broken" / "juggling" / "0.mp4").write_bytes(b"no video")
+    trainer = video_trainer(tmp_path, folders)
+    metrics = trainer.evaluate(read_video_folder(folders / "broken"))
+    assert metrics["eval_top1"] == 0
+
+
+def test_a_broken_video_in_training_is_replaced_and_named(tmp_path, folders):
+    root = tmp_path / "data"
+    for label in ("juggling", "rowing"):
+        (root / label).mkdir(parents=True)
+        (root / label / "0.mp4").write_bytes((folders / "base" / "rowing" / "0.mp4").read_bytes())
+    (root / "rowing" / "1.mp4").write_bytes(b"no video")
+    args = {"max_undecodable_share": 0.5, "num_train_epochs": 1}
+    trainer = video_trainer(tmp_path / "run", folders, **args)
+    trainer.train_dataset = trainer._training_clips(read_video_folder(root))
+    trainer.train()
+    (report,) = (tmp_path / "run").glob("decode_failures.*.jsonl")
+    assert "rowing/1.mp4" in report.read_text()
+
+
+def test_accuracy_in_percent():
+    logits = np.array([[3.0, 2, 1, 0, 0, 0], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [1, 0, 0, 0, 0, 0]])
+    metrics = accuracy(EvalPrediction(predictions=logits, label_ids=np.array([0, 4, 0, -100])))
+    assert metrics == {"top1": 25.0, "top5": 50.0}
+
+
+def test_clips_of_a_video_are_averaged_as_probabilities():
+    logits = torch.randn(6, 5)
+    expected = logits.softmax(-1).unflatten(0, (2, 3)).mean(1)
+    torch.testing.assert_close(mean_log_probabilities(logits, 2).exp(), expected)
+
+
+def test_long_label_lists_have_the_same_gradients_in_chunks(tmp_path):
+    gradients = []
+    for chunk_size in (None, 2):
+        trainer = tiny_trainer(tmp_path, train_dataset=Arrays(4), text_chunk_size=chunk_size)
+        batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index] for index in range(4)]))
+        loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        gradients.append({name: parameter.grad for name, parameter in trainer.model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-5)

@@ -1,0 +1,138 @@
+"""The teacher is CLIP as the student began, outside of the student, and no second copy where that can be."""
+
+import pytest
+import torch
+
+from froster_hf.training import FrozenTeacher
+from froster_hf.training.teacher import PromptEmbeds
+from tests.modeling.tiny import MODULES, tiny_clip, tiny_clips, tiny_config, tiny_model, tiny_texts
+from tests.training.tiny import Arrays, label_prompts, tiny_trainer
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    tiny_clip().save_pretrained(tmp_path / "clip")
+    return str(tmp_path / "clip")
+
+
+@pytest.mark.parametrize("temporal_module", MODULES)
+def test_the_teacher_of_a_student_is_the_clip_that_it_came_from(temporal_module, clip_folder):
+    student = type(tiny_model()).from_clip(clip_folder, temporal_module=temporal_module, num_frames=4)
+    teacher = FrozenTeacher.from_student(student)
+    clip, clips, texts = tiny_clip(), tiny_clips(), tiny_texts()
+    with torch.no_grad():
+        frames = clip.get_image_features(clips.flatten(0, 1)).pooler_output
+        embeds = clip.get_text_features(texts).pooler_output
+    expected = torch.nn.functional.normalize(frames, dim=-1).unflatten(0, clips.shape[:2])
+    torch.testing.assert_close(teacher.embed_frames(clips), expected, rtol=0, atol=1e-5)
+    expected = torch.nn.functional.normalize(embeds, dim=-1)
+    torch.testing.assert_close(teacher.embed_texts(texts, chunk_size=2), expected, rtol=0, atol=1e-5)
+
+
+def test_a_checkpoint_as_teacher(clip_folder):
+    from_folder = FrozenTeacher.from_clip(clip_folder)
+    student = type(tiny_model()).from_clip(clip_folder)
+    torch.testing.assert_close(
+        from_folder.embed_frames(tiny_clips()), FrozenTeacher.from_student(student).embed_frames(tiny_clips())
+    )
+
+
+def test_a_copied_teacher_stays_as_the_student_began():
+    student = tiny_model()
+    teacher = FrozenTeacher.from_student(student)
+    before = teacher.embed_frames(tiny_clips())
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(teacher.embed_frames(tiny_clips()), before)
+
+
+def test_a_shared_teacher_owns_no_tensor():
+    student = tiny_model(temporal_module="st_adapter").requires_grad_(False)
+    teacher = FrozenTeacher.from_student(student, shared=True)
+    own = {tensor.data_ptr() for tensor in (*student.parameters(), *student.buffers()) if tensor.numel()}
+    tensors = [*teacher.model.parameters(), *teacher.model.buffers()]
+    assert {tensor.data_ptr() for tensor in tensors} <= own
+    # It goes where the student goes.
+    student.to(torch.float64)
+    assert {parameter.dtype for parameter in teacher.model.parameters()} == {torch.float64}
+
+
+def test_sharing_trained_parameters_is_refused():
+    with pytest.raises(ValueError, match="cannot share the parameter"):
+        FrozenTeacher.from_student(tiny_model(), shared=True)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_low_precision_is_near_and_single_precision_comes_out(shared):
+    student = tiny_model().requires_grad_(False)
+    exact = FrozenTeacher.from_student(student).embed_frames(tiny_clips())
+    rough = FrozenTeacher.from_student(student, dtype="bfloat16", shared=shared).embed_frames(tiny_clips())
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).abs().max() < 0.05
+    assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
+
+
+def test_each_template_is_encoded_once():
+    teacher, encoded = FrozenTeacher.from_student(tiny_model()), []
+
+    def encode(input_ids):
+        encoded.append(len(input_ids))
+        return teacher.embed_texts(input_ids)
+
+    prompts = label_prompts()
+    embeds = PromptEmbeds(prompts, encode)
+    first = embeds.of_all_labels([0, 3])
+    assert encoded == [3, 3]
+    assert torch.equal(embeds.of_all_labels([0, 3]), first)
+    embeds.of_all_labels([3, 1])
+    assert encoded == [3, 3, 3]
+    expected = teacher.model.get_label_embeds(prompts.of_all_labels([0, 3]), prompts_per_label=2)
+    torch.testing.assert_close(first, expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shared"),
+    [
+        ({"trained_parameters": "all"}, False),
+        ({"trained_parameters": "vision"}, False),
+        ({"trained_parameters": "adapters", "model_fields": {"temporal_module": "st_adapter"}}, True),
+        ({"trained_parameters": "temporal", "model_fields": {"temporal_module": "cross_frame"}}, True),
+        ({"trained_parameters": "lora"}, True),
+    ],
+)
+def test_a_frozen_backbone_is_its_own_teacher(tmp_path, fields, shared):
+    trainer = tiny_trainer(tmp_path, **fields)
+    assert trainer.teacher.shared is shared
+    before = trainer.teacher.embed_frames(tiny_clips())
+    trainer.train()
+    assert torch.equal(trainer.teacher.embed_frames(tiny_clips()), before)
+
+
+def test_nothing_of_the_teacher_is_in_the_student_or_its_checkpoints(tmp_path):
+    trainer = tiny_trainer(tmp_path, save_strategy="steps", save_steps=2)
+    trainer.train()
+    weights = trainer.teacher.model.text_projection.weight
+    assert all(parameter is not weights for parameter in trainer.model.parameters())
+    known = {name for name, _ in tiny_model().named_parameters()}
+    trained = {name for name in trainer.model.state_dict() if "distillation_projectors" not in name}
+    assert trained == known
+    size = (tmp_path / "checkpoint-2" / "model.safetensors").stat().st_size
+    assert size < 4 * sum(tensor.numel() for tensor in trainer.model.state_dict().values()) + 50_000
+
+
+def test_a_teacher_of_another_width_needs_the_projector(tmp_path):
+    wide = FrozenTeacher.from_student(type(tiny_model())(tiny_config(projection_dim=48)))
+    for distillation in ("direct", "residual"):
+        with pytest.raises(ValueError, match="have width 32 and the teacher's 48"):
+            tiny_trainer(tmp_path, teacher=wide, distillation=distillation)
+    trainer = tiny_trainer(tmp_path, teacher=wide, distillation="projector", eval_dataset=Arrays(4))
+    trainer.train()
+    assert trainer.state.log_history[0]["loss_distill_video"] > 0
+    assert -1 <= trainer.evaluate()["eval_teacher_cosine_video"] <= 1
+
+
+def test_one_embedding_a_clip_cannot_be_compared_with_frames(tmp_path):
+    with pytest.raises(ValueError, match="one embedding a clip"):
+        tiny_trainer(tmp_path, model_fields={"temporal_module": "joint"})
+    tiny_trainer(tmp_path, model_fields={"temporal_module": "joint"}, distillation_target="text").train()
