@@ -113,6 +113,8 @@ def watched_trainer(folder: Path, progress: Progress, **fields) -> WatchedTraine
 
 
 def train(folder: Path, progress: Progress, resume: bool, fields: dict) -> None:
+    # A process of the fork server hands its own way of starting on to its children; a user's script has this one.
+    multiprocessing.set_start_method("fork", force=True)
     watched_trainer(folder, progress, **fields).train(resume_from_checkpoint=resume)
 
 
