@@ -109,8 +109,10 @@ def overlay(frames: np.ndarray, maps: torch.Tensor, *, strength: float = 0.6) ->
     One scale for the whole clip, so that a frame that is looked at little stays pale.
     """
     heat = F.interpolate(maps[None].float(), size=frames.shape[1:3], mode="bilinear", align_corners=False)[0]
-    # The largest value is often a single patch; the 99th percentile keeps the rest visible.
-    shown = (heat / torch.quantile(heat, 0.99).clamp(min=1e-12)).clamp(0, 1).numpy()
+    # The largest value is often a single patch: the 99th percentile keeps the rest visible. A map that is nearly even
+    # everywhere says little, so its small differences are not stretched over the whole scale.
+    low, high = torch.quantile(heat, torch.tensor([0.01, 0.99]))
+    shown = ((heat - low) / torch.maximum(high - low, 0.5 * high).clamp(min=1e-12)).clamp(0, 1).numpy()
     colours = 255 * np.asarray(colormaps["inferno"](shown))[..., :3]
     share = strength * shown[..., None]
     return ((1 - share) * frames * 0.8 + share * colours).round().astype(np.uint8)

@@ -1,11 +1,13 @@
 """Pictures of results: confusion matrix, accuracy by class, base against novel, similarity against gain."""
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by readers with colour-vision deficiency.
@@ -18,10 +20,11 @@ def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.
     """Confusion matrix, each row (true class) as shares of its clips."""
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
-    side = float(np.clip(0.28 * len(labels), 4.0, 14.0))
+    side = float(np.clip(0.28 * len(labels), 4.0, 10.0))
     figure = Figure(figsize=(side + 2.2, side + 1.2), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    # A square root of the shares, so that rare confusions show beside the diagonal.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
     if len(labels) <= MAX_TICK_LABELS:
         size = 9 if len(labels) <= 30 else 6
         axes.set_xticks(range(len(labels)), [_short(text) for text in labels], rotation=90, fontsize=size)
@@ -71,12 +74,15 @@ def plot_base_novel(
         harmonic = np.nan_to_num(2 * base * novel / (base + novel))
     lines = axes.contour(base, novel, harmonic, levels=8, colors="#CCCCCC", linewidths=0.8)
     axes.clabel(lines, fmt="HM %.0f", fontsize=7)
-    for name, (x, y) in points.items():
-        own = name in ours
-        axes.scatter(x, y, color=ORANGE if own else GREY, s=70 if own else 30, marker="*" if own else "o", zorder=3)
-        axes.annotate(
-            name, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, weight="bold" if own else None
+    for name, (x, y, *_) in published.items():
+        axes.scatter(x, y, color=GREY, s=30)
+        axes.annotate(name, (x, y), xytext=(5, -9), textcoords="offset points", fontsize=8, color="#444444")
+    # Ours in a legend: they often lie on top of each other, and their names are long.
+    for marker, (name, point) in zip(itertools.cycle("*DsP^v"), ours.items()):
+        axes.scatter(
+            *point, marker=marker, s=110 if marker == "*" else 45, color=ORANGE, alpha=0.8, label=name, zorder=3
         )
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     axes.set(xlabel="base top-1 (%)", ylabel="novel top-1 (%)", title=title)
     return _save(figure, path)
 

@@ -1,0 +1,132 @@
+"""Evaluate checkpoints by a published protocol, on the official lists of a data set.
+
+examples:
+  froster evaluate --list
+  froster evaluate base_to_novel_ucf101 --checkpoint froster-ucf --root UCF-101 --annotations ucfTrainTestlist --output
+  result froster evaluate cross_dataset_hmdb51 --checkpoint froster-b16 --frozen openai/clip-vit-base-patch16 \\
+      --root hmdb51 --annotations testTrainMulti_7030_splits --output result --precision bfloat16 --num-workers 8
+  froster evaluate base_to_novel_k400 --checkpoint sample1 sample2 sample3 --root val --annotations val.csv \\
+      --train-annotations train.csv --missing drop --output result
+  accelerate launch --module froster_hf evaluate ...
+
+Run again after a kill, it goes on where it was. The output folder gets result.json, result.md, plots/ and
+predictions/.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_labels", "known_labels", "label_splits")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `froster evaluate`."""
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a shipped recipe's name, or a YAML file")
+    parser.add_argument("--list", action="store_true", help="list the shipped recipes")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="other values of the recipe's fields, as YAML"
+    )
+    parser.add_argument("--output", metavar="FOLDER", help="the result folder")
+    models = parser.add_argument_group("models")
+    models.add_argument(
+        "--checkpoint", nargs="+", metavar="MODEL", help="folders or names on the Hub; one a few-shot sample"
+    )
+    models.add_argument("--average", action="store_true", help="evaluate the mean of the checkpoints' weights")
+    models.add_argument("--frozen", metavar="CLIP", help="also evaluate this model, and the ensembles with it")
+    models.add_argument("--frozen-weight", type=float, default=0.5, help="in the ensembles (default: %(default)s)")
+    models.add_argument("--method", default="this checkpoint", help="name of the row in the table")
+    models.add_argument("--descriptions", metavar="FILE", help="JSON, {label: description}")
+    data = parser.add_argument_group("data")
+    data.add_argument("--root", metavar="FOLDER", help="of the videos")
+    data.add_argument("--annotations", metavar="PATH", help="official list of the tested clips, or its folder")
+    data.add_argument("--train-annotations", metavar="PATH", help="K-400, SSv2: training list, to split the labels")
+    data.add_argument("--labels", metavar="FILE", help="SSv2: the labels JSON")
+    data.add_argument("--base-labels", metavar="FILE", help="the base half as a JSON list")
+    data.add_argument("--known-labels", metavar="FILE", help="K-600: the labels of K-400, JSON")
+    data.add_argument("--label-splits", nargs="+", metavar="FILE", help="K-600: a JSON list of labels a split")
+    data.add_argument(
+        "--missing", choices=("error", "drop", "keep"), default="error", help="listed videos that are not there"
+    )
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--batch-size", type=int, default=8, help="clips computed together (default: %(default)s)")
+    speed.add_argument("--num-workers", type=int, default=0, help="decoding processes (default: %(default)s)")
+    speed.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, and print the table."""
+    from ...evaluation.recipes import list_recipes
+
+    if arguments.list:
+        print("\n".join(list_recipes()))
+        return 0
+    needed = ("recipe", "checkpoint", "root", "annotations", "output")
+    if missing := [name for name in needed if not getattr(arguments, name)]:
+        raise ValueError(f"Missing: {', '.join('RECIPE' if name == 'recipe' else '--' + name for name in missing)}.")
+
+    import yaml
+    from accelerate import Accelerator
+
+    from ...evaluation import average_models, evaluate_recipe, load_recipe
+    from ...evaluation.report import markdown_report
+
+    # PyYAML reads `true`, `3` and `[1, 2]` as a recipe's file would.
+    overrides = {}
+    for setting in arguments.set:
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting!r}: write FIELD=VALUE.")
+        overrides[field] = yaml.safe_load(value)
+    recipe = load_recipe(arguments.recipe, overrides=overrides)
+    data = {name: getattr(arguments, name) for name in DATA_FIELDS if getattr(arguments, name) is not None}
+    frozen = None if arguments.frozen is None else _load(arguments.frozen).model
+    first = _load(arguments.checkpoint[0])
+    models = _models(first, arguments.checkpoint[1:])
+    accelerator = Accelerator()
+    report = evaluate_recipe(
+        recipe,
+        models=average_models(models) if arguments.average else models,
+        processor=first.processor,
+        data={**data, "missing": arguments.missing},
+        output_dir=arguments.output,
+        method=arguments.method,
+        frozen_model=frozen,
+        frozen_weight=arguments.frozen_weight,
+        descriptions=_descriptions(arguments.descriptions),
+        batch_size=arguments.batch_size,
+        num_workers=arguments.num_workers,
+        precision=arguments.precision,
+        accelerator=accelerator,
+    )
+    if accelerator.is_main_process:
+        print(markdown_report(report))
+    return 0
+
+
+def _load(name: str) -> Any:
+    """A pipeline, which knows how to load FROSTER and plain CLIP checkpoints with their processors."""
+    from transformers import pipeline
+
+    import froster_hf  # noqa: F401
+
+    task: Any = "zero-shot-video-classification"
+    return pipeline(task, model=name, device="cpu", dtype="float32")
+
+
+def _models(first: Any, others: list[str]) -> Iterator[Any]:
+    """One model after the other: a sample's weights are loaded when its turn comes."""
+    yield first.model
+    for name in others:
+        yield _load(name).model
+
+
+def _descriptions(file: str | None) -> dict[str, str] | None:
+    if file is None:
+        return None
+    with open(file, encoding="utf-8") as handle:
+        descriptions = json.load(handle)
+    if not isinstance(descriptions, dict):
+        raise ValueError(f"{file}: expected a JSON object, label to description.")
+    return descriptions

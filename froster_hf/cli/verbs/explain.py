@@ -1,0 +1,50 @@
+"""Show which regions of a video a label's score looks at.
+
+examples:
+  froster explain clip.mp4 --label juggling --output maps
+  froster explain clip.mp4 --label juggling --against "chopping wood,playing the cello" --method gradient --output maps
+
+Writes a strip of all frames (PNG) and an animation (GIF) for each method: `rollout` follows the attention, whatever
+the label; `gradient` asks what speaks for this label.
+"""
+
+import argparse
+
+from ..options import add_model_arguments, add_video_arguments, load_pipeline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `froster explain`."""
+    parser.add_argument("video", metavar="VIDEO", help="a video file, or a folder of frames")
+    parser.add_argument("--label", required=True, help="the action whose score is explained")
+    parser.add_argument("--against", metavar="A,B,C", default="", help="other labels, for the label's probability")
+    parser.add_argument("--output", metavar="FOLDER", required=True, help="of the pictures")
+    parser.add_argument(
+        "--method", nargs="+", choices=("rollout", "gradient"), default=("rollout", "gradient"), help="default: both"
+    )
+    add_video_arguments(parser)
+    add_model_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Explain the video, and print what was written."""
+    classify = load_pipeline(arguments)
+
+    from ...evaluation import explain_video
+
+    if arguments.num_frames is not None:
+        classify.processor.video_processor.num_frames = arguments.num_frames
+    explanation = explain_video(
+        classify.model,
+        classify.processor,
+        arguments.video,
+        label=arguments.label,
+        candidate_labels=[label.strip() for label in arguments.against.split(",") if label.strip()],
+        output_dir=arguments.output,
+        methods=arguments.method,
+    )
+    if arguments.against:
+        print(f"{explanation.label}: {explanation.probability:.3f}")
+    for method, strip in explanation.strips.items():
+        print(strip, explanation.animations[method], sep="\n")
+    return 0

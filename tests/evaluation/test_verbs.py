@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from froster_hf.cli import main
+from froster_hf.evaluation import list_recipes
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+from .conftest import write_clip
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed in (0, 1):
+        tiny_model(seed).save_pretrained(folder / str(seed))
+        tiny_processor().save_pretrained(folder / str(seed))
+    return str(folder / "0"), str(folder / "1")
+
+
+def test_the_recipes_are_listed(capsys):
+    assert main(["evaluate", "--list"]) == 0
+    assert capsys.readouterr().out.split() == list_recipes()
+
+
+def evaluate(data, output_dir, *options):
+    return main(
+        [
+            *("evaluate", "base_to_novel_hmdb51", "--root", data.root, "--annotations", data.annotations),
+            *("--output", str(output_dir), "--set", "num_views=1", "frame_stride=2", "--batch-size", "4", *options),
+        ]
+    )
+
+
+def test_a_checkpoint_is_evaluated_beside_a_frozen_model(checkpoints, hmdb51_data, tmp_path, capsys):
+    tuned, frozen = checkpoints
+    assert evaluate(hmdb51_data, tmp_path, "--checkpoint", tuned, "--frozen", frozen, "--method", "tiny") == 0
+    printed = capsys.readouterr().out
+    assert "| **tiny + frozen (logits)** |" in printed
+    assert printed.strip() == (tmp_path / "result.md").read_text().strip()
+    assert json.loads((tmp_path / "result.json").read_text())["recipe"]["num_views"] == 1
+
+
+def test_the_mean_of_checkpoints_is_one_model(checkpoints, hmdb51_data, tmp_path):
+    assert evaluate(hmdb51_data, tmp_path, "--checkpoint", *checkpoints, "--average") == 0
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert report["results"]["this checkpoint"]["num_samples"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Missing: --checkpoint."),
+        (["--checkpoint", "x", "--set", "views=1"], "unknown fields ['views']"),
+        (["--checkpoint", "x", "--set", "views"], "write FIELD=VALUE"),
+    ],
+)
+def test_a_wrong_option_is_one_line(hmdb51_data, tmp_path, capsys, options, message):
+    assert evaluate(hmdb51_data, tmp_path, *options) == 1
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_a_video_is_explained(checkpoints, tmp_path, capsys):
+    video = write_clip(tmp_path / "clip.avi", seed=1)
+    output = tmp_path / "maps"
+    arguments = ["--label", "juggling", "--against", "golf, yoga", "--model", checkpoints[0], "--output", str(output)]
+    assert main(["explain", str(video), *arguments]) == 0
+    printed = capsys.readouterr().out.split("\n")
+    assert printed[0].startswith("juggling: 0.")
+    assert {line for line in printed[1:] if line} == {str(path) for path in output.iterdir()}
