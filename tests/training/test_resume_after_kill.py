@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ STATES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", 
 PATIENCE_SECONDS = 240.0
 
 
-def final_hashes(folder: Path) -> dict[str, str]:
+def final_hashes(folder: Path, states: Sequence[str] = STATES) -> dict[str, str]:
     """Of the last checkpoint and of the saved average."""
     files = json.loads((folder / f"checkpoint-{NUM_STEPS}" / "manifest.json").read_text())["files"]
     average = json.loads((folder / "weight-average" / "manifest.json").read_text())["files"]
-    return {name: files[name]["sha256"] for name in STATES} | {"average": average["model.safetensors"]["sha256"]}
+    return {name: files[name]["sha256"] for name in states} | {"average": average["model.safetensors"]["sha256"]}
 
 
 def finish(folder: Path, progress: Progress, resume: bool, fields: dict) -> None:
