@@ -30,6 +30,19 @@ check: $(INSTALLED)  ## Formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+demo: $(INSTALLED)  ## Render a few videos, score them, draw a timeline
+	$(BIN)/froster demo
+
+# The lowest transformers that is supported, laid over the environment: nothing else has to be installed again.
+FLOOR := .venv-floor
+$(FLOOR)/.installed: $(INSTALLED) constraints-floor.txt
+	rm -rf $(FLOOR)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(FLOOR) -r constraints-floor.txt
+	@touch $(FLOOR)/.installed
+
+test-floor: $(FLOOR)/.installed  ## Run the fast tests with the lowest supported transformers
+	PYTHONPATH=$(FLOOR) $(PYTEST) -n 2 -m "not slow and not gpu"
+
 format: $(INSTALLED)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+import pytest
+
+from froster_hf.demo import DEMO_LABELS, render_demo_videos
+from froster_hf.processing.video_decoding_froster import probe_video
+
+
+def test_the_demo_renders_scores_and_draws_and_says_what_its_model_is(tmp_path):
+    finished = subprocess.run(
+        [sys.executable, "-m", "froster_hf", "demo", "--output", str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "random weights" in finished.stdout
+    assert "--model openai/clip-vit-base-patch32" in finished.stdout
+    for label in DEMO_LABELS:
+        assert finished.stdout.count(label.replace(" ", "_")) == 1
+        assert finished.stdout.count(f"  {label} ") == len(DEMO_LABELS)
+    assert (tmp_path / "out" / "timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_videos_are_real_files_of_their_labels(tmp_path):
+    videos = render_demo_videos(tmp_path, ["a red star sliding left"], num_frames=12)
+    assert [video.name for video in videos] == ["a_red_star_sliding_left.mp4"]
+    info = probe_video(videos[0])
+    assert (info.num_frames, info.height, info.width) == (12, 192, 192)
+
+
+def test_labels_of_another_world_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="juggling"):
+        render_demo_videos(tmp_path, ["juggling"])
