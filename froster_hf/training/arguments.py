@@ -65,7 +65,8 @@ class FrosterTrainingArguments(TrainingArguments):
         max_consecutive_nonfinite_steps: steps in a row whose loss or gradient is not finite, at which the run stops.
             Each is skipped, with the weights unchanged.
         average_weights_from_epoch: the mean of the weights at the ends of this epoch and all that follow is saved as
-            `weight-average` in `output_dir`. Epochs count from 1; the published models average from 2. `None`: no mean.
+            `weight-average` in `output_dir`. Epochs count from 1; the published models average from 2. `None`: no
+            mean.
 
     Raises:
         ValueError: a value that is none of the above, or a combination that cannot be trained.

@@ -1,0 +1,51 @@
+"""Train by a recipe: a shipped one by name, or a YAML file of your own.
+
+examples:
+  froster train --list
+  froster train froster_k400 --show
+  froster train froster_base_to_novel_ucf101 data.root=UCF-101 data.annotations=ucfTrainTestlist
+  froster train froster_k400 data.root=videos data.annotations=train.csv training.per_device_train_batch_size=4
+  accelerate launch -m froster_hf train my_recipe.yaml --resume
+
+Any field of a recipe can be given as field=value, with dots into sections; an unknown field is an error.
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `froster train`."""
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a shipped recipe or a .yaml file")
+    parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as training.learning_rate=1e-5")
+    parser.add_argument("--output-dir", metavar="FOLDER", help="where the run is written (default: runs/RECIPE)")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest sound checkpoint")
+    parser.add_argument("--list", action="store_true", help="list the shipped recipes")
+    parser.add_argument("--show", action="store_true", help="print the recipe with all its fields, and stop")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List, show, or train."""
+    import yaml
+
+    from ...training.recipes import list_recipes, load_recipe
+
+    if arguments.list:
+        for name in list_recipes():
+            print(f"{name:<32}{load_recipe(name).about}")
+        return 0
+    if arguments.recipe is None:
+        raise ValueError("Which recipe? Give a name of `froster train --list` or a .yaml file.")
+    overrides = list(arguments.overrides)
+    if arguments.output_dir is not None:
+        overrides.append(f"output_dir={arguments.output_dir}")
+    recipe = load_recipe(arguments.recipe, overrides)
+    if arguments.show:
+        print(yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
+        return 0
+
+    from ...training.recipe_run import train_recipe
+
+    trainer = train_recipe(recipe, resume=arguments.resume)
+    if trainer.is_world_process_zero():
+        print(f"{trainer.args.output_dir}/model")
+    return 0

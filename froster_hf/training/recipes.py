@@ -1,0 +1,243 @@
+"""Training recipes: small YAML files, one per published setting, in `recipes/`.
+
+A recipe says which model is trained on which data, and how; the user's own paths come as overrides:
+
+    froster train froster_base_to_novel_ucf101 data.root=/data/UCF-101 data.annotations=/data/ucfTrainTestlist
+
+`recipe_data.py` reads the data, `recipe_run.py` trains.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from ..data.video_table import MissingFiles
+from ..modeling.configuration_froster import TemporalModule, TemporalPooling
+from .arguments import FrosterTrainingArguments
+
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+# Said once, elsewhere in the recipe.
+RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
+
+
+@dataclass(frozen=True)
+class RecipeModel:
+    """The student.
+
+    Args:
+        checkpoint: a CLIP checkpoint, or a FROSTER one to go on from; a folder or a name on the Hub.
+        temporal_module: see [`FrosterConfig`]; of a CLIP checkpoint only, as the fields below.
+        temporal_radius: frames that `local_attention` sees to each side.
+        temporal_pooling: see [`FrosterConfig`].
+        num_frames: T, frames a clip.
+        frame_stride: frames between two sampled ones, at 30 frames a second.
+        adapter_size: width of the adapters; `null` is the published one.
+        prompt_templates: a named set (`froster`, `actionclip`, `single`, `none`) or a list of templates.
+    """
+
+    checkpoint: str = "openai/clip-vit-base-patch16"
+    temporal_module: TemporalModule = "local_attention"
+    temporal_radius: int = 1
+    temporal_pooling: TemporalPooling = "mean"
+    num_frames: int = 8
+    frame_stride: int = 16
+    adapter_size: int | None = None
+    prompt_templates: str | list[str] = "froster"
+
+
+@dataclass(frozen=True)
+class RecipeData:
+    """What is trained on, and where the user keeps it.
+
+    Args:
+        format: `folder` (class folders), `list` (CSV, JSONL, or the original `path,label` lines), or the official
+            files of `ucf101`, `hmdb51`, `kinetics` (a CSV a split) and `ssv2` (a JSON a split).
+        root: folder of the training videos.
+        annotations: the list, or the folder or file of official annotations; not for `folder`.
+        eval_root: folder of the videos to evaluate on; the training's by default.
+        eval_annotations: their list. UCF-101 and HMDB-51 have theirs in `annotations`. For `folder`, `eval_root` is
+            enough. Without any, nothing is evaluated.
+        labels: file of the label texts, where the format needs one (`ssv2`, lists of indices).
+        descriptions: JSON file {label: sentence}; the sentences are added to the prompts.
+        label_set: `base` trains on the frequent half of the classes and evaluates base and novel apart; `all` does not
+            split.
+        base_labels: JSON list of the base half, in place of the frequent one.
+        shots: clips a class that are drawn; `null` takes all.
+        shots_seed: of the draw; the published Kinetics numbers average three.
+        fold: of UCF-101 and HMDB-51.
+        published: name under which classes and clips are compared with the published counts; `null` does not compare.
+        missing: what to do with listed videos that are not there: `error`, `drop` or `keep`.
+    """
+
+    format: Literal["folder", "list", "ucf101", "hmdb51", "kinetics", "ssv2"] = "folder"
+    root: str | None = None
+    annotations: str | None = None
+    eval_root: str | None = None
+    eval_annotations: str | None = None
+    labels: str | None = None
+    descriptions: str | None = None
+    label_set: Literal["all", "base"] = "all"
+    base_labels: str | None = None
+    shots: int | None = None
+    shots_seed: int = 0
+    fold: Literal[1, 2, 3] = 1
+    published: Literal["k400", "ucf101", "hmdb51", "ssv2"] | None = None
+    missing: MissingFiles = "error"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training, whole.
+
+    Args:
+        name: a file's stem.
+        about: what the setting is, and where it was published.
+        model: the student; see [`RecipeModel`].
+        data: see [`RecipeData`].
+        training: fields of [`FrosterTrainingArguments`]; `num_train_epochs: 0` trains nothing and saves the model with
+            its labels.
+        total_batch_size: clips an optimizer step over all processes and accumulated batches.
+        warmup_epochs: epochs over which the learning rate rises.
+        precision: `auto` is bfloat16 where the GPU has it, else float32; `fp16`, `bf16` or `fp32` are themselves.
+        output_dir: where the run and its model are written; `runs/<name>` by default.
+    """
+
+    name: str
+    about: str
+    model: RecipeModel = field(default_factory=RecipeModel)
+    data: RecipeData = field(default_factory=RecipeData)
+    training: dict[str, Any] = field(default_factory=dict)
+    total_batch_size: int = 64
+    warmup_epochs: float = 0.0
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    output_dir: str | None = None
+
+    def __post_init__(self):
+        known = {entry.name for entry in dataclasses.fields(FrosterTrainingArguments) if entry.init}
+        _refuse_unknown(self.training, known - set(RESERVED_ARGUMENTS), where=f"{self.name}, training")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, with their defaults, as YAML would hold them."""
+        return dataclasses.asdict(self)
+
+
+def list_recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
+
+
+def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by name, or a YAML file.
+
+    Args:
+        recipe: name or path. A file that says `extends: NAME` changes the fields that it names of another one.
+        overrides: `field=value`, with dots into sections: `training.learning_rate=1e-5`. Values are read as YAML.
+
+    Raises:
+        ValueError: no such recipe, no YAML, an unknown field, or a value that is none of the allowed ones.
+    """
+    fields = _read(recipe)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ValueError(f"{override!r} is no override; write field=value, such as training.learning_rate=1e-5.")
+        value = _yaml(text, where=override)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        fields = _merge(fields, value)
+    name = Path(recipe).stem
+    sections = {"model": RecipeModel, "data": RecipeData}
+    for section, kind in sections.items():
+        if section in fields:
+            fields[section] = _checked(kind, fields[section], where=f"{name}, {section}")
+    return _checked(Recipe, {"name": name, **fields}, where=name)
+
+
+def _read(recipe: str | os.PathLike, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPE_FOLDER / f"{recipe}.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"There is no recipe {os.fspath(recipe)!r}. Shipped are {', '.join(list_recipes())}; or give a .yaml file."
+        )
+    fields = _yaml(path.read_text(encoding="utf-8"), where=str(path))
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds no `field: value` lines.")
+    base = fields.pop("extends", None)
+    if base is None:
+        return fields
+    if base in seen:
+        raise ValueError(f"{path} extends itself: {' -> '.join([*seen, str(base)])}.")
+    return _merge(_read(base, (*seen, str(base))), fields)
+
+
+def _yaml(text: str, *, where: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {error}") from error
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 takes `1e-5`, without a dot, for text."""
+    if isinstance(value, dict):
+        return {key: _number(part) for key, part in value.items()}
+    if isinstance(value, str) and value[:1].isdigit():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _merge(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(fields)
+    for name, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _merge(merged[name], value) if both else value
+    return merged
+
+
+def _checked(kind: type, fields: Any, *, where: str) -> Any:
+    """A dataclass of named fields; unknown ones and values that are not allowed are errors."""
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"{where}: expected `field: value` lines, got {fields!r}.")
+    hints = get_type_hints(kind)
+    _refuse_unknown(fields, set(hints), where=where)
+    for name, value in fields.items():
+        choices = _choices(hints[name])
+        if choices and value not in choices:
+            allowed = ", ".join(map(str, choices))
+            raise ValueError(f"{where}: {name} is {value!r}; it must be one of {allowed}.")
+    missing = [
+        entry.name
+        for entry in dataclasses.fields(kind)
+        if entry.default is dataclasses.MISSING
+        and entry.default_factory is dataclasses.MISSING
+        and entry.name not in fields
+    ]
+    if missing:
+        raise ValueError(f"{where}: the fields {', '.join(missing)} are missing.")
+    return kind(**fields)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """What a `Literal`, or one or nothing, allows; empty for other types."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    parts = get_args(hint)
+    literals = [part for part in parts if get_origin(part) is Literal]
+    return (*get_args(literals[0]), None) if literals and type(None) in parts else ()
+
+
+def _refuse_unknown(fields: Mapping[str, Any], known: set[str], *, where: str) -> None:
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise ValueError(f"{where}: unknown fields {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")

@@ -1,0 +1,200 @@
+"""Every shipped recipe parses, says what was published, and trains two steps on a tiny model and real video files."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+import yaml
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+from froster_hf.cli import main
+from froster_hf.training import FrosterTrainingArguments
+from froster_hf.training.recipe_data import read_recipe_data
+from froster_hf.training.recipe_run import train_recipe, training_arguments
+from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, list_recipes, load_recipe
+from tests.fixtures.tiny import tiny_tokenizer, tiny_tower_options
+from tests.fixtures.videos import VIDEO_KINDS, render_video
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    """A CLIP checkpoint as the Hub has them: model, tokenizer, image processor."""
+    folder = tmp_path_factory.mktemp("clip")
+    text, vision = tiny_tower_options()
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def video_folder(tmp_path_factory):
+    """Four classes; diving and juggling are the frequent half."""
+    root = tmp_path_factory.mktemp("videos")
+    video = render_video(root / "clip.mp4", VIDEO_KINDS["h264_mp4"], num_frames=30).read_bytes()
+    for name in ("diving", "juggling", "rowing", "yoga"):
+        (root / "classes" / name).mkdir(parents=True)
+        for index in range(3 if name in ("diving", "juggling") else 2):
+            (root / "classes" / name / f"{index}.mp4").write_bytes(video)
+    return root / "classes"
+
+
+def tiny_overrides(clip_folder, video_folder, output_dir) -> list[str]:
+    """What makes a recipe small: a tiny CLIP, a folder of videos, two steps."""
+    return [
+        f"model.checkpoint={clip_folder}",
+        "model.num_frames=4",
+        "data.format=folder",
+        f"data.root={video_folder}",
+        f"data.eval_root={video_folder}",
+        "data.published=null",
+        f"output_dir={output_dir}",
+        "total_batch_size=4",
+        "precision=fp32",
+        "training.per_device_train_batch_size=2",
+        "training.max_steps=2",
+        "training.logging_steps=1",
+        "training.report_to=none",
+        "training.disable_tqdm=true",
+        "training.use_cpu=true",
+        "training.dataloader_num_workers=0",
+    ]
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_trains_two_steps_and_leaves_a_model(tmp_path, name, clip_folder, video_folder):
+    overrides = tiny_overrides(clip_folder, video_folder, tmp_path)
+    shots = load_recipe(name).data.shots
+    recipe = load_recipe(name, [*overrides, f"data.shots={shots and 2}".replace("None", "null")])
+    trainer = train_recipe(recipe)
+    trains = recipe.training["num_train_epochs"] > 0
+    assert trainer.state.global_step == (2 if trains else 0)
+    assert trainer.args.gradient_accumulation_steps == 2
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logged) == (2 if trains else 0)
+    assert trainer.teacher is None or all("loss_distill_video" in entry for entry in logged)
+    labels = ["diving", "juggling"] if recipe.data.label_set == "base" else ["diving", "juggling", "rowing", "yoga"]
+    saved = yaml.safe_load((tmp_path / "model" / "config.json").read_text())
+    assert list(saved["id2label"].values()) == labels
+    assert (tmp_path / "eval_results.json").is_file()
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_says_what_it_is(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert len(recipe.about) > 20
+    assert recipe.model.checkpoint == "openai/clip-vit-base-patch16"
+    assert (recipe.model.num_frames, recipe.model.frame_stride) == (8, 16)
+
+
+def test_the_published_schedules():
+    froster = training_arguments(load_recipe("froster_k400", ["training.report_to=none", "precision=fp32"]))
+    assert froster.num_train_epochs == 22
+    assert froster.warmup_steps == pytest.approx(2 / 22)
+    assert froster.train_batch_size * froster.gradient_accumulation_steps == 64
+    assert load_recipe("froster_base_to_novel_ssv2").training["average_weights_from_epoch"] is None
+    for dataset in ("k400", "ucf101", "hmdb51", "ssv2"):
+        recipe = load_recipe(f"froster_base_to_novel_{dataset}")
+        assert (recipe.data.shots, recipe.data.label_set, recipe.data.published) == (16, "base", dataset)
+        assert recipe.training["num_train_epochs"] == 12
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainig.learning_rate=1"], "froster_k400: unknown fields trainig. Known are about, data"),
+        (["training.learning_rates=1"], "froster_k400, training: unknown fields learning_rates"),
+        (["training.output_dir=x"], "unknown fields output_dir"),
+        (["model.temporal=none"], "froster_k400, model: unknown fields temporal"),
+        (["model.temporal_module=tsm"], "temporal_module is 'tsm'; it must be one of none, local_attention"),
+        (["data.format=webdataset"], "format is 'webdataset'"),
+        (["data.published=k700"], "published is 'k700'"),
+        (["learning_rate"], "is no override"),
+        (["a=[1"], "is not YAML"),
+        (["model=5"], "expected `field: value` lines"),
+    ],
+)
+def test_what_is_no_field_or_value_is_refused(overrides, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_recipe("froster_k400", overrides)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("about: x\nextends: nothing\n", "There is no recipe 'nothing'. Shipped are actionclip_k400"),
+        ("model: {}\n", "the fields about are missing"),
+        ("- a\n", "holds no `field: value` lines"),
+        ("a: !!python/object/apply:os.system ['true']\n", "is not YAML"),
+    ],
+)
+def test_files_that_are_no_recipes_are_refused(tmp_path, content, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_recipe(file)
+
+
+def test_a_recipe_that_extends_itself_is_refused(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"about: x\nextends: {file}\n")
+    with pytest.raises(ValueError, match="extends itself"):
+        load_recipe(file)
+
+
+def test_a_file_of_ones_own_extends_a_shipped_one(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("about: mine\nextends: froster_base_to_novel_ucf101\ntraining: {learning_rate: 1e-5}\n")
+    recipe = load_recipe(file, ["training.weight_decay=2e-2"])
+    assert (recipe.name, recipe.data.shots, recipe.data.format) == ("mine", 16, "ucf101")
+    assert (recipe.training["learning_rate"], recipe.training["weight_decay"]) == (1e-5, 2e-2)
+    assert recipe.training["num_train_epochs"] == 12
+
+
+def test_a_total_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"`total_batch_size` is 65, but 1 process"):
+        training_arguments(load_recipe("froster_k400", ["total_batch_size=65", "training.report_to=none"]))
+
+
+def test_paths_that_are_needed_are_asked_for():
+    with pytest.raises(ValueError, match=r"give data.root=PATH"):
+        read_recipe_data(load_recipe("froster_base_to_novel_ucf101").data)
+
+
+def test_base_labels_are_trained_and_both_halves_evaluated(video_folder):
+    data = RecipeData(root=str(video_folder), eval_root=str(video_folder), label_set="base", shots=1)
+    train, evaluation = read_recipe_data(data)
+    assert len(train) == 2
+    assert train.features["label"].names == ["diving", "juggling"]
+    assert evaluation["novel"].features["label"].names == ["rowing", "yoga"]
+
+
+@pytest.mark.parametrize("kind", [Recipe, RecipeModel, RecipeData, FrosterTrainingArguments])
+def test_every_field_is_documented(kind):
+    own = set(kind.__annotations__) - {field for field in kind.__annotations__ if field.startswith("_")}
+    own -= {"learning_rate", "weight_decay", "lr_scheduler_type", "remove_unused_columns"}
+    own -= {
+        "ddp_find_unused_parameters",
+        "logging_nan_inf_filter",
+    }  # transformers documents these; here they have another default
+    for name in own & {field.name for field in dataclasses.fields(kind)}:
+        assert re.search(rf"\b{name}\b[`\w, ]*:", kind.__doc__), name
+
+
+def test_the_command_line_lists_shows_and_trains(tmp_path, capsys, clip_folder, video_folder):
+    assert main(["train", "--list"]) == 0
+    assert "froster_base_to_novel_ucf101" in capsys.readouterr().out
+    assert main(["train", "froster_k400", "training.learning_rate=1e-5", "--show"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["training"]["learning_rate"] == 1e-5
+    assert main(["train", "froster_k400", "training.lr=1"]) == 1
+    assert "unknown fields lr" in capsys.readouterr().err
+    assert main(["train"]) == 1
+    assert "Which recipe?" in capsys.readouterr().err
+    overrides = tiny_overrides(clip_folder, video_folder, tmp_path / "run")
+    assert main(["train", "froster_k400", *overrides]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path / 'run'}/model"
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
