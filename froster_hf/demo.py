@@ -66,6 +66,8 @@ def write_untrained_checkpoint(folder: str | Path, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     CLIPModel(config).save_pretrained(folder)
     FrosterForVideoClassification.from_clip(folder).save_pretrained(folder)
-    size = {"size": {"shortest_edge": _SIZE}, "crop_size": {"height": _SIZE, "width": _SIZE}}
-    FrosterProcessor(FrosterVideoProcessor(**size, num_frames=8), tokenizer, "none").save_pretrained(folder)
+    video_processor = FrosterVideoProcessor(
+        size={"shortest_edge": _SIZE}, crop_size={"height": _SIZE, "width": _SIZE}, num_frames=8
+    )
+    FrosterProcessor(video_processor, tokenizer, "none").save_pretrained(folder)
     return folder

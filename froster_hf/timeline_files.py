@@ -78,8 +78,9 @@ def write_png(timeline: Timeline, path: Path) -> None:
     frames_axis, scores_axis, segments_axis = figure.subplots(3, 1, height_ratios=[1.2, 3, 0.5], sharex=True)
 
     width = timeline.duration_seconds / max(len(timeline.thumbnails), 1)
-    for seconds, frame in timeline.thumbnails:
-        left = min(max(seconds - width / 2, 0.0), timeline.duration_seconds - width)
+    for place, (_, frame) in enumerate(timeline.thumbnails):
+        # Evenly spread over the stream, so each has its share of the axis and none covers another.
+        left = place * width
         frames_axis.imshow(frame.permute(1, 2, 0).numpy(), extent=(left, left + width, 0, 1), aspect="auto")
     frames_axis.set(yticks=[], ylim=(0, 1))
 
@@ -90,6 +91,8 @@ def write_png(timeline: Timeline, path: Path) -> None:
         name = _plain(label)
         scores_axis.plot(centres, timeline.scores[:, index].numpy(), color=colours[label], label=name, marker=marker)
     scores_axis.set_ylabel("score")
+    if timeline.scores.min() >= 0:
+        scores_axis.set_ylim(bottom=0)
     scores_axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
     for segment in timeline.segments:

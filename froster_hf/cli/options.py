@@ -8,13 +8,13 @@ from typing import Any
 DEFAULT_MODEL = "visual-ai/froster-b16"
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--device`, `--dtype`."""
+def add_model_arguments(parser: argparse.ArgumentParser, *, default: str | None = DEFAULT_MODEL) -> None:
+    """`--model`, `--device`, `--dtype`; the verb has to find a model itself where the default is `None`."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
-        help="a FROSTER or CLIP checkpoint: a folder or a name on the Hub (default: %(default)s)",
+        default=default,
+        help=f"a FROSTER or CLIP checkpoint: a folder or a name on the Hub (default: {default or 'see above'})",
     )
     group.add_argument("--device", help="such as cpu, cuda:0 or mps (default: the first accelerator, else the CPU)")
     group.add_argument("--dtype", default="auto", help="such as float32 or bfloat16 (default: the checkpoint's)")

@@ -12,21 +12,20 @@ random weights: it shows that everything works, and its scores mean nothing.
 import argparse
 from pathlib import Path
 
+from ..options import add_model_arguments, add_video_arguments, load_pipeline
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster demo`."""
     parser.add_argument("--output", default="demo_output", metavar="FOLDER", help="(default: %(default)s)")
     parser.add_argument("--labels", metavar="A,B,C", help="labels to choose from (default: those of the videos)")
-    parser.add_argument("--model", help="a FROSTER or CLIP checkpoint (default: a tiny, untrained one)")
     parser.add_argument("--seed", type=int, default=0, help="of the videos (default: %(default)s)")
+    add_video_arguments(parser)
+    add_model_arguments(parser, default=None)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, score, draw."""
-    from transformers import pipeline
-
-    import froster_hf  # noqa: F401  registers the pipeline task
-
     from ...demo import DEMO_LABELS, render_demo_videos, write_untrained_checkpoint
     from ...timeline_files import write_timeline
     from .predict import report
@@ -34,15 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     labels = arguments.labels.split(",") if arguments.labels else list(DEMO_LABELS)
     videos = render_demo_videos(output, seed=arguments.seed)
-    model = arguments.model
-    if model is None:
-        model = str(write_untrained_checkpoint(output / "untrained_checkpoint"))
+    if arguments.model is None:
+        arguments.model = str(write_untrained_checkpoint(output / "untrained_checkpoint"))
         print(
             "No checkpoint was named, so this is a tiny model with random weights: everything below runs as with a "
             "trained one,\nbut its scores are guesses. With a real one: "
             "froster demo --model openai/clip-vit-base-patch32\n"
         )
-    classify = pipeline("zero-shot-video-classification", model=model)
+    classify = load_pipeline(arguments)
     for video in videos:
         report({"video": str(video), "answers": classify(str(video), candidate_labels=labels)}, as_json=False)
     timeline = classify.timeline(str(videos[0]), labels, window_seconds=1.0, stride_seconds=0.5, smoothing_seconds=1.0)
