@@ -7,10 +7,11 @@ Files are read in a process of their own (`video_worker_froster`), which may die
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -67,9 +68,8 @@ def probe_video(
     Raises:
         VideoDecodeError: where the video cannot be read, or costs more than `limits`.
     """
-    conversation = _Conversation(source, "probe", "pyav", limits or VideoLimits(), allow_urls)
-    with conversation as process:
-        return conversation.receive_info(process)
+    with _conversation(source, "probe", "pyav", limits or VideoLimits(), allow_urls) as conversation:
+        return conversation.info_of(conversation.receive())
 
 
 def decode_frames(
@@ -102,18 +102,16 @@ def decode_frames(
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, but must be one of {', '.join(map(repr, BACKENDS))}.")
-    limits = limits or VideoLimits()
-    conversation = _Conversation(source, "read", backend, limits, allow_urls)
-    with conversation as process:
+    with _conversation(source, "read", backend, limits or VideoLimits(), allow_urls) as conversation:
         # A count that proves wrong at the file's end comes back as new info in place of the frames.
-        reply = process.receive(timeout_seconds=limits.timeout_seconds)
+        reply = conversation.receive()
         while "info" in reply:
             info = conversation.info_of(reply)
             wanted = [int(index) for index in (indices(info) if callable(indices) else indices)]
-            distinct = _distinct(wanted, info, limits)
-            process.send({"indices": distinct}, timeout_seconds=limits.timeout_seconds)
-            reply = process.receive(timeout_seconds=limits.timeout_seconds)
-        frames = conversation.receive_frames(process, [len(distinct), info.height, info.width, 3], reply["shape"])
+            distinct = conversation.distinct(wanted, info)
+            conversation.send({"indices": distinct})
+            reply = conversation.receive()
+        frames = conversation.receive_frames([len(distinct), info.height, info.width, 3], reply["shape"])
     if wanted != distinct:
         frames = frames[torch.searchsorted(torch.tensor(distinct), torch.tensor(wanted))]
     return frames.permute(0, 3, 1, 2), info
@@ -142,96 +140,83 @@ def stream_frames(
         VideoDecodeError: where the video cannot be read, or costs more than `limits`; frames before may have been
             yielded.
     """
-    limits = limits or VideoLimits()
-    conversation = _Conversation(source, "stream", "pyav", limits, allow_urls)
-    with conversation as process:
-        info = conversation.receive_info(process)
+    with _conversation(source, "stream", "pyav", limits or VideoLimits(), allow_urls) as conversation:
+        info = conversation.info_of(conversation.receive())
         times = times_seconds(info) if callable(times_seconds) else times_seconds
-        process.send({"times": _checked_times(times)}, timeout_seconds=limits.timeout_seconds)
-        while "frame" in (reply := process.receive(timeout_seconds=limits.timeout_seconds)):
-            frame = conversation.receive_frames(process, [info.height, info.width, 3], reply["shape"])
+        conversation.send({"times": _checked_times(times)})
+        while "frame" in (reply := conversation.receive()):
+            frame = conversation.receive_frames([info.height, info.width, 3], reply["shape"])
             yield VideoFrame(int(reply["frame"]), float(reply["seconds"]), frame.permute(2, 0, 1))
 
 
-class _Conversation:
+@contextlib.contextmanager
+def _conversation(
+    source: VideoSource, task: str, backend: VideoBackend, limits: VideoLimits, allow_urls: UrlPolicy
+) -> Iterator[_Conversation]:
     """One request to a decoding process; every failure in it becomes a `VideoDecodeError` that names the source."""
+    backend = FASTEST_EXACT_BACKEND if backend == "auto" else backend
+    try:
+        fields, payload = check_source(source, limits=limits, allow_urls=allow_urls).request()
+        with decoding_process(backend) as process:
+            request = {
+                **fields,
+                "task": task,
+                "backend": backend,
+                "threads": _decoding_threads(),
+                "limits": asdict(limits),
+            }
+            conversation = _Conversation(process, backend, limits)
+            conversation.send(request, *payload)
+            yield conversation
+    except UnreadableVideoError as error:
+        raise VideoDecodeError(source_name(source), backend, str(error)) from None
 
-    def __init__(
-        self, source: VideoSource, task: str, backend: VideoBackend, limits: VideoLimits, allow_urls: UrlPolicy
-    ):
-        self._source, self._task, self._limits, self._allow_urls = source, task, limits, allow_urls
-        self._backend = FASTEST_EXACT_BACKEND if backend == "auto" else backend
 
-    def __enter__(self) -> DecodingProcess:
-        try:
-            checked = check_source(self._source, limits=self._limits, allow_urls=self._allow_urls)
-        except UnreadableVideoError as error:
-            raise self._named(error) from None
-        fields, payload = checked.request()
-        self._process_context = decoding_process(self._backend)
-        process = self._process_context.__enter__()
-        request = {
-            **fields,
-            "task": self._task,
-            "backend": self._backend,
-            "threads": _decoding_threads(),
-            "limits": asdict(self._limits),
-        }
-        try:
-            process.send(request, *payload, timeout_seconds=self._limits.timeout_seconds)
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
-            raise
-        return process
+@dataclass(frozen=True)
+class _Conversation:
+    """What goes to and fro, within the limits."""
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            self._process_context.__exit__(kind, error, trace)
-        except UnreadableVideoError as reported:
-            raise self._named(reported) from None
-        if isinstance(error, UnreadableVideoError):
-            raise self._named(error) from None
+    process: DecodingProcess
+    backend: VideoBackend
+    limits: VideoLimits
 
-    def receive_info(self, process: DecodingProcess) -> VideoInfo:
-        """The first reply."""
-        return self.info_of(process.receive(timeout_seconds=self._limits.timeout_seconds))
+    def send(self, message: dict[str, Any], *payload: Any) -> None:
+        self.process.send(message, *payload, timeout_seconds=self.limits.timeout_seconds)
+
+    def receive(self) -> dict[str, Any]:
+        return self.process.receive(timeout_seconds=self.limits.timeout_seconds)
 
     def info_of(self, reply: dict[str, Any]) -> VideoInfo:
         """The video's properties in a reply, with the backend that is asked for its frames."""
-        return VideoInfo(**{**reply["info"], "backend": self._backend})
+        return VideoInfo(**{**reply["info"], "backend": self.backend})
 
-    def receive_frames(self, process: DecodingProcess, expected: list[int], shape: list[int]) -> torch.Tensor:
+    def distinct(self, wanted: Sequence[int], info: VideoInfo) -> list[int]:
+        """Sorted distinct indices, all inside the video, whose frames fit into the limits."""
+        for index in wanted:
+            if not 0 <= index < info.num_frames:
+                raise IndexError(
+                    f"Frame {index} of a video with {info.num_frames} frames; the last is num_frames - 1."
+                )
+        distinct = sorted(set(wanted))
+        self._check_size(len(distinct) * info.height * info.width * 3)
+        return distinct
+
+    def receive_frames(self, expected: list[int], shape: list[int]) -> torch.Tensor:
         """The pixels that follow a reply, uint8 in the expected shape."""
         size: int = math.prod(expected)
-        if shape != expected and size:
-            raise UnreadableVideoError(f"frames of shape {shape} came back, not {expected}")
         if size == 0:
             return torch.empty(expected, dtype=torch.uint8)
-        if size > self._limits.max_decoded_bytes:
-            raise UnreadableVideoError(_too_many_bytes(size, self._limits))
-        data = process.receive_bytes(size, timeout_seconds=self._limits.timeout_seconds)
+        if shape != expected:
+            raise UnreadableVideoError(f"frames of shape {shape} came back, not {expected}")
+        self._check_size(size)
+        data = self.process.receive_bytes(size, timeout_seconds=self.limits.timeout_seconds)
         return torch.frombuffer(data, dtype=torch.uint8).view(expected)
 
-    def _named(self, error: UnreadableVideoError) -> VideoDecodeError:
-        return VideoDecodeError(source_name(self._source), self._backend, str(error))
-
-
-def _distinct(wanted: Sequence[int], info: VideoInfo, limits: VideoLimits) -> list[int]:
-    """Sorted distinct indices, all inside the video, whose frames fit into the limits."""
-    for index in wanted:
-        if not 0 <= index < info.num_frames:
-            raise IndexError(
-                f"Frame {index} of a video with {info.num_frames} frames; allowed are 0 to num_frames - 1."
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.max_decoded_bytes:
+            raise UnreadableVideoError(
+                f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {self.limits.max_decoded_bytes}"
             )
-    distinct = sorted(set(wanted))
-    size = len(distinct) * info.height * info.width * 3
-    if size > limits.max_decoded_bytes:
-        raise UnreadableVideoError(_too_many_bytes(size, limits))
-    return distinct
-
-
-def _too_many_bytes(size: int, limits: VideoLimits) -> str:
-    return f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {limits.max_decoded_bytes}"
 
 
 def _checked_times(times: Sequence[float] | None) -> list[float] | None:

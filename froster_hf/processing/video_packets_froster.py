@@ -77,10 +77,11 @@ def open_video_stream(container: av.container.InputContainer, limits: VideoLimit
     context = stream.codec_context
     if context is None:
         raise UnreadableVideoError("no decoder for its video stream")
-    # FFmpeg itself refuses larger frames, wherever in the file they appear, and leaves the size at zero.
-    if context.width * context.height == 0:
+    # FFmpeg itself refuses larger frames, wherever in the file they appear, and may leave the size at zero.
+    if not 0 < context.width * context.height <= limits.max_pixels:
         raise UnreadableVideoError(
-            f"no frame size could be read, or one of more than VideoLimits.max_pixels, {limits.max_pixels}"
+            f"frames of {context.width} x {context.height} pixels (0: not readable, or larger than allowed); "
+            f"VideoLimits.max_pixels is {limits.max_pixels}"
         )
     context.options = {"err_detect": "explode", "max_pixels": str(limits.max_pixels)}
     context.thread_count = threads

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .video_types_froster import UnreadableVideoError, VideoBackend
 from .video_worker_froster import read_message, serve, write_message
@@ -32,10 +32,6 @@ _START_TIMEOUT_SECONDS = 120.0
 
 _idle: list[DecodingProcess] = []
 _lock = threading.Lock()
-
-
-class ReportedError(UnreadableVideoError):
-    """An error that the decoding process itself reports; it is ready for the next request."""
 
 
 class DecodingProcess:
@@ -54,6 +50,8 @@ class DecodingProcess:
         )
         self._is_late = False
         self._loaded: set[str] = set()
+        # "asking": it waits for the caller to choose frames.
+        self._state: Literal["idle", "working", "asking"] = "idle"
 
     @property
     def is_alive(self) -> bool:
@@ -74,6 +72,14 @@ class DecodingProcess:
         if missing is not None:
             raise ImportError(f"The video backend {backend!r} cannot be used here: {missing}")
         self._loaded.add(backend)
+
+    def end_conversation(self) -> bool:
+        """Break off what is under way, and say whether the process can take the next request."""
+        if self._state == "asking" and self.is_alive:
+            with contextlib.suppress(OSError):
+                self._send({"cancel": True})
+                self._state = "idle"
+        return self._state == "idle" and self.is_alive
 
     def send(self, message: dict[str, Any], *payload: Any, timeout_seconds: float) -> None:
         """Send a message and the bytes that follow it."""
@@ -98,6 +104,7 @@ class DecodingProcess:
         return data
 
     def _send(self, message: dict[str, Any], *payload: Any) -> None:
+        self._state = "working"
         write_message(self._process.stdin, message, *payload)  # type: ignore[arg-type]
 
     def _receive(self) -> dict[str, Any]:
@@ -105,7 +112,9 @@ class DecodingProcess:
         if message is None:
             raise EOFError
         if "error" in message:
-            raise ReportedError(message["error"])
+            self._state = "idle"
+            raise UnreadableVideoError(message["error"])
+        self._state = message["state"]
         return message
 
     @contextlib.contextmanager
@@ -154,20 +163,19 @@ def _exit_reason(code: int) -> str:
 def decoding_process(backend: VideoBackend) -> Iterator[DecodingProcess]:
     """A warm decoding process with `backend` loaded, for one conversation; threads get one each.
 
-    A conversation that an exception or an abandoned iterator breaks off ends the process, since its next reply would
-    be the answer to an old question. An error that the process itself reports leaves it in order.
+    A conversation that is broken off while the process works (an abandoned stream, an interrupt) ends the process: its
+    next reply would be the answer to an old question.
     """
     process = _take()
     try:
         process.load(backend)
         yield process
-    except (ReportedError, ImportError):
-        _put_back(process)
-        raise
-    except BaseException:
-        process.kill()
-        raise
-    _put_back(process)
+    finally:
+        if process.end_conversation():
+            with _lock:
+                _idle.append(process)
+        else:
+            process.kill()
 
 
 def _take() -> DecodingProcess:
@@ -180,14 +188,6 @@ def _take() -> DecodingProcess:
             return process
         process.kill()
     return DecodingProcess()
-
-
-def _put_back(process: DecodingProcess) -> None:
-    if process.is_alive:
-        with _lock:
-            _idle.append(process)
-    else:
-        process.kill()
 
 
 def _forget_all() -> None:

@@ -64,7 +64,7 @@ def serve() -> None:
     while (request := read_message(requests)) is not None:
         try:
             if "load" in request:
-                write_message(replies, {"missing": _load(request["load"])})
+                write_message(replies, {"missing": _load(request["load"]), "state": "idle"})
             else:
                 _answer(request, requests, replies)
         except BrokenPipeError:
@@ -93,6 +93,7 @@ def _load(backend: str) -> str | None:
 
 
 def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
+    """One conversation. Every reply but an error says in `state` what comes next: more, a question, or nothing."""
     limits = VideoLimits(**request["limits"])
     with (
         _open_source(request, requests) as handle,
@@ -101,29 +102,56 @@ def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> N
     ):
         if request["task"] == "probe":
             reader.count()
-            write_message(replies, {"info": asdict(reader.info)})
+            write_message(replies, {"info": asdict(reader.info), "state": "idle"})
         elif request["task"] == "stream":
-            write_message(replies, {"info": asdict(reader.info)})
-            times = (read_message(requests) or {})["times"]
-            for index, seconds, frame in _at_times(reader, times):
-                # The reader of a stream may take its time between two frames; decoding one may not.
-                _set_alarm(0)
-                write_message(replies, {"frame": index, "seconds": seconds, "shape": frame.shape}, frame.data)
-                _set_alarm(limits.timeout_seconds)
-            write_message(replies, {"end": True})
+            _answer_with_stream(reader, limits, requests, replies)
         else:
-            frames = None
-            while frames is None:
-                write_message(replies, {"info": asdict(reader.info)})
-                indices = (read_message(requests) or {})["indices"]
-                # A wrong count is known only at the end of the file: the caller chooses again, by the right one.
-                with contextlib.suppress(FrameCountError):
-                    frames = read_frames(
-                        reader, handle, indices, backend=request["backend"], threads=request["threads"]
-                    )
-            shape = next(iter(frames.values())).shape if frames else (0, 0, 3)
-            parts = [np.ascontiguousarray(frames[index]).data for index in sorted(frames)]
-            write_message(replies, {"shape": [len(parts), *shape]}, *parts)
+            _answer_with_frames(reader, handle, request, limits, requests, replies)
+
+
+def _answer_with_frames(
+    reader: StrictReader,
+    handle: BinaryIO,
+    request: dict[str, Any],
+    limits: VideoLimits,
+    requests: BinaryIO,
+    replies: BinaryIO,
+) -> None:
+    frames = None
+    while frames is None:
+        choice = _ask(reader, limits, requests, replies)
+        if choice is None:
+            return
+        # A wrong count is known only at the end of the file: the caller chooses again, by the right one.
+        with contextlib.suppress(FrameCountError):
+            frames = read_frames(
+                reader, handle, choice["indices"], backend=request["backend"], threads=request["threads"]
+            )
+    shape = next(iter(frames.values())).shape if frames else (0, 0, 3)
+    parts = [np.ascontiguousarray(frames[index]).data for index in sorted(frames)]
+    write_message(replies, {"shape": [len(parts), *shape], "state": "idle"}, *parts)
+
+
+def _answer_with_stream(reader: StrictReader, limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> None:
+    choice = _ask(reader, limits, requests, replies)
+    if choice is None:
+        return
+    for index, seconds, frame in _at_times(reader, choice["times"]):
+        # The reader of a stream may take its time between two frames; decoding one may not.
+        _set_alarm(0)
+        header = {"frame": index, "seconds": seconds, "shape": frame.shape, "state": "working"}
+        write_message(replies, header, frame.data)
+        _set_alarm(limits.timeout_seconds)
+    write_message(replies, {"state": "idle"})
+
+
+def _ask(reader: StrictReader, limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> dict[str, Any] | None:
+    """What the caller chooses, knowing the video, or None where it breaks off. Its time is its own."""
+    _set_alarm(0)
+    write_message(replies, {"info": asdict(reader.info), "state": "asking"})
+    choice = read_message(requests)
+    _set_alarm(limits.timeout_seconds)
+    return None if choice is None or "cancel" in choice else choice
 
 
 def _at_times(reader: StrictReader, times: list[float] | None) -> Iterator[IndexedFrame]:
