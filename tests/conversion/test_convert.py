@@ -1,6 +1,7 @@
 """From a file of another code base to a folder that `from_pretrained` loads, and back to the same bits."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from froster_hf.conversion import convert_checkpoint, convert_state_dict, export
 from tests.conversion.hostile_files import scripted_archive
 from tests.conversion.original_layouts import (
     PARITY,
-    TRIOS,
     clip_state_dict,
     froster_state_dict,
     load_trio,
@@ -44,23 +44,6 @@ def trio_as_safetensors(trio, folder):
 
 
 # What users do with it
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("trio", TRIOS)
-def test_a_converted_trio_gives_the_stored_logits(trio, tmp_path):
-    options = {"temporal_module": "none"} if trio == "frozen_none" else {}
-    report = convert_checkpoint(trio_as_safetensors(trio, tmp_path), tmp_path / "out", num_frames=4, **options)
-    model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
-
-    stored = load_file(PARITY / f"{trio}.safetensors")
-    input_ids = stored["input_ids"].transpose(0, 1).flatten(0, 1)  # (P, K, L) to (K*P, L)
-    with torch.no_grad():
-        logits = model(stored["pixel_values_videos"], input_ids=input_ids, prompts_per_label=2).logits
-
-    torch.testing.assert_close(logits, stored["logits_eval"], atol=1e-5, rtol=0)
-    assert report.layout == "froster"
-    assert report.dtypes == {"float16": report.num_tensors}
 
 
 def test_a_training_file_becomes_a_folder_and_the_same_file_again(tmp_path):
@@ -281,6 +264,25 @@ def test_a_clip_repository_brings_its_own_processor(tmp_path):
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path / "clip")
     convert_checkpoint(clip_processor(tmp_path / "clip"), tmp_path / "out")
     assert AutoProcessor.from_pretrained(tmp_path / "out").prompts_per_label == 29
+
+
+def test_a_repository_of_the_hub_is_found_in_the_cache(tmp_path, monkeypatch):
+    repository = tmp_path / "hub" / "models--acme--clip"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = repository / "snapshots" / commit
+    tiny_clip().save_pretrained(snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "blobs").mkdir()
+    for file in list(snapshot.iterdir()):
+        file.rename(repository / "blobs" / file.name)
+        file.symlink_to(Path("../../blobs") / file.name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    report = convert_checkpoint("acme/clip", tmp_path / "out")
+
+    assert (report.source, report.layout) == ("acme/clip", "transformers")
+    assert FrosterModel.from_pretrained(tmp_path / "out").config.temporal_module == "none"
 
 
 @pytest.mark.parametrize(("kind", "message"), [("froster", "of this package already"), ("siglip", "of type 'siglip'")])

@@ -1,0 +1,94 @@
+"""Convert a checkpoint of another code base, or the way back with --to.
+
+The source's type is recognised and printed, and so is everything that had to be assumed or was left out.
+
+examples:
+  froster convert swa_2_22.pth froster-b16 --processor-from openai/clip-vit-base-patch16
+  froster convert ViT-B-16.pt clip-b16
+  froster convert vifi_clip_k400.pth vifi --token-embedding-from openai/clip-vit-base-patch16
+  froster convert openai/clip-vit-base-patch16 student --temporal-module local_attention
+  froster convert froster-b16 back.pth --to froster
+
+Pickles are opened with weights_only in a process of their own, TorchScript archives without running their code.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+
+LAYOUTS = ("froster", "openai", "actionclip", "vificlip", "transformers")
+TARGETS = LAYOUTS[:-1]
+MODULES = ("none", "local_attention", "channel_shift", "cross_frame", "st_adapter", "aim", "adaptformer", "joint")
+POOLINGS = ("mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls")
+EXPORT_OPTIONS = ("to", "teacher", "json", "traceback", "run", "source", "output")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `froster convert`."""
+    parser.add_argument("source", metavar="SOURCE", help="a checkpoint file, a CLIP folder, or a CLIP on the Hub")
+    parser.add_argument("output", metavar="OUT", help="the folder to write; with --to, the file")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    told = parser.add_argument_group("what the weights cannot show")
+    told.add_argument(
+        "--temporal-module", choices=MODULES, help="default: local_attention for FROSTER and Open-VCLIP, else none"
+    )
+    told.add_argument("--temporal-radius", type=int, metavar="N", help="of local_attention (default: 1)")
+    told.add_argument("--num-frames", type=int, metavar="N", help="frames a clip in training (default: 8)")
+    told.add_argument(
+        "--temporal-pooling", choices=POOLINGS, help="default: mean, for ActionCLIP and ViFi-CLIP mean_unnormalized"
+    )
+    told.add_argument("--layout", choices=LAYOUTS, help="whose names the source has (default: recognised)")
+    parts = parser.add_argument_group("parts")
+    parts.add_argument("--processor-from", metavar="CLIP", help="where the tokenizer comes from")
+    parts.add_argument(
+        "--token-embedding-from", metavar="CLIP", help="the CLIP that a ViFi-CLIP file was trained from"
+    )
+    parts.add_argument("--keep-projectors", action="store_true", help="keep FROSTER's distillation projectors")
+    parts.add_argument("--teacher-output", metavar="FOLDER", help="write FROSTER's frozen teacher there")
+    parts.add_argument(
+        "--allow-unused", action="store_true", help="leave out tensors that are not known, and list them"
+    )
+    parts.add_argument("--max-shard-size", default="5GB", help="of one weight file (default: %(default)s)")
+    back = parser.add_argument_group("the way back")
+    back.add_argument("--to", choices=TARGETS, help="write OUT as a file of this code base")
+    back.add_argument("--teacher", metavar="FOLDER", help="with --to froster: the CLIP that becomes raw_model.*")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert or export, and print the report."""
+    from transformers.utils import logging
+
+    from ...conversion import ConversionReport, ExportReport, convert_checkpoint, export_checkpoint
+
+    logging.disable_progress_bar()
+    report: ConversionReport | ExportReport
+    if arguments.to is not None:
+        _refuse(arguments, [name for name in vars(arguments) if name not in EXPORT_OPTIONS], "without --to")
+        report = export_checkpoint(arguments.source, arguments.output, layout=arguments.to, teacher=arguments.teacher)
+    else:
+        _refuse(arguments, ["teacher"], "with --to")
+        report = convert_checkpoint(
+            arguments.source,
+            arguments.output,
+            layout=arguments.layout,
+            temporal_module=arguments.temporal_module,
+            temporal_radius=arguments.temporal_radius,
+            num_frames=arguments.num_frames,
+            temporal_pooling=arguments.temporal_pooling,
+            processor_from=arguments.processor_from,
+            token_embedding_from=arguments.token_embedding_from,
+            keep_projectors=arguments.keep_projectors,
+            teacher_output=arguments.teacher_output,
+            strict=not arguments.allow_unused,
+            max_shard_size=arguments.max_shard_size,
+        )
+    print(json.dumps(asdict(report), indent=1, default=str) if arguments.json else report)
+    return 0
+
+
+def _refuse(arguments: argparse.Namespace, names: list[str], when: str) -> None:
+    """Options that would have no effect are errors."""
+    given = [name for name in names if getattr(arguments, name) not in (None, False, "5GB")]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{options}: only {when}.")

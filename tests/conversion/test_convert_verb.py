@@ -1,0 +1,87 @@
+"""`froster convert`: every parity trio from its file to the stored logits, through the command line."""
+
+import json
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from froster_hf import FrosterForVideoClassification
+from froster_hf.cli import main
+from froster_hf.cli.verbs import convert as verb
+from froster_hf.conversion.export_original import OriginalLayout
+from froster_hf.conversion.key_maps import Layout
+from froster_hf.modeling.configuration_froster import TemporalModule, TemporalPooling
+from tests.conversion.hostile_files import malicious_pickle
+from tests.conversion.original_layouts import PARITY, TRIOS, load_trio
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("trio", TRIOS)
+def test_a_trio_reproduces_its_logits_through_the_command_line(trio, tmp_path, capsys):
+    options = ["--temporal-module", "none"] if trio == "frozen_none" else []
+    source = PARITY / f"{trio}.pth"
+    if trio != "expand_temporal_view":  # The process that opens pickles takes seconds to start; once is enough.
+        source = tmp_path / f"{trio}.safetensors"
+        save_file({f"model_state/{name}": tensor for name, tensor in load_trio(trio).items()}, source)
+    code = main(["convert", str(source), str(tmp_path / "out"), "--num-frames", "4", *options])
+
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert "recognised  FROSTER or Open-VCLIP, section model_state" in printed
+    assert "num_frames        4  [option]" in printed
+    assert "unused      0 tensors" in printed
+    stored = load_file(PARITY / f"{trio}.safetensors")
+    model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    input_ids = stored["input_ids"].transpose(0, 1).flatten(0, 1)  # (P, K, L) to (K*P, L)
+    with torch.no_grad():
+        logits = model(stored["pixel_values_videos"], input_ids=input_ids, prompts_per_label=2).logits
+    torch.testing.assert_close(logits, stored["logits_eval"], atol=1e-5, rtol=0)
+
+
+def test_there_in_a_process_of_its_own_and_back_gives_the_same_bits(tmp_path, capsys):
+    froster = [sys.executable, "-c", "import sys; from froster_hf.cli import main; sys.exit(main())"]
+    there = ["convert", PARITY / "aim.pth", tmp_path / "out", "--keep-projectors", "--json"]
+    done = subprocess.run([*froster, *there], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["layout"] == "froster"
+    assert "Warning" not in done.stderr
+
+    assert main(["convert", str(tmp_path / "out"), str(tmp_path / "again.pth"), "--to", "froster"]) == 0
+    assert "in the layout of FROSTER or Open-VCLIP" in capsys.readouterr().out
+    again = torch.load(tmp_path / "again.pth", weights_only=True)["model_state"]
+    original = load_trio("aim")
+    assert set(again) == set(original)
+    assert all(torch.equal(again[name], tensor) for name, tensor in original.items())
+
+
+def test_a_malicious_file_is_one_line_on_the_error_stream(tmp_path, capsys):
+    marker = tmp_path / "marker"
+    code = main(["convert", str(malicious_pickle(tmp_path / "evil.pth", marker)), str(tmp_path / "out")])
+    assert code == 1
+    assert "evil.pth is refused: its pickle calls for" in capsys.readouterr().err
+    assert not marker.exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "froster", "--num-frames", "4"], "--num-frames: only without --to"),
+        (["--to", "openai", "--keep-projectors"], "--keep-projectors: only without --to"),
+        (["--teacher", "x"], "--teacher: only with --to"),
+    ],
+)
+def test_options_without_effect_are_refused(options, message, tmp_path, capsys):
+    assert main(["convert", str(tmp_path), str(tmp_path / "out"), *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_choices_are_those_of_the_package():
+    assert get_args(Layout) == verb.LAYOUTS
+    assert get_args(OriginalLayout) == verb.TARGETS
+    assert get_args(TemporalModule) == verb.MODULES
+    assert get_args(TemporalPooling) == verb.POOLINGS
