@@ -1,9 +1,11 @@
 """Fine-tuning with a frozen teacher: arguments, losses, the Trainer."""
 
 from .arguments import FrosterTrainingArguments
+from .interpolation import interpolate
 from .prompt_sampling import LabelPrompts, PromptSampler
 from .teacher import FrozenTeacher
 from .trainer import FrosterTrainer
+from .weight_averaging import WeightAveraging
 
 __all__ = [
     "FrosterTrainer",
@@ -11,4 +13,6 @@ __all__ = [
     "FrozenTeacher",
     "LabelPrompts",
     "PromptSampler",
+    "WeightAveraging",
+    "interpolate",
 ]

@@ -33,6 +33,7 @@ from .losses import IGNORED_LABEL, cross_entropy_loss, distillation_loss, symmet
 from .nonfinite import VIDEO_NAMES, SkipNonFiniteSteps
 from .parameter_groups import decay_parameter_names
 from .prompt_sampling import LabelPrompts, PromptSampler
+from .run_identity import RunIdentity, identity_of
 from .student import prepare_student
 from .teacher import FrozenTeacher
 from .weight_averaging import SavesWeightAverage
@@ -113,6 +114,9 @@ class FrosterTrainer(
         self.teacher: FrozenTeacher | None = None
         self._prepare(self.student)
         self._is_prepared = True
+        self.add_callback(
+            RunIdentity(lambda: identity_of(teacher=self.teacher, prompts=self._prompts, seed=self.seed))
+        )
 
     @property
     def seed(self) -> int:
