@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 from froster_hf import FrosterForVideoClassification
 from froster_hf.cli import main
 from froster_hf.cli.verbs import convert as verb
+from froster_hf.conversion import convert_checkpoint
 from froster_hf.conversion.export_original import OriginalLayout
-from froster_hf.conversion.key_maps import Layout
+from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
 from froster_hf.modeling.configuration_froster import TemporalModule, TemporalPooling
-from tests.conversion.hostile_files import malicious_pickle
-from tests.conversion.original_layouts import PARITY, TRIOS, load_trio
+from tests.conversion.hostile_files import malicious_pickle, scripted_archive
+from tests.conversion.original_layouts import PARITY, TRIOS, load_trio, vificlip_state_dict, with_prefix
 
 
 @pytest.mark.parity
@@ -85,3 +86,40 @@ def test_the_choices_are_those_of_the_package():
     assert get_args(OriginalLayout) == verb.TARGETS
     assert get_args(TemporalModule) == verb.MODULES
     assert get_args(TemporalPooling) == verb.POOLINGS
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.parametrize("layout", ["openai", "actionclip", "vificlip", "transformers"])
+def test_plain_clip_in_every_layout_reproduces_the_stored_logits(layout, tmp_path, capsys):
+    prefixed = load_trio("frozen_none")
+    clip = {name.removeprefix("model."): t for name, t in prefixed.items() if name.startswith("model.")}
+    stored = load_file(PARITY / "frozen_none.safetensors")
+    # ActionCLIP and ViFi-CLIP pool before they normalise; the stored logits are FROSTER's, which pool afterwards.
+    options = ["--temporal-pooling", "mean"] if layout in ("actionclip", "vificlip") else []
+    source = tmp_path / "source.safetensors"
+    if layout == "openai":
+        source = scripted_archive(clip, tmp_path / "ViT.pt")
+    elif layout == "actionclip":
+        save_file(with_prefix("model_state_dict/module.", clip), source)
+        options += ["--layout", "actionclip"]
+    elif layout == "vificlip":
+        state = vificlip_state_dict(clip)
+        state["prompt_learner.complete_text_embeddings"] = clip["token_embedding.weight"][stored["input_ids"][0]]
+        save_file(with_prefix("model/module.", state), source)
+        save_file(clip, tmp_path / "clip.safetensors")
+        options += ["--token-embedding-from", str(tmp_path / "clip.safetensors")]
+    else:
+        state = with_prefix("raw_model.", {name: t.clone() for name, t in clip.items()}) | prefixed
+        save_file(state, tmp_path / "teacher.safetensors")
+        source = tmp_path / "clip"
+        convert_checkpoint(tmp_path / "teacher.safetensors", tmp_path / "unused", teacher_output=source)
+
+    assert main(["convert", str(source), str(tmp_path / "out"), *options]) == 0
+
+    assert f"recognised  {LAYOUT_TITLES[layout]}" in capsys.readouterr().out
+    model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    input_ids = stored["input_ids"].transpose(0, 1).flatten(0, 1)
+    with torch.no_grad():
+        logits = model(stored["pixel_values_videos"], input_ids=input_ids, prompts_per_label=2).logits
+    torch.testing.assert_close(logits, stored["logits_eval"], atol=1e-5, rtol=0)
