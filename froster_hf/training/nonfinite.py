@@ -12,6 +12,7 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import gather_object
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
 from .arguments import FrosterTrainingArguments
@@ -57,7 +58,8 @@ class SkipNonFiniteSteps(Trainer):
         losses, files = torch.stack(self._micro_losses), self._micro_files
         self._micro_losses, self._micro_files = [], []
         if not self.is_deepspeed_enabled:
-            self._skip_if_not_finite(losses, files, torch.as_tensor(grad_norm, device=losses.device))
+            norm = grad_norm.full_tensor() if isinstance(grad_norm, DTensor) else grad_norm  # FSDP's is in parts
+            self._skip_if_not_finite(losses, files, torch.as_tensor(norm, device=losses.device))
         return grad_norm
 
     def _skip_if_not_finite(self, losses: torch.Tensor, files: list[list[str]], grad_norm: torch.Tensor) -> None:

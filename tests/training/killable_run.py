@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
 from froster_hf.data import TrainingClips
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from tests.modeling.tiny import NUM_FRAMES, SIZE, TEXT, VISION
 from tests.training.tiny import LABELS, label_prompts
@@ -64,13 +65,17 @@ class WatchedTrainer(FrosterTrainer):
         return super().training_step(*args, **kwargs)
 
 
-def noise_clips(num_clips: int = NUM_CLIPS) -> TrainingClips:
+def training_clips(video_folder: Path | None) -> TrainingClips:
+    """Of the videos `clip-0.mp4`, ... in a folder, or of noise."""
     features = Features({"video": Video(decode=False), "label": ClassLabel(names=list(LABELS))})
     rows = {
-        "video": [f"clip-{index}.mp4" for index in range(num_clips)],
-        "label": [index % len(LABELS) for index in range(num_clips)],
+        "video": [str(Path(video_folder or "") / f"clip-{index}.mp4") for index in range(NUM_CLIPS)],
+        "label": [index % len(LABELS) for index in range(NUM_CLIPS)],
     }
-    return TrainingClips(Dataset.from_dict(rows, features=features), video_processor=NoiseProcessor(), seed=0)
+    size = {"height": SIZE, "width": SIZE}
+    decoder = FrosterVideoProcessor(size={"shortest_edge": SIZE}, crop_size=size, num_frames=NUM_FRAMES)
+    processor = decoder if video_folder else NoiseProcessor()
+    return TrainingClips(Dataset.from_dict(rows, features=features), video_processor=processor, seed=0)
 
 
 def dropout_model() -> FrosterForVideoClassification:
@@ -85,7 +90,7 @@ def dropout_model() -> FrosterForVideoClassification:
     )
 
 
-def watched_trainer(folder: Path, progress: Progress, **fields) -> WatchedTrainer:
+def watched_trainer(folder: Path, progress: Progress, *, video_folder: Path | None = None, **fields) -> WatchedTrainer:
     torch.set_num_threads(1)
     defaults = {
         "per_device_train_batch_size": BATCH_SIZE,
@@ -104,7 +109,7 @@ def watched_trainer(folder: Path, progress: Progress, **fields) -> WatchedTraine
     trainer = WatchedTrainer(
         dropout_model(),
         FrosterTrainingArguments(output_dir=str(folder), **defaults | fields),
-        train_dataset=noise_clips(),
+        train_dataset=training_clips(video_folder),
         prompts=label_prompts(),
         callbacks=[DrawRandomNumbers()],
     )

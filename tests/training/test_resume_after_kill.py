@@ -11,7 +11,8 @@ import pytest
 
 from froster_hf.training.checkpointing import list_checkpoints
 from froster_hf.training.whole_folders import is_sound
-from tests.training.killable_run import NUM_STEPS, Progress, start, train
+from tests.fixtures.videos import VIDEO_KINDS, render_video
+from tests.training.killable_run import NUM_CLIPS, NUM_STEPS, Progress, start, train
 
 # All of a checkpoint that is a function of the run; the Trainer's own state has times in it.
 STATES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "weight_average.safetensors")
@@ -81,8 +82,8 @@ def kill_until(folder: Path, num_kills: int, num_in_save: int, fields: dict, see
     return runs + 1
 
 
-def check_kills(tmp_path: Path, num_kills: int, num_in_save: int, num_workers: int) -> None:
-    fields = {"dataloader_num_workers": num_workers}
+def check_kills(tmp_path: Path, num_kills: int, num_in_save: int, num_workers: int, **fields) -> None:
+    fields["dataloader_num_workers"] = num_workers
     finish(tmp_path / "whole", Progress(), False, fields)
     expected = final_hashes(tmp_path / "whole")
     runs = kill_until(tmp_path / "killed", num_kills, num_in_save, fields, seed=num_workers)
@@ -101,3 +102,10 @@ def test_a_killed_and_resumed_run_ends_bitwise_as_a_whole_one(tmp_path, num_work
 @pytest.mark.parametrize(("num_workers", "num_kills", "num_in_save"), [(0, 60, 20), (2, 40, 10)])
 def test_a_hundred_kills_change_nothing(tmp_path, num_workers, num_kills, num_in_save):
     check_kills(tmp_path, num_kills, num_in_save, num_workers)
+
+
+@pytest.mark.slow
+def test_clips_decoded_in_workers_are_the_same_after_every_kill(tmp_path):
+    for index in range(NUM_CLIPS):
+        render_video(tmp_path / f"clip-{index}.mp4", VIDEO_KINDS["h264_mp4"], num_frames=30 + index)
+    check_kills(tmp_path, 6, 2, num_workers=2, video_folder=tmp_path)
