@@ -1,6 +1,7 @@
 """`evaluate_recipe`: a recipe, one or more checkpoints and the user's data to a result folder."""
 
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import nn
 from ..data.video_table import label_array, label_names
 from ..processing.processing_froster import FrosterProcessor
 from . import protocols
+from .label_similarity import similarity_table, write_similarity_report
 from .plans import EvaluationPlan, plan_evaluation
 from .predicting import Precision, predict
 from .protocols import Part, PartResult
@@ -22,6 +24,7 @@ from .report import package_versions, part_report, percent, write_report
 
 logger = logging.getLogger(__name__)
 
+FROZEN_ROW = "frozen model"
 Score = Callable[[Part], np.ndarray]
 
 
@@ -35,6 +38,7 @@ def evaluate_recipe(
     method: str = "this checkpoint",
     frozen_model: nn.Module | None = None,
     frozen_weight: float = 0.5,
+    training_labels: Sequence[str] | None = None,
     descriptions: Mapping[str, str] | None = None,
     batch_size: int = 8,
     num_workers: int = 0,
@@ -52,6 +56,8 @@ def evaluate_recipe(
         method: name of our row.
         frozen_model: the CLIP that the checkpoints started from; adds its own row and that of the ensembles with it.
         frozen_weight: its weight in the ensembles.
+        training_labels: what the checkpoints were trained on; adds `label_similarity.*`, the analysis of the paper's
+            Figure 1 with a point for every part. Needs `frozen_model`.
         descriptions: sentences by label; None takes the processor's.
         batch_size: clips computed together.
         num_workers: decoding workers.
@@ -60,7 +66,8 @@ def evaluate_recipe(
 
     Returns:
         What `result.json` holds: `results` by row (accuracies in percent), `checkpoints` and `data` hashes,
-        `versions`, `recipe`, `count_differences`, `undecodable`, `notes`.
+        `versions`, `recipe`, `count_differences`, `notes`. Clips that could not be decoded are named in the
+        predictions.
 
     Raises:
         ValueError: an unknown recipe, field or value.
@@ -70,53 +77,51 @@ def evaluate_recipe(
     """
     recipe = recipe if isinstance(recipe, EvaluationRecipe) else load_recipe(recipe)
     data = data if isinstance(data, EvaluationData) else checked(EvaluationData, data, source="data")
+    if training_labels is not None and frozen_model is None:
+        raise ValueError("training_labels compare the gain over a frozen model: pass frozen_model too.")
     accelerator = accelerator or Accelerator()
     plan = plan_evaluation(recipe, data)
     for name, found in plan.count_differences.items():
         logger.warning("%s differs from the published counts: %s", name, found)
 
-    def logits_of(model: nn.Module, folder: str) -> tuple[np.ndarray, dict[str, Any]]:
-        return predict(
-            model,
-            plan.table,
-            processor=processor,
-            output_dir=Path(output_dir) / "predictions" / folder,
-            descriptions=descriptions,
-            num_views=recipe.num_views,
-            num_crops=recipe.num_crops,
-            video_options=recipe.video_options,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            precision=precision,
-            accelerator=accelerator,
-        )
-
+    predict_table = functools.partial(
+        predict,
+        table=plan.table,
+        processor=processor,
+        descriptions=descriptions,
+        num_views=recipe.num_views,
+        num_crops=recipe.num_crops,
+        video_options=recipe.video_options,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        precision=precision,
+        accelerator=accelerator,
+    )
+    folder = Path(output_dir)
     models = [models] if isinstance(models, nn.Module) else models
-    samples = [logits_of(model, f"sample_{number}") for number, model in enumerate(models)]
-    frozen = None if frozen_model is None else logits_of(frozen_model, "frozen")
-    rows = _score_rows(method, [logits for logits, _ in samples], None if frozen is None else frozen[0], frozen_weight)
-    tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in rows.items()}
-    report = {
-        "recipe": dataclasses.asdict(recipe),
-        "results": {name: _row_result(recipe, results) for name, results in tested.items()},
-        "checkpoints": [header["model"] for _, header in samples],
-        "frozen_checkpoint": None if frozen is None else frozen[1]["model"],
-        "data": samples[0][1]["data"],
-        "prompts": samples[0][1]["prompts"],
-        "precision": precision,
-        "video_options": samples[0][1]["video_options"],
-        "count_differences": plan.count_differences,
-        "notes": _notes(recipe, plan, len(samples)),
-        "versions": package_versions(),
-    }
+    samples = [
+        predict_table(model, output_dir=folder / "predictions" / f"sample_{number}")
+        for number, model in enumerate(models)
+    ]
+    if not samples:
+        raise ValueError("No model was given to evaluate.")
+    frozen = (
+        None if frozen_model is None else predict_table(frozen_model, output_dir=folder / "predictions" / "frozen")
+    )
+    scorers = _scorers(method, [logits for logits, _ in samples], None if frozen is None else frozen[0], frozen_weight)
+    tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scorers.items()}
+    report = _report(recipe, plan, tested, [header for _, header in samples], None if frozen is None else frozen[1])
     if accelerator.is_main_process:
-        first = tested[method]
-        write_report(report, {name: [sample[name] for sample in first] for name in plan.parts}, output_dir)
+        write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, folder)
+        if training_labels is not None and frozen_model is not None:
+            points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
+            rows = similarity_table(frozen_model, processor, training_labels=training_labels, tested=points)
+            write_similarity_report(rows, folder)
     accelerator.wait_for_everyone()
     return report
 
 
-def _score_rows(
+def _scorers(
     method: str, samples: Sequence[np.ndarray], frozen: np.ndarray | None, weight: float
 ) -> dict[str, list[Score]]:
     """How each row of the report scores a part, one function a sample."""
@@ -129,11 +134,9 @@ def _score_rows(
             logits[part.rows], other[part.rows], columns=part.columns, weight=weight, average=average
         )
 
-    if not samples:
-        raise ValueError("No model was given to evaluate.")
     rows = {method: [alone(logits) for logits in samples]}
     if frozen is not None:
-        rows["frozen model"] = [alone(frozen)]
+        rows[FROZEN_ROW] = [alone(frozen)]
         for average in ("probabilities", "logits"):
             rows[f"{method} + frozen ({average})"] = [together(logits, frozen, average) for logits in samples]
     return rows
@@ -142,6 +145,26 @@ def _score_rows(
 def _test_parts(plan: EvaluationPlan, score: Score) -> dict[str, PartResult]:
     labels, texts = label_array(plan.table), label_names(plan.table)
     return {name: protocols.evaluate_scores(part, score(part), labels, texts) for name, part in plan.parts.items()}
+
+
+def _report(
+    recipe: EvaluationRecipe,
+    plan: EvaluationPlan,
+    tested: Mapping[str, Sequence[dict[str, PartResult]]],
+    headers: Sequence[Mapping[str, Any]],
+    frozen_header: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What `result.json` holds; nothing in it depends on when or in how many attempts it was made."""
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "results": {name: _row_result(recipe, results) for name, results in tested.items()},
+        "checkpoints": [header["model"] for header in headers],
+        "frozen_checkpoint": None if frozen_header is None else frozen_header["model"],
+        **{key: headers[0][key] for key in ("data", "prompts", "precision", "video_options")},
+        "count_differences": plan.count_differences,
+        "notes": _notes(recipe, plan, len(headers)),
+        "versions": package_versions(),
+    }
 
 
 def _row_result(recipe: EvaluationRecipe, samples: Sequence[dict[str, PartResult]]) -> dict[str, Any]:
@@ -159,6 +182,20 @@ def _row_result(recipe: EvaluationRecipe, samples: Sequence[dict[str, PartResult
             for key, value in numbers.items()
         }
     return {**numbers, "parts": [{name: part_report(result) for name, result in s.items()} for s in samples]}
+
+
+def _similarity_points(
+    plan: EvaluationPlan, tuned: Sequence[dict[str, PartResult]], frozen: dict[str, PartResult]
+) -> dict[str, dict[str, Any]]:
+    """Labels and accuracies (percent) of every part, as `similarity_table` takes them."""
+    return {
+        name: {
+            "labels": frozen[name].labels,
+            "accuracy": 100 * float(np.mean([sample[name].metrics["top1"] for sample in tuned])),
+            "frozen_accuracy": 100 * frozen[name].metrics["top1"],
+        }
+        for name in plan.parts
+    }
 
 
 def _notes(recipe: EvaluationRecipe, plan: EvaluationPlan, num_samples: int) -> list[str]:

@@ -100,6 +100,7 @@ def test_undecodable_videos_are_replaced_named_and_the_batches_keep_their_size(d
         assert len(pixels) == len(names)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_draws_the_same_samples(table, video_folder, video_processor, tmp_path):
     video_processor.save_pretrained(tmp_path)
     script = """

@@ -1,7 +1,6 @@
-"""What a user's own script would do; the tests start, kill and repeat it, also under `accelerate launch`."""
+"""What a user's own script would do, for a launcher to start several times side by side."""
 
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -15,9 +14,8 @@ from froster_hf.modeling.modeling_froster import FrosterForVideoClassification  
 from froster_hf.processing.processing_froster import FrosterProcessor  # noqa: E402
 
 
-def main(checkpoint: str, root: str, annotations: str, output_dir: str, seconds_a_batch: str) -> None:
+def main(checkpoint: str, root: str, annotations: str, output_dir: str) -> None:
     model = FrosterForVideoClassification.from_pretrained(checkpoint)
-    model.register_forward_hook(lambda *_: time.sleep(float(seconds_a_batch)))
     accelerator = Accelerator(cpu=True)
     evaluate_recipe(
         load_recipe("base_to_novel_hmdb51", overrides={"num_views": 2, "frame_stride": 2}),

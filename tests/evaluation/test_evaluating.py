@@ -106,52 +106,47 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def start(checkpoint, hmdb51_data, tmp_path):
-    """Starts the evaluation of the checkpoint into `tmp_path`, in a process of its own."""
-
-    def start_process(*, seconds_a_batch=0.0, launcher=()):
-        script = Path(__file__).with_name("run_evaluation.py")
-        paths = (script, checkpoint, hmdb51_data.root, hmdb51_data.annotations, tmp_path)
-        command = [sys.executable, *launcher, *map(str, paths), str(seconds_a_batch)]
-        return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-
-    return start_process
-
-
-def finish(process):
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors.decode()[-2000:]
+def load(checkpoint):
+    return FrosterForVideoClassification.from_pretrained(checkpoint)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(checkpoint, hmdb51_data, tmp_path_factory):
-    """The result of the same evaluation in this process."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    evaluate(hmdb51_data, folder, models=FrosterForVideoClassification.from_pretrained(checkpoint))
+    evaluate(hmdb51_data, folder, models=load(checkpoint))
     return (folder / "result.json").read_bytes()
 
 
-def test_after_a_kill_the_evaluation_goes_on_and_ends_with_the_same_result(start, tmp_path, uninterrupted):
+def test_after_a_kill_the_evaluation_goes_on_and_ends_with_the_same_result(
+    checkpoint, hmdb51_data, tmp_path, uninterrupted
+):
     file = tmp_path / "predictions" / "sample_0" / "predictions.0.jsonl"
-    process = start(seconds_a_batch=0.5)
+    if (process := os.fork()) == 0:
+        model = load(checkpoint)
+        model.register_forward_hook(lambda *_: time.sleep(0.5))
+        evaluate(hmdb51_data, tmp_path, models=model)
+        os._exit(0)
     deadline = time.monotonic() + 120
     while (not file.exists() or file.read_bytes().count(b"\n") < 5) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
     before = file.read_bytes()
     assert 5 <= before.count(b"\n") < 13
     assert not (tmp_path / "result.json").exists()
     # A kill inside a write leaves a torn line.
     file.write_bytes(before[:-20])
-    finish(start())
+    evaluate(hmdb51_data, tmp_path, models=load(checkpoint))
     assert file.read_bytes().startswith(before[: before[:-20].rfind(b"\n") + 1]), "what was done is kept"
     assert (tmp_path / "result.json").read_bytes() == uninterrupted
 
 
-def test_two_processes_give_the_result_of_one_bit_for_bit(start, tmp_path, uninterrupted):
-    finish(start(launcher=("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")))
+def test_two_processes_give_the_result_of_one_bit_for_bit(checkpoint, hmdb51_data, tmp_path, uninterrupted):
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    script = Path(__file__).with_name("run_evaluation.py")
+    paths = (script, checkpoint, hmdb51_data.root, hmdb51_data.annotations, tmp_path)
+    run = subprocess.run([*launcher, *map(str, paths)], env=ENVIRONMENT, capture_output=True, timeout=240)
+    assert run.returncode == 0, run.stderr.decode()[-2000:]
     assert sorted(path.name for path in tmp_path.glob("was_process_*")) == ["was_process_0", "was_process_1"]
     counts = [path.read_text().count('"row"') for path in sorted((tmp_path / "predictions" / "sample_0").iterdir())]
     assert counts == [6, 6]

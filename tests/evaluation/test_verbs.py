@@ -34,11 +34,20 @@ def evaluate(data, output_dir, *options):
 
 def test_a_checkpoint_is_evaluated_beside_a_frozen_model(checkpoints, hmdb51_data, tmp_path, capsys):
     tuned, frozen = checkpoints
-    assert evaluate(hmdb51_data, tmp_path, "--checkpoint", tuned, "--frozen", frozen, "--method", "tiny") == 0
+    (tmp_path / "k400.json").write_text(json.dumps({"0": "combing hair", "1": "playing football"}))
+    options = ["--frozen", frozen, "--method", "tiny", "--training-labels", str(tmp_path / "k400.json")]
+    assert evaluate(hmdb51_data, tmp_path, "--checkpoint", tuned, *options) == 0
     printed = capsys.readouterr().out
     assert "| **tiny + frozen (logits)** |" in printed
     assert printed.strip() == (tmp_path / "result.md").read_text().strip()
-    assert json.loads((tmp_path / "result.json").read_text())["recipe"]["num_views"] == 1
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert report["recipe"]["num_views"] == 1
+    points = {row["name"]: row for row in json.loads((tmp_path / "label_similarity.json").read_text())}
+    assert set(points) == {"base", "novel"}
+    gain = report["results"]["tiny"]["base"] - report["results"]["frozen model"]["base"]
+    assert points["base"]["gain"] == pytest.approx(gain, abs=0.02)
+    assert 0 < points["base"]["similarity"] <= 1
+    assert (tmp_path / "label_similarity.png").is_file()
 
 
 def test_the_mean_of_checkpoints_is_one_model(checkpoints, hmdb51_data, tmp_path):

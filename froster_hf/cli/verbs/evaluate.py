@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--average", action="store_true", help="evaluate the mean of the checkpoints' weights")
     models.add_argument("--frozen", metavar="CLIP", help="also evaluate this model, and the ensembles with it")
     models.add_argument("--frozen-weight", type=float, default=0.5, help="in the ensembles (default: %(default)s)")
+    models.add_argument(
+        "--training-labels",
+        metavar="FILE",
+        help="JSON, what the checkpoints were trained on; with --frozen, writes label similarity against gain",
+    )
     models.add_argument("--method", default="this checkpoint", help="name of the row in the table")
     models.add_argument("--descriptions", metavar="FILE", help="JSON, {label: description}")
     data = parser.add_argument_group("data")
@@ -69,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     import yaml
     from accelerate import Accelerator
 
+    from ...data import read_labels
     from ...evaluation import average_models, evaluate_recipe, load_recipe
     from ...evaluation.report import markdown_report
 
@@ -94,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         method=arguments.method,
         frozen_model=frozen,
         frozen_weight=arguments.frozen_weight,
+        training_labels=read_labels(arguments.training_labels) if arguments.training_labels else None,
         descriptions=_descriptions(arguments.descriptions),
         batch_size=arguments.batch_size,
         num_workers=arguments.num_workers,
