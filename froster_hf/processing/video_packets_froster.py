@@ -148,10 +148,12 @@ def read_packets(
                 raise UnreadableVideoError(f"packet {len(packets)} is damaged")
             if len(packets) == limits.max_frames:
                 raise UnreadableVideoError(f"more than {limits.max_frames} frames, which is VideoLimits.max_frames")
+            if packet.is_discard:
+                # It lies outside the edit list: decoded, but not shown.
+                is_indexed = False
+                continue
             packets.append((packet.pts, packet.is_keyframe))
-            # A discarded packet lies outside the edit list: decoded, but not shown.
-            is_indexed &= not packet.is_discard
-            duration = packet.duration or duration
+            duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
         raise UnreadableVideoError(f"damaged after {len(packets)} packets: {ffmpeg_reason(error)}") from error
     if not packets or first is None:

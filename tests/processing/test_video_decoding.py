@@ -4,7 +4,9 @@ import contextlib
 import io
 import os
 import pickle
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from transformers.dynamic_module_utils import get_relative_import_files
 
 from froster_hf.processing import video_process_froster
 from froster_hf.processing.video_decoding_froster import (
@@ -23,6 +26,7 @@ from froster_hf.processing.video_decoding_froster import (
     decode_frames,
     stream_frames,
 )
+from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.videos import VideoKind, draw_frame, read_index, render_video
 
 
@@ -184,6 +188,13 @@ def test_bytes_beyond_the_limit_are_refused(video_file):
         decode_frames(video_file("h264_mp4").read_bytes(), [0], limits=VideoLimits(max_memory_bytes=1000))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux bounds a process's memory")
+def test_memory_beyond_the_limit_is_not_to_be_had():
+    with pytest.raises(VideoDecodeError):
+        decode_frames(REAL_VIDEOS["bigbuckbunny"], list(range(40)), limits=VideoLimits(max_worker_bytes=2**25))
+    assert decode_frames(REAL_VIDEOS["bigbuckbunny"], [7])[0].shape == (1, 3, 720, 1280)
+
+
 def test_limits_must_be_positive():
     with pytest.raises(ValueError, match="max_frames is 0"):
         VideoLimits(max_frames=0)
@@ -292,6 +303,22 @@ def test_no_decoding_process_outlives_its_parent(video_file):
         time.sleep(0.05)
     state = Path(f"/proc/{decoders[0]}/stat")
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_the_files_that_a_hub_repository_would_hold_decode_without_the_package(video_file, tmp_path):
+    """transformers copies a file and what it imports from its own folder; nothing else is there."""
+    start = video_process_froster.__file__.replace("video_process", "video_decoding")
+    folder = tmp_path / "remote_code"
+    folder.mkdir()
+    for file in [start, *get_relative_import_files(start)]:
+        shutil.copy(file, folder)
+    code = (
+        "import sys; from remote_code.video_decoding_froster import decode_frames; "
+        "frames, info = decode_frames(sys.argv[1], [3]); "
+        "sys.exit(0 if tuple(frames.shape) == (1, 3, 72, 96) and 'froster_hf' not in sys.modules else 1)"
+    )
+    command = [sys.executable, "-c", code, str(video_file("h264_mp4"))]
+    assert subprocess.run(command, cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["h264_mp4", "h264_open_gop_mp4", "mpeg4_avi", "h264_vfr_mp4"])

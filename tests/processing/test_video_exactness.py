@@ -97,6 +97,30 @@ def test_the_open_gop_file_has_pictures_that_need_the_previous_group(video_file)
 
 
 @pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
+def test_frames_before_the_edit_list_are_not_counted(video_file, tmp_path, backend):
+    """A clip cut without encoding anew: the frames from its key frame to the cut are in the file, but not shown."""
+    pytest.importorskip(backend if backend != "pyav" else "av")
+    path = tmp_path / "cut.mp4"
+    with av.open(str(video_file("h264_mp4"))) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                shift = int(7 / 25 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                target.mux(packet)
+    indices = [0, 3, 20, 32]
+    try:
+        frames, info = decode_frames(path, indices, backend=backend)
+    except VideoDecodeError:
+        assert backend != "pyav"
+        return
+    assert info.num_frames == 33
+    assert [read_index(frame.numpy()) for frame in frames] == [index + 7 for index in indices]
+    assert probe_video(path).num_frames == 33
+    assert [frame.frame_index for frame in stream_frames(path)] == list(range(33))
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
 @pytest.mark.parametrize("name", REAL_VIDEOS)
 def test_real_videos_are_read_exactly(backend, name):
     pytest.importorskip(backend if backend != "pyav" else "av")
