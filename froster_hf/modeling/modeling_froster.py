@@ -9,244 +9,28 @@ Huang, Zhou, Yao, Han: FROSTER: Frozen CLIP is a Strong Teacher for Open-Vocabul
 Letters: B videos, T frames, S pixels, K classes, P prompts a class, L text tokens, D the joint embedding width.
 """
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import CLIPConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel, PreTrainedModel
+from transformers import CLIPTextModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import can_return_tuple
 
-from .configuration_froster import FrosterConfig, TemporalModule
-from .pooling_froster import build_temporal_pooling, init_pooling_weights, pool_frames
-from .projectors_froster import DistillationProjectors, ProjectorKind
-from .temporal_froster import init_temporal_weights, insert_temporal_module
-from .text_froster import average_prompts, trim_to_longest
-
-PROJECTORS_PREFIX = "distillation_projectors."
-ARCHITECTURE_FIELDS = (
-    "num_frames",
-    "temporal_radius",
-    "adapter_size",
-    "temporal_pooling",
-    "pooling_num_layers",
-    "pooling_num_heads",
-    "id2label",
-    "label2id",
+from .base_froster import MODULES_WITHOUT_TIME, FrosterPreTrainedModel, FrosterVisionModel
+from .checks_froster import check_input_ids, check_labels, check_pixels, check_text_embeds
+from .configuration_froster import FrosterConfig
+from .outputs_froster import (
+    FrosterOutput,
+    FrosterTextFeatures,
+    FrosterVideoClassificationOutput,
+    FrosterVideoFeatures,
 )
-# Their blocks do not look across rows of the batch, so they are not told how many of them are one clip.
-MODULES_WITHOUT_TIME = ("none", "adaptformer", "joint")
-HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-AUTO_MAP = {
-    "AutoModel": "modeling_froster.FrosterModel",
-    "AutoModelForVideoClassification": "modeling_froster.FrosterForVideoClassification",
-}
-
-
-@dataclass
-class FrosterVideoFeatures(ModelOutput):
-    r"""What the vision tower says of a batch of clips.
-
-    Args:
-        frame_embeds: (B, T, D), L2-normalised; (B, 1, D) for `joint`, which has one embedding a clip.
-        video_embeds: (B, D); a unit vector but for `temporal_pooling="mean"`, where it is the mean of unit vectors.
-        projected_frame_embeds: (B, T, D of the teacher), behind the distillation projector, if there is one.
-        hidden_states: a tuple over embeddings and layers of (B*T, N, W), on request.
-        attentions: a tuple over layers of (B*T, H, N, keys), on request and with eager attention.
-    """
-
-    frame_embeds: torch.Tensor | None = None
-    video_embeds: torch.Tensor | None = None
-    projected_frame_embeds: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class FrosterTextFeatures(ModelOutput):
-    r"""What the text tower says of a batch of texts.
-
-    Args:
-        text_embeds: (n, D), L2-normalised.
-        hidden_states: a tuple over embeddings and layers of (n, L, W), on request.
-        attentions: a tuple over layers of (n, H, L, L), on request and with eager attention.
-    """
-
-    text_embeds: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class FrosterOutput(ModelOutput):
-    r"""Videos against texts.
-
-    Args:
-        loss: scalar, the symmetric contrastive loss of CLIP, with `return_loss=True`.
-        logits_per_video: (B, n).
-        logits_per_text: (n, B).
-        video_embeds: (B, D).
-        text_embeds: (n, D).
-        frame_embeds: (B, T, D).
-        hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
-        attentions: of the vision tower.
-        text_hidden_states: of the text tower; see [`FrosterTextFeatures`].
-        text_attentions: of the text tower.
-    """
-
-    loss: torch.Tensor | None = None
-    logits_per_video: torch.Tensor | None = None
-    logits_per_text: torch.Tensor | None = None
-    video_embeds: torch.Tensor | None = None
-    text_embeds: torch.Tensor | None = None
-    frame_embeds: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-    text_hidden_states: tuple[torch.Tensor, ...] | None = None
-    text_attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class FrosterVideoClassificationOutput(ModelOutput):
-    r"""Videos against the labels of a list.
-
-    Args:
-        loss: scalar, cross-entropy over the label list, where `labels` are given.
-        logits: (B, K).
-        video_embeds: (B, D).
-        frame_embeds: (B, T, D).
-        text_embeds: (K, D), one a label.
-        projected_frame_embeds: (B, T, D of the teacher), with distillation projectors.
-        projected_text_embeds: (K, D of the teacher), with distillation projectors and unless the labels' embeddings
-            came from the stored label bank.
-        hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
-        attentions: of the vision tower.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    video_embeds: torch.Tensor | None = None
-    frame_embeds: torch.Tensor | None = None
-    text_embeds: torch.Tensor | None = None
-    projected_frame_embeds: torch.Tensor | None = None
-    projected_text_embeds: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-
-
-class GuardedInitialization:
-    """Says to transformers that weights are drawn by its own guarded initialisers, as in its own models.
-
-    For other "custom code" it skips the modules that have no parameter of their own, since their loaded weights might
-    be overwritten, and with them the zero layers of the adapters and CLIP's scales.
-    """
-
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        """See the class."""
-        return False
-
-
-class FrosterVisionModel(GuardedInitialization, CLIPVisionModel):
-    """CLIP's vision tower with a temporal module; `num_frames` goes down to the layers as a keyword."""
-
-    def __init__(self, config: CLIPVisionConfig, *, temporal: FrosterConfig):
-        super().__init__(config)
-        insert_temporal_module(self, temporal)
-        self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
-        super()._init_weights(module)
-        init_temporal_weights(module)
-
-
-class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
-    """Loading, saving and initialisation shared by the models below."""
-
-    config: FrosterConfig
-    config_class = FrosterConfig
-    base_model_prefix = "froster"
-    main_input_name = "pixel_values_videos"
-    input_modalities = ["video", "text"]
-    supports_gradient_checkpointing = True
-    _no_split_modules = [
-        "CLIPTextEmbeddings",
-        "CLIPVisionEmbeddings",
-        "JointEmbeddings",
-        "CLIPEncoderLayer",
-        "CrossFrameLayer",
-        "SpatioTemporalAdapterLayer",
-        "AdaptFormerLayer",
-        "AIMLayer",
-    ]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    # A training checkpoint carries the projectors, a classifier its label bank: FrosterModel leaves both behind.
-    _keys_to_ignore_on_load_unexpected = [r"distillation_projectors\.", r"^label_embeds$"]
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
-        super()._init_weights(module)
-        init_pooling_weights(module)
-        if isinstance(module, FrosterModel):
-            init.normal_(module.visual_projection.weight, std=module.visual_projection.in_features**-0.5)
-            init.normal_(module.text_projection.weight, std=module.text_projection.in_features**-0.5)
-            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-
-    @classmethod
-    def from_clip(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        *,
-        temporal_module: TemporalModule = "local_attention",
-        **kwargs,
-    ):
-        r"""A FROSTER model with the weights of any CLIP checkpoint of transformers; no conversion step.
-
-        Args:
-            pretrained_model_name_or_path: a CLIP repository of the Hub or a folder.
-            temporal_module: see [`FrosterConfig`].
-            kwargs: further fields of [`FrosterConfig`] (`num_frames`, `temporal_radius`, `temporal_pooling`, ...), and
-                whatever `from_pretrained` takes (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
-
-        Raises:
-            ValueError: the checkpoint is not CLIP's.
-
-        Example:
-
-        ```python
-        >>> model = FrosterForVideoClassification.from_clip("openai/clip-vit-base-patch16")  # doctest: +SKIP
-        ```"""
-        architecture = {field: kwargs.pop(field) for field in ARCHITECTURE_FIELDS if field in kwargs}
-        hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
-        clip_dict, _ = CLIPConfig.get_config_dict(pretrained_model_name_or_path, **hub_kwargs)
-        if clip_dict.get("model_type") != "clip":
-            raise ValueError(
-                f"{str(pretrained_model_name_or_path)!r} is a checkpoint of type {clip_dict.get('model_type')!r}, not "
-                "'clip'. Give a CLIP checkpoint of transformers, or load a FROSTER checkpoint with `from_pretrained`."
-            )
-        config = FrosterConfig.from_clip_config(
-            CLIPConfig(**clip_dict), temporal_module=temporal_module, **architecture
-        )
-        return cls.from_pretrained(pretrained_model_name_or_path, config=config, **kwargs)
-
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | os.PathLike, *, state_dict: dict | None = None, **kwargs
-    ):
-        """As in transformers, but without the distillation projectors unless `state_dict` is given and has them."""
-        if state_dict is None:
-            state_dict = {key: value for key, value in self.state_dict().items() if PROJECTORS_PREFIX not in key}
-        if self._auto_class is not None:
-            # One folder serves both classes as remote code, whichever of them was saved.
-            self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **AUTO_MAP}
-        return super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
+from .pooling_froster import build_temporal_pooling, pool_frames
+from .projectors_froster import DistillationProjectors, ProjectorKind
+from .text_froster import average_prompts, trim_to_longest
 
 
 class FrosterModel(FrosterPreTrainedModel):
@@ -262,6 +46,14 @@ class FrosterModel(FrosterPreTrainedModel):
         self.temporal_pooling = build_temporal_pooling(config)
         self.distillation_projectors: DistillationProjectors | None = None
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if module is self:
+            init.normal_(self.visual_projection.weight, std=self.visual_projection.in_features**-0.5)
+            init.normal_(self.text_projection.weight, std=self.text_projection.in_features**-0.5)
+            init.constant_(self.logit_scale, self.config.logit_scale_init_value)
 
     def get_input_embeddings(self) -> nn.Module:
         """The text tower's token embeddings."""
@@ -297,7 +89,7 @@ class FrosterModel(FrosterPreTrainedModel):
         Raises:
             ValueError: another shape or dtype, or a frame count that the model is tied to otherwise.
         """
-        self._check_pixels(pixel_values_videos)
+        check_pixels(pixel_values_videos, self.config.vision_config)
         joint = self.config.temporal_module == "joint"
         if self.config.temporal_module not in MODULES_WITHOUT_TIME:
             kwargs["num_frames"] = pixel_values_videos.shape[1]
@@ -337,7 +129,7 @@ class FrosterModel(FrosterPreTrainedModel):
         Raises:
             ValueError: another shape or dtype, or texts longer than the tower takes.
         """
-        self._check_input_ids(input_ids)
+        check_input_ids(input_ids, self.config.text_config)
         text_outputs = self.text_model(input_ids=input_ids, return_dict=True, **kwargs)
         text_embeds = F.normalize(self.text_projection(text_outputs.pooler_output), dim=-1)
         return FrosterTextFeatures(
@@ -370,7 +162,7 @@ class FrosterModel(FrosterPreTrainedModel):
 
     def _encode_in_chunks(self, input_ids: torch.Tensor, chunk_size: int) -> torch.Tensor:
         """(n, L) to (n, D), a chunk at a time."""
-        self._check_input_ids(input_ids)
+        check_input_ids(input_ids, self.config.text_config)
 
         def encode(chunk: torch.Tensor) -> torch.Tensor:
             return self.get_text_features(chunk).text_embeds
@@ -384,39 +176,59 @@ class FrosterModel(FrosterPreTrainedModel):
     def forward(
         self,
         pixel_values_videos: torch.Tensor,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         *,
+        text_embeds: torch.Tensor | None = None,
+        prompts_per_label: int = 1,
+        text_chunk_size: int | None = None,
         attention_mask: torch.Tensor | None = None,
         return_loss: bool | None = None,
         interpolate_pos_encoding: bool = False,
         **kwargs,
     ) -> FrosterOutput:
-        """Every clip against every text.
+        """Every clip against every text or label.
 
         Args:
             pixel_values_videos: (B, T, 3, S, S).
-            input_ids: (n, L).
-            attention_mask: (n, L); of no effect, see `get_text_features`.
+            input_ids: (K*P, L), all prompts of the first label first; or
+            text_embeds: (K, D), L2-normalised.
+            prompts_per_label: P; 1 for texts that are no labels.
+            text_chunk_size: see `chunk_size` of `get_label_embeds`.
+            attention_mask: of no effect, see `get_text_features`.
             return_loss: add CLIP's contrastive loss; clip i belongs to text i.
             interpolate_pos_encoding: see `get_video_features`.
-            kwargs: `output_hidden_states`, `output_attentions`.
+            kwargs: `output_hidden_states`, `output_attentions`; of the text tower only for one prompt a label and
+                without chunks.
+
+        Raises:
+            ValueError: the texts are given twice or not at all, or have another shape.
         """
+        if input_ids is not None and text_embeds is not None:
+            raise ValueError("Give the texts either as `input_ids` (K*P, L) or as `text_embeds` (K, D), not as both.")
         video = self.get_video_features(
             pixel_values_videos, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
         )
-        text = self.get_text_features(input_ids, return_dict=True, **kwargs)
-        logits_per_video = self.similarity(video.video_embeds, text.text_embeds)
-        loss = None
-        if return_loss:
-            targets = torch.arange(logits_per_video.shape[0], device=logits_per_video.device)
-            loss = (F.cross_entropy(logits_per_video, targets) + F.cross_entropy(logits_per_video.T, targets)) / 2
+        text = FrosterTextFeatures()
+        if input_ids is None:
+            text_embeds = check_text_embeds(text_embeds, self.config.projection_dim)
+        elif prompts_per_label == 1 and text_chunk_size is None:
+            text = self.get_text_features(input_ids, return_dict=True, **kwargs)
+            text_embeds = text.text_embeds
+        else:
+            text_embeds = self.get_label_embeds(
+                input_ids, prompts_per_label=prompts_per_label, chunk_size=text_chunk_size
+            )
+        logits_per_video = self.similarity(video.video_embeds, text_embeds)
+        projectors = self.distillation_projectors
         return FrosterOutput(
-            loss=loss,
+            loss=contrastive_loss(logits_per_video) if return_loss else None,
             logits_per_video=logits_per_video,
             logits_per_text=logits_per_video.T,
             video_embeds=video.video_embeds,
-            text_embeds=text.text_embeds,
+            text_embeds=text_embeds,
             frame_embeds=video.frame_embeds,
+            projected_frame_embeds=video.projected_frame_embeds,
+            projected_text_embeds=None if projectors is None else projectors.text(text_embeds),
             hidden_states=video.hidden_states,
             attentions=video.attentions,
             text_hidden_states=text.hidden_states,
@@ -427,37 +239,6 @@ class FrosterModel(FrosterPreTrainedModel):
         """(B, D) and (K, D) to logits (B, K): exp(logit_scale) times the scalar products."""
         text_embeds = text_embeds.to(video_embeds)
         return self.logit_scale.exp().to(video_embeds.device) * (video_embeds @ text_embeds.T)
-
-    def _check_pixels(self, pixels: torch.Tensor) -> None:
-        vision = self.config.vision_config
-        expected = f"(videos, frames, {vision.num_channels}, {vision.image_size}, {vision.image_size})"
-        if pixels.ndim != 5 or pixels.shape[2] != vision.num_channels:
-            hint = "Use the model's video processor, which gives this shape."
-            if pixels.ndim == 5 and pixels.shape[-1] == vision.num_channels:
-                hint = (
-                    "The channels are last: `pixel_values_videos.permute(0, 1, 4, 2, 3)` puts them where they belong."
-                )
-            elif pixels.ndim == 4:
-                hint = "For one video, add the batch dimension with `pixel_values_videos[None]`."
-            raise ValueError(f"`pixel_values_videos` has shape {tuple(pixels.shape)}; expected {expected}. {hint}")
-        if not pixels.is_floating_point():
-            raise ValueError(
-                f"`pixel_values_videos` is {pixels.dtype}; expected a floating-point tensor of rescaled and "
-                "normalised frames. Use the model's video processor."
-            )
-
-    def _check_input_ids(self, input_ids: torch.Tensor) -> None:
-        longest = self.config.text_config.max_position_embeddings
-        if input_ids.ndim != 2 or input_ids.is_floating_point():
-            raise ValueError(
-                f"`input_ids` has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}; expected integers of "
-                "shape (texts, tokens). Use the model's processor or tokenizer."
-            )
-        if input_ids.shape[1] > longest:
-            raise ValueError(
-                f"The texts have {input_ids.shape[1]} tokens, but this model's text tower takes at most {longest}. "
-                "Shorten the labels, descriptions or templates, or tokenize with `truncation=True`."
-            )
 
 
 class FrosterForVideoClassification(FrosterPreTrainedModel):
@@ -571,61 +352,49 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         Raises:
             ValueError: no labels are known, or an index out of range (checked on the host).
         """
-        video = self.froster.get_video_features(
-            pixel_values_videos, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
+        if input_ids is None and text_embeds is None:
+            text_embeds = self._stored_label_embeds()
+        outputs = self.froster(
+            pixel_values_videos,
+            input_ids,
+            text_embeds=text_embeds,
+            prompts_per_label=prompts_per_label,
+            text_chunk_size=text_chunk_size,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+            **kwargs,
         )
-        projectors = self.froster.distillation_projectors
-        given = input_ids is not None or text_embeds is not None
-        text_embeds = self._label_embeds(input_ids, prompts_per_label, text_embeds, text_chunk_size)
-        logits = self.froster.similarity(video.video_embeds, text_embeds)
+        logits = outputs.logits_per_video
         loss = None
         if labels is not None:
-            self._check_labels(labels, logits.shape[1])
+            check_labels(labels, logits.shape[1])
             # Not `self.loss_function`: it reshapes by `config.num_labels`, which an open vocabulary does not have.
             loss = F.cross_entropy(logits, labels.to(logits.device))
         return FrosterVideoClassificationOutput(
             loss=loss,
             logits=logits,
-            video_embeds=video.video_embeds,
-            frame_embeds=video.frame_embeds,
-            text_embeds=text_embeds,
-            projected_frame_embeds=video.projected_frame_embeds,
-            projected_text_embeds=projectors.text(text_embeds) if projectors is not None and given else None,
-            hidden_states=video.hidden_states,
-            attentions=video.attentions,
+            video_embeds=outputs.video_embeds,
+            frame_embeds=outputs.frame_embeds,
+            text_embeds=outputs.text_embeds,
+            projected_frame_embeds=outputs.projected_frame_embeds,
+            projected_text_embeds=outputs.projected_text_embeds,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
         )
 
-    def _label_embeds(self, input_ids, prompts_per_label, text_embeds, chunk_size) -> torch.Tensor:
-        """(K, D) from the one source that is given."""
-        if input_ids is not None and text_embeds is not None:
-            raise ValueError(
-                "Both `input_ids` and `text_embeds` are given; the labels can come from one of them only."
-            )
-        if input_ids is not None:
-            return self.froster.get_label_embeds(input_ids, prompts_per_label=prompts_per_label, chunk_size=chunk_size)
-        if text_embeds is not None:
-            if text_embeds.ndim != 2 or text_embeds.shape[1] != self.config.projection_dim:
-                raise ValueError(
-                    f"`text_embeds` has shape {tuple(text_embeds.shape)}; expected "
-                    f"(labels, {self.config.projection_dim})."
-                )
-            return text_embeds
+    def _stored_label_embeds(self) -> torch.Tensor:
         if self.label_embeds.shape[0] == 0:
             raise ValueError(
                 "The model knows no labels. Give `input_ids` or `text_embeds` for your label list, or store one with "
-                "`set_labels(labels, input_ids=processor.encode_labels(labels).input_ids, ...)`."
+                "`set_labels(labels, **processor.encode_labels(labels))`."
             )
         return self.label_embeds
 
-    def _check_labels(self, labels: torch.Tensor, num_labels: int) -> None:
-        # Labels on a GPU are not read back: the loss kernel itself stops on an index out of range.
-        if labels.device.type != "cpu" or torch.compiler.is_compiling() or labels.numel() == 0:
-            return
-        if labels.max() >= num_labels or (labels < 0).logical_and(labels != -100).any():
-            raise ValueError(
-                f"`labels` holds indices from {int(labels.min())} to {int(labels.max())}, but there are {num_labels} "
-                f"labels: indices go from 0 to {num_labels - 1}."
-            )
+
+def contrastive_loss(logits: torch.Tensor) -> torch.Tensor:
+    """CLIP's loss for (n, n) logits whose diagonal holds the pairs: cross-entropy over rows and over columns."""
+    targets = torch.arange(logits.shape[0], device=logits.device)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
 __all__ = ["FrosterForVideoClassification", "FrosterModel", "FrosterPreTrainedModel"]

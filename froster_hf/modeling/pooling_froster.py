@@ -77,7 +77,7 @@ class TransformerPooling(nn.Module):
                 f"The clip has {num_frames} frames, but this model's `transformer` pooling has positions for "
                 f"{num_positions}. Sample at most {num_positions} frames."
             )
-        hidden_states = frame_embeds + self.position_embedding.weight[:num_frames]
+        hidden_states = frame_embeds + self.position_embedding(torch.arange(num_frames, device=frame_embeds.device))
         for layer in self.layers:
             hidden_states = layer(hidden_states, None)
         return (hidden_states + frame_embeds).mean(dim=1)

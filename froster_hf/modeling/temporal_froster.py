@@ -61,14 +61,10 @@ def shift_channels(tokens: torch.Tensor) -> torch.Tensor:
     """
     fold = tokens.shape[-1] // 4
     following, preceding, own = tokens.split([fold, fold, tokens.shape[-1] - 2 * fold], dim=-1)
-    return torch.cat(
-        [
-            F.pad(following[:, 1:], (0, 0, 0, 0, 0, 1)),
-            F.pad(preceding[:, :-1], (0, 0, 0, 0, 1, 0)),
-            own,
-        ],
-        dim=-1,
-    )
+    # Padded first and cut afterwards: the sizes stay those of the clip, which torch.export can prove for any length.
+    following = F.pad(following, (0, 0, 0, 0, 0, 1))[:, 1:]
+    preceding = F.pad(preceding, (0, 0, 0, 0, 1, 0))[:, :-1]
+    return torch.cat([following, preceding, own], dim=-1)
 
 
 class TemporalAttention(CLIPAttention):

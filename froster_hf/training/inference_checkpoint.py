@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from ..modeling.modeling_froster import PROJECTORS_PREFIX, FrosterForVideoClassification
+from ..modeling.base_froster import PROJECTORS_PREFIX
+from ..modeling.modeling_froster import FrosterForVideoClassification
 from .label_texts import LabelTexts
 from .lora import has_lora, merged_state_dict
 

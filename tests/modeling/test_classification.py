@@ -108,7 +108,7 @@ def test_names_without_embeddings_do_not_pass_as_a_label_bank(tmp_path):
         ({"input_ids": torch.zeros(3, 21, dtype=torch.long)}, "21 tokens.*at most 20.*truncation"),
         ({"prompts_per_label": 4}, "6 texts cannot be 4 prompts"),
         ({"input_ids": None}, "knows no labels.*set_labels"),
-        ({"text_embeds": torch.zeros(3, 32)}, "Both"),
+        ({"text_embeds": torch.zeros(3, 32)}, "either"),
         ({"input_ids": None, "text_embeds": torch.zeros(3, 31)}, r"\(3, 31\).*32"),
         ({"labels": torch.tensor([0, 3])}, "from 0 to 3.*3 labels"),
         ({"labels": torch.tensor([-1, 0])}, "from -1 to 0.*from 0 to 2"),

@@ -1,0 +1,103 @@
+"""What the models return.
+
+Letters: B videos, T frames, N tokens a frame, W width, H heads, K classes, L text tokens, D joint embedding.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class FrosterVideoFeatures(ModelOutput):
+    r"""What the vision tower says of a batch of clips.
+
+    Args:
+        frame_embeds: (B, T, D), L2-normalised; (B, 1, D) for `joint`, which has one embedding a clip.
+        video_embeds: (B, D); a unit vector but for `temporal_pooling="mean"`, where it is the mean of unit vectors.
+        projected_frame_embeds: (B, T, D of the teacher), behind the distillation projector, if there is one.
+        hidden_states: a tuple over embeddings and layers of (B*T, N, W), on request.
+        attentions: a tuple over layers of (B*T, H, N, keys), on request and with eager attention.
+    """
+
+    frame_embeds: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    projected_frame_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class FrosterTextFeatures(ModelOutput):
+    r"""What the text tower says of a batch of texts.
+
+    Args:
+        text_embeds: (n, D), L2-normalised.
+        hidden_states: a tuple over embeddings and layers of (n, L, W), on request.
+        attentions: a tuple over layers of (n, H, L, L), on request and with eager attention.
+    """
+
+    text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class FrosterOutput(ModelOutput):
+    r"""Videos against texts.
+
+    Args:
+        loss: scalar, the symmetric contrastive loss of CLIP, with `return_loss=True`.
+        logits_per_video: (B, n).
+        logits_per_text: (n, B).
+        video_embeds: (B, D).
+        text_embeds: (n, D).
+        frame_embeds: (B, T, D).
+        projected_frame_embeds: (B, T, D of the teacher), with distillation projectors.
+        projected_text_embeds: (n, D of the teacher), with distillation projectors.
+        hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
+        attentions: of the vision tower.
+        text_hidden_states: of the text tower; see [`FrosterTextFeatures`].
+        text_attentions: of the text tower.
+    """
+
+    loss: torch.Tensor | None = None
+    logits_per_video: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    frame_embeds: torch.Tensor | None = None
+    projected_frame_embeds: torch.Tensor | None = None
+    projected_text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    text_hidden_states: tuple[torch.Tensor, ...] | None = None
+    text_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class FrosterVideoClassificationOutput(ModelOutput):
+    r"""Videos against the labels of a list.
+
+    Args:
+        loss: scalar, cross-entropy over the label list, where `labels` are given.
+        logits: (B, K).
+        video_embeds: (B, D).
+        frame_embeds: (B, T, D).
+        text_embeds: (K, D), one a label.
+        projected_frame_embeds: (B, T, D of the teacher), with distillation projectors.
+        projected_text_embeds: (K, D of the teacher), with distillation projectors.
+        hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
+        attentions: of the vision tower.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    frame_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    projected_frame_embeds: torch.Tensor | None = None
+    projected_text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
