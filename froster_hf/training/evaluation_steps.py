@@ -10,9 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
+from .clip_datasets import ClipDatasets
 from .label_texts import LabelTexts
 from .losses import cross_entropy_loss
 from .teacher import FrozenTeacher
@@ -32,7 +33,7 @@ def mean_log_probabilities(logits: Tensor, num_videos: int) -> Tensor:
     return torch.logsumexp(clips, dim=1) - np.log(clips.shape[1])
 
 
-class EvaluationSteps(Trainer):
+class EvaluationSteps(ClipDatasets):
     """The Trainer's evaluation loop for a model whose labels are texts.
 
     Every data set is measured against its own label list (`label_names`, of clips of this package) or the training's.
@@ -45,10 +46,6 @@ class EvaluationSteps(Trainer):
 
     def texts_of(self, labels: Sequence[str] | None) -> LabelTexts:
         """The texts of a label list, `None` for that of the training."""
-        raise NotImplementedError
-
-    def without_metadata(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The batch without what is not for the model."""
         raise NotImplementedError
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:

@@ -51,6 +51,7 @@ def prepare_student(
         return None
     if teacher is None and args.teacher is not None:
         teacher = FrozenTeacher.from_clip(args.teacher, dtype=args.teacher_dtype)
+        _check_vocabulary(model, teacher)
     elif teacher is None:
         shared = may_share and clip_is_frozen(model)
         teacher = FrozenTeacher.from_student(model, dtype=args.teacher_dtype, shared=shared)
@@ -66,6 +67,15 @@ def clip_is_frozen(model: nn.Module) -> bool:
         for name, parameter in model.named_parameters()
         if not (is_temporal(name) or is_projector(name) or ".lora_" in name)
     )
+
+
+def _check_vocabulary(model: FrosterForVideoClassification, teacher: FrozenTeacher) -> None:
+    sizes = [config.text_config.vocab_size for config in (model.config, teacher.model.config)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"The student's text tower knows {sizes[0]} tokens and the teacher's {sizes[1]}: they read different "
+            "tokenizers, and cannot be given the same prompts."
+        )
 
 
 def _check_pair(model: FrosterForVideoClassification, teacher: FrozenTeacher, args: FrosterTrainingArguments) -> None:

@@ -132,6 +132,15 @@ def test_a_teacher_of_another_width_needs_the_projector(tmp_path):
     assert -1 <= trainer.evaluate()["eval_teacher_cosine_video"] <= 1
 
 
+def test_a_teacher_checkpoint_with_another_tokenizer_is_refused(tmp_path, clip_folder):
+    assert tiny_trainer(tmp_path, teacher_checkpoint=clip_folder).teacher.shared is False
+    config = tiny_config()
+    config.text_config.vocab_size = 120
+    student = type(tiny_model())(config)
+    with pytest.raises(ValueError, match="knows 120 tokens and the teacher's 100"):
+        tiny_trainer(tmp_path, model=student, teacher_checkpoint=clip_folder)
+
+
 def test_one_embedding_a_clip_cannot_be_compared_with_frames(tmp_path):
     with pytest.raises(ValueError, match="one embedding a clip"):
         tiny_trainer(tmp_path, model_fields={"temporal_module": "joint"})

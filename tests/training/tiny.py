@@ -35,6 +35,8 @@ def tiny_trainer(tmp_path, *, model=None, model_fields=None, train_dataset=None,
     trainer_fields = {
         name: fields.pop(name) for name in ("teacher", "callbacks", "compute_metrics", "labels") if name in fields
     }
+    if "teacher_checkpoint" in fields:
+        fields["teacher"] = fields.pop("teacher_checkpoint")
     defaults = {
         "per_device_train_batch_size": 4,
         "max_steps": 2,
