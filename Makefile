@@ -33,11 +33,11 @@ check: $(INSTALLED)  ## Formatting, lint and types
 demo: $(INSTALLED)  ## Render a few videos, score them, draw a timeline
 	$(BIN)/froster demo
 
-# The lowest transformers that is supported, laid over the environment: nothing else has to be installed again.
+# The lowest transformers that is supported, with what it needs, laid over the environment: torch stays as it is.
 FLOOR := .venv-floor
 $(FLOOR)/.installed: $(INSTALLED) constraints-floor.txt
 	rm -rf $(FLOOR)
-	$(BIN)/python -m pip install --quiet --no-deps --target $(FLOOR) -r constraints-floor.txt
+	$(BIN)/python -m pip install --quiet --target $(FLOOR) -r constraints-floor.txt
 	@touch $(FLOOR)/.installed
 
 test-floor: $(FLOOR)/.installed  ## Run the fast tests with the lowest supported transformers
