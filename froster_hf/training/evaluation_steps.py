@@ -41,7 +41,7 @@ class EvaluationSteps(ClipDatasets):
 
     teacher: FrozenTeacher | None
     _eval_texts: LabelTexts
-    _eval_text_embeds: Tensor
+    _eval_inputs: dict[str, Any]
     _cosines: dict[str, Tensor]
 
     def texts_of(self, labels: Sequence[str] | None) -> LabelTexts:
@@ -51,14 +51,14 @@ class EvaluationSteps(ClipDatasets):
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """See [`~transformers.Trainer.evaluation_loop`]; adds the teacher-student cosines to the metrics."""
         self._eval_texts = self.texts_of(getattr(dataloader.dataset, "label_names", None))
-        self._eval_text_embeds = self._eval_texts.student_label_embeds()
+        self._eval_inputs = self._eval_texts.for_evaluation()
         self._cosines = {}
         output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics = cast(dict[str, float], output.metrics)
         for name, cosine in self._cosines.items():
             metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
-        del self._eval_text_embeds
+        del self._eval_inputs
         return output
 
     def prediction_step(
@@ -72,7 +72,7 @@ class EvaluationSteps(ClipDatasets):
         inputs = self._prepare_inputs(self.without_metadata(inputs))
         clips, labels = inputs["pixel_values_videos"], inputs["labels"]
         with torch.no_grad(), self.compute_loss_context_manager():
-            outputs = model(clips, text_embeds=self._eval_text_embeds)
+            outputs = model(clips, **self._eval_inputs)
             logits = outputs.logits.float()
             if clips.shape[0] != labels.shape[0]:
                 logits = mean_log_probabilities(logits, labels.shape[0])

@@ -33,6 +33,8 @@ class LabelTexts:
         student: not wrapped.
         teacher: `None` where nothing is distilled.
         chunk_size: texts encoded at a time; see [`FrosterTrainingArguments`].
+        encode_apart: whether the student's text tower may be called by itself. Not where a wrapper (FSDP, DeepSpeed)
+            gathers the parameters for the model's own forward pass only.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class LabelTexts:
         student: FrosterForVideoClassification,
         teacher: FrozenTeacher | None,
         chunk_size: int | None,
+        encode_apart: bool = True,
     ):
         self.prompts, self.student, self.chunk_size = prompts, student, chunk_size
+        self.encode_apart = encode_apart
         self.teacher_embeds = None if teacher is None else PromptEmbeds(prompts, self._encode_with(teacher))
         self.frozen_embeds: PromptEmbeds | None = None
-        if _text_is_frozen(student):
+        if encode_apart and _text_is_frozen(student):
             shared = teacher is not None and teacher.shared and teacher.dtype == torch.float32
             self.frozen_embeds = self.teacher_embeds if shared else PromptEmbeds(prompts, self._encode_student)
 
@@ -64,6 +68,13 @@ class LabelTexts:
         if self.frozen_embeds is not None:
             return StepTexts({"text_embeds": self.frozen_embeds.of_clips(labels, templates)}, teacher_embeds)
         return StepTexts(self._tokens(self.prompts.of_clips(labels, templates), 1), teacher_embeds)
+
+    def for_evaluation(self) -> dict[str, Any]:
+        """Keywords for the student's forward pass: every label over all templates, encoded here where it can be."""
+        if self.encode_apart:
+            return {"text_embeds": self.student_label_embeds()}
+        num_templates = len(self.prompts.templates)
+        return self._tokens(self.prompts.of_all_labels(range(num_templates)), num_templates)
 
     @torch.no_grad()
     def student_label_embeds(self) -> Tensor:

@@ -105,10 +105,16 @@ class FrosterTrainer(
             self._prepare(cast(FrosterForVideoClassification, model.to(self.args.device)))
         return model
 
+    @property
+    def _holds_whole_parameters(self) -> bool:
+        """Whether every process has every parameter at all times."""
+        return not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
     def _prepare(self, model: FrosterForVideoClassification) -> None:
         """Choose what is trained, build the teacher from the weights as they are now, and find the labels."""
-        may_share = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        self.teacher = prepare_student(model, self.args, teacher=self._given_teacher, may_share=may_share)
+        self.teacher = prepare_student(
+            model, self.args, teacher=self._given_teacher, may_share=self._holds_whole_parameters
+        )
         known = self._labels or getattr(self.train_dataset, "label_names", None)
         self._prompts = self._given_prompts or self._prompts_of(known or list(model.config.id2label.values()))
         if model.config.id2label:
@@ -144,6 +150,7 @@ class FrosterTrainer(
                 student=self.student,
                 teacher=self.teacher,
                 chunk_size=self.args.text_chunk_size,
+                encode_apart=self._holds_whole_parameters,
             )
         return self._texts[key]
 

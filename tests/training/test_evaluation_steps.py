@@ -104,6 +104,23 @@ def test_clips_of_a_video_are_averaged_as_probabilities():
     torch.testing.assert_close(mean_log_probabilities(logits, 2).exp(), expected)
 
 
+def test_texts_that_only_the_models_own_forward_may_encode_give_the_same_numbers(tmp_path, monkeypatch):
+    """As with FSDP and DeepSpeed, whose parameters are whole inside of the forward pass only."""
+    fields = {"eval_dataset": Arrays(4), "model_fields": {"temporal_module": "st_adapter"}}
+    fields |= {"trained_parameters": "adapters", "text_chunk_size": 5}
+    expected = tiny_trainer(tmp_path, **fields)
+    expected.train()
+    monkeypatch.setattr(FrosterTrainer, "_holds_whole_parameters", False)
+    trainer = tiny_trainer(tmp_path, **fields)
+    assert not trainer.teacher.shared
+    assert trainer.texts_of(None).frozen_embeds is None
+    trainer.train()
+    losses = [[entry["loss"] for entry in run.state.log_history if "loss" in entry] for run in (trainer, expected)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    for name in ("eval_loss", "eval_top1", "eval_teacher_cosine_video", "eval_teacher_cosine_text"):
+        assert trainer.evaluate()[name] == pytest.approx(expected.evaluate()[name], abs=1e-5)
+
+
 def test_long_label_lists_have_the_same_gradients_in_chunks(tmp_path):
     gradients = []
     for chunk_size in (None, 2):

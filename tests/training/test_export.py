@@ -10,6 +10,7 @@ from transformers import pipeline
 from froster_hf import FrosterForVideoClassification
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.videos import VIDEO_KINDS, render_video
 from tests.training.tiny import LABELS, tiny_trainer
 
 CLIPS = torch.randint(0, 255, (6, 4, 3, 32, 32), generator=torch.Generator().manual_seed(0)).float() / 128 - 1
@@ -61,9 +62,7 @@ def test_the_saved_model_knows_its_labels_and_nothing_of_the_training(tmp_path, 
     assert trainer.model.label_embeds.shape[0] == 0
 
 
-def test_the_saved_folder_works_in_the_video_classification_pipeline(tmp_path, request):
-    from tests.fixtures.videos import VIDEO_KINDS, render_video
-
+def test_the_saved_folder_works_in_the_video_classification_pipeline(tmp_path):
     trainer = trainer_with_processor(tmp_path / "run")
     trainer.train()
     trainer.save_model(str(tmp_path / "saved"))
