@@ -30,7 +30,7 @@ ALLOWED = {
     "evaluation": {"processing", "data"},
     "data": {"processing"},
     "conversion": {"modeling", "processing"},
-    "hub": {"modeling", "processing", "conversion"},
+    "hub": {"modeling", "processing", "conversion", "evaluation"},
 }
 
 

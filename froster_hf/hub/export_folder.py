@@ -1,0 +1,214 @@
+"""`export_checkpoint`: one folder that loads anywhere, with or without this package, and says what it is.
+
+checkpoint -> the zero-shot pipeline -> its own save_pretrained (weights, processor, labels, code)
+           -> measured results, checked against the weights -> README.md, .eval_results/
+"""
+
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from huggingface_hub import eval_result_entries_to_yaml
+from transformers import pipeline
+
+from ..evaluation.fingerprints import model_fingerprint
+from .card_facts import FROSTER_LICENSE, CardFacts, load_card_facts
+from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
+from .model_card import TASK, build_model_card
+from .serving import TowerFormat, TowerReport, export_towers
+
+PathLike = str | os.PathLike[str]
+CONVERSION_FILE = "conversion.json"
+LICENSE_NOTE = (
+    "These weights were converted from a checkpoint that the authors of FROSTER released under CC BY-NC-SA 4.0; the "
+    "conversion keeps that licence: attribution, no commercial use, and the same terms for what is derived from them."
+)
+
+
+@dataclass(frozen=True)
+class ExportedFolder:
+    """What was written.
+
+    Args:
+        folder: where.
+        files: all files in it, with their sizes in bytes.
+        license: of the weights, as the card states it.
+        results: the measured numbers on the card.
+        towers: the split towers, with their measured differences.
+    """
+
+    folder: Path
+    files: dict[str, int]
+    license: str | None
+    results: tuple[MeasuredResult, ...] = ()
+    towers: tuple[TowerReport, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"written   {self.folder}"]
+        lines += [f"  {size:>13,} bytes  {name}" for name, size in self.files.items()]
+        lines.append(f"licence   {self.license or 'not stated; give it in the card facts, or with --license'}")
+        lines.append(f"measured  {len(self.results)} results on the card")
+        lines += [str(tower) for tower in self.towers]
+        return "\n".join(lines)
+
+
+def export_checkpoint(
+    checkpoint: PathLike,
+    output: PathLike,
+    *,
+    facts: CardFacts | PathLike | None = None,
+    license: str | None = None,
+    results: Iterable[PathLike] = (),
+    recipe: PathLike | None = None,
+    labels: Sequence[str] | Mapping[str, str | None] | None = None,
+    repo_id: str | None = None,
+    max_shard_size: int | str = "5GB",
+    towers: Sequence[TowerFormat] = (),
+    quantize: bool = False,
+) -> ExportedFolder:
+    """Write a checkpoint as one complete folder: what a repository on the Hub should hold.
+
+    Args:
+        checkpoint: a FROSTER or CLIP checkpoint with its processor, a folder or a name on the Hub.
+        output: the folder to write; must not exist, or be empty. It appears when it is complete.
+        facts: what the card says that cannot be read off the checkpoint; a YAML file of them, or `None` for a card
+            with the folder's name only.
+        license: of the weights, where the facts do not state it.
+        results: `result.json` files of `froster evaluate`, measured on these weights.
+        recipe: the YAML file of the training recipe; its paths are left out.
+        labels: a label list to store in the checkpoint, with descriptions if it is a mapping.
+        repo_id: the repository that the card's examples load.
+        max_shard_size: of one weight file.
+        towers: also write the towers apart, in these formats; see [`export_towers`].
+        quantize: write them in int8 as well.
+
+    Raises:
+        ValueError: `output` is taken, weights that are not finite, results of other weights, a licence that the
+            weights do not have, facts that huggingface_hub refuses.
+        OSError: a file that cannot be read.
+    """
+    target = Path(output)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target} exists and is not an empty folder. Give another folder, or remove it.")
+    conversion = read_conversion(checkpoint)
+    card_facts = with_license(
+        facts if isinstance(facts, CardFacts) else CardFacts(target.name) if facts is None else load_card_facts(facts),
+        license,
+        conversion,
+    )
+    classify = load_pipeline(checkpoint)
+    check_finite(classify.model)
+    measured = [
+        result for path in results for result in read_measured_results(path, fingerprints=fingerprints(classify.model))
+    ]
+    if labels is not None:
+        classify.model.set_labels(list(labels), text_embeds=classify.label_embeds(labels))
+    card = build_model_card(
+        card_facts,
+        config=classify.model.config,
+        num_parameters=classify.model.num_parameters(),
+        prompt_templates=classify.processor.prompt_templates,
+        results=measured,
+        recipe=None if recipe is None else yaml.safe_load(Path(recipe).read_text(encoding="utf-8")),
+        conversion=conversion,
+        repo_id=repo_id,
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        folder = Path(scratch) / "export"
+        folder.mkdir()
+        classify.save_pretrained(folder, max_shard_size=max_shard_size)
+        card.save(folder / "README.md")
+        write_benchmarks(folder, measured, card_facts)
+        exported = export_towers(classify.model, folder / "towers", formats=towers, quantize=quantize)
+        os.replace(folder, target)
+    paths = sorted(path for path in target.rglob("*") if path.is_file())
+    return ExportedFolder(
+        folder=target,
+        files={path.relative_to(target).as_posix(): path.stat().st_size for path in paths},
+        license=card_facts.license,
+        results=tuple(measured),
+        towers=tuple(exported),
+    )
+
+
+def load_pipeline(checkpoint: PathLike) -> Any:
+    """The zero-shot pipeline of a checkpoint, in its own dtype, by installed code only."""
+    task: Any = TASK
+    return pipeline(task, model=os.fspath(checkpoint), device="cpu", dtype="auto")
+
+
+def read_conversion(checkpoint: PathLike) -> dict[str, Any] | None:
+    """The report that `froster convert` left beside the weights, if it did.
+
+    Raises:
+        ValueError: the file is there, but is no such report.
+    """
+    path = Path(checkpoint) / CONVERSION_FILE
+    if not path.is_file():
+        return None
+    report = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(report, dict) or not {"source", "layout", "sha256", "left_out"} <= set(report):
+        raise ValueError(f"{path} is no report of `froster convert`.")
+    return report
+
+
+def with_license(facts: CardFacts, license: str | None, conversion: Mapping[str, Any] | None) -> CardFacts:
+    """The facts with the weights' licence.
+
+    Weights of FROSTER's authors keep theirs. Open-VCLIP's files have the same names but no projectors: where none are
+    found, another licence may be stated.
+
+    Raises:
+        ValueError: two different licences, or one that converted FROSTER weights do not have.
+    """
+    if license is not None and facts.license not in (None, license):
+        raise ValueError(f"The card facts state the licence {facts.license!r}, the option {license!r}. Give one.")
+    stated = license or facts.license
+    if conversion is None or conversion["layout"] != "froster":
+        return replace(facts, license=stated)
+    is_froster = any(name.startswith("projector_") for name in conversion["left_out"])
+    if stated is None or stated == FROSTER_LICENSE:
+        return replace(facts, license=FROSTER_LICENSE, license_note=facts.license_note or LICENSE_NOTE)
+    if is_froster:
+        raise ValueError(
+            f"The licence is given as {stated!r}, but these weights were converted from FROSTER's, which are under "
+            f"{FROSTER_LICENSE!r} and stay so. Leave the licence out."
+        )
+    return replace(facts, license=stated)
+
+
+def check_finite(model: torch.nn.Module) -> None:
+    """Refuse weights that are NaN or infinite, and labels without embeddings, which are stored as NaN.
+
+    Raises:
+        ValueError: names the tensors.
+    """
+    broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(f"The checkpoint holds values that are not finite, in {', '.join(broken[:5])}.")
+
+
+def fingerprints(model: torch.nn.Module) -> set[str]:
+    """Hashes of the weights as they are stored, and in float32, in which `froster evaluate` loads them."""
+    found = {model_fingerprint(model)}
+    if any(tensor.dtype != torch.float32 for tensor in model.state_dict().values()):
+        found.add(model_fingerprint(copy.deepcopy(model).float()))
+    return found
+
+
+def write_benchmarks(folder: Path, results: list[MeasuredResult], facts: CardFacts) -> None:
+    """`.eval_results/`, one file a benchmark data set, which the Hub shows on the data set's leaderboard."""
+    entries = benchmark_entries(results, facts)
+    for dataset in sorted({entry.dataset_id for entry in entries}):
+        path = folder / ".eval_results" / f"{dataset.replace('/', '--')}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        own = eval_result_entries_to_yaml([entry for entry in entries if entry.dataset_id == dataset])
+        path.write_text(yaml.safe_dump(own, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,0 +1,155 @@
+"""Numbers that were measured on these very weights, from the `result.json` of `froster evaluate`.
+
+A result names the SHA-256 of the weights it was measured on. Where that is not the exported checkpoint's, the card
+must not show it, so it is refused rather than left out.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, EvalResultEntry
+
+from .card_facts import CardFacts
+
+DATASET_TITLES = {"k400": "Kinetics-400", "k600": "Kinetics-600", "ucf101": "UCF-101", "hmdb51": "HMDB-51"}
+DATASET_TITLES["ssv2"] = "Something-Something v2"
+METRIC_TITLES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "harmonic_mean": "harmonic mean of top-1"}
+METRIC_TITLES |= {
+    "splits_mean": "top-1 accuracy, mean over the splits",
+    "splits_std": "top-1, deviation of the splits",
+}
+
+
+@dataclass(frozen=True)
+class MeasuredResult:
+    """One number, in percent.
+
+    Args:
+        dataset: its key in the recipe, such as `ucf101`.
+        part: such as `base`, `novel`, `full`, `split 1`, or `all`.
+        metric: a key of `METRIC_TITLES`.
+        value: in percent.
+        recipe: the evaluation recipe's name.
+        protocol: `base_to_novel` or `cross_dataset`.
+        num_clips: clips tested; `None` for a number over several parts.
+        num_labels: labels to choose from, likewise.
+        remarks: what stands between it and the published numbers.
+    """
+
+    dataset: str
+    part: str
+    metric: str
+    value: float
+    recipe: str
+    protocol: str
+    num_clips: int | None = None
+    num_labels: int | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its name in `CardFacts.benchmarks`."""
+        return f"{self.dataset}/{self.part}/{self.metric}"
+
+    @property
+    def dataset_title(self) -> str:
+        """The data set's name as people write it."""
+        return DATASET_TITLES.get(self.dataset, self.dataset)
+
+    @property
+    def metric_title(self) -> str:
+        """The metric's name as people write it."""
+        return METRIC_TITLES[self.metric]
+
+    def to_eval_result(self) -> EvalResult:
+        """As an entry of the card's `model-index`."""
+        return EvalResult(
+            task_type="video-classification",
+            task_name="Zero-shot video classification",
+            dataset_type=self.dataset,
+            dataset_name=f"{self.dataset_title} ({self.protocol.replace('_', '-')}, {self.part})",
+            dataset_config=self.recipe,
+            dataset_split=self.part,
+            metric_type="accuracy",
+            metric_name=f"{self.metric_title} (%)",
+            metric_value=self.value,
+        )
+
+
+def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str]) -> list[MeasuredResult]:
+    """The numbers of one checkpoint in a `result.json`.
+
+    Rows of other models (frozen CLIP, ensembles) and of other few-shot samples are not this checkpoint's and are left
+    out.
+
+    Args:
+        path: the file, or the result folder that holds it.
+        fingerprints: `model_fingerprint` of the exported weights, in every dtype that counts as the same.
+
+    Raises:
+        ValueError: not such a file, or measured on other weights.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    path = path / "result.json" if path.is_dir() else path
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        measured = [name[:12] for name in report["checkpoints"]]
+        own = [index for index, name in enumerate(report["checkpoints"]) if name in fingerprints]
+        results = list(_results(report, own[0])) if own else []
+    except (json.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
+        raise ValueError(f"{path} is no result of `froster evaluate`: {type(error).__name__} {error}.") from error
+    if not own:
+        raise ValueError(
+            f"{path} was measured on the weights {measured}, but the exported checkpoint is "
+            f"{sorted(name[:12] for name in fingerprints)} (SHA-256). Evaluate this "
+            "checkpoint, or leave the result out."
+        )
+    return results
+
+
+def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]:
+    recipe, row = report["recipe"], next(iter(report["results"].values()))
+    differences = report["count_differences"]
+    shared = {"dataset": recipe["dataset"], "recipe": recipe["name"], "protocol": recipe["protocol"]}
+    for part, numbers in row["parts"][sample].items():
+        remarks = tuple(
+            f"{found['found']} {what}, published {found['published']}"
+            for what, found in differences.get(part, {}).items()
+        )
+        if numbers["num_undecodable"]:
+            remarks += (f"{numbers['num_undecodable']} clips undecodable, counted as wrong",)
+        counts = {"num_clips": numbers["num_clips"], "num_labels": numbers["num_labels"]}
+        for metric in ("top1", "top5"):
+            if numbers[metric] is not None:
+                yield MeasuredResult(
+                    part=part, metric=metric, value=numbers[metric], remarks=remarks, **shared, **counts
+                )
+    # Numbers over all parts are those of one checkpoint only where there is one, or are taken from the first.
+    summaries: tuple[str, ...] = ("harmonic_mean",) if len(row["parts"]) == 1 else ()
+    if recipe["protocol"] == "cross_dataset":
+        summaries = ("splits_mean", "splits_std") if sample == 0 else ()
+    for metric in summaries:
+        if row.get(metric) is not None:
+            yield MeasuredResult(part="all", metric=metric, value=row[metric], **shared)
+
+
+def benchmark_entries(results: list[MeasuredResult], facts: CardFacts) -> list[EvalResultEntry]:
+    """Entries of `.eval_results/*.yaml`, for the results that belong to a benchmark on the Hub.
+
+    Raises:
+        ValueError: the facts name a result that was not measured.
+    """
+    by_key = {result.key: result for result in results}
+    if unknown := sorted(set(facts.benchmarks) - set(by_key)):
+        raise ValueError(f"`benchmarks` names {unknown}, but measured are {sorted(by_key)}.")
+    return [
+        EvalResultEntry(
+            **benchmark, value=by_key[key].value, notes="; ".join([by_key[key].recipe, *by_key[key].remarks])
+        )
+        for key, benchmark in facts.benchmarks.items()
+    ]

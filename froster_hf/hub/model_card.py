@@ -1,0 +1,130 @@
+"""The model card: metadata for the Hub, and a page for people, from facts, the checkpoint itself, and measurements."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from ..modeling.configuration_froster import FrosterConfig
+from .card_facts import CardFacts
+from .markdown import Safe, render
+from .measured_results import MeasuredResult
+
+TEMPLATE = Path(__file__).with_name("card_template.md")
+TASK = "zero-shot-video-classification"
+# In the examples of a card without a repository.
+PLACE = "path/to/this/folder"
+# Further labels are in config.json.
+SHOWN_LABELS = 100
+# What a training recipe says about the method; its other fields are the user's paths and machine.
+RECIPE_FIELDS = ("about", "model", "total_batch_size", "warmup_epochs", "training")
+RECIPE_DATA_FIELDS = ("format", "published", "shots")
+SYMMETRIC_MODULES = ("none", "local_attention")
+
+
+def build_model_card(
+    facts: CardFacts,
+    *,
+    config: FrosterConfig,
+    num_parameters: int | None = None,
+    prompt_templates: Sequence[str] = (),
+    results: Sequence[MeasuredResult] = (),
+    recipe: Mapping[str, Any] | None = None,
+    conversion: Mapping[str, Any] | None = None,
+    repo_id: str | None = None,
+) -> ModelCard:
+    """The card of a checkpoint. It claims what is given here and nothing else.
+
+    Args:
+        facts: see [`CardFacts`].
+        config: the checkpoint's.
+        num_parameters: its weights.
+        prompt_templates: the processor's.
+        results: measured on these weights.
+        recipe: the training recipe, as its YAML file holds it.
+        conversion: `conversion.json` of converted weights.
+        repo_id: under which name the examples load it; a repository on the Hub.
+
+    Raises:
+        ValueError: metadata that huggingface_hub's classes refuse.
+    """
+    data = ModelCardData(
+        license=facts.license,
+        base_model=facts.base_model,
+        datasets=list(facts.datasets) or None,
+        library_name="transformers",
+        pipeline_tag="video-classification",
+        tags=["froster", "action-recognition", "open-vocabulary", TASK, "custom_code"],
+        metrics=["accuracy"] if results else None,
+        model_name=facts.name if results else None,
+        eval_results=[result.to_eval_result() for result in results] or None,
+    )
+    labels = [config.id2label[index] for index in sorted(config.id2label)]
+    body = render(
+        TEMPLATE,
+        facts=facts,
+        citation=Safe(facts.citation.strip()),
+        repo_id=repo_id or PLACE,
+        architecture=architecture_rows(config, num_parameters, len(prompt_templates)),
+        is_time_symmetric=config.temporal_module in SYMMETRIC_MODULES
+        and config.temporal_pooling in ("mean", "mean_unnormalized"),
+        results=results,
+        recipe=recipe_rows(recipe or {}),
+        conversion=_conversion(conversion),
+        labels=labels[:SHOWN_LABELS],
+        num_labels=len(labels),
+    )
+    card = ModelCard(f"---\n{data}\n---\n\n{body}")
+    if card.data.to_dict() != data.to_dict():
+        raise ValueError("The card's metadata did not survive being written; check the facts for odd values.")
+    return card
+
+
+def architecture_rows(
+    config: FrosterConfig, num_parameters: int | None, num_templates: int
+) -> list[tuple[str, str | int]]:
+    """What the weights are, as (property, value)."""
+    vision, text = config.vision_config, config.text_config
+    temporal: str = config.temporal_module
+    if temporal == "local_attention":
+        temporal += f", {config.temporal_radius} frame(s) to each side"
+    rows: list[tuple[str, str | int]] = [
+        ("vision tower", f"ViT, {vision.num_hidden_layers} layers, width {vision.hidden_size}"),
+        (
+            "frames",
+            f"{config.num_frames} of {vision.image_size} x {vision.image_size}, patches of {vision.patch_size}",
+        ),
+        ("temporal module", temporal),
+        ("pooling over time", config.temporal_pooling),
+        ("text tower", f"{text.num_hidden_layers} layers, width {text.hidden_size}"),
+        ("joint embedding", config.projection_dim),
+    ]
+    if num_parameters is not None:
+        rows.append(("parameters", f"{num_parameters:,}"))
+    if num_templates:
+        rows.append(("prompts a label", num_templates))
+    return rows
+
+
+def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A training recipe as (field, value), without paths."""
+    shown = {name: recipe[name] for name in RECIPE_FIELDS if name in recipe}
+    data = recipe.get("data") or {}
+    shown["data"] = {name: data[name] for name in RECIPE_DATA_FIELDS if name in data}
+    rows = []
+    for name, value in shown.items():
+        fields = (
+            {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, Mapping) else {name: value}
+        )
+        rows += [(key, entry if isinstance(entry, str) else json.dumps(entry)) for key, entry in fields.items()]
+    return rows
+
+
+def _conversion(report: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Where converted weights come from; the name of the file, not the path on somebody's disk."""
+    if report is None:
+        return None
+    source = str(report["source"]).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return {"source": source, "layout": report["layout"], "sha256": report["sha256"]}

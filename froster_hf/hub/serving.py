@@ -1,0 +1,218 @@
+"""The two towers apart, for servers: a video goes through one graph, the labels through the other.
+
+    pixel_values_videos (B, T, 3, S, S) -> video tower -> video_embeds (B, D)
+    input_ids (n, L)                    -> text tower  -> text_embeds (n, D)
+    logits = exp(logit_scale) * video_embeds @ label_embeds.T
+
+Labels change without a new export: run the text tower once on their prompts, average the P prompts of a label,
+normalise, keep. B, T, n and L are free in the graphs; T is the model's own where its weights or its loop over frames
+are tied to it (`FIXED_FRAMES`). Each graph is run on other sizes than it was traced with, and compared with PyTorch,
+before it counts as written.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+TowerFormat = Literal["onnx", "torch_export"]
+TOLERANCE = 1e-4
+TOWERS_FILE = "towers.json"
+# Temporal modules and poolings whose graphs hold for one number of frames: learned positions, and an unrolled LSTM.
+FIXED_FRAMES = ("joint", "transformer_cls", "lstm")
+
+
+@dataclass(frozen=True)
+class TowerReport:
+    """A written tower.
+
+    Args:
+        file: its name in the folder.
+        max_difference: from PyTorch, over the checked inputs, largest entry of the embeddings.
+        min_cosine: between an embedding and PyTorch's, smallest over the checked inputs.
+    """
+
+    file: str
+    max_difference: float
+    min_cosine: float
+
+    def __str__(self) -> str:
+        return (
+            f"tower     {self.file}: differs from PyTorch by {self.max_difference:.1e}, cosine {self.min_cosine:.6f}"
+        )
+
+
+class VideoTower(nn.Module):
+    """`get_video_features` as a graph's forward."""
+
+    def __init__(self, froster: nn.Module):
+        super().__init__()
+        self.froster = froster
+
+    def forward(self, pixel_values_videos: Tensor) -> Tensor:
+        """(B, T, 3, S, S) to (B, D)."""
+        features: Any = self.froster.get_video_features
+        return features(pixel_values_videos).video_embeds
+
+
+class TextTower(nn.Module):
+    """`get_text_features` as a graph's forward."""
+
+    def __init__(self, froster: nn.Module):
+        super().__init__()
+        self.froster = froster
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(n, L) to (n, D), each of unit length."""
+        features: Any = self.froster.get_text_features
+        return features(input_ids).text_embeds
+
+
+def export_towers(
+    model: Any, folder: Path, *, formats: Sequence[TowerFormat] = ("onnx",), quantize: bool = False
+) -> list[TowerReport]:
+    """Write both towers, and `towers.json` with what a server needs besides.
+
+    Args:
+        model: a `FrosterForVideoClassification` or `FrosterModel`, in float32.
+        folder: to write to.
+        formats: `onnx`, for onnxruntime, and `torch_export`, for `torch.export.load`; none writes nothing.
+        quantize: also write the ONNX towers with int8 weights (dynamic quantisation), and measure what that changes.
+
+    Returns:
+        One report a file.
+
+    Raises:
+        ValueError: an unknown format, weights in another dtype, or a graph that differs from PyTorch by more than
+            1e-4.
+        ImportError: `onnx`, `onnxscript` or `onnxruntime` is missing (the extra `export`).
+    """
+    if unknown := set(formats) - {"onnx", "torch_export"}:
+        raise ValueError(f"Unknown formats {sorted(unknown)}; allowed are 'onnx' and 'torch_export'.")
+    if quantize and "onnx" not in formats:
+        raise ValueError("`quantize` writes ONNX files: add 'onnx' to the formats.")
+    if not formats:
+        return []
+    froster = getattr(model, "froster", model)
+    if froster.dtype != torch.float32:
+        raise ValueError(
+            f"The towers are exported from float32 weights, got {froster.dtype}. Load with dtype float32."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    was_training = froster.training
+    froster.eval()
+    reports = []
+    towers = {"video_tower": VideoTower(froster), "text_tower": TextTower(froster)}
+    for name, tower in towers.items():
+        is_video = name == "video_tower"
+        traced, *checked = _video_inputs(froster.config) if is_video else _text_inputs(froster.config)
+        free = [0] if is_video and _frames_are_fixed(froster.config) else [0, 1]
+        with torch.no_grad():
+            program = torch.export.export(
+                tower.eval(), (traced,), dynamic_shapes=(dict.fromkeys(free, Dim.DYNAMIC),), strict=False
+            )
+            pairs = [(inputs, tower(inputs)) for inputs in checked]
+        for kind in formats:
+            write = _write_onnx if kind == "onnx" else _write_torch
+            reports.append(write(program, folder, name, pairs))
+        if quantize:
+            reports.append(_write_int8(folder, name, pairs))
+    froster.train(was_training)
+    config = froster.config
+    side = config.vision_config.image_size
+    about = {
+        "logit_scale": froster.logit_scale.exp().item(),
+        "video_tower": {
+            "pixel_values_videos": ["B", config.num_frames if _frames_are_fixed(config) else "T", 3, side, side]
+        },
+        "text_tower": {"input_ids": ["n", f"L <= {config.text_config.max_position_embeddings}"]},
+        "checked": [asdict(report) for report in reports],
+    }
+    (folder / TOWERS_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return reports
+
+
+def _frames_are_fixed(config: Any) -> bool:
+    return config.temporal_module in FIXED_FRAMES or config.temporal_pooling in FIXED_FRAMES
+
+
+def _video_inputs(config: Any) -> list[Tensor]:
+    """The clips that a graph is traced with, and those of other sizes that it is checked on."""
+    generator = torch.Generator().manual_seed(0)
+    side, frames = config.vision_config.image_size, config.num_frames
+    if _frames_are_fixed(config):
+        sizes = [(2, frames), (1, frames), (3, frames)]
+    else:
+        # A length of 1 would be traced as a constant; beyond the model's own, a pooling may lack positions.
+        sizes = [(2, max(2, frames)), (1, frames), (3, max(1, frames - 1))]
+    return [torch.randn(*size, 3, side, side, generator=generator) for size in sizes]
+
+
+def _text_inputs(config: Any) -> list[Tensor]:
+    text = config.text_config
+    generator = torch.Generator().manual_seed(0)
+    longest = text.max_position_embeddings
+    batches = []
+    for count, length in [(2, min(8, longest)), (1, min(5, longest)), (3, longest)]:
+        ids = torch.randint(0, text.vocab_size - 2, (count, length), generator=generator)
+        # CLIP reads at the end token, historically the highest id.
+        ids[:, -1] = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
+        batches.append(ids)
+    return batches
+
+
+def _write_torch(program: ExportedProgram, folder: Path, name: str, pairs: list[tuple[Tensor, Tensor]]) -> TowerReport:
+    file = folder / f"{name}.pt2"
+    torch.export.save(program, file)
+    run = torch.export.load(file).module()
+    with torch.no_grad():
+        return _checked(file.name, [(run(inputs), expected) for inputs, expected in pairs])
+
+
+def _write_onnx(program: ExportedProgram, folder: Path, name: str, pairs: list[tuple[Tensor, Tensor]]) -> TowerReport:
+    file = folder / f"{name}.onnx"
+    kind = name.removesuffix("_tower")
+    exported: Any = torch.onnx.export(
+        program,
+        args=(),
+        input_names=["pixel_values_videos" if kind == "video" else "input_ids"],
+        output_names=[f"{kind}_embeds"],
+        verbose=False,
+    )
+    exported.save(str(file), external_data=True)
+    return _checked(file.name, [(_run_onnx(file, inputs), expected) for inputs, expected in pairs])
+
+
+def _write_int8(folder: Path, name: str, pairs: list[tuple[Tensor, Tensor]]) -> TowerReport:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    file = folder / f"{name}.int8.onnx"
+    graph = onnx.load(folder / f"{name}.onnx")
+    # The quantiser infers shapes again, and takes those that the exporter noted for a contradiction.
+    del graph.graph.value_info[:]
+    quantize_dynamic(graph, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+    found = [(_run_onnx(file, inputs), expected) for inputs, expected in pairs]
+    # Rounded weights are meant to differ: the difference is reported, not limited.
+    return _checked(file.name, found, tolerance=None)
+
+
+def _run_onnx(file: Path, inputs: Tensor) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    return torch.from_numpy(output)
+
+
+def _checked(file: str, pairs: list[tuple[Tensor, Tensor]], *, tolerance: float | None = TOLERANCE) -> TowerReport:
+    difference = max(float((found - expected).abs().max()) for found, expected in pairs)
+    cosine = min(float(torch.cosine_similarity(found, expected, dim=-1).min()) for found, expected in pairs)
+    if tolerance is not None and not difference <= tolerance:
+        raise ValueError(f"{file} differs from PyTorch by {difference:.1e}, more than {tolerance:.0e}.")
+    return TowerReport(file, difference, cosine)

@@ -1,0 +1,54 @@
+"""An exported folder onto the Hub, through huggingface_hub's own client."""
+
+import os
+from pathlib import Path
+
+from huggingface_hub import CommitInfo, HfApi, ModelCard
+
+# What an export writes. Training leaves other files behind, and `training_args.bin` may hold an access token.
+UPLOADED = [
+    *("README.md", "*.json", "*.safetensors", "*.py", "merges.txt", "vocab.txt", ".eval_results/*.yaml"),
+    *("towers/*.onnx", "towers/*.onnx.data", "towers/*.pt2"),
+]
+
+
+def push_folder(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = "Upload FROSTER checkpoint",
+    api: HfApi | None = None,
+) -> CommitInfo:
+    """Upload what `export_checkpoint` wrote, in one commit; other files in the folder stay where they are.
+
+    Args:
+        folder: of the export.
+        repo_id: `user/name`; made if it does not exist.
+        private: for a repository that is made; by default the owner's setting.
+        revision: branch.
+        create_pr: open a pull request rather than commit.
+        commit_message: of the commit.
+        api: the client, with its token and endpoint; by default the environment's.
+
+    Raises:
+        ValueError: the folder is no export.
+        huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
+    """
+    folder, api = Path(folder), api or HfApi()
+    needed = ("config.json", "README.md", "pipeline_froster.py")
+    if missing := [name for name in needed if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}: upload the folder that `froster export` writes.")
+    # Parsed here, so that bad metadata stops before anything is made.
+    ModelCard.load(folder / "README.md")
+    created = api.create_repo(repo_id, private=private, exist_ok=True)
+    return api.upload_folder(
+        repo_id=created.repo_id,
+        folder_path=folder,
+        revision=revision,
+        create_pr=create_pr,
+        commit_message=commit_message,
+        allow_patterns=UPLOADED,
+    )

@@ -1,0 +1,1 @@
+"""Export folder, model card, upload, split towers."""

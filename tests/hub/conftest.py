@@ -1,0 +1,21 @@
+"""A tiny checkpoint as training and conversion leave it."""
+
+from pathlib import Path
+
+import pytest
+from transformers.utils import logging
+
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_model().save_pretrained(folder)
+    tiny_processor(["a video of {}.", "{}"]).save_pretrained(folder)
+    return folder

@@ -1,0 +1,235 @@
+"""`froster export`: the folder, its licence, its claims, and that it runs without the package."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import EvalResultEntry, ModelCard
+from huggingface_hub.utils import HFValidationError
+from safetensors.torch import load_file
+from transformers import AutoModelForVideoClassification, pipeline
+
+from froster_hf.cli import main
+from froster_hf.evaluation.fingerprints import model_fingerprint
+from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.modeling.test_loading import run_without_the_package
+
+LABELS = {"riding a bike": "two wheels", "golf | <b>": None}
+ZERO_SHOT = """
+import json
+from transformers import pipeline
+
+classify = pipeline("zero-shot-video-classification", model=sys.argv[1], trust_remote_code=True)
+assert "transformers_modules" in type(classify.model).__module__, type(classify.model)
+print(json.dumps(classify(sys.argv[2])))
+"""
+
+
+def result_file(path, *, fingerprints, dataset="ucf101"):
+    """What `froster evaluate` writes, with numbers of our own."""
+
+    def part(top1):
+        return {"top1": top1, "top5": 90.0, "num_clips": 12, "num_undecodable": 1, "num_labels": 4}
+
+    report = {
+        "recipe": {"name": f"base_to_novel_{dataset}", "protocol": "base_to_novel", "dataset": dataset},
+        "results": {
+            "ours": {
+                "base": 70.0,
+                "novel": 50.0,
+                "harmonic_mean": 58.33,
+                "parts": [{"base": part(70.0 - i), "novel": part(50.0)} for i in range(len(fingerprints))],
+            },
+            "frozen model": {"harmonic_mean": 99.0, "parts": [{"base": part(99.0), "novel": part(99.0)}]},
+        },
+        "checkpoints": fingerprints,
+        "count_differences": {"novel": {"classes": {"found": 4, "published": 50}}},
+    }
+    path.write_text(json.dumps(report))
+    return path
+
+
+@pytest.fixture
+def converted(checkpoint, tmp_path):
+    """The checkpoint as `froster convert` leaves it; `left_out` decides whose it is."""
+
+    def convert(left_out):
+        folder = shutil.copytree(checkpoint, tmp_path / "converted")
+        report = {"source": "/home/me/swa_2_22.pth", "layout": "froster", "sha256": "ab" * 32, "left_out": left_out}
+        (folder / "conversion.json").write_text(json.dumps(report))
+        return folder
+
+    return convert
+
+
+def test_the_folder_holds_all_and_runs_without_the_package(checkpoint, tmp_path, monkeypatch, capsys):
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps(LABELS))
+    out = tmp_path / "out"
+    command = ["export", str(checkpoint), str(out), "--labels-file", str(labels), "--max-shard-size", "100KB"]
+    assert main([*command, "--license", "apache-2.0"]) == 0
+    assert "licence   apache-2.0" in capsys.readouterr().out
+    names = {path.name for path in out.iterdir()}
+    assert {"config.json", "model.safetensors.index.json", "processor_config.json", "tokenizer.json"} <= names
+    assert {"modeling_froster.py", "processing_froster.py", "pipeline_froster.py", "README.md"} <= names
+    assert len([name for name in names if name.endswith(".safetensors")]) > 1
+    assert "training_args.bin" not in names
+    config = json.loads((out / "config.json").read_text())
+    assert config["id2label"] == {"0": "riding a bike", "1": "golf | <b>"}
+    assert "AutoModelForVideoClassification" in config["auto_map"]
+    bikes = str(REAL_VIDEOS["bikes"])
+    reference = pipeline(
+        "zero-shot-video-classification", model=tiny_model(), processor=tiny_processor(["a video of {}.", "{}"])
+    )
+    expected = {answer["label"]: answer["score"] for answer in reference(bikes, LABELS)}
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    answers = json.loads(run_without_the_package(ZERO_SHOT, str(out), bikes))
+    assert {answer["label"]: answer["score"] for answer in answers} == pytest.approx(expected, abs=1e-5)
+
+
+def test_weights_are_written_bit_for_bit_in_their_own_dtype(tmp_path):
+    half = tiny_model().to(torch.bfloat16)
+    half.save_pretrained(tmp_path / "half")
+    tiny_processor().save_pretrained(tmp_path / "half")
+    export_checkpoint(tmp_path / "half", tmp_path / "out")
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("half", "out"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) and after[name].dtype == torch.bfloat16 for name in before)
+
+
+def test_results_of_these_weights_reach_the_card_and_nothing_else_does(checkpoint, tmp_path):
+    model = AutoModelForVideoClassification.from_pretrained(checkpoint)
+    result = result_file(tmp_path / "result.json", fingerprints=[model_fingerprint(model)])
+    facts = CardFacts(
+        "tiny",
+        license="mit",
+        base_model="openai/clip-vit-base-patch16",
+        datasets=("someone/videos",),
+        benchmarks={"ucf101/novel/top1": {"dataset_id": "someone/ucf101", "task_id": "novel"}},
+    )
+    report = export_checkpoint(checkpoint, tmp_path / "out", facts=facts, results=[result])
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    found = {(entry.dataset_split, entry.metric_name): entry.metric_value for entry in card.data.eval_results}
+    assert found[("base", "top-1 accuracy (%)")] == 70.0
+    assert found[("all", "harmonic mean of top-1 (%)")] == 58.33
+    assert len(found) == len(report.results) == 5
+    assert 99.0 not in found.values(), "other models' rows are theirs"
+    assert card.data.license == "mit"
+    assert card.data.base_model == "openai/clip-vit-base-patch16"
+    assert card.data.datasets == ["someone/videos"]
+    assert (card.data.pipeline_tag, card.data.library_name) == ("video-classification", "transformers")
+    assert "4 classes, published 50; 1 clips undecodable, counted as wrong" in card.text
+    from huggingface_hub import parse_eval_result_entries
+
+    (file,) = (tmp_path / "out" / ".eval_results").iterdir()
+    assert file.name == "someone--ucf101.yaml"
+    assert parse_eval_result_entries(yaml.safe_load(file.read_text())) == [
+        EvalResultEntry(
+            dataset_id="someone/ucf101",
+            task_id="novel",
+            value=50.0,
+            notes="base_to_novel_ucf101; 4 classes, published 50; 1 clips undecodable, counted as wrong",
+        )
+    ]
+
+
+def test_of_several_few_shot_samples_only_its_own_numbers_are_claimed(checkpoint, tmp_path):
+    own = model_fingerprint(AutoModelForVideoClassification.from_pretrained(checkpoint))
+    result = result_file(tmp_path / "result.json", fingerprints=["0" * 64, own])
+    report = export_checkpoint(checkpoint, tmp_path / "out", results=[result])
+    assert {(entry.part, entry.metric): entry.value for entry in report.results} == {
+        ("base", "top1"): 69.0,
+        ("base", "top5"): 90.0,
+        ("novel", "top1"): 50.0,
+        ("novel", "top5"): 90.0,
+    }
+
+
+def test_half_precision_weights_keep_what_was_measured_in_float32(tmp_path):
+    half = tiny_model().to(torch.float16)
+    half.save_pretrained(tmp_path / "half")
+    tiny_processor().save_pretrained(tmp_path / "half")
+    as_evaluated = pipeline("zero-shot-video-classification", model=str(tmp_path / "half"), dtype="float32").model
+    result = result_file(tmp_path / "result.json", fingerprints=[model_fingerprint(as_evaluated)])
+    assert len(export_checkpoint(tmp_path / "half", tmp_path / "out", results=[result]).results) == 5
+
+
+def test_results_of_other_weights_and_other_files_are_refused(checkpoint, tmp_path):
+    result = result_file(tmp_path / "result.json", fingerprints=["f" * 64])
+    with pytest.raises(ValueError, match=r"measured on the weights \['ffffffffffff'\]"):
+        export_checkpoint(checkpoint, tmp_path / "out", results=[result])
+    result.write_text('{"checkpoints": []}')
+    with pytest.raises(ValueError, match="measured on the weights"):
+        export_checkpoint(checkpoint, tmp_path / "out", results=[tmp_path])
+    result.write_text("[1]")
+    with pytest.raises(ValueError, match="no result of `froster evaluate`"):
+        export_checkpoint(checkpoint, tmp_path / "out", results=[result])
+    own = model_fingerprint(AutoModelForVideoClassification.from_pretrained(checkpoint))
+    result_file(result, fingerprints=[own])
+    facts = CardFacts("tiny", benchmarks={"ucf101/full/top1": {"dataset_id": "a/b", "task_id": "c"}})
+    with pytest.raises(ValueError, match=r"names \['ucf101/full/top1'\], but measured are"):
+        export_checkpoint(checkpoint, tmp_path / "out", facts=facts, results=[result])
+    assert not (tmp_path / "out").exists(), "a refused export leaves nothing"
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_converted_froster_weights_keep_their_authors_licence(converted, tmp_path):
+    source = converted({"projector_v.fc1.weight": "training only"})
+    with pytest.raises(ValueError, match="converted from FROSTER's"):
+        export_checkpoint(source, tmp_path / "out", license="apache-2.0")
+    report = export_checkpoint(source, tmp_path / "out")
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert report.license == card.data.license == "cc-by-nc-sa-4.0"
+    assert "licence   cc-by-nc-sa-4.0" in str(report)
+    assert "released under CC BY-NC-SA 4.0" in card.text
+    assert "from swa\\_2\\_22.pth" in card.text
+    assert "/home/me" not in card.text, "paths of somebody's disk are nobody's business"
+
+
+def test_converted_weights_of_the_same_layout_may_state_another_licence(converted, tmp_path):
+    assert export_checkpoint(converted({}), tmp_path / "out", license="mit").license == "mit"
+
+
+def test_labels_without_embeddings_and_taken_folders_are_refused(checkpoint, tmp_path):
+    named = AutoModelForVideoClassification.from_pretrained(checkpoint, id2label={0: "a", 1: "b"})
+    named.save_pretrained(tmp_path / "named")
+    tiny_processor().save_pretrained(tmp_path / "named")
+    with pytest.raises(ValueError, match=r"not finite, in label_embeds"):
+        export_checkpoint(tmp_path / "named", tmp_path / "out")
+    with pytest.raises(ValueError, match="not an empty folder"):
+        export_checkpoint(checkpoint, tmp_path / "named")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nlicence: mit", "expected fields among"),
+        ("summary: a", "and `name`"),
+        ("name: [", "is not YAML"),
+        ("name: a\npublished: [{setting: s, metric: m, value: 1}]", "published_source"),
+        ("name: a\npublished: [{setting: s}]", "missing"),
+        ("name: a\npublished_source: javascript:alert(1)", "no https URL"),
+        ("name: a\nbase_model: ../etc", "etc"),
+        ("name: a\nbenchmarks: {x: {dataset_id: a/b}}", "task_id"),
+        ("name: a\ncitation: '```'", "block of code"),
+    ],
+)
+def test_facts_that_cannot_stand_are_named(tmp_path, text, message):
+    file = tmp_path / "facts.yaml"
+    file.write_text(text)
+    with pytest.raises((ValueError, HFValidationError), match=message):
+        load_card_facts(file)
+
+
+def test_options_of_the_command_line_contradict_in_words(checkpoint, tmp_path, capsys):
+    assert main(["export", str(checkpoint), str(tmp_path / "out"), "--private"]) == 1
+    assert "only with --push-to-hub" in capsys.readouterr().err
+    facts = tmp_path / "facts.yaml"
+    facts.write_text("name: a\nlicense: mit")
+    assert main(["export", str(checkpoint), str(tmp_path / "out"), "--facts", str(facts), "--license", "gpl"]) == 1
+    assert "'mit'" in capsys.readouterr().err

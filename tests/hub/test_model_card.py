@@ -1,0 +1,111 @@
+"""Cards: hostile text stays text, committed cards are what their facts give, published numbers are the papers'."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from froster_hf import FrosterConfig
+from froster_hf.evaluation import published_results
+from froster_hf.hub import CardFacts, MeasuredResult, build_model_card, load_card_facts
+from froster_hf.hub.markdown import escape, link, plain
+from tests.fixtures.tiny import tiny_model
+
+CARDS = Path(__file__).parents[2] / "model_cards"
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a | b | c",
+    "two\nlines\r\n# heading",
+    "[click](javascript:x) ![i](http://x)",
+    "```\n---\nlicense: mit\n---",
+    "{{ 7 * 7 }} {% raw %}",
+    "&lt;b&gt; \u202e\x00",
+]
+
+
+def tiny_config(labels=()) -> FrosterConfig:
+    config = tiny_model().config
+    config.id2label = dict(enumerate(labels))
+    return config
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_stays_text_wherever_it_stands(text):
+    """The card with the hostile text has the lines, table cells and metadata of one with a harmless text."""
+
+    def card(value):
+        facts = CardFacts(
+            value, summary=value, license="mit", license_note=value, training=value, limitations=(value,)
+        )
+        result = MeasuredResult(value, value, "top1", 50.0, recipe=value, protocol=value, remarks=(value,))
+        return build_model_card(
+            facts,
+            config=tiny_config([value]),
+            results=[result],
+            recipe={"about": value, "training": {value: value}, "output_dir": "/home/me"},
+            conversion={"source": f"/home/me/{value}", "layout": "froster", "sha256": "ab"},
+        )
+
+    harmless, hostile = card("harmless"), card(text)
+    assert hostile.text.count("\n") == harmless.text.count("\n")
+    shapes = [
+        [line.replace("\\|", "").count("|") for line in found.text.splitlines()] for found in (harmless, hostile)
+    ]
+    assert shapes[0] == shapes[1]
+    assert "<script" not in hostile.text
+    assert "](" not in hostile.text.replace("\\](", "").replace("\\]\\(", "")
+    assert "49" not in hostile.text
+    assert "/home/me" not in hostile.text
+    again = ModelCard(str(hostile))
+    assert again.data.to_dict() == hostile.data.to_dict()
+    assert again.data.license == "mit"
+    assert again.data.eval_results[0].dataset_split == text
+
+
+def test_what_only_code_and_links_may_hold_is_checked():
+    assert escape("a_b <c> | #1") == "a\\_b &lt;c&gt; \\| #1"
+    assert escape("# 1. x") == "\\# 1. x"
+    assert escape("1. x") == "1\\. x"
+    with pytest.raises(ValueError, match="names and numbers"):
+        plain('x", trust="y')
+    with pytest.raises(ValueError, match="https"):
+        link("http://x.org")
+
+
+def test_a_card_without_measurements_claims_none():
+    card = build_model_card(CardFacts("tiny"), config=tiny_config())
+    assert "No measured results were given" in card.text
+    assert card.data.eval_results is None
+    assert "model-index" not in card.data.to_dict()
+    assert "metrics" not in card.data.to_dict()
+    assert "licence of the weights was not stated" in card.text
+
+
+def test_time_symmetry_is_told_where_it_holds():
+    config = tiny_config()
+    assert "played backwards" in build_model_card(CardFacts("tiny"), config=config).text
+    config.temporal_module = "channel_shift"
+    assert "played backwards" not in build_model_card(CardFacts("tiny"), config=config).text
+
+
+def froster_b16() -> ModelCard:
+    """What `froster export --facts model_cards/froster-b16.yaml --push-to-hub visual-ai/froster-b16` would write."""
+    config = FrosterConfig(vision_config={"patch_size": 16}, text_config={})
+    return build_model_card(
+        load_card_facts(CARDS / "froster-b16.yaml"), config=config, repo_id="visual-ai/froster-b16"
+    )
+
+
+def test_the_committed_card_is_what_its_facts_and_the_template_give():
+    assert (CARDS / "froster-b16.md").read_text(encoding="utf-8") == str(froster_b16())
+
+
+def test_the_card_of_the_converted_weights_states_their_licence_and_claims_nothing_as_ours():
+    card = ModelCard.load(CARDS / "froster-b16.md")
+    assert card.data.license == "cc-by-nc-sa-4.0"
+    assert card.data.base_model == "openai/clip-vit-base-patch16"
+    assert card.data.eval_results is None
+    assert "Published by the authors, not measured here" in card.text
+    published = published_results()["cross_dataset"]
+    numbers = [*published["ucf101"]["FROSTER"], *published["hmdb51"]["FROSTER"], published["k600"]["FROSTER"][1]]
+    assert [number.value for number in load_card_facts(CARDS / "froster-b16.yaml").published] == numbers

@@ -1,0 +1,83 @@
+"""The towers as graphs: in onnxruntime and torch.export at other sizes, with other labels, in int8."""
+
+import json
+
+import pytest
+import torch
+
+from froster_hf.hub import TowerReport, export_checkpoint, export_towers
+from froster_hf.hub.serving import _checked
+from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.modeling import tiny
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    target = tmp_path_factory.mktemp("towers") / "out"
+    return export_checkpoint(checkpoint, target, towers=["onnx", "torch_export"], quantize=True)
+
+
+def run_onnx(file, inputs):
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: inputs.numpy()})[0])
+
+
+@torch.no_grad()
+def test_labels_change_without_a_new_export_and_logits_are_those_of_the_model(exported):
+    """A server's computation, from the files alone, for label lists and clip lengths that the export never saw."""
+    folder = exported.folder / "towers"
+    about = json.loads((folder / "towers.json").read_text())
+    model, processor = tiny_model(), tiny_processor(["a video of {}.", "{}"])
+    generator = torch.Generator().manual_seed(5)
+    for labels, shape in ((["juggling"], (1, 1)), (["swimming", "cooking soup", "a very long name"], (3, 7))):
+        encoded = processor.encode_labels(labels)
+        pixels = torch.randn(*shape, 3, 32, 32, generator=generator)
+        prompts = run_onnx(folder / "text_tower.onnx", encoded["input_ids"])
+        bank = torch.nn.functional.normalize(prompts.unflatten(0, (len(labels), -1)).mean(1), dim=-1)
+        video = run_onnx(folder / "video_tower.onnx", pixels)
+        expected = model(pixels, **encoded)
+        assert (video - expected.video_embeds).abs().max() < 1e-4
+        assert (bank - expected.text_embeds).abs().max() < 1e-4
+        torch.testing.assert_close(about["logit_scale"] * video @ bank.T, expected.logits, atol=1e-3, rtol=1e-4)
+        saved = torch.export.load(folder / "video_tower.pt2").module()
+        assert (saved(pixels) - expected.video_embeds).abs().max() < 1e-4
+
+
+def test_the_report_tells_the_measured_differences_and_int8_differs_more(exported):
+    by_file = {report.file: report for report in exported.towers}
+    assert set(by_file) == {
+        f"{tower}_tower{end}" for tower in ("video", "text") for end in (".onnx", ".int8.onnx", ".pt2")
+    }
+    for name, report in by_file.items():
+        assert (report.max_difference > 1e-4) == (".int8." in name), name
+        assert report.min_cosine > (0.99 if ".int8." in name else 0.99999), name
+    stored = json.loads((exported.folder / "towers" / "towers.json").read_text())["checked"]
+    assert [TowerReport(**entry) for entry in stored] == list(exported.towers)
+    assert "int8.onnx: differs from PyTorch by" in str(exported)
+
+
+def test_a_graph_that_differs_is_refused():
+    with pytest.raises(ValueError, match=r"a\.onnx differs from PyTorch by 1\.0e-03"):
+        _checked("a.onnx", [(torch.full((2, 4), 0.501), torch.full((2, 4), 0.5))])
+    with pytest.raises(ValueError, match="nan"):
+        _checked("a.onnx", [(torch.full((2, 4), float("nan")), torch.zeros(2, 4))])
+
+
+def test_wrong_requests_are_named(tmp_path):
+    with pytest.raises(ValueError, match="'tflite'"):
+        export_towers(tiny_model(), tmp_path, formats=["tflite"])
+    with pytest.raises(ValueError, match="float32"):
+        export_towers(tiny_model().to(torch.bfloat16), tmp_path)
+    with pytest.raises(ValueError, match="add 'onnx'"):
+        export_towers(tiny_model(), tmp_path, formats=["torch_export"], quantize=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", tiny.ARCHITECTURES, ids=tiny.architecture_id)
+@pytest.mark.parametrize("kind", ["torch_export", "onnx"])
+def test_every_architecture_exports(fields, kind, tmp_path):
+    for report in export_towers(tiny.tiny_model(**fields), tmp_path, formats=[kind]):
+        assert report.max_difference < 1e-4

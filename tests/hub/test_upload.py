@@ -1,0 +1,112 @@
+"""From `froster export --push-to-hub` to a pipeline in a process without the package, over real connections."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, ModelCard
+
+from froster_hf.hub import export_checkpoint, push_folder
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.hub.loopback_hub import REVISION, LoopbackHub
+from tests.modeling.test_loading import run_without_the_package
+
+REPO = "somebody/tiny-froster"
+FROSTER = str(Path(sys.executable).parent / "froster")
+LABELS = ["riding a bike", "playing golf", "cooking"]
+CLASSIFY = f"""
+import json
+from transformers import pipeline
+
+classify = pipeline("zero-shot-video-classification", model={REPO!r}, trust_remote_code=True)
+assert "transformers_modules" in type(classify.model).__module__, type(classify.model)
+print(json.dumps(classify(sys.argv[1], candidate_labels={LABELS!r})))
+"""
+
+
+@pytest.fixture
+def hub():
+    hub = LoopbackHub(REPO)
+    yield hub
+    hub.close()
+
+
+def test_the_client_uploads_the_export_in_one_commit(hub, checkpoint, tmp_path, monkeypatch):
+    folder = export_checkpoint(checkpoint, tmp_path / "out", license="mit", max_shard_size="100KB").folder
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    commit = push_folder(folder, REPO, private=True, api=HfApi(endpoint=hub.endpoint, token="hf_not_a_token"))
+    assert commit.oid == REVISION
+    assert "private" in str(hub.created)
+    assert hub.files == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert ModelCard(hub.validated[0]).data.license == "mit", "the client sent the card to the Hub's validator"
+    assert [path for _, path in hub.requests].count(f"/api/models/{REPO}/commit/main") == 1
+
+
+@pytest.mark.slow
+def test_what_is_pushed_is_downloaded_and_runs_online_and_then_offline_without_the_package(
+    hub, checkpoint, tmp_path, monkeypatch
+):
+    environment = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+    environment |= {"HF_TOKEN": "hf_not_a_token", "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    command = [FROSTER, "export", str(checkpoint), str(tmp_path / "out"), "--license", "mit"]
+    command += ["--push-to-hub", REPO, "--private", "--max-shard-size", "100KB"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert f"uploaded  {hub.endpoint}/{REPO}/commit/{REVISION}" in finished.stdout
+    assert f'model="{REPO}"'.encode() in hub.files["README.md"]
+
+    online = json.loads(run_without_the_package(CLASSIFY, str(REAL_VIDEOS["bikes"])))
+    assert {answer["label"] for answer in online} == set(LABELS)
+    snapshot = tmp_path / "home" / "hub" / f"models--{REPO.replace('/', '--')}" / "snapshots" / REVISION
+    assert (snapshot / "model-00001-of-00002.safetensors").is_symlink()
+    asked = len(hub.requests)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert json.loads(run_without_the_package(CLASSIFY, str(REAL_VIDEOS["bikes"]))) == online
+    assert len(hub.requests) == asked
+
+
+class FakeApi(HfApi):
+    """Takes the calls, sends nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {}
+
+    def create_repo(self, repo_id, **options):
+        from huggingface_hub import RepoUrl
+
+        self.calls["create_repo"] = options
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload_folder(self, **options):
+        self.calls["upload_folder"] = options
+
+
+def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path):
+    from huggingface_hub.utils import filter_repo_objects
+
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    # It holds the access token in clear.
+    for name in ("training_args.bin", "optimizer.pt", "rng_state.pth", "events.out.tfevents", ".env"):
+        (folder / name).write_text("secret")
+    api = FakeApi()
+    push_folder(folder, REPO, create_pr=True, revision="dev", api=api)
+    options = api.calls["upload_folder"]
+    assert (options["repo_id"], options["create_pr"], options["revision"]) == (REPO, True, "dev")
+    assert api.calls["create_repo"]["exist_ok"] is True
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    names += [".eval_results/a--b.yaml", "towers/video_tower.onnx", "towers/video_tower.onnx.data", "towers/a.pt2"]
+    uploaded = set(filter_repo_objects(names, allow_patterns=options["allow_patterns"]))
+    left = set(names) - uploaded
+    assert left == {"training_args.bin", "optimizer.pt", "rng_state.pth", "events.out.tfevents", ".env"}
+
+
+def test_a_folder_that_is_no_export_is_refused_before_anything_is_made(checkpoint, tmp_path):
+    api = FakeApi()
+    with pytest.raises(ValueError, match=r"lacks README\.md, pipeline_froster\.py"):
+        push_folder(checkpoint, REPO, api=api)
+    assert not api.calls
