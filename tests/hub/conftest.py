@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from transformers.utils import logging
 
+from tests.evaluation.conftest import hmdb51_data  # noqa: F401
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 

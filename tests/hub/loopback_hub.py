@@ -88,7 +88,7 @@ class LoopbackHub:
         return self.send(request, None)
 
     def send(self, request: BaseHTTPRequestHandler, content) -> None:
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps({} if content is None else content).encode()
         request.send_response(404 if content is None else 200)
         if content is None:
             request.send_header("X-Error-Code", "EntryNotFound")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForVideoClassification, pipeline
 
 from froster_hf.cli import main
+from froster_hf.evaluation import evaluate_recipe, load_recipe
 from froster_hf.evaluation.fingerprints import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -233,3 +234,29 @@ def test_options_of_the_command_line_contradict_in_words(checkpoint, tmp_path, c
     facts.write_text("name: a\nlicense: mit")
     assert main(["export", str(checkpoint), str(tmp_path / "out"), "--facts", str(facts), "--license", "gpl"]) == 1
     assert "'mit'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["base_to_novel_hmdb51", "cross_dataset_hmdb51"])
+def test_what_froster_evaluate_writes_is_what_the_card_shows(name, checkpoint, hmdb51_data, tmp_path):
+    as_evaluated = pipeline("zero-shot-video-classification", model=str(checkpoint), dtype="float32")
+    recipe = load_recipe(name, overrides={"num_views": 1, "frame_stride": 2})
+    measured = evaluate_recipe(
+        recipe,
+        models=as_evaluated.model,
+        processor=as_evaluated.processor,
+        data={"root": hmdb51_data.root, "annotations": hmdb51_data.annotations, "missing": "drop"},
+        output_dir=tmp_path / "result",
+    )["results"]["this checkpoint"]
+    results = export_checkpoint(checkpoint, tmp_path / "out", results=[tmp_path / "result"]).results
+    found = {(result.part, result.metric): result.value for result in results}
+    if name.startswith("base"):
+        assert found["all", "harmonic_mean"] == measured["harmonic_mean"]
+        assert (found["base", "top1"], found["novel", "top1"]) == (measured["base"], measured["novel"])
+    else:
+        assert found["full", "top1"] == measured["full"]
+        assert (found["all", "splits_mean"], found["all", "splits_std"]) == (
+            measured["splits_mean"],
+            measured["splits_std"],
+        )
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "published" in card.partition("remarks |")[2], "other counts than the published ones are told"
