@@ -39,8 +39,8 @@ class Scene:
 
 
 SCENES = [
-    Scene("10 s, 340 x 256", 340, 256, 10, 250, clips=30, whole_clips=10),
-    Scene("2 min, 1280 x 720", 1280, 720, 120, 60, clips=10, whole_clips=2),
+    Scene("10 s, 340 x 256", 340, 256, 10, 250, clips=20, whole_clips=10),
+    Scene("2 min, 1280 x 720", 1280, 720, 120, 60, clips=6, whole_clips=2),
 ]
 INTRODUCTION = """# Decoding eight frames
 

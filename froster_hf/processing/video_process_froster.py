@@ -28,6 +28,8 @@ _START = (
     "sys.modules['froster_video'] = package; "
     "importlib.import_module('froster_video.' + {module!r}).serve()"
 )
+# Room for a clip of small frames, so that neither side waits for the other in between; ignored where it is not Linux.
+PIPE_BYTES = 2**20
 _START_TIMEOUT_SECONDS = 120.0
 
 _idle: list[DecodingProcess] = []
@@ -46,6 +48,7 @@ class DecodingProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            pipesize=PIPE_BYTES,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         self._is_late = False
