@@ -22,6 +22,8 @@ FLAT = {
     "torchcodec",
     "tqdm",
 }
+# The zero-shot pipeline and what it is made of.
+FLAT_NEIGHBOURS = {path.stem for path in PACKAGE.glob("*_froster.py")}
 # Part of the package -> the parts that it may import.
 ALLOWED = {
     "modeling": set(),
@@ -88,7 +90,7 @@ def test_flat_files_import_only_their_folder_and_what_transformers_needs(file):
             assert (file.parent / f"{node.module}.py").exists(), f"line {node.lineno}: {node.module}"
     third_parties = {name.split(".")[0] for name in imported_modules(file)} - set(sys.stdlib_module_names)
     assert third_parties <= FLAT | {"froster_hf"}, third_parties - FLAT
-    assert own_parts(imported_modules(file)) <= {file.parent.name} | {p.stem for p in PACKAGE.glob("*_froster.py")}
+    assert own_parts(imported_modules(file)) <= {file.parent.name} | FLAT_NEIGHBOURS
 
 
 def run(script: str) -> str:

@@ -34,6 +34,10 @@ def workplace(tmp_path, monkeypatch) -> Path:
     (tmp_path / "videos").mkdir()
     shutil.copy(REAL_VIDEOS["bikes"], tmp_path / "videos")
     (tmp_path / "actions.txt").write_text("riding a bike\njuggling\n")
+    for label, video in (("riding a bike", "bikes"), ("talking", "carphone_pristine")):
+        for number in range(4):
+            (tmp_path / "my_videos" / label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(REAL_VIDEOS[video], tmp_path / "my_videos" / label / f"{number}.mp4")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

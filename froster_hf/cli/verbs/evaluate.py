@@ -2,8 +2,9 @@
 
 examples:
   froster evaluate --list
-  froster evaluate base_to_novel_ucf101 --checkpoint froster-ucf --root UCF-101 --annotations ucfTrainTestlist --output
-  result froster evaluate cross_dataset_hmdb51 --checkpoint froster-b16 --frozen openai/clip-vit-base-patch16 \\
+  froster evaluate base_to_novel_ucf101 --checkpoint froster-ucf --root UCF-101 --annotations ucfTrainTestlist \\
+      --output result
+  froster evaluate cross_dataset_hmdb51 --checkpoint froster-b16 --frozen openai/clip-vit-base-patch16 \\
       --root hmdb51 --annotations testTrainMulti_7030_splits --output result --precision bfloat16 --num-workers 8
   froster evaluate base_to_novel_k400 --checkpoint sample1 sample2 sample3 --root val --annotations val.csv \\
       --train-annotations train.csv --missing drop --output result
