@@ -9,9 +9,10 @@ before. That costs the strict reader's time on top, which is why "auto" takes th
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -78,8 +79,8 @@ def _read_with_decord(
     handle: BinaryIO, reader: StrictReader, wanted: Sequence[int], threads: int
 ) -> dict[int, np.ndarray]:
     """In order from the first frame: `next` is exact where `seek`, `skip_frames` and `get_batch` are not."""
-    import decord
-
+    # By name: transformers' loader of remote code demands whatever an import statement names, also in a function.
+    decord = importlib.import_module("decord")
     # The file object's own descriptor, so that decord reads the file that was checked, whatever its path is by now.
     on_disk = hasattr(handle, "raw") and os.path.exists(f"/dev/fd/{handle.fileno()}")
     source = f"/dev/fd/{handle.fileno()}" if on_disk else handle
@@ -101,10 +102,8 @@ def _read_with_torchcodec(
     handle: BinaryIO, reader: StrictReader, wanted: Sequence[int], threads: int
 ) -> dict[int, np.ndarray]:
     """Its exact mode, which scans the file first, each frame's time compared with the packet table."""
-    from torchcodec.decoders import VideoDecoder
-
-    source: Any = handle
-    video = VideoDecoder(source, dimension_order="NHWC", seek_mode="exact", num_ffmpeg_threads=threads)
+    decoders = importlib.import_module("torchcodec.decoders")
+    video = decoders.VideoDecoder(handle, dimension_order="NHWC", seek_mode="exact", num_ffmpeg_threads=threads)
     if len(video) != reader.info.num_frames:
         raise UnreadableVideoError(f"it counts {len(video)} frames where there are {reader.info.num_frames}")
     batch = video.get_frames_at(list(wanted))

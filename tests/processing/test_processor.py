@@ -1,6 +1,8 @@
 """The processor: labels to tokens, templates that travel with the checkpoint, no silent changes."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor, CLIPI
 from froster_hf.processing.processing_froster import FrosterProcessor
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_video_processor
+from tests.modeling.test_loading import populate_hub_cache
 
 
 def decode(processor, input_ids) -> list[str]:
@@ -19,7 +22,7 @@ def decode(processor, input_ids) -> list[str]:
 def test_labels_become_prompts_label_by_label():
     processor = tiny_processor(["a video of {}.", "{}"])
     encoded = processor.encode_labels(["golf", "archery"])
-    assert encoded["prompts_per_label"] == processor.prompts_per_label == 2
+    assert encoded["num_prompts"] == processor.num_prompts == 2
     prompts = ["a video of golf.", "golf", "a video of archery.", "archery"]
     assert processor.write_prompts(["golf", "archery"]) == prompts
     assert encoded["input_ids"].shape[0] == 4
@@ -40,7 +43,7 @@ def test_prompts_are_padded_to_the_longest_and_no_further():
 
 def test_the_default_is_frosters_set_of_29():
     processor = FrosterProcessor(tiny_video_processor(), tiny_tokenizer())
-    assert processor.prompts_per_label == 29
+    assert processor.num_prompts == 29
     assert processor.encode_labels(["golf"])["input_ids"].shape[0] == 29
 
 
@@ -66,8 +69,8 @@ def test_labels_are_made_readable_only_on_request():
 def test_templates_can_be_changed_for_one_call():
     processor = tiny_processor("none")
     encoded = processor.encode_labels(["golf"], templates="actionclip")
-    assert encoded["prompts_per_label"] == encoded["input_ids"].shape[0] == 16
-    assert processor.prompts_per_label == 1
+    assert encoded["num_prompts"] == encoded["input_ids"].shape[0] == 16
+    assert processor.num_prompts == 1
 
 
 def test_texts_that_are_too_long_are_refused_or_cut_on_request():
@@ -138,3 +141,42 @@ def test_a_plain_clip_checkpoint_gives_a_processor(tmp_path):
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
     assert processor.prompt_templates == ["a video of a person {}."]
     assert processor.encode_labels(["golf"])["input_ids"][0, 0] == processor.tokenizer.bos_token_id
+
+
+AS_REMOTE_CODE = """
+import importlib.abc, sys
+
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in ("froster_hf", "decord", "torchcodec"):
+            raise ModuleNotFoundError(f"No module named {name!r} (hidden by the test)")
+
+sys.meta_path.insert(0, Hidden())
+import torch
+from transformers import AutoProcessor
+
+processor = AutoProcessor.from_pretrained("visual-ai/froster-b16", trust_remote_code=True)
+assert not type(processor).__module__.startswith("froster_hf"), type(processor).__module__
+inputs = processor(sys.argv[1], text=["golf"], return_tensors="pt")
+torch.save({name: inputs[name] for name in ("pixel_values_videos", "input_ids")}, sys.argv[2])
+"""
+
+
+def test_a_hub_repository_needs_neither_the_package_nor_the_optional_decoders(tmp_path, monkeypatch):
+    """transformers demands every package that a file of remote code imports outside of a `try`."""
+    processor = tiny_processor()
+
+    def save(folder):
+        tiny_model().save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+    populate_hub_cache(tmp_path / "hub", "visual-ai/froster-b16", save)
+    for name, value in {"HF_HOME": tmp_path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, str(value))
+    video, result = str(REAL_VIDEOS["bikes"]), tmp_path / "inputs.pt"
+    command = [sys.executable, "-I", "-c", AS_REMOTE_CODE, video, str(result)]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    expected = processor(video, text=["golf"], return_tensors="pt")
+    for name, value in torch.load(result, weights_only=True).items():
+        assert torch.equal(value, expected[name])
