@@ -15,7 +15,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from typing import Literal
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from .video_types_froster import UnreadableVideoError, VideoLimits
 
@@ -27,6 +27,9 @@ MAX_REDIRECTS = 3
 _ALLOWED = {"none": (), "https": ("https",), "http": ("https", "http")}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK_BYTES = 2**16
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+# What stays as it is in a URL: "%" too, since a URL may be quoted already.
+_UNQUOTED = "%/:;=@!$&'()*+,?#[]~"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -95,13 +98,18 @@ def _get(url: str, policy: UrlPolicy, limits: VideoLimits, resolve: Resolver, de
         raise UnreadableVideoError(f"{url!r} is not an allowed URL; allow_urls is {policy!r}")
     if parts.username or parts.password:
         raise UnreadableVideoError("the URL holds a user name or password")
-    port = port or (443 if parts.scheme == "https" else 80)
+    default_port = _DEFAULT_PORTS[parts.scheme]
+    port = port or default_port
     connection = http.client.HTTPConnection(host, port)
+    # The port that the Host header leaves out; its own class for https would look the host up again.
+    connection.default_port = default_port
     try:
         addresses = resolve(host, port)
         connection.sock = _connect(addresses, port, host if parts.scheme == "https" else None, deadline)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "froster-hf"})
+        connection.request(
+            "GET", quote(target, safe=_UNQUOTED), headers={"Accept-Encoding": "identity", "User-Agent": "froster-hf"}
+        )
         answer = _read_answer(connection.getresponse(), url, limits)
     except (OSError, http.client.HTTPException, ValueError, UnreadableVideoError) as error:
         deadline.check()
@@ -133,7 +141,9 @@ def _connect(addresses: list[str], port: int, tls_host: str | None, deadline: _D
 
 def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimits) -> bytes | str:
     if response.status in _REDIRECTS:
-        return urljoin(url, response.getheader("Location") or "")
+        # http.client reads headers as Latin-1; quoting the bytes keeps what the server meant.
+        location = (response.getheader("Location") or "").encode("latin-1")
+        return urljoin(url, quote(location, safe=_UNQUOTED))
     if response.status != 200:
         raise UnreadableVideoError(f"the server answered {response.status} {response.reason}")
     limit = limits.max_memory_bytes

@@ -39,6 +39,10 @@ class _Handler(BaseHTTPRequestHandler):
     def answer_to(self, rest):
         self._send(301, b"", {"Location": rest.replace("!", "/"), "Content-Length": 0})
 
+    def answer_elsewhere(self, rest):
+        location = self.server.location.encode().decode("latin-1")
+        self._send(302, b"", {"Location": location, "Content-Length": 0})
+
     def answer_big(self, rest):
         self._send(200, b"", {"Content-Length": 10**12})
 
@@ -114,6 +118,37 @@ def test_a_url_is_decoded_when_asked_for(server, monkeypatch):
     assert [read_index(frame.numpy()) for frame in frames] == [3, 30]
     assert info.num_frames == 40
     assert server.requests == [("/clip.mp4?size=full", f"videos.test:{server.server_port}")]
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/clip/two words.mp4?name=größe", "/clip/two%20words.mp4?name=gr%C3%B6%C3%9Fe"),
+        ("/clip/two%20words.mp4?a=b%2Fc&d", "/clip/two%20words.mp4?a=b%2Fc&d"),
+    ],
+)
+def test_urls_as_people_write_them_are_quoted_and_quoted_ones_are_kept(server, path, sent):
+    assert get(server, path) == server.video
+    assert server.requests[-1][0] == sent
+
+
+def test_a_redirect_to_an_unquoted_url_is_followed(server):
+    server.location = "/clip/größe.mp4"
+    assert get(server, "/elsewhere") == server.video
+    assert server.requests[-1][0] == "/clip/gr%C3%B6%C3%9Fe.mp4"
+
+
+@pytest.mark.parametrize(("scheme", "other_port"), [("https", 80), ("http", 443)])
+def test_only_a_port_of_its_own_stands_beside_the_host(server, monkeypatch, scheme, other_port):
+    """As a server behind a name sees it; signatures and virtual hosts depend on it."""
+
+    def connect(addresses, port, tls_host, deadline):
+        return deadline.watch(socket.create_connection(server.server_address))
+
+    monkeypatch.setattr(video_url_froster, "_connect", connect)
+    for url in (f"{scheme}://videos.test/clip.mp4", f"{scheme}://videos.test:{other_port}/clip.mp4"):
+        fetch_url(url, policy="http", limits=LIMITS, resolve=here)
+    assert [host for _, host in server.requests] == ["videos.test", f"videos.test:{other_port}"]
 
 
 def test_errors_of_a_download_name_the_url(server, monkeypatch):
