@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# One compute thread a process: on small machines processes side by side beat threads (README, "Speed").
+# One compute thread a process: on small machines processes side by side beat threads.
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 .PHONY: help install test test-all test-floor check format demo clean

@@ -2,7 +2,7 @@
 
     python benchmarks/towers.py [--rounds 5] [--labels 400]
 
-The naive video tower copies keys and values three times (previous, next, own frame), computes the softmax in full, and
+The naive video tower copies keys and values three times (next, previous, own frame), computes the softmax in full, and
 the naive text tower encodes all 77 tokens of every prompt. Both use the same weights and give the same numbers; each
 round runs the pair one after the other, and the ratio is the median over the rounds of the ratio within a round. The
 fraction of the peak is the arithmetic that is needed over the time that it took, against the fastest matrix product
@@ -27,17 +27,25 @@ SHORTEST, LONGEST, CONTEXT = 14, 40, 77
 
 
 class NaiveTemporalAttention(CLIPAttention):
-    """Three materialised copies of keys and values, and softmax(q k) v written out."""
+    """Three materialised copies of keys and values, and softmax(q k) v written out.
+
+    The order of the steps is the original's: channels are brought before tokens, the three frames' tokens are written
+    beside each other into a buffer of zeros, and tokens are brought before channels again.
+    """
 
     def forward(self, hidden_states, attention_mask=None, *, num_frames, **kwargs):
+        num_tokens = hidden_states.shape[1]
+
         def split(projected):
             return projected.unflatten(0, (-1, num_frames)).unflatten(-1, (-1, self.head_dim)).transpose(2, 3)
 
         def with_neighbours(frames):
-            following, preceding = torch.zeros_like(frames), torch.zeros_like(frames)
-            following[:, :-1] = frames[:, 1:]
-            preceding[:, 1:] = frames[:, :-1]
-            return torch.cat([following, preceding, frames], dim=-2)
+            channels_first = frames.transpose(-1, -2).contiguous()
+            buffer = torch.zeros(*channels_first.shape[:-1], 3 * num_tokens)
+            buffer[:, :-1, ..., :num_tokens] = channels_first[:, 1:]
+            buffer[:, 1:, ..., num_tokens : 2 * num_tokens] = channels_first[:, :-1]
+            buffer[..., 2 * num_tokens :] = channels_first
+            return buffer.transpose(-1, -2).contiguous()
 
         queries = split(self.q_proj(hidden_states)) * self.scale
         keys, values = (with_neighbours(split(p(hidden_states))) for p in (self.k_proj, self.v_proj))
@@ -102,7 +110,7 @@ def main() -> None:
         return tower.get_video_features(clips).video_embeds
 
     def text_ours():
-        return model.get_label_embeds(texts, prompts_per_label=PROMPTS_PER_LABEL, chunk_size=256)
+        return model.get_label_embeds(texts, num_prompts=PROMPTS_PER_LABEL, chunk_size=256)
 
     def text_naive():
         chunks = [naive.get_text_features(chunk).text_embeds for chunk in texts.split(NUM_LABELS)]

@@ -311,10 +311,10 @@ def train_naive(options: argparse.Namespace) -> dict:
         if options.dtype == "bfloat16":
             precision = torch.autocast(device.type, dtype=torch.bfloat16)
         with precision:
-            outputs = student(clips, input_ids=texts, prompts_per_label=PROMPTS)
+            outputs = student(clips, input_ids=texts, num_prompts=PROMPTS)
             with torch.no_grad():
                 teacher_frames = teacher.get_video_features(clips).frame_embeds
-                teacher_texts = teacher.get_label_embeds(texts, prompts_per_label=PROMPTS)
+                teacher_texts = teacher.get_label_embeds(texts, num_prompts=PROMPTS)
         ce = F.cross_entropy(outputs.logits.float(), labels)
         video = distance(outputs.projected_frame_embeds, teacher_frames)
         text = distance(outputs.projected_text_embeds, teacher_texts)

@@ -96,7 +96,7 @@ class LabelBanks:
                 f"Labels must be given and differ from each other; got {len(labels)}, {repeated} repeated."
             )
         first = self.processor.encode_labels(labels[:1], templates=templates, truncation=True)
-        num_prompts = first["prompts_per_label"]
+        num_prompts = first["num_prompts"]
         step = max(1, PROMPTS_PER_CHUNK // num_prompts)
         embeds = []
         starts = range(0, len(labels), step)
@@ -108,7 +108,7 @@ class LabelBanks:
             embeds.append(
                 self.model.get_label_embeds(
                     encoded["input_ids"].to(self.model.device),
-                    prompts_per_label=encoded["prompts_per_label"],
+                    num_prompts=encoded["num_prompts"],
                     chunk_size=TEXTS_PER_BATCH,
                 )
             )

@@ -114,8 +114,7 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
     def __init__(self) -> None:
         self._pending = dict(REGISTRATIONS)
         self._imports = threading.local()
-        self._registering = threading.RLock()
-        self._busy = False
+        self._registering = threading.Lock()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -140,18 +139,22 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
         return spec
 
     def register_what_is_imported(self) -> None:
-        """Run the pending registrations whose module is there; a registration's own imports add to the list."""
-        with self._registering:
-            if self._busy:
-                return
-            self._busy = True
+        """Run the pending registrations whose module is there; a registration's own imports add to the list.
+
+        Never waits: who comes here may hold the import lock of a module that the running registration needs. Whoever
+        is registering looks once more after letting go, and so takes over what others found it busy with.
+        """
+        while self._ready() and self._registering.acquire(blocking=False):
             try:
-                while ready := [name for name in self._pending if name in sys.modules]:
-                    self._pending.pop(ready[0])()
+                for name in self._ready():
+                    self._pending.pop(name)()
             finally:
-                self._busy = False
-            if not self._pending and self in sys.meta_path:
-                sys.meta_path.remove(self)
+                self._registering.release()
+        if not self._pending and self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def _ready(self) -> list[str]:
+        return [name for name in REGISTRATIONS if name in self._pending and name in sys.modules]
 
 
 def register() -> None:

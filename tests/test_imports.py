@@ -123,3 +123,29 @@ def test_auto_classes_know_the_package_in_every_order_of_imports(order):
     assert run(f"{order}\nprint(AutoModel._model_mapping[type(AutoConfig.for_model('froster'))].__name__)") == (
         "FrosterModel"
     )
+
+
+IN_THREADS = """
+import threading, time
+import froster_hf
+
+def later(seconds, statement):
+    time.sleep(seconds)
+    exec(statement)
+
+threads = [
+    threading.Thread(target=later, args=(0, "from transformers import AutoModel"), daemon=True),
+    threading.Thread(target=later, args=(1, "from transformers import CLIPModel"), daemon=True),
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(timeout=120)
+assert not any(thread.is_alive() for thread in threads), "deadlock"
+from transformers import AutoConfig, AutoModel
+print(AutoModel._model_mapping[type(AutoConfig.for_model("froster"))].__name__)
+"""
+
+
+def test_imports_in_several_threads_do_not_wait_for_each_other():
+    assert run(IN_THREADS) == "FrosterModel"

@@ -76,7 +76,7 @@ def explain_video(
     encoded = processor.encode_labels(labels)
     with torch.no_grad():
         text_embeds = froster.get_label_embeds(
-            encoded["input_ids"].to(device), prompts_per_label=encoded["prompts_per_label"], chunk_size=256
+            encoded["input_ids"].to(device), num_prompts=encoded["num_prompts"], chunk_size=256
         )
         probabilities = model(pixel_values_videos=pixels, text_embeds=text_embeds).logits.softmax(-1)[0]
     maps: dict[str, torch.Tensor] = {}

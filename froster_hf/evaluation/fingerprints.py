@@ -59,6 +59,6 @@ def prompts_fingerprint(label_texts: list[str], encoded: Any) -> str:
         encoded: result of `FrosterProcessor.encode_labels`, `input_ids` (K*P, L).
     """
     digest = hashlib.sha256("\n".join(label_texts).encode())
-    digest.update(str(int(encoded["prompts_per_label"])).encode())
+    digest.update(str(int(encoded["num_prompts"])).encode())
     digest.update(memoryview(encoded["input_ids"].to(torch.int64).contiguous().numpy().tobytes()))
     return digest.hexdigest()

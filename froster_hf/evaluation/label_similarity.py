@@ -43,7 +43,7 @@ def label_embeds(
     encoded = processor.encode_labels(list(labels), templates=templates)
     device = next(model.parameters()).device
     return model.froster.get_label_embeds(  # type: ignore[union-attr, operator]
-        encoded["input_ids"].to(device), prompts_per_label=encoded["prompts_per_label"], chunk_size=256
+        encoded["input_ids"].to(device), num_prompts=encoded["num_prompts"], chunk_size=256
     )
 
 

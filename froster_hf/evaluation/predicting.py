@@ -131,7 +131,7 @@ def _predict_batches(
     was_training = model.training
     model = model.to(device).eval()
     text_embeds = model.froster.get_label_embeds(  # type: ignore[union-attr, operator]
-        encoded["input_ids"].to(device), prompts_per_label=encoded["prompts_per_label"], chunk_size=256
+        encoded["input_ids"].to(device), num_prompts=encoded["num_prompts"], chunk_size=256
     )
     progress = tqdm(total=sum(map(len, batches)), unit="clip", disable=not accelerator.is_local_main_process)
     with store, progress:

@@ -66,6 +66,16 @@ class FrosterConfig(PreTrainedConfig):
     ```"""
 
     model_type = "froster"
+    # What transformers' Trainer does not gather while it evaluates: all but the logits.
+    keys_to_ignore_at_inference = [
+        "video_embeds",
+        "frame_embeds",
+        "text_embeds",
+        "projected_frame_embeds",
+        "projected_text_embeds",
+        "hidden_states",
+        "attentions",
+    ]
     sub_configs = {"text_config": CLIPTextConfig, "vision_config": CLIPVisionConfig}
 
     if TYPE_CHECKING:  # what they are once `__post_init__` has built them

@@ -137,13 +137,13 @@ class FrosterModel(FrosterPreTrainedModel):
         )
 
     def get_label_embeds(
-        self, input_ids: torch.Tensor, *, prompts_per_label: int = 1, chunk_size: int | None = None
+        self, input_ids: torch.Tensor, *, num_prompts: int = 1, chunk_size: int | None = None
     ) -> torch.Tensor:
         """One embedding a label: every prompt normalised, the mean over the label's prompts normalised again.
 
         Args:
             input_ids: (K*P, L), all prompts of the first label first.
-            prompts_per_label: P.
+            num_prompts: P.
             chunk_size: encode this many texts at a time, sorted by length and each chunk trimmed to its longest text.
                 Exact. With gradients, the chunks' activations are recomputed in the backward pass, so that memory does
                 not grow with K*P. Reads the lengths on the host: leave it out where a graph is captured.
@@ -155,17 +155,17 @@ class FrosterModel(FrosterPreTrainedModel):
             ValueError: the number of texts is not a multiple of P.
         """
         if chunk_size is None:
-            prompt_embeds = self.get_text_features(input_ids).text_embeds
+            prompt_embeds = self.get_text_features(input_ids, return_dict=True).text_embeds
         else:
             prompt_embeds = self._encode_in_chunks(input_ids, chunk_size)
-        return average_prompts(prompt_embeds, prompts_per_label)
+        return average_prompts(prompt_embeds, num_prompts)
 
     def _encode_in_chunks(self, input_ids: torch.Tensor, chunk_size: int) -> torch.Tensor:
         """(n, L) to (n, D), a chunk at a time."""
         check_input_ids(input_ids, self.config.text_config)
 
         def encode(chunk: torch.Tensor) -> torch.Tensor:
-            return self.get_text_features(chunk).text_embeds
+            return self.get_text_features(chunk, return_dict=True).text_embeds
 
         order, chunks = trim_to_longest(input_ids, self.text_model.eos_token_id, chunk_size=chunk_size)
         recompute = torch.is_grad_enabled() and len(chunks) > 1
@@ -179,7 +179,7 @@ class FrosterModel(FrosterPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         *,
         text_embeds: torch.Tensor | None = None,
-        prompts_per_label: int = 1,
+        num_prompts: int = 1,
         text_chunk_size: int | None = None,
         attention_mask: torch.Tensor | None = None,
         return_loss: bool | None = None,
@@ -192,7 +192,7 @@ class FrosterModel(FrosterPreTrainedModel):
             pixel_values_videos: (B, T, 3, S, S).
             input_ids: (K*P, L), all prompts of the first label first; or
             text_embeds: (K, D), L2-normalised.
-            prompts_per_label: P; 1 for texts that are no labels.
+            num_prompts: P; 1 for texts that are no labels.
             text_chunk_size: see `chunk_size` of `get_label_embeds`.
             attention_mask: of no effect, see `get_text_features`.
             return_loss: add CLIP's contrastive loss; clip i belongs to text i.
@@ -211,13 +211,11 @@ class FrosterModel(FrosterPreTrainedModel):
         text = FrosterTextFeatures()
         if input_ids is None:
             text_embeds = check_text_embeds(text_embeds, self.config.projection_dim)
-        elif prompts_per_label == 1 and text_chunk_size is None:
+        elif num_prompts == 1 and text_chunk_size is None:
             text = self.get_text_features(input_ids, return_dict=True, **kwargs)
             text_embeds = text.text_embeds
         else:
-            text_embeds = self.get_label_embeds(
-                input_ids, prompts_per_label=prompts_per_label, chunk_size=text_chunk_size
-            )
+            text_embeds = self.get_label_embeds(input_ids, num_prompts=num_prompts, chunk_size=text_chunk_size)
         logits_per_video = self.similarity(video.video_embeds, text_embeds)
         projectors = self.distillation_projectors
         return FrosterOutput(
@@ -245,20 +243,24 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
     """Clips against a list of labels, given as text, as embeddings, or stored in the model with `set_labels`."""
 
     _keys_to_ignore_on_load_missing = [r"label_embeds"]
+    # The loss is a mean over the batch; transformers' Trainer scales it for gradient accumulation itself.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: FrosterConfig):
         super().__init__(config)
         self.froster = FrosterModel(config)
         self.label_embeds: torch.Tensor
         self._store_label_embeds(torch.zeros(len(config.id2label), config.projection_dim))
+        self._has_label_embeds = True
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        if module is self and self.label_embeds.shape[0] > 0:
-            # Names without embeddings, as after `from_pretrained(..., id2label=...)`: not a silent guess.
+        if module is self and not getattr(self.label_embeds, "_is_hf_initialized", False):
+            # Names without embeddings, as after `from_pretrained(..., id2label=...)`.
             init.constant_(self.label_embeds, float("nan"))
+            self._has_label_embeds = False
 
     @property
     def distillation_projectors(self) -> DistillationProjectors | None:
@@ -276,7 +278,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         *,
         text_embeds: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
-        prompts_per_label: int = 1,
+        num_prompts: int = 1,
         chunk_size: int = 256,
     ) -> None:
         """Store a label list in the model: names in `config.id2label`, embeddings in the buffer `label_embeds`.
@@ -288,7 +290,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             labels: K names, without repetition.
             text_embeds: (K, D), one a label; or
             input_ids: (K*P, L), all prompts of the first label first.
-            prompts_per_label: P.
+            num_prompts: P.
             chunk_size: texts encoded at a time.
 
         Raises:
@@ -304,7 +306,10 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             )
         if input_ids is not None and text_embeds is None:
             text_embeds = self.froster.get_label_embeds(
-                input_ids.to(self.device), prompts_per_label=prompts_per_label, chunk_size=chunk_size
+                # Offloaded weights are on no device; accelerate then moves the tokens to where it computes.
+                input_ids if self.device.type == "meta" else input_ids.to(self.device),
+                num_prompts=num_prompts,
+                chunk_size=chunk_size,
             )
         elif input_ids is not None or text_embeds is None:
             raise ValueError("Give either `text_embeds` (K, D) or `input_ids` (K*P, L), and not both.")
@@ -312,11 +317,12 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         if tuple(text_embeds.shape) != expected:
             raise ValueError(
                 f"{len(labels)} labels need embeddings of shape {expected}, got {tuple(text_embeds.shape)} "
-                f"with prompts_per_label={prompts_per_label}."
+                f"with num_prompts={num_prompts}."
             )
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
-        self._store_label_embeds(text_embeds.detach().to(self.froster.logit_scale).clone())
+        self._store_label_embeds(text_embeds.detach().to(self.dtype).clone())
+        self._has_label_embeds = True
 
     def _store_label_embeds(self, label_embeds: torch.Tensor) -> None:
         """An empty bank is not worth a key in the checkpoint."""
@@ -328,7 +334,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         pixel_values_videos: torch.Tensor,
         *,
         input_ids: torch.Tensor | None = None,
-        prompts_per_label: int = 1,
+        num_prompts: int = 1,
         text_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         text_chunk_size: int | None = None,
@@ -342,7 +348,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         Args:
             pixel_values_videos: (B, T, 3, S, S).
             input_ids: (K*P, L), all prompts of the first label first.
-            prompts_per_label: P.
+            num_prompts: P.
             text_embeds: (K, D).
             labels: (B,), indices into the label list; adds the loss.
             text_chunk_size: see `chunk_size` of [`FrosterModel.get_label_embeds`].
@@ -358,7 +364,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             pixel_values_videos,
             input_ids,
             text_embeds=text_embeds,
-            prompts_per_label=prompts_per_label,
+            num_prompts=num_prompts,
             text_chunk_size=text_chunk_size,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
@@ -383,9 +389,15 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         )
 
     def _stored_label_embeds(self) -> torch.Tensor:
-        if self.label_embeds.shape[0] == 0:
+        if not self._has_label_embeds:
+            # Or they came by `load_state_dict` since then; looked at once.
+            self._has_label_embeds = self.label_embeds.shape[0] > 0 and not bool(self.label_embeds.isnan().any())
+        if not self._has_label_embeds:
+            names = (
+                f"{len(self.config.id2label)} label names without embeddings" if self.config.id2label else "no labels"
+            )
             raise ValueError(
-                "The model knows no labels. Give `input_ids` or `text_embeds` for your label list, or store one with "
+                f"The model knows {names}. Give `input_ids` or `text_embeds` for your label list, or store one with "
                 "`set_labels(labels, **processor.encode_labels(labels))`."
             )
         return self.label_embeds

@@ -43,7 +43,9 @@ def temporal_windows(frames: torch.Tensor, radius: int) -> torch.Tensor:
     Returns:
         (..., T, (2 * radius + 1) * N, d). Do not write into it.
     """
-    padded = F.pad(frames, (0, 0, 0, 0, radius, radius))
+    # Not F.pad, which fills the whole of its output before it copies.
+    ends = frames.new_zeros(*frames.shape[:-3], radius, *frames.shape[-2:])
+    padded = torch.cat([ends, frames, ends], dim=-3)
     windows = padded.unfold(-3, 2 * radius + 1, 1)  # (..., T, N, d, 2r+1)
     return windows.movedim(-1, -3).flatten(-3, -2)
 

@@ -46,12 +46,12 @@ def trim_to_longest(
     return order, [chunk[:, :width] for chunk, width in zip(input_ids[order].split(chunk_size), widths)]
 
 
-def average_prompts(prompt_embeds: torch.Tensor, prompts_per_label: int) -> torch.Tensor:
+def average_prompts(prompt_embeds: torch.Tensor, num_prompts: int) -> torch.Tensor:
     """The mean over the prompts of each label, normalised.
 
     Args:
         prompt_embeds: (K*P, D), L2-normalised, all prompts of the first label first.
-        prompts_per_label: P.
+        num_prompts: P.
 
     Returns:
         (K, D).
@@ -59,11 +59,11 @@ def average_prompts(prompt_embeds: torch.Tensor, prompts_per_label: int) -> torc
     Raises:
         ValueError: the number of texts is not a multiple of P.
     """
-    if prompts_per_label < 1 or prompt_embeds.shape[0] % prompts_per_label:
+    if num_prompts < 1 or prompt_embeds.shape[0] % num_prompts:
         raise ValueError(
-            f"{prompt_embeds.shape[0]} texts cannot be {prompts_per_label} prompts for each label. Give `input_ids` "
-            "of shape (labels * prompts, tokens), all prompts of the first label first, and `prompts_per_label`."
+            f"{prompt_embeds.shape[0]} texts cannot be {num_prompts} prompts for each label. Give `input_ids` "
+            "of shape (labels * prompts, tokens), all prompts of the first label first, and `num_prompts`."
         )
-    if prompts_per_label == 1:
+    if num_prompts == 1:
         return prompt_embeds
-    return F.normalize(prompt_embeds.unflatten(0, (-1, prompts_per_label)).mean(dim=1), dim=-1)
+    return F.normalize(prompt_embeds.unflatten(0, (-1, num_prompts)).mean(dim=1), dim=-1)

@@ -132,7 +132,7 @@ class FrosterProcessor(ProcessorMixin):
         return inputs
 
     @property
-    def prompts_per_label(self) -> int:
+    def num_prompts(self) -> int:
         """P, the number of templates."""
         return len(self.prompt_templates)
 
@@ -171,7 +171,7 @@ class FrosterProcessor(ProcessorMixin):
             truncation: cut prompts that are too long for the text tower instead of refusing them.
 
         Returns:
-            `input_ids` (K*P, L), padded to the longest prompt, and `prompts_per_label` P: what
+            `input_ids` (K*P, L), padded to the longest prompt, and `num_prompts` P: what
             `FrosterForVideoClassification` and its `set_labels` take.
 
         Raises:
@@ -180,7 +180,7 @@ class FrosterProcessor(ProcessorMixin):
         prompts = self.write_prompts(labels, descriptions, templates=templates)
         encoded = self.tokenizer(prompts, padding=True, truncation=truncation, return_tensors="pt")
         self._refuse_long_texts(prompts, encoded["input_ids"])
-        return BatchEncoding({"input_ids": encoded["input_ids"], "prompts_per_label": len(prompts) // len(labels)})
+        return BatchEncoding({"input_ids": encoded["input_ids"], "num_prompts": len(prompts) // len(labels)})
 
     def _refuse_long_texts(self, texts: Sequence[str], input_ids: Any) -> None:
         longest = self.tokenizer.model_max_length

@@ -106,7 +106,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     allow_urls: UrlPolicy = "none"
 
     def __init__(self, **kwargs: Unpack[FrosterVideosKwargs]):
-        super().__init__(**kwargs)  # type: ignore[misc]
+        super().__init__(**kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Unpack[FrosterVideosKwargs]) -> BatchFeature:
         """Turn videos into clips; see the class. `kwargs` override the options that the processor was made with."""

@@ -85,17 +85,17 @@ class LabelTexts:
         self.student.eval()
         try:
             return self.student.froster.get_label_embeds(
-                input_ids, prompts_per_label=num_templates, chunk_size=self.chunk_size or 256
+                input_ids, num_prompts=num_templates, chunk_size=self.chunk_size or 256
             )
         finally:
             self.student.train(was_training)
 
-    def _tokens(self, input_ids: Tensor, prompts_per_label: int) -> dict[str, Any]:
+    def _tokens(self, input_ids: Tensor, num_prompts: int) -> dict[str, Any]:
         # One chunk needs neither recomputation nor the lengths on the host.
         split = self.chunk_size is not None and input_ids.shape[0] > self.chunk_size
         return {
             "input_ids": input_ids.to(self.student.device, non_blocking=True),
-            "prompts_per_label": prompts_per_label,
+            "num_prompts": num_prompts,
             "text_chunk_size": self.chunk_size if split else None,
         }
 

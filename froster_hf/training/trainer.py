@@ -64,7 +64,7 @@ class FrosterTrainer(
     """
 
     # The loss is divided by all clips of the optimizer step here; the Trainer must not divide it again. Releases that
-    # do not know this attribute go by `model_accepts_loss_kwargs`, which is true of the model.
+    # do not know this attribute go by `model_accepts_loss_kwargs`.
     loss_is_scaled_for_ga = True
 
     args: FrosterTrainingArguments
@@ -91,6 +91,7 @@ class FrosterTrainer(
         self._parts_since_step = 0
         kwargs = {"compute_metrics": accuracy, **kwargs}
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        self.model_accepts_loss_kwargs = True
         self.teacher: FrozenTeacher | None = None
         self._prepare(self.student)
         self._is_prepared = True

@@ -242,7 +242,7 @@ def test_the_processor_comes_from_a_clip_with_the_same_vocabulary(tmp_path):
         logits = model(**processor(video, return_tensors="pt"), **processor.encode_labels(["run", "jump"])).logits
     assert logits.shape == (1, 2)
     assert processor.video_processor.num_frames == 3
-    assert processor.prompts_per_label == 29
+    assert processor.num_prompts == 29
 
     save_file(froster_state_dict(clip_state_dict(vocab=99), projectors=False), tmp_path / "b.safetensors")
     with pytest.raises(ValueError, match=r"has 514 tokens .* but the model has 99"):
@@ -263,7 +263,7 @@ def test_a_clip_repository_brings_its_own_processor(tmp_path):
     vision = {**tower, "image_size": 16, "patch_size": 8}
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path / "clip")
     convert_checkpoint(clip_processor(tmp_path / "clip"), tmp_path / "out")
-    assert AutoProcessor.from_pretrained(tmp_path / "out").prompts_per_label == 29
+    assert AutoProcessor.from_pretrained(tmp_path / "out").num_prompts == 29
 
 
 def test_a_repository_of_the_hub_is_found_in_the_cache(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def test_a_trio_reproduces_its_logits_through_the_command_line(trio, tmp_path, c
     model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     input_ids = stored["input_ids"].transpose(0, 1).flatten(0, 1)  # (P, K, L) to (K*P, L)
     with torch.no_grad():
-        logits = model(stored["pixel_values_videos"], input_ids=input_ids, prompts_per_label=2).logits
+        logits = model(stored["pixel_values_videos"], input_ids=input_ids, num_prompts=2).logits
     torch.testing.assert_close(logits, stored["logits_eval"], atol=1e-5, rtol=0)
 
 
@@ -121,5 +121,5 @@ def test_plain_clip_in_every_layout_reproduces_the_stored_logits(layout, tmp_pat
     model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     input_ids = stored["input_ids"].transpose(0, 1).flatten(0, 1)
     with torch.no_grad():
-        logits = model(stored["pixel_values_videos"], input_ids=input_ids, prompts_per_label=2).logits
+        logits = model(stored["pixel_values_videos"], input_ids=input_ids, num_prompts=2).logits
     torch.testing.assert_close(logits, stored["logits_eval"], atol=1e-5, rtol=0)

@@ -36,7 +36,7 @@ def test_logits_are_the_model_s_own_for_every_view(table, logits):
             expected = model(
                 pixel_values_videos=pixels["pixel_values_videos"],
                 input_ids=encoded["input_ids"],
-                prompts_per_label=encoded["prompts_per_label"],
+                num_prompts=encoded["num_prompts"],
             ).logits
         assert np.allclose(logits[row], expected.numpy(), atol=1e-5)
     assert logits.shape == (12, 2, 4)

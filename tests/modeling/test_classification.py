@@ -3,12 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import Trainer, TrainingArguments
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from tests.modeling.tiny import tiny_clip, tiny_clips, tiny_model, tiny_texts
 
 LABELS = ["waving", "juggling", "chopping wood"]
-TEXTS = {"input_ids": tiny_texts(), "prompts_per_label": 2}
+TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
 
 
 @torch.no_grad()
@@ -76,7 +77,7 @@ def test_texts_at_call_time_win_over_stored_labels():
         (["a"], {}, "either"),
         (["a"], {"text_embeds": torch.zeros(1, 32), "input_ids": tiny_texts(1)}, "either"),
         (["a"], {"text_embeds": torch.zeros(2, 32)}, r"\(1, 32\), got \(2, 32\)"),
-        (["a", "b"], {"input_ids": tiny_texts(6), "prompts_per_label": 2}, r"got \(3, 32\)"),
+        (["a", "b"], {"input_ids": tiny_texts(6), "num_prompts": 2}, r"got \(3, 32\)"),
     ],
 )
 def test_label_lists_that_do_not_fit_are_refused(labels, arguments, message):
@@ -90,9 +91,76 @@ def test_names_without_embeddings_do_not_pass_as_a_label_bank(tmp_path):
     """As when `id2label` is given to `from_pretrained`, the habit of other classification models."""
     tiny_clip().save_pretrained(tmp_path)
     model = FrosterForVideoClassification.from_clip(tmp_path, id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1})
+    with pytest.raises(ValueError, match=r"2 label names without embeddings.*set_labels"):
+        model(tiny_clips())
+    assert model(tiny_clips(), **TEXTS).logits.isfinite().all()
+    model.load_state_dict({"label_embeds": torch.ones(2, 32)}, strict=False)
+    assert model(tiny_clips()).logits.isfinite().all()
+
+
+@torch.no_grad()
+def test_tuples_can_be_the_default_of_the_configuration():
+    model = tiny_model()
+    expected = model(tiny_clips(), **TEXTS, text_chunk_size=2).logits
+    model.config.return_dict = False
+    assert torch.equal(model(tiny_clips(), **TEXTS, text_chunk_size=2)[0], expected)
+    assert torch.equal(model(tiny_clips(), **TEXTS)[0], model(tiny_clips(), **TEXTS, return_dict=True).logits)
+
+
+@torch.no_grad()
+def test_labels_can_be_stored_in_an_offloaded_model(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    expected = tiny_model().froster.get_label_embeds(**TEXTS)
+    model = FrosterForVideoClassification.from_pretrained(
+        tmp_path, device_map={"": "disk"}, offload_folder=tmp_path / "offload"
+    )
+    model.set_labels(LABELS, **TEXTS)
+    torch.testing.assert_close(model.label_embeds, expected, atol=1e-6, rtol=0)
+    assert model(tiny_clips()).logits.shape == (2, 3)
+
+
+class ArrayClips(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        clip = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(index))
+        return {"pixel_values_videos": clip, "labels": index % 3}
+
+
+def test_transformers_own_trainer_trains_and_evaluates_a_model_with_stored_labels(tmp_path):
+    """The loss is found, not multiplied by accumulation, and metrics see logits alone."""
+    model = tiny_model()
+    model.set_labels(LABELS, **TEXTS)
     with torch.no_grad():
-        assert model(tiny_clips()).logits.isnan().all()
-        assert model(tiny_clips(), **TEXTS).logits.isfinite().all()
+        rows = [ArrayClips()[i] for i in range(8)]
+        clips, labels = (
+            torch.stack([r["pixel_values_videos"] for r in rows]),
+            torch.tensor([r["labels"] for r in rows]),
+        )
+        expected = model(clips, labels=labels).loss.item()
+    seen = []
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        learning_rate=0.0,
+        max_steps=1,
+        logging_steps=1,
+        report_to="none",
+        use_cpu=True,
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=ArrayClips(),
+        eval_dataset=ArrayClips(),
+        compute_metrics=lambda prediction: {"shape": seen.append(prediction.predictions.shape) or 0},
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, abs=1e-3)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, abs=1e-4)
+    assert seen == [(8, 3)]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +174,7 @@ def test_names_without_embeddings_do_not_pass_as_a_label_bank(tmp_path):
         ({"input_ids": torch.zeros(4, dtype=torch.long)}, r"shape \(4,\)"),
         ({"input_ids": torch.zeros(3, 8)}, "float32.*integers"),
         ({"input_ids": torch.zeros(3, 21, dtype=torch.long)}, "21 tokens.*at most 20.*truncation"),
-        ({"prompts_per_label": 4}, "6 texts cannot be 4 prompts"),
+        ({"num_prompts": 4}, "6 texts cannot be 4 prompts"),
         ({"input_ids": None}, "knows no labels.*set_labels"),
         ({"text_embeds": torch.zeros(3, 32)}, "either"),
         ({"input_ids": None, "text_embeds": torch.zeros(3, 31)}, r"\(3, 31\).*32"),

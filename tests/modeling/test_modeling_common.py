@@ -19,7 +19,7 @@ from tests.modeling.tiny import (
 
 every_architecture = pytest.mark.parametrize("fields", ARCHITECTURES, ids=architecture_id)
 every_module = pytest.mark.parametrize("module", MODULES)
-TEXTS = {"input_ids": tiny_texts(), "prompts_per_label": 2}
+TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
 
 
 def tokens_and_keys(module: str) -> tuple[int, int, int]:

@@ -57,7 +57,7 @@ def test_chunks_recompute_but_give_the_same_gradients():
         outputs = model(
             tiny_clips(),
             input_ids=tiny_texts(),
-            prompts_per_label=2,
+            num_prompts=2,
             labels=torch.tensor([0, 2]),
             text_chunk_size=chunk_size,
         )
@@ -91,7 +91,7 @@ def test_prompts_are_averaged_as_unit_vectors_and_normalised_again():
     assert average_prompts(embeds, 1) is embeds
 
 
-@pytest.mark.parametrize("prompts_per_label", [4, 0, -1])
-def test_a_wrong_number_of_prompts_is_refused(prompts_per_label):
-    with pytest.raises(ValueError, match=f"6 texts cannot be {prompts_per_label} prompts"):
-        average_prompts(torch.randn(6, 8), prompts_per_label)
+@pytest.mark.parametrize("num_prompts", [4, 0, -1])
+def test_a_wrong_number_of_prompts_is_refused(num_prompts):
+    with pytest.raises(ValueError, match=f"6 texts cannot be {num_prompts} prompts"):
+        average_prompts(torch.randn(6, 8), num_prompts)

@@ -34,7 +34,7 @@ class Trio:
     @property
     def label_inputs(self) -> dict:
         """The two stored prompt sets a class, (2, C, 77), as our (C*2, 77)."""
-        return {"input_ids": self.stored["input_ids"].transpose(0, 1).flatten(0, 1), "prompts_per_label": 2}
+        return {"input_ids": self.stored["input_ids"].transpose(0, 1).flatten(0, 1), "num_prompts": 2}
 
 
 def load_trio(name: str) -> Trio:

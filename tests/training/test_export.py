@@ -52,7 +52,7 @@ def test_the_saved_model_knows_its_labels_and_nothing_of_the_training(tmp_path, 
 
     # Its labels are those of all 29 templates under the trained weights.
     encoded = trainer.processing_class.encode_labels(LABELS)
-    assert encoded["prompts_per_label"] == 29
+    assert encoded["num_prompts"] == 29
     trainer.model.eval()
     with torch.no_grad():
         expected = trainer.model(CLIPS, **encoded).logits

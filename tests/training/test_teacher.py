@@ -87,7 +87,7 @@ def test_each_template_is_encoded_once():
     assert torch.equal(embeds.of_all_labels([0, 3]), first)
     embeds.of_all_labels([3, 1])
     assert encoded == [3, 3, 3]
-    expected = teacher.model.get_label_embeds(prompts.of_all_labels([0, 3]), prompts_per_label=2)
+    expected = teacher.model.get_label_embeds(prompts.of_all_labels([0, 3]), num_prompts=2)
     torch.testing.assert_close(first, expected)
 
 
