@@ -125,7 +125,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         batch = list_videos(videos)
         metadata = _list_metadata(options["video_metadata"], len(batch))
         generators = _list_generators(options["seed"], len(batch))
-        limits = VideoLimits(**(options["video_limits"] or {}))
+        limits = VideoLimits.of(options["video_limits"])
         clips: list[torch.Tensor] = []
         for position, video in enumerate(batch):
             generator = generators[position]
@@ -168,8 +168,14 @@ class FrosterVideoProcessor(BaseVideoProcessor):
 
         Raises:
             VideoDecodeError: the video cannot be read.
+            ValueError: `video_backend` is one that reads no streams, or an option is wrong.
         """
-        limits = VideoLimits(**(self.video_limits or {}))
+        if self.video_backend not in ("auto", "pyav"):
+            raise ValueError(
+                f"`video_backend` is {self.video_backend!r}, but a stream is read by PyAV alone; set it to 'auto' or "
+                "'pyav'."
+            )
+        limits = VideoLimits.of(self.video_limits)
         return stream_frames(encoded_source(video), times_seconds, limits=limits, allow_urls=self.allow_urls)
 
     def sample_frames(self, metadata: VideoMetadata, **kwargs: Any) -> np.ndarray:  # type: ignore[override]

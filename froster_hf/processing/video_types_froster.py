@@ -3,8 +3,10 @@
 Pure Python, since the decoding process imports it too and must start fast.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any, Literal
 
 VideoBackend = Literal["auto", "pyav", "decord", "torchcodec"]
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
@@ -62,8 +64,20 @@ class VideoLimits:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"VideoLimits.{name} is {value!r}, but must be positive.")
+            if not isinstance(value, Real) or not float(value) > 0:
+                raise ValueError(f"VideoLimits.{name} is {value!r}, but must be a positive number.")
+
+    @classmethod
+    def of(cls, limits: Mapping[str, Any] | None) -> "VideoLimits":
+        """The limits that a mapping names, the others at their defaults.
+
+        Raises:
+            ValueError: a name that is no limit, or a value that is not a positive number.
+        """
+        allowed = [field.name for field in fields(cls)]
+        if unknown := [name for name in limits or {} if name not in allowed]:
+            raise ValueError(f"No such video limits: {', '.join(unknown)}. They are: {', '.join(allowed)}.")
+        return cls(**(limits or {}))
 
 
 @dataclass(frozen=True)

@@ -264,6 +264,18 @@ def test_limits_of_the_processor_reach_the_decoder():
         pixels(small_processor(video_limits={"max_frames": 10}), BIKES)
 
 
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [({"max_pixel": 1}, "max_pixel. They are: max_pixels, max_frames"), ({"max_frames": "10"}, "positive number")],
+)
+def test_limits_that_do_not_exist_are_named(limits, message):
+    processor = small_processor(video_limits=limits)
+    with pytest.raises(ValueError, match=message):
+        pixels(processor, BIKES)
+    with pytest.raises(ValueError, match=message):
+        processor.stream_frames(BIKES, [0.0])
+
+
 def test_urls_are_not_fetched_unless_asked():
     with pytest.raises(VideoDecodeError, match="allow_urls"):
         pixels(small_processor(), "https://localhost/video.mp4")
@@ -272,6 +284,13 @@ def test_urls_are_not_fetched_unless_asked():
 def test_streamed_frames_are_those_at_the_times():
     frames = list(small_processor().stream_frames(BIKES, [0.0, 1.0, 1.0, 99.0]))
     assert [frame.frame_index for frame in frames] == [0, 25, 25, 249]
+
+
+@pytest.mark.parametrize("backend", ["decord", "torchcodec"])
+def test_a_backend_that_reads_no_streams_is_refused(backend):
+    with pytest.raises(ValueError, match=f"'{backend}', but a stream is read by PyAV alone"):
+        small_processor(video_backend=backend).stream_frames(BIKES, [0.0])
+    assert len(list(small_processor(video_backend="pyav").stream_frames(BIKES, [0.0]))) == 1
 
 
 def test_transformers_calling_convention_for_video_classification_works():
