@@ -76,6 +76,8 @@ class WindowStream:
         num_thumbnails: int = 0,
     ):
         plan_windows(0.0, window_seconds, stride_seconds)
+        if num_frames < 1:
+            raise ValueError(f"`num_frames` is {num_frames}; a window needs at least 1.")
         self.video_processor, self.video = video_processor, video
         self.window_seconds, self.stride_seconds = window_seconds, stride_seconds
         self.num_frames, self.num_thumbnails = num_frames, num_thumbnails
@@ -90,7 +92,10 @@ class WindowStream:
 
         Raises:
             VideoDecodeError: the video cannot be read.
+            ValueError: `batch_size` is less than 1.
         """
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
         stream = self._frames()
         # The plan is made when the decoder says how long the video is, which is before its first frame.
         first = next(stream)

@@ -138,6 +138,8 @@ def test_label_files_may_describe_their_labels(checkpoint, classify, capsys, tmp
         (["--labels-file", "missing.txt"], "missing.txt"),
         ([], "candidate_labels"),
         (["--labels", "a", "--model", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["--labels", "a", "--device", "toaster"], "--device toaster"),
+        (["--labels", "a", "--device", "meta"], "--device meta"),
     ],
 )
 def test_wrong_arguments_are_one_line(checkpoint, capsys, arguments, message):
@@ -165,3 +167,20 @@ def test_timeline_prints_segments_and_writes_files(checkpoint, classify, capsys,
     assert json.loads(capsys.readouterr().out)["segments"] == []
     assert main([*arguments, "--output", "t.docx"]) == 1
     assert ".srt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("batch-size", "0"), ("num-frames", "0")])
+def test_a_timeline_of_nothing_is_one_line(checkpoint, capsys, option, value):
+    assert main(["timeline", BIKES, "--model", checkpoint, "--labels", "a", f"--{option}", value]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"froster: error: `{option.replace('-', '_')}` is 0")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["predict", BIKES, "--dtype", "float33"], ["timeline", BIKES, "--backend", "decord"]]
+)
+def test_choices_that_there_are_not_are_explained(capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--labels", "a"])
+    assert stopped.value.code == 2
+    assert arguments[2] in capsys.readouterr().err

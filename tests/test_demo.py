@@ -3,7 +3,9 @@ import sys
 
 import pytest
 
+from froster_hf.cli import main
 from froster_hf.demo import DEMO_LABELS, render_demo_videos
+from froster_hf.modeling.modeling_froster import FrosterModel
 from froster_hf.processing.video_decoding_froster import probe_video
 
 
@@ -18,6 +20,23 @@ def test_the_demo_renders_scores_and_draws_and_says_what_its_model_is(tmp_path):
         assert finished.stdout.count(label.replace(" ", "_")) == 1
         assert finished.stdout.count(f"  {label} ") == len(DEMO_LABELS)
     assert (tmp_path / "out" / "timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_takes_labels_frames_and_backend_as_the_other_verbs_do(tmp_path, monkeypatch, capsys):
+    lengths = []
+    read = FrosterModel.get_video_features
+
+    def spy(self, pixel_values_videos, **options):
+        lengths.append(pixel_values_videos.shape[1])
+        return read(self, pixel_values_videos, **options)
+
+    monkeypatch.setattr(FrosterModel, "get_video_features", spy)
+    options = ["--output", str(tmp_path), "--num-frames", "4", "--backend", "decord"]
+    assert main(["demo", "--labels", "a red star , a blue square", *options]) == 0
+    assert set(lengths) == {4}
+    assert "  a red star   " in capsys.readouterr().out
+    assert main(["demo", "--labels", "a,,b", *options]) == 1
+    assert "is empty" in capsys.readouterr().err
 
 
 def test_demo_videos_are_real_files_of_their_labels(tmp_path):

@@ -17,7 +17,12 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, default: str | None 
         help=f"a FROSTER or CLIP checkpoint: a folder or a name on the Hub (default: {default or 'see above'})",
     )
     group.add_argument("--device", help="such as cpu, cuda:0 or mps (default: the first accelerator, else the CPU)")
-    group.add_argument("--dtype", default="auto", help="such as float32 or bfloat16 (default: the checkpoint's)")
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16", "float64"),
+        default="auto",
+        help="of the weights (default: the checkpoint's)",
+    )
 
 
 def add_label_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +48,16 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threshold", type=float, help="least score of an answer, from 0 to 1")
 
 
-def add_video_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--num-frames`, `--backend`, `--allow-urls`."""
+def add_video_arguments(parser: argparse.ArgumentParser, *, streams: bool = False) -> None:
+    """`--num-frames`, `--allow-urls`, and `--backend`, of which a verb that streams has no choice."""
     group = parser.add_argument_group("video")
     group.add_argument("--num-frames", type=int, help="frames a window (default: the checkpoint's)")
-    group.add_argument(
-        "--backend", choices=("auto", "pyav", "decord", "torchcodec"), help="what decodes (default: auto)"
-    )
+    if streams:
+        parser.set_defaults(backend=None)
+    else:
+        group.add_argument(
+            "--backend", choices=("auto", "pyav", "decord", "torchcodec"), help="what decodes (default: auto)"
+        )
     group.add_argument(
         "--allow-urls",
         choices=("none", "https", "http"),
@@ -69,7 +77,7 @@ def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "candidate_labels": read_labels(arguments),
         "templates": arguments.templates,
         "hypothesis_template": arguments.template,
-        "background_labels": _split(arguments.background) if arguments.background else None,
+        "background_labels": split_labels(arguments.background) if arguments.background else None,
         "threshold": arguments.threshold,
         "num_frames": arguments.num_frames,
     }
@@ -79,7 +87,7 @@ def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def read_labels(arguments: argparse.Namespace) -> list[str] | dict[str, str | None] | None:
     """The labels of `--labels` or `--labels-file`; `None` where neither is given."""
     if arguments.labels is not None:
-        return _split(arguments.labels)
+        return split_labels(arguments.labels)
     if arguments.labels_file is None:
         return None
     path = Path(arguments.labels_file)
@@ -99,7 +107,14 @@ def read_labels(arguments: argparse.Namespace) -> list[str] | dict[str, str | No
 
 
 def load_pipeline(arguments: argparse.Namespace) -> Any:
-    """The zero-shot pipeline of the options of `add_model_arguments` and `add_video_arguments`."""
+    """The zero-shot pipeline of the options of `add_model_arguments` and `add_video_arguments`.
+
+    Raises:
+        ValueError: there is no such device, or the checkpoint is of another kind.
+        OSError: there is no such checkpoint.
+    """
+    if arguments.device is not None:
+        _check_device(arguments.device)
     from transformers import pipeline
     from transformers.utils import logging
 
@@ -117,8 +132,24 @@ def load_pipeline(arguments: argparse.Namespace) -> Any:
     return classify
 
 
-def _split(text: str) -> list[str]:
+def split_labels(text: str) -> list[str]:
+    """The labels of a comma-separated list.
+
+    Raises:
+        ValueError: one of them is empty.
+    """
     labels = [label.strip() for label in text.split(",")]
     if "" in labels:
         raise ValueError(f"One of the labels in {text!r} is empty; labels are separated by single commas.")
     return labels
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        # Computed with, since a name may be known while its hardware is missing, or holds no values.
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device {name}: {reason}. Give cpu, cuda, cuda:0, mps or the like.") from error

@@ -12,7 +12,7 @@ random weights: it shows that everything works, and its scores mean nothing.
 import argparse
 from pathlib import Path
 
-from ..options import add_model_arguments, add_video_arguments, load_pipeline
+from ..options import add_model_arguments, add_video_arguments, load_pipeline, split_labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .predict import report
 
     output = Path(arguments.output)
-    labels = arguments.labels.split(",") if arguments.labels else list(DEMO_LABELS)
+    labels = split_labels(arguments.labels) if arguments.labels is not None else list(DEMO_LABELS)
     videos = render_demo_videos(output, seed=arguments.seed)
     if arguments.model is None:
         arguments.model = str(write_untrained_checkpoint(output / "untrained_checkpoint"))
@@ -42,8 +42,18 @@ def run(arguments: argparse.Namespace) -> int:
         )
     classify = load_pipeline(arguments)
     for video in videos:
-        report({"video": str(video), "answers": classify(str(video), candidate_labels=labels)}, as_json=False)
-    timeline = classify.timeline(str(videos[0]), labels, window_seconds=1.0, stride_seconds=0.5, smoothing_seconds=1.0)
+        answers = classify(str(video), candidate_labels=labels, num_frames=arguments.num_frames)
+        report({"video": str(video), "answers": answers}, as_json=False)
+    # A timeline is a stream, which PyAV alone reads.
+    classify.processor.video_processor.video_backend = "auto"
+    timeline = classify.timeline(
+        str(videos[0]),
+        labels,
+        num_frames=arguments.num_frames,
+        window_seconds=1.0,
+        stride_seconds=0.5,
+        smoothing_seconds=1.0,
+    )
     write_timeline(timeline, output / "timeline.png")
     print(f"\n{len(videos)} videos and timeline.png are in {output}/")
     return 0

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     windows.add_argument("--batch-size", type=int, default=8, help="windows at a time (default: %(default)s)")
     add_label_arguments(parser)
-    add_video_arguments(parser)
+    add_video_arguments(parser, streams=True)
     add_model_arguments(parser)
 
 
