@@ -172,7 +172,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             video,
             window_seconds=window_seconds,
             stride_seconds=stride_seconds,
-            num_frames=preprocess.get("num_frames") or self.processor.video_processor.num_frames,
+            num_frames=preprocess.get("num_frames", self.processor.video_processor.num_frames),
             num_thumbnails=num_thumbnails,
         )
         scores = []
@@ -242,7 +242,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         pixels = input_tensors["pixel_values_videos"].to(self.dtype)
         bank = self.label_embeds(candidate_labels, background_labels=background_labels, templates=templates)
         backbone = self.label_banks.model
-        video_embeds = backbone.get_video_features(pixels.flatten(0, 1)).video_embeds
+        video_embeds = backbone.get_video_features(pixels.flatten(0, 1), return_dict=True).video_embeds
         logits = backbone.similarity(video_embeds, bank)
         return {"logits": logits.unflatten(0, pixels.shape[:2])}
 
@@ -276,11 +276,13 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """
         if candidate_labels is not None:
             return list(candidate_labels)
-        if not self.model.config.id2label:
+        id2label = self.model.config.id2label
+        if not id2label:
             raise ValueError(
                 "Give `candidate_labels`, the list of actions to choose from; this checkpoint has no stored labels."
             )
-        return list(self.model.config.id2label.values())
+        # By index: a configuration's file need not list them in order.
+        return [id2label[index] for index in range(len(id2label))]
 
     def label_embeds(
         self,

@@ -287,6 +287,21 @@ def test_stored_labels_need_no_candidates_and_work_in_transformers_own_pipeline(
     assert [scores(answers) for answers in stock([BIKES, BIKES], top_k=3)][1] == pytest.approx(stored, abs=1e-5)
 
 
+def test_stored_labels_are_named_by_index_whatever_order_the_file_lists_them_in(tmp_path):
+    model, processor = tiny_model(), tiny_processor("single")
+    model.set_labels(LABELS, **processor.encode_labels(LABELS))
+    expected = scores(pipeline(TASK, model=model, processor=processor)(BIKES))
+    model.config.id2label = {index: LABELS[index] for index in (2, 0, 1)}
+    assert scores(pipeline(TASK, model=model, processor=processor)(BIKES)) == pytest.approx(expected)
+
+
+def test_a_model_that_returns_tuples_by_default_classifies_as_well(classify):
+    model = tiny_model()
+    model.config.return_dict = model.froster.config.return_dict = False
+    answers = pipeline(TASK, model=model, processor=classify.processor)(BIKES, LABELS)
+    assert scores(answers) == pytest.approx(scores(classify(BIKES, LABELS)), abs=1e-6)
+
+
 def test_saved_with_processor_and_code_it_loads_with_and_without_the_package(classify, tmp_path):
     folder = tmp_path / "checkpoint"
     classify.save_pretrained(folder)
