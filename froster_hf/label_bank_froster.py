@@ -19,6 +19,8 @@ PROMPTS_PER_CHUNK = 4096
 TEXTS_PER_BATCH = 256
 # A label bank with more prompts than this shows a progress bar on a terminal.
 PROMPTS_WITHOUT_PROGRESS = 8192
+# Values of each parameter that are compared from call to call.
+FINGERPRINT_VALUES = 8
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,41 @@ class LabelBanks:
 
 
 def weights_state(module: nn.Module) -> tuple:
-    """A value that changes when the weights do: by a step of training, by loading, by moving or casting the module."""
-    return tuple(
+    """A value that changes when what the module computes does.
+
+    By a step of training, by loading, moving or casting, by switching or merging adapters; and, where that leaves no
+    trace in torch's version counter (`parameter.data`), by a change in one of a few values of each parameter.
+    """
+    parameters = list(module.parameters())
+    versions = tuple(
         (parameter.data_ptr(), parameter.dtype, 0 if parameter.is_inference() else parameter._version)
-        for parameter in module.parameters()
+        for parameter in parameters
+    )
+    return versions, _fingerprint(parameters), _adapter_state(module)
+
+
+def _fingerprint(parameters: Sequence[torch.Tensor]) -> tuple[bytes, ...]:
+    """A few values of each parameter, evenly spread; read from each device at once, since a read waits for it."""
+    samples: dict[torch.device, list[torch.Tensor]] = {}
+    for parameter in parameters:
+        if not parameter.is_meta and parameter.numel():
+            step = -(-parameter.numel() // FINGERPRINT_VALUES)
+            samples.setdefault(parameter.device, []).append(parameter.detach().flatten()[::step])
+    return tuple(torch.cat(values).cpu().double().numpy().tobytes() for values in samples.values())
+
+
+def _adapter_state(module: nn.Module) -> tuple:
+    """Which of PEFT's adapters take part, and how strongly.
+
+    PEFT's layers have the property `disable_adapters`; the models of transformers have a method of this name.
+    """
+    return tuple(
+        (
+            layer.disable_adapters,
+            tuple(getattr(layer, "active_adapters", ())),
+            tuple(getattr(layer, "merged_adapters", ())),
+            repr(getattr(layer, "scaling", None)),
+        )
+        for layer in module.modules()
+        if isinstance(getattr(layer, "disable_adapters", None), bool)
     )

@@ -155,6 +155,36 @@ def test_the_label_bank_is_computed_once_for_labels_templates_and_weights(monkey
     assert len(encoded) > passes
 
 
+@torch.no_grad()
+def test_writes_that_torch_does_not_count_renew_the_label_bank():
+    classify = pipeline(TASK, model=tiny_model(), processor=tiny_processor())
+    before = classify.label_embeds(LABELS)
+    assert classify.label_embeds(LABELS) is before
+    classify.model.froster.text_projection.weight.data.mul_(-1)
+    torch.testing.assert_close(classify.label_embeds(LABELS), -before)
+
+
+@torch.no_grad()
+def test_switching_adapters_renews_the_label_bank():
+    peft = pytest.importorskip("peft")
+    model = tiny_model()
+    config = peft.LoraConfig(target_modules=["text_projection"], init_lora_weights=False)
+    classify = pipeline(TASK, model=model, processor=tiny_processor())
+    plain = classify.label_embeds(LABELS)
+    model.add_adapter(config, "one")
+    model.add_adapter(config, "two")
+    banks = {}
+    for name in ("one", "two", "one"):
+        model.set_adapter(name)
+        banks.setdefault(name, classify.label_embeds(LABELS))
+        assert classify.label_embeds(LABELS) is banks[name]
+    model.disable_adapters()
+    banks["none"] = classify.label_embeds(LABELS)
+    torch.testing.assert_close(banks["none"], plain)
+    assert not torch.allclose(banks["one"], plain, atol=1e-3)
+    assert not torch.allclose(banks["one"], banks["two"], atol=1e-3)
+
+
 def test_ten_thousand_labels_are_encoded_in_chunks(classify, monkeypatch):
     longest = 0
     get_text_features = classify.model.froster.get_text_features
