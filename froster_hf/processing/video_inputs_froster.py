@@ -5,6 +5,7 @@ column) go to the exact decoder and only the sampled frames are decoded; frames 
 of image files, are indexed. Nothing here resizes or normalises.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -103,14 +104,15 @@ def read_video(
         VideoDecodeError: a file that cannot be decoded.
         ValueError: an array that is not a video, or frames of different sizes.
     """
+    limits = limits or VideoLimits()
     video = encoded_source(video)
     if isinstance(video, str | os.PathLike) and os.path.isdir(video):
         try:
-            return _read_frame_list(_image_files(video), choose, metadata)
+            return _read_frame_list(_image_files(video, limits), choose, metadata, limits)
         except FrameSizesError as error:
             raise VideoDecodeError(os.fspath(video), "image folder", str(error)) from error
     if isinstance(video, list | tuple):
-        return _read_frame_list(video, choose, metadata)
+        return _read_frame_list(video, choose, metadata, limits)
     if isinstance(video, np.ndarray | torch.Tensor):
         frames = _channels_first(video, input_data_format)
         metadata, indices = _choose(frames.shape[0], choose, metadata)
@@ -125,7 +127,7 @@ def _decode(
     choose: FrameChooser | None,
     *,
     backend: VideoBackend,
-    limits: VideoLimits | None,
+    limits: VideoLimits,
     allow_urls: UrlPolicy,
 ) -> tuple[torch.Tensor, VideoMetadata]:
     chosen: list[int] = []
@@ -183,10 +185,12 @@ def encoded_source(video: Any) -> Any:
     return source
 
 
-def _image_files(folder: str | os.PathLike[str]) -> list[Path]:
+def _image_files(folder: str | os.PathLike[str], limits: VideoLimits) -> list[Path]:
     files = [path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     if not files:
         raise VideoDecodeError(os.fspath(folder), "image folder", "it holds no image files")
+    if len(files) > limits.max_frames:
+        raise _limit_error(folder, f"it holds {len(files)} image files", "max_frames", limits)
     # frame_2 stands before frame_10.
     return sorted(files, key=lambda path: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)])
 
@@ -196,24 +200,20 @@ def _is_frame(item: Any) -> bool:
 
 
 def _read_frame_list(
-    frames: Sequence[Any], choose: FrameChooser | None, metadata: VideoMetadata | None
+    frames: Sequence[Any], choose: FrameChooser | None, metadata: VideoMetadata | None, limits: VideoLimits
 ) -> tuple[torch.Tensor, VideoMetadata]:
     metadata, indices = _choose(len(frames), choose, metadata)
-    images = {index: _read_frame(frames[index]) for index in sorted(set(indices))}
+    images = {index: _read_frame(frames[index], limits) for index in sorted(set(indices))}
     if len({image.shape[-2:] for image in images.values()}) > 1:
         sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images.values()})
         raise FrameSizesError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
     return torch.stack([images[index] for index in indices]), metadata
 
 
-def _read_frame(frame: Any) -> torch.Tensor:
+def _read_frame(frame: Any, limits: VideoLimits) -> torch.Tensor:
     """One frame, a PIL image, an array or the path of an image file, as (3, h, w)."""
     if isinstance(frame, str | os.PathLike):
-        try:
-            with Image.open(frame) as image:
-                frame = image.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-            raise VideoDecodeError(os.fspath(frame), "PIL", str(error)) from error
+        frame = _read_image_file(frame, limits)
     if isinstance(frame, Image.Image):
         return torch.from_numpy(np.array(frame.convert("RGB"))).permute(2, 0, 1)
     if not _is_frame(frame):
@@ -222,6 +222,23 @@ def _read_frame(frame: Any) -> torch.Tensor:
         )
     frame = torch.as_tensor(frame)
     return _to_rgb(_channels_first(frame[None, None] if frame.ndim == 2 else frame[None], None))[0]
+
+
+def _read_image_file(path: str | os.PathLike[str], limits: VideoLimits) -> Image.Image:
+    """An image file as RGB; its size is checked before its pixels are decoded."""
+    try:
+        if (size := os.path.getsize(path)) > limits.max_file_bytes:
+            raise _limit_error(path, f"the file has {size} bytes", "max_file_bytes", limits)
+        with Image.open(path) as image:
+            if math.prod(image.size) > limits.max_pixels:
+                raise _limit_error(path, f"the image has {image.width}x{image.height} pixels", "max_pixels", limits)
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise VideoDecodeError(os.fspath(path), "PIL", str(error)) from error
+
+
+def _limit_error(path: str | os.PathLike[str], finding: str, limit: str, limits: VideoLimits) -> VideoDecodeError:
+    return VideoDecodeError(os.fspath(path), "PIL", f"{finding}; VideoLimits.{limit} is {getattr(limits, limit)}")
 
 
 def _channels_first(video: np.ndarray | torch.Tensor, data_format: ChannelDimension | str | None) -> torch.Tensor:

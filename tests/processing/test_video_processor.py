@@ -264,6 +264,17 @@ def test_limits_of_the_processor_reach_the_decoder():
         pixels(small_processor(video_limits={"max_frames": 10}), BIKES)
 
 
+@pytest.mark.parametrize("limit", [{"max_frames": 2}, {"max_file_bytes": 50}, {"max_pixels": 40 * 50 - 1}])
+def test_limits_hold_for_folders_of_images_before_these_are_decoded(tmp_path, monkeypatch, limit):
+    for index in range(3):
+        Image.new("RGB", (50, 40)).save(tmp_path / f"{index}.png")
+    enough = {"max_frames": 3, "max_file_bytes": 1000, "max_pixels": 40 * 50}
+    assert pixels(small_processor(video_limits=enough), tmp_path).shape[0] == 1
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("the image was decoded"))
+    with pytest.raises(VideoDecodeError, match=f"VideoLimits.{next(iter(limit))} is {next(iter(limit.values()))}"):
+        pixels(small_processor(video_limits=limit), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [({"max_pixel": 1}, "max_pixel. They are: max_pixels, max_frames"), ({"max_frames": "10"}, "positive number")],
