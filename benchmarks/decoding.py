@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from froster_hf.processing.video_decoding_froster import decode_frames
+from froster_hf.processing.video_decoding_froster import VideoLimits, decode_frames
+from froster_hf.processing.video_reader_froster import StrictReader
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Scene:
 
 
 SCENES = [
-    Scene("10 s, 340 x 256", 340, 256, 10, 250, clips=20, whole_clips=10),
-    Scene("2 min, 1280 x 720", 1280, 720, 120, 60, clips=6, whole_clips=2),
+    Scene("10 s, 340 x 256, one key frame in 8 s", 340, 256, 10, 250, clips=20, whole_clips=10),
+    Scene("2 min, 1280 x 720, one key frame a second", 1280, 720, 120, 30, clips=6, whole_clips=2),
+    Scene("2 min, 1280 x 720, one key frame in 2 s", 1280, 720, 120, 60, clips=6, whole_clips=2),
 ]
 INTRODUCTION = """# Decoding eight frames
 
@@ -50,7 +53,8 @@ Machine: {machine}. Medians of {rounds} rounds; every ratio is taken within a ro
 the whole file with PyAV in as many worker processes, as the original code does. One decoding thread a worker. Uniform:
 frames spread over the file; dense: every 16th frame of a random window of 128. "auto" is the strict PyAV reader. The
 times of decord and torchcodec include the strict reader's, which their frames are compared with; decord, exact only in
-order from the first frame, was measured in one round on the long file.
+order from the first frame, was measured in one round on the long files. A key frame is where decoding can start: the
+further apart they are, the more frames each sampled one needs.
 """
 BACKENDS = ["auto", "torchcodec", "decord"]
 FPS = 30
@@ -86,15 +90,17 @@ class Clips(Dataset):
         return self.num_clips
 
     def __getitem__(self, item: int) -> torch.Tensor:
-        def choose(info) -> list[int]:
-            if self.sampling == "uniform":
-                return [int((step + 0.5) * info.num_frames / 8) for step in range(8)]
-            start = random.Random(self.seed * 1000 + item).randrange(info.num_frames - 127)
-            return list(range(start, start + 128, 16))
-
+        choose = partial(choose_frames, self.sampling, self.seed * 1000 + item)
         if self.method == "whole file":
             return whole_file(self.path, choose)
         return decode_frames(self.path, choose, backend=self.method)[0]
+
+
+def choose_frames(sampling: str, seed: int, info) -> list[int]:
+    if sampling == "uniform":
+        return [int((step + 0.5) * info.num_frames / 8) for step in range(8)]
+    start = random.Random(seed).randrange(info.num_frames - 127)
+    return list(range(start, start + 128, 16))
 
 
 def whole_file(path: Path, choose) -> torch.Tensor:
@@ -134,11 +140,36 @@ def main() -> None:
     print("| file | sampling | backend | workers | clips/s | times the whole file |")
     print("| --- | --- | --- | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
-        for scene in SCENES:
-            path = Path(folder) / f"{scene.width}.mp4"
+        paths = [Path(folder) / f"{scene.width}_{scene.key_frame_interval}.mp4" for scene in SCENES]
+        for path, scene in zip(paths, SCENES):
             render(path, scene)
             for workers in (1, 2):
                 measure(path, scene, workers, arguments.rounds)
+        print("\nProcessor time of the strict reader alone, which other work on the machine does not lengthen:\n")
+        print("| file | sampling | ms | times the whole file |")
+        print("| --- | --- | ---: | ---: |")
+        for path, scene in zip(paths, SCENES):
+            measure_processor_time(path, scene, arguments.rounds)
+
+
+def measure_processor_time(path: Path, scene: Scene, rounds: int) -> None:
+    def read_strictly(choose) -> None:
+        with open(path, "rb") as file, StrictReader(file, limits=VideoLimits()) as reader:
+            reader.read(choose(reader.info))
+
+    def milliseconds(read, sampling: str, seed: int) -> float:
+        started = time.process_time()
+        read(partial(choose_frames, sampling, seed))
+        return (time.process_time() - started) * 1000
+
+    for sampling in ("uniform", "dense"):
+        pairs = [
+            (milliseconds(read_strictly, sampling, seed), milliseconds(partial(whole_file, path), sampling, seed))
+            for seed in range(rounds)
+        ]
+        ours = statistics.median(own for own, _ in pairs)
+        ratio = statistics.median(whole / own for own, whole in pairs)
+        print(f"| {scene.name} | {sampling} | {ours:.0f} | {ratio:.1f} |", flush=True)
 
 
 def measure(path: Path, scene: Scene, workers: int, rounds: int) -> None:
