@@ -72,7 +72,7 @@ def test_the_towers_are_drawn_as_transformers_draws_them():
     for name, value in clip.items():
         if value.numel() > 500:
             assert ours[name].std().item() == pytest.approx(value.std().item(), rel=0.15), name
-        elif value.std() == 0:
+        elif value.numel() > 1 and value.std() == 0:
             assert torch.equal(ours[name], value)
 
 
