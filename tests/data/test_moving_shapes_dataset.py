@@ -19,6 +19,10 @@ from froster_hf.data.moving_shapes import (
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "ring", "growing")]
 
 
+def _scene(motion):
+    return draw_scenes(0, classes=[MovingShape("blue", "ring", motion)])
+
+
 def _decode(path):
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -38,9 +42,8 @@ def test_mp4_holds_the_frames_that_were_written(tmp_path):
 
 
 def test_same_frames_make_the_same_file(tmp_path):
-    frames = render_clips(draw_scenes(0, 1), resolution=64)[0]
-    first, second = (write_mp4(frames, tmp_path / name).read_bytes() for name in ("a.mp4", "b.mp4"))
-    assert first == second
+    frames = render_clips(_scene("growing"), num_frames=4, resolution=64)[0]
+    assert len({write_mp4(frames, tmp_path / "clip.mp4").read_bytes() for _ in range(30)}) == 1
 
 
 @pytest.mark.parametrize(

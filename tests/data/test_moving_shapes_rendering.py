@@ -10,13 +10,16 @@ from froster_hf.data.moving_shapes import (
     MOTIONS,
     OPPOSITES,
     SHAPES,
+    UNSAID,
     MovingShape,
     all_classes,
     draw_scenes,
+    ease,
     render_clips,
     render_stills,
 )
 from froster_hf.data.moving_shapes.motions import Draw, frame_times, poses
+from froster_hf.data.moving_shapes.vocabulary import COLOR, MOTION, SHAPE, SIZE
 
 
 def _scene(motion="standing still", *, shape="star", color="red", num=1, seed=0, **rates):
@@ -206,6 +209,33 @@ def test_blinking_object_is_gone_at_times():
     clips = render_clips(_scene("blinking", num=16), num_frames=24).float()
     redness = (clips[:, :, 0] - clips[:, :, 1]).amax((-1, -2))
     assert ((redness > 120).any(1) & (redness < 80).any(1)).all()
+
+
+def test_eased_scenes_begin_large_in_the_middle_and_end_as_drawn():
+    scenes = draw_scenes(0, 64, second_object_rate=0.5, trail_rate=0.5)
+    alone = scenes.motion[:, 1] == UNSAID
+    easy = ease(scenes, 0.0)
+    assert not easy.center[alone].any()
+    assert easy.radius[alone].min() >= 0.5
+    assert torch.equal(render_clips(easy[~alone]), render_clips(scenes[~alone]))
+    assert torch.equal(render_clips(ease(scenes, 1.0)), render_clips(scenes))
+    assert (ease(scenes, 1.0).attributes == scenes.attributes).all()
+    half = ease(scenes, 0.5)
+    assert (np.abs(half.center[alone]) <= np.abs(scenes.center[alone])).all()
+    assert _gap(render_stills(half), render_stills(scenes)) > 1
+    with pytest.raises(ValueError, match="received 2"):
+        ease(scenes, 2)
+
+
+def test_eased_scene_claims_only_what_is_still_true():
+    scenes = draw_scenes(0, 64)
+    grown = ease(scenes, 0.0).attributes[:, 0]
+    assert (grown[:, MOTION] == UNSAID).all()
+    small = scenes.attributes[:, 0, SIZE] == 0
+    assert (grown[small, SIZE] == UNSAID).all()
+    large = scenes.attributes[:, 0, SIZE] == 2
+    assert (grown[large, SIZE] == 2).all()
+    assert (grown[:, [COLOR, SHAPE]] == scenes.attributes[:, 0][:, [COLOR, SHAPE]]).all()
 
 
 @pytest.mark.parametrize("arguments", [{"num_frames": 0}, {"resolution": 0}, {"resolution": (32, -1)}])

@@ -7,7 +7,7 @@ classes (splits) -> scenes (what is shown) -> pixels (rendering) -> mp4 files, r
 from .captions import Captions, draw_captions, still_attributes
 from .dataset import stream_moving_shapes, write_moving_shapes
 from .rendering import render_clips, render_stills
-from .scenes import Scenes, draw_scenes
+from .scenes import Scenes, draw_scenes, ease
 from .splits import BaseNovelSplit, draw_classes, split_base_novel
 from .video_files import write_mp4
 from .vocabulary import (
@@ -43,6 +43,7 @@ __all__ = [
     "draw_captions",
     "draw_classes",
     "draw_scenes",
+    "ease",
     "matches",
     "render_clips",
     "render_stills",

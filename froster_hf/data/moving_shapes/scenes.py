@@ -136,6 +136,37 @@ def draw_scenes(
     )
 
 
+def ease(scenes: Scenes, variety: float) -> Scenes:
+    """Simpler scenes to begin learning with: objects that are alone come to the middle and are large.
+
+    A transformer learns shapes many times faster when they first appear in one place: raise `variety` from 0 to 1 over
+    the first part of a training. What is no longer true of an object (its size, a motion less than half as wide)
+    becomes `UNSAID`; scenes with two objects stay as they are.
+
+    Args:
+        scenes: B scenes.
+        variety: 0 (all in the middle, nothing small) to 1 (the scenes as they were drawn).
+
+    Raises:
+        ValueError: `variety` is not in [0, 1].
+    """
+    if not 0 <= variety <= 1:
+        raise ValueError(f"variety goes from 0 (all in the middle) to 1 (as drawn); received {variety}.")
+    alone = (scenes.motion != UNSAID).sum(1, keepdims=True) == 1
+    part = np.where(alone, variety, 1.0)
+    radius = part * scenes.radius + (1 - part) * np.maximum(scenes.radius, _SIZE_RANGES[-1, 0])
+    attributes = scenes.attributes.copy()
+    attributes[radius != scenes.radius, SIZE] = UNSAID
+    attributes[np.broadcast_to(part < 0.5, radius.shape), MOTION] = UNSAID
+    return dataclasses.replace(
+        scenes,
+        attributes=attributes,
+        radius=radius,
+        center=part[..., None] * scenes.center,
+        reach=part * scenes.reach,
+    )
+
+
 def _draw_attributes(
     rng: np.random.Generator, num_scenes: int, motions: Sequence[str], has_second: np.ndarray
 ) -> np.ndarray:

@@ -34,9 +34,11 @@ def write_mp4(
     if height % 2 or width % 2:
         raise ValueError(f"H.264 in 4:2:0 needs an even height and width; received {height}x{width}.")
     path = Path(path)
-    # x264 splits its work by the number of threads, and with it the bytes.
+    # One thread, because x264's bytes depend on their number; no macroblock tree, because with it x264's vector code
+    # writes different bytes for the same small pictures.
+    options = {"crf": str(crf), "preset": preset, "threads": "1", "x264-params": "mbtree=0"}
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": preset, "threads": "1"})
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         for picture in frames.permute(0, 2, 3, 1).contiguous().numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
