@@ -36,20 +36,18 @@ def _refuse_to_open(url: str, flags: int, options: dict) -> NoReturn:
     raise PermissionError(f"the file asks for another one, {url!r}")
 
 
-def open_container(handle: BinaryIO, limits: VideoLimits) -> av.container.InputContainer:
-    """Open a checked file object: known formats only, no other file, no absurd frame size, errors are errors.
+def open_container(handle: BinaryIO) -> av.container.InputContainer:
+    """Open a checked file object: known formats only, no other file, errors are errors.
 
     Raises:
         UnreadableVideoError: where FFmpeg does not recognise one of `CONTAINERS` or finds it damaged.
     """
     handle.seek(0)
-    options = {"err_detect": "explode", "max_pixels": str(limits.max_pixels)}
     try:
         return av.open(
             handle,
             mode="r",
-            options=options,
-            container_options={"format_whitelist": CONTAINERS},
+            container_options={"format_whitelist": CONTAINERS, "err_detect": "explode"},
             metadata_errors="ignore",
             buffer_size=2**18,
             io_open=_refuse_to_open,
@@ -77,12 +75,13 @@ def open_video_stream(container: av.container.InputContainer, limits: VideoLimit
     context = stream.codec_context
     if context is None:
         raise UnreadableVideoError("no decoder for its video stream")
-    # FFmpeg itself refuses larger frames, wherever in the file they appear, and may leave the size at zero.
-    if not 0 < context.width * context.height <= limits.max_pixels:
+    if context.width * context.height == 0:
+        raise UnreadableVideoError("the size of its frames cannot be read")
+    if context.width * context.height > limits.max_pixels:
         raise UnreadableVideoError(
-            f"frames of {context.width} x {context.height} pixels (0: not readable, or larger than allowed); "
-            f"VideoLimits.max_pixels is {limits.max_pixels}"
+            f"frames of {context.width} x {context.height} pixels; VideoLimits.max_pixels is {limits.max_pixels}"
         )
+    # The decoder keeps to the limit where a frame further on is larger.
     context.options = {"err_detect": "explode", "max_pixels": str(limits.max_pixels)}
     context.thread_count = threads
     context.thread_type = "AUTO"

@@ -61,7 +61,7 @@ class StrictReader:
 
     def __init__(self, handle: BinaryIO, *, limits: VideoLimits, threads: int = 1):
         self._handle, self._limits, self._threads = handle, limits, threads
-        self._container = open_container(handle, limits)
+        self._container = open_container(handle)
         try:
             position = handle.tell()
             check_complete(handle, self._container.format.name)
@@ -199,7 +199,7 @@ class StrictReader:
         count = 0
         times = self.table.times
         try:
-            with open_container(self._handle, self._limits) as container:
+            with open_container(self._handle) as container:
                 stream = open_video_stream(container, self._limits, self._threads)
                 for frame in container.decode(stream):
                     self.check(frame, count)
