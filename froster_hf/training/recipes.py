@@ -1,10 +1,11 @@
-"""Training recipes: small YAML files, one per published setting, in `recipes/`.
+"""Training recipes: small YAML files, one per setting, in `recipes/`.
 
 A recipe says which model is trained on which data, and how; the user's own paths come as overrides:
 
     froster train froster_base_to_novel_ucf101 data.root=/data/UCF-101 data.annotations=/data/ucfTrainTestlist
 
-`recipe_data.py` reads the data, `recipe_run.py` trains.
+`recipe_data.py` reads the data, `recipe_run.py` trains. Recipes of `kind: pretraining` are [`PretrainingRecipe`]s,
+which `pretraining/` runs.
 """
 
 import dataclasses
@@ -12,13 +13,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
 from ..data.video_table import MissingFiles
 from ..modeling.configuration_froster import TemporalModule, TemporalPooling
 from .arguments import FrosterTrainingArguments
+from .pretraining.recipe import PretrainingRecipe
+from .recipe_fields import read_fields, refuse_unknown
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 # Said once, elsewhere in the recipe.
@@ -97,6 +100,7 @@ class Recipe:
     Args:
         name: a file's stem.
         about: what the setting is, and where it was published.
+        kind: tells it from the recipes of pre-training.
         model: the student; see [`RecipeModel`].
         data: see [`RecipeData`].
         training: fields of [`FrosterTrainingArguments`]; `num_train_epochs: 0` trains nothing and saves the model with
@@ -109,6 +113,7 @@ class Recipe:
 
     name: str
     about: str
+    kind: Literal["fine_tuning"] = "fine_tuning"
     model: RecipeModel = field(default_factory=RecipeModel)
     data: RecipeData = field(default_factory=RecipeData)
     training: dict[str, Any] = field(default_factory=dict)
@@ -119,11 +124,17 @@ class Recipe:
 
     def __post_init__(self):
         known = {entry.name for entry in dataclasses.fields(FrosterTrainingArguments) if entry.init}
-        _refuse_unknown(self.training, known - set(RESERVED_ARGUMENTS), where=f"{self.name}, training")
+        refuse_unknown(self.training, known - set(RESERVED_ARGUMENTS), where=f"{self.name}, training")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with their defaults, as YAML would hold them."""
         return dataclasses.asdict(self)
+
+
+RECIPE_KINDS: dict[str, type[Recipe] | type[PretrainingRecipe]] = {
+    "fine_tuning": Recipe,
+    "pretraining": PretrainingRecipe,
+}
 
 
 def list_recipes() -> list[str]:
@@ -131,8 +142,8 @@ def list_recipes() -> list[str]:
     return sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
 
 
-def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by name, or a YAML file.
+def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe | PretrainingRecipe:
+    """A shipped recipe by name, or a YAML file. Its field `kind` says what it is of, `fine_tuning` by default.
 
     Args:
         recipe: name or path. A file that says `extends: NAME` changes the fields that it names of another one.
@@ -151,11 +162,10 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
             value = {part: value}
         fields = _merge(fields, value)
     name = Path(recipe).stem
-    sections = {"model": RecipeModel, "data": RecipeData}
-    for section, kind in sections.items():
-        if section in fields:
-            fields[section] = _checked(kind, fields[section], where=f"{name}, {section}")
-    return _checked(Recipe, {"name": name, **fields}, where=name)
+    kind = fields.get("kind", "fine_tuning")
+    if kind not in RECIPE_KINDS:
+        raise ValueError(f"{name}: kind is {kind!r}; it must be one of {', '.join(RECIPE_KINDS)}.")
+    return read_fields(RECIPE_KINDS[kind], {"name": name, **fields}, where=name)
 
 
 def _read(recipe: str | os.PathLike, seen: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -203,41 +213,3 @@ def _merge(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = _merge(merged[name], value) if both else value
     return merged
-
-
-def _checked(kind: type, fields: Any, *, where: str) -> Any:
-    """A dataclass of named fields; unknown ones and values that are not allowed are errors."""
-    if not isinstance(fields, Mapping):
-        raise ValueError(f"{where}: expected `field: value` lines, got {fields!r}.")
-    hints = get_type_hints(kind)
-    _refuse_unknown(fields, set(hints), where=where)
-    for name, value in fields.items():
-        choices = _choices(hints[name])
-        if choices and value not in choices:
-            allowed = ", ".join(map(str, choices))
-            raise ValueError(f"{where}: {name} is {value!r}; it must be one of {allowed}.")
-    missing = [
-        entry.name
-        for entry in dataclasses.fields(kind)
-        if entry.default is dataclasses.MISSING
-        and entry.default_factory is dataclasses.MISSING
-        and entry.name not in fields
-    ]
-    if missing:
-        raise ValueError(f"{where}: the fields {', '.join(missing)} are missing.")
-    return kind(**fields)
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """What a `Literal`, or one or nothing, allows; empty for other types."""
-    if get_origin(hint) is Literal:
-        return get_args(hint)
-    parts = get_args(hint)
-    literals = [part for part in parts if get_origin(part) is Literal]
-    return (*get_args(literals[0]), None) if literals and type(None) in parts else ()
-
-
-def _refuse_unknown(fields: Mapping[str, Any], known: set[str], *, where: str) -> None:
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise ValueError(f"{where}: unknown fields {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")

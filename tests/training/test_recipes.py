@@ -16,6 +16,8 @@ from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, list_re
 from tests.fixtures.tiny import tiny_tokenizer, tiny_tower_options
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
+FINE_TUNING = [name for name in list_recipes() if load_recipe(name).kind == "fine_tuning"]
+
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
@@ -64,7 +66,7 @@ def tiny_overrides(clip_folder, video_folder, output_dir) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.parametrize("name", FINE_TUNING)
 def test_a_recipe_trains_two_steps_and_leaves_a_model(tmp_path, name, clip_folder, video_folder):
     overrides = tiny_overrides(clip_folder, video_folder, tmp_path)
     shots = load_recipe(name).data.shots
@@ -82,7 +84,7 @@ def test_a_recipe_trains_two_steps_and_leaves_a_model(tmp_path, name, clip_folde
     assert (tmp_path / "eval_results.json").is_file()
 
 
-@pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.parametrize("name", FINE_TUNING)
 def test_a_recipe_says_what_it_is(name):
     recipe = load_recipe(name)
     assert recipe.name == name
@@ -116,6 +118,7 @@ def test_the_published_schedules():
         (["learning_rate"], "is no override"),
         (["a=[1"], "is not YAML"),
         (["model=5"], "expected `field: value` lines"),
+        (["kind=distilling"], "kind is 'distilling'; it must be one of fine_tuning, pretraining"),
     ],
 )
 def test_what_is_no_field_or_value_is_refused(overrides, message):

@@ -4,6 +4,7 @@ examples:
   froster train --list
   froster train froster_k400 --show
   froster train froster_base_to_novel_ucf101 data.root=UCF-101 data.annotations=ucfTrainTestlist
+  froster train small_clip --output-dir small_clip
   froster train froster_k400 data.root=videos data.annotations=train.csv training.per_device_train_batch_size=4
   accelerate launch -m froster_hf train my_recipe.yaml --resume
 
@@ -43,9 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0
 
+    from transformers import Trainer
+
+    from ...training.pretraining import PretrainingRecipe, pretrain
     from ...training.recipe_run import train_recipe
 
-    trainer = train_recipe(recipe, resume=arguments.resume)
+    if isinstance(recipe, PretrainingRecipe):
+        trainer: Trainer = pretrain(recipe, resume=arguments.resume)
+    else:
+        trainer = train_recipe(recipe, resume=arguments.resume)
     if trainer.is_world_process_zero():
         print(f"{trainer.args.output_dir}/model")
     return 0

@@ -1,0 +1,110 @@
+"""A pre-training recipe, run: its tokenizer, model and stills, a `ClipPretrainer`, a CLIP repository at the end."""
+
+import json
+from pathlib import Path
+
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, TrainingArguments, set_seed
+
+from ...data.moving_shapes_tokenizer import moving_shapes_texts, train_tokenizer
+from ..run_identity import RunIdentity
+from .recipe import PretrainingRecipe, RecipeArchitecture
+from .stills import HeldOutStills, StillBatches
+from .trainer import ClipPretrainer
+
+
+def pretrain(recipe: PretrainingRecipe, *, resume: bool = False) -> ClipPretrainer:
+    """Trains, measures the accuracy on held-out stills, and saves a CLIP repository in `output_dir/model`.
+
+    The folder is what `CLIPModel`, `CLIPProcessor` and the `from_clip` of FROSTER's model and processor load.
+
+    Args:
+        recipe: see [`load_recipe`].
+        resume: go on from the newest sound checkpoint of `output_dir`.
+
+    Returns:
+        The Trainer, with what it logged in `trainer.state.log_history`.
+    """
+    trainer = build_pretrainer(recipe)
+    trainer.train(resume_from_checkpoint=resume or None)
+    trainer.save_metrics("eval", trainer.evaluate())
+    folder = Path(str(trainer.args.output_dir)) / "model"
+    trainer.save_model(str(folder))
+    image_processor(recipe.model.image_size).save_pretrained(folder)
+    return trainer
+
+
+def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
+    """The Trainer of a recipe, ready to train."""
+    tokenizer = train_tokenizer(moving_shapes_texts(recipe.seed), vocab_size=recipe.model.vocab_size)
+    set_seed(recipe.seed)
+    return ClipPretrainer(
+        build_clip(recipe.model, tokenizer),
+        training_arguments(recipe),
+        batches=StillBatches(
+            tokenizer,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            resolution=recipe.model.image_size,
+            seed=recipe.seed,
+            stills=recipe.stills,
+        ),
+        held_out=HeldOutStills.draw(recipe.seed, recipe.num_eval_stills, resolution=recipe.model.image_size),
+        tokenizer=tokenizer,
+        muon_learning_rate=recipe.muon_learning_rate,
+        callbacks=[RunIdentity(lambda: _identity(recipe))],
+    )
+
+
+def build_clip(architecture: RecipeArchitecture, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """A CLIP model with random weights; the caller seeds."""
+    width = architecture.hidden_size
+    tower = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_attention_heads": architecture.num_attention_heads,
+        "projection_dim": architecture.projection_dim,
+        "hidden_act": "gelu",
+    }
+    vision = {
+        "num_hidden_layers": architecture.num_vision_layers,
+        "image_size": architecture.image_size,
+        "patch_size": architecture.patch_size,
+    }
+    text = {
+        "num_hidden_layers": architecture.num_text_layers,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": tokenizer.model_max_length,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return CLIPModel(
+        CLIPConfig(text_config=tower | text, vision_config=tower | vision, projection_dim=architecture.projection_dim)
+    )
+
+
+def image_processor(side: int) -> CLIPImageProcessor:
+    """CLIP's, for square pictures of this side."""
+    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+
+
+def training_arguments(recipe: PretrainingRecipe) -> TrainingArguments:
+    """The Trainer's arguments of a recipe."""
+    return TrainingArguments(
+        output_dir=recipe.output_dir or str(Path("runs") / recipe.name),
+        seed=recipe.seed,
+        max_steps=recipe.steps,
+        # An item of the data is the whole batch of its step.
+        per_device_train_batch_size=1,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        **recipe.training,
+    )
+
+
+def _identity(recipe: PretrainingRecipe) -> dict[str, str]:
+    """What has to be the same when a run is resumed."""
+    fields = recipe.to_dict()
+    for name in ("name", "about", "output_dir", "training", "num_eval_stills"):
+        del fields[name]
+    return {"recipe": json.dumps(fields)}

@@ -1,0 +1,57 @@
+"""Dataclasses from the fields of a YAML file; unknown fields and values that are not allowed are errors."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+def read_fields(kind: type, fields: Any, *, where: str) -> Any:
+    """A dataclass of the given fields; fields that are dataclasses themselves are sections, and read in the same way.
+
+    Args:
+        kind: the dataclass.
+        fields: values by name.
+        where: what the fields are of, for messages.
+
+    Raises:
+        ValueError: an unknown field, one that is missing, or a value that is none of the allowed ones.
+    """
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"{where}: expected `field: value` lines, got {fields!r}.")
+    hints = get_type_hints(kind)
+    refuse_unknown(fields, set(hints), where=where)
+    values = dict(fields)
+    for name, value in fields.items():
+        if dataclasses.is_dataclass(hints[name]):
+            values[name] = read_fields(hints[name], value, where=f"{where}, {name}")
+            continue
+        choices = _choices(hints[name])
+        if choices and value not in choices:
+            allowed = ", ".join(map(str, choices))
+            raise ValueError(f"{where}: {name} is {value!r}; it must be one of {allowed}.")
+    missing = [
+        entry.name
+        for entry in dataclasses.fields(kind)
+        if entry.default is dataclasses.MISSING
+        and entry.default_factory is dataclasses.MISSING
+        and entry.name not in fields
+    ]
+    if missing:
+        raise ValueError(f"{where}: the fields {', '.join(missing)} are missing.")
+    return kind(**values)
+
+
+def refuse_unknown(fields: Mapping[str, Any], known: set[str], *, where: str) -> None:
+    """Raise a `ValueError` that names the unknown fields and the known ones."""
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise ValueError(f"{where}: unknown fields {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """What a `Literal`, or one or nothing, allows; empty for other types."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    parts = get_args(hint)
+    literals = [part for part in parts if get_origin(part) is Literal]
+    return (*get_args(literals[0]), None) if literals and type(None) in parts else ()
