@@ -35,6 +35,8 @@ class RecipeArchitecture:
         num_text_layers: layers of the text tower.
         projection_dim: D, width of the joint embedding.
         vocab_size: tokens of the tokenizer, which is learned from captions.
+        initializer_range: spread of the first patch and position embeddings. With CLIP's 0.02 the places of the
+            patches, and so shapes, are learned later.
     """
 
     image_size: int = 32
@@ -45,6 +47,7 @@ class RecipeArchitecture:
     num_text_layers: int = 2
     projection_dim: int = 128
     vocab_size: int = 1024
+    initializer_range: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class PretrainingRecipe:
     model: RecipeArchitecture = field(default_factory=RecipeArchitecture)
     stills: RecipeStills = field(default_factory=RecipeStills)
     seed: int = 0
-    steps: int = 4000
+    steps: int = 3000
     batch_size: int = 64
     num_eval_stills: int = 1200
     muon_learning_rate: float = 4e-3

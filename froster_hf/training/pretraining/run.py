@@ -69,6 +69,7 @@ def build_clip(architecture: RecipeArchitecture, tokenizer: CLIPTokenizer) -> CL
         "num_hidden_layers": architecture.num_vision_layers,
         "image_size": architecture.image_size,
         "patch_size": architecture.patch_size,
+        "initializer_range": architecture.initializer_range,
     }
     text = {
         "num_hidden_layers": architecture.num_text_layers,
