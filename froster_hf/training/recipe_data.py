@@ -9,13 +9,14 @@ from ..data.label_splits import base_and_novel_labels, keep_labels, sample_shots
 from ..data.official_lists import read_hmdb51, read_kinetics, read_something_something, read_ucf101
 from ..data.published_counts import count_differences
 from ..data.readers import read_labels, read_video_folder, read_video_list
-from .recipes import RecipeData
+from .recipe_world import render_world
+from .recipes import RecipeData, RecipeWorld
 
 logger = logging.getLogger(__name__)
 
 
-def read_recipe_data(data: RecipeData) -> tuple[Dataset, dict[str, Dataset]]:
-    """Reads the tables of a recipe.
+def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dict[str, Dataset]]:
+    """Reads the tables of a recipe; those of `moving_shapes` are rendered.
 
     Returns:
         The training table, and the evaluation tables: `all`, or `base` and `novel`; empty where the recipe has none.
@@ -24,6 +25,8 @@ def read_recipe_data(data: RecipeData) -> tuple[Dataset, dict[str, Dataset]]:
         AnnotationError: a file or line that cannot be read; names it.
         ValueError: a path is needed that the recipe does not give.
     """
+    if data.format == "moving_shapes":
+        return render_world(world, root=_needed(data, "root"), label_set=data.label_set)
     train, test = _read(data, "train"), _read_evaluation(data)
     evaluation = {} if test is None else {"all": test}
     if data.label_set == "base":

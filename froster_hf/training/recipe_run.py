@@ -36,7 +36,7 @@ def train_recipe(recipe: Recipe, *, resume: bool = False) -> FrosterTrainer:
 def build_trainer(recipe: Recipe) -> FrosterTrainer:
     """The Trainer of a recipe, ready to train."""
     model, processor = build_model(recipe.model)
-    train, evaluation = read_recipe_data(recipe.data)
+    train, evaluation = read_recipe_data(recipe.data, recipe.world)
     if recipe.data.descriptions is not None:
         processor.label_descriptions = read_json(recipe.data.descriptions)
     return FrosterTrainer(

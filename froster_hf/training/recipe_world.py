@@ -52,5 +52,7 @@ def render_world(
                 trail_rate=world.trail_rate,
                 second_object_rate=world.second_object_rate,
             )
-            tables[part] = rows.select_columns([VIDEO_COLUMN, LABEL_COLUMN]).cast(video_features([str(c) for c in labels]))
+            tables[part] = rows.select_columns([VIDEO_COLUMN, LABEL_COLUMN]).cast(
+                video_features([str(c) for c in labels])
+            )
     return tables.pop("train"), tables

@@ -58,9 +58,10 @@ class RecipeData:
     """What is trained on, and where the user keeps it.
 
     Args:
-        format: `folder` (class folders), `list` (CSV, JSONL, or the original `path,label` lines), or the official
-            files of `ucf101`, `hmdb51`, `kinetics` (a CSV a split) and `ssv2` (a JSON a split).
-        root: folder of the training videos.
+        format: `folder` (class folders), `list` (CSV, JSONL, or the original `path,label` lines), the official files
+            of `ucf101`, `hmdb51`, `kinetics` (a CSV a split) and `ssv2` (a JSON a split), or `moving_shapes`, which
+            renders its videos (see [`RecipeWorld`]).
+        root: folder of the training videos; for `moving_shapes` they are rendered into it.
         annotations: the list, or the folder or file of official annotations; not for `folder`.
         eval_root: folder of the videos to evaluate on; the training's by default.
         eval_annotations: their list. UCF-101 and HMDB-51 have theirs in `annotations`. For `folder`, `eval_root` is
@@ -77,7 +78,7 @@ class RecipeData:
         missing: what to do with listed videos that are not there: `error`, `drop` or `keep`.
     """
 
-    format: Literal["folder", "list", "ucf101", "hmdb51", "kinetics", "ssv2"] = "folder"
+    format: Literal["folder", "list", "ucf101", "hmdb51", "kinetics", "ssv2", "moving_shapes"] = "folder"
     root: str | None = None
     annotations: str | None = None
     eval_root: str | None = None
@@ -94,6 +95,33 @@ class RecipeData:
 
 
 @dataclass(frozen=True)
+class RecipeWorld:
+    """What `format: moving_shapes` renders. With `label_set: base`, base and novel classes share no colour or shape.
+
+    Args:
+        seed: decides classes, clips and evaluation clips.
+        num_classes: K, classes trained on (and as many novel ones with `label_set: base`).
+        clips_per_class: training files a class.
+        eval_clips_per_class: evaluation files a class; 0 evaluates nothing.
+        motions: what the objects may do; `null` is everything.
+        trail_rate: the share of clips in which objects leave a fading trail.
+        second_object_rate: the share of clips with a second, unlabelled object.
+        num_frames: frames a file, at 8 a second.
+        resolution: side of the pictures in pixels.
+    """
+
+    seed: int = 0
+    num_classes: int = 48
+    clips_per_class: int = 8
+    eval_clips_per_class: int = 4
+    motions: list[str] | None = None
+    trail_rate: float = 0.0
+    second_object_rate: float = 0.0
+    num_frames: int = 16
+    resolution: int = 192
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A training, whole.
 
@@ -103,6 +131,7 @@ class Recipe:
         kind: tells it from the recipes of pre-training.
         model: the student; see [`RecipeModel`].
         data: see [`RecipeData`].
+        world: see [`RecipeWorld`].
         training: fields of [`FrosterTrainingArguments`]; `num_train_epochs: 0` trains nothing and saves the model with
             its labels.
         total_batch_size: clips an optimizer step over all processes and accumulated batches.
@@ -116,6 +145,7 @@ class Recipe:
     kind: Literal["fine_tuning"] = "fine_tuning"
     model: RecipeModel = field(default_factory=RecipeModel)
     data: RecipeData = field(default_factory=RecipeData)
+    world: RecipeWorld = field(default_factory=RecipeWorld)
     training: dict[str, Any] = field(default_factory=dict)
     total_batch_size: int = 64
     warmup_epochs: float = 0.0

@@ -1,6 +1,9 @@
 """What can be said: classes, the truth of captions, splits."""
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -152,6 +155,21 @@ def test_base_and_novel_share_motions_but_no_color_and_no_shape(seed):
 def test_split_is_decided_by_its_seed():
     assert split_base_novel(3) == split_base_novel(3)
     assert split_base_novel(3) != split_base_novel(4)
+
+
+def test_split_is_the_same_in_every_process():
+    code = "from froster_hf.data.moving_shapes import split_base_novel; print(*split_base_novel(3).novel, sep=chr(10))"
+    run = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": s},
+        ).stdout
+        for s in ("1", "2")
+    ]
+    assert run[0] == run[1] == "".join(f"{c}\n" for c in split_base_novel(3).novel)
 
 
 def test_split_uses_the_motions_asked_for():

@@ -9,10 +9,11 @@ import yaml
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from froster_hf.cli import main
+from froster_hf.data.video_table import label_names
 from froster_hf.training import FrosterTrainingArguments
 from froster_hf.training.recipe_data import read_recipe_data
 from froster_hf.training.recipe_run import train_recipe, training_arguments
-from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, list_recipes, load_recipe
+from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, list_recipes, load_recipe
 from tests.fixtures.tiny import tiny_tokenizer, tiny_tower_options
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
@@ -165,18 +166,18 @@ def test_a_total_batch_that_does_not_divide_is_refused():
 
 def test_paths_that_are_needed_are_asked_for():
     with pytest.raises(ValueError, match=r"give data.root=PATH"):
-        read_recipe_data(load_recipe("froster_base_to_novel_ucf101").data)
+        read_recipe_data(load_recipe("froster_base_to_novel_ucf101").data, RecipeWorld())
 
 
 def test_base_labels_are_trained_and_both_halves_evaluated(video_folder):
     data = RecipeData(root=str(video_folder), eval_root=str(video_folder), label_set="base", shots=1)
-    train, evaluation = read_recipe_data(data)
+    train, evaluation = read_recipe_data(data, RecipeWorld())
     assert len(train) == 2
     assert train.features["label"].names == ["diving", "juggling"]
     assert evaluation["novel"].features["label"].names == ["rowing", "yoga"]
 
 
-@pytest.mark.parametrize("kind", [Recipe, RecipeModel, RecipeData, FrosterTrainingArguments])
+@pytest.mark.parametrize("kind", [Recipe, RecipeModel, RecipeData, RecipeWorld, FrosterTrainingArguments])
 def test_every_field_is_documented(kind):
     own = set(kind.__annotations__) - {field for field in kind.__annotations__ if field.startswith("_")}
     own -= {"learning_rate", "weight_decay", "lr_scheduler_type", "remove_unused_columns"}
@@ -201,3 +202,20 @@ def test_the_command_line_lists_shows_and_trains(tmp_path, capsys, clip_folder, 
     assert main(["train", "froster_k400", *overrides]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path / 'run'}/model"
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_a_world_is_rendered_once_and_split_into_base_and_novel(tmp_path):
+    overrides = ["data.format=moving_shapes", f"data.root={tmp_path}", "data.label_set=base", "world.num_classes=6"]
+    overrides += ["world.clips_per_class=2", "world.eval_clips_per_class=1", "world.num_frames=2"]
+    overrides += ["world.resolution=32", "world.motions=[growing, bouncing]"]
+    recipe = load_recipe("froster_k400", overrides)
+    train, evaluation = read_recipe_data(recipe.data, recipe.world)
+    assert (len(train), {name: len(table) for name, table in evaluation.items()}) == (12, {"base": 6, "novel": 6})
+    assert label_names(train) == label_names(evaluation["base"])
+    words = {text.split()[1] for text in label_names(train)}
+    assert not words & {text.split()[1] for text in label_names(evaluation["novel"])}
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
+    read_recipe_data(recipe.data, recipe.world)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")} == files
+    with pytest.raises(ValueError, match="other arguments"):
+        read_recipe_data(recipe.data, dataclasses.replace(recipe.world, seed=1))

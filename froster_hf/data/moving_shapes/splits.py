@@ -63,7 +63,7 @@ def split_base_novel(
 def _draw_side(
     rng: np.random.Generator, colors: Sequence[str], shapes: Sequence[str], wanted: Sequence[str]
 ) -> list[MovingShape]:
-    candidates = all_classes(colors=colors, shapes=shapes, motions=set(wanted))
+    candidates = all_classes(colors=colors, shapes=shapes, motions=dict.fromkeys(wanted))
     candidates = [candidates[index] for index in rng.permutation(len(candidates))]
     uses: Counter[tuple[str, str]] = Counter()
     side: list[MovingShape] = []
