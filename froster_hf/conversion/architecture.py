@@ -65,7 +65,8 @@ def infer_config(
     module = _choose(
         "temporal_module", converted.temporal_module, temporal_module, run, DEFAULT_MODULES[converted.layout]
     )
-    if module.value in TEMPORAL_MODULES and converted.temporal_module is None:
+    with_weights = {*TEMPORAL_MODULES, "directional_attention"}
+    if module.value in with_weights and converted.temporal_module is None:
         raise ValueError(
             f"`temporal_module` is {module.value!r} ({module.origin}), but the checkpoint has no weights of it."
         )

@@ -88,7 +88,7 @@ def architecture_rows(
     """What the weights are, as (property, value)."""
     vision, text = config.vision_config, config.text_config
     temporal: str = config.temporal_module
-    if temporal == "local_attention":
+    if temporal in ("local_attention", "directional_attention"):
         temporal += f", {config.temporal_radius} frame(s) to each side"
     rows: list[tuple[str, str | int]] = [
         ("vision tower", f"ViT, {vision.num_hidden_layers} layers, width {vision.hidden_size}"),

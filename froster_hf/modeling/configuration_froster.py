@@ -11,6 +11,7 @@ from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTraine
 TemporalModule = Literal[
     "none",
     "local_attention",
+    "directional_attention",
     "channel_shift",
     "cross_frame",
     "st_adapter",
@@ -37,6 +38,9 @@ class FrosterConfig(PreTrainedConfig):
 
             - `none`: not at all; CLIP on every frame.
             - `local_attention`: every block attends to the frames within `temporal_radius` (FROSTER, Open-VCLIP).
+            - `directional_attention`: `local_attention` that also reads how each token changes from the previous frame
+              to the next, through weights that start at zero; tells forward from backward (this package). A
+              checkpoint with `local_attention` becomes one by `from_pretrained(..., temporal_module=...)`.
             - `channel_shift`: a quarter of the key and value channels comes from the next frame, a quarter from the
               previous one (TSM; X-ViT).
             - `cross_frame`: a message token a frame, exchanged among the frames (X-CLIP).
@@ -44,7 +48,8 @@ class FrosterConfig(PreTrainedConfig):
             - `aim`: the block's own attention used over time as well, with three adapters (AIM).
             - `adaptformer`: an adapter beside the MLP; no exchange among frames (AdaptFormer).
             - `joint`: all patches of all frames in one sequence (ActionCLIP's pre-network prompt).
-        temporal_radius: frames seen to each side by `local_attention`. The published numbers use 1; 0 is CLIP.
+        temporal_radius: frames seen to each side by `local_attention` and `directional_attention`. The published
+            numbers use 1; `local_attention` with 0 is CLIP.
         adapter_size: width of the adapters' bottleneck. `None` is the published one: half the tower's width for
             `st_adapter`, a quarter for `aim` and `adaptformer`.
         temporal_pooling: from frame embeddings to the video embedding.

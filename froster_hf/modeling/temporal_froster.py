@@ -115,6 +115,44 @@ class LocalAttention(TemporalAttention):
         return output, weights
 
 
+def temporal_difference(tokens: torch.Tensor) -> torch.Tensor:
+    """The next frame minus the previous one; at the ends, where one of them is missing, the frame itself in its place.
+
+    Played backwards it changes its sign. Zero where nothing moves, and for a single frame.
+
+    Args:
+        tokens: (B, T, N, W).
+
+    Returns:
+        (B, T, N, W).
+    """
+    # Frames are repeated, not padded with zeros: a clip's ends are no motion. For any length, as in `shift_channels`.
+    following = torch.cat([tokens, tokens[:, -1:]], dim=1)[:, 1:]
+    preceding = torch.cat([tokens[:, :1], tokens], dim=1)[:, :-1]
+    return following - preceding
+
+
+class DirectionalAttention(LocalAttention):
+    """[`LocalAttention`] that also sees how every token is changing, with a sign: it tells forward from backward.
+
+    A gate a channel, zero at the start, adds the tokens' temporal difference to what the attention reads. At the
+    start, and for a single frame always, it is exactly local attention; reversal turns the difference's sign.
+    """
+
+    # CLIP is trained with steps that suit its small weights; a gate that took the same steps would hardly open.
+    gate_scale = 100.0
+
+    def __init__(self, config: CLIPVisionConfig, radius: int):
+        super().__init__(config, radius)
+        self.motion_gate = nn.Parameter(torch.zeros(self.embed_dim))
+
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+        """As [`LocalAttention`]."""
+        motion = temporal_difference(hidden_states.unflatten(0, (-1, num_frames))).flatten(0, 1)
+        hidden_states = hidden_states + self.gate_scale * self.motion_gate * motion
+        return super().forward(hidden_states, num_frames=num_frames, **kwargs)
+
+
 class ChannelShiftAttention(TemporalAttention):
     """Keys and values with half of their channels shifted in time, before the split into heads (X-ViT)."""
 
@@ -282,6 +320,9 @@ def insert_temporal_module(vision_model: CLIPVisionModel, config: FrosterConfig)
     if config.temporal_module == "local_attention":
         for layer in layers:
             layer.self_attn = LocalAttention(vision_config, config.temporal_radius)
+    elif config.temporal_module == "directional_attention":
+        for layer in layers:
+            layer.self_attn = DirectionalAttention(vision_config, config.temporal_radius)
     elif config.temporal_module == "channel_shift":
         for layer in layers:
             layer.self_attn = ChannelShiftAttention(vision_config)
@@ -301,9 +342,13 @@ def insert_temporal_module(vision_model: CLIPVisionModel, config: FrosterConfig)
 
 
 def init_temporal_weights(module: nn.Module) -> None:
-    """Start as CLIP: zero the last layer of every adapter. Called after transformers has drawn all linear layers."""
+    """Start as CLIP: zero the last layer of every adapter, and every gate. Called after transformers has drawn all
+    linear layers.
+    """
     if isinstance(module, (BottleneckAdapter, SpatioTemporalAdapter)):
         init.zeros_(module.up_proj.weight)
         init.zeros_(module.up_proj.bias)
+    elif isinstance(module, DirectionalAttention):
+        init.zeros_(module.motion_gate)
     elif isinstance(module, JointEmbeddings):
         init.zeros_(module.time_embedding)

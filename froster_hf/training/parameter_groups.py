@@ -11,7 +11,9 @@ _VISION = re.compile(r"\b(vision_model|visual_projection|temporal_pooling)\.")
 _TEXT = re.compile(r"\b(text_model|text_projection)\.")
 _ADAPTERS = re.compile(r"\b(st_adapter|temporal_adapter|spatial_adapter|mlp_adapter)\.")
 # What the temporal modules and poolings add to CLIP.
-_TEMPORAL = re.compile(r"_adapter\.|\bmessage_(proj|norm|attn)\.|\btime_embedding$|\btemporal_pooling\.")
+_TEMPORAL = re.compile(
+    r"_adapter\.|\bmessage_(proj|norm|attn)\.|\bmotion_gate$|\btime_embedding$|\btemporal_pooling\."
+)
 _PROJECTORS = re.compile(r"\bdistillation_projectors\.")
 _POSITIONS = re.compile(r"\b(position_embedding|time_embedding)\b")
 
@@ -57,7 +59,7 @@ def choose_trained_parameters(model: nn.Module, trained: TrainedParameters) -> N
         raise ValueError(
             f"`trained_parameters` is {trained!r}, but the model has no such parameters. Adapters come with "
             "`temporal_module` 'st_adapter', 'aim' or 'adaptformer'; 'local_attention' adds no parameters to CLIP, so "
-            "there 'all', 'vision', 'text' or 'lora' can be trained."
+            "there 'all', 'vision', 'text' or 'lora' can be trained. What other modules add is 'temporal'."
         )
 
 

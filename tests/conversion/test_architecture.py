@@ -91,6 +91,7 @@ def test_frame_counts_that_weights_are_tied_to_are_read_off_them():
     ("options", "message"),
     [
         ({"temporal_module": "aim"}, "`temporal_module` is 'aim' .*no weights of it"),
+        ({"temporal_module": "directional_attention"}, "is 'directional_attention' .*no weights of it"),
         ({"temporal_pooling": "lstm"}, "`temporal_pooling` is 'lstm', but the checkpoint has no weights"),
         (
             {"temporal_module": "none", "temporal_radius": 1},

@@ -22,6 +22,7 @@ from tests.conversion.original_layouts import (
     with_prefix,
 )
 from tests.fixtures.tiny import tiny_tokenizer
+from tests.modeling.tiny import tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
 
@@ -354,6 +355,9 @@ def test_weights_without_a_place_in_the_layout_are_not_exported(tmp_path):
         export_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="openai", teacher=tmp_path)
     report = export_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="froster")
     assert report.num_tensors == 86
+    tiny_model(temporal_module="directional_attention").save_pretrained(tmp_path / "ours")
+    with pytest.raises(ValueError, match=r"2 tensors have no name in the froster layout: .*motion_gate"):
+        export_checkpoint(tmp_path / "ours", tmp_path / "b.pth", layout="froster")
     tiny_clip().save_pretrained(tmp_path / "clip")
     with pytest.raises(ValueError, match="is a checkpoint of type 'clip', not of this package"):
         export_checkpoint(tmp_path / "clip", tmp_path / "b.pth")

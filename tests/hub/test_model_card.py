@@ -9,6 +9,7 @@ from froster_hf import FrosterConfig
 from froster_hf.evaluation import published_results
 from froster_hf.hub import CardFacts, MeasuredResult, build_model_card, load_card_facts
 from froster_hf.hub.markdown import escape, link, plain
+from froster_hf.hub.model_card import architecture_rows
 from tests.fixtures.tiny import tiny_model
 
 CARDS = Path(__file__).parents[2] / "model_cards"
@@ -84,8 +85,17 @@ def test_a_card_without_measurements_claims_none():
 def test_time_symmetry_is_told_where_it_holds():
     config = tiny_config()
     assert "played backwards" in build_model_card(CardFacts("tiny"), config=config).text
-    config.temporal_module = "channel_shift"
-    assert "played backwards" not in build_model_card(CardFacts("tiny"), config=config).text
+    for module in ("directional_attention", "channel_shift"):
+        config.temporal_module = module
+        assert "played backwards" not in build_model_card(CardFacts("tiny"), config=config).text
+
+
+@pytest.mark.parametrize("module", ["local_attention", "directional_attention"])
+def test_the_card_says_how_far_attention_reaches(module):
+    config = tiny_config()
+    config.temporal_module = module
+    rows = dict(architecture_rows(config, num_parameters=None, num_templates=0))
+    assert rows["temporal module"] == f"{module}, 1 frame(s) to each side"
 
 
 def froster_b16() -> ModelCard:

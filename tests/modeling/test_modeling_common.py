@@ -19,6 +19,7 @@ from tests.modeling.tiny import (
 
 every_architecture = pytest.mark.parametrize("fields", ARCHITECTURES, ids=architecture_id)
 every_module = pytest.mark.parametrize("module", MODULES)
+ATTENDS_TO_NEIGHBOURS = ("local_attention", "directional_attention")
 TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
 
 
@@ -27,7 +28,7 @@ def tokens_and_keys(module: str) -> tuple[int, int, int]:
     if module == "joint":
         return 2, 1 + NUM_FRAMES * 4, 1 + NUM_FRAMES * 4
     queries = 6 if module == "cross_frame" else 5
-    return 2 * NUM_FRAMES, queries, 15 if module == "local_attention" else queries
+    return 2 * NUM_FRAMES, queries, 15 if module in ATTENDS_TO_NEIGHBOURS else queries
 
 
 @every_architecture
@@ -187,7 +188,10 @@ def test_eager_and_sdpa_agree(fields):
 
 @pytest.mark.parametrize(
     "module",
-    [module if module == "local_attention" else pytest.param(module, marks=pytest.mark.slow) for module in MODULES],
+    [
+        module if module in ATTENDS_TO_NEIGHBOURS else pytest.param(module, marks=pytest.mark.slow)
+        for module in MODULES
+    ],
 )
 @torch.no_grad()
 def test_flex_attention_agrees(module):

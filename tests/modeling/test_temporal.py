@@ -2,10 +2,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from froster_hf.modeling.temporal_froster import shift_channels, temporal_windows
-from tests.modeling.tiny import MODULES, NUM_FRAMES, tiny_clip, tiny_clips, tiny_model
+from froster_hf.modeling.temporal_froster import shift_channels, temporal_difference, temporal_windows
+from tests.modeling.tiny import MODULES, NUM_FRAMES, tiny_clip, tiny_clips, tiny_model, tiny_texts
 
-SEES_OTHER_FRAMES = ["local_attention", "channel_shift", "cross_frame", "st_adapter", "aim", "joint"]
+SEES_OTHER_FRAMES = [
+    "local_attention",
+    "directional_attention",
+    "channel_shift",
+    "cross_frame",
+    "st_adapter",
+    "aim",
+    "joint",
+]
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2, 3])
@@ -51,6 +59,16 @@ def test_channel_shift_takes_a_quarter_from_each_side():
         following = tokens[:, t + 1, :, :2] if t < 4 else torch.zeros(2, 3, 2)
         preceding = tokens[:, t - 1, :, 2:4] if t > 0 else torch.zeros(2, 3, 2)
         assert torch.equal(shifted[:, t], torch.cat([following, preceding, tokens[:, t, :, 4:]], dim=-1))
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5])
+def test_temporal_differences_are_the_next_frame_minus_the_previous_one(num_frames):
+    tokens = torch.randn(2, num_frames, 3, 8)
+    differences = temporal_difference(tokens)
+    for t in range(num_frames):
+        expected = tokens[:, min(t + 1, num_frames - 1)] - tokens[:, max(t - 1, 0)]
+        assert torch.equal(differences[:, t], expected)
+    torch.testing.assert_close(temporal_difference(tokens.flip(1)), -differences.flip(1))
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3])
@@ -113,11 +131,93 @@ def test_local_attention_with_mean_pooling_is_invariant_to_time_reversal(radius)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("module", ["channel_shift", "st_adapter"])
+@pytest.mark.parametrize("module", ["directional_attention", "channel_shift", "st_adapter"])
 def test_asymmetric_modules_tell_forward_from_backward(module):
     model = tiny_model(temporal_module=module).froster
     forward, backward = (model.get_video_features(clips) for clips in (tiny_clips(), tiny_clips().flip(1)))
     assert (forward.video_embeds - backward.video_embeds).abs().max() > 1e-5
+
+
+def local_and_directional(**fields):
+    """The published module and ours, with the same weights; our gates are at their start, zero."""
+    local = tiny_model(temporal_module="local_attention", **fields).froster
+    directional = tiny_model(perturb=False, temporal_module="directional_attention", **fields).froster
+    missing, unexpected = directional.load_state_dict(local.state_dict(), strict=False)
+    assert len(missing) == 2
+    assert all(name.endswith("self_attn.motion_gate") for name in missing)
+    assert not unexpected
+    return local, directional
+
+
+def gates(model):
+    return [layer.self_attn.motion_gate for layer in model.vision_model.encoder.layers]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("radius", [0, 1, 2])
+@pytest.mark.parametrize("num_frames", [1, NUM_FRAMES])
+def test_directional_attention_starts_as_exactly_local_attention(radius, num_frames, implementation):
+    pair = local_and_directional(temporal_radius=radius)
+    for model in pair:
+        model.set_attn_implementation(implementation)
+    local, directional = (model(tiny_clips(num_frames=num_frames), tiny_texts()) for model in pair)
+    assert torch.equal(local.frame_embeds, directional.frame_embeds)
+    assert torch.equal(local.logits_per_video, directional.logits_per_video)
+
+
+@torch.no_grad()
+def test_directional_attention_is_exactly_local_attention_on_a_single_frame():
+    local, directional = local_and_directional()
+    for gate in gates(directional):
+        gate.normal_(std=0.01)
+    single, moving = (
+        [m.get_video_features(tiny_clips(2, t)).frame_embeds for m in (local, directional)] for t in (1, 4)
+    )
+    assert torch.equal(*single)
+    assert (moving[0] - moving[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_directional_attention_tells_direction_by_its_gates_alone():
+    """Reversal with negated gates is no change: all that is not symmetric in time goes through the gates."""
+    _, model = local_and_directional()
+    backward = model.get_video_features(tiny_clips().flip(1)).frame_embeds.flip(1)
+    torch.testing.assert_close(model.get_video_features(tiny_clips()).frame_embeds, backward, atol=1e-6, rtol=0)
+    for gate in gates(model):
+        gate.normal_(std=0.01)
+    forward = model.get_video_features(tiny_clips()).frame_embeds
+    assert (model.get_video_features(tiny_clips().flip(1)).frame_embeds.flip(1) - forward).abs().max() > 1e-3
+    for gate in gates(model):
+        gate.neg_()
+    backward = model.get_video_features(tiny_clips().flip(1)).frame_embeds.flip(1)
+    torch.testing.assert_close(backward, forward, atol=1e-6, rtol=0)
+
+
+def test_the_gates_learn_from_the_first_step():
+    _, model = local_and_directional()
+    logits = model(tiny_clips(), tiny_texts()).logits_per_video
+    F.cross_entropy(logits, torch.tensor([0, 2])).backward()
+    for gate in gates(model):
+        assert (gate.grad != 0).all()
+
+
+@torch.no_grad()
+def test_a_checkpoint_with_local_attention_becomes_one_with_directional_attention(tmp_path):
+    from froster_hf import FrosterForVideoClassification
+
+    local = tiny_model(temporal_module="local_attention")
+    local.save_pretrained(tmp_path)
+    directional, info = FrosterForVideoClassification.from_pretrained(
+        tmp_path, temporal_module="directional_attention", output_loading_info=True
+    )
+    assert info["missing_keys"] == {
+        f"froster.vision_model.encoder.layers.{layer}.self_attn.motion_gate" for layer in range(2)
+    }
+    assert not info["unexpected_keys"]
+    assert all(not gate.any() for gate in gates(directional.froster))
+    logits = [model(tiny_clips(), input_ids=tiny_texts()).logits for model in (local, directional)]
+    assert torch.equal(*logits)
 
 
 def clip_frame_embeds(clip, clips):
@@ -132,17 +232,17 @@ def clip_frame_embeds(clip, clips):
     [
         ({"temporal_module": "none"}, NUM_FRAMES),
         ({"temporal_module": "local_attention", "temporal_radius": 0}, NUM_FRAMES),
+        ({"temporal_module": "directional_attention", "temporal_radius": 0}, NUM_FRAMES),
         ({"temporal_module": "st_adapter"}, NUM_FRAMES),
         ({"temporal_module": "aim"}, NUM_FRAMES),
         ({"temporal_module": "adaptformer"}, NUM_FRAMES),
         ({"temporal_module": "joint", "num_frames": 1}, 1),
     ],
-    ids=["none", "radius-0", "st_adapter", "aim", "adaptformer", "joint-of-one-frame"],
+    ids=["none", "radius-0", "directional-radius-0", "st_adapter", "aim", "adaptformer", "joint-of-one-frame"],
 )
 def test_a_module_at_its_start_is_clip(tmp_path, fields, num_frames):
     """Frame embeddings, and on a still video the logits, are those of transformers' CLIP."""
     from froster_hf import FrosterModel
-    from tests.modeling.tiny import tiny_texts
 
     clip = tiny_clip()
     clip.save_pretrained(tmp_path)

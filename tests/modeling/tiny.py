@@ -1,9 +1,12 @@
 """Tiny models and inputs: every temporal module and pooling in milliseconds."""
 
+from typing import get_args
+
 import torch
 from transformers import CLIPConfig, CLIPModel
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
+from froster_hf.modeling.configuration_froster import TemporalModule
 
 NUM_FRAMES, SIZE, WIDTH = 4, 16, 32
 END = 99
@@ -26,7 +29,7 @@ VISION = {
     "image_size": SIZE,
     "patch_size": 8,
 }
-MODULES = ["none", "local_attention", "channel_shift", "cross_frame", "st_adapter", "aim", "adaptformer", "joint"]
+MODULES = list(get_args(TemporalModule))
 POOLINGS = ["mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls"]
 # Every module with FROSTER's pooling, and every pooling on plain CLIP.
 ARCHITECTURES = [{"temporal_module": module} for module in MODULES]

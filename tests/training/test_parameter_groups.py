@@ -36,10 +36,15 @@ def test_adapters_are_what_clip_does_not_have(temporal_module):
     assert trained_names(temporal_module, "temporal") == added
 
 
-@pytest.mark.parametrize("temporal_module", ["cross_frame", "joint"])
+@pytest.mark.parametrize("temporal_module", ["directional_attention", "cross_frame", "joint"])
 def test_temporal_is_what_clip_does_not_have(temporal_module):
     added = trained_names(temporal_module, "all") - trained_names("none", "all")
     assert trained_names(temporal_module, "temporal") == added
+
+
+def test_gates_do_not_decay():
+    decaying = decay_parameter_names(tiny_model(temporal_module="directional_attention"))
+    assert not [name for name in decaying if "motion_gate" in name]
 
 
 @pytest.mark.parametrize("trained", ["adapters", "temporal"])

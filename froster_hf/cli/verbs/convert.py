@@ -18,7 +18,17 @@ from dataclasses import asdict
 
 LAYOUTS = ("froster", "openai", "actionclip", "vificlip", "transformers")
 TARGETS = LAYOUTS[:-1]
-MODULES = ("none", "local_attention", "channel_shift", "cross_frame", "st_adapter", "aim", "adaptformer", "joint")
+MODULES = (
+    "none",
+    "local_attention",
+    "directional_attention",
+    "channel_shift",
+    "cross_frame",
+    "st_adapter",
+    "aim",
+    "adaptformer",
+    "joint",
+)
 POOLINGS = ("mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls")
 EXPORT_OPTIONS = ("to", "teacher", "json", "traceback", "run", "source", "output")
 
