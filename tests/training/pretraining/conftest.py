@@ -1,0 +1,25 @@
+"""What the pre-training tests share."""
+
+from functools import cache
+
+import pytest
+
+from froster_hf.data.moving_shapes_tokenizer import moving_shapes_texts, train_tokenizer
+from froster_hf.training.pretraining import run
+
+
+@cache
+def _small_tokenizer():
+    return train_tokenizer(moving_shapes_texts(0, 500), vocab_size=600)
+
+
+@pytest.fixture
+def tokenizer():
+    return _small_tokenizer()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tokenizer_is_learned_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "train_tokenizer", lambda texts, vocab_size: _small_tokenizer())
+        yield
