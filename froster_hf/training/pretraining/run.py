@@ -27,9 +27,9 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False) -> ClipPretrain
     trainer = build_pretrainer(recipe)
     trainer.train(resume_from_checkpoint=resume or None)
     trainer.save_metrics("eval", trainer.evaluate())
-    folder = Path(str(trainer.args.output_dir)) / "model"
-    trainer.save_model(str(folder))
-    image_processor(recipe.model.image_size).save_pretrained(folder)
+    # Not `save_model`, which adds pickled arguments to what others load.
+    for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
+        part.save_pretrained(Path(str(trainer.args.output_dir)) / "model")
     return trainer
 
 

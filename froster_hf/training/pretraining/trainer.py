@@ -22,7 +22,7 @@ class ClipPretrainer(AtomicCheckpointing):
             `train_sampling_strategy="sequential"`.
         batches: to train on.
         held_out: to evaluate on.
-        tokenizer: of the captions, saved with the model.
+        tokenizer: of the captions, saved with the checkpoints.
         muon_learning_rate: for the matrices inside the layers; `args.learning_rate` is for the others.
 
     Raises:
@@ -57,6 +57,11 @@ class ClipPretrainer(AtomicCheckpointing):
             **kwargs,
         )
 
+    @property
+    def clip(self) -> CLIPModel:
+        """The model without wrappers."""
+        return cast(CLIPModel, self.accelerator.unwrap_model(self.model))
+
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """See [`muon_and_adamw`]."""
         if self.optimizer is None:
@@ -88,9 +93,8 @@ class ClipPretrainer(AtomicCheckpointing):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure and log [`held_out_accuracy`]; see [`~transformers.Trainer.evaluate`]."""
-        model: Any = self.accelerator.unwrap_model(self.model)
         held_out = cast(HeldOutStills, self.eval_dataset if eval_dataset is None else eval_dataset)
-        found = held_out_accuracy(model.eval(), self.tokenizer, held_out)
+        found = held_out_accuracy(self.clip.eval(), self.tokenizer, held_out)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -62,6 +62,13 @@ def test_a_run_is_not_resumed_as_another(run_folder, losses, override):
 
 def test_the_saved_folder_is_a_clip_repository(run_folder, losses):
     folder = run_folder / "model"
+    assert {file.name for file in folder.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     processor = CLIPProcessor.from_pretrained(folder)
     assert isinstance(AutoProcessor.from_pretrained(folder), CLIPProcessor)
     assert (
