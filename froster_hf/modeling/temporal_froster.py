@@ -94,6 +94,10 @@ class LocalAttention(TemporalAttention):
         super().__init__(config)
         self.radius = radius
 
+    def context(self, hidden_states: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """What keys and values are made from: (B*T, N, W) to (B*T, N, W)."""
+        return hidden_states
+
     def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
         """(B*T, N, W) to (B*T, N, W) and, with eager attention, weights (B*T, H, N, (2r+1)*N)."""
         num_tokens = hidden_states.shape[1]
@@ -102,9 +106,10 @@ class LocalAttention(TemporalAttention):
             """(B*T, N, W) to (B, H, T, N, d): time next to tokens, so that a window is one run of memory."""
             return projected.unflatten(0, (-1, num_frames)).unflatten(-1, (-1, self.head_dim)).permute(0, 3, 1, 2, 4)
 
+        context = self.context(hidden_states, num_frames)
         queries = split(self.q_proj(hidden_states))
-        keys = temporal_windows(split(self.k_proj(hidden_states)), self.radius)
-        values = temporal_windows(split(self.v_proj(hidden_states)), self.radius)
+        keys = temporal_windows(split(self.k_proj(context)), self.radius)
+        values = temporal_windows(split(self.v_proj(context)), self.radius)
 
         # The attention functions take four dimensions: (B*H) stands for their batch and T for their heads.
         output, weights = self._attend(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), **kwargs)
@@ -146,11 +151,10 @@ class DirectionalAttention(LocalAttention):
         super().__init__(config, radius)
         self.motion_gate = nn.Parameter(torch.zeros(self.embed_dim))
 
-    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
-        """As [`LocalAttention`]."""
+    def context(self, hidden_states: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """(B*T, N, W) to (B*T, N, W)."""
         motion = temporal_difference(hidden_states.unflatten(0, (-1, num_frames))).flatten(0, 1)
-        hidden_states = hidden_states + self.gate_scale * self.motion_gate * motion
-        return super().forward(hidden_states, num_frames=num_frames, **kwargs)
+        return hidden_states + self.gate_scale * self.motion_gate * motion
 
 
 class ChannelShiftAttention(TemporalAttention):
