@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -200,6 +202,20 @@ def test_the_gates_learn_from_the_first_step():
     F.cross_entropy(logits, torch.tensor([0, 2])).backward()
     for gate in gates(model):
         assert (gate.grad != 0).all()
+
+
+@pytest.mark.parametrize(("module", "loss"), [("local_attention", math.log(2)), ("directional_attention", 0.0)])
+def test_training_tells_clips_from_their_reversals(module, loss):
+    """Two labels, one for clips and one for the same clips played backwards: no better than ln 2, or solved."""
+    model = tiny_model(perturb=False, temporal_module=module).froster
+    clips, labels = torch.cat([tiny_clips(4), tiny_clips(4).flip(1)]), torch.tensor([0, 1]).repeat_interleave(4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(40):
+        current = F.cross_entropy(model(clips, tiny_texts(2)).logits_per_video, labels)
+        optimizer.zero_grad()
+        current.backward()
+        optimizer.step()
+    assert current.item() == pytest.approx(loss, abs=0.05)
 
 
 @torch.no_grad()
