@@ -53,6 +53,13 @@ def test_a_resumed_run_ends_with_the_same_bits(run_folder, losses):
         assert torch.equal(tensor, expected[name]), name
 
 
+def test_batches_come_in_the_order_of_the_steps(tmp_path):
+    """The ramp is a function of the step."""
+    trainer = build_pretrainer(tiny_recipe(tmp_path, "steps=4"))
+    for batch, expected in zip(trainer.get_train_dataloader(), trainer.train_dataset, strict=True):
+        assert torch.equal(batch["pixel_values"], expected["pixel_values"])
+
+
 @pytest.mark.parametrize("override", ["seed=1", "steps=7", "stills.trail_rate=0.1", "muon_learning_rate=1e-3"])
 def test_a_run_is_not_resumed_as_another(run_folder, losses, override):
     trainer = build_pretrainer(tiny_recipe(run_folder, "steps=6", override))

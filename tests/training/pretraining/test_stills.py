@@ -1,5 +1,7 @@
 """Batches depend on seed and step alone, and hold what they say."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -9,6 +11,9 @@ from froster_hf.training.pretraining.held_out_accuracy import held_out_accuracy
 from froster_hf.training.pretraining.run import build_clip, image_processor
 from froster_hf.training.pretraining.stills import normalize, single_batch
 from tests.training.pretraining.tiny import tiny_recipe
+
+# Pairs in the order of the accuracy: twelve shapes of the first colour, then of the next.
+RED_CIRCLE, ORANGE_SQUARE = 0, 13
 
 
 def batches_of(tokenizer, *, seed=0, steps=6, **stills) -> StillBatches:
@@ -79,17 +84,29 @@ def test_held_out_stills_show_every_pair_and_are_not_trained_on(tokenizer):
     assert not torch.equal(normalize(held_out.stills[:8]), trained)
 
 
-def test_accuracy_counts_pairs_colors_and_shapes(tokenizer):
-    """A model that always answers "a red circle", the first pair."""
+class Constant(torch.nn.Module):
+    """Takes every still for an orange square, and "a photo of a red circle." for the one best text."""
+
+    device = torch.device("cpu")
+
+    def forward(self, input_ids, pixel_values):
+        logits = torch.zeros(len(pixel_values), 2, 120)
+        logits[:, :, ORANGE_SQUARE] = 2
+        logits[:, 0, RED_CIRCLE] = 3
+        return SimpleNamespace(logits_per_image=logits.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        (ORANGE_SQUARE, (1, 1, 1)),
+        (ORANGE_SQUARE + 1, (0, 1, 0)),
+        (ORANGE_SQUARE + 12, (0, 0, 1)),
+        (RED_CIRCLE, (0, 0, 0)),
+    ],
+)
+def test_accuracy_is_of_pairs_colors_and_shapes_over_the_mean_of_the_templates(tokenizer, pair, expected):
     held_out = HeldOutStills.draw(0, 120, resolution=16)
-
-    class Constant(torch.nn.Module):
-        device = torch.device("cpu")
-
-        def forward(self, input_ids, pixel_values):
-            logits = torch.zeros(len(pixel_values), len(input_ids))
-            logits[:, 0] = 1
-            return type("Output", (), {"logits_per_image": logits})
-
-    found = held_out_accuracy(Constant(), tokenizer, held_out)
-    assert found == pytest.approx({"accuracy": 1 / 120, "color_accuracy": 1 / 10, "shape_accuracy": 1 / 12})
+    alone = HeldOutStills(held_out.stills[pair : pair + 1], held_out.labels[pair : pair + 1])
+    found = held_out_accuracy(Constant(), tokenizer, alone)
+    assert (found["accuracy"], found["color_accuracy"], found["shape_accuracy"]) == expected
