@@ -131,10 +131,9 @@ def temporal_difference(tokens: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, T, N, W).
     """
-    # Frames are repeated, not padded with zeros: a clip's ends are no motion. For any length, as in `shift_channels`.
-    following = torch.cat([tokens, tokens[:, -1:]], dim=1)[:, 1:]
-    preceding = torch.cat([tokens[:, :1], tokens], dim=1)[:, :-1]
-    return following - preceding
+    # Not padded with zeros: that a clip begins or ends is no motion.
+    padded = torch.cat([tokens[:, :1], tokens, tokens[:, -1:]], dim=1)
+    return padded[:, 2:] - padded[:, :-2]
 
 
 class DirectionalAttention(LocalAttention):
@@ -154,7 +153,7 @@ class DirectionalAttention(LocalAttention):
     def context(self, hidden_states: torch.Tensor, num_frames: int) -> torch.Tensor:
         """(B*T, N, W) to (B*T, N, W)."""
         motion = temporal_difference(hidden_states.unflatten(0, (-1, num_frames))).flatten(0, 1)
-        return hidden_states + self.gate_scale * self.motion_gate * motion
+        return torch.addcmul(hidden_states, self.gate_scale * self.motion_gate, motion)
 
 
 class ChannelShiftAttention(TemporalAttention):
