@@ -33,6 +33,7 @@ ALLOWED = {
     "data": {"processing"},
     "conversion": {"modeling", "processing"},
     "hub": {"modeling", "processing", "conversion", "evaluation"},
+    "study": {"modeling", "processing", "data", "training", "evaluation"},
 }
 
 

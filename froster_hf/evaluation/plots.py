@@ -31,7 +31,7 @@ def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.
         axes.set_yticks(range(len(labels)), [_short(text) for text in labels], fontsize=size)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(image, ax=axes, label="share of the true class's clips", shrink=0.8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_class_accuracies(
@@ -52,7 +52,7 @@ def plot_class_accuracies(
     axes.margins(y=0.01)
     axes.set(xlabel="top-1 accuracy (%)", xlim=(0, 100), title=title)
     axes.legend(loc="lower right")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_base_novel(
@@ -84,7 +84,7 @@ def plot_base_novel(
         )
     figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     axes.set(xlabel="base top-1 (%)", ylabel="novel top-1 (%)", title=title)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_similarity_gain(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *, title: str) -> Path:
@@ -103,14 +103,15 @@ def plot_similarity_gain(rows: Sequence[Mapping[str, Any]], path: str | os.PathL
         ylabel="top-1 gain over frozen CLIP (points)",
         title=title,
     )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _short(text: str, length: int = 32) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
+    """Write a figure, and its folder where it is missing; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without the time of day in it, the same numbers give the same file.

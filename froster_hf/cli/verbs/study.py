@@ -1,0 +1,46 @@
+"""Repeat the paper's experiment in miniature, on moving shapes.
+
+examples:
+  froster study short
+  froster study long --output long_study --processes 8
+  froster study my_plan.yaml
+
+Needs no network: small CLIPs are pre-trained, videos are rendered, methods are fine-tuned and compared. The output
+folder gets README.md with tables and sentences, study.json with every run, and plots. Run again after a kill, it goes
+on where it was.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `froster study`."""
+    parser.add_argument("plan", nargs="?", metavar="PLAN", help="a shipped plan's name, or a YAML file")
+    parser.add_argument("--list", action="store_true", help="list the shipped plans")
+    parser.add_argument("--output", metavar="FOLDER", help="of the report (default: runs/study-PLAN/report)")
+    parser.add_argument("--work", metavar="FOLDER", help="of worlds and runs (default: runs/study-PLAN)")
+    parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List, or run."""
+    from ...study.plan import list_plans, load_plan
+
+    if arguments.list:
+        for name in list_plans():
+            print(f"{name:<16}{load_plan(name).about}")
+        return 0
+    if arguments.plan is None:
+        raise ValueError("Which plan? Give a name of `froster study --list` or a .yaml file.")
+    if arguments.processes < 1:
+        raise ValueError(f"--processes is {arguments.processes}; give at least 1.")
+    plan = load_plan(arguments.plan)
+    work = Path(arguments.work or Path("runs") / f"study-{plan.name}")
+    output = Path(arguments.output or work / "report")
+
+    from ...study.running import run_study
+
+    command = f"froster study {arguments.plan} --output {output} --processes {arguments.processes}"
+    print(run_study(plan, work=work, output=output, processes=arguments.processes, command=command))
+    return 0

@@ -1,0 +1,12 @@
+"""The paper's experiment in miniature: what distillation keeps and what fine-tuning forgets, on moving shapes.
+
+    plan (plans/*.yaml) -> worlds (a small CLIP each, videos) -> jobs (one fine-tuning each, and what is measured of
+    it) -> choices (on the validation world) -> jobs on the test worlds -> statistics -> report and plots
+
+Run by `froster study`; everything that is done is found again by the next run.
+"""
+
+from .plan import StudyPlan, list_plans, load_plan
+from .running import run_study
+
+__all__ = ["StudyPlan", "list_plans", "load_plan", "run_study"]

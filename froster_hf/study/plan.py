@@ -1,0 +1,124 @@
+"""What a study consists of: worlds, seeds, grids and methods, read from a small YAML file."""
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ..training.recipe_fields import read_fields
+
+PLAN_FOLDER = Path(__file__).parent / "plans"
+# What else is measured of a fine-tuned model, at no further training.
+Variant = Literal["interpolation", "ensemble", "weight_average"]
+VARIANTS: dict[str, str] = {
+    "interpolation": "weights half way to the initial CLIP",
+    "ensemble": "logits averaged with the frozen model's, at double cost",
+    "weight_average": "mean of the weights at the ends of the epochs",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to fine-tune.
+
+    Args:
+        overrides: of the study's recipe, as `froster train` takes them.
+        grid: values to choose from on the validation world, by name in `GRID_FIELDS`; tried one field after the
+            other, in this order, each with the best so far of those before.
+        choices_of: the method whose choices are taken over, where there is no grid of its own.
+        variants: what else is measured of the fine-tuned model.
+    """
+
+    overrides: list[str] = field(default_factory=list)
+    grid: dict[str, list[float]] = field(default_factory=dict)
+    choices_of: str | None = None
+    variants: list[Variant] = field(default_factory=list)
+
+
+GRID_FIELDS = {
+    "learning_rate": "training.learning_rate",
+    "beta": "training.distillation_weight",
+    "alpha": "training.distillation_alpha",
+}
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study, whole.
+
+    Args:
+        name: a file's stem.
+        about: what it is for, in a sentence.
+        pretraining: recipe and overrides of the small CLIP of every world.
+        recipe: of the fine-tunings; the methods override it.
+        validation_world: seed of the world that hyperparameters are chosen on.
+        test_worlds: seeds of the worlds that are reported.
+        seeds: of the fine-tunings, in every test world.
+        methods: by name; `frozen`, which is not trained, is always measured too.
+        reference: method that the others are compared with, pair by pair.
+    """
+
+    name: str
+    about: str
+    pretraining: list[str]
+    recipe: str
+    validation_world: int
+    test_worlds: list[int]
+    seeds: list[int]
+    methods: dict[str, Method]
+    reference: str
+
+    def __post_init__(self):
+        if self.validation_world in self.test_worlds:
+            raise ValueError(f"World {self.validation_world} cannot be both for validation and for the test.")
+        named = [self.reference, *(m.choices_of for m in self.methods.values() if m.choices_of is not None)]
+        if unknown := sorted(set(named) - set(self.methods)):
+            raise ValueError(f"The plan {self.name} names the methods {unknown}; it has {list(self.methods)}.")
+        for name, method in self.methods.items():
+            if unknown := sorted(set(method.grid) - set(GRID_FIELDS)) + sorted(set(method.variants) - set(VARIANTS)):
+                raise ValueError(
+                    f"The plan {self.name}, method {name}: unknown {unknown}. A grid may have {list(GRID_FIELDS)}, "
+                    f"variants are {list(VARIANTS)}."
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as YAML or JSON would hold them."""
+        return dataclasses.asdict(self)
+
+
+def list_plans() -> list[str]:
+    """Names of the shipped plans."""
+    return sorted(path.stem for path in PLAN_FOLDER.glob("*.yaml"))
+
+
+def load_plan(plan: str | os.PathLike) -> StudyPlan:
+    """A shipped plan by name, or a YAML file; one that says `extends: NAME` changes the fields that it names.
+
+    Raises:
+        ValueError: no such plan, no YAML, an unknown or a missing field.
+    """
+    path = Path(plan)
+    fields = _read(path if path.suffix in (".yaml", ".yml") else PLAN_FOLDER / f"{plan}.yaml")
+    methods = {
+        name: read_fields(Method, method, where=f"{path.stem}, {name}")
+        for name, method in fields.get("methods", {}).items()
+    }
+    return read_fields(StudyPlan, {"name": path.stem, **fields, "methods": methods}, where=path.stem)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(
+            f"There is no plan {path.stem!r}. Shipped are {', '.join(list_plans())}; or give a .yaml file."
+        )
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds no `field: value` lines.")
+    base = fields.pop("extends", None)
+    return fields if base is None else {**_read(PLAN_FOLDER / f"{base}.yaml"), **fields}
