@@ -139,8 +139,8 @@ def temporal_difference(tokens: torch.Tensor) -> torch.Tensor:
 class DirectionalAttention(LocalAttention):
     """[`LocalAttention`] that also sees how every token is changing, with a sign: it tells forward from backward.
 
-    A gate a channel, zero at the start, adds the tokens' temporal difference to what the attention reads. At the
-    start, and for a single frame always, it is exactly local attention; reversal turns the difference's sign.
+    A gate a channel, zero at the start, adds the tokens' temporal difference to what keys and values are made from. At
+    the start, and for a single frame always, it is exactly local attention; reversal turns the difference's sign.
     """
 
     # CLIP is trained with steps that suit its small weights; a gate that took the same steps would hardly open.
