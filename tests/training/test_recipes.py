@@ -90,7 +90,8 @@ def test_a_recipe_says_what_it_is(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     assert len(recipe.about) > 20
-    assert recipe.model.checkpoint == "openai/clip-vit-base-patch16"
+    own_world = recipe.data.format == "moving_shapes"
+    assert recipe.model.checkpoint == ("runs/small_clip/model" if own_world else "openai/clip-vit-base-patch16")
     assert (recipe.model.num_frames, recipe.model.frame_stride) == (8, 16)
 
 
@@ -104,6 +105,12 @@ def test_the_published_schedules():
         recipe = load_recipe(f"froster_base_to_novel_{dataset}")
         assert (recipe.data.shots, recipe.data.label_set, recipe.data.published) == (16, "base", dataset)
         assert recipe.training["num_train_epochs"] == 12
+    options = ["training.report_to=none", "precision=fp32"]
+    for name, rate, warmup, clips in (("aim_k400", 3e-4, 2.5 / 30, 64), ("st_adapter_k400", 7.5e-4, 2 / 12, 192)):
+        adapters = training_arguments(load_recipe(name, options))
+        assert (adapters.learning_rate, adapters.warmup_steps) == pytest.approx((rate, warmup))
+        assert adapters.train_batch_size * adapters.gradient_accumulation_steps == clips
+        assert adapters.lr_scheduler_kwargs == {"min_lr_rate": 0.0, "warmup_lr_rate": 0.0}
 
 
 @pytest.mark.parametrize(
