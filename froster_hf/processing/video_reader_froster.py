@@ -62,6 +62,8 @@ class StrictReader:
     def __init__(self, handle: BinaryIO, *, limits: VideoLimits, threads: int = 1):
         self._handle, self._limits, self._threads = handle, limits, threads
         self._container = open_container(handle)
+        # One for all frames: each would else make a converter of its own, which takes longer than a small picture.
+        self._to_rgb = av.video.reformatter.VideoReformatter()
         try:
             position = handle.tell()
             check_complete(handle, self._container.format.name)
@@ -225,7 +227,8 @@ class StrictReader:
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
         """The pixels, uint8 (h, w, 3), upright."""
-        return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self._quarter_turns))
+        rgb = self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(rgb, self._quarter_turns))
 
 
 class _ShownFrames:
