@@ -16,7 +16,8 @@ from ..data.video_table import label_array, label_names
 from ..processing.processing_froster import FrosterProcessor
 from . import protocols
 from .label_similarity import similarity_table, write_similarity_report
-from .plans import EvaluationPlan, plan_evaluation
+from .plan import EvaluationPlan
+from .plans import plan_evaluation
 from .predicting import Precision, predict
 from .protocols import Part, PartResult
 from .recipes import EvaluationData, EvaluationRecipe, checked, load_recipe
@@ -202,6 +203,6 @@ def _notes(recipe: EvaluationRecipe, plan: EvaluationPlan, num_samples: int) -> 
     notes = list(plan.notes)
     if recipe.protocol == "base_to_novel" and num_samples != recipe.num_samples:
         notes.append(f"{num_samples} few-shot samples; the published number averages {recipe.num_samples}.")
-    if recipe.protocol == "cross_dataset" and num_samples > 1:
-        notes.append(f"{num_samples} checkpoints were given; cross-dataset numbers are of the first.")
+    if recipe.protocol != "base_to_novel" and num_samples > 1:
+        notes.append(f"{num_samples} checkpoints were given; numbers over the splits are of the first.")
     return notes

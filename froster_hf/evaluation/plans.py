@@ -1,6 +1,5 @@
 """From a recipe and the user's data to one table and the parts of it that the protocol tests."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,10 @@ from ..data.official_lists import read_hmdb51, read_kinetics, read_something_som
 from ..data.published_counts import count_differences
 from ..data.readers import read_labels
 from ..data.video_table import VIDEO_COLUMN, label_array, label_names
+from .moving_shapes_labels import plan_random_labels
+from .plan import EvaluationPlan
 from .protocols import Part, part_of_labels
 from .recipes import EvaluationData, EvaluationRecipe
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """A recipe with its data read.
-
-    Args:
-        table: every clip that some part tests, with every label that some part has.
-        parts: `base` and `novel`, or `full` (not for K-600) and `split i`.
-        count_differences: by part, what differs from the published counts.
-        notes: what else a reader of the numbers must know.
-    """
-
-    table: Dataset
-    parts: dict[str, Part]
-    count_differences: dict[str, Any]
-    notes: list[str] = field(default_factory=list)
 
 
 def plan_evaluation(recipe: EvaluationRecipe, data: EvaluationData) -> EvaluationPlan:
@@ -39,6 +23,8 @@ def plan_evaluation(recipe: EvaluationRecipe, data: EvaluationData) -> Evaluatio
         AnnotationError: an annotation file or a path in it cannot be used; names file and line.
         ValueError: a path is needed that `data` does not give.
     """
+    if recipe.protocol == "random_labels":
+        return plan_random_labels(recipe, root=data.root)
     if recipe.protocol == "base_to_novel":
         return _plan_base_to_novel(recipe, data)
     if recipe.dataset == "k600":
@@ -62,15 +48,16 @@ def _plan_base_to_novel(recipe: EvaluationRecipe, data: EvaluationData) -> Evalu
 
 
 def _plan_folds(recipe: EvaluationRecipe, data: EvaluationData) -> EvaluationPlan:
+    annotations = _needed(data, "annotations", recipe)
     read = read_ucf101 if recipe.dataset == "ucf101" else read_hmdb51
-    table = read(data.root, annotations=data.annotations, split="all", fold=1, missing=data.missing)
+    table = read(data.root, annotations=annotations, split="all", fold=1, missing=data.missing)
     row_of = {row["path"]: index for index, row in enumerate(table[VIDEO_COLUMN])}
     columns = np.arange(len(label_names(table)))
     parts = {"full": Part("full", np.arange(len(table)), columns)}
     differences = {"full": count_differences(table, name=recipe.dataset, part="all")}
     fold: Any
     for fold in recipe.folds:
-        tested = read(data.root, annotations=data.annotations, split="test", fold=fold, missing=data.missing)
+        tested = read(data.root, annotations=annotations, split="test", fold=fold, missing=data.missing)
         name = f"split {fold}"
         parts[name] = Part(name, np.array([row_of[row["path"]] for row in tested[VIDEO_COLUMN]]), columns)
         if fold == 1:
@@ -79,7 +66,8 @@ def _plan_folds(recipe: EvaluationRecipe, data: EvaluationData) -> EvaluationPla
 
 
 def _plan_new_labels(recipe: EvaluationRecipe, data: EvaluationData) -> EvaluationPlan:
-    table = read_kinetics(data.root, annotations=data.annotations, missing=data.missing)
+    annotations = _needed(data, "annotations", recipe)
+    table = read_kinetics(data.root, annotations=annotations, missing=data.missing)
     known = set(read_labels(_needed(data, "known_labels", recipe)))
     new = [text for text in label_names(table) if text not in known]
     notes = []
@@ -108,14 +96,15 @@ def _plan_new_labels(recipe: EvaluationRecipe, data: EvaluationData) -> Evaluati
 
 
 def _read_tested(recipe: EvaluationRecipe, data: EvaluationData) -> Dataset:
+    annotations = _needed(data, "annotations", recipe)
     if recipe.dataset == "ssv2":
         labels = _needed(data, "labels", recipe)
-        return read_something_something(data.root, annotations=data.annotations, labels=labels, missing=data.missing)
+        return read_something_something(data.root, annotations=annotations, labels=labels, missing=data.missing)
     if recipe.dataset == "k400":
-        return read_kinetics(data.root, annotations=data.annotations, missing=data.missing)
+        return read_kinetics(data.root, annotations=annotations, missing=data.missing)
     read = read_ucf101 if recipe.dataset == "ucf101" else read_hmdb51
     fold: Any = recipe.folds[0]
-    return read(data.root, annotations=data.annotations, split="test", fold=fold, missing=data.missing)
+    return read(data.root, annotations=annotations, split="test", fold=fold, missing=data.missing)
 
 
 def _read_training(recipe: EvaluationRecipe, data: EvaluationData) -> Dataset:
@@ -123,7 +112,8 @@ def _read_training(recipe: EvaluationRecipe, data: EvaluationData) -> Dataset:
     if recipe.dataset in ("ucf101", "hmdb51"):
         read = read_ucf101 if recipe.dataset == "ucf101" else read_hmdb51
         fold: Any = recipe.folds[0]
-        return read(data.root, annotations=data.annotations, split="train", fold=fold, missing="keep")
+        listed = _needed(data, "annotations", recipe)
+        return read(data.root, annotations=listed, split="train", fold=fold, missing="keep")
     annotations = _needed(data, "train_annotations", recipe)
     if recipe.dataset == "k400":
         return read_kinetics(data.root, annotations=annotations, missing="keep")

@@ -24,8 +24,9 @@ class EvaluationRecipe:
 
     Args:
         name: of the recipe; a file's stem.
-        protocol: `base_to_novel` (base and novel halves, harmonic mean) or `cross_dataset` (full set, splits).
-        dataset: whose official annotation files are read.
+        protocol: `base_to_novel` (base and novel halves, harmonic mean), `cross_dataset` (full set, splits), or
+            `random_labels` (label lists drawn from the moving-shapes world, whose clips are rendered).
+        dataset: whose official annotation files are read; `moving_shapes` has none.
         folds: official folds; base-to-novel tests the first, cross-dataset averages over all.
         num_samples: few-shot samples, hence checkpoints, that the published number averages.
         num_views: V windows.
@@ -34,12 +35,16 @@ class EvaluationRecipe:
         frame_stride: frames between two sampled ones at 30 frames a second.
         sampling: `dense` (windows) or `uniform` (the whole video).
         num_label_splits: K-600 only: splits of the labels that are new.
-        labels_per_split: K-600 only: labels a split.
+        labels_per_split: K-600, moving shapes: labels a split.
+        seeds: moving shapes only: a split is drawn and rendered from each.
+        label_content: moving shapes only: what a label says, the whole `action` ("a red star sliding left"), or the
+            `appearance` alone ("a red star"), then of every colour and shape.
+        clips_per_label: moving shapes only.
     """
 
     name: str
-    protocol: Literal["base_to_novel", "cross_dataset"]
-    dataset: Literal["k400", "k600", "hmdb51", "ucf101", "ssv2"]
+    protocol: Literal["base_to_novel", "cross_dataset", "random_labels"]
+    dataset: Literal["k400", "k600", "hmdb51", "ucf101", "ssv2", "moving_shapes"]
     folds: tuple[int, ...] = (1,)
     num_samples: int = 1
     num_views: int = 3
@@ -49,11 +54,15 @@ class EvaluationRecipe:
     sampling: Literal["dense", "uniform"] = "dense"
     num_label_splits: int = 3
     labels_per_split: int = 160
+    seeds: tuple[int, ...] = ()
+    label_content: Literal["action", "appearance"] = "action"
+    clips_per_label: int = 10
 
     def __post_init__(self):
         pairs = {
             "base_to_novel": ("k400", "hmdb51", "ucf101", "ssv2"),
             "cross_dataset": ("ucf101", "hmdb51", "k600"),
+            "random_labels": ("moving_shapes",),
         }
         if self.protocol not in pairs:
             raise ValueError(f"Recipe {self.name}: protocol={self.protocol!r}; choose one of {list(pairs)}.")
@@ -62,6 +71,9 @@ class EvaluationRecipe:
                 f"Recipe {self.name}: dataset={self.dataset!r}; {self.protocol} is for {list(pairs[self.protocol])}."
             )
         object.__setattr__(self, "folds", tuple(self.folds))
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if (self.protocol == "random_labels") != bool(self.seeds):
+            raise ValueError(f"Recipe {self.name}: seeds={list(self.seeds)}; random_labels, and no other, needs some.")
 
     @property
     def video_options(self) -> dict[str, Any]:
@@ -75,9 +87,9 @@ class EvaluationData:
     """Where the user keeps the videos and the official annotation files.
 
     Args:
-        root: folder of the videos.
+        root: folder of the videos; those of moving shapes are rendered into it.
         annotations: UCF-101 `ucfTrainTestlist`, HMDB-51 `testTrainMulti_7030_splits`, the Kinetics CSV or the
-            Something-Something JSON of the *tested* clips.
+            Something-Something JSON of the *tested* clips; moving shapes have none.
         train_annotations: Kinetics-400 and Something-Something, base-to-novel: the training list, whose class counts
             split the labels in two.
         labels: Something-Something: the labels JSON.
@@ -88,7 +100,7 @@ class EvaluationData:
     """
 
     root: str
-    annotations: str
+    annotations: str | None = None
     train_annotations: str | None = None
     labels: str | None = None
     base_labels: str | None = None

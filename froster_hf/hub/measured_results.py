@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, EvalResultEntry
 from .card_facts import CardFacts
 
 DATASET_TITLES = {"k400": "Kinetics-400", "k600": "Kinetics-600", "ucf101": "UCF-101", "hmdb51": "HMDB-51"}
-DATASET_TITLES["ssv2"] = "Something-Something v2"
+DATASET_TITLES |= {"ssv2": "Something-Something v2", "moving_shapes": "Moving shapes (rendered)"}
 METRIC_TITLES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "harmonic_mean": "harmonic mean of top-1"}
 METRIC_TITLES |= {
     "splits_mean": "top-1 accuracy, mean over the splits",
@@ -34,7 +34,7 @@ class MeasuredResult:
         metric: a key of `METRIC_TITLES`.
         value: in percent.
         recipe: the evaluation recipe's name.
-        protocol: `base_to_novel` or `cross_dataset`.
+        protocol: `base_to_novel`, `cross_dataset` or `random_labels`.
         num_clips: clips tested; `None` for a number over several parts.
         num_labels: labels to choose from, likewise.
         remarks: what stands between it and the published numbers.
@@ -131,7 +131,7 @@ def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]
                 )
     # Numbers over all parts are those of one checkpoint only where there is one, or are taken from the first.
     summaries: tuple[str, ...] = ("harmonic_mean",) if len(row["parts"]) == 1 else ()
-    if recipe["protocol"] == "cross_dataset":
+    if recipe["protocol"] != "base_to_novel":
         summaries = ("splits_mean", "splits_std") if sample == 0 else ()
     for metric in summaries:
         if row.get(metric) is not None:

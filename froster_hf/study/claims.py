@@ -39,6 +39,12 @@ CLAIMS = (
     Claim("And so do novel ones.", "directional residual", "residual", "novel_top1"),
     Claim("It tells forward from backward, base.", "directional residual", "residual", "base_direction"),
     Claim("It tells forward from backward, novel.", "directional residual", "residual", "novel_direction"),
+    Claim(
+        "It loses nothing elsewhere: clips without direction, base.",
+        "residual",
+        "directional residual",
+        "base_undirected",
+    ),
 )
 
 

@@ -20,6 +20,8 @@ DETAILS = {
     "novel_motion": "novel: motion right",
     "base_direction": "base: direction right",
     "novel_direction": "novel: direction right",
+    "base_undirected": "base: without direction, top-1",
+    "novel_undirected": "novel: likewise",
 }
 
 
@@ -105,7 +107,8 @@ def _details(found: Mapping[str, Mapping[str, Estimate]]) -> str:
         "## Where the answers are right",
         "",
         "Appearance: the answer has the clip's colour and shape. Motion: it has its motion. Direction: clips and "
-        "their reversals, between a label and its opposite; a model that cannot see direction has exactly 50.",
+        "their reversals, between a label and its opposite; a model that cannot see direction has exactly 50. Without "
+        "direction: top-1 of the clips whose motion is its own reversal.",
         "",
         f"| method | {' | '.join(DETAILS.values())} |",
         f"|---{'|---' * len(DETAILS)}|",

@@ -43,7 +43,12 @@ class SideScores:
         return SideScores(self.texts, self.num_labels, self.labels, forward, backward)
 
     def metrics(self) -> dict[str, float]:
-        """Shares of the clips: `top1`; `appearance` and `motion`, the two halves of the answer; `direction`."""
+        """Shares of the clips that are right.
+
+        Returns:
+            `top1`; `appearance` and `motion`, the two halves of the answer; `direction`, between a label and its
+            opposite over clips and their reversals; `undirected`, top-1 of the clips that are their own reversal.
+        """
         logits = self.forward[:, : self.num_labels]
         shapes = [MovingShape.from_label(text) for text in self.texts]
         pairs = [(shapes[answer], shapes[label]) for answer, label in zip(logits.argmax(1), self.labels)]
@@ -56,6 +61,7 @@ class SideScores:
             "direction": direction_accuracy(
                 self.forward[directed], self.backward, own=self.labels[directed], opposite=opposite[directed]
             ),
+            "undirected": top_k_accuracy(logits[~directed], self.labels[~directed], k=1),
         }
 
     def save(self, file: Path) -> None:

@@ -8,6 +8,7 @@ examples:
       --root hmdb51 --annotations testTrainMulti_7030_splits --output result --precision bfloat16 --num-workers 8
   froster evaluate base_to_novel_k400 --checkpoint sample1 sample2 sample3 --root val --annotations val.csv \\
       --train-annotations train.csv --missing drop --output result
+  froster evaluate moving_shapes_actions --set "seeds=[7,8,9]" --checkpoint run/model --root videos --output result
   accelerate launch --module froster_hf evaluate ...
 
 Run again after a kill, it goes on where it was. The output folder gets result.json, result.md, plots/ and
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         print("\n".join(list_recipes()))
         return 0
-    needed = ("recipe", "checkpoint", "root", "annotations", "output")
+    needed = ("recipe", "checkpoint", "root", "output")
     if missing := [name for name in needed if not getattr(arguments, name)]:
         raise ValueError(f"Missing: {', '.join('RECIPE' if name == 'recipe' else '--' + name for name in missing)}.")
 

@@ -131,7 +131,12 @@ class MovingShape:
             raise ValueError(f"A {self.shape} looks the same while {self.motion}; choose another shape or motion.")
 
     def __str__(self) -> str:
-        return f"{with_article(f'{self.color} {self.shape}')} {self.motion}"
+        return f"{self.appearance} {self.motion}"
+
+    @property
+    def appearance(self) -> str:
+        """The object without its motion: "a red star"."""
+        return with_article(f"{self.color} {self.shape}")
 
     @property
     def opposite(self) -> "MovingShape":

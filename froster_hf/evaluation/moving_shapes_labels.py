@@ -1,0 +1,74 @@
+"""Label lists drawn at random from the moving-shapes world, and fresh clips of them: the `random_labels` protocol."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from ..data.moving_shapes import COLORS, MOTIONS, SHAPES, MovingShape, all_classes, draw_classes, write_moving_shapes
+from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, video_features
+from .plan import EvaluationPlan
+from .protocols import Part
+from .recipes import EvaluationRecipe
+
+# Of the world's words; training recipes count their seeds from 0.
+_SEED_OFFSET = 1_000_000
+
+
+def plan_random_labels(recipe: EvaluationRecipe, *, root: str | Path) -> EvaluationPlan:
+    """Renders a split for each seed, where that has not been done, and makes them the parts of one table.
+
+    A split has labels of its own, and only they compete for its clips. With `label_content="appearance"` its labels
+    are every colour of every shape, and its clips do something drawn at random.
+
+    Args:
+        recipe: with `seeds`, `labels_per_split`, `clips_per_label` and `label_content`.
+        root: folder of the rendered files.
+
+    Raises:
+        ValueError: more labels are wanted than there are, or `root` holds other clips.
+    """
+    paths: list[str] = []
+    texts: list[str] = []
+    parts: dict[str, Part] = {}
+    names: list[str] = []
+    for seed in recipe.seeds:
+        classes = _draw(recipe, seed)
+        rows = write_moving_shapes(
+            Path(root) / f"{recipe.label_content}_seed{seed}",
+            classes,
+            clips_per_class=recipe.clips_per_label,
+            seed=_SEED_OFFSET + seed,
+        )
+        own = [_text(classes[label], recipe) for label in rows[LABEL_COLUMN]]
+        names += [text for text in dict.fromkeys(own) if text not in names]
+        columns = np.array([names.index(text) for text in dict.fromkeys(own)])
+        name = f"split {seed}"
+        parts[name] = Part(name, np.arange(len(paths), len(paths) + len(own)), columns)
+        paths += rows[VIDEO_COLUMN]
+        texts += own
+    labels = [names.index(text) for text in texts]
+    table = Dataset.from_dict({VIDEO_COLUMN: paths, LABEL_COLUMN: labels}, features=video_features(names))
+    return EvaluationPlan(table, parts, {}, [_note(recipe)])
+
+
+def _draw(recipe: EvaluationRecipe, seed: int) -> Sequence[MovingShape]:
+    if recipe.label_content == "action":
+        return draw_classes(seed, recipe.labels_per_split)
+    rng = np.random.default_rng(seed)
+    pairs = [all_classes(colors=[color], shapes=[shape]) for color in COLORS for shape in SHAPES]
+    return [classes[rng.integers(len(classes))] for classes in pairs]
+
+
+def _text(shape: MovingShape, recipe: EvaluationRecipe) -> str:
+    return str(shape) if recipe.label_content == "action" else shape.appearance
+
+
+def _note(recipe: EvaluationRecipe) -> str:
+    seeds = ", ".join(map(str, recipe.seeds))
+    if recipe.label_content == "appearance":
+        return (
+            f"Every colour of every shape, each doing one of {len(MOTIONS)} things; clips rendered from seeds {seeds}."
+        )
+    return f"Labels drawn, and clips rendered, from seeds {seeds}."
