@@ -84,7 +84,7 @@ class FrosterTrainingArguments(TrainingArguments):
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     training_prompts: TrainingPrompts = "random_and_bare"
-    text_chunk_size: int | None = 256
+    text_chunk_size: int | None = 64
     train_video_options: dict[str, Any] | str | None = None
     eval_video_options: dict[str, Any] | str | None = None
     max_undecodable_share: float = 0.05

@@ -11,6 +11,7 @@ on where it was.
 """
 
 import argparse
+import functools
 from pathlib import Path
 
 
@@ -42,5 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ...study.running import run_study
 
     command = f"froster study {arguments.plan} --output {output} --processes {arguments.processes}"
-    print(run_study(plan, work=work, output=output, processes=arguments.processes, command=command))
+    # Flushed: a study takes long, and is watched through files and pipes too.
+    log = functools.partial(print, flush=True)
+    print(run_study(plan, work=work, output=output, processes=arguments.processes, command=command, log=log))
     return 0
