@@ -1,15 +1,19 @@
 """The checkpoints that ship: small, without code of their own, and as good as their card says they are."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor, pipeline
 
-import froster_hf  # noqa: F401
+import froster_hf
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.data.moving_shapes import draw_classes, draw_scenes, render_clips, write_mp4
+from froster_hf.hub import export_checkpoint
+
+CARDS = Path(__file__).parents[1] / "model_cards"
 
 
 def test_together_they_are_at_most_8_mb():
@@ -51,3 +55,15 @@ def test_words_of_another_world_do_not_break_it(tmp_path):
     labels = ["naïve 自転車 🚲", "!!!", "a red star"]
     answers = classify(str(write_mp4(clip, tmp_path / "clip.mp4")), candidate_labels=labels)
     assert {answer["label"] for answer in answers} == set(labels)
+
+
+def test_the_card_is_what_an_export_of_them_writes(tmp_path):
+    results = [CARDS / "results" / f"small_froster_{part}.json" for part in ("appearance", "actions", "motions")]
+    recipe = Path(froster_hf.__file__).parent / "training" / "recipes" / "small_froster.yaml"
+    export_checkpoint(
+        SMALL_FROSTER, tmp_path / "out", facts=CARDS / "small-froster.yaml", results=results, recipe=recipe
+    )
+    assert (tmp_path / "out" / "README.md").read_text() == (CARDS / "small-froster.md").read_text()
+    means = [json.loads(file.read_text())["results"]["this checkpoint"]["splits_mean"] for file in results]
+    assert means[0] >= 95
+    assert means[1] >= 85

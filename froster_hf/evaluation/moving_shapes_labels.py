@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from ..data.moving_shapes import COLORS, MOTIONS, SHAPES, MovingShape, all_classes, draw_classes, write_moving_shapes
+from ..data.moving_shapes import (
+    COLORS,
+    MOTIONS,
+    ROUND,
+    SHAPES,
+    MovingShape,
+    all_classes,
+    draw_classes,
+    write_moving_shapes,
+)
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, video_features
 from .plan import EvaluationPlan
 from .protocols import Part
@@ -14,13 +23,15 @@ from .recipes import EvaluationRecipe
 
 # Of the world's words; training recipes count their seeds from 0.
 _SEED_OFFSET = 1_000_000
+# Classes among which there is one whose shape is not round.
+_ENOUGH = 32
 
 
 def plan_random_labels(recipe: EvaluationRecipe, *, root: str | Path) -> EvaluationPlan:
     """Renders a split for each seed, where that has not been done, and makes them the parts of one table.
 
-    A split has labels of its own, and only they compete for its clips. With `label_content="appearance"` its labels
-    are every colour of every shape, and its clips do something drawn at random.
+    A split has labels of its own, and only they compete for its clips. See `EvaluationRecipe.label_content`; where
+    labels do not tell the motion, clips do something drawn at random.
 
     Args:
         recipe: with `seeds`, `labels_per_split`, `clips_per_label` and `label_content`.
@@ -57,12 +68,16 @@ def _draw(recipe: EvaluationRecipe, seed: int) -> Sequence[MovingShape]:
     if recipe.label_content == "action":
         return draw_classes(seed, recipe.labels_per_split)
     rng = np.random.default_rng(seed)
+    if recipe.label_content == "motion":
+        # Round shapes cannot be seen spinning.
+        objects = [drawn for drawn in draw_classes(rng, _ENOUGH) if drawn.shape not in ROUND]
+        return all_classes(colors=[objects[0].color], shapes=[objects[0].shape])
     pairs = [all_classes(colors=[color], shapes=[shape]) for color in COLORS for shape in SHAPES]
     return [classes[rng.integers(len(classes))] for classes in pairs]
 
 
 def _text(shape: MovingShape, recipe: EvaluationRecipe) -> str:
-    return str(shape) if recipe.label_content == "action" else shape.appearance
+    return shape.appearance if recipe.label_content == "appearance" else str(shape)
 
 
 def _note(recipe: EvaluationRecipe) -> str:
@@ -71,4 +86,5 @@ def _note(recipe: EvaluationRecipe) -> str:
         return (
             f"Every colour of every shape, each doing one of {len(MOTIONS)} things; clips rendered from seeds {seeds}."
         )
-    return f"Labels drawn, and clips rendered, from seeds {seeds}."
+    drawn = "One object drawn with all its motions" if recipe.label_content == "motion" else "Labels drawn"
+    return f"{drawn}, and clips rendered, from seeds {seeds}."

@@ -37,8 +37,9 @@ class EvaluationRecipe:
         num_label_splits: K-600 only: splits of the labels that are new.
         labels_per_split: K-600, moving shapes: labels a split.
         seeds: moving shapes only: a split is drawn and rendered from each.
-        label_content: moving shapes only: what a label says, the whole `action` ("a red star sliding left"), or the
-            `appearance` alone ("a red star"), then of every colour and shape.
+        label_content: moving shapes only: `action` draws labels such as "a red star sliding left"; `appearance` has
+            every colour of every shape without its motion ("a red star"); `motion` has every motion of one object that
+            is drawn, so that motion alone decides.
         clips_per_label: moving shapes only.
     """
 
@@ -55,7 +56,7 @@ class EvaluationRecipe:
     num_label_splits: int = 3
     labels_per_split: int = 160
     seeds: tuple[int, ...] = ()
-    label_content: Literal["action", "appearance"] = "action"
+    label_content: Literal["action", "appearance", "motion"] = "action"
     clips_per_label: int = 10
 
     def __post_init__(self):
@@ -71,7 +72,13 @@ class EvaluationRecipe:
                 f"Recipe {self.name}: dataset={self.dataset!r}; {self.protocol} is for {list(pairs[self.protocol])}."
             )
         object.__setattr__(self, "folds", tuple(self.folds))
+        if not isinstance(self.seeds, (list, tuple)) or not all(isinstance(seed, int) for seed in self.seeds):
+            raise ValueError(f"Recipe {self.name}: seeds={self.seeds!r}; give a list of whole numbers, as [7, 8, 9].")
         object.__setattr__(self, "seeds", tuple(self.seeds))
+        if self.label_content not in ("action", "appearance", "motion"):
+            raise ValueError(
+                f"Recipe {self.name}: label_content={self.label_content!r}; choose action, appearance or motion."
+            )
         if (self.protocol == "random_labels") != bool(self.seeds):
             raise ValueError(f"Recipe {self.name}: seeds={list(self.seeds)}; random_labels, and no other, needs some.")
 

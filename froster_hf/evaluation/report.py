@@ -116,9 +116,9 @@ def write_report(
         ours = {name: (result["base"], result["novel"]) for name, result in report["results"].items()}
         published = published_results()["base_to_novel"][recipe["dataset"]]
         plot_base_novel(ours, published, folder / "plots" / "base_novel.png", title=recipe["name"])
-    _replace(folder / "result.md", markdown_report(report))
+    write_whole(folder / "result.md", markdown_report(report))
     # Last: a folder with a result.json is complete.
-    _replace(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_whole(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def _own_row(protocol: str, result: Mapping[str, Any]) -> list[str]:
@@ -137,7 +137,8 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").split())
 
 
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file; a kill leaves the old one or the new one."""
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -41,7 +41,9 @@ class CardFacts:
         license_note: whose licence it is, and what it asks for.
         base_model: the repository on the Hub that the weights started from.
         datasets: names on the Hub of the data sets that the weights were trained on.
+        example_labels: what the card's example asks about.
         training: how, by whom.
+        evaluation_note: what a reader of the measured results should know, such as how to repeat them.
         limitations: one a line.
         published: numbers of `published_source`.
         published_source: https address of the publication.
@@ -57,7 +59,9 @@ class CardFacts:
     license_note: str = ""
     base_model: str | None = None
     datasets: tuple[str, ...] = ()
+    example_labels: tuple[str, ...] = ("riding a bike", "juggling", "playing the cello")
     training: str = ""
+    evaluation_note: str = ""
     limitations: tuple[str, ...] = ()
     published: tuple[PublishedNumber, ...] = ()
     published_source: str | None = None

@@ -67,6 +67,8 @@ def build_model_card(
         facts=facts,
         citation=Safe(facts.citation.strip()),
         repo_id=repo_id or PLACE,
+        # As Python writes them, on one line.
+        example_labels=Safe(json.dumps(list(facts.example_labels), ensure_ascii=False)),
         architecture=architecture_rows(config, num_parameters, len(prompt_templates)),
         is_time_symmetric=config.temporal_module in SYMMETRIC_MODULES
         and config.temporal_pooling in ("mean", "mean_unnormalized"),

@@ -3,25 +3,28 @@
 A job is a folder: `metrics.json` (written last), the logits of both sides, and the trained model while it is needed.
 """
 
-import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..evaluation.metrics import harmonic_mean
+from ..evaluation.report import write_whole
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
 from ..training.interpolation import interpolate
 from ..training.recipe_run import build_model, build_trainer
+from ..training.recipes import Recipe
 from ..training.weight_averaging import RESULT_NAME
-from .plan import GRID_FIELDS, StudyPlan, Variant
+from .plan import GRID_FIELDS, Variant
 from .scoring import SideScores, score_side
-from .worlds import SIDES, World, decoded_clips
+from .worlds import SIDES, World, decoded_clips, fingerprint, prepare_world, without_paths
 
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
+FROZEN = "frozen"
 
 
 @dataclass(frozen=True)
@@ -30,43 +33,53 @@ class Job:
 
     Args:
         method: its name in the plan.
-        world: seed of the world.
+        world: that it happens in.
         seed: of the fine-tuning.
         overrides: of the recipe, hyperparameters included.
         variants: what else is measured.
     """
 
     method: str
-    world: int
+    world: World
     seed: int
     overrides: tuple[str, ...]
     variants: tuple[Variant, ...] = ()
 
-    def folder(self, work: Path) -> Path:
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"world {self.world.seed}, seed {self.seed}, {self.method} ({', '.join(self.overrides)})"
+
+    @property
+    def folder(self) -> Path:
         """Where it is done: everything that decides its outcome is in the name."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
-        return work / "jobs" / f"world{self.world}-{self.method.replace(' ', '_')}-seed{self.seed}-{digest}"
+        decides = [without_paths(self.recipe()), self.variants, self.world.folder.name]
+        name = f"{self.method.replace(' ', '_')}-seed{self.seed}-{fingerprint(decides)}"
+        return self.world.folder / "jobs" / name
+
+    def recipe(self) -> Recipe:
+        """What is trained."""
+        return self.world.recipe(self.overrides, seed=self.seed)
 
 
-def job_for(plan: StudyPlan, method: str, *, world: int, seed: int, choices: dict[str, float], test: bool) -> Job:
+def job_for(method: str, *, world: World, seed: int, choices: Mapping[str, float], test: bool) -> Job:
     """The job of a method with chosen hyperparameters; its variants are measured in the test only."""
-    own = plan.methods[method]
-    # The last word on a field counts, and the order of the fields says nothing: one job, however it was arrived at.
-    fields = dict(override.split("=", 1) for override in own.overrides)
-    fields |= {GRID_FIELDS[name]: str(value) for name, value in choices.items()}
-    overrides = tuple(f"{name}={value}" for name, value in sorted(fields.items()))
+    own = world.plan.methods[method]
+    chosen = {GRID_FIELDS[name]: value for name, value in choices.items()}
+    kept = [override for override in own.overrides if override.partition("=")[0] not in chosen]
+    overrides = (*kept, *(f"{name}={value}" for name, value in chosen.items()))
     return Job(method, world, seed, overrides, tuple(own.variants) if test else ())
 
 
-def run_job(plan: StudyPlan, job: Job, work: Path) -> dict[str, Metrics]:
+def run_job(job: Job) -> dict[str, Metrics]:
     """Fine-tunes and measures.
 
     Returns:
         Metrics by what was measured: `job.method`, and `<job.method> + <variant>` for its variants.
     """
-    folder, world = job.folder(work), World.at(work, job.world)
+    folder, world = job.folder, job.world
     shutil.rmtree(folder, ignore_errors=True)
-    recipe = world.recipe(plan, list(job.overrides), seed=job.seed, output_dir=folder / "run")
+    recipe = world.placed(job.recipe(), output_dir=folder / "run")
     trainer = build_trainer(recipe)
     trainer.train()
     processor: Any = trainer.processing_class
@@ -88,7 +101,7 @@ def run_job(plan: StudyPlan, job: Job, work: Path) -> dict[str, Metrics]:
     for name in ("run", "model", "interpolation"):
         # The weights of hundreds of runs are not kept; the logits are.
         shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / METRICS_FILE).write_text(json.dumps(measured, indent=2), encoding="utf-8")
+    _store(measured, folder)
     return measured
 
 
@@ -98,13 +111,17 @@ def stored_metrics(folder: Path) -> dict[str, Metrics] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
-def measure_frozen(plan: StudyPlan, world: World) -> dict[str, Metrics]:
-    """The world's CLIP as it is, frame by frame: metrics of `frozen`."""
-    recipe = world.recipe(plan, ["model.temporal_module=none"])
-    model, processor = build_model(recipe.model)
-    measured = {"frozen": _measure(model, processor, world, world.frozen)}
-    (world.frozen / METRICS_FILE).write_text(json.dumps(measured, indent=2), encoding="utf-8")
+def prepare_and_measure(world: World) -> dict[str, Metrics]:
+    """Prepares a world, and measures its CLIP as it is, frame by frame: metrics of `frozen`."""
+    prepare_world(world)
+    model, processor = build_model(world.placed(world.recipe(["model.temporal_module=none"])).model)
+    measured = {FROZEN: _measure(model, processor, world, world.frozen)}
+    _store(measured, world.frozen)
     return measured
+
+
+def _store(measured: dict[str, Metrics], folder: Path) -> None:
+    write_whole(folder / METRICS_FILE, json.dumps(measured, indent=2) + "\n")
 
 
 def _measure(model: FrosterForVideoClassification, processor: FrosterProcessor, world: World, folder: Path) -> Metrics:

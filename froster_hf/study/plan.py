@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from ..training.recipe_fields import read_fields
+from ..training.recipe_fields import read_fields, read_yaml
 
 PLAN_FOLDER = Path(__file__).parent / "plans"
 # What else is measured of a fine-tuned model, at no further training.
@@ -72,17 +70,33 @@ class StudyPlan:
     reference: str
 
     def __post_init__(self):
+        for name in ("test_worlds", "seeds"):
+            value = getattr(self, name)
+            if not (isinstance(value, list) and value and all(isinstance(number, int) for number in value)):
+                raise ValueError(f"The plan {self.name}: {name} is {value!r}; give a list of whole numbers.")
         if self.validation_world in self.test_worlds:
             raise ValueError(f"World {self.validation_world} cannot be both for validation and for the test.")
-        named = [self.reference, *(m.choices_of for m in self.methods.values() if m.choices_of is not None)]
-        if unknown := sorted(set(named) - set(self.methods)):
-            raise ValueError(f"The plan {self.name} names the methods {unknown}; it has {list(self.methods)}.")
+        if self.reference not in self.methods:
+            raise ValueError(f"The plan {self.name}: reference is {self.reference!r}; it has {list(self.methods)}.")
         for name, method in self.methods.items():
-            if unknown := sorted(set(method.grid) - set(GRID_FIELDS)) + sorted(set(method.variants) - set(VARIANTS)):
-                raise ValueError(
-                    f"The plan {self.name}, method {name}: unknown {unknown}. A grid may have {list(GRID_FIELDS)}, "
-                    f"variants are {list(VARIANTS)}."
-                )
+            self._check(name, method)
+
+    def _check(self, name: str, method: Method) -> None:
+        where = f"The plan {self.name}, method {name}"
+        for kind, given, known in (
+            ("grid", method.grid, list(GRID_FIELDS)),
+            ("variants", method.variants, list(VARIANTS)),
+        ):
+            if unknown := sorted(set(given) - set(known)):
+                raise ValueError(f"{where}: unknown {kind} {unknown}; there are {known}.")
+        if method.choices_of is None:
+            return
+        if method.grid:
+            raise ValueError(f"{where}: it has a grid of its own and takes over choices; give one of the two.")
+        source = self.methods.get(method.choices_of)
+        if source is None or source.choices_of is not None:
+            own = [other for other, entry in self.methods.items() if entry.choices_of is None]
+            raise ValueError(f"{where}: choices_of is {method.choices_of!r}; choices are made for {own}.")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as YAML or JSON would hold them."""
@@ -114,10 +128,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"There is no plan {path.stem!r}. Shipped are {', '.join(list_plans())}; or give a .yaml file."
         )
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    fields = read_yaml(path.read_text(encoding="utf-8"), where=str(path))
     if not isinstance(fields, dict):
         raise ValueError(f"{path} holds no `field: value` lines.")
     base = fields.pop("extends", None)

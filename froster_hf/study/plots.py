@@ -13,12 +13,12 @@ GRID_LABELS = {"learning_rate": "learning rate", "beta": "β (weight of the dist
 
 
 def plot_harmonic_means(estimates: Mapping[str, Estimate], path: Path, *, reference: str) -> Path:
-    """Bars of HM (percent), best first, with 95% intervals."""
+    """Bars of HM (percent), best first, with 95% intervals where there are any."""
     names = sorted(estimates, key=lambda name: -estimates[name].mean)
     figure = Figure(figsize=(7.5, 0.36 * len(names) + 1.3), layout="constrained")
     axes = figure.subplots()
     means = [100 * estimates[name].mean for name in names]
-    errors = [[100 * (estimates[n].mean - estimates[n].low) for n in names]] * 2
+    errors = [100 * estimates[name].half_width for name in names]
     colors = [ORANGE if name == reference else GREY if name == "frozen" else BLUE for name in names]
     axes.barh(range(len(names)), means, xerr=errors, color=colors, ecolor="black", capsize=2.5)
     axes.set_yticks(range(len(names)), names)

@@ -1,11 +1,13 @@
-"""The report of a study: `study.json` with everything, `README.md` with tables and sentences, three plots."""
+"""The report of a study: `study.json` with everything, `README.md` with tables and sentences, plots."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .claims import by_pair, differences, verdict
+from ..evaluation.report import write_whole
+from .claims import by_pair, differences
 from .plan import VARIANTS
 from .plots import plot_base_against_novel, plot_grid, plot_harmonic_means
 from .statistics import Estimate, estimate, paired_difference
@@ -16,68 +18,79 @@ COLUMNS = {
     "hm": "HM",
 }
 DETAILS = {
-    "novel_appearance": "novel: appearance right",
-    "novel_motion": "novel: motion right",
-    "base_direction": "base: direction right",
-    "novel_direction": "novel: direction right",
-    "base_undirected": "base: without direction, top-1",
-    "novel_undirected": "novel: likewise",
+    "novel_appearance": "novel: appearance",
+    "novel_motion": "novel: motion",
+    "base_direction": "base: direction",
+    "novel_direction": "novel: direction",
+    "base_undirected": "base: undirected",
+    "novel_undirected": "novel: undirected",
 }
+Found = Mapping[str, Mapping[str, Estimate | None]]
 
 
 def write_report(study: Mapping[str, Any], output: Path) -> Path:
     """Writes everything; returns the path of the README."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "study.json").write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
     runs, reference = study["runs"], study["plan"]["reference"]
     methods = list(dict.fromkeys(run["method"] for run in runs))
-    found = {
-        metric: {method: estimate(by_pair(runs, method, metric)) for method in methods}
-        for metric in (*COLUMNS, *DETAILS)
-    }
-    plot_harmonic_means(found["hm"], output / "harmonic_means.png", reference=reference)
+    found: dict[str, dict[str, Estimate | None]] = {}
+    for metric in (*COLUMNS, *DETAILS):
+        values = {method: by_pair(runs, method, metric) for method in methods}
+        found[metric] = {method: estimate(own) if own else None for method, own in values.items()}
+    top1: Any = found
+    plot_harmonic_means(top1["hm"], output / "harmonic_means.png", reference=reference)
     plot_base_against_novel(
-        found["base_top1"], found["novel_top1"], output / "base_against_novel.png", reference=reference
+        top1["base_top1"], top1["novel_top1"], output / "base_against_novel.png", reference=reference
     )
-    plot_grid(study["trials"], output / "grids.png")
+    if study["trials"]:
+        plot_grid(study["trials"], output / "grids.png")
     text = "\n\n".join([_introduction(study), _table(study, found), _claims(study), _details(found), _choices(study)])
-    (output / "README.md").write_text(text + "\n", encoding="utf-8")
+    write_whole(output / "README.md", text + "\n")
+    write_whole(output / "study.json", json.dumps(_without_nan(study), indent=1) + "\n")
     return output / "README.md"
 
 
 def _introduction(study: Mapping[str, Any]) -> str:
-    plan, machine = study["plan"], study["machine"]
+    plan, machine, world = study["plan"], study["machine"], study["recipe"]["world"]
     versions = ", ".join(f"{name} {version}" for name, version in study["versions"].items())
-    command = f"    {study['command']}\n\n" if study["command"] else ""
-    return f"""# FROSTER in miniature, on moving shapes
+    chosen = "There was nothing to choose."
+    if study["trials"]:
+        chosen = (
+            f"Hyperparameters were chosen by the harmonic mean (HM) on world {plan['validation_world']}, and written "
+            "down before the test worlds were drawn."
+        )
+    paragraphs = [
+        "# FROSTER in miniature, on moving shapes",
+        *([f"    {study['command']}"] if study["command"] else []),
+        f"Every world has a small CLIP of its own, pre-trained on rendered stills in {study['pretraining']['steps']} "
+        f'steps, and two halves of {world["num_classes"]} classes such as "a red star sliding left": base and novel '
+        "ones share motions, and no colour and no shape. Models are fine-tuned on "
+        f"{world['clips_per_class']} clips of every base class and tested on {world['eval_clips_per_class']} others "
+        f"of every class, base and novel apart. Clips are H.264 files of {world['num_frames']} frames of "
+        f"{world['resolution']} pixels; in {100 * world['trail_rate']:.0f}% of them objects leave a trail that tells "
+        "the motion in a single frame.",
+        f"{chosen} Test worlds: {_listed(plan['test_worlds'])}; fine-tuning seeds: {_listed(plan['seeds'])}. Made on "
+        f"{machine['cores']} cores ({machine['processor']}) with {machine['processes']} processes in "
+        f"{study['minutes']:.0f} minutes; {versions}. All runs are in `study.json`.",
+        "What holds for rendered shapes and a small CLIP may not hold for real actions, and the other way round.",
+    ]
+    return "\n\n".join(paragraphs)
 
-{command}Every world has a small CLIP of its own, pre-trained on rendered stills, and two halves of classes such as
-"a red star sliding left": base and novel ones share motions, and no colour and no shape. Models are fine-tuned on a
-few clips of the base classes and tested on other clips of both halves, each over its own labels. Videos are H.264
-files; objects leave no trails, so motion is in the change from frame to frame alone.
 
-Hyperparameters were chosen by the harmonic mean (HM) on world {plan["validation_world"]}, and written down before the
-test worlds {_listed(plan["test_worlds"])} were drawn; fine-tuning seeds {_listed(plan["seeds"])}. Made on
-{machine["cores"]} cores ({machine["processor"]}, {machine["processes"]} processes) in {study["minutes"]:.0f} minutes;
-{versions}. All runs are in `study.json`.
-
-These are rendered shapes and a CLIP of about 1.4 million parameters: what holds here may not hold for real actions,
-and the other way round."""
-
-
-def _table(study: Mapping[str, Any], found: Mapping[str, Mapping[str, Estimate]]) -> str:
+def _table(study: Mapping[str, Any], found: Found) -> str:
     runs, reference = study["runs"], study["plan"]["reference"]
-    some = next(iter(found["hm"].values()))
+    some: Any = found["hm"][reference]
+    ranked: Any = found["hm"]
     lines = [
         "## Results",
         "",
-        f"Top-1 in percent, means with 95% intervals over {some.count} {some.unit}s; the last column is paired: the "
-        f"same world and seed, HM minus that of `{reference}`.",
-        "",
-        f"| method | base | novel | HM | HM − {reference} |",
-        "|---|---|---|---|---|",
+        f"Top-1 in percent: means and 95% intervals over {some.count} {some.unit}s (the frozen model has one run a "
+        f"world). The last column is paired: the same world and seed, HM minus that of `{reference}`.",
     ]
-    for method in sorted(found["hm"], key=lambda name: -found["hm"][name].mean):
+    if some.unit == "run":
+        lines[-1] += " Runs of one world share its CLIP and videos: the intervals speak of these worlds."
+    lines += ["", f"| method | base | novel | HM | HM − {reference} |", "|---|---|---|---|---|"]
+    for method in sorted(ranked, key=lambda name: -ranked[name].mean):
         cells = [_percent(found[metric][method]) for metric in COLUMNS]
         pair = paired_difference(by_pair(runs, method, "hm"), by_pair(runs, reference, "hm"))
         lines.append(f"| {method} | {' | '.join(cells)} | {'' if method == reference else _points(pair)} |")
@@ -91,24 +104,25 @@ def _claims(study: Mapping[str, Any]) -> str:
     lines = [
         "## Claims",
         "",
-        "Paired differences in points, with 95% intervals. A claim *appears* when its interval lies above zero.",
+        "Paired differences in points, with 95% intervals, not corrected for their number. A claim *appears* when the "
+        "whole interval agrees with it.",
         "",
         "| claim | compared | difference | verdict |",
         "|---|---|---|---|",
     ]
     for claim, difference in differences(study["runs"]):
         compared = f"{claim.ours} − {claim.theirs}, {claim.metric.replace('_', ' ')}"
-        lines.append(f"| {claim.text} | {compared} | {_points(difference)} | {verdict(difference)} |")
+        lines.append(f"| {claim.text} | {compared} | {_points(difference)} | {claim.verdict(difference)} |")
     return "\n".join(lines)
 
 
-def _details(found: Mapping[str, Mapping[str, Estimate]]) -> str:
+def _details(found: Found) -> str:
     lines = [
         "## Where the answers are right",
         "",
-        "Appearance: the answer has the clip's colour and shape. Motion: it has its motion. Direction: clips and "
-        "their reversals, between a label and its opposite; a model that cannot see direction has exactly 50. Without "
-        "direction: top-1 of the clips whose motion is its own reversal.",
+        "In percent. Appearance: the answer has the clip's colour and shape. Motion: it has its motion. Direction: "
+        "over clips and their reversals, between a label and its opposite; a model that cannot see direction has "
+        "exactly 50. Undirected: top-1 of the clips whose motion is its own reversal.",
         "",
         f"| method | {' | '.join(DETAILS.values())} |",
         f"|---{'|---' * len(DETAILS)}|",
@@ -122,14 +136,15 @@ def _choices(study: Mapping[str, Any]) -> str:
     lines = ["## Choices", "", "| method | chosen on the validation world |", "|---|---|"]
     for method, values in study["choices"].items():
         own = study["plan"]["methods"][method]["choices_of"]
-        text = ", ".join(f"{name} {value:g}" for name, value in values.items()) or "nothing"
+        text = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items()) or "nothing"
         lines.append(f"| {method} | {text}{f' (those of {own})' if own else ''} |")
-    return "\n".join([*lines, "", "![Grids](grids.png)"])
+    return "\n".join([*lines, *(["", "![Grids](grids.png)"] if study["trials"] else [])])
 
 
-def _percent(value: Estimate) -> str:
-    half = (value.high - value.low) / 2
-    return f"{100 * value.mean:.1f}" + (f" ± {100 * half:.1f}" if value.count > 1 else "")
+def _percent(value: Estimate | None) -> str:
+    if value is None:
+        return "—"
+    return f"{100 * value.mean:.1f}" + (f" ± {100 * value.half_width:.1f}" if value.count > 1 else "")
 
 
 def _points(value: Estimate) -> str:
@@ -139,3 +154,12 @@ def _points(value: Estimate) -> str:
 
 def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -7,20 +7,24 @@ import json
 import multiprocessing
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from ..evaluation.report import package_versions
+from ..evaluation.report import package_versions, write_whole
 from .choosing import choose
-from .jobs import Job, Metrics, job_for, measure_frozen, run_job, stored_metrics
+from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
 from .plan import StudyPlan
 from .report import write_report
-from .worlds import World, prepare_world
+from .worlds import World, without_paths
+
+# What they add to CLIP has no weights of its own.
+INTERPOLATED_MODULES = ("none", "local_attention", "channel_shift")
 
 
 def run_study(
@@ -45,44 +49,48 @@ def run_study(
     Returns:
         `output / "README.md"`.
     """
-    started = time.monotonic()
-    with _Workers(processes, work, log) as workers:
+    _check_jobs(plan, work)
+    watch = _Stopwatch(work)
+    with _Workers(processes, work, log, watch) as workers:
 
-        def prepare(worlds: list[int]) -> list[dict[str, Metrics]]:
-            return workers.run([_world_call(plan, World.at(work, seed)) for seed in worlds])
+        def prepare(worlds: Sequence[World]) -> list[dict[str, Metrics]]:
+            titles = [f"world {world.seed}, pre-trained and rendered" for world in worlds]
+            return workers.run(titles, [world.frozen for world in worlds], prepare_and_measure, worlds)
 
-        def run_jobs(jobs: list[Job]) -> list[dict[str, Metrics]]:
-            return workers.run([_job_call(plan, job, work) for job in jobs])
+        def run_jobs(jobs: Sequence[Job]) -> list[dict[str, Metrics]]:
+            return workers.run([job.title for job in jobs], [job.folder for job in jobs], run_job, jobs)
 
-        prepare([plan.validation_world])
-        choices, trials = choose(plan, run_jobs)
-        found = {"choices": choices, "trials": trials}
-        (work / "choices.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+        test_worlds = [World(plan, seed, work) for seed in plan.test_worlds]
+        if any(method.grid for method in plan.methods.values()):
+            prepare([World(plan, plan.validation_world, work)])
+        choices, trials = choose(plan, work, run_jobs)
+        _keep_choices(choices, work, drawn=any(world.folder.exists() for world in test_worlds))
         for method, values in choices.items():
             log(f"Chosen for {method}: {values or 'nothing to choose'}")
 
-        frozen = prepare(plan.test_worlds)
+        frozen = prepare(test_worlds)
         jobs = [
-            job_for(plan, method, world=world, seed=seed, choices=choices[method], test=True)
-            for world in plan.test_worlds
+            job_for(method, world=world, seed=seed, choices=choices[method], test=True)
+            for world in test_worlds
             for seed in plan.seeds
             for method in plan.methods
         ]
         measured = run_jobs(jobs)
-    runs = [
-        {"method": name, "world": world, "seed": seed, **metrics}
-        for world, measured_frozen in zip(plan.test_worlds, frozen)
-        for seed in plan.seeds
-        for name, metrics in measured_frozen.items()
+    # The frozen model has no fine-tuning seed.
+    runs: list[dict[str, Any]] = [
+        {"method": FROZEN, "world": world.seed, "seed": None, **of_world[FROZEN]}
+        for world, of_world in zip(test_worlds, frozen)
     ]
     for job, of_job in zip(jobs, measured):
-        runs += [{"method": name, "world": job.world, "seed": job.seed, **own} for name, own in of_job.items()]
+        runs += [{"method": name, "world": job.world.seed, "seed": job.seed, **own} for name, own in of_job.items()]
     study = {
         "plan": plan.to_dict(),
+        "recipe": without_paths(test_worlds[0].recipe()),
+        "pretraining": without_paths(test_worlds[0].pretraining()),
         "command": command,
         "machine": _machine(processes),
         "versions": package_versions(),
-        "minutes": _minutes_so_far(work, time.monotonic() - started),
+        "minutes": watch.minutes(),
         "choices": choices,
         "trials": trials,
         "runs": runs,
@@ -90,39 +98,76 @@ def run_study(
     return write_report(study, output)
 
 
-class _Call(NamedTuple):
-    """Something to be measured in a process of its own, into a folder where it may lie already."""
+def _check_jobs(plan: StudyPlan, work: Path) -> None:
+    """Read every recipe that the plan will need: a mistake in the last one is found before hours of work."""
+    World(plan, plan.validation_world, work).pretraining()
+    for name, method in plan.methods.items():
+        try:
+            recipe = job_for(
+                name, world=World(plan, plan.test_worlds[0], work), seed=0, choices={}, test=True
+            ).recipe()
+        except ValueError as error:
+            raise ValueError(f"The plan {plan.name}, method {name}: {error}") from error
+        if "weight_average" in method.variants and not recipe.training.get("average_weights_from_epoch"):
+            raise ValueError(
+                f"The plan {plan.name}, method {name}: the variant weight_average needs the override "
+                "training.average_weights_from_epoch=EPOCH."
+            )
+        if "interpolation" in method.variants and recipe.model.temporal_module not in INTERPOLATED_MODULES:
+            raise ValueError(
+                f"The plan {plan.name}, method {name}: {recipe.model.temporal_module} has weights that CLIP does not "
+                f"have, and nothing lies between the two. Interpolated are {', '.join(INTERPOLATED_MODULES)}."
+            )
 
-    title: str
-    folder: Path
-    function: Callable[..., dict[str, Metrics]]
-    arguments: tuple[Any, ...]
+
+def _keep_choices(choices: dict[str, dict[str, float]], work: Path, *, drawn: bool) -> None:
+    """Write the choices down; once test worlds are drawn they stand.
+
+    Raises:
+        ValueError: other choices were written down before these test worlds were drawn.
+    """
+    file = work / "choices.json"
+    if drawn and file.exists() and json.loads(file.read_text(encoding="utf-8")) != choices:
+        raise ValueError(
+            f"The test worlds in {work} were drawn after other choices ({file}); a choice made now could have been "
+            "made by looking at them. Give another work folder."
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(choices, indent=2) + "\n")
 
 
-def _world_call(plan: StudyPlan, world: World) -> _Call:
-    return _Call(f"world {world.seed}, pre-trained and rendered", world.frozen, _prepare, (plan, world))
+class _Stopwatch:
+    """Seconds of work, over all runs in a folder, also those that were killed."""
 
+    def __init__(self, work: Path):
+        self._file, self._last = work / "seconds.json", time.monotonic()
+        work.mkdir(parents=True, exist_ok=True)
 
-def _prepare(plan: StudyPlan, world: World) -> dict[str, Metrics]:
-    prepare_world(plan, world)
-    return measure_frozen(plan, world)
+    def note(self) -> None:
+        """Add what has passed since the last time."""
+        now = time.monotonic()
+        write_whole(self._file, json.dumps(self._seconds() + now - self._last))
+        self._last = now
 
+    def minutes(self) -> float:
+        """All of it."""
+        self.note()
+        return self._seconds() / 60
 
-def _job_call(plan: StudyPlan, job: Job, work: Path) -> _Call:
-    title = f"world {job.world}, seed {job.seed}, {job.method} ({', '.join(job.overrides)})"
-    return _Call(title, job.folder(work), run_job, (plan, job, work))
+    def _seconds(self) -> float:
+        return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else 0.0
 
 
 class _Workers:
     """Calls in processes of their own, spawned: a fork would inherit torch's thread pools."""
 
-    def __init__(self, processes: int, work: Path, log: Callable[[str], None]):
-        self.log = log
+    def __init__(self, processes: int, work: Path, log: Callable[[str], None], watch: _Stopwatch):
+        self.log, self.watch, self.log_file = log, watch, work / "log.txt"
         self._pool = ProcessPoolExecutor(
             processes,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
-            initargs=(work / "log.txt",),
+            initargs=(self.log_file,),
         )
 
     def __enter__(self) -> "_Workers":
@@ -131,23 +176,34 @@ class _Workers:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def run(self, calls: Sequence[_Call]) -> list[dict[str, Metrics]]:
-        """What was measured by each call, now or by an earlier study in the same folder."""
-        results = {index: stored for index, call in enumerate(calls) if (stored := stored_metrics(call.folder))}
+    def run(
+        self, titles: Sequence[str], folders: Sequence[Path], function: Callable[..., Any], arguments: Sequence[Any]
+    ) -> list[dict[str, Metrics]]:
+        """`function(argument)` for each, unless its folder tells what an earlier study in this place measured.
+
+        Raises:
+            ValueError: a call failed; names it and the log.
+        """
+        results = {index: stored for index, folder in enumerate(folders) if (stored := stored_metrics(folder))}
         futures = {
-            self._pool.submit(call.function, *call.arguments): index
-            for index, call in enumerate(calls)
+            self._pool.submit(function, arguments[index]): index
+            for index in range(len(arguments))
             if index not in results
         }
         for future in as_completed(futures):
             index = futures[future]
-            results[index] = future.result()
-            self.log(f"  {len(results)}/{len(calls)}: {calls[index].title}")
-        return [results[index] for index in range(len(calls))]
+            try:
+                results[index] = future.result()
+            except Exception as error:
+                raise ValueError(f"{titles[index]} failed: {error!r}; see {self.log_file}.") from error
+            self.watch.note()
+            self.log(f"  {len(results)}/{len(arguments)}: {titles[index]}")
+        return [results[index] for index in range(len(arguments))]
 
 
 def _start_worker(log_file: Path) -> None:
-    """One thread a process; all that libraries say goes to the log."""
+    """One thread a process; all that libraries say goes to the log; where the parent is killed, so is the worker."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with open(log_file, "a", encoding="utf-8") as log:
@@ -156,17 +212,20 @@ def _start_worker(log_file: Path) -> None:
         os.dup2(log.fileno(), 2)
 
 
-def _minutes_so_far(work: Path, seconds: float) -> float:
-    """Of this run and of those before it in the same folder."""
-    file = work / "seconds.txt"
-    if file.exists():
-        seconds += float(file.read_text(encoding="utf-8"))
-    file.write_text(f"{seconds:.1f}\n", encoding="utf-8")
-    return seconds / 60
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _machine(processes: int) -> dict[str, Any]:
-    return {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count(), "processes": processes}
+    return {"system": platform.system(), "processor": _processor(), "cores": _cores(), "processes": processes}
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -92,11 +92,12 @@ def score_side(model: FrosterForVideoClassification, processor: FrosterProcessor
     texts = [*clips.label_names, *sorted(extra)]
     encoded = processor.encode_labels(texts)
     model.eval()
-    text_embeds = model.froster.get_label_embeds(encoded["input_ids"], num_prompts=encoded["num_prompts"])
+    input_ids = encoded["input_ids"].to(model.device)
+    text_embeds = model.froster.get_label_embeds(input_ids, num_prompts=encoded["num_prompts"])
 
     def logits(pixel_values_videos: torch.Tensor) -> np.ndarray:
-        parts = [model(batch, text_embeds=text_embeds).logits for batch in pixel_values_videos.split(_BATCH)]
-        return torch.cat(parts).float().numpy()
+        batches = (batch.to(model.device) for batch in pixel_values_videos.split(_BATCH))
+        return torch.cat([model(batch, text_embeds=text_embeds).logits.float().cpu() for batch in batches]).numpy()
 
     pixels = clips.pixel_values_videos
     directed = torch.from_numpy(_opposite_columns(texts, labels) >= 0)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-# (world, seed) of a run.
-Pair = tuple[int, int]
+# (world, seed) of a run; a model that is not trained has no seed.
+Pair = tuple[int, int | None]
 MIN_WORLDS = 3
 
 
@@ -33,6 +33,11 @@ class Estimate:
     high: float
     count: int
     unit: str
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval; NaN where there is none."""
+        return (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
@@ -63,10 +68,14 @@ def estimate(values: Mapping[Pair, float]) -> Estimate:
 
 
 def paired_difference(ours: Mapping[Pair, float], theirs: Mapping[Pair, float]) -> Estimate:
-    """Mean and interval of `ours - theirs` over the pairs that both have.
+    """Mean and interval of `ours - theirs` over the pairs that both have; what has no seed stands beside every seed.
 
     Raises:
         ValueError: they have no pair in common.
     """
-    common = [pair for pair in ours if pair in theirs]
-    return estimate({pair: ours[pair] - theirs[pair] for pair in common})
+    differences = {}
+    for world, seed in ours if len(ours) >= len(theirs) else theirs:
+        pairs = [[values[key] for key in ((world, seed), (world, None)) if key in values] for values in (ours, theirs)]
+        if all(pairs):
+            differences[world, seed] = pairs[0][0] - pairs[1][0]
+    return estimate(differences)

@@ -1,14 +1,18 @@
 """A world of the study: a small CLIP pre-trained for it, its base and novel videos, and their decoded clips."""
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
+from .. import __version__
 from ..data.clips import EvaluationClips, collate_clips
 from ..processing.processing_froster import FrosterProcessor
 from ..training.pretraining import PretrainingRecipe, pretrain
@@ -17,24 +21,63 @@ from ..training.recipes import Recipe, load_recipe
 from .plan import StudyPlan
 
 SIDES = ("base", "novel")
+# Written last by the pre-training.
+PROCESSOR_FILE = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
 class World:
-    """Where a world's things are.
+    """A seed, and where the world that a plan makes of it lies.
 
     Args:
+        plan: its recipes make the world.
         seed: of everything in it.
-        folder: `clip/model`, `videos`, `clips` and `frozen`.
+        work: folder of the study.
     """
 
+    plan: StudyPlan
     seed: int
-    folder: Path
+    work: Path
 
-    @classmethod
-    def at(cls, work: Path, seed: int) -> "World":
-        """The world of a seed in a study's folder."""
-        return cls(seed, work / f"world{seed}")
+    @property
+    def folder(self) -> Path:
+        """With `clip/model`, `videos`, `clips` and `frozen`; another pre-training or rendering has another folder."""
+        tuning = self.recipe()
+        made_of = {
+            "pretraining": without_paths(self.pretraining()),
+            "world": without_paths(tuning)["world"],
+            "num_frames": tuning.model.num_frames,
+            "eval_video_options": tuning.training.get("eval_video_options"),
+            "version": __version__,
+        }
+        return self.work / f"world{self.seed}-{fingerprint(made_of)}"
+
+    def pretraining(self) -> PretrainingRecipe:
+        """The recipe of the world's CLIP."""
+        name, *overrides = self.plan.pretraining
+        recipe = load_recipe(name, [*overrides, f"seed={self.seed}"])
+        if not isinstance(recipe, PretrainingRecipe):
+            raise ValueError(f"The plan pre-trains with {name!r}, which is no recipe of `kind: pretraining`.")
+        return recipe
+
+    def recipe(self, overrides: Sequence[str] = (), *, seed: int = 0) -> Recipe:
+        """The plan's fine-tuning recipe for this world, with no place yet."""
+        name = self.plan.recipe
+        recipe = load_recipe(name, [f"world.seed={self.seed}", f"training.seed={seed}", *overrides])
+        if not isinstance(recipe, Recipe):
+            raise ValueError(f"The plan fine-tunes with {name!r}, which is no recipe of `kind: fine_tuning`.")
+        if (recipe.data.format, recipe.data.label_set) != ("moving_shapes", "base"):
+            raise ValueError(f"The plan fine-tunes with {name!r}; a study needs moving_shapes with `label_set: base`.")
+        return recipe
+
+    def placed(self, recipe: Recipe, *, output_dir: Path | None = None) -> Recipe:
+        """A recipe with this world's CLIP and videos."""
+        return replace(
+            recipe,
+            model=replace(recipe.model, checkpoint=str(self.clip)),
+            data=replace(recipe.data, root=str(self.folder / "videos")),
+            output_dir=None if output_dir is None else str(output_dir),
+        )
 
     @property
     def frozen(self) -> Path:
@@ -46,33 +89,26 @@ class World:
         """Folder of the pre-trained CLIP."""
         return self.folder / "clip" / "model"
 
-    def recipe(
-        self, plan: StudyPlan, overrides: list[str], *, seed: int = 0, output_dir: Path | None = None
-    ) -> Recipe:
-        """The plan's fine-tuning recipe, in this world."""
-        own = [
-            f"model.checkpoint={self.clip}",
-            f"data.root={self.folder / 'videos'}",
-            f"world.seed={self.seed}",
-            f"training.seed={seed}",
-            f"output_dir={output_dir}",
-        ]
-        recipe = load_recipe(plan.recipe, [*own, *overrides])
-        if not isinstance(recipe, Recipe):
-            raise ValueError(f"The plan fine-tunes with {plan.recipe!r}, which is no recipe of `kind: fine_tuning`.")
-        return recipe
+
+def without_paths(recipe: Recipe | PretrainingRecipe) -> dict[str, Any]:
+    """What a recipe says, but not where its things lie."""
+    fields = {name: value for name, value in recipe.to_dict().items() if name not in ("name", "about", "output_dir")}
+    if isinstance(recipe, Recipe):
+        fields["model"] = {name: value for name, value in fields["model"].items() if name != "checkpoint"}
+        fields["data"] = {name: value for name, value in fields["data"].items() if name != "root"}
+    return fields
 
 
-def prepare_world(plan: StudyPlan, world: World) -> None:
+def fingerprint(value: Any) -> str:
+    """Ten letters that stand for a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def prepare_world(world: World) -> None:
     """Pre-train, render and decode what is not there yet."""
-    if not (world.clip / "preprocessor_config.json").exists():
-        name, *overrides = plan.pretraining
-        seed_and_place = [f"seed={world.seed}", f"output_dir={world.folder / 'clip'}"]
-        recipe = load_recipe(name, [*overrides, *seed_and_place])
-        if not isinstance(recipe, PretrainingRecipe):
-            raise ValueError(f"The plan pre-trains with {name!r}, which is no recipe of `kind: pretraining`.")
-        pretrain(recipe)
-    tuning = world.recipe(plan, [])
+    if not (world.clip / PROCESSOR_FILE).exists():
+        pretrain(replace(world.pretraining(), output_dir=str(world.clip.parent)))
+    tuning = world.placed(world.recipe())
     _, tables = read_recipe_data(tuning.data, tuning.world)
     processor = FrosterProcessor.from_clip(
         tuning.model.checkpoint, video_options={"num_frames": tuning.model.num_frames}
@@ -83,14 +119,16 @@ def prepare_world(plan: StudyPlan, world: World) -> None:
             clips = EvaluationClips(
                 tables[side],
                 video_processor=processor.video_processor,
-                video_options=tuning.training["eval_video_options"],
+                video_options=tuning.training.get("eval_video_options"),
             )
             batches = list(DataLoader(clips, batch_size=32, collate_fn=collate_clips))
             tensors = {
                 name: torch.cat([batch[name] for batch in batches]) for name in ("pixel_values_videos", "labels")
             }
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, file, metadata={"labels": json.dumps(clips.label_names)})
+            partial = file.with_suffix(".partial")
+            save_file(tensors, partial, metadata={"labels": json.dumps(clips.label_names)})
+            partial.replace(file)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
         ValueError: a path is needed that the recipe does not give.
     """
     if data.format == "moving_shapes":
+        if data.shots is not None:
+            raise ValueError("data.shots draws from a data set; of moving shapes, render world.clips_per_class.")
         return render_world(world, root=_needed(data, "root"), label_set=data.label_set)
     train, test = _read(data, "train"), _read_evaluation(data)
     evaluation = {} if test is None else {"all": test}

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
+
 
 def read_fields(kind: type, fields: Any, *, where: str) -> Any:
     """A dataclass of the given fields; fields that are dataclasses themselves are sections, and read in the same way.
@@ -46,6 +48,29 @@ def refuse_unknown(fields: Mapping[str, Any], known: set[str], *, where: str) ->
     unknown = sorted(set(fields) - known)
     if unknown:
         raise ValueError(f"{where}: unknown fields {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
+
+
+def read_yaml(text: str, *, where: str) -> Any:
+    """The value of a YAML text; `ValueError` names where it stood."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {error}") from error
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 takes `1e-5`, without a dot, for text."""
+    if isinstance(value, dict):
+        return {key: _number(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_number(part) for part in value]
+    if isinstance(value, str) and value[:1].isdigit():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

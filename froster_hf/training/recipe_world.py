@@ -30,6 +30,8 @@ def render_world(
     Raises:
         ValueError: `root` holds another world, or the world section asks for what cannot be.
     """
+    if world.clips_per_class < 1:
+        raise ValueError(f"world.clips_per_class is {world.clips_per_class}; training needs at least 1.")
     motions = MOTIONS if world.motions is None else tuple(world.motions)
     if label_set == "base":
         split = split_base_novel(world.seed, classes_per_side=world.num_classes, motions=motions)

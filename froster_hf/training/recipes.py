@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from ..data.video_table import MissingFiles
 from ..modeling.configuration_froster import TemporalModule, TemporalPooling
 from .arguments import FrosterTrainingArguments
 from .pretraining.recipe import PretrainingRecipe
-from .recipe_fields import read_fields, refuse_unknown
+from .recipe_fields import read_fields, read_yaml, refuse_unknown
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 # Said once, elsewhere in the recipe.
@@ -187,7 +185,7 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise ValueError(f"{override!r} is no override; write field=value, such as training.learning_rate=1e-5.")
-        value = _yaml(text, where=override)
+        value = read_yaml(text, where=override)
         for part in reversed(key.split(".")):
             value = {part: value}
         fields = _merge(fields, value)
@@ -206,7 +204,7 @@ def _read(recipe: str | os.PathLike, seen: tuple[str, ...] = ()) -> dict[str, An
         raise ValueError(
             f"There is no recipe {os.fspath(recipe)!r}. Shipped are {', '.join(list_recipes())}; or give a .yaml file."
         )
-    fields = _yaml(path.read_text(encoding="utf-8"), where=str(path))
+    fields = read_yaml(path.read_text(encoding="utf-8"), where=str(path))
     if not isinstance(fields, dict):
         raise ValueError(f"{path} holds no `field: value` lines.")
     base = fields.pop("extends", None)
@@ -215,26 +213,6 @@ def _read(recipe: str | os.PathLike, seen: tuple[str, ...] = ()) -> dict[str, An
     if base in seen:
         raise ValueError(f"{path} extends itself: {' -> '.join([*seen, str(base)])}.")
     return _merge(_read(base, (*seen, str(base))), fields)
-
-
-def _yaml(text: str, *, where: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not YAML: {error}") from error
-    return _number(value)
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 takes `1e-5`, without a dot, for text."""
-    if isinstance(value, dict):
-        return {key: _number(part) for key, part in value.items()}
-    if isinstance(value, str) and value[:1].isdigit():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _merge(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

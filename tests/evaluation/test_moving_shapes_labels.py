@@ -6,7 +6,7 @@ import pytest
 
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import main
-from froster_hf.data.moving_shapes import draw_classes
+from froster_hf.data.moving_shapes import MOTIONS, MovingShape, draw_classes
 from froster_hf.data.video_table import label_array, label_names
 from froster_hf.evaluation.moving_shapes_labels import plan_random_labels
 from froster_hf.evaluation.recipes import load_recipe
@@ -31,6 +31,22 @@ def test_appearances_are_every_color_of_every_shape(tmp_path):
     plan = plan_random_labels(recipe, root=tmp_path)
     assert len(plan.table) == len(set(label_names(plan.table))) == len(plan.parts["split 3"].columns) == 120
     assert "an orange hourglass" in label_names(plan.table)
+
+
+def test_motions_are_all_of_one_object(tmp_path):
+    recipe = load_recipe("moving_shapes_motions", overrides={"seeds": [3, 4], "clips_per_label": 1})
+    plan = plan_random_labels(recipe, root=tmp_path)
+    texts = label_names(plan.table)
+    for seed in (3, 4):
+        shapes = [MovingShape.from_label(texts[column]) for column in plan.parts[f"split {seed}"].columns]
+        assert {shape.motion for shape in shapes} == set(MOTIONS)
+        assert len({shape.appearance for shape in shapes}) == 1
+
+
+@pytest.mark.parametrize(("change", "message"), [({"seeds": 7}, "seeds=7"), ({"label_content": "colour"}, "'colour'")])
+def test_wrong_values_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        small("moving_shapes_actions", **change)
 
 
 def test_seeds_belong_to_this_protocol_alone():

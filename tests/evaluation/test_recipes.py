@@ -21,6 +21,7 @@ def test_every_published_setting_has_a_recipe_that_parses():
         "cross_dataset_ucf101",
         "moving_shapes_actions",
         "moving_shapes_appearance",
+        "moving_shapes_motions",
     ]
     published = [recipe for recipe in map(load_recipe, list_recipes()) if recipe.dataset != "moving_shapes"]
     assert len(published) == 7

@@ -1,10 +1,14 @@
 """A whole study, as small as it can be: two worlds, two methods, everything real."""
 
 import json
+import re
 
 import pytest
 
 from froster_hf.cli import main
+from froster_hf.study import load_plan
+from froster_hf.study.jobs import job_for
+from froster_hf.study.worlds import World
 
 ARCHITECTURE = "model.hidden_size=32, model.num_vision_layers=1, model.num_text_layers=1"
 PLAN = """
@@ -47,14 +51,18 @@ def study(tmp_path_factory):
 def test_every_method_and_variant_is_measured_in_every_world_and_seed(study):
     folder, _ = study
     result = json.loads((folder / "out" / "study.json").read_text())
-    methods = ["frozen", "plain", "plain + ensemble", "plain + interpolation", "residual", "residual + weight_average"]
-    assert sorted((run["method"], run["world"], run["seed"]) for run in result["runs"]) == [
-        (method, 1, seed) for method in methods for seed in (0, 1)
-    ]
+    methods = ["plain", "plain + ensemble", "plain + interpolation", "residual", "residual + weight_average"]
+    trained = [(run["method"], run["world"], run["seed"]) for run in result["runs"] if run["method"] != "frozen"]
+    assert sorted(trained) == [(method, 1, seed) for method in methods for seed in (0, 1)]
+    assert [(run["world"], run["seed"]) for run in result["runs"] if run["method"] == "frozen"] == [(1, None)]
     assert [trial["value"] for trial in result["trials"]] == [0.001, 0.01]
-    assert result["choices"]["residual"]["learning_rate"] in (0.001, 0.01)
+    best = max(result["trials"], key=lambda trial: trial["hm"])
+    chosen = next(t for t in result["trials"] if t["value"] == result["choices"]["residual"]["learning_rate"])
+    assert chosen["hm"] == best["hm"]
     for run in result["runs"]:
+        # No clip is its own reversal here: there is nothing to say, and NaN is no JSON.
         assert run["base_direction"] == run["novel_direction"] == 0.5
+        assert run["base_undirected"] is None
 
 
 def test_the_report_has_tables_plots_and_no_claim_without_its_interval(study):
@@ -62,9 +70,11 @@ def test_the_report_has_tables_plots_and_no_claim_without_its_interval(study):
     text = (folder / "out" / "README.md").read_text()
     assert "| residual |" in text
     assert "froster study" in text
-    claims = [line for line in text.splitlines() if line.startswith("|") and "−" in line and "hm" in line]
-    assert claims
-    assert all("[" in line for line in claims)
+    claims = text.partition("## Claims")[2].partition("## ")[0]
+    rows = [line for line in claims.splitlines() if line.startswith("| ") and "−" in line]
+    assert len(rows) >= 5
+    assert all(re.search(r"\[[+-][\d.]+, [+-][\d.]+\]", row) for row in rows)
+    assert "nan" not in text
     assert len(list((folder / "out").glob("*.png"))) == 3
 
 
@@ -81,4 +91,29 @@ def test_a_second_run_finds_everything_done(study, capsys):
 
 def test_trained_weights_are_not_kept(study):
     folder, _ = study
-    assert not list((folder / "work" / "jobs").rglob("*.safetensors"))
+    jobs = list((folder / "work").glob("world*/jobs/*"))
+    assert len(jobs) == 6
+    assert not [file for job in jobs for file in job.rglob("*.safetensors")]
+
+
+def test_another_recipe_is_another_job_and_other_choices_do_not_look_at_old_test_worlds(study, capsys):
+    folder, arguments = study
+    plan = load_plan(folder / "plan.yaml")
+    world = World(plan, 1, folder / "work")
+    before = job_for("plain", world=world, seed=0, choices={}, test=True).folder
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text()
+    try:
+        recipe.write_text(text.replace("num_train_epochs: 2", "num_train_epochs: 3"))
+        assert job_for("plain", world=world, seed=0, choices={}, test=True).folder != before
+        assert world.folder == before.parents[1]
+        recipe.write_text(text.replace("resolution: 32", "resolution: 48"))
+        assert world.folder != before.parents[1]
+    finally:
+        recipe.write_text(text)
+    choices = folder / "work" / "choices.json"
+    kept = choices.read_text()
+    choices.write_text(kept.replace("learning_rate", "beta"))
+    assert main(arguments) == 1
+    assert "drawn after other choices" in capsys.readouterr().err
+    choices.write_text(kept)

@@ -12,6 +12,7 @@ Any field of a recipe can be given as field=value, with dots into sections; an u
 """
 
 import argparse
+import dataclasses
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.recipe is None:
         raise ValueError("Which recipe? Give a name of `froster train --list` or a .yaml file.")
-    overrides = list(arguments.overrides)
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.output_dir is not None:
-        overrides.append(f"output_dir={arguments.output_dir}")
-    recipe = load_recipe(arguments.recipe, overrides)
+        recipe = dataclasses.replace(recipe, output_dir=arguments.output_dir)
     if arguments.show:
         print(yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0

@@ -104,7 +104,7 @@ SIZE_NAMES = tuple(SIZES)
 NAMES = (COLOR_NAMES, SHAPES, SIZE_NAMES, MOTIONS)
 
 # A turned circle is the same circle.
-_ROUND = frozenset({"circle", "ring"})
+ROUND = frozenset({"circle", "ring"})
 
 
 @dataclass(frozen=True, order=True)
@@ -158,7 +158,7 @@ class MovingShape:
 
 def is_visible(shape: str, motion: str) -> bool:
     """Whether `motion` changes anything on `shape`: round shapes cannot be seen spinning."""
-    return not (motion == "spinning" and shape in _ROUND)
+    return not (motion == "spinning" and shape in ROUND)
 
 
 def with_article(noun: str) -> str:

@@ -9,8 +9,8 @@ from froster_hf.training.pretraining import run
 
 
 @cache
-def _small_tokenizer():
-    return train_tokenizer(moving_shapes_texts(0, 500), vocab_size=600)
+def _small_tokenizer(vocab_size: int = 600):
+    return train_tokenizer(moving_shapes_texts(0, 500), vocab_size=vocab_size)
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def tokenizer():
     return _small_tokenizer()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _tokenizer_is_learned_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "train_tokenizer", lambda texts, vocab_size: _small_tokenizer())
+        patch.setattr(run, "train_tokenizer", lambda texts, vocab_size: _small_tokenizer(vocab_size))
         yield
