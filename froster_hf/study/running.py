@@ -50,7 +50,7 @@ def run_study(
         `output / "README.md"`.
     """
     _check_jobs(plan, work)
-    watch = _Stopwatch(work)
+    watch = _Stopwatch(work, plan.name)
     with _Workers(processes, work, log, watch) as workers:
 
         def prepare(worlds: Sequence[World]) -> list[dict[str, Metrics]]:
@@ -64,7 +64,9 @@ def run_study(
         if any(method.grid for method in plan.methods.values()):
             prepare([World(plan, plan.validation_world, work)])
         choices, trials = choose(plan, work, run_jobs)
-        _keep_choices(choices, work, drawn=any(world.folder.exists() for world in test_worlds))
+        _keep_choices(
+            choices, work / f"choices-{plan.name}.json", drawn=any(world.folder.exists() for world in test_worlds)
+        )
         for method, values in choices.items():
             log(f"Chosen for {method}: {values or 'nothing to choose'}")
 
@@ -120,27 +122,25 @@ def _check_jobs(plan: StudyPlan, work: Path) -> None:
             )
 
 
-def _keep_choices(choices: dict[str, dict[str, float]], work: Path, *, drawn: bool) -> None:
+def _keep_choices(choices: dict[str, dict[str, float]], file: Path, *, drawn: bool) -> None:
     """Write the choices down; once test worlds are drawn they stand.
 
     Raises:
-        ValueError: other choices were written down before these test worlds were drawn.
+        ValueError: the test worlds were drawn before, and not after these very choices.
     """
-    file = work / "choices.json"
-    if drawn and file.exists() and json.loads(file.read_text(encoding="utf-8")) != choices:
+    if drawn and not (file.exists() and json.loads(file.read_text(encoding="utf-8")) == choices):
         raise ValueError(
-            f"The test worlds in {work} were drawn after other choices ({file}); a choice made now could have been "
-            "made by looking at them. Give another work folder."
+            f"The test worlds in {file.parent} were not drawn after these choices (see {file.name}); a choice made "
+            "now could have been made by looking at them. Give another work folder, or other test worlds."
         )
-    work.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps(choices, indent=2) + "\n")
 
 
 class _Stopwatch:
-    """Seconds of work, over all runs in a folder, also those that were killed."""
+    """Seconds of work on a plan, over all its runs in a folder, also those that were killed."""
 
-    def __init__(self, work: Path):
-        self._file, self._last = work / "seconds.json", time.monotonic()
+    def __init__(self, work: Path, name: str):
+        self._file, self._last = work / f"seconds-{name}.json", time.monotonic()
         work.mkdir(parents=True, exist_ok=True)
 
     def note(self) -> None:

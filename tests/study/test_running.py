@@ -111,9 +111,9 @@ def test_another_recipe_is_another_job_and_other_choices_do_not_look_at_old_test
         assert world.folder != before.parents[1]
     finally:
         recipe.write_text(text)
-    choices = folder / "work" / "choices.json"
+    choices = folder / "work" / "choices-plan.json"
     kept = choices.read_text()
     choices.write_text(kept.replace("learning_rate", "beta"))
     assert main(arguments) == 1
-    assert "drawn after other choices" in capsys.readouterr().err
+    assert "not drawn after these choices" in capsys.readouterr().err
     choices.write_text(kept)
