@@ -127,7 +127,8 @@ def export_checkpoint(
         classify.save_pretrained(folder, max_shard_size=max_shard_size)
         card.save(folder / "README.md")
         write_benchmarks(folder, measured, card_facts)
-        exported = export_towers(classify.model, folder / "towers", formats=towers, quantize=quantize)
+        # In single precision, which holds every half-precision weight exactly; the checkpoint is written already.
+        exported = export_towers(classify.model.float(), folder / "towers", formats=towers, quantize=quantize)
         os.replace(folder, target)
     paths = sorted(path for path in target.rglob("*") if path.is_file())
     return ExportedFolder(

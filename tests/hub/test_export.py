@@ -97,7 +97,8 @@ def test_weights_are_written_bit_for_bit_in_their_own_dtype(tmp_path):
     half = tiny_model().to(torch.bfloat16)
     half.save_pretrained(tmp_path / "half")
     tiny_processor().save_pretrained(tmp_path / "half")
-    export_checkpoint(tmp_path / "half", tmp_path / "out")
+    exported = export_checkpoint(tmp_path / "half", tmp_path / "out", towers=["torch_export"])
+    assert len(exported.towers) == 2  # in single precision, beside weights that keep theirs
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("half", "out"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) and after[name].dtype == torch.bfloat16 for name in before)
