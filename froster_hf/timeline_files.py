@@ -73,6 +73,8 @@ def write_png(timeline: Timeline, path: Path) -> None:
     from matplotlib.figure import Figure
 
     leading = timeline.scores.max(0).values.topk(min(LABELS_IN_PLOT, len(timeline.labels))).indices.tolist()
+    # The legend lists them as they were given.
+    leading.sort()
     colours = {timeline.labels[index]: f"C{rank}" for rank, index in enumerate(leading)}
     figure = Figure(figsize=(12, 5), layout="constrained")
     frames_axis, scores_axis, segments_axis = figure.subplots(3, 1, height_ratios=[1.2, 3, 0.5], sharex=True)
@@ -81,8 +83,12 @@ def write_png(timeline: Timeline, path: Path) -> None:
     for place, (_, frame) in enumerate(timeline.thumbnails):
         # Evenly spread over the stream, so each has its share of the axis and none covers another.
         left = place * width
-        frames_axis.imshow(frame.permute(1, 2, 0).numpy(), extent=(left, left + width, 0, 1), aspect="auto")
+        # In a box of its own: one pixel is as wide as it is high, whatever a second measures.
+        inset = frames_axis.inset_axes((left, 0, width, 1), transform=frames_axis.transData)
+        inset.imshow(frame.permute(1, 2, 0).numpy())
+        inset.set_axis_off()
     frames_axis.set(yticks=[], ylim=(0, 1))
+    frames_axis.spines[:].set_visible(False)
 
     centres = [(start + end) / 2 for start, end in timeline.windows]
     marker = "o" if len(centres) == 1 else None

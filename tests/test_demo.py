@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 
@@ -17,13 +18,18 @@ def test_the_demo_renders_scores_and_draws_and_says_what_its_model_is(tmp_path):
     assert "the small FROSTER that ships with the package" in finished.stdout
     assert "--model openai/clip-vit-base-patch32" in finished.stdout
     for label in DEMO_LABELS:
-        assert finished.stdout.count(label.replace(" ", "_")) == 1
+        assert finished.stdout.count(label.replace(" ", "_") + ".mp4\n") == 1
         assert finished.stdout.count(f"  {label} ") == len(DEMO_LABELS)
     # The first answer to each video is the label that it was rendered from.
     lines = finished.stdout.splitlines()
     for label in DEMO_LABELS:
         place = next(number for number, line in enumerate(lines) if label.replace(" ", "_") in line)
         assert label in lines[place + 1]
+    # What it says can be done by hand can be.
+    by_hand = [shlex.split(line)[1:] for line in lines if line.startswith("  froster ")]
+    assert [words[0] for words in by_hand] == ["predict", "timeline"]
+    for words in by_hand:
+        assert main(words) == 0
     assert (tmp_path / "out" / "timeline.png").read_bytes().startswith(b"\x89PNG")
 
 

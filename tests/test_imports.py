@@ -33,6 +33,7 @@ ALLOWED = {
     "data": {"processing"},
     "conversion": {"modeling", "processing"},
     "hub": {"modeling", "processing", "conversion", "evaluation"},
+    "assets": {"modeling", "processing", "training"},
     "study": {"modeling", "processing", "data", "training", "evaluation"},
 }
 

@@ -123,8 +123,17 @@ def load_pipeline(arguments: argparse.Namespace) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     task: Any = "zero-shot-video-classification"
-    classify: Any = pipeline(task, model=arguments.model, device=arguments.device, dtype=arguments.dtype)
-    logging.enable_progress_bar()
+    try:
+        classify: Any = pipeline(task, model=arguments.model, device=arguments.device, dtype=arguments.dtype)
+    except OSError as error:
+        raise ValueError(
+            f"The model {arguments.model!r} cannot be loaded: it is no folder on this disk, and the Hub did not give "
+            f"it. Name another one with --model. ({error})"
+            if not Path(arguments.model).exists()
+            else f"The model in {arguments.model} cannot be loaded: {error}"
+        ) from error
+    finally:
+        logging.enable_progress_bar()
     video_processor = classify.processor.video_processor
     video_processor.allow_urls = arguments.allow_urls
     if arguments.backend is not None:

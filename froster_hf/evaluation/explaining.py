@@ -84,7 +84,7 @@ def explain_video(
         maps["rollout"] = attention_rollout(model, pixels).cpu()
     if "gradient" in methods:
         maps["gradient"] = gradient_map(model, pixels, text_embeds=text_embeds, label_index=0).cpu()
-    frames = shown_frames(pixels[0], processor)
+    frames = enlarged(shown_frames(pixels[0], processor))
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     strips, animations = {}, {}
@@ -101,6 +101,12 @@ def shown_frames(pixels: torch.Tensor, processor: FrosterProcessor) -> np.ndarra
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (options.image_mean, options.image_std))
     frames = (pixels.float().cpu() * std + mean).clamp(0, 1) * 255
     return frames.round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def enlarged(frames: np.ndarray, *, smallest_side: int = 192) -> np.ndarray:
+    """Small frames (T, S, S, 3) by a whole factor, so that people can see what the model saw."""
+    factor = -(-smallest_side // frames.shape[1])
+    return frames.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def overlay(frames: np.ndarray, maps: torch.Tensor, *, strength: float = 0.6) -> np.ndarray:

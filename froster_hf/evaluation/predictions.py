@@ -156,12 +156,19 @@ def _refuse_mismatch(file: Path, stored: Mapping[str, Any], current: Mapping[str
     stored, current = _flat(stored), _flat(current)
     different = sorted(key for key in {*stored, *current} if stored.get(key) != current.get(key))
     if different:
-        told = "; ".join(f"{key}: stored {stored.get(key)!r}, now {current.get(key)!r}" for key in different)
+        told = "; ".join(
+            f"{key}: stored {_short(stored.get(key))}, now {_short(current.get(key))}" for key in different
+        )
         raise PredictionMismatchError(
             f"The predictions in {file} were made with other settings ({told}). Choose another output folder, or "
             "remove "
             "the old predictions."
         )
+
+
+def _short(value: Any) -> str:
+    """A value for a message; of hashes the beginning."""
+    return repr(value[:12]) if isinstance(value, str) and len(value) == 64 else repr(value)
 
 
 def _flat(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,18 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
 
 
 def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, FrosterProcessor]:
-    """Model and processor from a CLIP or a FROSTER checkpoint."""
+    """Model and processor from a CLIP or a FROSTER checkpoint.
+
+    Raises:
+        ValueError: the checkpoint is a path, and nothing is there.
+    """
+    # A name on the Hub has one slash; what has more, or begins as a path does, is meant to be one.
+    looks_like_path = recipe.checkpoint.startswith((".", "/", "~")) or recipe.checkpoint.count("/") > 1
+    if looks_like_path and not Path(recipe.checkpoint).exists():
+        raise ValueError(
+            f"There is no checkpoint in {recipe.checkpoint}. Train or download it first, or give another one with "
+            "model.checkpoint=FOLDER."
+        )
     config, _ = PreTrainedConfig.get_config_dict(recipe.checkpoint)
     if config.get("model_type") == "froster":
         return (

@@ -34,10 +34,10 @@ def test_a_strip_and_an_animation_of_every_frame_are_written(video, tmp_path):
     for method in ("rollout", "gradient"):
         assert explanation.maps[method].shape == (4, 2, 2)
         with Image.open(explanation.strips[method]) as strip:
-            assert strip.size == (4 * 36 - 4, 2 * 32 + 4)
+            assert strip.size == (4 * 196 - 4, 2 * 192 + 4)
         with Image.open(explanation.animations[method]) as animation:
             assert animation.n_frames == 4
-            assert animation.size == (32, 32)
+            assert animation.size == (192, 192)
 
 
 def test_the_upper_row_shows_the_frames_that_the_model_saw(video, tmp_path):
@@ -45,7 +45,8 @@ def test_the_upper_row_shows_the_frames_that_the_model_saw(video, tmp_path):
     explanation = explain_video(tiny_model(), processor, video, label="a", output_dir=tmp_path, methods=["rollout"])
     pixels = processor.video_processor(video, return_tensors="pt")["pixel_values_videos"][0]
     with Image.open(explanation.strips["rollout"]) as strip:
-        first = np.asarray(strip)[:32, :32]
+        # Enlarged six times, for people.
+        first = np.asarray(strip)[:192:6, :192:6]
     assert np.array_equal(first, shown_frames(pixels, processor)[0])
     raw = processor.video_processor(video, do_normalize=False, do_rescale=False, return_tensors="pt")
     assert np.abs(raw["pixel_values_videos"][0, 0].permute(1, 2, 0).numpy() - first.astype(float)).max() <= 1

@@ -33,7 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     output = Path(arguments.output)
     labels = split_labels(arguments.labels) if arguments.labels is not None else list(DEMO_LABELS)
-    *videos, story = render_demo_videos(output, seed=arguments.seed)
     if arguments.model is None:
         arguments.model = str(SMALL_FROSTER)
         print(
@@ -42,19 +41,23 @@ def run(arguments: argparse.Namespace) -> int:
             "openai/clip-vit-base-patch32\n"
         )
     classify = load_pipeline(arguments)
+    *videos, story = render_demo_videos(output, seed=arguments.seed)
     for video in videos:
         answers = classify(str(video), candidate_labels=labels, num_frames=arguments.num_frames)
         report({"video": str(video), "answers": answers}, as_json=False)
     # A timeline is a stream, which PyAV alone reads.
     classify.processor.video_processor.video_backend = "auto"
-    timeline = classify.timeline(
-        str(story),
-        labels,
-        num_frames=arguments.num_frames,
-        window_seconds=2.0,
-        stride_seconds=0.5,
-        smoothing_seconds=1.0,
-    )
+    windows = {"window_seconds": 2.0, "stride_seconds": 0.25, "smoothing_seconds": 0.5}
+    timeline = classify.timeline(str(story), labels, num_frames=arguments.num_frames, **windows)
     write_timeline(timeline, output / "timeline.png")
-    print(f"\n{len(videos)} videos, {story.name} of all of them and its timeline.png are in {output}/")
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in windows.items())
+    quoted = ",".join(labels)
+    print(
+        f"\n{len(videos)} videos, {story.name} of all of them and its timeline.png are in {output}/.\n"
+        "A score says which of the given labels fits best; one always wins. Labels of this world read like "
+        '"a red star sliding left".\n'
+        "The same by hand:\n"
+        f'  froster predict {videos[0]} --labels "{quoted}" --model {arguments.model}\n'
+        f'  froster timeline {story} --labels "{quoted}" --model {arguments.model} {options}'
+    )
     return 0

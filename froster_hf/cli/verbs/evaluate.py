@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--method", default="this checkpoint", help="name of the row in the table")
     models.add_argument("--descriptions", metavar="FILE", help="JSON, {label: description}")
     data = parser.add_argument_group("data")
-    data.add_argument("--root", metavar="FOLDER", help="of the videos")
+    data.add_argument("--root", metavar="FOLDER", help="of the videos; those of moving shapes are rendered into it")
     data.add_argument("--annotations", metavar="PATH", help="official list of the tested clips, or its folder")
     data.add_argument("--train-annotations", metavar="PATH", help="K-400, SSv2: training list, to split the labels")
     data.add_argument("--labels", metavar="FILE", help="SSv2: the labels JSON")
@@ -64,20 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and print the table."""
-    from ...evaluation.recipes import list_recipes
+    from ...evaluation.recipes import list_recipes, load_recipe
 
     if arguments.list:
-        print("\n".join(list_recipes()))
+        for name in list_recipes():
+            recipe = load_recipe(name)
+            print(f"{name:<28}{recipe.protocol.replace('_', '-')} on {recipe.dataset}, {recipe.num_views} view(s)")
         return 0
-    needed = ("recipe", "checkpoint", "root", "output")
-    if missing := [name for name in needed if not getattr(arguments, name)]:
-        raise ValueError(f"Missing: {', '.join('RECIPE' if name == 'recipe' else '--' + name for name in missing)}.")
 
     import yaml
     from accelerate import Accelerator
 
     from ...data import read_labels
-    from ...evaluation import average_models, evaluate_recipe, load_recipe
+    from ...evaluation import average_models, evaluate_recipe
     from ...evaluation.report import markdown_report
 
     # PyYAML reads `true`, `3` and `[1, 2]` as a recipe's file would.
@@ -87,7 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
         if not equals:
             raise ValueError(f"--set {setting!r}: write FIELD=VALUE.")
         overrides[field] = yaml.safe_load(value)
+    if arguments.recipe is None:
+        raise ValueError("Which recipe? Give a name of `froster evaluate --list` or a .yaml file.")
     recipe = load_recipe(arguments.recipe, overrides=overrides)
+    if missing := [name for name in ("checkpoint", "root", "output") if not getattr(arguments, name)]:
+        raise ValueError(f"Missing: {', '.join('--' + name for name in missing)}.")
     data = {name: getattr(arguments, name) for name in DATA_FIELDS if getattr(arguments, name) is not None}
     frozen = None if arguments.frozen is None else _load(arguments.frozen).model
     first = _load(arguments.checkpoint[0])

@@ -4,7 +4,7 @@ examples:
   froster train --list
   froster train froster_k400 --show
   froster train froster_base_to_novel_ucf101 data.root=UCF-101 data.annotations=ucfTrainTestlist
-  froster train small_clip --output-dir small_clip
+  froster train small_clip
   froster train froster_k400 data.root=videos data.annotations=train.csv training.per_device_train_batch_size=4
   accelerate launch -m froster_hf train my_recipe.yaml --resume
 
