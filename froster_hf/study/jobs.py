@@ -20,7 +20,7 @@ from ..training.recipes import Recipe
 from ..training.weight_averaging import RESULT_NAME
 from .plan import GRID_FIELDS, Variant
 from .scoring import SideScores, score_side
-from .worlds import SIDES, World, decoded_clips, fingerprint, prepare_world, without_paths
+from .worlds import SIDES, World, decoded_clips, fingerprint, prepare_world, what_decides
 
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
@@ -53,7 +53,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where it is done: everything that decides its outcome is in the name."""
-        decides = [without_paths(self.recipe()), self.variants, self.world.folder.name]
+        decides = [what_decides(self.recipe()), self.variants, self.world.folder.name]
         name = f"{self.method.replace(' ', '_')}-seed{self.seed}-{fingerprint(decides)}"
         return self.world.folder / "jobs" / name
 

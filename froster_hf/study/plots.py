@@ -50,14 +50,20 @@ def plot_base_against_novel(
 def plot_grid(trials: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """HM on the validation world along each grid that was tried."""
     fields = [name for name in GRID_LABELS if any(trial["field"] == name for trial in trials)]
+    methods = list(dict.fromkeys(trial["method"] for trial in trials))
     figure = Figure(figsize=(4.2 * len(fields), 3.8), layout="constrained")
     panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, fields):
-        for method in dict.fromkeys(trial["method"] for trial in trials if trial["field"] == name):
+        for number, method in enumerate(methods):
             own = [trial for trial in trials if (trial["method"], trial["field"]) == (method, name)]
             own.sort(key=lambda trial: trial["value"])
-            axes.plot([t["value"] for t in own], [100 * t["hm"] for t in own], marker="o", markersize=4, label=method)
+            if own:
+                values, hm = [trial["value"] for trial in own], [100 * trial["hm"] for trial in own]
+                axes.plot(values, hm, marker="o", markersize=4, color=f"C{number}", label=method)
+        tried = sorted({trial["value"] for trial in trials if trial["field"] == name})
         axes.set_xscale("log")
+        axes.set_xticks(tried, [f"{value:g}" for value in tried], rotation=45, fontsize=8)
+        axes.minorticks_off()
         axes.grid(linewidth=0.4)
         axes.set(xlabel=GRID_LABELS[name])
         axes.legend(fontsize=8)

@@ -21,7 +21,7 @@ from .choosing import choose
 from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
 from .plan import StudyPlan
 from .report import write_report
-from .worlds import World, without_paths
+from .worlds import World, what_decides
 
 # What they add to CLIP has no weights of its own.
 INTERPOLATED_MODULES = ("none", "local_attention", "channel_shift")
@@ -87,8 +87,8 @@ def run_study(
         runs += [{"method": name, "world": job.world.seed, "seed": job.seed, **own} for name, own in of_job.items()]
     study = {
         "plan": plan.to_dict(),
-        "recipe": without_paths(test_worlds[0].recipe()),
-        "pretraining": without_paths(test_worlds[0].pretraining()),
+        "recipe": what_decides(test_worlds[0].recipe()),
+        "pretraining": what_decides(test_worlds[0].pretraining()),
         "command": command,
         "machine": _machine(processes),
         "versions": package_versions(),

@@ -44,8 +44,8 @@ class World:
         """With `clip/model`, `videos`, `clips` and `frozen`; another pre-training or rendering has another folder."""
         tuning = self.recipe()
         made_of = {
-            "pretraining": without_paths(self.pretraining()),
-            "world": without_paths(tuning)["world"],
+            "pretraining": what_decides(self.pretraining()),
+            "world": what_decides(tuning)["world"],
             "num_frames": tuning.model.num_frames,
             "eval_video_options": tuning.training.get("eval_video_options"),
             "version": __version__,
@@ -90,9 +90,14 @@ class World:
         return self.folder / "clip" / "model"
 
 
-def without_paths(recipe: Recipe | PretrainingRecipe) -> dict[str, Any]:
-    """What a recipe says, but not where its things lie."""
+def what_decides(recipe: Recipe | PretrainingRecipe) -> dict[str, Any]:
+    """What a recipe says of the outcome: not where things lie, nor who loads and watches them."""
     fields = {name: value for name, value in recipe.to_dict().items() if name not in ("name", "about", "output_dir")}
+    fields["training"] = {
+        name: value
+        for name, value in fields["training"].items()
+        if not name.startswith(("dataloader_", "logging_")) and name not in ("disable_tqdm", "report_to")
+    }
     if isinstance(recipe, Recipe):
         fields["model"] = {name: value for name, value in fields["model"].items() if name != "checkpoint"}
         fields["data"] = {name: value for name, value in fields["data"].items() if name != "root"}
