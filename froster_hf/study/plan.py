@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..training.recipe_fields import read_fields, read_yaml
+from ..training.recipe_fields import list_named, read_fields, read_named
 
 PLAN_FOLDER = Path(__file__).parent / "plans"
 # What else is measured of a fine-tuned model, at no further training.
@@ -105,7 +105,7 @@ class StudyPlan:
 
 def list_plans() -> list[str]:
     """Names of the shipped plans."""
-    return sorted(path.stem for path in PLAN_FOLDER.glob("*.yaml"))
+    return list_named(PLAN_FOLDER)
 
 
 def load_plan(plan: str | os.PathLike) -> StudyPlan:
@@ -114,22 +114,11 @@ def load_plan(plan: str | os.PathLike) -> StudyPlan:
     Raises:
         ValueError: no such plan, no YAML, an unknown or a missing field.
     """
-    path = Path(plan)
-    fields = _read(path if path.suffix in (".yaml", ".yml") else PLAN_FOLDER / f"{plan}.yaml")
+    # A plan's methods replace those of the plan that it extends.
+    fields = read_named(plan, folder=PLAN_FOLDER, what="plan", merge=lambda base, own: {**base, **own})
+    title = Path(plan).stem
     methods = {
-        name: read_fields(Method, method, where=f"{path.stem}, {name}")
+        name: read_fields(Method, method, where=f"{title}, {name}")
         for name, method in fields.get("methods", {}).items()
     }
-    return read_fields(StudyPlan, {"name": path.stem, **fields, "methods": methods}, where=path.stem)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(
-            f"There is no plan {path.stem!r}. Shipped are {', '.join(list_plans())}; or give a .yaml file."
-        )
-    fields = read_yaml(path.read_text(encoding="utf-8"), where=str(path))
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} holds no `field: value` lines.")
-    base = fields.pop("extends", None)
-    return fields if base is None else {**_read(PLAN_FOLDER / f"{base}.yaml"), **fields}
+    return read_fields(StudyPlan, {"name": title, **fields, "methods": methods}, where=title)

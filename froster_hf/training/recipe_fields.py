@@ -1,7 +1,9 @@
 """Dataclasses from the fields of a YAML file; unknown fields and values that are not allowed are errors."""
 
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
@@ -48,6 +50,59 @@ def refuse_unknown(fields: Mapping[str, Any], known: set[str], *, where: str) ->
     unknown = sorted(set(fields) - known)
     if unknown:
         raise ValueError(f"{where}: unknown fields {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
+
+
+def list_named(folder: Path) -> list[str]:
+    """Names of the shipped YAML files of a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def read_named(
+    name: str | os.PathLike,
+    *,
+    folder: Path,
+    what: str,
+    merge: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]],
+    seen: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """The fields of a shipped YAML file by name, or of one by path, over those of the file that it `extends`.
+
+    Args:
+        name: of the file in `folder` without its ending, or a path that ends in .yaml or .yml.
+        folder: of the shipped files.
+        what: they are, for messages.
+        merge: how a file's fields come over those that it extends.
+        seen: the files that led here.
+
+    Raises:
+        ValueError: no such file, no YAML, no fields, or a file that extends itself.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"There is no {what} {os.fspath(name)!r}. Shipped are {', '.join(list_named(folder))}; or give a .yaml "
+            "file."
+        )
+    fields = read_yaml(path.read_text(encoding="utf-8"), where=str(path))
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds no `field: value` lines.")
+    base = fields.pop("extends", None)
+    if base is None:
+        return fields
+    if base in seen:
+        raise ValueError(f"{path} extends itself: {' -> '.join([*seen, str(base)])}.")
+    return merge(read_named(base, folder=folder, what=what, merge=merge, seen=(*seen, str(base))), fields)
+
+
+def merge_sections(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes over fields; of sections in both, only the fields that the changes name."""
+    merged = dict(fields)
+    for name, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = merge_sections(merged[name], value) if both else value
+    return merged
 
 
 def read_yaml(text: str, *, where: str) -> Any:

@@ -10,7 +10,7 @@ which `pretraining/` runs.
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from ..data.video_table import MissingFiles
 from ..modeling.configuration_froster import TemporalModule, TemporalPooling
 from .arguments import FrosterTrainingArguments
 from .pretraining.recipe import PretrainingRecipe
-from .recipe_fields import read_fields, read_yaml, refuse_unknown
+from .recipe_fields import list_named, merge_sections, read_fields, read_named, read_yaml, refuse_unknown
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 # Said once, elsewhere in the recipe.
@@ -167,7 +167,7 @@ RECIPE_KINDS: dict[str, type[Recipe] | type[PretrainingRecipe]] = {
 
 def list_recipes() -> list[str]:
     """Names of the shipped recipes."""
-    return sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
+    return list_named(RECIPE_FOLDER)
 
 
 def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe | PretrainingRecipe:
@@ -180,7 +180,7 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
     Raises:
         ValueError: no such recipe, no YAML, an unknown field, or a value that is none of the allowed ones.
     """
-    fields = _read(recipe)
+    fields = read_named(recipe, folder=RECIPE_FOLDER, what="recipe", merge=merge_sections)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -188,36 +188,9 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
         value = read_yaml(text, where=override)
         for part in reversed(key.split(".")):
             value = {part: value}
-        fields = _merge(fields, value)
+        fields = merge_sections(fields, value)
     name = Path(recipe).stem
     kind = fields.get("kind", "fine_tuning")
     if kind not in RECIPE_KINDS:
         raise ValueError(f"{name}: kind is {kind!r}; it must be one of {', '.join(RECIPE_KINDS)}.")
     return read_fields(RECIPE_KINDS[kind], {"name": name, **fields}, where=name)
-
-
-def _read(recipe: str | os.PathLike, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    path = Path(recipe)
-    if path.suffix not in (".yaml", ".yml"):
-        path = RECIPE_FOLDER / f"{recipe}.yaml"
-    if not path.is_file():
-        raise ValueError(
-            f"There is no recipe {os.fspath(recipe)!r}. Shipped are {', '.join(list_recipes())}; or give a .yaml file."
-        )
-    fields = read_yaml(path.read_text(encoding="utf-8"), where=str(path))
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} holds no `field: value` lines.")
-    base = fields.pop("extends", None)
-    if base is None:
-        return fields
-    if base in seen:
-        raise ValueError(f"{path} extends itself: {' -> '.join([*seen, str(base)])}.")
-    return _merge(_read(base, (*seen, str(base))), fields)
-
-
-def _merge(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(fields)
-    for name, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _merge(merged[name], value) if both else value
-    return merged

@@ -80,6 +80,13 @@ def test_what_could_only_fail_later_is_found_at_once(tmp_path, method, message):
     assert not (tmp_path / "work").exists()
 
 
+def test_a_plan_that_extends_itself_is_refused(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"extends: {file}\n")
+    with pytest.raises(ValueError, match="extends itself"):
+        load_plan(file)
+
+
 def test_numbers_without_a_dot_are_numbers(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(PLAN.replace("{overrides: [training.distillation=none]}", "{grid: {learning_rate: [6e-4]}}"))
