@@ -35,6 +35,7 @@ from froster_hf.modeling.temporal_froster import (
     temporal_difference,
     temporal_windows,
 )
+from froster_hf.study.direction import direction_accuracy
 from froster_hf.training.losses import cross_entropy_loss, distillation_loss, total_loss
 from froster_hf.training.parameter_groups import decay_parameter_names
 from froster_hf.training.teacher import FrozenTeacher
@@ -321,12 +322,8 @@ def measure(
         torch.cat([model(part, text_embeds=text_embeds).logits for part in way.split(64)])
         for way in (clips, clips.flip(1))
     )
-
-    def prefers(logits: Tensor, these: Tensor, those: Tensor) -> Tensor:
-        return logits.gather(1, these[:, None]) > logits.gather(1, those[:, None])
-
-    right = torch.cat([prefers(forward, labels, opposites), prefers(backward, opposites, labels)])
-    return right.float().mean().item(), (forward.argmax(dim=1) == labels).float().mean().item()
+    direction = direction_accuracy(forward.numpy(), backward.numpy(), own=labels.numpy(), opposite=opposites.numpy())
+    return direction, (forward.argmax(dim=1) == labels).float().mean().item()
 
 
 def draw_clips(rng: np.random.Generator, classes: list[MovingShape], num_frames: int) -> Tensor:

@@ -110,8 +110,7 @@ def load_pipeline(arguments: argparse.Namespace) -> Any:
     """The zero-shot pipeline of the options of `add_model_arguments` and `add_video_arguments`.
 
     Raises:
-        ValueError: there is no such device, or the checkpoint is of another kind.
-        OSError: there is no such checkpoint.
+        ValueError: there is no such device or checkpoint, or the checkpoint is of another kind.
     """
     if arguments.device is not None:
         _check_device(arguments.device)

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..data.whole_files import write_text_whole
 from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
 from .protocols import PartResult
 
@@ -116,9 +117,9 @@ def write_report(
         ours = {name: (result["base"], result["novel"]) for name, result in report["results"].items()}
         published = published_results()["base_to_novel"][recipe["dataset"]]
         plot_base_novel(ours, published, folder / "plots" / "base_novel.png", title=recipe["name"])
-    write_whole(folder / "result.md", markdown_report(report))
+    write_text_whole(folder / "result.md", markdown_report(report))
     # Last: a folder with a result.json is complete.
-    write_whole(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_text_whole(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def _own_row(protocol: str, result: Mapping[str, Any]) -> list[str]:
@@ -135,10 +136,3 @@ def _number(value: float | None) -> str:
 def _cell(text: str) -> str:
     """Text that cannot break out of a Markdown table's cell."""
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").split())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file; a kill leaves the old one or the new one."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.whole_files import write_text_whole
 from ..evaluation.metrics import harmonic_mean
-from ..evaluation.report import write_whole
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
 from ..training.interpolation import interpolate
@@ -121,7 +121,7 @@ def prepare_and_measure(world: World) -> dict[str, Metrics]:
 
 
 def _store(measured: dict[str, Metrics], folder: Path) -> None:
-    write_whole(folder / METRICS_FILE, json.dumps(measured, indent=2) + "\n")
+    write_text_whole(folder / METRICS_FILE, json.dumps(measured, indent=2) + "\n")
 
 
 def _measure(model: FrosterForVideoClassification, processor: FrosterProcessor, world: World, folder: Path) -> Metrics:

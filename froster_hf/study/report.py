@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.report import write_whole
+from ..data.whole_files import write_text_whole
 from .claims import by_pair, differences
 from .plan import VARIANTS
 from .plots import plot_base_against_novel, plot_grid, plot_harmonic_means
@@ -45,8 +45,8 @@ def write_report(study: Mapping[str, Any], output: Path) -> Path:
     if study["trials"]:
         plot_grid(study["trials"], output / "grids.png")
     text = "\n\n".join([_introduction(study), _table(study, found), _claims(study), _details(found), _choices(study)])
-    write_whole(output / "README.md", text + "\n")
-    write_whole(output / "study.json", json.dumps(_without_nan(study), indent=1) + "\n")
+    write_text_whole(output / "README.md", text + "\n")
+    write_text_whole(output / "study.json", json.dumps(_without_nan(study), indent=1) + "\n")
     return output / "README.md"
 
 

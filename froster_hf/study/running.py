@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from ..evaluation.report import package_versions, write_whole
+from ..data.whole_files import write_text_whole
+from ..evaluation.report import package_versions
 from .choosing import choose
 from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
 from .plan import StudyPlan
@@ -133,7 +134,7 @@ def _keep_choices(choices: dict[str, dict[str, float]], file: Path, *, drawn: bo
             f"The test worlds in {file.parent} were not drawn after these choices (see {file.name}); a choice made "
             "now could have been made by looking at them. Give another work folder, or other test worlds."
         )
-    write_whole(file, json.dumps(choices, indent=2) + "\n")
+    write_text_whole(file, json.dumps(choices, indent=2) + "\n")
 
 
 class _Stopwatch:
@@ -146,7 +147,7 @@ class _Stopwatch:
     def note(self) -> None:
         """Add what has passed since the last time."""
         now = time.monotonic()
-        write_whole(self._file, json.dumps(self._seconds() + now - self._last))
+        write_text_whole(self._file, json.dumps(self._seconds() + now - self._last))
         self._last = now
 
     def minutes(self) -> float:

@@ -39,11 +39,6 @@ class Estimate:
         """Half of the interval; NaN where there is none."""
         return (self.high - self.low) / 2
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval; never without an interval."""
-        return bool(self.low > 0 or self.high < 0)
-
 
 def estimate(values: Mapping[Pair, float]) -> Estimate:
     """Mean and interval of one number a run.

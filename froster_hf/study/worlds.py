@@ -1,5 +1,6 @@
 """A world of the study: a small CLIP pre-trained for it, its base and novel videos, and their decoded clips."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from .. import __version__
 from ..data.clips import EvaluationClips, collate_clips
+from ..data.whole_files import written_whole
 from ..processing.processing_froster import FrosterProcessor
 from ..training.pretraining import PretrainingRecipe, pretrain
 from ..training.recipe_data import read_recipe_data
@@ -39,7 +41,7 @@ class World:
     seed: int
     work: Path
 
-    @property
+    @functools.cached_property
     def folder(self) -> Path:
         """With `clip/model`, `videos`, `clips` and `frozen`; another pre-training or rendering has another folder."""
         tuning = self.recipe()
@@ -131,9 +133,8 @@ def prepare_world(world: World) -> None:
                 name: torch.cat([batch[name] for batch in batches]) for name in ("pixel_values_videos", "labels")
             }
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            save_file(tensors, partial, metadata={"labels": json.dumps(clips.label_names)})
-            partial.replace(file)
+            with written_whole(file) as part:
+                save_file(tensors, part, metadata={"labels": json.dumps(clips.label_names)})
 
 
 @dataclass(frozen=True)

@@ -99,16 +99,19 @@ def test_trained_weights_are_not_kept(study):
 def test_another_recipe_is_another_job_and_other_choices_do_not_look_at_old_test_worlds(study, capsys):
     folder, arguments = study
     plan = load_plan(folder / "plan.yaml")
-    world = World(plan, 1, folder / "work")
-    before = job_for("plain", world=world, seed=0, choices={}, test=True).folder
+
+    def job():
+        return job_for("plain", world=World(plan, 1, folder / "work"), seed=0, choices={}, test=True)
+
+    before = job().folder
     recipe = folder / "recipe.yaml"
     text = recipe.read_text()
     try:
         recipe.write_text(text.replace("num_train_epochs: 2", "num_train_epochs: 3"))
-        assert job_for("plain", world=world, seed=0, choices={}, test=True).folder != before
-        assert world.folder == before.parents[1]
+        assert job().folder != before
+        assert job().world.folder == before.parents[1]
         recipe.write_text(text.replace("resolution: 32", "resolution: 48"))
-        assert world.folder != before.parents[1]
+        assert job().world.folder != before.parents[1]
     finally:
         recipe.write_text(text)
     choices = folder / "work" / "choices-plan.json"

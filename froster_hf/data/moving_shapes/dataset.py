@@ -1,15 +1,14 @@
 """`datasets` over the moving-shapes world: folders of mp4 files, or clips rendered while they are read."""
 
-import contextlib
 import csv
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from datasets import Array4D, ClassLabel, Dataset, Features, IterableDataset, Value
 
+from ..whole_files import write_text_whole, written_whole
 from .captions import Captions, draw_captions
 from .rendering import render_clips
 from .scenes import Scenes, draw_scenes
@@ -79,15 +78,14 @@ def write_moving_shapes(
         for start in range(0, len(labels), _CLIPS_AT_ONCE):
             clips = render_clips(scenes[start : start + _CLIPS_AT_ONCE], num_frames=num_frames, resolution=resolution)
             for name, clip in zip(names[start:], clips):
-                with _written_whole(root / name) as file:
+                with written_whole(root / name) as file:
                     write_mp4(clip, file, fps=fps)
-        with _written_whole(root / _METADATA_FILE) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        with written_whole(root / _METADATA_FILE) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file_name", "label", "caption"])
             writer.writerows(zip(names, (str(classes[int(label)]) for label in labels), captions.texts))
         # Written last: a folder without it is not complete.
-        with _written_whole(recipe_file) as part:
-            part.write_text(json.dumps(recipe, indent=2), encoding="utf-8")
+        write_text_whole(recipe_file, json.dumps(recipe, indent=2))
 
     with open(root / _METADATA_FILE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -144,14 +142,6 @@ def stream_moving_shapes(
         }
     )
     return IterableDataset.from_generator(rows, gen_kwargs={"shards": list(range(num_shards))}, features=features)
-
-
-@contextlib.contextmanager
-def _written_whole(file: Path) -> Iterator[Path]:
-    """A place to write a file that appears when it is whole: processes may render the same files side by side."""
-    part = file.with_name(f"{os.getpid()}.{file.name}")
-    yield part
-    part.replace(file)
 
 
 def _draw(
