@@ -9,6 +9,7 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor, pipeline
 
 import froster_hf
+from froster_hf import FrosterForVideoClassification
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.data.moving_shapes import draw_classes, draw_scenes, render_clips, write_mp4
 from froster_hf.hub import export_checkpoint
@@ -32,6 +33,8 @@ def test_they_hold_weights_and_settings_only(folder):
 def test_they_load_in_single_precision():
     assert CLIPModel.from_pretrained(SMALL_CLIP).dtype == torch.float32
     assert CLIPProcessor.from_pretrained(SMALL_CLIP).tokenizer is not None
+    student = FrosterForVideoClassification.from_clip(SMALL_CLIP)
+    assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
     model = AutoModel.from_pretrained(SMALL_FROSTER)
     assert model.dtype == torch.float32
     assert model.config.temporal_module == "directional_attention"

@@ -132,6 +132,8 @@ class FrosterConfig(PreTrainedConfig):
             )
         shared = ("text_config", "vision_config", "projection_dim", "logit_scale_init_value")
         clip_dict = clip_config.to_dict()
+        # The precision that the checkpoint is meant to be loaded in, which its files need not have.
+        kwargs.setdefault("dtype", clip_config.dtype)
         return cls(**{name: clip_dict[name] for name in shared}, **kwargs)
 
 

@@ -232,7 +232,8 @@ def test_inductor_compiles_it(fields):
     model = tiny_model(**fields)
     expected = model(tiny_clips(), **TEXTS).logits
     torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True)
+    # An LSTM of PyTorch breaks the graph: Dynamo leaves it as it is, and compiles what is around it.
+    compiled = torch.compile(model, fullgraph=fields.get("temporal_pooling") != "lstm")
     torch.testing.assert_close(compiled(tiny_clips(), **TEXTS).logits, expected, atol=1e-4, rtol=0)
 
 
