@@ -24,6 +24,9 @@ except ImportError:
 # FFmpeg knows several hundred formats; playlists, scripts, devices and image sequences among them open other files.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,asf,flv,ogg"
 
+# Frames of up to so many pixels are decoded sooner by one thread than by several that wait for each other.
+ONE_THREAD_PIXELS = 384 * 384
+
 # Where every packet holds the one frame that is shown at its time, and a key frame can be entered. Not so elsewhere:
 # AVI has no presentation times, a seek in MPEG streams lands where it lands, VP8 has packets that show nothing.
 INDEXED_CODECS = {
@@ -83,7 +86,7 @@ def open_video_stream(container: av.container.InputContainer, limits: VideoLimit
         )
     # The decoder keeps to the limit where a frame further on is larger.
     context.options = {"err_detect": "explode", "max_pixels": str(limits.max_pixels)}
-    context.thread_count = threads
+    context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
     context.thread_type = "AUTO"
     return stream
 

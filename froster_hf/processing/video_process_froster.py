@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .video_types_froster import UnreadableVideoError, VideoBackend
+from .video_watchdog_froster import Watchdog
 from .video_worker_froster import read_message, serve, write_message
 
 # The folder becomes a package of its own, so that neither this package nor transformers is imported there.
@@ -52,6 +53,7 @@ class DecodingProcess:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         self._is_late = False
+        self._watchdog = Watchdog(self._end_late)
         self._loaded: set[str] = set()
         # "asking": it waits for the caller to choose frames.
         self._state: Literal["idle", "working", "asking"] = "idle"
@@ -122,11 +124,9 @@ class DecodingProcess:
 
     @contextlib.contextmanager
     def _in_time(self, timeout_seconds: float) -> Iterator[None]:
-        timer = threading.Timer(timeout_seconds, self._end_late)
-        timer.daemon = True
-        timer.start()
         try:
-            yield
+            with self._watchdog.limit(timeout_seconds):
+                yield
         except (EOFError, OSError):
             self.kill()
             if self._is_late:
@@ -134,8 +134,6 @@ class DecodingProcess:
             else:
                 reason = f"the decoding process ended ({_exit_reason(self._process.returncode)})"
             raise UnreadableVideoError(reason) from None
-        finally:
-            timer.cancel()
 
     def _end_late(self) -> None:
         self._is_late = True
@@ -145,6 +143,7 @@ class DecodingProcess:
         """End it at once and free its pipes."""
         self._process.kill()
         self._process.wait()
+        self._watchdog.stop()
         self.forget()
 
     def forget(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, decode_frames, probe_video, stream_frames
+from froster_hf.processing.video_packets_froster import ONE_THREAD_PIXELS
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.videos import VIDEO_KINDS, frame_times, read_index
 
@@ -87,6 +88,10 @@ def test_auto_reads_every_kind_of_file_and_its_times(video_file, name):
     assert info == decode_frames(path, [3])[1]
     assert info.duration_seconds == pytest.approx(times[-1] + 1 / kind.fps, abs=0.05)
     assert info.fps == pytest.approx(NUM_FRAMES / info.duration_seconds)
+
+
+def test_files_are_decoded_with_one_thread_and_with_several():
+    assert {kind.width * kind.height > ONE_THREAD_PIXELS for kind in VIDEO_KINDS.values()} == {False, True}
 
 
 def test_the_open_gop_file_has_pictures_that_need_the_previous_group(video_file):
