@@ -1,5 +1,7 @@
 """`froster` as a user has it: help at once, errors in words, the verbs found by themselves."""
 
+import contextlib
+import gc
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ import pytest
 
 import froster_hf
 from froster_hf.cli import find_verbs, main
+from froster_hf.cli.options import without_garbage_collection
 from froster_hf.cli.videos import find_videos
 
 FROSTER = str(Path(sys.executable).parent / "froster")
@@ -69,3 +72,10 @@ def test_folders_patterns_and_names_become_videos(tmp_path):
     # what does not exist stands for itself, and is reported when it is read
     assert find_videos(["missing-*.mp4", "missing.mp4", "missing.mp4"]) == ["missing-*.mp4", "missing.mp4"]
     assert find_videos(["https://host/a?b=*"]) == ["https://host/a?b=*"]
+
+
+def test_garbage_collection_goes_on_after_loading_that_failed():
+    with contextlib.suppress(OSError), without_garbage_collection():
+        assert not gc.isenabled()
+        raise OSError
+    assert gc.isenabled()

@@ -1,7 +1,11 @@
 """Options that several verbs share: which model, which labels, which prompts."""
 
 import argparse
+import atexit
+import contextlib
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +110,23 @@ def read_labels(arguments: argparse.Namespace) -> list[str] | dict[str, str | No
     return described
 
 
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """For imports and loading: torch and transformers are a million objects that stay until the end of the process.
+
+    Looking for garbage among them again and again, while they come and ever after, takes two seconds of a short run.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        # Extension modules count at the end what they have left behind.
+        atexit.register(gc.unfreeze)
+        gc.enable()
+
+
+@without_garbage_collection()
 def load_pipeline(arguments: argparse.Namespace) -> Any:
     """The zero-shot pipeline of the options of `add_model_arguments` and `add_video_arguments`.
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +134,22 @@ def _details(found: Found) -> str:
 
 def _choices(study: Mapping[str, Any]) -> str:
     lines = ["## Choices", "", "| method | chosen on the validation world |", "|---|---|"]
+    methods = study["plan"]["methods"]
     for method, values in study["choices"].items():
-        own = study["plan"]["methods"][method]["choices_of"]
-        text = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items()) or "nothing"
-        lines.append(f"| {method} | {text}{f' (those of {own})' if own else ''} |")
+        own = methods[method]["choices_of"]
+        grid = methods[own or method]["grid"]
+        text = ", ".join(
+            f"{name.replace('_', ' ')} {value:g}{_edge(value, grid[name])}" for name, value in values.items()
+        )
+        lines.append(f"| {method} | {text or 'nothing'}{f'; those of {own}' if own else ''} |")
     return "\n".join([*lines, *(["", "![Grids](grids.png)"] if study["trials"] else [])])
+
+
+def _edge(value: float, tried: Sequence[float]) -> str:
+    """Beyond the edge of what was tried there may be a better value."""
+    if min(tried) < value < max(tried) or len(tried) == 1:
+        return ""
+    return " (the least tried)" if value == min(tried) else " (the most tried)"
 
 
 def _percent(value: Estimate | None) -> str:

@@ -74,6 +74,8 @@ def test_the_report_has_tables_plots_and_no_claim_without_its_interval(study):
     rows = [line for line in claims.splitlines() if line.startswith("| ") and "−" in line]
     assert len(rows) >= 5
     assert all(re.search(r"\[[+-][\d.]+, [+-][\d.]+\]", row) for row in rows)
+    # Of two values, each is at an edge: the better one may lie beyond.
+    assert re.search(r"learning rate 0\.0(01 \(the least|1 \(the most) tried\)", text)
     assert "nan" not in text
     assert len(list((folder / "out").glob("*.png"))) == 3
 

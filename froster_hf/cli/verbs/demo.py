@@ -27,12 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Render, score, draw."""
     from ...assets import SMALL_FROSTER
-    from ...demo import DEMO_LABELS, render_demo_videos
-    from ...timeline_files import write_timeline
     from .predict import report
 
     output = Path(arguments.output)
-    labels = split_labels(arguments.labels) if arguments.labels is not None else list(DEMO_LABELS)
+    labels = split_labels(arguments.labels) if arguments.labels is not None else None
     if arguments.model is None:
         arguments.model = str(SMALL_FROSTER)
         print(
@@ -41,6 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
             "openai/clip-vit-base-patch32\n"
         )
     classify = load_pipeline(arguments)
+
+    from ...demo import DEMO_LABELS, render_demo_videos
+    from ...timeline_files import write_timeline
+
+    labels = labels or list(DEMO_LABELS)
     *videos, story = render_demo_videos(output, seed=arguments.seed)
     for video in videos:
         answers = classify(str(video), candidate_labels=labels, num_frames=arguments.num_frames)
