@@ -69,7 +69,7 @@ def paired_difference(ours: Mapping[Pair, float], theirs: Mapping[Pair, float]) 
         ValueError: they have no pair in common.
     """
     differences = {}
-    for world, seed in ours if len(ours) >= len(theirs) else theirs:
+    for world, seed in dict.fromkeys([*ours, *theirs]):
         pairs = [[values[key] for key in ((world, seed), (world, None)) if key in values] for values in (ours, theirs)]
         if all(pairs):
             differences[world, seed] = pairs[0][0] - pairs[1][0]

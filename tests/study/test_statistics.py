@@ -38,3 +38,13 @@ def test_differences_are_of_the_same_world_and_seed():
     assert (found.mean, found.low, found.high) == (2.0, 2.0, 2.0)
     with pytest.raises(ValueError, match="no runs"):
         paired_difference({(1, 0): 1.0}, {(2, 0): 1.0})
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_what_has_no_seed_stands_beside_every_seed(seeds):
+    frozen = {(world, None): 0.1 * world for world in (4, 5)}
+    tuned = {(world, seed): 0.1 * world + 0.25 for world in (4, 5) for seed in seeds}
+    assert paired_difference(frozen, tuned).mean == pytest.approx(-0.25)
+    assert paired_difference(tuned, frozen).mean == pytest.approx(0.25)
+    assert paired_difference(frozen, tuned).count == 2 * len(seeds)
+    assert paired_difference(frozen, frozen).mean == 0
