@@ -94,8 +94,9 @@ def _table(study: Mapping[str, Any], found: Found) -> str:
         cells = [_percent(found[metric][method]) for metric in COLUMNS]
         pair = paired_difference(by_pair(runs, method, "hm"), by_pair(runs, reference, "hm"))
         lines.append(f"| {method} | {' | '.join(cells)} | {'' if method == reference else _points(pair)} |")
-    variants = "; ".join(f"`{name}`: {text}" for name, text in VARIANTS.items())
-    lines += ["", f"Variants of a fine-tuned model: {variants}.", ""]
+    measured = {variant for method in study["plan"]["methods"].values() for variant in method["variants"]}
+    variants = "; ".join(f"`{name}`: {text}" for name, text in VARIANTS.items() if name in measured)
+    lines += ["", f"Variants of a fine-tuned model: {variants}.", ""] if variants else [""]
     lines += ["![Harmonic means](harmonic_means.png)", "", "![Base against novel](base_against_novel.png)"]
     return "\n".join(lines)
 

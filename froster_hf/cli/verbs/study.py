@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ...study.running import run_study
 
-    command = f"froster study {arguments.plan} --output {output} --processes {arguments.processes}"
+    own_work = f" --work {work}" if arguments.work else ""
+    command = f"froster study {arguments.plan}{own_work} --output {output} --processes {arguments.processes}"
     # Flushed: a study takes long, and is watched through files and pipes too.
     log = functools.partial(print, flush=True)
     print(run_study(plan, work=work, output=output, processes=arguments.processes, command=command, log=log))
