@@ -8,9 +8,9 @@ CLIP is the folder of a small CLIP of the moving-shapes world (`froster train sm
 novel classes of `split_base_novel` (appearances are new, motions are not) with motions that have an opposite, and adds
 every class's opposite. A candidate is fine-tuned on base clips with cross-entropy and residual distillation, then
 shown fresh clips without trails. Direction: each clip and its reversal, between the two opposite labels of its
-appearance; a module that does not know time's arrow gives both the same answer, which is right for exactly one. Label:
-among all labels of the side. Time: forward and backward pass of one block of ViT-B/16's size on 8 frames, in turns
-with local attention's.
+appearance; a module that does not know time's arrow gives both the same answer, which is right for exactly one.
+Circling: direction of the clips that circle, which move nowhere on the whole. Label: among all labels of the side.
+Time: forward and backward pass of one block of ViT-B/16's size on 8 frames, in turns with local attention's.
 
 What was not chosen lives here only.
 """
@@ -204,8 +204,8 @@ def main() -> None:
         f"{options.steps} steps of 16 clips of {options.frames} frames, learning rate {options.learning_rate:g}, "
         f"seeds {' '.join(map(str, options.seeds))}; means over seeds, in brackets every seed\n"
     )
-    print("| module | parameters a block, W = 768 | time | direction, base | novel | label, base | novel |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| module | parameters, W = 768 | time | direction, base | novel | circling, novel | label, base | novel |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in options.candidates:
         added, ratio = cost(CANDIDATES[name])
         results = [train_and_measure(CANDIDATES[name], seed, options) for seed in options.seeds]
@@ -258,12 +258,13 @@ def train_and_measure(attention: type[LocalAttention], seed: int, options: argpa
         measure(model, side, encode(tokenizer, side), np.random.default_rng([seed, 1]), options)
         for side in (base, novel)
     ]
-    (base_direction, base_label), (novel_direction, novel_label) = results
+    base_result, novel_result = results
     return {
-        "direction, base": base_direction,
-        "direction, novel": novel_direction,
-        "label, base": base_label,
-        "label, novel": novel_label,
+        "direction, base": base_result["direction"],
+        "direction, novel": novel_result["direction"],
+        "circling, novel": novel_result["circling"],
+        "label, base": base_result["label"],
+        "label, novel": novel_result["label"],
     }
 
 
@@ -311,8 +312,8 @@ def measure(
     input_ids: Tensor,
     rng: np.random.Generator,
     options: argparse.Namespace,
-) -> tuple[float, float]:
-    """Direction accuracy over clips and their reversals, label accuracy over the clips."""
+) -> dict[str, float]:
+    """Direction over clips and their reversals, of all and of those that circle; label over the clips."""
     model.eval()
     labels = torch.arange(len(classes)).repeat(8)
     opposites = torch.tensor([classes.index(one.opposite) for one in classes])[labels]
@@ -322,8 +323,18 @@ def measure(
         torch.cat([model(part, text_embeds=text_embeds).logits for part in way.split(64)])
         for way in (clips, clips.flip(1))
     )
-    direction = direction_accuracy(forward.numpy(), backward.numpy(), own=labels.numpy(), opposite=opposites.numpy())
-    return direction, (forward.argmax(dim=1) == labels).float().mean().item()
+    circles = np.array(["circling" in classes[label].motion for label in labels])
+    directions = [
+        direction_accuracy(
+            forward[rows].numpy(), backward[rows].numpy(), own=labels[rows].numpy(), opposite=opposites[rows].numpy()
+        )
+        for rows in (np.ones_like(circles), circles)
+    ]
+    return {
+        "direction": directions[0],
+        "circling": directions[1],
+        "label": (forward.argmax(dim=1) == labels).float().mean().item(),
+    }
 
 
 def draw_clips(rng: np.random.Generator, classes: list[MovingShape], num_frames: int) -> Tensor:
