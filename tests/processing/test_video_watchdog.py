@@ -46,13 +46,13 @@ def test_any_number_of_seconds_will_do(watchdog, late):
 
 
 def test_its_thread_ends_when_it_is_stopped(late):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     watchdogs = [Watchdog(late.set) for _ in range(3)]
-    assert threading.active_count() == before + 3
+    started = [thread for thread in threading.enumerate() if thread not in before]
+    assert len(started) == 3
     for watchdog in watchdogs:
         watchdog.stop()
-    give_up = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < give_up:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    for thread in started:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in started)
     assert not late.is_set()
