@@ -12,11 +12,10 @@ from PIL import Image
 
 from froster_hf.evaluation import evaluate_recipe, load_recipe
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
+from tests.fixtures.subprocesses import environment
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
-REPOSITORY = Path(__file__).parents[2]
 RECIPE = load_recipe("base_to_novel_hmdb51", overrides={"num_views": 2, "frame_stride": 2})
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)}
 
 
 def evaluate(data, output_dir, **options):
@@ -145,7 +144,9 @@ def test_two_processes_give_the_result_of_one_bit_for_bit(checkpoint, hmdb51_dat
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     script = Path(__file__).with_name("run_evaluation.py")
     paths = (script, checkpoint, hmdb51_data.root, hmdb51_data.annotations, tmp_path)
-    run = subprocess.run([*launcher, *map(str, paths)], env=ENVIRONMENT, capture_output=True, timeout=240)
+    run = subprocess.run(
+        [*launcher, *map(str, paths)], env=environment(HF_HUB_OFFLINE="1"), capture_output=True, timeout=240
+    )
     assert run.returncode == 0, run.stderr.decode()[-2000:]
     assert sorted(path.name for path in tmp_path.glob("was_process_*")) == ["was_process_0", "was_process_1"]
     counts = [path.read_text().count('"row"') for path in sorted((tmp_path / "predictions" / "sample_0").iterdir())]

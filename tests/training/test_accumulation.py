@@ -1,7 +1,6 @@
 """How a batch is split, over steps or over processes, changes nothing."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.fixtures.subprocesses import environment
 from tests.training.tiny import Arrays, tiny_trainer
 
-ROOT = Path(__file__).parents[2]
 OBJECTIVES = {
     "cross_entropy": {},
     "symmetric_kl": {"objective": "symmetric_kl", "training_prompts": "random"},
@@ -75,9 +74,10 @@ def two_processes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
     launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
     command = [*launch, __file__, str(folder)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, cwd=folder)
+    run = subprocess.run(
+        command, env=environment(ACCELERATE_USE_CPU="true"), capture_output=True, text=True, timeout=240, cwd=folder
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return folder
 
