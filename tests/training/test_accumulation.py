@@ -70,13 +70,17 @@ def test_a_last_batch_that_is_smaller_counts_by_its_clips(tmp_path):
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory) -> Path:
-    """The folder of the same training by two processes; on the CPU, which `accelerate launch` alone cannot be told."""
+    """The folder of the same training by two processes, on the CPU."""
     folder = tmp_path_factory.mktemp("two")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-    command = [*launch, __file__, str(folder)]
+    # `accelerate launch` chooses a free port and binds it seconds later, when somebody else may have it.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     run = subprocess.run(
-        command, env=environment(ACCELERATE_USE_CPU="true"), capture_output=True, text=True, timeout=240, cwd=folder
+        [*launch, __file__, str(folder)],
+        env=environment(ACCELERATE_USE_CPU="true"),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=folder,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return folder
