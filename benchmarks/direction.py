@@ -315,25 +315,22 @@ def measure(
 ) -> dict[str, float]:
     """Direction over clips and their reversals, of all and of those that circle; label over the clips."""
     model.eval()
-    labels = torch.arange(len(classes)).repeat(8)
-    opposites = torch.tensor([classes.index(one.opposite) for one in classes])[labels]
-    clips = draw_clips(rng, [classes[label] for label in labels], options.frames)
+    own = np.tile(np.arange(len(classes)), 8)
+    opposite = np.array([classes.index(one.opposite) for one in classes])[own]
+    clips = draw_clips(rng, [classes[label] for label in own], options.frames)
     text_embeds = model.froster.get_label_embeds(input_ids)
     forward, backward = (
-        torch.cat([model(part, text_embeds=text_embeds).logits for part in way.split(64)])
+        torch.cat([model(part, text_embeds=text_embeds).logits for part in way.split(64)]).numpy()
         for way in (clips, clips.flip(1))
     )
-    circles = np.array(["circling" in classes[label].motion for label in labels])
-    directions = [
-        direction_accuracy(
-            forward[rows].numpy(), backward[rows].numpy(), own=labels[rows].numpy(), opposite=opposites[rows].numpy()
-        )
-        for rows in (np.ones_like(circles), circles)
-    ]
+
+    def direction(rows: np.ndarray | slice) -> float:
+        return direction_accuracy(forward[rows], backward[rows], own=own[rows], opposite=opposite[rows])
+
     return {
-        "direction": directions[0],
-        "circling": directions[1],
-        "label": (forward.argmax(dim=1) == labels).float().mean().item(),
+        "direction": direction(slice(None)),
+        "circling": direction(np.array(["circling" in classes[label].motion for label in own])),
+        "label": float((forward.argmax(axis=1) == own).mean()),
     }
 
 

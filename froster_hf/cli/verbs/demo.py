@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     classify = load_pipeline(arguments)
 
+    # After the model: the garbage collection of these imports does not look at its own again.
     from ...demo import DEMO_LABELS, render_demo_videos
     from ...timeline_files import write_timeline
 
