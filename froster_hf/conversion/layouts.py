@@ -37,15 +37,3 @@ def recognise_layout(names: Iterable[str]) -> Layout:
         "embedding named model.visual.conv1.weight, visual.conv1.weight, image_encoder.conv1.weight or "
         "vision_model.embeddings.patch_embedding.weight."
     )
-
-
-def listing(names: Iterable[str], *, limit: int = 100) -> str:
-    """Names for an error message; a damaged file can have millions of them."""
-    names = list(names)
-    rest = f", and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(printable(name) for name in names[:limit]) + rest
-
-
-def printable(text: str) -> str:
-    """Text of a file that nobody has vouched for, fit for a terminal: control characters are written out."""
-    return text if text.isprintable() else ascii(text)

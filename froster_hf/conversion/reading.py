@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from froster_hf.conversion.layouts import listing, printable
+from froster_hf.printing import listing, printable
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from froster_hf.conversion.architecture import Setting
 from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
-from froster_hf.conversion.layouts import listing, printable
+from froster_hf.printing import listing, printable
 
 REPORT_FILE = "conversion.json"
 SHOWN = 4

@@ -25,7 +25,8 @@ from froster_hf.conversion.key_maps import (
     Part,
     Row,
 )
-from froster_hf.conversion.layouts import listing, recognise_layout
+from froster_hf.conversion.layouts import recognise_layout
+from froster_hf.printing import listing
 
 
 @dataclass

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..data.whole_files import write_text_whole
+from ..whole_files import write_text_whole
 from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
 from .protocols import PartResult
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.whole_files import write_text_whole
 from ..evaluation.metrics import harmonic_mean
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
@@ -18,6 +17,7 @@ from ..training.interpolation import interpolate
 from ..training.recipe_run import build_model, build_trainer
 from ..training.recipes import Recipe
 from ..training.weight_averaging import RESULT_NAME
+from ..whole_files import write_text_whole
 from .plan import GRID_FIELDS, Variant
 from .scoring import SideScores, score_side
 from .worlds import SIDES, World, decoded_clips, fingerprint, prepare_world, what_decides

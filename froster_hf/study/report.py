@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.whole_files import write_text_whole
+from ..whole_files import write_text_whole
 from .claims import by_pair, differences
 from .plan import VARIANTS
 from .plots import plot_base_against_novel, plot_grid, plot_harmonic_means

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from ..data.whole_files import write_text_whole
 from ..evaluation.report import package_versions
+from ..whole_files import write_text_whole
 from .choosing import choose
 from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
 from .plan import StudyPlan

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 
 from .. import __version__
 from ..data.clips import EvaluationClips, collate_clips
-from ..data.whole_files import written_whole
 from ..processing.processing_froster import FrosterProcessor
 from ..training.pretraining import PretrainingRecipe, pretrain
 from ..training.recipe_data import read_recipe_data
 from ..training.recipes import Recipe, load_recipe
+from ..whole_files import written_whole
 from .plan import StudyPlan
 
 SIDES = ("base", "novel")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Array4D, ClassLabel, Dataset, Features, IterableDataset, Value
 
-from ..whole_files import write_text_whole, written_whole
+from ...whole_files import write_text_whole, written_whole
 from .captions import Captions, draw_captions
 from .rendering import render_clips
 from .scenes import Scenes, draw_scenes
