@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# One compute thread a process: on small machines processes side by side beat threads.
+# One compute thread per process: on small machines processes side by side beat threads.
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-.PHONY: help install test test-all test-floor check format demo clean
+.PHONY: help install test test-all test-floor test-torchcodec check format demo clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,19 +33,26 @@ check: $(INSTALLED)  ## Formatting, lint and types
 demo: $(INSTALLED)  ## Render a few videos, score them, draw a timeline
 	$(BIN)/froster demo
 
-# The lowest transformers that is supported, with what it needs, laid over the environment: torch stays as it is.
+# The lowest supported versions, in an environment of their own.
 FLOOR := .venv-floor
-$(FLOOR)/.installed: $(INSTALLED) constraints-floor.txt
+$(FLOOR)/.installed: pyproject.toml constraints-floor.txt
 	rm -rf $(FLOOR)
-	$(BIN)/python -m pip install --quiet --target $(FLOOR) -r constraints-floor.txt
+	$(PYTHON) -m venv $(FLOOR)
+	$(FLOOR)/bin/python -m pip install --quiet --upgrade pip
+	$(FLOOR)/bin/python -m pip install --quiet -c constraints-floor.txt -e ".[dev]"
 	@touch $(FLOOR)/.installed
 
-test-floor: $(FLOOR)/.installed  ## Run the fast tests with the lowest supported transformers
-	PYTHONPATH=$(FLOOR) $(PYTEST) -n 2 -m "not slow and not gpu"
+test-floor: $(FLOOR)/.installed  ## Run the fast tests with the lowest supported version of every dependency
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(FLOOR)/bin/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-torchcodec: $(INSTALLED)  ## Run the tests of the torchcodec backend; needs FFmpeg's shared libraries
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torchcodec]"
+	$(BIN)/python -c "import torchcodec.decoders"
+	$(PYTEST) -n 2 -m "not slow and not gpu" -k torchcodec tests/processing
 
 format: $(INSTALLED)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(FLOOR) .ruff_cache .mypy_cache

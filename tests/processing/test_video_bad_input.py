@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, decode_frames, probe_video, stream_frames
+from tests.fixtures.backends import needs_backend
 from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video
 
 BACKENDS = ["auto", "decord", "torchcodec"]
@@ -109,7 +110,7 @@ def fails(source, backend="auto", indices=lambda info: range(info.num_frames)) -
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", MADE)
 def test_a_file_that_is_no_whole_video_is_one_error(video_file, tmp_path, name, backend):
-    pytest.importorskip(backend if backend != "auto" else "av")
+    needs_backend(backend)
     path = tmp_path / name
     path.write_bytes(MADE[name](video_file("h264_mp4").read_bytes()))
     fails(path, backend)
@@ -204,7 +205,7 @@ def test_a_file_that_is_swapped_after_it_was_checked_is_not_read(video_file, tmp
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["ffconcat", "hls", "hls_http", "concat_protocol", "sdp", "dash"])
 def test_a_playlist_opens_no_other_file_and_no_socket(video_file, tmp_path, kind, backend):
-    pytest.importorskip(backend if backend != "auto" else "av")
+    needs_backend(backend)
     target = video_file("h264_ts")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
@@ -242,7 +243,7 @@ def test_urls_are_off_unless_asked_for(url):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_frame_size_that_changes_is_an_error(tmp_path, backend):
     """Two program streams, one after the other."""
-    pytest.importorskip(backend if backend != "auto" else "av")
+    needs_backend(backend)
     parts = []
     for width, height in ((96, 72), (128, 96)):
         kind = VideoKind(".mpg", "mpeg2video", {"g": "12"}, width=width, height=height, bit_rate=600_000)
@@ -256,7 +257,7 @@ def test_a_frame_size_that_changes_is_an_error(tmp_path, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_frame_size_that_changes_in_an_indexed_file_is_an_error(tmp_path, backend):
-    pytest.importorskip(backend if backend != "auto" else "av")
+    needs_backend(backend)
     path = tmp_path / "both.mkv"
     sources = []
     for width, height in ((96, 72), (128, 96)):

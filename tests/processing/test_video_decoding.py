@@ -26,6 +26,7 @@ from froster_hf.processing.video_decoding_froster import (
     decode_frames,
     stream_frames,
 )
+from tests.fixtures.backends import needs_backend
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.videos import VideoKind, draw_frame, read_index, render_video
 
@@ -111,7 +112,7 @@ def test_a_backend_that_is_not_installed_is_an_import_error(video_file, tmp_path
 @pytest.mark.parametrize("colour_space", ["ITU709", "ITU601"])
 @pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
 def test_colours_are_right(tmp_path, backend, colour_space):
-    pytest.importorskip(backend if backend != "pyav" else "av")
+    needs_backend(backend)
     colours = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [128, 128, 128]]], dtype=np.uint8)
     image = colours.repeat(32, axis=0).repeat(32, axis=1)
     path = tmp_path / "colours.mp4"

@@ -10,6 +10,7 @@ import pytest
 
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, decode_frames, probe_video, stream_frames
 from froster_hf.processing.video_packets_froster import ONE_THREAD_PIXELS
+from tests.fixtures.backends import needs_backend
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.videos import VIDEO_KINDS, frame_times, read_index
 
@@ -52,7 +53,7 @@ def frames_around(path, indices, num_frames) -> dict[int, np.ndarray]:
 @pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
 @pytest.mark.parametrize("name", VIDEO_KINDS)
 def test_every_backend_returns_the_sampled_frames_or_refuses(video_file, backend, name):
-    pytest.importorskip(backend if backend != "pyav" else "av")
+    needs_backend(backend)
     path = video_file(name)
     oracle = upright_frames(path)
     assert [read_index(frame) for frame in oracle] == list(range(NUM_FRAMES))
@@ -104,7 +105,7 @@ def test_the_open_gop_file_has_pictures_that_need_the_previous_group(video_file)
 @pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
 def test_frames_before_the_edit_list_are_not_counted(video_file, tmp_path, backend):
     """A clip cut without encoding anew: the frames from its key frame to the cut are in the file, but not shown."""
-    pytest.importorskip(backend if backend != "pyav" else "av")
+    needs_backend(backend)
     path = tmp_path / "cut.mp4"
     with av.open(str(video_file("h264_mp4"))) as source, av.open(str(path), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -128,7 +129,7 @@ def test_frames_before_the_edit_list_are_not_counted(video_file, tmp_path, backe
 @pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
 @pytest.mark.parametrize("name", REAL_VIDEOS)
 def test_real_videos_are_read_exactly(backend, name):
-    pytest.importorskip(backend if backend != "pyav" else "av")
+    needs_backend(backend)
     path = REAL_VIDEOS[name]
     num_frames = {"bikes": 250, "bigbuckbunny": 132, "carphone_pristine": 120}[name]
     indices = [int((step + 0.5) * num_frames / 8) for step in range(8)]

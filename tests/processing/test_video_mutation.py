@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoLimits, decode_frames
+from tests.fixtures.backends import needs_backend
 from tests.fixtures.videos import read_index
 
 CONTAINERS = {
@@ -81,7 +82,7 @@ def _verdict(frames: np.ndarray, expected: np.ndarray) -> str:
 
 @pytest.mark.parametrize(("backend", "per_container"), [("pyav", 30), ("decord", 12), ("torchcodec", 12)])
 def test_no_mutant_kills_hangs_or_raises_anything_else(video_file, backend, per_container):
-    pytest.importorskip(backend if backend != "pyav" else "av")
+    needs_backend(backend)
     outcomes = survey(video_file, backend, per_container=per_container, seed=1)
     assert outcomes["hang"] == outcomes["late"] == 0, outcomes
     assert outcomes["error"] > 0.2 * outcomes.total(), outcomes
@@ -92,7 +93,7 @@ def test_no_mutant_kills_hangs_or_raises_anything_else(video_file, backend, per_
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("backend", CONTAINERS)
 def test_thousands_of_mutants(video_file, backend):
-    pytest.importorskip(backend if backend != "pyav" else "av")
+    needs_backend(backend)
     outcomes = survey(video_file, backend, per_container=1000, seed=2)
     assert outcomes["hang"] == outcomes["late"] == 0, outcomes
     assert outcomes["another moment"] + outcomes["another size"] <= 0.03 * outcomes.total(), outcomes
