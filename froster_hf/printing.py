@@ -1,11 +1,38 @@
-"""Text that nobody has vouched for, made fit to be shown: names of files, labels and tensors, words of servers."""
+"""Text that nobody has vouched for, made fit to be shown: names of files, labels and tensors, words of servers.
 
+Everything of this kind that the package prints or writes for people passes `printable` or `one_line`: a name must not
+move a terminal's cursor, set its title, or begin a line of its own.
+"""
+
+import json
+import re
 from collections.abc import Iterable
+from typing import Any
+
+# A name or a message that is longer is cut; a damaged file can have a tensor whose name is a megabyte long.
+LONGEST_NAME = 500
+LONGEST_MESSAGE = 4000
 
 
-def printable(text: str) -> str:
-    """The text itself where it shows as it is; with control characters, line breaks or lone surrogates, escaped."""
-    return text if text.isprintable() else ascii(text)
+def printable(text: str, *, limit: int = LONGEST_NAME) -> str:
+    """The text, in which control characters, line breaks, direction marks and lone surrogates are written as escapes.
+
+    Args:
+        text: of any origin and length.
+        limit: characters that are kept; the rest is counted.
+    """
+    kept = text if len(text) <= limit else text[:limit]
+    shown = kept if kept.isprintable() else "".join(map(_shown, kept))
+    return shown if len(text) <= limit else f"{shown}... ({len(text)} characters)"
+
+
+def one_line(text: str, *, limit: int = LONGEST_MESSAGE) -> str:
+    """A message as one line: `printable`, with every line break and run of blanks as a single blank."""
+    # The rest of a cut message cannot matter; a million characters are not searched for blanks.
+    start = re.sub(r"\s+", " ", text[: limit + 1]).strip()
+    if len(text) <= limit:
+        return printable(start, limit=limit)
+    return f"{printable(start[:limit], limit=limit)}... ({len(text)} characters)"
 
 
 def listing(names: Iterable[str], *, limit: int = 100) -> str:
@@ -13,3 +40,21 @@ def listing(names: Iterable[str], *, limit: int = 100) -> str:
     names = list(names)
     rest = f", and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(printable(name) for name in names[:limit]) + rest
+
+
+def json_text(value: Any, *, encoding: str = "utf-8", indent: int | None = None) -> str:
+    r"""JSON for an output of this encoding; characters that it does not have are written as `\u` escapes.
+
+    Raises:
+        ValueError: a number is infinite or NaN, which JSON does not have.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False, indent=indent)
+    return text
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

@@ -6,14 +6,17 @@ defines `add_arguments(parser)` and `run(arguments) -> int`, the exit code, and 
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from .. import __version__
+from ..printing import one_line
 from . import verbs
 
 INTERRUPTED = 130
@@ -21,25 +24,62 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `froster` with these arguments, by default those of the process; returns the exit code."""
-    arguments = build_parser().parse_args(argv)
-    try:
-        return arguments.run(arguments)
-    except (ValueError, OSError, ImportError) as error:
-        if arguments.traceback:
-            raise
-        if isinstance(error, BrokenPipeError):
-            # The reader of our output has gone, as with `froster ... | head`.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with _output_that_takes_every_character():
+        arguments = build_parser().parse_args(argv)
+        try:
+            code = arguments.run(arguments)
+            # What cannot be written is an error here, not one of the interpreter on its way out.
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except Exception as error:
+            if arguments.traceback:
+                raise
+            if isinstance(error, BrokenPipeError):
+                # The reader of our output has gone, as with `froster ... | head`.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 1
+            print(f"froster: error: {describe_error(error)}", file=sys.stderr)
             return 1
-        print(f"froster: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return INTERRUPTED
+
+
+def describe_error(error: Exception) -> str:
+    """An error as one line: its message, and where that was not written for a user, what kind of error it is."""
+    message = one_line(str(error))
+    kind = type(error)
+    # Errors of this package's own classes say what to do, whatever they are derived from.
+    if message and (
+        isinstance(error, ValueError | OSError | ImportError) or kind.__module__.startswith("froster_hf.")
+    ):
+        return message
+    return one_line(f"{kind.__name__}: {message}").rstrip(": ") + " (--traceback shows where it came from)"
+
+
+@contextlib.contextmanager
+def _output_that_takes_every_character() -> Iterator[None]:
+    r"""Characters that a terminal, pipe or file of another encoding does not have are written as `\x..` or `\u....`."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before):
+            stream.reconfigure(errors=errors)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Repeats arguments that are wrong without their control characters; verbs' parsers are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="froster",
         description="Open-vocabulary action recognition: what happens in a video, in words of your own.",
         epilog='example:\n  froster predict clip.mp4 --labels "chopping wood,juggling,playing the cello"',

@@ -1,0 +1,95 @@
+"""Errors as a user of the shell has them: one line, whatever their kind; tracebacks only on request."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from froster_hf import VideoDecodeError
+from froster_hf.cli import main
+from froster_hf.cli.verbs import info
+from froster_hf.data.decode_failures import TooManyDecodeFailures
+from froster_hf.training.nonfinite import NonFiniteError
+
+FROSTER = str(Path(sys.executable).parent / "froster")
+
+
+def fail_with(monkeypatch, error: BaseException):
+    def run(arguments):
+        raise error
+
+    monkeypatch.setattr(info, "run", run)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NonFiniteError("The loss is NaN. Lower the learning rate."),
+        TooManyDecodeFailures("3 of 4 videos cannot be decoded. Mend them."),
+        VideoDecodeError("a.mp4", "pyav", "no frames"),
+        ValueError("wrong"),
+        FileNotFoundError(2, "No such file", "a.mp4"),
+    ],
+)
+def test_errors_that_are_meant_for_a_user_are_their_message(monkeypatch, capsys, error):
+    fail_with(monkeypatch, error)
+    assert main(["info"]) == 1
+    assert capsys.readouterr().err == f"froster: error: {error}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("tokenizer"),
+        AttributeError("'list' object has no attribute 'items'\n  in a second line"),
+        RecursionError("maximum recursion depth exceeded"),
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_any_other_error_is_one_line_with_its_kind(monkeypatch, capsys, error):
+    fail_with(monkeypatch, error)
+    assert main(["info"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"froster: error: {type(error).__name__}")
+    assert "--traceback" in message
+    assert message.count("\n") == 1
+    with pytest.raises(type(error)):
+        main(["info", "--traceback"])
+
+
+def test_an_error_that_repeats_something_hostile_is_one_printable_line(monkeypatch, capsys):
+    fail_with(monkeypatch, ValueError("no such tensor: \x1b]0;title\x07\nfroster: all is well" + "x" * 1_000_000))
+    main(["info"])
+    message = capsys.readouterr().err
+    assert message.rstrip("\n").isprintable()
+    assert len(message) < 6000
+
+
+def test_wrong_options_are_repeated_without_their_control_characters(capsys):
+    with pytest.raises(SystemExit):
+        main(["info", "--no-such\x1b[31m"])
+    error = capsys.readouterr().err
+    assert r"--no-such\x1b[31m" in error
+    assert "\x1b" not in error
+
+
+def test_the_output_is_put_back_as_it_was():
+    script = (
+        "import sys; from froster_hf.cli import main\n"
+        "before = (sys.stdout.errors, sys.stderr.errors)\n"
+        "main(['evaluate', '--list']); main(['train'])\n"
+        "assert (sys.stdout.errors, sys.stderr.errors) == before\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, an output that is always full")
+def test_an_output_that_is_full_is_an_error():
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([FROSTER, "evaluate", "--list"], stdout=full, stderr=subprocess.PIPE, timeout=120)
+    assert ended.returncode != 0
+    assert b"froster: error: " in ended.stderr
+    assert b"Traceback" not in ended.stderr

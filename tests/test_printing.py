@@ -1,0 +1,56 @@
+"""Text of unknown origin on its way to a terminal, a file or a JSON reader."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from froster_hf.printing import LONGEST_MESSAGE, LONGEST_NAME, json_text, listing, one_line, printable
+
+# Sets a terminal's title, rings, begins a line, turns the reading direction, and is no character at all.
+HOSTILE = "\x1b]0;title\x07\rtop\nnext\u202eback\udcff\x9b1m"
+ANYTHING = st.text(st.characters(exclude_categories=[]))
+
+
+def test_ordinary_text_of_every_script_is_shown_as_it_is():
+    for text in ("riding a bike", "骑自行车", "Fahrrad fahren für Anfänger", "C:\\videos\\a.mp4", "🚴", ""):
+        assert printable(text) == text
+        assert one_line(text) == text
+
+
+def test_what_would_act_on_a_terminal_is_written_out():
+    assert printable(HOSTILE) == r"\x1b]0;title\x07\rtop\nnext\u202eback\udcff\x9b1m"
+    assert one_line("first\n\n  second\t\x1b[31mred") == r"first second \x1b[31mred"
+
+
+@given(ANYTHING)
+def test_whatever_comes_in_one_printable_line_comes_out(text):
+    for shown in (printable(text), one_line(text), listing([text, text])):
+        assert shown.isprintable()
+        shown.encode("utf-8")
+
+
+def test_a_megabyte_is_cut_and_counted():
+    for cut, longest in ((printable, LONGEST_NAME), (one_line, LONGEST_MESSAGE)):
+        shown = cut("x" * 1_000_000)
+        assert shown == "x" * longest + "... (1000000 characters)"
+    assert len(listing(["\x1b" * 1_000_000] * 1000)) < 100 * 5 * LONGEST_NAME
+
+
+@given(ANYTHING)
+def test_json_can_be_encoded_and_is_read_back(text):
+    for encoding in ("utf-8", "cp1252", "ascii"):
+        stored = json_text({"label": text, "score": 0.5}, encoding=encoding).encode(encoding)
+        assert json.loads(stored.decode(encoding)) == {"label": text, "score": 0.5}
+
+
+def test_json_is_readable_where_the_output_allows():
+    assert "骑" in json_text(["骑"])
+    assert json_text(["骑"], encoding="cp1252") == r'["\u9a91"]'
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_json_holds_no_numbers_that_json_does_not_have(number):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        json_text({"score": number})
