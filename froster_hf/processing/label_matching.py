@@ -1,0 +1,99 @@
+"""Two lists of labels for the same classes, brought together by name.
+
+Training and evaluation meet labels twice: in the table whose `ClassLabel` column indexes them, and in what the caller
+or a checkpoint says about them (`labels=`, stored labels, descriptions). Position proves nothing, since nobody writes
+descriptions in the order of a `ClassLabel`; so names are compared, never indices.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..printing import listing
+from .prompt_templates_froster import pair_with_descriptions, readable_label
+
+# Names that an error lists of each side.
+LISTED_NAMES = 10
+
+
+@dataclass(frozen=True)
+class LabelMatch:
+    """A label list in the order of another one's names, of which it has K.
+
+    Attributes:
+        names: the K names that were matched against, in their order.
+        given: the names as the label list spells them, in that order.
+        positions: where each stands in the label list; `embeds[list(positions)]` brings its embeddings in order.
+        descriptions: one per name, or `None` where the list describes none of them.
+    """
+
+    names: tuple[str, ...]
+    given: tuple[str, ...]
+    positions: tuple[int, ...]
+    descriptions: tuple[str | None, ...] | None
+
+
+def match_labels(
+    labels: Sequence[str] | Mapping[str, str | None],
+    names: Sequence[str],
+    *,
+    labels_from: str = "`labels`",
+    names_from: str = "the data set",
+    allow_more: bool = False,
+) -> LabelMatch:
+    """Find each of `names` in a label list, whatever the order of both.
+
+    Names are equal when they are the same string, or, where that leaves one on each side, the same words: `BrushHair`,
+    `brush_hair` and `brush hair`.
+
+    Args:
+        labels: a list of names, or a mapping from name to description.
+        names: the K names of a `ClassLabel`.
+        labels_from: what the label list is, for the error message.
+        names_from: what has the names.
+        allow_more: whether the list may have labels that are not among `names`, as when half of the classes are
+            tested.
+
+    Raises:
+        ValueError: names that the list does not have, labels beyond the names, or names that stand twice; lists them.
+    """
+    pairs = pair_with_descriptions(labels)
+    given = [name for name, _ in pairs]
+    position_of = {name: position for position, name in enumerate(given)}
+    wanted = [name for name, _ in pair_with_descriptions(list(names))]
+    found = {name: position_of[name] for name in wanted if name in position_of}
+    rest = {name: position_of[name] for name in given if name not in found}
+    by_words = _distinct_words(rest)
+    for words, name in _distinct_words([name for name in wanted if name not in found]).items():
+        if words in by_words:
+            found[name] = rest.pop(by_words[words])
+    missing = [name for name in wanted if name not in found]
+    if missing or (rest and not allow_more):
+        raise ValueError(_mismatch(missing, list(rest) if not allow_more else [], labels_from, names_from))
+    positions = tuple(found[name] for name in wanted)
+    descriptions = tuple(pairs[position][1] for position in positions)
+    return LabelMatch(
+        names=tuple(wanted),
+        given=tuple(given[position] for position in positions),
+        positions=positions,
+        descriptions=descriptions if any(descriptions) else None,
+    )
+
+
+def _distinct_words(names: Sequence[str] | Mapping[str, int]) -> dict[str, str]:
+    """Names by their words, but for those that share them with another name."""
+    by_words: dict[str, list[str]] = {}
+    for name in names:
+        by_words.setdefault(readable_label(name.strip()).casefold(), []).append(name)
+    return {words: alike[0] for words, alike in by_words.items() if len(alike) == 1}
+
+
+def _mismatch(missing: list[str], extra: list[str], labels_from: str, names_from: str) -> str:
+    parts = []
+    if missing:
+        parts.append(f"without {len(missing)} of its names: {listing(missing, limit=LISTED_NAMES)}")
+    if extra:
+        parts.append(f"with {len(extra)} that it does not have: {listing(extra, limit=LISTED_NAMES)}")
+    return (
+        f"{labels_from} and {names_from} do not name the same classes: {labels_from} came "
+        f"{'; and '.join(parts)}. Labels are matched by name, not by position; write each name as {names_from} does."
+    )
