@@ -98,6 +98,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """
         if candidate_labels is not None:
             kwargs["candidate_labels"] = candidate_labels
+        inputs = self.processor.video_processor.without_video_decoding(inputs)
         if isinstance(inputs, Dataset | types.GeneratorType):
             return super().__call__(inputs, **kwargs)
         if _is_column(inputs):

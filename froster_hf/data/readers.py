@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, Value, Video
 
+from ..processing.video_columns_froster import without_video_decoding
 from .label_text import distinct_label_texts
 from .safe_paths import AnnotationError, VideoRoot
 from .video_table import LABEL_COLUMN, VIDEO_COLUMN, ListedClip, MissingFiles, video_table, with_labels
@@ -146,6 +147,7 @@ def as_video_table(
         ValueError: no single video column, or a label column without names.
         UnsafePathError: a row's path leads out of `roots`.
     """
+    dataset = without_video_decoding(dataset.with_format(None))
     videos = [name for name, feature in dataset.features.items() if isinstance(feature, Video)]
     if video_column is None and len(videos) == 1:
         video_column = videos[0]
@@ -155,7 +157,6 @@ def as_video_table(
         raise ValueError(f"label_column={label_column!r}; the columns are {list(dataset.features)}.")
     table = dataset.select_columns([video_column, label_column])
     table = table.rename_columns({video_column: VIDEO_COLUMN, label_column: LABEL_COLUMN})
-    table = table.cast_column(VIDEO_COLUMN, Video(decode=False))
     feature = table.features[LABEL_COLUMN]
     if isinstance(feature, Value) and feature.dtype in ("string", "large_string"):
         written = table[LABEL_COLUMN][:]

@@ -24,6 +24,7 @@ from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from .video_columns_froster import without_video_decoding
 from .video_decoding_froster import FrameTimes, VideoFrame, VideoLimits, stream_frames
 from .video_inputs_froster import encoded_source, list_videos, read_video
 from .video_sampling_froster import crop_offsets, sample_frame_indices
@@ -162,6 +163,11 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     def list_videos(videos: Any) -> list[Any]:
         """Split what a caller passed into single videos; a list of frames is one."""
         return list_videos(videos)
+
+    @staticmethod
+    def without_video_decoding(data: Any) -> Any:
+        """A table or column of `datasets` whose rows are files for this processor; see the function."""
+        return without_video_decoding(data)
 
     def stream_frames(self, video: Any, times_seconds: FrameTimes) -> Iterator[VideoFrame]:
         """Read a video of any length once, holding one frame: those shown at `times_seconds`, as decoded.
