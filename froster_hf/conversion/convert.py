@@ -198,7 +198,9 @@ def _processor(clip: PathLike | None, config: FrosterConfig, layout: Layout) -> 
         note = "No tokenizer is written; give a CLIP of transformers with the same vocabulary as `processor_from`."
         return _Processor(FrosterVideoProcessor(**options), [], [note])
     templates = DEFAULT_TEMPLATES[layout]
-    processor = FrosterProcessor.from_clip(resolve(clip), prompt_templates=templates, video_options=options)
+    processor = FrosterProcessor.from_clip(
+        resolve(clip), prompt_templates=templates, video_options=options, trust_remote_code=False
+    )
     text = config.text_config
     tokens = (len(processor.tokenizer), processor.tokenizer.eos_token_id)
     # Older configurations say 2 and mean the highest id.

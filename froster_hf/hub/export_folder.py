@@ -19,6 +19,7 @@ from huggingface_hub import eval_result_entries_to_yaml
 from transformers import pipeline
 
 from ..evaluation.fingerprints import model_fingerprint
+from ..foreign_code import drop_foreign_code
 from .card_facts import FROSTER_LICENSE, CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import TASK, build_model_card
@@ -42,6 +43,7 @@ class ExportedFolder:
         license: of the weights, as the card states it.
         results: the measured numbers on the card.
         towers: the split towers, with their measured differences.
+        dropped: references of the checkpoint's files to code that is not this package's; none of them is written.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class ExportedFolder:
     license: str | None
     results: tuple[MeasuredResult, ...] = ()
     towers: tuple[TowerReport, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"written   {self.folder}"]
@@ -56,6 +59,7 @@ class ExportedFolder:
         lines.append(f"licence   {self.license or 'not stated; give it in the card facts, or with --license'}")
         lines.append(f"measured  {len(self.results)} results on the card")
         lines += [str(tower) for tower in self.towers]
+        lines += [f"dropped   foreign code: {reference}" for reference in self.dropped]
         return "\n".join(lines)
 
 
@@ -125,6 +129,7 @@ def export_checkpoint(
         folder = Path(scratch) / "export"
         folder.mkdir()
         classify.save_pretrained(folder, max_shard_size=max_shard_size)
+        dropped = drop_foreign_code(folder)
         card.save(folder / "README.md")
         write_benchmarks(folder, measured, card_facts)
         # In single precision, which holds every half-precision weight exactly; the checkpoint is written already.
@@ -137,13 +142,15 @@ def export_checkpoint(
         license=card_facts.license,
         results=tuple(measured),
         towers=tuple(exported),
+        dropped=tuple(dropped),
     )
 
 
 def load_pipeline(checkpoint: PathLike) -> Any:
     """The zero-shot pipeline of a checkpoint, in its own dtype, by installed code only."""
     task: Any = TASK
-    return pipeline(task, model=os.fspath(checkpoint), device="cpu", dtype="auto")
+    # Given explicitly: transformers would otherwise ask on standard input whether to run a checkpoint's code.
+    return pipeline(task, model=os.fspath(checkpoint), device="cpu", dtype="auto", trust_remote_code=False)
 
 
 def read_conversion(checkpoint: PathLike) -> dict[str, Any] | None:

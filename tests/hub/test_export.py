@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -91,6 +93,58 @@ def test_the_folder_holds_all_and_runs_without_the_package(checkpoint, tmp_path,
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     answers = json.loads(run_without_the_package(ZERO_SHOT, str(out), bikes))
     assert {answer["label"]: answer["score"] for answer in answers} == pytest.approx(expected, abs=1e-5)
+
+
+FILES_WITH_CODE = ("config.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
+FOREIGN = {
+    **{f"Auto{kind}": "attacker/repo--evil.E" for kind in ("Model", "ModelForCausalLM", "Config", "Processor")},
+    **{f"Auto{kind}Processor": "evil.E" for kind in ("Image", "Video")},
+    "AutoTokenizer": ["attacker/repo--evil.E", None],
+}
+
+
+@pytest.fixture
+def with_foreign_code(checkpoint, tmp_path):
+    """A checkpoint whose files all name code of another repository, and a module of its own that leaves a mark."""
+    folder = shutil.copytree(checkpoint, tmp_path / "with_foreign_code")
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\nclass E: ...\n")
+    for name in FILES_WITH_CODE:
+        content = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+        content["auto_map"] = FOREIGN
+        content["custom_pipelines"] = {
+            "zero-shot-video-classification": {"impl": "evil.E", "pt": ["AutoModel"], "type": "multimodal"},
+            "other": {"impl": "attacker/repo--evil.E", "pt": ["AutoModel"], "type": "text"},
+        }
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_an_export_names_only_code_that_it_writes(with_foreign_code, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["export", str(with_foreign_code), str(out)]) == 0
+    assert "dropped   foreign code: " in capsys.readouterr().out
+    for path in out.rglob("*"):
+        assert path.is_dir() or b"evil" not in path.read_bytes(), path
+    config = json.loads((out / "config.json").read_text())
+    assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForVideoClassification"}
+    assert list(config["custom_pipelines"]) == ["zero-shot-video-classification"]
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("field", ["model_type", "tokenizer_class"])
+def test_export_never_asks_whether_to_run_code(with_foreign_code, field, tmp_path):
+    """transformers would ask on standard input, where a pipe may say yes."""
+    name = "config.json" if field == "model_type" else "tokenizer_config.json"
+    content = json.loads((with_foreign_code / name).read_text())
+    content |= {field: "Unheard", "auto_map": {"AutoConfig": "evil.E", "AutoTokenizer": ["evil.E", "evil.E"]}}
+    (with_foreign_code / name).write_text(json.dumps(content))
+    command = [sys.executable, "-m", "froster_hf", "export", str(with_foreign_code), str(tmp_path / "out")]
+    done = subprocess.run(command, input="y\n" * 100, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1
+    assert "[y/N]" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "mark").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_are_written_bit_for_bit_in_their_own_dtype(tmp_path):

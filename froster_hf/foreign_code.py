@@ -1,0 +1,114 @@
+"""Code that a checkpoint's files name, and whose it is.
+
+With `trust_remote_code=True`, transformers runs the code that `auto_map` and `custom_pipelines` name, also that of
+another repository (`owner/name--module.Class`). A folder that this package writes therefore names only code that lies
+in the folder and is this package's own, byte for byte; everything else is dropped, whoever put it there.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .printing import printable
+
+PACKAGE = Path(__file__).parent
+RELATIVE_IMPORT = re.compile(r"^\s*(?:from\s+\.(\w+)\s+import|import\s+\.(\w+))", re.MULTILINE)
+
+
+def drop_foreign_code(folder: Path) -> list[str]:
+    """Remove Python files that are not this package's, and references to code from every JSON file.
+
+    References to this package's own files in the same folder stay. Files in which nothing is dropped are not touched.
+
+    Args:
+        folder: of a checkpoint that is being written.
+
+    Returns:
+        What was dropped, one line each, such as "tokenizer_config.json: AutoTokenizer: 'owner/name--module.Class'".
+
+    Raises:
+        ValueError: a JSON file of the folder cannot be read.
+    """
+    own = _own_modules(folder)
+    dropped = []
+    for path in sorted(folder.rglob("*.py")):
+        if path.parent != folder or path.stem not in own:
+            path.unlink()
+            dropped.append(f"{printable(path.relative_to(folder).as_posix())}: not code of this version of froster-hf")
+    for path in sorted(folder.rglob("*.json")):
+        # Code is looked for beside the file that names it.
+        content = _read(path)
+        references = list(_drop_references(content, own if path.parent == folder else set()))
+        if references:
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        name = printable(path.relative_to(folder).as_posix())
+        dropped += [f"{name}: {reference}" for reference in references]
+    return dropped
+
+
+def _own_modules(folder: Path) -> set[str]:
+    """Modules in the folder that are copies of files of this package, and so is everything that they import."""
+    originals: dict[str, list[Path]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        originals.setdefault(path.name, []).append(path)
+    texts = {path.stem: path.read_bytes() for path in folder.glob("*.py") if path.is_file()}
+    own = {
+        name
+        for name, text in texts.items()
+        if any(original.read_bytes() == text for original in originals.get(f"{name}.py", ()))
+    }
+    needs = {
+        name: {found for pair in RELATIVE_IMPORT.findall(texts[name].decode()) for found in pair if found}
+        for name in own
+    }
+    while broken := {name for name in own if not needs[name] <= own}:
+        own -= broken
+    return own
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"{printable(str(path))} cannot be read as JSON: {reason}.") from error
+
+
+def _drop_references(content: Any, own: set[str]) -> Iterator[str]:
+    """Delete references to code that is not in `own`, at any depth; says what was deleted."""
+    pending = [content]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            for field in ("auto_map", "custom_pipelines"):
+                if field in value:
+                    yield from _drop_entries(value, field, own)
+            pending += value.values()
+
+
+def _drop_entries(holder: dict[str, Any], field: str, own: set[str]) -> Iterator[str]:
+    entries = holder[field]
+    if not isinstance(entries, dict):
+        # Older releases of transformers wrote the tokenizer's classes without a name.
+        del holder[field]
+        yield f"{field}: {printable(repr(entries)[:200])}"
+        return
+    for name, entry in list(entries.items()):
+        named = entry.get("impl") if field == "custom_pipelines" and isinstance(entry, dict) else entry
+        if not _is_own(named, own):
+            del entries[name]
+            yield f"{printable(name[:200])}: {printable(repr(named)[:200])}"
+    if not entries:
+        del holder[field]
+
+
+def _is_own(named: Any, own: set[str]) -> bool:
+    """Whether a reference, or each of a slow and a fast tokenizer's, is `module.Class` of a module in `own`."""
+    classes = [entry for entry in named if entry is not None] if isinstance(named, list) else [named]
+    return all(
+        isinstance(entry, str) and entry.count(".") == 1 and entry.partition(".")[0] in own for entry in classes
+    )
