@@ -58,7 +58,7 @@ def describe_error(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _output_that_takes_every_character() -> Iterator[None]:
-    r"""Characters that a terminal, pipe or file of another encoding does not have are written as `\x..` or `\u....`."""
+    r"""Characters that the encoding of a terminal, pipe or file does not have are written as `\x..` or `\u....`."""
     streams = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
     before = [stream.errors for stream in streams]
     for stream in streams:
