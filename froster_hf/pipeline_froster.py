@@ -295,7 +295,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """Embeddings (K, D) of the labels, those of the background behind them; kept from call to call."""
         if candidate_labels is None:
             self.label_names()
-            embeds = self.model.label_embeds
+            embeds = self.model.stored_label_embeds()
         else:
             embeds = self.label_banks.get(LabelSet.of(candidate_labels, templates))
         if not background_labels:

@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from transformers.pipelines.pt_utils import KeyDataset
 
 import froster_hf  # noqa: F401
-from froster_hf import label_bank_froster
+from froster_hf import FrosterForVideoClassification, label_bank_froster
 from froster_hf.pipeline_froster import ZeroShotVideoClassificationPipeline
 from froster_hf.processing.video_decoding_froster import VideoDecodeError
 from froster_hf.scoring_froster import NONE_OF_THESE, rank, score_views
@@ -315,6 +315,19 @@ def test_stored_labels_need_no_candidates_and_work_in_transformers_own_pipeline(
     assert type(stock).__module__.startswith("transformers.")
     assert scores(stock(BIKES)) == pytest.approx(stored, abs=1e-5)
     assert [scores(answers) for answers in stock([BIKES, BIKES], top_k=3)][1] == pytest.approx(stored, abs=1e-5)
+
+
+def test_names_without_embeddings_are_the_same_error_in_both_pipelines_also_after_saving(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "first")
+    model = FrosterForVideoClassification.from_pretrained(tmp_path / "first", id2label={0: "a", 1: "b"})
+    for folder in ("second", "third"):
+        model.save_pretrained(tmp_path / folder)
+        tiny_processor().save_pretrained(tmp_path / folder)
+        for task in (TASK, "video-classification"):
+            classify = pipeline(task, model=str(tmp_path / folder))
+            with pytest.raises(ValueError, match=r"2 label names without embeddings.*set_labels"):
+                classify(BIKES)
+        model = FrosterForVideoClassification.from_pretrained(tmp_path / folder)
 
 
 def test_stored_labels_are_named_by_index_whatever_order_the_file_lists_them_in(tmp_path):

@@ -251,7 +251,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         self.froster = FrosterModel(config)
         self.label_embeds: torch.Tensor
         self._store_label_embeds(torch.zeros(len(config.id2label), config.projection_dim))
-        self._has_label_embeds = True
+        # Whether the bank holds embeddings; `None` where nobody has looked, as after loading.
+        self._has_label_embeds: bool | None = None
         self.post_init()
 
     @torch.no_grad()
@@ -294,7 +295,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             chunk_size: texts encoded at a time.
 
         Raises:
-            ValueError: no or repeated names, or another number of embeddings than names.
+            ValueError: no or repeated names, another number of embeddings than names, or embeddings that are not
+                finite.
         """
         labels = list(labels)
         repeated = (
@@ -319,6 +321,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
                 f"{len(labels)} labels need embeddings of shape {expected}, got {tuple(text_embeds.shape)} "
                 f"with num_prompts={num_prompts}."
             )
+        if not text_embeds.is_meta and not text_embeds.isfinite().all():
+            raise ValueError("`text_embeds` holds values that are not finite; nothing was stored.")
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self._store_label_embeds(text_embeds.detach().to(self.dtype).clone())
@@ -359,7 +363,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             ValueError: no labels are known, or an index out of range (checked on the host).
         """
         if input_ids is None and text_embeds is None:
-            text_embeds = self._stored_label_embeds()
+            text_embeds = self.stored_label_embeds()
         outputs = self.froster(
             pixel_values_videos,
             input_ids,
@@ -388,19 +392,34 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _stored_label_embeds(self) -> torch.Tensor:
-        if not self._has_label_embeds:
-            # Or they came by `load_state_dict` since then; looked at once.
-            self._has_label_embeds = self.label_embeds.shape[0] > 0 and not bool(self.label_embeds.isnan().any())
-        if not self._has_label_embeds:
-            names = (
-                f"{len(self.config.id2label)} label names without embeddings" if self.config.id2label else "no labels"
-            )
+    def stored_label_embeds(self) -> torch.Tensor:
+        """Embeddings (K, D) of the stored labels, in the order of `config.id2label`; looked at once, then trusted.
+
+        Raises:
+            ValueError: there are no labels, or there are names without embeddings, as after
+                `from_pretrained(..., id2label=...)` or `num_labels=`.
+        """
+        names = self.config.id2label
+        if not self._knows_label_embeds() or len(names) != self.label_embeds.shape[0]:
+            known = f"{len(names)} label names without embeddings" if names else "no labels"
             raise ValueError(
-                f"The model knows {names}. Give `input_ids` or `text_embeds` for your label list, or store one with "
-                "`set_labels(labels, **processor.encode_labels(labels))`."
+                f"The model knows {known}. Give `input_ids` or `text_embeds` for your label list (candidate labels in "
+                "the zero-shot pipeline), or store one with `set_labels(labels, **processor.encode_labels(labels))`."
             )
         return self.label_embeds
+
+    def _knows_label_embeds(self) -> bool:
+        bank = self.label_embeds
+        if not self._has_label_embeds and not bank.is_meta and not torch.compiler.is_compiling():
+            # Looked at again where there were none: they may have come by `load_state_dict`.
+            self._has_label_embeds = bank.shape[0] > 0 and bool(bank.isfinite().all())
+        return self._has_label_embeds is not False and bank.shape[0] > 0
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        """Names without embeddings have no bank to save: no file holds the placeholder."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if not self._knows_label_embeds():
+            destination.pop(f"{prefix}label_embeds", None)
 
 
 def contrastive_loss(logits: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainingArguments
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
@@ -96,6 +97,38 @@ def test_names_without_embeddings_do_not_pass_as_a_label_bank(tmp_path):
     assert model(tiny_clips(), **TEXTS).logits.isfinite().all()
     model.load_state_dict({"label_embeds": torch.ones(2, 32)}, strict=False)
     assert model(tiny_clips()).logits.isfinite().all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("given", ["id2label", "num_labels"])
+def test_names_without_embeddings_give_one_error_everywhere_and_are_never_saved(tmp_path, given):
+    fields = {"num_labels": 3} if given == "num_labels" else {"id2label": {0: "a", 1: "b", 2: "c"}}
+    tiny_model().save_pretrained(tmp_path / "first")
+    model = FrosterForVideoClassification.from_pretrained(tmp_path / "first", **fields)
+    model.save_pretrained(tmp_path / "second")
+    assert "label_embeds" not in load_file(tmp_path / "second" / "model.safetensors")
+    assert "label_embeds" not in model.state_dict()
+    again = FrosterForVideoClassification.from_pretrained(tmp_path / "second")
+    assert again.config.num_labels == 3
+    for unlabeled in (model, again):
+        for ask in (unlabeled.stored_label_embeds, lambda: unlabeled(tiny_clips())):  # noqa: B023 (called at once)
+            with pytest.raises(ValueError, match=r"3 label names without embeddings.*set_labels"):
+                ask()
+
+
+@torch.no_grad()
+def test_a_bank_that_is_not_finite_is_neither_stored_nor_believed(tmp_path):
+    model = tiny_model()
+    with pytest.raises(ValueError, match="not finite"):
+        model.set_labels(LABELS, text_embeds=torch.full((3, 32), float("nan")))
+    assert model.config.id2label == {}
+    model.set_labels(LABELS, text_embeds=torch.ones(3, 32))
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["label_embeds"][1, 2] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="3 label names without embeddings"):
+        FrosterForVideoClassification.from_pretrained(tmp_path)(tiny_clips())
 
 
 @torch.no_grad()
