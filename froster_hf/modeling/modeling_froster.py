@@ -210,7 +210,8 @@ class FrosterModel(FrosterPreTrainedModel):
         )
         text = FrosterTextFeatures()
         if input_ids is None:
-            text_embeds = check_text_embeds(text_embeds, self.config.projection_dim)
+            # In the precision of the weights, which the projectors multiply them with.
+            text_embeds = check_text_embeds(text_embeds, self.config.projection_dim).to(self.logit_scale)
         elif num_prompts == 1 and text_chunk_size is None:
             text = self.get_text_features(input_ids, return_dict=True, **kwargs)
             text_embeds = text.text_embeds
