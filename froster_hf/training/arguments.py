@@ -109,6 +109,14 @@ class FrosterTrainingArguments(TrainingArguments):
             # 3.33e-8 to 3.33e-6 and back.
             self.lr_scheduler_kwargs = {"min_lr_rate": 0.01, "warmup_lr_rate": 0.01}
         super().__post_init__()
+        self.check_own_fields()
+
+    def check_own_fields(self) -> None:
+        """Check the fields of this class, as on construction; for values that were set later.
+
+        Raises:
+            ValueError: see the class.
+        """
         self._check_choices()
         if self.remove_unused_columns:
             raise ValueError("`remove_unused_columns=True` would drop what the collator reads; leave it False.")
@@ -118,6 +126,16 @@ class FrosterTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"objective='symmetric_kl' takes one prompt a clip; `training_prompts` is {self.training_prompts!r}, "
                 "and has to be 'random'."
+            )
+        if self.objective == "symmetric_kl" and self.label_smoothing_factor:
+            raise ValueError(
+                f"`label_smoothing_factor` is {self.label_smoothing_factor}, which objective='symmetric_kl' does not "
+                "use: its targets are soft already. Leave it 0, or train with 'cross_entropy'."
+            )
+        if self.train_sampling_strategy not in ("random", "sequential"):
+            raise ValueError(
+                f"`train_sampling_strategy` is {self.train_sampling_strategy!r}; all clips have the same number of "
+                "frames, so there are no lengths to go by. Choose 'random' or 'sequential'."
             )
         if self.max_consecutive_nonfinite_steps < 1:
             raise ValueError(

@@ -56,6 +56,18 @@ class ClipDatasets(Trainer):
         """Of clips and prompts."""
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
+    def _rebuild_clips(self) -> None:
+        """Make the clips again where the arguments have changed since, as in a search over hyperparameters."""
+        if isinstance(self.train_dataset, TrainingClips):
+            self.train_dataset = self._training_clips(self.train_dataset.dataset)
+        if isinstance(self.eval_dataset, dict):
+            self.eval_dataset = {name: self._evaluation_clips_again(part) for name, part in self.eval_dataset.items()}
+        else:
+            self.eval_dataset = self._evaluation_clips_again(self.eval_dataset)
+
+    def _evaluation_clips_again(self, dataset: Any) -> Any:
+        return self._evaluation_clips(dataset.dataset if isinstance(dataset, EvaluationClips) else dataset)
+
     def _training_clips(self, dataset: Any) -> Any:
         if not _is_video_table(dataset):
             return dataset

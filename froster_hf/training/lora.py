@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import is_peft_available
 
 _TARGETS = r".*\b(text_model|vision_model)\.encoder\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 
@@ -31,6 +32,38 @@ def add_lora(model: nn.Module, *, rank: int, alpha: int, dropout: float) -> None
 def has_lora(model: nn.Module) -> bool:
     """Whether `add_lora` was called on the model."""
     return any(".lora_" in name for name, _ in model.named_parameters())
+
+
+def refuse_other_adapters(model: nn.Module) -> None:
+    """Refuse adapters that would not survive saving: only those of `add_lora` are merged into the weights.
+
+    A model with `add_adapter`, or one loaded from a folder of PEFT, is saved by transformers as its adapter alone, and
+    layers of PEFT other than plain LoRA have no merged form here: what was trained would be lost.
+
+    Raises:
+        ValueError: the model has such adapters.
+    """
+    if not is_peft_available():
+        return
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
+
+    managed = getattr(model, "_hf_peft_config_loaded", False)
+    others = {
+        type(module).__name__
+        for module in model.modules()
+        if isinstance(module, AuxiliaryTrainingWrapper)
+        or (isinstance(module, BaseTunerLayer) and not isinstance(module, LoraLayer))
+        or (isinstance(module, LoraLayer) and any(module.use_dora.values()))
+    }
+    if managed or others:
+        found = ", ".join(sorted(others)) or f"adapters named {', '.join(getattr(model, 'peft_config', ()))}"
+        raise ValueError(
+            f"The model carries adapters of PEFT ({found}), whose trained weights FrosterTrainer would not save. Give "
+            "the model without adapters (merge them first, where they are trained already), and set "
+            "`trained_parameters='lora'`."
+        )
 
 
 def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:

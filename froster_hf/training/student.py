@@ -2,12 +2,13 @@
 
 import logging
 
+import torch
 from torch import nn
 
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.projectors_froster import DistillationProjectors, ProjectorKind
 from .arguments import FrosterTrainingArguments
-from .lora import add_lora, has_lora
+from .lora import add_lora, has_lora, refuse_other_adapters
 from .parameter_groups import choose_trained_parameters, is_projector, is_temporal
 from .teacher import FrozenTeacher
 
@@ -43,6 +44,8 @@ def prepare_student(
             f"The model is a {type(model).__name__}; FrosterTrainer trains FrosterForVideoClassification. Build one "
             "with `FrosterForVideoClassification.from_clip(...)`, and set `trained_parameters='lora'` for PEFT's LoRA."
         )
+    refuse_other_adapters(model)
+    train_in_single_precision(model)
     if args.trained_parameters == "lora" and not has_lora(model):
         add_lora(model, rank=args.lora_rank, alpha=args.lora_alpha, dropout=args.lora_dropout)
     choose_trained_parameters(model, args.trained_parameters)
@@ -57,7 +60,26 @@ def prepare_student(
         teacher = FrozenTeacher.from_student(model, dtype=args.teacher_dtype, shared=shared)
     _check_pair(model, teacher, args)
     _attach_projectors(model, teacher, args)
-    return teacher.to(model.device)
+    # Not the model's own, on which it may be placed later (full half-precision evaluation).
+    return teacher.to(args.device)
+
+
+def train_in_single_precision(model: nn.Module) -> None:
+    """Cast weights in half precision to float32, in place, and say so.
+
+    At the published learning rate most updates are smaller than what float16 or bfloat16 can add to a weight. Speed
+    comes from autocast (`bf16=True`, `fp16=True`), which keeps the weights in single precision. The model is saved as
+    it was trained, in float32. Quantized weights stay as they are.
+    """
+    halves = {parameter.dtype for parameter in model.parameters()} & {torch.float16, torch.bfloat16}
+    if not halves or getattr(model, "is_quantized", False):
+        return
+    model.float()
+    logger.warning(
+        "The model's weights were %s; they are trained, and will be saved, in float32. For the speed of half "
+        "precision set `bf16=True` or `fp16=True`.",
+        " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in halves)),
+    )
 
 
 def clip_is_frozen(model: nn.Module) -> bool:

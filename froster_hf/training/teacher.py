@@ -102,18 +102,14 @@ class FrozenTeacher:
     def embed_frames(self, pixel_values_videos: Tensor) -> Tensor:
         """(B, T, 3, S, S) to (B, T, D), L2-normalised."""
         with self._precision(pixel_values_videos):
-            features = self.model.get_video_features(pixel_values_videos.to(self._parameter_dtype))
+            features = self.model.get_video_features(pixel_values_videos.to(self.model.logit_scale))
         return features.frame_embeds.float()
 
     @torch.no_grad()
     def embed_texts(self, input_ids: Tensor, *, chunk_size: int | None = None) -> Tensor:
         """(n, L) to (n, D), L2-normalised."""
         with self._precision(input_ids):
-            return self.model.get_label_embeds(input_ids, chunk_size=chunk_size).float()
-
-    @property
-    def _parameter_dtype(self) -> torch.dtype:
-        return self.model.logit_scale.dtype
+            return self.model.get_label_embeds(input_ids.to(self.model.device), chunk_size=chunk_size).float()
 
     def _precision(self, inputs: Tensor) -> contextlib.AbstractContextManager:
         if self.shared and self.dtype != torch.float32:

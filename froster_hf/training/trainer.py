@@ -9,7 +9,7 @@ Huang, Zhou, Yao, Han: FROSTER (ICLR 2024). Letters: B clips, T frames, K labels
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from .nonfinite import SkipNonFiniteSteps
 from .parameter_groups import decay_parameter_names
 from .prompt_sampling import LabelPrompts, PromptSampler
 from .run_identity import RunIdentity, identity_of
-from .student import prepare_student
+from .student import prepare_student, train_in_single_precision
 from .teacher import FrozenTeacher
 from .weight_averaging import SavesWeightAverage
 
@@ -94,17 +94,22 @@ class FrosterTrainer(
         self.model_accepts_loss_kwargs = True
         self.teacher: FrozenTeacher | None = None
         self._prepare(self.student)
-        self._is_prepared = True
         self.add_callback(
             RunIdentity(lambda: identity_of(teacher=self.teacher, prompts=self._prompts, seed=self.seed))
         )
 
-    def call_model_init(self, trial: Any = None) -> nn.Module:
-        """See [`~transformers.Trainer.call_model_init`]; a model built anew for `train()` is prepared anew."""
-        model = super().call_model_init(trial)
-        if getattr(self, "_is_prepared", False):
-            self._prepare(cast(FrosterForVideoClassification, model.to(self.args.device)))
-        return model
+    def _hp_search_setup(self, trial: Any) -> None:
+        # `train()` calls this with or without a search: the last point before anything is built of model and
+        # arguments, and the first at which `model_init` has made the model and a trial's values are in the arguments.
+        super()._hp_search_setup(trial)
+        if trial is not None:
+            self.args.check_own_fields()
+            self._rebuild_clips()
+        if self.model_init is None:
+            # An evaluation in half precision (`bf16_full_eval`) leaves the weights so.
+            train_in_single_precision(self.student)
+        else:
+            self._prepare(self.student)
 
     @property
     def _holds_whole_parameters(self) -> bool:
@@ -117,7 +122,7 @@ class FrosterTrainer(
             model, self.args, teacher=self._given_teacher, may_share=self._holds_whole_parameters
         )
         known = self._labels or getattr(self.train_dataset, "label_names", None)
-        self._prompts = self._given_prompts or self._prompts_of(known or list(model.config.id2label.values()))
+        self._prompts = self._given_prompts or self._prompts_of(known or list(model.config.id2label.values()), model)
         if model.config.id2label:
             forget_labels(model)
         self._texts.clear()
@@ -125,7 +130,9 @@ class FrosterTrainer(
 
     # Labels
 
-    def _prompts_of(self, labels: Sequence[str] | Mapping[str, str | None]) -> LabelPrompts:
+    def _prompts_of(
+        self, labels: Sequence[str] | Mapping[str, str | None], model: FrosterForVideoClassification
+    ) -> LabelPrompts:
         if not labels:
             raise ValueError(
                 "No labels are known. Train on a data set whose `label` column is a ClassLabel, or pass `labels`."
@@ -137,7 +144,7 @@ class FrosterTrainer(
             )
         described = self._labels if isinstance(self._labels, Mapping) else {}
         descriptions = [described.get(label) for label in labels] if described else None
-        eos_token_id = self.student.froster.text_model.eos_token_id
+        eos_token_id = model.froster.text_model.eos_token_id
         return LabelPrompts.from_processor(
             self.processing_class, list(labels), descriptions, eos_token_id=eos_token_id
         )
@@ -147,7 +154,7 @@ class FrosterTrainer(
         key = self._prompts.labels if labels is None else tuple(labels)
         if key not in self._texts:
             self._texts[key] = LabelTexts(
-                self._prompts if key == self._prompts.labels else self._prompts_of(key),
+                self._prompts if key == self._prompts.labels else self._prompts_of(key, self.student),
                 student=self.student,
                 teacher=self.teacher,
                 chunk_size=self.args.text_chunk_size,
