@@ -189,12 +189,12 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             smoothed,
             [*labels, None][: smoothed.shape[1]],
             stream.windows,
-            stream.duration_seconds,
             threshold=postprocess.get("threshold"),
             min_segment_seconds=min_segment_seconds,
         )
         return Timeline(
             labels=labels,
+            start_seconds=stream.start_seconds,
             duration_seconds=stream.duration_seconds,
             windows=stream.windows,
             scores=smoothed[:, : len(labels)],

@@ -82,7 +82,7 @@ def write_png(timeline: Timeline, path: Path) -> None:
     width = timeline.duration_seconds / max(len(timeline.thumbnails), 1)
     for place, (_, frame) in enumerate(timeline.thumbnails):
         # Evenly spread over the stream, so each has its share of the axis and none covers another.
-        left = place * width
+        left = timeline.start_seconds + place * width
         # In a box of its own: one pixel is as wide as it is high, whatever a second measures.
         inset = frames_axis.inset_axes((left, 0, width, 1), transform=frames_axis.transData)
         inset.imshow(frame.permute(1, 2, 0).numpy())
@@ -104,7 +104,8 @@ def write_png(timeline: Timeline, path: Path) -> None:
     for segment in timeline.segments:
         span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
         segments_axis.broken_barh([span], (0, 1), color=colours.get(segment.label, "grey"))
-    segments_axis.set(yticks=[], ylim=(0, 1), xlim=(0, timeline.duration_seconds), xlabel="seconds")
+    span = (timeline.start_seconds, timeline.start_seconds + timeline.duration_seconds)
+    segments_axis.set(yticks=[], ylim=(0, 1), xlim=span, xlabel="seconds")
     figure.savefig(path, dpi=100)
 
 

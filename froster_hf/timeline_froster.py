@@ -2,11 +2,14 @@
 
 The zero-shot pipeline's `timeline` fills it from a stream of windows.
 
-    0 s                                                          duration
+    start                                                             end
     |--- window ---|
           |--- window ---|                 one every stride; the last one ends with the video
                 |--- window ---|
     |  segment of label a |  none  |  segment of label b ...     borders half-way between the windows' centres
+
+All seconds that leave this module are those of a player's clock, which counts from the start of the file; where the
+sound begins before the picture, the first window starts later than 0 s.
 
 Letters: n windows, K labels.
 """
@@ -40,6 +43,7 @@ class Timeline:
         windows: n pairs of start and end in seconds.
         scores: (n, K), smoothed.
         segments: in order; where none of the labels holds there is a gap.
+        start_seconds: when the picture starts.
         thumbnails: pairs of a time in seconds and a small frame, uint8 (3, h, w).
     """
 
@@ -48,11 +52,13 @@ class Timeline:
     windows: list[tuple[float, float]]
     scores: torch.Tensor
     segments: list[TimelineSegment]
+    start_seconds: float = 0.0
     thumbnails: list[tuple[float, torch.Tensor]] = field(default_factory=list, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures, for JSON."""
         return {
+            "start_seconds": self.start_seconds,
             "duration_seconds": self.duration_seconds,
             "labels": self.labels,
             "segments": [asdict(segment) for segment in self.segments],
@@ -94,7 +100,6 @@ def find_segments(
     scores: torch.Tensor,
     labels: Sequence[str | None],
     windows: Sequence[tuple[float, float]],
-    duration_seconds: float,
     *,
     threshold: float | None = None,
     min_segment_seconds: float = 0.0,
@@ -104,13 +109,12 @@ def find_segments(
     Args:
         scores: (n, K).
         labels: K names; `None` stands for "none of these".
-        windows: n pairs of start and end in seconds.
-        duration_seconds: length of the video.
+        windows: n pairs of start and end in seconds; the first starts and the last ends with the video.
         threshold: a window whose best score is lower shows none of the labels.
         min_segment_seconds: shorter segments go to the neighbour whose label scores higher in them.
     """
     centres = [(start + end) / 2 for start, end in windows]
-    borders = [0.0, *((a + b) / 2 for a, b in pairwise(centres)), duration_seconds]
+    borders = [windows[0][0], *((a + b) / 2 for a, b in pairwise(centres)), windows[-1][1]]
     best, winners = scores.max(dim=1)
     none = len(labels)
     names = [*labels, None]

@@ -54,7 +54,8 @@ def iterate_windows(
 class WindowStream:
     """The windows of one video as batches of clips, from one pass over the file.
 
-    `windows`, `duration_seconds` and `thumbnails` are known once the first batch has been read.
+    `windows`, `start_seconds`, `duration_seconds` and `thumbnails` are known once the first batch has been read. Their
+    times are those of a player's clock, while the decoder counts from the start of the stream.
 
     Args:
         video_processor: a `FrosterVideoProcessor`.
@@ -82,7 +83,7 @@ class WindowStream:
         self.window_seconds, self.stride_seconds = window_seconds, stride_seconds
         self.num_frames, self.num_thumbnails = num_frames, num_thumbnails
         self.windows: list[tuple[float, float]] = []
-        self.duration_seconds = 0.0
+        self.start_seconds = self.duration_seconds = 0.0
         self.thumbnails: list[tuple[float, torch.Tensor]] = []
         self._times_by_window: list[list[float]] = []
         self._times: list[float] = []
@@ -104,9 +105,10 @@ class WindowStream:
             yield torch.stack(batch)
 
     def _plan(self, info: Any) -> list[float]:
-        self.duration_seconds = info.duration_seconds
-        self.windows = plan_windows(info.duration_seconds, self.window_seconds, self.stride_seconds)
-        self._times_by_window = [window_times(window, self.num_frames) for window in self.windows]
+        self.start_seconds, self.duration_seconds = info.start_seconds, info.duration_seconds
+        windows = plan_windows(info.duration_seconds, self.window_seconds, self.stride_seconds)
+        self.windows = [(start + info.start_seconds, end + info.start_seconds) for start, end in windows]
+        self._times_by_window = [window_times(window, self.num_frames) for window in windows]
         self._times = sorted({time for times in self._times_by_window for time in times})
         return self._times
 
@@ -115,7 +117,7 @@ class WindowStream:
         for position, shown in enumerate(self.video_processor.stream_frames(self.video, self._plan)):
             time = self._times[position]
             if len(self.thumbnails) * self.duration_seconds <= time * self.num_thumbnails:
-                self.thumbnails.append((time, _thumbnail(shown.frame)))
+                self.thumbnails.append((self.start_seconds + time, _thumbnail(shown.frame)))
             yield time, shown.frame
 
     def _prepare(self, frames: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import csv
 import json
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from froster_hf.timeline_froster import Timeline, TimelineSegment, find_segments
 from froster_hf.window_stream_froster import WindowStream, iterate_windows, window_times
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 BIKES = REAL_VIDEOS["bikes"]
 LABELS = ["riding a bike", "playing golf", "cooking"]
@@ -51,7 +53,7 @@ def test_smoothing_averages_neighbouring_windows():
 def test_neighbouring_windows_with_one_label_are_merged():
     windows = plan_windows(10, 4, 2)
     scores = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.4, 0.6]])
-    segments = find_segments(scores, ["a", "b"], windows, 10.0)
+    segments = find_segments(scores, ["a", "b"], windows)
     assert [(s.start_seconds, s.end_seconds, s.label) for s in segments] == [(0, 5, "a"), (5, 10, "b")]
     assert [s.score for s in segments] == pytest.approx([0.8, 0.7])
 
@@ -59,18 +61,16 @@ def test_neighbouring_windows_with_one_label_are_merged():
 def test_windows_of_none_of_the_labels_leave_a_gap():
     windows = plan_windows(10, 4, 2)
     scores = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.2, 0.8]])
-    below = find_segments(scores, ["a", "b"], windows, 10.0, threshold=0.6)
+    below = find_segments(scores, ["a", "b"], windows, threshold=0.6)
     assert [(s.start_seconds, s.end_seconds, s.label) for s in below] == [(0, 3, "a"), (5, 10, "b")]
-    background = find_segments(
-        torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.2, 0.8], [0.7, 0.3]]), ["a", None], windows, 10.0
-    )
+    background = find_segments(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.2, 0.8], [0.7, 0.3]]), ["a", None], windows)
     assert [(s.start_seconds, s.end_seconds, s.label) for s in background] == [(0, 3, "a"), (7, 10, "a")]
 
 
 def test_short_segments_go_to_the_neighbour_that_scores_higher():
     windows = plan_windows(12, 4, 2)
     scores = torch.tensor([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.3, 0.6], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
-    segments = find_segments(scores, ["a", "b", "c"], windows, 12.0, min_segment_seconds=3)
+    segments = find_segments(scores, ["a", "b", "c"], windows, min_segment_seconds=3)
     assert [(s.start_seconds, s.end_seconds, s.label) for s in segments] == [(0, 5, "a"), (5, 12, "b")]
 
 
@@ -91,6 +91,25 @@ def test_windows_score_as_if_each_were_a_video_of_its_own(classify):
         frames, _ = decode_frames(BIKES, indices)
         expected = {answer["label"]: answer["score"] for answer in classify(frames, LABELS)}
         assert dict(zip(LABELS, scores)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_times_are_those_of_a_players_clock(classify, tmp_path):
+    """The sound starts five seconds before the picture; subtitles, tables and plots go by the file's clock."""
+    kind = replace(VIDEO_KINDS["h264_audio_mp4"], picture_delay=5)
+    late = render_video(tmp_path / "late.mp4", kind, num_frames=100)
+    at_once = render_video(tmp_path / "at_once.mp4", VIDEO_KINDS["h264_audio_mp4"], num_frames=100)
+    options = {"window_seconds": 2, "stride_seconds": 1, "num_thumbnails": 2}
+    timeline, plain = (classify.timeline(path, LABELS, **options) for path in (late, at_once))
+    torch.testing.assert_close(timeline.scores, plain.scores, atol=1e-3, rtol=0)
+    assert (timeline.start_seconds, timeline.duration_seconds) == pytest.approx((5, 4))
+    assert timeline.windows == [(pytest.approx(start + 5), pytest.approx(end + 5)) for start, end in plain.windows]
+    assert [time for time, _ in timeline.thumbnails] == [pytest.approx(time + 5) for time, _ in plain.thumbnails]
+    assert (timeline.segments[0].start_seconds, timeline.segments[-1].end_seconds) == pytest.approx((5, 9))
+    assert timeline.to_dict()["start_seconds"] == pytest.approx(5)
+    for suffix, start in ((".srt", "00:00:05,000 -->"), (".vtt", "00:00:05.000 -->"), (".csv", "5.000,")):
+        write_timeline(timeline, tmp_path / f"t{suffix}")
+        assert start in (tmp_path / f"t{suffix}").read_text()
+    write_timeline(timeline, tmp_path / "t.png")
 
 
 def test_background_labels_stand_for_none_of_the_labels(classify):
@@ -117,7 +136,7 @@ def test_a_two_hour_stream_is_never_held():
     class LongVideo:
         def stream_frames(self, video, times_seconds):
             nonlocal alive, most_alive
-            info = VideoInfo(7200 * 25, 25.0, duration_seconds, 6, 8, 0, "mov", "h264", "pyav")
+            info = VideoInfo(7200 * 25, 25.0, duration_seconds, 0.0, 6, 8, 0, False, "mov", "h264", "pyav")
             for time in times_seconds(info):
                 frame = torch.full((3, 6, 8), int(time) % 256, dtype=torch.uint8)
                 weakref.finalize(frame, gone)

@@ -63,6 +63,12 @@ def add_video_arguments(parser: argparse.ArgumentParser, *, streams: bool = Fals
             "--backend", choices=("auto", "pyav", "decord", "torchcodec"), help="what decodes (default: auto)"
         )
     group.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="width times height of the largest frame that is read (default: 9437184, which is 4096 x 2304)",
+    )
+    group.add_argument(
         "--allow-urls",
         choices=("none", "https", "http"),
         default="none",
@@ -158,6 +164,8 @@ def load_pipeline(arguments: argparse.Namespace) -> Any:
     video_processor.allow_urls = arguments.allow_urls
     if arguments.backend is not None:
         video_processor.video_backend = arguments.backend
+    if arguments.max_pixels is not None:
+        video_processor.video_limits = {"max_pixels": arguments.max_pixels}
     return classify
 
 

@@ -52,6 +52,7 @@ def read_frames(
     expected = reader.read(wanted)
     handle.seek(0)
     frames = _without_backend_errors(lambda: read(handle, reader, wanted, threads))
+    frames = {index: reader.square(frame) for index, frame in frames.items()}
     for index, frame in frames.items():
         if frame.shape != expected[index].shape:
             raise UnreadableVideoError(f"frame {index} has shape {frame.shape}, but must have {expected[index].shape}")

@@ -48,7 +48,10 @@ FASTEST_EXACT_BACKEND: VideoBackend = "pyav"
 
 
 class VideoFrame(NamedTuple):
-    """One frame of a stream: its index, its time in seconds after the first frame, its pixels uint8 (3, h, w)."""
+    """One frame of a stream: its index, its time in seconds after the stream's start, its pixels uint8 (3, h, w).
+
+    On a player's clock the frame is shown at `VideoInfo.start_seconds` + `time_seconds`.
+    """
 
     frame_index: int
     time_seconds: float
@@ -128,8 +131,9 @@ def stream_frames(
 
     Args:
         source: Path, URL, bytes, or a file object opened for binary reading.
-        times_seconds: Times after the first frame, sorted; for each, the frame that is shown then is yielded, the last
-            one for times after the end. Or a function that chooses them, knowing the video. None yields every frame.
+        times_seconds: Times after the start of the stream, sorted; for each, the frame that is shown then is yielded,
+            the last one for times after the end. Or a function that chooses them, knowing the video. None yields every
+            frame.
         limits: What the file may cost. `timeout_seconds` bounds each frame; `max_decoded_bytes` each frame too.
         allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 
+from .video_geometry_froster import check_pixels
 from .video_types_froster import UnreadableVideoError, VideoLimits
 
 try:
@@ -80,12 +81,10 @@ def open_video_stream(container: av.container.InputContainer, limits: VideoLimit
         raise UnreadableVideoError("no decoder for its video stream")
     if context.width * context.height == 0:
         raise UnreadableVideoError("the size of its frames cannot be read")
-    if context.width * context.height > limits.max_pixels:
-        raise UnreadableVideoError(
-            f"frames of {context.width} x {context.height} pixels; VideoLimits.max_pixels is {limits.max_pixels}"
-        )
-    # The decoder keeps to the limit where a frame further on is larger.
-    context.options = {"err_detect": "explode", "max_pixels": str(limits.max_pixels)}
+    check_pixels(context.width, context.height, limits)
+    # The decoder keeps to the limit where a frame further on is larger. It counts whole blocks, of up to 128 pixels.
+    block_pixels = (context.width + 127) * (context.height + 127)
+    context.options = {"err_detect": "explode", "max_pixels": str(max(limits.max_pixels, block_pixels))}
     context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
     context.thread_type = "AUTO"
     return stream
@@ -107,6 +106,8 @@ class PacketTable:
         key_times: Presentation times of the key frames, in order.
         end: When the last frame ends.
         time_base: Seconds per unit.
+        start_seconds: When the stream starts on a player's clock, which counts from the start of the file.
+        has_times: Whether the times are the file's own; they are numbers of frames otherwise.
         is_indexed: Whether the times are an exact index into the frames, to be verified while decoding.
     """
 
@@ -116,6 +117,8 @@ class PacketTable:
     key_times: np.ndarray
     end: int
     time_base: Fraction
+    start_seconds: float
+    has_times: bool
     is_indexed: bool
 
     @property
@@ -124,7 +127,7 @@ class PacketTable:
         return float((self.end - int(self.times[0])) * self.time_base)
 
     def seconds(self, time: int) -> float:
-        """`time` in seconds after the first frame."""
+        """`time` in seconds after the start of the stream."""
         return float((time - int(self.times[0])) * self.time_base)
 
 
@@ -170,7 +173,8 @@ def read_packets(
 
 
 def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_indexed: bool) -> PacketTable:
-    if any(time is None for time, _ in packets) or len({time for time, _ in packets}) < len(packets):
+    has_times = all(time is not None for time, _ in packets) and len({time for time, _ in packets}) == len(packets)
+    if not has_times:
         # No usable times: frames at the declared rate, in the order in which they come out.
         rate = stream.average_rate or stream.base_rate or Fraction(25)
         packets = [(index, is_key) for index, (_, is_key) in enumerate(packets)]
@@ -179,6 +183,8 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_ind
         time_base = stream.time_base
     decode_order = np.array([time for time, _ in packets], dtype=np.int64)
     times = np.sort(decode_order)
+    # Files start at any number; players count from the earliest of their streams.
+    file_start = Fraction(stream.container.start_time or 0, av.time_base)
     return PacketTable(
         times=times,
         decode_order=decode_order,
@@ -186,5 +192,7 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_ind
         key_times=np.sort(np.array([time for time, is_key in packets if is_key], dtype=np.int64)),
         end=int(times[-1]) + (duration or (int(np.median(np.diff(times))) if len(times) > 1 else 1)),
         time_base=time_base,
+        start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if has_times else 0.0,
+        has_times=has_times,
         is_indexed=is_indexed and packets[0][1],
     )

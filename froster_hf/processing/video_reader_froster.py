@@ -8,17 +8,22 @@ the key frame before each wanted frame, decodes forward, and takes frames by the
                                                             leave them out, decode up to B10, stop
 
 Anything unexpected on that way, and every other file, is read from its first frame to its last, counting.
+
+A frame leaves the reader as a player shows it: turned and mirrored as the file's display matrix says, with square
+pixels.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
 
+from .video_geometry_froster import read_position, square_size
 from .video_packets_froster import ffmpeg_reason, open_container, open_video_stream, read_packets
 from .video_truncation_froster import check_complete
 from .video_types_froster import UnreadableVideoError, VideoInfo, VideoLimits
@@ -31,7 +36,7 @@ except ImportError:
 # Decoders of these codecs leave out frames on which no other depends when told to; the frames left are bit-equal.
 SKIPPING_CODECS = ("h264", "hevc", "mpeg4")
 
-# A frame with its index and its time in seconds after the first frame; uint8 (h, w, 3), upright.
+# A frame with its index and its time in seconds after the start of the video stream; uint8 (h, w, 3), upright.
 IndexedFrame = tuple[int, float, np.ndarray]
 
 
@@ -70,21 +75,24 @@ class StrictReader:
             handle.seek(position)
             self._stream = open_video_stream(self._container, limits, threads)
             self.table, first = read_packets(self._container, self._stream, limits)
+            self._position = read_position(first)
+            self._coded_size = (first.width, first.height)
+            self._square_size = square_size(self._coded_size, self._stream.sample_aspect_ratio, limits)
         except BaseException:
             self._container.close()
             raise
         self._is_indexed = self.table.is_indexed
-        self._coded_size = (first.width, first.height)
-        self._quarter_turns = _quarter_turns(first)
-        width, height = self._coded_size[:: -1 if self._quarter_turns % 2 else 1]
+        width, height = self._position.size_of(self._square_size)
         num_frames = len(self.table.times)
         self.info = VideoInfo(
             num_frames=num_frames,
             fps=num_frames / self.table.duration_seconds,
             duration_seconds=self.table.duration_seconds,
+            start_seconds=self.table.start_seconds,
             height=height,
             width=width,
-            rotation=self._quarter_turns * 90,
+            rotation=self._position.quarter_turns * 90,
+            is_mirrored=self._position.is_mirrored,
             container=self._container.format.name,
             codec=self._stream.codec.canonical_name,
             backend="pyav",
@@ -103,13 +111,17 @@ class StrictReader:
             FrameCountError: where `info.num_frames` was wrong; it is right afterwards, so that indices can be chosen
                 anew.
         """
-        wanted = sorted(set(indices))
+        wanted = set(indices)
         if self._is_indexed:
             try:
-                return {index: frame for index, _, frame in self._by_index(wanted)}
+                return {index: frame for index, _, frame in self._by_index(sorted(wanted))}
             except (NotAnIndexError, UnreadableVideoError):
                 self._is_indexed = False
-        return {index: frame for index, _, frame in self._in_order(set(wanted))}
+        announced = self.info.num_frames
+        frames = {index: self.picture(frame) for index, _, frame in self._in_order() if index in wanted}
+        if self.info.num_frames != announced:
+            raise FrameCountError(self.info.num_frames)
+        return frames
 
     def count(self) -> None:
         """Make `info.num_frames` certain, by decoding the whole file where the packets do not tell it."""
@@ -117,23 +129,62 @@ class StrictReader:
             with contextlib.suppress(FrameCountError):
                 self.read([])
 
-    def stream(self, indices: Sequence[int] | None) -> Iterator[IndexedFrame]:
-        """The frames at sorted `indices`, or all, one after the other, each once; only one is held."""
-        wanted = range(self.info.num_frames) if indices is None else list(dict.fromkeys(indices))
+    def stream(self, times_seconds: Sequence[float] | None) -> Iterator[IndexedFrame]:
+        """One frame after the other, of which only one is held.
+
+        Args:
+            times_seconds: Sorted times after the start of the stream; for each, the frame that is shown then is
+                yielded (the first one for times before it, the last one for times after the end). None yields every
+                frame once.
+        """
+        if times_seconds is None:
+            yield from self._all_frames()
+            return
+        # Rounding must not turn a frame's own time into one just before it.
+        asked = [time + 1e-6 for time in times_seconds]
+        answered = 0
+        if self._is_indexed:
+            shown_at = (self.table.times - self.table.times[0]) * float(self.table.time_base)
+            indices = np.maximum(np.searchsorted(shown_at, asked, side="right") - 1, 0).tolist()
+            repeats = [len(list(group)) for _, group in itertools.groupby(indices)]
+            try:
+                for frame, count in zip(self._by_index(list(dict.fromkeys(indices))), repeats):
+                    for _ in range(count):
+                        yield frame
+                    answered += count
+                return
+            except (NotAnIndexError, UnreadableVideoError):
+                self._is_indexed = False
+        yield from self._shown_at(asked[answered:])
+
+    def _all_frames(self) -> Iterator[IndexedFrame]:
         done = -1
         if self._is_indexed:
             try:
-                for frame in self._by_index(wanted):
+                for frame in self._by_index(range(self.info.num_frames)):
                     yield frame
                     done = frame[0]
                 return
             except (NotAnIndexError, UnreadableVideoError):
                 self._is_indexed = False
-        # A stream ends where its frames end: their number is of no concern.
-        with contextlib.suppress(FrameCountError):
-            for frame in self._in_order(None if indices is None else set(wanted)):
-                if frame[0] > done:
-                    yield frame
+        for index, seconds, frame in self._in_order():
+            if index > done:
+                yield index, seconds, self.picture(frame)
+
+    def _shown_at(self, asked: Sequence[float]) -> Iterator[IndexedFrame]:
+        """For each of sorted times the frame that is shown then, by the times that the decoded frames bear."""
+        remaining = iter(asked)
+        time = next(remaining, None)
+        shown: tuple[int, float, av.VideoFrame] | None = None
+        for following in itertools.chain(self._in_order(), [None]):
+            picture = None
+            while shown is not None and time is not None and (following is None or time < following[1]):
+                picture = self.picture(shown[2]) if picture is None else picture
+                yield shown[0], shown[1], picture
+                time = next(remaining, None)
+            if time is None:
+                return
+            shown = following
 
     def _by_index(self, wanted: Sequence[int]) -> Iterator[IndexedFrame]:
         """Run by run; where decoding cannot start at a key frame, start at an earlier one."""
@@ -196,26 +247,26 @@ class StrictReader:
                 yield position, packet
             position += 1
 
-    def _in_order(self, wanted: set[int] | None) -> Iterator[IndexedFrame]:
-        """Decode the whole file from its first frame and count."""
-        count = 0
-        times = self.table.times
+    def _in_order(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        """Decode the whole file from its first frame: index, seconds and frame. Afterwards `info.num_frames` is right.
+
+        A frame's time is its own: some packets show nothing, so the packets' times cannot be counted off. A time that
+        is missing or lies before that of the previous frame is taken to be the previous one.
+        """
+        count, time = 0, int(self.table.times[0])
         try:
             with open_container(self._handle) as container:
                 stream = open_video_stream(container, self._limits, self._threads)
                 for frame in container.decode(stream):
                     self.check(frame, count)
-                    if wanted is None or count in wanted:
-                        time = int(times[min(count, len(times) - 1)])
-                        yield count, self.table.seconds(time), self.picture(frame)
+                    time = max(time, (frame.pts if self.table.has_times else count) or 0)
+                    yield count, self.table.seconds(time), frame
                     count += 1
         except av.FFmpegError as error:
             raise UnreadableVideoError(f"damaged near frame {count}: {ffmpeg_reason(error)}") from error
         if count == 0:
             raise UnreadableVideoError("no frame could be decoded")
-        if count != self.info.num_frames:
-            self.info = replace(self.info, num_frames=count, fps=count / self.info.duration_seconds)
-            raise FrameCountError(count)
+        self.info = replace(self.info, num_frames=count, fps=count / self.info.duration_seconds)
 
     def check(self, frame: av.VideoFrame, index: int) -> None:
         """Raise `UnreadableVideoError` where a decoded frame is damaged or has another size than the first."""
@@ -226,9 +277,20 @@ class StrictReader:
             raise UnreadableVideoError(f"the frame size changes from {self._coded_size} to {size} at frame {index}")
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
-        """The pixels, uint8 (h, w, 3), upright."""
-        rgb = self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(rgb, self._quarter_turns))
+        """The pixels as a player shows them, uint8 (h, w, 3)."""
+        return np.ascontiguousarray(self._position.turn(self._to_square_rgb(frame, self._square_size)))
+
+    def square(self, rgb: np.ndarray) -> np.ndarray:
+        """An upright picture uint8 (h, w, 3) of the stored size, as another backend returns it, with square pixels."""
+        if rgb.shape[1::-1] != self._position.size_of(self._coded_size) or self._square_size == self._coded_size:
+            return rgb
+        return self._to_square_rgb(av.VideoFrame.from_ndarray(rgb), self._position.size_of(self._square_size))
+
+    def _to_square_rgb(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+        options = {} if size == (frame.width, frame.height) else dict(zip(("width", "height"), size))
+        if options:
+            options["interpolation"] = "BICUBIC"
+        return self._to_rgb.reformat(frame, format="rgb24", **options).to_ndarray()
 
 
 class _ShownFrames:
@@ -274,8 +336,3 @@ def _runs(key_indices: np.ndarray, wanted: Sequence[int]) -> list[tuple[int, lis
         else:
             runs.append((key, [index]))
     return runs
-
-
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Counter-clockwise quarter turns that the file asks for; other angles are rounded, as players do."""
-    return round(frame.rotation / 90) % 4

@@ -88,9 +88,12 @@ class VideoInfo:
         num_frames: Frames that the file decodes to.
         fps: Frames per second on average, `num_frames / duration_seconds`.
         duration_seconds: From the first frame's time to the last frame's end.
-        height: Pixels, after rotation.
-        width: Pixels, after rotation.
+        start_seconds: When the first frame is shown on a player's clock, which counts from the start of the file; more
+            than zero where the sound starts before the picture.
+        height: Pixels, after rotation, and stretched where the stored pixels are not square.
+        width: Pixels, likewise.
         rotation: Degrees counter-clockwise by which the stored frames were turned: 0, 90, 180 or 270.
+        is_mirrored: Whether they were mirrored left to right after that, as the file asks for.
         container: FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2".
         codec: FFmpeg's name of the codec, such as "h264".
         backend: The backend that read it: "pyav", "decord" or "torchcodec".
@@ -99,9 +102,11 @@ class VideoInfo:
     num_frames: int
     fps: float
     duration_seconds: float
+    start_seconds: float
     height: int
     width: int
     rotation: int
+    is_mirrored: bool
     container: str
     codec: str
     backend: str

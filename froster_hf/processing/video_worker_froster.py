@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import signal
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .video_backends_froster import read_frames
-from .video_reader_froster import FrameCountError, IndexedFrame, StrictReader
+from .video_reader_froster import FrameCountError, StrictReader
 from .video_types_froster import UnreadableVideoError, VideoLimits
 
 try:
@@ -136,7 +135,7 @@ def _answer_with_stream(reader: StrictReader, limits: VideoLimits, requests: Bin
     choice = _ask(reader, limits, requests, replies)
     if choice is None:
         return
-    for index, seconds, frame in _at_times(reader, choice["times"]):
+    for index, seconds, frame in reader.stream(choice["times"]):
         # The reader of a stream may take its time between two frames; decoding one may not.
         _set_alarm(0)
         header = {"frame": index, "seconds": seconds, "shape": frame.shape, "state": "working"}
@@ -152,23 +151,6 @@ def _ask(reader: StrictReader, limits: VideoLimits, requests: BinaryIO, replies:
     choice = read_message(requests)
     _set_alarm(limits.timeout_seconds)
     return None if choice is None or "cancel" in choice else choice
-
-
-def _at_times(reader: StrictReader, times: list[float] | None) -> Iterator[IndexedFrame]:
-    """Every frame, or for each of sorted `times` the frame that is shown then (after the end, the last one)."""
-    if times is None:
-        yield from reader.stream(None)
-        return
-    table = reader.table
-    shown_at = (table.times - table.times[0]) * float(table.time_base)
-    # Rounding must not turn a frame's own time into one just before it.
-    asked = np.asarray(times, dtype=np.float64) + 1e-6
-    indices = np.maximum(np.searchsorted(shown_at, asked, side="right") - 1, 0).tolist()
-    frames = reader.stream(indices)
-    for _, repeats in itertools.groupby(indices):
-        frame = next(frames)
-        for _ in repeats:
-            yield frame
 
 
 @contextlib.contextmanager

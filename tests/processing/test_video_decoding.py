@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import pickle
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -28,7 +30,14 @@ from froster_hf.processing.video_decoding_froster import (
 )
 from tests.fixtures.backends import needs_backend
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.videos import VideoKind, draw_frame, read_index, render_video
+from tests.fixtures.videos import (
+    VIDEO_KINDS,
+    VideoKind,
+    draw_frame,
+    read_index,
+    render_video,
+    without_first_packet,
+)
 
 
 def shown(frames: torch.Tensor) -> list[int | None]:
@@ -109,9 +118,10 @@ def test_a_backend_that_is_not_installed_is_an_import_error(video_file, tmp_path
         decode_frames(video_file("h264_mp4"), [0], backend="decord")
 
 
+@pytest.mark.parametrize("colour_range", ["MPEG", "JPEG"])
 @pytest.mark.parametrize("colour_space", ["ITU709", "ITU601"])
 @pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
-def test_colours_are_right(tmp_path, backend, colour_space):
+def test_colours_are_right(tmp_path, backend, colour_space, colour_range):
     needs_backend(backend)
     colours = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [128, 128, 128]]], dtype=np.uint8)
     image = colours.repeat(32, axis=0).repeat(32, axis=1)
@@ -121,10 +131,11 @@ def test_colours_are_right(tmp_path, backend, colour_space):
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
         stream.codec_context.colorspace = 1 if colour_space == "ITU709" else 5
-        stream.codec_context.color_range = 1
+        stream.codec_context.color_range = 1 if colour_range == "MPEG" else 2
         for _ in range(3):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=colour_space)))
+            options = {"dst_colorspace": colour_space, "dst_color_range": colour_range}
+            container.mux(stream.encode(frame.reformat(format="yuv420p", **options)))
         container.mux(stream.encode(None))
     frames, _ = decode_frames(path, [1], backend=backend)
     # Away from the edges, where colour is subsampled.
@@ -332,6 +343,36 @@ def test_a_stream_yields_the_frames_shown_at_given_times(video_file, name):
     streamed = list(stream_frames(path, wanted))
     assert [frame.frame_index for frame in streamed] == expected
     assert [read_index(frame.frame.numpy()) for frame in streamed] == expected
+
+
+@pytest.mark.parametrize("name", ["h264_mkv", "h264_ts", "h264_mp4", "mpeg2_ts", "h264_flv"])
+def test_a_stream_with_fewer_frames_than_packets_yields_what_is_shown_then(video_file, tmp_path, name):
+    """Without the first key frame, the packets up to the second show nothing; what follows keeps its time."""
+    source = video_file(name)
+    path = without_first_packet(source, tmp_path / f"cut{source.suffix}")
+    every = list(stream_frames(path))
+    assert [read_index(frame.frame.numpy()) for frame in every] == list(range(12, 40))
+    assert [frame.frame_index for frame in every] == list(range(28))
+    times = [frame.time_seconds for frame in every]
+    assert [b - a for a, b in itertools.pairwise(times)] == pytest.approx([0.04] * 27, abs=0.0011)
+    wanted = [0.0, times[0], times[9] + 0.01, times[9] + 0.01, times[20] + 0.03, 99.0]
+    streamed = list(stream_frames(path, wanted))
+    assert [read_index(frame.frame.numpy()) for frame in streamed] == [12, 12, 21, 21, 32, 39]
+    assert [frame.time_seconds for frame in streamed] == [times[index] for index in (0, 0, 9, 9, 20, 27)]
+    assert shown(decode_frames(path, [0, 9, 27])[0]) == [12, 21, 39]
+
+
+@pytest.mark.parametrize("name", ["h264_mp4", "h264_ts", "h264_mkv"])
+def test_the_start_of_the_picture_is_counted_from_the_start_of_the_file(video_file, tmp_path, name):
+    assert decode_frames(video_file(name), [0])[1].start_seconds == 0
+    kind = replace(VIDEO_KINDS[name], audio=True, picture_delay=3)
+    path = render_video(tmp_path / f"late{kind.suffix}", kind)
+    frames, info = decode_frames(path, [0, 39])
+    assert shown(frames) == [0, 39]
+    # The encoder of the sound begins a little before zero.
+    assert info.start_seconds == pytest.approx(3, abs=0.1)
+    assert info.duration_seconds == pytest.approx(1.6, abs=0.05)
+    assert next(stream_frames(path)).time_seconds == 0
 
 
 def test_the_times_of_a_stream_can_be_chosen_knowing_the_video(video_file):
