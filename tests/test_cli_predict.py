@@ -44,6 +44,14 @@ def scores(answers) -> dict[str, float]:
     return {answer["label"]: answer["score"] for answer in answers}
 
 
+def test_a_frame_larger_than_usual_is_read_where_the_option_allows_it(checkpoint, capsys):
+    arguments = [BIKES, "--labels", ",".join(LABELS), "--max-pixels"]
+    code, lines, _ = predict(checkpoint, capsys, *arguments, str(640 * 272 - 1))
+    assert code == 1
+    assert "--max-pixels 174080" in lines[0]["error"]
+    assert predict(checkpoint, capsys, *arguments, "174080")[0] == 0
+
+
 def test_the_program_and_the_pipeline_give_the_same_scores_on_real_files(checkpoint, classify):
     paths = [str(path) for path in REAL_VIDEOS.values()]
     result = subprocess.run(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -47,10 +48,10 @@ def read_position(frame: av.VideoFrame) -> Position:
     The matrix maps a stored point (x, y), with y downwards, to the shown point (a x + c y, b x + d y), up to a shift.
     Other angles than quarter turns are rounded, as players do.
     """
-    side_data = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
-    if side_data is None:
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
         return Position()
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data)[:36])
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
     if abs(a) + abs(d) >= abs(b) + abs(c):
         flips_x, flips_y = a < 0, d < 0
         return Position(quarter_turns=2 * flips_y, is_mirrored=flips_x != flips_y)

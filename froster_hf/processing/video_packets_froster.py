@@ -35,6 +35,9 @@ INDEXED_CODECS = {
     "matroska,webm": ("h264", "hevc", "vp9", "av1", "mjpeg"),
 }
 
+# FFmpeg makes their presentation times up from the order of the packets.
+WITHOUT_PRESENTATION_TIMES = ("avi",)
+
 
 def _refuse_to_open(url: str, flags: int, options: dict) -> NoReturn:
     raise PermissionError(f"the file asks for another one, {url!r}")
@@ -107,7 +110,8 @@ class PacketTable:
         end: When the last frame ends.
         time_base: Seconds per unit.
         start_seconds: When the stream starts on a player's clock, which counts from the start of the file.
-        has_times: Whether the times are the file's own; they are numbers of frames otherwise.
+        frames_bear_times: Whether a decoded frame bears one of the times. Otherwise they can only be counted off: in a
+            file without presentation times, or without any.
         is_indexed: Whether the times are an exact index into the frames, to be verified while decoding.
     """
 
@@ -118,7 +122,7 @@ class PacketTable:
     end: int
     time_base: Fraction
     start_seconds: float
-    has_times: bool
+    frames_bear_times: bool
     is_indexed: bool
 
     @property
@@ -183,6 +187,7 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_ind
         time_base = stream.time_base
     decode_order = np.array([time for time, _ in packets], dtype=np.int64)
     times = np.sort(decode_order)
+    frames_bear_times = has_times and stream.container.format.name not in WITHOUT_PRESENTATION_TIMES
     # Files start at any number; players count from the earliest of their streams.
     file_start = Fraction(stream.container.start_time or 0, av.time_base)
     return PacketTable(
@@ -192,7 +197,7 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_ind
         key_times=np.sort(np.array([time for time, is_key in packets if is_key], dtype=np.int64)),
         end=int(times[-1]) + (duration or (int(np.median(np.diff(times))) if len(times) > 1 else 1)),
         time_base=time_base,
-        start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if has_times else 0.0,
-        has_times=has_times,
+        start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if frames_bear_times else 0.0,
+        frames_bear_times=frames_bear_times,
         is_indexed=is_indexed and packets[0][1],
     )

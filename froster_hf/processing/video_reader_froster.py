@@ -167,9 +167,9 @@ class StrictReader:
                 return
             except (NotAnIndexError, UnreadableVideoError):
                 self._is_indexed = False
-        for index, seconds, frame in self._in_order():
+        for index, seconds, decoded in self._in_order():
             if index > done:
-                yield index, seconds, self.picture(frame)
+                yield index, seconds, self.picture(decoded)
 
     def _shown_at(self, asked: Sequence[float]) -> Iterator[IndexedFrame]:
         """For each of sorted times the frame that is shown then, by the times that the decoded frames bear."""
@@ -250,16 +250,19 @@ class StrictReader:
     def _in_order(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
         """Decode the whole file from its first frame: index, seconds and frame. Afterwards `info.num_frames` is right.
 
-        A frame's time is its own: some packets show nothing, so the packets' times cannot be counted off. A time that
-        is missing or lies before that of the previous frame is taken to be the previous one.
+        A frame's time is its own where it bears one, since some packets show nothing; otherwise the packets' times are
+        counted off. A time that is missing or lies before that of the previous frame is taken to be the previous one.
         """
-        count, time = 0, int(self.table.times[0])
+        times = self.table.times
+        count, time = 0, int(times[0])
         try:
             with open_container(self._handle) as container:
                 stream = open_video_stream(container, self._limits, self._threads)
                 for frame in container.decode(stream):
                     self.check(frame, count)
-                    time = max(time, (frame.pts if self.table.has_times else count) or 0)
+                    counted = int(times[min(count, len(times) - 1)])
+                    own = frame.pts if self.table.frames_bear_times else counted
+                    time = max(time, time if own is None else own)
                     yield count, self.table.seconds(time), frame
                     count += 1
         except av.FFmpegError as error:
@@ -287,10 +290,10 @@ class StrictReader:
         return self._to_square_rgb(av.VideoFrame.from_ndarray(rgb), self._position.size_of(self._square_size))
 
     def _to_square_rgb(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-        options = {} if size == (frame.width, frame.height) else dict(zip(("width", "height"), size))
-        if options:
-            options["interpolation"] = "BICUBIC"
-        return self._to_rgb.reformat(frame, format="rgb24", **options).to_ndarray()
+        if size == (frame.width, frame.height):
+            return self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        width, height = size
+        return self._to_rgb.reformat(frame, width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
 
 
 class _ShownFrames:
