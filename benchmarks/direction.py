@@ -27,7 +27,7 @@ from transformers import CLIPTokenizer, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from froster_hf import FrosterForVideoClassification
+from froster_hf import FrosterConfig, FrosterForVideoClassification
 from froster_hf.data.moving_shapes import MovingShape, draw_scenes, render_clips, split_base_novel
 from froster_hf.modeling.temporal_froster import (
     DirectionalAttention,
@@ -101,9 +101,9 @@ class Candidate(LocalAttention):
 class ScoreBias(Candidate):
     """A bias a head and frame offset on the scores."""
 
-    def __init__(self, config: CLIPVisionConfig, radius: int):
-        super().__init__(config, radius)
-        self.offset_bias = zeros(self.num_heads, 2 * radius + 1)
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
+        self.offset_bias = zeros(self.num_heads, 2 * self.radius + 1)
 
     def score_bias(self, num_tokens, batch_size):
         bias = scaled(self.offset_bias).repeat_interleave(num_tokens, dim=1)
@@ -113,10 +113,10 @@ class ScoreBias(Candidate):
 class OffsetEmbeddings(Candidate):
     """An embedding a frame offset, added to the keys and to the values of that frame; the windows become copies."""
 
-    def __init__(self, config: CLIPVisionConfig, radius: int):
-        super().__init__(config, radius)
-        self.offset_key = zeros(self.num_heads, 2 * radius + 1, self.head_dim)
-        self.offset_value = zeros(self.num_heads, 2 * radius + 1, self.head_dim)
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
+        self.offset_key = zeros(self.num_heads, 2 * self.radius + 1, self.head_dim)
+        self.offset_value = zeros(self.num_heads, 2 * self.radius + 1, self.head_dim)
 
     def windows(self, keys, values):
         num_tokens = keys.shape[-2]
@@ -131,8 +131,8 @@ class OffsetEmbeddings(Candidate):
 class GatedKeysValues(Candidate):
     """The temporal difference of keys and of values, behind a gate a channel each."""
 
-    def __init__(self, config: CLIPVisionConfig, radius: int):
-        super().__init__(config, radius)
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
         self.key_gate, self.value_gate = zeros(self.embed_dim), zeros(self.embed_dim)
 
     def queries_keys_values(self, tokens, num_frames):
@@ -144,8 +144,8 @@ class GatedKeysValues(Candidate):
 class GatedBlockInput(Candidate):
     """The temporal difference of what queries, keys and values are made from, behind a gate a channel."""
 
-    def __init__(self, config: CLIPVisionConfig, radius: int):
-        super().__init__(config, radius)
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
         self.motion_gate = zeros(self.embed_dim)
 
     def queries_keys_values(self, tokens, num_frames):
@@ -157,8 +157,8 @@ class GatedBlockInput(Candidate):
 class LowRankBlockInput(Candidate):
     """The temporal difference of what queries, keys and values are made from, through a bottleneck of 8."""
 
-    def __init__(self, config: CLIPVisionConfig, radius: int):
-        super().__init__(config, radius)
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
         self.motion_down = nn.Parameter(torch.randn(8, self.embed_dim) * self.embed_dim**-0.5)
         self.motion_up = zeros(self.embed_dim, 8)
 
@@ -225,7 +225,7 @@ def cost(attention: type[LocalAttention], *, rounds: int = 7, num_frames: int = 
     blocks = []
     for kind in (LocalAttention, attention):
         block = CLIPEncoderLayer(config)
-        block.self_attn = kind(config, 1)
+        block.self_attn = kind(config, FrosterConfig())
         blocks.append(block)
     sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
     tokens = torch.randn(num_frames, 197, config.hidden_size)
@@ -250,7 +250,7 @@ def train_and_measure(attention: type[LocalAttention], seed: int, options: argpa
     teacher = FrozenTeacher.from_student(model)
     for layer in model.froster.vision_model.encoder.layers:
         weights = layer.self_attn.state_dict()
-        layer.self_attn = attention(model.config.vision_config, radius=1)
+        layer.self_attn = attention(model.config.vision_config, model.config)
         layer.self_attn.load_state_dict(weights, strict=False)
     model.add_distillation_projectors("residual", alpha=0.1)
     train(model, teacher, base, encode(tokenizer, base), rng, options)

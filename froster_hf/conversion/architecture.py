@@ -14,9 +14,16 @@ import yaml
 from torch import Tensor
 from transformers import CLIPConfig
 
-from froster_hf.conversion.key_maps import RUN_CONFIGURATION_MODULES, TEMPORAL_MODULES, Layout
+from froster_hf.conversion.key_maps import RUN_CONFIGURATION_MODULES, Layout
 from froster_hf.conversion.state_dicts import ConvertedStateDict
-from froster_hf.modeling.configuration_froster import FrosterConfig, TemporalModule, TemporalPooling
+from froster_hf.modeling.configuration_froster import FrosterConfig
+from froster_hf.modeling.tables_froster import (
+    TEMPORAL_MODULES,
+    TEMPORAL_POOLINGS,
+    TemporalModule,
+    TemporalPooling,
+    find_entry,
+)
 
 Origin = Literal["weights", "config.json", "option", "run configuration", "published default"]
 
@@ -65,21 +72,22 @@ def infer_config(
     module = _choose(
         "temporal_module", converted.temporal_module, temporal_module, run, DEFAULT_MODULES[converted.layout]
     )
-    with_weights = {*TEMPORAL_MODULES, "directional_attention"}
-    if module.value in with_weights and converted.temporal_module is None:
+    entry = find_entry("temporal_module", module.value, TEMPORAL_MODULES)
+    if entry.own_parameters and converted.temporal_module is None:
         raise ValueError(
             f"`temporal_module` is {module.value!r} ({module.origin}), but the checkpoint has no weights of it."
         )
     pooling = _choose(
         "temporal_pooling", converted.temporal_pooling, temporal_pooling, {}, DEFAULT_POOLINGS[converted.layout]
     )
-    if pooling.value not in ("mean", "mean_unnormalized") and converted.temporal_pooling is None:
+    pooling_entry = find_entry("temporal_pooling", pooling.value, TEMPORAL_POOLINGS)
+    if pooling_entry.has_parameters and converted.temporal_pooling is None:
         raise ValueError(
             f"`temporal_pooling` is {pooling.value!r}, but the checkpoint has no weights of that pooling."
         )
     frames = _choose("num_frames", _tied_frame_count(weights), num_frames, run, 8)
     settings = [module, pooling, frames]
-    if module.value == "local_attention":
+    if entry.has_radius:
         settings.append(_choose("temporal_radius", None, temporal_radius, run, 1))
     elif temporal_radius is not None:
         raise ValueError(f"`temporal_radius` is given, but the temporal module is {module.value!r}, which has none.")
@@ -87,9 +95,9 @@ def infer_config(
     adapter = weights.get("vision_model.encoder.layers.0.st_adapter.down_proj.bias", adapter)
     if adapter is not None:
         settings.append(Setting("adapter_size", adapter.shape[0], "weights"))
-    if pooling.value in ("transformer", "transformer_cls"):
-        stack = "temporal_pooling.layers." if pooling.value == "transformer" else "temporal_pooling.encoder.layers."
-        settings.append(Setting("pooling_num_layers", _count_layers(weights, stack), "weights"))
+    if pooling_entry.layers is not None:
+        count = _count_layers(weights, f"temporal_pooling.{pooling_entry.layers}.")
+        settings.append(Setting("pooling_num_layers", count, "weights"))
 
     fields: dict[str, Any] = {setting.name: setting.value for setting in settings}
     if clip_config is not None:

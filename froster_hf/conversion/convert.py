@@ -24,8 +24,9 @@ from froster_hf.conversion.key_maps import DEFAULT_TEMPLATES, NOTES, Layout
 from froster_hf.conversion.report import ConversionReport
 from froster_hf.conversion.sources import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict
-from froster_hf.modeling.configuration_froster import FrosterConfig, TemporalModule, TemporalPooling
+from froster_hf.modeling.configuration_froster import FrosterConfig
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
+from froster_hf.modeling.tables_froster import TemporalModule, TemporalPooling
 from froster_hf.printing import listing
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor

@@ -21,8 +21,8 @@ from torch import nn
 def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> torch.Tensor:
     """Rollout from the frames' class tokens to all patches of a clip, mean over the frames.
 
-    What `cross_frame`, `aim`, the convolutions of adapters and the differences of `directional_attention` carry
-    between frames does not pass through the recorded attention, and is not followed.
+    What a temporal module carries between frames past the recorded attention (`recorded` in `TEMPORAL_MODULES` is
+    false for messages, adapters' convolutions, shifts, differences) is not followed.
 
     Args:
         model: `FrosterForVideoClassification`, or another whose `froster.get_video_features` gives attentions.

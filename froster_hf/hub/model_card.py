@@ -21,7 +21,6 @@ SHOWN_LABELS = 100
 # What a training recipe says about the method; its other fields are the user's paths and machine.
 RECIPE_FIELDS = ("about", "model", "total_batch_size", "warmup_epochs", "training")
 RECIPE_DATA_FIELDS = ("format", "published", "shots")
-SYMMETRIC_MODULES = ("none", "local_attention")
 
 
 def build_model_card(
@@ -70,8 +69,7 @@ def build_model_card(
         # As Python writes them, on one line.
         example_labels=Safe(json.dumps(list(facts.example_labels), ensure_ascii=False)),
         architecture=architecture_rows(config, num_parameters, len(prompt_templates)),
-        is_time_symmetric=config.temporal_module in SYMMETRIC_MODULES
-        and config.temporal_pooling in ("mean", "mean_unnormalized"),
+        is_time_symmetric=all(entry.time_symmetric for entry in config.temporal_entries),
         results=results,
         recipe=recipe_rows(recipe or {}),
         conversion=_conversion(conversion),
@@ -90,7 +88,7 @@ def architecture_rows(
     """What the weights are, as (property, value)."""
     vision, text = config.vision_config, config.text_config
     temporal: str = config.temporal_module
-    if temporal in ("local_attention", "directional_attention"):
+    if config.temporal_entries[0].has_radius:
         temporal += f", {config.temporal_radius} frame(s) to each side"
     rows: list[tuple[str, str | int]] = [
         ("vision tower", f"ViT, {vision.num_hidden_layers} layers, width {vision.hidden_size}"),

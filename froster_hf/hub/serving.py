@@ -6,7 +6,7 @@
 
 Labels change without a new export: run the text tower once on their prompts, average the P prompts of a label,
 normalise, keep. B, T, n and L are free in the graphs; T is the model's own where its weights or its loop over frames
-are tied to it (`FIXED_FRAMES`). Each graph is run on other sizes than it was traced with, and compared with PyTorch,
+are tied to it. Each graph is run on other sizes than it was traced with, and compared with PyTorch,
 before it counts as written.
 """
 
@@ -23,8 +23,6 @@ from torch.export import Dim, ExportedProgram
 TowerFormat = Literal["onnx", "torch_export"]
 TOLERANCE = 1e-4
 TOWERS_FILE = "towers.json"
-# Temporal modules and poolings whose graphs hold for one number of frames: learned positions, and an unrolled LSTM.
-FIXED_FRAMES = ("joint", "transformer_cls", "lstm")
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,8 @@ def export_towers(
 
 
 def _frames_are_fixed(config: Any) -> bool:
-    return config.temporal_module in FIXED_FRAMES or config.temporal_pooling in FIXED_FRAMES
+    module, pooling = config.temporal_entries
+    return module.fixed_frames or pooling.fixed_frames or pooling.loops_over_frames
 
 
 def _video_inputs(config: Any) -> list[Tensor]:

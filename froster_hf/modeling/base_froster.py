@@ -6,23 +6,11 @@ import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPVisionConfig, CLIPVisionModel, PreTrainedModel
 
-from .configuration_froster import FrosterConfig, TemporalModule
-from .pooling_froster import init_pooling_weights
-from .temporal_froster import init_temporal_weights, insert_temporal_module
+from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig
+from .tables_froster import TEMPORAL_MODULES, TemporalModule
+from .temporal_froster import insert_temporal_module, zero_what_starts_at_zero
 
 PROJECTORS_PREFIX = "distillation_projectors."
-ARCHITECTURE_FIELDS = (
-    "num_frames",
-    "temporal_radius",
-    "adapter_size",
-    "temporal_pooling",
-    "pooling_num_layers",
-    "pooling_num_heads",
-    "id2label",
-    "label2id",
-)
-# Their blocks do not look across rows of the batch, so they are not told how many of them are one clip.
-MODULES_WITHOUT_TIME = ("none", "adaptformer", "joint")
 HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 AUTO_MAP = {
     "AutoModel": "modeling_froster.FrosterModel",
@@ -46,15 +34,20 @@ class GuardedInitialization:
 class FrosterVisionModel(GuardedInitialization, CLIPVisionModel):
     """CLIP's vision tower with a temporal module; `num_frames` goes down to the layers as a keyword."""
 
+    _zero_start: tuple[str, ...] = ()
+
     def __init__(self, config: CLIPVisionConfig, *, temporal: FrosterConfig):
         super().__init__(config)
+        self._zero_start = TEMPORAL_MODULES[temporal.temporal_module].zero_start
         insert_temporal_module(self, temporal)
+        # What must not be split over devices: the tower's blocks and embeddings, whichever they are now.
+        self._no_split_modules = [type(part).__name__ for part in (self.embeddings, *self.encoder.layers[:1])]
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        init_temporal_weights(module)
+        zero_what_starts_at_zero(module, self._zero_start)
 
 
 class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
@@ -66,16 +59,6 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
     main_input_name = "pixel_values_videos"
     input_modalities = ["video", "text"]
     supports_gradient_checkpointing = True
-    _no_split_modules = [
-        "CLIPTextEmbeddings",
-        "CLIPVisionEmbeddings",
-        "JointEmbeddings",
-        "CLIPEncoderLayer",
-        "CrossFrameLayer",
-        "SpatioTemporalAdapterLayer",
-        "AdaptFormerLayer",
-        "AIMLayer",
-    ]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -86,7 +69,10 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        init_pooling_weights(module)
+        # The starting values of what is not CLIP's.
+        start = getattr(module, "init_own_weights", None)
+        if start is not None:
+            start()
 
     @classmethod
     def from_clip(

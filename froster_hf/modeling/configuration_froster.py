@@ -3,23 +3,21 @@
 Architecture only. How a model is trained stands in `FrosterTrainingArguments`, prompts and pixels in the processor.
 """
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
 
-TemporalModule = Literal[
-    "none",
-    "local_attention",
-    "directional_attention",
-    "channel_shift",
-    "cross_frame",
-    "st_adapter",
-    "aim",
-    "adaptformer",
-    "joint",
-]
-TemporalPooling = Literal["mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls"]
+from .tables_froster import (
+    TEMPORAL_MODULES,
+    TEMPORAL_POOLINGS,
+    TemporalModule,
+    TemporalModuleEntry,
+    TemporalPooling,
+    TemporalPoolingEntry,
+    find_entry,
+)
 
 
 @strict
@@ -87,18 +85,21 @@ class FrosterConfig(PreTrainedConfig):
         text_config: CLIPTextConfig
         vision_config: CLIPVisionConfig
         id2label: dict[int, str]
+        temporal_module: TemporalModule
+        temporal_pooling: TemporalPooling
     else:
         text_config: dict | CLIPTextConfig | None = None
         vision_config: dict | CLIPVisionConfig | None = None
+        # The tables' names, also of what is entered there at run time.
+        temporal_module: str = "local_attention"
+        temporal_pooling: str = "mean"
     projection_dim: int = 512
     logit_scale_init_value: float | int = 2.6592
     initializer_range: float = 0.02
 
     num_frames: int = 8
-    temporal_module: TemporalModule = "local_attention"
     temporal_radius: int = 1
     adapter_size: int | None = None
-    temporal_pooling: TemporalPooling = "mean"
     pooling_num_layers: int = 6
     pooling_num_heads: int | None = None
 
@@ -115,12 +116,19 @@ class FrosterConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         """Refuse values that no model can be built from; called by the constructor."""
+        find_entry("temporal_module", self.temporal_module, TEMPORAL_MODULES)
+        find_entry("temporal_pooling", self.temporal_pooling, TEMPORAL_POOLINGS)
         for name, smallest in (("num_frames", 1), ("temporal_radius", 0), ("pooling_num_layers", 1)):
             value = getattr(self, name)
             if value < smallest:
                 raise ValueError(f"`{name}` is {value}; it must be at least {smallest}.")
         if self.adapter_size is not None and self.adapter_size < 1:
             raise ValueError(f"`adapter_size` is {self.adapter_size}; give a positive width, or None for the default.")
+
+    @property
+    def temporal_entries(self) -> tuple[TemporalModuleEntry, TemporalPoolingEntry]:
+        """What the tables say of the temporal module and of the pooling."""
+        return TEMPORAL_MODULES[self.temporal_module], TEMPORAL_POOLINGS[self.temporal_pooling]
 
     @classmethod
     def from_clip_config(cls, clip_config: CLIPConfig, **kwargs) -> "FrosterConfig":
@@ -134,7 +142,18 @@ class FrosterConfig(PreTrainedConfig):
         clip_dict = clip_config.to_dict()
         # The precision that the checkpoint is meant to be loaded in, which its files need not have.
         kwargs.setdefault("dtype", clip_config.dtype)
-        return cls(**{name: clip_dict[name] for name in shared}, **kwargs)
+        return cls(**{name: clip_dict[name] for name in shared} | kwargs)
 
+
+# What can be given beside a CLIP checkpoint: all that is this class's own but the towers, and what is said of labels.
+ARCHITECTURE_FIELDS = (
+    *({field.name for field in fields(FrosterConfig)} - {field.name for field in fields(PreTrainedConfig)}).difference(
+        FrosterConfig.sub_configs
+    ),
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+)
 
 __all__ = ["FrosterConfig"]

@@ -19,7 +19,7 @@ from transformers import CLIPTextModel
 from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
-from .base_froster import MODULES_WITHOUT_TIME, FrosterPreTrainedModel, FrosterVisionModel
+from .base_froster import FrosterPreTrainedModel, FrosterVisionModel
 from .checks_froster import check_input_ids, check_labels, check_pixels, check_text_embeds
 from .configuration_froster import FrosterConfig
 from .outputs_froster import (
@@ -90,20 +90,19 @@ class FrosterModel(FrosterPreTrainedModel):
             ValueError: another shape or dtype, or a frame count that the model is tied to otherwise.
         """
         check_pixels(pixel_values_videos, self.config.vision_config)
-        joint = self.config.temporal_module == "joint"
-        if self.config.temporal_module not in MODULES_WITHOUT_TIME:
+        temporal, pooling = self.config.temporal_entries
+        whole_clips = temporal.place == "embeddings"
+        if temporal.takes_num_frames:
             kwargs["num_frames"] = pixel_values_videos.shape[1]
         vision_outputs = self.vision_model(
-            pixel_values=pixel_values_videos if joint else pixel_values_videos.flatten(0, 1),
+            pixel_values=pixel_values_videos if whole_clips else pixel_values_videos.flatten(0, 1),
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
             **kwargs,
         )
         frame_embeds = self.visual_projection(vision_outputs.pooler_output)
         frame_embeds = frame_embeds.unflatten(0, (pixel_values_videos.shape[0], -1))
-        video_embeds = pool_frames(
-            self.temporal_pooling, frame_embeds, normalize_first=self.config.temporal_pooling == "mean"
-        )
+        video_embeds = pool_frames(self.temporal_pooling, frame_embeds, normalize_first=pooling.normalize_first)
         frame_embeds = F.normalize(frame_embeds, dim=-1)
         projectors = self.distillation_projectors
         return FrosterVideoFeatures(

@@ -14,10 +14,14 @@ from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from .configuration_froster import FrosterConfig
+from .tables_froster import TEMPORAL_POOLINGS, find_implementation
 
 
 class MeanPooling(nn.Module):
     """The mean over the frames."""
+
+    def __init__(self, config: FrosterConfig):
+        super().__init__()
 
     def forward(self, frame_embeds: torch.Tensor) -> torch.Tensor:
         """(B, T, D) to (B, D)."""
@@ -47,6 +51,15 @@ class Conv1dPooling(nn.Module):
         super().__init__()
         width = config.projection_dim
         self.conv = nn.Conv1d(width, width, kernel_size=3, padding=1, groups=width, bias=False)
+
+    def init_own_weights(self) -> None:
+        """ActionCLIP's start, the shift; called after transformers has drawn all layers."""
+        weight = torch.zeros(self.conv.weight.shape)
+        quarter = weight.shape[0] // 4
+        weight[:quarter, 0, 0] = 1.0
+        weight[quarter:-quarter, 0, 1] = 1.0
+        weight[-quarter:, 0, 2] = 1.0
+        init.copy_(self.conv.weight, weight)
 
     def forward(self, frame_embeds: torch.Tensor) -> torch.Tensor:
         """(B, T, D) to (B, D)."""
@@ -83,6 +96,69 @@ class TransformerPooling(nn.Module):
         return (hidden_states + frame_embeds).mean(dim=1)
 
 
+class PackedAttention(nn.Module):
+    """`torch.nn.MultiheadAttention` of a sequence to itself, with its parameters and their names.
+
+    PyTorch's own reads the weights of its linear layers past their modules, and so past what is put on these (LoRA).
+    """
+
+    def __init__(self, width: int, *, num_heads: int, dropout: float):
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"The pooling's width {width} is not a multiple of its {num_heads} attention heads.")
+        self.num_heads, self.dropout = num_heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def init_own_weights(self) -> None:
+        """PyTorch's start; called after transformers has drawn all layers."""
+        init.xavier_uniform_(self.in_proj_weight)
+        init.zeros_(self.in_proj_bias)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, n, D) to (B, n, D)."""
+        packed = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
+        queries, keys, values = packed.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class PostNormLayer(nn.Module):
+    """`torch.nn.TransformerEncoderLayer` with its defaults, parameters and their names; see [`PackedAttention`]."""
+
+    def __init__(self, width: int, *, num_heads: int, inner_width: int = 2048, dropout: float = 0.1):
+        super().__init__()
+        self.self_attn = PackedAttention(width, num_heads=num_heads, dropout=dropout)
+        self.linear1 = nn.Linear(width, inner_width)
+        self.linear2 = nn.Linear(inner_width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, n, D) to (B, n, D)."""
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(tokens)))
+        inner = self.dropout(F.relu(self.linear1(tokens)))
+        return self.norm2(tokens + self.dropout(self.linear2(inner)))
+
+
+class PostNormEncoder(nn.Module):
+    """A stack of [`PostNormLayer`]s and a norm behind it."""
+
+    def __init__(self, width: int, num_layers: int, *, num_heads: int):
+        super().__init__()
+        self.layers = nn.ModuleList(PostNormLayer(width, num_heads=num_heads) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, n, D) to (B, n, D)."""
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.norm(tokens)
+
+
 class TransformerClassTokenPooling(nn.Module):
     """Post-norm transformer layers over a class token and the frames; the class token is the video."""
 
@@ -91,10 +167,12 @@ class TransformerClassTokenPooling(nn.Module):
         width = config.projection_dim
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position_embedding = nn.Parameter(torch.zeros(1, config.num_frames + 1, width))
-        layer = nn.TransformerEncoderLayer(width, config.pooling_num_heads or 8, batch_first=True)
-        self.encoder = nn.TransformerEncoder(
-            layer, config.pooling_num_layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
-        )
+        self.encoder = PostNormEncoder(width, config.pooling_num_layers, num_heads=config.pooling_num_heads or 8)
+
+    def init_own_weights(self) -> None:
+        """ActionCLIP's start; called after transformers has drawn all layers."""
+        init.trunc_normal_(self.class_token, std=0.02)
+        init.trunc_normal_(self.position_embedding, std=0.02)
 
     def forward(self, frame_embeds: torch.Tensor) -> torch.Tensor:
         """(B, T, D) to (B, D)."""
@@ -108,19 +186,9 @@ class TransformerClassTokenPooling(nn.Module):
         return self.encoder(tokens + self.position_embedding)[:, 0]
 
 
-POOLINGS: dict[str, type[nn.Module]] = {
-    "lstm": LSTMPooling,
-    "conv1d": Conv1dPooling,
-    "transformer": TransformerPooling,
-    "transformer_cls": TransformerClassTokenPooling,
-}
-
-
 def build_temporal_pooling(config: FrosterConfig) -> nn.Module:
     """The module of `config.temporal_pooling`."""
-    if config.temporal_pooling in ("mean", "mean_unnormalized"):
-        return MeanPooling()
-    return POOLINGS[config.temporal_pooling](config)
+    return find_implementation(TEMPORAL_POOLINGS[config.temporal_pooling].implementation, globals())(config)
 
 
 def pool_frames(pooling: nn.Module, frame_embeds: torch.Tensor, *, normalize_first: bool) -> torch.Tensor:
@@ -140,18 +208,5 @@ def pool_frames(pooling: nn.Module, frame_embeds: torch.Tensor, *, normalize_fir
     return F.normalize(pooling(frame_embeds), dim=-1)
 
 
-def init_pooling_weights(module: nn.Module) -> None:
-    """ActionCLIP's starting values; called after transformers has drawn all linear layers and embeddings."""
-    if isinstance(module, Conv1dPooling):
-        weight = torch.zeros(module.conv.weight.shape)
-        quarter = weight.shape[0] // 4
-        weight[:quarter, 0, 0] = 1.0
-        weight[quarter:-quarter, 0, 1] = 1.0
-        weight[-quarter:, 0, 2] = 1.0
-        init.copy_(module.conv.weight, weight)
-    elif isinstance(module, TransformerClassTokenPooling):
-        init.trunc_normal_(module.class_token, std=0.02)
-        init.trunc_normal_(module.position_embedding, std=0.02)
-    elif isinstance(module, nn.MultiheadAttention):
-        init.xavier_uniform_(module.in_proj_weight)
-        init.zeros_(module.in_proj_bias)
+for _entry in TEMPORAL_POOLINGS.values():
+    find_implementation(_entry.implementation, globals())

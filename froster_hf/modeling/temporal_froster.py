@@ -7,7 +7,7 @@ which transformers' encoder hands down unchanged. Parameters of CLIP keep CLIP's
 Letters: B videos, T frames, N tokens a frame (class token first), W width, H heads, d = W / H.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from transformers.models.clip.modeling_clip import (
 )
 
 from .configuration_froster import FrosterConfig
+from .tables_froster import TEMPORAL_MODULES, find_implementation
 
 
 def temporal_windows(frames: torch.Tensor, radius: int) -> torch.Tensor:
@@ -72,6 +73,9 @@ def shift_channels(tokens: torch.Tensor) -> torch.Tensor:
 class TemporalAttention(CLIPAttention):
     """CLIP's attention whose keys and values may come from other frames too; no parameters of its own."""
 
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config)
+
     def _attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -90,9 +94,9 @@ class LocalAttention(TemporalAttention):
     does not know the order of its keys.
     """
 
-    def __init__(self, config: CLIPVisionConfig, radius: int):
-        super().__init__(config)
-        self.radius = radius
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
+        self.radius = temporal.temporal_radius
 
     def context(self, hidden_states: torch.Tensor, num_frames: int) -> torch.Tensor:
         """What keys and values are made from: (B*T, N, W) to (B*T, N, W)."""
@@ -146,8 +150,8 @@ class DirectionalAttention(LocalAttention):
     # CLIP is trained with steps that suit its small weights; a gate that took the same steps would hardly open.
     gate_scale = 100.0
 
-    def __init__(self, config: CLIPVisionConfig, radius: int):
-        super().__init__(config, radius)
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
         self.motion_gate = nn.Parameter(torch.zeros(self.embed_dim))
 
     def context(self, hidden_states: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -180,7 +184,7 @@ class ChannelShiftAttention(TemporalAttention):
 class CrossFrameLayer(CLIPEncoderLayer):
     """A message token a frame, mixed over the frames and then read by the frame's own attention (X-CLIP)."""
 
-    def __init__(self, config: CLIPVisionConfig):
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
         self.message_proj = nn.Linear(self.embed_dim, self.embed_dim)
         self.message_norm = nn.LayerNorm(self.embed_dim, eps=config.layer_norm_eps)
@@ -196,6 +200,11 @@ class CrossFrameLayer(CLIPEncoderLayer):
         hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
         hidden_states = hidden_states[:, :num_tokens]
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+def adapter_width(width: int, temporal: FrosterConfig) -> int:
+    """The width of the adapters' bottleneck in a tower of this width."""
+    return temporal.adapter_size or width // (TEMPORAL_MODULES[temporal.temporal_module].adapter_divisor or 1)
 
 
 class BottleneckAdapter(nn.Module):
@@ -231,9 +240,9 @@ class SpatioTemporalAdapter(nn.Module):
 class SpatioTemporalAdapterLayer(CLIPEncoderLayer):
     """A block with a [`SpatioTemporalAdapter`] on its patch tokens, before the attention (ST-Adapter)."""
 
-    def __init__(self, config: CLIPVisionConfig, adapter_size: int):
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
-        self.st_adapter = SpatioTemporalAdapter(self.embed_dim, adapter_size)
+        self.st_adapter = SpatioTemporalAdapter(self.embed_dim, adapter_width(self.embed_dim, temporal))
 
     def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
         """(B*T, N, W) to (B*T, N, W)."""
@@ -248,9 +257,9 @@ class AdaptFormerLayer(CLIPEncoderLayer):
     # s = 0.5, as in the implementation that the stored outputs come from; AdaptFormer's paper uses 0.1.
     mlp_adapter_scale = 0.5
 
-    def __init__(self, config: CLIPVisionConfig, adapter_size: int):
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
-        self.mlp_adapter = BottleneckAdapter(self.embed_dim, adapter_size)
+        self.mlp_adapter = BottleneckAdapter(self.embed_dim, adapter_width(self.embed_dim, temporal))
 
     def adapted_mlp(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """The block's second half: (B*T, N, W) to (B*T, N, W)."""
@@ -266,8 +275,9 @@ class AdaptFormerLayer(CLIPEncoderLayer):
 class AIMLayer(AdaptFormerLayer):
     """The block's frozen attention over time, then over space, then the MLP, with an adapter after each (AIM)."""
 
-    def __init__(self, config: CLIPVisionConfig, adapter_size: int):
-        super().__init__(config, adapter_size)
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
+        adapter_size = adapter_width(self.embed_dim, temporal)
         self.temporal_adapter = BottleneckAdapter(self.embed_dim, adapter_size)
         self.spatial_adapter = BottleneckAdapter(self.embed_dim, adapter_size)
 
@@ -291,9 +301,9 @@ class JointEmbeddings(CLIPVisionEmbeddings):
     The times start at zero (ActionCLIP draws them), so that a clip of one frame gives exactly CLIP's embedding.
     """
 
-    def __init__(self, config: CLIPVisionConfig, num_frames: int):
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
-        self.time_embedding = nn.Parameter(torch.zeros(num_frames, self.embed_dim))
+        self.time_embedding = nn.Parameter(torch.zeros(temporal.num_frames, self.embed_dim))
 
     def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False) -> torch.Tensor:
         """(B, T, 3, S, S) to (B, 1 + T * (N - 1), W)."""
@@ -317,41 +327,33 @@ def insert_temporal_module(vision_model: CLIPVisionModel, config: FrosterConfig)
         vision_model: changed in place.
         config: whose `temporal_module` and its fields are read.
     """
-    vision_config = vision_model.config
-    width = vision_config.hidden_size
-    layers = vision_model.encoder.layers
-    if config.temporal_module == "local_attention":
-        for layer in layers:
-            layer.self_attn = LocalAttention(vision_config, config.temporal_radius)
-    elif config.temporal_module == "directional_attention":
-        for layer in layers:
-            layer.self_attn = DirectionalAttention(vision_config, config.temporal_radius)
-    elif config.temporal_module == "channel_shift":
-        for layer in layers:
-            layer.self_attn = ChannelShiftAttention(vision_config)
-    elif config.temporal_module == "cross_frame":
-        vision_model.encoder.layers = nn.ModuleList(CrossFrameLayer(vision_config) for _ in layers)
-    elif config.temporal_module == "st_adapter":
-        size = config.adapter_size or width // 2
-        vision_model.encoder.layers = nn.ModuleList(SpatioTemporalAdapterLayer(vision_config, size) for _ in layers)
-    elif config.temporal_module == "aim":
-        size = config.adapter_size or width // 4
-        vision_model.encoder.layers = nn.ModuleList(AIMLayer(vision_config, size) for _ in layers)
-    elif config.temporal_module == "adaptformer":
-        size = config.adapter_size or width // 4
-        vision_model.encoder.layers = nn.ModuleList(AdaptFormerLayer(vision_config, size) for _ in layers)
-    elif config.temporal_module == "joint":
-        vision_model.embeddings = JointEmbeddings(vision_config, config.num_frames)
+    entry = TEMPORAL_MODULES[config.temporal_module]
+    build = find_implementation(entry.implementation, globals())
+    if build is None:
+        return
+    vision_config, encoder = vision_model.config, vision_model.encoder
+    if entry.place == "attention":
+        for layer in encoder.layers:
+            layer.self_attn = build(vision_config, config)
+    elif entry.place == "block":
+        encoder.layers = nn.ModuleList(build(vision_config, config) for _ in encoder.layers)
+    else:
+        vision_model.embeddings = build(vision_config, config)
 
 
-def init_temporal_weights(module: nn.Module) -> None:
-    """Start as CLIP: zero the last layer of every adapter, and every gate. Called after transformers has drawn all
-    linear layers.
+def zero_what_starts_at_zero(module: nn.Module, names: Sequence[str]) -> None:
+    """Start as the tower without what a temporal module adds; called after transformers has drawn all layers.
+
+    Args:
+        module: of the vision tower.
+        names: its parameters, or parts with parameters, that start at zero.
     """
-    if isinstance(module, (BottleneckAdapter, SpatioTemporalAdapter)):
-        init.zeros_(module.up_proj.weight)
-        init.zeros_(module.up_proj.bias)
-    elif isinstance(module, DirectionalAttention):
-        init.zeros_(module.motion_gate)
-    elif isinstance(module, JointEmbeddings):
-        init.zeros_(module.time_embedding)
+    for name in names:
+        part = getattr(module, name, None)
+        parameters = part.parameters() if isinstance(part, nn.Module) else [part] if part is not None else []
+        for parameter in parameters:
+            init.zeros_(parameter)
+
+
+for _entry in TEMPORAL_MODULES.values():
+    find_implementation(_entry.implementation, globals())

@@ -17,15 +17,13 @@ from typing import Any
 import torch
 
 from ..evaluation.report import package_versions
+from ..modeling.tables_froster import modules_without_parameters
 from ..whole_files import write_text_whole
 from .choosing import choose
 from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
 from .plan import StudyPlan
 from .report import write_report
 from .worlds import World, what_decides
-
-# What they add to CLIP has no weights of its own.
-INTERPOLATED_MODULES = ("none", "local_attention", "channel_shift")
 
 
 def run_study(
@@ -116,10 +114,10 @@ def _check_jobs(plan: StudyPlan, work: Path) -> None:
                 f"The plan {plan.name}, method {name}: the variant weight_average needs the override "
                 "training.average_weights_from_epoch=EPOCH."
             )
-        if "interpolation" in method.variants and recipe.model.temporal_module not in INTERPOLATED_MODULES:
+        if "interpolation" in method.variants and recipe.model.temporal_module not in modules_without_parameters():
             raise ValueError(
                 f"The plan {plan.name}, method {name}: {recipe.model.temporal_module} has weights that CLIP does not "
-                f"have, and nothing lies between the two. Interpolated are {', '.join(INTERPOLATED_MODULES)}."
+                f"have, and nothing lies between the two. Interpolated are {', '.join(modules_without_parameters())}."
             )
 
 

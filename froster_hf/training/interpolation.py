@@ -30,8 +30,8 @@ LEFT_OUT = re.compile(r"(^|\.)(position_ids|label_embeds)$|(^|\.)distillation_pr
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # What the shapes of weights do not show.
 TOWER_FIELDS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
-POOLING_FIELDS = ("temporal_pooling", "pooling_num_heads")
-TEMPORAL_FIELDS = ("temporal_module", "temporal_radius")
+# Fields of the temporal module and pooling that the shapes of weights do show.
+SHOWN_BY_SHAPES = ("num_frames", "adapter_size", "pooling_num_layers")
 # Of the other files: processor, tokenizer and remote code, but nothing of the training.
 COPIED_SUFFIXES = (".json", ".txt", ".jinja", ".py")
 NOT_COPIED = (CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, MANIFEST_NAME, "trainer_state.json")
@@ -109,7 +109,9 @@ class WeightsFolder:
             raise ValueError(f"{self.folder} holds a model of type {model_type!r}; 'clip' or 'froster' is needed.")
         self.config = (CLIPConfig if model_type == "clip" else FrosterConfig).from_pretrained(self.folder)
         # How much more than CLIP it is.
-        self.rank = 0 if model_type == "clip" else 1 if self.config.temporal_module == "none" else 2
+        self.rank = 0
+        if isinstance(self.config, FrosterConfig):
+            self.rank = 1 if self.config.temporal_entries[0].implementation is None else 2
         self.layout: dict[str, tuple[str, list[int]]] = {}
         self.stored_names: dict[str, str] = {}
         self._files: dict[str, Path] = {}
@@ -162,7 +164,13 @@ def _check_architectures(a: WeightsFolder, b: WeightsFolder) -> None:
             if values[0] != values[1]:
                 differences.append(f"{tower}.{field}: {values[0]!r} and {values[1]!r}")
     if a.rank and b.rank:
-        for field in POOLING_FIELDS + (TEMPORAL_FIELDS if a.rank == b.rank == 2 else ()):
+        module, pooling = b.config.temporal_entries
+        fields = ["temporal_pooling", *pooling.fields]
+        if a.rank == b.rank == 2:
+            fields += ["temporal_module", *module.fields]
+        for field in fields:
+            if field in SHOWN_BY_SHAPES:
+                continue
             values = [getattr(folder.config, field) for folder in (a, b)]
             if values[0] != values[1]:
                 differences.append(f"{field}: {values[0]!r} and {values[1]!r}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..data.video_table import MissingFiles
-from ..modeling.configuration_froster import TemporalModule, TemporalPooling
+from ..modeling.tables_froster import TemporalModule, TemporalPooling
 from .arguments import FrosterTrainingArguments
 from .pretraining.recipe import PretrainingRecipe
 from .recipe_fields import list_named, merge_sections, read_fields, read_named, read_yaml, refuse_unknown

@@ -15,7 +15,6 @@ from froster_hf.cli.verbs import convert as verb
 from froster_hf.conversion import convert_checkpoint
 from froster_hf.conversion.export_original import OriginalLayout
 from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
-from froster_hf.modeling.configuration_froster import TemporalModule, TemporalPooling
 from tests.conversion.hostile_files import malicious_pickle, scripted_archive
 from tests.conversion.original_layouts import PARITY, TRIOS, load_trio, vificlip_state_dict, with_prefix
 
@@ -84,8 +83,6 @@ def test_options_without_effect_are_refused(options, message, tmp_path, capsys):
 def test_the_choices_are_those_of_the_package():
     assert get_args(Layout) == verb.LAYOUTS
     assert get_args(OriginalLayout) == verb.TARGETS
-    assert get_args(TemporalModule) == verb.MODULES
-    assert get_args(TemporalPooling) == verb.POOLINGS
 
 
 @pytest.mark.parity

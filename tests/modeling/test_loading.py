@@ -93,6 +93,7 @@ def test_the_saved_folder_holds_safetensors_and_its_own_code(tmp_path):
         "outputs_froster.py",
         "pooling_froster.py",
         "projectors_froster.py",
+        "tables_froster.py",
         "temporal_froster.py",
         "text_froster.py",
     }

@@ -1,12 +1,10 @@
 """Tiny models and inputs: every temporal module and pooling in milliseconds."""
 
-from typing import get_args
-
 import torch
 from transformers import CLIPConfig, CLIPModel
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
-from froster_hf.modeling.configuration_froster import TemporalModule
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 
 NUM_FRAMES, SIZE, WIDTH = 4, 16, 32
 END = 99
@@ -29,8 +27,8 @@ VISION = {
     "image_size": SIZE,
     "patch_size": 8,
 }
-MODULES = list(get_args(TemporalModule))
-POOLINGS = ["mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls"]
+MODULES = list(TEMPORAL_MODULES)
+POOLINGS = list(TEMPORAL_POOLINGS)
 # Every module with FROSTER's pooling, and every pooling on plain CLIP.
 ARCHITECTURES = [{"temporal_module": module} for module in MODULES]
 ARCHITECTURES += [{"temporal_module": "none", "temporal_pooling": pooling} for pooling in POOLINGS[1:]]

@@ -16,20 +16,10 @@ import argparse
 import json
 from dataclasses import asdict
 
+from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
+
 LAYOUTS = ("froster", "openai", "actionclip", "vificlip", "transformers")
 TARGETS = LAYOUTS[:-1]
-MODULES = (
-    "none",
-    "local_attention",
-    "directional_attention",
-    "channel_shift",
-    "cross_frame",
-    "st_adapter",
-    "aim",
-    "adaptformer",
-    "joint",
-)
-POOLINGS = ("mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls")
 EXPORT_OPTIONS = ("to", "teacher", "json", "traceback", "run", "source", "output")
 
 
@@ -40,12 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     told = parser.add_argument_group("what the weights cannot show")
     told.add_argument(
-        "--temporal-module", choices=MODULES, help="default: local_attention for FROSTER and Open-VCLIP, else none"
+        "--temporal-module",
+        choices=tuple(TEMPORAL_MODULES),
+        help="default: local_attention for FROSTER and Open-VCLIP, else none",
     )
     told.add_argument("--temporal-radius", type=int, metavar="N", help="of local_attention (default: 1)")
     told.add_argument("--num-frames", type=int, metavar="N", help="frames a clip in training (default: 8)")
     told.add_argument(
-        "--temporal-pooling", choices=POOLINGS, help="default: mean, for ActionCLIP and ViFi-CLIP mean_unnormalized"
+        "--temporal-pooling",
+        choices=tuple(TEMPORAL_POOLINGS),
+        help="default: mean, for ActionCLIP and ViFi-CLIP mean_unnormalized",
     )
     told.add_argument("--layout", choices=LAYOUTS, help="whose names the source has (default: recognised)")
     parts = parser.add_argument_group("parts")
