@@ -202,11 +202,11 @@ def _from_columns(columns: dict[str, Iterable[str]], source: str, form: str) -> 
     names, descriptions = list(columns["name"]), columns.get("description")
     described: list[Any] = [None] * len(names) if descriptions is None else list(descriptions)
     if "index" in columns:
-        indices = [index_of(cell) for cell in columns["index"]]
+        indices: list[Any] = [index_of(cell) for cell in columns["index"]]
         if None in indices:
             wrong = list(columns["index"])[indices.index(None)]
             raise AnnotationError(f"{source}: the index {wrong!r:.80} is not a number from 0 to {len(names) - 1}.")
-        pairs = in_order_of_indices(zip(indices, zip(names, described)), source=source)  # type: ignore[arg-type]
+        pairs = in_order_of_indices(zip(indices, zip(names, described)), source=source)
         names, described = [name for name, _ in pairs], [text for _, text in pairs]
     if any("\n" in name or "\r" in name for name in names):
         raise AnnotationError(f"{source}: a label holds a line break; a quote may not be closed.")

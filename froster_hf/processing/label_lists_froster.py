@@ -1,8 +1,8 @@
 """The forms in which people hand over labels, told apart and reduced to one: names, some with a description.
 
 A list of names, {index: name}, {name: index} and {name: description} are all called "the labels". Each is recognized
-by what it holds or refused; none is ever read as another. `label_files.py` brings files into these forms, and everything
-that takes `labels` or `candidate_labels` calls `read_label_list`.
+by what it holds or refused; none is ever read as another. `label_files.py` brings files into these forms, and
+everything that takes `labels` or `candidate_labels` calls `read_label_list`.
 """
 
 import re
@@ -65,7 +65,8 @@ def read_label_list(labels: Any, *, source: str = "Labels") -> LabelList:
         return labels
     if isinstance(labels, str):
         raise ValueError(
-            f"{source}: expected a list of class names, got the string {_shown(labels)}. Write [{_shown(labels)}]."
+            f"{source}: expected a list of class names, got the string {_shown(labels)}. "
+            f"Write {labels[:80].split(',')}."
         )
     if isinstance(labels, Mapping):
         return _from_mapping(labels, source)
@@ -74,7 +75,7 @@ def read_label_list(labels: Any, *, source: str = "Labels") -> LabelList:
             f"{source}: expected a list of class names, or a mapping from index to name, from name to index or from "
             f"name to description; got {_shown(labels)}."
         )
-    names = []
+    names: list[Any] = []
     for name in labels:
         if len(names) == MAX_LABELS:
             raise ValueError(f"{source}: there are more than {MAX_LABELS} labels.")
@@ -146,8 +147,8 @@ def index_of(value: Any) -> int | None:
 def _from_mapping(labels: Mapping[Any, Any], source: str) -> LabelList:
     if len(labels) > MAX_LABELS:
         raise ValueError(f"{source}: there are {len(labels)} labels; at most {MAX_LABELS} are read.")
-    keys = [index_of(key) for key in labels]
-    values = [index_of(value) for value in labels.values()]
+    keys: list[Any] = [index_of(key) for key in labels]
+    values: list[Any] = [index_of(value) for value in labels.values()]
     keys_are_indices, values_are_indices = bool(keys) and None not in keys, bool(values) and None not in values
     if keys_are_indices and values_are_indices:
         # Classes may be called by digits; then what is written as a number is the index.

@@ -84,7 +84,7 @@ def match_labels(
 
 
 def _describes(labels: Mapping, wanted: list[str]) -> bool:
-    """Whether the keys are known to be names, also those of classes that are called by digits, and the values texts."""
+    """Whether the keys are known to be names, even where classes are called by digits, and the values are texts."""
     if not set(wanted) <= set(labels) or not all(isinstance(text, str | None) for text in labels.values()):
         return False
     return any(index_of(text) is None for text in labels.values())

@@ -38,7 +38,8 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
     model, processor = build_model(recipe.model)
     train, evaluation = read_recipe_data(recipe.data, recipe.world)
     if recipe.data.descriptions is not None:
-        processor.label_descriptions = dict(read_label_file(recipe.data.descriptions).pairs)
+        described = read_label_file(recipe.data.descriptions).pairs
+        processor.label_descriptions = {name: text for name, text in described if text}
     return FrosterTrainer(
         model,
         training_arguments(recipe),

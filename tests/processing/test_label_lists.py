@@ -52,7 +52,7 @@ def test_descriptions_stay_with_their_names():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("growing", "got the string 'growing'"),
+        ("growing,shrinking", r"got the string 'growing,shrinking'. Write \['growing', 'shrinking'\]"),
         (b"growing", "of the type bytes"),
         (3, "got 3"),
         (None, "got None"),
