@@ -1,9 +1,12 @@
 """What transformers checks on every model, for every temporal module and pooling."""
 
 import copy
+import inspect
 
 import pytest
 import torch
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from tests.modeling.tiny import (
@@ -105,6 +108,34 @@ def test_attentions_come_once_a_layer_and_sum_to_one(module):
     for weights in outputs.attentions:
         torch.testing.assert_close(weights.sum(-1), torch.ones(rows, 4, queries))
     assert outputs.hidden_states is None
+
+
+@every_module
+def test_returned_attentions_have_gradients(module):
+    """As relevance methods need them: what is returned is what was used."""
+    model = tiny_model(temporal_module=module)
+    model.set_attn_implementation("eager")
+    outputs = model(tiny_clips(), **TEXTS, output_attentions=True)
+    gradients = torch.autograd.grad(outputs.logits[0, 0], outputs.attentions)
+    assert all(gradient.any() for gradient in gradients)
+
+
+@torch.no_grad()
+@every_module
+def test_features_follow_transformers_names(module):
+    """`pooler_output` and `last_hidden_state`, which sentence-transformers and others look for."""
+    model = tiny_model(temporal_module=module).froster
+    video, text = model.get_video_features(tiny_clips()), model.get_text_features(tiny_texts())
+    assert torch.equal(video.pooler_output, video.video_embeds)
+    assert torch.equal(text.pooler_output, text.text_embeds)
+    tokens = 1 + 4 * NUM_FRAMES if module == "joint" else 5 * NUM_FRAMES
+    assert video.last_hidden_state.shape == (2, tokens, 32)
+    assert text.last_hidden_state.shape == (6, 12, 32)
+
+
+def test_keywords_of_the_call_are_annotated_as_transformers_annotates_them():
+    for method in (FrosterModel.forward, FrosterModel.get_video_features, FrosterForVideoClassification.forward):
+        assert inspect.signature(method).parameters["kwargs"].annotation == Unpack[TransformersKwargs]
 
 
 def test_the_base_model_returns_states_of_both_towers():

@@ -61,6 +61,35 @@ def test_other_poolings_take_any_frame_count(pooling):
         assert module(torch.randn(2, num_frames, WIDTH)).shape == (2, WIDTH)
 
 
+def test_class_token_layers_are_pytorchs_with_the_same_parameters():
+    """Against `torch.nn.TransformerEncoder`, which checkpoints were trained with: same names, same outputs."""
+    ours = tiny_model(temporal_pooling="transformer_cls").froster.temporal_pooling.encoder
+    layer = torch.nn.TransformerEncoderLayer(WIDTH, 8, batch_first=True)
+    theirs = torch.nn.TransformerEncoder(layer, 2, norm=torch.nn.LayerNorm(WIDTH), enable_nested_tensor=False).eval()
+    theirs.load_state_dict(ours.state_dict())
+    tokens = torch.randn(3, NUM_FRAMES + 1, WIDTH)
+    torch.testing.assert_close(ours(tokens), theirs(tokens), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_lora_on_all_linear_layers_counts_with_and_without_gradients_and_merged(pooling):
+    peft = pytest.importorskip("peft")
+    base = tiny_model(temporal_module="none", temporal_pooling=pooling)
+    plain = base(tiny_clips(), text_embeds=torch.ones(2, WIDTH)).logits
+    torch.manual_seed(0)
+    model = peft.get_peft_model(
+        base, peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    ).eval()
+    ask = {"pixel_values_videos": tiny_clips(), "text_embeds": torch.ones(2, WIDTH)}
+    with_gradients = model(**ask).logits
+    with torch.no_grad():
+        without = model(**ask).logits
+        merged = model.merge_and_unload()(**ask).logits
+    torch.testing.assert_close(without, with_gradients, atol=1e-4, rtol=0)
+    torch.testing.assert_close(merged, with_gradients, atol=1e-3, rtol=0)
+    assert (plain - with_gradients).abs().max() > 1e-2
+
+
 def test_the_order_of_frames_counts_only_for_ordered_poolings():
     frames = torch.randn(2, NUM_FRAMES, WIDTH)
     changes = {}
