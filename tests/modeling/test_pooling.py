@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from froster_hf.modeling.pooling_froster import Conv1dPooling, build_temporal_pooling, pool_frames
+from froster_hf.modeling.tables_froster import TEMPORAL_POOLINGS
 from tests.modeling.tiny import NUM_FRAMES, POOLINGS, WIDTH, tiny_clips, tiny_config, tiny_model
 
 
@@ -19,7 +20,7 @@ def test_frosters_mean_gives_the_mean_of_the_frames_logits():
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_video_embeds_have_unit_length_but_for_frosters_mean(pooling):
     norms = tiny_model(temporal_pooling=pooling).froster.get_video_features(tiny_clips()).video_embeds.norm(dim=-1)
-    if pooling == "mean":
+    if TEMPORAL_POOLINGS[pooling].normalize_first:
         assert (norms < 1).all()
     else:
         torch.testing.assert_close(norms, torch.ones(2))
@@ -54,7 +55,7 @@ def test_positions_tied_to_a_frame_count_name_both_counts(pooling, num_frames, m
         module(torch.randn(1, num_frames, WIDTH))
 
 
-@pytest.mark.parametrize("pooling", [pooling for pooling in POOLINGS if pooling != "transformer_cls"])
+@pytest.mark.parametrize("pooling", [name for name, entry in TEMPORAL_POOLINGS.items() if not entry.fixed_frames])
 def test_other_poolings_take_any_frame_count(pooling):
     module = build_temporal_pooling(tiny_config(temporal_pooling=pooling))
     for num_frames in (1, 6):
@@ -90,6 +91,16 @@ def test_lora_on_all_linear_layers_counts_with_and_without_gradients_and_merged(
     assert (plain - with_gradients).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_table_says_which_poolings_have_parameters_and_how_many_layers(pooling):
+    entry = TEMPORAL_POOLINGS[pooling]
+    module = build_temporal_pooling(tiny_config(temporal_pooling=pooling, pooling_num_layers=3))
+    assert bool(list(module.parameters())) == entry.has_parameters
+    assert (entry.layers is not None) == ("pooling_num_layers" in entry.fields)
+    if entry.layers is not None:
+        assert len(module.get_submodule(entry.layers)) == 3
+
+
 def test_the_order_of_frames_counts_only_for_ordered_poolings():
     frames = torch.randn(2, NUM_FRAMES, WIDTH)
     changes = {}
@@ -99,4 +110,5 @@ def test_the_order_of_frames_counts_only_for_ordered_poolings():
         with torch.no_grad():
             forward, backward = (pool_frames(pooling, x, normalize_first=False) for x in (frames, frames.flip(1)))
         changes[kind] = (forward - backward).abs().max().item()
-    assert {kind for kind, change in changes.items() if change < 1e-6} == {"mean", "mean_unnormalized"}
+    symmetric = {kind for kind, change in changes.items() if change < 1e-6}
+    assert symmetric == {kind for kind, entry in TEMPORAL_POOLINGS.items() if entry.time_symmetric}
