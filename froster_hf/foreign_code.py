@@ -95,13 +95,13 @@ def _drop_entries(holder: dict[str, Any], field: str, own: set[str]) -> Iterator
     if not isinstance(entries, dict):
         # Older releases of transformers wrote the tokenizer's classes without a name.
         del holder[field]
-        yield f"{field}: {printable(repr(entries)[:200])}"
+        yield f"{field}: {printable(repr(entries), limit=200)}"
         return
     for name, entry in list(entries.items()):
         named = entry.get("impl") if field == "custom_pipelines" and isinstance(entry, dict) else entry
         if not _is_own(named, own):
             del entries[name]
-            yield f"{printable(name[:200])}: {printable(repr(named)[:200])}"
+            yield f"{printable(name, limit=200)}: {printable(repr(named), limit=200)}"
     if not entries:
         del holder[field]
 

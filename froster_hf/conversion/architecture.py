@@ -1,18 +1,22 @@
 """From converted weights to a `FrosterConfig`, with the origin of every field.
 
-Widths, layers, heads, patches and the modules that have weights are read off the weights. What no weight shows (a
-parameter-free module, its radius, the number of frames) comes from the caller, else from the run configuration that
-FROSTER's own training files carry, else from the published recipe; the report says which.
+Widths, layers, patches and the modules that have weights are read off the weights. What no weight shows (`UNSHOWN`)
+comes from the caller, else from what this package's own exports state beside the weights, else from the run
+configuration that FROSTER's training files carry, else from the published recipe; the report says which.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import CLIPConfig
+from transformers.activations import ACT2FN
+from transformers.processing_utils import Unpack
 
 from froster_hf.conversion.key_maps import RUN_CONFIGURATION_MODULES, Layout
 from froster_hf.conversion.state_dicts import ConvertedStateDict
@@ -24,11 +28,53 @@ from froster_hf.modeling.tables_froster import (
     TemporalPooling,
     find_entry,
 )
+from froster_hf.printing import one_line
 
-Origin = Literal["weights", "config.json", "option", "run configuration", "published default"]
+Origin = Literal["weights", "config.json", "option", "stated in the file", "run configuration", "published default"]
 
 HEAD_WIDTH = 64
-"""Every published CLIP vision transformer has heads of this width."""
+"""The width of the heads of every CLIP that OpenAI published."""
+
+
+class UnshownOptions(TypedDict, total=False):
+    """What no weight shows, as the caller knows it; `None` is the same as not given.
+
+    * `temporal_module`: where the weights show none. Default: what the source's run configuration says, else
+      `local_attention` for FROSTER and Open-VCLIP, and `none` for the others.
+    * `temporal_radius`: of `local_attention`. Default: the run configuration, else 1.
+    * `num_frames`: frames per clip in training. Default: the run configuration, else 8.
+    * `temporal_pooling`: where the weights show none. Default: `mean`, and `mean_unnormalized` for ActionCLIP and
+      ViFi-CLIP.
+    * `pooling_heads`: attention heads of the poolings `transformer` and `transformer_cls`. Default: the published
+      number.
+    * `hidden_act`: the activation of both towers, as transformers names it. Default: `quick_gelu`.
+    * `layer_norm_eps`: of both towers. Default: 1e-5.
+    * `vision_heads`, `text_heads`: attention heads of a tower. Default: heads of width 64.
+    """
+
+    temporal_module: TemporalModule | None
+    temporal_radius: int | None
+    num_frames: int | None
+    temporal_pooling: TemporalPooling | None
+    pooling_heads: int | None
+    hidden_act: str | None
+    layer_norm_eps: float | None
+    vision_heads: int | None
+    text_heads: int | None
+
+
+UNSHOWN: dict[str, tuple[str, ...]] = {
+    "temporal_module": ("temporal_module",),
+    "temporal_radius": ("temporal_radius",),
+    "num_frames": ("num_frames",),
+    "temporal_pooling": ("temporal_pooling",),
+    "pooling_heads": ("pooling_num_heads",),
+    "hidden_act": ("vision_config.hidden_act", "text_config.hidden_act"),
+    "layer_norm_eps": ("vision_config.layer_norm_eps", "text_config.layer_norm_eps"),
+    "vision_heads": ("vision_config.num_attention_heads",),
+    "text_heads": ("text_config.num_attention_heads",),
+}
+"""Each of `UnshownOptions` to the fields of the configuration that hold it."""
 
 
 @dataclass(frozen=True)
@@ -43,70 +89,84 @@ class Setting:
 def infer_config(
     converted: ConvertedStateDict,
     *,
-    temporal_module: TemporalModule | None = None,
-    temporal_radius: int | None = None,
-    num_frames: int | None = None,
-    temporal_pooling: TemporalPooling | None = None,
     texts: Mapping[str, str] | None = None,
+    stated: str | None = None,
     clip_config: Mapping[str, Any] | None = None,
+    **options: Unpack[UnshownOptions],
 ) -> tuple[FrosterConfig, list[Setting]]:
     """The configuration of converted weights.
 
     Args:
         converted: complete weights, the token embedding included.
-        temporal_module: of a source whose weights show none; the published default follows the layout.
-        temporal_radius: of `local_attention`.
-        num_frames: frames a clip that the model was trained with.
-        temporal_pooling: of a source whose weights show none.
         texts: texts of the source file, searched for FROSTER's run configuration.
+        stated: what this package's export says beside the weights; see [`state_unshown`].
         clip_config: the `config.json` of a `transformers` source.
+        options: see [`UnshownOptions`].
 
     Returns:
         The configuration, and each field with its origin.
 
     Raises:
-        ValueError: a shape fits no CLIP vision transformer, or an option contradicts the weights.
+        ValueError: a shape fits no CLIP vision transformer, or an option contradicts the weights or `clip_config`.
     """
+    known = _Known(options, stated, (texts or {}).get("cfg"))
+    settings = _temporal_settings(converted, known)
+    fields: dict[str, Any] = {setting.name: setting.value for setting in settings}
+    towers = _towers(converted.model)
+    try:
+        clip = None if clip_config is None else CLIPConfig(**clip_config)
+        if clip is not None:
+            _check_sizes(towers, clip)
+        of_towers = _tower_settings(towers, known, clip)
+        if clip is not None:
+            config = FrosterConfig.from_clip_config(clip, **fields)
+        else:
+            for (tower, name), setting in of_towers.items():
+                towers[tower][name] = setting.value
+            config = FrosterConfig(**towers, **fields)
+    except (StrictDataclassError, TypeError, AttributeError) as error:
+        described = "the options" if clip_config is None else "config.json"
+        raise ValueError(f"No CLIP has what {described} says: {one_line(str(error), limit=500)}") from error
+    towers_from: Origin = "weights" if clip is None else "config.json"
+    return config, [*_describe_towers(config, towers_from), *_merged(of_towers), *settings]
+
+
+def _temporal_settings(converted: ConvertedStateDict, known: "_Known") -> list[Setting]:
+    """What lies between the frames and after them, under the names of `FrosterConfig`."""
     weights = converted.model
-    run = read_run_configuration((texts or {}).get("cfg"))
-    module = _choose(
-        "temporal_module", converted.temporal_module, temporal_module, run, DEFAULT_MODULES[converted.layout]
-    )
+    module = known.choose("temporal_module", DEFAULT_MODULES[converted.layout], shown=converted.temporal_module)
     entry = find_entry("temporal_module", module.value, TEMPORAL_MODULES)
     if entry.own_parameters and converted.temporal_module is None:
         raise ValueError(
             f"`temporal_module` is {module.value!r} ({module.origin}), but the checkpoint has no weights of it."
         )
-    pooling = _choose(
-        "temporal_pooling", converted.temporal_pooling, temporal_pooling, {}, DEFAULT_POOLINGS[converted.layout]
-    )
+    pooling = known.choose("temporal_pooling", DEFAULT_POOLINGS[converted.layout], shown=converted.temporal_pooling)
     pooling_entry = find_entry("temporal_pooling", pooling.value, TEMPORAL_POOLINGS)
     if pooling_entry.has_parameters and converted.temporal_pooling is None:
         raise ValueError(
             f"`temporal_pooling` is {pooling.value!r}, but the checkpoint has no weights of that pooling."
         )
-    frames = _choose("num_frames", _tied_frame_count(weights), num_frames, run, 8)
-    settings = [module, pooling, frames]
+    settings = [module, pooling, known.choose("num_frames", 8, shown=_tied_frame_count(weights))]
     if entry.has_radius:
-        settings.append(_choose("temporal_radius", None, temporal_radius, run, 1))
-    elif temporal_radius is not None:
+        settings.append(known.choose("temporal_radius", 1))
+    elif known.options.get("temporal_radius") is not None:
         raise ValueError(f"`temporal_radius` is given, but the temporal module is {module.value!r}, which has none.")
-    adapter = weights.get("vision_model.encoder.layers.0.mlp_adapter.down_proj.bias")
-    adapter = weights.get("vision_model.encoder.layers.0.st_adapter.down_proj.bias", adapter)
-    if adapter is not None:
-        settings.append(Setting("adapter_size", adapter.shape[0], "weights"))
+    for adapter in ("mlp_adapter", "st_adapter"):
+        name = f"vision_model.encoder.layers.0.{adapter}.down_proj.bias"
+        if name in weights:
+            settings.append(Setting("adapter_size", _axes(weights, name, 1)[0], "weights"))
     if pooling_entry.layers is not None:
         count = _count_layers(weights, f"temporal_pooling.{pooling_entry.layers}.")
         settings.append(Setting("pooling_num_layers", count, "weights"))
-
-    fields: dict[str, Any] = {setting.name: setting.value for setting in settings}
-    if clip_config is not None:
-        config = FrosterConfig.from_clip_config(CLIPConfig(**clip_config), **fields)
-        towers_from: Origin = "config.json"
-    else:
-        config = FrosterConfig(**_towers(weights), **fields)
-        towers_from = "weights"
-    return config, [*_describe_towers(config, towers_from), *settings]
+    if "pooling_num_heads" in pooling_entry.fields:
+        heads = known.choose("pooling_num_heads", None)
+        width, _ = _axes(weights, "visual_projection.weight", 2)
+        if heads.value is not None:
+            _check_heads("pooling_heads", heads.value, width)
+        settings.append(heads)
+    elif known.options.get("pooling_heads") is not None:
+        raise ValueError(f"`pooling_heads` is given, but the pooling is {pooling.value!r}, which has none.")
+    return settings
 
 
 DEFAULT_MODULES: dict[Layout, TemporalModule] = {
@@ -151,17 +211,84 @@ def read_run_configuration(text: str | None) -> dict[str, object]:
     return stated
 
 
-def _choose(name: str, shown: Any, option: Any, run: Mapping[str, object], default: Any) -> Setting:
-    """The value of a field by descending authority: weights, option, run configuration, published default."""
-    if shown is not None:
-        if option is not None and option != shown:
-            raise ValueError(f"`{name}` is given as {option!r}, but the weights are those of {shown!r}.")
-        return Setting(name, shown, "weights")
-    if option is not None:
-        return Setting(name, option, "option")
-    if name in run:
-        return Setting(name, run[name], "run configuration")
-    return Setting(name, default, "published default")
+def state_unshown(config: Mapping[str, Any]) -> dict[str, object]:
+    """What the weights of a configuration do not show, by the names of `UNSHOWN`'s fields.
+
+    Args:
+        config: the `config.json` of a checkpoint of this package.
+
+    Raises:
+        ValueError: it is no such configuration.
+    """
+    try:
+        built = FrosterConfig.from_dict(dict(config))
+    except (StrictDataclassError, TypeError, AttributeError) as error:
+        raise ValueError(f"config.json describes no FROSTER model: {one_line(str(error), limit=500)}") from error
+    return {field: _field(built, field) for fields in UNSHOWN.values() for field in fields}
+
+
+def read_statement(text: str | None) -> dict[str, object]:
+    """The fields that `state_unshown` wrote; empty where the text is no such statement.
+
+    Args:
+        text: JSON; anything else is passed over, since the text is no part of the model.
+    """
+    try:
+        stated = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return {}
+    known = {field for fields in UNSHOWN.values() for field in fields}
+    if not isinstance(stated, dict):
+        return {}
+    return {name: value for name, value in stated.items() if name in known and isinstance(value, str | int | float)}
+
+
+def _field(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+class _Known:
+    """All that is said about fields that no weight shows.
+
+    Args:
+        options: of the caller.
+        stated: the text that this package's export leaves beside the weights.
+        run: FROSTER's run configuration.
+    """
+
+    def __init__(self, options: Mapping[str, Any], stated: str | None, run: str | None):
+        if unknown := set(options) - set(UNSHOWN):
+            raise TypeError(f"Unknown options {sorted(unknown)}; known are {sorted(UNSHOWN)}.")
+        self.options = options
+        self.sources: list[tuple[Origin, Mapping[str, object]]] = [
+            ("stated in the file", read_statement(stated)),
+            ("run configuration", read_run_configuration(run)),
+        ]
+
+    def choose(self, name: str, default: Any, *, shown: Any = None, shown_by: Origin = "weights") -> Setting:
+        """The value of a field by descending authority: weights, option, statement, run configuration, default.
+
+        Args:
+            name: the field's, such as `vision_config.hidden_act`.
+            default: the published one.
+            shown: what the weights or a configuration say, or `None`.
+            shown_by: which of the two.
+        """
+        option = next(option for option, fields in UNSHOWN.items() if name in fields)
+        given = self.options.get(option)
+        if shown is not None:
+            if given is not None and given != shown:
+                says = f"the weights are those of {shown!r}" if shown_by == "weights" else f"{shown_by} says {shown!r}"
+                raise ValueError(f"`{option}` is given as {given!r}, but {says}.")
+            return Setting(name, shown, shown_by)
+        if given is not None:
+            return Setting(name, given, "option")
+        for origin, source in self.sources:
+            if name in source:
+                return Setting(name, source[name], origin)
+        return Setting(name, default, "published default")
 
 
 def _tied_frame_count(weights: Mapping[str, Tensor]) -> int | None:
@@ -175,7 +302,7 @@ def _tied_frame_count(weights: Mapping[str, Tensor]) -> int | None:
 
 
 def _towers(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Both towers' fields from shapes alone."""
+    """Both towers' fields as far as shapes show them."""
     width, _, _, patch = _axes(weights, "vision_model.embeddings.patch_embedding.weight", 4)
     positions, _ = _axes(weights, "vision_model.embeddings.position_embedding.weight", 2)
     grid = math.isqrt(max(positions - 1, 0))
@@ -200,27 +327,85 @@ def _towers(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"vision_config": vision, "text_config": text, "projection_dim": dim}
 
 
-def _tower(weights: Mapping[str, Tensor], tower: str, width: int) -> dict[str, int]:
-    if width % HEAD_WIDTH:
-        raise ValueError(f"{tower} has width {width}; CLIP's towers have widths that are multiples of {HEAD_WIDTH}.")
+def _tower(weights: Mapping[str, Tensor], tower: str, width: int) -> dict[str, Any]:
     inner, _ = _axes(weights, f"{tower}.encoder.layers.0.mlp.fc1.weight", 2)
     return {
         "hidden_size": width,
         "intermediate_size": inner,
         "num_hidden_layers": _count_layers(weights, f"{tower}.encoder.layers."),
-        "num_attention_heads": width // HEAD_WIDTH,
     }
 
 
 def _axes(weights: Mapping[str, Tensor], name: str, count: int) -> tuple[int, ...]:
     shape = tuple(weights[name].shape)
-    if len(shape) != count:
-        raise ValueError(f"The tensor that becomes {name} has shape {shape}; expected {count} axes.")
+    if len(shape) != count or 0 in shape:
+        raise ValueError(f"The tensor that becomes {name} has shape {shape}; expected {count} axes, none of them 0.")
     return shape
 
 
 def _count_layers(weights: Mapping[str, Tensor], stack: str) -> int:
     return len({name.removeprefix(stack).partition(".")[0] for name in weights if name.startswith(stack)})
+
+
+def _check_sizes(towers: Mapping[str, Any], clip: CLIPConfig) -> None:
+    """Refuse a `config.json` that describes other weights, before a model of its sizes is built.
+
+    Raises:
+        ValueError: names the first size that differs.
+    """
+    shown = {"projection_dim": towers["projection_dim"]}
+    for tower, sizes in (("vision_config", towers["vision_config"]), ("text_config", towers["text_config"])):
+        # Each tower's own `projection_dim` and special tokens are not read by CLIP, or not shown by weights.
+        names = set(sizes) - {"projection_dim", "bos_token_id", "eos_token_id", "image_size"}
+        shown |= {f"{tower}.{name}": sizes[name] for name in sorted(names)}
+    for name, size in shown.items():
+        if _field(clip, name) != size:
+            raise ValueError(f"config.json says {name} {_field(clip, name)!r}, but the weights are those of {size}.")
+
+
+def _tower_settings(
+    towers: Mapping[str, Any], known: _Known, clip: CLIPConfig | None
+) -> dict[tuple[str, str], Setting]:
+    """Activation, epsilon and heads by tower and field."""
+    settings = {}
+    for tower, heads_option in (("vision_config", "vision_heads"), ("text_config", "text_heads")):
+        width = towers[tower]["hidden_size"]
+        defaults = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_attention_heads": width // HEAD_WIDTH}
+        for name, default in defaults.items():
+            shown = None if clip is None else getattr(getattr(clip, tower), name)
+            setting = known.choose(f"{tower}.{name}", default, shown=shown, shown_by="config.json")
+            if name == "hidden_act" and setting.value not in ACT2FN:
+                raise ValueError(f"`hidden_act` is {setting.value!r}; transformers knows {', '.join(sorted(ACT2FN))}.")
+            if name == "layer_norm_eps" and not (isinstance(setting.value, float) and 0 < setting.value < 1):
+                raise ValueError(
+                    f"`layer_norm_eps` is {setting.value!r}; give a number between 0 and 1, such as 1e-5."
+                )
+            if name == "num_attention_heads":
+                if setting.origin == "published default" and width % HEAD_WIDTH:
+                    raise ValueError(
+                        f"The {tower[:-7]} tower has width {width}; the published ones have widths that are multiples "
+                        f"of {HEAD_WIDTH}, the width of their heads. Give `{heads_option}`, the number of heads."
+                    )
+                _check_heads(heads_option, setting.value, width)
+            settings[tower, name] = setting
+    return settings
+
+
+def _check_heads(option: str, heads: Any, width: int) -> None:
+    if type(heads) is not int or heads < 1 or width % heads:
+        raise ValueError(f"`{option}` is {heads!r}; it must divide the width, {width}.")
+
+
+def _merged(settings: Mapping[tuple[str, str], Setting]) -> list[Setting]:
+    """The towers' settings under the names of the options; one line where both towers have the same."""
+    merged = []
+    for option, fields in UNSHOWN.items():
+        found = [settings[tower, name] for tower, _, name in (field.partition(".") for field in fields) if name]
+        if len({(setting.value, setting.origin) for setting in found}) == 1:
+            merged.append(Setting(option, found[0].value, found[0].origin))
+        else:
+            merged += [Setting(setting.name, setting.value, setting.origin) for setting in found]
+    return merged
 
 
 def _describe_towers(config: FrosterConfig, origin: Origin) -> list[Setting]:
@@ -239,7 +424,4 @@ def _describe_towers(config: FrosterConfig, origin: Origin) -> list[Setting]:
 
 
 def _describe(tower: Any, rest: str) -> str:
-    return (
-        f"{tower.num_hidden_layers} layers, width {tower.hidden_size}, {tower.num_attention_heads} heads, "
-        f"MLP {tower.intermediate_size}, {rest}"
-    )
+    return f"{tower.num_hidden_layers} layers, width {tower.hidden_size}, MLP {tower.intermediate_size}, {rest}"

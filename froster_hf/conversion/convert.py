@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
+from transformers.processing_utils import Unpack
 
-from froster_hf.conversion.architecture import Setting, infer_config
+from froster_hf.conversion.architecture import Setting, UnshownOptions, infer_config
 from froster_hf.conversion.key_maps import DEFAULT_TEMPLATES, NOTES, Layout
 from froster_hf.conversion.report import ConversionReport
 from froster_hf.conversion.sources import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict
 from froster_hf.modeling.configuration_froster import FrosterConfig
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
-from froster_hf.modeling.tables_froster import TemporalModule, TemporalPooling
 from froster_hf.printing import listing
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
@@ -39,16 +39,13 @@ def convert_checkpoint(
     output: PathLike,
     *,
     layout: Layout | None = None,
-    temporal_module: TemporalModule | None = None,
-    temporal_radius: int | None = None,
-    num_frames: int | None = None,
-    temporal_pooling: TemporalPooling | None = None,
     processor_from: PathLike | None = None,
     token_embedding_from: PathLike | None = None,
     keep_projectors: bool = False,
     teacher_output: PathLike | None = None,
     strict: bool = True,
     max_shard_size: int | str = "5GB",
+    **unshown: Unpack[UnshownOptions],
 ) -> ConversionReport:
     """Convert a checkpoint to a folder with configuration, safetensors, processor, and the report `conversion.json`.
 
@@ -57,12 +54,6 @@ def convert_checkpoint(
             safetensors), or a CLIP folder or repository of transformers.
         output: the folder to write; must not exist, or be empty.
         layout: whose names the source has; recognised where it is `None`.
-        temporal_module: where the weights show none. Default: what the source's run configuration says, else
-            `local_attention` for FROSTER and Open-VCLIP, and `none` for the others.
-        temporal_radius: of `local_attention`. Default: the run configuration, else 1.
-        num_frames: Default: the run configuration, else 8.
-        temporal_pooling: where the weights show none. Default: `mean`, and `mean_unnormalized` for ActionCLIP and
-            ViFi-CLIP.
         processor_from: a CLIP of transformers with the same vocabulary, for tokenizer and pixel statistics. Default:
             the source, where it is such a repository with these files; else only the video processor is written.
         token_embedding_from: the CLIP that a ViFi-CLIP file was trained from; its own files lack the token embedding.
@@ -70,6 +61,8 @@ def convert_checkpoint(
         teacher_output: also write the frozen teacher of a FROSTER file to this folder, as a CLIP of transformers.
         strict: refuse tensors that no table knows. If not, they are listed in the report.
         max_shard_size: of one weight file.
+        unshown: what no weight shows (temporal module, activation, heads, ...); see [`UnshownOptions`]. Not needed for
+            files that [`export_checkpoint`] wrote, which state it.
 
     Returns:
         What was read, assumed, left out and written.
@@ -85,12 +78,10 @@ def convert_checkpoint(
     _check_requests(converted, keep_projectors=keep_projectors, with_teacher=teacher_target is not None)
     config, settings = infer_config(
         converted,
-        temporal_module=temporal_module,
-        temporal_radius=temporal_radius,
-        num_frames=num_frames,
-        temporal_pooling=temporal_pooling,
         texts=found.raw.texts,
+        stated=found.raw.statement,
         clip_config=found.clip_config,
+        **unshown,
     )
     processor = _processor(processor_from or _own_processor(found), config, converted.layout)
     state = converted.model | (converted.projectors if keep_projectors else {})

@@ -3,7 +3,9 @@
 Weights are renamed and reshaped, never computed with, so that converting a file and exporting it gives the same bits.
 """
 
+import json
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +14,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from froster_hf.conversion.architecture import UNSHOWN, state_unshown
 from froster_hf.conversion.key_maps import FILE_SECTIONS, LAYOUT_TITLES
+from froster_hf.conversion.pickle_worker import STATEMENT
 from froster_hf.conversion.reading import read_checkpoint
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
 
 OriginalLayout = Literal["froster", "openai", "actionclip", "vificlip"]
 
@@ -69,7 +74,8 @@ def export_checkpoint(
         teacher: a CLIP folder of transformers that becomes FROSTER's `raw_model.*`.
 
     Returns:
-        What was written and left out.
+        What was written and left out. What no weight shows (the activation, heads, ...) is told in the notes, and
+        stated in the file for `convert_checkpoint`.
 
     Raises:
         CheckpointError: a folder cannot be read.
@@ -101,11 +107,13 @@ def export_checkpoint(
     if layout == "actionclip":
         original |= _unread_positions(original, weights, report)
     report.num_tensors = len(original)
-    report.notes += _untold(config)
+    unshown = state_unshown(config)
+    report.notes.append(_untold(unshown))
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
         torch.save(_file(original, layout), partial)
+        _add_statement(partial, unshown)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -140,10 +148,25 @@ def _file(original: Mapping[str, Tensor], layout: OriginalLayout) -> dict[str, A
     return sections
 
 
-def _untold(config: Mapping[str, Any]) -> list[str]:
-    """Fields that no original file can hold, so that the original's own configuration has to say them."""
-    fields = ["temporal_module", "num_frames"]
-    if config.get("temporal_module") == "local_attention":
-        fields.insert(1, "temporal_radius")
-    told = ", ".join(f"{name} {config.get(name)!r}" for name in fields)
-    return [f"The file does not say: {told}. Set these in the configuration of the code that loads it."]
+def _add_statement(file: Path, unshown: Mapping[str, object]) -> None:
+    """Add what no weight shows to a file of `torch.save`, as a member of its archive that code bases pass over."""
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/{STATEMENT}", json.dumps(unshown))
+
+
+def _untold(unshown: Mapping[str, object]) -> str:
+    """What the original's own configuration has to say, since its file format has no place for it."""
+    fields_read = set()
+    for table, name in ((TEMPORAL_MODULES, "temporal_module"), (TEMPORAL_POOLINGS, "temporal_pooling")):
+        fields_read.update(find_entry(name, unshown[name], table).fields)
+    told = []
+    for option, fields in UNSHOWN.items():
+        values = [unshown[field] for field in fields]
+        is_read = option not in ("temporal_radius", "pooling_heads") or fields[0] in fields_read
+        if is_read and values[0] is not None:
+            told.append(f"{option} {' and '.join(dict.fromkeys(map(repr, values)))}")
+    return (
+        f"To the code that loads the file, its weights do not say: {', '.join(told)}. Set these in that code's own "
+        "configuration; `froster convert` reads them from the file."
+    )

@@ -209,6 +209,7 @@ PROJECTORS: tuple[Row, ...] = tuple(
 """FROSTER's residual projectors, used in training only."""
 
 DROPPED: dict[str, str] = {
+    r"n_averaged": "the number of checkpoints that were averaged",
     r"input_resolution|context_length|vocab_size": "a number that the shapes of the weights say already",
     r"(text_model|vision_model)\.embeddings\.position_ids": "the constant 0, 1, 2, ... of older transformers releases",
     r"fusion_model\.frame_position_embeddings\.weight": "created for every head, read by Transf only",

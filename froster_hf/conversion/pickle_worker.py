@@ -30,6 +30,9 @@ from torch import Tensor
 TRAINING_STATE = re.compile(r"(optimizer|optim|lr_scheduler|scheduler|scaler)(_state)?(_dict)?")
 """Sections of a file that only a resumed training needs."""
 
+STATEMENT = "froster_hf.json"
+"""A member that this package adds to the archives it writes: what no weight shows. `torch.load` passes over it."""
+
 MAX_MEMBERS = 200_000
 MAX_DEPTH = 64
 MAX_TEXT = 65_536
@@ -46,13 +49,14 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
 
     Returns:
         Tensors by name, behind `section/` where the file has sections; and a summary: `format`, `other` (entries that
-        are no tensors, described) and `texts` (those that are texts).
+        are no tensors, described), `texts` (those that are texts) and `statement` (of this package's own exports).
 
     Raises:
         ValueError: the archive is not plainly what it says; the message tells the reason.
     """
     with zipfile.ZipFile(source) as archive:
         root, is_torchscript = check_members(archive, source.stat().st_size)
+        statement = read_statement(archive, f"{root}/{STATEMENT}")
         if is_torchscript:
             tensors, other = read_torchscript(archive, root)
             texts: dict[str, str] = {}
@@ -72,7 +76,15 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
         total += tensor.numel() * tensor.element_size()
         if total > max_bytes:
             raise ValueError(f"the tensors take more than the allowed {max_bytes} bytes")
-    return tensors, {"format": "torchscript" if is_torchscript else "pickle", "other": other, "texts": texts}
+    kind = "torchscript" if is_torchscript else "pickle"
+    return tensors, {"format": kind, "other": other, "texts": texts, "statement": statement}
+
+
+def read_statement(archive: zipfile.ZipFile, name: str) -> str | None:
+    """The text of a member, or `None` where there is none or it is too long to be one."""
+    if name not in archive.namelist() or archive.getinfo(name).file_size > MAX_TEXT:
+        return None
+    return archive.read(name).decode(errors="replace")
 
 
 def check_members(archive: zipfile.ZipFile, file_bytes: int) -> tuple[str, bool]:

@@ -57,6 +57,7 @@ class RawCheckpoint:
         tensors: by name, behind `section/` where the file has sections.
         other: entries that are no tensors, and what they are.
         texts: those of them that are texts, such as a configuration.
+        statement: what this package's export states beside the weights, as JSON.
         config: the parsed `config.json` of a folder.
         sha256: of the file, or of the weight files of a folder in order of their names.
     """
@@ -66,6 +67,7 @@ class RawCheckpoint:
     tensors: dict[str, Tensor]
     other: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    statement: str | None = None
     config: dict[str, Any] | None = None
     sha256: str = ""
 
@@ -149,7 +151,14 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
         if "error" in summary:
             raise CheckpointError(f"{path} is refused: {printable(summary['error'])}.")
         tensors = load_file(Path(folder, "tensors.safetensors"))
-    return RawCheckpoint(path, summary["format"], tensors, other=summary["other"], texts=summary["texts"])
+    return RawCheckpoint(
+        path,
+        summary["format"],
+        tensors,
+        other=summary["other"],
+        texts=summary["texts"],
+        statement=summary["statement"],
+    )
 
 
 def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:

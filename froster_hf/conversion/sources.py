@@ -1,7 +1,7 @@
 """What is to be converted: found, read, unwrapped and recognised.
 
-Code bases wrap their weights differently: in sections of a training file, behind the `module.` of distributed
-training, in a folder with a `config.json`. Behind this module a source is a flat state dict in a known layout.
+Code bases wrap their weights differently: in sections of a training file, behind names of PyTorch's wrappers, in a
+folder with a `config.json`. Behind this module a source is a flat state dict in a known layout.
 """
 
 import os
@@ -19,9 +19,16 @@ from froster_hf.conversion.key_maps import SECTIONS, Layout
 from froster_hf.conversion.layouts import recognise_layout
 from froster_hf.conversion.reading import RawCheckpoint, read_checkpoint
 from froster_hf.conversion.state_dicts import convert_state_dict
+from froster_hf.printing import printable
 
 TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
 REPOSITORY = re.compile(r"[\w.\-]+/[\w.\-]+")
+WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+"""Parts of names that `torch.compile`, activation checkpointing and FSDP put before those of the wrapped module."""
+
+OUTSIDE_WRAPPERS = ("n_averaged",)
+"""What wrappers add beside the wrapped model: the count of `torch.optim.swa_utils.AveragedModel`."""
+
 CLIP_FILES = ["*.json", "*.txt", "*.safetensors"]
 
 
@@ -81,7 +88,7 @@ def resolve(source: str | os.PathLike[str]) -> Path:
 
 
 def _unwrap(raw: RawCheckpoint) -> tuple[dict[str, Tensor], str, list[str]]:
-    """Take the weights out of a file's sections and of `module.`, which DistributedDataParallel puts before names.
+    """Take the weights out of a file's sections and of PyTorch's wrappers, which show in names.
 
     Returns:
         The weights; where they were; tensors of sections that are not known.
@@ -99,12 +106,37 @@ def _unwrap(raw: RawCheckpoint) -> tuple[dict[str, Tensor], str, list[str]]:
         tensors = sections.pop(section, {})
         if section:
             found.append(f"section {section}")
-        if tensors and all(name.startswith("module.") for name in tensors):
-            tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-            found.append("prefix module.")
+        tensors, wrappers = _without_wrappers(tensors)
+        found += wrappers
         weights |= {SECTIONS.get(section, "") + name: tensor for name, tensor in tensors.items()}
     unknown = [f"{section}/{name}" for section, tensors in sections.items() for name in tensors]
     return weights, ", ".join(found), unknown
+
+
+def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors under the names that they have in the wrapped model, and the wrappers in words.
+
+    Raises:
+        ValueError: two tensors then have the same name.
+    """
+    paths = {name: name.split(".") for name in tensors}
+    common = []
+    # `module` is a wrapper's where every name begins with it; elsewhere it may be an attribute.
+    for parts in zip(*(path for name, path in paths.items() if name not in OUTSIDE_WRAPPERS)):
+        if len(set(parts)) > 1 or parts[0] not in ("module", *WRAPPERS):
+            break
+        common.append(parts[0])
+    inside: set[str] = set()
+    unwrapped: dict[str, Tensor] = {}
+    for name, path in paths.items():
+        rest = path if name in OUTSIDE_WRAPPERS else path[len(common) :]
+        inside.update(part for part in rest if part in WRAPPERS)
+        plain = ".".join(part for part in rest if part not in WRAPPERS)
+        if plain in unwrapped:
+            raise ValueError(f"Without the names of wrappers, there are two tensors named {printable(plain)}.")
+        unwrapped[plain] = tensors[name]
+    found = [f"prefix {'.'.join(common)}."] if common else []
+    return unwrapped, found + [f"wrappers {', '.join(sorted(inside))} inside names"] * bool(inside)
 
 
 def _recognise(raw: RawCheckpoint, tensors: Mapping[str, Tensor]) -> Layout:

@@ -198,8 +198,8 @@ def test_a_clip_that_vificlip_was_not_trained_from_is_told(tmp_path):
         convert_checkpoint(source, tmp_path / "out", token_embedding_from=tmp_path / "clip.safetensors")
 
 
-def tiny_clip(hidden_act="gelu"):
-    tower = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 3}
+def tiny_clip(hidden_act="gelu", **options):
+    tower = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 3, **options}
     text = {**tower, "vocab_size": 99, "bos_token_id": 97, "eos_token_id": 98, "hidden_act": hidden_act}
     vision = {**tower, "image_size": 16, "patch_size": 8, "hidden_act": hidden_act}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).eval()
@@ -308,7 +308,7 @@ def test_unknown_tensors_are_refused_or_reported(tmp_path):
 
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path):
     save_file(load_trio("frozen_none") | {"\x1b[2Jhead": torch.zeros(1)}, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=r"does not know: '\\x1b\[2Jhead'"):
+    with pytest.raises(ValueError, match=r"does not know: \\x1b\[2Jhead"):
         convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")
     report = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", strict=False)
     assert "\x1b" not in str(report)
@@ -403,3 +403,137 @@ def test_full_sizes_go_through_files_and_come_back_bit_equal(size, layout, tmp_p
     assert len(shards) > 1
     with safe_open(shards[0], "pt") as shard:
         assert all(shard.get_slice(name).get_dtype() == "F16" for name in shard.keys())  # noqa: SIM118
+
+
+# What no weight shows
+
+
+def test_what_no_weight_shows_survives_the_way_through_openai_names(tmp_path):
+    """A CLIP with GELU, heads of another width and another epsilon comes back equal, and both reports speak of it."""
+    clip = tiny_clip(layer_norm_eps=1e-3)
+    clip.save_pretrained(tmp_path / "clip")
+    convert_checkpoint(tmp_path / "clip", tmp_path / "a", num_frames=3)
+    exported = export_checkpoint(tmp_path / "a", tmp_path / "openai.pt", layout="openai")
+    back = convert_checkpoint(tmp_path / "openai.pt", tmp_path / "b")
+
+    assert "hidden_act 'gelu', layer_norm_eps 0.001, vision_heads 3, text_heads 3" in str(exported)
+    assert "hidden_act        gelu  [stated in the file]" in str(back)
+    models = [FrosterModel.from_pretrained(tmp_path / name).eval() for name in "ab"]
+    video, tokens = torch.randn(2, 3, 3, 16, 16), torch.tensor([[97, 5, 98], [97, 7, 98]])
+    with torch.no_grad():
+        logits = [model(pixel_values_videos=video, input_ids=tokens).logits_per_video for model in models]
+    assert torch.equal(*logits)
+    assert models[1].config.num_frames == 3
+
+
+def test_a_written_file_is_the_original_code_bases_own(tmp_path):
+    """The statement is no entry of the state dict, also where `torch.load` maps the file."""
+    tiny_clip().save_pretrained(tmp_path / "clip")
+    convert_checkpoint(tmp_path / "clip", tmp_path / "a")
+    export_checkpoint(tmp_path / "a", tmp_path / "openai.pt", layout="openai")
+    for options in ({}, {"mmap": True}):
+        state = torch.load(tmp_path / "openai.pt", weights_only=True, **options)
+        assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+
+
+def test_options_tell_what_no_weight_shows(tmp_path):
+    save_file(clip_state_dict(width=96, text_width=128), tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"vision tower has width 96.*Give `vision_heads`"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")
+    told = {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "vision_heads": 3, "text_heads": 4}
+    report = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", **told)
+    config = FrosterModel.from_pretrained(tmp_path / "out").config
+    for tower, heads in ((config.vision_config, 3), (config.text_config, 4)):
+        assert (tower.hidden_act, tower.layer_norm_eps, tower.num_attention_heads) == ("gelu", 1e-6, heads)
+    assert {(s.name, s.value) for s in report.settings if s.origin == "option"} == set(told.items())
+
+
+def test_published_defaults_are_named_in_the_report(tmp_path):
+    save_file(clip_state_dict(), tmp_path / "a.safetensors")
+    report = str(convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out"))
+    for line in ("hidden_act        quick_gelu", "layer_norm_eps    1e-05", "vision_heads      1"):
+        assert f"{line}  [published default]" in report
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden_act": "quick_gelu"}, "`hidden_act` is given as 'quick_gelu', but config.json says 'gelu'"),
+        ({"vision_heads": 4}, "`vision_heads` is given as 4, but config.json says 3"),
+    ],
+)
+def test_options_against_a_configuration_are_refused(tmp_path, options, message):
+    tiny_clip().save_pretrained(tmp_path / "clip")
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(tmp_path / "clip", tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden_act": "gellu"}, "`hidden_act` is 'gellu'; transformers knows "),
+        ({"layer_norm_eps": float("nan")}, "`layer_norm_eps` is nan"),
+        ({"vision_heads": 7}, "`vision_heads` is 7; it must divide the width, 64"),
+        ({"text_heads": 0}, "`text_heads` is 0"),
+        ({"pooling_heads": 2}, "`pooling_heads` is given, but the pooling is 'mean'"),
+    ],
+)
+def test_values_that_no_clip_has_are_refused(tmp_path, options, message):
+    save_file(clip_state_dict(), tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", **options)
+
+
+# Wrappers
+
+
+@pytest.mark.parametrize(
+    ("wrap", "wrapping"),
+    [
+        (lambda clip: with_prefix("_orig_mod.", clip), "prefix _orig_mod."),
+        (lambda clip: with_prefix("module._orig_mod.", clip), "prefix module._orig_mod."),
+        (lambda clip: with_prefix("_orig_mod.module.", clip), "prefix _orig_mod.module."),
+        (lambda clip: with_prefix("module.", clip) | {"n_averaged": torch.tensor(5)}, "prefix module."),
+        (lambda clip: with_prefix("module.module.", clip) | {"n_averaged": torch.tensor(5)}, "prefix module.module."),
+        (
+            lambda clip: {name.replace("visual.", "visual._orig_mod."): tensor for name, tensor in clip.items()},
+            "wrappers _orig_mod inside names",
+        ),
+        (
+            lambda clip: {
+                name.replace(".attn.", "._checkpoint_wrapped_module.attn."): tensor for name, tensor in clip.items()
+            },
+            "wrappers _checkpoint_wrapped_module inside names",
+        ),
+    ],
+)
+def test_wrappers_of_compiled_and_averaged_models_are_taken_off(tmp_path, wrap, wrapping):
+    clip = clip_state_dict()
+    save_file(wrap(clip), tmp_path / "a.safetensors")
+    report = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")
+    assert report.wrapping == wrapping
+    expected = {f"froster.{name}": tensor for name, tensor in convert_state_dict(clip).model.items()}
+    assert_bit_equal(saved_tensors(tmp_path / "out"), expected)
+    assert set(report.left_out) <= {"n_averaged"}
+
+
+def test_real_wrappers_of_torch_give_names_that_are_read(tmp_path):
+    froster = tiny_model(temporal_module="none")
+    averaged = torch.optim.swa_utils.AveragedModel(
+        torch.compile(froster.froster if hasattr(froster, "froster") else froster)
+    )
+    tensors = {name: tensor.contiguous() for name, tensor in averaged.state_dict().items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    towers = {name: froster.config.to_dict()[name] for name in ("text_config", "vision_config", "projection_dim")}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", **towers}))
+    report = convert_checkpoint(tmp_path, tmp_path / "out")
+    assert report.wrapping == "prefix module._orig_mod."
+    assert set(report.left_out) == {"n_averaged"}
+
+
+def test_two_wrapped_names_of_one_tensor_are_refused(tmp_path):
+    clip = clip_state_dict()
+    clip["visual._orig_mod.proj"] = clip["visual.proj"].clone()
+    save_file(clip, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"two tensors named visual\.proj"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")

@@ -1,5 +1,6 @@
 """`froster convert`: every parity trio from its file to the stored logits, through the command line."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -13,10 +14,18 @@ from froster_hf import FrosterForVideoClassification
 from froster_hf.cli import main
 from froster_hf.cli.verbs import convert as verb
 from froster_hf.conversion import convert_checkpoint
+from froster_hf.conversion.architecture import UNSHOWN, UnshownOptions
 from froster_hf.conversion.export_original import OriginalLayout
 from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
 from tests.conversion.hostile_files import malicious_pickle, scripted_archive
-from tests.conversion.original_layouts import PARITY, TRIOS, load_trio, vificlip_state_dict, with_prefix
+from tests.conversion.original_layouts import (
+    PARITY,
+    TRIOS,
+    clip_state_dict,
+    load_trio,
+    vificlip_state_dict,
+    with_prefix,
+)
 
 
 @pytest.mark.parity
@@ -73,6 +82,8 @@ def test_a_malicious_file_is_one_line_on_the_error_stream(tmp_path, capsys):
         (["--to", "froster", "--num-frames", "4"], "--num-frames: only without --to"),
         (["--to", "openai", "--keep-projectors"], "--keep-projectors: only without --to"),
         (["--teacher", "x"], "--teacher: only with --to"),
+        (["--to", "froster", "--max-shard-size", "5GB"], "--max-shard-size: only without --to"),
+        (["--to", "froster", "--hidden-act", "gelu"], "--hidden-act: only without --to"),
     ],
 )
 def test_options_without_effect_are_refused(options, message, tmp_path, capsys):
@@ -83,6 +94,23 @@ def test_options_without_effect_are_refused(options, message, tmp_path, capsys):
 def test_the_choices_are_those_of_the_package():
     assert get_args(Layout) == verb.LAYOUTS
     assert get_args(OriginalLayout) == verb.TARGETS
+
+
+def test_every_option_of_the_function_is_one_of_the_verb():
+    options = {*inspect.signature(convert_checkpoint).parameters, *UnshownOptions.__annotations__}
+    assert options - {"source", "output", "strict", "unshown"} == set(verb.PASSED_ON)
+    assert set(UNSHOWN) == set(UnshownOptions.__annotations__)
+
+
+def test_the_activation_goes_through_the_command_line(tmp_path, capsys):
+    save_file(clip_state_dict(), tmp_path / "a.safetensors")
+    command = ["convert", str(tmp_path / "a.safetensors"), str(tmp_path / "out")]
+    assert main([*command, "--hidden-act", "gelu", "--layer-norm-eps", "1e-6", "--vision-heads", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "hidden_act        gelu  [option]" in printed
+    assert "layer_norm_eps    1e-06  [option]" in printed
+    assert "vision_heads      2  [option]" in printed
+    assert "text_heads        1  [published default]" in printed
 
 
 @pytest.mark.parity

@@ -20,6 +20,24 @@ from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 
 LAYOUTS = ("froster", "openai", "actionclip", "vificlip", "transformers")
 TARGETS = LAYOUTS[:-1]
+# Options of `convert_checkpoint` by its own names; where one is not given, its default is the function's.
+PASSED_ON = (
+    "temporal_module",
+    "temporal_radius",
+    "num_frames",
+    "temporal_pooling",
+    "pooling_heads",
+    "hidden_act",
+    "layer_norm_eps",
+    "vision_heads",
+    "text_heads",
+    "layout",
+    "processor_from",
+    "token_embedding_from",
+    "keep_projectors",
+    "teacher_output",
+    "max_shard_size",
+)
 EXPORT_OPTIONS = ("to", "teacher", "json", "traceback", "run", "source", "output")
 
 
@@ -35,12 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: local_attention for FROSTER and Open-VCLIP, else none",
     )
     told.add_argument("--temporal-radius", type=int, metavar="N", help="of local_attention (default: 1)")
-    told.add_argument("--num-frames", type=int, metavar="N", help="frames a clip in training (default: 8)")
+    told.add_argument("--num-frames", type=int, metavar="N", help="frames per clip in training (default: 8)")
     told.add_argument(
         "--temporal-pooling",
         choices=tuple(TEMPORAL_POOLINGS),
         help="default: mean, for ActionCLIP and ViFi-CLIP mean_unnormalized",
     )
+    told.add_argument("--pooling-heads", type=int, metavar="N", help="of a pooling with attention")
+    told.add_argument(
+        "--hidden-act", metavar="NAME", help="activation of both towers, such as gelu (default: quick_gelu)"
+    )
+    told.add_argument("--layer-norm-eps", type=float, metavar="X", help="of both towers (default: 1e-5)")
+    told.add_argument("--vision-heads", type=int, metavar="N", help="attention heads (default: heads of width 64)")
+    told.add_argument("--text-heads", type=int, metavar="N", help="attention heads (default: heads of width 64)")
     told.add_argument("--layout", choices=LAYOUTS, help="whose names the source has (default: recognised)")
     parts = parser.add_argument_group("parts")
     parts.add_argument("--processor-from", metavar="CLIP", help="where the tokenizer comes from")
@@ -52,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts.add_argument(
         "--allow-unused", action="store_true", help="leave out tensors that are not known, and list them"
     )
-    parts.add_argument("--max-shard-size", default="5GB", help="of one weight file (default: %(default)s)")
+    parts.add_argument("--max-shard-size", metavar="SIZE", help="of one weight file, such as 500MB (default: 5GB)")
     back = parser.add_argument_group("the way back")
     back.add_argument("--to", choices=TARGETS, help="write OUT as a file of this code base")
     back.add_argument("--teacher", metavar="FOLDER", help="with --to froster: the CLIP that becomes raw_model.*")
@@ -74,17 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
         report = convert_checkpoint(
             arguments.source,
             arguments.output,
-            layout=arguments.layout,
-            temporal_module=arguments.temporal_module,
-            temporal_radius=arguments.temporal_radius,
-            num_frames=arguments.num_frames,
-            temporal_pooling=arguments.temporal_pooling,
-            processor_from=arguments.processor_from,
-            token_embedding_from=arguments.token_embedding_from,
-            keep_projectors=arguments.keep_projectors,
-            teacher_output=arguments.teacher_output,
             strict=not arguments.allow_unused,
-            max_shard_size=arguments.max_shard_size,
+            **{name: value for name in PASSED_ON if (value := getattr(arguments, name)) is not None},
         )
     print(json.dumps(asdict(report), indent=1, default=str) if arguments.json else report)
     return 0
@@ -92,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _refuse(arguments: argparse.Namespace, names: list[str], when: str) -> None:
     """Options that would have no effect are errors."""
-    given = [name for name in names if getattr(arguments, name) not in (None, False, "5GB")]
+    given = [name for name in names if getattr(arguments, name) not in (None, False)]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{options}: only {when}.")
