@@ -4,7 +4,7 @@ Architecture only. How a model is trained stands in `FrosterTrainingArguments`, 
 """
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
@@ -124,6 +124,11 @@ class FrosterConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` is {value}; it must be at least {smallest}.")
         if self.adapter_size is not None and self.adapter_size < 1:
             raise ValueError(f"`adapter_size` is {self.adapter_size}; give a positive width, or None for the default.")
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """As in transformers, with every label list: it leaves out two labels named LABEL_0 and LABEL_1."""
+        labels = {"id2label": self.id2label, "label2id": self.label2id}
+        return super().to_diff_dict() | {name: value for name, value in labels.items() if value}
 
     @property
     def temporal_entries(self) -> tuple[TemporalModuleEntry, TemporalPoolingEntry]:

@@ -34,6 +34,13 @@ def test_impossible_values_are_refused_by_name(fields, message):
         tiny_config(**fields)
 
 
+def test_two_labels_with_default_names_survive_saving(tmp_path):
+    tiny_config(num_labels=2).save_pretrained(tmp_path)
+    assert FrosterConfig.from_pretrained(tmp_path).id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    tiny_config().save_pretrained(tmp_path)
+    assert FrosterConfig.from_pretrained(tmp_path).id2label == {}
+
+
 def test_a_saved_configuration_is_known_to_auto_config(tmp_path):
     config = tiny_config(temporal_module="aim")
     config.save_pretrained(tmp_path)
