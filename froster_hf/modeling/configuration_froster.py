@@ -195,17 +195,14 @@ class FrosterConfig(PreTrainedConfig):
         for tower in (self.text_config, self.vision_config):
             if tower.hidden_act not in ACT2FN:
                 raise ValueError(f"`hidden_act` is {tower.hidden_act!r:.100}; known are {', '.join(sorted(ACT2FN))}.")
-        for name in ("image_size", "patch_size"):
-            value = getattr(self.vision_config, name)
-            if not isinstance(value, int):
-                raise ValueError(
-                    f"`vision_config.{name}` is {value!r:.100}; frames and patches are squares: one integer."
-                )
-        if self.vision_config.patch_size > self.vision_config.image_size:
+        image_size, patch_size = self.vision_config.image_size, self.vision_config.patch_size
+        if not isinstance(image_size, int) or not isinstance(patch_size, int):
             raise ValueError(
-                f"`vision_config.patch_size` is {self.vision_config.patch_size}, more than the image_size "
-                f"{self.vision_config.image_size}."
+                f"`vision_config` has image_size {image_size!r:.100} and patch_size {patch_size!r:.100}; frames and "
+                "patches are squares: give one integer each."
             )
+        if patch_size > image_size:
+            raise ValueError(f"`vision_config.patch_size` is {patch_size}, more than the image_size {image_size}.")
         parameters = self._estimate_parameters()
         if parameters > MAX_PARAMETERS:
             raise ValueError(
@@ -229,7 +226,8 @@ class FrosterConfig(PreTrainedConfig):
 
     def _estimate_parameters(self) -> int:
         """Their number, at most a little too high: what depends on the temporal module counts wherever it is given."""
-        vision, text, width = self.vision_config, self.text_config, self.projection_dim
+        vision: Any = self.vision_config
+        text, width = self.text_config, self.projection_dim
         patches = (vision.image_size // vision.patch_size) ** 2
         tables = [
             (patches + self.num_frames + vision.num_channels * vision.patch_size**2, vision.hidden_size),
