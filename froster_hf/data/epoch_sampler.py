@@ -18,13 +18,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Args:
         num_samples: size of the data set.
-        seed: of the run.
+        seed: seed of the run.
+        shuffle: whether to permute; without, every epoch goes through the data set in its order.
     """
 
-    def __init__(self, num_samples: int, *, seed: int):
+    def __init__(self, num_samples: int, *, seed: int, shuffle: bool = True):
         if num_samples < 1 or seed < 0:
             raise ValueError(f"num_samples={num_samples} must be at least 1 and seed={seed} at least 0.")
-        self.num_samples, self.seed, self.epoch = num_samples, seed, 0
+        self.num_samples, self.seed, self.shuffle, self.epoch = num_samples, seed, shuffle, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch, counted from 0, that the next iteration yields."""
@@ -35,5 +36,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        for index in np.random.default_rng((self.seed, epoch)).permutation(self.num_samples):
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
+        for index in order if self.shuffle else range(self.num_samples):
             yield epoch, int(index)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Video
 
-from ..processing.text_files import AnnotationError
+from .safe_paths import AnnotationError
 
 logger = logging.getLogger(__name__)
 

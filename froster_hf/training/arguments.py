@@ -60,7 +60,9 @@ class FrosterTrainingArguments(TrainingArguments):
             recomputed in the backward pass: the same gradients, in bounded memory. `None` never splits.
         train_video_options: options of the video processor for training clips, over the published random window,
             scale, crop and flip; for example `{"flip_probability": 0.0}` where left and right are part of the labels.
-        eval_video_options: the same for evaluation clips; `num_views` and `num_crops` clips a video are averaged.
+        eval_video_options: options of the video processor for evaluation, by default those that it has; the clips of
+            `num_views` and `num_crops` are averaged. They are saved with the processor, so that what is measured while
+            training is what the saved model does.
         max_undecodable_share: the run stops when more than this share of the training videos cannot be decoded.
         max_consecutive_nonfinite_steps: steps in a row whose loss or gradient is not finite, at which the run stops.
             Each is skipped, with the weights unchanged.

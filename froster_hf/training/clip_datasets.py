@@ -3,6 +3,8 @@
 Stands between the user's data sets and the step. Data sets that are clips already pass through.
 """
 
+import copy
+from collections.abc import Mapping
 from typing import Any, cast
 
 import datasets
@@ -13,14 +15,24 @@ from ..data.clips import EvaluationClips, TrainingClips
 from ..data.decode_failures import DecodeFailureLog
 from ..data.epoch_sampler import EpochSampler
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN
+from ..processing.processing_froster import FrosterProcessor
+from ..processing.video_columns_froster import without_video_decoding
+from ..processing.video_processing_froster import FrosterVideoProcessor
 from .arguments import FrosterTrainingArguments
 from .collator import DECODE_FAILURES, collate_videos
 from .epoch_callback import EpochCallback
 from .nonfinite import VIDEO_NAMES
 
+PIXELS = "pixel_values_videos"
+
 
 class ClipDatasets(Trainer):
-    """Takes `datasets` tables {video, label} where [`~transformers.Trainer`] takes data sets of tensors."""
+    """Takes `datasets` tables {video, label} where [`~transformers.Trainer`] takes data sets of tensors.
+
+    `processing_class` is the processor as it will be saved: the one that was given, with `eval_video_options`.
+    Evaluation clips are made by it as it stands, so that an accuracy that is measured while training is what the saved
+    model and processor reach on the same videos.
+    """
 
     args: FrosterTrainingArguments
 
@@ -35,56 +47,93 @@ class ClipDatasets(Trainer):
         **kwargs: Any,
     ):
         # What the clips are made of; the Trainer sets both again.
-        self.args, self.processing_class = args, processing_class
+        self.args, self._given_processor = args, processing_class
+        self.processing_class = self._processor_in_use()
         self._epoch_callback = EpochCallback()
         self._decode_log: DecodeFailureLog | None = None
         kwargs["callbacks"] = [self._epoch_callback, *(kwargs.get("callbacks") or ())]
-        if isinstance(eval_dataset, dict):
-            eval_dataset = {name: self._evaluation_clips(part) for name, part in eval_dataset.items()}
         super().__init__(
             model,
             args,
             data_collator or collate_videos,
             self._training_clips(train_dataset),
-            self._evaluation_clips(eval_dataset),
-            processing_class,
+            self._for_each(eval_dataset, self._evaluation_clips),
+            self.processing_class,
             **kwargs,
         )
 
     @property
     def seed(self) -> int:
-        """Of clips and prompts."""
+        """Seed of clips and prompts."""
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def _processor_in_use(self) -> Any:
+        options = self._options("eval_video_options")
+        if not isinstance(self._given_processor, FrosterProcessor):
+            return self._given_processor
+        processor = copy.copy(self._given_processor)
+        video_processor = processor.video_processor
+        processor.video_processor = type(video_processor).from_dict(video_processor.to_dict(), **options)
+        return processor
+
+    def _options(self, name: str) -> dict[str, Any]:
+        """Options of the video processor from the field of the arguments with this name."""
+        # Strings only until the arguments have parsed them.
+        options = dict(cast(dict[str, Any], getattr(self.args, name) or {}))
+        processor = getattr(self._given_processor, "video_processor", None)
+        known = processor.valid_kwargs.__annotations__ if isinstance(processor, FrosterVideoProcessor) else {}
+        if unknown := [option for option in options if known and option not in known]:
+            raise ValueError(
+                f"`{name}` has {', '.join(map(repr, unknown))}, which the video processor does not know. Its options "
+                f"are {', '.join(sorted(known))}."
+            )
+        return options
 
     def _rebuild_clips(self) -> None:
         """Make the clips again where the arguments have changed since, as in a search over hyperparameters."""
+        self.processing_class = self._processor_in_use()
         if isinstance(self.train_dataset, TrainingClips):
             self.train_dataset = self._training_clips(self.train_dataset.dataset)
-        if isinstance(self.eval_dataset, dict):
-            self.eval_dataset = {name: self._evaluation_clips_again(part) for name, part in self.eval_dataset.items()}
-        else:
-            self.eval_dataset = self._evaluation_clips_again(self.eval_dataset)
+        self.eval_dataset = self._for_each(self.eval_dataset, self._evaluation_clips)
 
-    def _evaluation_clips_again(self, dataset: Any) -> Any:
-        return self._evaluation_clips(dataset.dataset if isinstance(dataset, EvaluationClips) else dataset)
+    @staticmethod
+    def _for_each(dataset: Any, make_clips: Any) -> Any:
+        if isinstance(dataset, Mapping):
+            return {name: make_clips(part) for name, part in dataset.items()}
+        return make_clips(dataset)
 
     def _training_clips(self, dataset: Any) -> Any:
-        if not _is_video_table(dataset):
+        if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
+            raise ValueError(f"`train_dataset` has the splits {', '.join(dataset)}; give one of them.")
+        if not is_video_table(dataset):
             return dataset
-        # Strings only until the arguments have parsed them.
-        options = cast(dict[str, Any] | None, self.args.train_video_options)
-        processor = self._video_processor()
-        return TrainingClips(dataset, video_processor=processor, seed=self.seed, video_options=options)
+        options = self._options("train_video_options")
+        if several := {"num_views", "num_crops"} & set(options):
+            raise ValueError(f"`train_video_options` has {several.pop()!r}, but a training clip is one view and crop.")
+        return TrainingClips(
+            without_video_decoding(dataset.with_format(None)),
+            video_processor=self._video_processor(self._given_processor),
+            seed=self.seed,
+            video_options={**options, "num_views": 1, "num_crops": 1},
+        )
 
     def _evaluation_clips(self, dataset: Any) -> Any:
-        if not _is_video_table(dataset):
+        if isinstance(dataset, EvaluationClips):
+            dataset = dataset.dataset
+        if not is_video_table(dataset):
             return dataset
-        options = dict(cast(dict[str, Any], self.args.eval_video_options or {}))
-        views = {name: options.pop(name) for name in ("num_views", "num_crops") if name in options}
-        return EvaluationClips(dataset, video_processor=self._video_processor(), video_options=options, **views)
+        processor = self._video_processor(self.processing_class)
+        return EvaluationClips(
+            without_video_decoding(dataset.with_format(None)),
+            video_processor=processor,
+            num_views=processor.num_views,
+            num_crops=processor.num_crops,
+            video_options={"sampling": processor.sampling},
+        )
 
-    def _video_processor(self) -> Any:
-        processor = getattr(self.processing_class, "video_processor", None)
+    @staticmethod
+    def _video_processor(processing_class: Any) -> Any:
+        processor = getattr(processing_class, "video_processor", None)
         if processor is None:
             raise ValueError("A table of videos needs a FrosterProcessor as `processing_class` to become clips.")
         return processor
@@ -107,7 +156,8 @@ class ClipDatasets(Trainer):
             max_share=self.args.max_undecodable_share,
             rank=self.args.process_index,
         )
-        self._epoch_callback.sampler = EpochSampler(len(dataset), seed=self.seed)
+        shuffle = self.args.train_sampling_strategy == "random"
+        self._epoch_callback.sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle)
         return self._epoch_callback.sampler
 
     def without_metadata(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -122,18 +172,42 @@ class ClipDatasets(Trainer):
         return super().training_step(model, inputs, *args, **kwargs)
 
 
-def _is_video_table(dataset: Any) -> bool:
-    """Whether a data set has still to be decoded.
+def is_video_table(dataset: Any) -> bool:
+    """Whether a data set has still to be decoded: a `datasets` table of videos, without a transform of the user's.
 
     Raises:
-        ValueError: it has a column of videos, but not as `froster_hf.data` names it.
+        ValueError: it has a column of videos, but not as `froster_hf.data` names it, or is a stream of videos.
     """
-    if not isinstance(dataset, datasets.Dataset):
+    if not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
         return False
-    videos = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Video)]
-    if videos and not {VIDEO_COLUMN, LABEL_COLUMN} <= set(dataset.column_names):
+    # A stream need not know its columns; a transform (`set_transform`) gives samples of its own.
+    features = dataset.features or {}
+    if not any(isinstance(feature, datasets.Video) for feature in features.values()) or PIXELS in features:
+        return False
+    if isinstance(dataset, datasets.IterableDataset):
+        raise ValueError(
+            "A stream of videos is not decoded here: an undecodable video is replaced by another row, which a stream "
+            f"cannot give. Load the table without `streaming`, or map the stream to `{PIXELS}` (T, 3, S, S) and "
+            "`labels` with the processor."
+        )
+    if dataset.format["type"] == "custom":
+        return False
+    if not {VIDEO_COLUMN, LABEL_COLUMN} <= set(dataset.column_names):
         raise ValueError(
             f"The data set has the columns {dataset.column_names}; a table of videos needs `{VIDEO_COLUMN}` and "
             f"`{LABEL_COLUMN}`. Make one with `froster_hf.data.as_video_table(dataset, ...)`."
         )
-    return bool(videos)
+    return True
+
+
+def class_names(dataset: Any) -> list[str] | None:
+    """The names behind a data set's labels: of its `ClassLabel` column, or as it calls them `label_names` itself.
+
+    Returns:
+        K names in the order of their indices; `None` where the data set does not know them.
+    """
+    names = getattr(dataset, "label_names", None)
+    if names is None and isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
+        columns = [(dataset.features or {}).get(name) for name in (LABEL_COLUMN, "labels")]
+        names = next((feature.names for feature in columns if isinstance(feature, datasets.ClassLabel)), None)
+    return None if names is None else list(names)

@@ -32,7 +32,8 @@ def collate_videos(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if missing:
         raise ValueError(
             f"A sample has the fields {sorted(samples[0])}; `pixel_values_videos` (T, 3, S, S) and `labels` or "
-            "`label` are needed. A table of video files becomes clips when its videos are a `datasets.Video` column."
+            "`label` are needed. A `datasets` table of video files becomes clips when its videos are a "
+            "`datasets.Video` column and it has no transform of its own."
         )
     return {
         "pixel_values_videos": torch.stack([_as_tensor(sample["pixel_values_videos"]) for sample in samples]),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..evaluation.metrics import top_k_accuracy
 from .clip_datasets import ClipDatasets
 from .label_texts import LabelTexts
 from .losses import cross_entropy_loss
@@ -20,11 +21,10 @@ from .teacher import FrozenTeacher
 
 
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent; videos that could not be decoded (label -100) are wrong."""
+    """Top-1 and top-5 accuracy in percent, as `froster evaluate` counts: videos that could not be decoded (label -100)
+    and scores that are not finite or equal for several labels are wrong."""
     logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-    ranked = np.argsort(-logits, axis=-1, kind="stable")
-    hits = ranked == labels[:, None]
-    return {f"top{k}": 100.0 * float(hits[:, :k].any(axis=-1).mean()) for k in (1, 5)}
+    return {f"top{k}": 100 * top_k_accuracy(logits, labels, k=k) for k in (1, 5)}
 
 
 def mean_log_probabilities(logits: Tensor, num_videos: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..modeling.modeling_froster import FrosterForVideoClassification
+from .losses import IGNORED_LABEL
 from .parameter_groups import is_text
 from .prompt_sampling import LabelPrompts
 from .teacher import FrozenTeacher, PromptEmbeds
@@ -62,8 +63,15 @@ class LabelTexts:
         return StepTexts(self._tokens(self.prompts.of_all_labels(templates), len(templates)), teacher_embeds)
 
     def for_clips(self, labels: Tensor, templates: Sequence[int]) -> StepTexts:
-        """The label of every clip under a template of its own."""
-        labels = labels.cpu()
+        """The label of every clip under a template of its own.
+
+        Args:
+            labels: (B,); clips labelled -100 have none. Where no clip has one, a text that no clip is compared with
+                stands in, since the text tower cannot be given nothing.
+            templates: B indices.
+        """
+        pairs = [pair for pair in zip(labels.tolist(), templates) if pair[0] != IGNORED_LABEL] or [(0, 0)]
+        labels, templates = torch.tensor([label for label, _ in pairs]), [template for _, template in pairs]
         teacher_embeds = self.teacher_embeds.of_clips(labels, templates) if self.teacher_embeds else None
         if self.frozen_embeds is not None:
             return StepTexts({"text_embeds": self.frozen_embeds.of_clips(labels, templates)}, teacher_embeds)

@@ -40,12 +40,16 @@ def symmetric_kl_loss(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     keep a little. KL divergence to it, video-to-text and text-to-video averaged.
 
     Args:
-        logits: (B, B), clip i against the text of clip j.
-        labels: (B,).
+        logits: (B, N), clip i against the text of the j-th clip that has a label; N of them have one.
+        labels: (B,); clips labelled -100 have no text and do not count.
 
     Returns:
-        `kl`.
+        `kl`, zero when no clip has a label.
     """
+    labelled = labels != IGNORED_LABEL
+    logits, labels = logits[labelled], labels[labelled]
+    if not len(labels):
+        return {"kl": logits.sum()}
     targets = (10.0 * (labels[:, None] == labels[None, :]).to(logits.dtype)).softmax(dim=-1)
     video_to_text = F.kl_div(logits.log_softmax(dim=-1), targets, reduction="batchmean")
     text_to_video = F.kl_div(logits.T.log_softmax(dim=-1), targets, reduction="batchmean")

@@ -70,6 +70,16 @@ class LabelPrompts:
         encoded = processor.encode_labels(labels, descriptions)
         return cls.from_tokens(labels, processor.prompt_templates, encoded["input_ids"], eos_token_id=eos_token_id)
 
+    def at(self, positions: Sequence[int], labels: Sequence[str]) -> "LabelPrompts":
+        """The prompts of some labels, in another order and under other names.
+
+        Args:
+            positions: where each label stands in this list.
+            labels: their names from here on.
+        """
+        chosen = list(positions)
+        return LabelPrompts(tuple(labels), self.templates, self.input_ids[chosen], self.lengths[chosen])
+
     def of_all_labels(self, templates: Sequence[int]) -> Tensor:
         """The prompts of every label under some templates, all of the first label first, cut to the longest.
 

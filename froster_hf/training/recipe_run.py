@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig
 
+from ..data.readers import read_json
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..processing.label_files import read_label_file
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import FrosterTrainingArguments
 from .recipe_data import read_recipe_data
@@ -38,8 +38,7 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
     model, processor = build_model(recipe.model)
     train, evaluation = read_recipe_data(recipe.data, recipe.world)
     if recipe.data.descriptions is not None:
-        described = read_label_file(recipe.data.descriptions).pairs
-        processor.label_descriptions = {name: text for name, text in described if text}
+        processor.label_descriptions = read_json(recipe.data.descriptions)
     return FrosterTrainer(
         model,
         training_arguments(recipe),
@@ -72,7 +71,7 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
     model = FrosterForVideoClassification.from_clip(
         recipe.checkpoint, **{name: getattr(recipe, name) for name in fields}
     )
-    video_options = {"num_frames": recipe.num_frames, "frame_stride": recipe.frame_stride}
+    video_options = {name: getattr(recipe, name) for name in ("num_frames", "sampling", "frame_stride")}
     processor = FrosterProcessor.from_clip(
         recipe.checkpoint, prompt_templates=recipe.prompt_templates, video_options=video_options
     )

@@ -36,7 +36,9 @@ class RecipeModel:
         temporal_radius: frames that `local_attention` sees to each side.
         temporal_pooling: see [`FrosterConfig`].
         num_frames: T, frames a clip.
-        frame_stride: frames between two sampled ones, at 30 frames a second.
+        sampling: frames that stand for a video in evaluation, and for the saved processor: `dense`, a window of the
+            video as in the published numbers, or `uniform`, the whole video.
+        frame_stride: frames between two of a `dense` window, at 30 frames a second.
         adapter_size: width of the adapters; `null` is the published one.
         prompt_templates: a named set (`froster`, `actionclip`, `single`, `none`) or a list of templates.
     """
@@ -46,6 +48,7 @@ class RecipeModel:
     temporal_radius: int = 1
     temporal_pooling: TemporalPooling = "mean"
     num_frames: int = 8
+    sampling: Literal["dense", "uniform"] = "dense"
     frame_stride: int = 16
     adapter_size: int | None = None
     prompt_templates: str | list[str] = "froster"

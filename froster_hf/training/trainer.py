@@ -14,11 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..modeling.checks_froster import check_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.outputs_froster import FrosterVideoClassificationOutput
+from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import FrosterTrainingArguments
 from .checkpointing import AtomicCheckpointing
+from .clip_datasets import class_names
 from .evaluation_steps import EvaluationSteps, accuracy
 from .gathering import gather_labels, gather_rows
 from .inference_checkpoint import InferenceCheckpoints, forget_labels
@@ -53,14 +56,17 @@ class FrosterTrainer(
         eval_dataset: one or a dict of several. Each is measured against the names of its own `label` column, where it
             has them, else against the training's labels.
         processing_class: a [`FrosterProcessor`]: its video processor makes the clips, its templates the prompts.
-        labels: K names, or a mapping from name to description. By default the names of the training set's `label`
-            column, else those that are stored in the model.
-        prompts: the labels as tokens, in place of `labels` and the processor's templates.
+        labels: K names, or a mapping from name to description; the descriptions are saved with the processor. Where
+            the training set has names for its labels (a `ClassLabel` column), both are matched by name, and the order
+            is that of the training set; its names alone are the default. Without either, the labels are those that
+            are stored in the model.
+        prompts: the labels as tokens, in place of the processor's templates; matched by name as `labels` are.
         teacher: in place of the one that `args` describe.
         kwargs: further arguments of [`~transformers.Trainer`]. Without `compute_metrics`, accuracies are computed.
 
     Raises:
-        ValueError: no labels are known, or arguments that cannot be trained together.
+        ValueError: no labels are known, or two lists of labels do not name the same classes, or arguments that cannot
+            be trained together.
     """
 
     # The loss is divided by all clips of the optimizer step here; the Trainer must not divide it again. Releases that
@@ -121,8 +127,7 @@ class FrosterTrainer(
         self.teacher = prepare_student(
             model, self.args, teacher=self._given_teacher, may_share=self._holds_whole_parameters
         )
-        known = self._labels or getattr(self.train_dataset, "label_names", None)
-        self._prompts = self._given_prompts or self._prompts_of(known or list(model.config.id2label.values()), model)
+        self._prompts = self._training_prompts(model)
         if model.config.id2label:
             forget_labels(model)
         self._texts.clear()
@@ -130,31 +135,50 @@ class FrosterTrainer(
 
     # Labels
 
-    def _prompts_of(
-        self, labels: Sequence[str] | Mapping[str, str | None], model: FrosterForVideoClassification
-    ) -> LabelPrompts:
-        if not labels:
+    def _training_prompts(self, model: FrosterForVideoClassification) -> LabelPrompts:
+        """The prompts of the training's labels, in the order of its indices; all lists of them have to agree."""
+        names, names_from, prompts = class_names(self.train_dataset), "the training set", self._given_prompts
+        if names is None and prompts is not None:
+            names, names_from = list(prompts.labels), "`prompts`"
+        elif names is None:
+            names = list(self._labels) if self._labels is not None else _stored_labels(model)
+        if not names:
             raise ValueError(
                 "No labels are known. Train on a data set whose `label` column is a ClassLabel, or pass `labels`."
             )
+        if self._labels is not None:
+            self._describe(match_labels(self._labels, names, names_from=names_from))
+        if prompts is None:
+            return self._prompts_of(names, model)
+        match = match_labels(prompts.labels, names, labels_from="`prompts`", names_from=names_from)
+        return prompts.at(match.positions, match.names)
+
+    def _describe(self, match: LabelMatch) -> None:
+        """Give the processor descriptions of labels, with which it writes their prompts, here and once it is saved."""
+        if match.descriptions is None or not isinstance(self.processing_class, FrosterProcessor):
+            return
+        described = dict(self.processing_class.label_descriptions or {}) | dict(zip(match.names, match.descriptions))
+        self.processing_class.label_descriptions = {name: text for name, text in described.items() if text}
+
+    def _prompts_of(self, names: Sequence[str], model: FrosterForVideoClassification) -> LabelPrompts:
         if not isinstance(self.processing_class, FrosterProcessor):
             raise ValueError(
                 "The labels have to become prompts: pass a FrosterProcessor as `processing_class`, for example "
                 "`FrosterProcessor.from_clip(...)`, or the tokens as `prompts`."
             )
-        described = self._labels if isinstance(self._labels, Mapping) else {}
-        descriptions = [described.get(label) for label in labels] if described else None
         eos_token_id = model.froster.text_model.eos_token_id
-        return LabelPrompts.from_processor(
-            self.processing_class, list(labels), descriptions, eos_token_id=eos_token_id
-        )
+        return LabelPrompts.from_processor(self.processing_class, names, eos_token_id=eos_token_id)
 
     def texts_of(self, labels: Sequence[str] | None) -> LabelTexts:
-        """The texts of a label list, `None` for that of the training."""
+        """The texts of a label list, `None` for that of the training; labels of the training keep their prompts."""
         key = self._prompts.labels if labels is None else tuple(labels)
         if key not in self._texts:
+            position_of = {label: position for position, label in enumerate(self._prompts.labels)}
+            known = set(key) <= set(position_of)
             self._texts[key] = LabelTexts(
-                self._prompts if key == self._prompts.labels else self._prompts_of(key, self.student),
+                self._prompts.at([position_of[label] for label in key], key)
+                if known
+                else self._prompts_of(key, self.student),
                 student=self.student,
                 teacher=self.teacher,
                 chunk_size=self.args.text_chunk_size,
@@ -181,7 +205,8 @@ class FrosterTrainer(
         loss = total_loss(parts, distillation_weight=self.args.distillation_weight)
         share: Tensor | float = 1.0
         if num_items_in_batch is not None:
-            share = (labels != IGNORED_LABEL).sum() / num_items_in_batch
+            # None at all, where no clip of the step has a label.
+            share = (labels != IGNORED_LABEL).sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
             if self.args.average_tokens_across_devices:
                 # Data parallelism takes the mean over processes where the sum is meant.
                 share = share * self.args.world_size
@@ -192,6 +217,7 @@ class FrosterTrainer(
         self, model: nn.Module, clips: Tensor, labels: Tensor
     ) -> tuple[dict[str, Tensor], FrosterVideoClassificationOutput]:
         texts, step = self.texts_of(None), self.state.global_step
+        check_labels(labels, len(self._prompts.labels))
         if self.args.objective == "symmetric_kl":
             all_labels = gather_labels(labels)
             step_texts = texts.for_clips(all_labels, self._sampler.draw_for_clips(step, len(all_labels)))
@@ -240,6 +266,12 @@ class FrosterTrainer(
                 logs[f"loss_{name}"] = self.accelerator.gather(total.reshape(1)).mean().item() / num_steps
             self._part_sums = {}
         super().log(logs, *args, **kwargs)
+
+
+def _stored_labels(model: FrosterForVideoClassification) -> list[str]:
+    id2label = model.config.id2label
+    # By index: a configuration's file need not list them in order.
+    return [id2label[index] for index in sorted(id2label)]
 
 
 def _check_arguments(args: FrosterTrainingArguments, kwargs: dict[str, Any]) -> None:

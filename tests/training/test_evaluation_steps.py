@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from transformers import EvalPrediction
+from datasets import ClassLabel, Video
+from transformers import EvalPrediction, pipeline
 
 from froster_hf.data import read_video_folder
+from froster_hf.data.moving_shapes import all_classes, write_moving_shapes
+from froster_hf.data.video_table import label_array
+from froster_hf.evaluation.metrics import summary, top_k_accuracy
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from froster_hf.training.evaluation_steps import accuracy, mean_log_probabilities
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -61,9 +65,7 @@ def test_predictions_are_those_of_the_model_over_all_templates(tmp_path, folders
     trainer = video_trainer(tmp_path, folders, eval_video_options={"num_views": 3})
     prediction = trainer.predict(trainer.train_dataset.dataset)
     processor, model = trainer.processing_class, trainer.model.eval()
-    clips = processor.video_processor(
-        str(folders / "base" / "juggling" / "0.mp4"), sampling="dense", num_views=3, return_tensors="pt"
-    )
+    clips = processor.video_processor(str(folders / "base" / "juggling" / "0.mp4"), num_views=3, return_tensors="pt")
     with torch.no_grad():
         logits = model(**clips, **processor.encode_labels(["juggling", "rowing"])).logits
     expected = logits.softmax(dim=-1).mean(dim=0).log()
@@ -96,6 +98,15 @@ def test_accuracy_in_percent():
     logits = np.array([[3.0, 2, 1, 0, 0, 0], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [1, 0, 0, 0, 0, 0]])
     metrics = accuracy(EvalPrediction(predictions=logits, label_ids=np.array([0, 4, 0, -100])))
     assert metrics == {"top1": 25.0, "top5": 50.0}
+
+
+def test_accuracy_is_the_evaluations_own():
+    """Rows of NaN and equal scores are wrong, whatever the class."""
+    logits = np.array([[np.nan] * 3, [1.0, 1, 0], [0, 0, 0], [2, 1, 0], [np.inf, 0, 0]])
+    labels = np.array([0, 0, 2, 0, 0])
+    metrics = accuracy(EvalPrediction(predictions=logits, label_ids=labels))
+    assert metrics["top1"] == 20.0
+    assert metrics["top1"] == 100 * summary(logits, labels)["top1"]
 
 
 def test_clips_of_a_video_are_averaged_as_probabilities():
@@ -131,3 +142,56 @@ def test_long_label_lists_have_the_same_gradients_in_chunks(tmp_path):
         gradients.append({name: parameter.grad for name, parameter in trainer.model.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-5)
+
+
+def moving_shapes(folder):
+    classes = all_classes()[::300][:3]
+    table = write_moving_shapes(folder, classes, clips_per_class=4, seed=0, resolution=64)
+    table = table.cast_column("label", ClassLabel(names=["spin", "slide", "grow"]))  # the tokenizer spells
+    return table.cast_column("video", Video(decode=False))
+
+
+@pytest.mark.parametrize(
+    ("processor_options", "eval_options"),
+    [
+        ({}, None),
+        ({"sampling": "dense", "frame_stride": 2}, None),
+        ({}, {"sampling": "dense", "frame_stride": 2, "num_views": 2}),
+        ({"num_views": 3}, None),
+    ],
+)
+def test_what_is_measured_while_training_is_what_the_saved_model_does(tmp_path, processor_options, eval_options):
+    """To the last clip: the accuracy that is printed, and every prediction, are those of the pipeline."""
+    table = moving_shapes(tmp_path / "videos")
+    names = table.features["label"].names
+    trainer = FrosterTrainer(
+        tiny_model(),
+        FrosterTrainingArguments(
+            output_dir=str(tmp_path / "run"),
+            max_steps=3,
+            per_device_train_batch_size=4,
+            per_device_eval_batch_size=5,
+            learning_rate=1e-3,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            eval_video_options=eval_options,
+        ),
+        train_dataset=table,
+        eval_dataset=table,
+        processing_class=tiny_processor("froster", **processor_options),
+        labels={name: f"it can {name}" if number else None for number, name in enumerate(names)},
+    )
+    trainer.train()
+    printed, predicted = trainer.evaluate()["eval_top1"], trainer.predict(table).predictions
+    trainer.save_model(str(tmp_path / "saved"))
+
+    classify = pipeline("zero-shot-video-classification", model=str(tmp_path / "saved"), device="cpu")
+    for labels in (None, names):  # the stored labels, and the same names written into prompts anew
+        answers = list(classify(table["video"], candidate_labels=labels))
+        scores = np.array([[{a["label"]: a["score"] for a in answer}[name] for name in names] for answer in answers])
+        softmax = np.exp(predicted) / np.exp(predicted).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(scores, softmax, atol=1e-5)
+        assert scores.argmax(axis=1).tolist() == predicted.argmax(axis=1).tolist()
+        assert 100 * top_k_accuracy(scores, label_array(table), k=1) == printed

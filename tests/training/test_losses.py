@@ -33,6 +33,21 @@ def test_symmetric_kl_does_not_change_when_video_and_text_change_places():
     torch.testing.assert_close(symmetric_kl_loss(logits, labels), symmetric_kl_loss(logits.T, labels))
 
 
+def test_clips_without_a_label_do_not_change_symmetric_kl():
+    labels = torch.tensor([0, -100, 1, -100, 0])
+    logits = torch.randn(5, 3)
+    expected = symmetric_kl_loss(logits[[0, 2, 4]], labels[[0, 2, 4]])
+    torch.testing.assert_close(symmetric_kl_loss(logits, labels), expected)
+
+
+def test_symmetric_kl_of_no_label_at_all_is_zero():
+    logits = torch.randn(2, 1, requires_grad=True)
+    loss = symmetric_kl_loss(logits, torch.tensor([-100, -100]))["kl"]
+    loss.backward()
+    assert loss == 0
+    assert logits.grad.abs().sum() == 0
+
+
 def test_clips_without_a_label_do_not_change_the_cross_entropy():
     logits, labels = torch.randn(4, 3), torch.tensor([2, 0, -100, 1])
     kept = labels != -100

@@ -50,3 +50,51 @@ def test_evaluation_reports_accuracies_and_the_distance_to_the_teacher(tmp_path)
             parameter.add_(0.05 * torch.randn_like(parameter))
     moved = trainer.evaluate()
     assert moved["eval_teacher_cosine_text"] < 0.9999
+
+
+class WithoutSomeLabels(Arrays):
+    """Clips 1 and 2 of four have no label, as where a video could not be decoded."""
+
+    def __init__(self, unlabelled=(1, 2)):
+        super().__init__(4)
+        self.unlabelled = unlabelled
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) | ({"label": -100} if index in self.unlabelled else {})
+
+
+KL = {"objective": "symmetric_kl", "training_prompts": "random", "max_steps": 1, "learning_rate": 1e-2, "optim": "sgd"}
+KL |= {
+    "weight_decay": 0.0,
+    "train_sampling_strategy": "sequential",
+    "max_grad_norm": 0.0,
+    "distillation_target": "video",
+}
+
+
+@pytest.mark.parametrize("trained_parameters", ["all", "vision"])  # texts by the student's tower, and stored ones
+def test_clips_without_a_label_change_no_step_of_the_symmetric_objective(tmp_path, trained_parameters):
+    fields = KL | {"trained_parameters": trained_parameters}
+    trainers = [
+        tiny_trainer(tmp_path, train_dataset=WithoutSomeLabels(range(kept, 4)), **fields) for kept in (2, 4, 0)
+    ]
+    # The labelled clips alone are the same batch; templates go by the place in it.
+    alone = [trainers[0].train_dataset[0], trainers[0].train_dataset[1]]
+    expected = tiny_trainer(tmp_path, train_dataset=alone, **fields)
+    untouched = {name: tensor.clone() for name, tensor in trainers[2].model.state_dict().items()}
+    for trainer in (*trainers, expected):
+        trainer.train()
+    logs = [trainer.state.log_history[0] for trainer in (*trainers, expected)]
+    assert logs[0]["loss_kl"] == pytest.approx(logs[3]["loss_kl"], abs=1e-6)
+    assert logs[0]["loss_kl"] != pytest.approx(logs[1]["loss_kl"], abs=1e-3)
+    assert logs[2]["loss_kl"] == 0
+    for name, tensor in trainers[2].model.state_dict().items():
+        assert torch.equal(tensor, untouched[name]), name
+
+
+def test_label_smoothing_lowers_no_target_of_the_symmetric_objective_in_silence(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`label_smoothing_factor` is 0.1, which objective='symmetric_kl' does not use"
+    ):
+        tiny_trainer(tmp_path, **KL, label_smoothing_factor=0.1)
+    assert tiny_trainer(tmp_path, label_smoothing_factor=0.1).args.label_smoothing_factor == 0.1
