@@ -73,8 +73,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         Args:
             inputs: a video in any form that `FrosterVideoProcessor` takes, a list of them, or a generator, iterator,
                 dataset or dataset column of them, which is read as the answers are asked for.
-            candidate_labels: K class names, or a mapping from class name to a describing sentence. May be left out for
-                a model that has stored labels (`set_labels`).
+            candidate_labels: K class names, or a mapping from class name to a describing sentence, from index to name
+                or from name to index (`FrosterProcessor.read_labels` tells them apart). May be left out for a model
+                that has stored labels (`set_labels`).
             hypothesis_template: one prompt template with `{}` for the label, or
             templates: a list of templates, or a named set (`froster`, `actionclip`, `single`, `none`); by default
                 those of the checkpoint.
@@ -224,7 +225,12 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             )
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` is {top_k}; it must be at least 1, or None for all labels.")
-        labels = {"candidate_labels": candidate_labels, "background_labels": background_labels}
+        if isinstance(background_labels, Sequence) and not background_labels:
+            background_labels = None
+        labels = {
+            name: None if given is None else self.processor.read_labels(given).labels
+            for name, given in (("candidate_labels", candidate_labels), ("background_labels", background_labels))
+        }
         preprocess = {"num_views": num_views, "num_crops": num_crops, "num_frames": num_frames}
         forward = {**labels, "templates": [hypothesis_template] if hypothesis_template is not None else templates}
         postprocess = {**labels, "top_k": top_k, "function_to_apply": function_to_apply, "threshold": threshold}

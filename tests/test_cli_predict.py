@@ -142,6 +142,7 @@ def test_label_files_may_describe_their_labels(checkpoint, classify, capsys, tmp
     ("arguments", "message"),
     [
         (["--labels", "a,,b"], "empty"),
+        (["--labels", 'a,"b'], "quote a label as in CSV"),
         (["--labels", "a,a"], "repeated"),
         (["--labels-file", "missing.txt"], "missing.txt"),
         ([], "candidate_labels"),

@@ -251,12 +251,27 @@ def test_views_of_one_video_are_scored_before_they_are_averaged():
 
 
 @pytest.mark.parametrize(
+    "form",
+    {
+        "generator": lambda: (label for label in LABELS),
+        "array": lambda: np.array(LABELS),
+        "index to name": lambda: {str(index): label for index, label in enumerate(LABELS)},
+        "name to index": lambda: {label: index for index, label in enumerate(LABELS)},
+    }.items(),
+    ids=lambda form: form[0],
+)
+def test_labels_are_recognized_in_every_form_that_programs_hold_them_in(classify, form):
+    expected = classify(BIKES, LABELS, background_labels=["nothing", "an empty floor"])
+    assert classify(BIKES, form[1](), background_labels=np.array(["nothing", "an empty floor"])) == expected
+
+
+@pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
         (None, {}, "candidate_labels"),
         ("riding,golf", {}, r"Write \['riding', 'golf'\]"),
-        ([], {}, "must be given"),
-        (["a", "a"], {}, "1 repeated"),
+        ([], {}, "empty"),
+        (["a", "a"], {}, "repeated: 'a'"),
         (LABELS, {"function_to_apply": "relu"}, "'softmax', 'sigmoid' or 'none'"),
         (LABELS, {"top_k": 0}, "top_k"),
         (["x" * 100], {}, "77"),

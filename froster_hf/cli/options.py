@@ -4,10 +4,13 @@ import argparse
 import atexit
 import contextlib
 import gc
-import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ..printing import printable
+from ..processing.label_files import read_label_file, split_labels
 
 DEFAULT_MODEL = "visual-ai/froster-b16"
 
@@ -33,11 +36,12 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     """`--labels`, `--labels-file`, prompts, and what "none of these" means."""
     group = parser.add_argument_group("labels")
     source = group.add_mutually_exclusive_group()
-    source.add_argument("--labels", metavar="A,B,C", help="actions to choose from, separated by commas")
+    source.add_argument("--labels", metavar="A,B,C", help="actions to choose from; quote one that holds a comma")
     source.add_argument(
         "--labels-file",
         metavar="FILE",
-        help="one label a line, after a tab its description if you like; or JSON, a list or {label: description}",
+        help="one label per line, after a tab its description if you like; JSON: a list, {label: description} or "
+        "{index: label}; or CSV with the columns id,name",
     )
     prompts = group.add_mutually_exclusive_group()
     prompts.add_argument(
@@ -95,25 +99,18 @@ def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_labels(arguments: argparse.Namespace) -> list[str] | dict[str, str | None] | None:
-    """The labels of `--labels` or `--labels-file`; `None` where neither is given."""
+    """The labels of `--labels` or `--labels-file`; `None` where neither is given.
+
+    What a file was read as is said on standard error, since a wrong reading would show in nothing but the scores.
+    """
     if arguments.labels is not None:
         return split_labels(arguments.labels)
     if arguments.labels_file is None:
         return None
-    path = Path(arguments.labels_file)
-    text = path.read_text(encoding="utf-8")
-    if path.suffix.lower() == ".json":
-        labels = json.loads(text)
-        if not isinstance(labels, list | dict) or not labels:
-            raise ValueError(f"{path}: expected a JSON list of labels, or an object {{label: description}}.")
-        return labels
-    lines = [line.partition("\t") for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ValueError(f"{path}: the file holds no labels; write one a line.")
-    described = {label.strip(): description.strip() or None for label, _, description in lines}
-    if len(described) < len(lines):
-        raise ValueError(f"{path}: {len(lines) - len(described)} labels are repeated.")
-    return described
+    labels = read_label_file(arguments.labels_file)
+    name = printable(arguments.labels_file)
+    print(f"froster: {name}: {len(labels.names)} labels ({labels.form})", file=sys.stderr)
+    return labels.labels
 
 
 @contextlib.contextmanager
@@ -167,18 +164,6 @@ def load_pipeline(arguments: argparse.Namespace) -> Any:
     if arguments.max_pixels is not None:
         video_processor.video_limits = {"max_pixels": arguments.max_pixels}
     return classify
-
-
-def split_labels(text: str) -> list[str]:
-    """The labels of a comma-separated list.
-
-    Raises:
-        ValueError: one of them is empty.
-    """
-    labels = [label.strip() for label in text.split(",")]
-    if "" in labels:
-        raise ValueError(f"One of the labels in {text!r} is empty; labels are separated by single commas.")
-    return labels
 
 
 def _check_device(name: str) -> None:

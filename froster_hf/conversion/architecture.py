@@ -35,6 +35,9 @@ Origin = Literal["weights", "config.json", "option", "stated in the file", "run 
 HEAD_WIDTH = 64
 """The width of the heads of every CLIP that OpenAI published."""
 
+LONGEST_LICENSE = 100
+"""Characters of a licence's identifier."""
+
 
 class UnshownOptions(TypedDict, total=False):
     """What no weight shows, as the caller knows it; `None` is the same as not given.
@@ -233,14 +236,23 @@ def read_statement(text: str | None) -> dict[str, object]:
     Args:
         text: JSON; anything else is passed over, since the text is no part of the model.
     """
+    known = {field for fields in UNSHOWN.values() for field in fields}
+    stated = _statement(text)
+    return {name: value for name, value in stated.items() if name in known and isinstance(value, str | int | float)}
+
+
+def stated_license(text: str | None) -> str | None:
+    """The licence in such a statement, if there is one."""
+    license = _statement(text).get("license")
+    return license if isinstance(license, str) and len(license) <= LONGEST_LICENSE else None
+
+
+def _statement(text: str | None) -> dict[str, Any]:
     try:
         stated = json.loads(text or "")
     except (ValueError, RecursionError):
         return {}
-    known = {field for fields in UNSHOWN.values() for field in fields}
-    if not isinstance(stated, dict):
-        return {}
-    return {name: value for name, value in stated.items() if name in known and isinstance(value, str | int | float)}
+    return stated if isinstance(stated, dict) else {}
 
 
 def _field(config: Any, name: str) -> Any:

@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 from transformers.processing_utils import Unpack
 
-from froster_hf.conversion.architecture import Setting, UnshownOptions, infer_config
-from froster_hf.conversion.key_maps import DEFAULT_TEMPLATES, NOTES, Layout
+from froster_hf.conversion.architecture import Setting, UnshownOptions, infer_config, stated_license
+from froster_hf.conversion.key_maps import DEFAULT_TEMPLATES, FROSTER_LICENSE, NOTES, Layout
 from froster_hf.conversion.report import ConversionReport
 from froster_hf.conversion.sources import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict
@@ -96,6 +96,7 @@ def convert_checkpoint(
         num_parameters=sum(tensor.numel() for tensor in state.values()),
         dtypes=dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
         settings=[*settings, *processor.settings],
+        license=FROSTER_LICENSE if converted.projectors or converted.teacher else stated_license(found.raw.statement),
         left_out=_left_out(found, converted, with_projectors=keep_projectors, with_teacher=teacher_target is not None),
         other=found.raw.other,
         unused=found.unused + converted.unused,

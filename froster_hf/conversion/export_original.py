@@ -18,6 +18,7 @@ from froster_hf.conversion.architecture import UNSHOWN, state_unshown
 from froster_hf.conversion.key_maps import FILE_SECTIONS, LAYOUT_TITLES
 from froster_hf.conversion.pickle_worker import STATEMENT
 from froster_hf.conversion.reading import read_checkpoint
+from froster_hf.conversion.report import REPORT_FILE, read_report
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
 
@@ -108,12 +109,13 @@ def export_checkpoint(
         original |= _unread_positions(original, weights, report)
     report.num_tensors = len(original)
     unshown = state_unshown(config)
+    conversion = read_report(Path(checkpoint) / REPORT_FILE)
     report.notes.append(_untold(unshown))
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
         torch.save(_file(original, layout), partial)
-        _add_statement(partial, unshown)
+        _add_statement(partial, {**unshown, "license": None if conversion is None else conversion.get("license")})
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -148,11 +150,11 @@ def _file(original: Mapping[str, Tensor], layout: OriginalLayout) -> dict[str, A
     return sections
 
 
-def _add_statement(file: Path, unshown: Mapping[str, object]) -> None:
-    """Add what no weight shows to a file of `torch.save`, as a member of its archive that code bases pass over."""
+def _add_statement(file: Path, stated: Mapping[str, object]) -> None:
+    """Add what no weight shows, and the licence, to a file of `torch.save`; code bases pass over the added member."""
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
         root = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{root}/{STATEMENT}", json.dumps(unshown))
+        archive.writestr(f"{root}/{STATEMENT}", json.dumps(stated))
 
 
 def _untold(unshown: Mapping[str, object]) -> str:

@@ -245,6 +245,9 @@ RUN_CONFIGURATION_MODULES: dict[str | None, tuple[str, int | None]] = {
 }
 """FROSTER's `MODEL.TEMPORAL_MODELING_TYPE` to our module and radius."""
 
+FROSTER_LICENSE = "cc-by-nc-sa-4.0"
+"""The licence of the weights that FROSTER's authors released; whatever they are converted to stays under it."""
+
 LAYOUT_TITLES: dict[Layout, str] = {
     "froster": "FROSTER or Open-VCLIP",
     "openai": "OpenAI CLIP",

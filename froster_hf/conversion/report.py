@@ -1,15 +1,19 @@
 """What a conversion did, for people and for machines."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from froster_hf.conversion.architecture import Setting
 from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
 from froster_hf.printing import listing, printable
+from froster_hf.processing.text_files import read_json
 
 REPORT_FILE = "conversion.json"
 SHOWN = 4
+MAX_REPORT_BYTES = 64 << 20
 
 
 @dataclass
@@ -27,6 +31,7 @@ class ConversionReport:
         num_parameters: numbers in them.
         dtypes: tensors written by dtype.
         settings: every field of the configuration with its origin.
+        license: of the weights, where the source shows it: FROSTER's own files do, by their projectors or teacher.
         left_out: tensors of the source that are not in the output, each with the reason.
         other: entries of the source that are no tensors, and what they are.
         unused: names that nobody knows; always empty with `strict=True`.
@@ -43,6 +48,7 @@ class ConversionReport:
     num_parameters: int
     dtypes: dict[str, int]
     settings: list[Setting]
+    license: str | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     other: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
@@ -58,6 +64,8 @@ class ConversionReport:
             "settings",
         ]
         lines += [f"  {s.name:17} {s.value}  [{s.origin}]" for s in self.settings]
+        if self.license is not None:
+            lines.append(f"licence     {printable(self.license)}")
         lines.append(f"left out    {len(self.left_out)} tensors")
         for reason in dict.fromkeys(self.left_out.values()):
             names = [name for name, why in self.left_out.items() if why == reason]
@@ -73,3 +81,23 @@ class ConversionReport:
         """Write `conversion.json` beside the weights."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str)
         (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_report(path: Path) -> Mapping[str, Any] | None:
+    """The report that `froster convert` left beside the weights; `None` where there is none.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ValueError: the file is there, but is no such report.
+    """
+    if not path.is_file():
+        return None
+    report = read_json(path, max_bytes=MAX_REPORT_BYTES)
+    kinds = {"source": str, "layout": str, "sha256": str, "left_out": dict, "license": str | None}
+    if not isinstance(report, dict) or not all(
+        isinstance(report.get(name), kind) and (name in report or name == "license") for name, kind in kinds.items()
+    ):
+        raise ValueError(f"{path} is no report of `froster convert`.")
+    return report

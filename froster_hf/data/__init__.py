@@ -1,5 +1,6 @@
 """Annotation readers, splits, clips for training and evaluation, and the moving-shapes world."""
 
+from ..processing.text_files import AnnotationError
 from .clips import EvaluationClips, TrainingClips, collate_clips
 from .decode_failures import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
 from .epoch_sampler import EpochSampler
@@ -8,7 +9,7 @@ from .label_text import split_descriptions
 from .official_lists import read_hmdb51, read_kinetics, read_something_something, read_ucf101
 from .published_counts import CountMismatchError, check_counts, count_differences, published_counts
 from .readers import as_video_table, read_labels, read_video_folder, read_video_list
-from .safe_paths import AnnotationError, UnsafePathError
+from .safe_paths import UnsafePathError
 
 __all__ = [
     "AnnotationError",

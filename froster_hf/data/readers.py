@@ -14,9 +14,12 @@ import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, Value, Video
 
+from ..processing.label_files import read_label_file
+from ..processing.label_lists_froster import read_label_list
+from ..processing.text_files import AnnotationError, read_lines
 from ..processing.video_columns_froster import without_video_decoding
 from .label_text import distinct_label_texts
-from .safe_paths import AnnotationError, VideoRoot
+from .safe_paths import VideoRoot
 from .video_table import LABEL_COLUMN, VIDEO_COLUMN, ListedClip, MissingFiles, video_table, with_labels
 
 VIDEO_SUFFIXES = frozenset(
@@ -94,38 +97,21 @@ def read_video_list(
     return video_table(clips, labels=names, missing=missing)
 
 
-def read_labels(labels: Labels) -> list[str]:
-    """Label texts in index order, from a list, an index-to-label mapping (keys 0 to K-1) or a JSON file of either.
+def read_labels(labels: Any) -> list[str]:
+    """Label names in index order.
+
+    Args:
+        labels: the path of a file (`read_label_file`), or a list or mapping (`read_label_list`).
 
     Raises:
-        AnnotationError: not one of these forms, indices with gaps, or a text that stands twice.
+        AnnotationError: a form that is not known, indices with gaps, or a name that stands twice.
     """
-    source = "labels"
     if isinstance(labels, (str, os.PathLike)):
-        source = os.fspath(labels)
-        labels = read_json(source)
-    if isinstance(labels, Mapping):
-        try:
-            by_index = {int(index): text for index, text in labels.items()}
-        except (TypeError, ValueError) as error:
-            raise AnnotationError(f"{source}: keys must be the indices 0 to K-1 ({error}).") from error
-        if sorted(by_index) != list(range(len(labels))):
-            raise AnnotationError(f"{source}: the indices must run from 0 to {len(labels) - 1} without gaps.")
-        labels = [by_index[index] for index in range(len(by_index))]
-    if not isinstance(labels, Sequence) or not all(isinstance(text, str) and text.strip() for text in labels):
-        raise AnnotationError(f"{source}: expected a list of label texts or a mapping from index to label text.")
-    if not labels or len(set(labels)) != len(labels):
-        twice = sorted({text for text in labels if list(labels).count(text) > 1})
-        raise AnnotationError(f"{source}: label texts must be distinct and at least one; these stand twice: {twice}.")
-    return list(labels)
-
-
-def read_json(path: str | os.PathLike) -> Any:
-    """A JSON file's content; `AnnotationError` when it is no JSON."""
+        return list(read_label_file(labels).names)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{os.fspath(path)} is not JSON in UTF-8 ({error}).") from error
+        return list(read_label_list(labels, source="labels").names)
+    except ValueError as error:
+        raise AnnotationError(str(error)) from error
 
 
 def as_video_table(
@@ -216,17 +202,6 @@ def _label_index(label: Any, names: Sequence[str], index_of: Mapping[str, int], 
             f"{len(names) - 1}. If this line names columns, pass their names as video_field= and label_field=."
         )
     return index
-
-
-def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
-    """Non-empty lines of a UTF-8 text file as (line, "file, line N"); `AnnotationError` when it is not text."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{os.fspath(path)} is not UTF-8 text ({error}).") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield line.rstrip("\r"), f"{os.fspath(path)}, line {number}"
 
 
 def csv_cells(line: str, where: str) -> list[str]:

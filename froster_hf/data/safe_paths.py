@@ -10,12 +10,10 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from ..processing.text_files import AnnotationError
+
 # "c:" of a Windows drive is one letter; every scheme that FFmpeg or fsspec knows has at least two.
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:")
-
-
-class AnnotationError(ValueError):
-    """An annotation file that cannot be used as it stands; the message names file and line."""
 
 
 class UnsafePathError(AnnotationError):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Video
 
-from .safe_paths import AnnotationError
+from ..processing.text_files import AnnotationError
 
 logger = logging.getLogger(__name__)
 

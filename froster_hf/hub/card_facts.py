@@ -11,9 +11,6 @@ from huggingface_hub.utils import validate_repo_id
 
 from .markdown import link
 
-# The licence of FROSTER's released weights, which every conversion of them keeps.
-FROSTER_LICENSE = "cc-by-nc-sa-4.0"
-
 
 @dataclass(frozen=True)
 class PublishedNumber:

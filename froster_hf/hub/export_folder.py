@@ -15,18 +15,21 @@ from typing import Any
 
 import torch
 import yaml
-from huggingface_hub import eval_result_entries_to_yaml
+from huggingface_hub import ModelCard, eval_result_entries_to_yaml, hf_hub_download
 from transformers import pipeline
 
+from ..conversion.key_maps import FROSTER_LICENSE
+from ..conversion.report import REPORT_FILE, read_report
 from ..evaluation.fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
-from .card_facts import FROSTER_LICENSE, CardFacts, load_card_facts
+from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
-from .model_card import TASK, build_model_card
+from .model_card import TASK, build_model_card, source_name
 from .serving import TowerFormat, TowerReport, export_towers
 
 PathLike = str | os.PathLike[str]
-CONVERSION_FILE = "conversion.json"
+CARD_FILE = "README.md"
+MAX_CARD_BYTES = 4 << 20
 LICENSE_NOTE = (
     "These weights were converted from a checkpoint that the authors of FROSTER released under CC BY-NC-SA 4.0; the "
     "conversion keeps that licence: attribution, no commercial use, and the same terms for what is derived from them."
@@ -102,10 +105,12 @@ def export_checkpoint(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder. Give another folder, or remove it.")
     conversion = read_conversion(checkpoint)
+    is_froster = is_of_froster(conversion) or read_license(checkpoint) == FROSTER_LICENSE
     card_facts = with_license(
         facts if isinstance(facts, CardFacts) else CardFacts(target.name) if facts is None else load_card_facts(facts),
         license,
-        conversion,
+        is_froster=is_froster,
+        may_be_froster=conversion is not None and conversion["layout"] == "froster",
     )
     classify = load_pipeline(checkpoint)
     check_finite(classify.model)
@@ -130,7 +135,11 @@ def export_checkpoint(
         folder.mkdir()
         classify.save_pretrained(folder, max_shard_size=max_shard_size)
         dropped = drop_foreign_code(folder)
-        card.save(folder / "README.md")
+        card.save(folder / CARD_FILE)
+        if conversion is not None:
+            # So that the weights' origin, and with it their licence, is known wherever the folder goes.
+            kept = {**conversion, "source": source_name(conversion)}
+            (folder / REPORT_FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         write_benchmarks(folder, measured, card_facts)
         # In single precision, which holds every half-precision weight exactly; the checkpoint is written already.
         exported = export_towers(classify.model.float(), folder / "towers", formats=towers, quantize=quantize)
@@ -153,26 +162,59 @@ def load_pipeline(checkpoint: PathLike) -> Any:
     return pipeline(task, model=os.fspath(checkpoint), device="cpu", dtype="auto", trust_remote_code=False)
 
 
-def read_conversion(checkpoint: PathLike) -> dict[str, Any] | None:
+def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:
     """The report that `froster convert` left beside the weights, if it did.
 
     Raises:
         ValueError: the file is there, but is no such report.
     """
-    path = Path(checkpoint) / CONVERSION_FILE
-    if not path.is_file():
+    path = _companion(checkpoint, REPORT_FILE)
+    return None if path is None else read_report(path)
+
+
+def read_license(checkpoint: PathLike) -> str | None:
+    """The licence on the checkpoint's own card; `None` where there is no card, or none that can be read."""
+    path = _companion(checkpoint, CARD_FILE)
+    if path is None or path.stat().st_size > MAX_CARD_BYTES:
         return None
-    report = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(report, dict) or not {"source", "layout", "sha256", "left_out"} <= set(report):
-        raise ValueError(f"{path} is no report of `froster convert`.")
-    return report
+    try:
+        card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+        license = card.data.to_dict().get("license")
+        return license if isinstance(license, str) else None
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        return None
 
 
-def with_license(facts: CardFacts, license: str | None, conversion: Mapping[str, Any] | None) -> CardFacts:
+def _companion(checkpoint: PathLike, name: str) -> Path | None:
+    """A file beside the weights, in a folder or in a repository on the Hub, or `None`."""
+    if os.path.isdir(checkpoint):
+        path = Path(checkpoint) / name
+        return path if path.is_file() else None
+    try:
+        return Path(hf_hub_download(os.fspath(checkpoint), name))
+    except (OSError, ValueError):  # No such file, repository or name; if there are no weights either, loading says so.
+        return None
+
+
+def is_of_froster(conversion: Mapping[str, Any] | None) -> bool:
+    """Whether weights were converted from those that FROSTER's authors released."""
+    if conversion is None:
+        return False
+    return conversion.get("license") == FROSTER_LICENSE or (
+        conversion["layout"] == "froster" and any(name.startswith("projector_") for name in conversion["left_out"])
+    )
+
+
+def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may_be_froster: bool) -> CardFacts:
     """The facts with the weights' licence.
 
-    Weights of FROSTER's authors keep theirs. Open-VCLIP's files have the same names but no projectors: where none are
-    found, another licence may be stated.
+    Weights of FROSTER's authors keep theirs.
+
+    Args:
+        facts: of the card.
+        license: as the caller states it.
+        is_froster: whether the weights are those of FROSTER's authors.
+        may_be_froster: whether they have FROSTER's names; so have Open-VCLIP's. Another licence may then be stated.
 
     Raises:
         ValueError: two different licences, or one that converted FROSTER weights do not have.
@@ -180,16 +222,13 @@ def with_license(facts: CardFacts, license: str | None, conversion: Mapping[str,
     if license is not None and facts.license not in (None, license):
         raise ValueError(f"The card facts state the licence {facts.license!r}, the option {license!r}. Give one.")
     stated = license or facts.license
-    if conversion is None or conversion["layout"] != "froster":
-        return replace(facts, license=stated)
-    is_froster = any(name.startswith("projector_") for name in conversion["left_out"])
-    if stated is None or stated == FROSTER_LICENSE:
-        return replace(facts, license=FROSTER_LICENSE, license_note=facts.license_note or LICENSE_NOTE)
-    if is_froster:
+    if is_froster and stated not in (None, FROSTER_LICENSE):
         raise ValueError(
             f"The licence is given as {stated!r}, but these weights were converted from FROSTER's, which are under "
             f"{FROSTER_LICENSE!r} and stay so. Leave the licence out."
         )
+    if is_froster or (may_be_froster and stated in (None, FROSTER_LICENSE)):
+        return replace(facts, license=FROSTER_LICENSE, license_note=facts.license_note or LICENSE_NOTE)
     return replace(facts, license=stated)
 
 

@@ -122,9 +122,13 @@ def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def source_name(report: Mapping[str, Any]) -> str:
+    """The name of the file that was converted, without the path on somebody's disk."""
+    return str(report["source"]).replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
 def _conversion(report: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Where converted weights come from; the name of the file, not the path on somebody's disk."""
     if report is None:
         return None
-    source = str(report["source"]).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return {"source": source, "layout": report["layout"], "sha256": report["sha256"]}
+    return {"source": source_name(report), "layout": report["layout"], "sha256": report["sha256"]}

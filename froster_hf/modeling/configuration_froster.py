@@ -3,11 +3,15 @@
 Architecture only. How a model is trained stands in `FrosterTrainingArguments`, prompts and pixels in the processor.
 """
 
+import functools
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
 
 from .tables_froster import (
     TEMPORAL_MODULES,
@@ -19,7 +23,67 @@ from .tables_froster import (
     find_entry,
 )
 
+# Smallest and largest value of every size, so that a file from a stranger cannot ask for endless work. All are far
+# beyond published models (ViT-bigG: 48 layers of width 1664; EVA-CLIP-18B: 48 of 5120).
+SIZE_LIMITS = {
+    "projection_dim": (1, 65_536),
+    "num_frames": (1, 10_000),
+    "temporal_radius": (0, 1_000),
+    "adapter_size": (1, 65_536),
+    "pooling_num_layers": (1, 256),
+    "pooling_num_heads": (1, 1_024),
+}
+TOWER_SIZE_LIMITS = {
+    "hidden_size": (1, 65_536),
+    "intermediate_size": (1, 262_144),
+    "projection_dim": (1, 65_536),
+    "num_hidden_layers": (1, 512),
+    "num_attention_heads": (1, 1_024),
+    "vocab_size": (1, 10_000_000),
+    "max_position_embeddings": (1, 1_000_000),
+    "num_channels": (1, 64),
+    "image_size": (1, 16_384),
+    "patch_size": (1, 16_384),
+}
+MAX_LABELS = 1_000_000
+# Width of the MLPs of `transformer_cls`, whatever the embedding's; PyTorch's default, which ActionCLIP left.
+CLASS_TOKEN_INNER_WIDTH = 2048
+# About those of the largest CLIP that was published; sizes that are allowed one by one may not multiply beyond it.
+MAX_PARAMETERS = 20_000_000_000
 
+Config = TypeVar("Config", bound=type)
+
+
+def raises_value_errors(config_class: Config) -> Config:
+    """Make the constructor of a strict dataclass raise a `ValueError` of one line instead of huggingface_hub's errors,
+    which are none: who loads a stranger's file has one kind of error to expect."""
+    construct = config_class.__init__  # type: ignore[misc]
+
+    @functools.wraps(construct)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            construct(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            reason = str(error.__cause__ or error)
+            raise ValueError(reason if len(reason) <= 500 else f"{reason[:500]}...") from error
+
+    config_class.__init__ = __init__  # type: ignore[misc]
+    return config_class
+
+
+def check_sizes(sizes: Mapping[str, Any], limits: Mapping[str, tuple[int, int]], *, where: str = "") -> None:
+    """Hold sizes against their limits; those that are missing or `None` are left to the default.
+
+    Raises:
+        ValueError: a size beyond its limits, or none.
+    """
+    for name, (smallest, largest) in limits.items():
+        value = sizes.get(name)
+        if value is not None and (type(value) is not int or not smallest <= value <= largest):
+            raise ValueError(f"`{where}{name}` is {value!r:.100}; it must be an integer from {smallest} to {largest}.")
+
+
+@raises_value_errors
 @strict
 class FrosterConfig(PreTrainedConfig):
     r"""Configuration of [`FrosterModel`] and [`FrosterForVideoClassification`].
@@ -58,6 +122,11 @@ class FrosterConfig(PreTrainedConfig):
         pooling_num_layers: layers of `transformer` and `transformer_cls`.
         pooling_num_heads: their attention heads. `None` is the published number: the text tower's for `transformer`,
             8 for `transformer_cls`.
+
+    Raises:
+        ValueError: a value of another type, an unknown name, a size beyond its limits (`SIZE_LIMITS`,
+            `TOWER_SIZE_LIMITS`), more than `MAX_LABELS` labels, or more than `MAX_PARAMETERS` parameters in all;
+            before anything is computed.
 
     Example:
 
@@ -104,6 +173,11 @@ class FrosterConfig(PreTrainedConfig):
     pooling_num_heads: int | None = None
 
     def __post_init__(self, **kwargs):
+        check_sizes(vars(self), SIZE_LIMITS)
+        for name in self.sub_configs:
+            tower = getattr(self, name) or {}
+            check_sizes(tower if isinstance(tower, dict) else vars(tower), TOWER_SIZE_LIMITS, where=f"{name}.")
+        self._check_labels(kwargs.get("num_labels"))
         if not isinstance(self.text_config, CLIPTextConfig):
             self.text_config = CLIPTextConfig(**(self.text_config or {}))
         if not isinstance(self.vision_config, CLIPVisionConfig):
@@ -118,12 +192,62 @@ class FrosterConfig(PreTrainedConfig):
         """Refuse values that no model can be built from; called by the constructor."""
         find_entry("temporal_module", self.temporal_module, TEMPORAL_MODULES)
         find_entry("temporal_pooling", self.temporal_pooling, TEMPORAL_POOLINGS)
-        for name, smallest in (("num_frames", 1), ("temporal_radius", 0), ("pooling_num_layers", 1)):
-            value = getattr(self, name)
-            if value < smallest:
-                raise ValueError(f"`{name}` is {value}; it must be at least {smallest}.")
-        if self.adapter_size is not None and self.adapter_size < 1:
-            raise ValueError(f"`adapter_size` is {self.adapter_size}; give a positive width, or None for the default.")
+        for tower in (self.text_config, self.vision_config):
+            if tower.hidden_act not in ACT2FN:
+                raise ValueError(f"`hidden_act` is {tower.hidden_act!r:.100}; known are {', '.join(sorted(ACT2FN))}.")
+        image_size, patch_size = self.vision_config.image_size, self.vision_config.patch_size
+        if not isinstance(image_size, int) or not isinstance(patch_size, int):
+            raise ValueError(
+                f"`vision_config` has image_size {image_size!r:.100} and patch_size {patch_size!r:.100}; frames and "
+                "patches are squares: give one integer each."
+            )
+        if patch_size > image_size:
+            raise ValueError(f"`vision_config.patch_size` is {patch_size}, more than the image_size {image_size}.")
+        parameters = self._estimate_parameters()
+        if parameters > MAX_PARAMETERS:
+            raise ValueError(
+                f"This configuration has about {parameters:.1e} parameters; at most {MAX_PARAMETERS:.1e} are built. "
+                "Sizes of layers, widths, vocabulary, patches, frames or labels are far too large."
+            )
+
+    def _check_labels(self, num_labels: Any) -> None:
+        """Refuse label lists that are none, before transformers writes a name for each index."""
+        if num_labels is not None and (type(num_labels) is not int or not 0 <= num_labels <= MAX_LABELS):
+            raise ValueError(f"`num_labels` is {num_labels!r:.100}; it must be an integer from 0 to {MAX_LABELS}.")
+        names = {} if self.id2label is None else self.id2label
+        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+            raise ValueError(f"`id2label` is {names!r:.100}; it must be a mapping from index to name.")
+        if len(names) > MAX_LABELS:
+            raise ValueError(f"`id2label` has {len(names)} labels; at most {MAX_LABELS} are taken.")
+        if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+            raise ValueError(
+                f"`id2label` has the indices {list(names)!r:.100}; they must be 0 to {len(names) - 1}, each once."
+            )
+
+    def _estimate_parameters(self) -> int:
+        """Their number, at most a little too high: what depends on the temporal module counts wherever it is given."""
+        vision: Any = self.vision_config
+        text, width = self.text_config, self.projection_dim
+        patches = (vision.image_size // vision.patch_size) ** 2
+        tables = [
+            (patches + self.num_frames + vision.num_channels * vision.patch_size**2, vision.hidden_size),
+            (text.vocab_size + text.max_position_embeddings, text.hidden_size),
+            (vision.hidden_size + text.hidden_size + self.num_frames + len(self.id2label), width),
+        ]
+        layers = sum(
+            tower.num_hidden_layers * tower.hidden_size * (4 * tower.hidden_size + 2 * tower.intermediate_size)
+            for tower in (vision, text)
+        )
+        adapters = vision.num_hidden_layers * 6 * vision.hidden_size * (self.adapter_size or 0)
+        pooling = 0
+        if "pooling_num_layers" in self.temporal_entries[1].fields:
+            pooling = self.pooling_num_layers * width * (4 * width + 2 * max(4 * width, CLASS_TOKEN_INNER_WIDTH))
+        return sum(rows * columns for rows, columns in tables) + layers + adapters + pooling
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """As in transformers, with every label list: it leaves out two labels named LABEL_0 and LABEL_1."""
+        labels = {"id2label": self.id2label, "label2id": self.label2id}
+        return super().to_diff_dict() | {name: value for name, value in labels.items() if value}
 
     @property
     def temporal_entries(self) -> tuple[TemporalModuleEntry, TemporalPoolingEntry]:

@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel
 from transformers import initialization as init
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .base_froster import FrosterPreTrainedModel, FrosterVisionModel
 from .checks_froster import check_input_ids, check_labels, check_pixels, check_text_embeds
@@ -77,7 +78,11 @@ class FrosterModel(FrosterPreTrainedModel):
 
     @can_return_tuple
     def get_video_features(
-        self, pixel_values_videos: torch.Tensor, *, interpolate_pos_encoding: bool = False, **kwargs
+        self,
+        pixel_values_videos: torch.Tensor,
+        *,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> FrosterVideoFeatures:
         """Embed clips.
 
@@ -101,7 +106,8 @@ class FrosterModel(FrosterPreTrainedModel):
             **kwargs,
         )
         frame_embeds = self.visual_projection(vision_outputs.pooler_output)
-        frame_embeds = frame_embeds.unflatten(0, (pixel_values_videos.shape[0], -1))
+        batch_size = pixel_values_videos.shape[0]
+        frame_embeds = frame_embeds.unflatten(0, (batch_size, -1))
         video_embeds = pool_frames(self.temporal_pooling, frame_embeds, normalize_first=pooling.normalize_first)
         frame_embeds = F.normalize(frame_embeds, dim=-1)
         projectors = self.distillation_projectors
@@ -111,11 +117,17 @@ class FrosterModel(FrosterPreTrainedModel):
             projected_frame_embeds=None if projectors is None else projectors.video(frame_embeds),
             hidden_states=vision_outputs.hidden_states,
             attentions=vision_outputs.attentions,
+            last_hidden_state=vision_outputs.last_hidden_state.unflatten(0, (batch_size, -1)).flatten(1, 2),
+            pooler_output=video_embeds,
         )
 
     @can_return_tuple
     def get_text_features(
-        self, input_ids: torch.Tensor, *, attention_mask: torch.Tensor | None = None, **kwargs
+        self,
+        input_ids: torch.Tensor,
+        *,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> FrosterTextFeatures:
         """Embed texts, at the length that they are given.
 
@@ -132,7 +144,11 @@ class FrosterModel(FrosterPreTrainedModel):
         text_outputs = self.text_model(input_ids=input_ids, return_dict=True, **kwargs)
         text_embeds = F.normalize(self.text_projection(text_outputs.pooler_output), dim=-1)
         return FrosterTextFeatures(
-            text_embeds=text_embeds, hidden_states=text_outputs.hidden_states, attentions=text_outputs.attentions
+            text_embeds=text_embeds,
+            hidden_states=text_outputs.hidden_states,
+            attentions=text_outputs.attentions,
+            last_hidden_state=text_outputs.last_hidden_state,
+            pooler_output=text_embeds,
         )
 
     def get_label_embeds(
@@ -183,7 +199,7 @@ class FrosterModel(FrosterPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         return_loss: bool | None = None,
         interpolate_pos_encoding: bool = False,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> FrosterOutput:
         """Every clip against every text or label.
 
@@ -210,7 +226,7 @@ class FrosterModel(FrosterPreTrainedModel):
         text = FrosterTextFeatures()
         if input_ids is None:
             # In the precision of the weights, which the projectors multiply them with.
-            text_embeds = check_text_embeds(text_embeds, self.config.projection_dim).to(self.logit_scale)
+            text_embeds = check_text_embeds(text_embeds, self.config.projection_dim).to(video.video_embeds)
         elif num_prompts == 1 and text_chunk_size is None:
             text = self.get_text_features(input_ids, return_dict=True, **kwargs)
             text_embeds = text.text_embeds
@@ -343,7 +359,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         labels: torch.Tensor | None = None,
         text_chunk_size: int | None = None,
         interpolate_pos_encoding: bool = False,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> FrosterVideoClassificationOutput:
         """Every clip against every label.
 
@@ -354,15 +370,18 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             input_ids: (K*P, L), all prompts of the first label first.
             num_prompts: P.
             text_embeds: (K, D).
-            labels: (B,), indices into the label list; adds the loss.
+            labels: (B,), indices into the label list; adds the loss. Where the configuration's `problem_type` is
+                `multi_label_classification`: (B, K), floating point, 1 for every label that holds.
             text_chunk_size: see `chunk_size` of [`FrosterModel.get_label_embeds`].
             interpolate_pos_encoding: see [`FrosterModel.get_video_features`].
             kwargs: `output_hidden_states`, `output_attentions`.
 
         Raises:
-            ValueError: no labels are known, or an index out of range (checked on the host).
+            ValueError: no labels are known, `labels` are not those of the problem, or an index is out of range
+                (checked on the host).
         """
-        if input_ids is None and text_embeds is None:
+        is_stored = input_ids is None and text_embeds is None
+        if is_stored:
             text_embeds = self.stored_label_embeds()
         outputs = self.froster(
             pixel_values_videos,
@@ -377,17 +396,15 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         logits = outputs.logits_per_video
         loss = None
         if labels is not None:
-            check_labels(labels, logits.shape[1])
-            # Not `self.loss_function`: it reshapes by `config.num_labels`, which an open vocabulary does not have.
-            loss = F.cross_entropy(logits, labels.to(logits.device))
+            loss = classification_loss(logits, labels, problem_type=self.config.problem_type)
         return FrosterVideoClassificationOutput(
             loss=loss,
             logits=logits,
             video_embeds=outputs.video_embeds,
             frame_embeds=outputs.frame_embeds,
-            text_embeds=outputs.text_embeds,
+            text_embeds=None if is_stored else outputs.text_embeds,
             projected_frame_embeds=outputs.projected_frame_embeds,
-            projected_text_embeds=outputs.projected_text_embeds,
+            projected_text_embeds=None if is_stored else outputs.projected_text_embeds,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -420,6 +437,32 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if not self._knows_label_embeds():
             destination.pop(f"{prefix}label_embeds", None)
+
+
+def classification_loss(logits: torch.Tensor, labels: torch.Tensor, *, problem_type: str | None) -> torch.Tensor:
+    """Cross-entropy over the label list, or the mean of the labels' binary cross-entropies.
+
+    Not transformers' `loss_function`: it reshapes by `config.num_labels`, which an open vocabulary does not have.
+
+    Args:
+        logits: (B, K).
+        labels: (B,) indices, or (B, K) floats of a multi-label problem.
+        problem_type: of the configuration; `None` is a single label per video.
+
+    Raises:
+        ValueError: a regression, or labels that are not those of the problem.
+    """
+    if problem_type == "regression":
+        raise ValueError(
+            "`config.problem_type` is 'regression', which labels that are texts do not have. Set it to "
+            "'single_label_classification' or 'multi_label_classification'."
+        )
+    multi_label = problem_type == "multi_label_classification"
+    check_labels(labels, logits, multi_label=multi_label)
+    labels = labels.to(logits.device)
+    if multi_label:
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
 
 
 def contrastive_loss(logits: torch.Tensor) -> torch.Tensor:

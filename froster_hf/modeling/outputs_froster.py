@@ -19,6 +19,8 @@ class FrosterVideoFeatures(ModelOutput):
         projected_frame_embeds: (B, T, D of the teacher), behind the distillation projector, if there is one.
         hidden_states: a tuple over embeddings and layers of (B*T, N, W), on request.
         attentions: a tuple over layers of (B*T, H, N, keys), on request and with eager attention.
+        last_hidden_state: (B, T*N, W), of the tower's last layer; (B, 1 + T*(N-1), W) for `joint`.
+        pooler_output: `video_embeds` under the name that transformers' feature extraction has.
     """
 
     frame_embeds: torch.Tensor | None = None
@@ -26,6 +28,8 @@ class FrosterVideoFeatures(ModelOutput):
     projected_frame_embeds: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
 
 
 @dataclass
@@ -36,11 +40,16 @@ class FrosterTextFeatures(ModelOutput):
         text_embeds: (n, D), L2-normalised.
         hidden_states: a tuple over embeddings and layers of (n, L, W), on request.
         attentions: a tuple over layers of (n, H, L, L), on request and with eager attention.
+        last_hidden_state: (n, L, W), of the tower's last layer, normalised.
+        pooler_output: `text_embeds`, of unit length, under the name that transformers' feature extraction has. (CLIP's
+            own is not normalised.)
     """
 
     text_embeds: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
 
 
 @dataclass
@@ -81,13 +90,15 @@ class FrosterVideoClassificationOutput(ModelOutput):
     r"""Videos against the labels of a list.
 
     Args:
-        loss: scalar, cross-entropy over the label list, where `labels` are given.
+        loss: scalar, where `labels` are given: cross-entropy over the label list, or binary cross-entropy of each
+            label where the configuration's `problem_type` is `multi_label_classification`.
         logits: (B, K).
         video_embeds: (B, D).
         frame_embeds: (B, T, D).
-        text_embeds: (K, D), one a label.
+        text_embeds: (K, D), one per label, where texts or embeddings were given; the stored ones are
+            `stored_label_embeds()`, and no part of an output, of which every tensor belongs to the batch.
         projected_frame_embeds: (B, T, D of the teacher), with distillation projectors.
-        projected_text_embeds: (K, D of the teacher), with distillation projectors.
+        projected_text_embeds: (K, D of the teacher), as `text_embeds`, with distillation projectors.
         hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
         attentions: of the vision tower.
     """

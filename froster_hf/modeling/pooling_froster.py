@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig
 from transformers import initialization as init
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from .configuration_froster import FrosterConfig
+from .configuration_froster import CLASS_TOKEN_INNER_WIDTH, FrosterConfig
 from .tables_froster import TEMPORAL_POOLINGS, find_implementation
 
 
@@ -128,7 +128,9 @@ class PackedAttention(nn.Module):
 class PostNormLayer(nn.Module):
     """`torch.nn.TransformerEncoderLayer` with its defaults, parameters and their names; see [`PackedAttention`]."""
 
-    def __init__(self, width: int, *, num_heads: int, inner_width: int = 2048, dropout: float = 0.1):
+    def __init__(
+        self, width: int, *, num_heads: int, inner_width: int = CLASS_TOKEN_INNER_WIDTH, dropout: float = 0.1
+    ):
         super().__init__()
         self.self_attn = PackedAttention(width, num_heads=num_heads, dropout=dropout)
         self.linear1 = nn.Linear(width, inner_width)

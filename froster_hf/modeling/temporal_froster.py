@@ -115,13 +115,17 @@ class LocalAttention(TemporalAttention):
         keys = temporal_windows(split(self.k_proj(context)), self.radius)
         values = temporal_windows(split(self.v_proj(context)), self.radius)
 
-        # The attention functions take four dimensions: (B*H) stands for their batch and T for their heads.
-        output, weights = self._attend(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), **kwargs)
-        output = output.unflatten(0, (-1, self.num_heads)).permute(0, 3, 2, 1, 4)  # (B, T, N, H, d)
-        output = self.out_proj(output.reshape(-1, num_tokens, self.embed_dim))
-        if weights is not None:
-            weights = weights.unflatten(0, (-1, self.num_heads)).transpose(1, 2).flatten(0, 1)
-        return output, weights
+        weights = None
+        if self.config._attn_implementation in ("eager", None):
+            # It copies the windows in any case; in this order the weights that it returns are those that are used, and
+            # have gradients.
+            by_frame = (projected.transpose(1, 2).flatten(0, 1) for projected in (queries, keys, values))
+            output, weights = self._attend(*by_frame, **kwargs)  # (B*T, N, H, d)
+        else:
+            # The attention functions take four dimensions: (B*H) stands for their batch and T for their heads.
+            output, _ = self._attend(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), **kwargs)
+            output = output.unflatten(0, (-1, self.num_heads)).permute(0, 3, 2, 1, 4)  # (B, T, N, H, d)
+        return self.out_proj(output.reshape(-1, num_tokens, self.embed_dim)), weights
 
 
 def temporal_difference(tokens: torch.Tensor) -> torch.Tensor:

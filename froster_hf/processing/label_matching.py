@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..printing import listing
-from .prompt_templates_froster import pair_with_descriptions, readable_label
+from .label_lists_froster import checked_label_list, index_of, read_label_list
+from .prompt_templates_froster import readable_label
 
 # Names that an error lists of each side.
 LISTED_NAMES = 10
@@ -46,7 +47,7 @@ def match_labels(
     `brush_hair` and `brush hair`.
 
     Args:
-        labels: a list of names, or a mapping from name to description.
+        labels: any form that `read_label_list` takes, above all a mapping from name to description.
         names: the K names of a `ClassLabel`.
         labels_from: what the label list is, for the error message.
         names_from: what has the names.
@@ -56,10 +57,13 @@ def match_labels(
     Raises:
         ValueError: names that the list does not have, labels beyond the names, or names that stand twice; lists them.
     """
-    pairs = pair_with_descriptions(labels)
+    wanted = list(read_label_list(list(names), source=names_from).names)
+    if isinstance(labels, Mapping) and _describes(labels, wanted):
+        pairs = checked_label_list(labels, labels.values(), source=labels_from).pairs
+    else:
+        pairs = read_label_list(labels, source=labels_from).pairs
     given = [name for name, _ in pairs]
     position_of = {name: position for position, name in enumerate(given)}
-    wanted = [name for name, _ in pair_with_descriptions(list(names))]
     found = {name: position_of[name] for name in wanted if name in position_of}
     rest = {name: position_of[name] for name in given if name not in found}
     by_words = _distinct_words(rest)
@@ -77,6 +81,13 @@ def match_labels(
         positions=positions,
         descriptions=descriptions if any(descriptions) else None,
     )
+
+
+def _describes(labels: Mapping, wanted: list[str]) -> bool:
+    """Whether the keys are known to be names, even where classes are called by digits, and the values are texts."""
+    if not set(wanted) <= set(labels) or not all(isinstance(text, str | None) for text in labels.values()):
+        return False
+    return any(index_of(text) is None for text in labels.values())
 
 
 def _distinct_words(names: Sequence[str] | Mapping[str, int]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 
+from .label_lists_froster import LabelList, read_label_list
 from .prompt_templates_froster import (
     TemplateSet,
     fill_templates,
@@ -136,16 +137,22 @@ class FrosterProcessor(ProcessorMixin):
         """P, the number of templates."""
         return len(self.prompt_templates)
 
+    @staticmethod
+    def read_labels(labels: Any) -> LabelList:
+        """Labels in any form that programs hold them in; see `read_label_list`."""
+        return read_label_list(labels)
+
     def write_prompts(
         self,
-        labels: Sequence[str] | Mapping[str, str | None],
+        labels: Any,
         descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
         *,
         templates: TemplateSet | str | Sequence[str] | None = None,
     ) -> list[str]:
         """The K * P prompts of a label list, all prompts of the first label first. See `encode_labels`."""
         templates = self.prompt_templates if templates is None else resolve_templates(templates)
-        if descriptions is None and not isinstance(labels, Mapping):
+        labels = read_label_list(labels)
+        if descriptions is None and labels.descriptions is None:
             descriptions = self.label_descriptions
         prompts: list[str] = []
         for label, description in pair_with_descriptions(labels, descriptions):
@@ -155,7 +162,7 @@ class FrosterProcessor(ProcessorMixin):
 
     def encode_labels(
         self,
-        labels: Sequence[str] | Mapping[str, str | None],
+        labels: Any,
         descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
         *,
         templates: TemplateSet | str | Sequence[str] | None = None,
@@ -164,7 +171,8 @@ class FrosterProcessor(ProcessorMixin):
         """A label list as the text tower reads it.
 
         Args:
-            labels: K class names, or a mapping from class name to description.
+            labels: K class names, or a mapping from class name to description, from index to name or from name to
+                index.
             descriptions: a mapping from class name to description, or one a label; `None` takes those that are stored
                 in the processor.
             templates: other templates than the processor's.
@@ -177,10 +185,11 @@ class FrosterProcessor(ProcessorMixin):
         Raises:
             ValueError: empty or repeated labels, or a prompt that is too long.
         """
+        labels = read_label_list(labels)
         prompts = self.write_prompts(labels, descriptions, templates=templates)
         encoded = self.tokenizer(prompts, padding=True, truncation=truncation, return_tensors="pt")
         self._refuse_long_texts(prompts, encoded["input_ids"])
-        return BatchEncoding({"input_ids": encoded["input_ids"], "num_prompts": len(prompts) // len(labels)})
+        return BatchEncoding({"input_ids": encoded["input_ids"], "num_prompts": len(prompts) // len(labels.names)})
 
     def _refuse_long_texts(self, texts: Sequence[str], input_ids: Any) -> None:
         longest = self.tokenizer.model_max_length

@@ -5,9 +5,10 @@ template sets are kept here as data; any other list of templates with one `{}` e
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
+
+from .label_lists_froster import checked_label_list, read_label_list
 
 TemplateSet = Literal["froster", "actionclip", "single", "none"]
 
@@ -86,40 +87,32 @@ def fill_templates(templates: Sequence[str], label: str, description: str | None
 
 
 def pair_with_descriptions(
-    labels: Sequence[str] | Mapping[str, str | None],
+    labels: Any,
     descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
 ) -> list[tuple[str, str | None]]:
     """Labels with their descriptions, from the forms that users write them in.
 
     Args:
-        labels: class names, or a mapping from class name to description.
-        descriptions: a mapping from class name to description, in which labels may be missing, or one a label.
+        labels: any form that `read_label_list` takes.
+        descriptions: a mapping from class name to description, in which labels may be missing, or one per label.
 
     Raises:
         ValueError: no label, an empty or a repeated one, or descriptions that do not belong to the labels.
     """
-    if isinstance(labels, str):
-        raise ValueError(f"Labels must be a list of class names, got the string {labels!r}. Write [{labels!r}].")
-    names = list(labels)
-    if isinstance(labels, Mapping):
-        if descriptions is not None:
-            raise ValueError("Descriptions were given twice: in the mapping of labels and as `descriptions`.")
-        descriptions = {name: text for name, text in labels.items() if text}
-    if not names:
-        raise ValueError("The list of labels is empty; give at least one class name.")
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"Labels must be non-empty strings, got {name!r}.")
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise ValueError(f"Labels must differ from each other; repeated: {', '.join(map(repr, repeated[:5]))}.")
+    known = read_label_list(labels)
     if descriptions is None:
-        return [(name, None) for name in names]
+        return known.pairs
+    if known.descriptions is not None:
+        raise ValueError("Descriptions were given twice: in the mapping of labels and as `descriptions`.")
     if isinstance(descriptions, Mapping):
-        return [(name, descriptions.get(name)) for name in names]
-    if len(descriptions) != len(names):
-        raise ValueError(f"There are {len(names)} labels and {len(descriptions)} descriptions; give one a label.")
-    return list(zip(names, descriptions))
+        texts = [descriptions.get(name) for name in known.names]
+    else:
+        texts = list(descriptions)
+        if len(texts) != len(known.names):
+            raise ValueError(
+                f"There are {len(known.names)} labels and {len(texts)} descriptions; give one description per label."
+            )
+    return checked_label_list(known.names, texts, source="Descriptions").pairs
 
 
 def readable_label(name: str) -> str:

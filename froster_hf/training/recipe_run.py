@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig
 
-from ..data.readers import read_json
 from ..modeling.modeling_froster import FrosterForVideoClassification
+from ..processing.label_files import read_label_file
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import FrosterTrainingArguments
 from .recipe_data import read_recipe_data
@@ -38,7 +38,8 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
     model, processor = build_model(recipe.model)
     train, evaluation = read_recipe_data(recipe.data, recipe.world)
     if recipe.data.descriptions is not None:
-        processor.label_descriptions = read_json(recipe.data.descriptions)
+        described = read_label_file(recipe.data.descriptions).pairs
+        processor.label_descriptions = {name: text for name, text in described if text}
     return FrosterTrainer(
         model,
         training_arguments(recipe),

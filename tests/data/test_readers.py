@@ -123,9 +123,9 @@ def test_missing_files_are_dropped_or_kept_on_request(video_folder, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    "labels", [{"0": "a", "2": "b"}, {"a": 0}, ["a", "a"], [], ["a", ""], [1, 2], {"0": ["a"]}, {"0": "a", "1": "a"}]
+    "labels", [{"0": "a", "2": "b"}, {"a": 1}, ["a", "a"], [], ["a", ""], [1, 2], {"0": ["a"]}, {"0": "a", "1": "a"}]
 )
-def test_label_files_that_are_no_index_to_label_map_are_refused(tmp_path, labels):
+def test_label_files_that_hold_no_label_list_are_refused(tmp_path, labels):
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     with pytest.raises(AnnotationError, match=r"labels\.json"):
         read_labels(tmp_path / "labels.json")

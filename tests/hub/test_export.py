@@ -10,16 +10,21 @@ import torch
 import yaml
 from huggingface_hub import EvalResultEntry, ModelCard
 from huggingface_hub.utils import HFValidationError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForVideoClassification, pipeline
 
 from froster_hf.cli import main
+from froster_hf.conversion import convert_checkpoint
+from froster_hf.conversion import export_checkpoint as write_original
 from froster_hf.evaluation import evaluate_recipe, load_recipe
 from froster_hf.evaluation.fingerprints import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts
+from froster_hf.hub.export_folder import read_license
+from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
+from tests.conversion.test_convert import clip_processor
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
-from tests.modeling.test_loading import run_without_the_package
+from tests.modeling.test_loading import populate_hub_cache, run_without_the_package
 
 LABELS = {"riding a bike": "two wheels", "golf | <b>": None}
 ZERO_SHOT = """
@@ -245,6 +250,67 @@ def test_converted_froster_weights_keep_their_authors_licence(converted, tmp_pat
     assert "released under CC BY-NC-SA 4.0" in card.text
     assert "from swa\\_2\\_22.pth" in card.text
     assert "/home/me" not in card.text, "paths of somebody's disk are nobody's business"
+
+
+def converted_froster(folder, **options):
+    """Weights with FROSTER's projectors, as `froster convert` writes them, with their processor."""
+    folder.mkdir()
+    save_file(froster_state_dict(clip_state_dict(vocab=514, layers=2, text_layers=2)), folder / "froster.safetensors")
+    clip = clip_processor(folder / "clip")
+    convert_checkpoint(folder / "froster.safetensors", folder / "out", processor_from=clip, **options)
+    return folder / "out"
+
+
+@pytest.mark.parametrize("keep_projectors", [False, True])
+def test_projectors_kept_or_not_the_licence_is_kept(keep_projectors, tmp_path):
+    source = converted_froster(tmp_path / "source", keep_projectors=keep_projectors)
+    with pytest.raises(ValueError, match="converted from FROSTER's"):
+        export_checkpoint(source, tmp_path / "out", license="apache-2.0")
+
+
+def test_the_licence_is_kept_through_another_layout_and_through_an_export(tmp_path):
+    source = converted_froster(tmp_path / "source")
+    write_original(source, tmp_path / "openai.pt", layout="openai")
+    clip = tmp_path / "source" / "clip"
+    report = convert_checkpoint(tmp_path / "openai.pt", tmp_path / "again", processor_from=clip)
+    assert report.license == "cc-by-nc-sa-4.0"
+    assert "licence     cc-by-nc-sa-4.0" in str(report)
+    with pytest.raises(ValueError, match="converted from FROSTER's"):
+        export_checkpoint(tmp_path / "again", tmp_path / "out", license="mit")
+    assert export_checkpoint(tmp_path / "again", tmp_path / "out").license == "cc-by-nc-sa-4.0"
+    for name in ("conversion.json", "README.md"):  # Each of both alone tells whose the weights are.
+        folder = shutil.copytree(tmp_path / "out", tmp_path / f"without {name}")
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match="converted from FROSTER's"):
+            export_checkpoint(folder, tmp_path / "once more", license="mit")
+
+
+def test_the_licence_is_kept_under_a_name_on_the_hub(converted, tmp_path, monkeypatch):
+    source = converted({"projector_v.fc1.weight": "training only"})
+    cache = tmp_path / "hub"
+    populate_hub_cache(cache, "someone/froster", lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    with pytest.raises(ValueError, match="converted from FROSTER's"):
+        export_checkpoint("someone/froster", tmp_path / "out", license="mit")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "[" * 100_000, '{"source": 1, "layout": "froster", "sha256": 2, "left_out": []}']
+)
+def test_a_report_that_is_none_is_refused(checkpoint, text, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    (folder / "conversion.json").write_text(text)
+    with pytest.raises(ValueError, match=r"conversion\.json"):
+        export_checkpoint(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "card", ["---\nlicense: [a]\n---\n", "---\n[\n---\n", "---\n- a\n---\n", "\x00", "---\nlicense: mit\n---"]
+)
+def test_a_card_of_any_kind_is_read_or_passed_over(checkpoint, card, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    (folder / "README.md").write_text(card)
+    assert read_license(folder) == ("mit" if "mit" in card else None)
 
 
 def test_converted_weights_of_the_same_layout_may_state_another_licence(converted, tmp_path):

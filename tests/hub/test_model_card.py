@@ -10,6 +10,7 @@ from froster_hf.evaluation import published_results
 from froster_hf.hub import CardFacts, MeasuredResult, build_model_card, load_card_facts
 from froster_hf.hub.markdown import escape, link, plain
 from froster_hf.hub.model_card import architecture_rows
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from tests.fixtures.tiny import tiny_model
 
 CARDS = Path(__file__).parents[2] / "model_cards"
@@ -85,9 +86,10 @@ def test_a_card_without_measurements_claims_none():
 def test_time_symmetry_is_told_where_it_holds():
     config = tiny_config()
     assert "played backwards" in build_model_card(CardFacts("tiny"), config=config).text
-    for module in ("directional_attention", "channel_shift"):
+    for module, entry in TEMPORAL_MODULES.items():
         config.temporal_module = module
-        assert "played backwards" not in build_model_card(CardFacts("tiny"), config=config).text
+        told = "played backwards" in build_model_card(CardFacts("tiny"), config=config).text
+        assert told == entry.time_symmetric, module
 
 
 @pytest.mark.parametrize("module", ["local_attention", "directional_attention"])

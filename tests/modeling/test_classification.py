@@ -132,6 +132,51 @@ def test_a_bank_that_is_not_finite_is_neither_stored_nor_believed(tmp_path):
 
 
 @torch.no_grad()
+def test_every_tensor_of_an_output_with_stored_labels_belongs_to_the_batch():
+    """transformers' pipelines take each of them apart by clip."""
+    model = tiny_model()
+    model.set_labels(LABELS, **TEXTS)
+    model.add_distillation_projectors()
+    outputs = model(tiny_clips(5))
+    assert all(value.shape[0] == 5 for value in outputs.values())
+    assert "text_embeds" in model(tiny_clips(5), **TEXTS)
+
+
+def test_several_labels_per_video_are_binary_problems():
+    model = tiny_model()
+    model.config.problem_type = "multi_label_classification"
+    labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    outputs = model(tiny_clips(), **TEXTS, labels=labels)
+    torch.testing.assert_close(outputs.loss, F.binary_cross_entropy_with_logits(outputs.logits, labels))
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels", "message"),
+    [
+        (None, torch.ones(2, 3), r"torch.float32.*'single_label_classification'.*problem_type"),
+        ("single_label_classification", torch.ones(2, 3).long(), r"shape \(2, 3\)"),
+        ("multi_label_classification", torch.tensor([0, 1]), r"int64.*'multi_label_classification': expected floats"),
+        ("multi_label_classification", torch.ones(2, 2), r"shape \(2, 2\).*shape \(2, 3\)"),
+        ("regression", torch.ones(2, 3), "'regression'"),
+    ],
+)
+def test_labels_of_another_problem_are_refused(problem, labels, message):
+    model = tiny_model()
+    model.config.problem_type = problem
+    with pytest.raises(ValueError, match=message):
+        model(tiny_clips(), **TEXTS, labels=labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_given_embeddings_of_another_precision_pass_the_projectors(dtype):
+    model = tiny_model().to(dtype)
+    model.add_distillation_projectors()
+    outputs = model(tiny_clips().to(dtype), text_embeds=torch.randn(3, 32))
+    assert outputs.projected_text_embeds.dtype == outputs.logits.dtype == dtype
+
+
+@torch.no_grad()
 def test_tuples_can_be_the_default_of_the_configuration():
     model = tiny_model()
     expected = model(tiny_clips(), **TEXTS, text_chunk_size=2).logits

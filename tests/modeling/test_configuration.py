@@ -1,8 +1,11 @@
-import pytest
-from transformers import AutoConfig, CLIPConfig, SiglipConfig
+import json
 
-from froster_hf import FrosterConfig
-from tests.modeling.tiny import TEXT, VISION, tiny_config
+import pytest
+from transformers import AutoConfig, AutoModel, CLIPConfig, SiglipConfig
+
+from froster_hf import FrosterConfig, FrosterForVideoClassification
+from froster_hf.modeling.configuration_froster import SIZE_LIMITS, TOWER_SIZE_LIMITS
+from tests.modeling.tiny import ARCHITECTURES, TEXT, VISION, architecture_id, tiny_config
 
 
 def test_defaults_are_frosters():
@@ -20,18 +23,93 @@ def test_no_labels_are_invented():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"temporal_module": "timesformer"}, "temporal_module"),
-        ({"temporal_pooling": "max"}, "temporal_pooling"),
-        ({"temporal_radius": -1}, "temporal_radius.*-1.*at least 0"),
-        ({"num_frames": 0}, "num_frames.*0.*at least 1"),
-        ({"num_frames": "8"}, "num_frames"),
-        ({"pooling_num_layers": 0}, "pooling_num_layers"),
+        ({"temporal_module": "timesformer"}, "`temporal_module` is 'timesformer'; it must be one of none, local"),
+        ({"temporal_module": ["none"]}, "temporal_module.*list"),
+        ({"temporal_pooling": "max"}, "`temporal_pooling` is 'max'; it must be one of mean, "),
+        ({"num_frames": "8"}, "num_frames.*str"),
+        ({"num_frames": 0}, "num_frames.* is 0; .* from 1 to 10000"),
+        ({"temporal_radius": -1}, "temporal_radius.*-1.* from 0 to 1000"),
+        ({"temporal_radius": 10**9}, "temporal_radius.*1000000000"),
         ({"adapter_size": 0}, "adapter_size.*0"),
+        ({"pooling_num_heads": 0}, "pooling_num_heads"),
+        ({"text_config": [1]}, "text_config.*list"),
+        ({"text_config": {"hidden_size": "512"}}, "text_config.hidden_size` is '512'"),
+        ({"text_config": {"num_attention_heads": 0}}, "text_config.num_attention_heads` is 0"),
+        ({"text_config": {"hidden_act": "cube"}}, "hidden_act` is 'cube'; known are .*quick_gelu"),
+        ({"text_config": {"layer_norm_eps": "small"}}, "layer_norm_eps.*str"),
+        ({"vision_config": {"patch_size": 0}}, "vision_config.patch_size` is 0"),
+        ({"vision_config": {"patch_size": 300}}, "patch_size` is 300, more than the image_size 224"),
+        ({"vision_config": {"image_size": [224, 224]}}, r"image_size` is \[224, 224\]"),
+        ({"id2label": {"0": "a", "2": "b"}}, r"id2label` has the indices \['0', '2'\]; they must be 0 to 1"),
+        ({"id2label": 5}, "`id2label` is 5; it must be a mapping"),
+        ({"id2label": {"0": None}}, "`id2label` is {'0': None}"),
+        ({"num_labels": "two"}, "num_labels` is 'two'"),
     ],
 )
 def test_impossible_values_are_refused_by_name(fields, message):
-    with pytest.raises(Exception, match=message):
-        tiny_config(**fields)
+    with pytest.raises(ValueError, match=message) as caught:
+        FrosterConfig(**fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", list(SIZE_LIMITS))
+@pytest.mark.parametrize("value", [10**9, 2**63, -1])
+def test_hostile_sizes_of_a_file_are_refused_before_anything_is_computed(tmp_path, name, value):
+    tiny_config().save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(stored | {name: value}))
+    with pytest.raises(ValueError, match=rf"`{name}` is {value}; it must be"):
+        AutoModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("tower", ["text_config", "vision_config"])
+@pytest.mark.parametrize("value", [10**9, 2**63, -1])
+def test_hostile_sizes_of_a_tower_are_refused(tower, value):
+    known = [name for name in TOWER_SIZE_LIMITS if hasattr(getattr(FrosterConfig(), tower), name)]
+    assert len(known) >= 7
+    for name in known:
+        with pytest.raises(ValueError, match=rf"`{tower}.{name}` is {value}"):
+            FrosterConfig(**{tower: {name: value}})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"vision_config": {"num_hidden_layers": 512, "hidden_size": 65_536, "num_attention_heads": 1024}},
+        {"vision_config": {"image_size": 16_384, "patch_size": 1}},
+        {"text_config": {"vocab_size": 10_000_000, "hidden_size": 65_536}},
+        {"num_labels": 1_000_000, "projection_dim": 65_536},
+        {"temporal_pooling": "transformer", "pooling_num_layers": 256, "projection_dim": 8192},
+    ],
+)
+def test_sizes_that_multiply_beyond_all_models_are_refused(fields):
+    with pytest.raises(ValueError, match="parameters; at most"):
+        FrosterConfig(**fields)
+
+
+def test_a_billion_labels_are_refused():
+    with pytest.raises(ValueError, match="num_labels` is 1000000000"):
+        FrosterConfig(num_labels=10**9)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=architecture_id)
+def test_the_estimate_of_parameters_is_never_far_too_low_nor_far_too_high(architecture):
+    config = tiny_config(**architecture, adapter_size=5, num_labels=3)
+    config.text_config.vocab_size, config.vision_config.image_size = 2000, 224
+    real = sum(tensor.numel() for tensor in FrosterForVideoClassification(config).state_dict().values())
+    assert 0.8 * real < config._estimate_parameters() < 3 * real
+
+
+def test_the_largest_published_towers_are_allowed():
+    big = {"hidden_size": 5120, "intermediate_size": 25_600, "num_hidden_layers": 48, "num_attention_heads": 40}
+    FrosterConfig(vision_config={**big, "patch_size": 14}, projection_dim=1536)
+
+
+def test_two_labels_with_default_names_survive_saving(tmp_path):
+    tiny_config(num_labels=2).save_pretrained(tmp_path)
+    assert FrosterConfig.from_pretrained(tmp_path).id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    tiny_config().save_pretrained(tmp_path)
+    assert FrosterConfig.from_pretrained(tmp_path).id2label == {}
 
 
 def test_a_saved_configuration_is_known_to_auto_config(tmp_path):

@@ -1,11 +1,15 @@
 """What transformers checks on every model, for every temporal module and pooling."""
 
 import copy
+import inspect
 
 import pytest
 import torch
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from tests.modeling.tiny import (
     ARCHITECTURES,
     MODULES,
@@ -19,7 +23,8 @@ from tests.modeling.tiny import (
 
 every_architecture = pytest.mark.parametrize("fields", ARCHITECTURES, ids=architecture_id)
 every_module = pytest.mark.parametrize("module", MODULES)
-ATTENDS_TO_NEIGHBOURS = ("local_attention", "directional_attention")
+ATTENDS_TO_NEIGHBOURS = [name for name, entry in TEMPORAL_MODULES.items() if entry.has_radius]
+WITH_ADAPTERS = [name for name, entry in TEMPORAL_MODULES.items() if entry.adapter_divisor]
 TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
 
 
@@ -77,7 +82,7 @@ def test_the_towers_are_drawn_as_transformers_draws_them():
             assert torch.equal(ours[name], value)
 
 
-@pytest.mark.parametrize("module", ["st_adapter", "aim", "adaptformer"])
+@pytest.mark.parametrize("module", WITH_ADAPTERS)
 def test_the_last_layer_of_every_adapter_starts_at_zero(module):
     state = tiny_model(perturb=False, temporal_module=module).state_dict()
     zeros = [name for name in state if "adapter" in name and "up_proj" in name]
@@ -105,6 +110,34 @@ def test_attentions_come_once_a_layer_and_sum_to_one(module):
     for weights in outputs.attentions:
         torch.testing.assert_close(weights.sum(-1), torch.ones(rows, 4, queries))
     assert outputs.hidden_states is None
+
+
+@every_module
+def test_returned_attentions_have_gradients(module):
+    """As relevance methods need them: what is returned is what was used."""
+    model = tiny_model(temporal_module=module)
+    model.set_attn_implementation("eager")
+    outputs = model(tiny_clips(), **TEXTS, output_attentions=True)
+    gradients = torch.autograd.grad(outputs.logits[0, 0], outputs.attentions)
+    assert all(gradient.any() for gradient in gradients)
+
+
+@torch.no_grad()
+@every_module
+def test_features_follow_transformers_names(module):
+    """`pooler_output` and `last_hidden_state`, which sentence-transformers and others look for."""
+    model = tiny_model(temporal_module=module).froster
+    video, text = model.get_video_features(tiny_clips()), model.get_text_features(tiny_texts())
+    assert torch.equal(video.pooler_output, video.video_embeds)
+    assert torch.equal(text.pooler_output, text.text_embeds)
+    tokens = 1 + 4 * NUM_FRAMES if module == "joint" else 5 * NUM_FRAMES
+    assert video.last_hidden_state.shape == (2, tokens, 32)
+    assert text.last_hidden_state.shape == (6, 12, 32)
+
+
+def test_keywords_of_the_call_are_annotated_as_transformers_annotates_them():
+    for method in (FrosterModel.forward, FrosterModel.get_video_features, FrosterForVideoClassification.forward):
+        assert inspect.signature(method).parameters["kwargs"].annotation == Unpack[TransformersKwargs]
 
 
 def test_the_base_model_returns_states_of_both_towers():
@@ -251,9 +284,9 @@ class VideoTower(torch.nn.Module):
 def test_export_takes_any_batch_size_and_where_possible_any_frame_count(module):
     tower = VideoTower(tiny_model(temporal_module=module).froster).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
-    frames = None if module == "joint" else torch.export.Dim("frames", min=2, max=64)
+    frames = None if TEMPORAL_MODULES[module].fixed_frames else torch.export.Dim("frames", min=2, max=64)
     exported = torch.export.export(tower, (tiny_clips(2, NUM_FRAMES),), dynamic_shapes=({0: batch, 1: frames},))
-    for batch_size, num_frames in ((1, NUM_FRAMES), (3, NUM_FRAMES if module == "joint" else 7)):
+    for batch_size, num_frames in ((1, NUM_FRAMES), (3, NUM_FRAMES if TEMPORAL_MODULES[module].fixed_frames else 7)):
         clips = tiny_clips(batch_size, num_frames)
         torch.testing.assert_close(exported.module()(clips), tower(clips), atol=1e-5, rtol=0)
 

@@ -4,18 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from froster_hf.modeling.temporal_froster import shift_channels, temporal_difference, temporal_windows
 from tests.modeling.tiny import MODULES, NUM_FRAMES, tiny_clip, tiny_clips, tiny_model, tiny_texts
-
-SEES_OTHER_FRAMES = [
-    "local_attention",
-    "directional_attention",
-    "channel_shift",
-    "cross_frame",
-    "st_adapter",
-    "aim",
-    "joint",
-]
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2, 3])
@@ -102,11 +93,11 @@ def test_local_attention_equals_attention_over_materialised_neighbours(radius):
 def test_frames_are_seen_exactly_where_the_module_says_so(module):
     """Changing the last frame changes the first frame's embedding, or does not."""
     model = tiny_model(temporal_module=module).froster
-    clips = tiny_clips(num_frames=2 if module != "joint" else NUM_FRAMES)
+    clips = tiny_clips(num_frames=NUM_FRAMES if TEMPORAL_MODULES[module].fixed_frames else 2)
     other = clips.clone()
     other[:, -1] += 1.0
     change = (model.get_video_features(clips).frame_embeds - model.get_video_features(other).frame_embeds)[:, 0]
-    if module in SEES_OTHER_FRAMES:
+    if TEMPORAL_MODULES[module].mixes_frames:
         assert change.abs().max() > 1e-5
     else:
         assert not change.any()
@@ -133,11 +124,50 @@ def test_local_attention_with_mean_pooling_is_invariant_to_time_reversal(radius)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("module", ["directional_attention", "channel_shift", "st_adapter"])
-def test_asymmetric_modules_tell_forward_from_backward(module):
+@pytest.mark.parametrize("module", MODULES)
+def test_forward_is_told_from_backward_exactly_where_the_table_says_so(module):
     model = tiny_model(temporal_module=module).froster
     forward, backward = (model.get_video_features(clips) for clips in (tiny_clips(), tiny_clips().flip(1)))
-    assert (forward.video_embeds - backward.video_embeds).abs().max() > 1e-5
+    change = (forward.video_embeds - backward.video_embeds).abs().max()
+    assert change < 1e-6 if TEMPORAL_MODULES[module].time_symmetric else change > 1e-5
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_table_names_the_parameters_that_clip_lacks_and_those_that_start_at_zero(module):
+    entry = TEMPORAL_MODULES[module]
+    clip = {name for name, _ in tiny_clip().named_parameters()}
+    own = {
+        name: parameter
+        for name, parameter in tiny_model(perturb=False, temporal_module=module).froster.named_parameters()
+        if name not in clip
+    }
+    for name in own:
+        assert not set(entry.own_parameters).isdisjoint(name.split(".")), name
+    for part in entry.own_parameters:
+        assert any(part in name.split(".") for name in own), part
+    for name, parameter in own.items():
+        if not set(entry.zero_start).isdisjoint(name.split(".")):
+            assert not parameter.any(), name
+        elif parameter.ndim >= 2:
+            assert parameter.any(), name
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_fields_that_the_table_names_change_a_module(module):
+    """Other frames, radius and adapters than the default give other shapes, or other outputs, or no change at all."""
+    entry = TEMPORAL_MODULES[module]
+
+    def outcome(**fields):
+        model = tiny_model(temporal_module=module, **fields).froster
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        clips = tiny_clips(num_frames=fields.get("num_frames", NUM_FRAMES))
+        with torch.no_grad():
+            return shapes, model.get_video_features(clips).frame_embeds[:, :1]
+
+    shapes, embeds = outcome()
+    assert (outcome(num_frames=3)[0] != shapes) == ("num_frames" in entry.fields)
+    assert (outcome(adapter_size=5)[0] != shapes) == ("adapter_size" in entry.fields)
+    assert torch.equal(outcome(temporal_radius=2)[1], embeds) != ("temporal_radius" in entry.fields)
 
 
 def local_and_directional(**fields):
@@ -279,7 +309,7 @@ def test_a_module_at_its_start_is_clip(tmp_path, fields, num_frames):
 def test_other_frame_counts_work_or_name_both_counts(module, num_frames):
     model = tiny_model(temporal_module=module).froster
     clips = tiny_clips(num_frames=num_frames)
-    if module == "joint":
+    if TEMPORAL_MODULES[module].fixed_frames:
         with pytest.raises(ValueError, match=rf"{num_frames} frames.* {NUM_FRAMES}"):
             model.get_video_features(clips)
     else:

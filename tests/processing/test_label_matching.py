@@ -65,7 +65,14 @@ def test_hostile_names_do_not_flood_or_control_a_terminal():
     assert "\x1b" not in str(caught.value)
 
 
-@given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=20, unique=True), st.randoms())
+def test_classes_that_are_called_by_digits_can_be_described():
+    assert match_labels({"1": "one finger", "0": "a fist"}, ["0", "1"]).descriptions == ("a fist", "one finger")
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=20, unique=True), st.randoms())
 def test_every_order_of_the_same_names_matches_name_by_name(names, random):
     shuffled = random.sample(names, len(names))
     match = match_labels({name: f"about {name}" for name in shuffled}, names)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from froster_hf.training.lora import add_lora, has_lora, merged_state_dict
 from froster_hf.training.parameter_groups import choose_trained_parameters, decay_parameter_names
 from tests.modeling.tiny import tiny_clips, tiny_model, tiny_texts
@@ -29,14 +30,16 @@ def test_towers_are_trained_with_their_projections(temporal_module):
     assert vision | text | {"logit_scale"} == trained_names(temporal_module, "all")
 
 
-@pytest.mark.parametrize("temporal_module", ["st_adapter", "aim", "adaptformer"])
+@pytest.mark.parametrize(
+    "temporal_module", [name for name, entry in TEMPORAL_MODULES.items() if entry.adapter_divisor]
+)
 def test_adapters_are_what_clip_does_not_have(temporal_module):
     added = trained_names(temporal_module, "all") - trained_names("none", "all")
     assert trained_names(temporal_module, "adapters") == added
     assert trained_names(temporal_module, "temporal") == added
 
 
-@pytest.mark.parametrize("temporal_module", ["directional_attention", "cross_frame", "joint"])
+@pytest.mark.parametrize("temporal_module", [name for name, entry in TEMPORAL_MODULES.items() if entry.own_parameters])
 def test_temporal_is_what_clip_does_not_have(temporal_module):
     added = trained_names(temporal_module, "all") - trained_names("none", "all")
     assert trained_names(temporal_module, "temporal") == added

@@ -1,0 +1,110 @@
+"""Text files that somebody else wrote: bounded before they are read, decoded once, and named in every error.
+
+Under the readers of label files (`label_files.py`), lists and annotation files (`froster_hf.data`).
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..printing import printable
+
+# The largest published annotation file (the training list of Something-Something v2) has about 40 MB.
+MAX_FILE_BYTES = 128 * 2**20
+
+_ENCODINGS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+_LINE_END = re.compile("\r\n|\n|\r")
+
+
+class AnnotationError(ValueError):
+    """A file of annotations or labels that cannot be used as it stands; the message names file and line."""
+
+
+def shown_path(path: str | os.PathLike) -> str:
+    """A file's name for a message."""
+    return printable(os.fspath(path))
+
+
+def read_text(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> str:
+    """A UTF-8 text file's content, without the byte order mark that editors on Windows begin it with.
+
+    Raises:
+        AnnotationError: it is larger than `max_bytes`, no regular file, or not UTF-8; an encoding that is known by its
+            mark is named.
+        OSError: it cannot be opened.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise AnnotationError(f"{shown_path(path)} is not a file.")
+    with open(path, "rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise AnnotationError(
+            f"{shown_path(path)} has more than {max_bytes} bytes, the most that is read of its kind."
+        )
+    encoding = next((name for mark, name in _ENCODINGS.items() if data.startswith(mark)), None)
+    if encoding is not None:
+        raise AnnotationError(f"{shown_path(path)} is {encoding} text, not UTF-8. Save it as UTF-8.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{shown_path(path)} is not UTF-8 text ({error}). Save it as UTF-8.") from error
+    if "\0" in text:
+        raise AnnotationError(f"{shown_path(path)} holds NUL characters: it is binary, or UTF-16 text, not UTF-8.")
+    return text
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
+    """Non-empty lines of a text file as (line, "file, line N"); lines end as on Unix, Windows or old Macs.
+
+    Raises:
+        AnnotationError: see `read_text`.
+    """
+    name = shown_path(path)
+    for number, line in enumerate(_LINE_END.split(read_text(path)), start=1):
+        if line.strip():
+            yield line, f"{name}, line {number}"
+
+
+def read_json(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> Any:
+    """A JSON file's content.
+
+    Raises:
+        AnnotationError: see `read_text` and `parse_json`.
+    """
+    return parse_json(read_text(path, max_bytes=max_bytes), source=shown_path(path))
+
+
+def parse_json(text: str, *, source: str) -> Any:
+    """JSON as its standard has it: no NaN, and no key twice in an object, of which Python would keep the last.
+
+    Raises:
+        AnnotationError: not JSON, or nested deeper than Python's parser follows (about 1,000 levels).
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeated_keys, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise AnnotationError(f"{source} is JSON that is nested too deeply to be annotations.") from None
+    except ValueError as error:
+        raise AnnotationError(f"{source} is not JSON ({error}).") from error
+
+
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {printable(repeated[:80])!r} stands twice in one object")
+    return content
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")

@@ -1,0 +1,233 @@
+"""Files of labels: every usual form read as what it is, everything else refused by name and in one line."""
+
+import codecs
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from froster_hf.processing.label_files import read_label_file, split_labels
+from froster_hf.processing.text_files import AnnotationError
+
+NAMES = ("growing", "up, then down", "sliding left")
+
+READ_ALIKE = {
+    "lines.txt": "growing\nup, then down\n\n  sliding left \n",
+    "windows.txt": "\ufeffgrowing\r\nup, then down\r\n\r\nsliding left\r\n",
+    "old mac.txt": "growing\rup, then down\rsliding left",
+    "quoted.txt": '"growing"\n"up, then down"\n"sliding left"\n',
+    "indices.txt": "2\tsliding left\n0\tgrowing\n1\tup, then down\n",
+    "indices behind.lst": "growing\t0\nup, then down\t1\nsliding left\t2\n",
+    "no suffix": '["growing", "up, then down", "sliding left"]',
+    "list.json": '["growing", " up, then down", "sliding left"]',
+    "bom.json": '\ufeff["growing", "up, then down", "sliding left"]',
+    "index to name.json": '{"0": "growing", "2": "sliding left", "1": "up, then down"}',
+    "name to index.json": '{"growing": 0, "sliding left": 2, "up, then down": 1}',
+    "name to index as text.json": '{"growing": "0", "sliding left": "2", "up, then down": "1"}',
+    "names alone.csv": 'growing\n"up, then down"\nsliding left\n',
+    "names below a header.csv": 'name\ngrowing\n"up, then down"\nsliding left\n',
+    "id, name.csv": 'id,name\n0,growing\n1,"up, then down"\n2,sliding left\n',
+    "name, id.csv": 'name,id\r\ngrowing,0\r\nsliding left,2\r\n"up, then down",1\r\n',
+    "no header.csv": '0, growing\n2, sliding left\n1, "up, then down"\n',
+    "no header, id behind.csv": 'growing,0\nsliding left,2\n"up, then down",1\n',
+    "semicolons.csv": "Class ID;Class Name\n0;growing\n1;up, then down\n2;sliding left\n",
+    "tabs.csv": "0\tgrowing\n1\tup, then down\n2\tsliding left\n",
+    "tabs.tsv": "name\ngrowing\nup, then down\nsliding left\n",
+}
+DESCRIBED = {
+    "lines.txt": "growing\tit gets larger\nshrinking\t\nsliding left\n",
+    "header.txt": "label\tdescription\ngrowing\tit gets larger\nshrinking\nsliding left\n",
+    "object.json": '{"growing": "it gets larger", "shrinking": null, "sliding left": ""}',
+    "table.csv": "name,description\ngrowing,it gets larger\nshrinking,\nsliding left,\n",
+    "three columns.csv": "id,description,name\n1,,shrinking\n0,it gets larger,growing\n2,,sliding left\n",
+}
+
+
+def written(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", READ_ALIKE)
+def test_every_usual_file_gives_the_same_names(tmp_path, name):
+    labels = read_label_file(written(tmp_path, name, READ_ALIKE[name]))
+    assert labels.names == NAMES
+    assert labels.descriptions is None
+    assert labels.labels == list(NAMES)
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_descriptions_stay_with_their_names(tmp_path, name):
+    labels = read_label_file(written(tmp_path, name, DESCRIBED[name]))
+    assert labels.labels == {"growing": "it gets larger", "shrinking": None, "sliding left": None}
+
+
+def test_the_form_says_what_was_recognized(tmp_path):
+    forms = {name: read_label_file(written(tmp_path, name, text)).form for name, text in READ_ALIKE.items()}
+    assert forms["lines.txt"] == "text, one label per line"
+    assert forms["name to index.json"] == "JSON, name to index"
+    assert forms["name, id.csv"] == "CSV, columns name,index below a header"
+    assert forms["indices.txt"] == "text, columns index,name"
+
+
+REFUSED = [
+    ("a.txt", "", "holds no labels"),
+    ("a.csv", " \n\n", "holds no labels"),
+    ("a.csv", "id,name\n", "no labels below its header"),
+    ("a.txt", codecs.BOM_UTF16_LE + "growing".encode("utf-16-le"), "UTF-16 text"),
+    ("a.txt", codecs.BOM_UTF16_BE + "growing".encode("utf-16-be"), "UTF-16 text"),
+    ("a.txt", "growing\n".encode("utf-16-le"), "UTF-16 text"),
+    ("a.txt", codecs.BOM_UTF32_LE + "growing".encode("utf-32-le"), "UTF-32 text"),
+    ("a.txt", "wächst".encode("latin-1"), "not UTF-8"),
+    ("a.txt", "growing\ngrowing\n", "repeated: 'growing'"),
+    ("a.txt", "0 growing\n1 shrinking\n", "every line begins with its number"),
+    ("a.txt", "1. growing\n2. shrinking\n", "every line begins with its number"),
+    ("a.txt", "0,growing\n1,shrinking\n", "every line begins with its number.*id,name"),
+    ("a.txt", "a\tb\tc\n", "known as a header"),
+    ("a.txt", "1\tgrowing\n2\tshrinking\n", "0 is missing"),
+    ("a.txt", '"a","b"\n"c","d"\n', "several quoted labels"),
+    ("a.txt", '{"label": "growing"}\n{"label": "shrinking"}\n', "not JSON"),
+    ("a.jsonl", '"growing"\n"shrinking"\n', "not read from .jsonl files"),
+    ("a.yaml", "names:\n- growing\n", "not read from .yaml files"),
+    ("a.json", "growing\n", "not JSON"),
+    ("a.json", "3", "got 3"),
+    ("a.json", '"growing"', "got the string"),
+    ("a.json", "null", "got None"),
+    ("a.json", "NaN", "NaN is not a number of JSON"),
+    ("a.json", '{"0": "a", "0": "b"}', "key '0' stands twice"),
+    ("a.json", '{"labels": ["a", "b"]}', "'labels' is of the type list"),
+    ("a.json", '[["a"], ["b"]]', "label 0 is of the type list"),
+    ("a.json", '{"a": {"b": 1}, "c": [1]}', "'a' is of the type dict"),
+    ("a.json", '["a", "\\ud800"]', "half of a character"),
+    ("a.json", '["a", " a"]', "repeated: 'a'"),
+    ("a.json", "[" * 100_000, "nested too deeply"),
+    ("a.json", '{"a":' * 100_000, "nested too deeply"),
+    ("a.json", "[" + "9" * 5000 + "]", "not JSON"),
+    ("a.csv", "growing,shrinking\nup,down\n", "known as a header.*name,description"),
+    ("a.csv", "0,1\n1,0\n", "both columns are numbers"),
+    ("a.csv", "0,growing\n2,shrinking\n", "1 is missing"),
+    ("a.csv", "nr,titre\n0,growing\n1,shrinking\n", "'nr, titre'.*known as a header"),
+    ("a.csv", "0,growing\n1,up, then down\n", "row 2: 3 columns where the first row has 2"),
+    ("a.csv", 'id,name\n0,"growing\n1,shrinking\n', "not CSV"),
+    ("a.csv", 'id,name\n0,"growing\n1,shrinking"\n', "line break"),
+    ("a.csv", "id,name,color\n0,growing,red\n", "known as a header"),
+    ("a.csv", "x" * 200_000, "not CSV|characters"),
+    ("a.csv", "name,description\na,0\nb,7\n", "every description is a number"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), REFUSED)
+def test_another_file_is_refused_by_name_in_one_short_line(tmp_path, name, content, message):
+    with pytest.raises(AnnotationError, match=message) as caught:
+        read_label_file(written(tmp_path, name, content))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("froster_hf.processing.label_files.MAX_LABEL_FILE_BYTES", 10)
+    with pytest.raises(AnnotationError, match="more than 10 bytes"):
+        read_label_file(written(tmp_path, "a.txt", "one\ntwo\nthree\n"))
+
+
+def test_a_folder_and_a_missing_file_are_named(tmp_path):
+    with pytest.raises(AnnotationError, match="is not a file"):
+        read_label_file(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"absent\.txt"):
+        read_label_file(tmp_path / "absent.txt")
+
+
+def test_a_hostile_name_of_a_file_does_not_control_a_terminal(tmp_path):
+    with pytest.raises(AnnotationError) as caught:
+        read_label_file(written(tmp_path, "a\x1b[31m\nfroster: done.txt", "a\na\n"))
+    assert "\x1b" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("a,b", ["a", "b"]),
+        (" a , b ", ["a", "b"]),
+        ('"Lifting up, then down", growing', ["Lifting up, then down", "growing"]),
+        ('growing,"a ""quoted"" word"', ["growing", 'a "quoted" word']),
+        ('a 12" wheel,b', ['a 12" wheel', "b"]),
+    ],
+)
+def test_labels_of_a_line_are_separated_as_in_csv(text, labels):
+    assert split_labels(text) == labels
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "a,", '"a,b', '"a" b,c', "a\nb"])
+def test_a_line_that_cannot_be_told_apart_is_refused(text):
+    with pytest.raises(ValueError, match=r"empty|told apart"):
+        split_labels(text)
+
+
+# One line of text: no line ends, and nothing that strips away.
+LABELS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=15)
+LABEL_LISTS = st.lists(LABELS.map(str.strip).filter(bool), min_size=1, max_size=8, unique=True)
+
+
+def read_or_named(path):
+    """The labels of a file, or `None` where it is refused by its name."""
+    try:
+        return read_label_file(path)
+    except AnnotationError as error:
+        refusal = str(error)
+    assert path.name in refusal
+    return None
+
+
+several_files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@several_files
+@given(LABEL_LISTS)
+@example(["0", "1"])
+def test_what_is_written_as_csv_or_json_comes_out(tmp_path, names):
+    table = io.StringIO()
+    csv.writer(table).writerows([["id", "name"], *enumerate(names)])
+    assert read_label_file(written(tmp_path, "a.csv", table.getvalue())).names == tuple(names)
+    assert read_label_file(written(tmp_path, "a.json", json.dumps(names))).names == tuple(names)
+    by_name = {name: index for index, name in enumerate(names)}
+    assert read_label_file(written(tmp_path, "b.json", json.dumps(by_name))).names == tuple(names)
+
+
+@several_files
+@given(LABEL_LISTS, st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
+def test_what_is_written_as_lines_comes_out_or_is_refused(tmp_path, names, end, bom):
+    path = written(tmp_path, "a.txt", "\ufeff" * bom + end.join(names))
+    labels = read_or_named(path)
+    assert labels is None or labels.names == tuple(names)
+
+
+@several_files
+@given(st.sampled_from(["txt", "json", "csv", "tsv", "lst"]), st.binary(max_size=60) | st.text(max_size=60))
+def test_any_file_is_read_or_refused_by_name(tmp_path, suffix, content):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    labels = read_or_named(path)
+    assert labels is None or all(name.strip() for name in labels.names)
+
+
+TABLES = st.lists(st.lists(st.sampled_from(["0", "1", "2", "id", "name", "a", "b, c", '"', "d", ""]), max_size=3))
+
+
+@several_files
+@given(TABLES, st.sampled_from([",", "\t", ";", " "]), st.sampled_from(["txt", "csv", "tsv"]))
+def test_no_cell_of_a_table_is_lost_in_silence(tmp_path, rows, delimiter, suffix):
+    path = written(tmp_path, f"a.{suffix}", "\n".join(delimiter.join(row) for row in rows))
+    labels = read_or_named(path)
+    if labels is None:
+        return
+    kept = " ".join([*labels.names, *(text or "" for text in labels.descriptions or ())])
+    header = "header" in labels.form
+    for row in [row for row in rows if any(cell.strip() for cell in row)][header:]:
+        for cell in row:
+            assert cell.strip().strip('"') in kept or cell.strip().isdigit(), (cell, labels)
