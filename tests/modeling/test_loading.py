@@ -1,5 +1,6 @@
 """Auto classes, `from_clip`, the Hub's cache, and remote code in a process that cannot import the package."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForVideoClassification, SiglipConfig
+from transformers import AutoModel, AutoModelForVideoClassification, PreTrainedConfig, SiglipConfig
 
-from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterModel
 from tests.modeling.tiny import ARCHITECTURES, architecture_id, tiny_clip, tiny_clips, tiny_model, tiny_texts
 
 # Runs with the package hidden: an installed class would win over the code in the folder.
@@ -57,6 +58,28 @@ def test_any_clip_checkpoint_becomes_a_model_with_the_same_weights(tmp_path, mod
     assert froster.state_dict().keys() == clip.state_dict().keys()
     for name, value in clip.state_dict().items():
         assert torch.equal(froster.state_dict()[name], value)
+
+
+def test_from_clip_takes_every_field_of_the_configuration(tmp_path):
+    tiny_clip().save_pretrained(tmp_path)
+    given = {
+        "num_frames": 5,
+        "temporal_radius": 2,
+        "adapter_size": 3,
+        "temporal_pooling": "transformer",
+        "pooling_num_layers": 1,
+        "pooling_num_heads": 2,
+        "initializer_range": 0.5,
+        "logit_scale_init_value": 1.5,
+        "projection_dim": 32,
+        "problem_type": "multi_label_classification",
+    }
+    own = {field.name for field in dataclasses.fields(FrosterConfig)}
+    own -= {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    assert own - {"text_config", "vision_config", "temporal_module"} == given.keys() - {"problem_type"}
+    config = FrosterForVideoClassification.from_clip(tmp_path, temporal_module="st_adapter", **given).config
+    assert {name: getattr(config, name) for name in given} == given
+    assert FrosterForVideoClassification.from_clip(tmp_path, num_labels=3).config.num_labels == 3
 
 
 def test_from_clip_takes_what_from_pretrained_takes(tmp_path):

@@ -1,0 +1,189 @@
+"""A temporal module and a pooling that a user enters in the tables: everything takes them, with no other change."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf.cli import build_parser
+from froster_hf.evaluation import attention_rollout, gradient_map
+from froster_hf.hub import CardFacts, build_model_card
+from froster_hf.hub.serving import export_towers
+from froster_hf.modeling.tables_froster import (
+    TEMPORAL_MODULES,
+    TEMPORAL_POOLINGS,
+    TemporalModuleEntry,
+    TemporalPoolingEntry,
+    modules_without_parameters,
+)
+from froster_hf.training import interpolate
+from froster_hf.training.parameter_groups import decay_parameter_names
+from tests.modeling.tiny import NUM_FRAMES, SIZE, VISION, WIDTH, tiny_clip, tiny_clips, tiny_model, tiny_texts
+from tests.training.tiny import tiny_trainer
+
+TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
+
+
+class EchoLayer(nn.Module):
+    """A CLIP block to whose input an adapted copy of the previous frame is added."""
+
+    def __init__(self, config, temporal):
+        super().__init__()
+        from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+
+        self.block = CLIPEncoderLayer(config)
+        self.echo = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.echo_times = nn.Parameter(torch.zeros(temporal.num_frames, config.hidden_size))
+
+    @property
+    def layer_norm1(self):
+        return self.block.layer_norm1
+
+    def forward(self, hidden_states, attention_mask=None, *, num_frames, **kwargs):
+        clips = hidden_states.unflatten(0, (-1, num_frames))
+        previous = clips.roll(1, dims=1) + self.echo_times[:, None]
+        return self.block((clips + self.echo(previous)).flatten(0, 1), attention_mask, **kwargs)
+
+
+class FirstFramePooling(nn.Module):
+    """Mostly the first frame."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.share = nn.Parameter(torch.zeros(()))
+
+    def init_own_weights(self):
+        nn.init.constant_(self.share, 0.75)
+
+    def forward(self, frame_embeds):
+        return torch.lerp(frame_embeds.mean(dim=1), frame_embeds[:, 0], self.share)
+
+
+ENTRIES = {
+    "temporal_module": TemporalModuleEntry(
+        description="the previous frame's echo",
+        source="this test",
+        implementation=EchoLayer,
+        place="block",
+        mixes_frames=True,
+        time_symmetric=False,
+        fields=("num_frames",),
+        own_parameters=("echo", "echo_times"),
+        zero_start=("echo", "echo_times"),
+        position_embeddings=("echo_times",),
+        recorded=False,
+    ),
+    "temporal_pooling": TemporalPoolingEntry(
+        description="mostly the first frame", source="this test", implementation=FirstFramePooling
+    ),
+}
+TABLES = {"temporal_module": TEMPORAL_MODULES, "temporal_pooling": TEMPORAL_POOLINGS}
+OWN_PARAMETERS = {
+    "temporal_module": {
+        f"vision_model.encoder.layers.{layer}.{name}" for layer in (0, 1) for name in ("echo.weight", "echo_times")
+    },
+    "temporal_pooling": {"temporal_pooling.share"},
+}
+
+
+@pytest.fixture(params=list(ENTRIES))
+def axis(request, monkeypatch) -> str:
+    """The axis on which a member `toy` has just been entered."""
+    monkeypatch.setitem(TABLES[request.param], "toy", ENTRIES[request.param])
+    return request.param
+
+
+def toy_model(axis: str, **options) -> FrosterForVideoClassification:
+    return tiny_model(**{axis: "toy"}, **options)
+
+
+def test_it_is_saved_and_loaded_and_starts_as_its_entry_says(axis, tmp_path):
+    fresh = toy_model(axis, perturb=False).froster
+    if axis == "temporal_module":
+        assert not any(fresh.get_parameter(name).any() for name in OWN_PARAMETERS[axis])
+    else:
+        assert fresh.temporal_pooling.share == 0.75
+    model = toy_model(axis)
+    model.save_pretrained(tmp_path)
+    loaded = FrosterForVideoClassification.from_pretrained(tmp_path)
+    assert getattr(loaded.config, axis) == "toy"
+    with torch.no_grad():
+        expected = model(tiny_clips(), **TEXTS).logits
+        assert torch.equal(loaded(tiny_clips(), **TEXTS).logits, expected)
+        plain = tiny_model(temporal_module="none")
+        plain.load_state_dict(model.state_dict(), strict=False)
+        assert (plain(tiny_clips(), **TEXTS).logits - expected).abs().max() > 1e-4
+
+
+def test_a_clip_checkpoint_and_the_shell_take_its_name(axis, tmp_path):
+    tiny_clip().save_pretrained(tmp_path)
+    model = FrosterModel.from_clip(tmp_path, **{"temporal_module": "none", axis: "toy"}, num_frames=NUM_FRAMES)
+    assert getattr(model.config, axis) == "toy"
+    option = f"--{axis.replace('_', '-')}"
+    arguments = build_parser().parse_args(["convert", "in", "out", option, "toy"])
+    assert getattr(arguments, axis) == "toy"
+    with pytest.raises(ValueError, match=rf"{axis}` is 'tsm'; it must be one of .*toy"):
+        FrosterModel.from_clip(tmp_path, **{axis: "tsm"})
+
+
+def test_its_blocks_are_not_split_over_devices(axis):
+    told = toy_model(axis)._no_split_modules
+    assert ("EchoLayer" in told) == (axis == "temporal_module")
+    assert {"CLIPTextEmbeddings", "CLIPVisionEmbeddings", "CLIPEncoderLayer"} <= told
+
+
+def test_two_steps_train_what_is_its_own_and_nothing_else(axis, tmp_path):
+    model = toy_model(axis)
+    before = {name: parameter.clone() for name, parameter in model.froster.named_parameters()}
+    tiny_trainer(tmp_path, model=model, trained_parameters="temporal", distillation="none").train()
+    changed = {name for name, value in before.items() if not torch.equal(value, model.froster.get_parameter(name))}
+    assert changed == OWN_PARAMETERS[axis]
+    decaying = {name.removeprefix("froster.") for name in decay_parameter_names(model)}
+    assert decaying & OWN_PARAMETERS[axis] == {name for name in OWN_PARAMETERS[axis] if name.endswith("echo.weight")}
+
+
+def test_it_is_exported_for_the_frames_that_its_entry_allows(axis, tmp_path):
+    (video, _) = export_towers(toy_model(axis), tmp_path, formats=["torch_export"])
+    assert video.max_difference < 1e-4
+    frames = NUM_FRAMES if axis == "temporal_module" else "T"
+    about = json.loads((tmp_path / "towers.json").read_text())
+    assert about["video_tower"]["pixel_values_videos"] == ["B", frames, 3, SIZE, SIZE]
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_card_names_it_and_its_limit(axis, symmetric, monkeypatch):
+    config = toy_model(axis).config
+    config.temporal_module = config.temporal_module if axis == "temporal_module" else "none"
+    monkeypatch.setitem(TABLES[axis], "toy", dataclasses.replace(ENTRIES[axis], time_symmetric=symmetric))
+    text = build_model_card(CardFacts("tiny"), config=config).text
+    assert "| toy |" in text
+    assert ("played backwards" in text) == symmetric
+
+
+def test_predictions_are_explained(axis):
+    model = toy_model(axis)
+    side = SIZE // VISION["patch_size"]
+    for relevance in (
+        attention_rollout(model, tiny_clips(1)),
+        gradient_map(model, tiny_clips(1), text_embeds=torch.randn(3, WIDTH), label_index=1),
+    ):
+        assert relevance.shape == (NUM_FRAMES, side, side)
+        assert relevance.sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_checkpoints_that_have_it_are_interpolated(axis, tmp_path):
+    for name, perturb in (("a", False), ("b", True)):
+        toy_model(axis, perturb=perturb).save_pretrained(tmp_path / name)
+    folder = interpolate(tmp_path / "a", tmp_path / "b", 0.5, output_dir=tmp_path / "out")
+    assert getattr(FrosterForVideoClassification.from_pretrained(folder).config, axis) == "toy"
+    assert "toy" not in modules_without_parameters()
+
+
+@pytest.mark.parametrize("name", ["temporal_module", "temporal_pooling"])
+def test_an_entry_without_a_class_is_an_error(name, monkeypatch):
+    monkeypatch.setitem(TABLES[name], "toy", dataclasses.replace(ENTRIES[name], implementation="Missing"))
+    with pytest.raises(TypeError, match="'Missing', which does not exist"):
+        tiny_model(**{name: "toy"})
