@@ -6,8 +6,10 @@ time, so that ten thousand of them need no more memory than a chunk and the K em
 Letters: K labels, P prompts a label, D the joint embedding width.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +21,6 @@ PROMPTS_PER_CHUNK = 4096
 TEXTS_PER_BATCH = 256
 # A label bank with more prompts than this shows a progress bar on a terminal.
 PROMPTS_WITHOUT_PROGRESS = 8192
-# Values of each parameter that are compared from call to call.
-FINGERPRINT_VALUES = 8
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LabelSet:
 
 
 class LabelBanks:
-    """The label banks of one model and processor, the most recently used of them kept.
+    """The label banks of one model and processor, the most recently used of them kept. Threads may share it.
 
     Args:
         processor: a `FrosterProcessor`.
@@ -65,10 +65,25 @@ class LabelBanks:
 
     def __init__(self, processor: Any, model: Any, *, capacity: int = 8):
         self.processor, self.model, self.capacity = processor, model, capacity
-        self._banks: OrderedDict[tuple, torch.Tensor] = OrderedDict()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all banks."""
+        self._lock = threading.Lock()
+        self._banks: OrderedDict[tuple, Future[torch.Tensor]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker processes and copies compute their own, if they need any.
+        return {"processor": self.processor, "model": self.model, "capacity": self.capacity}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.clear()
 
     def get(self, labels: LabelSet) -> torch.Tensor:
         """Embeddings (K, D) of the labels; computed where they are not known for these labels and these weights.
+
+        Of several threads that ask for a new list at once, one computes it and the others wait.
 
         Raises:
             ValueError: labels that the processor refuses.
@@ -81,12 +96,22 @@ class LabelBanks:
             repr(processor.label_descriptions),
             weights_state(self.model),
         )
-        if key not in self._banks:
-            self._banks[key] = self._encode(labels)
+        with self._lock:
+            bank = self._banks.get(key)
+            is_new = bank is None
+            if bank is None:
+                bank = self._banks[key] = Future()
+            self._banks.move_to_end(key)
             while len(self._banks) > self.capacity:
                 self._banks.popitem(last=False)
-        self._banks.move_to_end(key)
-        return self._banks[key]
+        if is_new:
+            try:
+                bank.set_result(self._encode(labels))
+            except BaseException as error:
+                with self._lock:
+                    self._banks.pop(key, None)
+                bank.set_exception(error)
+        return bank.result()
 
     @torch.no_grad()
     def _encode(self, label_set: LabelSet) -> torch.Tensor:
@@ -118,27 +143,18 @@ class LabelBanks:
 
 
 def weights_state(module: nn.Module) -> tuple:
-    """A value that changes when what the module computes does.
+    """A value that changes when what the module computes does: by a step of training, by loading, moving or casting,
+    by switching or merging adapters.
 
-    By a step of training, by loading, moving or casting, by switching or merging adapters; and, where that leaves no
-    trace in torch's version counter (`parameter.data`), by a change in one of a few values of each parameter.
+    Nothing is read from the device. Writes that torch does not count (`parameter.data`) leave no trace.
     """
-    parameters = list(module.parameters())
-    versions = tuple(
-        (parameter.data_ptr(), parameter.dtype, 0 if parameter.is_inference() else parameter._version)
-        for parameter in parameters
-    )
-    return versions, _fingerprint(parameters), _adapter_state(module)
+    return tuple(_identity(parameter) for parameter in module.parameters()), _adapter_state(module)
 
 
-def _fingerprint(parameters: Sequence[torch.Tensor]) -> tuple[bytes, ...]:
-    """A few values of each parameter, evenly spread; read from each device at once, since a read waits for it."""
-    samples: dict[torch.device, list[torch.Tensor]] = {}
-    for parameter in parameters:
-        if not parameter.is_meta and parameter.numel():
-            step = -(-parameter.numel() // FINGERPRINT_VALUES)
-            samples.setdefault(parameter.device, []).append(parameter.detach().flatten()[::step])
-    return tuple(torch.cat(values).cpu().double().numpy().tobytes() for values in samples.values())
+def _identity(parameter: torch.Tensor) -> tuple:
+    """Which tensor it is, where its values lie, and how often they were written."""
+    version = 0 if parameter.is_inference() else parameter._version
+    return id(parameter), parameter.data_ptr(), parameter.dtype, version
 
 
 def _adapter_state(module: nn.Module) -> tuple:

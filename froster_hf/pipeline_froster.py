@@ -8,8 +8,7 @@ Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
 """
 
 import os
-import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,27 @@ from transformers.utils.logging import tqdm
 
 from .clip_baseline_froster import wrap_clip
 from .label_bank_froster import LabelBanks, LabelSet
-from .scoring_froster import Answer, ScoreFunction, background_score, check_threshold, rank, score_views, score_windows
+from .scoring_froster import (
+    Answer,
+    ScoreFunction,
+    background_score,
+    check_finite,
+    check_threshold,
+    rank,
+    score_views,
+    score_windows,
+)
 from .timeline_froster import Timeline, find_segments, smooth_scores
+from .video_batches_froster import (
+    NumberedVideo,
+    OnError,
+    VideoSequence,
+    VideoStream,
+    error_of,
+    list_entries,
+    map_tensors,
+    split_videos,
+)
 from .window_stream_froster import WindowStream
 
 # Longer lists show a progress bar on a terminal.
@@ -86,8 +104,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             num_frames: frames a window, by default those of the checkpoint.
             background_labels: names of things that are no answer. They compete with the labels, and what they win is
                 reported as "none of these".
-            threshold: labels that score less are left out; where none remains, the answer is "none of these".
+            threshold: labels that score less are left out; where none remains, the answer is "none of these", with
+                the score `None` unless there is a background that has one.
+            on_error: what becomes of a video that cannot be read or scored. `raise` (default) raises its error, which
+                says which video it is; an iterator of answers can be read on after that. `return` gives the error in
+                the place of the video's answers, so that there are as many results as videos.
+            timeout: seconds that reading one video may take, in place of the video processor's limit.
             batch_size: videos that go through the model together.
+            num_workers: processes that read videos ahead.
 
         Returns:
             A list of `{"score", "label"}`, best first, for one video; a list of such lists for a list of videos; an
@@ -95,22 +119,23 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
         Raises:
             VideoDecodeError: a video cannot be read; names it.
-            ValueError: labels or options are wrong.
+            ValueError: labels or options are wrong, or a video's scores are not finite.
         """
         if candidate_labels is not None:
             kwargs["candidate_labels"] = candidate_labels
-        inputs = self.processor.video_processor.without_video_decoding(inputs)
-        if isinstance(inputs, Dataset | types.GeneratorType):
-            return super().__call__(inputs, **kwargs)
-        if _is_column(inputs):
-            return super().__call__(_Videos(inputs), **kwargs)
+        video_processor = self.processor.video_processor
+        inputs = video_processor.without_video_decoding(inputs)
+        if isinstance(inputs, Dataset) and not hasattr(inputs, "__len__"):
+            return super().__call__(VideoStream(inputs), **kwargs)
+        if isinstance(inputs, Dataset) or _is_column(inputs):
+            return super().__call__(VideoSequence(inputs), **kwargs)
         if _is_stream(inputs):
-            return super().__call__((video for video in inputs), **kwargs)
-        videos = self.processor.video_processor.list_videos(inputs) if not _is_empty(inputs) else []
-        if _is_one(inputs, videos):
+            return super().__call__(VideoStream(inputs), **kwargs)
+        if _is_one(inputs, video_processor.list_videos):
             # A list of frames is one video; the base class would take it for a list of videos.
             return super().__call__(tuple(inputs) if isinstance(inputs, list) else inputs, **kwargs)
-        answers = super().__call__(_Videos(videos), **kwargs)
+        videos = split_videos(inputs, video_processor.list_videos)
+        answers = super().__call__(VideoSequence(videos), **kwargs)
         hidden = True if len(videos) <= VIDEOS_WITHOUT_PROGRESS else None
         return list(tqdm(answers, total=len(videos), desc="Classifying", unit="video", disable=hidden))
 
@@ -153,7 +178,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
         Raises:
             VideoDecodeError: the video cannot be read.
-            ValueError: labels or options are wrong.
+            ValueError: labels or options are wrong, or scores are not finite.
         """
         steps = self._sanitize_parameters(
             candidate_labels=candidate_labels,
@@ -180,8 +205,10 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         scores = []
         progress = tqdm(desc="Classifying", unit="window", disable=None)
         for clips in stream.batches(batch_size):
-            outputs = self.forward({"pixel_values_videos": clips[:, None]}, **forward)
-            scores.append(score_windows(outputs["logits"][:, 0], len(labels), function))
+            entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
+            logits = torch.cat([window for _, window in entries])
+            check_finite(logits)
+            scores.append(score_windows(logits, len(labels), function))
             progress.total = len(stream.windows)
             progress.update(len(clips))
         progress.close()
@@ -215,6 +242,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         num_views: int | None = None,
         num_crops: int | None = None,
         num_frames: int | None = None,
+        on_error: OnError | None = None,
+        timeout: float | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Sort what the constructor or a call was given into the three steps."""
         if hypothesis_template is not None and templates is not None:
@@ -223,50 +253,89 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             raise ValueError(
                 f"`function_to_apply` is {function_to_apply!r}; it must be 'softmax', 'sigmoid' or 'none'."
             )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"`top_k` is {top_k}; it must be at least 1, or None for all labels.")
+        counts = {"num_views": num_views, "num_crops": num_crops, "num_frames": num_frames}
+        for name, count in {**counts, "top_k": top_k}.items():
+            if count is not None and count < 1:
+                raise ValueError(f"`{name}` is {count}; it must be at least 1, or None for the default.")
+        if on_error not in (None, "raise", "return"):
+            raise ValueError(f"`on_error` is {on_error!r}; it must be 'raise' or 'return'.")
+        if tokenizer_kwargs:
+            raise ValueError(
+                f"`tokenizer_kwargs` is {dict(tokenizer_kwargs)}, but how prompts are tokenized is up to the "
+                "checkpoint: padded to the longest of them, and refused where they are too long. Leave it out."
+            )
         if isinstance(background_labels, Sequence) and not background_labels:
             background_labels = None
         labels = {
             name: None if given is None else self.processor.read_labels(given).labels
             for name, given in (("candidate_labels", candidate_labels), ("background_labels", background_labels))
         }
-        preprocess = {"num_views": num_views, "num_crops": num_crops, "num_frames": num_frames}
+        preprocess = {**counts, "on_error": on_error, "timeout": timeout}
         forward = {**labels, "templates": [hypothesis_template] if hypothesis_template is not None else templates}
-        postprocess = {**labels, "top_k": top_k, "function_to_apply": function_to_apply, "threshold": threshold}
+        postprocess = {
+            **labels,
+            "top_k": top_k,
+            "function_to_apply": function_to_apply,
+            "threshold": threshold,
+            "on_error": on_error,
+        }
         given = [{k: v for k, v in step.items() if v is not None} for step in (preprocess, forward, postprocess)]
         return given[0], given[1], given[2]
 
-    def preprocess(self, input_: Any, **options: Any) -> dict[str, Any]:
-        """One video to `pixel_values_videos` (1, V, T, 3, S, S)."""
-        inputs = self.processor.video_processor([input_], return_tensors="pt", **options)
-        return {"pixel_values_videos": inputs["pixel_values_videos"][None]}
+    def preprocess(  # type: ignore[override]
+        self, input_: Any, *, on_error: OnError = "raise", timeout: float | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """One video to an entry with its pixels (V, T, 3, S, S), or with the error for which there are none."""
+        position, video = input_ if isinstance(input_, NumberedVideo) else (None, input_)
+        video_processor = self.processor.video_processor
+        if timeout is not None:
+            options["video_limits"] = {**(video_processor.video_limits or {}), "timeout_seconds": timeout}
+        try:
+            inputs = video_processor([video], return_tensors="pt", **options)
+        except (OSError, TypeError, ValueError) as error:
+            if position is None and on_error == "raise":
+                raise
+            return {"entries": (position, error)}
+        return {"entries": (position, inputs["pixel_values_videos"])}
 
     def _forward(  # type: ignore[override]
-        self, input_tensors: dict[str, torch.Tensor], *, candidate_labels=None, background_labels=None, templates=None
-    ) -> dict[str, torch.Tensor]:
-        """`pixel_values_videos` (B, V, T, 3, S, S) to `logits` (B, V, K)."""
-        pixels = input_tensors["pixel_values_videos"].to(self.dtype)
+        self, input_tensors: dict[str, Any], *, candidate_labels=None, background_labels=None, templates=None
+    ) -> dict[str, Any]:
+        """Entries with pixels (V, T, 3, S, S) to entries with logits (V, K)."""
         bank = self.label_embeds(candidate_labels, background_labels=background_labels, templates=templates)
         backbone = self.label_banks.model
-        video_embeds = backbone.get_video_features(pixels.flatten(0, 1), return_dict=True).video_embeds
-        logits = backbone.similarity(video_embeds, bank)
-        return {"logits": logits.unflatten(0, pixels.shape[:2])}
+
+        def classify(pixels: torch.Tensor) -> torch.Tensor:
+            clips = pixels.flatten(0, 1).to(self.dtype)
+            video_embeds = backbone.get_video_features(clips, return_dict=True).video_embeds
+            return backbone.similarity(video_embeds, bank).unflatten(0, pixels.shape[:2])
+
+        return {"entries": map_tensors(list_entries(input_tensors), classify)}
 
     def postprocess(  # type: ignore[override]
         self,
-        model_outputs: dict[str, torch.Tensor],
+        model_outputs: dict[str, Any],
         *,
         candidate_labels=None,
         background_labels=None,
         top_k: int | None = None,
         function_to_apply: ScoreFunction = "softmax",
         threshold: float | None = None,
-    ) -> list[Answer]:
-        """`logits` (1, V, K) of one video to its answers."""
+        on_error: OnError = "raise",
+    ) -> list[Answer] | Exception:
+        """An entry with the logits (V, K) of one video to its answers; its error is raised or handed on."""
         check_threshold(threshold, function_to_apply)
+        [(position, content)] = list_entries(model_outputs)
+        try:
+            if isinstance(content, Exception):
+                raise content
+            check_finite(content)
+        except (OSError, TypeError, ValueError) as error:
+            if on_error == "return":
+                return error
+            raise error_of(error, position) from None
         labels = self.label_names(candidate_labels)
-        scores = score_views(model_outputs["logits"][0], function_to_apply)
+        scores = score_views(content, function_to_apply)
         return rank(
             scores,
             labels,
@@ -283,7 +352,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """
         if candidate_labels is not None:
             return list(candidate_labels)
-        id2label = self.model.config.id2label
+        # The base model has no place for embeddings of labels, whatever its configuration names.
+        id2label = self.model.config.id2label if hasattr(self.model, "stored_label_embeds") else {}
         if not id2label:
             raise ValueError(
                 "Give `candidate_labels`, the list of actions to choose from; this checkpoint has no stored labels."
@@ -298,16 +368,35 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         background_labels: Sequence[str] | Mapping[str, str | None] | None = None,
         templates: Sequence[str] | str | None = None,
     ) -> torch.Tensor:
-        """Embeddings (K, D) of the labels, those of the background behind them; kept from call to call."""
-        if candidate_labels is None:
-            self.label_names()
-            embeds = self.model.stored_label_embeds()
-        else:
+        """Embeddings (K, D) of the labels, those of the background behind them; kept from call to call.
+
+        Raises:
+            ValueError: there are no labels, names without embeddings, or templates for labels whose embeddings are
+                stored in the model.
+        """
+        if candidate_labels is not None:
             embeds = self.label_banks.get(LabelSet.of(candidate_labels, templates))
+        else:
+            self.label_names()
+            if templates is not None:
+                raise ValueError(
+                    f"`templates` or `hypothesis_template` is {templates!r}, but without `candidate_labels` the "
+                    "embeddings that are stored in the checkpoint are used, whose prompts are fixed. Give the labels "
+                    "too, or leave the templates out."
+                )
+            embeds = self.model.stored_label_embeds()
         if not background_labels:
             return embeds
         background = self.label_banks.get(LabelSet.of(background_labels, templates))
         return torch.cat([embeds.to(background), background])
+
+    def clear_label_bank(self) -> None:
+        """Forget the embeddings of all label lists; they are computed again when they are next asked for.
+
+        Needed only where weights are written behind torch's back, through `parameter.data` or a NumPy view: training,
+        loading, moving and switching adapters are noticed.
+        """
+        self.label_banks.clear()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save the model, the processor, and the code of both and of this pipeline.
@@ -316,19 +405,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-
-
-class _Videos(Dataset):
-    """Videos in a list or a dataset column, as the base class takes them: lazily, one after the other."""
-
-    def __init__(self, videos: Sequence[Any]):
-        self.videos = videos
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.videos[index]
 
 
 def _is_column(inputs: Any) -> bool:
@@ -344,12 +420,16 @@ def _is_stream(inputs: Any) -> bool:
     return isinstance(inputs, Iterable) and not is_video and not isinstance(inputs, containers)
 
 
-def _is_empty(inputs: Any) -> bool:
-    return isinstance(inputs, list | tuple) and not inputs
-
-
-def _is_one(inputs: Any, videos: list[Any]) -> bool:
-    """Whether `inputs` is a single video rather than a batch of one."""
+def _is_one(inputs: Any, list_videos: Callable[[Any], list[Any]]) -> bool:
+    """Whether `inputs` is a single video rather than a batch: anything but a list of videos or an array of them."""
     if isinstance(inputs, np.ndarray | torch.Tensor):
         return inputs.ndim < 5
-    return not isinstance(inputs, list | tuple) or (len(videos) == 1 and videos[0] is inputs)
+    if not isinstance(inputs, list | tuple):
+        return True
+    first = list(inputs[:1])
+    try:
+        # A list that begins with a frame is one video, and comes back whole.
+        return list_videos(first)[0] is first
+    except (TypeError, ValueError):
+        # No list of frames, whatever it is.
+        return False

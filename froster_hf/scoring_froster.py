@@ -26,6 +26,19 @@ def score_views(logits: torch.Tensor, function_to_apply: ScoreFunction) -> torch
     return logits.mean(0)
 
 
+def check_finite(logits: torch.Tensor) -> None:
+    """Refuse logits that are no numbers: no score can be made of them.
+
+    Raises:
+        ValueError: see there.
+    """
+    if not bool(logits.isfinite().all()):
+        raise ValueError(
+            "The model gave logits that are infinite or NaN. Its weights are damaged, its pixels were not finite "
+            "(look at `image_std` and the like of the processor), or half precision was too narrow: try dtype=float32."
+        )
+
+
 def check_threshold(threshold: float | None, function_to_apply: ScoreFunction) -> None:
     """Refuse a threshold on logits, and one that no score or every score passes.
 
@@ -54,19 +67,19 @@ def rank(
         labels: K names.
         top_k: labels to report.
         none_score: score of "none of these", where there is a background.
-        threshold: labels below it are left out; where none remains, the answer is "none of these".
+        threshold: labels below it are left out; where none remains, the answer is "none of these", whose score is
+            `None` unless there is a `none_score`: nothing was measured that it could be.
     """
     values, indices = scores[: len(labels)].topk(min(top_k or len(labels), len(labels)))
     answers: list[Answer] = [
         {"score": score, "label": labels[index]} for score, index in zip(values.tolist(), indices.tolist())
     ]
-    best = answers[0]["score"]
     if threshold is not None:
         answers = [answer for answer in answers if answer["score"] >= threshold]
-    if none_score is not None or not answers:
-        answers.append({"score": none_score if none_score is not None else 1.0 - best, "label": NONE_OF_THESE})
+    if none_score is not None:
+        answers.append({"score": none_score, "label": NONE_OF_THESE})
         answers.sort(key=lambda answer: -answer["score"])
-    return answers
+    return answers or [{"score": None, "label": NONE_OF_THESE}]
 
 
 def score_windows(logits: torch.Tensor, num_labels: int, function_to_apply: ScoreFunction) -> torch.Tensor:

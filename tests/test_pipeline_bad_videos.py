@@ -1,0 +1,156 @@
+"""One video that cannot be read costs one answer: in lists and streams, for every batch size, with worker processes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+import froster_hf  # noqa: F401
+from froster_hf import VideoDecodeError
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+LABELS = ["riding a bike", "playing golf", "cooking"]
+BIKES, CARPHONE = str(REAL_VIDEOS["bikes"]), str(REAL_VIDEOS["carphone_pristine"])
+
+
+@pytest.fixture(scope="module")
+def classify():
+    return pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> list[str]:
+    """Bad ones first, last, beside each other, and enough to fill a batch."""
+    folder = tmp_path_factory.mktemp("videos")
+    (folder / "noise.mp4").write_bytes(bytes(range(256)) * 100)
+    cut = folder / "cut.mp4"
+    cut.write_bytes(Path(BIKES).read_bytes()[:5000])
+    missing = str(folder / "missing.mp4")
+    return [missing, BIKES, str(folder / "noise.mp4"), str(cut), CARPHONE, BIKES, missing]
+
+
+@pytest.fixture(scope="module")
+def alone(classify, videos) -> dict[str, list | str]:
+    """Each video's answers, or its error's message, when it is alone."""
+    found = {}
+    for video in videos:
+        result = classify(video, LABELS, on_error="return")
+        found[video] = str(result) if isinstance(result, Exception) else result
+    return found
+
+
+def check(results, videos, alone):
+    assert len(results) == len(videos)
+    for result, video in zip(results, videos):
+        if isinstance(alone[video], str):
+            assert isinstance(result, VideoDecodeError)
+            assert str(result) == alone[video]
+            assert video in str(result)
+        else:
+            assert [answer["label"] for answer in result] == [answer["label"] for answer in alone[video]]
+            scores = [answer["score"] for answer in result]
+            assert scores == pytest.approx([answer["score"] for answer in alone[video]], abs=1e-5)
+
+
+def test_the_bad_and_the_good_are_told_apart(alone, videos):
+    assert [isinstance(alone[video], str) for video in videos] == [True, False, True, True, False, False, True]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+def test_a_list_has_each_error_in_its_place(classify, videos, alone, batch_size):
+    check(classify(videos, LABELS, batch_size=batch_size, on_error="return"), videos, alone)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_generator_has_each_error_in_its_place(classify, videos, alone, batch_size):
+    results = classify((video for video in videos), LABELS, batch_size=batch_size, on_error="return")
+    check(list(results), videos, alone)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_errors_come_out_of_worker_processes(classify, videos, alone, batch_size):
+    check(classify(videos, LABELS, batch_size=batch_size, num_workers=2, on_error="return"), videos, alone)
+
+
+def test_a_dataset_has_each_error_in_its_place(classify, videos, alone):
+    datasets = pytest.importorskip("datasets")
+    column = datasets.Dataset.from_dict({"video": videos})["video"]
+    check(list(classify(column, LABELS, batch_size=3, on_error="return")), videos, alone)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_an_iterator_that_raises_can_be_read_on(classify, videos, alone, batch_size):
+    answers = iter(classify((video for video in videos), LABELS, batch_size=batch_size))
+    results = []
+    for position in range(len(videos)):
+        try:
+            results.append(next(answers))
+        except VideoDecodeError as error:
+            assert str(error).startswith(f"Video {position} of the call")
+            results.append(None)
+    assert [result is None for result in results] == [isinstance(alone[video], str) for video in videos]
+    with pytest.raises(StopIteration):
+        next(answers)
+
+
+def test_by_default_the_first_error_is_raised_and_says_which_video_and_how_to_go_on(classify, videos):
+    with pytest.raises(VideoDecodeError, match=r"Video 2 of the call.*noise\.mp4.*on_error='return'") as raised:
+        classify(videos[1:][:1] + [BIKES] + videos[2:], LABELS, batch_size=2)
+    assert raised.value.file == videos[2]
+
+
+def test_things_that_are_no_videos_cost_only_themselves(classify):
+    frames = np.zeros((5, 40, 40, 3), np.uint8)
+    odd = [None, frames, [], np.zeros((5, 40, 40, 3), np.int64), 3.5, BIKES]
+    results = classify(odd, LABELS, batch_size=4, on_error="return")
+    kinds = [type(result) for result in results]
+    assert kinds == [TypeError, list, ValueError, ValueError, TypeError, list]
+    with pytest.raises(ValueError, match=r"Video 1 of the call.*int64"):
+        classify([BIKES, odd[3]], LABELS)
+
+
+def test_an_error_can_be_set_once_for_all_calls(videos):
+    classify = pipeline(
+        "zero-shot-video-classification",
+        model=tiny_model(),
+        processor=tiny_processor(),
+        candidate_labels=LABELS,
+        on_error="return",
+        batch_size=2,
+    )
+    assert isinstance(classify(videos[0]), VideoDecodeError)
+    assert isinstance(classify(videos[:2])[1], list)
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_their_video(classify):
+    video = np.full((4, 40, 40, 3), 100, np.uint8)
+    hook = classify.model.froster.visual_projection.register_forward_hook(
+        # The second video's features.
+        lambda module, inputs, output: output.index_fill(0, torch.arange(4, 8), float("nan"))
+    )
+    try:
+        results = classify([video, video, video], LABELS, batch_size=3, on_error="return")
+    finally:
+        hook.remove()
+    assert [isinstance(result, ValueError) for result in results] == [False, True, False]
+    assert "infinite or NaN" in str(results[1])
+
+
+@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
+def test_a_timeline_of_no_numbers_is_an_error(function):
+    classify = pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
+    with torch.no_grad():
+        classify.model.froster.logit_scale.fill_(float("inf"))
+    with pytest.raises(ValueError, match="infinite or NaN"):
+        classify.timeline(BIKES, LABELS, function_to_apply=function)
+
+
+def test_the_time_for_one_video_can_be_limited(classify):
+    result = classify([BIKES], LABELS, timeout=1e-9, on_error="return")[0]
+    assert isinstance(result, VideoDecodeError)
+    assert "timeout_seconds" in str(result)
+    with pytest.raises(ValueError, match="timeout_seconds"):
+        classify(BIKES, LABELS, timeout=-1)
