@@ -35,6 +35,11 @@ def one_line(text: str, *, limit: int = LONGEST_MESSAGE) -> str:
     return f"{printable(start[:limit], limit=limit)}... ({len(text)} characters)"
 
 
+def printable_lines(lines: Iterable[str]) -> str:
+    """A report whose lines repeat foreign text: each of them `printable`, so that none becomes two."""
+    return "\n".join(printable(line, limit=LONGEST_MESSAGE) for line in lines)
+
+
 def listing(names: Iterable[str], *, limit: int = 100) -> str:
     """Names for an error message; a damaged file can have millions of them."""
     names = list(names)
@@ -43,7 +48,8 @@ def listing(names: Iterable[str], *, limit: int = 100) -> str:
 
 
 def json_text(value: Any, *, encoding: str = "utf-8", indent: int | None = None) -> str:
-    r"""JSON for an output of this encoding; characters that it does not have are written as `\u` escapes.
+    r"""JSON for an output of this encoding, in `\u` escapes where it holds characters that the output does not have or
+    that would act on a terminal.
 
     Raises:
         ValueError: a number is infinite or NaN, which JSON does not have.
@@ -51,9 +57,10 @@ def json_text(value: Any, *, encoding: str = "utf-8", indent: int | None = None)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     try:
         text.encode(encoding)
+        shows_as_it_is = all(line.isprintable() for line in text.split("\n"))
     except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False, indent=indent)
-    return text
+        shows_as_it_is = False
+    return text if shows_as_it_is else json.dumps(value, allow_nan=False, indent=indent)
 
 
 def _shown(character: str) -> str:

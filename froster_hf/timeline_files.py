@@ -2,22 +2,28 @@
 
 import csv
 import html
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from .printing import json_text, printable
 from .timeline_froster import Timeline, TimelineSegment
+from .whole_files import write_text_whole, written_whole
 
 # Labels with the highest scores that a picture can tell apart.
 LABELS_IN_PLOT = 8
+# A spreadsheet takes a cell that begins so for a formula, which may fetch addresses.
+FORMULA_BEGINNINGS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def write_timeline(timeline: Timeline, path: str | os.PathLike[str]) -> None:
     """Write a timeline in the format that the file's ending names: .json, .csv, .srt, .vtt or .png.
 
+    The file appears when it is whole; where it cannot be written, an old one stays.
+
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or scores that are not finite.
+        OSError: the file cannot be written.
     """
     check_format(path)
     path = Path(path)
@@ -37,35 +43,39 @@ def check_format(path: str | os.PathLike[str]) -> None:
 
 def write_json(timeline: Timeline, path: Path) -> None:
     """Segments, and the scores of all windows."""
-    path.write_text(json.dumps(timeline.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text_whole(path, json_text(timeline.to_dict(), indent=1) + "\n")
 
 
 def write_csv(timeline: Timeline, path: Path) -> None:
-    """A segment a line."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    """One segment per line.
+
+    A label that a spreadsheet would take for a formula has an apostrophe before it; control characters and line breaks
+    in labels are written as escapes.
+    """
+    with written_whole(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["start_seconds", "end_seconds", "label", "score"])
         for segment in timeline.segments:
             seconds = [f"{segment.start_seconds:.3f}", f"{segment.end_seconds:.3f}"]
-            writer.writerow([*seconds, segment.label, f"{segment.score:.4f}"])
+            writer.writerow([*seconds, _cell(segment.label), f"{segment.score:.4f}"])
 
 
 def write_srt(timeline: Timeline, path: Path) -> None:
-    """A subtitle a segment."""
+    """One subtitle per segment."""
     entries = [
         f"{number}\n{_span(segment, ',')}\n{_one_line(segment.label)}\n"
         for number, segment in enumerate(timeline.segments, start=1)
     ]
-    path.write_text("\n".join(entries), encoding="utf-8")
+    write_text_whole(path, "\n".join(entries))
 
 
 def write_vtt(timeline: Timeline, path: Path) -> None:
-    """A WebVTT cue a segment."""
+    """One WebVTT cue per segment."""
     cues = [
         f"{_span(segment, '.')}\n{html.escape(_one_line(segment.label), quote=False)}\n"
         for segment in timeline.segments
     ]
-    path.write_text("\n".join(["WEBVTT\n", *cues]), encoding="utf-8")
+    write_text_whole(path, "\n".join(["WEBVTT\n", *cues]))
 
 
 def write_png(timeline: Timeline, path: Path) -> None:
@@ -106,7 +116,8 @@ def write_png(timeline: Timeline, path: Path) -> None:
         segments_axis.broken_barh([span], (0, 1), color=colours.get(segment.label, "grey"))
     span = (timeline.start_seconds, timeline.start_seconds + timeline.duration_seconds)
     segments_axis.set(yticks=[], ylim=(0, 1), xlim=span, xlabel="seconds")
-    figure.savefig(path, dpi=100)
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=100)
 
 
 WRITERS: dict[str, Callable[[Timeline, Path], None]] = {
@@ -130,9 +141,13 @@ def _clock(seconds: float, separator: str) -> str:
 
 def _one_line(label: str) -> str:
     """Without line ends and arrows, which would end a subtitle."""
-    return " ".join(label.split()).replace("-->", "->")
+    return printable(" ".join(label.split())).replace("-->", "->")
+
+
+def _cell(label: str) -> str:
+    return "'" * label.lstrip().startswith(FORMULA_BEGINNINGS) + printable(label)
 
 
 def _plain(label: str) -> str:
     """matplotlib reads text between dollar signs as mathematics, and hides names that start with an underscore."""
-    return " " * label.startswith("_") + label.replace("$", r"\$")
+    return " " * label.startswith("_") + printable(label).replace("$", r"\$")

@@ -5,7 +5,7 @@ processes, the second on batches. Here an *entry* passes from step to step: a pa
 and what is known of it, that is, pixels, then logits, or the error that stands in their place from then on.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -40,7 +40,7 @@ class VideoSequence(Dataset):
 class VideoStream(IterableDataset):
     """Videos that can only be read from start to end: those of a generator, or of a streaming dataset."""
 
-    def __init__(self, videos: Iterable[Any]):
+    def __init__(self, videos: Any):
         self.videos = videos
 
     def __iter__(self) -> Iterator[NumberedVideo]:

@@ -2,6 +2,7 @@
 new one."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,20 @@ def written_whole(file: str | os.PathLike[str]) -> Iterator[Path]:
         part = Path(folder) / file.name
         yield part
         part.replace(file)
+
+
+def prepare_file(file: str | os.PathLike[str]) -> None:
+    """Make the folder of a file that is written at the end of some work, and find out before it whether it can be.
+
+    Raises:
+        OSError: the folder cannot be made or written to, or there is a folder in the file's place.
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=file.parent):
+        pass
 
 
 def write_text_whole(file: str | os.PathLike[str], text: str) -> None:

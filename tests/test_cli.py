@@ -11,7 +11,7 @@ import pytest
 
 import froster_hf
 from froster_hf.cli import find_verbs, main
-from froster_hf.cli.options import without_garbage_collection
+from froster_hf.cli.loading import without_garbage_collection
 from froster_hf.cli.videos import find_videos
 
 FROSTER = str(Path(sys.executable).parent / "froster")

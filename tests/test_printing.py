@@ -43,6 +43,7 @@ def test_json_can_be_encoded_and_is_read_back(text):
     for encoding in ("utf-8", "cp1252", "ascii"):
         stored = json_text({"label": text, "score": 0.5}, encoding=encoding).encode(encoding)
         assert json.loads(stored.decode(encoding)) == {"label": text, "score": 0.5}
+        assert stored.decode(encoding).isprintable()
 
 
 def test_json_is_readable_where_the_output_allows():

@@ -1,11 +1,7 @@
 """Options that several verbs share: which model, which labels, which prompts."""
 
 import argparse
-import atexit
-import contextlib
-import gc
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,67 +107,3 @@ def read_labels(arguments: argparse.Namespace) -> list[str] | dict[str, str | No
     name = printable(arguments.labels_file)
     print(f"froster: {name}: {len(labels.names)} labels ({labels.form})", file=sys.stderr)
     return labels.labels
-
-
-@contextlib.contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """For imports and loading: torch and transformers are a million objects that stay until the end of the process.
-
-    Looking for garbage among them again and again, while they come and ever after, takes two seconds of a short run.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        # Extension modules count at the end what they have left behind.
-        atexit.register(gc.unfreeze)
-        gc.enable()
-
-
-@without_garbage_collection()
-def load_pipeline(arguments: argparse.Namespace) -> Any:
-    """The zero-shot pipeline of the options of `add_model_arguments` and `add_video_arguments`.
-
-    Raises:
-        ValueError: there is no such device or checkpoint, or the checkpoint is of another kind.
-    """
-    if arguments.device is not None:
-        _check_device(arguments.device)
-    from transformers import pipeline
-    from transformers.utils import logging
-
-    import froster_hf  # noqa: F401
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    task: Any = "zero-shot-video-classification"
-    try:
-        classify: Any = pipeline(task, model=arguments.model, device=arguments.device, dtype=arguments.dtype)
-    except OSError as error:
-        raise ValueError(
-            f"The model {arguments.model!r} cannot be loaded: it is no folder on this disk, and the Hub did not give "
-            f"it. Name another one with --model. ({error})"
-            if not Path(arguments.model).exists()
-            else f"The model in {arguments.model} cannot be loaded: {error}"
-        ) from error
-    finally:
-        logging.enable_progress_bar()
-    video_processor = classify.processor.video_processor
-    video_processor.allow_urls = arguments.allow_urls
-    if arguments.backend is not None:
-        video_processor.video_backend = arguments.backend
-    if arguments.max_pixels is not None:
-        video_processor.video_limits = {"max_pixels": arguments.max_pixels}
-    return classify
-
-
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        # Computed with, since a name may be known while its hardware is missing, or holds no values.
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {name}: {reason}. Give cpu, cuda, cuda:0, mps or the like.") from error

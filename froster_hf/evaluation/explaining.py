@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from ..processing.processing_froster import FrosterProcessor
+from ..whole_files import written_whole
 from .attention_maps import attention_rollout, gradient_map
 
 MapMethod = Literal["rollout", "gradient"]
@@ -68,6 +69,9 @@ def explain_video(
     if unknown := sorted(set(methods) - {"rollout", "gradient"}):
         raise ValueError(f"Unknown methods {unknown}; choose among 'rollout' and 'gradient'.")
     labels = list(dict.fromkeys([label, *candidate_labels]))
+    # Made before the work, which would be lost where it cannot be.
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     pixels = processor.video_processor(video, num_views=1, num_crops=1, return_tensors="pt")["pixel_values_videos"]
     device = next(model.parameters()).device
     pixels = pixels.to(device)
@@ -85,8 +89,6 @@ def explain_video(
     if "gradient" in methods:
         maps["gradient"] = gradient_map(model, pixels, text_embeds=text_embeds, label_index=0).cpu()
     frames = enlarged(shown_frames(pixels[0], processor))
-    folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     strips, animations = {}, {}
     for method, values in maps.items():
         overlaid = overlay(frames, values)
@@ -131,11 +133,13 @@ def _save_strip(frames: np.ndarray, overlaid: np.ndarray, path: Path, *, gap: in
         for column, picture in enumerate(pictures):
             top, left = row * (height + gap), column * (width + gap)
             strip[top : top + height, left : left + width] = picture
-    Image.fromarray(strip).save(path)
+    with written_whole(path) as part:
+        Image.fromarray(strip).save(part)
     return path
 
 
 def _save_animation(overlaid: np.ndarray, path: Path, frame_milliseconds: int) -> Path:
     first, *others = [Image.fromarray(picture) for picture in overlaid]
-    first.save(path, save_all=True, append_images=others, duration=frame_milliseconds, loop=0)
+    with written_whole(path) as part:
+        first.save(part, save_all=True, append_images=others, duration=frame_milliseconds, loop=0)
     return path

@@ -12,7 +12,9 @@ that ships with the package: it knows the colours, shapes and motions of these r
 import argparse
 from pathlib import Path
 
-from ..options import add_model_arguments, add_video_arguments, load_pipeline, split_labels
+from ...printing import one_line
+from ..loading import load_pipeline
+from ..options import add_model_arguments, add_video_arguments, split_labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .predict import report
 
     output = Path(arguments.output)
+    output.mkdir(parents=True, exist_ok=True)
     labels = split_labels(arguments.labels) if arguments.labels is not None else None
     if arguments.model is None:
         arguments.model = str(SMALL_FROSTER)
@@ -55,13 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
     timeline = classify.timeline(str(story), labels, num_frames=arguments.num_frames, **windows)
     write_timeline(timeline, output / "timeline.png")
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in windows.items())
-    quoted = ",".join(labels)
+    quoted, folder, model = (one_line(text) for text in (",".join(labels), str(output), arguments.model))
     print(
-        f"\n{len(videos)} videos, {story.name} of all of them and its timeline.png are in {output}/.\n"
+        f"\n{len(videos)} videos, {story.name} of all of them and its timeline.png are in {folder}/.\n"
         "A score says which of the given labels fits best; one always wins. Labels of this world read like "
         '"a red star sliding left".\n'
         "The same by hand:\n"
-        f'  froster predict {videos[0]} --labels "{quoted}" --model {arguments.model}\n'
-        f'  froster timeline {story} --labels "{quoted}" --model {arguments.model} {options}'
+        f'  froster predict {folder}/{videos[0].name} --labels "{quoted}" --model {model}\n'
+        f'  froster timeline {folder}/{story.name} --labels "{quoted}" --model {model} {options}'
     )
     return 0

@@ -20,6 +20,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ..loading import load_checkpoint
+
 DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_labels", "known_labels", "label_splits")
 
 
@@ -119,12 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(name: str) -> Any:
     """A pipeline, which knows how to load FROSTER and plain CLIP checkpoints with their processors."""
-    from transformers import pipeline
-
-    import froster_hf  # noqa: F401
-
-    task: Any = "zero-shot-video-classification"
-    return pipeline(task, model=name, device="cpu", dtype="float32")
+    return load_checkpoint(name, device="cpu", dtype="float32")
 
 
 def _models(first: Any, others: list[str]) -> Iterator[Any]:

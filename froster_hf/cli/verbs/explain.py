@@ -9,8 +9,11 @@ the label; `gradient` asks what speaks for this label.
 """
 
 import argparse
+from pathlib import Path
 
-from ..options import add_model_arguments, add_video_arguments, load_pipeline
+from ...printing import printable
+from ..loading import load_pipeline
+from ..options import add_model_arguments, add_video_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain the video, and print what was written."""
+    Path(arguments.output).mkdir(parents=True, exist_ok=True)
     classify = load_pipeline(arguments)
 
     from ...evaluation import explain_video
@@ -44,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         methods=arguments.method,
     )
     if arguments.against:
-        print(f"{explanation.label}: {explanation.probability:.3f}")
+        print(f"{printable(explanation.label)}: {explanation.probability:.3f}")
     for method, strip in explanation.strips.items():
-        print(strip, explanation.animations[method], sep="\n")
+        for picture in (strip, explanation.animations[method]):
+            print(printable(str(picture)))
     return 0

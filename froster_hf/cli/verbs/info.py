@@ -10,6 +10,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from ...printing import printable
+
 PACKAGES = (
     "froster-hf",
     "torch",
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         for title, entries in information.items():
             print(title)
             for name, value in entries.items():
-                print(f"  {name:<14}{value}")
+                print(f"  {name:<14}{printable(str(value))}")
     return 0 if "works" in information["decoders"].values() else 1
 
 

@@ -6,15 +6,17 @@ examples:
   froster predict "holiday/**/*.mov" --labels surfing,sailing --background "an empty beach"
   froster predict clip.mp4 --labels golf,tennis --model openai/clip-vit-base-patch32
 
-A video that cannot be read is reported, and the others are still scored; the exit code is then 1.
+A video that cannot be read is reported, and the others are still scored; the exit code is then 1. Where no label reaches
+--threshold and there is no --background, the answer is "none of these" without a score (null in JSON).
 """
 
 import argparse
-import json
 import sys
 from typing import Any
 
-from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options, load_pipeline
+from ...printing import json_text, one_line, printable
+from ..loading import load_pipeline
+from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options
 from ..videos import find_videos
 
 
@@ -48,8 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from transformers.utils.logging import tqdm
 
-    from ...processing.video_decoding_froster import VideoDecodeError
-
     # Wrong labels are one error, not one a video.
     classify.label_embeds(
         options.get("candidate_labels"),
@@ -58,15 +58,19 @@ def run(arguments: argparse.Namespace) -> int:
     )
     videos = find_videos(arguments.videos)
     failures = 0
-    progress = tqdm(videos, unit="video", disable=True if len(videos) == 1 else None)
-    for video in progress:
-        try:
-            result: dict[str, Any] = {"video": video, "answers": classify(video, **options)}
-        except VideoDecodeError as error:
-            failures += 1
-            result = {"video": video, "error": str(error)}
+    # A generator is read as the answers are asked for: each is printed before the next video is opened.
+    answers = classify((video for video in videos), on_error="return", **options)
+    progress = tqdm(total=len(videos), unit="video", disable=True if len(videos) == 1 else None)
+    for video, found in zip(videos, answers):
+        failed = isinstance(found, Exception)
+        failures += failed
+        result: dict[str, Any] = (
+            {"video": video, "error": str(found)} if failed else {"video": video, "answers": found}
+        )
         progress.clear()
         report(result, as_json=arguments.json)
+        progress.update()
+    progress.close()
     if failures and not arguments.json:
         print(f"froster: {failures} of {len(videos)} videos could not be read", file=sys.stderr)
     return 1 if failures else 0
@@ -75,12 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
 def report(result: dict[str, Any], *, as_json: bool) -> None:
     """Print one video's answers, or why there are none."""
     if as_json:
-        print(json.dumps(result, ensure_ascii=False), flush=True)
+        print(json_text(result, encoding=sys.stdout.encoding or "utf-8"), flush=True)
     elif "error" in result:
-        print(f"froster: {result['error']}", file=sys.stderr, flush=True)
+        print(f"froster: {one_line(result['error'])}", file=sys.stderr, flush=True)
     else:
-        print(result["video"])
-        width = max(len(answer["label"]) for answer in result["answers"])
-        for answer in result["answers"]:
-            print(f"  {answer['label']:<{width}}  {answer['score']:.3f}")
+        print(printable(result["video"]))
+        labels = [printable(answer["label"]) for answer in result["answers"]]
+        width = max(map(len, labels))
+        for label, answer in zip(labels, result["answers"]):
+            score = "-" if answer["score"] is None else f"{answer['score']:.3f}"
+            print(f"  {label:<{width}}  {score}")
         sys.stdout.flush()

@@ -5,13 +5,18 @@ examples:
   froster timeline match.mp4 --labels-file actions.txt --output match.srt --output match.png
   froster timeline match.mp4 --labels-file actions.txt --window-seconds 8 --threshold 0.4 --json
 
-The video is read once, as a stream; its length does not matter for memory.
+The video is read once, as a stream; its length does not matter for memory. In .csv files, a label that a spreadsheet
+would take for a formula has an apostrophe before it.
 """
 
 import argparse
-import json
+import sys
+from collections.abc import Sequence
+from typing import Any
 
-from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options, load_pipeline
+from ...printing import json_text, printable
+from ..loading import load_pipeline
+from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the segments and write the files that were asked for."""
     from ...timeline_files import check_format, write_timeline
+    from ...whole_files import prepare_file
 
     for path in arguments.output:
         check_format(path)
+        prepare_file(path)
     options = label_options(arguments)
     timeline = load_pipeline(arguments).timeline(
         arguments.video,
@@ -58,15 +65,22 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         **options,
     )
+    # Printed first: a file that cannot be written must not cost the answer.
+    if arguments.json:
+        print(json_text(timeline.to_dict(), encoding=sys.stdout.encoding or "utf-8"), flush=True)
+    else:
+        _print_segments(timeline.segments)
     for path in arguments.output:
         write_timeline(timeline, path)
-    if arguments.json:
-        print(json.dumps(timeline.to_dict(), ensure_ascii=False))
-        return 0
-    width = max((len(segment.label) for segment in timeline.segments), default=0)
-    for segment in timeline.segments:
-        span = f"{segment.start_seconds:8.1f} s - {segment.end_seconds:8.1f} s"
-        print(f"{span}  {segment.label:<{width}}  {segment.score:.3f}")
-    if not timeline.segments:
-        print("none of these, from start to end")
     return 0
+
+
+def _print_segments(segments: Sequence[Any]) -> None:
+    labels = [printable(segment.label) for segment in segments]
+    width = max(map(len, labels), default=0)
+    for label, segment in zip(labels, segments):
+        span = f"{segment.start_seconds:8.1f} s - {segment.end_seconds:8.1f} s"
+        print(f"{span}  {label:<{width}}  {segment.score:.3f}")
+    if not segments:
+        print("none of these, from start to end")
+    sys.stdout.flush()

@@ -1,0 +1,124 @@
+"""Loading a checkpoint for a verb: quietly, by installed code only, and with one line for whatever is wrong with it."""
+
+import argparse
+import atexit
+import contextlib
+import gc
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..printing import one_line, printable
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """For imports and loading: torch and transformers are a million objects that stay until the end of the process.
+
+    Looking for garbage among them again and again, while they come and ever after, takes two seconds of a short run.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        # Extension modules count at the end what they have left behind.
+        atexit.register(gc.unfreeze)
+        gc.enable()
+
+
+def load_pipeline(arguments: argparse.Namespace) -> Any:
+    """The zero-shot pipeline of the options of `add_model_arguments` and `add_video_arguments`.
+
+    Raises:
+        ValueError: there is no such device or checkpoint, or the checkpoint is of another kind.
+    """
+    classify = load_checkpoint(arguments.model, device=arguments.device, dtype=arguments.dtype)
+    video_processor = classify.processor.video_processor
+    video_processor.allow_urls = arguments.allow_urls
+    if arguments.backend is not None:
+        video_processor.video_backend = arguments.backend
+    if arguments.max_pixels is not None:
+        video_processor.video_limits = {"max_pixels": arguments.max_pixels}
+    return classify
+
+
+@without_garbage_collection()
+def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto") -> Any:
+    """The zero-shot pipeline of a FROSTER or plain CLIP checkpoint.
+
+    Code that lies in a checkpoint is never run, whatever its files ask for, and nobody is asked whether it may.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        device: such as `cpu` or `cuda:0`; by default the first accelerator.
+        dtype: of the weights; `auto` is the checkpoint's.
+
+    Raises:
+        ValueError: there is no such device or checkpoint, or the checkpoint is damaged or of another kind.
+    """
+    if device is not None:
+        _check_device(device)
+    from transformers import pipeline
+
+    import froster_hf  # noqa: F401
+
+    task: Any = "zero-shot-video-classification"
+    try:
+        with _quiet_transformers():
+            return pipeline(task, model=name, device=device, dtype=dtype, trust_remote_code=False)
+    # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
+    except Exception as error:
+        if not Path(name).exists():
+            raise ValueError(
+                f"The model {name!r} cannot be loaded: it is not a folder on this disk, and the Hub did not provide "
+                f"it. Name another one with --model. ({one_line(str(error))})"
+            ) from error
+        raise ValueError(f"The model in {printable(name)} cannot be loaded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a checkpoint, without the advice to trust it."""
+    # Where no class could load the weights, transformers hands on the tracebacks as text; the last error counts.
+    message = re.split(r"^\w[\w.]*(?:Error|Exception): ", str(error), flags=re.MULTILINE)[-1]
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            "a file of weights is a pickle that holds more than tensors, and is refused. Get the checkpoint in the "
+            "safetensors format."
+        )
+    if "trust_remote_code" in message:
+        return "it asks to run code of its own, which is never done. Use a checkpoint of an installed model class."
+    if isinstance(error, RecursionError):
+        return "one of its JSON files is nested too deeply."
+    if isinstance(error, ValueError | OSError | ImportError) and message:
+        return one_line(message)
+    return one_line(f"it is damaged, or not a FROSTER or CLIP checkpoint ({type(error).__name__}: {message})")
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' warnings and progress bars, which are as they were afterwards."""
+    from transformers.utils import logging
+
+    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_progress:
+            logging.enable_progress_bar()
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        # Computed with, since a name may be known while its hardware is missing, or holds no values.
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device {name}: {reason}. Give cpu, cuda, cuda:0, mps or the like.") from error
