@@ -64,7 +64,7 @@ def split_videos(videos: Sequence[Any], list_videos: Callable[[Any], list[Any]])
 
 
 def list_entries(step: dict[str, Any]) -> list[Entry]:
-    """The entries in what a step was handed: transformers passes one alone as it is, and those of a batch as a list."""
+    """The entries in what a step was handed: transformers passes one alone as it is, those of a batch as a list."""
     entries = step["entries"]
     return entries if isinstance(entries, list) else [entries]
 

@@ -1,4 +1,4 @@
-"""The label bank: computed once for labels, templates and weights, whatever the weights are made of, also by threads."""
+"""The label bank: computed once for labels, templates and weights, of whatever kind, also by threads."""
 
 import copy
 import pickle

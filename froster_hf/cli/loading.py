@@ -1,4 +1,4 @@
-"""Loading a checkpoint for a verb: quietly, by installed code only, and with one line for whatever is wrong with it."""
+"""Loading a checkpoint for a verb: quietly, by installed code only, with one line for whatever is wrong with it."""
 
 import argparse
 import atexit

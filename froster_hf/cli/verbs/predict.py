@@ -6,8 +6,8 @@ examples:
   froster predict "holiday/**/*.mov" --labels surfing,sailing --background "an empty beach"
   froster predict clip.mp4 --labels golf,tennis --model openai/clip-vit-base-patch32
 
-A video that cannot be read is reported, and the others are still scored; the exit code is then 1. Where no label reaches
---threshold and there is no --background, the answer is "none of these" without a score (null in JSON).
+A video that cannot be read is reported, and the others are still scored; the exit code is then 1. Where no label
+reaches --threshold and there is no --background, the answer is "none of these" without a score (null in JSON).
 """
 
 import argparse
