@@ -62,7 +62,8 @@ def test_info_tries_every_decoder(capsys):
 
 
 def test_folders_patterns_and_names_become_videos(tmp_path):
-    for name in ("b.mp4", "a.AVI", "below/c.webm", "notes.txt", "frames/1.png"):
+    hidden = ("._b.mp4", ".trash/old.mp4", "__MACOSX/b.mp4")
+    for name in ("b.mp4", "a.AVI", "below/c.webm", "notes.txt", "frames/1.png", *hidden):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     names = [str(Path(path).relative_to(tmp_path)) for path in find_videos([str(tmp_path)])]

@@ -25,7 +25,7 @@ FLAT = {
 # The zero-shot pipeline and what it is made of.
 FLAT_NEIGHBOURS = {path.stem for path in PACKAGE.glob("*_froster.py")}
 # Small modules of the standard library alone, which every part may import (but not what is copied into repositories).
-FOUNDATION = {"foreign_code", "printing", "whole_files"}
+FOUNDATION = {"foreign_code", "hub_cache", "printing", "whole_files"}
 # Part of the package -> the parts that it may import.
 ALLOWED = {
     "modeling": set(),

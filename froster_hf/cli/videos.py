@@ -3,18 +3,15 @@
 import glob
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
-VIDEO_SUFFIXES = {
-    *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
-}
+from ..processing.video_files import search_folder
 
 
 def find_videos(arguments: Sequence[str]) -> list[str]:
     """The videos that the arguments stand for, in their order, each once.
 
-    A folder stands for the videos in it and below it, or, where it holds only image files, for one video of frames. A
+    A folder stands for the videos in it and below it, hidden ones left out, or, where it holds none, for one video of
+    frames. A
     pattern (`*`, `?`, `**`) that the shell has left stands for the files that match. Everything else stands for
     itself; whether it can be read shows when it is read.
     """
@@ -26,9 +23,8 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
 
 def _expand(argument: str) -> list[str]:
     if os.path.isdir(argument):
-        files = sorted(path for path in Path(argument).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-        if files:
-            return [str(path) for path in files]
+        if videos := search_folder(argument).videos:
+            return [str(path) for path in videos]
         # A folder of frames, or an empty one, of which the reader says so.
         return [argument]
     if not os.path.exists(argument) and glob.has_magic(argument) and "://" not in argument:

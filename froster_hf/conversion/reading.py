@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from froster_hf.hub_cache import blobs_of_snapshot
 from froster_hf.printing import listing, printable
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
@@ -215,8 +216,8 @@ def _inside(folder: Path, name: str) -> Path:
     path, root = folder / name, folder.resolve()
     resolved = path.resolve()
     allowed = [root]
-    if root.parent.name == "snapshots":
-        allowed.append(root.parent.parent / "blobs")
+    if blobs := blobs_of_snapshot(root):
+        allowed.append(blobs)
     if resolved.parent not in allowed:
         raise CheckpointError(f"{path} is a link to {resolved}, outside of the checkpoint's folder.")
     return path

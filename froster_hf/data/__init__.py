@@ -1,6 +1,7 @@
 """Annotation readers, splits, clips for training and evaluation, and the moving-shapes world."""
 
 from ..processing.text_files import AnnotationError
+from .class_folders import read_video_folder
 from .clips import EvaluationClips, TrainingClips, collate_clips
 from .decode_failures import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
 from .epoch_sampler import EpochSampler
@@ -8,8 +9,10 @@ from .label_splits import base_and_novel_labels, keep_labels, sample_shots
 from .label_text import split_descriptions
 from .official_lists import read_hmdb51, read_kinetics, read_something_something, read_ucf101
 from .published_counts import CountMismatchError, check_counts, count_differences, published_counts
-from .readers import as_video_table, read_labels, read_video_folder, read_video_list
+from .readers import as_video_table, read_labels
 from .safe_paths import UnsafePathError
+from .video_lists import read_video_list
+from .video_table import describe_table
 
 __all__ = [
     "AnnotationError",
@@ -26,6 +29,7 @@ __all__ = [
     "check_counts",
     "collate_clips",
     "count_differences",
+    "describe_table",
     "keep_labels",
     "published_counts",
     "read_decode_failures",

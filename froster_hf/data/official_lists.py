@@ -11,9 +11,8 @@ from typing import Literal
 
 from datasets import Dataset
 
-from ..processing.text_files import AnnotationError, read_json, read_lines
+from ..processing.text_files import AnnotationError, csv_cells, read_json, read_lines
 from .label_text import distinct_label_texts, label_text
-from .readers import csv_cells
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, MissingFiles, video_table
 

@@ -2,7 +2,8 @@
 
 The first step of the data flow: every path in an annotation file passes here before it enters a `datasets.Dataset`. A
 string handed to FFmpeg may be a URL, `concat:...` or a playlist, and `../../` or a symbolic link may lead to any file
-of the machine, so a path is kept only when it is a plain one that, fully resolved, lies under the data root.
+of the machine, so a path is kept only when it is a plain one that, fully resolved, lies under the data root. Downloads
+of the Hub are links from one folder of a cache entry into another, which are followed.
 """
 
 import os
@@ -10,6 +11,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from ..hub_cache import blobs_of_snapshot
 from ..processing.text_files import AnnotationError
 
 # "c:" of a Windows drive is one letter; every scheme that FFmpeg or fsspec knows has at least two.
@@ -27,17 +29,22 @@ class VideoRoot:
 
     Args:
         root: an existing folder. Relative paths are taken from it; absolute ones are allowed if they lie under it.
+        allow_links: whether symbolic links under the root may lead out of it, as in a folder of links that the caller
+            has made. A path that leaves the root by itself, as with `..`, is refused all the same.
 
     Raises:
         NotADirectoryError: `root` is no folder.
     """
 
-    def __init__(self, root: str | os.PathLike):
+    def __init__(self, root: str | os.PathLike, *, allow_links: bool = False):
         self.path = Path(root).resolve()
         if not self.path.is_dir():
             raise NotADirectoryError(
                 f"The data root {os.fspath(root)!r} is not a folder. Pass the folder of the videos."
             )
+        self.allow_links = allow_links
+        blobs = blobs_of_snapshot(self.path)
+        self._allowed = [self.path] if blobs is None else [self.path, blobs]
         self._resolved_parent = lru_cache(maxsize=65536)(lambda parent: Path(parent).resolve())
 
     def resolve(self, path: str, *, where: str) -> str:
@@ -59,6 +66,8 @@ class VideoRoot:
                 f"{where}: {path!r} begins with a scheme; only plain paths under {self.path} are read."
             )
         candidate = self.path / path
+        if self.allow_links:
+            return self._unresolved(candidate, where=where)
         try:
             resolved = self._resolved_parent(str(candidate.parent)) / candidate.name
             if candidate.name in ("", "..") or resolved.is_symlink():
@@ -68,9 +77,23 @@ class VideoRoot:
             RuntimeError,
         ) as error:  # symbolic links in a circle; a name longer than the file system allows
             raise UnsafePathError(f"{where}: {path!r} cannot be resolved ({error}).") from error
-        if not resolved.is_relative_to(self.path):
+        if not any(resolved.is_relative_to(folder) for folder in self._allowed):
+            is_link = Path(os.path.normpath(candidate)).is_relative_to(self.path)
+            remedy = (
+                "Symbolic links may lead out of the root with allow_links=True."
+                if is_link
+                else "Only files under the root are read; pass the folder that holds them all as the root."
+            )
             raise UnsafePathError(
-                f"{where}: {path!r} leads to {resolved}, outside the data root {self.path}. "
-                "Only files under the root are read; pass the folder that holds them all as the root."
+                f"{where}: {path!r} leads to {resolved}, outside the data root {self.path}. {remedy}"
             )
         return str(resolved)
+
+    def _unresolved(self, candidate: Path, *, where: str) -> str:
+        """The path without `..`, which says by itself that it lies under the root; what links make of it is open."""
+        plain = Path(os.path.normpath(candidate))
+        if not plain.is_relative_to(self.path) or plain == self.path:
+            raise UnsafePathError(
+                f"{where}: {str(candidate)!r} lies outside the data root {self.path}; only links may lead out of it."
+            )
+        return str(plain)

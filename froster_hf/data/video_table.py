@@ -13,7 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Video
 
+from ..printing import listing, printable
 from ..processing.text_files import AnnotationError
+from ..processing.video_files import is_hidden
+from ..processing.video_inputs_froster import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +38,18 @@ def video_features(labels: Sequence[str]) -> Features:
     return Features({VIDEO_COLUMN: Video(decode=False), LABEL_COLUMN: ClassLabel(names=list(labels))})
 
 
-def video_table(clips: Iterable[ListedClip], *, labels: Sequence[str], missing: MissingFiles) -> Dataset:
+def video_table(
+    clips: Iterable[ListedClip], *, labels: Sequence[str], missing: MissingFiles, source: str = ""
+) -> Dataset:
     """Builds the data set from listed clips.
 
     Args:
         clips: in the list's order, which is kept.
         labels: label texts; `clip.label` indexes them.
         missing: what to do with listed files that are not there. `error` names them; `drop` leaves them out and logs
-            how many; `keep` leaves them to the decoding policy of training and evaluation.
+            how many; `keep` leaves them to the decoding policy of training and evaluation. A folder of image files is
+            a video as well.
+        source: where the clips come from and what was passed over, for `describe_table`.
 
     Raises:
         AnnotationError: files are missing under `missing="error"`, or no clip is left.
@@ -51,19 +58,58 @@ def video_table(clips: Iterable[ListedClip], *, labels: Sequence[str], missing: 
         raise ValueError(f"missing={missing!r} is not a policy. Choose 'error', 'drop' or 'keep'.")
     clips = list(clips)
     if missing != "keep":
-        absent = [clip for clip in clips if not os.path.isfile(clip.path)]
+        absent = [clip for clip in clips if not is_video_path(clip.path)]
         if absent:
             named = "; ".join(f"{clip.path} ({clip.where})" for clip in absent[:5])
             message = f"{len(absent)} of {len(clips)} listed videos are not there, such as {named}."
             if missing == "error":
                 raise AnnotationError(f"{message} Pass missing='drop' to go on without them.")
             logger.warning("%s They are left out.", message)
+            source = f"{source} {len(absent)} listed videos were not there.".strip()
             gone = {id(clip) for clip in absent}
             clips = [clip for clip in clips if id(clip) not in gone]
     if not clips:
         raise AnnotationError("No video is left. Check the data root and the list.")
     columns = {VIDEO_COLUMN: [clip.path for clip in clips], LABEL_COLUMN: [clip.label for clip in clips]}
-    return Dataset.from_dict(columns, features=video_features(labels))
+    table = Dataset.from_dict(columns, features=video_features(labels))
+    table.info.description = source
+    return table
+
+
+def is_video_path(path: str) -> bool:
+    """Whether there is a file, or a folder of image files, which is read as the frames of one video."""
+    if not os.path.isdir(path):
+        return os.path.isfile(path)
+    with os.scandir(path) as entries:
+        return any(
+            os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not is_hidden(entry.name)
+            for entry in entries
+        )
+
+
+def describe_table(table: Dataset, *, max_classes: int = 40) -> str:
+    """How many videos each class has, and what was passed over when the table was read; to be shown before training.
+
+    Args:
+        table: {video, label}.
+        max_classes: classes that are listed; of more, the first ones. Those without a video are always counted.
+    """
+    names, labels = label_names(table), label_array(table)
+    counts = np.bincount(labels[labels >= 0], minlength=len(names))
+    shown = [printable(name) for name in names[:max_classes]]
+    width = max((len(name) for name in shown), default=0)
+    lines = [f"{len(table)} videos of {len(names)} classes:"]
+    lines += [f"  {index:>5}  {name:<{width}}  {counts[index]:>7}" for index, name in enumerate(shown)]
+    if len(names) > max_classes:
+        rest = counts[max_classes:]
+        lines.append(f"  and {len(rest)} more classes with {rest.min()} to {rest.max()} videos each")
+    if empty := [name for name, count in zip(names, counts) if count == 0]:
+        lines.append(f"Classes without a video: {listing(empty, limit=10)}.")
+    if unlabelled := int((labels < 0).sum()):
+        lines.append(f"Videos without a label: {unlabelled}.")
+    if table.info.description:
+        lines.append(printable(table.info.description[:500]))
+    return "\n".join(lines)
 
 
 def label_names(dataset: Dataset) -> list[str]:

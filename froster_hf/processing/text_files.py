@@ -3,6 +3,7 @@
 Under the readers of label files (`label_files.py`), lists and annotation files (`froster_hf.data`).
 """
 
+import csv
 import json
 import os
 import re
@@ -72,6 +73,19 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(_LINE_END.split(read_text(path)), start=1):
         if line.strip():
             yield line, f"{name}, line {number}"
+
+
+def csv_cells(line: str, where: str, delimiter: str = ",") -> list[str]:
+    """One line's fields, quoted as in CSV or not, without the blanks around them.
+
+    Raises:
+        AnnotationError: quotes that cannot be told apart; names `where`.
+    """
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise AnnotationError(f"{where}: not a CSV line ({error}).") from error
+    return [cell.strip() for cell in cells]
 
 
 def read_json(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> Any:

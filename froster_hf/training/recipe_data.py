@@ -5,10 +5,12 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..data.class_folders import read_video_folder
 from ..data.label_splits import base_and_novel_labels, keep_labels, sample_shots
 from ..data.official_lists import read_hmdb51, read_kinetics, read_something_something, read_ucf101
 from ..data.published_counts import count_differences
-from ..data.readers import read_labels, read_video_folder, read_video_list
+from ..data.readers import read_labels
+from ..data.video_lists import read_video_list
 from .recipe_world import render_world
 from .recipes import RecipeData, RecipeWorld
 

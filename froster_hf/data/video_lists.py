@@ -1,0 +1,271 @@
+"""Lists of videos and their labels, as people write them: JSON Lines, CSV, and `path label` per line.
+
+What a list is (delimiter, header, quotes, frames counted or not) is decided once for the file and holds for every
+line; a line that does not fit is an error that names it, so no header ever becomes a class and no column a path.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from ..printing import printable
+from ..processing.label_lists_froster import checked_label_list, index_of
+from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_json, read_lines, shown_path
+from ..processing.video_files import is_video_name
+from .label_text import refuse_spellings
+from .readers import read_labels
+from .safe_paths import VideoRoot
+from .video_table import ListedClip, MissingFiles, video_table
+
+# A delimiter is believed where it fits the paths of so many lines.
+LINES_LOOKED_AT = 50
+
+# What first lines call the column of the paths.
+PATH_COLUMNS = frozenset(
+    ["clip", "file", "file_name", "filename", "filepath", "id", "name", "path", "video", "video_id", "video_path"]
+)
+
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a list: the path as written, the label as written, and the file and line."""
+
+    video: str
+    label: str | int
+    where: str
+
+
+def read_video_list(
+    list_file: str | os.PathLike,
+    *,
+    root: str | os.PathLike,
+    labels: Any = None,
+    video_field: str = "video",
+    label_field: str = "label",
+    missing: MissingFiles = "error",
+    allow_links: bool = False,
+) -> Dataset:
+    """Reads a list of videos.
+
+    Four layouts, told apart by the file itself: JSON Lines (`.jsonl`, an object per line), JSON (`.json`, a list of
+    such objects), a table whose first line names `video_field` and `label_field`, and the original `path label` per
+    line, where the path may hold the delimiter. Columns are divided by commas, tabs, semicolons or blanks, and may be
+    quoted as in CSV. In lists of frame folders the number of frames may stand between path and label.
+
+    Args:
+        list_file: the list, in UTF-8.
+        root: folder that holds every listed video; a folder of image files is a video, too.
+        labels: label names, in any form that `read_labels` takes. Needed where the list holds indices; where it holds
+            names, it fixes their order (default: sorted).
+        video_field: column of the paths.
+        label_field: column of the labels, names or indices.
+        missing: see `video_table`.
+        allow_links: see `read_video_folder`.
+
+    Raises:
+        AnnotationError: a line that cannot be read, or a label that `labels` does not have; names file and line.
+        UnsafePathError: a path that leaves `root`.
+    """
+    list_file = Path(list_file)
+    video_root = VideoRoot(root, allow_links=allow_links)
+    names = None if labels is None else read_labels(labels)
+    suffix = list_file.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        rows = _json_rows(_json_lines(list_file), video_field, label_field)
+    elif suffix == ".json":
+        rows = _json_rows(_json_entries(list_file), video_field, label_field)
+    else:
+        rows = _table_rows(list_file, video_root, video_field, label_field)
+    if not rows:
+        raise AnnotationError(f"No video is left: {shown_path(list_file)} lists none.")
+    if names is None:
+        names = _names_in(rows, list_file)
+    indices = {name: index for index, name in enumerate(names)}
+    clips = [
+        ListedClip(video_root.resolve(row.video, where=row.where), _label_index(row, indices), row.where)
+        for row in rows
+    ]
+    source = f"Read from {shown_path(list_file)}."
+    return video_table(clips, labels=names, missing=missing, source=source)
+
+
+def _names_in(rows: Sequence[Row], list_file: Path) -> list[str]:
+    written = sorted({str(row.label) for row in rows})
+    if all(index_of(label.lstrip("-")) is not None for label in written):
+        raise AnnotationError(
+            f"{shown_path(list_file)} holds label indices and no label names. Pass labels=, the list of names or a "
+            "file of them."
+        )
+    refuse_spellings(written, where=shown_path(list_file))
+    try:
+        return list(checked_label_list(written, source=shown_path(list_file)).names)
+    except ValueError as error:
+        raise AnnotationError(str(error)) from error
+
+
+def _label_index(row: Row, indices: Mapping[str, int]) -> int:
+    if isinstance(row.label, str) and row.label in indices:
+        return indices[row.label]
+    index = index_of(row.label)
+    if index is None or index >= len(indices):
+        raise AnnotationError(
+            f"{row.where}: the label {row.label!r:.200} is neither one of the {len(indices)} label names nor an index "
+            f"from 0 to {len(indices) - 1}."
+        )
+    return index
+
+
+def _json_lines(path: Path) -> list[tuple[Any, str]]:
+    return [(parse_json(line, source=where), where) for line, where in read_lines(path)]
+
+
+def _json_entries(path: Path) -> list[tuple[Any, str]]:
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise AnnotationError(f"{shown_path(path)}: expected a list of objects, one per video.")
+    return [(entry, f"{shown_path(path)}, entry {number}") for number, entry in enumerate(entries)]
+
+
+def _json_rows(entries: Sequence[tuple[Any, str]], video_field: str, label_field: str) -> list[Row]:
+    rows = []
+    for entry, where in entries:
+        if not isinstance(entry, dict) or not {video_field, label_field} <= set(entry):
+            has = f"one with {sorted(entry)}" if isinstance(entry, dict) else f"a {type(entry).__name__}"
+            raise AnnotationError(
+                f"{where}: expected a JSON object with {video_field!r} and {label_field!r}, got {has:.200}. Other "
+                "names can be given as video_field= and label_field=."
+            )
+        video, label = entry[video_field], entry[label_field]
+        if not isinstance(video, str) or isinstance(label, bool) or not isinstance(label, (str, int)):
+            raise AnnotationError(
+                f"{where}: the video must be a path and the label a text or an index, not a {type(video).__name__} "
+                f"and a {type(label).__name__}."
+            )
+        rows.append(Row(video.strip(), _checked_label(label, where), where))
+    return rows
+
+
+def _checked_label(label: str | int, where: str) -> str | int:
+    if isinstance(label, int):
+        return label
+    try:
+        label.encode()
+    except UnicodeEncodeError as error:
+        raise AnnotationError(f"{where}: the label holds half of a character (a lone surrogate).") from error
+    if not label.strip():
+        raise AnnotationError(f"{where}: the label is empty.")
+    return label.strip()
+
+
+def _table_rows(path: Path, root: VideoRoot, video_field: str, label_field: str) -> list[Row]:
+    """Rows of a text file with columns."""
+    lines = [(line.strip(), where) for line, where in read_lines(path)]
+    if not lines:
+        return []
+    for delimiter in _DELIMITERS:
+        with contextlib.suppress(AnnotationError):  # quotes that another delimiter makes sense of
+            header = csv_cells(*lines[0], delimiter)
+            if video_field in header and label_field in header:
+                break
+    else:
+        return _rows_without_header(lines, root, video_field, label_field)
+    return _rows_below_header(lines, header, delimiter, video_field, label_field)
+
+
+def _rows_without_header(
+    lines: Sequence[tuple[str, str]], root: VideoRoot, video_field: str, label_field: str
+) -> list[Row]:
+    layouts = [_Layout(delimiter, lines) for delimiter in _DELIMITERS]
+    # Python's `max` takes the first of equals.
+    layout = max(layouts, key=lambda layout: (layout.num_paths(root), layout.misfit is None))
+    if layout.misfit is not None:
+        raise layout.misfit
+    layout.refuse_header(root, video_field, label_field)
+    return [Row(video, _checked_label(label, where), where) for video, label, where in layout.without_counts(root)]
+
+
+def _rows_below_header(
+    lines: Sequence[tuple[str, str]], header: list[str], delimiter: str, video_field: str, label_field: str
+) -> list[Row]:
+    video_at, label_at = header.index(video_field), header.index(label_field)
+    rows = []
+    for line, where in lines[1:]:
+        cells = csv_cells(line, where, delimiter)
+        if len(cells) != len(header):
+            raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
+        rows.append(Row(cells[video_at], _checked_label(cells[label_at], where), where))
+    return rows
+
+
+class _Layout:
+    """A list without a known header, read with one delimiter: the last field is the label, the rest the path.
+
+    Attributes:
+        rows: (path, label, where) of every line that fits.
+        misfit: the first line that does not.
+    """
+
+    def __init__(self, delimiter: str, lines: Sequence[tuple[str, str]]):
+        self.delimiter = delimiter
+        self.is_quoted = any(line.startswith('"') or line.endswith('"') for line, _ in lines)
+        self.rows: list[tuple[str, str, str]] = []
+        self.misfit: AnnotationError | None = None
+        for line, where in lines:
+            try:
+                self.rows.append((*self._split(line, where), where))
+            except AnnotationError as error:
+                self.misfit = self.misfit or error
+
+    def _split(self, line: str, where: str) -> tuple[str, str]:
+        if self.is_quoted:
+            *paths, label = csv_cells(line, where, self.delimiter)
+            path = self.delimiter.join(paths)
+        else:
+            path, _, label = line.rpartition(self.delimiter)
+        if not path.strip():
+            raise AnnotationError(f"{where}: expected `path,label`; every line needs both, divided in one way.")
+        return path.strip(), label.strip()
+
+    def num_paths(self, root: VideoRoot) -> int:
+        """How many of the first lines have a path that is a video's."""
+        return sum(_looks_like_video(video, root) for video, _, _ in self.without_counts(root)[:LINES_LOOKED_AT])
+
+    def without_counts(self, root: VideoRoot) -> list[tuple[str, str, str]]:
+        """The rows; where every line has a number of frames between path and label, without it."""
+        parts = [video.rpartition(self.delimiter) for video, _, _ in self.rows]
+        counted = all(path.strip() and index_of(count) is not None for path, _, count in parts)
+        if not counted or any(_looks_like_video(video, root) for video, _, _ in self.rows[:LINES_LOOKED_AT]):
+            return self.rows
+        return [(path.strip(), label, where) for (path, _, _), (_, label, where) in zip(parts, self.rows)]
+
+    def refuse_header(self, root: VideoRoot, video_field: str, label_field: str) -> None:
+        """A first line that no other line is like names columns.
+
+        Raises:
+            AnnotationError: the first line is a header with other names.
+        """
+        (video, label, where), *others = self.rows
+        if _looks_like_video(video, root) or not re.search(r"[^\W\d]", video + label):
+            return
+        is_word = not re.search(r"[/\\.\d]", video)
+        path_differs = any(_looks_like_video(other, root) for other, _, _ in others[:LINES_LOOKED_AT])
+        label_differs = index_of(label) is None and all(index_of(other) is not None for _, other, _ in others)
+        is_header = is_word and (path_differs or label_differs or video.lower() in PATH_COLUMNS)
+        if is_header or (path_differs and label_differs):
+            raise AnnotationError(
+                f"{where} looks like a header, with the columns {printable(video)[:80]!r} and "
+                f"{printable(label)[:80]!r} divided by {_DELIMITERS[self.delimiter]}, and names neither "
+                f"{video_field!r} nor {label_field!r}. Say which columns are meant with video_field= and label_field=."
+            )
+
+
+def _looks_like_video(path: str, root: VideoRoot) -> bool:
+    return is_video_name(path) or (bool(path) and os.path.exists(root.path / path))

@@ -1,0 +1,77 @@
+"""Which files of a folder are videos: one list of suffixes, and one rule for what is passed over.
+
+Used by everything that searches folders, the readers of data sets and the command line alike.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Of the containers that the reader opens.
+VIDEO_SUFFIXES = frozenset(
+    [
+        *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+        *(".mpe", ".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
+    ]
+)
+
+# What systems leave in folders beside what they name by a leading dot.
+_SYSTEM_NAMES = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+
+
+@dataclass
+class FolderContent:
+    """What a search of a folder found.
+
+    Attributes:
+        videos: sorted.
+        passed_over: how often something was passed over, by what it is: "hidden", "linked folders", or a suffix.
+    """
+
+    videos: list[Path] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a system, not to the user."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES | _SYSTEM_FILES
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a name has a video's suffix, in upper or lower case."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def search_folder(folder: str | os.PathLike) -> FolderContent:
+    """The videos in a folder and below it, in an order that does not depend on the file system.
+
+    Hidden files and folders, links to folders (which may lead in a circle), and files without a video's suffix are
+    passed over and counted.
+    """
+    content = FolderContent()
+    for entry in _entries(folder, content.passed_over):
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix in VIDEO_SUFFIXES:
+            content.videos.append(Path(entry.path))
+        else:
+            content.passed_over[suffix or "without a suffix"] += 1
+    content.videos.sort()
+    return content
+
+
+def _entries(folder: str | os.PathLike, passed_over: Counter[str]) -> Iterator[os.DirEntry[str]]:
+    pending = [os.fspath(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    passed_over["hidden"] += 1
+                elif entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_dir():
+                    passed_over["linked folders"] += 1
+                else:
+                    yield entry

@@ -1,0 +1,281 @@
+"""Lists as people write them: what a list is is decided once, and no line is lost or misread in silence."""
+
+import json
+import logging
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from froster_hf.data import AnnotationError, describe_table, read_video_list
+
+
+def paths(dataset):
+    return [row["path"] for row in dataset["video"]]
+
+
+LISTS = {
+    "original.csv": "ApplyEyeMakeup/a.mp4,1\njuggling/b.mp4,0\n",
+    "spaces.txt": "ApplyEyeMakeup/a.mp4 1\r\njuggling/b.mp4 0\r\n",
+    "header.csv": "label,video\nmakeup,ApplyEyeMakeup/a.mp4\n0,juggling/b.mp4\n",
+    "rows.jsonl": '{"video": "ApplyEyeMakeup/a.mp4", "label": 1}\n\n{"video": "juggling/b.mp4", "label": "balls"}\n',
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("labels", [["balls", "makeup"], {"0": "balls", "1": "makeup"}])
+def test_every_list_layout_gives_the_same_table(video_folder, tmp_path, name, labels):
+    (tmp_path / name).write_text(LISTS[name])
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    dataset = read_video_list(tmp_path / name, root=video_folder, labels=tmp_path / "labels.json")
+    assert paths(dataset) == [str(video_folder / "ApplyEyeMakeup/a.mp4"), str(video_folder / "juggling/b.mp4")]
+    assert dataset["label"][:] == [1, 0]
+    assert dataset.features["label"].names == ["balls", "makeup"]
+
+
+def test_names_in_a_list_make_its_labels_when_none_are_given(video_folder, tmp_path):
+    list_file = tmp_path / "list.csv"
+    list_file.write_text('video,label\njuggling/a.mp4,"throwing, catching"\nbrush_hair/a.mp4,hair\n')
+    dataset = read_video_list(list_file, root=video_folder)
+    assert dataset.features["label"].names == ["hair", "throwing, catching"]
+    assert dataset["label"][:] == [1, 0]
+
+
+def test_a_path_may_hold_commas_in_the_original_layout(tmp_path):
+    (tmp_path / "a, b.mp4").touch()
+    (tmp_path / "list.csv").write_text("a, b.mp4,0\n")
+    assert paths(read_video_list(tmp_path / "list.csv", root=tmp_path, labels=["x"])) == [str(tmp_path / "a, b.mp4")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("juggling/a.mp4,0\n../other.mp4,0\n", r"list\.csv, line 2.*outside the data root"),
+        ("juggling/a.mp4,0\njuggling/b.mp4,2\n", r"list\.csv, line 2: the label '2'"),
+        ("juggling/a.mp4,-1\n", r"line 1: the label '-1'"),
+        ("path,category\njuggling/a.mp4,0\n", r"line 1 looks like a header.*'path' and 'category'.*video_field="),
+        ("juggling/a.mp4\n", r"line 1: expected `path,label`"),
+        ("video,label\njuggling/a.mp4,0,1\n", r"line 2: 3 fields"),
+        ('video,label\n"juggling/a.mp4,0\n', r"line 2: not a CSV line"),
+        ("juggling/a.mp4,0\njuggling/gone.mp4,1\n", r"1 of 2 listed videos are not there.*line 2"),
+        ("", "No video is left"),
+    ],
+)
+def test_a_bad_csv_line_is_named(video_folder, tmp_path, content, message):
+    (tmp_path / "list.csv").write_text(content)
+    with pytest.raises(AnnotationError, match=message):
+        read_video_list(tmp_path / "list.csv", root=video_folder, labels=["x", "y"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", '{"video": "a.mp4"}', '{"video": 3, "label": 0}', '{"video": "a", "label": null}', "[" * 100_000],
+)
+def test_a_bad_jsonl_line_is_named(video_folder, tmp_path, line):
+    (tmp_path / "list.jsonl").write_text(line + "\n")
+    with pytest.raises(AnnotationError, match=r"list\.jsonl, line 1"):
+        read_video_list(tmp_path / "list.jsonl", root=video_folder, labels=["x"])
+
+
+def test_indices_without_label_texts_are_refused(video_folder, tmp_path):
+    (tmp_path / "list.csv").write_text("juggling/a.mp4,0\n")
+    with pytest.raises(AnnotationError, match="Pass labels="):
+        read_video_list(tmp_path / "list.csv", root=video_folder)
+
+
+def test_bytes_that_are_no_text_are_refused(video_folder, tmp_path):
+    (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00video")
+    with pytest.raises(AnnotationError, match="not UTF-8"):
+        read_video_list(tmp_path / "list.csv", root=video_folder, labels=["x"])
+
+
+def test_missing_files_are_dropped_or_kept_on_request(video_folder, tmp_path, caplog):
+    (tmp_path / "list.csv").write_text("juggling/gone.mp4,0\njuggling/a.mp4,1\n")
+    dropped = read_video_list(tmp_path / "list.csv", root=video_folder, labels=["x", "y"], missing="drop")
+    assert dropped["label"][:] == [1]
+    assert "gone.mp4" in caplog.text
+    kept = read_video_list(tmp_path / "list.csv", root=video_folder, labels=["x", "y"], missing="keep")
+    assert kept["label"][:] == [0, 1]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Videos with the names that people give them, and a folder of frames."""
+    root = tmp_path / "root"
+    (root / "t" / "frames_1").mkdir(parents=True)
+    for name in ("drinking (31).mp4", "lecture (31).mp4", "a, b.mp4"):
+        (root / "t" / name).touch()
+    Image.new("RGB", (4, 4)).save(root / "t" / "frames_1" / "img_00001.png")
+    return root
+
+
+def read(root, text, name="list.csv", **options):
+    (root.parent / name).write_text(text)
+    return read_video_list(root.parent / name, root=root, **options)
+
+
+def rows(root, table):
+    names = table.features["label"].names
+    return [(path.removeprefix(f"{root}/"), names[label]) for path, label in zip(paths(table), table["label"])]
+
+
+ALIKE = {
+    "commas": "t/drinking (31).mp4,drinking\nt/lecture (31).mp4,lecturing\n",
+    "tabs": "t/drinking (31).mp4\tdrinking\nt/lecture (31).mp4\tlecturing\n",
+    "semicolons": "t/drinking (31).mp4;drinking\nt/lecture (31).mp4;lecturing\n",
+    "blanks": "t/drinking (31).mp4 drinking\nt/lecture (31).mp4 lecturing\n",
+    "aligned": "t/drinking (31).mp4    drinking \nt/lecture (31).mp4     lecturing\n",
+    "blanks around commas": " t/drinking (31).mp4 , drinking\nt/lecture (31).mp4,  lecturing  \n",
+    "quoted": '"t/drinking (31).mp4","drinking"\n"t/lecture (31).mp4","lecturing"\n',
+    "quoted with blanks": '"t/drinking (31).mp4"  "drinking"\n"t/lecture (31).mp4" "lecturing"\n',
+    "header": "video,label\nt/drinking (31).mp4,drinking\nt/lecture (31).mp4,lecturing\n",
+    "header with tabs": "video\tlabel\nt/drinking (31).mp4\tdrinking\nt/lecture (31).mp4\tlecturing\n",
+    "header with more": 'label;n; video\ndrinking;1;"t/drinking (31).mp4"\nlecturing;2;t/lecture (31).mp4\n',
+    "windows": "\ufeffvideo,label\r\nt/drinking (31).mp4,drinking\r\nt/lecture (31).mp4,lecturing\r\n",
+}
+
+
+@pytest.mark.parametrize("form", ALIKE)
+def test_every_way_to_write_a_list_gives_the_same_table(root, form):
+    table = read(root, ALIKE[form])
+    assert rows(root, table) == [("t/drinking (31).mp4", "drinking"), ("t/lecture (31).mp4", "lecturing")]
+
+
+def test_a_json_list_of_objects_is_read_as_json_lines_are(root):
+    entries = [{"file": "t/drinking (31).mp4", "class": "drinking"}]
+    table = read(root, json.dumps(entries), "list.json", video_field="file", label_field="class")
+    assert rows(root, table) == [("t/drinking (31).mp4", "drinking")]
+
+
+@pytest.mark.parametrize("text", ["t/a, b.mp4,0\n", '"t/a, b.mp4",0\n', "t/a, b.mp4 0\n", "t/a, b.mp4\t0\n"])
+def test_a_path_may_hold_other_delimiters(root, text):
+    assert rows(root, read(root, text, labels=["x"])) == [("t/a, b.mp4", "x")]
+
+
+def test_a_label_with_commas_is_quoted(root):
+    table = read(root, '"t/a, b.mp4","drinking, slowly"\n')
+    assert rows(root, table) == [("t/a, b.mp4", "drinking, slowly")]
+
+
+@pytest.mark.parametrize("delimiter", [" ", ",", "\t"])
+def test_a_folder_of_frames_is_a_video_and_the_number_of_frames_is_no_part_of_its_name(root, delimiter):
+    table = read(root, f"t/frames_1{delimiter}1{delimiter}0\n", labels=["x", "y"])
+    assert rows(root, table) == [("t/frames_1", "x")]
+
+
+def test_a_folder_without_frames_is_missing(root):
+    with pytest.raises(AnnotationError, match="1 of 1 listed videos are not there"):
+        read(root, "t 0\n", labels=["x"])
+
+
+def test_a_number_in_a_name_is_not_taken_for_a_count(root):
+    (root / "clip 12").mkdir()
+    Image.new("RGB", (4, 4)).save(root / "clip 12" / "1.png")
+    assert rows(root, read(root, "clip 12 0\n", labels=["x"])) == [("clip 12", "x")]
+
+
+@pytest.mark.parametrize("missing", ["error", "drop", "keep"])
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("path,class\nt/drinking (31).mp4,drinking\n", None),
+        ("path\tclass\nt/drinking (31).mp4\tdrinking\n", None),
+        ("file_name,action_id\nt/drinking (31).mp4,0\n", ["drinking"]),
+        ("Video Label\nt/drinking (31).mp4 drinking\n", None),
+        ("path,class\nt/gone/frames,drinking\n", None),
+        ("Datei,Klasse\nt/gone/frames,0\nt/gone/more,1\n", ["x", "y"]),
+    ],
+)
+def test_a_header_with_other_names_never_becomes_a_class(root, text, labels, missing):
+    with pytest.raises(
+        AnnotationError, match=r"list\.csv, line 1 looks like a header, with the columns .*video_field="
+    ):
+        read(root, text, labels=labels, missing=missing)
+
+
+def test_named_columns_are_read(root):
+    table = read(root, "class,path\ndrinking,t/drinking (31).mp4\n", video_field="path", label_field="class")
+    assert rows(root, table) == [("t/drinking (31).mp4", "drinking")]
+
+
+def test_a_first_line_that_is_missing_is_not_taken_for_a_header(root):
+    table = read(root, "t/gone,drinking\nt/lecture (31).mp4,lecturing\n", missing="drop")
+    assert rows(root, table) == [("t/lecture (31).mp4", "lecturing")]
+    assert "1 listed videos were not there" in describe_table(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t/lecture (31).mp4,a\nt/drinking (31).mp4\n", "line 2: expected `path,label`"),
+        ("t/lecture (31).mp4,\n", "line 1: the label is empty"),
+        ("t/lecture (31).mp4,Talk\nt/drinking (31).mp4,talk\n", "'Talk' and 'talk' both read 'talk'"),
+        ("video,label\nt/lecture (31).mp4\n", "line 2: 1 fields"),
+        ('"t/lecture (31).mp4,0\n', "line 1"),
+        ("t/lecture (31).mp4," + "x" * 10_000_000 + "\n", "10000000 characters"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_named(root, text, message):
+    with pytest.raises(AnnotationError, match=message) as caught:
+        read(root, text)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_list_of_links_in_a_download_of_the_hub_is_read(tmp_path):
+    entry = tmp_path / "datasets--someone--videos"
+    folder = entry / "snapshots" / "0123abc"
+    folder.mkdir(parents=True)
+    (entry / "blobs").mkdir()
+    (entry / "blobs" / "cafe").touch()
+    (folder / "a.mp4").symlink_to("../../blobs/cafe")
+    (folder / "list.csv").write_text("video,label\na.mp4,juggling\n")
+    table = read_video_list(folder / "list.csv", root=folder)
+    assert paths(table) == [str(entry / "blobs" / "cafe")]
+
+
+several_lists = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+CELLS = st.sampled_from(
+    ["t/drinking (31).mp4", "t/a, b.mp4", "drinking", "talk, slowly", "0", "1", "video", "label", '"']
+)
+LINES = st.lists(st.lists(CELLS | st.text(max_size=4), max_size=4), max_size=5)
+
+
+@several_lists
+@given(LINES, st.sampled_from([",", "\t", ";", " "]), st.sampled_from(["csv", "jsonl", "txt"]))
+def test_every_line_becomes_a_row_or_is_an_error_that_names_the_file(root, lines, delimiter, suffix):
+    logging.disable(logging.WARNING)
+    text = "\n".join(delimiter.join(line) for line in lines)
+    path = root.parent / f"any.{suffix}"
+    path.write_text(text, encoding="utf-8", errors="replace", newline="")
+    try:
+        table = read_video_list(path, root=root, missing="keep")
+    except AnnotationError as error:
+        table, message = None, str(error)
+    finally:
+        logging.disable(logging.NOTSET)
+    if table is None:
+        assert f"any.{suffix}" in message
+        return
+    written = [line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip()]
+    assert len(table) in (len(written), len(written) - 1)
+    assert len(table) == len(written) or {"video", "label"} <= set(lines[0])
+
+
+NAMES = st.lists(
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=8)
+    .map(str.strip)
+    .filter(bool),
+    min_size=1,
+    max_size=5,
+    unique_by=lambda name: name.casefold(),
+)
+
+
+@several_lists
+@given(NAMES)
+def test_any_labels_survive_a_list_with_quotes(root, names):
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    text = "video,label\n" + "".join(f'"t/a, b.mp4",{name}\n' for name in quoted)
+    table = read(root, text, labels=names)
+    assert [label for _, label in rows(root, table)] == names
