@@ -13,7 +13,10 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Literal
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -31,6 +34,28 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 # What stays as it is in a URL: "%" too, since a URL may be quoted already.
 _UNQUOTED = "%/:;=@!$&'()*+,?#[]~"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What `is_global` lets pass, depending on the version of Python, and no video server has: services of a cloud or a
+# provider for the machines in it, retired or reserved ranges, and ranges of documentation.
+_DENIED = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "168.63.129.16/32",  # a cloud's platform services
+        "192.0.0.0/24",  # protocol assignments, a cloud's metadata among them
+        "192.31.196.0/24",  # AS112, which answers for private addresses
+        "192.52.193.0/24",  # automatic multicast tunnels
+        "192.88.99.0/24",  # relays of 6to4
+        "192.175.48.0/24",  # AS112
+        "64:ff9b:1::/48",  # NAT64 of a local network
+        "100::/64",  # discarded
+        "2001::/23",  # protocol assignments; Teredo, which wraps IPv4, is looked into before
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fec0::/10",  # site-local
+    )
+)
+# Of what a server or a library says, enough to know what is wrong.
+_QUOTED_CHARACTERS = 200
 
 
 def fetch_url(url: str, *, policy: UrlPolicy, limits: VideoLimits, resolve: Resolver | None = None) -> bytes:
@@ -51,7 +76,7 @@ def fetch_url(url: str, *, policy: UrlPolicy, limits: VideoLimits, resolve: Reso
         raise UnreadableVideoError("it is a URL, and URLs are not fetched unless allow_urls is 'https' or 'http'")
     with _Deadline(limits.timeout_seconds) as deadline:
         for _ in range(MAX_REDIRECTS + 1):
-            answer = _get(url, policy, limits, resolve or public_addresses, deadline)
+            answer = _get(url, policy, limits, deadline.bounded(resolve or public_addresses), deadline)
             if isinstance(answer, bytes):
                 return answer
             url = answer
@@ -67,7 +92,7 @@ def public_addresses(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise UnreadableVideoError(f"the host {host!r} is unknown: {error}") from error
+        raise UnreadableVideoError(f"the host {host!r} is unknown: {_quoted(error)}") from error
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     for address in addresses:
         if not is_public(address):
@@ -84,7 +109,8 @@ def is_public(address: str) -> bool:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
             return is_public(str(wrapped))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    is_denied = any(ip.version == network.version and ip in network for network in _DENIED)
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or is_denied)
 
 
 def _get(url: str, policy: UrlPolicy, limits: VideoLimits, resolve: Resolver, deadline: _Deadline) -> bytes | str:
@@ -93,14 +119,17 @@ def _get(url: str, policy: UrlPolicy, limits: VideoLimits, resolve: Resolver, de
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise UnreadableVideoError(f"{url!r} is not a URL: {error}") from error
+        raise UnreadableVideoError(f"{_quoted(url)} is not a URL: {_quoted(error)}") from error
     if parts.scheme not in _ALLOWED[policy] or not host:
-        raise UnreadableVideoError(f"{url!r} is not an allowed URL; allow_urls is {policy!r}")
+        raise UnreadableVideoError(f"{_quoted(url)} is not an allowed URL; allow_urls is {policy!r}")
     if parts.username or parts.password:
         raise UnreadableVideoError("the URL holds a user name or password")
     default_port = _DEFAULT_PORTS[parts.scheme]
     port = port or default_port
-    connection = http.client.HTTPConnection(host, port)
+    try:
+        connection = http.client.HTTPConnection(host, port)
+    except http.client.InvalidURL as error:
+        raise UnreadableVideoError(f"{_quoted(url)} is not a URL: {_quoted(error)}") from error
     # The port that the Host header leaves out; its own class for https would look the host up again.
     connection.default_port = default_port
     try:
@@ -115,7 +144,7 @@ def _get(url: str, policy: UrlPolicy, limits: VideoLimits, resolve: Resolver, de
         deadline.check()
         if isinstance(error, UnreadableVideoError):
             raise
-        raise UnreadableVideoError(f"the download failed: {error or type(error).__name__}") from error
+        raise UnreadableVideoError(f"the download failed: {type(error).__name__} {_quoted(error)}") from error
     finally:
         connection.close()
     # A connection that was shut down in time looks like one that ended well.
@@ -145,7 +174,7 @@ def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimi
         location = (response.getheader("Location") or "").encode("latin-1")
         return urljoin(url, quote(location, safe=_UNQUOTED))
     if response.status != 200:
-        raise UnreadableVideoError(f"the server answered {response.status} {response.reason}")
+        raise UnreadableVideoError(f"the server answered {response.status} {_quoted(response.reason)}")
     limit = limits.max_memory_bytes
     body = bytearray()
     if (response.length or 0) <= limit:
@@ -158,11 +187,17 @@ def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimi
     return bytes(body)
 
 
+def _quoted(text: object) -> str:
+    """What a stranger says, cut short, with control characters escaped: it ends up on a terminal."""
+    return repr(str(text)[:_QUOTED_CHARACTERS])
+
+
 class _Deadline:
     """Shuts the watched sockets down in time; a socket's own timeout starts anew with every byte that drips in."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
+        self._end_time = time.monotonic() + seconds
         self._has_passed = False
         self._sockets: list[socket.socket] = []
         self._timer = threading.Timer(seconds, self._end)
@@ -174,6 +209,28 @@ class _Deadline:
         if self._has_passed:
             self._end()
         return connection
+
+    def bounded(self, resolve: Resolver) -> Resolver:
+        """`resolve`, left to itself where it is late: the system's look-up cannot be broken off."""
+
+        def resolve_in_time(host: str, port: int) -> list[str]:
+            found: Future[list[str]] = Future()
+
+            def look_up() -> None:
+                try:
+                    found.set_result(resolve(host, port))
+                except BaseException as error:
+                    found.set_exception(error)
+
+            threading.Thread(target=look_up, daemon=True).start()
+            try:
+                return found.result(max(0.0, self._end_time - time.monotonic()))
+            except FutureTimeoutError:
+                self._has_passed = True
+                self.check()
+                raise
+
+        return resolve_in_time
 
     def check(self) -> None:
         """Raise `UnreadableVideoError` where the time is over."""

@@ -1,5 +1,6 @@
 """Videos from the web, against a server on this machine: what is fetched, and everything that is not."""
 
+import ipaddress
 import shutil
 import socket
 import ssl
@@ -9,6 +10,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from hypothesis import given, settings, strategies
 
 from froster_hf.processing import video_url_froster
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoLimits, decode_frames
@@ -65,6 +67,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer_short(self, rest):
         self._send(200, b"abc", {"Content-Length": 100})
+        self.close_connection = True
+
+    def answer_rude(self, rest):
+        self.wfile.write(b"HTTP/1.1 404 \x1b[31mno\x07 " + b"!" * 5000 + b"\r\nContent-Length: 0\r\n\r\n")
+
+    def answer_garbage(self, rest):
+        self.wfile.write(b"\x1b]0;title\x07 " + b"!" * 5000 + b"\r\n\r\n")
         self.close_connection = True
 
     def answer_missing(self, rest):
@@ -240,20 +249,78 @@ def test_a_policy_that_does_not_exist_is_a_value_error():
         fetch_url("https://videos.test/clip.mp4", policy="all", limits=LIMITS)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with the openssl tool")
-def test_a_certificate_that_nobody_signed_is_refused(server, tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+@pytest.fixture
+def certificate(server, tmp_path):
+    """Makes the server one of https, and returns the certificate that it made for itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("makes a certificate with the openssl tool")
+    key, path = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=videos.test"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    command += ["-addext", "subjectAltName=DNS:videos.test", "-keyout", str(key), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(path, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
+    return path
+
+
+def get_safely(server, path: str, *, policy: str = "https", host: str = "videos.test") -> bytes:
+    return fetch_url(f"https://{host}:{server.server_port}{path}", policy=policy, limits=LIMITS, resolve=here)
+
+
+def test_a_certificate_that_nobody_signed_is_refused(server, certificate):
     with pytest.raises(UnreadableVideoError, match=r"(?i)certificate"):
-        fetch_url(f"https://videos.test:{server.server_port}/clip.mp4", policy="https", limits=LIMITS, resolve=here)
+        get_safely(server, "/clip.mp4")
+
+
+def test_https_is_fetched_and_never_leads_to_http(server, certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert get_safely(server, "/clip.mp4") == server.video
+    assert get_safely(server, "/hop/2") == server.video
+    with pytest.raises(UnreadableVideoError, match=r"(?i)certificate"):
+        get_safely(server, "/clip.mp4", host="other.test")
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        plain.settimeout(0.2)
+        target = f"/to/http:!!videos.test:{plain.getsockname()[1]}!clip.mp4"
+        with pytest.raises(UnreadableVideoError, match="not an allowed URL; allow_urls is 'https'"):
+            get_safely(server, target)
+        with pytest.raises(TimeoutError):
+            plain.accept()
+
+
+def test_a_resolver_that_hangs_ends_in_time(server):
+    released = threading.Event()
+
+    def resolve(host, port):
+        released.wait()
+        return ["127.0.0.1"]
+
+    try:
+        with pytest.raises(UnreadableVideoError, match=r"longer than 0\.2 seconds \(VideoLimits\.timeout_seconds\)"):
+            fetch_url(
+                f"http://videos.test:{server.server_port}/clip.mp4",
+                policy="http",
+                limits=VideoLimits(timeout_seconds=0.2),
+                resolve=resolve,
+            )
+        assert not released.is_set()
+    finally:
+        released.set()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("path", ["/rude", "/garbage", "/to/x-\x1b:!!videos.test!clip.mp4"])
+def test_what_a_server_says_is_shown_without_control_characters_and_in_brief(server, path):
+    with pytest.raises(UnreadableVideoError) as caught:
+        get(server, path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
 
 
 NOT_PUBLIC = """
     127.0.0.1 10.1.2.3 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 224.0.0.1 255.255.255.255 192.0.2.1
+    192.0.0.1 192.0.0.8 192.0.0.192 192.88.99.1 168.63.129.16 100.100.100.200 192.175.48.1
+    fec0::1 3fff::1 5f00::1 100::1 2001:10::1 64:ff9b:1::1 fd00:ec2::254 ::ffff:168.63.129.16 2002:c000:c0::
     240.0.0.1 ::1 :: fe80::1%eth0 fc00::1 ff02::1 ::ffff:10.0.0.1 64:ff9b::a00:1 2002:7f00:1:: 2001:db8::1
 """
 
@@ -266,6 +333,44 @@ def test_addresses_that_are_not_public(address):
 @pytest.mark.parametrize("address", ["8.8.8.8", "151.101.1.6", "2606:4700::1111", "64:ff9b::808:808"])
 def test_addresses_that_are_public(address):
     assert is_public(address)
+
+
+IPV4 = strategies.ip_addresses(v=4)
+
+
+@given(IPV4)
+def test_an_address_is_as_public_as_the_one_that_it_wraps(address):
+    number = int(address)
+    wrapped = [
+        ipaddress.IPv6Address((0xFFFF << 32) | number),
+        ipaddress.IPv6Address((0x64FF9B << 96) | number),
+        ipaddress.IPv6Address((0x2002 << 112) | (number << 80)),
+        ipaddress.IPv6Address((0x20010000 << 96) | (0x08080808 << 64) | (number ^ 0xFFFFFFFF)),
+    ]
+    assert {is_public(str(other)) for other in wrapped} == {is_public(str(address))}
+
+
+@given(strategies.ip_addresses())
+def test_a_public_address_is_a_global_one_of_no_special_use(address):
+    if is_public(str(address)):
+        assert address.is_global
+        assert not address.is_multicast
+
+
+def no_resolver(host, port):
+    raise UnreadableVideoError("the host is looked up")
+
+
+@settings(max_examples=50)
+@given(strategies.text(max_size=60) | strategies.from_regex(r"https?://[^\n]{0,40}", fullmatch=True))
+def test_any_text_is_looked_up_or_refused_in_one_printable_line(text):
+    for policy in ("none", "https", "http"):
+        with pytest.raises(UnreadableVideoError) as caught:
+            fetch_url(text, policy=policy, limits=LIMITS, resolve=no_resolver)
+        assert str(caught.value).isprintable()
+        if "looked up" in str(caught.value):
+            assert policy != "none"
+            assert text.lower().lstrip().startswith(("https:",) if policy == "https" else ("https:", "http:"))
 
 
 def test_one_private_address_among_public_ones_refuses_the_host(monkeypatch):
