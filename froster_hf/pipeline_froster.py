@@ -82,6 +82,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 f"The zero-shot-video-classification pipeline runs FROSTER and CLIP checkpoints, got one of type "
                 f"{model.config.model_type!r}."
             )
+        _check_sizes(model.config, processor.video_processor)
         self.label_banks = LabelBanks(processor, getattr(model, "froster", model))
         super().__init__(model=model, processor=processor, **kwargs)
 
@@ -433,3 +434,16 @@ def _is_one(inputs: Any, list_videos: Callable[[Any], list[Any]]) -> bool:
     except (TypeError, ValueError):
         # No list of frames, whatever it is.
         return False
+
+
+def _check_sizes(config: Any, video_processor: Any) -> None:
+    """Refuse a processor that crops to another size than its model sees; both files say it.
+
+    Numbers of frames may differ: the processor's counts, and a model whose weights are tied to one refuses others.
+    """
+    side, crop = config.vision_config.image_size, dict(video_processor.crop_size)
+    if video_processor.do_center_crop and (crop.get("height"), crop.get("width")) != (side, side):
+        raise ValueError(
+            f"The processor crops frames to {crop.get('height')} x {crop.get('width')} pixels, and the model sees "
+            f"{side} x {side}. Load the processor of this model's checkpoint, or set its `size` and `crop_size`."
+        )

@@ -359,3 +359,19 @@ def test_saved_with_processor_and_code_it_loads_with_and_without_the_package(cla
     )
     assert result.returncode == 0, result.stderr
     assert scores(json.loads(result.stdout.splitlines()[-1])) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_processor_that_crops_to_another_size_than_the_model_sees_is_refused_at_once():
+    processor = tiny_processor()
+    side = tiny_model().config.vision_config.image_size
+    processor.video_processor.crop_size = {"height": side + 8, "width": side + 8}
+    with pytest.raises(ValueError, match=f"crops frames to {side + 8} x {side + 8} pixels, and the model sees {side}"):
+        pipeline("zero-shot-video-classification", model=tiny_model(), processor=processor)
+
+
+def test_the_processor_decides_how_many_frames_are_read():
+    processor = tiny_processor()
+    assert processor.video_processor.num_frames != 7
+    processor.video_processor.num_frames = 7
+    classify = pipeline("zero-shot-video-classification", model=tiny_model(), processor=processor)
+    assert classify.preprocess(BIKES)["pixel_values_videos"].shape[2] == 7

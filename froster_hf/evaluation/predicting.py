@@ -24,13 +24,14 @@ from tqdm.auto import tqdm
 from ..data.clips import EvaluationClips, collate_clips
 from ..data.video_table import label_names
 from ..processing.processing_froster import FrosterProcessor
+from ..processing.video_options_froster import CALLERS_OPTIONS
 from .fingerprints import model_fingerprint, prompts_fingerprint, table_fingerprint
 from .leak_check import check_prompts
 from .predictions import ClipPrediction, PredictionStore, stack_view_logits
 
 logger = logging.getLogger(__name__)
 
-NOT_PIXEL_OPTIONS = ("allow_urls", "auto_map", "processor_class", "return_metadata", "video_processor_type")
+NOT_PIXEL_OPTIONS = (*CALLERS_OPTIONS, "auto_map", "processor_class", "return_metadata", "video_processor_type")
 Precision = Literal["float32", "bfloat16", "float16"]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from ..data.video_table import MissingFiles
+from ..processing.video_sampling_froster import check_sampling
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
@@ -33,7 +34,8 @@ class EvaluationRecipe:
         num_crops: C crops.
         num_frames: T; None takes the checkpoint's.
         frame_stride: frames between two sampled ones at 30 frames a second.
-        sampling: `dense` (windows) or `uniform` (the whole video).
+        sampling: which frames, one of `SAMPLINGS` that draws no random numbers: `dense` (windows) or `uniform` (the
+            whole video).
         num_label_splits: K-600 only: splits of the labels that are new.
         labels_per_split: K-600, moving shapes: labels a split.
         seeds: moving shapes only: a split is drawn and rendered from each.
@@ -52,7 +54,7 @@ class EvaluationRecipe:
     num_crops: int = 1
     num_frames: int | None = None
     frame_stride: int = 16
-    sampling: Literal["dense", "uniform"] = "dense"
+    sampling: str = "dense"
     num_label_splits: int = 3
     labels_per_split: int = 160
     seeds: tuple[int, ...] = ()
@@ -71,6 +73,10 @@ class EvaluationRecipe:
             raise ValueError(
                 f"Recipe {self.name}: dataset={self.dataset!r}; {self.protocol} is for {list(pairs[self.protocol])}."
             )
+        try:
+            check_sampling(self.sampling, deterministic=True)
+        except ValueError as error:
+            raise ValueError(f"Recipe {self.name}: {error}") from error
         object.__setattr__(self, "folds", tuple(self.folds))
         if not isinstance(self.seeds, (list, tuple)) or not all(isinstance(seed, int) for seed in self.seeds):
             raise ValueError(f"Recipe {self.name}: seeds={self.seeds!r}; give a list of whole numbers, as [7, 8, 9].")

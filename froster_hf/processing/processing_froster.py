@@ -23,7 +23,7 @@ from .prompt_templates_froster import (
     readable_label,
     resolve_templates,
 )
-from .video_processing_froster import FrosterVideoProcessor, FrosterVideosKwargs
+from .video_processing_froster import FrosterVideoProcessor, FrosterVideoProcessorKwargs
 
 LabelStyle = Literal["as_given", "words"]
 
@@ -34,7 +34,7 @@ _PIXEL_OPTIONS = ("size", "crop_size", "resample", "image_mean", "image_std", "r
 class FrosterProcessorKwargs(ProcessingKwargs, total=False):
     """Options of a call: texts are padded to the longest of them, never further."""
 
-    videos_kwargs: FrosterVideosKwargs  # type: ignore[misc]
+    videos_kwargs: FrosterVideoProcessorKwargs  # type: ignore[misc]
     _defaults = {"text_kwargs": {"padding": True}}  # type: ignore[misc]
 
 

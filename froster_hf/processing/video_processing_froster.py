@@ -5,12 +5,13 @@ cropped and normalised as `CLIPImageProcessor` does it with an image. With V vie
 C clips.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
@@ -25,17 +26,19 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from .video_columns_froster import without_video_decoding
-from .video_decoding_froster import FrameTimes, VideoFrame, VideoLimits, stream_frames
+from .video_decoding_froster import FrameTimes, VideoDecodeError, VideoFrame, VideoLimits, stream_frames
 from .video_inputs_froster import encoded_source, list_videos, read_video
+from .video_options_froster import CALLERS_OPTIONS, MAX_VALUES, callers_share, check_options
 from .video_sampling_froster import crop_offsets, sample_frame_indices
+from .video_source_froster import source_name
 from .video_url_froster import UrlPolicy
 
 
-class FrosterVideosKwargs(VideosKwargs, total=False):
+class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
     """Options of `FrosterVideoProcessor` beyond those of every video processor.
 
     Attributes:
-        sampling: which frames represent a video, see `sample_frame_indices`.
+        sampling: which frames represent a video, a name in `SAMPLINGS`; see `sample_frame_indices`.
         frame_stride: frames between two frames of a `dense` window, at 30 fps.
         num_views: V, windows of frames a video.
         num_crops: C, `center` crops a frame, spread along the longer side.
@@ -46,12 +49,13 @@ class FrosterVideosKwargs(VideosKwargs, total=False):
         flip_probability: how often `random` cropping mirrors a clip. Zero where the direction of a motion is part of
             the label.
         seed: makes the random choices reproducible; one number, or one a video.
-        video_backend: `auto`, `pyav`, `decord` or `torchcodec`.
-        video_limits: what a file may cost, fields of `VideoLimits`.
+        video_backend: `auto`, `pyav`, `decord` or `torchcodec`. This and the two that follow are the caller's: a
+            checkpoint neither sets nor stores them.
+        video_limits: what a file may cost, fields of `VideoLimits`. A checkpoint may lower them.
         allow_urls: whether a video may be fetched from the network: `none`, `https`, or `http` for both.
     """
 
-    sampling: Literal["uniform", "dense", "random_segment", "random_dense"]
+    sampling: str
     frame_stride: int
     num_views: int
     num_crops: int
@@ -74,13 +78,16 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     `processor(videos, return_tensors="pt")` gives `pixel_values_videos` (B * V * C, T, 3, S, S): the clips of one
     video follow each other, views outside, crops inside. Without `return_tensors` it is a list of B * V * C clips.
 
-    Raises (when called):
+    `num_frames` and `crop_size` are what clips are made of, whatever the model was trained with; a model refuses clips
+    of another size, and of another number of frames where its weights are tied to one.
+
+    Raises:
+        ValueError: an option is wrong (also at construction), or an array is.
         VideoDecodeError: a file cannot be decoded; names it.
-        ValueError: an option or an array is wrong.
     """
 
     model_input_names = ["pixel_values_videos"]
-    valid_kwargs = FrosterVideosKwargs  # type: ignore[assignment]
+    valid_kwargs = FrosterVideoProcessorKwargs  # type: ignore[assignment]
 
     resample = PILImageResampling.BICUBIC
     image_mean = OPENAI_CLIP_MEAN
@@ -106,22 +113,38 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     video_limits = None
     allow_urls: UrlPolicy = "none"
 
-    def __init__(self, **kwargs: Unpack[FrosterVideosKwargs]):
+    def __init__(self, **kwargs: Unpack[FrosterVideoProcessorKwargs]):
         super().__init__(**kwargs)
+        # transformers passes on what a checkpoint's file says beside the options.
+        _check_types({name: value for name, value in kwargs.items() if name in self.valid_kwargs.__annotations__})
+        check_options(self._options({}))
 
-    def preprocess(self, videos: Any, **kwargs: Unpack[FrosterVideosKwargs]) -> BatchFeature:
+    @classmethod
+    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
+        """The processor that a checkpoint describes, with the options of the caller, `kwargs`.
+
+        Raises:
+            ValueError: the checkpoint's options are wrong, or would compute without bound.
+        """
+        known = {*cls.valid_kwargs.__annotations__, "auto_map", "processor_class"}
+        stored = {name: value for name, value in callers_share(video_processor_dict).items() if name in known}
+        return super().from_dict(stored, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What belongs into a checkpoint: everything but the options that are the caller's."""
+        return {name: value for name, value in super().to_dict().items() if name not in CALLERS_OPTIONS}
+
+    def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a call: those given, the others as the processor was made."""
+        return {name: given.get(name, getattr(self, name, None)) for name in self.valid_kwargs.__annotations__}
+
+    def preprocess(self, videos: Any, **kwargs: Unpack[FrosterVideoProcessorKwargs]) -> BatchFeature:
         """Turn videos into clips; see the class. `kwargs` override the options that the processor was made with."""
-        options: dict[str, Any] = dict(kwargs)
-        validate_typed_dict(self.valid_kwargs, options)  # type: ignore[type-var]
-        for name in self.valid_kwargs.__annotations__:
-            options.setdefault(name, getattr(self, name, None))
-        options = self._standardize_kwargs(**options)
+        _check_types(kwargs)
+        options = self._standardize_kwargs(**self._options(kwargs))
         self._validate_preprocess_kwargs(**options)
-        if options["fps"] is not None:
-            raise ValueError(
-                f"`fps` is {options['fps']}: this processor samples a fixed number of frames, not frames a second. "
-                "Set `num_frames`, and give the frame rate of an array in `video_metadata`."
-            )
+        check_options(options)
+        _refuse_fps(options["fps"])
 
         batch = list_videos(videos)
         metadata = _list_metadata(options["video_metadata"], len(batch))
@@ -144,7 +167,8 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                 allow_urls=options["allow_urls"],
                 input_data_format=options["input_data_format"],
             )
-            _refuse_scaled_floats(frames, options["do_rescale"])
+            _refuse_odd_floats(frames, options["do_rescale"])
+            _refuse_long_frames(video, frames, options)
             if options["device"] is not None:
                 frames = frames.to(options["device"])
             num_views = options["num_views"] if options["do_sample_frames"] else 1
@@ -184,9 +208,19 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         limits = VideoLimits.of(self.video_limits)
         return stream_frames(encoded_source(video), times_seconds, limits=limits, allow_urls=self.allow_urls)
 
-    def sample_frames(self, metadata: VideoMetadata, **kwargs: Any) -> np.ndarray:  # type: ignore[override]
-        """Indices (V * T,) of the sampled frames of a video with this metadata."""
-        options = {name: getattr(self, name) for name in self.valid_kwargs.__annotations__} | kwargs
+    def sample_frames(
+        self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs: Any
+    ) -> np.ndarray:
+        """Indices (V * T,) of the sampled frames of a video with this metadata.
+
+        Raises:
+            ValueError: an option is wrong; `fps` is not one of this processor.
+        """
+        _refuse_fps(fps)
+        given = kwargs if num_frames is None else {**kwargs, "num_frames": num_frames}
+        _check_types(given)
+        options = self._options(given)
+        check_options(options)
         seed = options["seed"]
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         return np.array(self._sample_views(metadata, options, generator)).reshape(-1)
@@ -257,6 +291,21 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         return tvF.horizontal_flip(view) if flip < options["flip_probability"] else view
 
 
+def _check_types(options: Mapping[str, Any]) -> None:
+    try:
+        validate_typed_dict(FrosterVideoProcessorKwargs, dict(options))  # type: ignore[type-var]
+    except StrictDataclassFieldValidationError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _refuse_fps(fps: float | None) -> None:
+    if fps is not None:
+        raise ValueError(
+            f"`fps` is {fps}: this processor samples a fixed number of frames, not frames per second. Set "
+            "`num_frames`, and give the frame rate of an array in `video_metadata`."
+        )
+
+
 def _square_side(crop_size: SizeDict) -> int:
     if crop_size.height is None or crop_size.height != crop_size.width:
         raise ValueError(f"Several or random crops must be square, got `crop_size` {dict(crop_size)}.")
@@ -266,7 +315,10 @@ def _square_side(crop_size: SizeDict) -> int:
 def _list_metadata(metadata: Any, num_videos: int) -> list[VideoMetadata | None]:
     if metadata is None:
         return [None] * num_videos
-    entries = list(metadata) if isinstance(metadata, list | tuple) else [metadata]
+    # transformers' processors nest it: a list of videos for each sample.
+    entries: list[Any] = []
+    for sample in metadata if isinstance(metadata, list | tuple) else [metadata]:
+        entries += sample if isinstance(sample, list | tuple) else [sample]
     if len(entries) != num_videos:
         raise ValueError(
             f"There are {num_videos} videos and {len(entries)} entries of `video_metadata`; give one each."
@@ -288,11 +340,29 @@ def _list_generators(seed: int | Sequence[int] | None, num_videos: int) -> list[
     return [torch.Generator().manual_seed(number) for number in seed]
 
 
-def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
-    if do_rescale and frames.is_floating_point() and 0 < frames.max() <= 1:
+def _refuse_odd_floats(frames: torch.Tensor, do_rescale: bool) -> None:
+    if not frames.is_floating_point():
+        return
+    if not bool(frames.isfinite().all()):
+        raise ValueError("The frames hold pixels that are NaN or infinite; give numbers from 0 to 255.")
+    if do_rescale and 0 < frames.max() <= 1:
         raise ValueError(
             "The frames are floats of at most 1: they seem to be scaled already, and `do_rescale` would divide them "
             "by 255. Pass `do_rescale=False`, or frames from 0 to 255."
+        )
+
+
+def _refuse_long_frames(video: Any, frames: torch.Tensor, options: Mapping[str, Any]) -> None:
+    """Frames a pixel high and a million wide, of which the short side is enlarged."""
+    short_side = max(side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side)
+    height, width = frames.shape[-2:]
+    values = frames.shape[0] * 3 * short_side * max(short_side, short_side * max(height, width) // min(height, width))
+    if options["do_resize"] and values > MAX_VALUES:
+        raise VideoDecodeError(
+            source_name(video),
+            "the video processor",
+            f"{frames.shape[0]} frames of {width} x {height} pixels, resized to a short side of {short_side}, have "
+            f"{values} values; at most {MAX_VALUES} are computed",
         )
 
 

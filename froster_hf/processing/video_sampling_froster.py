@@ -10,20 +10,32 @@ TSN (arXiv 1608.00859), which looks at the whole video.
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-FrameSampling = Literal["uniform", "dense", "random_segment", "random_dense"]
-
 REFERENCE_FPS = 30.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A way of choosing frames.
+
+    Args:
+        choose: What `sample_frame_indices` is called with, checked, but for `sampling`; returns V lists of T indices.
+        is_random: Whether it draws random numbers: for training. The others are for inference and evaluation.
+    """
+
+    choose: Callable[..., list[list[int]]]
+    is_random: bool
 
 
 def sample_frame_indices(
     num_video_frames: int,
     num_frames: int,
     *,
-    sampling: FrameSampling = "uniform",
+    sampling: str = "uniform",
     fps: float | None = None,
     frame_stride: int = 16,
     num_views: int = 1,
@@ -34,10 +46,10 @@ def sample_frame_indices(
     Args:
         num_video_frames: F, the frames that the video has; one is enough.
         num_frames: T, the frames of a view.
-        sampling: `uniform` takes the centre of T equal segments of the whole video (view v of V the point (v+1)/(V+1)
-            of each segment). `dense` takes T frames of a window of T * `frame_stride` frames at 30 fps; view v starts
-            at v * floor((F - window) / (V - 1)), a single view in the middle. `random_segment` takes a random frame of
-            each segment, `random_dense` puts the window at a random place: both for training.
+        sampling: a name in `SAMPLINGS`. `uniform` takes the center of T equal segments of the whole video (view v of V
+            the point (v+1)/(V+1) of each segment). `dense` takes T frames of a window of T * `frame_stride` frames at
+            30 fps; view v starts at v * floor((F - window) / (V - 1)), a single view in the middle. `random_segment`
+            takes a random frame of each segment, `random_dense` puts the window at a random place: both for training.
         fps: frames a second of the video, by which the dense window is scaled (fps / 30). `None` counts as 30.
         frame_stride: frames between two frames of a dense window, at 30 fps.
         num_views: V, how many times the video is sampled.
@@ -60,23 +72,77 @@ def sample_frame_indices(
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"`fps` is {fps}; it must be positive, or None where it is unknown.")
 
-    if sampling in ("uniform", "random_segment"):
-        if sampling == "uniform":
-            points = [[(view + 1) / (num_views + 1)] * num_frames for view in range(num_views)]
-        else:
-            points = torch.rand(num_views, num_frames, generator=generator, dtype=torch.float64).tolist()
-        return [[_in_segment(i, u, num_video_frames, num_frames) for i, u in enumerate(view)] for view in points]
-    if sampling in ("dense", "random_dense"):
-        window = max(1.0, num_frames * frame_stride * (fps or REFERENCE_FPS) / REFERENCE_FPS)
-        slack = max(num_video_frames - window, 0.0)
-        if sampling == "random_dense":
-            starts = (torch.rand(num_views, generator=generator, dtype=torch.float64) * slack).tolist()
-        elif num_views == 1:
-            starts = [math.floor(slack / 2)]
-        else:
-            starts = [view * math.floor(slack / (num_views - 1)) for view in range(num_views)]
-        return [_in_window(start, window, num_video_frames, num_frames) for start in starts]
-    raise ValueError(f"`sampling` is {sampling!r}; it must be 'uniform', 'dense', 'random_segment' or 'random_dense'.")
+    check_sampling(sampling)
+    return SAMPLINGS[sampling].choose(
+        num_video_frames, num_frames, fps=fps, frame_stride=frame_stride, num_views=num_views, generator=generator
+    )
+
+
+def check_sampling(sampling: str, *, deterministic: bool = False) -> None:
+    """Refuse a name that is not in `SAMPLINGS`, or, where it must be deterministic, one that draws random numbers.
+
+    Raises:
+        ValueError: it is one.
+    """
+    allowed = [name for name, entry in SAMPLINGS.items() if not (deterministic and entry.is_random)]
+    if sampling not in allowed:
+        raise ValueError(f"`sampling` is {sampling!r}; it must be one of {', '.join(map(repr, allowed))}.")
+
+
+def _uniform(num_video_frames: int, num_frames: int, *, num_views: int, **_: object) -> list[list[int]]:
+    points = [[(view + 1) / (num_views + 1)] * num_frames for view in range(num_views)]
+    return _in_segments(points, num_video_frames, num_frames)
+
+
+def _random_segment(
+    num_video_frames: int, num_frames: int, *, num_views: int, generator: torch.Generator | None, **_: object
+) -> list[list[int]]:
+    points = torch.rand(num_views, num_frames, generator=generator, dtype=torch.float64).tolist()
+    return _in_segments(points, num_video_frames, num_frames)
+
+
+def _dense(
+    num_video_frames: int, num_frames: int, *, fps: float | None, frame_stride: int, num_views: int, **_: object
+) -> list[list[int]]:
+    window = _window(num_frames, fps, frame_stride)
+    slack = max(num_video_frames - window, 0.0)
+    if num_views == 1:
+        starts = [math.floor(slack / 2)]
+    else:
+        starts = [view * math.floor(slack / (num_views - 1)) for view in range(num_views)]
+    return [_in_window(start, window, num_video_frames, num_frames) for start in starts]
+
+
+def _random_dense(
+    num_video_frames: int,
+    num_frames: int,
+    *,
+    fps: float | None,
+    frame_stride: int,
+    num_views: int,
+    generator: torch.Generator | None,
+) -> list[list[int]]:
+    window = _window(num_frames, fps, frame_stride)
+    slack = max(num_video_frames - window, 0.0)
+    starts = (torch.rand(num_views, generator=generator, dtype=torch.float64) * slack).tolist()
+    return [_in_window(start, window, num_video_frames, num_frames) for start in starts]
+
+
+SAMPLINGS: dict[str, Sampling] = {
+    "uniform": Sampling(_uniform, is_random=False),
+    "dense": Sampling(_dense, is_random=False),
+    "random_segment": Sampling(_random_segment, is_random=True),
+    "random_dense": Sampling(_random_dense, is_random=True),
+}
+
+
+def _window(num_frames: int, fps: float | None, frame_stride: int) -> float:
+    """Length of a dense window in frames of the video."""
+    return max(1.0, num_frames * frame_stride * (fps or REFERENCE_FPS) / REFERENCE_FPS)
+
+
+def _in_segments(points: list[list[float]], num_video_frames: int, num_frames: int) -> list[list[int]]:
+    return [[_in_segment(i, u, num_video_frames, num_frames) for i, u in enumerate(view)] for view in points]
 
 
 def _in_segment(segment: int, point: float, num_video_frames: int, num_frames: int) -> int:

@@ -60,8 +60,10 @@ def _matroska_size(handle: BinaryIO, size: int) -> int:
 
 
 def _ebml_size(handle: BinaryIO) -> tuple[int, bool]:
-    """A number whose leading zero bits say how many bytes it has; all ones mean an open size."""
-    first = (handle.read(1) or b"\x01")[0]
+    """A number whose leading zero bits say how many bytes it has; all ones, or no such number, mean an open size."""
+    first = (handle.read(1) or b"\0")[0]
+    if first == 0:
+        return 0, True
     width = 9 - first.bit_length()
     value = int.from_bytes(bytes([first & (2 ** (8 - width) - 1)]) + handle.read(width - 1), "big")
     return value, value == 2 ** (7 * width) - 1
@@ -70,7 +72,7 @@ def _ebml_size(handle: BinaryIO) -> tuple[int, bool]:
 def _avi_size(handle: BinaryIO, size: int) -> int:
     """Where the RIFF chunk ends, unless the writer left its size open."""
     handle.seek(4)
-    (length,) = struct.unpack("<I", handle.read(4))
+    length = int.from_bytes(handle.read(4), "little")
     return size if length == 2**32 - 1 else length + 8
 
 

@@ -1,0 +1,195 @@
+"""Whose decision each option is, and options that would compute without bound."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoVideoProcessor
+from transformers.video_utils import VideoMetadata
+
+import froster_hf  # noqa: F401
+from froster_hf.processing.processing_froster import FrosterProcessor
+from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoLimits
+from froster_hf.processing.video_options_froster import CALLERS_OPTIONS
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
+from froster_hf.processing.video_sampling_froster import SAMPLINGS, Sampling
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_processor
+from tests.processing.test_video_processor import numbered_video, pixels, random_video, small_processor
+
+HOSTILE = {
+    "allow_urls": "http",
+    "video_backend": "decord",
+    "video_limits": {"max_memory_bytes": 10**15, "timeout_seconds": 1e9, "max_frames": 30},
+}
+
+
+def stored(folder, **changes) -> dict:
+    """Change what a folder's processor file says about videos."""
+    (path,) = folder.glob("*processor_config.json")
+    config = json.loads(path.read_text())
+    config.get("video_processor", config).update(changes)
+    path.write_text(json.dumps(config))
+    return config
+
+
+@pytest.mark.parametrize("load", [FrosterVideoProcessor.from_pretrained, AutoVideoProcessor.from_pretrained])
+def test_a_checkpoint_sets_no_policy_and_only_lowers_limits(tmp_path, load):
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, **HOSTILE)
+    processor = load(tmp_path)
+    assert (processor.allow_urls, processor.video_backend) == ("none", "auto")
+    defaults = VideoLimits()
+    assert VideoLimits.of(processor.video_limits) == VideoLimits(max_frames=30)
+    assert processor.video_limits["timeout_seconds"] == defaults.timeout_seconds
+    with pytest.raises(VideoDecodeError, match="max_frames"):
+        pixels(processor, REAL_VIDEOS["bikes"])
+    with pytest.raises(VideoDecodeError, match="URLs are not fetched"):
+        pixels(processor, "http://127.0.0.1:1/clip.mp4")
+
+
+def test_the_processor_of_a_whole_checkpoint_neither(tmp_path):
+    tiny_processor().save_pretrained(tmp_path)
+    stored(tmp_path, **HOSTILE)
+    processor = FrosterProcessor.from_pretrained(tmp_path).video_processor
+    assert (processor.allow_urls, processor.video_backend) == ("none", "auto")
+    assert VideoLimits.of(processor.video_limits) == VideoLimits(max_frames=30)
+
+
+def test_what_the_caller_says_at_loading_counts(tmp_path):
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, **HOSTILE)
+    mine = {"allow_urls": "https", "video_backend": "pyav", "video_limits": {"max_frames": 3_000_000}}
+    processor = FrosterVideoProcessor.from_pretrained(tmp_path, **mine)
+    assert {name: getattr(processor, name) for name in mine} == mine
+
+
+def test_the_callers_options_are_written_into_no_checkpoint(tmp_path):
+    processor = tiny_processor()
+    for name, value in HOSTILE.items():
+        setattr(processor.video_processor, name, value)
+    processor.save_pretrained(tmp_path / "whole")
+    processor.video_processor.save_pretrained(tmp_path / "alone")
+    for file in tmp_path.rglob("*.json"):
+        assert not [name for name in CALLERS_OPTIONS if f'"{name}"' in file.read_text()], file
+
+
+@pytest.mark.parametrize("limits", [{"max_frames": "many"}, {"nonsense": 1}, [1], {"timeout_seconds": -1}])
+def test_limits_of_a_checkpoint_that_are_none_are_refused(tmp_path, limits):
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, video_limits=limits)
+    with pytest.raises(ValueError, match=r"(?i)limits") as caught:
+        FrosterVideoProcessor.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_sets_no_other_attribute(tmp_path):
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, preprocess="nothing", resize=1, valid_kwargs={}, model_input_names=[])
+    processor = FrosterVideoProcessor.from_pretrained(tmp_path)
+    assert pixels(processor, random_video()).shape == (1, 4, 3, 32, 32)
+
+
+WRONG = [
+    {"num_views": 1_000_000},
+    {"num_crops": 100_000},
+    {"num_frames": 10**9},
+    {"num_frames": 0},
+    {"num_frames": -3},
+    {"num_frames": 8.5},
+    {"num_frames": True},
+    {"num_views": "3"},
+    {"frame_stride": 0},
+    {"size": {"shortest_edge": 10**9}},
+    {"size": {"shortest_edge": -5}},
+    {"crop_size": {"height": 10**6, "width": 10**6}},
+    {"crop_size": {"height": 0, "width": 32}},
+    {"short_side_range": [10**6, 10**6], "cropping": "random"},
+    {"num_frames": 40_000, "num_views": 2, "size": {"shortest_edge": 1}, "crop_size": {"height": 1, "width": 1}},
+    {"image_std": [0.0, 0.0, 0.0]},
+    {"image_std": [math.nan, 1.0, 1.0]},
+    {"image_std": [-1.0, 1.0, 1.0]},
+    {"image_mean": [math.inf, 0.0, 0.0]},
+    {"rescale_factor": 0.0},
+    {"rescale_factor": math.nan},
+    {"sampling": "middle"},
+    {"cropping": "left"},
+]
+
+
+@pytest.mark.parametrize("options", WRONG, ids=str)
+def test_options_that_make_no_clips_or_too_many_are_refused_at_once(tmp_path, options):
+    name = next(iter(options))
+    with pytest.raises(ValueError, match=name) as caught:
+        small_processor(**options)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=name):
+        pixels(small_processor(), random_video(), **options)
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, **options)
+    with pytest.raises(ValueError, match=name):
+        AutoVideoProcessor.from_pretrained(tmp_path)
+
+
+def test_published_settings_are_far_below_the_bounds():
+    processor = FrosterVideoProcessor(num_frames=64, num_views=10, num_crops=3)
+    assert processor.num_views == 10
+
+
+def test_a_frame_that_would_be_enlarged_without_bound_is_refused():
+    video = np.zeros((4, 2, 500_000, 3), dtype=np.uint8)
+    with pytest.raises(VideoDecodeError, match=r"500000 x 2 pixels, resized to a short side of 224"):
+        pixels(FrosterVideoProcessor(num_frames=4), video)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_pixels_that_are_no_numbers_are_refused(value):
+    video = random_video().astype(np.float32)
+    video[2, 3, 4, 0] = value
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        pixels(small_processor(num_frames=6), video)
+
+
+def test_metadata_may_be_nested_as_transformers_processors_pass_it():
+    video = numbered_video(40)
+    options = {"sampling": "dense", "frame_stride": 4, "num_frames": 4}
+    flat = pixels(small_processor(**options), video, video_metadata=[{"fps": 15.0}])
+    for nested in ([[{"fps": 15.0}]], [[VideoMetadata(total_num_frames=40, fps=15.0)]], {"fps": 15.0}):
+        assert torch.equal(pixels(small_processor(**options), video, video_metadata=nested), flat)
+    assert not torch.equal(pixels(small_processor(**options), video), flat)
+
+
+def test_sample_frames_takes_transformers_arguments_by_position():
+    processor = small_processor()
+    metadata = VideoMetadata(total_num_frames=100)
+    assert processor.sample_frames(metadata).tolist() == [12, 37, 62, 87]
+    assert processor.sample_frames(metadata, 2).tolist() == [25, 75]
+    with pytest.raises(ValueError, match="`fps` is 3"):
+        processor.sample_frames(metadata, None, 3)
+
+
+def test_a_new_way_of_sampling_is_one_entry(tmp_path, monkeypatch):
+    """Registered in the table alone, it is taken by the processor, its files and the evaluation."""
+    from froster_hf.evaluation.recipes import EvaluationRecipe
+
+    def first(num_video_frames, num_frames, *, num_views, **_):
+        return [list(range(num_frames))] * num_views
+
+    monkeypatch.setitem(SAMPLINGS, "first", Sampling(first, is_random=False))
+    processor = small_processor(sampling="first")
+    processor.save_pretrained(tmp_path)
+    loaded = AutoVideoProcessor.from_pretrained(tmp_path)
+    assert loaded.sample_frames(VideoMetadata(total_num_frames=9)).tolist() == [0, 1, 2, 3]
+    assert torch.equal(pixels(loaded, numbered_video(9)), pixels(loaded, numbered_video(4)))
+    recipe = EvaluationRecipe("new", "cross_dataset", "ucf101", sampling="first")
+    assert recipe.video_options["sampling"] == "first"
+
+
+@pytest.mark.parametrize("sampling", ["random_dense", "middle"])
+def test_an_evaluation_samples_without_chance(sampling):
+    from froster_hf.evaluation.recipes import EvaluationRecipe
+
+    with pytest.raises(ValueError, match=r"Recipe new: `sampling` is .* must be one of 'uniform', 'dense'\."):
+        EvaluationRecipe("new", "cross_dataset", "ucf101", sampling=sampling)
