@@ -11,19 +11,11 @@ import torch
 from transformers import AutoModel, AutoModelForVideoClassification, PreTrainedConfig, SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterModel
+from tests.fixtures.hidden import hiding
 from tests.modeling.tiny import ARCHITECTURES, architecture_id, tiny_clip, tiny_clips, tiny_model, tiny_texts
 
 # Runs with the package hidden: an installed class would win over the code in the folder.
-WITHOUT_THE_PACKAGE = """
-import importlib.abc, sys
-
-class Hidden(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] == "froster_hf":
-            raise ModuleNotFoundError(f"No module named {name!r} (hidden by the test)")
-
-sys.meta_path.insert(0, Hidden())
-"""
+WITHOUT_THE_PACKAGE = hiding("froster_hf")
 
 
 def run_without_the_package(script: str, *arguments: str) -> str:

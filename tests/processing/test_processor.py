@@ -10,6 +10,7 @@ import torch
 from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor, CLIPImageProcessor, CLIPProcessor
 
 from froster_hf.processing.processing_froster import FrosterProcessor
+from tests.fixtures.hidden import hiding
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_video_processor
 from tests.modeling.test_loading import populate_hub_cache
@@ -143,15 +144,9 @@ def test_a_plain_clip_checkpoint_gives_a_processor(tmp_path):
     assert processor.encode_labels(["golf"])["input_ids"][0, 0] == processor.tokenizer.bos_token_id
 
 
-AS_REMOTE_CODE = """
-import importlib.abc, sys
-
-class Hidden(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] in ("froster_hf", "decord", "torchcodec"):
-            raise ModuleNotFoundError(f"No module named {name!r} (hidden by the test)")
-
-sys.meta_path.insert(0, Hidden())
+AS_REMOTE_CODE = (
+    hiding("froster_hf", "decord", "torchcodec")
+    + """
 import torch
 from transformers import AutoProcessor
 
@@ -160,6 +155,7 @@ assert not type(processor).__module__.startswith("froster_hf"), type(processor).
 inputs = processor(sys.argv[1], text=["golf"], return_tensors="pt")
 torch.save({name: inputs[name] for name in ("pixel_values_videos", "input_ids")}, sys.argv[2])
 """
+)
 
 
 def test_a_hub_repository_needs_neither_the_package_nor_the_optional_decoders(tmp_path, monkeypatch):
