@@ -12,6 +12,7 @@ from .registration import register
 __version__ = "0.1.0"
 
 _PUBLIC_NAMES = {
+    "DecodingUnavailableError": "processing.video_decoding_froster",
     "FrosterConfig": "modeling.configuration_froster",
     "FrosterForVideoClassification": "modeling.modeling_froster",
     "FrosterModel": "modeling.modeling_froster",
@@ -24,6 +25,7 @@ _PUBLIC_NAMES = {
 }
 
 __all__ = [
+    "DecodingUnavailableError",
     "FrosterConfig",
     "FrosterForVideoClassification",
     "FrosterModel",
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
     from .pipeline_froster import ZeroShotVideoClassificationPipeline
     from .processing.processing_froster import FrosterProcessor
-    from .processing.video_decoding_froster import VideoDecodeError
+    from .processing.video_decoding_froster import DecodingUnavailableError, VideoDecodeError
     from .processing.video_processing_froster import FrosterVideoProcessor
     from .training.arguments import FrosterTrainingArguments
     from .training.trainer import FrosterTrainer

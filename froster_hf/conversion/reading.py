@@ -25,23 +25,14 @@ from torch import Tensor
 from froster_hf.hub_cache import blobs_of_snapshot
 from froster_hf.printing import listing, printable
 
+from ..processing.child_environment_froster import child_environment
+
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
 
 MAX_BYTES = 32 << 30
 TIMEOUT_SECONDS = 900.0
 MINIMUM_TORCH = "2.10"
 WORKER = Path(__file__).with_name("pickle_worker.py")
-PASSED_ON = (
-    "PATH",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "SYSTEMROOT",
-    "TMPDIR",
-    "TEMP",
-)
-"""Environment variables that the worker needs; tokens stay here."""
 
 
 class CheckpointError(ValueError):
@@ -133,12 +124,15 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
             f"{path} is a pickle, and torch {torch.__version__} has known ways around weights_only=True. "
             f"Update torch to {MINIMUM_TORCH} or newer, or give a safetensors file."
         )
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
         command = [sys.executable, str(WORKER), str(path.resolve()), folder, str(max_bytes)]
         try:
             worker = subprocess.run(
-                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_seconds
+                command,
+                env=child_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout_seconds,
             )
         except subprocess.TimeoutExpired as error:
             raise CheckpointError(f"{path} was not read within {timeout_seconds:.0f} seconds.") from error

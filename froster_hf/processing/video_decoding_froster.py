@@ -20,6 +20,7 @@ from .video_process_froster import DecodingProcess, decoding_process
 from .video_source_froster import VideoSource, check_source, source_name
 from .video_types_froster import (
     BACKENDS,
+    DecodingUnavailableError,
     UnreadableVideoError,
     VideoBackend,
     VideoDecodeError,
@@ -27,8 +28,10 @@ from .video_types_froster import (
     VideoLimits,
 )
 from .video_url_froster import UrlPolicy
+from .video_watchdog_froster import TimeBudget
 
 __all__ = [
+    "DecodingUnavailableError",
     "VideoBackend",
     "VideoDecodeError",
     "VideoFrame",
@@ -36,12 +39,16 @@ __all__ = [
     "VideoLimits",
     "VideoSource",
     "decode_frames",
+    "decode_images",
     "probe_video",
     "stream_frames",
 ]
 
 FrameIndices = Sequence[int] | Callable[[VideoInfo], Sequence[int]]
 FrameTimes = Sequence[float] | Callable[[VideoInfo], Sequence[float]]
+
+# What reads image files, in errors and to the decoding process.
+IMAGE_READER = "pillow"
 
 # The strict PyAV reader is exact on every container and, measured in benchmarks/decoding.md, the fastest of the three.
 FASTEST_EXACT_BACKEND: VideoBackend = "pyav"
@@ -70,6 +77,7 @@ def probe_video(
 
     Raises:
         VideoDecodeError: where the video cannot be read, or costs more than `limits`.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video.
     """
     with _conversation(source, "probe", "pyav", limits or VideoLimits(), allow_urls) as conversation:
         return conversation.info_of(conversation.receive())
@@ -101,7 +109,8 @@ def decode_frames(
     Raises:
         VideoDecodeError: where the video cannot be read exactly, or costs more than `limits`.
         IndexError: on an index outside the video.
-        ImportError: where the chosen backend is not installed.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video. It is an
+            ImportError too where the chosen backend is not installed or does not load.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, but must be one of {', '.join(map(repr, BACKENDS))}.")
@@ -110,14 +119,58 @@ def decode_frames(
         reply = conversation.receive()
         while "info" in reply:
             info = conversation.info_of(reply)
-            wanted = [int(index) for index in (indices(info) if callable(indices) else indices)]
-            distinct = conversation.distinct(wanted, info)
+            chosen = indices(info) if callable(indices) else indices
+            conversation.check_size(len(chosen) * info.height * info.width * 3)
+            wanted = [int(index) for index in chosen]
+            distinct = _distinct(wanted, info.num_frames)
             conversation.send({"indices": distinct})
             reply = conversation.receive()
         frames = conversation.receive_frames([len(distinct), info.height, info.width, 3], reply["shape"])
-    if wanted != distinct:
-        frames = frames[torch.searchsorted(torch.tensor(distinct), torch.tensor(wanted))]
-    return frames.permute(0, 3, 1, 2), info
+    return _in_order(frames, wanted, distinct), info
+
+
+def decode_images(
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    files: Sequence[str | os.PathLike[str]] = (),
+    indices: Callable[[int], Sequence[int]],
+    limits: VideoLimits | None = None,
+) -> torch.Tensor:
+    """Decode image files as the frames of a video, in the decoding process as well.
+
+    Args:
+        folder: A folder of them, in the order of the numbers in their names; hidden files are passed over.
+        files: In place of a folder, the files themselves, in their order.
+        indices: Chooses the frames, knowing their number; in any order, repeats allowed.
+        limits: What each file, and all frames together, may cost.
+
+    Returns:
+        The frames, uint8 (T, 3, h, w), RGB.
+
+    Raises:
+        VideoDecodeError: where a chosen file is not an image of one of the formats offered, or costs more than
+            `limits`; where the chosen images differ in size, or there are none.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the files.
+    """
+    limits = limits or VideoLimits()
+    if folder is not None:
+        name = os.fsdecode(folder)
+        request: dict[str, Any] = {"folder": os.path.abspath(name)}
+    else:
+        name = os.fsdecode(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+        request = {"files": [os.path.abspath(os.fsdecode(path)) for path in files]}
+    budget = TimeBudget(limits.timeout_seconds)
+    with _naming(name, IMAGE_READER), _asking("images", IMAGE_READER, request, (), budget, limits) as conversation:
+        num_frames = int(conversation.receive()["num_frames"])
+        wanted = [int(index) for index in indices(num_frames)]
+        distinct = _distinct(wanted, num_frames)
+        conversation.send({"indices": distinct})
+        num_read, height, width, _ = conversation.receive()["shape"]
+        if num_read != len(distinct) or height * width > limits.max_pixels:
+            raise UnreadableVideoError(f"{num_read} frames of {width}x{height} came back for {len(distinct)}")
+        conversation.check_size(len(wanted) * height * width * 3)
+        frames = conversation.receive_frames([len(distinct), height, width, 3], [num_read, height, width, 3])
+    return _in_order(frames, wanted, distinct)
 
 
 def stream_frames(
@@ -143,6 +196,7 @@ def stream_frames(
     Raises:
         VideoDecodeError: where the video cannot be read, or costs more than `limits`; frames before may have been
             yielded.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video.
     """
     with _conversation(source, "stream", "pyav", limits or VideoLimits(), allow_urls) as conversation:
         info = conversation.info_of(conversation.receive())
@@ -150,6 +204,7 @@ def stream_frames(
         conversation.send({"times": _checked_times(times)})
         while "frame" in (reply := conversation.receive()):
             frame = conversation.receive_frames([info.height, info.width, 3], reply["shape"])
+            conversation.budget.renew()
             yield VideoFrame(int(reply["frame"]), float(reply["seconds"]), frame.permute(2, 0, 1))
 
 
@@ -157,23 +212,35 @@ def stream_frames(
 def _conversation(
     source: VideoSource, task: str, backend: VideoBackend, limits: VideoLimits, allow_urls: UrlPolicy
 ) -> Iterator[_Conversation]:
-    """One request to a decoding process; every failure in it becomes a `VideoDecodeError` that names the source."""
+    """One request for an encoded video."""
     backend = FASTEST_EXACT_BACKEND if backend == "auto" else backend
-    try:
-        fields, payload = check_source(source, limits=limits, allow_urls=allow_urls).request()
-        with decoding_process(backend) as process:
-            request = {
-                **fields,
-                "task": task,
-                "backend": backend,
-                "threads": _decoding_threads(),
-                "limits": asdict(limits),
-            }
-            conversation = _Conversation(process, backend, limits)
-            conversation.send(request, *payload)
+    budget = TimeBudget(limits.timeout_seconds)
+    with _naming(source_name(source), backend):
+        with budget.spend():
+            request, payload = check_source(source, limits=limits, allow_urls=allow_urls).request()
+        with _asking(task, backend, request, payload, budget, limits) as conversation:
             yield conversation
+
+
+@contextlib.contextmanager
+def _naming(name: str, backend: str) -> Iterator[None]:
+    """What is wrong with a video becomes a `VideoDecodeError` that names it."""
+    try:
+        yield
     except UnreadableVideoError as error:
-        raise VideoDecodeError(source_name(source), backend, str(error)) from None
+        raise VideoDecodeError(name, backend, str(error)) from None
+
+
+@contextlib.contextmanager
+def _asking(
+    task: str, backend: str, request: dict[str, Any], payload: tuple, budget: TimeBudget, limits: VideoLimits
+) -> Iterator[_Conversation]:
+    """One request to a decoding process."""
+    with decoding_process(backend, max_worker_bytes=limits.max_worker_bytes) as process:
+        conversation = _Conversation(process, backend, budget, limits)
+        fields = {"task": task, "backend": backend, "threads": _decoding_threads(), "limits": asdict(limits)}
+        conversation.send({**request, **fields}, *payload)
+        yield conversation
 
 
 @dataclass(frozen=True)
@@ -181,29 +248,19 @@ class _Conversation:
     """What goes to and fro, within the limits."""
 
     process: DecodingProcess
-    backend: VideoBackend
+    backend: str
+    budget: TimeBudget
     limits: VideoLimits
 
     def send(self, message: dict[str, Any], *payload: Any) -> None:
-        self.process.send(message, *payload, timeout_seconds=self.limits.timeout_seconds)
+        self.process.send(message, *payload, budget=self.budget)
 
     def receive(self) -> dict[str, Any]:
-        return self.process.receive(timeout_seconds=self.limits.timeout_seconds)
+        return self.process.receive(budget=self.budget)
 
     def info_of(self, reply: dict[str, Any]) -> VideoInfo:
         """The video's properties in a reply, with the backend that is asked for its frames."""
         return VideoInfo(**{**reply["info"], "backend": self.backend})
-
-    def distinct(self, wanted: Sequence[int], info: VideoInfo) -> list[int]:
-        """Sorted distinct indices, all inside the video, whose frames fit into the limits."""
-        for index in wanted:
-            if not 0 <= index < info.num_frames:
-                raise IndexError(
-                    f"Frame {index} of a video with {info.num_frames} frames; the last is num_frames - 1."
-                )
-        distinct = sorted(set(wanted))
-        self._check_size(len(distinct) * info.height * info.width * 3)
-        return distinct
 
     def receive_frames(self, expected: list[int], shape: list[int]) -> torch.Tensor:
         """The pixels that follow a reply, uint8 in the expected shape."""
@@ -212,15 +269,31 @@ class _Conversation:
             return torch.empty(expected, dtype=torch.uint8)
         if shape != expected:
             raise UnreadableVideoError(f"frames of shape {shape} came back, not {expected}")
-        self._check_size(size)
-        data = self.process.receive_bytes(size, timeout_seconds=self.limits.timeout_seconds)
+        self.check_size(size)
+        data = self.process.receive_bytes(size, budget=self.budget)
         return torch.frombuffer(data, dtype=torch.uint8).view(expected)
 
-    def _check_size(self, size: int) -> None:
+    def check_size(self, size: int) -> None:
+        """Refuse to hold so many bytes of frames, before they are made."""
         if size > self.limits.max_decoded_bytes:
             raise UnreadableVideoError(
                 f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {self.limits.max_decoded_bytes}"
             )
+
+
+def _distinct(wanted: Sequence[int], num_frames: int) -> list[int]:
+    """Sorted distinct indices, all inside the video."""
+    for index in wanted:
+        if not 0 <= index < num_frames:
+            raise IndexError(f"Frame {index} of a video with {num_frames} frames; the last is num_frames - 1.")
+    return sorted(set(wanted))
+
+
+def _in_order(frames: torch.Tensor, wanted: list[int], distinct: list[int]) -> torch.Tensor:
+    """Frames (D, h, w, 3) of the distinct indices as those wanted, (T, 3, h, w)."""
+    if wanted != distinct:
+        frames = frames[torch.searchsorted(torch.tensor(distinct), torch.tensor(wanted))]
+    return frames.permute(0, 3, 1, 2)
 
 
 def _checked_times(times: Sequence[float] | None) -> list[float] | None:

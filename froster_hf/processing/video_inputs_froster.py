@@ -1,33 +1,24 @@
 """Every form in which a video may be handed over, reduced to one: its sampled frames as uint8 or float (n, 3, h, w).
 
 Stands before the video processor's sampling. Encoded videos (files, bytes, open files, rows of a `datasets` Video
-column) go to the exact decoder and only the sampled frames are decoded; frames that are in memory already, and folders
-of image files, are indexed. Nothing here resizes or normalises.
+column) and image files go to the decoding process, and only the sampled frames are decoded; frames that are in memory
+already are indexed. Nothing here resizes or normalizes.
 """
 
-import math
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata
 
-from .video_decoding_froster import VideoBackend, VideoDecodeError, VideoInfo, VideoLimits, decode_frames
+from .video_decoding_froster import IMAGE_READER, VideoBackend, VideoInfo, VideoLimits, decode_frames, decode_images
 from .video_url_froster import UrlPolicy
 
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
-
-class FrameSizesError(ValueError):
-    """The frames of one video differ in size."""
 
 
 def list_videos(videos: Any) -> list[Any]:
@@ -102,21 +93,19 @@ def read_video(
 
     Raises:
         VideoDecodeError: a file that cannot be decoded.
-        ValueError: an array that is not a video, or frames of different sizes.
+        DecodingUnavailableError: this machine cannot decode at the moment.
+        ValueError: an array that is not a video, or frames of different sizes or with pixels that are NaN or infinite.
     """
     limits = limits or VideoLimits()
     video = encoded_source(video)
     if isinstance(video, str | os.PathLike) and os.path.isdir(video):
-        try:
-            return _read_frame_list(_image_files(video, limits), choose, metadata, limits)
-        except FrameSizesError as error:
-            raise VideoDecodeError(os.fspath(video), "image folder", str(error)) from error
+        return _read_folder(video, choose, metadata, limits)
     if isinstance(video, list | tuple):
         return _read_frame_list(video, choose, metadata, limits)
     if isinstance(video, np.ndarray | torch.Tensor):
         frames = _channels_first(video, input_data_format)
         metadata, indices = _choose(frames.shape[0], choose, metadata)
-        return _to_rgb(frames[indices]), metadata
+        return _to_rgb(_finite(frames[indices])), metadata
     if hasattr(video, "get_frames_at"):
         return _read_torchcodec(video, choose)
     return _decode(video, choose, backend=backend, limits=limits, allow_urls=allow_urls)
@@ -185,14 +174,12 @@ def encoded_source(video: Any) -> Any:
     return source
 
 
-def _image_files(folder: str | os.PathLike[str], limits: VideoLimits) -> list[Path]:
-    files = [path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    if not files:
-        raise VideoDecodeError(os.fspath(folder), "image folder", "it holds no image files")
-    if len(files) > limits.max_frames:
-        raise _limit_error(folder, f"it holds {len(files)} image files", "max_frames", limits)
-    # frame_2 stands before frame_10.
-    return sorted(files, key=lambda path: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)])
+def _read_folder(
+    folder: str | os.PathLike[str], choose: FrameChooser | None, metadata: VideoMetadata | None, limits: VideoLimits
+) -> tuple[torch.Tensor, VideoMetadata]:
+    known = metadata if metadata is not None else VideoMetadata(total_num_frames=0, video_backend=IMAGE_READER)
+    frames = decode_images(folder, indices=lambda num_frames: _choose(num_frames, choose, known)[1], limits=limits)
+    return frames, known
 
 
 def _is_frame(item: Any) -> bool:
@@ -203,42 +190,30 @@ def _read_frame_list(
     frames: Sequence[Any], choose: FrameChooser | None, metadata: VideoMetadata | None, limits: VideoLimits
 ) -> tuple[torch.Tensor, VideoMetadata]:
     metadata, indices = _choose(len(frames), choose, metadata)
-    images = {index: _read_frame(frames[index], limits) for index in sorted(set(indices))}
+    chosen = sorted(set(indices))
+    paths = {index: frames[index] for index in chosen if isinstance(frames[index], str | os.PathLike)}
+    images = {index: _read_frame(frames[index]) for index in chosen if index not in paths}
+    if paths:
+        files = list(paths.values())
+        images.update(zip(paths, decode_images(files=files, indices=range, limits=limits)))
     if len({image.shape[-2:] for image in images.values()}) > 1:
         sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images.values()})
-        raise FrameSizesError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
+        raise ValueError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
     return torch.stack([images[index] for index in indices]), metadata
 
 
-def _read_frame(frame: Any, limits: VideoLimits) -> torch.Tensor:
-    """One frame, a PIL image, an array or the path of an image file, as (3, h, w)."""
-    if isinstance(frame, str | os.PathLike):
-        frame = _read_image_file(frame, limits)
+def _read_frame(frame: Any) -> torch.Tensor:
+    """One frame that is in memory, a PIL image or an array, as (3, h, w)."""
     if isinstance(frame, Image.Image):
+        if frame.mode == "F":
+            _finite(torch.from_numpy(np.array(frame)))
         return torch.from_numpy(np.array(frame.convert("RGB"))).permute(2, 0, 1)
     if not _is_frame(frame):
         raise TypeError(
             f"Not a frame: {type(frame).__name__}. Give a PIL image, an array or the path of an image file."
         )
     frame = torch.as_tensor(frame)
-    return _to_rgb(_channels_first(frame[None, None] if frame.ndim == 2 else frame[None], None))[0]
-
-
-def _read_image_file(path: str | os.PathLike[str], limits: VideoLimits) -> Image.Image:
-    """An image file as RGB; its size is checked before its pixels are decoded."""
-    try:
-        if (size := os.path.getsize(path)) > limits.max_file_bytes:
-            raise _limit_error(path, f"the file has {size} bytes", "max_file_bytes", limits)
-        with Image.open(path) as image:
-            if math.prod(image.size) > limits.max_pixels:
-                raise _limit_error(path, f"the image has {image.width}x{image.height} pixels", "max_pixels", limits)
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise VideoDecodeError(os.fspath(path), "PIL", str(error)) from error
-
-
-def _limit_error(path: str | os.PathLike[str], finding: str, limit: str, limits: VideoLimits) -> VideoDecodeError:
-    return VideoDecodeError(os.fspath(path), "PIL", f"{finding}; VideoLimits.{limit} is {getattr(limits, limit)}")
+    return _to_rgb(_finite(_channels_first(frame[None, None] if frame.ndim == 2 else frame[None], None)))[0]
 
 
 def _channels_first(video: np.ndarray | torch.Tensor, data_format: ChannelDimension | str | None) -> torch.Tensor:
@@ -258,6 +233,17 @@ def _channels_first(video: np.ndarray | torch.Tensor, data_format: ChannelDimens
     if video.dtype != torch.uint8 and not video.is_floating_point():
         raise ValueError(f"Frames must be uint8 or floating point, got {video.dtype}.")
     return video.float() if video.is_floating_point() else video
+
+
+def _finite(frames: torch.Tensor) -> torch.Tensor:
+    """The same frames, none of whose pixels makes every score NaN."""
+    if frames.is_floating_point() and not bool(torch.isfinite(frames).all()):
+        count = int((~torch.isfinite(frames)).sum())
+        raise ValueError(
+            f"{count} of {frames.numel()} values of the sampled frames are NaN or infinite (beyond float32). Pixels "
+            "must be finite: look at what made the frames."
+        )
+    return frames
 
 
 def _to_rgb(frames: torch.Tensor) -> torch.Tensor:

@@ -87,7 +87,10 @@ def open_video_stream(container: av.container.InputContainer, limits: VideoLimit
     check_pixels(context.width, context.height, limits)
     # The decoder keeps to the limit where a frame further on is larger. It counts whole blocks, of up to 128 pixels.
     block_pixels = (context.width + 127) * (context.height + 127)
-    context.options = {"err_detect": "explode", "max_pixels": str(max(limits.max_pixels, block_pixels))}
+    context.options = {
+        "err_detect": "explode",
+        "max_pixels": str(min(max(limits.max_pixels, block_pixels), 2**31 - 1)),
+    }
     context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
     context.thread_type = "AUTO"
     return stream

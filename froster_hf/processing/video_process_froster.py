@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import inspect
+import errno
 import os
 import signal
 import subprocess
@@ -16,67 +16,140 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from .video_types_froster import UnreadableVideoError, VideoBackend
-from .video_watchdog_froster import Watchdog
-from .video_worker_froster import read_message, serve, write_message
+from .child_environment_froster import child_environment
+from .video_protocol_froster import State, read_message, write_message
+from .video_types_froster import BackendUnavailableError, DecodingUnavailableError, UnreadableVideoError
+from .video_watchdog_froster import TimeBudget, Watchdog
 
+if TYPE_CHECKING:
+    # Run in the decoding process alone; transformers' loader of remote code copies what is named so.
+    from .video_worker_froster import serve  # noqa: F401
+
+try:
+    import fcntl
+except ImportError:  # Windows has no pipes of a chosen size.
+    fcntl = None  # type: ignore[assignment]
+
+_WORKER = "video_worker_froster"
 # The folder becomes a package of its own, so that neither this package nor transformers is imported there.
 _START = (
     "import importlib, sys, types; folder = sys.argv[1]; sys.path[:] = sys.argv[2:]; "
     "package = types.ModuleType('froster_video'); package.__path__ = [folder]; "
     "sys.modules['froster_video'] = package; "
-    "importlib.import_module('froster_video.' + {module!r}).serve()"
+    f"importlib.import_module('froster_video.{_WORKER}').serve()"
 )
-# Room for a clip of small frames, so that neither side waits for the other in between; ignored where it is not Linux.
+# Set in the decoding process: where `sys.executable` is this very program, it must not start itself without end.
+_INSIDE = "FROSTER_DECODING_PROCESS"
+# Room for a clip of small frames, so that neither side waits for the other in between.
 PIPE_BYTES = 2**20
 _START_TIMEOUT_SECONDS = 120.0
+# Backends and memory limits of which idle processes are kept; beyond that, the oldest make room.
+_MAX_IDLE_KINDS = 4
 
+_FEWER = "use fewer workers (num_workers, dataloader_num_workers) or end other programs"
+_REMEDIES = {
+    errno.EAGAIN: f"No further process may be started: {_FEWER}, or raise the limit (ulimit -u, or the container's).",
+    errno.ENOMEM: f"Memory has run out: {_FEWER}.",
+    errno.EMFILE: "This process has too many open files: close some, or raise the limit (ulimit -n).",
+    errno.ENFILE: f"All programs together have too many open files: {_FEWER}.",
+}
+_SET_EXECUTABLE = "Set sys.executable to the path of a Python interpreter that has av and numpy."
+
+_all: set[DecodingProcess] = set()
 _idle: list[DecodingProcess] = []
 _lock = threading.Lock()
 
 
 class DecodingProcess:
-    """One decoding process. Every method raises `UnreadableVideoError` where it dies or is late."""
+    """One decoding process for one backend. Every method raises `UnreadableVideoError` where it dies or is late.
 
-    def __init__(self):
+    Args:
+        backend: "pyav", "decord", "torchcodec", or "pillow" for image files.
+        max_worker_bytes: memory that the process may ever allocate; it cannot raise the limit itself.
+
+    Raises:
+        BackendUnavailableError: where the backend is not installed or does not load.
+        DecodingUnavailableError: where no process can be started.
+    """
+
+    def __init__(self, backend: str, *, max_worker_bytes: int):
+        if os.environ.get(_INSIDE):
+            raise DecodingUnavailableError(
+                f"sys.executable, {sys.executable!r}, started this program again in place of a Python interpreter. "
+                + _SET_EXECUTABLE
+            )
+        self.kind = (backend, max_worker_bytes)
+        self._state: State = "working"
+        self._is_late = self._is_forgotten = False
+        self._process, self._watchdog = self._launched()
+        with _lock:
+            _all.add(self)
+        try:
+            missing = self._greeted(backend, max_worker_bytes)
+        except BaseException:
+            self.kill()
+            raise
+        if missing is not None:
+            self.kill()
+            raise BackendUnavailableError(
+                f"The video backend {backend!r} cannot be used here: {missing} Install what it needs, or use the "
+                "backend 'auto'."
+            )
+
+    def _launched(self) -> tuple[subprocess.Popen[bytes], Watchdog]:
         if not sys.executable:
-            raise RuntimeError("Decoding runs in a Python process of its own, but sys.executable is empty.")
-        worker = Path(inspect.getfile(serve))
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START.format(module=worker.stem), str(worker.parent), *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pipesize=PIPE_BYTES,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        self._is_late = False
-        self._watchdog = Watchdog(self._end_late)
-        self._loaded: set[str] = set()
-        # "asking": it waits for the caller to choose frames.
-        self._state: Literal["idle", "working", "asking"] = "idle"
+            raise DecodingUnavailableError(
+                f"Videos are decoded in a Python process of its own, but sys.executable is empty. {_SET_EXECUTABLE}"
+            )
+        folder = Path(__file__).parent
+        command = [sys.executable, "-I", f"-Xutf8={sys.flags.utf8_mode}", "-c", _START, str(folder), *sys.path]
+        watchdog = None
+        try:
+            # First, since what fails here leaves nothing behind. RuntimeError: no thread can be started.
+            watchdog = Watchdog(self._end_late)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**child_environment(), "OMP_NUM_THREADS": "1", _INSIDE: "1"},
+            )
+        except (OSError, MemoryError, RuntimeError, ValueError) as error:
+            if watchdog is not None:
+                watchdog.stop()
+            raise _unavailable_because(error) from error
+        _widen(process.stdin, process.stdout)
+        return process, watchdog
+
+    def _greeted(self, backend: str, max_worker_bytes: int) -> str | None:
+        """Have the backend loaded; returns why it cannot be. A program that is no Python answers otherwise, or not."""
+        try:
+            with self._watchdog.limit(_START_TIMEOUT_SECONDS):
+                self._send({"backend": backend, "max_worker_bytes": max_worker_bytes})
+                reply = self._receive()
+                missing = reply["missing"]
+        except (EOFError, OSError, ValueError, KeyError) as error:
+            self._process.kill()
+            code = self._process.wait()
+            if self._is_late:
+                reason = f"did not answer within {_START_TIMEOUT_SECONDS:g} seconds"
+            elif isinstance(error, EOFError | OSError):
+                reason = f"ended ({_exit_reason(code)}{_last_line(self._process)})"
+            else:
+                reason = "gave an answer that no decoding process gives"
+            raise DecodingUnavailableError(
+                "Videos are decoded in a Python process of its own, but sys.executable, "
+                f"{sys.executable!r}, {reason}. {_SET_EXECUTABLE}"
+            ) from error
+        self._process.stderr.close()  # type: ignore[union-attr]
+        return missing
 
     @property
     def is_alive(self) -> bool:
         """Whether it still runs."""
-        return self._process.poll() is None
-
-    def load(self, backend: VideoBackend) -> None:
-        """Import a backend there, once.
-
-        Raises:
-            ImportError: where it is not installed or does not start.
-        """
-        if backend in self._loaded:
-            return
-        with self._in_time(_START_TIMEOUT_SECONDS):
-            self._send({"load": backend})
-            missing = self._receive()["missing"]
-        if missing is not None:
-            raise ImportError(f"The video backend {backend!r} cannot be used here: {missing}")
-        self._loaded.add(backend)
+        return not self._is_forgotten and self._process.poll() is None
 
     def end_conversation(self) -> bool:
         """Break off what is under way, and say whether the process can take the next request."""
@@ -86,21 +159,21 @@ class DecodingProcess:
                 self._state = "idle"
         return self._state == "idle" and self.is_alive
 
-    def send(self, message: dict[str, Any], *payload: Any, timeout_seconds: float) -> None:
+    def send(self, message: dict[str, Any], *payload: Any, budget: TimeBudget) -> None:
         """Send a message and the bytes that follow it."""
-        with self._in_time(timeout_seconds):
+        with self._in_time(budget):
             self._send(message, *payload)
 
-    def receive(self, *, timeout_seconds: float) -> dict[str, Any]:
+    def receive(self, *, budget: TimeBudget) -> dict[str, Any]:
         """The next message; an error that it reports is raised."""
-        with self._in_time(timeout_seconds):
+        with self._in_time(budget):
             return self._receive()
 
-    def receive_bytes(self, size: int, *, timeout_seconds: float) -> bytearray:
+    def receive_bytes(self, size: int, *, budget: TimeBudget) -> bytearray:
         """The bytes that follow a message."""
         data = bytearray(size)
         view, filled = memoryview(data), 0
-        with self._in_time(timeout_seconds):
+        with self._in_time(budget):
             while filled < size:
                 count = self._process.stdout.readinto(view[filled:])  # type: ignore[union-attr]
                 if not count:
@@ -118,19 +191,31 @@ class DecodingProcess:
             raise EOFError
         if "error" in message:
             self._state = "idle"
-            raise UnreadableVideoError(message["error"])
+            raise UnreadableVideoError(str(message["error"]))
+        if "unavailable" in message:
+            self._state = "idle"
+            raise _unavailable_because(OSError(*message["unavailable"]))
+        if message.get("state") not in ("idle", "working", "asking"):
+            raise ValueError("a message without a state")
         self._state = message["state"]
         return message
 
     @contextlib.contextmanager
-    def _in_time(self, timeout_seconds: float) -> Iterator[None]:
+    def _in_time(self, budget: TimeBudget) -> Iterator[None]:
+        if self._is_forgotten:
+            raise UnreadableVideoError("the decoding process belongs to the process that this one was forked from")
         try:
-            with self._watchdog.limit(timeout_seconds):
+            with budget.spend() as seconds, self._watchdog.limit(seconds):
+                if not seconds:
+                    self._end_late()
+                    raise EOFError
                 yield
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError) as error:
             self.kill()
             if self._is_late:
-                reason = f"it took longer than {timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
+                reason = f"it took longer than {budget.seconds:g} seconds (VideoLimits.timeout_seconds)"
+            elif isinstance(error, ValueError):
+                reason = f"the decoding process sent {error}"
             else:
                 reason = f"the decoding process ended ({_exit_reason(self._process.returncode)})"
             raise UnreadableVideoError(reason) from None
@@ -141,16 +226,51 @@ class DecodingProcess:
 
     def kill(self) -> None:
         """End it at once and free its pipes."""
+        if self._is_forgotten:
+            return
+        with _lock:
+            _all.discard(self)
         self._process.kill()
         self._process.wait()
         self._watchdog.stop()
-        self.forget()
-
-    def forget(self) -> None:
-        """Close this process's ends of the pipes; the decoding process ends by itself when all are closed."""
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
+
+    def forget(self) -> None:
+        """In a forked child: from now on it is not this process's to talk with, or to end."""
+        self._is_forgotten = True
+
+    def release_pipes(self, nowhere: int) -> None:
+        """In a forked child: let go of the pipes, so that the process ends when the parent closes its own ends.
+
+        They are led to the descriptor `nowhere` rather than closed: a thread that is not in the child may have held
+        the lock of a pipe's buffer when the process was forked.
+        """
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None and not pipe.closed:
+                os.dup2(nowhere, pipe.fileno())
+
+
+def _widen(*pipes: Any) -> None:
+    """Make room in pipes where the system allows it: all programs of an ordinary user share 64 MiB of it (Linux)."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            for pipe in pipes:
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _unavailable_because(error: BaseException) -> DecodingUnavailableError:
+    """What is wrong with the machine, and what to do."""
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    elif isinstance(error, OSError):
+        number = error.errno or 0
+    else:  # RuntimeError: no further thread can be started.
+        number = errno.EAGAIN if isinstance(error, RuntimeError) else 0
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    remedy = _REMEDIES.get(number, f"sys.executable is {sys.executable!r}. {_SET_EXECUTABLE}")
+    return DecodingUnavailableError(f"Videos cannot be decoded on this machine now: {reason}. {remedy}")
 
 
 def _exit_reason(code: int) -> str:
@@ -161,16 +281,27 @@ def _exit_reason(code: int) -> str:
     return f"signal {-code}"
 
 
+def _last_line(process: subprocess.Popen[bytes]) -> str:
+    """The end of what a program that ended has said."""
+    # AttributeError: on Windows, pipes cannot be read without waiting.
+    with contextlib.suppress(OSError, AttributeError):
+        # Its own children may hold the pipe open.
+        os.set_blocking(process.stderr.fileno(), False)  # type: ignore[union-attr]
+        said = os.read(process.stderr.fileno(), 2**16).decode(errors="replace").split("\n")  # type: ignore[union-attr]
+        lines = [line.strip() for line in said if line.strip()]
+        return f", {lines[-1][:300]!r}" if lines else ""
+    return ""
+
+
 @contextlib.contextmanager
-def decoding_process(backend: VideoBackend) -> Iterator[DecodingProcess]:
+def decoding_process(backend: str, *, max_worker_bytes: int) -> Iterator[DecodingProcess]:
     """A warm decoding process with `backend` loaded, for one conversation; threads get one each.
 
     A conversation that is broken off while the process works (an abandoned stream, an interrupt) ends the process: its
     next reply would be the answer to an old question.
     """
-    process = _take()
+    process = _take((backend, max_worker_bytes))
     try:
-        process.load(backend)
         yield process
     finally:
         if process.end_conversation():
@@ -180,25 +311,35 @@ def decoding_process(backend: VideoBackend) -> Iterator[DecodingProcess]:
             process.kill()
 
 
-def _take() -> DecodingProcess:
+def _take(kind: tuple[str, int]) -> DecodingProcess:
     while True:
         with _lock:
-            if not _idle:
+            process = next((process for process in _idle if process.kind == kind), None)
+            others = [process for process in _idle if process.kind != kind]
+            if process is None and len({other.kind for other in others}) >= _MAX_IDLE_KINDS:
+                process = others[0]
+            if process is None:
                 break
-            process = _idle.pop()
-        if process.is_alive:
+            _idle.remove(process)
+        if process.kind == kind and process.is_alive:
             return process
         process.kill()
-    return DecodingProcess()
+    return DecodingProcess(kind[0], max_worker_bytes=kind[1])
 
 
 def _forget_all() -> None:
-    """In a forked child: these processes talk with the parent."""
+    """In a forked child: these processes talk with the parent, also those that another thread of it is using."""
     global _lock
     _lock = threading.Lock()
-    for process in _idle:
-        process.forget()
+    processes = list(_all)
+    _all.clear()
     _idle.clear()
+    for process in processes:
+        process.forget()
+    if processes:
+        with open(os.devnull, "r+b") as nowhere:
+            for process in processes:
+                process.release_pipes(nowhere.fileno())
 
 
 def _kill_all() -> None:

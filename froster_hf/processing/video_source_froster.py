@@ -18,6 +18,7 @@ from .video_url_froster import UrlPolicy, fetch_url
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_READ_BYTES = 2**20
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
     (stat.S_ISFIFO, "it is a FIFO"),
@@ -114,15 +115,21 @@ def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
     if isinstance(name, str):
         try:
             opened, named = os.fstat(source.fileno()), os.stat(name)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, AttributeError):
             pass
         else:
             if os.path.samestat(opened, named):
                 return _checked_path(name, limits)
+    data = bytearray()
     try:
-        if source.seekable():
+        if hasattr(source, "seekable") and source.seekable():
             source.seek(0)
-        data = source.read(limits.max_memory_bytes + 1)
-    except (OSError, ValueError) as error:
-        raise UnreadableVideoError(f"reading the file object failed: {error}") from error
+        # Part by part, since a raw file may give less than it is asked for.
+        while len(data) <= limits.max_memory_bytes and (part := source.read(_READ_BYTES)):
+            data += part
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Somebody else's object may raise anything, or give text: that is its fault, and not an error of ours.
+        raise UnreadableVideoError(f"reading the file object failed: {error or type(error).__name__}") from error
     return _checked_bytes(data, limits)

@@ -1,11 +1,11 @@
-"""What every part of the decoder speaks of: the error, the limits, and what is known of a video.
+"""What every part of the decoder speaks of: the errors, the limits, and what is known of a video.
 
 Pure Python, since the decoding process imports it too and must start fast.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal
 
 VideoBackend = Literal["auto", "pyav", "decord", "torchcodec"]
@@ -38,9 +38,32 @@ class UnreadableVideoError(Exception):
     """The reason of a `VideoDecodeError`, raised where the file's name is not known."""
 
 
+class DecodingUnavailableError(RuntimeError):
+    """This machine cannot decode at the moment, whatever the video: no process, memory, descriptor or interpreter.
+
+    Not a `VideoDecodeError`, so that no video is skipped, replaced or counted as undecodable because of it: it stops
+    the work. The message says what is missing and what to do.
+    """
+
+
+class SystemLacksError(OSError):
+    """The reason of a `DecodingUnavailableError` that shows in the decoding process: what opening any file takes."""
+
+
+class BackendUnavailableError(DecodingUnavailableError, ImportError):
+    """The chosen backend is not installed, or does not load."""
+
+
+# Far beyond any use, and still a number that every system call takes.
+_MOST_BYTES = 2**62
+_MOST_SECONDS = 10**9
+
+
 @dataclass(frozen=True)
 class VideoLimits:
     """What one video may cost. A file beyond a limit raises `VideoDecodeError` before its frames are decoded.
+
+    Every limit is a positive number: pixels, frames and bytes are whole and at most 2**62, seconds at most 10**9.
 
     Args:
         max_pixels: Pixels in one frame; the default admits 4096 x 2304.
@@ -48,9 +71,10 @@ class VideoLimits:
         max_duration_seconds: Length of the file.
         max_file_bytes: Size of a file on disk.
         max_memory_bytes: Size of a video that is held in memory (bytes, file-like objects, downloads).
-        max_decoded_bytes: Size of the decoded frames of one call, T * 3 * h * w.
+        max_decoded_bytes: Size of the decoded frames of one call, T * 3 * h * w, repeats included.
         max_worker_bytes: Memory that the decoding process may allocate, where the system can enforce it (Linux).
-        timeout_seconds: Time for one call; for a stream, time for one frame.
+        timeout_seconds: Time for one call from its beginning to its end, download included, without what the caller's
+            own functions take; for a stream, time for one frame.
     """
 
     max_pixels: int = 4096 * 2304
@@ -63,9 +87,17 @@ class VideoLimits:
     timeout_seconds: float = 60.0
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if not isinstance(value, Real) or not float(value) > 0:
-                raise ValueError(f"VideoLimits.{name} is {value!r}, but must be a positive number.")
+        for name, default in ((field.name, field.default) for field in fields(self)):
+            value, is_whole = getattr(self, name), isinstance(default, int)
+            is_number = isinstance(value, Integral if is_whole else Real) and not isinstance(value, bool)
+            most = _MOST_BYTES if is_whole else _MOST_SECONDS
+            if not is_number or not 0 < value <= most:
+                whole = "whole " if is_whole else ""
+                raise ValueError(
+                    f"VideoLimits.{name} is {value!r}, but must be a {whole}positive number of at most {most}."
+                )
+            # NumPy's numbers do not pass through JSON.
+            object.__setattr__(self, name, int(value) if is_whole else float(value))
 
     @classmethod
     def of(cls, limits: Mapping[str, Any] | None) -> "VideoLimits":

@@ -1,6 +1,6 @@
-"""A time limit on each of many short tasks, kept by one thread.
+"""Time limits: the seconds that one call may take in all, and a thread that acts when they are over.
 
-A timer's thread for each of them would cost more than the tasks: a clip takes five messages to and fro.
+A timer's thread for each message would cost more than the message: a clip takes five of them to and fro.
 """
 
 import contextlib
@@ -8,6 +8,31 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+
+
+class TimeBudget:
+    """The seconds that one call may take in all, spent part by part; what happens between the parts is not counted.
+
+    Args:
+        seconds: the limit.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self._left = seconds
+
+    @contextlib.contextmanager
+    def spend(self) -> Iterator[float]:
+        """Count what happens in the `with` block; gives the seconds that are left, which may be none."""
+        started = time.monotonic()
+        try:
+            yield max(self._left, 0.0)
+        finally:
+            self._left -= time.monotonic() - started
+
+    def renew(self) -> None:
+        """Start anew with all of the seconds."""
+        self._left = self.seconds
 
 
 class Watchdog:

@@ -1,19 +1,21 @@
 """The decoding process: FFmpeg and its kin run here, so that a file that makes them crash or hang ends only this.
 
-A child of the process that wants the frames (`video_process_froster`), kept warm. It reads requests from its standard
-input and writes replies: JSON headers and plain bytes, nothing that is ever executed. Before it decodes, it gives up
-the right to open further files or sockets, to write files, and to allocate without bound.
+A child of the process that wants the frames (`video_process_froster`), kept warm, for one backend. It reads requests
+from its standard input and writes replies (`video_protocol_froster`). Before it reads the first file it gives up, for
+good, the right to gain privileges, to open more than that file and one other, to write files, and to allocate without
+bound.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
-import json
 import os
+import re
 import signal
 import stat
-import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, BinaryIO
@@ -21,34 +23,20 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .video_backends_froster import read_frames
+from .video_images_froster import image_files, load_pillow, read_images
+from .video_protocol_froster import read_message, write_message
 from .video_reader_froster import FrameCountError, StrictReader
-from .video_types_froster import UnreadableVideoError, VideoLimits
+from .video_types_froster import SystemLacksError, UnreadableVideoError, VideoLimits
 
 try:
     import resource
 except ImportError:  # Windows has no such limits.
     resource = None  # type: ignore[assignment]
 
-HEADER = struct.Struct(">I")
-
-
-def read_message(stream: BinaryIO) -> dict[str, Any] | None:
-    """The next JSON message, or None at the end of the stream."""
-    head = stream.read(HEADER.size)
-    if len(head) < HEADER.size:
-        return None
-    (length,) = HEADER.unpack(head)
-    body = stream.read(length)
-    return json.loads(body) if len(body) == length else None
-
-
-def write_message(stream: BinaryIO, message: dict[str, Any], *payload: Any) -> None:
-    """Write a JSON message and the bytes that follow it."""
-    body = json.dumps(message).encode()
-    stream.write(HEADER.pack(len(body)) + body)
-    for part in payload:
-        stream.write(part)
-    stream.flush()
+# Errors of opening a file that say nothing of the file.
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_PR_SET_NO_NEW_PRIVS = 38
+_DRAINED_BYTES = 2**16
 
 
 def serve() -> None:
@@ -56,20 +44,28 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
-    # Libraries print to descriptors 1 and 2: neither may reach the replies or the user's terminal.
+    start = read_message(requests)
+    if start is None:
+        return
+    # Libraries print to descriptors 1 and 2: neither may reach the replies or, later, the user's terminal.
     with open(os.devnull, "r+b") as nowhere:
-        for descriptor in (0, 1, 2):
+        for descriptor in (0, 1):
             os.dup2(nowhere.fileno(), descriptor)
+        missing = _load(start["backend"])
+        os.dup2(nowhere.fileno(), 2)
+    write_message(replies, {"missing": missing, "state": "idle"})
+    _confine(start["max_worker_bytes"])
     while (request := read_message(requests)) is not None:
         try:
-            if "load" in request:
-                write_message(replies, {"missing": _load(request["load"]), "state": "idle"})
-            else:
-                _answer(request, requests, replies)
+            _answer(request, requests, replies)
         except BrokenPipeError:
             return
         except UnreadableVideoError as error:
             write_message(replies, {"error": str(error)})
+        except MemoryError:
+            write_message(replies, {"error": "it needs more memory than VideoLimits.max_worker_bytes"})
+        except SystemLacksError as error:
+            write_message(replies, {"unavailable": [error.errno, error.strerror]})
         except Exception as error:
             write_message(replies, {"error": f"{type(error).__name__}: {error}"[:500]})
 
@@ -77,35 +73,79 @@ def serve() -> None:
 def _load(backend: str) -> str | None:
     """Import what `backend` needs, before files can no longer be opened; returns what is wrong."""
     try:
+        if backend == "pillow":
+            load_pillow()
+            return None
         import av  # noqa: F401
 
         if backend == "decord":
             import decord  # noqa: F401
         if backend == "torchcodec":
             import torch
-            import torchcodec.decoders  # noqa: F401
+            import torchcodec.decoders
 
             torch.set_num_threads(1)
+            if getattr(torchcodec, "ffmpeg_major_version", True) is None:
+                # It was imported without FFmpeg's libraries, and says so when it is first used.
+                torchcodec.decoders.VideoDecoder(b"")
     except (ImportError, OSError, RuntimeError) as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        return _cause(error)
     return None
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of an error's message, and the errors that it quotes further below."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    quoted = [line for line in dict.fromkeys(lines[1:]) if re.match(r"\w*(Error|Exception): ", line)]
+    return f"{type(error).__name__}: {' '.join([lines[0], '; '.join(quoted)])}"[:600].rstrip(" .") + "."
+
+
+def _confine(max_worker_bytes: int) -> None:
+    """Give up for good what decoding does not need: hard limits, which cannot be raised again.
+
+    Two descriptors stay free, one for the file that is read and one more: decord opens the checked file a second time
+    by it, and PyAV needs it for a moment, for modules that it imports late; its own opening of files is refused.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(ImportError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if resource is None:
+        return
+    free = [os.dup(0), os.dup(0)]
+    for descriptor in free:
+        os.close(descriptor)
+    bounds = {
+        resource.RLIMIT_NOFILE: free[-1] + 1,
+        resource.RLIMIT_DATA: max_worker_bytes,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, bound in bounds.items():
+        hard = resource.getrlimit(kind)[1]
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(kind, (bound, bound))
 
 
 def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
     """One conversation. Every reply but an error says in `state` what comes next: more, a question, or nothing."""
     limits = VideoLimits(**request["limits"])
-    with (
-        _open_source(request, requests) as handle,
-        _confined(limits),
-        StrictReader(handle, limits=limits, threads=request["threads"]) as reader,
-    ):
-        if request["task"] == "probe":
-            reader.count()
-            write_message(replies, {"info": asdict(reader.info), "state": "idle"})
-        elif request["task"] == "stream":
-            _answer_with_stream(reader, limits, requests, replies)
-        else:
-            _answer_with_frames(reader, handle, request, limits, requests, replies)
+    with _alarm_after(limits.timeout_seconds):
+        if request["task"] == "images":
+            _answer_with_images(request, limits, requests, replies)
+            return
+        with (
+            _open_source(request, requests) as handle,
+            StrictReader(handle, limits=limits, threads=request["threads"]) as reader,
+        ):
+            if request["task"] == "probe":
+                reader.count()
+                write_message(replies, {"info": asdict(reader.info), "state": "idle"})
+            elif request["task"] == "stream":
+                _answer_with_stream(reader, limits, requests, replies)
+            else:
+                _answer_with_frames(reader, handle, request, limits, requests, replies)
 
 
 def _answer_with_frames(
@@ -118,7 +158,7 @@ def _answer_with_frames(
 ) -> None:
     frames = None
     while frames is None:
-        choice = _ask(reader, limits, requests, replies)
+        choice = _ask({"info": asdict(reader.info)}, limits, requests, replies)
         if choice is None:
             return
         # A wrong count is known only at the end of the file: the caller chooses again, by the right one.
@@ -132,7 +172,7 @@ def _answer_with_frames(
 
 
 def _answer_with_stream(reader: StrictReader, limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> None:
-    choice = _ask(reader, limits, requests, replies)
+    choice = _ask({"info": asdict(reader.info)}, limits, requests, replies)
     if choice is None:
         return
     for index, seconds, frame in reader.stream(choice["times"]):
@@ -144,10 +184,23 @@ def _answer_with_stream(reader: StrictReader, limits: VideoLimits, requests: Bin
     write_message(replies, {"state": "idle"})
 
 
-def _ask(reader: StrictReader, limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> dict[str, Any] | None:
+def _answer_with_images(request: dict[str, Any], limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> None:
+    """Image files of a folder, or named one by one, at the indices that the caller chooses knowing their number."""
+    paths = request["files"] if "files" in request else image_files(request["folder"], limits)
+    choice = _ask({"num_frames": len(paths)}, limits, requests, replies)
+    if choice is None:
+        return
+    pictures = read_images([paths[index] for index in choice["indices"]], _open_regular, limits)
+    shape = pictures[0].shape if pictures else (0, 0, 3)
+    write_message(
+        replies, {"shape": [len(pictures), *shape], "state": "idle"}, *(picture.data for picture in pictures)
+    )
+
+
+def _ask(known: dict[str, Any], limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> dict[str, Any] | None:
     """What the caller chooses, knowing the video, or None where it breaks off. Its time is its own."""
     _set_alarm(0)
-    write_message(replies, {"info": asdict(reader.info), "state": "asking"})
+    write_message(replies, {**known, "state": "asking"})
     choice = read_message(requests)
     _set_alarm(limits.timeout_seconds)
     return None if choice is None or "cancel" in choice else choice
@@ -156,49 +209,53 @@ def _ask(reader: StrictReader, limits: VideoLimits, requests: BinaryIO, replies:
 @contextlib.contextmanager
 def _open_source(request: dict[str, Any], requests: BinaryIO) -> Iterator[BinaryIO]:
     if "size" in request:
-        data = requests.read(request["size"])
-        yield io.BytesIO(data)
+        # In place of a file's descriptor, so that the same number of them is left.
+        with os.fdopen(os.dup(0), "rb"):
+            yield io.BytesIO(_received(requests, request["size"]))
         return
-    try:
-        descriptor = os.open(request["path"], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except OSError as error:
-        raise UnreadableVideoError(error.strerror or str(error)) from error
-    with os.fdopen(descriptor, "rb") as handle:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or [status.st_dev, status.st_ino] != request["identity"]:
+    with _open_regular(request["path"]) as handle:
+        status = os.fstat(handle.fileno())
+        if [status.st_dev, status.st_ino] != request["identity"]:
             raise UnreadableVideoError("it was replaced by another file while it was being opened")
         yield handle
 
 
-@contextlib.contextmanager
-def _confined(limits: VideoLimits) -> Iterator[None]:
-    """Bound memory and time, and leave a single free descriptor.
+def _received(requests: BinaryIO, size: int) -> bytearray:
+    """The bytes that follow a request."""
+    try:
+        data = bytearray(size)
+    except MemoryError:
+        # They must be out of the way of the next request.
+        while size > 0 and (chunk := requests.read(min(size, _DRAINED_BYTES))):
+            size -= len(chunk)
+        raise
+    view, filled = memoryview(data), 0
+    while filled < size and (count := requests.readinto(view[filled:])):  # type: ignore[attr-defined]
+        filled += count
+    return data
 
-    decord opens the checked file by it, and then none is left. PyAV needs it for a moment, for modules that it imports
-    late; its own opening of files is refused.
-    """
-    if resource is None:
-        yield
-        return
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    bounds = {
-        resource.RLIMIT_NOFILE: lowest_free + 1,
-        resource.RLIMIT_DATA: limits.max_worker_bytes,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-    }
-    before = {kind: resource.getrlimit(kind) for kind in bounds}
-    for kind, bound in bounds.items():
-        hard = before[kind][1]
-        resource.setrlimit(kind, (bound if hard == resource.RLIM_INFINITY else min(bound, hard), hard))
-    _set_alarm(limits.timeout_seconds)
+
+def _open_regular(path: str) -> BinaryIO:
+    """A regular file, opened to be read; nothing that opening could wait for is waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        if error.errno in _LACKS:
+            raise SystemLacksError(error.errno, error.strerror) from error
+        raise UnreadableVideoError(error.strerror or str(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableVideoError("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+@contextlib.contextmanager
+def _alarm_after(timeout_seconds: float) -> Iterator[None]:
+    _set_alarm(timeout_seconds)
     try:
         yield
     finally:
         _set_alarm(0)
-        for kind, pair in before.items():
-            resource.setrlimit(kind, pair)
 
 
 def _set_alarm(timeout_seconds: float) -> None:

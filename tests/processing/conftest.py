@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from froster_hf.processing import video_process_froster
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 
@@ -19,3 +20,12 @@ def video_file(tmp_path_factory) -> Callable[[str], Path]:
         return path if path.exists() else render_video(path, kind)
 
     return path_of
+
+
+@pytest.fixture
+def no_warm_process(monkeypatch):
+    """The next call starts a decoding process; what the test leaves is ended."""
+    monkeypatch.setattr(video_process_froster, "_idle", [])
+    yield
+    for process in video_process_froster._idle:
+        process.kill()

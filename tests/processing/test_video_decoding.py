@@ -75,6 +75,55 @@ def test_a_text_file_object_and_other_types_are_type_errors(video_file):
         decode_frames(3, [0])
 
 
+class LyingFile(io.RawIOBase):
+    """Answers as the caller of `LyingFile(read=...)` says."""
+
+    def __init__(self, **answers):
+        for name, answer in answers.items():
+            setattr(self, name, answer)
+
+    def readable(self):
+        return True
+
+
+def raising(error):
+    def raise_error(*arguments):
+        raise error
+
+    return raise_error
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"read": lambda size: "text"},
+        {"read": lambda size: 7},
+        {"read": raising(RuntimeError("no"))},
+        {"read": lambda size: b"x" * 2**20},
+        {"read": lambda size: b""},
+        {"read": lambda size: None},
+        {"read": lambda size: b"x", "seekable": raising(AttributeError("no"))},
+        {"read": lambda size: b"x", "seekable": lambda: True, "seek": raising(OSError("no"))},
+    ],
+)
+def test_a_file_object_that_lies_is_the_video_s_error(answers):
+    with pytest.raises(VideoDecodeError):
+        decode_frames(LyingFile(**answers), [0], limits=VideoLimits(max_memory_bytes=2**24))
+
+
+def test_a_file_object_that_lies_about_its_name_or_gives_little_at_a_time_is_read(video_file):
+    file = io.BytesIO(video_file("h264_mp4").read_bytes())
+    little = LyingFile(
+        read=lambda size: file.read(min(size, 1000)), name="/etc/passwd", fileno=lambda: "none", seekable=lambda: False
+    )
+    assert shown(decode_frames(little, [7])[0]) == [7]
+
+    class OnlyReads:
+        read = io.BytesIO(file.getvalue()).read
+
+    assert shown(decode_frames(OnlyReads(), [7])[0]) == [7]
+
+
 def test_indices_come_back_in_the_order_and_number_asked_for(video_file):
     frames, _ = decode_frames(video_file("h264_mp4"), [31, 4, 4, 0])
     assert shown(frames) == [31, 4, 4, 0]
@@ -210,6 +259,41 @@ def test_memory_beyond_the_limit_is_not_to_be_had():
 def test_limits_must_be_positive():
     with pytest.raises(ValueError, match="max_frames is 0"):
         VideoLimits(max_frames=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_worker_bytes", 4.5e9),
+        ("max_frames", True),
+        ("max_pixels", 2**63),
+        ("max_file_bytes", 10**400),
+        ("timeout_seconds", float("inf")),
+        ("timeout_seconds", float("nan")),
+        ("timeout_seconds", -1),
+        ("timeout_seconds", 1e300),
+        ("max_duration_seconds", "60"),
+        ("max_duration_seconds", None),
+    ],
+)
+def test_limits_are_checked_when_they_are_made(name, value):
+    with pytest.raises(
+        ValueError, match=rf"VideoLimits\.{name} is .*, but must be a (whole )?positive number of at most"
+    ):
+        VideoLimits(**{name: value})
+
+
+def test_the_largest_limits_hold_for_a_video(video_file):
+    limits = VideoLimits(
+        **{name: 2**62 if isinstance(value, int) else 10**9 for name, value in vars(VideoLimits()).items()}
+    )
+    assert shown(decode_frames(video_file("h264_mp4").read_bytes(), [7], limits=limits)[0]) == [7]
+    assert shown(decode_frames(io.BytesIO(video_file("h264_mp4").read_bytes()), [7], limits=limits)[0]) == [7]
+
+
+def test_numbers_of_numpy_are_limits(video_file):
+    limits = VideoLimits(max_frames=np.int64(40), timeout_seconds=np.float32(30))
+    assert shown(decode_frames(video_file("h264_mp4"), [7], limits=limits)[0]) == [7]
 
 
 def test_a_late_decoder_is_ended_and_replaced(video_file):

@@ -103,8 +103,14 @@ def test_files_bytes_and_open_files_give_the_same_pixels():
             assert torch.equal(pixels(processor, form), expected)
 
 
-def test_rows_of_a_datasets_video_column_are_read():
-    column = datasets.Dataset.from_dict({"video": [str(BIKES)]}).cast_column("video", datasets.Video(decode=False))
+@pytest.mark.parametrize("stored", ["path", "bytes"])
+def test_rows_of_a_datasets_video_column_are_read(stored):
+    """Without torchcodec, which decodes such a column by default."""
+    video = str(BIKES) if stored == "path" else BIKES.read_bytes()
+    column = datasets.Dataset.from_dict(
+        {"video": [video]}, features=datasets.Features({"video": datasets.Video(decode=False)})
+    )
+    assert column[0]["video"][stored] == video
     processor = small_processor()
     assert torch.equal(pixels(processor, column[0]["video"]), pixels(processor, BIKES))
 
@@ -216,6 +222,11 @@ def test_frames_are_all_kept_without_sampling():
         (np.zeros((0, 3, 32, 32), np.uint8), {}, "no frames"),
         (np.zeros((4, 32, 32, 3), np.int64), {}, "uint8 or floating point"),
         (np.full((4, 32, 32, 3), 0.5, np.float32), {}, "do_rescale=False"),
+        (np.full((4, 32, 32, 3), np.nan, np.float32), {}, "12288 of 12288 values .* NaN or infinite"),
+        (np.full((4, 32, 32, 3), 1e300), {}, "NaN or infinite"),
+        (torch.full((4, 3, 32, 32), float("-inf"), dtype=torch.bfloat16), {}, "NaN or infinite"),
+        ([np.full((32, 32, 3), np.inf, np.float16)] * 4, {}, "NaN or infinite"),
+        ([Image.fromarray(np.full((32, 32), np.nan, np.float32))], {}, "NaN or infinite"),
         ([Image.new("RGB", (40, 40)), Image.new("RGB", (50, 40))], {"num_frames": 2}, "differ in size: 40x40, 50x40"),
         (numbered_video(4), {"fps": 2}, "num_frames"),
         (numbered_video(4), {"seed": [1, 2]}, "1 videos and 2 seeds"),
