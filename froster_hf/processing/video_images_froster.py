@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .video_geometry_froster import check_pixels
 from .video_types_froster import SystemLacksError, UnreadableVideoError, VideoLimits
 
 # Suffix -> format as Pillow names it.
@@ -126,8 +126,5 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
     except pillow.UnidentifiedImageError as error:
         raise UnreadableVideoError(f"it is not an image of one of the formats {', '.join(formats)}") from error
     with image:
-        if math.prod(image.size) > limits.max_pixels:
-            raise UnreadableVideoError(
-                f"the image has {image.width}x{image.height} pixels; VideoLimits.max_pixels is {limits.max_pixels}"
-            )
+        check_pixels(image.width, image.height, limits)
         return np.asarray(image.convert("RGB"))

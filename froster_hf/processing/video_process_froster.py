@@ -45,6 +45,7 @@ _INSIDE = "FROSTER_DECODING_PROCESS"
 # Room for a clip of small frames, so that neither side waits for the other in between.
 PIPE_BYTES = 2**20
 _START_TIMEOUT_SECONDS = 120.0
+_END_SECONDS = 2.0
 # Backends and memory limits of which idle processes are kept; beyond that, the oldest make room.
 _MAX_IDLE_KINDS = 4
 
@@ -131,6 +132,9 @@ class DecodingProcess:
                 reply = self._receive()
                 missing = reply["missing"]
         except (EOFError, OSError, ValueError, KeyError) as error:
+            # What closes its output is about to end, and how it ends is worth knowing.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=_END_SECONDS)
             self._process.kill()
             code = self._process.wait()
             if self._is_late:

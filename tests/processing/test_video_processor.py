@@ -289,7 +289,7 @@ def test_limits_hold_for_folders_of_images_before_these_are_decoded(tmp_path, mo
     enough = {"max_frames": 3, "max_file_bytes": 1000, "max_pixels": 40 * 50}
     assert pixels(small_processor(video_limits=enough), tmp_path).shape[0] == 1
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("the image was decoded"))
-    with pytest.raises(VideoDecodeError, match=f"VideoLimits.{next(iter(limit))} is {next(iter(limit.values()))}"):
+    with pytest.raises(VideoDecodeError, match=rf"VideoLimits.{next(iter(limit))} .*{next(iter(limit.values()))}"):
         pixels(small_processor(video_limits=limit), tmp_path)
 
 
