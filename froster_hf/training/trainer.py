@@ -217,7 +217,7 @@ class FrosterTrainer(
         self, model: nn.Module, clips: Tensor, labels: Tensor
     ) -> tuple[dict[str, Tensor], FrosterVideoClassificationOutput]:
         texts, step = self.texts_of(None), self.state.global_step
-        check_labels(labels, len(self._prompts.labels))
+        check_labels(labels, len(self._prompts.labels), multi_label=False)
         if self.args.objective == "symmetric_kl":
             all_labels = gather_labels(labels)
             step_texts = texts.for_clips(all_labels, self._sampler.draw_for_clips(step, len(all_labels)))
