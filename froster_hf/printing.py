@@ -6,7 +6,7 @@ move a terminal's cursor, set its title, or begin a line of its own.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # A name or a message that is longer is cut; a damaged file can have a tensor whose name is a megabyte long.
@@ -47,20 +47,32 @@ def listing(names: Iterable[str], *, limit: int = 100) -> str:
     return ", ".join(printable(name) for name in names[:limit]) + rest
 
 
-def json_text(value: Any, *, encoding: str = "utf-8", indent: int | None = None) -> str:
+def json_text(
+    value: Any,
+    *,
+    encoding: str = "utf-8",
+    indent: int | None = None,
+    default: Callable[[Any], Any] | None = None,
+) -> str:
     r"""JSON for an output of this encoding, in `\u` escapes where it holds characters that the output does not have or
     that would act on a terminal.
+
+    Args:
+        value: what is written.
+        encoding: of the output.
+        indent: as in `json.dumps`.
+        default: as in `json.dumps`.
 
     Raises:
         ValueError: a number is infinite or NaN, which JSON does not have.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=default)
     try:
         text.encode(encoding)
         shows_as_it_is = all(line.isprintable() for line in text.split("\n"))
     except UnicodeEncodeError:
         shows_as_it_is = False
-    return text if shows_as_it_is else json.dumps(value, allow_nan=False, indent=indent)
+    return text if shows_as_it_is else json.dumps(value, allow_nan=False, indent=indent, default=default)
 
 
 def _shown(character: str) -> str:

@@ -21,6 +21,7 @@ from froster_hf.conversion.reading import read_checkpoint
 from froster_hf.conversion.report import REPORT_FILE, read_report
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
+from froster_hf.printing import printable_lines
 
 OriginalLayout = Literal["froster", "openai", "actionclip", "vificlip"]
 
@@ -56,7 +57,7 @@ class ExportReport:
             *(f"  {name}: {reason}" for name, reason in self.left_out.items()),
             *(f"note        {note}" for note in self.notes),
         ]
-        return "\n".join(lines)
+        return printable_lines(lines)
 
 
 def export_checkpoint(

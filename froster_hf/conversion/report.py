@@ -1,6 +1,5 @@
 """What a conversion did, for people and for machines."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from froster_hf.conversion.architecture import Setting
 from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
-from froster_hf.printing import listing, printable
+from froster_hf.printing import json_text, listing, printable, printable_lines
 from froster_hf.processing.text_files import read_json
 
 REPORT_FILE = "conversion.json"
@@ -75,11 +74,11 @@ class ConversionReport:
         lines.append(f"unused      {len(self.unused)} tensors")
         lines += [f"    {printable(name)}" for name in self.unused]
         lines += [f"note        {note}" for note in self.notes]
-        return "\n".join(lines)
+        return printable_lines(lines)
 
     def save(self, folder: Path) -> None:
         """Write `conversion.json` beside the weights."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str)
+        text = json_text(asdict(self), indent=2, default=str)
         (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
 
 

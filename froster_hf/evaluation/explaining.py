@@ -82,7 +82,9 @@ def explain_video(
         text_embeds = froster.get_label_embeds(
             encoded["input_ids"].to(device), num_prompts=encoded["num_prompts"], chunk_size=256
         )
-        probabilities = model(pixel_values_videos=pixels, text_embeds=text_embeds).logits.softmax(-1)[0]
+        logits = model(pixel_values_videos=pixels, text_embeds=text_embeds).logits[0]
+    if not logits.isfinite().all():
+        raise ValueError("The model gave logits that are infinite or NaN: there is nothing to explain.")
     maps: dict[str, torch.Tensor] = {}
     if "rollout" in methods:
         maps["rollout"] = attention_rollout(model, pixels).cpu()
@@ -94,7 +96,7 @@ def explain_video(
         overlaid = overlay(frames, values)
         strips[method] = _save_strip(frames, overlaid, folder / f"{method}.png")
         animations[method] = _save_animation(overlaid, folder / f"{method}.gif", frame_milliseconds)
-    return Explanation(label, float(probabilities[0]), maps, strips, animations)
+    return Explanation(label, float(logits.softmax(-1)[0]), maps, strips, animations)
 
 
 def shown_frames(pixels: torch.Tensor, processor: FrosterProcessor) -> np.ndarray:

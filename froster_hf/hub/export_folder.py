@@ -22,6 +22,7 @@ from ..conversion.key_maps import FROSTER_LICENSE
 from ..conversion.report import REPORT_FILE, read_report
 from ..evaluation.fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
+from ..printing import printable_lines
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import TASK, build_model_card, source_name
@@ -61,9 +62,9 @@ class ExportedFolder:
         lines += [f"  {size:>13,} bytes  {name}" for name, size in self.files.items()]
         lines.append(f"licence   {self.license or 'not stated; give it in the card facts, or with --license'}")
         lines.append(f"measured  {len(self.results)} results on the card")
-        lines += [str(tower) for tower in self.towers]
+        lines += [line for tower in self.towers for line in str(tower).split("\n")]
         lines += [f"dropped   foreign code: {reference}" for reference in self.dropped]
-        return "\n".join(lines)
+        return printable_lines(lines)
 
 
 def export_checkpoint(

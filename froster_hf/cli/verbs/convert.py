@@ -13,10 +13,10 @@ Pickles are opened with weights_only in a process of their own, TorchScript arch
 """
 
 import argparse
-import json
 from dataclasses import asdict
 
 from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
+from ...printing import json_text
 
 LAYOUTS = ("froster", "openai", "actionclip", "vificlip", "transformers")
 TARGETS = LAYOUTS[:-1]
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
             strict=not arguments.allow_unused,
             **{name: value for name in PASSED_ON if (value := getattr(arguments, name)) is not None},
         )
-    print(json.dumps(asdict(report), indent=1, default=str) if arguments.json else report)
+    print(json_text(asdict(report), indent=1, default=str) if arguments.json else report)
     return 0
 
 

@@ -1,0 +1,156 @@
+"""Checkpoints that are damaged, hostile or of another kind: one line, no code of theirs, no question to anyone."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers.utils import logging
+
+from froster_hf.cli import main
+from froster_hf.cli.loading import load_checkpoint
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+FROSTER = str(Path(sys.executable).parent / "froster")
+BIKES = str(REAL_VIDEOS["bikes"])
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    tiny_model().save_pretrained(folder)
+    tiny_processor(["{}"]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(sound, tmp_path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+
+
+def change_json(file: Path, **fields) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+class CallsSomething:
+    def __reduce__(self):
+        return os.getcwd, ()
+
+
+def refused_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": CallsSomething()}, folder / "pytorch_model.bin")
+
+
+def code_of_its_own(folder: Path, **fields) -> None:
+    (folder / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    change_json(folder / "config.json", **fields)
+
+
+DAMAGES = {
+    "a configuration that is a list": (lambda folder: (folder / "config.json").write_text("[]"), ""),
+    "a configuration that is null": (lambda folder: (folder / "config.json").write_text("null"), ""),
+    "a configuration nested deeply": (lambda folder: (folder / "config.json").write_text("[" * 100_000), "deep"),
+    "a configuration that is not JSON": (lambda folder: (folder / "config.json").write_text("{"), "JSON"),
+    "another model type": (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "BertConfig"),
+    "a tower of another width": (lambda folder: change_json(folder / "config.json", projection_dim=24), ""),
+    "no tokenizer": (lambda folder: [file.unlink() for file in folder.glob("token*")], "tokenizer"),
+    "no processor": (lambda folder: (folder / "processor_config.json").unlink(), "processor"),
+    "a processor nested deeply": (lambda folder: (folder / "processor_config.json").write_text("[" * 100_000), "deep"),
+    "a processor that is a list": (lambda folder: (folder / "processor_config.json").write_text("[]"), ""),
+    "weights cut short": (lambda folder: (folder / "model.safetensors").write_bytes(b"\x10" * 100), ""),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+    "a pickle that calls functions": (refused_pickle, "safetensors"),
+    "an unknown model type with code": (
+        lambda folder: code_of_its_own(folder, model_type="own", auto_map={"AutoConfig": "own.Config"}),
+        "code of its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_checkpoint_that_cannot_be_used_is_one_line(checkpoint, capfd, damage):
+    make, expected = DAMAGES[damage]
+    make(checkpoint)
+    assert main(["predict", BIKES, "--labels", "a,b", "--model", str(checkpoint), "--device", "cpu"]) == 1
+    printed = capfd.readouterr()
+    message = printed.err.splitlines()[-1]
+    assert message.startswith(f"froster: error: The model in {checkpoint} cannot be loaded: ")
+    assert expected in message
+    assert len(message) < 1500
+    assert printed.out == ""
+    for advice in ("weights_only", "trust_remote_code", "Traceback"):
+        assert advice not in printed.err
+    assert not (checkpoint / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("tokenizer_config.json", {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}),
+        ("config.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}),
+    ],
+)
+def test_nobody_is_asked_whether_a_checkpoints_code_may_run(checkpoint, file, fields):
+    (checkpoint / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    change_json(checkpoint / file, **fields)
+    command = [FROSTER, "predict", BIKES, "--labels", "a,b", "--model", str(checkpoint)]
+    ended = subprocess.run(command, input="y\n" * 10, capture_output=True, text=True, timeout=250)
+    assert ended.returncode == 1
+    assert "code of its own" in ended.stderr
+    assert "[y/N]" not in ended.stdout + ended.stderr
+    assert not list(checkpoint.glob("**/ran"))
+
+
+def test_transformers_is_as_talkative_afterwards_as_before(sound, tmp_path):
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_info()
+    try:
+        load_checkpoint(str(sound), device="cpu")
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.INFO, before[1])
+        with pytest.raises(ValueError, match="not a folder"):
+            load_checkpoint(str(tmp_path / "nowhere"), device="cpu")
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.INFO, before[1])
+    finally:
+        logging.set_verbosity(before[0])
+
+
+def test_the_reason_is_the_last_error_of_a_traceback_that_is_handed_on_as_text(monkeypatch, sound):
+    import transformers
+
+    def fail(*args, **kwargs):
+        raise ValueError(
+            "Could not load it.\nTraceback (most recent call last):\n  File x\nOSError: first\n\nDuring handling\n"
+            "Traceback (most recent call last):\n  File y\nmodule.OwnError: the reason,\nin two lines\n"
+        )
+
+    monkeypatch.setattr(transformers, "pipeline", fail)
+    with pytest.raises(ValueError, match=r"cannot be loaded: the reason, in two lines$"):
+        load_checkpoint(str(sound))
+
+
+def test_a_checkpoint_pickled_by_hand_is_refused_as_well(checkpoint):
+    (checkpoint / "model.safetensors").unlink()
+    (checkpoint / "pytorch_model.bin").write_bytes(pickle.dumps(types.SimpleNamespace(weight=1), protocol=2))
+    with pytest.raises(ValueError, match="cannot be loaded") as refused:
+        load_checkpoint(str(checkpoint), device="cpu")
+    assert "weights_only" not in str(refused.value)
+
+
+def test_hostile_names_of_tensors_are_shown_safely(tmp_path, capsys):
+    names = {f"\x1b]0;title\x07\nfroster: all is well {'x' * 100_000}": torch.zeros(2)}
+    save_file(names, tmp_path / "a.safetensors")
+    assert main(["convert", str(tmp_path / "a.safetensors"), str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.rstrip("\n").isprintable()
+    assert len(error) < 6000
