@@ -16,7 +16,7 @@ from datasets import ClassLabel, Dataset, Features, Video
 from ..printing import listing, printable
 from ..processing.text_files import AnnotationError
 from ..processing.video_files import is_hidden
-from ..processing.video_inputs_froster import IMAGE_SUFFIXES
+from ..processing.video_images_froster import IMAGE_FORMATS
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +82,7 @@ def is_video_path(path: str) -> bool:
         return os.path.isfile(path)
     with os.scandir(path) as entries:
         return any(
-            os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not is_hidden(entry.name)
-            for entry in entries
+            os.path.splitext(entry.name)[1].lower() in IMAGE_FORMATS and not is_hidden(entry.name) for entry in entries
         )
 
 
