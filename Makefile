@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # One compute thread per process: on small machines processes side by side beat threads.
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-.PHONY: help install test test-all test-floor test-torchcodec check format demo clean
+.PHONY: help install test test-all test-floor test-transformers test-torchcodec check format demo clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,6 +49,11 @@ test-torchcodec: $(INSTALLED)  ## Run the tests of the torchcodec backend; needs
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torchcodec]"
 	$(BIN)/python -c "import torchcodec.decoders"
 	$(PYTEST) -n 2 -m "not slow and not gpu" -k torchcodec tests/processing
+
+# In a cache folder of the user's: transformers' tests of the installed version (see tests/transformers/source.py).
+test-transformers: $(INSTALLED)  ## Run transformers' own tests on this package's classes (about 10 minutes)
+	$(BIN)/python tests/transformers/source.py
+	$(PYTEST) -c tests/transformers/pytest.ini --rootdir . -q tests/transformers
 
 format: $(INSTALLED)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -62,31 +62,30 @@ def check_text_embeds(text_embeds: torch.Tensor | None, width: int) -> torch.Ten
     return text_embeds
 
 
-def check_labels(labels: torch.Tensor, logits: torch.Tensor, *, multi_label: bool) -> None:
+def check_labels(labels: torch.Tensor, num_labels: int, *, multi_label: bool) -> None:
     """Indices (B,) into the label list, or -100 for clips that do not count; (B, K) floats of a multi-label problem.
 
     Labels on a GPU are not read back: there, the loss kernel itself stops on an index out of range.
 
     Args:
         labels: to be checked.
-        logits: (B, K), which they are held against.
+        num_labels: K, the length of the label list.
         multi_label: whether each label is a problem of its own.
 
     Raises:
         ValueError: another shape or dtype than the problem has, or an index out of range.
     """
-    expected = logits.shape if multi_label else logits.shape[:1]
-    if labels.shape != expected or labels.is_floating_point() != multi_label:
-        what = (
-            "floats (videos, labels), 1 for every label that holds" if multi_label else "integers (videos,), indices"
-        )
-        hint = "" if multi_label else " For several labels per video, set `config.problem_type` to it and give floats."
-        raise ValueError(
-            f"`labels` has shape {tuple(labels.shape)} and dtype {labels.dtype}, but `config.problem_type` is "
-            f"{'multi_label_classification' if multi_label else 'single_label_classification'!r}: expected {what} of "
-            f"shape {tuple(expected)}.{hint}"
-        )
-    num_labels = logits.shape[1]
+    has_shape = labels.ndim == 2 and labels.shape[1] == num_labels if multi_label else labels.ndim == 1
+    if not has_shape or labels.is_floating_point() != multi_label:
+        told = f"`labels` has shape {tuple(labels.shape)} and dtype {labels.dtype}, but `config.problem_type` is "
+        if multi_label:
+            told += (
+                f"'multi_label_classification': expected floats (videos, {num_labels}), 1 for every label that holds."
+            )
+        else:
+            told += "'single_label_classification': expected integers (videos,). For several labels per video, set "
+            told += "`config.problem_type` to 'multi_label_classification' and give floats (videos, labels)."
+        raise ValueError(told)
     if multi_label or labels.device.type != "cpu" or torch.compiler.is_compiling() or labels.numel() == 0:
         return
     if labels.max() >= num_labels or (labels < 0).logical_and(labels != IGNORED_LABEL).any():

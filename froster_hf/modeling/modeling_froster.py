@@ -458,7 +458,7 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, *, problem_t
             "'single_label_classification' or 'multi_label_classification'."
         )
     multi_label = problem_type == "multi_label_classification"
-    check_labels(labels, logits, multi_label=multi_label)
+    check_labels(labels, logits.shape[1], multi_label=multi_label)
     labels = labels.to(logits.device)
     if multi_label:
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))

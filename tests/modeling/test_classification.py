@@ -156,7 +156,7 @@ def test_several_labels_per_video_are_binary_problems():
         (None, torch.ones(2, 3), r"torch.float32.*'single_label_classification'.*problem_type"),
         ("single_label_classification", torch.ones(2, 3).long(), r"shape \(2, 3\)"),
         ("multi_label_classification", torch.tensor([0, 1]), r"int64.*'multi_label_classification': expected floats"),
-        ("multi_label_classification", torch.ones(2, 2), r"shape \(2, 2\).*shape \(2, 3\)"),
+        ("multi_label_classification", torch.ones(2, 2), r"shape \(2, 2\).*floats \(videos, 3\)"),
         ("regression", torch.ones(2, 3), "'regression'"),
     ],
 )
