@@ -6,7 +6,8 @@ The Trainer plugs it in so:
     clips = TrainingClips(table, video_processor=processor.video_processor, seed=args.data_seed)
     sampler = EpochSampler(len(clips), seed=args.data_seed)           # yields (epoch, index)
     loader = DataLoader(clips, sampler=sampler, collate_fn=collate_clips, num_workers=2, persistent_workers=True, ...)
-    log = DecodeFailureLog(run_folder, num_videos=len(clips), max_share=0.05, rank=rank)
+    log = DecodeFailureLog(run_folder, num_videos=len(clips), max_share=0.05, rank=rank,
+                           is_current=clips.is_current)
     for epoch in range(first_epoch, last_epoch):
         sampler.set_epoch(epoch)
         for batch in loader:
@@ -15,8 +16,10 @@ The Trainer plugs it in so:
 
 What is random in a sample (frames, scale, crop, flip, replacement) is a function of (seed, epoch, index) alone, so
 workers, their number and restarts change nothing. A video that cannot be decoded is replaced by another,
-deterministically, in training; in evaluation it never is: it stays in the batch as zeros with label -100, which the
-loss ignores and the metrics count as wrong.
+deterministically, in training; it is tried anew in every epoch, since a worker that remembered a passing fault, as of
+a network disk, would draw other samples than the rest. In evaluation it never is replaced: it stays in the batch as
+zeros with label -100, which the loss ignores and the metrics count as wrong. What this machine lacks is no video's
+fault: such errors (`DecodingUnavailableError`, `OSError`) stop the work.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +31,7 @@ from datasets import Dataset
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..processing.video_decoding_froster import VideoDecodeError
-from .decode_failures import DecodeFailure, TooManyDecodeFailures
+from .decode_failures import DecodeFailure, TooManyDecodeFailures, video_state
 from .video_table import LABEL_COLUMN, VIDEO_COLUMN, label_array, label_names, video_name
 
 # The cross-entropy of PyTorch leaves this label out.
@@ -51,6 +54,15 @@ class _Clips(torch.utils.data.Dataset):
     def video_name(self, index: int) -> str:
         """Name of a row's video for logs and reports."""
         return video_name(self.dataset[index][VIDEO_COLUMN])
+
+    def is_current(self, failure: DecodeFailure) -> bool:
+        """Whether a failure was met with the video that its row still names, as that still is on disk."""
+        if failure.row >= len(self) or self.video_name(failure.row) != failure.video:
+            return False
+        return video_state(self.dataset[failure.row][VIDEO_COLUMN]) == failure.state
+
+    def _failure(self, row: int, error: VideoDecodeError) -> DecodeFailure:
+        return DecodeFailure(row, self.video_name(row), str(error), video_state(self.dataset[row][VIDEO_COLUMN]))
 
     def _pixels(self, row: int, **options: Any) -> torch.Tensor:
         """All clips of a row's video, (V*C, T, 3, S, S)."""
@@ -86,9 +98,6 @@ class TrainingClips(_Clips):
         options = {"sampling": "random_dense", "cropping": "random", **(video_options or {})}
         super().__init__(dataset, video_processor, options)
         self.seed, self.max_replacements = seed, max_replacements
-        # A video that hung once would cost its time limit again every epoch. Trying it again would end the same way,
-        # so remembering it changes no sample.
-        self._known_failures: dict[int, DecodeFailure] = {}
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         if not isinstance(key, tuple):
@@ -100,17 +109,15 @@ class TrainingClips(_Clips):
         failures: list[DecodeFailure] = []
         for attempt in range(self.max_replacements + 1):
             row = _seed_of(self.seed, epoch, index, attempt, 0) % len(self) if attempt else index
-            if row not in self._known_failures:
-                try:
-                    return {
-                        "pixel_values_videos": self._pixels(row, seed=_seed_of(self.seed, epoch, index, attempt, 1)),
-                        "labels": int(self.labels[row]),
-                        "video_names": self.video_name(row),
-                        "decode_failures": failures,
-                    }
-                except (VideoDecodeError, OSError) as error:
-                    self._known_failures[row] = DecodeFailure(row, self.video_name(row), str(error))
-            failures.append(self._known_failures[row])
+            try:
+                return {
+                    "pixel_values_videos": self._pixels(row, seed=_seed_of(self.seed, epoch, index, attempt, 1)),
+                    "labels": int(self.labels[row]),
+                    "video_names": self.video_name(row),
+                    "decode_failures": failures,
+                }
+            except VideoDecodeError as error:
+                failures.append(self._failure(row, error))
         listed = "\n".join(f"  {failure.video}: {failure.reason}" for failure in failures)
         raise TooManyDecodeFailures(
             f"{len(failures)} videos drawn in place of each other cannot be decoded:\n{listed}"
@@ -149,9 +156,8 @@ class EvaluationClips(_Clips):
         sample = {"labels": int(self.labels[row]), "video_names": self.video_name(row), "decode_failures": []}
         try:
             return {"pixel_values_videos": self._pixels(row), **sample}
-        except (VideoDecodeError, OSError) as error:
-            failure = DecodeFailure(row, self.video_name(row), str(error))
-            sample |= {"labels": IGNORED_LABEL, "decode_failures": [failure]}
+        except VideoDecodeError as error:
+            sample |= {"labels": IGNORED_LABEL, "decode_failures": [self._failure(row, error)]}
             return {"pixel_values_videos": torch.zeros(self._shape()), **sample}
 
     def _shape(self) -> tuple[int, ...]:

@@ -3,25 +3,54 @@
 A failure travels with the sample that met it: worker -> sample["decode_failures"] -> `collate_clips` -> the training
 loop, which hands it to a `DecodeFailureLog`. So the count at a step is the same whatever the number of workers and
 however far they read ahead. Each process appends to a file of its own, and all read all files of the run's folder: a
-restarted or another rank's count goes on where it was, without a lock.
+restarted or another rank's count goes on where it was, without a lock. What an earlier start has left counts only
+where the row still names the same video and its file has not changed: mended videos and other data sets are not held
+against a run.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
 
 
+_FILES = "decode_failures.*.jsonl"
+MAX_LISTED = 20
+
+
 class DecodeFailure(NamedTuple):
-    """A video that could not be decoded: its row in the data set, its name, and why."""
+    """A video that could not be decoded: its row in the data set, its name, why, and its `video_state` then."""
 
     row: int
     video: str
     reason: str
+    state: str = ""
+
+
+def video_state(video: Any) -> str:
+    """What changes when a video is mended: size and time of its file, of the newest one in a folder of frames.
+
+    Args:
+        video: a row of a video column, {"path", "bytes"}, or a path.
+    """
+    if isinstance(video, Mapping):
+        if video.get("bytes"):
+            return blake2b(video["bytes"], digest_size=16).hexdigest()
+        video = video.get("path")
+    try:
+        if os.path.isdir(video):
+            with os.scandir(video) as entries:
+                times = [entry.stat().st_mtime_ns for entry in entries]
+            return f"{len(times)} files, {max(times, default=0)}"
+        status = os.stat(video)
+    except (OSError, ValueError, TypeError):
+        return "not there"
+    return f"{status.st_size} bytes, {status.st_mtime_ns}"
 
 
 class TooManyDecodeFailures(RuntimeError):
@@ -35,16 +64,28 @@ class DecodeFailureLog:
         folder: the run's folder; files `decode_failures.*.jsonl` in it are read and written.
         num_videos: size of the data set, the share's denominator.
         max_share: largest share of the data set that may fail.
-        rank: of this process; names its file.
+        rank: rank of this process; names its file.
+        is_current: whether a failure that an earlier start has left still holds, such as `TrainingClips.is_current`;
+            None takes all of them to hold.
     """
 
-    def __init__(self, folder: str | os.PathLike, *, num_videos: int, max_share: float = 0.05, rank: int = 0):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        *,
+        num_videos: int,
+        max_share: float = 0.05,
+        rank: int = 0,
+        is_current: Callable[[DecodeFailure], bool] | None = None,
+    ):
         if not 0 <= max_share <= 1 or num_videos < 1:
             raise ValueError(f"max_share={max_share} must lie in [0, 1] and num_videos={num_videos} be at least 1.")
         self.folder, self.num_videos, self.max_share = Path(folder), num_videos, max_share
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = self.folder / f"decode_failures.{rank}.jsonl"
-        self.failures = read_decode_failures(self.folder)
+        entries = _read_entries(self.folder)
+        self._outdated = {entry for entry in entries if is_current is not None and not is_current(entry)}
+        self.failures = self._read()
 
     def __len__(self) -> int:
         """Number of distinct videos that failed, in all processes of the run as far as this one has read."""
@@ -63,27 +104,39 @@ class DecodeFailureLog:
             # A line of its own first: a process killed within a line must not spoil the next one's record.
             file.write("".join(f"\n{json.dumps(failure._asdict())}" for failure in new.values()) + "\n")
         for failure in new.values():
-            logger.warning("Cannot decode video %d, %s: %s", *failure)
-        self.failures = {**read_decode_failures(self.folder), **new}
+            logger.warning("Cannot decode video %d, %s: %s", failure.row, failure.video, failure.reason)
+        self.failures = {**self._read(), **new}
         if len(self) > self.max_share * self.num_videos:
-            listed = "\n".join(f"  {failure.video}: {failure.reason}" for failure in self.failures.values())
+            shown = list(self.failures.values())[:MAX_LISTED]
+            listed = "\n".join(f"  {failure.video}: {failure.reason}" for failure in shown)
             raise TooManyDecodeFailures(
                 f"{len(self)} of {self.num_videos} videos cannot be decoded, more than the allowed share of "
-                f"{self.max_share}. "
-                f"Mend or leave out these, or raise the share:\n{listed}"
+                f"{self.max_share} (max_undecodable_share). Mend or leave out these, or raise the share. All are in "
+                f"{self.folder}/{_FILES}; if a disk or network failed for a while, delete these files, and the count "
+                f"starts anew:\n{listed}"
             )
+
+    def _read(self) -> dict[int, DecodeFailure]:
+        return _by_row(entry for entry in _read_entries(self.folder) if entry not in self._outdated)
 
 
 def read_decode_failures(folder: str | os.PathLike) -> dict[int, DecodeFailure]:
     """Distinct failures of a run by row, from every process's file; torn lines are passed over."""
-    failures: dict[int, DecodeFailure] = {}
-    for file in sorted(Path(folder).glob("decode_failures.*.jsonl")):
+    return _by_row(_read_entries(folder))
+
+
+def _by_row(entries: Iterable[DecodeFailure]) -> dict[int, DecodeFailure]:
+    return dict(sorted((entry.row, entry) for entry in entries))
+
+
+def _read_entries(folder: str | os.PathLike) -> list[DecodeFailure]:
+    entries = []
+    for file in sorted(Path(folder).glob(_FILES)):
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-                failures[int(entry["row"])] = DecodeFailure(
-                    int(entry["row"]), str(entry["video"]), str(entry["reason"])
-                )
+                texts = (str(entry[name]) for name in ("video", "reason", "state"))
+                entries.append(DecodeFailure(int(entry["row"]), *texts))
             except (ValueError, KeyError, TypeError):
                 continue
-    return dict(sorted(failures.items()))
+    return entries

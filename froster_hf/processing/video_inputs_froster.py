@@ -16,11 +16,7 @@ from transformers.image_utils import ChannelDimension, infer_channel_dimension_f
 from transformers.video_utils import VideoMetadata
 
 from .video_decoding_froster import IMAGE_READER, VideoBackend, VideoInfo, VideoLimits, decode_frames, decode_images
-from .video_images_froster import IMAGE_FORMATS
 from .video_url_froster import UrlPolicy
-
-# Files that are frames, in folders of frames.
-IMAGE_SUFFIXES = frozenset(IMAGE_FORMATS)
 
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 

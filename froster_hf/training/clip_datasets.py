@@ -155,6 +155,7 @@ class ClipDatasets(Trainer):
             num_videos=len(dataset),
             max_share=self.args.max_undecodable_share,
             rank=self.args.process_index,
+            is_current=dataset.is_current,
         )
         shuffle = self.args.train_sampling_strategy == "random"
         self._epoch_callback.sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle)

@@ -15,6 +15,8 @@ from froster_hf.data import (
     read_video_folder,
     read_video_list,
 )
+from froster_hf.processing.video_decoding_froster import DecodingUnavailableError
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,54 @@ torch.save(torch.cat([clips[2, row]["pixel_values_videos"] for row in range(6)])
     here = TrainingClips(table, video_processor=video_processor, seed=1)
     backwards = [here[2, row]["pixel_values_videos"] for row in reversed(range(6))]
     assert torch.equal(torch.load(tmp_path / "samples.pt"), torch.cat(backwards[::-1]))
+
+
+def test_a_fault_that_has_passed_is_forgotten(damaged, video_processor):
+    """A hiccup of a disk replaces a video while it lasts, and not in the one worker that met it for good."""
+    clips = TrainingClips(damaged, video_processor=video_processor, seed=1)
+    path = Path(damaged[3]["video"]["path"])
+    away = path.with_suffix(".away")
+    path.rename(away)
+    (replaced,) = {failure.row for failure in clips[0, 3]["decode_failures"]} - {1, 4}
+    away.rename(path)
+    assert replaced == 3
+    sample, fresh = clips[1, 3], TrainingClips(damaged, video_processor=video_processor, seed=1)[1, 3]
+    assert sample["decode_failures"] == []
+    assert torch.equal(sample["pixel_values_videos"], fresh["pixel_values_videos"])
+
+
+def test_a_failure_is_current_until_its_video_is_mended_or_another(damaged, video_processor):
+    clips = TrainingClips(damaged, video_processor=video_processor, seed=1)
+    failures = {row: clips[0, row]["decode_failures"][0] for row in (1, 4)}
+    assert all(clips.is_current(failure) for failure in failures.values())
+    others = TrainingClips(damaged.select([0, 1, 2, 4]), video_processor=video_processor, seed=1)
+    assert [others.is_current(failure) for failure in failures.values()] == [True, False]
+    good = Path(damaged[0]["video"]["path"]).read_bytes()
+    for row in (1, 4):
+        Path(damaged[row]["video"]["path"]).write_bytes(good)
+    assert not any(clips.is_current(failure) for failure in failures.values())
+    assert clips[1, 1]["decode_failures"] == []
+
+
+class BrokenMachine(FrosterVideoProcessor):
+    """Every video meets the error."""
+
+    error: Exception
+
+    def preprocess(self, videos, **kwargs):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [DecodingUnavailableError("no process"), OSError(24, "Too many open files")])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_fault_of_the_machine_stops_the_work_and_is_booked_on_no_video(table, error, num_workers):
+    processor = BrokenMachine(num_frames=2)
+    processor.error = error
+    training = TrainingClips(table, video_processor=processor, seed=1)
+    sampler = EpochSampler(len(training), seed=1)
+    for clips, options in ((training, {"sampler": sampler}), (EvaluationClips(table, video_processor=processor), {})):
+        with pytest.raises(type(error), match=r"no process|Too many open files"):
+            next(iter(DataLoader(clips, num_workers=num_workers, collate_fn=collate_clips, **options)))
 
 
 def test_when_every_draw_fails_the_run_stops_with_the_names(damaged, video_processor):

@@ -1,6 +1,9 @@
+import os
+
 import pytest
 
 from froster_hf.data import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
+from froster_hf.data.decode_failures import video_state
 
 
 def failure(row):
@@ -39,3 +42,43 @@ def test_a_torn_line_loses_only_itself(tmp_path):
     restarted = DecodeFailureLog(tmp_path, num_videos=100)
     restarted.record([failure(3)])
     assert sorted(read_decode_failures(tmp_path)) == [1, 3]
+
+
+def test_what_an_earlier_start_left_counts_only_while_it_holds(tmp_path):
+    """Videos 1 and 2 have been mended since, or the folder was used for another data set."""
+    DecodeFailureLog(tmp_path, num_videos=100, rank=0).record([failure(1), failure(5)])
+    DecodeFailureLog(tmp_path, num_videos=100, rank=1).record([failure(2)])
+    log = DecodeFailureLog(tmp_path, num_videos=100, max_share=0.02, is_current=lambda known: known.row == 5)
+    assert sorted(log.failures) == [5]
+    log.record([failure(7)])
+    assert sorted(log.failures) == [5, 7]
+    # Mended in vain: met again, it counts, whichever process had left the outdated entry.
+    with pytest.raises(TooManyDecodeFailures, match="3 of 100 videos"):
+        log.record([DecodeFailure(2, "/videos/2.mp4", "no frames", "another state")])
+
+
+def test_a_long_list_is_cut_and_the_message_says_where_the_rest_is(tmp_path):
+    log = DecodeFailureLog(tmp_path, num_videos=100, max_share=0.5)
+    with pytest.raises(TooManyDecodeFailures, match=r"60 of 100.*max_undecodable_share.*decode_failures\.") as caught:
+        log.record([failure(row) for row in range(60)])
+    assert str(caught.value).count("no frames") == 20
+
+
+def test_the_state_of_a_video_changes_when_it_is_mended(tmp_path):
+    path, folder = tmp_path / "a.mp4", tmp_path / "frames"
+    states = [video_state({"path": str(path), "bytes": None})]
+    path.write_bytes(b"one")
+    states.append(video_state(str(path)))
+    path.write_bytes(b"other")
+    states.append(video_state({"path": str(path)}))
+    os.utime(path, ns=(1, 1))
+    states.append(video_state({"path": str(path)}))
+    folder.mkdir()
+    states.append(video_state(str(folder)))
+    (folder / "1.png").write_bytes(b"one")
+    states.append(video_state(str(folder)))
+    os.utime(folder / "1.png", ns=(1, 1))
+    states += [video_state(str(folder)), video_state({"bytes": b"one"}), video_state({"bytes": b"two"})]
+    assert len(set(states)) == len(states)
+    assert video_state({"path": str(path)}) == states[3]
+    assert video_state({"path": None, "bytes": None}) == video_state("a\0b")
