@@ -50,10 +50,10 @@ INTRODUCTION = """# Fuzzing the video reader
 frames are asked for, with a limit of {limit:g} seconds. PyAV {av}, Python {python}.
 
 "Refused" is a `VideoDecodeError` that names the file (an index beyond the end of a shortened file, and mutants at the
-time limit, among them). "Decoder died" counts crashes of FFmpeg, contained in the decoding process: the caller gets a
-`VideoDecodeError`. "Foreign errors" are exceptions that nobody foresaw, on either side. A flipped bit in the pixels is
-a valid video, so some mutants are read with damaged pixels; a frame of another moment under the asked index is what
-the reader exists to prevent, and cannot be excluded where a mutant is a consistent file of its own.
+time limit twice, among them). "Decoder died" counts crashes of FFmpeg, contained in the decoding process: the caller
+gets a `VideoDecodeError`. "Foreign errors" are exceptions that nobody foresaw, on either side. A flipped bit in the
+pixels is a valid video, so some mutants are read with damaged pixels; a frame of another moment under the asked index
+is what the reader exists to prevent, and cannot be excluded where a mutant is a consistent file of its own.
 """
 
 
@@ -74,6 +74,9 @@ def fuzz_chunk(name: str, chunk: int, size: int, original: bytes, seed: int, kee
     for index in range(chunk * CHUNK, chunk * CHUNK + size):
         mutant = mutate(original, random.Random(f"{seed} {name} {index}"))
         word, text = outcome(mutant, INDICES, expected, limits=LIMITS)
+        if word in ("late", "hang"):
+            # A busy machine makes late, too; a mutant that is at fault is late again.
+            word, text = outcome(mutant, INDICES, expected, limits=LIMITS)
         counts[word] += 1
         if word in ("death", "late", "hang", "foreign"):
             print(f"{name} {index}: {word}: {text}", file=sys.stderr, flush=True)

@@ -60,7 +60,17 @@ def open_container(handle: BinaryIO) -> av.container.InputContainer:
             io_open=_refuse_to_open,
         )
     except (av.FFmpegError, OSError) as error:
-        raise UnreadableVideoError(f"not a readable video: {ffmpeg_reason(error)}") from error
+        raise UnreadableVideoError(
+            f"not a readable video: {_picture_reason(handle) or ffmpeg_reason(error)}"
+        ) from error
+
+
+def _picture_reason(handle: BinaryIO) -> str | None:
+    """What to do about a file of a format that holds animations, too, and is not read."""
+    handle.seek(0)
+    head = handle.read(12)
+    name = "PNG" if head.startswith(b"\x89PNG") else "WebP" if head[:4] + head[8:] == b"RIFFWEBP" else None
+    return name and f"it is a {name} picture or animation; save an animation as GIF or MP4"
 
 
 def ffmpeg_reason(error: Exception) -> str:

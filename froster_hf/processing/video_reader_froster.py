@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import BinaryIO
@@ -72,6 +73,7 @@ class StrictReader:
         try:
             position = handle.tell()
             check_complete(handle, self._container.format.name)
+            self._size = handle.seek(0, os.SEEK_END)
             handle.seek(position)
             self._stream = open_video_stream(self._container, limits, threads)
             self.table, first = read_packets(self._container, self._stream, limits)
@@ -255,6 +257,7 @@ class StrictReader:
         """
         times = self.table.times
         count, time = 0, int(times[0])
+        self._check_size()
         try:
             with open_container(self._handle) as container:
                 stream = open_video_stream(container, self._limits, self._threads)
@@ -266,10 +269,17 @@ class StrictReader:
                     yield count, self.table.seconds(time), frame
                     count += 1
         except av.FFmpegError as error:
+            self._check_size()
             raise UnreadableVideoError(f"damaged near frame {count}: {ffmpeg_reason(error)}") from error
+        self._check_size()
         if count == 0:
             raise UnreadableVideoError("no frame could be decoded")
         self.info = replace(self.info, num_frames=count, fps=count / self.info.duration_seconds)
+
+    def _check_size(self) -> None:
+        """Raise where the file is shorter than it was: to FFmpeg it is a file that ends there."""
+        if self._handle.seek(0, os.SEEK_END) < self._size:
+            raise UnreadableVideoError("it was cut while it was read")
 
     def check(self, frame: av.VideoFrame, index: int) -> None:
         """Raise `UnreadableVideoError` where a decoded frame is damaged or has another size than the first."""

@@ -1,9 +1,13 @@
 """The index arithmetic, against lists worked out by hand."""
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from froster_hf.processing.video_sampling_froster import crop_offsets, sample_frame_indices
+from froster_hf.processing.video_sampling_froster import SAMPLINGS, crop_offsets, sample_frame_indices
 
 
 def test_uniform_takes_the_centre_of_equal_segments():
@@ -110,3 +114,87 @@ def test_crops_are_spread_along_the_longer_side():
     assert crop_offsets(300, 230, 224, num_crops=3) == [(0, 3), (38, 3), (76, 3)]
     with pytest.raises(ValueError, match="does not fit"):
         crop_offsets(200, 300, 224)
+
+
+COUNTS = {
+    "num_video_frames": st.integers(1, 100_000),
+    "num_frames": st.integers(1, 64),
+    "num_views": st.integers(1, 10),
+}
+OPTIONS = {
+    **COUNTS,
+    "sampling": st.sampled_from(sorted(SAMPLINGS)),
+    "frame_stride": st.integers(1, 64),
+    "fps": st.none() | st.floats(1e-3, 1e4),
+    "seed": st.integers(0, 2**32),
+}
+
+
+@given(options=st.fixed_dictionaries(OPTIONS))
+def test_sampled_indices_are_views_of_ascending_frames_of_the_video_and_no_matter_of_chance(options):
+    def sample() -> list[list[int]]:
+        rest = {name: value for name, value in options.items() if name not in ("num_video_frames", "seed")}
+        generator = torch.Generator().manual_seed(options["seed"])
+        return sample_frame_indices(options["num_video_frames"], generator=generator, **rest)
+
+    views = sample()
+    assert len(views) == options["num_views"]
+    for view in views:
+        assert len(view) == options["num_frames"]
+        assert view == sorted(view)
+        assert all(isinstance(index, int) and 0 <= index < options["num_video_frames"] for index in view)
+    assert sample() == views
+
+
+@given(**COUNTS)
+def test_uniform_samples_one_frame_in_every_segment_symmetrically(num_video_frames, num_frames, num_views):
+    views = sample_frame_indices(num_video_frames, num_frames, num_views=num_views)
+    for view in views:
+        for segment, index in enumerate(view):
+            assert segment * num_video_frames // num_frames <= index <= (segment + 1) * num_video_frames / num_frames
+    # Every view starts no earlier than the one before it.
+    assert all(a <= b for first, second in itertools.pairwise(views) for a, b in zip(first, second))
+
+
+@given(**COUNTS, stride=st.integers(1, 64))
+def test_a_dense_view_spans_its_window_and_no_more(num_video_frames, num_frames, num_views, stride):
+    views = sample_frame_indices(
+        num_video_frames, num_frames, sampling="dense", frame_stride=stride, fps=30.0, num_views=num_views
+    )
+    for view in views:
+        assert view[-1] - view[0] <= num_frames * stride - 1
+        assert max(b - a for a, b in itertools.pairwise([*view, view[-1]])) <= 2 * stride
+    assert [view[0] for view in views] == sorted(view[0] for view in views)
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 512), st.integers(1, 12))
+def test_crops_lie_inside_the_frame_evenly_along_its_longer_side(height, width, side, num_crops):
+    if side > min(height, width):
+        with pytest.raises(ValueError, match="does not fit"):
+            crop_offsets(height, width, side, num_crops=num_crops)
+        return
+    offsets = crop_offsets(height, width, side, num_crops=num_crops)
+    assert len(offsets) == num_crops
+    for top, left in offsets:
+        assert 0 <= top <= height - side
+        assert 0 <= left <= width - side
+    assert offsets == sorted(offsets)
+    if num_crops > 1:
+        along = [top if height > width else left for top, left in offsets]
+        assert (along[0], along[-1]) == (0, max(height, width) - side)
+        steps = [b - a for a, b in itertools.pairwise(along)]
+        assert max(steps) - min(steps) <= 1
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["num_video_frames", "num_frames", "frame_stride", "num_views"]),
+        st.integers(-5, 0),
+        min_size=1,
+    )
+)
+def test_counts_below_one_are_refused_by_name(wrong):
+    options = {"num_video_frames": 10, "num_frames": 2, **wrong}
+    with pytest.raises(ValueError, match=r"must be at least 1") as caught:
+        sample_frame_indices(options.pop("num_video_frames"), **options)
+    assert any(f"`{name}`" in str(caught.value) for name in wrong)
