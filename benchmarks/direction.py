@@ -36,7 +36,8 @@ from froster_hf.modeling.temporal_froster import (
     temporal_windows,
 )
 from froster_hf.study.direction import direction_accuracy
-from froster_hf.training.losses import cross_entropy_loss, distillation_loss, total_loss
+from froster_hf.training.distillation import FeatureDistillation, begin_distillation
+from froster_hf.training.objectives import LossPart, cross_entropy_loss, total_loss
 from froster_hf.training.parameter_groups import decay_parameter_names
 from froster_hf.training.teacher import FrozenTeacher
 
@@ -252,8 +253,10 @@ def train_and_measure(attention: type[LocalAttention], seed: int, options: argpa
         weights = layer.self_attn.state_dict()
         layer.self_attn = attention(model.config.vision_config, model.config)
         layer.self_attn.load_state_dict(weights, strict=False)
-    model.add_distillation_projectors("residual", alpha=0.1)
-    train(model, teacher, base, encode(tokenizer, base), rng, options)
+    distillation = begin_distillation(
+        model, distillation="residual", teacher=teacher, target="both", alpha=0.1, weight=options.beta
+    )
+    train(model, distillation, base, encode(tokenizer, base), rng, options)
     results = [
         measure(model, side, encode(tokenizer, side), np.random.default_rng([seed, 1]), options)
         for side in (base, novel)
@@ -270,7 +273,7 @@ def train_and_measure(attention: type[LocalAttention], seed: int, options: argpa
 
 def train(
     model: FrosterForVideoClassification,
-    teacher: FrozenTeacher,
+    distillation: FeatureDistillation,
     classes: list[MovingShape],
     input_ids: Tensor,
     rng: np.random.Generator,
@@ -286,20 +289,16 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / 20, 0.5 + 0.5 * np.cos(np.pi * step / options.steps))
     )
-    teacher_texts = teacher.embed_texts(input_ids)
+    teacher_texts = distillation.teacher.embed_texts(input_ids)
     model.train()
     for _ in range(options.steps):
         labels = torch.from_numpy(rng.choice(len(classes), 16))
         clips = draw_clips(rng, [classes[label] for label in labels], options.frames)
         outputs = model(clips, input_ids=input_ids)
-        parts = cross_entropy_loss(outputs.logits, labels) | distillation_loss(
-            student_frames=outputs.projected_frame_embeds,
-            teacher_frames=teacher.embed_frames(clips),
-            student_texts=outputs.projected_text_embeds,
-            teacher_texts=teacher_texts,
-        )
+        parts = {"ce": LossPart(cross_entropy_loss(outputs.logits, labels))}
+        parts |= distillation.parts(outputs, clips=clips, labels=labels, teacher_texts=teacher_texts)
         optimizer.zero_grad()
-        total_loss(parts, distillation_weight=options.beta).backward()
+        total_loss(parts).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

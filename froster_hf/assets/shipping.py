@@ -14,7 +14,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
-from ..training.inference_checkpoint import forget_labels
+from ..training.student import forget_labels
 from . import SMALL_CLIP, SMALL_FROSTER
 
 

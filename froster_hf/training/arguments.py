@@ -9,12 +9,18 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from transformers import TrainingArguments
 
+from .distillation import DistillationTarget, distillation_names
+from .teacher import TeacherDtype
+
 Objective = Literal["cross_entropy", "symmetric_kl"]
 Distillation = Literal["none", "direct", "projector", "residual"]
-DistillationTarget = Literal["both", "video", "text"]
 TrainedParameters = Literal["all", "vision", "text", "adapters", "temporal", "lora"]
 TrainingPrompts = Literal["random_and_bare", "random", "all"]
-TeacherDtype = Literal["float32", "bfloat16", "float16"]
+
+if get_args(Distillation) != distillation_names():
+    raise TypeError(
+        f"The Literal of names {get_args(Distillation)} and `DISTILLATIONS` {distillation_names()} differ."
+    )
 
 
 @dataclass
@@ -154,7 +160,7 @@ class FrosterTrainingArguments(TrainingArguments):
         for name, hint in get_type_hints(FrosterTrainingArguments).items():
             if name not in own or get_origin(hint) is not Literal:
                 continue
-            value, choices = getattr(self, name), get_args(hint)
+            value, choices = getattr(self, name), distillation_names() if name == "distillation" else get_args(hint)
             if value not in choices:
                 raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(choices)}.")
 

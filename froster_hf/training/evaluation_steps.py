@@ -8,16 +8,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..evaluation.metrics import top_k_accuracy
 from .clip_datasets import ClipDatasets
+from .distillation import FeatureDistillation, NoDistillation
 from .label_texts import LabelTexts
-from .losses import cross_entropy_loss
-from .teacher import FrozenTeacher
+from .objectives import cross_entropy_loss
 
 
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
@@ -39,7 +38,7 @@ class EvaluationSteps(ClipDatasets):
     Every data set is measured against its own label list (`label_names`, of clips of this package) or the training's.
     """
 
-    teacher: FrozenTeacher | None
+    distillation: NoDistillation | FeatureDistillation
     _eval_texts: LabelTexts
     _eval_inputs: dict[str, Any]
     _cosines: dict[str, Tensor]
@@ -76,29 +75,9 @@ class EvaluationSteps(ClipDatasets):
             logits = outputs.logits.float()
             if clips.shape[0] != labels.shape[0]:
                 logits = mean_log_probabilities(logits, labels.shape[0])
-            loss = cross_entropy_loss(logits, labels)["ce"]
+            loss = cross_entropy_loss(logits, labels)
             if not self._cosines:
-                self._cosines = self._teacher_cosines(clips, outputs)
+                templates = range(len(self._eval_texts.prompts.templates))
+                teacher_texts = self._eval_texts.for_all_labels(templates).teacher_embeds
+                self._cosines = self.distillation.cosines(outputs, clips=clips, teacher_texts=teacher_texts)
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
-
-    def _teacher_cosines(self, clips: Tensor, outputs: Any) -> dict[str, Tensor]:
-        """How near the student still is to the teacher, on a held-out batch: mean cosines of frames and of labels.
-
-        Of the embeddings that inference uses, or, for a teacher of another width, of the projected ones.
-        """
-        if self.teacher is None or self._eval_texts.teacher_embeds is None:
-            return {}
-        same_width = self.teacher.embed_width == outputs.text_embeds.shape[-1]
-        frames = outputs.frame_embeds if same_width else outputs.projected_frame_embeds
-        texts = outputs.text_embeds if same_width else outputs.projected_text_embeds
-        templates = range(len(self._eval_texts.prompts.templates))
-        pairs = {
-            "teacher_cosine_video": (frames, self.teacher.embed_frames(clips)),
-            "teacher_cosine_text": (texts, self._eval_texts.teacher_embeds.of_all_labels(templates)),
-        }
-        return {
-            name: F.cosine_similarity(ours.float(), theirs, dim=-1).mean()
-            for name, (ours, theirs) in pairs.items()
-            # One embedding a clip (`joint`) has no frames to compare.
-            if ours.shape == theirs.shape
-        }

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
@@ -19,6 +18,7 @@ from ..modeling.base_froster import PROJECTORS_PREFIX
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from .label_texts import LabelTexts
 from .lora import has_lora, merged_state_dict
+from .student import forget_labels
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,3 @@ def labels_stored(model: FrosterForVideoClassification, texts: LabelTexts) -> It
         yield
     finally:
         forget_labels(model)
-
-
-def forget_labels(model: FrosterForVideoClassification) -> None:
-    """Take the label list out of the model: embeddings do not hold for other weights."""
-    model.config.id2label, model.config.label2id = {}, {}
-    model._store_label_embeds(torch.zeros(0, model.config.projection_dim, device=model.device))

@@ -3,24 +3,57 @@
 Letters: B clips, K labels, P templates, L text tokens, D the joint embedding width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from .losses import IGNORED_LABEL
+from ..modeling.text_froster import average_prompts
+from .objectives import IGNORED_LABEL
 from .parameter_groups import is_text
 from .prompt_sampling import LabelPrompts
-from .teacher import FrozenTeacher, PromptEmbeds
+from .teacher import FrozenTeacher
 
 
 class StepTexts(NamedTuple):
-    """The texts of one training step: keywords for the student's forward pass, and the teacher's embeddings (K, D)."""
+    """The texts of one training step: keywords for the student's forward pass, and the teacher's embeddings (K, D).
+
+    Without a teacher the latter are of no text, (0, 0).
+    """
 
     student_inputs: dict[str, Any]
-    teacher_embeds: Tensor | None
+    teacher_embeds: Tensor
+
+
+class PromptEmbeds:
+    """Text embeddings of a label list under a frozen text tower: each template is encoded once, when first drawn.
+
+    Args:
+        prompts: the label list.
+        encode: tokens (n, L) to embeddings (n, D), L2-normalised.
+    """
+
+    def __init__(self, prompts: LabelPrompts, encode: Callable[[Tensor], Tensor]):
+        self.prompts = prompts
+        self._encode = encode
+        self._embeds: dict[int, Tensor] = {}
+
+    def of_all_labels(self, templates: Sequence[int]) -> Tensor:
+        """One embedding a label, over some templates: (K, D)."""
+        prompt_embeds = torch.stack([self._of_template(template) for template in templates], dim=1)
+        return average_prompts(prompt_embeds.flatten(0, 1), len(templates))
+
+    def of_clips(self, labels: Tensor, templates: Sequence[int]) -> Tensor:
+        """One embedding a clip: label `labels[i]` (B,) under template i, (B, D)."""
+        pairs = zip(labels.tolist(), templates)
+        return torch.stack([self._of_template(template)[label] for label, template in pairs])
+
+    def _of_template(self, template: int) -> Tensor:
+        if template not in self._embeds:
+            self._embeds[template] = self._encode(self.prompts.of_all_labels([template]))
+        return self._embeds[template]
 
 
 class LabelTexts:
@@ -57,7 +90,7 @@ class LabelTexts:
 
     def for_all_labels(self, templates: Sequence[int]) -> StepTexts:
         """Every label under some templates."""
-        teacher_embeds = self.teacher_embeds.of_all_labels(templates) if self.teacher_embeds else None
+        teacher_embeds = self.teacher_embeds.of_all_labels(templates) if self.teacher_embeds else torch.empty(0, 0)
         if self.frozen_embeds is not None:
             return StepTexts({"text_embeds": self.frozen_embeds.of_all_labels(templates)}, teacher_embeds)
         return StepTexts(self._tokens(self.prompts.of_all_labels(templates), len(templates)), teacher_embeds)
@@ -72,7 +105,7 @@ class LabelTexts:
         """
         pairs = [pair for pair in zip(labels.tolist(), templates) if pair[0] != IGNORED_LABEL] or [(0, 0)]
         labels, templates = torch.tensor([label for label, _ in pairs]), [template for _, template in pairs]
-        teacher_embeds = self.teacher_embeds.of_clips(labels, templates) if self.teacher_embeds else None
+        teacher_embeds = self.teacher_embeds.of_clips(labels, templates) if self.teacher_embeds else torch.empty(0, 0)
         if self.frozen_embeds is not None:
             return StepTexts({"text_embeds": self.frozen_embeds.of_clips(labels, templates)}, teacher_embeds)
         return StepTexts(self._tokens(self.prompts.of_clips(labels, templates), 1), teacher_embeds)

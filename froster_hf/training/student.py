@@ -1,4 +1,4 @@
-"""The student made ready: what is trained, its teacher, and the projectors between them."""
+"""The student made ready for a training: its precision, what of it is trained, and its teacher."""
 
 import logging
 
@@ -6,15 +6,19 @@ import torch
 from torch import nn
 
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..modeling.projectors_froster import DistillationProjectors, ProjectorKind
 from .arguments import FrosterTrainingArguments
+from .distillation import (
+    NO_DISTILLATION,
+    FeatureDistillation,
+    NoDistillation,
+    begin_distillation,
+    refuse_projectors,
+)
 from .lora import add_lora, has_lora, refuse_other_adapters
 from .parameter_groups import choose_trained_parameters, is_projector, is_temporal
 from .teacher import FrozenTeacher
 
 logger = logging.getLogger(__name__)
-
-_PROJECTOR_KINDS: dict[str, ProjectorKind] = {"projector": "mlp", "residual": "residual"}
 
 
 def prepare_student(
@@ -23,21 +27,21 @@ def prepare_student(
     *,
     teacher: FrozenTeacher | None = None,
     may_share: bool = True,
-) -> FrozenTeacher | None:
-    """Choose what is trained and attach the projectors, in place.
+) -> NoDistillation | FeatureDistillation:
+    """Choose what is trained, and attach what the distillation needs, in place.
 
     Args:
-        model: the student, on its device.
-        args: of the training.
+        model: the student.
+        args: arguments of the training.
         teacher: to learn from. By default the checkpoint that `args` name, or else the student as it is now.
         may_share: whether a teacher may hold the student's own parameters; not where a wrapper splits them up.
 
     Returns:
-        The teacher, `None` without distillation.
+        What the student learns from the teacher; nothing without distillation.
 
     Raises:
         TypeError: the model is none of this package.
-        ValueError: a form of distillation that cannot be, between these two models.
+        ValueError: adapters that could not be saved, or a form of distillation that these two models cannot have.
     """
     if not isinstance(model, FrosterForVideoClassification):
         raise TypeError(
@@ -49,19 +53,33 @@ def prepare_student(
     if args.trained_parameters == "lora" and not has_lora(model):
         add_lora(model, rank=args.lora_rank, alpha=args.lora_alpha, dropout=args.lora_dropout)
     choose_trained_parameters(model, args.trained_parameters)
-    if args.distillation == "none":
-        _refuse_projectors(model, args)
-        return None
-    if teacher is None and args.teacher is not None:
-        teacher = FrozenTeacher.from_clip(args.teacher, dtype=args.teacher_dtype)
-        _check_vocabulary(model, teacher)
-    elif teacher is None:
+    if args.distillation == NO_DISTILLATION:
+        refuse_projectors(model, args.distillation)
+        return NoDistillation()
+    if teacher is None:
+        teacher = _teacher_of(model, args, may_share=may_share)
+    distillation = begin_distillation(
+        model,
+        distillation=args.distillation,
+        teacher=teacher,
+        target=args.distillation_target,
+        alpha=args.distillation_alpha,
+        weight=args.distillation_weight,
+    )
+    # Not the model's own device, on which it may be placed later (full half-precision evaluation).
+    teacher.to(args.device)
+    return distillation
+
+
+def _teacher_of(
+    model: FrosterForVideoClassification, args: FrosterTrainingArguments, *, may_share: bool
+) -> FrozenTeacher:
+    if args.teacher is None:
         shared = may_share and clip_is_frozen(model)
-        teacher = FrozenTeacher.from_student(model, dtype=args.teacher_dtype, shared=shared)
-    _check_pair(model, teacher, args)
-    _attach_projectors(model, teacher, args)
-    # Not the model's own, on which it may be placed later (full half-precision evaluation).
-    return teacher.to(args.device)
+        return FrozenTeacher.from_student(model, dtype=args.teacher_dtype, shared=shared)
+    teacher = FrozenTeacher.from_clip(args.teacher, dtype=args.teacher_dtype)
+    _check_vocabulary(model, teacher)
+    return teacher
 
 
 def train_in_single_precision(model: nn.Module) -> None:
@@ -100,44 +118,7 @@ def _check_vocabulary(model: FrosterForVideoClassification, teacher: FrozenTeach
         )
 
 
-def _check_pair(model: FrosterForVideoClassification, teacher: FrozenTeacher, args: FrosterTrainingArguments) -> None:
-    width, teacher_width = model.config.projection_dim, teacher.embed_width
-    if width != teacher_width and args.distillation != "projector":
-        raise ValueError(
-            f"The student's embeddings have width {width} and the teacher's {teacher_width}, which "
-            f"distillation={args.distillation!r} cannot compare. Use distillation='projector', which maps between "
-            "widths, or a teacher of the student's width."
-        )
-    if model.config.temporal_module == "joint" and args.distillation_target != "text":
-        raise ValueError(
-            "`temporal_module='joint'` has one embedding a clip, where the teacher has one a frame. Distil the texts "
-            "only (`distillation_target='text'`), or set distillation='none'."
-        )
-
-
-def _attach_projectors(
-    model: FrosterForVideoClassification, teacher: FrozenTeacher, args: FrosterTrainingArguments
-) -> None:
-    """Add the projectors, unless the model brings the very same ones, and freeze one that no term uses."""
-    kind = _PROJECTOR_KINDS.get(args.distillation)
-    if kind is None:
-        return _refuse_projectors(model, args)
-    if model.distillation_projectors is None:
-        model.add_distillation_projectors(kind, alpha=args.distillation_alpha, teacher_width=teacher.embed_width)
-    projectors: DistillationProjectors = model.distillation_projectors  # type: ignore[assignment]
-    if (projectors.video.kind, projectors.video.alpha) != (kind, args.distillation_alpha):
-        raise ValueError(
-            f"The model brings {projectors.video.kind!r} projectors with alpha {projectors.video.alpha}, but the "
-            f"arguments say distillation={args.distillation!r} and distillation_alpha={args.distillation_alpha}."
-        )
-    projectors.video.requires_grad_(args.distillation_target != "text")
-    projectors.text.requires_grad_(args.distillation_target != "video")
-    return None
-
-
-def _refuse_projectors(model: FrosterForVideoClassification, args: FrosterTrainingArguments) -> None:
-    if model.distillation_projectors is not None:
-        raise ValueError(
-            f"The model brings distillation projectors, which distillation={args.distillation!r} does not use. Set it "
-            "to 'residual' or 'projector', or load the model without them."
-        )
+def forget_labels(model: FrosterForVideoClassification) -> None:
+    """Take the label list out of the model: embeddings do not hold for other weights."""
+    model.config.id2label, model.config.label2id = {}, {}
+    model._store_label_embeds(torch.zeros(0, model.config.projection_dim, device=model.device))

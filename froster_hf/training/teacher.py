@@ -4,21 +4,20 @@ It lives outside the student, so that no state dict, optimizer or distributed wr
 weights are the student's own frozen ones is no second copy: its modules hold the very same parameters, without the
 temporal module between them.
 
-Letters: B clips, T frames, K labels, P prompts a label, D the teacher's embedding width.
+Letters: B clips, T frames, D the teacher's embedding width.
 """
 
 import contextlib
 import copy
 import os
-from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
-from ..modeling.text_froster import average_prompts
-from .arguments import TeacherDtype
-from .prompt_sampling import LabelPrompts
+
+TeacherDtype = Literal["float32", "bfloat16", "float16"]
 
 
 class FrozenTeacher:
@@ -115,35 +114,3 @@ class FrozenTeacher:
         if self.shared and self.dtype != torch.float32:
             return torch.autocast(inputs.device.type, dtype=self.dtype)
         return contextlib.nullcontext()
-
-
-class PromptEmbeds:
-    """Text embeddings of a label list under a frozen text tower: each template is encoded once, when first drawn.
-
-    Args:
-        prompts: the label list.
-        encode: tokens (n, L) to embeddings (n, D), L2-normalised.
-    """
-
-    def __init__(self, prompts: LabelPrompts, encode: Callable[[Tensor], Tensor]):
-        self.prompts = prompts
-        self._encode = encode
-        self._embeds: dict[int, Tensor] = {}
-
-    def of_all_labels(self, templates: Sequence[int]) -> Tensor:
-        """One embedding a label, over some templates: (K, D)."""
-        prompt_embeds = torch.stack([self._of_template(template) for template in templates], dim=1)
-        return average_prompts(prompt_embeds.flatten(0, 1), len(templates))
-
-    def of_clips(self, labels: Tensor, templates: Sequence[int]) -> Tensor:
-        """One embedding a clip: label `labels[i]` (B,) under template i, (B, D)."""
-        pairs = zip(labels.tolist(), templates)
-        return torch.stack([self._of_template(template)[label] for label, template in pairs])
-
-    def _of_template(self, template: int) -> Tensor:
-        if template not in self._embeds:
-            self._embeds[template] = self._encode(self.prompts.of_all_labels([template]))
-        return self._embeds[template]
-
-
-__all__ = ["FrozenTeacher", "PromptEmbeds"]

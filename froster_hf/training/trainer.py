@@ -23,15 +23,22 @@ from .arguments import FrosterTrainingArguments
 from .checkpointing import AtomicCheckpointing
 from .clip_datasets import class_names
 from .evaluation_steps import EvaluationSteps, accuracy
-from .gathering import gather_labels, gather_rows
-from .inference_checkpoint import InferenceCheckpoints, forget_labels
+from .inference_checkpoint import InferenceCheckpoints
 from .label_texts import LabelTexts
-from .losses import IGNORED_LABEL, cross_entropy_loss, distillation_loss, symmetric_kl_loss, total_loss
 from .nonfinite import SkipNonFiniteSteps
+from .objectives import (
+    IGNORED_LABEL,
+    LossPart,
+    cross_entropy_loss,
+    gather_labels,
+    gather_rows,
+    symmetric_kl_loss,
+    total_loss,
+)
 from .parameter_groups import decay_parameter_names
 from .prompt_sampling import LabelPrompts, PromptSampler
 from .run_identity import RunIdentity, identity_of
-from .student import prepare_student, train_in_single_precision
+from .student import forget_labels, prepare_student, train_in_single_precision
 from .teacher import FrozenTeacher
 from .weight_averaging import SavesWeightAverage
 
@@ -98,7 +105,6 @@ class FrosterTrainer(
         kwargs = {"compute_metrics": accuracy, **kwargs}
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.model_accepts_loss_kwargs = True
-        self.teacher: FrozenTeacher | None = None
         self._prepare(self.student)
         self.add_callback(
             RunIdentity(lambda: identity_of(teacher=self.teacher, prompts=self._prompts, seed=self.seed))
@@ -118,13 +124,18 @@ class FrosterTrainer(
             self._prepare(self.student)
 
     @property
+    def teacher(self) -> FrozenTeacher | None:
+        """What is learned from; `None` without distillation."""
+        return self.distillation.teacher
+
+    @property
     def _holds_whole_parameters(self) -> bool:
         """Whether every process has every parameter at all times."""
         return not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _prepare(self, model: FrosterForVideoClassification) -> None:
         """Choose what is trained, build the teacher from the weights as they are now, and find the labels."""
-        self.teacher = prepare_student(
+        self.distillation = prepare_student(
             model, self.args, teacher=self._given_teacher, may_share=self._holds_whole_parameters
         )
         self._prompts = self._training_prompts(model)
@@ -202,7 +213,7 @@ class FrosterTrainer(
         """
         clips, labels = inputs["pixel_values_videos"], inputs["labels"]
         parts, outputs = self._loss_parts(model, clips, labels)
-        loss = total_loss(parts, distillation_weight=self.args.distillation_weight)
+        loss = total_loss(parts)
         share: Tensor | float = 1.0
         if num_items_in_batch is not None:
             # None at all, where no clip of the step has a label.
@@ -215,34 +226,21 @@ class FrosterTrainer(
 
     def _loss_parts(
         self, model: nn.Module, clips: Tensor, labels: Tensor
-    ) -> tuple[dict[str, Tensor], FrosterVideoClassificationOutput]:
+    ) -> tuple[dict[str, LossPart], FrosterVideoClassificationOutput]:
         texts, step = self.texts_of(None), self.state.global_step
         check_labels(labels, len(self._prompts.labels), multi_label=False)
         if self.args.objective == "symmetric_kl":
             all_labels = gather_labels(labels)
             step_texts = texts.for_clips(all_labels, self._sampler.draw_for_clips(step, len(all_labels)))
             outputs = model(clips, **step_texts.student_inputs)
-            parts = symmetric_kl_loss(gather_rows(outputs.logits.float()), all_labels)
+            parts = {"kl": LossPart(symmetric_kl_loss(gather_rows(outputs.logits.float()), all_labels))}
         else:
             step_texts = texts.for_all_labels(self._sampler.draw(step))
             outputs = model(clips, **step_texts.student_inputs)
             smoothing = self.args.label_smoothing_factor
-            parts = cross_entropy_loss(outputs.logits.float(), labels, label_smoothing=smoothing)
-        if self.teacher is not None:
-            projected = self.args.distillation != "direct"
-            parts |= distillation_loss(
-                student_frames=outputs.projected_frame_embeds if projected else outputs.frame_embeds,
-                teacher_frames=self._teacher_frames(clips),
-                student_texts=outputs.projected_text_embeds if projected else outputs.text_embeds,
-                teacher_texts=step_texts.teacher_embeds if self.args.distillation_target != "video" else None,
-                labels=labels,
-            )
+            parts = {"ce": LossPart(cross_entropy_loss(outputs.logits.float(), labels, label_smoothing=smoothing))}
+        parts |= self.distillation.parts(outputs, clips=clips, labels=labels, teacher_texts=step_texts.teacher_embeds)
         return parts, outputs
-
-    def _teacher_frames(self, clips: Tensor) -> Tensor | None:
-        if self.teacher is None or self.args.distillation_target == "text":
-            return None
-        return self.teacher.embed_frames(clips)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """See [`decay_parameter_names`]."""
@@ -250,13 +248,13 @@ class FrosterTrainer(
 
     # The log
 
-    def _record_parts(self, parts: dict[str, Tensor], share: Tensor | float, is_finite: Tensor) -> None:
+    def _record_parts(self, parts: dict[str, LossPart], share: Tensor | float, is_finite: Tensor) -> None:
         if not self._part_sums:
             self._parts_since_step = self.state.global_step
         for name, part in parts.items():
             # A step that is not finite is skipped, and stands in the log as zero, as its loss does.
-            part = torch.where(is_finite, share * part.detach(), 0.0)
-            self._part_sums[name] = self._part_sums.get(name, 0.0) + part
+            value = torch.where(is_finite, share * part.value.detach(), 0.0)
+            self._part_sums[name] = self._part_sums.get(name, 0.0) + value
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """See [`~transformers.Trainer.log`]; a training loss is followed by its parts."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from froster_hf.training import FrozenTeacher
-from froster_hf.training.teacher import PromptEmbeds
+from froster_hf.training.label_texts import PromptEmbeds
 from tests.modeling.tiny import MODULES, tiny_clip, tiny_clips, tiny_config, tiny_model, tiny_texts
 from tests.training.tiny import Arrays, label_prompts, tiny_trainer
 
@@ -142,6 +142,6 @@ def test_a_teacher_checkpoint_with_another_tokenizer_is_refused(tmp_path, clip_f
 
 
 def test_one_embedding_a_clip_cannot_be_compared_with_frames(tmp_path):
-    with pytest.raises(ValueError, match="one embedding a clip"):
+    with pytest.raises(ValueError, match="one embedding per clip"):
         tiny_trainer(tmp_path, model_fields={"temporal_module": "joint"})
     tiny_trainer(tmp_path, model_fields={"temporal_module": "joint"}, distillation_target="text").train()
