@@ -59,7 +59,7 @@ def read_video_folder(root: str | os.PathLike, *, allow_links: bool = False) -> 
             f"{_said(passed_over, '; found and passed over: ')}."
         )
     _refuse_splits(video_root.path, list(found))
-    texts = distinct_label_texts(found, ignore_case=True)
+    texts = distinct_label_texts(found, where=printable(str(video_root.path)), ignore_case=True)
     clips = [
         ListedClip(video_root.resolve(str(file), where=str(file.parent)), index, str(file.parent))
         for index, videos in enumerate(found.values())

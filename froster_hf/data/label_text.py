@@ -6,6 +6,8 @@ a text tower reads words (`readable_label` of the prompt templates).
 
 from collections.abc import Iterable, Sequence
 
+from ..printing import printable
+from ..processing.label_lists_froster import checked_label_list
 from ..processing.prompt_templates_froster import readable_label
 from ..processing.text_files import AnnotationError
 
@@ -19,45 +21,39 @@ def label_text(name: str) -> str:
     return readable_label(name.replace("[", "").replace("]", ""))
 
 
-def distinct_label_texts(names: Iterable[str], *, ignore_case: bool = False) -> list[str]:
+def distinct_label_texts(names: Iterable[str], *, where: str, ignore_case: bool = False) -> list[str]:
     """`label_text` of each name, in order.
 
     Args:
         names: of the classes.
+        where: the file or folder that names them, for the error message.
         ignore_case: whether names that differ in capitals or hyphens alone are spellings of one class, as in names
             that people have typed; published lists tell such classes apart.
 
     Raises:
-        AnnotationError: a name without words, or two names that become the same words, so that nothing could tell them
-            apart.
+        AnnotationError: a name without words or that is no text, or two names that become the same words, so that
+            nothing could tell them apart.
     """
     texts: list[str] = []
     name_of: dict[str, str] = {}
     for name in names:
         text = label_text(name)
         if not text:
-            raise AnnotationError(f"The class name {name!r} holds no words. Rename the class.")
+            raise AnnotationError(
+                f"{where}: the class name {printable(name[:80])!r} holds no words. Rename the class."
+            )
         spelling = " ".join(text.replace("-", " ").casefold().split()) if ignore_case else text
         if spelling in name_of:
             raise AnnotationError(
-                f"The classes {name_of[spelling]!r} and {name!r} both read {spelling!r}. Rename one of them, or put "
-                "their videos together."
+                f"{where}: the classes {printable(name_of[spelling][:80])!r} and {printable(name[:80])!r} both read "
+                f"{printable(spelling[:80])!r}. Rename one of them, or put their videos together."
             )
         name_of[spelling] = name
         texts.append(text)
-    return texts
-
-
-def refuse_spellings(names: Iterable[str], *, where: str) -> None:
-    """Refuse names that people have typed in two ways for one class.
-
-    Raises:
-        AnnotationError: names that differ in capitals, underscores, hyphens or blanks alone; `where` says whose.
-    """
     try:
-        distinct_label_texts(names, ignore_case=True)
-    except AnnotationError as error:
-        raise AnnotationError(f"{where}: {error}") from error
+        return list(checked_label_list(texts, source=where).names) if texts else []
+    except ValueError as error:
+        raise AnnotationError(str(error)) from error
 
 
 def split_descriptions(lines: Sequence[str]) -> tuple[list[str], list[str | None]]:

@@ -5,13 +5,15 @@ label} table of `video_table.py` with all classes of the data set, in the data s
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from datasets import Dataset
 
-from ..processing.text_files import AnnotationError, csv_cells, read_json, read_lines
+from ..printing import listing, printable
+from ..processing.label_files import read_label_file
+from ..processing.text_files import AnnotationError, csv_cells, read_json, read_lines, shown_path
 from .label_text import distinct_label_texts, label_text
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, MissingFiles, video_table
@@ -19,12 +21,18 @@ from .video_table import ListedClip, MissingFiles, video_table
 Split = Literal["train", "test", "all"]
 Fold = Literal[1, 2, 3]
 
-# Where people keep Kinetics: class folders, split folders, or one flat folder; the first file that is there is taken.
+# Where people keep Kinetics: class folders, split folders, or one flat folder; clips named by their times or not. The
+# first file that is there is taken, and `{label}` stands for each of `_FOLDER_NAMES`.
+_CLIP = "{youtube_id}_{time_start:06d}_{time_end:06d}.mp4"
 KINETICS_PATTERNS = (
-    "{label}/{youtube_id}_{time_start:06d}_{time_end:06d}.mp4",
-    "{split}/{label}/{youtube_id}_{time_start:06d}_{time_end:06d}.mp4",
-    "{split}/{youtube_id}_{time_start:06d}_{time_end:06d}.mp4",
-    "{youtube_id}_{time_start:06d}_{time_end:06d}.mp4",
+    f"{{label}}/{_CLIP}",
+    f"{{split}}/{{label}}/{_CLIP}",
+    f"{{split}}/{_CLIP}",
+    _CLIP,
+    "{label}/{youtube_id}.mp4",
+    "{split}/{label}/{youtube_id}.mp4",
+    "{split}/{youtube_id}.mp4",
+    "{youtube_id}.mp4",
 )
 
 
@@ -54,7 +62,7 @@ def read_ucf101(
     for line, where in read_lines(folder / "classInd.txt"):
         number, _, name = line.strip().partition(" ")
         if not name or number != str(len(classes) + 1):
-            raise AnnotationError(f"{where}: expected `{len(classes) + 1} ClassName`, got {line!r}.")
+            raise AnnotationError(f"{where}: expected `{len(classes) + 1} ClassName`, got {printable(line[:200])!r}.")
         classes.append(name)
     index_of = {name: index for index, name in enumerate(classes)}
 
@@ -64,10 +72,11 @@ def read_ucf101(
                 path = line.strip().rsplit(" ", 1)[0] if part == "train" else line.strip()
                 class_name = path.partition("/")[0]
                 if class_name not in index_of:
-                    raise AnnotationError(f"{where}: {class_name!r} is not a class of classInd.txt.")
+                    raise AnnotationError(f"{where}: {printable(class_name[:200])!r} is not a class of classInd.txt.")
                 yield ListedClip(video_root.resolve(path, where=where), index_of[class_name], where)
 
-    return video_table(clips(), labels=distinct_label_texts(classes), missing=missing)
+    texts = distinct_label_texts(classes, where=shown_path(folder / "classInd.txt"))
+    return video_table(clips(), labels=texts, missing=missing, source=f"Read from {shown_path(annotations)}.")
 
 
 def read_hmdb51(
@@ -94,7 +103,7 @@ def read_hmdb51(
     video_root = VideoRoot(root)
     files = sorted(Path(annotations).glob(f"*{suffix}"))
     if not files:
-        raise AnnotationError(f"{os.fspath(annotations)} holds no file named <class>{suffix}.")
+        raise AnnotationError(f"{shown_path(annotations)} holds no file named <class>{suffix}.")
     classes = [file.name.removesuffix(suffix) for file in files]
     marks = {"train": {"1"}, "test": {"2"}, "all": {"0", "1", "2"}}[_checked_split(split)]
 
@@ -103,12 +112,15 @@ def read_hmdb51(
             for line, where in read_lines(file):
                 name, _, mark = line.strip().rpartition(" ")
                 if not name or mark not in ("0", "1", "2"):
-                    raise AnnotationError(f"{where}: expected `clip.avi mark` with mark 0, 1 or 2, got {line!r}.")
+                    raise AnnotationError(
+                        f"{where}: expected `clip.avi mark` with mark 0, 1 or 2, got {printable(line[:200])!r}."
+                    )
                 if mark in marks:
                     path = video_root.resolve(f"{class_name}/{name.strip()}", where=where)
                     yield ListedClip(path, index, where)
 
-    return video_table(clips(), labels=distinct_label_texts(classes), missing=missing)
+    texts = distinct_label_texts(classes, where=shown_path(annotations))
+    return video_table(clips(), labels=texts, missing=missing, source=f"Read from {shown_path(annotations)}.")
 
 
 def read_kinetics(
@@ -125,7 +137,8 @@ def read_kinetics(
     Args:
         root: folder of the videos.
         annotations: the CSV file. Its labels, sorted, are the classes.
-        patterns: `str.format` patterns of a clip's path under `root`, over the CSV's columns.
+        patterns: `str.format` patterns of a clip's path under `root`, over the CSV's columns. Class folders may be
+            called as the label is, or with underscores or hyphens for blanks, in capitals or not.
 
     Raises:
         AnnotationError: a file or line that does not fit; names it.
@@ -133,11 +146,13 @@ def read_kinetics(
     video_root = VideoRoot(root)
     lines = list(read_lines(annotations))
     if not lines:
-        raise AnnotationError(f"{os.fspath(annotations)} is empty.")
+        raise AnnotationError(f"{shown_path(annotations)} is empty.")
     header = [name.strip() for name in csv_cells(*lines[0])]
     columns = ("label", "youtube_id", "time_start", "time_end", "split")
     if not set(columns) <= set(header):
-        raise AnnotationError(f"{lines[0][1]}: the columns are {header}; needed are {list(columns)}.")
+        raise AnnotationError(
+            f"{lines[0][1]}: the columns are {listing(header, limit=10)[:300]}; needed are {list(columns)}."
+        )
     rows = []
     for line, where in lines[1:]:
         cells = csv_cells(line, where)
@@ -147,17 +162,30 @@ def read_kinetics(
         try:
             row["time_start"], row["time_end"] = int(float(row["time_start"])), int(float(row["time_end"]))
         except (ValueError, OverflowError) as error:
-            raise AnnotationError(f"{where}: time_start and time_end must be seconds ({error}).") from error
+            raise AnnotationError(
+                f"{where}: time_start and time_end must be seconds ({type(error).__name__})."
+            ) from error
         rows.append((row, where))
     classes = sorted({row["label"] for row, _ in rows})
     index_of = {name: index for index, name in enumerate(classes)}
 
     def clips() -> Iterator[ListedClip]:
+        # One data set is kept in one way: what found the last clip is tried first.
+        ways = [(pattern, spell) for pattern in patterns for spell in _spellings_in(pattern)]
         for row, where in rows:
-            tried = [video_root.resolve(pattern.format_map(row), where=where) for pattern in patterns]
-            yield ListedClip(next(filter(os.path.isfile, tried), tried[0]), index_of[row["label"]], where)
+            for way in ways:
+                pattern, spell = way
+                path = video_root.resolve(pattern.format_map({**row, "label": spell(row["label"])}), where=where)
+                if os.path.isfile(path):
+                    ways.remove(way)
+                    ways.insert(0, way)
+                    break
+            else:
+                path = video_root.resolve(patterns[0].format_map(row), where=where)
+            yield ListedClip(path, index_of[row["label"]], where)
 
-    return video_table(clips(), labels=distinct_label_texts(classes), missing=missing)
+    texts = distinct_label_texts(classes, where=shown_path(annotations))
+    return video_table(clips(), labels=texts, missing=missing, source=f"Read from {shown_path(annotations)}.")
 
 
 def read_something_something(
@@ -172,39 +200,52 @@ def read_something_something(
     Args:
         root: folder of `<id>.webm`.
         annotations: the train or validation file, a list of {"id", "template", ...}.
-        labels: the labels file, {template without brackets: index}.
+        labels: the labels file, {template without brackets: index}, or any other that `read_label_file` takes.
 
     Raises:
         AnnotationError: a file or entry that does not fit; names it.
     """
     video_root = VideoRoot(root)
-    index_by_template = read_json(labels)
-    try:
-        indices = {str(template): int(index) for template, index in index_by_template.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise AnnotationError(f"{os.fspath(labels)}: expected an object of template to index ({error}).") from error
-    classes = sorted(indices, key=indices.__getitem__)
-    if [indices[name] for name in classes] != list(range(len(classes))):
-        raise AnnotationError(f"{os.fspath(labels)}: the indices must run from 0 to {len(classes) - 1} without gaps.")
-    texts = distinct_label_texts(classes)
+    texts = distinct_label_texts(read_label_file(labels).names, where=shown_path(labels))
     index_of = {text: index for index, text in enumerate(texts)}
     entries = read_json(annotations)
     if not isinstance(entries, list):
-        raise AnnotationError(f"{os.fspath(annotations)}: expected a list of entries.")
+        raise AnnotationError(f"{shown_path(annotations)}: expected a list of entries.")
 
     def clips() -> Iterator[ListedClip]:
         for number, entry in enumerate(entries):
-            where = f"{os.fspath(annotations)}, entry {number}"
+            where = f"{shown_path(annotations)}, entry {number}"
             if not isinstance(entry, dict) or not {"id", "template"} <= set(entry):
+                raise AnnotationError(f"{where}: needs `id` and `template` (the test file has no labels).")
+            video_id, template = entry["id"], entry["template"]
+            if not isinstance(video_id, str | int) or not isinstance(template, str):
                 raise AnnotationError(
-                    f"{where}: needs `id` and `template` (the test file has no labels), got {entry!r:.200}."
+                    f"{where}: `id` must be a number or a text and `template` a text, not a {type(video_id).__name__} "
+                    f"and a {type(template).__name__}."
                 )
-            text = label_text(str(entry["template"]))
+            text = label_text(template)
             if text not in index_of:
-                raise AnnotationError(f"{where}: the template {entry['template']!r} is not in {os.fspath(labels)}.")
-            yield ListedClip(video_root.resolve(f"{entry['id']}.webm", where=where), index_of[text], where)
+                raise AnnotationError(
+                    f"{where}: the template {printable(template[:200])!r} is not in {shown_path(labels)}."
+                )
+            yield ListedClip(video_root.resolve(f"{video_id}.webm", where=where), index_of[text], where)
 
-    return video_table(clips(), labels=texts, missing=missing)
+    return video_table(clips(), labels=texts, missing=missing, source=f"Read from {shown_path(annotations)}.")
+
+
+# How class folders are called for a label such as "tying knot (not on a tie)".
+_FOLDER_NAMES: tuple[Callable[[str], str], ...] = (
+    lambda label: label,
+    lambda label: label.replace(" ", "_"),
+    lambda label: label.replace(" ", "-"),
+    lambda label: label.replace(" ", "_").replace("(", "").replace(")", "").replace("'", ""),
+    lambda label: "".join(word[:1].upper() + word[1:] for word in label.split()),
+    lambda label: " ".join(word[:1].upper() + word[1:] for word in label.split()),
+)
+
+
+def _spellings_in(pattern: str) -> tuple[Callable[[str], str], ...]:
+    return _FOLDER_NAMES if "{label" in pattern else _FOLDER_NAMES[:1]
 
 
 def _checked_split(split: Split) -> Split:

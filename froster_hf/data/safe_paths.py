@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..hub_cache import blobs_of_snapshot
+from ..printing import printable
 from ..processing.text_files import AnnotationError
 
 # "c:" of a Windows drive is one letter; every scheme that FFmpeg or fsspec knows has at least two.
@@ -57,13 +58,20 @@ class VideoRoot:
         Raises:
             UnsafePathError: the path is empty, has a NUL byte or a scheme, or resolves to a place outside the root.
         """
+        shown = printable(path[:300])
         if not path or "\0" in path:
             raise UnsafePathError(
-                f"{where}: {path!r} is empty or holds a NUL byte; write a path relative to the data root."
+                f"{where}: {shown!r} is empty or holds a NUL byte; write a path relative to the data root."
             )
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise UnsafePathError(
+                f"{where}: {shown!r} is not UTF-8, which tables of videos need. Rename the file or mend the list."
+            ) from error
         if _SCHEME.match(path):
             raise UnsafePathError(
-                f"{where}: {path!r} begins with a scheme; only plain paths under {self.path} are read."
+                f"{where}: {shown!r} begins with a scheme; only plain paths under {self.path} are read."
             )
         candidate = self.path / path
         if self.allow_links:
@@ -76,7 +84,7 @@ class VideoRoot:
             OSError,
             RuntimeError,
         ) as error:  # symbolic links in a circle; a name longer than the file system allows
-            raise UnsafePathError(f"{where}: {path!r} cannot be resolved ({error}).") from error
+            raise UnsafePathError(f"{where}: {shown!r} cannot be resolved ({_reason(error)}).") from error
         if not any(resolved.is_relative_to(folder) for folder in self._allowed):
             is_link = Path(os.path.normpath(candidate)).is_relative_to(self.path)
             remedy = (
@@ -85,7 +93,8 @@ class VideoRoot:
                 else "Only files under the root are read; pass the folder that holds them all as the root."
             )
             raise UnsafePathError(
-                f"{where}: {path!r} leads to {resolved}, outside the data root {self.path}. {remedy}"
+                f"{where}: {shown!r} leads to {printable(str(resolved)[:300])}, outside the data root {self.path}. "
+                f"{remedy}"
             )
         return str(resolved)
 
@@ -94,6 +103,12 @@ class VideoRoot:
         plain = Path(os.path.normpath(candidate))
         if not plain.is_relative_to(self.path) or plain == self.path:
             raise UnsafePathError(
-                f"{where}: {str(candidate)!r} lies outside the data root {self.path}; only links may lead out of it."
+                f"{where}: {printable(str(candidate)[:300])!r} lies outside the data root {self.path}; only links may "
+                "lead out of it."
             )
         return str(plain)
+
+
+def _reason(error: Exception) -> str:
+    """Without the path, which may be as long as the list."""
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -15,10 +15,10 @@ from typing import Any
 from datasets import Dataset
 
 from ..printing import printable
-from ..processing.label_lists_froster import checked_label_list, index_of
+from ..processing.label_lists_froster import index_of
 from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_json, read_lines, shown_path
 from ..processing.video_files import is_video_name
-from .label_text import refuse_spellings
+from .label_text import distinct_label_texts
 from .readers import read_labels
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, MissingFiles, video_table
@@ -104,11 +104,9 @@ def _names_in(rows: Sequence[Row], list_file: Path) -> list[str]:
             f"{shown_path(list_file)} holds label indices and no label names. Pass labels=, the list of names or a "
             "file of them."
         )
-    refuse_spellings(written, where=shown_path(list_file))
-    try:
-        return list(checked_label_list(written, source=shown_path(list_file)).names)
-    except ValueError as error:
-        raise AnnotationError(str(error)) from error
+    # Only checked: a list's names are taken as they are written.
+    distinct_label_texts(written, where=shown_path(list_file), ignore_case=True)
+    return written
 
 
 def _label_index(row: Row, indices: Mapping[str, int]) -> int:

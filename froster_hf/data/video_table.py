@@ -60,7 +60,7 @@ def video_table(
     if missing != "keep":
         absent = [clip for clip in clips if not is_video_path(clip.path)]
         if absent:
-            named = "; ".join(f"{clip.path} ({clip.where})" for clip in absent[:5])
+            named = "; ".join(f"{printable(clip.path[:150])} ({clip.where})" for clip in absent[:5])
             message = f"{len(absent)} of {len(clips)} listed videos are not there, such as {named}."
             if missing == "error":
                 raise AnnotationError(f"{message} Pass missing='drop' to go on without them.")
@@ -69,7 +69,7 @@ def video_table(
             gone = {id(clip) for clip in absent}
             clips = [clip for clip in clips if id(clip) not in gone]
     if not clips:
-        raise AnnotationError("No video is left. Check the data root and the list.")
+        raise AnnotationError(f"No video is left. {source} Check the data root and the list.")
     columns = {VIDEO_COLUMN: [clip.path for clip in clips], LABEL_COLUMN: [clip.label for clip in clips]}
     table = Dataset.from_dict(columns, features=video_features(labels))
     table.info.description = source

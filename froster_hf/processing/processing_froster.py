@@ -198,7 +198,7 @@ class FrosterProcessor(ProcessorMixin):
             worst = max(range(len(lengths)), key=lengths.__getitem__)
             if lengths[worst] > longest:
                 raise ValueError(
-                    f"A text has {lengths[worst]} tokens and the text tower takes {longest}: {texts[worst]!r}. "
+                    f"A text has {lengths[worst]} tokens and the text tower takes {longest}: {texts[worst][:100]!r}. "
                     "Shorten its label or description, or pass `truncation=True`."
                 )
 

@@ -22,12 +22,12 @@ def test_class_names_become_words(name, words):
 
 def test_names_that_become_the_same_words_are_refused():
     with pytest.raises(ValueError, match="both read 'brush hair'"):
-        distinct_label_texts(["brush_hair", "brush hair"])
+        distinct_label_texts(["brush_hair", "brush hair"], where="classInd.txt")
 
 
 def test_a_name_without_words_is_refused():
     with pytest.raises(ValueError, match="holds no words"):
-        distinct_label_texts(["___"])
+        distinct_label_texts(["___"], where="classInd.txt")
 
 
 def test_descriptions_are_taken_off_the_labels():

@@ -1,7 +1,10 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from froster_hf.data import (
     AnnotationError,
@@ -119,6 +122,24 @@ def test_kinetics_rows_find_their_files_in_each_usual_place(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "folder",
+    [
+        *("tying knot (not on a tie)", "tying_knot_(not_on_a_tie)", "tying-knot-(not-on-a-tie)"),
+        *("tying_knot_not_on_a_tie", "TyingKnot(notOnATie)", "Tying Knot (not On A Tie)"),
+    ],
+)
+@pytest.mark.parametrize("clip", ["aaaaaaaaaaa_000005_000015.mp4", "aaaaaaaaaaa.mp4"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_kinetics_class_folders_may_be_spelled_in_each_usual_way(tmp_path, folder, clip, split):
+    root = touch(tmp_path / "videos", f"{split}{folder}/{clip}")
+    (tmp_path / "train.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\ntying knot (not on a tie),aaaaaaaaaaa,5,15,train\n"
+    )
+    dataset = read_kinetics(root, annotations=tmp_path / "train.csv")
+    assert names_and_labels(dataset) == [(clip, "tying knot (not on a tie)")]
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         ("yoga,../../secret,1,2,val", "outside the data root"),
@@ -181,3 +202,95 @@ def test_something_something_names_a_bad_entry(something, entry, message):
     (folder / "train.json").write_text(json.dumps([entry]))
     with pytest.raises(AnnotationError, match=rf"train\.json, entry 0: .*{message}"):
         read_something_something(root, annotations=folder / "train.json", labels=folder / "labels.json")
+
+
+LINES = st.lists(
+    st.sampled_from(
+        ["1 ApplyEyeMakeup", "2 BrushHair", "ApplyEyeMakeup/a.avi", "BrushHair/b.avi 2", "a.avi 1", "b c.avi 2"]
+    )
+    | st.text(max_size=12),
+    max_size=5,
+)
+FIELDS = st.sampled_from(
+    ["label", "youtube_id", "time_start", "time_end", "split", "yoga", "aaa", "5", "1e999", "../x", '"']
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["id", "template", "Closing something", "0"]) | st.text(max_size=3), inner)
+    ),
+    max_leaves=12,
+)
+any_files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+
+
+def rows_or_refusal(read, names):
+    """The number of rows, or `None` where an error in one line names one of the files."""
+    logging.disable(logging.WARNING)
+    try:
+        return len(read())
+    except (AnnotationError, FileNotFoundError) as error:
+        message = str(error)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert any(name in message for name in names), message
+    assert "\n" not in message
+    return None
+
+
+def num_lines(text):
+    return sum(bool(line.strip()) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+
+
+def written(path, text):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(text, encoding="utf-8", errors="replace", newline="")
+    return path
+
+
+@any_files
+@given(LINES, LINES)
+def test_any_ucf101_list_gives_a_row_per_line_or_names_the_file(tmp_path, classes, lines):
+    written(tmp_path / "lists" / "classInd.txt", "\n".join(classes))
+    written(tmp_path / "lists" / "testlist01.txt", "\n".join(lines))
+    count = rows_or_refusal(
+        lambda: read_ucf101(tmp_path, annotations=tmp_path / "lists", split="test", missing="keep"),
+        ["classInd.txt", "testlist01.txt", "lists"],
+    )
+    assert count in (None, num_lines("\n".join(lines)))
+
+
+@any_files
+@given(LINES)
+def test_any_hmdb51_list_gives_a_row_per_line_or_names_the_file(tmp_path, lines):
+    written(tmp_path / "lists" / "brush_hair_test_split1.txt", "\n".join(lines))
+    count = rows_or_refusal(
+        lambda: read_hmdb51(tmp_path, annotations=tmp_path / "lists", split="all", missing="keep"), ["lists"]
+    )
+    assert count in (None, num_lines("\n".join(lines)))
+
+
+@any_files
+@given(st.lists(st.lists(FIELDS | st.text(max_size=5), min_size=4, max_size=6), max_size=4))
+def test_any_kinetics_list_gives_a_row_per_line_or_names_the_file(tmp_path, lines):
+    text = "label,youtube_id,time_start,time_end,split\n" + "\n".join(map(",".join, lines))
+    written(tmp_path / "val.csv", text)
+    count = rows_or_refusal(
+        lambda: read_kinetics(tmp_path, annotations=tmp_path / "val.csv", missing="keep"), ["val.csv"]
+    )
+    assert count in (None, num_lines(text) - 1)
+
+
+@any_files
+@given(JSON, JSON)
+def test_any_json_of_something_something_gives_a_row_per_entry_or_names_the_file(tmp_path, labels, entries):
+    written(tmp_path / "labels.json", json.dumps(labels))
+    written(tmp_path / "train.json", json.dumps(entries))
+    count = rows_or_refusal(
+        lambda: read_something_something(
+            tmp_path, annotations=tmp_path / "train.json", labels=tmp_path / "labels.json", missing="keep"
+        ),
+        ["labels.json", "train.json"],
+    )
+    assert count is None or count == len(entries)

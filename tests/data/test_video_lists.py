@@ -234,6 +234,68 @@ def test_a_list_of_links_in_a_download_of_the_hub_is_read(tmp_path):
     assert paths(table) == [str(entry / "blobs" / "cafe")]
 
 
+HOSTILE_PATHS = [
+    *("../secret.mp4", "t/../../secret.mp4", "/etc/passwd", "/proc/self/environ", "t/./../../secret.mp4", "..", "."),
+    *("http://host/a.mp4", "file:t/a.mp4", "concat:a|b", "subfile,,start,0,end,9,,:a", "hf://datasets/a/b.mp4"),
+    *("out.mp4", "outside/secret.mp4", "circle", "a" * 5000, "t/" * 2000 + "a.mp4"),
+]
+
+
+@pytest.mark.parametrize("path", HOSTILE_PATHS, ids=lambda path: path[:30])
+@pytest.mark.parametrize("missing", ["error", "drop", "keep"])
+def test_no_listed_path_leads_out_of_the_root(root, path, missing):
+    (root.parent / "secret.mp4").touch()
+    (root / "out.mp4").symlink_to(root.parent / "secret.mp4")
+    (root / "outside").symlink_to(root.parent)
+    (root / "circle").symlink_to(root / "circle")
+    entry = json.dumps({"video": path, "label": 0})
+    try:
+        table = read(root, f"{entry}\n", "list.jsonl", labels=["x"], missing=missing)
+    except AnnotationError as error:
+        refusal = str(error)
+    else:
+        # An absolute path, whose first part is no protocol, of a file that is not there.
+        assert missing == "keep"
+        assert all(kept == str(root) or kept.startswith(f"{root}/") for kept in paths(table))
+        return
+    assert len(refusal) < 1000
+
+
+def test_an_encoded_path_is_a_name_like_any_other(root):
+    table = read(root, "%2e%2e/secret.mp4,0\n", labels=["x"], missing="keep")
+    assert paths(table) == [str(root / "%2e%2e" / "secret.mp4")]
+
+
+def test_links_lead_out_of_the_root_on_request_but_paths_never(root):
+    (root.parent / "other.mp4").touch()
+    (root / "link.mp4").symlink_to(root.parent / "other.mp4")
+    assert len(read(root, "link.mp4,0\n", labels=["x"], allow_links=True)) == 1
+    with pytest.raises(AnnotationError, match=r"line 1.*outside the data root"):
+        read(root, "../other.mp4,0\n", labels=["x"], allow_links=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"video": "t/a, b.mp4", "label": 0, "label": 1}',
+        '{"video": "t/a, b.mp4", "label": NaN}',
+        '{"video": "t/a, b.mp4", "label": ' + "9" * 5000 + "}",
+        '{"video": "t/a, b.mp4", "label": "\\ud800"}',
+        '{"video": "\\ud800.mp4", "label": 0}',
+        '{"video": "t/a\\u0000.mp4", "label": 0}',
+        '{"video": "t/a, b.mp4", "label": "٣"}',
+        '{"video": "t/a, b.mp4", "label": "²"}',
+        '{"video": "t/a, b.mp4", "label": true}',
+        '{"video": "t/a, b.mp4", "label": ' + "[" * 50_000,
+    ],
+    ids=lambda line: line[:45],
+)
+def test_a_hostile_line_is_refused_by_its_number(root, line):
+    with pytest.raises(AnnotationError, match=r"list\.jsonl, line 1") as caught:
+        read(root, f"{line}\n", "list.jsonl", labels=["x", "y"])
+    assert len(str(caught.value)) < 1000
+
+
 several_lists = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 CELLS = st.sampled_from(
     ["t/drinking (31).mp4", "t/a, b.mp4", "drinking", "talk, slowly", "0", "1", "video", "label", '"']

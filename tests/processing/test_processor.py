@@ -99,6 +99,35 @@ def test_videos_and_texts_go_together_into_the_model():
         assert model(**first, **labels).logits.shape == (1, 2)
 
 
+@pytest.mark.parametrize("label", ["{0.__class__}", "{:>999999999}", "%s%n", "{label}", "{}"])
+def test_labels_are_never_formatted(label):
+    assert tiny_processor().write_prompts([label], templates=["a video of {}."]) == [f"a video of {label}."]
+    described = tiny_processor().write_prompts({"golf": label}, templates=["{}"])
+    assert described == [f"golf: {label}"]
+
+
+@pytest.mark.parametrize("template", ["{0.__class__}", "{:>999999999}", "{} and {}", "no place", "{label}"])
+def test_templates_with_another_place_than_one_are_refused(template):
+    with pytest.raises(ValueError, match="must hold exactly one"):
+        tiny_processor().write_prompts(["golf"], templates=[template])
+
+
+@pytest.mark.parametrize("label", ["x" * 90_000, "golf \u202e" * 100, "a\0b"])
+def test_hostile_labels_are_refused_in_a_short_message(label):
+    with pytest.raises(ValueError, match=r"tokens|NUL") as caught:
+        tiny_processor().encode_labels([label])
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "labels", [{"0": "golf", "1": "tennis"}, {"golf": 0, "tennis": 1}, iter(["golf", "tennis"])], ids=str
+)
+def test_every_form_of_a_label_list_gives_the_same_prompts(labels):
+    assert tiny_processor().encode_labels(labels)["input_ids"].tolist() == (
+        tiny_processor().encode_labels(["golf", "tennis"])["input_ids"].tolist()
+    )
+
+
 def test_calling_without_anything_is_refused():
     with pytest.raises(ValueError, match="at least one input"):
         tiny_processor()()
