@@ -394,8 +394,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     def clear_label_bank(self) -> None:
         """Forget the embeddings of all label lists; they are computed again when they are next asked for.
 
-        Needed only where weights are written behind torch's back, through `parameter.data` or a NumPy view: training,
-        loading, moving and switching adapters are noticed.
+        Needed only where weights are written behind torch's back, through `parameter.data` (as PEFT's
+        `merge_and_unload` does) or a NumPy view: training, loading, moving and switching adapters are noticed.
         """
         self.label_banks.clear()
 

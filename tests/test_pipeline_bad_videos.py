@@ -8,7 +8,7 @@ import torch
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
-from froster_hf import VideoDecodeError
+from froster_hf import DecodingUnavailableError, VideoDecodeError
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -135,6 +135,16 @@ def test_scores_that_are_no_numbers_are_an_error_of_their_video(classify):
         hook.remove()
     assert [isinstance(result, ValueError) for result in results] == [False, True, False]
     assert "infinite or NaN" in str(results[1])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_what_the_machine_lacks_is_no_fault_of_a_video(classify, monkeypatch, num_workers):
+    def fail(*args, **kwargs):
+        raise DecodingUnavailableError("No process can be started. Free some memory.")
+
+    monkeypatch.setattr(type(classify.processor.video_processor), "__call__", fail)
+    with pytest.raises(DecodingUnavailableError, match="Free some memory"):
+        classify([BIKES, BIKES], LABELS, on_error="return", num_workers=num_workers)
 
 
 @pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])

@@ -13,6 +13,7 @@ Pickles are opened with weights_only in a process of their own, TorchScript arch
 """
 
 import argparse
+import sys
 from dataclasses import asdict
 
 from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
@@ -102,7 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
             strict=not arguments.allow_unused,
             **{name: value for name in PASSED_ON if (value := getattr(arguments, name)) is not None},
         )
-    print(json_text(asdict(report), indent=1, default=str) if arguments.json else report)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(json_text(asdict(report), encoding=encoding, indent=1, default=str) if arguments.json else report)
     return 0
 
 

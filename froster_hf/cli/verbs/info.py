@@ -5,12 +5,12 @@ example:
 """
 
 import argparse
-import json
 import platform
+import sys
 from importlib import metadata
 from typing import Any
 
-from ...printing import printable
+from ...printing import json_text, printable
 
 PACKAGES = (
     "froster-hf",
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what there is; 1 if no decoder works."""
     information = collect()
     if arguments.json:
-        print(json.dumps(information, indent=1))
+        print(json_text(information, encoding=sys.stdout.encoding or "utf-8", indent=1))
     else:
         for title, entries in information.items():
             print(title)
