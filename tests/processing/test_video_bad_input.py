@@ -7,12 +7,14 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from froster_hf.processing import video_process_froster
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, decode_frames, probe_video, stream_frames
 from tests.fixtures.backends import needs_backend
 from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video
@@ -234,6 +236,42 @@ def test_a_string_is_a_path_and_never_a_protocol(url):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "async:a.mp4",
+        "crypto:a.mp4",
+        "data:video/mp4;base64,AAAA",
+        "fd:0",
+        "ffrtmpcrypt:a",
+        "lavfi:color",
+        "concatf:a.txt",
+        "tcp:127.0.0.1:80",
+        "udp:127.0.0.1:80",
+        "rtmp:127.0.0.1",
+        "frame_%03d.png",
+        "*.mp4",
+        "/dev/null",
+        "/dev/stdin",
+        "/proc/self/mem",
+        "/proc/self/environ",
+        "/proc/kmsg",
+        "-",
+        "",
+        " ",
+        "a" * 5000,
+        "a/" * 3000,
+        "clip.mp4\n",
+        "\udcff.mp4",
+        "\u202egpm.4pm",
+        "\0",
+    ],
+)
+def test_a_string_that_is_no_video_s_path_is_one_error(text, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fails(text)
+
+
+@pytest.mark.parametrize(
     "url", ["http://127.0.0.1/x.mp4", "https://example.com/x.mp4", "file:///etc/passwd", "rtsp://h/x"]
 )
 def test_urls_are_off_unless_asked_for(url):
@@ -310,3 +348,62 @@ def test_a_hole_in_any_kind_of_file_ends_in_frames_or_in_the_error(video_file, n
     with contextlib.suppress(VideoDecodeError):
         decode_frames(data, lambda info: range(info.num_frames))
     assert decode_frames(video_file("h264_mp4"), [3])[1].num_frames == 40
+
+
+def test_damaged_files_leave_nothing_behind_in_either_process(video_file, no_warm_process):
+    generator = np.random.default_rng(0)
+    data = video_file("h264_mp4").read_bytes()
+    decode_frames(data, [3])
+    (decoder,) = (process._process.pid for process in video_process_froster._idle)
+
+    def held() -> dict[str, int]:
+        return {
+            f"{kind} of {pid}": len(os.listdir(f"/proc/{pid}/{kind}"))
+            for pid in (os.getpid(), decoder)
+            for kind in ("fd", "task")
+        }
+
+    before = held()
+    for _ in range(80):
+        damaged = bytearray(data)
+        for place in generator.integers(0, len(data), 20):
+            damaged[place] ^= 1 << int(generator.integers(8))
+        with contextlib.suppress(VideoDecodeError):
+            decode_frames(bytes(damaged), lambda info: range(info.num_frames))
+    decode_frames(data, [3])
+    assert [process._process.pid for process in video_process_froster._idle] == [decoder]
+    # The decoder tidies up after its answer.
+    deadline = time.monotonic() + 10
+    while held() != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert held() == before
+
+
+def test_a_path_that_changes_all_the_time_gives_one_of_its_videos_or_the_error(video_file, tmp_path):
+    """Two videos, a FIFO and an endless device take turns behind a link."""
+    os.mkfifo(tmp_path / "fifo")
+    targets = [video_file("h264_mp4"), video_file("mpeg4_mp4"), tmp_path / "fifo", Path("/dev/zero")]
+    link, is_over = tmp_path / "clip.mp4", threading.Event()
+    link.symlink_to(targets[0])
+
+    def swap():
+        while not is_over.is_set():
+            for place, target in enumerate(targets):
+                other = tmp_path / f"next{place}"
+                other.symlink_to(target)
+                other.replace(link)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        shown, reasons = [], set()
+        while len(shown) < 5:
+            try:
+                shown.append(read_index(decode_frames(link, [7])[0][0].numpy()))
+            except VideoDecodeError as error:
+                reasons.add(error.reason)
+    finally:
+        is_over.set()
+        swapper.join()
+    assert shown == [7] * 5
+    assert all("not a regular file" in reason or "replaced by another file" in reason for reason in reasons)
