@@ -128,6 +128,9 @@ def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int)
         (T, N, N) or (T, N+1, N+1)     every frame by itself (and a message token, which is left out)
         (T, N, (2r+1)*N)               frame t to frames t-r .. t+r; those beyond the ends are zeros, left out
         (1, 1+T*(N-1), 1+T*(N-1))      space and time in one sequence
+
+    Raises:
+        ValueError: another layout, of which nothing is known.
     """
     num_tokens = num_patches + 1
     if weights.shape[0] == 1 and weights.shape[1] == 1 + num_frames * num_patches:
@@ -135,6 +138,12 @@ def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int)
     queries = weights[:, :num_tokens]
     windowed = weights.shape[2] % num_tokens == 0
     width = weights.shape[2] // num_tokens if windowed else 1
+    rows, num_queries, num_keys = weights.shape
+    if rows != num_frames or not (num_queries >= num_tokens and (num_keys == num_queries or (windowed and width % 2))):
+        raise ValueError(
+            f"The attention of shape {tuple(weights.shape)} (frames, queries, keys) is of no layout that the rollout "
+            f"knows, for {num_frames} frames of {num_tokens} tokens. Use the gradient map."
+        )
     matrix = weights.new_zeros(num_frames, num_tokens, num_frames, num_tokens)
     for frame in range(num_frames):
         for place in range(width):

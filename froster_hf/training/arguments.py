@@ -51,7 +51,7 @@ class FrosterTrainingArguments(TrainingArguments):
 
             - `all`: every parameter.
             - `vision`, `text`: one tower with its projection; with `vision`, the temporal module and pooling too.
-            - `adapters`: the adapters of `st_adapter`, `aim` or `adaptformer`.
+            - `adapters`: the adapters of a temporal module that has them, such as `st_adapter`.
             - `temporal`: everything that CLIP does not have: temporal module and temporal pooling.
             - `lora`: low-rank updates (PEFT) of the attention layers of both towers, and what CLIP does not have.
         lora_rank: rank of the updates; `lora` only.

@@ -35,6 +35,12 @@ def test_a_rollout_is_a_distribution_over_the_patches_of_all_frames(module):
     assert model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 5), (NUM_FRAMES, 4, 4), (NUM_FRAMES, 5, 10), (NUM_FRAMES, 5, 7)])
+def test_attention_of_an_unknown_layout_is_refused(shape):
+    with pytest.raises(ValueError, match="of no layout that the rollout knows"):
+        _clip_attention(torch.ones(shape), num_patches=PATCHES**2, num_frames=NUM_FRAMES)
+
+
 def test_attention_to_a_neighbouring_frame_is_followed_to_that_frame():
     tokens = PATCHES**2 + 1
     weights = torch.full((NUM_FRAMES, 1, tokens, 3 * tokens), 1e-6)

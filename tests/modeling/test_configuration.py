@@ -5,6 +5,7 @@ from transformers import AutoConfig, AutoModel, CLIPConfig, SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
 from froster_hf.modeling.configuration_froster import SIZE_LIMITS, TOWER_SIZE_LIMITS
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from tests.modeling.tiny import ARCHITECTURES, TEXT, VISION, architecture_id, tiny_config
 
 
@@ -12,6 +13,14 @@ def test_defaults_are_frosters():
     config = FrosterConfig()
     assert (config.temporal_module, config.temporal_radius, config.temporal_pooling) == ("local_attention", 1, "mean")
     assert config.num_frames == 8
+
+
+@pytest.mark.parametrize("name", [*TEMPORAL_MODULES, *TEMPORAL_POOLINGS])
+def test_every_module_and_pooling_is_described(name):
+    assert f"`{name}`" in FrosterConfig.__doc__
+    entry = (TEMPORAL_MODULES | TEMPORAL_POOLINGS)[name]
+    assert entry.description
+    assert entry.source
 
 
 def test_no_labels_are_invented():

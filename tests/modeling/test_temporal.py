@@ -3,9 +3,17 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
 
-from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
-from froster_hf.modeling.temporal_froster import shift_channels, temporal_difference, temporal_windows
+from froster_hf.modeling import pooling_froster, temporal_froster
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
+from froster_hf.modeling.temporal_froster import (
+    TemporalAttention,
+    shift_channels,
+    temporal_difference,
+    temporal_windows,
+)
 from tests.modeling.tiny import MODULES, NUM_FRAMES, tiny_clip, tiny_clips, tiny_model, tiny_texts
 
 
@@ -150,6 +158,19 @@ def test_the_table_names_the_parameters_that_clip_lacks_and_those_that_start_at_
             assert not parameter.any(), name
         elif parameter.ndim >= 2:
             assert parameter.any(), name
+
+
+def test_every_class_of_a_module_or_pooling_has_its_entry():
+    named = {entry.implementation for entry in (*TEMPORAL_MODULES.values(), *TEMPORAL_POOLINGS.values())}
+    bases = {TemporalAttention}
+    for file, kinds in (
+        (temporal_froster, (CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings)),
+        (pooling_froster, (nn.Module,)),
+    ):
+        for name, value in vars(file).items():
+            own = isinstance(value, type) and value.__module__ == file.__name__ and issubclass(value, kinds)
+            if own and value not in bases and (file is temporal_froster or name.endswith("Pooling")):
+                assert name in named
 
 
 @pytest.mark.parametrize("module", MODULES)
