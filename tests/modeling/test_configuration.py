@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModel, CLIPConfig, SiglipConfig
 from froster_hf import FrosterConfig, FrosterForVideoClassification
 from froster_hf.modeling.configuration_froster import SIZE_LIMITS, TOWER_SIZE_LIMITS
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
+from tests.modeling import table
 from tests.modeling.tiny import ARCHITECTURES, TEXT, VISION, architecture_id, tiny_config
 
 
@@ -21,6 +22,10 @@ def test_every_module_and_pooling_is_described(name):
     entry = (TEMPORAL_MODULES | TEMPORAL_POOLINGS)[name]
     assert entry.description
     assert entry.source
+
+
+def test_the_documents_tables_are_those_of_the_package():
+    assert table.DOCUMENT.read_text() == table.render()
 
 
 def test_no_labels_are_invented():
