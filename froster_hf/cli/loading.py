@@ -41,7 +41,7 @@ def load_pipeline(arguments: argparse.Namespace) -> Any:
     if arguments.backend is not None:
         video_processor.video_backend = arguments.backend
     if arguments.max_pixels is not None:
-        video_processor.video_limits = {"max_pixels": arguments.max_pixels}
+        video_processor.video_limits = {**(video_processor.video_limits or {}), "max_pixels": arguments.max_pixels}
     return classify
 
 

@@ -34,10 +34,15 @@ def callers_share(stored: Mapping[str, Any]) -> dict[str, Any]:
     if limits is not None:
         if not isinstance(limits, Mapping):
             raise ValueError(f"The checkpoint's `video_limits` are {limits!r}; they must be fields of VideoLimits.")
-        VideoLimits.of(limits)
         defaults = VideoLimits()
-        kept["video_limits"] = {name: min(value, getattr(defaults, name)) for name, value in limits.items()}
+        kept["video_limits"] = {name: _lower(value, getattr(defaults, name, None)) for name, value in limits.items()}
+        VideoLimits.of(kept["video_limits"])
     return kept
+
+
+def _lower(value: Any, default: Any) -> Any:
+    """The lower of a stored limit and its default; what is no number, or no limit, is left to be refused."""
+    return default if isinstance(value, int | float) and default is not None and value > default else value
 
 
 def check_options(options: Mapping[str, Any]) -> None:

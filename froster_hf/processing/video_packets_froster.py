@@ -7,9 +7,10 @@ can be decoded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ try:
 except ImportError:
     av = None  # type: ignore[assignment]
 
+
+Item = TypeVar("Item")
 
 # FFmpeg knows several hundred formats; playlists, scripts, devices and image sequences among them open other files.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,asf,flv,ogg"
@@ -161,7 +164,7 @@ def read_packets(
     duration = 0
     first = None
     try:
-        for packet in container.demux(stream):
+        for packet in announced(container.demux(stream)):
             if first is None:
                 first = next(iter(packet.decode()), None)
             if packet.size == 0:
@@ -187,6 +190,20 @@ def read_packets(
             f"VideoLimits.max_duration_seconds is {limits.max_duration_seconds:.0f}"
         )
     return table, first
+
+
+def announced(items: Iterator[Item]) -> Iterator[Item]:
+    """What PyAV demuxes or decodes of a container; it knows only the streams that the file's beginning announces.
+
+    Raises:
+        UnreadableVideoError: another stream begins further on.
+    """
+    try:
+        yield from items
+    except IndexError as error:
+        raise UnreadableVideoError(
+            "a stream begins in the middle of the file that its beginning does not announce"
+        ) from error
 
 
 def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_indexed: bool) -> PacketTable:

@@ -25,7 +25,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .video_geometry_froster import read_position, square_size
-from .video_packets_froster import ffmpeg_reason, open_container, open_video_stream, read_packets
+from .video_packets_froster import announced, ffmpeg_reason, open_container, open_video_stream, read_packets
 from .video_truncation_froster import check_complete
 from .video_types_froster import UnreadableVideoError, VideoInfo, VideoLimits
 
@@ -235,7 +235,7 @@ class StrictReader:
         """Packets with their position in the file, from position `first` on, each checked against the table."""
         decode_order = self.table.decode_order
         position = None
-        for packet in self._container.demux(self._stream):
+        for packet in announced(self._container.demux(self._stream)):
             if packet.size == 0:
                 return
             if position is None:
@@ -261,7 +261,7 @@ class StrictReader:
         try:
             with open_container(self._handle) as container:
                 stream = open_video_stream(container, self._limits, self._threads)
-                for frame in container.decode(stream):
+                for frame in announced(container.decode(stream)):
                     self.check(frame, count)
                     counted = int(times[min(count, len(times) - 1)])
                     own = frame.pts if self.table.frames_bear_times else counted

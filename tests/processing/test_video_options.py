@@ -22,7 +22,7 @@ from tests.processing.test_video_processor import numbered_video, pixels, random
 HOSTILE = {
     "allow_urls": "http",
     "video_backend": "decord",
-    "video_limits": {"max_memory_bytes": 10**15, "timeout_seconds": 1e9, "max_frames": 30},
+    "video_limits": {"max_memory_bytes": 1e15, "timeout_seconds": math.inf, "max_pixels": 10**30, "max_frames": 30},
 }
 
 

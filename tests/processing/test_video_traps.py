@@ -9,7 +9,7 @@ from PIL import Image, features
 
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, decode_frames, probe_video, stream_frames
 from tests.fixtures.matroska import as_they_are, element, header_stripped, number, write_matroska, zlib_compressed
-from tests.fixtures.videos import VideoKind, draw_frame, read_index, render_video
+from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video
 
 NUM_FRAMES = 40
 
@@ -91,6 +91,18 @@ def test_attachments_are_neither_opened_nor_written(video_file, tmp_path, monkey
         assert sorted(tmp_path.rglob("*")) + sorted(tmp_path.parent.glob("*")) == before
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+def test_a_stream_that_begins_unannounced_is_refused_in_words(tmp_path):
+    """Sound that appears near the end of an FLV file, whose header says that there is none."""
+    data = render_video(tmp_path / "clip.flv", VIDEO_KINDS["h264_flv"], num_frames=200).read_bytes()
+    place = 13
+    for _ in range(195):
+        place += 11 + int.from_bytes(data[place + 1 : place + 4], "big") + 4
+    # Type, size, the time of the next tag, stream, three bytes of sound, size of the tag.
+    sound = b"\x08\0\0\x03" + data[place + 4 : place + 8] + b"\0\0\0" + b"\x2f\xff\xfb" + b"\0\0\0\x0e"
+    with pytest.raises(VideoDecodeError, match="a stream begins in the middle of the file"):
+        decode_frames(data[:place] + sound + data[place:], [0])
 
 
 def animation(path, num_frames=12, **options):
