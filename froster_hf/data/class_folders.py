@@ -45,7 +45,7 @@ def read_video_folder(root: str | os.PathLike, *, allow_links: bool = False) -> 
     found: dict[str, list[Path]] = {}
     for entry in sorted(video_root.path.iterdir()):
         if not entry.is_dir() or is_hidden(entry.name):
-            passed_over["hidden" if is_hidden(entry.name) else "files beside the class folders"] += 1
+            passed_over["hidden" if is_hidden(entry.name) else "beside the class folders"] += 1
             continue
         content = search_folder(entry)
         passed_over.update(content.passed_over)
@@ -68,7 +68,8 @@ def read_video_folder(root: str | os.PathLike, *, allow_links: bool = False) -> 
     source = f"Read from {printable(str(video_root.path))}."
     if passed_over:
         source += f" Passed over: {_said(passed_over)}."
-        logger.warning("%s", source)
+        # Every system leaves hidden files; all else may be videos that the user expects to be there.
+        logger.log(logging.WARNING if set(passed_over) - {"hidden"} else logging.INFO, "%s", source)
     return video_table(clips, labels=texts, missing="error", source=source)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..printing import printable
 from .label_lists_froster import (
     LabelList,
     checked_label_list,
@@ -70,6 +71,23 @@ def read_label_file(path: str | os.PathLike) -> LabelList:
         raise AnnotationError(str(error)) from error
 
 
+def read_descriptions(path: str | os.PathLike) -> dict[str, str]:
+    """The descriptions of a file of labels, by the names of those that have one.
+
+    Raises:
+        AnnotationError: see `read_label_file`, or no label has a description.
+        OSError: the file cannot be opened.
+    """
+    labels = read_label_file(path)
+    described = {name: text for name, text in labels.pairs if text}
+    if not described:
+        raise AnnotationError(
+            f"{shown_path(path)} holds no descriptions ({labels.form}); expected JSON, {{label: description}}, or "
+            "lines of a label, a tab and a description."
+        )
+    return described
+
+
 def split_labels(text: str) -> list[str]:
     """The labels of one comma-separated line; a label with a comma stands in double quotes.
 
@@ -83,7 +101,7 @@ def split_labels(text: str) -> list[str]:
         rows = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise ValueError(
-            f"The labels {text!r:.200} cannot be told apart ({error}); quote a label as in CSV."
+            f"The labels {text!r:.200} cannot be told apart ({printable(str(error))}); quote a label as in CSV."
         ) from error
     labels = [label.strip() for label in rows[0]]
     if not labels or "" in labels:
@@ -122,7 +140,7 @@ def _unquoted(lines: Sequence[str], source: str) -> list[str]:
     try:
         rows = list(csv.reader(lines, strict=True))
     except csv.Error as error:
-        raise AnnotationError(f"{source}: quoted lines that are not CSV ({error}).") from error
+        raise AnnotationError(f"{source}: quoted lines that are not CSV ({printable(str(error))}).") from error
     if any(len(cells) != 1 for cells in rows):
         raise AnnotationError(f"{source}: several quoted labels on a line; write one per line, or a .csv file.")
     return [cells[0].strip() for cells in rows]
@@ -145,7 +163,7 @@ def _from_table(text: str, source: str, *, delimiter: str) -> LabelList:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
         rows = [cells for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
-        raise AnnotationError(f"{source}, line {reader.line_num}: not CSV ({error}).") from error
+        raise AnnotationError(f"{source}, line {reader.line_num}: not CSV ({printable(str(error))}).") from error
     return _from_rows(rows, source, kind="CSV")
 
 

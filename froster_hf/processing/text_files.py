@@ -84,7 +84,7 @@ def csv_cells(line: str, where: str, delimiter: str = ",") -> list[str]:
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
-        raise AnnotationError(f"{where}: not a CSV line ({error}).") from error
+        raise AnnotationError(f"{where}: not a CSV line ({printable(str(error))}).") from error
     return [cell.strip() for cell in cells]
 
 

@@ -28,7 +28,7 @@ class FolderContent:
 
     Attributes:
         videos: sorted.
-        passed_over: how often something was passed over, by what it is: "hidden", "linked folders", or a suffix.
+        passed_over: how often something was passed over, by what it is: "hidden", "links to folders", or a suffix.
     """
 
     videos: list[Path] = field(default_factory=list)
@@ -72,6 +72,6 @@ def _entries(folder: str | os.PathLike, passed_over: Counter[str]) -> Iterator[o
                 elif entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                 elif entry.is_dir():
-                    passed_over["linked folders"] += 1
+                    passed_over["links to folders"] += 1
                 else:
                     yield entry

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..processing.label_files import read_label_file
+from ..processing.label_files import read_descriptions
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import FrosterTrainingArguments
 from .recipe_data import read_recipe_data
@@ -38,8 +38,7 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
     model, processor = build_model(recipe.model)
     train, evaluation = read_recipe_data(recipe.data, recipe.world)
     if recipe.data.descriptions is not None:
-        described = read_label_file(recipe.data.descriptions).pairs
-        processor.label_descriptions = {name: text for name, text in described if text}
+        processor.label_descriptions = read_descriptions(recipe.data.descriptions)
     return FrosterTrainer(
         model,
         training_arguments(recipe),

@@ -100,9 +100,7 @@ def test_what_is_passed_over_is_counted_and_never_a_class(tmp_path, caplog):
 
 def test_a_folder_without_any_video_says_what_it_holds(tmp_path):
     touch(tmp_path, "frames/1.png", "frames/2.png", "video.mp4")
-    with pytest.raises(
-        AnnotationError, match=r"no class folders with videos.*2 \.png.*1 files beside the class folders"
-    ):
+    with pytest.raises(AnnotationError, match=r"no class folders with videos.*2 \.png.*1 beside the class folders"):
         read_video_folder(tmp_path)
 
 
@@ -153,7 +151,7 @@ def test_folders_that_are_linked_in_a_circle_end(tmp_path):
     (tmp_path / "juggling" / "again").symlink_to(tmp_path / "juggling")
     table = read_video_folder(tmp_path, allow_links=True)
     assert len(table) == 1
-    assert "1 linked folders" in describe_table(table)
+    assert "1 links to folders" in describe_table(table)
 
 
 def test_the_table_of_classes_counts_them_and_names_empty_ones(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from froster_hf.processing.label_files import read_label_file, split_labels
+from froster_hf.processing.label_files import read_descriptions, read_label_file, split_labels
 from froster_hf.processing.text_files import AnnotationError
 
 NAMES = ("growing", "up, then down", "sliding left")
@@ -66,6 +66,13 @@ def test_descriptions_stay_with_their_names(tmp_path, name):
     assert labels.labels == {"growing": "it gets larger", "shrinking": None, "sliding left": None}
 
 
+def test_descriptions_are_read_by_name_and_their_absence_is_said(tmp_path):
+    described = written(tmp_path, "described.json", DESCRIBED["object.json"])
+    assert read_descriptions(described) == {"growing": "it gets larger"}
+    with pytest.raises(AnnotationError, match=r"list\.json holds no descriptions \(JSON, list of names\)"):
+        read_descriptions(written(tmp_path, "list.json", READ_ALIKE["list.json"]))
+
+
 def test_the_form_says_what_was_recognized(tmp_path):
     forms = {name: read_label_file(written(tmp_path, name, text)).form for name, text in READ_ALIKE.items()}
     assert forms["lines.txt"] == "text, one label per line"
@@ -113,6 +120,7 @@ REFUSED = [
     ("a.csv", "nr,titre\n0,growing\n1,shrinking\n", "'nr, titre'.*known as a header"),
     ("a.csv", "0,growing\n1,up, then down\n", "row 2: 3 columns where the first row has 2"),
     ("a.csv", 'id,name\n0,"growing\n1,shrinking\n', "not CSV"),
+    ("a.tsv", 'name\tdescription\n"a"b\tc\n', "line 2: not CSV"),
     ("a.csv", 'id,name\n0,"growing\n1,shrinking"\n', "line break"),
     ("a.csv", "id,name,color\n0,growing,red\n", "known as a header"),
     ("a.csv", "x" * 200_000, "not CSV|characters"),
@@ -125,7 +133,7 @@ def test_another_file_is_refused_by_name_in_one_short_line(tmp_path, name, conte
     with pytest.raises(AnnotationError, match=message) as caught:
         read_label_file(written(tmp_path, name, content))
     assert name in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
 
 

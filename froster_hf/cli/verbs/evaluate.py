@@ -16,7 +16,6 @@ predictions/.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ...data import read_labels
     from ...evaluation import average_models, evaluate_recipe
     from ...evaluation.report import markdown_report
+    from ...processing.label_files import read_descriptions
 
     # PyYAML reads `true`, `3` and `[1, 2]` as a recipe's file would.
     overrides = {}
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         frozen_model=frozen,
         frozen_weight=arguments.frozen_weight,
         training_labels=read_labels(arguments.training_labels) if arguments.training_labels else None,
-        descriptions=_descriptions(arguments.descriptions),
+        descriptions=read_descriptions(arguments.descriptions) if arguments.descriptions else None,
         batch_size=arguments.batch_size,
         num_workers=arguments.num_workers,
         precision=arguments.precision,
@@ -129,13 +129,3 @@ def _models(first: Any, others: list[str]) -> Iterator[Any]:
     yield first.model
     for name in others:
         yield _load(name).model
-
-
-def _descriptions(file: str | None) -> dict[str, str] | None:
-    if file is None:
-        return None
-    with open(file, encoding="utf-8") as handle:
-        descriptions = json.load(handle)
-    if not isinstance(descriptions, dict):
-        raise ValueError(f"{file}: expected a JSON object, label to description.")
-    return descriptions
