@@ -24,8 +24,9 @@ FLAT = {
 }
 # The zero-shot pipeline and what it is made of.
 FLAT_NEIGHBOURS = {path.stem for path in PACKAGE.glob("*_froster.py")}
-# Small modules of the standard library alone, which every part may import (but not what is copied into repositories).
-FOUNDATION = {"foreign_code", "hub_cache", "printing", "whole_files"}
+# Small modules of the standard library (and PyYAML), which every part may import, but not what is copied into
+# repositories.
+FOUNDATION = {"foreign_code", "hub_cache", "printing", "settings", "whole_files"}
 # Part of the package -> the parts that it may import.
 ALLOWED = {
     "modeling": set(),

@@ -1,20 +1,20 @@
 """Protocols, metrics, reports and explanations; the model is always an argument."""
 
 from .attention_maps import attention_rollout, gradient_map
-from .evaluating import evaluate_recipe
+from .evaluating import evaluate_protocol
 from .explaining import Explanation, explain_video
 from .label_similarity import label_embeds, mean_best_cosine, similarity_table, write_similarity_report
 from .leak_check import PromptLeakError, check_prompts, find_leaks
 from .metrics import compute_metrics, metric_path
 from .predicting import predict
 from .predictions import PredictionMismatchError
-from .recipes import EvaluationData, EvaluationRecipe, list_recipes, load_recipe
+from .protocols import EvaluationData, EvaluationProtocol, list_protocols, load_protocol
 from .report import published_results
 from .weight_average import average_models
 
 __all__ = [
     "EvaluationData",
-    "EvaluationRecipe",
+    "EvaluationProtocol",
     "Explanation",
     "PredictionMismatchError",
     "PromptLeakError",
@@ -22,13 +22,13 @@ __all__ = [
     "average_models",
     "check_prompts",
     "compute_metrics",
-    "evaluate_recipe",
+    "evaluate_protocol",
     "explain_video",
     "find_leaks",
     "gradient_map",
     "label_embeds",
-    "list_recipes",
-    "load_recipe",
+    "list_protocols",
+    "load_protocol",
     "mean_best_cosine",
     "metric_path",
     "predict",

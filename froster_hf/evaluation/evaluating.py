@@ -1,4 +1,4 @@
-"""`evaluate_recipe`: a recipe, one or more checkpoints and the user's data to a result folder."""
+"""`evaluate_protocol`: a protocol, one or more checkpoints and the user's data to a result folder."""
 
 import dataclasses
 import functools
@@ -14,13 +14,14 @@ from torch import nn
 
 from ..data.video_table import label_array, label_names
 from ..processing.processing_froster import FrosterProcessor
-from . import protocols
+from ..settings import read_fields
+from . import parts
 from .label_similarity import similarity_table, write_similarity_report
+from .parts import Part, PartResult
 from .plan import EvaluationPlan
 from .plans import plan_evaluation
 from .predicting import Precision, predict
-from .protocols import Part, PartResult
-from .recipes import EvaluationData, EvaluationRecipe, checked, load_recipe
+from .protocols import EvaluationData, EvaluationProtocol, load_protocol
 from .report import package_versions, part_report, percent, write_report
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ FROZEN_ROW = "frozen model"
 Score = Callable[[Part], np.ndarray]
 
 
-def evaluate_recipe(
-    recipe: str | os.PathLike | EvaluationRecipe,
+def evaluate_protocol(
+    protocol: str | os.PathLike | EvaluationProtocol,
     *,
     models: nn.Module | Iterable[nn.Module],
     processor: FrosterProcessor,
@@ -46,10 +47,10 @@ def evaluate_recipe(
     precision: Precision = "float32",
     accelerator: Accelerator | None = None,
 ) -> dict[str, Any]:
-    """Evaluates checkpoints by a recipe; run again after a kill, it goes on where it was, to the same result.
+    """Evaluates checkpoints by a protocol; run again after a kill, it goes on where it was, to the same result.
 
     Args:
-        recipe: name of a shipped recipe, a YAML file, or the recipe itself.
+        protocol: name of a shipped protocol, a YAML file, or the protocol itself.
         models: one model, or one a few-shot sample (an iterable may load them one by one).
         processor: pixels and prompts.
         data: where the videos and annotation files are.
@@ -67,21 +68,21 @@ def evaluate_recipe(
 
     Returns:
         What `result.json` holds: `results` by row (accuracies in percent), `checkpoints` and `data` hashes,
-        `versions`, `recipe`, `count_differences`, `notes`. Clips that could not be decoded are named in the
+        `versions`, `protocol`, `count_differences`, `notes`. Clips that could not be decoded are named in the
         predictions.
 
     Raises:
-        ValueError: an unknown recipe, field or value.
+        ValueError: an unknown protocol, field or value.
         AnnotationError: an annotation file that cannot be used.
         PredictionMismatchError: the folder holds predictions of other weights, data, labels or settings.
         PromptLeakError: a prompt holds something of a file's path.
     """
-    recipe = recipe if isinstance(recipe, EvaluationRecipe) else load_recipe(recipe)
-    data = data if isinstance(data, EvaluationData) else checked(EvaluationData, data, source="data")
+    protocol = protocol if isinstance(protocol, EvaluationProtocol) else load_protocol(protocol)
+    data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
     if training_labels is not None and frozen_model is None:
         raise ValueError("training_labels compare the gain over a frozen model: pass frozen_model too.")
     accelerator = accelerator or Accelerator()
-    plan = plan_evaluation(recipe, data)
+    plan = plan_evaluation(protocol, data)
     for name, found in plan.count_differences.items():
         logger.warning("%s differs from the published counts: %s", name, found)
 
@@ -90,9 +91,9 @@ def evaluate_recipe(
         table=plan.table,
         processor=processor,
         descriptions=descriptions,
-        num_views=recipe.num_views,
-        num_crops=recipe.num_crops,
-        video_options=recipe.video_options,
+        num_views=protocol.num_views,
+        num_crops=protocol.num_crops,
+        video_options=protocol.video_options,
         batch_size=batch_size,
         num_workers=num_workers,
         precision=precision,
@@ -111,7 +112,7 @@ def evaluate_recipe(
     )
     scorers = _scorers(method, [logits for logits, _ in samples], None if frozen is None else frozen[0], frozen_weight)
     tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scorers.items()}
-    report = _report(recipe, plan, tested, [header for _, header in samples], None if frozen is None else frozen[1])
+    report = _report(protocol, plan, tested, [header for _, header in samples], None if frozen is None else frozen[1])
     if accelerator.is_main_process:
         write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, folder)
         if training_labels is not None and frozen_model is not None:
@@ -128,10 +129,10 @@ def _scorers(
     """How each row of the report scores a part, one function a sample."""
 
     def alone(logits: np.ndarray) -> Score:
-        return lambda part: protocols.average_views(logits[part.rows][:, :, part.columns])
+        return lambda part: parts.average_views(logits[part.rows][:, :, part.columns])
 
     def together(logits: np.ndarray, other: np.ndarray, average: str) -> Score:
-        return lambda part: protocols.ensemble_scores(
+        return lambda part: parts.ensemble_scores(
             logits[part.rows], other[part.rows], columns=part.columns, weight=weight, average=average
         )
 
@@ -145,11 +146,11 @@ def _scorers(
 
 def _test_parts(plan: EvaluationPlan, score: Score) -> dict[str, PartResult]:
     labels, texts = label_array(plan.table), label_names(plan.table)
-    return {name: protocols.evaluate_scores(part, score(part), labels, texts) for name, part in plan.parts.items()}
+    return {name: parts.evaluate_scores(part, score(part), labels, texts) for name, part in plan.parts.items()}
 
 
 def _report(
-    recipe: EvaluationRecipe,
+    protocol: EvaluationProtocol,
     plan: EvaluationPlan,
     tested: Mapping[str, Sequence[dict[str, PartResult]]],
     headers: Sequence[Mapping[str, Any]],
@@ -157,25 +158,25 @@ def _report(
 ) -> dict[str, Any]:
     """What `result.json` holds; nothing in it depends on when or in how many attempts it was made."""
     return {
-        "recipe": dataclasses.asdict(recipe),
-        "results": {name: _row_result(recipe, results) for name, results in tested.items()},
+        "protocol": dataclasses.asdict(protocol),
+        "results": {name: _row_result(protocol, results) for name, results in tested.items()},
         "checkpoints": [header["model"] for header in headers],
         "frozen_checkpoint": None if frozen_header is None else frozen_header["model"],
         **{key: headers[0][key] for key in ("data", "prompts", "precision", "video_options")},
         "count_differences": plan.count_differences,
-        "notes": _notes(recipe, plan, len(headers)),
+        "notes": _notes(protocol, plan, len(headers)),
         "versions": package_versions(),
     }
 
 
-def _row_result(recipe: EvaluationRecipe, samples: Sequence[dict[str, PartResult]]) -> dict[str, Any]:
-    if recipe.protocol == "base_to_novel":
-        numbers = protocols.base_to_novel([s["base"] for s in samples], [s["novel"] for s in samples])
+def _row_result(protocol: EvaluationProtocol, samples: Sequence[dict[str, PartResult]]) -> dict[str, Any]:
+    if protocol.protocol == "base_to_novel":
+        numbers = parts.base_to_novel([s["base"] for s in samples], [s["novel"] for s in samples])
         shares = ("base", "novel", "harmonic_mean", "base_std", "novel_std")
         numbers = {key: percent(value) if key in shares else value for key, value in numbers.items()}
     else:
         first = samples[0]
-        numbers = protocols.cross_dataset(
+        numbers = parts.cross_dataset(
             first.get("full"), [result for name, result in first.items() if name.startswith("split")]
         )
         numbers = {
@@ -199,10 +200,10 @@ def _similarity_points(
     }
 
 
-def _notes(recipe: EvaluationRecipe, plan: EvaluationPlan, num_samples: int) -> list[str]:
+def _notes(protocol: EvaluationProtocol, plan: EvaluationPlan, num_samples: int) -> list[str]:
     notes = list(plan.notes)
-    if recipe.protocol == "base_to_novel" and num_samples != recipe.num_samples:
-        notes.append(f"{num_samples} few-shot samples; the published number averages {recipe.num_samples}.")
-    if recipe.protocol != "base_to_novel" and num_samples > 1:
+    if protocol.protocol == "base_to_novel" and num_samples != protocol.num_samples:
+        notes.append(f"{num_samples} few-shot samples; the published number averages {protocol.num_samples}.")
+    if protocol.protocol != "base_to_novel" and num_samples > 1:
         notes.append(f"{num_samples} checkpoints were given; numbers over the splits are of the first.")
     return notes

@@ -17,9 +17,9 @@ from ..data.moving_shapes import (
     write_moving_shapes,
 )
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, video_features
+from .parts import Part
 from .plan import EvaluationPlan
-from .protocols import Part
-from .recipes import EvaluationRecipe
+from .protocols import EvaluationProtocol
 
 # Of the world's words; training recipes count their seeds from 0.
 _SEED_OFFSET = 1_000_000
@@ -27,14 +27,14 @@ _SEED_OFFSET = 1_000_000
 _ENOUGH = 32
 
 
-def plan_random_labels(recipe: EvaluationRecipe, *, root: str | Path) -> EvaluationPlan:
+def plan_random_labels(protocol: EvaluationProtocol, *, root: str | Path) -> EvaluationPlan:
     """Renders a split for each seed, where that has not been done, and makes them the parts of one table.
 
-    A split has labels of its own, and only they compete for its clips. See `EvaluationRecipe.label_content`; where
+    A split has labels of its own, and only they compete for its clips. See `EvaluationProtocol.label_content`; where
     labels do not tell the motion, clips do something drawn at random.
 
     Args:
-        recipe: with `seeds`, `labels_per_split`, `clips_per_label` and `label_content`.
+        protocol: with `seeds`, `labels_per_split`, `clips_per_label` and `label_content`.
         root: folder of the rendered files.
 
     Raises:
@@ -44,15 +44,15 @@ def plan_random_labels(recipe: EvaluationRecipe, *, root: str | Path) -> Evaluat
     texts: list[str] = []
     parts: dict[str, Part] = {}
     names: list[str] = []
-    for seed in recipe.seeds:
-        classes = _draw(recipe, seed)
+    for seed in protocol.seeds:
+        classes = _draw(protocol, seed)
         rows = write_moving_shapes(
-            Path(root) / f"{recipe.label_content}_seed{seed}",
+            Path(root) / f"{protocol.label_content}_seed{seed}",
             classes,
-            clips_per_class=recipe.clips_per_label,
+            clips_per_class=protocol.clips_per_label,
             seed=_SEED_OFFSET + seed,
         )
-        own = [_text(classes[label], recipe) for label in rows[LABEL_COLUMN]]
+        own = [_text(classes[label], protocol) for label in rows[LABEL_COLUMN]]
         names += [text for text in dict.fromkeys(own) if text not in names]
         columns = np.array([names.index(text) for text in dict.fromkeys(own)])
         name = f"split {seed}"
@@ -61,14 +61,14 @@ def plan_random_labels(recipe: EvaluationRecipe, *, root: str | Path) -> Evaluat
         texts += own
     labels = [names.index(text) for text in texts]
     table = Dataset.from_dict({VIDEO_COLUMN: paths, LABEL_COLUMN: labels}, features=video_features(names))
-    return EvaluationPlan(table, parts, {}, [_note(recipe)])
+    return EvaluationPlan(table, parts, {}, [_note(protocol)])
 
 
-def _draw(recipe: EvaluationRecipe, seed: int) -> Sequence[MovingShape]:
-    if recipe.label_content == "action":
-        return draw_classes(seed, recipe.labels_per_split)
+def _draw(protocol: EvaluationProtocol, seed: int) -> Sequence[MovingShape]:
+    if protocol.label_content == "action":
+        return draw_classes(seed, protocol.labels_per_split)
     rng = np.random.default_rng(seed)
-    if recipe.label_content == "motion":
+    if protocol.label_content == "motion":
         # Round shapes cannot be seen spinning.
         objects = [drawn for drawn in draw_classes(rng, _ENOUGH) if drawn.shape not in ROUND]
         return all_classes(colors=[objects[0].color], shapes=[objects[0].shape])
@@ -76,15 +76,15 @@ def _draw(recipe: EvaluationRecipe, seed: int) -> Sequence[MovingShape]:
     return [classes[rng.integers(len(classes))] for classes in pairs]
 
 
-def _text(shape: MovingShape, recipe: EvaluationRecipe) -> str:
-    return shape.appearance if recipe.label_content == "appearance" else str(shape)
+def _text(shape: MovingShape, protocol: EvaluationProtocol) -> str:
+    return shape.appearance if protocol.label_content == "appearance" else str(shape)
 
 
-def _note(recipe: EvaluationRecipe) -> str:
-    seeds = ", ".join(map(str, recipe.seeds))
-    if recipe.label_content == "appearance":
+def _note(protocol: EvaluationProtocol) -> str:
+    seeds = ", ".join(map(str, protocol.seeds))
+    if protocol.label_content == "appearance":
         return (
             f"Every colour of every shape, each doing one of {len(MOTIONS)} things; clips rendered from seeds {seeds}."
         )
-    drawn = "One object drawn with all its motions" if recipe.label_content == "motion" else "Labels drawn"
+    drawn = "One object drawn with all its motions" if protocol.label_content == "motion" else "Labels drawn"
     return f"{drawn}, and clips rendered, from seeds {seeds}."

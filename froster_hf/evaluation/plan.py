@@ -5,12 +5,12 @@ from typing import Any
 
 from datasets import Dataset
 
-from .protocols import Part
+from .parts import Part
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """A recipe with its data read.
+    """A protocol with its data read.
 
     Args:
         table: every clip that some part tests, with every label that some part has.

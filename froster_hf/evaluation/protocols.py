@@ -1,175 +1,132 @@
-"""The published protocols as functions of stored logits.
+"""Evaluation protocols: small YAML files, one per published setting, and the user's own paths beside them.
 
-A model scores every clip of a table against all of the table's labels once. A protocol then takes rows and columns:
-its clips, and only its own labels. That equals running the model on a shorter label list, since a label's embedding
-does not depend on the others.
-
-Letters: n clips, V views (times crops), K labels of the table.
+A protocol says *what* is evaluated (protocol, data set, views); `EvaluationData` says *where* the user keeps it.
+`plans.py` makes the table and the protocol's parts of the two.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
+from ..data.video_table import MissingFiles
+from ..processing.video_sampling_froster import check_sampling
+from ..settings import list_named, override_fields, read_fields, read_named
 
-from .metrics import average_views, class_accuracies, confusion_matrix, harmonic_mean, mean_and_std, summary
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some clips of a table, tested over some of its labels.
-
-    Args:
-        name: such as `base`, `novel`, `full`, `split 1`.
-        rows: (m,) rows of the table.
-        columns: (k,) label indices, the only ones to choose from; every row's label is among them.
-    """
-
-    name: str
-    rows: np.ndarray
-    columns: np.ndarray
+PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
 
 
 @dataclass(frozen=True)
-class PartResult:
-    """One part's numbers.
+class EvaluationProtocol:
+    """What is evaluated, and how.
 
     Args:
-        name: of the part.
-        metrics: `top1`, `top5`, `mean_class_accuracy`, shares in [0, 1].
-        num_clips: tested clips, those that could not be decoded included: they count as wrong.
-        num_undecodable: of them.
-        labels: k label texts.
-        class_accuracies: (k,).
-        confusion: (k, k), row = true class.
+        name: of the protocol; a file's stem.
+        protocol: `base_to_novel` (base and novel halves, harmonic mean), `cross_dataset` (full set, splits), or
+            `random_labels` (label lists drawn from the moving-shapes world, whose clips are rendered).
+        dataset: whose official annotation files are read; `moving_shapes` has none.
+        folds: official folds; base-to-novel tests the first, cross-dataset averages over all.
+        num_samples: few-shot samples, hence checkpoints, that the published number averages.
+        num_views: V windows.
+        num_crops: C crops.
+        num_frames: T; None takes the checkpoint's.
+        frame_stride: frames between two sampled ones at 30 frames a second.
+        sampling: which frames, one of `SAMPLINGS` that draws no random numbers: `dense` (windows) or `uniform` (the
+            whole video).
+        num_label_splits: K-600 only: splits of the labels that are new.
+        labels_per_split: K-600, moving shapes: labels a split.
+        seeds: moving shapes only: a split is drawn and rendered from each.
+        label_content: moving shapes only: `action` draws labels such as "a red star sliding left"; `appearance` has
+            every colour of every shape without its motion ("a red star"); `motion` has every motion of one object that
+            is drawn, so that motion alone decides.
+        clips_per_label: moving shapes only.
     """
 
     name: str
-    metrics: dict[str, float]
-    num_clips: int
-    num_undecodable: int
-    labels: list[str]
-    class_accuracies: np.ndarray
-    confusion: np.ndarray
+    protocol: Literal["base_to_novel", "cross_dataset", "random_labels"]
+    dataset: Literal["k400", "k600", "hmdb51", "ucf101", "ssv2", "moving_shapes"]
+    folds: tuple[int, ...] = (1,)
+    num_samples: int = 1
+    num_views: int = 3
+    num_crops: int = 1
+    num_frames: int | None = None
+    frame_stride: int = 16
+    sampling: str = "dense"
+    num_label_splits: int = 3
+    labels_per_split: int = 160
+    seeds: tuple[int, ...] = ()
+    label_content: Literal["action", "appearance", "motion"] = "action"
+    clips_per_label: int = 10
 
-
-def part_of_labels(name: str, labels: np.ndarray, texts: Sequence[str], chosen: Sequence[str]) -> Part:
-    """The clips of the chosen labels, tested over the chosen labels.
-
-    Args:
-        labels: (n,) of the whole table.
-        texts: K label texts.
-        chosen: k of them.
-
-    Raises:
-        ValueError: a chosen text is no label, or no clip has one of them.
-    """
-    if unknown := sorted(set(chosen) - set(texts)):
-        raise ValueError(f"Part {name!r}: {len(unknown)} texts are no labels of the table, such as {unknown[:5]}.")
-    columns = np.array([list(texts).index(text) for text in chosen])
-    rows = np.flatnonzero(np.isin(labels, columns))
-    if len(rows) == 0:
-        raise ValueError(f"Part {name!r}: the table has no clip of these {len(columns)} labels.")
-    return Part(name, rows, columns)
-
-
-def evaluate_part(part: Part, view_logits: np.ndarray, labels: np.ndarray, texts: Sequence[str]) -> PartResult:
-    """Softmax over the part's labels in each view, mean over views, accuracy.
-
-    Args:
-        view_logits: (n, V, K), NaN where a clip could not be decoded.
-        labels: (n,).
-        texts: K label texts.
-    """
-    scores = average_views(view_logits[part.rows][:, :, part.columns])
-    return evaluate_scores(part, scores, labels, texts)
-
-
-def evaluate_scores(part: Part, scores: np.ndarray, labels: np.ndarray, texts: Sequence[str]) -> PartResult:
-    """Accuracy of scores (m, k) that are already averaged over views, for a part's m rows and k columns."""
-    position = np.full(len(texts), -1)
-    position[part.columns] = np.arange(len(part.columns))
-    own = position[labels[part.rows]]
-    if (own < 0).any():
-        raise ValueError(f"Part {part.name!r} holds clips whose label is not among its own labels.")
-    return PartResult(
-        name=part.name,
-        metrics=summary(scores, own),
-        num_clips=len(own),
-        num_undecodable=int((~np.isfinite(scores).all(axis=1)).sum()),
-        labels=[texts[column] for column in part.columns],
-        class_accuracies=class_accuracies(scores, own),
-        confusion=confusion_matrix(scores, own),
-    )
-
-
-def base_to_novel(base: Sequence[PartResult], novel: Sequence[PartResult]) -> dict[str, Any]:
-    """Base, novel and harmonic mean; one result a few-shot sample, whose means enter the harmonic mean.
-
-    Returns:
-        `base`, `novel`, `harmonic_mean`, `base_std`, `novel_std` of top-1, and `num_samples`.
-
-    Raises:
-        ValueError: different numbers of base and novel results.
-    """
-    if len(base) != len(novel):
-        raise ValueError(f"{len(base)} base and {len(novel)} novel results; each sample needs both.")
-    base_stats = mean_and_std([result.metrics["top1"] for result in base])
-    novel_stats = mean_and_std([result.metrics["top1"] for result in novel])
-    return {
-        "base": base_stats["mean"],
-        "novel": novel_stats["mean"],
-        "harmonic_mean": harmonic_mean(base_stats["mean"], novel_stats["mean"]),
-        "base_std": base_stats["std"],
-        "novel_std": novel_stats["std"],
-        "num_samples": len(base),
-    }
-
-
-def cross_dataset(full: PartResult | None, splits: Sequence[PartResult]) -> dict[str, Any]:
-    """Top-1 on the full set, and mean and standard deviation over the splits.
-
-    Returns:
-        `full` (None where the protocol has none), `splits_mean`, `splits_std`, `splits`.
-    """
-    values = [result.metrics["top1"] for result in splits]
-    stats = mean_and_std(values)
-    return {
-        "full": None if full is None else full.metrics["top1"],
-        "splits_mean": stats["mean"],
-        "splits_std": stats["std"],
-        "splits": values,
-    }
-
-
-def ensemble_scores(
-    first: np.ndarray, second: np.ndarray, *, columns: np.ndarray, weight: float = 0.5, average: str = "probabilities"
-) -> np.ndarray:
-    """Scores of two models together, as the fine-tuned and the frozen one: FROSTER's upper baseline at double cost.
-
-    Args:
-        first: view logits (m, V, K).
-        second: view logits of the other model on the same clips, (m, V', K).
-        columns: (k,) labels to choose from.
-        weight: of the second model.
-        average: `probabilities` (after softmax and views) or `logits` (before; needs V = V').
-
-    Returns:
-        (m, k) probabilities.
-
-    Raises:
-        ValueError: another `average`, or shapes that do not fit.
-    """
-    first, second = first[:, :, columns], second[:, :, columns]
-    if first.shape[0] != second.shape[0]:
-        raise ValueError(f"The models scored {first.shape[0]} and {second.shape[0]} clips; both must score the same.")
-    if average == "probabilities":
-        return (1 - weight) * average_views(first) + weight * average_views(second)
-    if average == "logits":
-        if first.shape != second.shape:
+    def __post_init__(self):
+        pairs = {
+            "base_to_novel": ("k400", "hmdb51", "ucf101", "ssv2"),
+            "cross_dataset": ("ucf101", "hmdb51", "k600"),
+            "random_labels": ("moving_shapes",),
+        }
+        if self.dataset not in pairs[self.protocol]:
             raise ValueError(
-                f"View logits of shapes {first.shape} and {second.shape} cannot be averaged view by view."
+                f"Protocol {self.name}: dataset={self.dataset!r}; {self.protocol} is for {list(pairs[self.protocol])}."
             )
-        return average_views((1 - weight) * first + weight * second)
-    raise ValueError(f"average={average!r}; choose 'probabilities' or 'logits'.")
+        try:
+            check_sampling(self.sampling, deterministic=True)
+        except ValueError as error:
+            raise ValueError(f"Protocol {self.name}: {error}") from error
+        if (self.protocol == "random_labels") != bool(self.seeds):
+            raise ValueError(
+                f"Protocol {self.name}: seeds={list(self.seeds)}; random_labels, and no other, needs some."
+            )
+
+    @property
+    def video_options(self) -> dict[str, Any]:
+        """Options of the video processor that the protocol fixes."""
+        options: dict[str, Any] = {"sampling": self.sampling, "frame_stride": self.frame_stride}
+        return options if self.num_frames is None else {**options, "num_frames": self.num_frames}
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Where the user keeps the videos and the official annotation files.
+
+    Args:
+        root: folder of the videos; those of moving shapes are rendered into it.
+        annotations: UCF-101 `ucfTrainTestlist`, HMDB-51 `testTrainMulti_7030_splits`, the Kinetics CSV or the
+            Something-Something JSON of the *tested* clips; moving shapes have none.
+        train_annotations: Kinetics-400 and Something-Something, base-to-novel: the training list, whose class counts
+            split the labels in two.
+        labels: Something-Something: the labels JSON.
+        base_labels: list of the base labels (JSON), instead of splitting by frequency.
+        known_labels: K-600: the K-400 labels (JSON), which are left out.
+        label_splits: K-600: lists of labels (JSON), one a split; without them, seeded draws are used and reported.
+        missing: what to do with listed videos that are not there.
+    """
+
+    root: str
+    annotations: str | None = None
+    train_annotations: str | None = None
+    labels: str | None = None
+    base_labels: str | None = None
+    known_labels: str | None = None
+    label_splits: tuple[str, ...] = ()
+    missing: MissingFiles = "error"
+
+
+def list_protocols() -> list[str]:
+    """Names of the shipped protocols."""
+    return list_named(PROTOCOL_FOLDER)
+
+
+def load_protocol(protocol: str | os.PathLike, overrides: Sequence[str] = ()) -> EvaluationProtocol:
+    """A shipped protocol by name, or a YAML file; one that says `extends: NAME` changes the fields that it names.
+
+    Args:
+        protocol: name or path.
+        overrides: `field=value`, such as `num_views=1`. Values are read as YAML.
+
+    Raises:
+        ValueError: no such protocol, no YAML, an unknown field, or a value that the field does not take.
+    """
+    fields = override_fields(read_named(protocol, folder=PROTOCOL_FOLDER, what="protocol"), overrides)
+    name = Path(protocol).stem
+    return read_fields(EvaluationProtocol, {"name": name, **fields}, where=name)

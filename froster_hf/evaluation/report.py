@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..whole_files import write_text_whole
+from .parts import PartResult
 from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
-from .protocols import PartResult
 
 PACKAGES = ("froster-hf", "torch", "transformers", "datasets", "accelerate", "numpy", "av", "decord")
 COLUMNS = {
@@ -60,18 +60,21 @@ def percent(share: float | None) -> float | None:
 
 def markdown_report(report: Mapping[str, Any]) -> str:
     """The report as Markdown: our rows in bold beside the published ones, then what they rest on."""
-    recipe = report["recipe"]
-    columns = COLUMNS[recipe["protocol"]]
-    published = published_results().get(recipe["protocol"], {}).get(recipe["dataset"], {})
-    lines = [f"# {recipe['name']}", "", "Top-1 accuracy in percent.", ""]
+    protocol = report["protocol"]
+    columns = COLUMNS[protocol["protocol"]]
+    published = published_results().get(protocol["protocol"], {}).get(protocol["dataset"], {})
+    lines = [f"# {protocol['name']}", "", "Top-1 accuracy in percent.", ""]
     lines += [f"| method | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
     lines += [f"| {_cell(name)} (published) | {' | '.join(map(_number, row))} |" for name, row in published.items()]
     lines += [
-        f"| **{_cell(name)}** | {' | '.join(f'**{value}**' for value in _own_row(recipe['protocol'], result))} |"
+        f"| **{_cell(name)}** | {' | '.join(f'**{value}**' for value in _own_row(protocol['protocol'], result))} |"
         for name, result in report["results"].items()
     ]
-    views = f"{recipe['num_views']} views x {recipe['num_crops']} crops"
-    lines += ["", f"Protocol: {recipe['protocol'].replace('_', '-')}, {recipe['dataset']}, {views}, softmax averaged."]
+    views = f"{protocol['num_views']} views x {protocol['num_crops']} crops"
+    lines += [
+        "",
+        f"Protocol: {protocol['protocol'].replace('_', '-')}, {protocol['dataset']}, {views}, softmax averaged.",
+    ]
     for name, part in next(iter(report["results"].values()))["parts"][0].items():
         undecodable = (
             f", {part['num_undecodable']} could not be decoded (counted as wrong)" if part["num_undecodable"] else ""
@@ -98,25 +101,25 @@ def write_report(
     """Writes `result.json`, `result.md` and `plots/`.
 
     Args:
-        report: as `evaluate_recipe` returns it.
+        report: as `evaluate_protocol` returns it.
         details: the first row's parts, for the plots by class.
         folder: of the result.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = report["recipe"]
+    protocol = report["protocol"]
     for name, results in details.items():
         result = results[0]
-        stem = f"{recipe['name']}_{name.replace(' ', '_')}"
-        title = f"{recipe['dataset']}, {name}: top-1 {100 * result.metrics['top1']:.1f} %"
+        stem = f"{protocol['name']}_{name.replace(' ', '_')}"
+        title = f"{protocol['dataset']}, {name}: top-1 {100 * result.metrics['top1']:.1f} %"
         plot_confusion(result.confusion, result.labels, folder / "plots" / f"confusion_{stem}.png", title=title)
         plot_class_accuracies(
             result.class_accuracies, result.labels, folder / "plots" / f"classes_{stem}.png", title=title
         )
-    if recipe["protocol"] == "base_to_novel":
+    if protocol["protocol"] == "base_to_novel":
         ours = {name: (result["base"], result["novel"]) for name, result in report["results"].items()}
-        published = published_results()["base_to_novel"][recipe["dataset"]]
-        plot_base_novel(ours, published, folder / "plots" / "base_novel.png", title=recipe["name"])
+        published = published_results()["base_to_novel"][protocol["dataset"]]
+        plot_base_novel(ours, published, folder / "plots" / "base_novel.png", title=protocol["name"])
     write_text_whole(folder / "result.md", markdown_report(report))
     # Last: a folder with a result.json is complete.
     write_text_whole(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")

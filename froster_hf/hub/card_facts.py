@@ -1,14 +1,12 @@
 """What a model card says that neither the checkpoint nor a measurement can: data, in a YAML file a card."""
 
-import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from ..settings import read_fields, read_yaml_file
 from .markdown import link
 
 
@@ -92,20 +90,6 @@ def load_card_facts(path: str | os.PathLike[str]) -> CardFacts:
     """
     path = Path(path)
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    known = {entry.name for entry in dataclasses.fields(CardFacts)}
-    if not isinstance(fields, dict) or "name" not in fields or not set(fields) <= known:
-        told = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
-        raise ValueError(f"{path}: expected fields among {sorted(known)}, and `name`; got {told}.")
-    try:
-        return CardFacts(**{name: _field(name, value) for name, value in fields.items()})
-    except (TypeError, ValueError) as error:
+        return read_fields(CardFacts, read_yaml_file(path), where=str(path))
+    except (TypeError, HFValidationError) as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _field(name: str, value: Any) -> Any:
-    if name == "published":
-        return tuple(PublishedNumber(**number) for number in value)
-    return tuple(value) if isinstance(value, list) else value

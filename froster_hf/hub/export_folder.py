@@ -23,6 +23,7 @@ from ..conversion.report import REPORT_FILE, read_report
 from ..evaluation.fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
 from ..printing import printable_lines
+from ..settings import read_yaml_file
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import TASK, build_model_card, source_name
@@ -126,7 +127,7 @@ def export_checkpoint(
         num_parameters=classify.model.num_parameters(),
         prompt_templates=classify.processor.prompt_templates,
         results=measured,
-        recipe=None if recipe is None else yaml.safe_load(Path(recipe).read_text(encoding="utf-8")),
+        recipe=None if recipe is None else read_yaml_file(recipe),
         conversion=conversion,
         repo_id=repo_id,
     )

@@ -29,11 +29,11 @@ class MeasuredResult:
     """One number, in percent.
 
     Args:
-        dataset: its key in the recipe, such as `ucf101`.
+        dataset: its key in the protocol, such as `ucf101`.
         part: such as `base`, `novel`, `full`, `split 1`, or `all`.
         metric: a key of `METRIC_TITLES`.
         value: in percent.
-        recipe: the evaluation recipe's name.
+        protocol_name: the name of the evaluation protocol.
         protocol: `base_to_novel`, `cross_dataset` or `random_labels`.
         num_clips: clips tested; `None` for a number over several parts.
         num_labels: labels to choose from, likewise.
@@ -44,7 +44,7 @@ class MeasuredResult:
     part: str
     metric: str
     value: float
-    recipe: str
+    protocol_name: str
     protocol: str
     num_clips: int | None = None
     num_labels: int | None = None
@@ -72,7 +72,7 @@ class MeasuredResult:
             task_name="Zero-shot video classification",
             dataset_type=self.dataset,
             dataset_name=f"{self.dataset_title} ({self.protocol.replace('_', '-')}, {self.part})",
-            dataset_config=self.recipe,
+            dataset_config=self.protocol_name,
             dataset_split=self.part,
             metric_type="accuracy",
             metric_name=f"{self.metric_title} (%)",
@@ -113,9 +113,13 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
 
 
 def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]:
-    recipe, row = report["recipe"], next(iter(report["results"].values()))
+    protocol, row = report["protocol"], next(iter(report["results"].values()))
     differences = report["count_differences"]
-    shared = {"dataset": recipe["dataset"], "recipe": recipe["name"], "protocol": recipe["protocol"]}
+    shared = {
+        "dataset": protocol["dataset"],
+        "protocol_name": protocol["name"],
+        "protocol": protocol["protocol"],
+    }
     for part, numbers in row["parts"][sample].items():
         remarks = tuple(
             f"{found['found']} {what}, published {found['published']}"
@@ -131,7 +135,7 @@ def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]
                 )
     # Numbers over all parts are those of one checkpoint only where there is one, or are taken from the first.
     summaries: tuple[str, ...] = ("harmonic_mean",) if len(row["parts"]) == 1 else ()
-    if recipe["protocol"] != "base_to_novel":
+    if protocol["protocol"] != "base_to_novel":
         summaries = ("splits_mean", "splits_std") if sample == 0 else ()
     for metric in summaries:
         if row.get(metric) is not None:
@@ -149,7 +153,7 @@ def benchmark_entries(results: list[MeasuredResult], facts: CardFacts) -> list[E
         raise ValueError(f"`benchmarks` names {unknown}, but measured are {sorted(by_key)}.")
     return [
         EvalResultEntry(
-            **benchmark, value=by_key[key].value, notes="; ".join([by_key[key].recipe, *by_key[key].remarks])
+            **benchmark, value=by_key[key].value, notes="; ".join([by_key[key].protocol_name, *by_key[key].remarks])
         )
         for key, benchmark in facts.benchmarks.items()
     ]

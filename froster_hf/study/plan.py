@@ -2,11 +2,12 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..training.recipe_fields import list_named, read_fields, read_named
+from ..settings import list_named, override_fields, read_fields, read_named
 
 PLAN_FOLDER = Path(__file__).parent / "plans"
 # What else is measured of a fine-tuned model, at no further training.
@@ -108,17 +109,17 @@ def list_plans() -> list[str]:
     return list_named(PLAN_FOLDER)
 
 
-def load_plan(plan: str | os.PathLike) -> StudyPlan:
+def load_plan(plan: str | os.PathLike, overrides: Sequence[str] = ()) -> StudyPlan:
     """A shipped plan by name, or a YAML file; one that says `extends: NAME` changes the fields that it names.
 
+    Args:
+        plan: name or path.
+        overrides: `field=value`, such as `test_worlds=[7]`. Values are read as YAML.
+
     Raises:
-        ValueError: no such plan, no YAML, an unknown or a missing field.
+        ValueError: no such plan, no YAML, an unknown or a missing field, or a value that the field does not take.
     """
     # A plan's methods replace those of the plan that it extends.
     fields = read_named(plan, folder=PLAN_FOLDER, what="plan", merge=lambda base, own: {**base, **own})
-    title = Path(plan).stem
-    methods = {
-        name: read_fields(Method, method, where=f"{title}, {name}")
-        for name, method in fields.get("methods", {}).items()
-    }
-    return read_fields(StudyPlan, {"name": title, **fields, "methods": methods}, where=title)
+    name = Path(plan).stem
+    return read_fields(StudyPlan, {"name": name, **override_fields(fields, overrides)}, where=name)

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TemporalModule, TemporalPooling
+from ..settings import check_fields, list_named, override_fields, read_fields, read_named
 from .arguments import FrosterTrainingArguments
-from .pretraining.recipe import PretrainingRecipe
-from .recipe_fields import list_named, merge_sections, read_fields, read_named, read_yaml, refuse_unknown
+from .pretraining.recipe import PretrainingRecipe, argument_hints
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 # Said once, elsewhere in the recipe.
@@ -154,8 +154,8 @@ class Recipe:
     output_dir: str | None = None
 
     def __post_init__(self):
-        known = {entry.name for entry in dataclasses.fields(FrosterTrainingArguments) if entry.init}
-        refuse_unknown(self.training, known - set(RESERVED_ARGUMENTS), where=f"{self.name}, training")
+        hints = argument_hints(FrosterTrainingArguments, reserved=RESERVED_ARGUMENTS)
+        check_fields(self.training, hints, where=f"{self.name}, training")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with their defaults, as YAML would hold them."""
@@ -183,17 +183,9 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
     Raises:
         ValueError: no such recipe, no YAML, an unknown field, or a value that is none of the allowed ones.
     """
-    fields = read_named(recipe, folder=RECIPE_FOLDER, what="recipe", merge=merge_sections)
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise ValueError(f"{override!r} is no override; write field=value, such as training.learning_rate=1e-5.")
-        value = read_yaml(text, where=override)
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        fields = merge_sections(fields, value)
+    fields = override_fields(read_named(recipe, folder=RECIPE_FOLDER, what="recipe"), overrides)
     name = Path(recipe).stem
     kind = fields.get("kind", "fine_tuning")
-    if kind not in RECIPE_KINDS:
+    if not isinstance(kind, str) or kind not in RECIPE_KINDS:
         raise ValueError(f"{name}: kind is {kind!r}; it must be one of {', '.join(RECIPE_KINDS)}.")
     return read_fields(RECIPE_KINDS[kind], {"name": name, **fields}, where=name)

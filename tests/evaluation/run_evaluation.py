@@ -9,7 +9,7 @@ torch.set_num_threads(1)
 
 from accelerate import Accelerator  # noqa: E402
 
-from froster_hf.evaluation import evaluate_recipe, load_recipe  # noqa: E402
+from froster_hf.evaluation import evaluate_protocol, load_protocol  # noqa: E402
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification  # noqa: E402
 from froster_hf.processing.processing_froster import FrosterProcessor  # noqa: E402
 
@@ -17,8 +17,8 @@ from froster_hf.processing.processing_froster import FrosterProcessor  # noqa: E
 def main(checkpoint: str, root: str, annotations: str, output_dir: str) -> None:
     model = FrosterForVideoClassification.from_pretrained(checkpoint)
     accelerator = Accelerator(cpu=True)
-    evaluate_recipe(
-        load_recipe("base_to_novel_hmdb51", overrides={"num_views": 2, "frame_stride": 2}),
+    evaluate_protocol(
+        load_protocol("base_to_novel_hmdb51", ["num_views=2", "frame_stride=2"]),
         models=model,
         processor=FrosterProcessor.from_pretrained(checkpoint),
         data={"root": root, "annotations": annotations},

@@ -9,11 +9,12 @@ from froster_hf.cli import main
 from froster_hf.data.moving_shapes import MOTIONS, MovingShape, draw_classes
 from froster_hf.data.video_table import label_array, label_names
 from froster_hf.evaluation.moving_shapes_labels import plan_random_labels
-from froster_hf.evaluation.recipes import load_recipe
+from froster_hf.evaluation.protocols import load_protocol
 
 
 def small(name, **changes):
-    return load_recipe(name, overrides={"seeds": [3, 4], "labels_per_split": 2, "clips_per_label": 1, **changes})
+    fields = {"seeds": [3, 4], "labels_per_split": 2, "clips_per_label": 1, **changes}
+    return load_protocol(name, [f"{field}={value}" for field, value in fields.items()])
 
 
 def test_a_split_has_the_labels_that_its_seed_draws(tmp_path):
@@ -27,15 +28,15 @@ def test_a_split_has_the_labels_that_its_seed_draws(tmp_path):
 
 
 def test_appearances_are_every_color_of_every_shape(tmp_path):
-    recipe = load_recipe("moving_shapes_appearance", overrides={"seeds": [3], "clips_per_label": 1})
-    plan = plan_random_labels(recipe, root=tmp_path)
+    protocol = load_protocol("moving_shapes_appearance", ["seeds=[3]", "clips_per_label=1"])
+    plan = plan_random_labels(protocol, root=tmp_path)
     assert len(plan.table) == len(set(label_names(plan.table))) == len(plan.parts["split 3"].columns) == 120
     assert "an orange hourglass" in label_names(plan.table)
 
 
 def test_motions_are_all_of_one_object(tmp_path):
-    recipe = load_recipe("moving_shapes_motions", overrides={"seeds": [3, 4], "clips_per_label": 1})
-    plan = plan_random_labels(recipe, root=tmp_path)
+    protocol = load_protocol("moving_shapes_motions", ["seeds=[3, 4]", "clips_per_label=1"])
+    plan = plan_random_labels(protocol, root=tmp_path)
     texts = label_names(plan.table)
     for seed in (3, 4):
         shapes = [MovingShape.from_label(texts[column]) for column in plan.parts[f"split {seed}"].columns]
@@ -43,7 +44,9 @@ def test_motions_are_all_of_one_object(tmp_path):
         assert len({shape.appearance for shape in shapes}) == 1
 
 
-@pytest.mark.parametrize(("change", "message"), [({"seeds": 7}, "seeds=7"), ({"label_content": "colour"}, "'colour'")])
+@pytest.mark.parametrize(
+    ("change", "message"), [({"seeds": 7}, "seeds is 7"), ({"label_content": "colour"}, "'colour'")]
+)
 def test_wrong_values_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         small("moving_shapes_actions", **change)
@@ -53,11 +56,11 @@ def test_seeds_belong_to_this_protocol_alone():
     with pytest.raises(ValueError, match="random_labels, and no other, needs some"):
         small("moving_shapes_actions", seeds=[])
     with pytest.raises(ValueError, match="random_labels, and no other, needs some"):
-        load_recipe("cross_dataset_ucf101", overrides={"seeds": [1]})
+        load_protocol("cross_dataset_ucf101", ["seeds=[1]"])
 
 
 def test_the_verb_renders_and_evaluates_without_annotations(tmp_path, capsys):
-    arguments = ["evaluate", "moving_shapes_actions", "--set", "seeds=[5]", "labels_per_split=2", "clips_per_label=1"]
+    arguments = ["evaluate", "moving_shapes_actions", "seeds=[5]", "labels_per_split=2", "clips_per_label=1"]
     arguments += [
         "--checkpoint",
         str(SMALL_FROSTER),
@@ -70,4 +73,4 @@ def test_the_verb_renders_and_evaluates_without_annotations(tmp_path, capsys):
     assert "mean of the splits" in capsys.readouterr().out
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["results"]["this checkpoint"]["splits_mean"] in (0.0, 50.0, 100.0)
-    assert result["recipe"]["seeds"] == [5]
+    assert result["protocol"]["seeds"] == [5]

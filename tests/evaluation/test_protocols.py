@@ -1,117 +1,153 @@
+import dataclasses
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from froster_hf.evaluation import published_results
-from froster_hf.evaluation.metrics import average_views, harmonic_mean
-from froster_hf.evaluation.protocols import (
-    Part,
-    base_to_novel,
-    cross_dataset,
-    ensemble_scores,
-    evaluate_part,
-    part_of_labels,
+from froster_hf.data.video_table import label_array, label_names
+from froster_hf.evaluation import EvaluationData, EvaluationProtocol, list_protocols, load_protocol, published_results
+from froster_hf.evaluation.plans import plan_evaluation
+
+
+def test_every_published_setting_has_a_recipe_that_parses():
+    assert list_protocols() == [
+        "base_to_novel_hmdb51",
+        "base_to_novel_k400",
+        "base_to_novel_ssv2",
+        "base_to_novel_ucf101",
+        "cross_dataset_hmdb51",
+        "cross_dataset_k600",
+        "cross_dataset_ucf101",
+        "moving_shapes_actions",
+        "moving_shapes_appearance",
+        "moving_shapes_motions",
+    ]
+    published = [protocol for protocol in map(load_protocol, list_protocols()) if protocol.dataset != "moving_shapes"]
+    assert len(published) == 7
+    for protocol in published:
+        assert (protocol.num_views, protocol.num_crops, protocol.frame_stride) == (3, 1, 16)
+        assert published_results()[protocol.protocol][protocol.dataset]["FROSTER"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("protocol: base_to_novel\ndataset: ucf101\nviews: 3\n", "unknown fields views. Known are"),
+        ("protocol: base_to_novel\n", "the fields dataset are missing"),
+        ("protocol: zero_shot\ndataset: ucf101\n", "protocol is 'zero_shot'; it must be one of"),
+        ("protocol: base_to_novel\ndataset: k600\n", "dataset='k600'"),
+        ("- a\n- b\n", "field: value"),
+        ("a: [\n", "is not valid YAML"),
+        ("a: !!python/object/apply:os.system ['true']\n", "is not valid YAML"),
+    ],
 )
-
-TEXTS = ["a", "b", "c", "d"]
-
-
-@pytest.fixture
-def logits():
-    return np.random.default_rng(0).normal(size=(60, 3, 4)).astype(np.float32)
+def test_a_recipe_that_cannot_be_read_says_why(tmp_path, content, message):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_protocol(tmp_path / "mine.yaml")
 
 
-@pytest.fixture
-def labels():
-    return np.random.default_rng(1).integers(0, 4, size=60)
+def test_overrides_replace_fields_and_unknown_recipes_are_named():
+    assert load_protocol("base_to_novel_ucf101", ["num_views=1"]).num_views == 1
+    with pytest.raises(ValueError, match="unknown fields"):
+        load_protocol("base_to_novel_ucf101", ["view=1"])
+    with pytest.raises(ValueError, match="Shipped are"):
+        load_protocol("base_to_novel_ucf")
 
 
-def test_a_part_is_tested_over_its_own_labels_only(logits, labels):
-    part = part_of_labels("novel", labels, TEXTS, ["d", "b"])
-    result = evaluate_part(part, logits, labels, TEXTS)
-    rows = np.flatnonzero((labels == 1) | (labels == 3))
-    scores = average_views(logits[rows][:, :, [3, 1]])
-    assert result.num_clips == len(rows)
-    assert result.labels == ["d", "b"]
-    assert result.metrics["top1"] == pytest.approx(np.mean(scores.argmax(1) == np.where(labels[rows] == 3, 0, 1)))
-    assert (
-        result.metrics["top1"] > evaluate_part(Part("all", rows, np.arange(4)), logits, labels, TEXTS).metrics["top1"]
+def test_base_and_novel_are_the_frequent_and_the_rare_classes(hmdb51_data):
+    plan = plan_evaluation(load_protocol("base_to_novel_hmdb51"), hmdb51_data)
+    texts, labels = label_names(plan.table), label_array(plan.table)
+    assert [texts[column] for column in plan.parts["base"].columns] == ["kick ball", "wave"]
+    assert [texts[column] for column in plan.parts["novel"].columns] == ["brush hair", "cartwheel"]
+    assert set(labels[plan.parts["novel"].rows]) == {0, 1}
+    assert plan.count_differences["base"]["clips"] == {"found": 6, "published": 780}
+
+
+def test_a_listed_base_half_is_used(hmdb51_data, tmp_path):
+    (tmp_path / "base.json").write_text(json.dumps(["cartwheel", "wave"]))
+    data = dataclasses.replace(hmdb51_data, base_labels=str(tmp_path / "base.json"))
+    plan = plan_evaluation(load_protocol("base_to_novel_hmdb51"), data)
+    assert [label_names(plan.table)[column] for column in plan.parts["base"].columns] == ["cartwheel", "wave"]
+
+
+def test_cross_dataset_has_the_full_set_and_the_test_clips_of_each_fold(hmdb51_data):
+    plan = plan_evaluation(load_protocol("cross_dataset_hmdb51"), hmdb51_data_without_training(hmdb51_data))
+    assert list(plan.parts) == ["full", "split 1", "split 2", "split 3"]
+    assert len(plan.parts["full"].rows) == 12
+    assert len(plan.parts["split 1"].rows) == 12
+    assert len(plan.parts["split 2"].rows) == 8
+    left_out = set(plan.parts["full"].rows) - set(plan.parts["split 2"].rows)
+    assert {Path(plan.table[int(row)]["video"]["path"]).stem[-1] for row in left_out} == {"1"}
+
+
+def hmdb51_data_without_training(data: EvaluationData) -> EvaluationData:
+    """The full set holds every listed clip; the training clips of these lists do not exist."""
+    return dataclasses.replace(data, missing="drop")
+
+
+def write_kinetics(folder: Path, name: str, counts: dict[str, int]) -> Path:
+    rows = ["label,youtube_id,time_start,time_end,split"]
+    for number, (label, count) in enumerate(counts.items()):
+        for clip in range(count):
+            identity = f"{number:05d}{clip:06d}"
+            (folder / "videos" / label).mkdir(parents=True, exist_ok=True)
+            (folder / "videos" / label / f"{identity}_000001_000011.mp4").touch()
+            rows.append(f"{label},{identity},1,11,{name}")
+    (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    return folder / f"{name}.csv"
+
+
+def test_kinetics_400_is_split_by_its_training_list(tmp_path):
+    tested = write_kinetics(tmp_path, "val", {"yoga": 2, "bowling": 2, "archery": 2, "golf": 2})
+    train = write_kinetics(tmp_path, "train", {"yoga": 9, "bowling": 5, "archery": 7, "golf": 6})
+    protocol = load_protocol("base_to_novel_k400")
+    data = EvaluationData(root=str(tmp_path / "videos"), annotations=str(tested), train_annotations=str(train))
+    plan = plan_evaluation(protocol, data)
+    assert [label_names(plan.table)[column] for column in plan.parts["base"].columns] == ["archery", "yoga"]
+    with pytest.raises(ValueError, match="needs train_annotations="):
+        plan_evaluation(protocol, dataclasses.replace(data, train_annotations=None))
+
+
+def test_kinetics_600_tests_labels_that_are_not_in_kinetics_400(tmp_path):
+    tested = write_kinetics(tmp_path, "test", dict.fromkeys(["a b", "c", "d", "e", "f", "known"], 2))
+    (tmp_path / "k400.json").write_text(json.dumps({"0": "known", "1": "other"}))
+    (tmp_path / "one.json").write_text(json.dumps(["c", "d"]))
+    (tmp_path / "two.json").write_text(json.dumps(["d", "e"]))
+    data = EvaluationData(
+        root=str(tmp_path / "videos"), annotations=str(tested), known_labels=str(tmp_path / "k400.json")
     )
+    protocol = dataclasses.replace(load_protocol("cross_dataset_k600"), labels_per_split=3)
+    drawn = plan_evaluation(protocol, data)
+    assert label_names(drawn.table) == ["a b", "c", "d", "e", "f"]
+    assert [len(part.columns) for part in drawn.parts.values()] == [3, 3, 3]
+    assert "seeded draws of 3 of the 5" in drawn.notes[0]
+
+    listed = dataclasses.replace(data, label_splits=(str(tmp_path / "one.json"), str(tmp_path / "two.json")))
+    plan = plan_evaluation(protocol, listed)
+    texts = label_names(plan.table)
+    assert [[texts[c] for c in part.columns] for part in plan.parts.values()] == [["c", "d"], ["d", "e"]]
+    assert plan.notes == []
+    assert all(np.isin(label_array(plan.table)[part.rows], part.columns).all() for part in plan.parts.values())
 
 
-def test_undecodable_clips_count_as_wrong_and_are_told(logits, labels):
-    part = Part("all", np.arange(60), np.arange(4))
-    whole = evaluate_part(part, logits, labels, TEXTS)
-    right = average_views(logits).argmax(1) == labels
-    logits[np.flatnonzero(right)[:5]] = np.nan
-    damaged = evaluate_part(part, logits, labels, TEXTS)
-    assert damaged.num_undecodable == 5
-    assert damaged.num_clips == 60
-    assert damaged.metrics["top1"] == pytest.approx(whole.metrics["top1"] - 5 / 60)
-
-
-def test_a_part_of_unknown_or_absent_labels_is_refused(labels):
-    with pytest.raises(ValueError, match=r"no labels of the table, such as \['z'\]"):
-        part_of_labels("base", labels, TEXTS, ["z"])
-    with pytest.raises(ValueError, match="no clip of these 1 labels"):
-        part_of_labels("base", labels, [*TEXTS, "e"], ["e"])
-
-
-def test_base_to_novel_averages_samples_before_the_harmonic_mean(logits, labels):
-    base = [
-        evaluate_part(part_of_labels("base", labels, TEXTS, ["a", "b"]), x, labels, TEXTS) for x in (logits, -logits)
-    ]
-    novel = [
-        evaluate_part(part_of_labels("novel", labels, TEXTS, ["c", "d"]), x, labels, TEXTS) for x in (logits, -logits)
-    ]
-    result = base_to_novel(base, novel)
-    mean_base = np.mean([r.metrics["top1"] for r in base])
-    mean_novel = np.mean([r.metrics["top1"] for r in novel])
-    assert result["harmonic_mean"] == pytest.approx(harmonic_mean(mean_base, mean_novel))
-    assert result["num_samples"] == 2
-    with pytest.raises(ValueError, match="2 base and 1 novel"):
-        base_to_novel(base, novel[:1])
-
-
-def test_cross_dataset_gives_the_full_set_and_the_mean_of_the_splits(logits, labels):
-    columns = np.arange(4)
-    splits = [evaluate_part(Part(f"split {i}", np.arange(i, 60, 3), columns), logits, labels, TEXTS) for i in range(3)]
-    full = evaluate_part(Part("full", np.arange(60), columns), logits, labels, TEXTS)
-    result = cross_dataset(full, splits)
-    assert result["full"] == full.metrics["top1"]
-    assert result["splits_mean"] == pytest.approx(full.metrics["top1"]), "the three splits are equal parts of the set"
-    assert result["splits_std"] == pytest.approx(np.std(result["splits"]))
-
-
-@pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_an_ensemble_of_a_model_with_itself_is_the_model(logits, average):
-    columns = np.array([0, 2])
-    together = ensemble_scores(logits, logits, columns=columns, average=average)
-    assert np.allclose(together, average_views(logits[:, :, columns]))
-
-
-def test_an_ensemble_moves_from_one_model_to_the_other_with_the_weight(logits):
-    columns = np.arange(4)
-    for average in ("probabilities", "logits"):
-        ends = [ensemble_scores(logits, -logits, columns=columns, weight=w, average=average) for w in (0.0, 1.0)]
-        assert np.allclose(ends[0], average_views(logits))
-        assert np.allclose(ends[1], average_views(-logits))
-
-
-def test_ensembles_of_different_clips_or_views_are_refused(logits):
-    columns = np.arange(4)
-    with pytest.raises(ValueError, match="60 and 59 clips"):
-        ensemble_scores(logits, logits[1:], columns=columns)
-    with pytest.raises(ValueError, match="view by view"):
-        ensemble_scores(logits, logits[:, :1], columns=columns, average="logits")
-    assert ensemble_scores(logits, logits[:, :1], columns=columns).shape == (60, 4)
-    with pytest.raises(ValueError, match="average='max'"):
-        ensemble_scores(logits, logits, columns=columns, average="max")
-
-
-def test_the_published_harmonic_means_follow_from_base_and_novel():
-    for dataset, rows in published_results()["base_to_novel"].items():
-        if dataset.startswith("_"):
-            continue
-        for method, (base, novel, published) in rows.items():
-            # Rounded inputs; K-400 rows average three samples.
-            assert harmonic_mean(base, novel) == pytest.approx(published, abs=0.16), (dataset, method)
+def test_something_something_needs_its_labels_file(tmp_path):
+    (tmp_path / "labels.json").write_text(json.dumps({"Closing something": "0", "Opening something": "1"}))
+    for name, templates in (("train", "CCO"), ("validation", "CO")):
+        full = {"C": "Closing [something]", "O": "Opening [something]"}
+        entries = [{"id": f"{name}{n}", "template": full[letter]} for n, letter in enumerate(templates)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(entries))
+        for entry in entries:
+            (tmp_path / f"{entry['id']}.webm").touch()
+    data = EvaluationData(
+        root=str(tmp_path),
+        annotations=str(tmp_path / "validation.json"),
+        train_annotations=str(tmp_path / "train.json"),
+        labels=str(tmp_path / "labels.json"),
+    )
+    protocol: EvaluationProtocol = load_protocol("base_to_novel_ssv2")
+    plan = plan_evaluation(protocol, data)
+    assert [label_names(plan.table)[column] for column in plan.parts["base"].columns] == ["Closing something"]
+    with pytest.raises(ValueError, match="needs labels="):
+        plan_evaluation(protocol, dataclasses.replace(data, labels=None))

@@ -16,7 +16,7 @@ from transformers import AutoModelForVideoClassification, pipeline
 from froster_hf.cli import main
 from froster_hf.conversion import convert_checkpoint
 from froster_hf.conversion import export_checkpoint as write_original
-from froster_hf.evaluation import evaluate_recipe, load_recipe
+from froster_hf.evaluation import evaluate_protocol, load_protocol
 from froster_hf.evaluation.fingerprints import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts
 from froster_hf.hub.export_folder import read_license
@@ -44,7 +44,7 @@ def result_file(path, *, fingerprints, dataset="ucf101"):
         return {"top1": top1, "top5": 90.0, "num_clips": 12, "num_undecodable": 1, "num_labels": 4}
 
     report = {
-        "recipe": {"name": f"base_to_novel_{dataset}", "protocol": "base_to_novel", "dataset": dataset},
+        "protocol": {"name": f"base_to_novel_{dataset}", "protocol": "base_to_novel", "dataset": dataset},
         "results": {
             "ours": {
                 "base": 70.0,
@@ -330,9 +330,9 @@ def test_labels_without_embeddings_and_taken_folders_are_refused(checkpoint, tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: a\nlicence: mit", "expected fields among"),
-        ("summary: a", "and `name`"),
-        ("name: [", "is not YAML"),
+        ("name: a\nlicence: mit", "unknown fields licence"),
+        ("summary: a", "the fields name are missing"),
+        ("name: [", "is not valid YAML"),
         ("name: a\npublished: [{setting: s, metric: m, value: 1}]", "published_source"),
         ("name: a\npublished: [{setting: s}]", "missing"),
         ("name: a\npublished_source: javascript:alert(1)", "no https URL"),
@@ -360,9 +360,9 @@ def test_options_of_the_command_line_contradict_in_words(checkpoint, tmp_path, c
 @pytest.mark.parametrize("name", ["base_to_novel_hmdb51", "cross_dataset_hmdb51"])
 def test_what_froster_evaluate_writes_is_what_the_card_shows(name, checkpoint, hmdb51_data, tmp_path):
     as_evaluated = pipeline("zero-shot-video-classification", model=str(checkpoint), dtype="float32")
-    recipe = load_recipe(name, overrides={"num_views": 1, "frame_stride": 2})
-    measured = evaluate_recipe(
-        recipe,
+    protocol = load_protocol(name, ["num_views=1", "frame_stride=2"])
+    measured = evaluate_protocol(
+        protocol,
         models=as_evaluated.model,
         processor=as_evaluated.processor,
         data={"root": hmdb51_data.root, "annotations": hmdb51_data.annotations, "missing": "drop"},

@@ -39,7 +39,7 @@ def test_hostile_text_stays_text_wherever_it_stands(text):
         facts = CardFacts(
             value, summary=value, license="mit", license_note=value, training=value, limitations=(value,)
         )
-        result = MeasuredResult(value, value, "top1", 50.0, recipe=value, protocol=value, remarks=(value,))
+        result = MeasuredResult(value, value, "top1", 50.0, protocol_name=value, protocol=value, remarks=(value,))
         return build_model_card(
             facts,
             config=tiny_config([value]),

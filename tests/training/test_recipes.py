@@ -124,8 +124,8 @@ def test_the_published_schedules():
         (["model.temporal_module=tsm"], "temporal_module is 'tsm'; it must be one of none, local_attention"),
         (["data.format=webdataset"], "format is 'webdataset'"),
         (["data.published=k700"], "published is 'k700'"),
-        (["learning_rate"], "is no override"),
-        (["a=[1"], "is not YAML"),
+        (["learning_rate"], "is not of the form field=value"),
+        (["a=[1"], "is not valid YAML"),
         (["model=5"], "expected `field: value` lines"),
         (["kind=distilling"], "kind is 'distilling'; it must be one of fine_tuning, pretraining"),
     ],
@@ -141,7 +141,7 @@ def test_what_is_no_field_or_value_is_refused(overrides, message):
         ("about: x\nextends: nothing\n", "There is no recipe 'nothing'. Shipped are actionclip_k400"),
         ("model: {}\n", "the fields about are missing"),
         ("- a\n", "holds no `field: value` lines"),
-        ("a: !!python/object/apply:os.system ['true']\n", "is not YAML"),
+        ("a: !!python/object/apply:os.system ['true']\n", "is not valid YAML"),
     ],
 )
 def test_files_that_are_no_recipes_are_refused(tmp_path, content, message):

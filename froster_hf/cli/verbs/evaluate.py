@@ -8,11 +8,11 @@ examples:
       --root hmdb51 --annotations testTrainMulti_7030_splits --output result --precision bfloat16 --num-workers 8
   froster evaluate base_to_novel_k400 --checkpoint sample1 sample2 sample3 --root val --annotations val.csv \\
       --train-annotations train.csv --missing drop --output result
-  froster evaluate moving_shapes_actions --set "seeds=[7,8,9]" --checkpoint run/model --root videos --output result
+  froster evaluate moving_shapes_actions "seeds=[7,8,9]" --checkpoint run/model --root videos --output result
   accelerate launch --module froster_hf evaluate ...
 
-Run again after a kill, it goes on where it was. The output folder gets result.json, result.md, plots/ and
-predictions/.
+Any field of a protocol can be given as field=value, right after its name. Run again after a kill, it goes on where it
+was. The output folder gets result.json, result.md, plots/ and predictions/.
 """
 
 import argparse
@@ -26,11 +26,9 @@ DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_label
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster evaluate`."""
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a shipped recipe's name, or a YAML file")
-    parser.add_argument("--list", action="store_true", help="list the shipped recipes")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="other values of the recipe's fields, as YAML"
-    )
+    parser.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a shipped protocol's name, or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as num_views=1")
+    parser.add_argument("--list", action="store_true", help="list the shipped protocols")
     parser.add_argument("--output", metavar="FOLDER", help="the result folder")
     models = parser.add_argument_group("models")
     models.add_argument(
@@ -65,32 +63,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and print the table."""
-    from ...evaluation.recipes import list_recipes, load_recipe
+    from ...evaluation.protocols import list_protocols, load_protocol
 
     if arguments.list:
-        for name in list_recipes():
-            recipe = load_recipe(name)
-            print(f"{name:<28}{recipe.protocol.replace('_', '-')} on {recipe.dataset}, {recipe.num_views} view(s)")
+        for name in list_protocols():
+            protocol = load_protocol(name)
+            print(
+                f"{name:<28}{protocol.protocol.replace('_', '-')} on {protocol.dataset}, {protocol.num_views} view(s)"
+            )
         return 0
 
-    import yaml
     from accelerate import Accelerator
 
     from ...data import read_labels
-    from ...evaluation import average_models, evaluate_recipe
+    from ...evaluation import average_models, evaluate_protocol
     from ...evaluation.report import markdown_report
     from ...processing.label_files import read_descriptions
 
-    # PyYAML reads `true`, `3` and `[1, 2]` as a recipe's file would.
-    overrides = {}
-    for setting in arguments.set:
-        field, equals, value = setting.partition("=")
-        if not equals:
-            raise ValueError(f"--set {setting!r}: write FIELD=VALUE.")
-        overrides[field] = yaml.safe_load(value)
-    if arguments.recipe is None:
-        raise ValueError("Which recipe? Give a name of `froster evaluate --list` or a .yaml file.")
-    recipe = load_recipe(arguments.recipe, overrides=overrides)
+    if arguments.protocol is None:
+        raise ValueError("Which protocol? Give a name of `froster evaluate --list` or a .yaml file.")
+    protocol = load_protocol(arguments.protocol, arguments.overrides)
     if missing := [name for name in ("checkpoint", "root", "output") if not getattr(arguments, name)]:
         raise ValueError(f"Missing: {', '.join('--' + name for name in missing)}.")
     data = {name: getattr(arguments, name) for name in DATA_FIELDS if getattr(arguments, name) is not None}
@@ -98,8 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     first = _load(arguments.checkpoint[0])
     models = _models(first, arguments.checkpoint[1:])
     accelerator = Accelerator()
-    report = evaluate_recipe(
-        recipe,
+    report = evaluate_protocol(
+        protocol,
         models=average_models(models) if arguments.average else models,
         processor=first.processor,
         data={**data, "missing": arguments.missing},

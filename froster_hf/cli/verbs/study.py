@@ -3,7 +3,7 @@
 examples:
   froster study short
   froster study long --output long_study --processes 8
-  froster study my_plan.yaml
+  froster study my_plan.yaml 'test_worlds=[7]'
 
 Needs no network: small CLIPs are pre-trained, videos are rendered, methods are fine-tuned and compared. The output
 folder gets README.md with tables and sentences, study.json with every run, and plots. Run again after a kill, it goes
@@ -12,12 +12,14 @@ on where it was.
 
 import argparse
 import functools
+import shlex
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster study`."""
     parser.add_argument("plan", nargs="?", metavar="PLAN", help="a shipped plan's name, or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as test_worlds=[7]")
     parser.add_argument("--list", action="store_true", help="list the shipped plans")
     parser.add_argument("--output", metavar="FOLDER", help="of the report (default: runs/study-PLAN/report)")
     parser.add_argument("--work", metavar="FOLDER", help="of worlds and runs (default: runs/study-PLAN)")
@@ -36,14 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("Which plan? Give a name of `froster study --list` or a .yaml file.")
     if arguments.processes < 1:
         raise ValueError(f"--processes is {arguments.processes}; give at least 1.")
-    plan = load_plan(arguments.plan)
+    plan = load_plan(arguments.plan, arguments.overrides)
     work = Path(arguments.work or Path("runs") / f"study-{plan.name}")
     output = Path(arguments.output or work / "report")
 
     from ...study.running import run_study
 
     own_work = f" --work {work}" if arguments.work else ""
-    command = f"froster study {arguments.plan}{own_work} --output {output} --processes {arguments.processes}"
+    named = shlex.join([arguments.plan, *arguments.overrides])
+    command = f"froster study {named}{own_work} --output {output} --processes {arguments.processes}"
     # Flushed: a study takes long, and is watched through files and pipes too.
     log = functools.partial(print, flush=True)
     print(run_study(plan, work=work, output=output, processes=arguments.processes, command=command, log=log))

@@ -1,12 +1,13 @@
 """The recipe of a contrastive pre-training (`kind: pretraining`): all that decides what comes out of it."""
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from transformers import TrainingArguments
 
-from ..recipe_fields import refuse_unknown
+from ...settings import check_fields
 
 # Said once, elsewhere in the recipe, or settled by how the training works.
 RESERVED_ARGUMENTS = (
@@ -105,8 +106,8 @@ class PretrainingRecipe:
     output_dir: str | None = None
 
     def __post_init__(self):
-        known = {entry.name for entry in dataclasses.fields(TrainingArguments) if entry.init}
-        refuse_unknown(self.training, known - set(RESERVED_ARGUMENTS), where=f"{self.name}, training")
+        hints = argument_hints(TrainingArguments, reserved=RESERVED_ARGUMENTS)
+        check_fields(self.training, hints, where=f"{self.name}, training")
         for name, least in (("seed", 0), ("steps", 1), ("batch_size", 2), ("num_eval_stills", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
@@ -115,3 +116,15 @@ class PretrainingRecipe:
     def to_dict(self) -> dict[str, Any]:
         """All fields, with their defaults, as YAML would hold them."""
         return dataclasses.asdict(self)
+
+
+def argument_hints(kind: type[TrainingArguments], *, reserved: Collection[str]) -> dict[str, Any]:
+    """Types of the training arguments that a recipe's `training` section may give, by name.
+
+    Args:
+        kind: of the arguments.
+        reserved: names that the recipe says elsewhere.
+    """
+    hints = get_type_hints(kind)
+    names = [entry.name for entry in dataclasses.fields(kind) if entry.init and entry.name not in reserved]
+    return {name: hints[name] for name in names}

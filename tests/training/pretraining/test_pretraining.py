@@ -134,7 +134,7 @@ def test_both_learning_rates_follow_the_schedule(tmp_path):
         ("stills.trail_rate=1.5", "stills.trail_rate is a share, from 0 to 1; received 1.5"),
         ("training.max_steps=5", "small_clip, training: unknown fields max_steps"),
         ("steps=0", "steps is 0; give a whole number of at least 1"),
-        ("batch_size=many", "batch_size is 'many'; give a whole number"),
+        ("batch_size=many", "batch_size is 'many'; it must be a whole number"),
     ],
 )
 def test_what_is_no_field_or_value_is_refused(override, message):

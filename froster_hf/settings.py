@@ -1,0 +1,293 @@
+"""Settings files: YAML into dataclasses, for recipes, protocols, study plans and model cards.
+
+    text --read_yaml--> values --merge_sections, override_fields--> fields --read_fields--> dataclass
+
+The YAML is what JSON could say, with comments: no aliases, no tags, no dates, no key twice, and bounded in size and
+depth before anything is built from it. So a small file cannot become a large value, and a file that anybody wrote may
+be read. Unknown fields, and values of another type than the field's, are errors.
+"""
+
+import dataclasses
+import os
+import re
+import types
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from .printing import listing, one_line, printable
+
+MAX_CHARACTERS = 250_000
+MAX_DEPTH = 20
+_SHOWN_CHARACTERS = 80
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses while it reads: the depth is counted on the way down, not found out by a full stack."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """One value; see [`yaml.composer.Composer`]."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused("aliases (`*name`) are not taken; write the value out", event)
+        if event.tag is not None:
+            raise _refused(f"tags ({printable(event.tag[:40])}) are not taken", event)
+        if self.depth >= MAX_DEPTH:
+            raise _refused(f"values are nested more than {MAX_DEPTH} deep", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, where no key stands twice."""
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            raise _refused("a field stands there twice", node)
+        return mapping
+
+
+# Text, numbers, true, false and null; dates, `=` and `<<` are text like any other.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("bool", "int", "float", "null")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# YAML 1.1 takes `1e-5`, without a dot, for text.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _refused(problem: str, place: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+def read_yaml(text: str, *, where: str) -> Any:
+    """The value of a YAML text.
+
+    Args:
+        text: at most `MAX_CHARACTERS`, nested at most `MAX_DEPTH` deep, without aliases and tags.
+        where: it stood, for messages.
+
+    Raises:
+        ValueError: it is not such a text; the message is one line.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"{where} has more than {MAX_CHARACTERS} characters, too many for a file of settings.")
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        problem = error.problem or error.context or "it cannot be read"
+        raise ValueError(f"{where} is not valid YAML: {one_line(problem)}{place}.") from error
+    except (yaml.YAMLError, ValueError) as error:  # a character that YAML does not have; `0x_`, or 5,000 digits
+        raise ValueError(f"{where} is not valid YAML: {one_line(str(error))}.") from error
+
+
+def read_yaml_file(path: str | os.PathLike) -> Any:
+    """The value of a YAML file in UTF-8; see `read_yaml`.
+
+    Raises:
+        ValueError: it is not YAML, or not UTF-8.
+        OSError: it cannot be read.
+    """
+    with open(path, encoding="utf-8") as file:
+        try:
+            text = file.read(MAX_CHARACTERS + 1)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{os.fspath(path)} is not text in UTF-8: {error.reason}.") from error
+    return read_yaml(text.removeprefix("\ufeff"), where=os.fspath(path))
+
+
+def list_named(folder: Path) -> list[str]:
+    """Names of the shipped YAML files of a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def merge_sections(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes over fields; of sections in both, only the fields that the changes name."""
+    merged = dict(fields)
+    for name, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = merge_sections(merged[name], value) if both else value
+    return merged
+
+
+def read_named(
+    name: str | os.PathLike,
+    *,
+    folder: Path,
+    what: str,
+    merge: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] = merge_sections,
+    seen: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """The fields of a shipped YAML file by name, or of one by path, over those of the file that it `extends`.
+
+    Args:
+        name: of the file in `folder` without its ending, or a path that ends in .yaml or .yml.
+        folder: of the shipped files.
+        what: they are, for messages.
+        merge: how a file's fields come over those that it extends.
+        seen: the files that led here.
+
+    Raises:
+        ValueError: no such file, no YAML, no fields, or a file that extends itself.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"There is no {what} {_shown(os.fspath(name))}. Shipped are {', '.join(list_named(folder))}; or give a "
+            ".yaml file."
+        )
+    fields = read_yaml_file(path)
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds no `field: value` lines.")
+    base = fields.pop("extends", None)
+    if base is None:
+        return fields
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: extends is {_shown(base)}; give the name of one {what}.")
+    if base in seen:
+        raise ValueError(f"{path} extends itself: {' -> '.join([*seen, base])}.")
+    return merge(read_named(base, folder=folder, what=what, merge=merge, seen=(*seen, base)), fields)
+
+
+def override_fields(fields: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Fields with some of them changed.
+
+    Args:
+        fields: by name.
+        overrides: `field=value`, with dots into sections: `training.learning_rate=1e-5`. Values are read as YAML.
+
+    Raises:
+        ValueError: an override of another form.
+    """
+    merged = dict(fields)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        names = key.split(".")
+        if not separator or not all(names) or len(names) > MAX_DEPTH:
+            raise ValueError(
+                f"{_shown(override)} is not of the form field=value, such as training.learning_rate=1e-5."
+            )
+        value = read_yaml(text, where=_shown(override))
+        for name in reversed(names):
+            value = {name: value}
+        merged = merge_sections(merged, value)
+    return merged
+
+
+def read_fields(kind: type, fields: Any, *, where: str) -> Any:
+    """A dataclass of the given fields; fields that are dataclasses themselves are sections, and read in the same way.
+
+    Args:
+        kind: the dataclass.
+        fields: values by name; lists become tuples where the field is one.
+        where: what the fields are of, for messages.
+
+    Raises:
+        ValueError: an unknown field, one that is missing, or a value of another type, or none of the allowed ones.
+    """
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"{where}: expected `field: value` lines, got {_shown(fields)}.")
+    hints = get_type_hints(kind)
+    values = check_fields(fields, {entry.name: hints[entry.name] for entry in dataclasses.fields(kind)}, where=where)
+    missing = [
+        entry.name
+        for entry in dataclasses.fields(kind)
+        if entry.default is dataclasses.MISSING
+        and entry.default_factory is dataclasses.MISSING
+        and entry.name not in fields
+    ]
+    if missing:
+        raise ValueError(f"{where}: the fields {', '.join(missing)} are missing.")
+    return kind(**values)
+
+
+def check_fields(fields: Mapping[str, Any], hints: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """The fields, each as its type asks for.
+
+    Args:
+        fields: values by name.
+        hints: types of the known fields by name.
+        where: what the fields are of, for messages.
+
+    Raises:
+        ValueError: an unknown field, or a value of another type.
+    """
+    unknown = sorted(str(name) for name in fields if name not in hints)
+    if unknown:
+        raise ValueError(f"{where}: unknown fields {listing(unknown, limit=5)}. Known are {', '.join(sorted(hints))}.")
+    return {name: _checked(hints[name], value, name, where) for name, value in fields.items()}
+
+
+def _checked(hint: Any, value: Any, name: str, where: str) -> Any:
+    """The value as the type asks for it; types that YAML cannot say are not checked."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else read_fields(hint, value, where=f"{where}, {name}")
+    if not _fits(hint, value):
+        raise ValueError(f"{where}: {name} is {_shown(value)}; it must be {_described(hint)}.")
+    if origin in (Union, types.UnionType):
+        hint = next(part for part in arguments if _fits(part, value))
+        return _checked(hint, value, name, where)
+    if origin in (list, tuple):
+        return origin(_checked(arguments[0], part, name, where) for part in value)
+    if origin is dict:
+        return {key: _checked(arguments[1], part, f"{name}, {key}", where) for key, part in value.items()}
+    return value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in arguments)
+    if origin in (Union, types.UnionType):
+        return any(_fits(part, value) for part in arguments)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, Mapping)
+    if origin in (list, tuple):
+        return isinstance(value, (list, tuple)) and all(_fits(arguments[0], part) for part in value)
+    if origin is dict:
+        return isinstance(value, Mapping) and all(
+            _fits(arguments[0], key) and _fits(arguments[1], part) for key, part in value.items()
+        )
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return not isinstance(hint, type) or hint not in _TYPE_NAMES or isinstance(value, hint)
+
+
+_TYPE_NAMES = {
+    str: "text (numbers and true or false in quotes)",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+    list: "a list",
+    dict: "`field: value` lines",
+}
+
+
+def _described(hint: Any) -> str:
+    """A type in the words of a settings file."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_described(part) for part in arguments)
+    if origin in (list, tuple):
+        return f"a list, each of {_described(arguments[0])}"
+    return _TYPE_NAMES.get(origin or hint, _TYPE_NAMES[dict])
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; it may be of any length."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

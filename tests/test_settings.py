@@ -1,0 +1,215 @@
+"""Settings files: what they say is read as it stands, and nothing else is read, in no time."""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from froster_hf.cli import main
+from froster_hf.evaluation import load_protocol
+from froster_hf.hub.card_facts import load_card_facts
+from froster_hf.settings import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    override_fields,
+    read_fields,
+    read_named,
+    read_yaml,
+    read_yaml_file,
+)
+from froster_hf.study import load_plan
+from froster_hf.training.recipes import load_recipe
+
+NESTED_ALIASES = "\n".join(
+    ["a: &a0 [x, x, x, x, x, x, x, x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+)
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    rate: float = 0.5
+    flag: bool = False
+    mode: Literal["slow", "fast"] = "slow"
+    fold: Literal[1, 2, 3] = 1
+    note: str | None = None
+    seeds: tuple[int, ...] = ()
+    words: list[str] = field(default_factory=list)
+    inner: Inner = field(default_factory=Inner)
+    many: dict[str, Inner] = field(default_factory=dict)
+    rest: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (NESTED_ALIASES, "aliases"),
+        ("a: &a {b: 1}\nc: {<<: *a}", "aliases"),
+        ("[" * 5000, f"nested more than {MAX_DEPTH} deep"),
+        ("a:\n" + "".join(" " * n + "- \n" for n in range(1, 100)), f"nested more than {MAX_DEPTH} deep"),
+        ("{a: " * 3000, f"nested more than {MAX_DEPTH} deep"),
+        ("a" * (MAX_CHARACTERS + 1), "characters"),
+        ("a: !!python/object/apply:os.system ['true']", "tags"),
+        ("a: !!int ''", "tags"),
+        ("a: 1\nb: 2\na: 3", "twice (line 1, column 1)"),
+        ("[a", "line 1"),
+        ("a: \x07", "special characters"),
+        ("a: 0x_", "invalid literal"),
+        ("a: " + "9" * 5000, "digits"),
+        ("? [a]\n: b", "unhashable"),
+    ],
+)
+def test_what_is_not_plain_yaml_is_one_line_at_once(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        read_yaml(text, where="mine.yaml")
+    assert str(caught.value).startswith("mine.yaml ")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("load", [load_recipe, load_protocol, load_plan, load_card_facts])
+@pytest.mark.parametrize("text", [NESTED_ALIASES, "name: " + "[" * 5000])
+def test_every_settings_file_is_read_within_the_bounds(tmp_path, load, text):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="is not valid YAML") as caught:
+        load(file)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", [["train"], ["evaluate"], ["study"]])
+def test_a_verb_says_it_in_one_line(tmp_path, capsys, verb):
+    file = tmp_path / "mine.yaml"
+    file.write_text(NESTED_ALIASES)
+    assert main([*verb, str(file)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_numbers_dates_and_quoted_text_are_what_they_look_like():
+    text = "{a: 1e-5, b: 2E+3, c: '1e-5', d: '10', e: 2024-01-01, f: -1.5e3, g: 3, h: 1e, i: ~, j: .5, k: =}"
+    assert read_yaml(text, where="x") == {
+        **{"a": 1e-5, "b": 2000.0, "c": "1e-5", "d": "10", "e": "2024-01-01", "f": -1500.0, "g": 3},
+        **{"h": "1e", "i": None, "j": 0.5, "k": "="},
+    }
+
+
+def test_a_byte_order_mark_is_passed_over_and_other_encodings_are_named(tmp_path):
+    (tmp_path / "a.yaml").write_bytes("name: ö".encode("utf-8-sig"))
+    assert read_yaml_file(tmp_path / "a.yaml") == {"name": "ö"}
+    (tmp_path / "b.yaml").write_bytes("name: ö".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"b\.yaml is not text in UTF-8"):
+        read_yaml_file(tmp_path / "b.yaml")
+
+
+def test_fields_become_the_dataclass_with_its_types():
+    read = read_fields(
+        Outer,
+        {
+            "name": "a",
+            "rate": 1,
+            "seeds": [1, 2],
+            "inner": {"width": 3},
+            "many": {"b": {"width": 4}},
+            "rest": {"c": 1},
+        },
+        where="mine",
+    )
+    assert read == Outer("a", rate=1, seeds=(1, 2), inner=Inner(3), many={"b": Inner(4)}, rest={"c": 1})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": 5}, "mine: name is 5; it must be text"),
+        ({"name": "a", "rate": "fast"}, "rate is 'fast'; it must be a number"),
+        ({"name": "a", "rate": True}, "rate is True; it must be a number"),
+        ({"name": "a", "flag": 1}, "flag is 1; it must be true or false"),
+        ({"name": "a", "mode": "fsat"}, "mode is 'fsat'; it must be one of slow, fast"),
+        ({"name": "a", "mode": ["slow"]}, "mode is ['slow']; it must be one of"),
+        ({"name": "a", "fold": True}, "fold is True; it must be one of 1, 2, 3"),
+        ({"name": "a", "note": {"b": 1}}, "it must be text (numbers and true or false in quotes) or null"),
+        ({"name": "a", "seeds": 3}, "seeds is 3; it must be a list, each of a whole number"),
+        ({"name": "a", "seeds": [1.5]}, "seeds is [1.5]"),
+        ({"name": "a", "words": "bc"}, "words is 'bc'; it must be a list"),
+        ({"name": "a", "inner": 3}, "mine, inner: expected `field: value` lines, got 3"),
+        ({"name": "a", "inner": {"width": "x"}}, "mine, inner: width is 'x'"),
+        ({"name": "a", "inner": {"hight": 1}}, "mine, inner: unknown fields hight. Known are width"),
+        ({"name": "a", "many": {"b": {"hight": 1}}}, "unknown fields hight"),
+        ({"name": "a", 5: 1, "x": 2}, "unknown fields 5, x"),
+        ({"rate": 0.5}, "the fields name are missing"),
+        ([1], "expected `field: value` lines"),
+        ({"name": "x" * 10000, "rate": "y" * 10000}, "rate is 'yyy"),
+    ],
+)
+def test_what_a_field_does_not_take_is_named(fields, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        read_fields(Outer, fields, where="mine")
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("override", ["rate", "=1", "a..b=1", ".a=1", "a." * 40 + "a=1", "rate=[1", "rate=*x"])
+def test_what_is_no_override_is_refused(override):
+    with pytest.raises(ValueError, match=r"not (of the form field=value|valid YAML)"):
+        override_fields({}, [override])
+
+
+def test_overrides_come_one_after_the_other():
+    fields = {"a": {"b": 1, "c": 2}}
+    assert override_fields(fields, ["a.b=3", "a.b=4", "d.e=x=y"]) == {"a": {"b": 4, "c": 2}, "d": {"e": "x=y"}}
+    assert fields == {"a": {"b": 1, "c": 2}}
+
+
+@pytest.mark.parametrize(("content", "message"), [("extends: [a]", "extends is"), ("extends: a", "extends itself")])
+def test_what_a_file_extends_is_one_other_file(tmp_path, content, message):
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_named("a", folder=tmp_path, what="recipe")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(),
+    lambda parts: st.lists(parts, max_size=4) | st.dictionaries(st.text(), parts, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(VALUES)
+def test_what_yaml_writes_comes_back(value):
+    class NoAliases(yaml.SafeDumper):
+        def ignore_aliases(self, data):
+            return True
+
+    text = yaml.dump(value, Dumper=NoAliases)
+    assert read_yaml(text, where="x") == value
+
+
+def message_of(read) -> str:
+    """What a `ValueError` says; nothing where there is none."""
+    try:
+        read()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(st.text(alphabet="ab1 \n\t[]{}:,-&*!|>'\"#%@?~.=<e+", max_size=60))
+def test_any_text_is_read_or_refused_in_one_line(text):
+    assert len(message_of(lambda: read_yaml(text, where="x")).splitlines()) <= 1
+
+
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(st.dictionaries(st.sampled_from([entry.name for entry in dataclasses.fields(Outer)]), VALUES))
+def test_any_fields_are_taken_or_refused_in_one_line(fields):
+    assert len(message_of(lambda: read_fields(Outer, fields, where="mine")).splitlines()) <= 1
