@@ -51,11 +51,15 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
-# Text, numbers, true, false and null; dates, `=` and `<<` are text like any other.
+# Text, numbers, true, false and null; dates, `=` and `<<` are text like any other, and so are `yes`, `no`, `on` and
+# `off`, which YAML 1.1 takes for true and false: `save_strategy: no` means "no".
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("bool", "int", "float", "null")]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("int", "float", "null")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 # YAML 1.1 takes `1e-5`, without a dot, for text.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")

@@ -41,3 +41,20 @@ def write_text_whole(file: str | os.PathLike[str], text: str) -> None:
     """Write a text file in UTF-8, with the line ends that `text` has."""
     with written_whole(file) as part:
         part.write_text(text, encoding="utf-8", newline="")
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, and raise before any work where nothing can be written to it.
+
+    Raises:
+        OSError: names the folder; it is another user's, on a read-only disk, or no folder.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"Nothing can be written to {os.fspath(folder)} ({error.strerror}). Give another output folder",
+        ) from error

@@ -96,10 +96,10 @@ def test_a_verb_says_it_in_one_line(tmp_path, capsys, verb):
 
 
 def test_numbers_dates_and_quoted_text_are_what_they_look_like():
-    text = "{a: 1e-5, b: 2E+3, c: '1e-5', d: '10', e: 2024-01-01, f: -1.5e3, g: 3, h: 1e, i: ~, j: .5, k: =}"
+    text = "{a: 1e-5, b: 2E+3, c: '1e-5', d: '10', e: 2024-01-01, f: -1.5e3, g: 3, h: 1e, i: ~, j: .5, k: =, l: no}"
     assert read_yaml(text, where="x") == {
         **{"a": 1e-5, "b": 2000.0, "c": "1e-5", "d": "10", "e": "2024-01-01", "f": -1500.0, "g": 3},
-        **{"h": "1e", "i": None, "j": 0.5, "k": "="},
+        **{"h": "1e", "i": None, "j": 0.5, "k": "=", "l": "no"},
     }
 
 

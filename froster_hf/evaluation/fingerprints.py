@@ -1,14 +1,10 @@
-"""Hashes that say whether stored predictions belong to the same weights, data and prompts."""
+"""Hashes that say whether stored predictions belong to the same weights and prompts; `data/` has those of tables."""
 
 import hashlib
-import os
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import nn
-
-from ..data.video_table import VIDEO_COLUMN, label_array, label_names
 
 # Stored next to the weights, but not what a prediction over given labels depends on.
 _NOT_WEIGHTS = ("label_embeds", "distillation_projectors.")
@@ -22,32 +18,6 @@ def model_fingerprint(model: nn.Module) -> str:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(memoryview(flat.view(torch.uint8).numpy()))
-    return digest.hexdigest()
-
-
-def table_fingerprint(dataset: Dataset) -> str:
-    """SHA-256 over label texts and, a row, label, size and name of the video (its content where the table embeds it).
-
-    Names are taken relative to the videos' common folder, so that the hash is the same on another machine. The content
-    of files is not read: that would cost as much as the evaluation.
-    """
-    digest = hashlib.sha256("\n".join(label_names(dataset)).encode())
-    videos = dataset.select_columns([VIDEO_COLUMN])
-    paths = [
-        row["path"] for batch in videos.iter(batch_size=32) for row in batch[VIDEO_COLUMN] if row["bytes"] is None
-    ]
-    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    labels = label_array(dataset)
-    start = 0
-    for batch in videos.iter(batch_size=32):
-        for label, row in zip(labels[start:], batch[VIDEO_COLUMN]):
-            if row["bytes"] is not None:
-                name, size = hashlib.sha256(row["bytes"]).hexdigest(), len(row["bytes"])
-            else:
-                name = os.path.relpath(row["path"], common).replace(os.sep, "/")
-                size = os.path.getsize(row["path"]) if os.path.isfile(row["path"]) else -1
-            digest.update(f"\n{label} {size} {name}".encode())
-        start += len(batch[VIDEO_COLUMN])
     return digest.hexdigest()
 
 

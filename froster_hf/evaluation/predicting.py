@@ -16,22 +16,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..data.clips import EvaluationClips, collate_clips
+from ..data.fingerprints import pixel_options, table_fingerprint
 from ..data.video_table import label_names
 from ..processing.processing_froster import FrosterProcessor
-from ..processing.video_options_froster import CALLERS_OPTIONS
-from .fingerprints import model_fingerprint, prompts_fingerprint, table_fingerprint
+from .fingerprints import model_fingerprint, prompts_fingerprint
 from .leak_check import check_prompts
 from .predictions import ClipPrediction, PredictionStore, stack_view_logits
 
 logger = logging.getLogger(__name__)
 
-NOT_PIXEL_OPTIONS = (*CALLERS_OPTIONS, "auto_map", "processor_class", "return_metadata", "video_processor_type")
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -90,14 +90,17 @@ def predict(
         "model": model_fingerprint(model),
         "data": table_fingerprint(table),
         "prompts": prompts_fingerprint(texts, encoded),
-        "video_options": _pixel_options({**processor.video_processor.to_dict(), **clips.options}),
+        "video_options": pixel_options({**processor.video_processor.to_dict(), **clips.options}),
         "batch_size": batch_size,
         "precision": precision,
         "num_clips": len(table),
     }
     store = PredictionStore(output_dir, header=header, label_texts=texts, process_index=accelerator.process_index)
-    accelerator.wait_for_everyone()
-    batches = _remaining_batches(len(table), batch_size, done=set(store.read()))
+    # One process looks at what is there and tells the others: another may have begun to write while one still reads.
+    remaining: list[Any] = [None]
+    if accelerator.is_main_process:
+        remaining = [_remaining_batches(len(table), batch_size, done=set(store.read()))]
+    (batches,) = broadcast_object_list(remaining)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     if mine:
         # Ours and not `accelerator.prepare`d: that would deal the batches out once more, and pad them with
@@ -106,11 +109,6 @@ def predict(
         _predict_batches(model, loader, mine, encoded, store, precision, accelerator)
     accelerator.wait_for_everyone()
     return stack_view_logits(store.read(), num_rows=len(table)), store.header
-
-
-def _pixel_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that decide what the model sees; the others differ between a new processor and a loaded one."""
-    return {name: value for name, value in sorted(options.items()) if name not in NOT_PIXEL_OPTIONS}
 
 
 def _remaining_batches(num_clips: int, batch_size: int, *, done: set[int]) -> list[list[int]]:

@@ -13,10 +13,10 @@ from typing import Any
 from ..evaluation.metrics import harmonic_mean
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
+from ..training.checkpointing import AVERAGE_NAME
 from ..training.interpolation import interpolate
 from ..training.recipe_run import build_model, build_trainer
 from ..training.recipes import Recipe
-from ..training.weight_averaging import RESULT_NAME
 from ..whole_files import write_text_whole
 from .plan import GRID_FIELDS, Variant
 from .scoring import SideScores, score_side
@@ -95,7 +95,7 @@ def run_job(job: Job) -> dict[str, Metrics]:
                 trainer.save_model(str(folder / "model"))
                 place = interpolate(world.clip, folder / "model", 0.5, output_dir=folder / "interpolation")
             else:
-                place = folder / "run" / RESULT_NAME
+                place = folder / "run" / AVERAGE_NAME
             result = _measure(FrosterForVideoClassification.from_pretrained(place), processor, world, folder / variant)
         measured[f"{job.method} + {variant}"] = result
     for name in ("run", "model", "interpolation"):

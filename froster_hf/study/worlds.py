@@ -107,18 +107,20 @@ def what_decides(recipe: Recipe | PretrainingRecipe) -> dict[str, Any]:
 
 
 def fingerprint(value: Any) -> str:
-    """Ten letters that stand for a JSON value."""
+    """Ten hexadecimal digits that stand for a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def prepare_world(world: World) -> None:
     """Pre-train, render and decode what is not there yet."""
     if not (world.clip / PROCESSOR_FILE).exists():
-        pretrain(replace(world.pretraining(), output_dir=str(world.clip.parent)))
+        # What a pre-training that was killed has left is not gone on with.
+        pretrain(replace(world.pretraining(), output_dir=str(world.clip.parent)), overwrite=True)
     tuning = world.placed(world.recipe())
     _, tables = read_recipe_data(tuning.data, tuning.world)
+    num_frames = tuning.model.num_frames
     processor = FrosterProcessor.from_clip(
-        tuning.model.checkpoint, video_options={"num_frames": tuning.model.num_frames}
+        tuning.model.checkpoint, video_options={} if num_frames is None else {"num_frames": num_frames}
     )
     for side in SIDES:
         file = world.folder / "clips" / f"{side}.safetensors"

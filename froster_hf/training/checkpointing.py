@@ -7,8 +7,9 @@ optimizer or random state where they are missing. Here a checkpoint appears unde
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from torch import nn
@@ -16,10 +17,13 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..printing import listing
+from ..whole_files import check_writable
 from .whole_folders import (
     DamagedFolderError,
     check_sound,
     discard,
+    flush_folder,
     incomplete_path,
     is_sound,
     prepare_incomplete,
@@ -30,9 +34,17 @@ from .whole_folders import (
 
 logger = logging.getLogger(__name__)
 
+# Folders in a run's folder: the trained model, and the mean of its weights.
+MODEL_NAME = "model"
+AVERAGE_NAME = "weight-average"
+
 
 class ResumeError(ValueError):
     """A run cannot go on from the checkpoint as if it had not been interrupted."""
+
+
+class RunExistsError(ValueError):
+    """A training would begin where another one has left checkpoints or results."""
 
 
 class CheckpointedCallback(TrainerCallback):
@@ -40,7 +52,13 @@ class CheckpointedCallback(TrainerCallback):
 
     def save_state(self, checkpoint: Path) -> None:
         """Write the state at this step into the folder of a checkpoint; called where checkpoints are written."""
-        raise NotImplementedError
+
+    def check_state(self, checkpoint: Path) -> None:
+        """Look at a sound checkpoint before anything of it is loaded; called in all processes.
+
+        Raises:
+            ResumeError: the run cannot go on from it.
+        """
 
     def load_state(self, checkpoint: Path) -> None:
         """Take up the state of a sound checkpoint; called in all processes, before the training begins.
@@ -48,48 +66,82 @@ class CheckpointedCallback(TrainerCallback):
         Raises:
             ResumeError: the state is not there.
         """
-        raise NotImplementedError
 
 
 class AtomicCheckpointing(Trainer):
     """Writes checkpoints whole or not at all, and resumes from sound ones only.
 
     `train(resume_from_checkpoint=True)` takes the newest sound checkpoint of `output_dir` and names the damaged ones
-    in warnings; `train(resume_from_checkpoint=folder)` takes that one or raises.
+    in warnings; `train(resume_from_checkpoint=folder)` takes that one or raises. Without, a run that is already in
+    `output_dir` is not written over, unless `overwrite=True`, which deletes it first.
     """
 
     _incomplete_checkpoint: Path | None = None
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any):
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        *args: Any,
+        overwrite: bool = False,
+        **kwargs: Any,
+    ):
         """See [`~transformers.Trainer.train`].
 
+        Args:
+            resume_from_checkpoint: `True` for the newest sound checkpoint, or the folder of one.
+            trial: of a hyperparameter search.
+            args, kwargs: see the Trainer.
+            overwrite: delete the run that is in `output_dir`.
+
         Raises:
+            RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
+            OSError: nothing can be written to `output_dir`.
             ResumeError: there is no sound checkpoint, or it lacks a state without which the run would not go on as if
                 it had not been interrupted.
             DamagedFolderError: the named checkpoint is damaged.
         """
-        if resume_from_checkpoint:
-            resume_from_checkpoint = self._choose_checkpoint(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        if resume_from_checkpoint and overwrite:
+            raise ValueError("A run is either resumed or overwritten; ask for one of the two.")
+        # The trials of a hyperparameter search have folders of their own, which the Trainer gives them later.
+        checkpoint = resume_from_checkpoint
+        if trial is None:
+            checkpoint = self._in_main_process(
+                lambda: self._prepare_folder(resume_from_checkpoint, overwrite=overwrite)
+            )
+        if isinstance(checkpoint, str):
+            check_sound(checkpoint, hashes=False)
+            self._check_resumable(Path(checkpoint))
+        return super().train(checkpoint, trial, *args, **kwargs)
 
-    def _choose_checkpoint(self, requested: str | Literal[True]) -> str:
-        """The checkpoint that all processes resume from; the main one reads every byte."""
-        choice: list[Any] = [None, None]
+    def _in_main_process(self, work: Callable[[], Any]) -> Any:
+        """What the main process finds, or its error, in all processes."""
+        outcome: list[Any] = [None, None]
         if self.is_world_process_zero():
             try:
-                if requested is True:
-                    requested = newest_sound_checkpoint(str(self.args.output_dir))
-                else:
-                    check_sound(requested)
-                choice[0] = requested
+                outcome[0] = work()
             except (ValueError, OSError) as error:
-                choice[1] = error
-        checkpoint, failure = broadcast_object_list(choice)
+                outcome[1] = error
+        found, failure = broadcast_object_list(outcome)
         if failure is not None:
             raise failure
-        check_sound(checkpoint, hashes=False)
-        self._check_resumable(Path(checkpoint))
-        return str(checkpoint)
+        return found
+
+    def _prepare_folder(self, requested: str | bool | None, *, overwrite: bool) -> str | None:
+        """Make `output_dir` ready to write to, and choose the checkpoint to go on from; every byte of it is read."""
+        folder = Path(str(self.args.output_dir))
+        check_writable(folder)
+        incomplete_path(folder / MODEL_NAME)  # raises where a link is in the way
+        if requested:
+            if requested is True:
+                return newest_sound_checkpoint(folder)
+            check_sound(requested)
+            return str(requested)
+        if overwrite:
+            remove_run(folder)
+        else:
+            refuse_run(folder)
+        return None
 
     def _check_resumable(self, checkpoint: Path) -> None:
         rank, world_size = self.args.process_index, self.args.world_size
@@ -105,6 +157,16 @@ class AtomicCheckpointing(Trainer):
                 "been interrupted. Save without `save_only_model`, resume with the number of processes and the "
                 "precision that wrote it, or begin a new run from its weights with `from_pretrained`."
             )
+        if self.accelerator.scaler is None and (checkpoint / SCALER_NAME).is_file():
+            raise ResumeError(
+                f"{checkpoint} has a {SCALER_NAME}: it was written in half precision (`fp16=True`). Resume with the "
+                "precision that wrote it."
+            )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        for callback in self._checkpointed_callbacks():
+            callback.check_state(Path(resume_from_checkpoint))
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -153,6 +215,24 @@ class AtomicCheckpointing(Trainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
 
+    def save_model_whole(self, folder: Path) -> None:
+        """`save_model`, so that the folder is the old one until the new one is whole; called in all processes."""
+        incomplete = incomplete_path(folder)
+        if self.args.should_save:
+            prepare_incomplete(folder)
+        self.accelerator.wait_for_everyone()
+        try:
+            self.save_model(str(incomplete))
+        except BaseException:
+            if self.args.should_save:
+                discard(incomplete)
+            raise
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            flush_folder(incomplete)
+            publish(incomplete, folder)
+        self.accelerator.wait_for_everyone()
+
     def _get_output_dir(self, trial: Any) -> str:
         # Where super()._save_checkpoint() puts its `checkpoint-N`.
         if self._incomplete_checkpoint is not None:
@@ -186,6 +266,34 @@ class AtomicCheckpointing(Trainer):
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, CheckpointedCallback)]
 
 
+def parts_of_run(folder: str | Path, *, of_recipe: bool = False) -> list[Path]:
+    """What a run has left in its folder: checkpoints, the mean of the weights; that of a recipe, its model too."""
+    named = [Path(folder) / name for name in ((AVERAGE_NAME, MODEL_NAME) if of_recipe else (AVERAGE_NAME,))]
+    return [*list_checkpoints(folder).values(), *(path for path in named if path.is_dir())]
+
+
+def refuse_run(folder: str | Path, *, of_recipe: bool = False) -> None:
+    """Raise where a run is in a folder.
+
+    Raises:
+        RunExistsError: names what it has left.
+    """
+    if parts := parts_of_run(folder, of_recipe=of_recipe):
+        raise RunExistsError(
+            f"{folder} holds a run already ({listing([part.name for part in parts], limit=3)}). Go on with it "
+            "(`--resume`, `train(resume_from_checkpoint=True)`), begin again in its place (`--overwrite`, "
+            "`train(overwrite=True)`), or write to another folder."
+        )
+
+
+def remove_run(folder: str | Path, *, of_recipe: bool = False) -> None:
+    """Delete what `parts_of_run` finds, and the run's list of undecodable videos."""
+    for part in parts_of_run(folder, of_recipe=of_recipe):
+        remove(part)
+    for log in Path(folder).glob("decode_failures.*.jsonl"):
+        log.unlink()
+
+
 def list_checkpoints(run_folder: str | Path) -> dict[int, Path]:
     """The folders named `checkpoint-N` of a run by N, the newest first; sound or not."""
     pattern = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
@@ -214,7 +322,7 @@ def newest_sound_checkpoint(run_folder: str | Path) -> str:
     found = " ".join(damaged) or "It has no checkpoint."
     raise ResumeError(
         f"There is no sound checkpoint in {run_folder} to resume from. {found} "
-        "To begin anew, call `train()` without `resume_from_checkpoint`."
+        "To begin again, call `train()` without `resume_from_checkpoint`."
     )
 
 

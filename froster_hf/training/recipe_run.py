@@ -1,6 +1,10 @@
 """A recipe, run: model, processor, data and arguments of it, a `FrosterTrainer`, and the model saved at the end."""
 
+import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
@@ -8,28 +12,50 @@ from transformers import PreTrainedConfig
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.label_files import read_descriptions
 from ..processing.processing_froster import FrosterProcessor
+from ..processing.prompt_templates_froster import resolve_templates
+from ..whole_files import check_writable, write_text_whole
 from .arguments import FrosterTrainingArguments
+from .checkpointing import MODEL_NAME, refuse_run, remove_run
 from .recipe_data import read_recipe_data
 from .recipes import Recipe, RecipeModel
 from .trainer import FrosterTrainer
 
+# Fields of `RecipeModel` that build a student from CLIP: of its configuration, its video processor, its processor.
+MODEL_FIELDS = ("temporal_module", "temporal_radius", "temporal_pooling", "num_frames", "adapter_size")
+VIDEO_FIELDS = ("num_frames", "sampling", "frame_stride")
+PROMPT_FIELDS = ("prompt_templates",)
 
-def train_recipe(recipe: Recipe, *, resume: bool = False) -> FrosterTrainer:
+
+def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> FrosterTrainer:
     """Trains, evaluates where the recipe has data for it, and saves the model for inference in `output_dir/model`.
 
     Args:
         recipe: see [`load_recipe`].
         resume: go on from the newest sound checkpoint of `output_dir`.
+        overwrite: delete the run that is in `output_dir`.
 
     Returns:
         The Trainer, with what it logged in `trainer.state.log_history`.
+
+    Raises:
+        RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
+        OSError: nothing can be written to `output_dir`.
     """
+    folder = output_folder(recipe)
+    # Before data are read and models loaded.
+    check_writable(folder)
+    if not (resume or overwrite):
+        refuse_run(folder, of_recipe=True)
     trainer = build_trainer(recipe)
+    if overwrite and trainer.is_world_process_zero():
+        remove_run(folder, of_recipe=True)
     if trainer.args.num_train_epochs > 0:
-        trainer.train(resume_from_checkpoint=resume or None)
+        trainer.train(resume_from_checkpoint=resume or None, overwrite=overwrite)
     if trainer.eval_dataset:
-        trainer.save_metrics("eval", trainer.evaluate())
-    trainer.save_model(str(Path(str(trainer.args.output_dir)) / "model"))
+        metrics = trainer.evaluate()
+        if trainer.is_world_process_zero():
+            write_text_whole(folder / "eval_results.json", json.dumps(metrics, indent=4, sort_keys=True))
+    trainer.save_model_whole(folder / MODEL_NAME)
     return trainer
 
 
@@ -41,11 +67,16 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
         processor.label_descriptions = read_descriptions(recipe.data.descriptions)
     return FrosterTrainer(
         model,
-        training_arguments(recipe),
+        training_arguments(recipe, num_clips=len(train)),
         train_dataset=train,
         eval_dataset=evaluation or None,
         processing_class=processor,
     )
+
+
+def output_folder(recipe: Recipe) -> Path:
+    """Where the run of a recipe and its model are written."""
+    return Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name
 
 
 def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, FrosterProcessor]:
@@ -63,39 +94,68 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
         )
     config, _ = PreTrainedConfig.get_config_dict(recipe.checkpoint)
     if config.get("model_type") == "froster":
-        return (
-            FrosterForVideoClassification.from_pretrained(recipe.checkpoint),
-            FrosterProcessor.from_pretrained(recipe.checkpoint),
-        )
-    fields = ("temporal_module", "temporal_radius", "temporal_pooling", "num_frames", "adapter_size")
-    model = FrosterForVideoClassification.from_clip(
-        recipe.checkpoint, **{name: getattr(recipe, name) for name in fields}
-    )
-    video_options = {name: getattr(recipe, name) for name in ("num_frames", "sampling", "frame_stride")}
+        return _load_froster(recipe)
+    model = FrosterForVideoClassification.from_clip(recipe.checkpoint, **_given(recipe, MODEL_FIELDS))
     processor = FrosterProcessor.from_clip(
-        recipe.checkpoint, prompt_templates=recipe.prompt_templates, video_options=video_options
+        recipe.checkpoint,
+        video_options={"sampling": "dense", **_given(recipe, VIDEO_FIELDS)},
+        **_given(recipe, PROMPT_FIELDS),
     )
     return model, processor
 
 
-def training_arguments(recipe: Recipe) -> FrosterTrainingArguments:
-    """The arguments of a recipe on this machine: accumulation and precision are worked out.
+def _given(recipe: RecipeModel, names: Sequence[str]) -> dict[str, Any]:
+    """The fields that a recipe does not leave to the checkpoint or to the published defaults."""
+    return {name: getattr(recipe, name) for name in names if getattr(recipe, name) is not None}
+
+
+def _load_froster(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, FrosterProcessor]:
+    """A FROSTER checkpoint, as it is.
+
+    Raises:
+        ValueError: the recipe asks for another architecture, sampling or prompts than the checkpoint has.
+    """
+    model = FrosterForVideoClassification.from_pretrained(recipe.checkpoint)
+    processor = FrosterProcessor.from_pretrained(recipe.checkpoint)
+    own = {
+        **{name: getattr(model.config, name) for name in MODEL_FIELDS},
+        **{name: getattr(processor.video_processor, name) for name in VIDEO_FIELDS},
+        "prompt_templates": processor.prompt_templates,
+    }
+    given = _given(recipe, (*MODEL_FIELDS, *VIDEO_FIELDS, *PROMPT_FIELDS))
+    if "prompt_templates" in given:
+        given["prompt_templates"] = resolve_templates(given["prompt_templates"])
+    others = [name for name, value in given.items() if value != own[name]]
+    if others:
+        told = "; ".join(f"model.{name} is {getattr(recipe, name)!r}, its own is {own[name]!r}" for name in others)
+        raise ValueError(
+            f"{recipe.checkpoint} is a FROSTER checkpoint, whose architecture, sampling and prompts stay as they are: "
+            f"{told}. Leave these out (model.{others[0]}=null), or start from a CLIP checkpoint."
+        )
+    return model, processor
+
+
+def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArguments:
+    """The arguments of a recipe on this machine: accumulation, precision and warm-up steps are worked out.
+
+    Args:
+        recipe: see [`load_recipe`].
+        num_clips: of the training data, which make the steps of an epoch.
 
     Raises:
         ValueError: the total batch size is no multiple of what the processes take at once.
     """
     fields = {"per_device_train_batch_size": 8, **recipe.training}
-    output_dir = recipe.output_dir or str(Path("runs") / recipe.name)
     has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     if recipe.precision == "bf16" or (recipe.precision == "auto" and has_bfloat16):
         fields["bf16"] = True
     elif recipe.precision == "fp16":
         fields["fp16"] = True
-    epochs = fields.get("num_train_epochs", 3.0)
-    if recipe.warmup_epochs and epochs:
-        # A share of all steps.
-        fields.setdefault("warmup_steps", recipe.warmup_epochs / epochs)
-    args = FrosterTrainingArguments(output_dir=output_dir, **fields)
+    if recipe.warmup_epochs:
+        # A count, since the Trainer reads a number from 1 on as one, whatever it was meant to be a share of.
+        steps_per_epoch = math.ceil(num_clips / recipe.total_batch_size)
+        fields.setdefault("warmup_steps", math.ceil(recipe.warmup_epochs * steps_per_epoch))
+    args = FrosterTrainingArguments(output_dir=str(output_folder(recipe)), **fields)
     at_once = args.train_batch_size * args.world_size
     if recipe.total_batch_size % at_once:
         raise ValueError(

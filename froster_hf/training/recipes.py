@@ -32,26 +32,27 @@ class RecipeModel:
 
     Args:
         checkpoint: a CLIP checkpoint, or a FROSTER one to go on from; a folder or a name on the Hub.
-        temporal_module: see [`FrosterConfig`]; of a CLIP checkpoint only, as the fields below.
+        temporal_module: see [`FrosterConfig`]. This field and those below build a student from CLIP, `null` with the
+            published value; a FROSTER checkpoint has its own, and `null` or the same is all that it takes.
         temporal_radius: frames that `local_attention` sees to each side.
         temporal_pooling: see [`FrosterConfig`].
-        num_frames: T, frames a clip.
+        num_frames: T, frames per clip.
         sampling: frames that stand for a video in evaluation, and for the saved processor: `dense`, a window of the
             video as in the published numbers, or `uniform`, the whole video.
-        frame_stride: frames between two of a `dense` window, at 30 frames a second.
-        adapter_size: width of the adapters; `null` is the published one.
+        frame_stride: frames between two of a `dense` window, at 30 frames per second.
+        adapter_size: width of the adapters.
         prompt_templates: a named set (`froster`, `actionclip`, `single`, `none`) or a list of templates.
     """
 
     checkpoint: str = "openai/clip-vit-base-patch16"
-    temporal_module: TemporalModule = "local_attention"
-    temporal_radius: int = 1
-    temporal_pooling: TemporalPooling = "mean"
-    num_frames: int = 8
-    sampling: Literal["dense", "uniform"] = "dense"
-    frame_stride: int = 16
+    temporal_module: TemporalModule | None = None
+    temporal_radius: int | None = None
+    temporal_pooling: TemporalPooling | None = None
+    num_frames: int | None = None
+    sampling: Literal["dense", "uniform"] | None = None
+    frame_stride: int | None = None
     adapter_size: int | None = None
-    prompt_templates: str | list[str] = "froster"
+    prompt_templates: str | list[str] | None = None
 
 
 @dataclass(frozen=True)

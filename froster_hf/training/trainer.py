@@ -106,9 +106,7 @@ class FrosterTrainer(
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.model_accepts_loss_kwargs = True
         self._prepare(self.student)
-        self.add_callback(
-            RunIdentity(lambda: identity_of(teacher=self.teacher, prompts=self._prompts, seed=self.seed))
-        )
+        self.add_callback(RunIdentity(self._identity))
 
     def _hp_search_setup(self, trial: Any) -> None:
         # `train()` calls this with or without a search: the last point before anything is built of model and
@@ -122,6 +120,16 @@ class FrosterTrainer(
             train_in_single_precision(self.student)
         else:
             self._prepare(self.student)
+
+    def _identity(self) -> dict[str, Any]:
+        return identity_of(
+            args=self.args,
+            model=self.student,
+            teacher=self.teacher,
+            prompts=self._prompts,
+            train_dataset=self.train_dataset,
+            seed=self.seed,
+        )
 
     @property
     def teacher(self) -> FrozenTeacher | None:

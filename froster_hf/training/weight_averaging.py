@@ -18,13 +18,12 @@ from torch import nn
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 from .arguments import FrosterTrainingArguments
-from .checkpointing import CheckpointedCallback, ResumeError
+from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .whole_folders import written_whole
 
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "weight_average.safetensors"
-RESULT_NAME = "weight-average"
 
 
 class WeightAveraging(CheckpointedCallback):
@@ -139,7 +138,7 @@ class SavesWeightAverage(Trainer):
                 continue
             with (
                 average.applied_to(self.accelerator.unwrap_model(self.model)),
-                written_whole(Path(str(self.args.output_dir)) / RESULT_NAME) as folder,
+                written_whole(Path(str(self.args.output_dir)) / AVERAGE_NAME) as folder,
             ):
                 self.save_model(str(folder), _internal_call=True)
         return output

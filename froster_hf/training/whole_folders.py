@@ -6,7 +6,7 @@ A process can be killed at any instruction, and a disk can lose what was not flu
     run/_incomplete/checkpoint-8/...  ->  fsync, hash, manifest.json last  ->  run/checkpoint-8
 
 `checkpointing.py` writes the Trainer's checkpoints this way, `weight_averaging.py` and `interpolation.py` their
-results.
+results, which have no manifest.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from ..printing import printable
 
 MANIFEST_NAME = "manifest.json"
 # The underscore keeps it out of uploads: the Trainer pushes the run's folder without what starts with one.
@@ -29,12 +31,15 @@ class DamagedFolderError(ValueError):
 
 @contextmanager
 def written_whole(folder: str | os.PathLike) -> Iterator[Path]:
-    """Yield an empty temporary folder that takes the place of `folder` when the block ends without an error."""
+    """Yield an empty temporary folder that takes the place of `folder` when the block ends without an error.
+
+    For results, which others load and change: there is no manifest in it.
+    """
     folder = Path(folder)
     incomplete = prepare_incomplete(folder)
     try:
         yield incomplete
-        seal(incomplete)
+        flush_folder(incomplete)
         publish(incomplete, folder)
     except BaseException:
         discard(incomplete)
@@ -42,35 +47,48 @@ def written_whole(folder: str | os.PathLike) -> Iterator[Path]:
 
 
 def incomplete_path(folder: Path) -> Path:
-    """Where `folder` is written before it is whole."""
-    return folder.parent / INCOMPLETE_NAME / folder.name
+    """Where `folder` is written before it is whole.
+
+    Raises:
+        ValueError: a link is in the way, behind which something else would be written over or deleted.
+    """
+    parent = folder.parent / INCOMPLETE_NAME
+    if parent.is_symlink():
+        raise ValueError(f"{parent} is a link. Folders are written there, never behind a link: remove it.")
+    return parent / folder.name
 
 
 def prepare_incomplete(folder: Path) -> Path:
     """An empty folder at `incomplete_path(folder)`; what an interrupted write left there is deleted."""
     incomplete = incomplete_path(folder)
-    shutil.rmtree(incomplete, ignore_errors=True)
+    _delete(incomplete)
     incomplete.mkdir(parents=True)
     return incomplete
 
 
 def seal(folder: Path) -> None:
     """Flush all files of a folder to the disk and write its manifest."""
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        _flush(path)
-        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": _hash(path)}
-    manifest = folder / MANIFEST_NAME
-    manifest.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
-    for path in (manifest, *(path for path in folder.rglob("*") if path.is_dir()), folder):
+    files = {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _hash(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    (folder / MANIFEST_NAME).write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+    flush_folder(folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush all files of a folder, and what says that they are in it, to the disk."""
+    paths = sorted(folder.rglob("*"), key=lambda path: path.is_dir())
+    for path in (*paths, folder):
         _flush(path)
 
 
 def publish(incomplete: Path, folder: Path) -> None:
-    """Rename a sealed folder to its place; a folder that is there already is replaced."""
+    """Rename a flushed folder to its place; a folder or a link that is there already is replaced."""
     replaced = incomplete.with_name(f"replaced-{folder.name}")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
+    _delete(replaced)
+    if os.path.lexists(folder):
         folder.rename(replaced)
     incomplete.rename(folder)
     _flush(folder.parent)
@@ -78,9 +96,9 @@ def publish(incomplete: Path, folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder so that an interrupted deletion leaves no half of it in its place."""
+    """Delete a folder so that an interrupted deletion leaves no half of it in its place; of a link, the link."""
     doomed = incomplete_path(folder).with_name(f"removed-{folder.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
+    _delete(doomed)
     doomed.parent.mkdir(exist_ok=True)
     folder.rename(doomed)
     discard(doomed)
@@ -88,23 +106,37 @@ def remove(folder: Path) -> None:
 
 def discard(incomplete: Path) -> None:
     """Delete something below an `_incomplete` folder, and that folder when it is empty then."""
-    shutil.rmtree(incomplete, ignore_errors=True)
+    _delete(incomplete)
     if incomplete.parent.is_dir() and not any(incomplete.parent.iterdir()):
         incomplete.parent.rmdir()
 
 
+def _delete(path: Path) -> None:
+    """Delete a folder and all in it, or a link and nothing behind it."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def check_sound(folder: str | os.PathLike, *, hashes: bool = True) -> None:
-    """Compare a folder with its manifest; files beyond the manifest are of no concern.
+    """Compare a folder with its manifest, which lists every file; what is hidden (`.name`) does not count.
 
     Args:
-        folder: written by `written_whole`.
+        folder: sealed by `seal`.
         hashes: read and hash every file. Without, only presence and sizes are compared.
 
     Raises:
         DamagedFolderError: names the folder and the first thing that is wrong with it.
     """
     folder = Path(folder)
-    for name, entry in _read_manifest(folder).items():
+    listed = _read_manifest(folder)
+    if unlisted := sorted(_files_of(folder) - listed.keys()):
+        raise DamagedFolderError(
+            f"{folder} is damaged: {printable(unlisted[0])} is not in its {MANIFEST_NAME}. Remove the file if you put "
+            "it there."
+        )
+    for name, entry in listed.items():
         path = folder / name
         if not path.is_file():
             raise DamagedFolderError(f"{folder} is damaged: {name} is missing.")
@@ -124,6 +156,16 @@ def is_sound(folder: str | os.PathLike, *, hashes: bool = True) -> bool:
     return True
 
 
+def _files_of(folder: Path) -> set[str]:
+    """What the manifest has to list."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {
+        name.as_posix()
+        for name in names
+        if name.as_posix() != MANIFEST_NAME and not any(part.startswith(".") for part in name.parts)
+    }
+
+
 def _read_manifest(folder: Path) -> dict[str, dict]:
     path = folder / MANIFEST_NAME
     if not folder.is_dir():
@@ -134,6 +176,8 @@ def _read_manifest(folder: Path) -> dict[str, dict]:
         )
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        if not files:
+            raise ValueError("it lists no file")
         for name, entry in files.items():
             relative = PurePosixPath(name)
             if relative.is_absolute() or ".." in relative.parts or not {"size", "sha256"} <= entry.keys():

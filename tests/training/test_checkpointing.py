@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Trainer
+from safetensors.torch import load_file, save_file
+from transformers import Trainer, TrainerCallback
 
 from froster_hf.training import whole_folders
-from froster_hf.training.checkpointing import ResumeError, list_checkpoints, newest_sound_checkpoint
+from froster_hf.training.checkpointing import ResumeError, RunExistsError, list_checkpoints, newest_sound_checkpoint
 from froster_hf.training.whole_folders import (
     DamagedFolderError,
     check_sound,
@@ -169,13 +170,39 @@ def test_any_damage_is_recognised_and_the_file_named(run, name, damage):
 
 
 @pytest.mark.parametrize(
-    "manifest", [None, "", "{", "[]", '{"files": []}', '{"files": {"../x": {"size": 1, "sha256": ""}}}']
+    "manifest",
+    [None, "", "{", "[]", '{"files": []}', '{"files": {}}', '{"files": {"../x": {"size": 1, "sha256": ""}}}'],
 )
 def test_a_torn_or_strange_manifest_is_damage(run, manifest):
     path = run / "checkpoint-6" / "manifest.json"
     path.unlink() if manifest is None else path.write_text(manifest)
     with pytest.raises(DamagedFolderError, match=r"checkpoint-6.*manifest\.json"):
         check_sound(run / "checkpoint-6")
+
+
+@pytest.mark.parametrize("name", ["scaler.pt", "optimizer_1.pt", "inner/more.json"])
+def test_a_file_that_the_manifest_does_not_list_is_damage(run, name):
+    path = run / "checkpoint-6" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    with pytest.raises(DamagedFolderError, match=rf"checkpoint-6 is damaged: {name} is not in its manifest\.json"):
+        check_sound(run / "checkpoint-6")
+
+
+def test_hidden_files_do_not_count(run):
+    (run / "checkpoint-6" / ".DS_Store").write_bytes(b"")
+    (run / "checkpoint-6" / ".cache").mkdir()
+    (run / "checkpoint-6" / ".cache" / "note").write_bytes(b"")
+    check_sound(run / "checkpoint-6")
+
+
+def test_a_scaler_of_half_precision_ends_no_resume_in_single_precision_without_a_word(run):
+    checkpoint = run / "checkpoint-6"
+    torch.save({}, checkpoint / "scaler.pt")
+    (checkpoint / "manifest.json").unlink()
+    seal(checkpoint)
+    with pytest.raises(ResumeError, match=r"scaler\.pt.*half precision"):
+        resumed(run)
 
 
 def test_the_newest_sound_checkpoint_is_taken_and_damaged_ones_are_named(run, caplog):
@@ -229,8 +256,14 @@ def test_a_checkpoint_without_a_state_is_an_error_not_a_silent_start(run, name):
 
 
 def test_weights_of_another_model_are_an_error(run):
+    checkpoint = run / "checkpoint-6"
+    weights = load_file(checkpoint / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "distillation_projectors" not in name}
+    save_file(kept, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    (checkpoint / "manifest.json").unlink()
+    seal(checkpoint)
     with pytest.raises(ResumeError, match="distillation_projectors"):
-        resumed(run, distillation="none")
+        resumed(run)
 
 
 def test_no_file_holds_the_token(finished_run):
@@ -251,9 +284,11 @@ def test_rotation_keeps_the_newest(tmp_path):
 
 
 def test_rotation_drops_damaged_checkpoints_before_sound_ones(run):
-    (run / "checkpoint-6" / "model.safetensors").unlink()
-    resumed(run, max_steps=5, save_steps=5, save_total_limit=2)
-    assert list(list_checkpoints(run)) == [5, 4]
+    # As if a longer run had left it: the newest of all.
+    (run / "checkpoint-6").rename(run / "checkpoint-9")
+    (run / "checkpoint-9" / "model.safetensors").unlink()
+    resumed(run, save_total_limit=2)
+    assert list(list_checkpoints(run)) == [6, 4]
 
 
 def test_the_best_checkpoint_is_named_by_its_place_and_loaded(tmp_path):
@@ -303,3 +338,83 @@ def test_only_whole_checkpoints_are_pushed(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_finish_current_push", lambda: None)
     trainer.train()
     assert pushed == ["checkpoint-2", "checkpoint-4"]
+
+
+# A folder that holds a run
+
+
+def test_a_run_is_not_written_over_unless_that_is_asked_for(run):
+    hashes = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(
+        RunExistsError, match=r"holds a run already \(checkpoint-6, checkpoint-4, .*--resume.*--overwr"
+    ):
+        resumed(run, None)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == hashes
+    trainer = tiny_trainer(run, max_steps=2, save_strategy="steps", save_steps=2)
+    with pytest.raises(ValueError, match="either resumed or overwritten"):
+        trainer.train(resume_from_checkpoint=True, overwrite=True)
+    (run / "decode_failures.0.jsonl").write_text("")
+    (run / "notes.txt").write_text("mine")
+    trainer.train(overwrite=True)
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint-2", "notes.txt"]
+
+
+def test_the_mean_of_the_weights_alone_is_a_run_too(tmp_path):
+    (tmp_path / "weight-average").mkdir()
+    with pytest.raises(RunExistsError, match="weight-average"):
+        tiny_trainer(tmp_path).train()
+
+
+def test_an_output_folder_that_cannot_be_written_to_is_an_error_before_the_work(tmp_path):
+    trainer = tiny_trainer(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(OSError, match=r"Nothing can be written to .*run .*Give another output folder"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+# Links
+
+
+def test_nothing_is_written_or_deleted_behind_a_link_in_the_place_of_unfinished_folders(tmp_path):
+    victim = tmp_path / "victim"
+    (victim / "checkpoint-2").mkdir(parents=True)
+    (victim / "checkpoint-2" / "mine").write_text("mine")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "_incomplete").symlink_to(victim)
+    for operation in (lambda: write_new(run / "checkpoint-2", "new"), lambda: tiny_trainer(run).train()):
+        with pytest.raises(ValueError, match="_incomplete is a link"):
+            operation()
+    assert (victim / "checkpoint-2" / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["victim", "nothing"])
+def test_of_a_link_in_the_place_of_a_checkpoint_only_the_link_goes(tmp_path, target):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "mine").write_text("mine")
+    for operation in (lambda folder: write_new(folder, "new"), remove):
+        folder = tmp_path / "run" / "checkpoint-2"
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        folder.parent.mkdir()
+        folder.symlink_to(tmp_path / target)
+        operation(folder)
+        assert not folder.is_symlink()
+        assert not (tmp_path / "run" / "_incomplete").exists()
+    assert (tmp_path / "victim" / "mine").read_text() == "mine"
+
+
+def test_rotation_takes_a_link_away_and_leaves_what_is_behind_it(tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "mine").write_text("mine")
+    trainer = tiny_trainer(tmp_path / "run", max_steps=2, save_strategy="steps", save_steps=1, save_total_limit=1)
+
+    class Link(TrainerCallback):
+        def on_train_begin(self, *args, **kwargs):
+            (tmp_path / "run" / "checkpoint-9").symlink_to(tmp_path / "victim")
+
+    trainer.add_callback(Link())
+    trainer.train()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-2"]
+    assert (tmp_path / "victim" / "mine").read_text() == "mine"

@@ -12,9 +12,9 @@ from froster_hf.cli import main
 from froster_hf.data.video_table import label_names
 from froster_hf.training import FrosterTrainingArguments
 from froster_hf.training.recipe_data import read_recipe_data
-from froster_hf.training.recipe_run import train_recipe, training_arguments
+from froster_hf.training.recipe_run import build_model, train_recipe, training_arguments
 from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, list_recipes, load_recipe
-from tests.fixtures.tiny import tiny_tokenizer, tiny_tower_options
+from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 FINE_TUNING = [name for name in list_recipes() if load_recipe(name).kind == "fine_tuning"]
@@ -92,26 +92,101 @@ def test_a_recipe_says_what_it_is(name):
     assert len(recipe.about) > 20
     own_world = recipe.data.format == "moving_shapes"
     assert recipe.model.checkpoint == ("runs/small_clip/model" if own_world else "openai/clip-vit-base-patch16")
-    # As the published numbers are measured, so is the training evaluated, and so does its processor sample.
-    assert (recipe.model.num_frames, recipe.model.sampling, recipe.model.frame_stride) == (8, "dense", 16)
+    if not own_world:
+        assert (recipe.model.num_frames, recipe.model.sampling, recipe.model.frame_stride) == (None, None, None)
+
+
+def test_frames_are_sampled_as_in_the_published_numbers_where_the_recipe_says_nothing(clip_folder):
+    model, processor = build_model(RecipeModel(checkpoint=str(clip_folder)))
+    video = processor.video_processor
+    assert (video.num_frames, video.sampling, video.frame_stride) == (8, "dense", 16)
+    assert (model.config.num_frames, model.config.temporal_module) == (8, "local_attention")
+    assert processor.num_prompts == 29
+
+
+def arguments(name, *overrides, num_clips=64_000):
+    recipe = load_recipe(name, ["training.report_to=none", "precision=fp32", "training.use_cpu=true", *overrides])
+    return training_arguments(recipe, num_clips=num_clips)
 
 
 def test_the_published_schedules():
-    froster = training_arguments(load_recipe("froster_k400", ["training.report_to=none", "precision=fp32"]))
+    froster = arguments("froster_k400")
     assert froster.num_train_epochs == 22
-    assert froster.warmup_steps == pytest.approx(2 / 22)
+    assert froster.warmup_steps == 2 * 1000
     assert froster.train_batch_size * froster.gradient_accumulation_steps == 64
     assert load_recipe("froster_base_to_novel_ssv2").training["average_weights_from_epoch"] is None
     for dataset in ("k400", "ucf101", "hmdb51", "ssv2"):
         recipe = load_recipe(f"froster_base_to_novel_{dataset}")
         assert (recipe.data.shots, recipe.data.label_set, recipe.data.published) == (16, "base", dataset)
         assert recipe.training["num_train_epochs"] == 12
-    options = ["training.report_to=none", "precision=fp32"]
-    for name, rate, warmup, clips in (("aim_k400", 3e-4, 2.5 / 30, 64), ("st_adapter_k400", 7.5e-4, 2 / 12, 192)):
-        adapters = training_arguments(load_recipe(name, options))
-        assert (adapters.learning_rate, adapters.warmup_steps) == pytest.approx((rate, warmup))
+    for name, rate, warmup, clips in (("aim_k400", 3e-4, 2.5, 64), ("st_adapter_k400", 7.5e-4, 2, 192)):
+        adapters = arguments(name, num_clips=100 * clips)
+        assert (adapters.learning_rate, adapters.warmup_steps) == pytest.approx((rate, 100 * warmup))
         assert adapters.train_batch_size * adapters.gradient_accumulation_steps == clips
         assert adapters.lr_scheduler_kwargs == {"min_lr_rate": 0.0, "warmup_lr_rate": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num_clips", "steps"),
+    [
+        (["training.num_train_epochs=2"], 640, 20),
+        (["training.num_train_epochs=1"], 640, 20),
+        (["training.max_steps=7"], 640, 20),
+        (["warmup_epochs=0.5"], 640, 5),
+        (["warmup_epochs=0.01"], 640, 1),
+        (["warmup_epochs=0"], 640, 0),
+        ([], 1, 2),
+        (["training.warmup_steps=3"], 640, 3),
+    ],
+)
+def test_the_warm_up_is_as_many_epochs_as_the_recipe_says_however_long_the_run_is(overrides, num_clips, steps):
+    args = arguments("froster_k400", *overrides, num_clips=num_clips)
+    assert args.get_warmup_steps(1_000_000) == steps
+
+
+def test_the_learning_rate_rises_over_the_warm_up_epochs(tmp_path, clip_folder, video_folder):
+    overrides = [*tiny_overrides(clip_folder, video_folder, tmp_path), "warmup_epochs=2", "training.max_steps=-1"]
+    overrides += ["training.num_train_epochs=3", "total_batch_size=2", "training.save_strategy=no"]
+    trainer = train_recipe(load_recipe("froster_k400", overrides))
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    assert len(rates) == 15
+    assert rates.index(max(rates)) + 1 == 10, "10 videos are 5 steps per epoch"
+
+
+def test_a_froster_checkpoint_keeps_its_architecture_sampling_and_prompts(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    own = {"temporal_module": model.config.temporal_module, "num_frames": model.config.num_frames}
+    for fields in ({}, own):
+        built, _ = build_model(RecipeModel(checkpoint=str(tmp_path), **fields))
+        assert built.config.temporal_module == model.config.temporal_module
+    for field, value in (("temporal_module", "aim"), ("num_frames", 32), ("frame_stride", 3), ("adapter_size", 7)):
+        with pytest.raises(ValueError, match=rf"model\.{field} is .{{0,1}}{value}.*model\.{field}=null"):
+            build_model(RecipeModel(checkpoint=str(tmp_path), **{field: value}))
+    with pytest.raises(ValueError, match=r"model\.prompt_templates"):
+        build_model(RecipeModel(checkpoint=str(tmp_path), prompt_templates=["{} once more"]))
+
+
+def test_a_folder_with_a_run_is_resumed_overwritten_or_left(tmp_path, clip_folder, video_folder, capsys):
+    overrides = [*tiny_overrides(clip_folder, video_folder, tmp_path), "training.save_strategy=no"]
+
+    def train(rate, *options):
+        changed = [*overrides, f"training.learning_rate={rate}"]
+        return main(["train", "froster_k400", *changed, "--output-dir", str(tmp_path), *options])
+
+    assert train("1e-3") == 0
+    weights = tmp_path / "model" / "model.safetensors"
+    first = weights.read_bytes()
+    capsys.readouterr()
+    assert train("1e-2") == 1
+    message = capsys.readouterr().err
+    assert "holds a run already (model" in message
+    assert "--resume" in message
+    assert weights.read_bytes() == first
+    assert train("1e-2", "--overwrite") == 0
+    assert weights.read_bytes() != first
+    assert not (tmp_path / "model" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -169,7 +244,7 @@ def test_a_file_of_ones_own_extends_a_shipped_one(tmp_path):
 
 def test_a_total_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match=r"`total_batch_size` is 65, but 1 process"):
-        training_arguments(load_recipe("froster_k400", ["total_batch_size=65", "training.report_to=none"]))
+        arguments("froster_k400", "total_batch_size=65")
 
 
 def test_paths_that_are_needed_are_asked_for():

@@ -88,15 +88,17 @@ def test_low_rank_updates_are_averaged_and_merged(tmp_path):
 
 def test_an_average_that_would_lack_epochs_is_refused(tmp_path):
     tiny_trainer(tmp_path, max_steps=2, save_strategy="steps", save_steps=1).train()
-    with pytest.raises(ResumeError, match=r"checkpoint-2 was written without weight averaging"):
+    with pytest.raises(ResumeError, match="average_weights_from_epoch was null and is 1 now"):
         tiny_trainer(tmp_path, average_weights_from_epoch=1).train(resume_from_checkpoint=True)
+    with pytest.raises(ResumeError, match=r"checkpoint-2 was written without weight averaging"):
+        tiny_trainer(tmp_path, callbacks=[WeightAveraging(1)]).train(resume_from_checkpoint=True)
 
 
 def test_training_again_begins_a_new_average(tmp_path):
     averaging = WeightAveraging(1)
     trainer = tiny_trainer(tmp_path, callbacks=[averaging], max_steps=2)
     trainer.train()
-    trainer.train()
+    trainer.train(overwrite=True)
     assert averaging.epochs == [1]
 
 

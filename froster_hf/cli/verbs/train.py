@@ -6,9 +6,10 @@ examples:
   froster train froster_base_to_novel_ucf101 data.root=UCF-101 data.annotations=ucfTrainTestlist
   froster train small_clip
   froster train froster_k400 data.root=videos data.annotations=train.csv training.per_device_train_batch_size=4
-  accelerate launch -m froster_hf train my_recipe.yaml --resume
+  torchrun --nproc_per_node 2 -m froster_hf train my_recipe.yaml --resume
 
-Any field of a recipe can be given as field=value, with dots into sections; an unknown field is an error.
+Any field of a recipe can be given as field=value, with dots into sections; an unknown field is an error. Where the
+output folder holds a run, --resume goes on with it and --overwrite begins again.
 """
 
 import argparse
@@ -20,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a shipped recipe or a .yaml file")
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as training.learning_rate=1e-5")
     parser.add_argument("--output-dir", metavar="FOLDER", help="where the run is written (default: runs/RECIPE)")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest sound checkpoint")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the newest sound checkpoint")
+    again.add_argument("--overwrite", action="store_true", help="delete the run that is in the output folder")
     parser.add_argument("--list", action="store_true", help="list the shipped recipes")
     parser.add_argument("--show", action="store_true", help="print the recipe with all its fields, and stop")
 
@@ -49,10 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     from ...training.pretraining import PretrainingRecipe, pretrain
     from ...training.recipe_run import train_recipe
 
+    again = {"resume": arguments.resume, "overwrite": arguments.overwrite}
     if isinstance(recipe, PretrainingRecipe):
-        trainer: Trainer = pretrain(recipe, resume=arguments.resume)
+        trainer: Trainer = pretrain(recipe, **again)
     else:
-        trainer = train_recipe(recipe, resume=arguments.resume)
+        trainer = train_recipe(recipe, **again)
     if trainer.is_world_process_zero():
         print(f"{trainer.args.output_dir}/model")
     return 0

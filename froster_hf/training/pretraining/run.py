@@ -2,17 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, TrainingArguments, set_seed
 
 from ...data.moving_shapes_tokenizer import moving_shapes_texts, train_tokenizer
-from ..run_identity import RunIdentity
+from ...whole_files import check_writable, write_text_whole
+from ..checkpointing import MODEL_NAME, refuse_run, remove_run
+from ..run_identity import RunIdentity, argument_identity
+from ..whole_folders import written_whole
 from .recipe import PretrainingRecipe, RecipeArchitecture
 from .stills import HeldOutStills, StillBatches
 from .trainer import ClipPretrainer
 
 
-def pretrain(recipe: PretrainingRecipe, *, resume: bool = False) -> ClipPretrainer:
+def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool = False) -> ClipPretrainer:
     """Trains, measures the accuracy on held-out stills, and saves a CLIP repository in `output_dir/model`.
 
     The folder is what `CLIPModel`, `CLIPProcessor` and the `from_clip` of FROSTER's model and processor load.
@@ -20,26 +24,44 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False) -> ClipPretrain
     Args:
         recipe: see [`load_recipe`].
         resume: go on from the newest sound checkpoint of `output_dir`.
+        overwrite: delete the run that is in `output_dir`.
 
     Returns:
         The Trainer, with what it logged in `trainer.state.log_history`.
+
+    Raises:
+        RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
+        OSError: nothing can be written to `output_dir`.
     """
+    folder = output_folder(recipe)
+    check_writable(folder)
+    if overwrite:
+        remove_run(folder, of_recipe=True)
+    elif not resume:
+        refuse_run(folder, of_recipe=True)
     trainer = build_pretrainer(recipe)
     trainer.train(resume_from_checkpoint=resume or None)
-    trainer.save_metrics("eval", trainer.evaluate())
+    write_text_whole(folder / "eval_results.json", json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
     # Not `save_model`, which adds pickled arguments to what others load.
-    for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
-        part.save_pretrained(Path(str(trainer.args.output_dir)) / "model")
+    with written_whole(folder / MODEL_NAME) as model:
+        for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
+            part.save_pretrained(model)
     return trainer
+
+
+def output_folder(recipe: PretrainingRecipe) -> Path:
+    """Where the run of a recipe and its model are written."""
+    return Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name
 
 
 def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
     """The Trainer of a recipe, ready to train."""
     tokenizer = train_tokenizer(moving_shapes_texts(recipe.seed), vocab_size=recipe.model.vocab_size)
     set_seed(recipe.seed)
+    args = training_arguments(recipe)
     return ClipPretrainer(
         build_clip(recipe.model, tokenizer),
-        training_arguments(recipe),
+        args,
         batches=StillBatches(
             tokenizer,
             steps=recipe.steps,
@@ -51,7 +73,7 @@ def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
         held_out=HeldOutStills.draw(recipe.seed, recipe.num_eval_stills, resolution=recipe.model.image_size),
         tokenizer=tokenizer,
         muon_learning_rate=recipe.muon_learning_rate,
-        callbacks=[RunIdentity(lambda: _identity(recipe))],
+        callbacks=[RunIdentity(lambda: _identity(recipe, args))],
     )
 
 
@@ -92,7 +114,7 @@ def image_processor(side: int) -> CLIPImageProcessor:
 def training_arguments(recipe: PretrainingRecipe) -> TrainingArguments:
     """The Trainer's arguments of a recipe."""
     return TrainingArguments(
-        output_dir=recipe.output_dir or str(Path("runs") / recipe.name),
+        output_dir=str(output_folder(recipe)),
         seed=recipe.seed,
         max_steps=recipe.steps,
         # An item of the data is the whole batch of its step.
@@ -103,9 +125,9 @@ def training_arguments(recipe: PretrainingRecipe) -> TrainingArguments:
     )
 
 
-def _identity(recipe: PretrainingRecipe) -> dict[str, str]:
+def _identity(recipe: PretrainingRecipe, args: TrainingArguments) -> dict[str, Any]:
     """What has to be the same when a run is resumed."""
     fields = recipe.to_dict()
     for name in ("name", "about", "output_dir", "training", "num_eval_stills"):
         del fields[name]
-    return {"recipe": json.dumps(fields)}
+    return {"recipe": fields, "arguments": argument_identity(args)}

@@ -60,10 +60,19 @@ def test_batches_come_in_the_order_of_the_steps(tmp_path):
         assert torch.equal(batch["pixel_values"], expected["pixel_values"])
 
 
-@pytest.mark.parametrize("override", ["seed=1", "steps=7", "stills.trail_rate=0.1", "muon_learning_rate=1e-3"])
-def test_a_run_is_not_resumed_as_another(run_folder, losses, override):
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("seed=1", "seed was 0 and is 1 now"),
+        ("steps=7", "steps was 6 and is 7 now"),
+        ("stills.trail_rate=0.1", "stills was"),
+        ("muon_learning_rate=1e-3", "muon_learning_rate was"),
+        ("training.learning_rate=1e-5", "learning_rate was"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(run_folder, losses, override, changed):
     trainer = build_pretrainer(tiny_recipe(run_folder, "steps=6", override))
-    with pytest.raises(ResumeError, match="another recipe"):
+    with pytest.raises(ResumeError, match=changed):
         trainer.train(resume_from_checkpoint=str(run_folder / "checkpoint-4"))
 
 
