@@ -171,6 +171,12 @@ def test_limits_hold(tmp_path, limits):
     assert values(tmp_path) == [0, 1, 2]
 
 
+def test_time_is_bounded(tmp_path):
+    picture(1).save(tmp_path / "1.png")
+    with pytest.raises(VideoDecodeError, match="timeout_seconds"):
+        values(tmp_path, limits=VideoLimits(timeout_seconds=1e-6))
+
+
 def test_repeats_count_as_what_they_take(tmp_path):
     picture(1).save(tmp_path / "1.png")
     with pytest.raises(VideoDecodeError, match="max_decoded_bytes"):

@@ -1,6 +1,9 @@
 """What the machine lacks is not the video's fault, and what the decoding process may do, and knows, is little."""
 
 import contextlib
+import errno
+import io
+import json
 import os
 import pickle
 import re
@@ -16,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import froster_hf
-from froster_hf.processing import video_process_froster
+from froster_hf.processing import video_process_froster, video_worker_froster
 from froster_hf.processing.child_environment_froster import PASSED_ON
 from froster_hf.processing.video_decoding_froster import (
     DecodingUnavailableError,
@@ -25,7 +28,8 @@ from froster_hf.processing.video_decoding_froster import (
     decode_frames,
     stream_frames,
 )
-from froster_hf.processing.video_types_froster import BackendUnavailableError
+from froster_hf.processing.video_protocol_froster import read_message
+from froster_hf.processing.video_types_froster import BackendUnavailableError, SystemLacksError
 from tests.fixtures.subprocesses import run_as_ordinary_user
 from tests.fixtures.videos import read_index
 
@@ -96,6 +100,60 @@ def test_without_processes_or_descriptors_the_machine_is_named(video_file, limit
     assert printed.startswith("DecodingUnavailableError Videos cannot be decoded on this machine now: ")
     assert re.search(cause, printed)
     assert printed.count("\n") == 1
+
+
+def refusing(error):
+    def refuse(*arguments, **options):
+        raise error
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "remedy"),
+    [
+        ("subprocess.Popen", OSError(errno.ENOMEM, "Cannot allocate memory"), "Memory has run out: use fewer workers"),
+        ("subprocess.Popen", MemoryError(), "Memory has run out: use fewer workers"),
+        ("subprocess.Popen", OSError(errno.ENFILE, "Too many open files in system"), "All programs together"),
+        ("subprocess.Popen", PermissionError(errno.EACCES, "Permission denied"), "Set sys.executable"),
+        ("Watchdog", RuntimeError("can't start new thread"), "can't start new thread.*No further process.*ulimit -u"),
+    ],
+)
+def test_what_a_process_takes_and_is_not_to_be_had_is_named(
+    video_file, monkeypatch, no_warm_process, name, error, remedy
+):
+    monkeypatch.setattr(f"froster_hf.processing.video_process_froster.{name}", refusing(error))
+    with pytest.raises(DecodingUnavailableError, match=f"Videos cannot be decoded on this machine now.*{remedy}"):
+        decode_frames(video_file("h264_mp4"), [3])
+
+
+def test_descriptors_that_a_warm_process_lacks_are_not_the_video_s_fault(video_file, monkeypatch, no_warm_process):
+    with monkeypatch.context() as patch:
+        patch.setattr(video_worker_froster.os, "open", refusing(OSError(errno.ENFILE, "Too many open files")))
+        with pytest.raises(SystemLacksError):
+            video_worker_froster._open_regular("clip.mp4")
+    path = video_file("h264_mp4")
+    decode_frames(path, [3])
+    reply = {"unavailable": [errno.ENFILE, "Too many open files"]}
+    monkeypatch.setattr(video_process_froster, "read_message", lambda stream: reply)
+    with pytest.raises(DecodingUnavailableError, match=r"Too many open files\. All programs together"):
+        decode_frames(path, [3])
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"), [([1], "is a list"), ({"a": 1}, "without a state"), ("[" * 100_000, "nested too deeply")]
+)
+def test_a_process_that_answers_nonsense_is_ended(video_file, monkeypatch, reply, reason):
+    """As one would that a hostile file has taken over."""
+    body = reply.encode() if isinstance(reply, str) else json.dumps(reply).encode()
+    path = video_file("h264_mp4")
+    decode_frames(path, [3])
+    stream = io.BytesIO(len(body).to_bytes(4, "big") + body)
+    with monkeypatch.context() as patch:
+        patch.setattr(video_process_froster, "read_message", lambda real: read_message(stream))
+        with pytest.raises(VideoDecodeError, match=f"the decoding process sent a message.*{reason}"):
+            decode_frames(path, [3])
+    assert shown(decode_frames(path, [9])[0]) == [9]
 
 
 def test_no_temporary_folder_is_needed(video_file, tmp_path):
@@ -225,9 +283,9 @@ def test_the_decoding_process_knows_no_tokens_and_can_gain_nothing(video_file, m
 
 @linux_only
 def test_processes_of_other_limits_are_not_kept_without_end(video_file, no_warm_process):
-    for megabytes in range(1000, 1010):
+    for megabytes in range(1000, 1006):
         decode_frames(video_file("h264_mp4"), [3], limits=VideoLimits(max_worker_bytes=megabytes * 2**20))
-    assert len(video_process_froster._idle) <= 5
+    assert len(video_process_froster._idle) == 4
 
 
 @linux_only
@@ -312,6 +370,20 @@ def test_what_the_caller_takes_is_not_counted(video_file):
         return [5]
 
     assert shown(decode_frames(path, choose, limits=VideoLimits(timeout_seconds=1.0))[0]) == [5]
+
+
+class SlowFile(io.BytesIO):
+    """Takes its time to be read."""
+
+    def read(self, size=-1):
+        threading.Event().wait(0.6)
+        return super().read(size)
+
+
+def test_reading_a_file_object_counts_as_part_of_the_call(video_file):
+    file = SlowFile(video_file("h264_mp4").read_bytes())
+    with pytest.raises(VideoDecodeError, match=r"longer than 0\.5 seconds"):
+        decode_frames(file, [3], limits=VideoLimits(timeout_seconds=0.5))
 
 
 def test_frames_without_number_are_refused_before_they_take_memory(video_file):
