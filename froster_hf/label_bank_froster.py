@@ -15,12 +15,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.utils.logging import tqdm
-
-PROMPTS_PER_CHUNK = 4096
-TEXTS_PER_BATCH = 256
-# A label bank with more prompts than this shows a progress bar on a terminal.
-PROMPTS_WITHOUT_PROGRESS = 8192
 
 
 @dataclass(frozen=True)
@@ -106,40 +100,15 @@ class LabelBanks:
                 self._banks.popitem(last=False)
         if is_new:
             try:
-                bank.set_result(self._encode(labels))
+                embeds = processor.embed_labels(
+                    labels.labels, labels.descriptions, model=self.model, templates=labels.templates
+                )
+                bank.set_result(embeds)
             except BaseException as error:
                 with self._lock:
                     self._banks.pop(key, None)
                 bank.set_exception(error)
         return bank.result()
-
-    @torch.no_grad()
-    def _encode(self, label_set: LabelSet) -> torch.Tensor:
-        labels, templates = label_set.labels, label_set.templates
-        # The whole list is checked before the first chunk: repeated labels may lie in different chunks.
-        repeated = len(labels) - len(set(labels))
-        if not labels or repeated:
-            raise ValueError(
-                f"Labels must be given and differ from each other; got {len(labels)}, {repeated} repeated."
-            )
-        first = self.processor.encode_labels(labels[:1], templates=templates, truncation=True)
-        num_prompts = first["num_prompts"]
-        step = max(1, PROMPTS_PER_CHUNK // num_prompts)
-        embeds = []
-        starts = range(0, len(labels), step)
-        hidden = True if len(labels) * num_prompts <= PROMPTS_WITHOUT_PROGRESS else None
-        for start in tqdm(starts, desc="Encoding labels", unit="chunk", disable=hidden):
-            chunk = slice(start, start + step)
-            descriptions = label_set.descriptions and label_set.descriptions[chunk]
-            encoded = self.processor.encode_labels(labels[chunk], descriptions, templates=templates)
-            embeds.append(
-                self.model.get_label_embeds(
-                    encoded["input_ids"].to(self.model.device),
-                    num_prompts=encoded["num_prompts"],
-                    chunk_size=TEXTS_PER_BATCH,
-                )
-            )
-        return torch.cat(embeds)
 
 
 def weights_state(module: nn.Module) -> tuple:

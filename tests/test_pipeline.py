@@ -15,8 +15,9 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from transformers.pipelines.pt_utils import KeyDataset
 
 import froster_hf  # noqa: F401
-from froster_hf import FrosterForVideoClassification, label_bank_froster
+from froster_hf import FrosterForVideoClassification
 from froster_hf.pipeline_froster import ZeroShotVideoClassificationPipeline
+from froster_hf.processing import processing_froster
 from froster_hf.processing.video_decoding_froster import VideoDecodeError
 from froster_hf.scoring_froster import NONE_OF_THESE, rank, score_views
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -147,7 +148,7 @@ def test_ten_thousand_labels_are_encoded_in_chunks(classify, monkeypatch):
     labels = [f"action {number}" for number in range(10_000)]
     answers = classify(BIKES, labels, templates="none", top_k=5)
     assert len(answers) == 5
-    assert longest == label_bank_froster.TEXTS_PER_BATCH
+    assert longest == processing_froster.TEXTS_PER_BATCH
     expected = classify(BIKES, [answer["label"] for answer in answers], templates="none", function_to_apply="none")
     assert [answer["label"] for answer in expected] == [answer["label"] for answer in answers]
 

@@ -3,7 +3,7 @@
 from .attention_maps import attention_rollout, gradient_map
 from .evaluating import evaluate_protocol
 from .explaining import Explanation, explain_video
-from .label_similarity import label_embeds, mean_best_cosine, similarity_table, write_similarity_report
+from .label_similarity import mean_best_cosine, similarity_table, write_similarity_report
 from .leak_check import PromptLeakError, check_prompts, find_leaks
 from .metrics import compute_metrics, metric_path
 from .predicting import predict
@@ -26,7 +26,6 @@ __all__ = [
     "explain_video",
     "find_leaks",
     "gradient_map",
-    "label_embeds",
     "list_protocols",
     "load_protocol",
     "mean_best_cosine",

@@ -76,12 +76,8 @@ def explain_video(
     device = next(model.parameters()).device
     pixels = pixels.to(device)
     model.eval()
-    froster: Any = model.froster
-    encoded = processor.encode_labels(labels)
+    text_embeds = processor.embed_labels(labels, model=model)
     with torch.no_grad():
-        text_embeds = froster.get_label_embeds(
-            encoded["input_ids"].to(device), num_prompts=encoded["num_prompts"], chunk_size=256
-        )
         logits = model(pixel_values_videos=pixels, text_embeds=text_embeds).logits[0]
     if not logits.isfinite().all():
         raise ValueError("The model gave logits that are infinite or NaN: there is nothing to explain.")

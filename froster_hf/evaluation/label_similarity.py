@@ -8,6 +8,7 @@ fine-tuned models fall below frozen CLIP.
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +31,6 @@ def mean_best_cosine(tested_embeds: torch.Tensor, training_embeds: torch.Tensor)
     return cosines.max(dim=1).values.mean().item()
 
 
-@torch.inference_mode()
-def label_embeds(
-    model: nn.Module, processor: FrosterProcessor, labels: Sequence[str], *, templates: str = "none"
-) -> torch.Tensor:
-    """Text embeddings of labels, (K, D).
-
-    Args:
-        model: `FrosterForVideoClassification`; for the paper's analysis, of frozen CLIP.
-        templates: template set of the processor; `none` is the bare label.
-    """
-    encoded = processor.encode_labels(list(labels), templates=templates)
-    device = next(model.parameters()).device
-    return model.froster.get_label_embeds(  # type: ignore[union-attr, operator]
-        encoded["input_ids"].to(device), num_prompts=encoded["num_prompts"], chunk_size=256
-    )
-
-
 def similarity_table(
     model: nn.Module,
     processor: FrosterProcessor,
@@ -63,18 +47,17 @@ def similarity_table(
         training_labels: labels that the evaluated model was trained on.
         tested: {name: {"labels": label texts, "accuracy": fine-tuned top-1, "frozen_accuracy": frozen top-1}},
             accuracies in percent.
-        templates: see `label_embeds`.
+        templates: template set of the processor; `none` is the bare label.
 
     Returns:
         Rows {"name", "similarity", "accuracy", "frozen_accuracy", "gain"}.
     """
-    training = label_embeds(model, processor, training_labels, templates=templates)
+    embed_labels = partial(processor.embed_labels, model=model, templates=templates)
+    training = embed_labels(list(training_labels))
     rows = [
         {
             "name": name,
-            "similarity": mean_best_cosine(
-                label_embeds(model, processor, entry["labels"], templates=templates), training
-            ),
+            "similarity": mean_best_cosine(embed_labels(list(entry["labels"])), training),
             "accuracy": entry["accuracy"],
             "frozen_accuracy": entry["frozen_accuracy"],
             "gain": entry["accuracy"] - entry["frozen_accuracy"],

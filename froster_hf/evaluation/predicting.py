@@ -10,7 +10,8 @@ its logits are the same to the last bit on the same hardware.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -55,7 +56,7 @@ def predict(
     Clips that `output_dir` already has are not computed again.
 
     Args:
-        model: `FrosterForVideoClassification`, or another with its call and `froster.get_label_embeds`.
+        model: `FrosterForVideoClassification`, or another with its call and a `FrosterModel` as `froster`.
         table: {video, label}; its label texts are the K labels.
         processor: pixels and prompts.
         output_dir: folder of the predictions, shared by all processes.
@@ -106,7 +107,8 @@ def predict(
         # Ours and not `accelerator.prepare`d: that would deal the batches out once more, and pad them with
         # repetitions.
         loader = DataLoader(clips, batch_sampler=mine, collate_fn=collate_clips, num_workers=num_workers)
-        _predict_batches(model, loader, mine, encoded, store, precision, accelerator)
+        embed_labels = partial(processor.embed_labels, texts, descriptions)
+        _predict_batches(model, loader, mine, embed_labels, store, precision, accelerator)
     accelerator.wait_for_everyone()
     return stack_view_logits(store.read(), num_rows=len(table)), store.header
 
@@ -121,7 +123,7 @@ def _predict_batches(
     model: nn.Module,
     loader: DataLoader,
     batches: list[list[int]],
-    encoded: Any,
+    embed_labels: Callable[..., torch.Tensor],
     store: PredictionStore,
     precision: Precision,
     accelerator: Accelerator,
@@ -129,9 +131,7 @@ def _predict_batches(
     device = accelerator.device
     was_training = model.training
     model = model.to(device).eval()
-    text_embeds = model.froster.get_label_embeds(  # type: ignore[union-attr, operator]
-        encoded["input_ids"].to(device), num_prompts=encoded["num_prompts"], chunk_size=256
-    )
+    text_embeds = embed_labels(model=model)
     progress = tqdm(total=sum(map(len, batches)), unit="clip", disable=not accelerator.is_local_main_process)
     with store, progress:
         for rows, batch in zip(batches, loader):

@@ -3,17 +3,19 @@
 The video processor, CLIP's tokenizer and the prompt templates of a checkpoint, saved and loaded together. Labels
 become prompts here and nowhere else: the model and the video processor know no words.
 
-Letters: B videos, T frames, S pixels, K labels, P prompts a label, L text tokens.
+Letters: B videos, T frames, S pixels, K labels, P prompts a label, L text tokens, D the joint embedding width.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from transformers import CLIPProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
+from transformers.utils.logging import tqdm
 
 from .label_lists_froster import LabelList, read_label_list
 from .prompt_templates_froster import (
@@ -29,6 +31,12 @@ LabelStyle = Literal["as_given", "words"]
 
 # What a CLIP checkpoint says about its pixels; the rest of a video processor's options are about time.
 _PIXEL_OPTIONS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_normalize")
+
+# Prompts that are written and tokenized together, and texts that the text tower reads together.
+PROMPTS_PER_CHUNK = 4096
+TEXTS_PER_BATCH = 256
+# A label list with more prompts than this shows a progress bar on a terminal.
+PROMPTS_WITHOUT_PROGRESS = 8192
 
 
 class FrosterProcessorKwargs(ProcessingKwargs, total=False):
@@ -190,6 +198,52 @@ class FrosterProcessor(ProcessorMixin):
         encoded = self.tokenizer(prompts, padding=True, truncation=truncation, return_tensors="pt")
         self._refuse_long_texts(prompts, encoded["input_ids"])
         return BatchEncoding({"input_ids": encoded["input_ids"], "num_prompts": len(prompts) // len(labels.names)})
+
+    @torch.no_grad()
+    def embed_labels(
+        self,
+        labels: Any,
+        descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
+        *,
+        model: Any,
+        templates: TemplateSet | str | Sequence[str] | None = None,
+    ) -> torch.Tensor:
+        """A label list as a model sees it: what its videos are compared with.
+
+        Written, tokenized and encoded a chunk of labels at a time: ten thousand of them need no more memory than a
+        chunk and the K embeddings. Without gradients.
+
+        Args:
+            labels: K class names, see `encode_labels`.
+            descriptions: see `encode_labels`.
+            model: a `FrosterModel`, or a model that has one as `froster`.
+            templates: other templates than the processor's.
+
+        Returns:
+            (K, D), one embedding of unit length for each label, on the model's device.
+
+        Raises:
+            ValueError: empty or repeated labels, or a prompt that is too long.
+        """
+        model = getattr(model, "froster", model)
+        # The whole list is read before the first chunk: repeated labels may lie in different chunks.
+        labels = read_label_list(labels)
+        names, texts = zip(*pair_with_descriptions(labels, descriptions))
+        are_described = descriptions is not None or labels.descriptions is not None
+        num_prompts = len(self.prompt_templates if templates is None else resolve_templates(templates))
+        step = max(1, PROMPTS_PER_CHUNK // num_prompts)
+        hidden = True if len(names) * num_prompts <= PROMPTS_WITHOUT_PROGRESS else None
+        embeds = []
+        for start in tqdm(range(0, len(names), step), desc="Encoding labels", unit="chunk", disable=hidden):
+            chunk = slice(start, start + step)
+            encoded = self.encode_labels(names[chunk], texts[chunk] if are_described else None, templates=templates)
+            # Offloaded weights are on no device; accelerate then moves the tokens to where it computes.
+            input_ids = encoded["input_ids"]
+            input_ids = input_ids if model.device.type == "meta" else input_ids.to(model.device)
+            embeds.append(
+                model.get_label_embeds(input_ids, num_prompts=encoded["num_prompts"], chunk_size=TEXTS_PER_BATCH)
+            )
+        return torch.cat(embeds)
 
     def _refuse_long_texts(self, texts: Sequence[str], input_ids: Any) -> None:
         longest = self.tokenizer.model_max_length

@@ -90,10 +90,8 @@ def score_side(model: FrosterForVideoClassification, processor: FrosterProcessor
     labels = clips.labels.numpy()
     extra = {text for text in opposite_labels(clips.label_names) if text is not None} - set(clips.label_names)
     texts = [*clips.label_names, *sorted(extra)]
-    encoded = processor.encode_labels(texts)
     model.eval()
-    input_ids = encoded["input_ids"].to(model.device)
-    text_embeds = model.froster.get_label_embeds(input_ids, num_prompts=encoded["num_prompts"])
+    text_embeds = processor.embed_labels(texts, model=model)
 
     def logits(pixel_values_videos: torch.Tensor) -> np.ndarray:
         batches = (batch.to(model.device) for batch in pixel_values_videos.split(_BATCH))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from froster_hf.evaluation import label_embeds, mean_best_cosine, similarity_table, write_similarity_report
+from froster_hf.evaluation import mean_best_cosine, similarity_table, write_similarity_report
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 
@@ -32,8 +32,10 @@ def test_the_table_gives_similarity_and_gain_and_the_report_a_picture(tmp_path):
     assert [row["name"] for row in rows] == ["other | labels", "same labels"]
     assert rows[1]["similarity"] == pytest.approx(1.0, abs=1e-5)
     assert [row["gain"] for row in rows] == [-5.0, 10.0]
-    bare = label_embeds(model, processor, ["zzz", "0123456"])
-    assert rows[0]["similarity"] == pytest.approx(mean_best_cosine(bare, label_embeds(model, processor, training)))
+    bare = processor.embed_labels(["zzz", "0123456"], model=model, templates="none")
+    assert rows[0]["similarity"] == pytest.approx(
+        mean_best_cosine(bare, processor.embed_labels(training, model=model, templates="none"))
+    )
 
     write_similarity_report(rows, tmp_path)
     assert json.loads((tmp_path / "label_similarity.json").read_text()) == rows

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor, CLIPImageProcessor, CLIPProcessor
 
+from froster_hf.processing import processing_froster
 from froster_hf.processing.processing_froster import FrosterProcessor
 from tests.fixtures.hidden import hiding
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -205,3 +206,35 @@ def test_a_hub_repository_needs_neither_the_package_nor_the_optional_decoders(tm
     expected = processor(video, text=["golf"], return_tensors="pt")
     for name, value in torch.load(result, weights_only=True).items():
         assert torch.equal(value, expected[name])
+
+
+@pytest.mark.parametrize(
+    "labels", [["riding a bike", "golf", "cooking"], {"riding a bike": "two wheels", "golf": None}]
+)
+@pytest.mark.parametrize("templates", [None, "none", ["a video of {}.", "{}"]])
+def test_labels_are_embedded_as_the_model_embeds_their_prompts(labels, templates):
+    model, processor = tiny_model(), tiny_processor()
+    processor.label_descriptions = {"golf": "a ball is hit"}
+    expected = model.froster.get_label_embeds(**processor.encode_labels(labels, templates=templates))
+    for given in (model, model.froster):
+        embeds = processor.embed_labels(labels, model=given, templates=templates)
+        assert not embeds.requires_grad
+        torch.testing.assert_close(embeds, expected)
+
+
+@pytest.mark.parametrize("descriptions", [None, {"b": "second"}, [None, "second", None, None, None]])
+def test_labels_embedded_in_chunks_are_the_same(monkeypatch, descriptions):
+    model, processor = tiny_model(), tiny_processor(["a video of {}.", "{}"])
+    processor.label_descriptions = {"a": "first"}
+    labels = list("abcde")
+    expected = processor.embed_labels(labels, descriptions, model=model)
+    encoded = processor.encode_labels(labels, descriptions)
+    torch.testing.assert_close(expected, model.froster.get_label_embeds(**encoded))
+    monkeypatch.setattr(processing_froster, "PROMPTS_PER_CHUNK", 4)
+    torch.testing.assert_close(processor.embed_labels(labels, descriptions, model=model), expected)
+
+
+def test_labels_that_are_repeated_in_different_chunks_are_refused(monkeypatch):
+    monkeypatch.setattr(processing_froster, "PROMPTS_PER_CHUNK", 1)
+    with pytest.raises(ValueError, match="repeated"):
+        tiny_processor().embed_labels(["a", "b", "a"], model=tiny_model())
