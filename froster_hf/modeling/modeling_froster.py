@@ -20,7 +20,7 @@ from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from .base_froster import FrosterPreTrainedModel, FrosterVisionModel
+from .base_froster import HUB_KWARGS, FrosterPreTrainedModel, FrosterVisionModel
 from .checks_froster import check_input_ids, check_labels, check_pixels, check_text_embeds
 from .configuration_froster import FrosterConfig
 from .outputs_froster import (
@@ -278,6 +278,24 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             # Names without embeddings, as after `from_pretrained(..., id2label=...)`.
             init.constant_(self.label_embeds, float("nan"))
             self._has_label_embeds = False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """As in transformers. Other label names than the checkpoint's are names without embeddings: what a file holds
+        for an index belongs to the name that its configuration has there. To rename labels, give the stored
+        embeddings to `set_labels`."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        # Where adapters are loaded, the checkpoint that they are for.
+        source = model.config.name_or_path
+        if source and model._knows_label_embeds():
+            hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
+            stored, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
+            names = {int(index): name for index, name in (stored.get("id2label") or {}).items()}
+            if names != model.config.id2label:
+                model._store_label_embeds(torch.full_like(model.label_embeds, float("nan")))
+                model._has_label_embeds = False
+        return loaded
 
     @property
     def distillation_projectors(self) -> DistillationProjectors | None:

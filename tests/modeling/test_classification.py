@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from transformers import Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForVideoClassification, Trainer, TrainingArguments
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from tests.modeling.tiny import tiny_clip, tiny_clips, tiny_model, tiny_texts
@@ -114,6 +114,44 @@ def test_names_without_embeddings_give_one_error_everywhere_and_are_never_saved(
         for ask in (unlabeled.stored_label_embeds, lambda: unlabeled(tiny_clips())):  # noqa: B023 (called at once)
             with pytest.raises(ValueError, match=r"3 label names without embeddings.*set_labels"):
                 ask()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("names", [["x", "y", "z"], ["juggling", "waving", "chopping wood"]])
+@pytest.mark.parametrize("way", ["class", "auto class", "configuration"])
+def test_stored_embeddings_do_not_pass_to_other_names(tmp_path, names, way):
+    model = tiny_model()
+    model.set_labels(LABELS, **TEXTS)
+    model.save_pretrained(tmp_path)
+
+    def load(names):
+        id2label = dict(enumerate(names))
+        if way == "class":
+            return FrosterForVideoClassification.from_pretrained(tmp_path, id2label=id2label)
+        if way == "auto class":
+            return AutoModelForVideoClassification.from_pretrained(tmp_path, id2label=id2label)
+        config = AutoConfig.from_pretrained(tmp_path, id2label=id2label)
+        return FrosterForVideoClassification.from_pretrained(tmp_path, config=config)
+
+    assert torch.equal(load(LABELS).stored_label_embeds(), model.label_embeds)
+    other = load(names)
+    with pytest.raises(ValueError, match="3 label names without embeddings"):
+        other(tiny_clips())
+    assert "label_embeds" not in other.state_dict()
+    other.set_labels(names, text_embeds=model.stored_label_embeds())
+    assert torch.equal(other(tiny_clips()).logits, model(tiny_clips()).logits)
+
+
+@torch.no_grad()
+def test_adapters_keep_the_labels_of_the_checkpoint_that_they_are_for(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = tiny_model()
+    model.set_labels(LABELS, **TEXTS)
+    model.save_pretrained(tmp_path / "base")
+    base = FrosterForVideoClassification.from_pretrained(tmp_path / "base")
+    peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    loaded = FrosterForVideoClassification.from_pretrained(tmp_path / "adapter")
+    assert torch.equal(loaded.stored_label_embeds(), model.label_embeds)
 
 
 @torch.no_grad()
