@@ -4,29 +4,32 @@ Stands between the user's data sets and the step. Data sets that are clips alrea
 """
 
 import copy
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import datasets
-from torch import Tensor, nn
-from transformers import Trainer
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
 
-from ..data.clips import EvaluationClips, TrainingClips
+from ..data.clips import EvaluationClips, TrainingClips, collate_clips
 from ..data.decode_failures import DecodeFailureLog
 from ..data.epoch_sampler import EpochSampler
-from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN
+from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, describe_table
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.video_columns_froster import without_video_decoding
 from ..processing.video_processing_froster import FrosterVideoProcessor
 from .arguments import FrosterTrainingArguments
-from .collator import DECODE_FAILURES, collate_videos
-from .epoch_callback import EpochCallback
-from .nonfinite import VIDEO_NAMES
+from .checkpointing import AtomicCheckpointing
+
+logger = logging.getLogger(__name__)
 
 PIXELS = "pixel_values_videos"
+VIDEO_NAMES, DECODE_FAILURES = "video_names", "decode_failures"
 
 
-class ClipDatasets(Trainer):
+class ClipTrainer(AtomicCheckpointing):
     """Takes `datasets` tables {video, label} where [`~transformers.Trainer`] takes data sets of tensors.
 
     `processing_class` is the processor as it will be saved: the one that was given, with `eval_video_options`.
@@ -49,9 +52,9 @@ class ClipDatasets(Trainer):
         # What the clips are made of; the Trainer sets both again.
         self.args, self._given_processor = args, processing_class
         self.processing_class = self._processor_in_use()
-        self._epoch_callback = EpochCallback()
+        self._epoch_sampler: EpochSampler | None = None
         self._decode_log: DecodeFailureLog | None = None
-        kwargs["callbacks"] = [self._epoch_callback, *(kwargs.get("callbacks") or ())]
+        kwargs["callbacks"] = [_Beginnings(self), *(kwargs.get("callbacks") or ())]
         super().__init__(
             model,
             args,
@@ -147,30 +150,89 @@ class ClipDatasets(Trainer):
         return super().get_test_dataloader(self._evaluation_clips(test_dataset))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        # The one place where the Trainer asks for an order; training clips are indexed by (epoch, index).
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not isinstance(dataset, TrainingClips):
             return super()._get_train_sampler(train_dataset)
+        shuffle = self.args.train_sampling_strategy == "random"
+        self._epoch_sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle)
+        return self._epoch_sampler
+
+    def begin_training(self) -> None:
+        """Called when a training begins, a resumed or repeated one too."""
+        if not isinstance(self.train_dataset, TrainingClips):
+            self._decode_log = None
+            return
         self._decode_log = DecodeFailureLog(
             str(self.args.output_dir),
-            num_videos=len(dataset),
+            num_videos=len(self.train_dataset),
             max_share=self.args.max_undecodable_share,
             rank=self.args.process_index,
-            is_current=dataset.is_current,
+            is_current=self.train_dataset.is_current,
         )
-        shuffle = self.args.train_sampling_strategy == "random"
-        self._epoch_callback.sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle)
-        return self._epoch_callback.sampler
+        if self.is_world_process_zero():
+            logger.info("Training on %s", describe_table(self.train_dataset.dataset))
 
-    def without_metadata(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The batch without names and decoding failures."""
-        return {name: value for name, value in inputs.items() if name not in (VIDEO_NAMES, DECODE_FAILURES)}
+    def begin_epoch(self, epoch: int) -> None:
+        """Called when an epoch begins; they are counted from 0."""
+        # Accelerate forwards `set_epoch` through two wrappers of a DataLoader, but a resumed loader of several
+        # processes has three, and would go through epoch 0 again.
+        if self._epoch_sampler is not None:
+            self._epoch_sampler.set_epoch(epoch)
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """See [`~transformers.Trainer.training_step`]; counts the videos that could not be decoded."""
-        failures = inputs.pop(DECODE_FAILURES, ())
+    def record_decode_failures(self, failures: Iterable[Any]) -> None:
+        """Count the videos of a batch that could not be decoded, and stop the run where they are too many."""
         if self._decode_log is not None:
             self._decode_log.record(failures)
-        return super().training_step(model, inputs, *args, **kwargs)
+
+
+class _Beginnings(TrainerCallback):
+    """Tells the Trainer when a training and an epoch begin, for which it has no methods to override."""
+
+    def __init__(self, trainer: ClipTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After checkpoint, optimizer and loaders are there."""
+        self.trainer.begin_training()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """`state.epoch` counts epochs done, exactly at their ends."""
+        self.trainer.begin_epoch(int(state.epoch or 0))
+
+
+def collate_videos(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Stack clips and labels.
+
+    Args:
+        samples: of [`TrainingClips`] or [`EvaluationClips`], or mappings with `pixel_values_videos` (T, 3, S, S), a
+            tensor or an array, and `labels` or `label`, an index.
+
+    Returns:
+        `pixel_values_videos` (B, T, 3, S, S), of evaluation with V clips a video (B*V, T, 3, S, S); `labels` (B,); and
+        for samples of this package `video_names` and `decode_failures`.
+
+    Raises:
+        ValueError: a sample without clip or label.
+    """
+    if DECODE_FAILURES in samples[0]:
+        return collate_clips(samples)  # type: ignore[arg-type]
+    label_key = "labels" if "labels" in samples[0] else "label"
+    missing = {PIXELS, label_key} - set(samples[0])
+    if missing:
+        raise ValueError(
+            f"A sample has the fields {sorted(samples[0])}; `pixel_values_videos` (T, 3, S, S) and `labels` or "
+            "`label` are needed. A `datasets` table of video files becomes clips when its videos are a "
+            "`datasets.Video` column and it has no transform of its own."
+        )
+    return {
+        "pixel_values_videos": torch.stack([_as_tensor(sample["pixel_values_videos"]) for sample in samples]),
+        "labels": torch.tensor([int(sample[label_key]) for sample in samples]),
+    }
+
+
+def _as_tensor(clip: Any) -> Tensor:
+    return clip if isinstance(clip, Tensor) else torch.as_tensor(clip)
 
 
 def is_video_table(dataset: Any) -> bool:

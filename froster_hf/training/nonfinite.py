@@ -11,11 +11,8 @@ from typing import Any, cast
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import gather_object
-from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
-
-from .arguments import FrosterTrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -28,46 +25,52 @@ class NonFiniteError(RuntimeError):
     """Too many steps in a row had a loss or gradient that is not finite; the message names the files."""
 
 
-class SkipNonFiniteSteps(Trainer):
+class NonFiniteGuard:
     """Leaves weights, optimizer and learning rate as they are where a loss or gradient is not finite.
 
-    `args.max_consecutive_nonfinite_steps` such steps in a row end the run. Batches name their files under
-    `video_names`. With DeepSpeed, which steps inside its backward pass, its own overflow handling is all there is.
+    `limit` such steps in a row end the run. With DeepSpeed, which steps inside its backward pass, its own overflow
+    handling is all there is.
+
+    Args:
+        trainer: whose steps are guarded.
+        limit: steps in a row at which the run stops.
     """
 
-    args: FrosterTrainingArguments
-    # Of the micro-batches of an optimizer step: losses as tensors, so that nothing waits for a GPU, and files.
-    _micro_losses: list[torch.Tensor]
-    _micro_files: list[list[str]]
+    def __init__(self, trainer: Trainer, *, limit: int):
+        self.trainer, self.limit = trainer, limit
+        self.begin()
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._micro_losses, self._micro_files = [], []
+    def begin(self) -> None:
+        """Forget the micro-batches of a training that was broken off."""
+        # Of an optimizer step: losses as tensors, so that nothing waits for a GPU, and files.
+        self._losses: list[torch.Tensor] = []
+        self._files: list[list[str]] = []
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """See [`~transformers.Trainer.training_step`]; a loss that is not finite is returned as zero, for the log."""
-        files = list(inputs.get(VIDEO_NAMES, ()))
-        loss = super().training_step(model, inputs, *args, **kwargs)
-        self._micro_losses.append(loss)
-        self._micro_files.append(files)
+    def take(self, loss: torch.Tensor, files: list[str]) -> torch.Tensor:
+        """Note the loss of a micro-batch and its files; returned for the log, as zero where it is not finite."""
+        self._losses.append(loss)
+        self._files.append(files)
         return torch.where(loss.isfinite(), loss, 0.0)
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        # The Trainer calls this once an optimizer step, right before `self.optimizer.step()`.
-        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        losses, files = torch.stack(self._micro_losses), self._micro_files
-        self._micro_losses, self._micro_files = [], []
-        if not self.is_deepspeed_enabled:
+    def end_step(self, grad_norm: Any) -> None:
+        """Skip the optimizer step that is about to be done, if a loss or the gradient is not finite.
+
+        Raises:
+            NonFiniteError: this is one too many in a row.
+        """
+        losses, files = torch.stack(self._losses), self._files
+        self.begin()
+        if not self.trainer.is_deepspeed_enabled:
             norm = grad_norm.full_tensor() if isinstance(grad_norm, DTensor) else grad_norm  # FSDP's is in parts
             self._skip_if_not_finite(losses, files, torch.as_tensor(norm, device=losses.device))
-        return grad_norm
 
     def _skip_if_not_finite(self, losses: torch.Tensor, files: list[list[str]], grad_norm: torch.Tensor) -> None:
+        accelerator, optimizer = self.trainer.accelerator, cast(AcceleratedOptimizer, self.trainer.optimizer)
         bad_losses = ~losses.isfinite()
         found = torch.stack([bad_losses.any(), ~grad_norm.isfinite()]).float()
         # The one transfer to the host; the sum over processes makes all of them decide alike.
-        bad_loss, bad_gradient = (count > 0 for count in self.accelerator.reduce(found, "sum").tolist())
-        scaler, optimizer = self.accelerator.scaler, cast(AcceleratedOptimizer, self.optimizer)
+        bad_loss, bad_gradient = (count > 0 for count in accelerator.reduce(found, "sum").tolist())
+        scaler = accelerator.scaler
         if bad_gradient and not bad_loss and scaler is not None and scaler.get_scale() > 1:
             return  # float16 gradients overflow now and then: the scaler skips the step and lowers the scale
         skipped = bad_loss or bad_gradient
@@ -81,19 +84,19 @@ class SkipNonFiniteSteps(Trainer):
 
     def _report(self, what: str, files: list[list[str]], bad_losses: list[bool] | None) -> None:
         """Name the files of the micro-batches whose loss is bad, or of all where only the gradient is; maybe stop."""
-        state, limit = self.state, self.args.max_consecutive_nonfinite_steps
+        state = self.trainer.state
         own = [name for names, bad in zip(files, bad_losses or [True] * len(files)) if bad for name in names]
         named = ", ".join(gather_object(own)) or "(the batches do not name their files)"
         before = [entry["step"] for entry in state.log_history if SKIPPED_STEPS in entry]
-        super().log({SKIPPED_STEPS: len(before) + 1})
+        self.trainer.log({SKIPPED_STEPS: len(before) + 1})
         in_a_row = 1
         while state.global_step - in_a_row in before:
             in_a_row += 1
         message = f"The {what} of step {state.global_step + 1} is not finite; the step is skipped. Its files: {named}."
-        if in_a_row >= limit:
+        if in_a_row >= self.limit:
             raise NonFiniteError(
                 f"{message} This is the {in_a_row}. such step in a row, and `max_consecutive_nonfinite_steps` is "
-                f"{limit}. Look at these files, lower the learning rate, or train in bfloat16 or float32."
+                f"{self.limit}. Look at these files, lower the learning rate, or train in bfloat16 or float32."
             )
-        if self.is_world_process_zero():
+        if self.trainer.is_world_process_zero():
             logger.warning("%s", message)

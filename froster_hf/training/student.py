@@ -1,6 +1,8 @@
 """The student made ready for a training: its precision, what of it is trained, and its teacher."""
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -116,6 +118,16 @@ def _check_vocabulary(model: FrosterForVideoClassification, teacher: FrozenTeach
             f"The student's text tower knows {sizes[0]} tokens and the teacher's {sizes[1]}: they read different "
             "tokenizers, and cannot be given the same prompts."
         )
+
+
+@contextmanager
+def labels_stored(model: FrosterForVideoClassification, labels: Sequence[str], embeds: torch.Tensor) -> Iterator[None]:
+    """A label list and its embeddings (K, D) stored in the model, for as long as its weights are these."""
+    model.set_labels(labels, text_embeds=embeds)
+    try:
+        yield
+    finally:
+        forget_labels(model)
 
 
 def forget_labels(model: FrosterForVideoClassification) -> None:

@@ -9,23 +9,26 @@ Huang, Zhou, Yao, Han: FROSTER (ICLR 2024). Letters: B clips, T frames, K labels
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput
 
+from ..evaluation.metrics import top_k_accuracy
+from ..modeling.base_froster import PROJECTORS_PREFIX
 from ..modeling.checks_froster import check_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.outputs_froster import FrosterVideoClassificationOutput
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import FrosterTrainingArguments
-from .checkpointing import AtomicCheckpointing
-from .clip_datasets import class_names
-from .evaluation_steps import EvaluationSteps, accuracy
-from .inference_checkpoint import InferenceCheckpoints
+from .clip_datasets import DECODE_FAILURES, PIXELS, VIDEO_NAMES, ClipTrainer, class_names
 from .label_texts import LabelTexts
-from .nonfinite import SkipNonFiniteSteps
+from .lora import has_lora, merged_state_dict
+from .nonfinite import NonFiniteGuard
 from .objectives import (
     IGNORED_LABEL,
     LossPart,
@@ -38,22 +41,26 @@ from .objectives import (
 from .parameter_groups import decay_parameter_names
 from .prompt_sampling import LabelPrompts, PromptSampler
 from .run_identity import RunIdentity, identity_of
-from .student import forget_labels, prepare_student, train_in_single_precision
+from .student import forget_labels, labels_stored, prepare_student, train_in_single_precision
 from .teacher import FrozenTeacher
-from .weight_averaging import SavesWeightAverage
+from .weight_averaging import WeightAveraging, save_weight_averages
 
 logger = logging.getLogger(__name__)
 
 
-class FrosterTrainer(
-    SkipNonFiniteSteps, SavesWeightAverage, InferenceCheckpoints, AtomicCheckpointing, EvaluationSteps
-):
+class FrosterTrainer(ClipTrainer):
     """Fine-tunes a FROSTER model on labelled videos; what is not named here is as in [`transformers.Trainer`].
 
     Data sets are `datasets` tables {video, label} (`froster_hf.data`), decoded in the workers, or any data sets of
     {`pixel_values_videos` (T, 3, S, S), `labels`}. Logs carry `loss` and its parts before weighting: `loss_ce` or
     `loss_kl`, `loss_distill_video`, `loss_distill_text`. Evaluations add the teacher-student cosines of a held-out
     batch.
+
+    Two kinds of folders are written. `checkpoint-N` holds everything that is trained, the projectors too.
+    `save_model()` and `push_to_hub()` write a model for inference, in float32: low-rank updates merged, projectors
+    left behind, and the labels with their embeddings stored in it, so that it works in transformers'
+    `video-classification` pipeline as well as zero-shot. With `average_weights_from_epoch`, the mean of the weights is
+    written so too, into `weight-average`, when the training has ended.
 
     Args:
         model: the student. Give it or `model_init`.
@@ -102,11 +109,31 @@ class FrosterTrainer(
         self._texts: dict[tuple[str, ...], LabelTexts] = {}
         self._part_sums: dict[str, Tensor] = {}
         self._parts_since_step = 0
+        self._guard = NonFiniteGuard(self, limit=args.max_consecutive_nonfinite_steps)
         kwargs = {"compute_metrics": accuracy, **kwargs}
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.model_accepts_loss_kwargs = True
         self._prepare(self.student)
         self.add_callback(RunIdentity(self._identity))
+        if args.average_weights_from_epoch is not None:
+            self.add_callback(WeightAveraging(args.average_weights_from_epoch))
+
+    @property
+    def student(self) -> FrosterForVideoClassification:
+        """The model without wrappers."""
+        return cast(FrosterForVideoClassification, self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """See [`~transformers.Trainer.train`]; saves the averaged weights when it has ended."""
+        output = super().train(*args, **kwargs)
+        save_weight_averages(self)
+        return output
+
+    def begin_training(self) -> None:
+        """Begin logs and guards anew, whatever an earlier training has left."""
+        super().begin_training()
+        self._part_sums = {}
+        self._guard.begin()
 
     def _hp_search_setup(self, trial: Any) -> None:
         # `train()` calls this with or without a search: the last point before anything is built of model and
@@ -207,6 +234,19 @@ class FrosterTrainer(
 
     # The step
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """See [`~transformers.Trainer.training_step`]; notes what could not be decoded, and what is not finite."""
+        self.record_decode_failures(inputs.pop(DECODE_FAILURES, ()))
+        files = list(inputs.pop(VIDEO_NAMES, ()))
+        return self._guard.take(super().training_step(model, inputs, *args, **kwargs), files)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        # Called once per optimizer step with the gradient's norm, right before `optimizer.step()`. The callback at
+        # that point (`on_pre_optimizer_step`) does not know the norm, and would have to compute it again.
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._guard.end_step(grad_norm)
+        return grad_norm
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -219,7 +259,7 @@ class FrosterTrainer(
         Every part is a mean over the batch, or does not depend on it. Weighted with the batch's share of the clips of
         all accumulated batches on all processes, the parts add up to those of one large batch.
         """
-        clips, labels = inputs["pixel_values_videos"], inputs["labels"]
+        clips, labels = inputs[PIXELS], inputs["labels"]
         parts, outputs = self._loss_parts(model, clips, labels)
         loss = total_loss(parts)
         share: Tensor | float = 1.0
@@ -254,6 +294,73 @@ class FrosterTrainer(
         """See [`decay_parameter_names`]."""
         return decay_parameter_names(model)
 
+    # Evaluation
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """See [`~transformers.Trainer.evaluation_loop`]; adds the teacher-student cosines to the metrics."""
+        # A data set without names of its own is measured against the training's labels.
+        self._eval_texts = self.texts_of(class_names(dataloader.dataset))
+        self._eval_inputs = self._eval_texts.for_evaluation()
+        self._cosines: dict[str, Tensor] = {}
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        metrics = cast(dict[str, float], output.metrics)
+        for name, cosine in self._cosines.items():
+            metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
+        del self._eval_inputs
+        return output
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Loss, logits (B, K) and labels (B,) of one batch."""
+        inputs = self._prepare_inputs({name: inputs[name] for name in (PIXELS, "labels")})
+        clips, labels = inputs[PIXELS], inputs["labels"]
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(clips, **self._eval_inputs)
+            logits = outputs.logits.float()
+            if clips.shape[0] != labels.shape[0]:
+                logits = mean_log_probabilities(logits, labels.shape[0])
+            loss = cross_entropy_loss(logits, labels)
+            if not self._cosines:
+                templates = range(len(self._eval_texts.prompts.templates))
+                teacher_texts = self._eval_texts.for_all_labels(templates).teacher_embeds
+                self._cosines = self.distillation.cosines(outputs, clips=clips, teacher_texts=teacher_texts)
+        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+
+    # Saving
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model for inference; see [`~transformers.Trainer.save_model`]."""
+        if self._writes_checkpoint:
+            return super().save_model(output_dir, _internal_call=_internal_call)
+        if not self._holds_whole_parameters:
+            logger.warning(
+                "The parameters are split over the processes, so the labels are not stored in the saved model. "
+                "Load it and call `set_labels` to use it without a processor."
+            )
+            return super().save_model(output_dir, _internal_call=_internal_call)
+        texts = self.texts_of(None)
+        with labels_stored(self.student, texts.prompts.labels, texts.student_label_embeds()):
+            return super().save_model(output_dir, _internal_call=_internal_call)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        # All ways of saving end here, FSDP's with a state dict; there is no other place to choose what is in it.
+        if self._writes_checkpoint:
+            return super()._save(output_dir, self.student.state_dict() if state_dict is None else state_dict)
+        if state_dict is None:
+            state_dict = merged_state_dict(self.student) if has_lora(self.student) else self.student.state_dict()
+        kept = {name: tensor for name, tensor in state_dict.items() if PROJECTORS_PREFIX not in name}
+        return super()._save(output_dir, kept)
+
+    @property
+    def _writes_checkpoint(self) -> bool:
+        return self._incomplete_checkpoint is not None
+
     # The log
 
     def _record_parts(self, parts: dict[str, LossPart], share: Tensor | float, is_finite: Tensor) -> None:
@@ -272,6 +379,19 @@ class FrosterTrainer(
                 logs[f"loss_{name}"] = self.accelerator.gather(total.reshape(1)).mean().item() / num_steps
             self._part_sums = {}
         super().log(logs, *args, **kwargs)
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent, as `froster evaluate` counts: videos that could not be decoded (label -100)
+    and scores that are not finite or equal for several labels are wrong."""
+    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    return {f"top{k}": 100 * top_k_accuracy(logits, labels, k=k) for k in (1, 5)}
+
+
+def mean_log_probabilities(logits: Tensor, num_videos: int) -> Tensor:
+    """Logits of the clips (B*V, K) to the logarithm of their mean probabilities, one row a video (B, K)."""
+    clips = logits.unflatten(0, (num_videos, -1)).log_softmax(dim=-1)
+    return torch.logsumexp(clips, dim=1) - np.log(clips.shape[1])
 
 
 def _stored_labels(model: FrosterForVideoClassification) -> list[str]:

@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from .arguments import FrosterTrainingArguments
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .whole_folders import written_whole
 
@@ -115,33 +114,18 @@ class WeightAveraging(CheckpointedCallback):
                 self.mean[name] = weights.clone()
 
 
-class SavesWeightAverage(Trainer):
-    """Averages from `args.average_weights_from_epoch` on, and saves the mean when the training has ended.
-
-    The folder `weight-average` in `output_dir` is what `save_model()` writes, with the averaged weights.
-    """
-
-    args: FrosterTrainingArguments
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if self.args.average_weights_from_epoch is not None:
-            self.add_callback(WeightAveraging(self.args.average_weights_from_epoch))
-
-    def train(self, *args: Any, **kwargs: Any):
-        """See [`~transformers.Trainer.train`]."""
-        output = super().train(*args, **kwargs)
-        averages = [callback for callback in self.callback_handler.callbacks if isinstance(callback, WeightAveraging)]
-        for average in averages if self.args.should_save else ():
-            if not average.epochs:
-                logger.warning("No epoch from %d on has ended: there are no averaged weights.", average.first_epoch)
-                continue
-            with (
-                average.applied_to(self.accelerator.unwrap_model(self.model)),
-                written_whole(Path(str(self.args.output_dir)) / AVERAGE_NAME) as folder,
-            ):
-                self.save_model(str(folder), _internal_call=True)
-        return output
+def save_weight_averages(trainer: Trainer) -> None:
+    """Save the mean of every `WeightAveraging` of a Trainer that has trained, as `save_model()` saves a model."""
+    averages = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, WeightAveraging)]
+    for average in averages if trainer.args.should_save else ():
+        if not average.epochs:
+            logger.warning("No epoch from %d on has ended: there are no averaged weights.", average.first_epoch)
+            continue
+        with (
+            average.applied_to(trainer.accelerator.unwrap_model(trainer.model)),
+            written_whole(Path(str(trainer.args.output_dir)) / AVERAGE_NAME) as folder,
+        ):
+            trainer.save_model(str(folder), _internal_call=True)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from froster_hf.data.moving_shapes import all_classes, write_moving_shapes
 from froster_hf.data.video_table import label_array
 from froster_hf.evaluation.metrics import summary, top_k_accuracy
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
-from froster_hf.training.evaluation_steps import accuracy, mean_log_probabilities
+from froster_hf.training.trainer import accuracy, mean_log_probabilities
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 from tests.training.tiny import Arrays, tiny_trainer

@@ -136,7 +136,7 @@ def test_a_run_without_bad_clips_is_not_changed(tmp_path):
     guarded.train()
     assert not any(SKIPPED_STEPS in log for log in guarded.state.log_history)
     plain = trainer_over(tmp_path, PoisonedClips(set()))
-    plain._skip_if_not_finite = lambda *args: None
+    plain._guard._skip_if_not_finite = lambda *args: None
     plain.train()
     assert equal(guarded.model.state_dict(), plain.model.state_dict())
 
@@ -155,7 +155,7 @@ def test_the_host_waits_once_a_step_however_many_batches_are_accumulated(tmp_pat
             return original(tensor, *args)
 
         monkeypatch.setattr(torch.Tensor, name, counted)
-    step = trainer._skip_if_not_finite
+    step = trainer._guard._skip_if_not_finite
     inside = []
 
     def skip_if_not_finite(*args):
@@ -163,7 +163,7 @@ def test_the_host_waits_once_a_step_however_many_batches_are_accumulated(tmp_pat
         step(*args)
         inside.append(len(waits) - before)
 
-    trainer._skip_if_not_finite = skip_if_not_finite
+    trainer._guard._skip_if_not_finite = skip_if_not_finite
     trainer.train()
     assert inside == [1, 1]
     # transformers' own filter looks at the loss of every batch.
