@@ -13,7 +13,7 @@ import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -188,6 +188,13 @@ def override_fields(fields: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return merged
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class NameIn:
+    """Says of a field, as `Annotated[str, NameIn(TABLE)]`, that it is a name of this table as it is when read."""
+
+    table: Mapping[str, Any]
+
+
 def read_fields(kind: type, fields: Any, *, where: str) -> Any:
     """A dataclass of the given fields; fields that are dataclasses themselves are sections, and read in the same way.
 
@@ -201,7 +208,7 @@ def read_fields(kind: type, fields: Any, *, where: str) -> Any:
     """
     if not isinstance(fields, Mapping):
         raise ValueError(f"{where}: expected `field: value` lines, got {_shown(fields)}.")
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     values = check_fields(fields, {entry.name: hints[entry.name] for entry in dataclasses.fields(kind)}, where=where)
     missing = [
         entry.name
@@ -253,6 +260,8 @@ def _fits(hint: Any, value: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in arguments)
+    if origin is Annotated:
+        return _fits(arguments[0], value) and all(value in extra.table for extra in arguments[1:])
     if origin in (Union, types.UnionType):
         return any(_fits(part, value) for part in arguments)
     if dataclasses.is_dataclass(hint):
@@ -284,6 +293,8 @@ def _described(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
+    if origin is Annotated:
+        return f"one of {', '.join(arguments[1].table)}"
     if origin in (Union, types.UnionType):
         return " or ".join(_described(part) for part in arguments)
     if origin in (list, tuple):

@@ -21,6 +21,7 @@ from froster_hf.modeling.tables_froster import (
 )
 from froster_hf.training import interpolate
 from froster_hf.training.parameter_groups import decay_parameter_names
+from froster_hf.training.recipes import load_recipe
 from tests.modeling.tiny import NUM_FRAMES, SIZE, VISION, WIDTH, tiny_clip, tiny_clips, tiny_model, tiny_texts
 from tests.training.tiny import tiny_trainer
 
@@ -127,6 +128,13 @@ def test_a_clip_checkpoint_and_the_shell_take_its_name(axis, tmp_path):
     assert getattr(arguments, axis) == "toy"
     with pytest.raises(ValueError, match=rf"{axis}` is 'tsm'; it must be one of .*toy"):
         FrosterModel.from_clip(tmp_path, **{axis: "tsm"})
+
+
+def test_recipes_take_its_name(axis):
+    recipe = load_recipe("froster_k400", [f"model.{axis}=toy"])
+    assert getattr(recipe.model, axis) == "toy"
+    with pytest.raises(ValueError, match=rf"{axis} is 'tsm'; it must be one of .*, toy or null"):
+        load_recipe("froster_k400", [f"model.{axis}=tsm"])
 
 
 def test_its_blocks_are_not_split_over_devices(axis):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ..evaluation.report import package_versions
+from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.tables_froster import modules_without_parameters
 from ..whole_files import write_text_whole
 from .choosing import choose
@@ -114,9 +115,10 @@ def _check_jobs(plan: StudyPlan, work: Path) -> None:
                 f"The plan {plan.name}, method {name}: the variant weight_average needs the override "
                 "training.average_weights_from_epoch=EPOCH."
             )
-        if "interpolation" in method.variants and recipe.model.temporal_module not in modules_without_parameters():
+        module = recipe.model.temporal_module or FrosterConfig.temporal_module
+        if "interpolation" in method.variants and module not in modules_without_parameters():
             raise ValueError(
-                f"The plan {plan.name}, method {name}: {recipe.model.temporal_module} has weights that CLIP does not "
+                f"The plan {plan.name}, method {name}: {module} has weights that CLIP does not "
                 f"have, and nothing lies between the two. Interpolated are {', '.join(modules_without_parameters())}."
             )
 

@@ -284,10 +284,10 @@ def begin_distillation(
             "the student's width."
         )
     targets = {"video", "text"} if target == "both" else {target}
-    if student.config.temporal_module == "joint" and "video" in targets:
+    if student.config.temporal_entries[0].place == "embeddings" and "video" in targets:
         raise ValueError(
-            "`temporal_module='joint'` has one embedding per clip, where the teacher has one per frame. Distill the "
-            "texts only (`distillation_target='text'`), or set distillation='none'."
+            f"`temporal_module={student.config.temporal_module!r}` has one embedding per clip, where the teacher "
+            "has one per frame. Distill the texts only (`distillation_target='text'`), or set distillation='none'."
         )
     form.attach(student, teacher_width=teacher_width, alpha=alpha)
     if student.distillation_projectors is not None:

@@ -13,11 +13,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ..data.video_table import MissingFiles
-from ..modeling.tables_froster import TemporalModule, TemporalPooling
-from ..settings import check_fields, list_named, override_fields, read_fields, read_named
+from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
+from ..settings import NameIn, check_fields, list_named, override_fields, read_fields, read_named
 from .arguments import FrosterTrainingArguments
 from .pretraining.recipe import PretrainingRecipe, argument_hints
 
@@ -45,9 +45,9 @@ class RecipeModel:
     """
 
     checkpoint: str = "openai/clip-vit-base-patch16"
-    temporal_module: TemporalModule | None = None
+    temporal_module: Annotated[str, NameIn(TEMPORAL_MODULES)] | None = None
     temporal_radius: int | None = None
-    temporal_pooling: TemporalPooling | None = None
+    temporal_pooling: Annotated[str, NameIn(TEMPORAL_POOLINGS)] | None = None
     num_frames: int | None = None
     sampling: Literal["dense", "uniform"] | None = None
     frame_stride: int | None = None
