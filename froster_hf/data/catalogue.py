@@ -1,0 +1,173 @@
+"""The data sets that the package knows: one entry each, from which training, evaluation, cards and the docs derive.
+
+A format is a way to write lists of videos, with the function that reads it; a data set is published in a format, has a
+title, protocols and published counts. A new data set in a known format is one entry of `DATASETS`; a new format is its
+reader and one entry of `FORMATS`. Published class and clip counts stand under the data set's name in
+`published_counts.json`.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from .class_folders import read_video_folder
+from .official_lists import Fold, Split, read_hmdb51, read_kinetics, read_something_something, read_ucf101
+from .published_counts import published_counts
+from .video_lists import read_video_list
+from .video_table import MissingFiles
+
+PathLike = str | os.PathLike
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """Where the user keeps one split of a data set.
+
+    Attributes:
+        root: folder of the videos.
+        annotations: the list of the split, or the folder of lists.
+        labels: file of the label names.
+    """
+
+    root: PathLike
+    annotations: PathLike | None = None
+    labels: PathLike | None = None
+
+
+@dataclass(frozen=True)
+class AnnotationFormat:
+    """A way to list videos with their labels.
+
+    Attributes:
+        read: from the files, the split, the fold and the policy for missing videos to a {video, label} table.
+        files: what the user gives, in words.
+        needs: fields of [`DataFiles`] that must be given beside `root`.
+        has_folds: whether `annotations` holds the lists of all splits and folds; elsewhere each split has its own.
+        takes_folder: whether a folder of videos alone is a split.
+    """
+
+    read: Callable[..., Dataset]
+    files: str
+    needs: tuple[str, ...] = ("annotations",)
+    has_folds: bool = False
+    takes_folder: bool = False
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A published data set.
+
+    Attributes:
+        title: as people write it.
+        format: a key of [`FORMATS`], or `None` for a data set that is rendered.
+        plans: protocol of evaluation -> how its parts are made: `halves` (frequent and other half of the labels),
+            `folds` (all clips, and each fold), `new_labels` (labels that another data set lacks) or `worlds`.
+        hub_copies: repositories of others on the Hub with its videos and lists.
+    """
+
+    title: str
+    format: str | None
+    plans: Mapping[str, str] = field(default_factory=dict)
+    hub_copies: tuple[str, ...] = ()
+
+
+def _read_ucf101(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
+    return read_ucf101(files.root, annotations=files.annotations, split=split, fold=fold, missing=missing)
+
+
+def _read_hmdb51(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
+    return read_hmdb51(files.root, annotations=files.annotations, split=split, fold=fold, missing=missing)
+
+
+def _read_kinetics(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
+    return read_kinetics(files.root, annotations=files.annotations, missing=missing)
+
+
+def _read_ssv2(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
+    return read_something_something(files.root, annotations=files.annotations, labels=files.labels, missing=missing)
+
+
+def _read_list(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
+    return read_video_list(files.annotations, root=files.root, labels=files.labels, missing=missing)
+
+
+def _read_folder(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
+    return read_video_folder(files.root)
+
+
+FORMATS: dict[str, AnnotationFormat] = {
+    "folder": AnnotationFormat(_read_folder, "a folder of class folders", needs=(), takes_folder=True),
+    "list": AnnotationFormat(_read_list, "a list, CSV or JSON Lines, of paths and labels"),
+    "ucf101": AnnotationFormat(_read_ucf101, "the folder `ucfTrainTestlist`", has_folds=True),
+    "hmdb51": AnnotationFormat(_read_hmdb51, "the folder `testTrainMulti_7030_splits`", has_folds=True),
+    "kinetics": AnnotationFormat(_read_kinetics, "a CSV per split"),
+    "ssv2": AnnotationFormat(
+        _read_ssv2, "a JSON per split, and the JSON of the labels", needs=("annotations", "labels")
+    ),
+}
+
+DATASETS: dict[str, DataSet] = {
+    "ucf101": DataSet(
+        "UCF-101",
+        "ucf101",
+        plans={"base_to_novel": "halves", "cross_dataset": "folds"},
+        hub_copies=("bitmind/UCF101-Videos",),
+    ),
+    "hmdb51": DataSet(
+        "HMDB-51",
+        "hmdb51",
+        plans={"base_to_novel": "halves", "cross_dataset": "folds"},
+        hub_copies=("MichiganNLP/hmdb",),
+    ),
+    "k400": DataSet("Kinetics-400", "kinetics", plans={"base_to_novel": "halves"}),
+    "k600": DataSet("Kinetics-600", "kinetics", plans={"cross_dataset": "new_labels"}),
+    "ssv2": DataSet(
+        "Something-Something v2",
+        "ssv2",
+        plans={"base_to_novel": "halves"},
+        hub_copies=("morpheushoc/something-something-v2",),
+    ),
+    "moving_shapes": DataSet("Moving shapes (rendered)", None, plans={"random_labels": "worlds"}),
+}
+
+
+def read_split(
+    format_name: str,
+    files: DataFiles,
+    *,
+    split: Split = "train",
+    fold: Fold = 1,
+    missing: MissingFiles = "error",
+) -> Dataset:
+    """The {video, label} table of one split in a format of [`FORMATS`].
+
+    Args:
+        format_name: its key.
+        files: where the split is.
+        split: which one, where the format's annotations hold several.
+        fold: which one, likewise.
+        missing: see `video_table`.
+
+    Raises:
+        ValueError: no such format, or a file is needed that is not given; names it.
+        AnnotationError: a file that cannot be used; names file and line.
+    """
+    if format_name not in FORMATS:
+        raise ValueError(f"There is no format {format_name!r}; choose one of {', '.join(FORMATS)}.")
+    known = FORMATS[format_name]
+    if absent := [name for name in known.needs if getattr(files, name) is None]:
+        raise ValueError(f"The format {format_name!r} needs {' and '.join(absent)}: {known.files}.")
+    return known.read(files, split=split, fold=fold, missing=missing)
+
+
+def datasets_of(protocol: str) -> list[str]:
+    """Names of the data sets that a protocol of evaluation is for."""
+    return [name for name, dataset in DATASETS.items() if protocol in dataset.plans]
+
+
+def counted_datasets() -> list[str]:
+    """Names of the data sets with published class and clip counts."""
+    return [name for name in DATASETS if name in published_counts()]
