@@ -36,7 +36,7 @@ ALLOWED = {
     "evaluation": {"processing", "data"},
     "data": {"processing"},
     "conversion": {"modeling", "processing"},
-    "hub": {"modeling", "processing", "conversion", "evaluation"},
+    "hub": {"modeling", "processing", "data", "conversion", "evaluation"},
     "assets": {"modeling", "processing", "training"},
     "study": {"modeling", "processing", "data", "training", "evaluation"},
 }

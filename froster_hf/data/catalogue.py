@@ -9,7 +9,7 @@ reader and one entry of `FORMATS`. Published class and clip counts stand under t
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 
@@ -30,11 +30,20 @@ class DataFiles:
         root: folder of the videos.
         annotations: the list of the split, or the folder of lists.
         labels: file of the label names.
+        missing: what to do with listed videos that are not there; see `video_table`.
+        allow_links: whether links may lead out of `root`; see `read_video_folder`.
     """
 
     root: PathLike
     annotations: PathLike | None = None
     labels: PathLike | None = None
+    missing: MissingFiles = "error"
+    allow_links: bool = False
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The last two, as the readers take them."""
+        return {"missing": self.missing, "allow_links": self.allow_links}
 
 
 @dataclass(frozen=True)
@@ -42,14 +51,14 @@ class AnnotationFormat:
     """A way to list videos with their labels.
 
     Attributes:
-        read: from the files, the split, the fold and the policy for missing videos to a {video, label} table.
+        read: from the files, the split and the fold to a {video, label} table.
         files: what the user gives, in words.
         needs: fields of [`DataFiles`] that must be given beside `root`.
         has_folds: whether `annotations` holds the lists of all splits and folds; elsewhere each split has its own.
         takes_folder: whether a folder of videos alone is a split.
     """
 
-    read: Callable[..., Dataset]
+    read: Callable[[DataFiles, Split, Fold], Dataset]
     files: str
     needs: tuple[str, ...] = ("annotations",)
     has_folds: bool = False
@@ -74,28 +83,35 @@ class DataSet:
     hub_copies: tuple[str, ...] = ()
 
 
-def _read_ucf101(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
-    return read_ucf101(files.root, annotations=files.annotations, split=split, fold=fold, missing=missing)
+def _read_ucf101(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_ucf101(files.root, annotations=_given(files.annotations), split=split, fold=fold, **files.policy)
 
 
-def _read_hmdb51(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
-    return read_hmdb51(files.root, annotations=files.annotations, split=split, fold=fold, missing=missing)
+def _read_hmdb51(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_hmdb51(files.root, annotations=_given(files.annotations), split=split, fold=fold, **files.policy)
 
 
-def _read_kinetics(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
-    return read_kinetics(files.root, annotations=files.annotations, missing=missing)
+def _read_kinetics(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_kinetics(files.root, annotations=_given(files.annotations), **files.policy)
 
 
-def _read_ssv2(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
-    return read_something_something(files.root, annotations=files.annotations, labels=files.labels, missing=missing)
+def _read_ssv2(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    annotations, labels = _given(files.annotations), _given(files.labels)
+    return read_something_something(files.root, annotations=annotations, labels=labels, **files.policy)
 
 
-def _read_list(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
-    return read_video_list(files.annotations, root=files.root, labels=files.labels, missing=missing)
+def _read_list(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_video_list(_given(files.annotations), root=files.root, labels=files.labels, **files.policy)
 
 
-def _read_folder(files: Any, *, split: Split, fold: Fold, missing: MissingFiles) -> Dataset:
-    return read_video_folder(files.root)
+def _read_folder(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_video_folder(files.root, allow_links=files.allow_links)
+
+
+def _given(path: PathLike | None) -> PathLike:
+    """For the type checker: `read_split` has looked at what a format needs."""
+    assert path is not None
+    return path
 
 
 FORMATS: dict[str, AnnotationFormat] = {
@@ -134,14 +150,7 @@ DATASETS: dict[str, DataSet] = {
 }
 
 
-def read_split(
-    format_name: str,
-    files: DataFiles,
-    *,
-    split: Split = "train",
-    fold: Fold = 1,
-    missing: MissingFiles = "error",
-) -> Dataset:
+def read_split(format_name: str, files: DataFiles, *, split: Split = "train", fold: int = 1) -> Dataset:
     """The {video, label} table of one split in a format of [`FORMATS`].
 
     Args:
@@ -149,7 +158,6 @@ def read_split(
         files: where the split is.
         split: which one, where the format's annotations hold several.
         fold: which one, likewise.
-        missing: see `video_table`.
 
     Raises:
         ValueError: no such format, or a file is needed that is not given; names it.
@@ -160,7 +168,7 @@ def read_split(
     known = FORMATS[format_name]
     if absent := [name for name in known.needs if getattr(files, name) is None]:
         raise ValueError(f"The format {format_name!r} needs {' and '.join(absent)}: {known.files}.")
-    return known.read(files, split=split, fold=fold, missing=missing)
+    return known.read(files, split, cast(Fold, fold))
 
 
 def datasets_of(protocol: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Readers of the official annotation files of UCF-101, HMDB-51, Kinetics and Something-Something v2.
 
 The files are the user's own; none is shipped. Labels become words (`label_text.py`); each reader gives the {video,
-label} table of `video_table.py` with all classes of the data set, in the data set's own order.
+label} table of `video_table.py` with all classes of the data set, in the data set's own order. `missing` and
+`allow_links` are as in `video_table` and `read_video_folder`.
 """
 
 import os
@@ -43,6 +44,7 @@ def read_ucf101(
     split: Split,
     fold: Fold = 1,
     missing: MissingFiles = "error",
+    allow_links: bool = False,
 ) -> Dataset:
     """UCF-101 by `ucfTrainTestlist`.
 
@@ -57,7 +59,7 @@ def read_ucf101(
     Raises:
         AnnotationError: a file or line that does not fit; names it.
     """
-    folder, video_root = Path(annotations), VideoRoot(root)
+    folder, video_root = Path(annotations), VideoRoot(root, allow_links=allow_links)
     classes: list[str] = []
     for line, where in read_lines(folder / "classInd.txt"):
         number, _, name = line.strip().partition(" ")
@@ -86,6 +88,7 @@ def read_hmdb51(
     split: Split,
     fold: Fold = 1,
     missing: MissingFiles = "error",
+    allow_links: bool = False,
 ) -> Dataset:
     """HMDB-51 by `testTrainMulti_7030_splits`.
 
@@ -100,7 +103,7 @@ def read_hmdb51(
         AnnotationError: a file or line that does not fit; names it.
     """
     suffix = f"_test_split{_checked_fold(fold)}.txt"
-    video_root = VideoRoot(root)
+    video_root = VideoRoot(root, allow_links=allow_links)
     files = sorted(Path(annotations).glob(f"*{suffix}"))
     if not files:
         raise AnnotationError(f"{shown_path(annotations)} holds no file named <class>{suffix}.")
@@ -129,6 +132,7 @@ def read_kinetics(
     annotations: str | os.PathLike,
     patterns: Sequence[str] = KINETICS_PATTERNS,
     missing: MissingFiles = "error",
+    allow_links: bool = False,
 ) -> Dataset:
     """Kinetics (400, 600, 700) by its CSV with the columns label, youtube_id, time_start, time_end, split.
 
@@ -143,7 +147,7 @@ def read_kinetics(
     Raises:
         AnnotationError: a file or line that does not fit; names it.
     """
-    video_root = VideoRoot(root)
+    video_root = VideoRoot(root, allow_links=allow_links)
     lines = list(read_lines(annotations))
     if not lines:
         raise AnnotationError(f"{shown_path(annotations)} is empty.")
@@ -194,6 +198,7 @@ def read_something_something(
     annotations: str | os.PathLike,
     labels: str | os.PathLike,
     missing: MissingFiles = "error",
+    allow_links: bool = False,
 ) -> Dataset:
     """Something-Something v2 by its JSON files.
 
@@ -205,7 +210,7 @@ def read_something_something(
     Raises:
         AnnotationError: a file or entry that does not fit; names it.
     """
-    video_root = VideoRoot(root)
+    video_root = VideoRoot(root, allow_links=allow_links)
     texts = distinct_label_texts(read_label_file(labels).names, where=shown_path(labels))
     index_of = {text: index for index, text in enumerate(texts)}
     entries = read_json(annotations)

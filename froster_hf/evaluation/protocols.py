@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..data.catalogue import datasets_of
 from ..data.video_table import MissingFiles
 from ..processing.video_sampling_froster import check_sampling
 from ..settings import list_named, override_fields, read_fields, read_named
@@ -25,7 +26,7 @@ class EvaluationProtocol:
         name: of the protocol; a file's stem.
         protocol: `base_to_novel` (base and novel halves, harmonic mean), `cross_dataset` (full set, splits), or
             `random_labels` (label lists drawn from the moving-shapes world, whose clips are rendered).
-        dataset: whose official annotation files are read; `moving_shapes` has none.
+        dataset: a key of the catalogue's `DATASETS`; `moving_shapes` is rendered.
         folds: official folds; base-to-novel tests the first, cross-dataset averages over all.
         num_samples: few-shot samples, hence checkpoints, that the published number averages.
         num_views: V windows.
@@ -45,7 +46,7 @@ class EvaluationProtocol:
 
     name: str
     protocol: Literal["base_to_novel", "cross_dataset", "random_labels"]
-    dataset: Literal["k400", "k600", "hmdb51", "ucf101", "ssv2", "moving_shapes"]
+    dataset: str
     folds: tuple[int, ...] = (1,)
     num_samples: int = 1
     num_views: int = 3
@@ -60,15 +61,9 @@ class EvaluationProtocol:
     clips_per_label: int = 10
 
     def __post_init__(self):
-        pairs = {
-            "base_to_novel": ("k400", "hmdb51", "ucf101", "ssv2"),
-            "cross_dataset": ("ucf101", "hmdb51", "k600"),
-            "random_labels": ("moving_shapes",),
-        }
-        if self.dataset not in pairs[self.protocol]:
-            raise ValueError(
-                f"Protocol {self.name}: dataset={self.dataset!r}; {self.protocol} is for {list(pairs[self.protocol])}."
-            )
+        known = datasets_of(self.protocol)
+        if self.dataset not in known:
+            raise ValueError(f"Protocol {self.name}: dataset={self.dataset!r}; {self.protocol} is for {known}.")
         try:
             check_sampling(self.sampling, deterministic=True)
         except ValueError as error:
@@ -100,6 +95,7 @@ class EvaluationData:
         known_labels: K-600: the K-400 labels (JSON), which are left out.
         label_splits: K-600: lists of labels (JSON), one a split; without them, seeded draws are used and reported.
         missing: what to do with listed videos that are not there.
+        allow_links: whether symbolic links may lead out of the folder of the videos.
     """
 
     root: str
@@ -110,6 +106,7 @@ class EvaluationData:
     known_labels: str | None = None
     label_splits: tuple[str, ...] = ()
     missing: MissingFiles = "error"
+    allow_links: bool = False
 
 
 def list_protocols() -> list[str]:

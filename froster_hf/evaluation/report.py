@@ -118,7 +118,7 @@ def write_report(
         )
     if protocol["protocol"] == "base_to_novel":
         ours = {name: (result["base"], result["novel"]) for name, result in report["results"].items()}
-        published = published_results()["base_to_novel"][protocol["dataset"]]
+        published = published_results()["base_to_novel"].get(protocol["dataset"], {})
         plot_base_novel(ours, published, folder / "plots" / "base_novel.png", title=protocol["name"])
     write_text_whole(folder / "result.md", markdown_report(report))
     # Last: a folder with a result.json is complete.

@@ -13,10 +13,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry
 
+from ..data.catalogue import DATASETS
 from .card_facts import CardFacts
 
-DATASET_TITLES = {"k400": "Kinetics-400", "k600": "Kinetics-600", "ucf101": "UCF-101", "hmdb51": "HMDB-51"}
-DATASET_TITLES |= {"ssv2": "Something-Something v2", "moving_shapes": "Moving shapes (rendered)"}
 METRIC_TITLES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "harmonic_mean": "harmonic mean of top-1"}
 METRIC_TITLES |= {
     "splits_mean": "top-1 accuracy, mean over the splits",
@@ -58,7 +57,8 @@ class MeasuredResult:
     @property
     def dataset_title(self) -> str:
         """The data set's name as people write it."""
-        return DATASET_TITLES.get(self.dataset, self.dataset)
+        known = DATASETS.get(self.dataset)
+        return self.dataset if known is None else known.title
 
     @property
     def metric_title(self) -> str:

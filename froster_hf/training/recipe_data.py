@@ -1,18 +1,16 @@
 """From a recipe's data section to the tables that are trained and evaluated on."""
 
 import logging
-from typing import Any
 
 from datasets import Dataset
 
-from ..data.class_folders import read_video_folder
+from ..data.catalogue import FORMATS, DataFiles, read_split
 from ..data.label_splits import base_and_novel_labels, keep_labels, sample_shots
-from ..data.official_lists import read_hmdb51, read_kinetics, read_something_something, read_ucf101
+from ..data.official_lists import Split
 from ..data.published_counts import count_differences
 from ..data.readers import read_labels
-from ..data.video_lists import read_video_list
 from .recipe_world import render_world
-from .recipes import RecipeData, RecipeWorld
+from .recipes import RENDERED_FORMAT, RecipeData, RecipeWorld
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
         AnnotationError: a file or line that cannot be read; names it.
         ValueError: a path is needed that the recipe does not give.
     """
-    if data.format == "moving_shapes":
+    if data.format == RENDERED_FORMAT:
         if data.shots is not None:
             raise ValueError("data.shots draws from a data set; of moving shapes, render world.clips_per_class.")
         return render_world(world, root=_needed(data, "root"), label_set=data.label_set)
@@ -46,31 +44,21 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
 
 
 def _read_evaluation(data: RecipeData) -> Dataset | None:
-    if data.format in ("ucf101", "hmdb51"):
-        return _read(data, "test")
-    if data.eval_annotations is None and (data.format != "folder" or data.eval_root is None):
-        return None
-    return _read(data, "test")
+    known = FORMATS[data.format]
+    has_own_split = data.eval_annotations is not None or (known.takes_folder and data.eval_root is not None)
+    return _read(data, "test") if known.has_folds or has_own_split else None
 
 
-def _read(data: RecipeData, split: Any) -> Dataset:
+def _read(data: RecipeData, split: Split) -> Dataset:
     root, annotations = _needed(data, "root"), data.annotations
     if split == "test":
         root = data.eval_root or root
         annotations = data.eval_annotations or annotations
-    if data.format == "folder":
-        return read_video_folder(root)
-    if annotations is None:
-        annotations = _needed(data, "annotations")
-    if data.format == "list":
-        return read_video_list(annotations, root=root, labels=data.labels, missing=data.missing)
-    if data.format == "kinetics":
-        return read_kinetics(root, annotations=annotations, missing=data.missing)
-    if data.format == "ssv2":
-        labels = _needed(data, "labels")
-        return read_something_something(root, annotations=annotations, labels=labels, missing=data.missing)
-    read = read_ucf101 if data.format == "ucf101" else read_hmdb51
-    return read(root, annotations=annotations, split=split, fold=data.fold, missing=data.missing)
+    for name in FORMATS[data.format].needs:
+        if name != "annotations" or annotations is None:
+            _needed(data, name)
+    files = DataFiles(root, annotations, data.labels, missing=data.missing, allow_links=data.allow_links)
+    return read_split(data.format, files, split=split, fold=data.fold)
 
 
 def _needed(data: RecipeData, name: str) -> str:

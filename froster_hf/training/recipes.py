@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from ..data.catalogue import FORMATS, counted_datasets
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ..settings import NameIn, check_fields, list_named, override_fields, read_fields, read_named
 from .arguments import FrosterTrainingArguments
 from .pretraining.recipe import PretrainingRecipe, argument_hints
 
+# The one format that is no list of files.
+RENDERED_FORMAT = "moving_shapes"
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 # Said once, elsewhere in the recipe.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
@@ -60,9 +63,9 @@ class RecipeData:
     """What is trained on, and where the user keeps it.
 
     Args:
-        format: `folder` (class folders), `list` (CSV, JSONL, or the original `path,label` lines), the official files
-            of `ucf101`, `hmdb51`, `kinetics` (a CSV a split) and `ssv2` (a JSON a split), or `moving_shapes`, which
-            renders its videos (see [`RecipeWorld`]).
+        format: `folder` (class folders), `list` (CSV, JSONL, or the original `path,label` lines), another of the
+            catalogue's `FORMATS` (`ucf101`, `hmdb51`, `kinetics`, a CSV per split, or `ssv2`, a JSON per split), or
+            `moving_shapes`, which renders its videos (see [`RecipeWorld`]).
         root: folder of the training videos; for `moving_shapes` they are rendered into it.
         annotations: the list, or the folder or file of official annotations; not for `folder`.
         eval_root: folder of the videos to evaluate on; the training's by default.
@@ -78,9 +81,10 @@ class RecipeData:
         fold: of UCF-101 and HMDB-51.
         published: name under which classes and clips are compared with the published counts; `null` does not compare.
         missing: what to do with listed videos that are not there: `error`, `drop` or `keep`.
+        allow_links: whether symbolic links may lead out of the folders of the videos.
     """
 
-    format: Literal["folder", "list", "ucf101", "hmdb51", "kinetics", "ssv2", "moving_shapes"] = "folder"
+    format: str = "folder"
     root: str | None = None
     annotations: str | None = None
     eval_root: str | None = None
@@ -92,8 +96,18 @@ class RecipeData:
     shots: int | None = None
     shots_seed: int = 0
     fold: Literal[1, 2, 3] = 1
-    published: Literal["k400", "ucf101", "hmdb51", "ssv2"] | None = None
+    published: str | None = None
     missing: MissingFiles = "error"
+    allow_links: bool = False
+
+    def __post_init__(self):
+        formats = [*FORMATS, RENDERED_FORMAT]
+        if self.format not in formats:
+            raise ValueError(f"data.format is {self.format!r}; it must be one of {', '.join(formats)}.")
+        if self.published is not None and self.published not in counted_datasets():
+            raise ValueError(
+                f"data.published is {self.published!r}; it must be null or one of {', '.join(counted_datasets())}."
+            )
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--missing", choices=("error", "drop", "keep"), default="error", help="listed videos that are not there"
     )
+    data.add_argument("--allow-links", action="store_true", help="links may lead out of the folder of the videos")
     speed = parser.add_argument_group("speed")
     speed.add_argument("--batch-size", type=int, default=8, help="clips computed together (default: %(default)s)")
     speed.add_argument("--num-workers", type=int, default=0, help="decoding processes (default: %(default)s)")
@@ -63,13 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and print the table."""
+    from ...data.catalogue import DATASETS
     from ...evaluation.protocols import list_protocols, load_protocol
 
     if arguments.list:
         for name in list_protocols():
             protocol = load_protocol(name)
             print(
-                f"{name:<28}{protocol.protocol.replace('_', '-')} on {protocol.dataset}, {protocol.num_views} view(s)"
+                f"{name:<28}{protocol.protocol.replace('_', '-')} on {DATASETS[protocol.dataset].title}, "
+                f"{protocol.num_views} view(s)"
             )
         return 0
 
@@ -94,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         protocol,
         models=average_models(models) if arguments.average else models,
         processor=first.processor,
-        data={**data, "missing": arguments.missing},
+        data={**data, "missing": arguments.missing, "allow_links": arguments.allow_links},
         output_dir=arguments.output,
         method=arguments.method,
         frozen_model=frozen,
