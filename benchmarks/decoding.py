@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from froster_hf.processing.video_backends_froster import BACKENDS
 from froster_hf.processing.video_decoding_froster import VideoLimits, decode_frames
 from froster_hf.processing.video_reader_froster import StrictReader
 
@@ -56,7 +57,7 @@ times of decord and torchcodec include the strict reader's, which their frames a
 order from the first frame, was measured in one round on the long files. A key frame is where decoding can start: the
 further apart they are, the more frames each sampled one needs.
 """
-BACKENDS = ["auto", "torchcodec", "decord"]
+COMPARED = ["auto", *(name for name, backend in BACKENDS.items() if backend.containers is not None)]
 FPS = 30
 
 
@@ -180,7 +181,7 @@ def measure(path: Path, scene: Scene, workers: int, rounds: int) -> None:
         rates.setdefault(("all frames", "whole file"), []).append(whole)
         ratios.setdefault(("all frames", "whole file"), []).append(1.0)
         for sampling in ("uniform", "dense"):
-            for backend in BACKENDS:
+            for backend in COMPARED:
                 is_slow = backend == "decord" and scene.seconds > 60
                 if is_slow and seed > 0:
                     continue

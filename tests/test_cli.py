@@ -13,6 +13,7 @@ import froster_hf
 from froster_hf.cli import find_verbs, main
 from froster_hf.cli.loading import without_garbage_collection
 from froster_hf.cli.videos import find_videos
+from froster_hf.processing.video_backends_froster import BACKENDS
 
 FROSTER = str(Path(sys.executable).parent / "froster")
 
@@ -58,7 +59,7 @@ def test_info_tries_every_decoder(capsys):
     information = json.loads(capsys.readouterr().out)
     assert information["decoders"]["pyav"] == "works"
     assert information["versions"]["froster-hf"] == froster_hf.__version__
-    assert set(information["decoders"]) == {"pyav", "decord", "torchcodec"}
+    assert set(information["decoders"]) == set(BACKENDS)
 
 
 def test_folders_patterns_and_names_become_videos(tmp_path):

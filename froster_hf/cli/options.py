@@ -6,6 +6,7 @@ from typing import Any
 
 from ..printing import printable
 from ..processing.label_files import read_label_file, split_labels
+from ..processing.video_backends_froster import backend_choices
 
 DEFAULT_MODEL = "visual-ai/froster-b16"
 
@@ -58,9 +59,7 @@ def add_video_arguments(parser: argparse.ArgumentParser, *, streams: bool = Fals
     if streams:
         parser.set_defaults(backend=None)
     else:
-        group.add_argument(
-            "--backend", choices=("auto", "pyav", "decord", "torchcodec"), help="what decodes (default: auto)"
-        )
+        group.add_argument("--backend", choices=backend_choices(), help="what decodes (default: auto)")
     group.add_argument(
         "--max-pixels",
         type=int,

@@ -11,11 +11,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..processing.video_backends_froster import BACKENDS
 from ..whole_files import write_text_whole
 from .parts import PartResult
 from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
 
-PACKAGES = ("froster-hf", "torch", "transformers", "datasets", "accelerate", "numpy", "av", "decord")
+PACKAGES = ("froster-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
 COLUMNS = {
     "base_to_novel": ("base", "novel", "HM"),
     "cross_dataset": ("full set", "splits"),
@@ -32,7 +33,7 @@ def published_results() -> dict[str, Any]:
 def package_versions() -> dict[str, str]:
     """Versions of what a number depends on."""
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *(name for backend in BACKENDS.values() for name in backend.distributions)):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

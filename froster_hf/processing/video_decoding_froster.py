@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .video_backends_froster import IMAGE_READER, get_backend, resolve_backend
 from .video_process_froster import DecodingProcess, decoding_process
 from .video_source_froster import VideoSource, check_source, source_name
 from .video_types_froster import (
-    BACKENDS,
     DecodingUnavailableError,
     UnreadableVideoError,
-    VideoBackend,
     VideoDecodeError,
     VideoInfo,
     VideoLimits,
@@ -32,7 +31,6 @@ from .video_watchdog_froster import TimeBudget
 
 __all__ = [
     "DecodingUnavailableError",
-    "VideoBackend",
     "VideoDecodeError",
     "VideoFrame",
     "VideoInfo",
@@ -46,12 +44,6 @@ __all__ = [
 
 FrameIndices = Sequence[int] | Callable[[VideoInfo], Sequence[int]]
 FrameTimes = Sequence[float] | Callable[[VideoInfo], Sequence[float]]
-
-# What reads image files, in errors and to the decoding process.
-IMAGE_READER = "pillow"
-
-# The strict PyAV reader is exact on every container and, measured in benchmarks/decoding.md, the fastest of the three.
-FASTEST_EXACT_BACKEND: VideoBackend = "pyav"
 
 
 class VideoFrame(NamedTuple):
@@ -87,7 +79,7 @@ def decode_frames(
     source: VideoSource,
     indices: FrameIndices,
     *,
-    backend: VideoBackend = "auto",
+    backend: str = "auto",
     limits: VideoLimits | None = None,
     allow_urls: UrlPolicy = "none",
 ) -> tuple[torch.Tensor, VideoInfo]:
@@ -97,8 +89,8 @@ def decode_frames(
         source: Path, URL, bytes, or a file object opened for binary reading.
         indices: Frame indices in any order, repeats allowed; or a function that chooses them, knowing the video. It is
             called again in the rare case that the file turns out to hold another number of frames.
-        backend: "pyav", "decord" or "torchcodec"; "auto" is the fastest one that is exact on the file. A backend that
-            is not exact on the file's container raises, rather than return other frames.
+        backend: A name in `BACKENDS`, or "auto" for the one that is exact in every container. A backend that is not
+            exact in the file's container raises, rather than return other frames.
         limits: What the file may cost.
         allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
 
@@ -112,8 +104,7 @@ def decode_frames(
         DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video. It is an
             ImportError too where the chosen backend is not installed or does not load.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}, but must be one of {', '.join(map(repr, BACKENDS))}.")
+    backend = resolve_backend(backend)
     with _conversation(source, "read", backend, limits or VideoLimits(), allow_urls) as conversation:
         # A count that proves wrong at the file's end comes back as new info in place of the frames.
         reply = conversation.receive()
@@ -210,10 +201,9 @@ def stream_frames(
 
 @contextlib.contextmanager
 def _conversation(
-    source: VideoSource, task: str, backend: VideoBackend, limits: VideoLimits, allow_urls: UrlPolicy
+    source: VideoSource, task: str, backend: str, limits: VideoLimits, allow_urls: UrlPolicy
 ) -> Iterator[_Conversation]:
     """One request for an encoded video."""
-    backend = FASTEST_EXACT_BACKEND if backend == "auto" else backend
     budget = TimeBudget(limits.timeout_seconds)
     with _naming(source_name(source), backend):
         with budget.spend():
@@ -238,7 +228,14 @@ def _asking(
     """One request to a decoding process."""
     with decoding_process(backend, max_worker_bytes=limits.max_worker_bytes) as process:
         conversation = _Conversation(process, backend, budget, limits)
-        fields = {"task": task, "backend": backend, "threads": _decoding_threads(), "limits": asdict(limits)}
+        entry = get_backend(backend)
+        fields = {
+            "task": task,
+            "module": entry.module,
+            "containers": entry.containers,
+            "threads": _decoding_threads(),
+            "limits": asdict(limits),
+        }
         conversation.send({**request, **fields}, *payload)
         yield conversation
 

@@ -33,7 +33,7 @@ IMAGE_FORMATS = {
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
 
 
-def load_pillow() -> None:
+def load() -> None:
     """Import all that is needed, as long as files can be opened freely."""
     for plugin in _PLUGINS:
         importlib.import_module(f"PIL.{plugin}ImagePlugin")

@@ -15,7 +15,8 @@ from PIL import Image
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata
 
-from .video_decoding_froster import IMAGE_READER, VideoBackend, VideoInfo, VideoLimits, decode_frames, decode_images
+from .video_backends_froster import IMAGE_READER
+from .video_decoding_froster import VideoInfo, VideoLimits, decode_frames, decode_images
 from .video_url_froster import UrlPolicy
 
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
@@ -72,7 +73,7 @@ def read_video(
     choose: FrameChooser | None,
     *,
     metadata: VideoMetadata | None = None,
-    backend: VideoBackend = "auto",
+    backend: str = "auto",
     limits: VideoLimits | None = None,
     allow_urls: UrlPolicy = "none",
     input_data_format: ChannelDimension | str | None = None,
@@ -115,7 +116,7 @@ def _decode(
     source: Any,
     choose: FrameChooser | None,
     *,
-    backend: VideoBackend,
+    backend: str,
     limits: VideoLimits,
     allow_urls: UrlPolicy,
 ) -> tuple[torch.Tensor, VideoMetadata]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .video_backends_froster import resolve_backend
 from .video_decoding_froster import VideoLimits
 from .video_sampling_froster import check_sampling
 
@@ -56,6 +57,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     if options.get("cropping") == "random" and options.get("short_side_range"):
         sides += [_checked_count("short_side_range", side) for side in options["short_side_range"]]
     check_sampling(options["sampling"])
+    resolve_backend(options["video_backend"])
     frames = counts.get("num_frames", 1) * counts["num_views"] * counts["num_crops"]
     values = 3 * frames * max(sides, default=1) ** 2
     if frames > MAX_FRAMES or values > MAX_VALUES:

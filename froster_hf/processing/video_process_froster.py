@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .child_environment_froster import child_environment
+from .video_backends_froster import get_backend
 from .video_protocol_froster import State, read_message, write_message
 from .video_types_froster import BackendUnavailableError, DecodingUnavailableError, UnreadableVideoError
 from .video_watchdog_froster import TimeBudget, Watchdog
@@ -67,7 +68,7 @@ class DecodingProcess:
     """One decoding process for one backend. Every method raises `UnreadableVideoError` where it dies or is late.
 
     Args:
-        backend: "pyav", "decord", "torchcodec", or "pillow" for image files.
+        backend: a name in `BACKENDS`, or `IMAGE_READER`.
         max_worker_bytes: memory that the process may ever allocate; it cannot raise the limit itself.
 
     Raises:
@@ -94,9 +95,11 @@ class DecodingProcess:
             raise
         if missing is not None:
             self.kill()
+            extra = get_backend(backend).extra
+            install = f" (`pip install 'froster-hf[{extra}]'`)" if extra else ""
             raise BackendUnavailableError(
-                f"The video backend {backend!r} cannot be used here: {missing} Install what it needs, or use the "
-                "backend 'auto'."
+                f"The video backend {backend!r} cannot be used here: {missing} Install what it needs{install}, or use "
+                "the backend 'auto'."
             )
 
     def _launched(self) -> tuple[subprocess.Popen[bytes], Watchdog]:
@@ -128,7 +131,7 @@ class DecodingProcess:
         """Have the backend loaded; returns why it cannot be. A program that is no Python answers otherwise, or not."""
         try:
             with self._watchdog.limit(_START_TIMEOUT_SECONDS):
-                self._send({"backend": backend, "max_worker_bytes": max_worker_bytes})
+                self._send({"module": get_backend(backend).module, "max_worker_bytes": max_worker_bytes})
                 reply = self._receive()
                 missing = reply["missing"]
         except (EOFError, OSError, ValueError, KeyError) as error:

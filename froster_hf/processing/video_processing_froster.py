@@ -25,6 +25,7 @@ from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from .video_backends_froster import get_backend, resolve_backend
 from .video_columns_froster import without_video_decoding
 from .video_decoding_froster import FrameTimes, VideoDecodeError, VideoFrame, VideoLimits, stream_frames
 from .video_inputs_froster import encoded_source, list_videos, read_video
@@ -49,7 +50,7 @@ class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
         flip_probability: how often `random` cropping mirrors a clip. Zero where the direction of a motion is part of
             the label.
         seed: makes the random choices reproducible; one number, or one a video.
-        video_backend: `auto`, `pyav`, `decord` or `torchcodec`. This and the two that follow are the caller's: a
+        video_backend: `auto`, or a name in `BACKENDS`. This and the two that follow are the caller's: a
             checkpoint neither sets nor stores them.
         video_limits: what a file may cost, fields of `VideoLimits`. A checkpoint may lower them.
         allow_urls: whether a video may be fetched from the network: `none`, `https`, or `http` for both.
@@ -63,7 +64,7 @@ class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
     short_side_range: list[int] | tuple[int, int] | None
     flip_probability: float
     seed: int | list[int] | None
-    video_backend: Literal["auto", "pyav", "decord", "torchcodec"]
+    video_backend: str
     video_limits: dict[str, Any] | None
     allow_urls: Literal["none", "https", "http"]
 
@@ -200,7 +201,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             VideoDecodeError: the video cannot be read.
             ValueError: `video_backend` is one that reads no streams, or an option is wrong.
         """
-        if self.video_backend not in ("auto", "pyav"):
+        if get_backend(resolve_backend(self.video_backend)).containers is not None:
             raise ValueError(
                 f"`video_backend` is {self.video_backend!r}, but a stream is read by PyAV alone; set it to 'auto' or "
                 "'pyav'."

@@ -16,6 +16,7 @@ pixels.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,11 @@ SKIPPING_CODECS = ("h264", "hevc", "mpeg4")
 
 # A frame with its index and its time in seconds after the start of the video stream; uint8 (h, w, 3), upright.
 IndexedFrame = tuple[int, float, np.ndarray]
+
+
+def load() -> None:
+    """Import PyAV, or say what is wrong with it."""
+    importlib.import_module("av")
 
 
 class NotAnIndexError(Exception):

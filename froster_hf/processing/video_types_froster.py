@@ -6,10 +6,7 @@ Pure Python, since the decoding process imports it too and must start fast.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Literal
-
-VideoBackend = Literal["auto", "pyav", "decord", "torchcodec"]
-BACKENDS = ("auto", "pyav", "decord", "torchcodec")
+from typing import Any
 
 
 class VideoDecodeError(ValueError):
@@ -128,7 +125,7 @@ class VideoInfo:
         is_mirrored: Whether they were mirrored left to right after that, as the file asks for.
         container: FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2".
         codec: FFmpeg's name of the codec, such as "h264".
-        backend: The backend that read it: "pyav", "decord" or "torchcodec".
+        backend: The backend that read it, a name in `BACKENDS`.
     """
 
     num_frames: int

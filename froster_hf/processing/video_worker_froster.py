@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import io
 import os
 import re
@@ -22,11 +23,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .video_backends_froster import read_frames
-from .video_images_froster import image_files, load_pillow, read_images
+from .video_images_froster import image_files, read_images
 from .video_protocol_froster import read_message, write_message
 from .video_reader_froster import FrameCountError, StrictReader
 from .video_types_froster import SystemLacksError, UnreadableVideoError, VideoLimits
+from .video_verification_froster import read_frames
 
 try:
     import resource
@@ -51,7 +52,7 @@ def serve() -> None:
     with open(os.devnull, "r+b") as nowhere:
         for descriptor in (0, 1):
             os.dup2(nowhere.fileno(), descriptor)
-        missing = _load(start["backend"])
+        missing = _load(start["module"])
         os.dup2(nowhere.fileno(), 2)
     write_message(replies, {"missing": missing, "state": "idle"})
     _confine(start["max_worker_bytes"])
@@ -70,24 +71,10 @@ def serve() -> None:
             write_message(replies, {"error": f"{type(error).__name__}: {error}"[:500]})
 
 
-def _load(backend: str) -> str | None:
-    """Import what `backend` needs, before files can no longer be opened; returns what is wrong."""
+def _load(module: str) -> str | None:
+    """Import what a backend's module needs, before files can no longer be opened; returns what is wrong."""
     try:
-        if backend == "pillow":
-            load_pillow()
-            return None
-        import av  # noqa: F401
-
-        if backend == "decord":
-            import decord  # noqa: F401
-        if backend == "torchcodec":
-            import torch
-            import torchcodec.decoders
-
-            torch.set_num_threads(1)
-            if getattr(torchcodec, "ffmpeg_major_version", True) is None:
-                # It was imported without FFmpeg's libraries, and says so when it is first used.
-                torchcodec.decoders.VideoDecoder(b"")
+        importlib.import_module(module, __package__).load()
     except (ImportError, OSError, RuntimeError) as error:
         return _cause(error)
     return None
@@ -164,7 +151,12 @@ def _answer_with_frames(
         # A wrong count is known only at the end of the file: the caller chooses again, by the right one.
         with contextlib.suppress(FrameCountError):
             frames = read_frames(
-                reader, handle, choice["indices"], backend=request["backend"], threads=request["threads"]
+                reader,
+                handle,
+                choice["indices"],
+                module=request["module"],
+                containers=request["containers"],
+                threads=request["threads"],
             )
     shape = next(iter(frames.values())).shape if frames else (0, 0, 3)
     parts = [np.ascontiguousarray(frames[index]).data for index in sorted(frames)]

@@ -16,10 +16,10 @@ from PIL import Image
 
 from froster_hf.processing import video_process_froster
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, decode_frames, probe_video, stream_frames
-from tests.fixtures.backends import needs_backend
+from tests.fixtures.backends import VERIFIED, needs_backend
 from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video
 
-BACKENDS = ["auto", "decord", "torchcodec"]
+BACKENDS = ["auto", *VERIFIED]
 
 
 def truncated(data: bytes, percent: int) -> bytes:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from froster_hf.processing import video_process_froster
+from froster_hf.processing.video_backends_froster import BACKENDS
 from froster_hf.processing.video_decoding_froster import (
     VideoDecodeError,
     VideoLimits,
@@ -169,7 +170,7 @@ def test_a_backend_that_is_not_installed_is_an_import_error(video_file, tmp_path
 
 @pytest.mark.parametrize("colour_range", ["MPEG", "JPEG"])
 @pytest.mark.parametrize("colour_space", ["ITU709", "ITU601"])
-@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_colours_are_right(tmp_path, backend, colour_space, colour_range):
     needs_backend(backend)
     colours = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [128, 128, 128]]], dtype=np.uint8)

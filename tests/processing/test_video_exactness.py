@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from froster_hf.processing.video_backends_froster import BACKENDS
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, decode_frames, probe_video, stream_frames
 from froster_hf.processing.video_packets_froster import ONE_THREAD_PIXELS
 from tests.fixtures.backends import needs_backend
@@ -55,7 +56,7 @@ def frames_around(path, indices, num_frames) -> dict[int, np.ndarray]:
         return {index: as_shown(frame).astype(np.int16) for index, frame in decoded if index in wanted}
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", VIDEO_KINDS)
 def test_every_backend_returns_the_sampled_frames_or_refuses(video_file, backend, name):
     needs_backend(backend)
@@ -107,7 +108,7 @@ def test_the_open_gop_file_has_pictures_that_need_the_previous_group(video_file)
     assert any(packets[key + 1].pts < packets[key].pts for key in keys[1:-1])
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_frames_before_the_edit_list_are_not_counted(video_file, tmp_path, backend):
     """A clip cut without encoding anew: the frames from its key frame to the cut are in the file, but not shown."""
     needs_backend(backend)
@@ -131,7 +132,7 @@ def test_frames_before_the_edit_list_are_not_counted(video_file, tmp_path, backe
     assert [frame.frame_index for frame in stream_frames(path)] == list(range(33))
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", REAL_VIDEOS)
 def test_real_videos_are_read_exactly(backend, name):
     needs_backend(backend)

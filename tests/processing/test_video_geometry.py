@@ -7,10 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from froster_hf.processing.video_backends_froster import BACKENDS
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoLimits, decode_frames, stream_frames
 from froster_hf.processing.video_geometry_froster import square_size
 from froster_hf.processing.video_types_froster import UnreadableVideoError
-from tests.fixtures.backends import needs_backend
+from tests.fixtures.backends import VERIFIED, needs_backend
 from tests.fixtures.videos import VIDEO_KINDS, read_index, render_video, with_display_matrix
 
 # a, b, c, d of a display matrix: the stored point (x, y) is shown at (a x + c y, b x + d y).
@@ -58,7 +59,7 @@ def test_a_matrix_that_also_scales_turns_no_more_than_it_says(video_file, scale)
     assert (info.rotation, info.is_mirrored, info.width) == (180 if scale < 0 else 0, False, 96)
 
 
-@pytest.mark.parametrize("backend", ["decord", "torchcodec"])
+@pytest.mark.parametrize("backend", VERIFIED)
 def test_a_backend_that_turns_a_mirrored_video_around_is_refused(video_file, backend):
     needs_backend(backend)
     data = with_display_matrix(video_file("h264_mp4").read_bytes(), (-1, 0, 0, 1))
@@ -82,7 +83,7 @@ def test_a_backend_that_turns_a_mirrored_video_around_is_refused(video_file, bac
         ("h264_rotated_90_mp4", Fraction(1, 2), (192, 72)),
     ],
 )
-@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_pixels_that_are_not_square_are_stretched(tmp_path, backend, name, aspect, size):
     needs_backend(backend)
     kind = replace(VIDEO_KINDS[name], pixel_aspect=aspect)

@@ -10,15 +10,12 @@ from collections import Counter
 
 import pytest
 
-from froster_hf.processing.video_decoding_froster import VideoLimits, decode_frames
-from tests.fixtures.backends import needs_backend
+from froster_hf.processing.video_backends_froster import BACKENDS
+from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoLimits, decode_frames
+from tests.fixtures.backends import VERIFIED, needs_backend
 from tests.fixtures.mutants import mutate, outcome
 
-CONTAINERS = {
-    "pyav": ("h264_mp4", "h264_fragmented_mp4", "h264_mkv", "mpeg4_avi", "vp9_webm", "mpeg2_ts", "gif"),
-    "decord": ("h264_mp4", "h264_mkv", "mpeg4_avi", "vp9_webm"),
-    "torchcodec": ("h264_mp4", "h264_mkv", "vp9_webm", "gif"),
-}
+KINDS = ("h264_mp4", "h264_fragmented_mp4", "h264_mkv", "mpeg4_avi", "vp9_webm", "mpeg2_ts", "gif")
 INDICES = [2, 13, 27, 38]
 LIMITS = VideoLimits(timeout_seconds=30, max_pixels=2_000_000)
 
@@ -27,16 +24,21 @@ def survey(video_file, backend: str, *, per_container: int, seed: int) -> Counte
     """Decode mutants and count what became of them."""
     generator = random.Random(seed)
     outcomes: Counter = Counter()
-    for name in CONTAINERS[backend]:
+    for name in KINDS:
         original = video_file(name).read_bytes()
-        expected = decode_frames(original, INDICES, backend=backend)[0].numpy()
+        try:
+            expected = decode_frames(original, INDICES, backend=backend)[0].numpy()
+        except VideoDecodeError:
+            # Not one of the containers that it reads.
+            assert backend in VERIFIED
+            continue
         for _ in range(per_container):
             mutant = mutate(original, generator)
             outcomes[outcome(mutant, INDICES, expected, limits=LIMITS, backend=backend)[0]] += 1
     return outcomes
 
 
-@pytest.mark.parametrize(("backend", "per_container"), [("pyav", 30), ("decord", 12), ("torchcodec", 12)])
+@pytest.mark.parametrize(("backend", "per_container"), [("pyav", 30), *((backend, 12) for backend in VERIFIED)])
 def test_no_mutant_kills_hangs_or_raises_anything_else(video_file, backend, per_container):
     needs_backend(backend)
     outcomes = survey(video_file, backend, per_container=per_container, seed=1)
@@ -47,7 +49,7 @@ def test_no_mutant_kills_hangs_or_raises_anything_else(video_file, backend, per_
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("backend", CONTAINERS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_thousands_of_mutants(video_file, backend):
     needs_backend(backend)
     outcomes = survey(video_file, backend, per_container=1000, seed=2)

@@ -13,7 +13,7 @@ from transformers import AutoVideoProcessor, CLIPImageProcessor
 import froster_hf  # noqa: F401
 from froster_hf.processing.video_decoding_froster import VideoDecodeError
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
-from tests.fixtures.backends import needs_backend
+from tests.fixtures.backends import VERIFIED, needs_backend
 from tests.fixtures.real_videos import REAL_VIDEOS
 
 BIKES = REAL_VIDEOS["bikes"]
@@ -315,7 +315,7 @@ def test_streamed_frames_are_those_at_the_times():
     assert [frame.frame_index for frame in frames] == [0, 25, 25, 249]
 
 
-@pytest.mark.parametrize("backend", ["decord", "torchcodec"])
+@pytest.mark.parametrize("backend", VERIFIED)
 def test_a_backend_that_reads_no_streams_is_refused(backend):
     with pytest.raises(ValueError, match=f"'{backend}', but a stream is read by PyAV alone"):
         small_processor(video_backend=backend).stream_frames(BIKES, [0.0])

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from ...printing import json_text, printable
+from ...processing.video_backends_froster import BACKENDS
 
 PACKAGES = (
     "froster-hf",
@@ -19,14 +20,10 @@ PACKAGES = (
     "transformers",
     "accelerate",
     "datasets",
-    "av",
-    "decord",
-    "decord2",
-    "torchcodec",
+    *(name for backend in BACKENDS.values() for name in backend.distributions),
     "peft",
     "onnxruntime",
 )
-BACKENDS = ("pyav", "decord", "torchcodec")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
