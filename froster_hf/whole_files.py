@@ -1,5 +1,5 @@
-"""Files that appear when they are whole: a kill, a full disk, or another process at the same file, leaves an old or a
-new one."""
+"""Files and folders that appear when they are whole: a kill, a full disk, or another process at the same place, leaves
+an old or a new one."""
 
 import contextlib
 import errno
@@ -58,3 +58,48 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
             error.errno,
             f"Nothing can be written to {os.fspath(folder)} ({error.strerror}). Give another output folder",
         ) from error
+
+
+@contextlib.contextmanager
+def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to write to, which becomes `target` at the end of a `with` block that succeeds; its parents are made.
+
+    Its files get the permissions that new files have, whatever wrote them.
+
+    Raises:
+        ValueError: `target` is a link, or exists and is not an empty folder.
+        OSError: nothing can be written there; raised before the block is entered.
+    """
+    target = Path(target)
+    if target.is_symlink():
+        raise ValueError(f"{target} is a link, which is not followed. Give the folder that it leads to.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target} exists and is not an empty folder. Give another folder, or remove it.")
+    with contextlib.ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = tempfile.TemporaryDirectory(prefix=".unfinished-", dir=target.parent, ignore_cleanup_errors=True)
+            unfinished = Path(stack.enter_context(scratch))
+            if target.exists():
+                # An empty folder of somebody else may refuse to be replaced: better now than after the work.
+                target.rename(unfinished / "before")
+                stack.callback(_put_back, unfinished / "before", target)
+            folder = unfinished / "new"
+            folder.mkdir()
+            probe = unfinished / "probe"
+            probe.touch()
+        except OSError as error:
+            raise type(error)(
+                f"{target} cannot be written: {error.strerror}. Give a folder in which this user may write."
+            ) from error
+        yield folder
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                path.chmod(probe.stat().st_mode & 0o777)
+        folder.rename(target)
+
+
+def _put_back(before: Path, target: Path) -> None:
+    """Give an empty folder its name again, unless something has it now."""
+    if not os.path.lexists(target):
+        before.rename(target)

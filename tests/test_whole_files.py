@@ -5,9 +5,12 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
-from froster_hf.whole_files import write_text_whole, written_whole
+import pytest
+
+from froster_hf.whole_files import new_folder, write_text_whole, written_whole
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -71,3 +74,83 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path):
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == errno.EFBIG
     assert file.read_text() == "old"
     assert os.listdir(tmp_path) == ["result.txt"]
+
+
+# Folders
+
+
+def test_a_folder_appears_when_it_is_whole_with_the_permissions_of_new_files(tmp_path):
+    target = tmp_path / "missing" / "out"
+    with new_folder(target) as folder:
+        (folder / "a").write_text("a")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "b").write_text("b")
+        (folder / "sub" / "b").chmod(0o600)  # as safetensors does
+        assert not target.exists()
+    (tmp_path / "others").write_text("")
+    mode = (tmp_path / "others").stat().st_mode
+    assert {path.stat().st_mode for path in target.rglob("*") if path.is_file()} == {mode}
+    assert target.stat().st_mode == (target / "sub").stat().st_mode
+    assert os.listdir(tmp_path / "missing") == ["out"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_failure_leaves_the_place_as_it_was(tmp_path, there):
+    target = tmp_path / "out"
+    if there:
+        target.mkdir()
+    with contextlib.suppress(KeyError), new_folder(target) as folder:
+        (folder / "a").write_text("half")
+        raise KeyError
+    assert os.listdir(tmp_path) == ["out"] * there
+    assert not there or not os.listdir(target)
+
+
+def test_taken_places_and_links_are_refused_and_not_followed(tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name, message in (("link", "is a link"), ("dangling", "is a link"), ("taken", "not empty|not an empty")):
+        with pytest.raises(ValueError, match=message), new_folder(tmp_path / name):
+            pytest.fail("the block is not entered")
+    with pytest.raises(ValueError, match="not an empty folder"), new_folder(tmp_path / "file"):
+        pytest.fail("the block is not entered")
+    with pytest.raises(OSError, match="cannot be written"), new_folder(tmp_path / "file" / "out"):
+        pytest.fail("the block is not entered")
+    assert not os.listdir(tmp_path / "victim")
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "file", "link", "taken", "victim"]
+
+
+AS_NOBODY = """
+import os, sys
+from froster_hf.whole_files import new_folder
+os.setgid(65534)
+os.setuid(65534)
+try:
+    with new_folder(sys.argv[1]):
+        print("entered")
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("place", ["new", "empty"])
+def test_a_folder_of_somebody_else_is_an_error_before_the_work(place, tmp_path):
+    """A folder that nobody else may write to, and an empty one in a folder where only owners may remove (as /tmp)."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & 0o5 != 0o5 and folder.is_relative_to(tempfile.gettempdir()):
+            folder.chmod(folder.stat().st_mode | 0o5)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    if place == "empty":
+        shared.chmod(0o1777)
+        (shared / "out").mkdir()
+    command = [sys.executable, "-c", AS_NOBODY, str(shared / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+    assert done.stdout.startswith("PermissionError"), done
+    assert "cannot be written" in done.stdout
+    assert os.listdir(shared) == (["out"] if place == "empty" else [])

@@ -35,6 +35,16 @@ Origin = Literal["weights", "config.json", "option", "stated in the file", "run 
 HEAD_WIDTH = 64
 """The width of the heads of every CLIP that OpenAI published."""
 
+FOREIGN_CONFIGURATION = (
+    StrictDataclassError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+)
+"""What transformers raises, beside ValueError, for a `config.json` of other types or sizes than it expects."""
+
 LONGEST_LICENSE = 100
 """Characters of a licence's identifier."""
 
@@ -127,7 +137,7 @@ def infer_config(
             for (tower, name), setting in of_towers.items():
                 towers[tower][name] = setting.value
             config = FrosterConfig(**towers, **fields)
-    except (StrictDataclassError, TypeError, AttributeError) as error:
+    except FOREIGN_CONFIGURATION as error:
         described = "the options" if clip_config is None else "config.json"
         raise ValueError(f"No CLIP has what {described} says: {one_line(str(error), limit=500)}") from error
     towers_from: Origin = "weights" if clip is None else "config.json"
@@ -225,7 +235,7 @@ def state_unshown(config: Mapping[str, Any]) -> dict[str, object]:
     """
     try:
         built = FrosterConfig.from_dict(dict(config))
-    except (StrictDataclassError, TypeError, AttributeError) as error:
+    except FOREIGN_CONFIGURATION as error:
         raise ValueError(f"config.json describes no FROSTER model: {one_line(str(error), limit=500)}") from error
     return {field: _field(built, field) for fields in UNSHOWN.values() for field in fields}
 

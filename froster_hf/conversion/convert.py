@@ -6,11 +6,9 @@ Weights are never computed with: a half-precision source stays half precision, b
 """
 
 import os
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +23,14 @@ from froster_hf.conversion.key_maps import DEFAULT_TEMPLATES, FROSTER_LICENSE, N
 from froster_hf.conversion.report import ConversionReport
 from froster_hf.conversion.sources import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict
+from froster_hf.conversion.writing import write_errors
+from froster_hf.foreign_code import drop_foreign_code
 from froster_hf.modeling.configuration_froster import FrosterConfig
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
-from froster_hf.printing import listing
+from froster_hf.printing import listing, one_line
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
+from froster_hf.whole_files import new_folder
 
 PathLike = str | os.PathLike[str]
 
@@ -71,52 +72,57 @@ def convert_checkpoint(
         CheckpointError: the source cannot be read, or is not read because it would not be safe.
         ValueError: the source is complete in no known layout, an option contradicts it, or `output` is taken.
     """
-    target = _free_folder(output)
-    teacher_target = None if teacher_output is None else _free_folder(teacher_output)
-    found = load_source(source, layout=layout)
-    converted = _convert(found, token_embedding_from, strict=strict)
-    _check_requests(converted, keep_projectors=keep_projectors, with_teacher=teacher_target is not None)
-    config, settings = infer_config(
-        converted,
-        texts=found.raw.texts,
-        stated=found.raw.statement,
-        clip_config=found.clip_config,
-        **unshown,
-    )
-    processor = _processor(processor_from or _own_processor(found), config, converted.layout)
-    state = converted.model | (converted.projectors if keep_projectors else {})
-    report = ConversionReport(
-        source=str(source),
-        output=str(output),
-        format=found.raw.format,
-        layout=found.layout,
-        sha256=found.raw.sha256,
-        wrapping=found.wrapping,
-        num_tensors=len(state),
-        num_parameters=sum(tensor.numel() for tensor in state.values()),
-        dtypes=dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
-        settings=[*settings, *processor.settings],
-        license=FROSTER_LICENSE if converted.projectors or converted.teacher else stated_license(found.raw.statement),
-        left_out=_left_out(found, converted, with_projectors=keep_projectors, with_teacher=teacher_target is not None),
-        other=found.raw.other,
-        unused=found.unused + converted.unused,
-        notes=[*_notes(converted, config), *processor.notes],
-    )
-    with torch.device("meta"):
-        model = FrosterForVideoClassification(config)
-        if keep_projectors:
-            model.add_distillation_projectors("residual")
-    _fill(model, {f"froster.{name}": tensor for name, tensor in state.items()})
-    with _new_folder(target) as folder:
-        _save(model, folder, max_shard_size)
-        processor.value.save_pretrained(folder)
-        report.save(folder)
-    if teacher_target is not None:
-        with torch.device("meta"):
-            teacher = CLIPModel(_clip_config(config))
-        _fill(teacher, converted.teacher)
-        with _new_folder(teacher_target) as folder:
-            _save(teacher, folder, max_shard_size)
+    with ExitStack() as outputs:
+        folder = outputs.enter_context(new_folder(output))
+        teacher_folder = None if teacher_output is None else outputs.enter_context(new_folder(teacher_output))
+        found = load_source(source, layout=layout)
+        converted = _convert(found, token_embedding_from, strict=strict)
+        _check_requests(converted, keep_projectors=keep_projectors, with_teacher=teacher_folder is not None)
+        config, settings = infer_config(
+            converted,
+            texts=found.raw.texts,
+            stated=found.raw.statement,
+            clip_config=found.clip_config,
+            **unshown,
+        )
+        processor = _processor(processor_from or _own_processor(found), config, converted.layout)
+        state = converted.model | (converted.projectors if keep_projectors else {})
+        model = _filled(
+            FrosterForVideoClassification,
+            config,
+            {f"froster.{name}": tensor for name, tensor in state.items()},
+            with_projectors=keep_projectors,
+        )
+        teacher = None if teacher_folder is None else _filled(CLIPModel, _clip_config(config), converted.teacher)
+        stated = stated_license(found.raw.statement)
+        report = ConversionReport(
+            source=str(source),
+            output=str(output),
+            format=found.raw.format,
+            layout=found.layout,
+            sha256=found.raw.sha256,
+            wrapping=found.wrapping,
+            num_tensors=len(state),
+            num_parameters=sum(tensor.numel() for tensor in state.values()),
+            dtypes=dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
+            settings=[*settings, *processor.settings],
+            license=FROSTER_LICENSE if converted.projectors or converted.teacher else stated,
+            left_out=_left_out(
+                found, converted, with_projectors=keep_projectors, with_teacher=teacher_folder is not None
+            ),
+            other=found.raw.other,
+            unused=found.unused + converted.unused,
+            notes=[*_notes(converted, config), *processor.notes],
+        )
+        with write_errors(output):
+            _save(model, folder, max_shard_size)
+            processor.value.save_pretrained(folder)
+            # The processor's files come from another checkpoint, with what they name.
+            report.notes += [f"Foreign code dropped: {named}" for named in drop_foreign_code(folder)]
+            report.save(folder)
+        if teacher is not None and teacher_folder is not None:
+            with write_errors(teacher_folder):
+                _save(teacher, teacher_folder, max_shard_size)
     return report
 
 
@@ -214,12 +220,24 @@ def _clip_config(config: FrosterConfig) -> CLIPConfig:
     )
 
 
-def _fill(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
-    """Put weights into a model without any; every tensor keeps its dtype."""
+def _filled(
+    kind: type[PreTrainedModel], config: Any, state: Mapping[str, Tensor], *, with_projectors: bool = False
+) -> PreTrainedModel:
+    """A model with these weights, each of which keeps its dtype.
+
+    Raises:
+        ValueError: no such model can be built, or the weights are not its.
+    """
     try:
+        with torch.device("meta"):
+            model: Any = kind(config)
+            if with_projectors:
+                model.add_distillation_projectors("residual")
         model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights do not fit the architecture that they show: {error}") from error
+    except (RuntimeError, AssertionError, TypeError, ArithmeticError) as error:
+        reason = one_line(str(error), limit=1000)
+        raise ValueError(f"The weights do not fit the architecture that they show: {reason}") from error
+    return model
 
 
 def _save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> None:
@@ -231,24 +249,3 @@ def _save(model: PreTrainedModel, folder: Path, max_shard_size: int | str) -> No
     widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
     model.config.dtype = str(widest).removeprefix("torch.")
     model.config.save_pretrained(folder)
-
-
-def _free_folder(folder: PathLike) -> Path:
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} exists and is not an empty folder. Give another folder, or remove it.")
-    return path
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder that gets its name when it is complete."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        os.replace(folder, target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise

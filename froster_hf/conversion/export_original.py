@@ -17,11 +17,13 @@ from torch import Tensor
 from froster_hf.conversion.architecture import UNSHOWN, state_unshown
 from froster_hf.conversion.key_maps import FILE_SECTIONS, LAYOUT_TITLES
 from froster_hf.conversion.pickle_worker import STATEMENT
-from froster_hf.conversion.reading import read_checkpoint
+from froster_hf.conversion.reading import RawCheckpoint, read_checkpoint
 from froster_hf.conversion.report import REPORT_FILE, read_report
 from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
+from froster_hf.conversion.writing import write_errors
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
-from froster_hf.printing import printable_lines
+from froster_hf.printing import printable, printable_lines
+from froster_hf.whole_files import written_whole
 
 OriginalLayout = Literal["froster", "openai", "actionclip", "vificlip"]
 
@@ -51,10 +53,11 @@ class ExportReport:
 
     def __str__(self) -> str:
         lines = [
-            f"source      {self.source}",
-            f"written     {self.output}: {self.num_tensors} tensors in the layout of {LAYOUT_TITLES[self.layout]}",
+            f"source      {printable(self.source)}",
+            f"written     {printable(self.output)}: {self.num_tensors} tensors in the layout of "
+            f"{LAYOUT_TITLES[self.layout]}",
             f"left out    {len(self.left_out)} tensors",
-            *(f"  {name}: {reason}" for name, reason in self.left_out.items()),
+            *(f"  {printable(name)}: {reason}" for name, reason in self.left_out.items()),
             *(f"note        {note}" for note in self.notes),
         ]
         return printable_lines(lines)
@@ -85,18 +88,34 @@ def export_checkpoint(
             taken, or a teacher is given to a layout that has none.
     """
     target = Path(output)
-    if target.exists():
+    if os.path.lexists(target):
         raise ValueError(f"{target} exists. Give another name, or remove it.")
     if teacher is not None and layout != "froster":
         raise ValueError(f"The {layout} layout has no teacher; leave `teacher` out, or export to 'froster'.")
-    raw = read_checkpoint(checkpoint)
-    config = raw.config or {}
-    if config.get("model_type") != "froster":
-        raise ValueError(f"{checkpoint} is a checkpoint of type {config.get('model_type')!r}, not of this package.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target) as part:
+        raw = read_checkpoint(checkpoint)
+        conversion = read_report(Path(checkpoint) / REPORT_FILE)
+        original, report = _original(raw, output=str(output), layout=layout, teacher=teacher)
+        unshown = state_unshown(raw.config or {})
+        report.notes.append(_untold(unshown))
+        with write_errors(target):
+            torch.save(_file(original, layout), part)
+            _add_statement(part, {**unshown, "license": None if conversion is None else conversion.get("license")})
+    return report
+
+
+def _original(
+    raw: RawCheckpoint, *, output: str, layout: OriginalLayout, teacher: str | os.PathLike[str] | None
+) -> tuple[dict[str, Tensor], ExportReport]:
+    """The weights under the layout's names, and an account of them."""
+    kind = (raw.config or {}).get("model_type")
+    if kind != "froster":
+        raise ValueError(f"{raw.path} is a checkpoint of type {printable(repr(kind))}, not of this package.")
     weights = {name.removeprefix("froster."): tensor for name, tensor in raw.tensors.items()}
-    report = ExportReport(str(checkpoint), str(output), layout, 0)
+    report = ExportReport(str(raw.path), output, layout, 0)
     projectors = {name: weights.pop(name) for name in list(weights) if name.startswith(PROJECTORS_PREFIX)}
-    _leave_out(weights, "label_embeds", "a label bank; prompts are encoded anew", report)
+    _leave_out(weights, "label_embeds", "a label bank; prompts are encoded again", report)
     if layout == "vificlip":
         name = "text_model.embeddings.token_embedding.weight"
         _leave_out(weights, name, "ViFi-CLIP takes it from its CLIP", report)
@@ -109,18 +128,7 @@ def export_checkpoint(
     if layout == "actionclip":
         original |= _unread_positions(original, weights, report)
     report.num_tensors = len(original)
-    unshown = state_unshown(config)
-    conversion = read_report(Path(checkpoint) / REPORT_FILE)
-    report.notes.append(_untold(unshown))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        torch.save(_file(original, layout), partial)
-        _add_statement(partial, {**unshown, "license": None if conversion is None else conversion.get("license")})
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return report
+    return original, report
 
 
 def _leave_out(weights: dict[str, Tensor], name: str, reason: str, report: ExportReport) -> None:

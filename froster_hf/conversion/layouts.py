@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import get_args
 
 from froster_hf.conversion.key_maps import UNSUPPORTED, Layout
+from froster_hf.printing import listing, printable
 
 
 def recognise_layout(names: Iterable[str]) -> Layout:
@@ -20,7 +21,7 @@ def recognise_layout(names: Iterable[str]) -> Layout:
     for pattern, reason in UNSUPPORTED.items():
         match = next((name for name in sorted(names) if re.fullmatch(pattern, name)), None)
         if match:
-            raise ValueError(f"The checkpoint cannot be converted: it {reason} (told by the name {match}).")
+            raise ValueError(f"The checkpoint cannot be converted: it {reason} (told by the name {printable(match)}).")
     if "image_encoder.conv1.weight" in names:
         return "vificlip"
     if "model.visual.conv1.weight" in names:
@@ -33,7 +34,7 @@ def recognise_layout(names: Iterable[str]) -> Layout:
     prefixes = sorted({name.split(".")[0] for name in names})[:8]
     raise ValueError(
         f"The layout of the checkpoint is unknown: {len(names)} tensors, with names beginning with "
-        f"{', '.join(prefixes) or 'nothing'}. The known layouts ({', '.join(get_args(Layout))}) have a patch "
+        f"{listing(prefixes) or 'nothing'}. The known layouts ({', '.join(get_args(Layout))}) have a patch "
         "embedding named model.visual.conv1.weight, visual.conv1.weight, image_encoder.conv1.weight or "
         "vision_model.embeddings.patch_embedding.weight."
     )

@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from froster_hf.hub_cache import blobs_of_snapshot
-from froster_hf.printing import listing, printable
+from froster_hf.printing import listing, one_line, printable
+from froster_hf.processing.text_files import AnnotationError, read_json
 
 from ..processing.child_environment_froster import child_environment
 
@@ -32,6 +33,23 @@ CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers
 MAX_BYTES = 32 << 30
 TIMEOUT_SECONDS = 900.0
 MINIMUM_TORCH = "2.10"
+DTYPES = (
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+)
+"""Types of weights and of the buffers beside them; of others, not all can be searched for infinite values."""
+
+LONGEST_FILE_NAME = 255
+"""In bytes, as file systems have it."""
+
 WORKER = Path(__file__).with_name("pickle_worker.py")
 
 
@@ -85,6 +103,12 @@ def read_checkpoint(
     else:
         raw = _read_file(path, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
         raw.sha256 = _sha256([path])
+    unknown = [name for name, tensor in raw.tensors.items() if tensor.dtype not in DTYPES]
+    if unknown:
+        raise CheckpointError(
+            f"{path} holds tensors of types that no CLIP has, such as {raw.tensors[unknown[0]].dtype}, in: "
+            f"{listing(unknown)}."
+        )
     not_finite = [name for name, t in raw.tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if not_finite:
         raise CheckpointError(f"{path} holds values that are infinite or no numbers, in: {listing(not_finite)}.")
@@ -114,8 +138,9 @@ def _read_file(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawChec
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is no sound safetensors file: {error}.") from error
+    except Exception as error:  # Whatever a broken file provokes becomes a reason, as in the process for pickles.
+        reason = one_line(str(error), limit=500) if isinstance(error, SafetensorError | ValueError) else repr(error)
+        raise CheckpointError(f"{path} is no sound safetensors file: {printable(reason)}.") from error
 
 
 def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:
@@ -140,7 +165,7 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
         if worker.returncode != 0 or not summary_file.exists():
             last_line = worker.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise CheckpointError(
-                f"{path} ended the process that read it (exit status {worker.returncode}): {last_line[:500]}"
+                f"{path} ended the process that read it (exit status {worker.returncode}): {printable(last_line)}"
             )
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
         if "error" in summary:
@@ -160,10 +185,7 @@ def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> Raw
     config_file = _inside(folder, "config.json")
     if not config_file.is_file():
         raise CheckpointError(f"{folder} holds no config.json; give the checkpoint file itself.")
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{config_file} is no JSON: {error}.") from error
+    config = _read_object(config_file)
     names, weight_map = _weight_files(folder)
     tensors: dict[str, Tensor] = {}
     files = [_inside(folder, name) for name in names]
@@ -190,11 +212,13 @@ def _weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
             return [stem + suffix], None
         index = _inside(folder, f"{stem}{suffix}.index.json")
         if index.exists():
-            try:
-                weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-                names = sorted(set(weight_map.values()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise CheckpointError(f"{index} is no index of shards ({type(error).__name__}).") from error
+            weight_map = _read_object(index).get("weight_map")
+            names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+            if not names or not all(isinstance(name, str) for name in names):
+                raise CheckpointError(
+                    f"{index} is no index of shards: its weight_map must give a file to each tensor."
+                )
+            names = sorted(set(names))
             for name in names:
                 _inside(folder, name)
             return names, weight_map
@@ -203,10 +227,22 @@ def _weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
     )
 
 
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except (AnnotationError, OSError) as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a JSON {type(content).__name__}; an object is needed.")
+    return content
+
+
 def _inside(folder: Path, name: str) -> Path:
     """A file of the folder itself; symbolic links may lead to the blobs of the same Hub cache entry, nowhere else."""
-    if not isinstance(name, str) or not re.fullmatch(r"[\w][\w.\- ]*", name):
-        raise CheckpointError(f"{folder} names {name!r} as one of its files; only plain file names are allowed.")
+    if not re.fullmatch(r"[\w][\w.\- ]*", name) or len(name.encode()) > LONGEST_FILE_NAME:
+        raise CheckpointError(
+            f"{folder} names {printable(repr(name))} as one of its files; only plain file names are allowed."
+        )
     path, root = folder / name, folder.resolve()
     resolved = path.resolve()
     allowed = [root]

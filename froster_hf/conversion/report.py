@@ -57,12 +57,13 @@ class ConversionReport:
         dtypes = ", ".join(f"{count} in {dtype}" for dtype, count in self.dtypes.items())
         where = f", {self.wrapping}" if self.wrapping else ""
         lines = [
-            f"source      {self.source} ({self.format}, sha256 {self.sha256[:16]})",
+            f"source      {printable(self.source)} ({self.format}, sha256 {self.sha256[:16]})",
             f"recognised  {LAYOUT_TITLES[self.layout]}{where}",
-            f"written     {self.output}: {self.num_tensors} tensors ({dtypes}), {self.num_parameters:,} numbers",
+            f"written     {printable(self.output)}: {self.num_tensors} tensors ({dtypes}), "
+            f"{self.num_parameters:,} numbers",
             "settings",
         ]
-        lines += [f"  {s.name:17} {s.value}  [{s.origin}]" for s in self.settings]
+        lines += [f"  {s.name:17} {printable(str(s.value))}  [{s.origin}]" for s in self.settings]
         if self.license is not None:
             lines.append(f"licence     {printable(self.license)}")
         lines.append(f"left out    {len(self.left_out)} tensors")

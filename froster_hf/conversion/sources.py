@@ -154,7 +154,8 @@ def _clip_config(raw: RawCheckpoint) -> dict | None:
         raise ValueError(f"{raw.path} is a checkpoint of this package already; load it with from_pretrained.")
     if kind != "clip":
         raise ValueError(
-            f"{raw.path} is a checkpoint of type {kind!r}; of transformers' models only 'clip' is converted."
+            f"{raw.path} is a checkpoint of type {printable(repr(kind))}; of transformers' models only 'clip' is "
+            "converted."
         )
     return raw.config
 

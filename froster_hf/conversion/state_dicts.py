@@ -26,7 +26,7 @@ from froster_hf.conversion.key_maps import (
     Row,
 )
 from froster_hf.conversion.layouts import recognise_layout
-from froster_hf.printing import listing
+from froster_hf.printing import listing, printable
 
 
 @dataclass
@@ -226,7 +226,9 @@ def _forward(tensor: Tensor, operation: Operation, name: str) -> tuple[Tensor, .
         "drop_last_two_axes": len(shape) == 4 and shape[2:] == (1, 1),
     }
     if not fits[operation]:
-        raise ValueError(f"The tensor {name} has shape {shape}, which cannot be converted by {operation!r}.")
+        raise ValueError(
+            f"The tensor {printable(name)} has shape {shape}, which cannot be converted by {operation!r}."
+        )
     if operation == "split_qkv":
         # Clones: three views of one storage could not be saved as three tensors.
         return tuple(third.clone() for third in tensor.chunk(3))

@@ -7,10 +7,10 @@ checkpoint -> the zero-shot pipeline -> its own save_pretrained (weights, proces
 import copy
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,10 +20,12 @@ from transformers import pipeline
 
 from ..conversion.key_maps import FROSTER_LICENSE
 from ..conversion.report import REPORT_FILE, read_report
+from ..conversion.writing import write_errors
 from ..evaluation.fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
 from ..printing import printable_lines
 from ..settings import read_yaml_file
+from ..whole_files import new_folder
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import TASK, build_model_card, source_name
@@ -104,48 +106,42 @@ def export_checkpoint(
         OSError: a file that cannot be read.
     """
     target = Path(output)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not an empty folder. Give another folder, or remove it.")
-    conversion = read_conversion(checkpoint)
-    is_froster = is_of_froster(conversion) or read_license(checkpoint) == FROSTER_LICENSE
-    card_facts = with_license(
-        facts if isinstance(facts, CardFacts) else CardFacts(target.name) if facts is None else load_card_facts(facts),
-        license,
-        is_froster=is_froster,
-        may_be_froster=conversion is not None and conversion["layout"] == "froster",
-    )
-    classify = load_pipeline(checkpoint)
-    check_finite(classify.model)
-    measured = [
-        result for path in results for result in read_measured_results(path, fingerprints=fingerprints(classify.model))
-    ]
-    if labels is not None:
-        classify.model.set_labels(list(labels), text_embeds=classify.label_embeds(labels))
-    card = build_model_card(
-        card_facts,
-        config=classify.model.config,
-        num_parameters=classify.model.num_parameters(),
-        prompt_templates=classify.processor.prompt_templates,
-        results=measured,
-        recipe=None if recipe is None else read_yaml_file(recipe),
-        conversion=conversion,
-        repo_id=repo_id,
-    )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        folder = Path(scratch) / "export"
-        folder.mkdir()
-        classify.save_pretrained(folder, max_shard_size=max_shard_size)
+    with new_folder(target) as folder:
+        conversion = read_conversion(checkpoint)
+        stated = CardFacts(target.name) if facts is None else facts
+        card_facts = with_license(
+            stated if isinstance(stated, CardFacts) else load_card_facts(stated),
+            license,
+            is_froster=is_of_froster(conversion) or read_license(checkpoint) == FROSTER_LICENSE,
+            may_be_froster=conversion is not None and conversion["layout"] == "froster",
+        )
+        classify = load_pipeline(checkpoint)
+        check_finite(classify.model)
+        own = fingerprints(classify.model)
+        measured = [result for path in results for result in read_measured_results(path, fingerprints=own)]
+        if labels is not None:
+            classify.model.set_labels(list(labels), text_embeds=classify.label_embeds(labels))
+        if classify.model.config.id2label:
+            # Names without embeddings are an error.
+            classify.model.stored_label_embeds()
+        card = build_model_card(
+            card_facts,
+            config=classify.model.config,
+            num_parameters=classify.model.num_parameters(),
+            prompt_templates=classify.processor.prompt_templates,
+            results=measured,
+            recipe=None if recipe is None else read_yaml_file(recipe),
+            conversion=conversion,
+            repo_id=repo_id,
+        )
+        with write_errors(target):
+            classify.save_pretrained(folder, max_shard_size=max_shard_size)
         dropped = drop_foreign_code(folder)
         card.save(folder / CARD_FILE)
-        if conversion is not None:
-            # So that the weights' origin, and with it their licence, is known wherever the folder goes.
-            kept = {**conversion, "source": source_name(conversion)}
-            (folder / REPORT_FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        write_conversion(folder, conversion)
         write_benchmarks(folder, measured, card_facts)
         # In single precision, which holds every half-precision weight exactly; the checkpoint is written already.
         exported = export_towers(classify.model.float(), folder / "towers", formats=towers, quantize=quantize)
-        os.replace(folder, target)
     paths = sorted(path for path in target.rglob("*") if path.is_file())
     return ExportedFolder(
         folder=target,
@@ -161,7 +157,14 @@ def load_pipeline(checkpoint: PathLike) -> Any:
     """The zero-shot pipeline of a checkpoint, in its own dtype, by installed code only."""
     task: Any = TASK
     # Given explicitly: transformers would otherwise ask on standard input whether to run a checkpoint's code.
-    return pipeline(task, model=os.fspath(checkpoint), device="cpu", dtype="auto", trust_remote_code=False)
+    try:
+        return pipeline(task, model=os.fspath(checkpoint), device="cpu", dtype="auto", trust_remote_code=False)
+    except UnpicklingError:
+        # Without torch's message, which advises to load the file all the same.
+        raise ValueError(
+            f"The weights of {os.fspath(checkpoint)} are a pickle that asks for more than tensors; it was not opened. "
+            "Get them as safetensors, from a source that you trust."
+        ) from None
 
 
 def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:
@@ -172,6 +175,13 @@ def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:
     """
     path = _companion(checkpoint, REPORT_FILE)
     return None if path is None else read_report(path)
+
+
+def write_conversion(folder: Path, conversion: Mapping[str, Any] | None) -> None:
+    """The report of a conversion, so that the weights' origin and licence are known wherever the folder goes."""
+    if conversion is not None:
+        text = json.dumps({**conversion, "source": source_name(conversion)}, indent=2)
+        (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read_license(checkpoint: PathLike) -> str | None:
@@ -235,7 +245,7 @@ def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may
 
 
 def check_finite(model: torch.nn.Module) -> None:
-    """Refuse weights that are NaN or infinite, and labels without embeddings, which are stored as NaN.
+    """Refuse weights that are NaN or infinite.
 
     Raises:
         ValueError: names the tensors.

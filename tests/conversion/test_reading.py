@@ -213,7 +213,7 @@ def test_a_torchscript_archive_is_read_without_being_loaded(tmp_path):
 
     tensors, summary = read_archive(path, ENOUGH)
 
-    assert summary == {"format": "torchscript", "other": {}, "texts": {}}
+    assert summary == {"format": "torchscript", "other": {}, "texts": {}, "statement": None}
     assert_same_tensors(tensors, state)
 
 

@@ -321,7 +321,7 @@ def test_labels_without_embeddings_and_taken_folders_are_refused(checkpoint, tmp
     named = AutoModelForVideoClassification.from_pretrained(checkpoint, id2label={0: "a", 1: "b"})
     named.save_pretrained(tmp_path / "named")
     tiny_processor().save_pretrained(tmp_path / "named")
-    with pytest.raises(ValueError, match=r"not finite, in label_embeds"):
+    with pytest.raises(ValueError, match="2 label names without embeddings"):
         export_checkpoint(tmp_path / "named", tmp_path / "out")
     with pytest.raises(ValueError, match="not an empty folder"):
         export_checkpoint(checkpoint, tmp_path / "named")
