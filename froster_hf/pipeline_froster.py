@@ -8,12 +8,11 @@ Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers import Pipeline
 from transformers.utils.logging import tqdm
 
@@ -33,12 +32,11 @@ from .timeline_froster import Timeline, find_segments, smooth_scores
 from .video_batches_froster import (
     NumberedVideo,
     OnError,
-    VideoSequence,
     VideoStream,
     error_of,
     list_entries,
     map_tensors,
-    split_videos,
+    several_videos,
 )
 from .window_stream_froster import WindowStream
 
@@ -126,17 +124,13 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             kwargs["candidate_labels"] = candidate_labels
         video_processor = self.processor.video_processor
         inputs = video_processor.without_video_decoding(inputs)
-        if isinstance(inputs, Dataset) and not hasattr(inputs, "__len__"):
-            return super().__call__(VideoStream(inputs), **kwargs)
-        if isinstance(inputs, Dataset) or _is_column(inputs):
-            return super().__call__(VideoSequence(inputs), **kwargs)
-        if _is_stream(inputs):
-            return super().__call__(VideoStream(inputs), **kwargs)
-        if _is_one(inputs, video_processor.list_videos):
+        videos = several_videos(inputs, video_processor)
+        if videos is None:
             # A list of frames is one video; the base class would take it for a list of videos.
             return super().__call__(tuple(inputs) if isinstance(inputs, list) else inputs, **kwargs)
-        videos = split_videos(inputs, video_processor.list_videos)
-        answers = super().__call__(VideoSequence(videos), **kwargs)
+        answers = super().__call__(videos, **kwargs)
+        if isinstance(videos, VideoStream) or not isinstance(inputs, list | tuple | np.ndarray | torch.Tensor):
+            return answers
         hidden = True if len(videos) <= VIDEOS_WITHOUT_PROGRESS else None
         return list(tqdm(answers, total=len(videos), desc="Classifying", unit="video", disable=hidden))
 
@@ -406,34 +400,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-
-
-def _is_column(inputs: Any) -> bool:
-    """A column of a `datasets` dataset, and anything else with a length that is read by index."""
-    return isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes | bytearray | list | tuple)
-
-
-def _is_stream(inputs: Any) -> bool:
-    """An iterator, a column of a streaming dataset, and anything else that can only be read from start to end."""
-    # An open file and a video decoder can be iterated over, too.
-    is_video = hasattr(inputs, "read") or hasattr(inputs, "get_frames_at")
-    containers = str | bytes | bytearray | list | tuple | Mapping | np.ndarray | torch.Tensor
-    return isinstance(inputs, Iterable) and not is_video and not isinstance(inputs, containers)
-
-
-def _is_one(inputs: Any, list_videos: Callable[[Any], list[Any]]) -> bool:
-    """Whether `inputs` is a single video rather than a batch: anything but a list of videos or an array of them."""
-    if isinstance(inputs, np.ndarray | torch.Tensor):
-        return inputs.ndim < 5
-    if not isinstance(inputs, list | tuple):
-        return True
-    first = list(inputs[:1])
-    try:
-        # A list that begins with a frame is one video, and comes back whole.
-        return list_videos(first)[0] is first
-    except (TypeError, ValueError):
-        # No list of frames, whatever it is.
-        return False
 
 
 def _check_sizes(config: Any, video_processor: Any) -> None:

@@ -5,9 +5,10 @@ processes, the second on batches. Here an *entry* passes from step to step: a pa
 and what is known of it, that is, pixels, then logits, or the error that stands in their place from then on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
@@ -27,7 +28,7 @@ class NumberedVideo(NamedTuple):
 class VideoSequence(Dataset):
     """Videos that are read by index: those of a list, of a dataset or of a dataset's column."""
 
-    def __init__(self, videos: Sequence[Any]):
+    def __init__(self, videos: Any):
         self.videos = videos
 
     def __len__(self) -> int:
@@ -47,17 +48,34 @@ class VideoStream(IterableDataset):
         return (NumberedVideo(position, video) for position, video in enumerate(self.videos))
 
 
-def split_videos(videos: Sequence[Any], list_videos: Callable[[Any], list[Any]]) -> list[Any]:
-    """The single videos of a list in which there may also be batches, and things that are no videos.
+def several_videos(inputs: Any, video_processor: Any) -> VideoSequence | VideoStream | None:
+    """What a caller of the pipeline passed as a dataset of numbered videos; `None` for a single video.
 
     Args:
-        videos: a list that is not itself one video.
-        list_videos: the video processor's; raises for what is no video, which is then kept, to be refused in its turn.
+        inputs: a video, a list or array of them, or what is read as the answers are asked for: a generator, iterator,
+            dataset, or column of a dataset.
+        video_processor: knows a single video from a batch.
     """
+    if isinstance(inputs, Dataset):
+        return VideoSequence(inputs) if hasattr(inputs, "__len__") else VideoStream(inputs)
+    if isinstance(inputs, list | tuple | np.ndarray | torch.Tensor):
+        return None if video_processor.is_single_video(inputs) else VideoSequence(_listed(inputs, video_processor))
+    if isinstance(inputs, str | bytes | bytearray | Mapping):
+        return None
+    if isinstance(inputs, Sequence):
+        # A column of a `datasets` table, and anything else with a length that is read by index.
+        return VideoSequence(inputs)
+    # An open file and a video decoder can be iterated over, too.
+    is_video = hasattr(inputs, "read") or hasattr(inputs, "get_frames_at")
+    return VideoStream(inputs) if isinstance(inputs, Iterable) and not is_video else None
+
+
+def _listed(videos: Iterable[Any], video_processor: Any) -> list[Any]:
+    """The videos of a batch, in which there may be batches again; what is no video is kept, to be refused in turn."""
     single = []
     for item in videos:
         try:
-            single += list_videos([item])
+            single += video_processor.list_videos([item])
         except (TypeError, ValueError):
             single.append(item)
     return single

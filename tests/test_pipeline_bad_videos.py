@@ -1,14 +1,17 @@
 """One video that cannot be read costs one answer: in lists and streams, for every batch size, with workers."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf import DecodingUnavailableError, VideoDecodeError
+from froster_hf.video_batches_froster import VideoStream, several_videos
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -162,3 +165,41 @@ def test_the_time_for_one_video_can_be_limited(classify):
     assert "timeout_seconds" in str(result)
     with pytest.raises(ValueError, match="timeout_seconds"):
         classify(BIKES, LABELS, timeout=-1)
+
+
+FRAME = np.zeros((40, 40, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "num_videos"),
+    [
+        (BIKES, None),
+        (Path(BIKES), None),
+        ({"path": BIKES, "bytes": None}, None),
+        (Path(BIKES).read_bytes(), None),
+        (io.BytesIO(), None),
+        ([FRAME, FRAME], None),
+        ((Image.fromarray(FRAME),), None),
+        (np.stack([FRAME] * 4), None),
+        (torch.zeros(4, 3, 40, 40), None),
+        ([BIKES], 1),
+        ([[FRAME], BIKES], 2),
+        ([np.stack([FRAME] * 4)], 1),
+        (np.zeros((3, 4, 40, 40, 3), np.uint8), 3),
+        ([np.zeros((3, 4, 40, 40, 3), np.uint8), BIKES], 4),
+        ([], 0),
+        ([None], 1),
+    ],
+)
+def test_one_video_and_several_are_told_apart(classify, inputs, num_videos):
+    processor = classify.processor.video_processor
+    videos = several_videos(inputs, processor)
+    assert (None if videos is None else len(videos)) == num_videos
+    assert processor.is_single_video(inputs) == (num_videos is None)
+
+
+@pytest.mark.parametrize("make", [iter, lambda videos: (video for video in videos), VideoStream])
+def test_what_is_read_once_is_a_stream(classify, make):
+    stream = several_videos(make([BIKES, None]), classify.processor.video_processor)
+    assert isinstance(stream, VideoStream)
+    assert [position for position, _ in stream] == [0, 1]

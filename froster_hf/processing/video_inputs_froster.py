@@ -22,12 +22,23 @@ from .video_url_froster import UrlPolicy
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
 
-def list_videos(videos: Any) -> list[Any]:
-    """Split what a caller passed as `videos` into single videos.
+def is_single_video(videos: Any) -> bool:
+    """Whether what a caller passed is one video; otherwise it is a batch.
 
-    A 5-D array is a batch, a 4-D one a video, a 3-D one a video of one frame. A list is one video where its first
-    element is a frame (a PIL image, a 2-D or 3-D array), otherwise a batch: of paths, of lists of frames, of anything,
-    mixed.
+    An array is a batch from 5 dimensions on. A list is one video where its first element is a frame (a PIL image, a
+    2-D or 3-D array), otherwise a batch: of paths, of lists of frames, of anything, mixed. Everything else is one.
+    """
+    if isinstance(videos, np.ndarray | torch.Tensor):
+        return videos.ndim < 5
+    if isinstance(videos, list | tuple):
+        return bool(videos) and _is_frame(videos[0])
+    return True
+
+
+def list_videos(videos: Any) -> list[Any]:
+    """Split what a caller passed as `videos` into single videos; see `is_single_video`.
+
+    A 3-D array is a video of one frame. A batch may hold batches, whose videos are then listed one by one.
 
     Raises:
         ValueError: an empty batch or an array with another number of dimensions.
@@ -43,11 +54,12 @@ def list_videos(videos: Any) -> list[Any]:
     if isinstance(videos, list | tuple):
         if not videos:
             raise ValueError("No video was given: the list is empty.")
-        return [videos] if _is_frame(videos[0]) else [video for item in videos for video in _one_or_more(item)]
-    return _one_or_more(videos)
+        return [videos] if is_single_video(videos) else [video for item in videos for video in _videos_of_item(item)]
+    return _videos_of_item(videos)
 
 
-def _one_or_more(item: Any) -> list[Any]:
+def _videos_of_item(item: Any) -> list[Any]:
+    """The videos in one element of a batch: a list in it is a list of frames, an array may be a batch again."""
     if isinstance(item, np.ndarray | torch.Tensor):
         return list_videos(item)
     if isinstance(item, Image.Image):

@@ -28,7 +28,7 @@ from transformers.video_utils import VideoMetadata
 from .video_backends_froster import get_backend, resolve_backend
 from .video_columns_froster import without_video_decoding
 from .video_decoding_froster import FrameTimes, VideoDecodeError, VideoFrame, VideoLimits, stream_frames
-from .video_inputs_froster import encoded_source, list_videos, read_video
+from .video_inputs_froster import encoded_source, is_single_video, list_videos, read_video
 from .video_options_froster import CALLERS_OPTIONS, MAX_VALUES, callers_share, check_options
 from .video_sampling_froster import crop_offsets, sample_frame_indices
 from .video_source_froster import source_name
@@ -183,6 +183,11 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         return BatchFeature(
             data=data, tensor_type=options["return_tensors"], skip_tensor_conversion=["video_metadata"]
         )
+
+    @staticmethod
+    def is_single_video(videos: Any) -> bool:
+        """Whether what a caller passed is one video rather than a batch; a list of frames is one."""
+        return is_single_video(videos)
 
     @staticmethod
     def list_videos(videos: Any) -> list[Any]:
