@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPVisionConfig, CLIPVisionModel, PreTrainedModel
 
-from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig
+from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig, read_clip_config
 from .tables_froster import TEMPORAL_MODULES, TemporalModule
 from .temporal_froster import insert_temporal_module, zero_what_starts_at_zero
 
@@ -91,7 +91,7 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                 whatever `from_pretrained` takes (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
 
         Raises:
-            ValueError: the checkpoint is not CLIP's.
+            ValueError: the checkpoint is not CLIP's, or its configuration is refused as [`FrosterConfig`]'s would be.
         """
         architecture = {field: kwargs.pop(field) for field in ARCHITECTURE_FIELDS if field in kwargs}
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
@@ -102,7 +102,7 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                 "'clip'. Give a CLIP checkpoint of transformers, or load a FROSTER checkpoint with `from_pretrained`."
             )
         config = FrosterConfig.from_clip_config(
-            CLIPConfig(**clip_dict), temporal_module=temporal_module, **architecture
+            read_clip_config(clip_dict), temporal_module=temporal_module, **architecture
         )
         return cls.from_pretrained(pretrained_model_name_or_path, config=config, **kwargs)
 

@@ -3,8 +3,9 @@
 Architecture only. How a model is trained stands in `FrosterTrainingArguments`, prompts and pixels in the processor.
 """
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,18 +55,25 @@ MAX_PARAMETERS = 20_000_000_000
 Config = TypeVar("Config", bound=type)
 
 
+@contextlib.contextmanager
+def value_errors() -> Iterator[None]:
+    """Raise a `ValueError` of one line instead of huggingface_hub's errors of strict dataclasses, which are none: who
+    loads a stranger's file has one kind of error to expect."""
+    try:
+        yield
+    except StrictDataclassError as error:
+        reason = str(error.__cause__ or error)
+        raise ValueError(reason if len(reason) <= 500 else f"{reason[:500]}...") from error
+
+
 def raises_value_errors(config_class: Config) -> Config:
-    """Make the constructor of a strict dataclass raise a `ValueError` of one line instead of huggingface_hub's errors,
-    which are none: who loads a stranger's file has one kind of error to expect."""
+    """The class with a constructor that raises no other errors; see `value_errors`."""
     construct = config_class.__init__  # type: ignore[misc]
 
     @functools.wraps(construct)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
+        with value_errors():
             construct(self, *args, **kwargs)
-        except StrictDataclassError as error:
-            reason = str(error.__cause__ or error)
-            raise ValueError(reason if len(reason) <= 500 else f"{reason[:500]}...") from error
 
     config_class.__init__ = __init__  # type: ignore[misc]
     return config_class
@@ -81,6 +89,18 @@ def check_sizes(sizes: Mapping[str, Any], limits: Mapping[str, tuple[int, int]],
         value = sizes.get(name)
         if value is not None and (type(value) is not int or not smallest <= value <= largest):
             raise ValueError(f"`{where}{name}` is {value!r:.100}; it must be an integer from {smallest} to {largest}.")
+
+
+def check_tower(tower: Any, name: str) -> None:
+    """Hold the sizes of a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS`.
+
+    Raises:
+        ValueError: it is neither, or a size is beyond its limits.
+    """
+    if tower is not None and not isinstance(tower, dict | PreTrainedConfig):
+        raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
+    sizes = tower if isinstance(tower, dict) else vars(tower) if tower is not None else {}
+    check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
 
 
 @raises_value_errors
@@ -175,8 +195,7 @@ class FrosterConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         check_sizes(vars(self), SIZE_LIMITS)
         for name in self.sub_configs:
-            tower = getattr(self, name) or {}
-            check_sizes(tower if isinstance(tower, dict) else vars(tower), TOWER_SIZE_LIMITS, where=f"{name}.")
+            check_tower(getattr(self, name), name)
         self._check_labels(kwargs.get("num_labels"))
         if not isinstance(self.text_config, CLIPTextConfig):
             self.text_config = CLIPTextConfig(**(self.text_config or {}))
@@ -267,6 +286,21 @@ class FrosterConfig(PreTrainedConfig):
         # The precision that the checkpoint is meant to be loaded in, which its files need not have.
         kwargs.setdefault("dtype", clip_config.dtype)
         return cls(**{name: clip_dict[name] for name in shared} | kwargs)
+
+
+def read_clip_config(fields: Mapping[str, Any]) -> CLIPConfig:
+    """CLIP's configuration from the fields of its `config.json`, by the rules of [`FrosterConfig`].
+
+    Raises:
+        ValueError: a value of another type, or a size beyond its limits.
+    """
+    for name in FrosterConfig.sub_configs:
+        # Old files say a tower's fields twice.
+        for key in (name, f"{name}_dict"):
+            check_tower(fields.get(key), key)
+    check_sizes(fields, {"projection_dim": SIZE_LIMITS["projection_dim"]})
+    with value_errors():
+        return CLIPConfig(**fields)
 
 
 # What can be given beside a CLIP checkpoint: all that is this class's own but the towers, and what is said of labels.

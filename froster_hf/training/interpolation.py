@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPConfig
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..modeling.configuration_froster import FrosterConfig
+from ..modeling.configuration_froster import FrosterConfig, read_clip_config
 from .whole_folders import MANIFEST_NAME, written_whole
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,11 @@ class WeightsFolder:
         model_type = self.raw_config.get("model_type")
         if model_type not in ("clip", "froster"):
             raise ValueError(f"{self.folder} holds a model of type {model_type!r}; 'clip' or 'froster' is needed.")
-        self.config = (CLIPConfig if model_type == "clip" else FrosterConfig).from_pretrained(self.folder)
+        self.config: CLIPConfig | FrosterConfig
+        if model_type == "clip":
+            self.config = read_clip_config(self.raw_config)
+        else:
+            self.config = FrosterConfig.from_pretrained(self.folder)
         # How much more than CLIP it is.
         self.rank = 0
         if isinstance(self.config, FrosterConfig):

@@ -87,6 +87,26 @@ def test_from_clip_refuses_another_kind_of_checkpoint(tmp_path):
         FrosterModel.from_clip(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vision_config": {"num_hidden_layers": 10**9}}, "vision_config.num_hidden_layers` is 1000000000"),
+        ({"text_config": {"num_attention_heads": 0}}, "text_config.num_attention_heads` is 0"),
+        ({"text_config_dict": {"num_attention_heads": 0}}, "text_config_dict.num_attention_heads` is 0"),
+        ({"text_config": [7]}, r"text_config` is \[7\]"),
+        ({"vision_config": {"layer_norm_eps": "small"}}, "layer_norm_eps.*str"),
+        ({"projection_dim": "wide"}, "projection_dim` is 'wide'"),
+    ],
+)
+def test_from_clip_refuses_hostile_configurations(tmp_path, fields, message):
+    tiny_clip().save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(stored | fields))
+    with pytest.raises(ValueError, match=message) as caught:
+        FrosterModel.from_clip(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_weights_of_another_shape_are_refused(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
