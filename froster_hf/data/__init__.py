@@ -6,7 +6,6 @@ from .clips import EvaluationClips, TrainingClips, collate_clips
 from .decode_failures import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
 from .epoch_sampler import EpochSampler
 from .label_splits import base_and_novel_labels, keep_labels, sample_shots
-from .label_text import split_descriptions
 from .official_lists import read_hmdb51, read_kinetics, read_something_something, read_ucf101
 from .published_counts import CountMismatchError, check_counts, count_differences, published_counts
 from .readers import as_video_table, read_labels
@@ -41,5 +40,4 @@ __all__ = [
     "read_video_folder",
     "read_video_list",
     "sample_shots",
-    "split_descriptions",
 ]

@@ -15,7 +15,6 @@ from datasets import Dataset
 
 from .class_folders import read_video_folder
 from .official_lists import Fold, Split, read_hmdb51, read_kinetics, read_something_something, read_ucf101
-from .published_counts import published_counts
 from .video_lists import read_video_list
 from .video_table import MissingFiles
 
@@ -51,14 +50,14 @@ class AnnotationFormat:
     """A way to list videos with their labels.
 
     Attributes:
-        read: from the files, the split and the fold to a {video, label} table.
+        read: from the files, the split and the fold to a {video, label} table; `None` where videos are rendered.
         files: what the user gives, in words.
         needs: fields of [`DataFiles`] that must be given beside `root`.
         has_folds: whether `annotations` holds the lists of all splits and folds; elsewhere each split has its own.
         takes_folder: whether a folder of videos alone is a split.
     """
 
-    read: Callable[[DataFiles, Split, Fold], Dataset]
+    read: Callable[[DataFiles, Split, Fold], Dataset] | None
     files: str
     needs: tuple[str, ...] = ("annotations",)
     has_folds: bool = False
@@ -71,14 +70,14 @@ class DataSet:
 
     Attributes:
         title: as people write it.
-        format: a key of [`FORMATS`], or `None` for a data set that is rendered.
+        format: a key of [`FORMATS`].
         plans: protocol of evaluation -> how its parts are made: `halves` (frequent and other half of the labels),
             `folds` (all clips, and each fold), `new_labels` (labels that another data set lacks) or `worlds`.
         hub_copies: repositories of others on the Hub with its videos and lists.
     """
 
     title: str
-    format: str | None
+    format: str
     plans: Mapping[str, str] = field(default_factory=dict)
     hub_copies: tuple[str, ...] = ()
 
@@ -123,6 +122,7 @@ FORMATS: dict[str, AnnotationFormat] = {
     "ssv2": AnnotationFormat(
         _read_ssv2, "a JSON per split, and the JSON of the labels", needs=("annotations", "labels")
     ),
+    "moving_shapes": AnnotationFormat(None, "a folder to render into", needs=()),
 }
 
 DATASETS: dict[str, DataSet] = {
@@ -146,7 +146,7 @@ DATASETS: dict[str, DataSet] = {
         plans={"base_to_novel": "halves"},
         hub_copies=("morpheushoc/something-something-v2",),
     ),
-    "moving_shapes": DataSet("Moving shapes (rendered)", None, plans={"random_labels": "worlds"}),
+    "moving_shapes": DataSet("Moving shapes (rendered)", "moving_shapes", plans={"random_labels": "worlds"}),
 }
 
 
@@ -168,14 +168,11 @@ def read_split(format_name: str, files: DataFiles, *, split: Split = "train", fo
     known = FORMATS[format_name]
     if absent := [name for name in known.needs if getattr(files, name) is None]:
         raise ValueError(f"The format {format_name!r} needs {' and '.join(absent)}: {known.files}.")
+    if known.read is None:
+        raise ValueError(f"Videos of the format {format_name!r} are rendered, not read.")
     return known.read(files, split, cast(Fold, fold))
 
 
 def datasets_of(protocol: str) -> list[str]:
     """Names of the data sets that a protocol of evaluation is for."""
     return [name for name, dataset in DATASETS.items() if protocol in dataset.plans]
-
-
-def counted_datasets() -> list[str]:
-    """Names of the data sets with published class and clip counts."""
-    return [name for name in DATASETS if name in published_counts()]

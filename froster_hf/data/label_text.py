@@ -1,10 +1,10 @@
-"""Class names as the label texts of a table, and label files that carry descriptions.
+"""Class names as the label texts of a table.
 
 Folders and official lists write classes as `ApplyEyeMakeup`, `brush_hair` or `Pushing [something] off of [something]`;
 a text tower reads words (`readable_label` of the prompt templates).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ..printing import printable
 from ..processing.label_lists_froster import checked_label_list
@@ -54,9 +54,3 @@ def distinct_label_texts(names: Iterable[str], *, where: str, ignore_case: bool 
         return list(checked_label_list(texts, source=where).names) if texts else []
     except ValueError as error:
         raise AnnotationError(str(error)) from error
-
-
-def split_descriptions(lines: Sequence[str]) -> tuple[list[str], list[str | None]]:
-    """Parts "Label: description" lines into labels and descriptions (None where a line has no description)."""
-    parts = [line.partition(": ") for line in lines]
-    return [label.strip() for label, _, _ in parts], [description.strip() or None for _, _, description in parts]

@@ -101,7 +101,7 @@ PLANS: dict[str, Callable[[EvaluationProtocol, EvaluationData], EvaluationPlan]]
 
 def _read(protocol: EvaluationProtocol, data: EvaluationData, *, split: Split, fold: int | None = None) -> Dataset:
     """The tested clips, or, for `split="train"`, the training list alone: its videos need not be there."""
-    name = str(DATASETS[protocol.dataset].format)
+    name = DATASETS[protocol.dataset].format
     known = FORMATS[name]
     own_list = "train_annotations" if split == "train" and not known.has_folds else "annotations"
     needed = {field: _needed(data, own_list if field == "annotations" else field, protocol) for field in known.needs}

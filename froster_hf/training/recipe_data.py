@@ -10,7 +10,7 @@ from ..data.official_lists import Split
 from ..data.published_counts import count_differences
 from ..data.readers import read_labels
 from .recipe_world import render_world
-from .recipes import RENDERED_FORMAT, RecipeData, RecipeWorld
+from .recipes import RecipeData, RecipeWorld
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
         AnnotationError: a file or line that cannot be read; names it.
         ValueError: a path is needed that the recipe does not give.
     """
-    if data.format == RENDERED_FORMAT:
+    if FORMATS[data.format].read is None:
         if data.shots is not None:
             raise ValueError("data.shots draws from a data set; of moving shapes, render world.clips_per_class.")
         return render_world(world, root=_needed(data, "root"), label_set=data.label_set)

@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ..data.catalogue import FORMATS, counted_datasets
+from ..data.catalogue import FORMATS
+from ..data.published_counts import published_counts
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ..settings import NameIn, check_fields, list_named, override_fields, read_fields, read_named
 from .arguments import FrosterTrainingArguments
 from .pretraining.recipe import PretrainingRecipe, argument_hints
 
-# The one format that is no list of files.
-RENDERED_FORMAT = "moving_shapes"
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 # Said once, elsewhere in the recipe.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
@@ -63,8 +62,8 @@ class RecipeData:
     """What is trained on, and where the user keeps it.
 
     Args:
-        format: `folder` (class folders), `list` (CSV, JSONL, or the original `path,label` lines), another of the
-            catalogue's `FORMATS` (`ucf101`, `hmdb51`, `kinetics`, a CSV per split, or `ssv2`, a JSON per split), or
+        format: one of the catalogue's `FORMATS`: `folder` (class folders), `list` (CSV, JSONL, or the original
+            `path,label` lines), `ucf101`, `hmdb51`, `kinetics` (a CSV per split), `ssv2` (a JSON per split), or
             `moving_shapes`, which renders its videos (see [`RecipeWorld`]).
         root: folder of the training videos; for `moving_shapes` they are rendered into it.
         annotations: the list, or the folder or file of official annotations; not for `folder`.
@@ -84,7 +83,7 @@ class RecipeData:
         allow_links: whether symbolic links may lead out of the folders of the videos.
     """
 
-    format: str = "folder"
+    format: Annotated[str, NameIn(FORMATS)] = "folder"
     root: str | None = None
     annotations: str | None = None
     eval_root: str | None = None
@@ -96,18 +95,9 @@ class RecipeData:
     shots: int | None = None
     shots_seed: int = 0
     fold: Literal[1, 2, 3] = 1
-    published: str | None = None
+    published: Annotated[str, NameIn(published_counts())] | None = None
     missing: MissingFiles = "error"
     allow_links: bool = False
-
-    def __post_init__(self):
-        formats = [*FORMATS, RENDERED_FORMAT]
-        if self.format not in formats:
-            raise ValueError(f"data.format is {self.format!r}; it must be one of {', '.join(formats)}.")
-        if self.published is not None and self.published not in counted_datasets():
-            raise ValueError(
-                f"data.published is {self.published!r}; it must be null or one of {', '.join(counted_datasets())}."
-            )
 
 
 @dataclass(frozen=True)

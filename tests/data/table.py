@@ -45,7 +45,7 @@ def render() -> str:
         [
             f"`{name}`",
             dataset.title,
-            f"`{dataset.format}`" if dataset.format else "rendered",
+            f"`{dataset.format}`",
             ", ".join(protocol.replace("_", "-") for protocol in dataset.plans),
             ", ".join(f"`{part}`" for part in published_counts().get(name, {})) or "none",
             ", ".join(f"`{copy}`" for copy in dataset.hub_copies) or "none known",

@@ -1,6 +1,6 @@
 import pytest
 
-from froster_hf.data.label_text import distinct_label_texts, label_text, split_descriptions
+from froster_hf.data.label_text import distinct_label_texts, label_text
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,3 @@ def test_names_that_become_the_same_words_are_refused():
 def test_a_name_without_words_is_refused():
     with pytest.raises(ValueError, match="holds no words"):
         distinct_label_texts(["___"], where="classInd.txt")
-
-
-def test_descriptions_are_taken_off_the_labels():
-    labels, descriptions = split_descriptions(["Juggling: keeping balls in the air: three or more", "Bowling"])
-    assert labels == ["Juggling", "Bowling"]
-    assert descriptions == ["keeping balls in the air: three or more", None]
