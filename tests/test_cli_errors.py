@@ -39,6 +39,23 @@ def test_errors_that_are_meant_for_a_user_are_their_message(monkeypatch, capsys,
     assert capsys.readouterr().err == f"froster: error: {error}\n"
 
 
+class FailingRows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise TooManyDecodeFailures("21 videos drawn in place of each other cannot be decoded:\n  a.mp4: no frames")
+
+
+def test_the_error_of_a_worker_is_its_message_without_the_workers_traceback(monkeypatch, capsys):
+    with pytest.raises(TooManyDecodeFailures, match="Original Traceback") as raised:
+        next(iter(torch.utils.data.DataLoader(FailingRows(), num_workers=1)))
+    fail_with(monkeypatch, raised.value)
+    assert main(["info"]) == 1
+    message = "21 videos drawn in place of each other cannot be decoded: a.mp4: no frames"
+    assert capsys.readouterr().err == f"froster: error: {message}\n"
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -44,9 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
 
 
+# A DataLoader gives the error of its worker with the worker's traceback before it, whose lines are indented.
+_WORKER_TRACEBACK = re.compile(
+    r"\ACaught \w+ in DataLoader worker process \d+\.\nOriginal Traceback.*\n( .*\n)+[\w.]+: "
+)
+
+
 def describe_error(error: Exception) -> str:
     """An error as one line: its message, and where that was not written for a user, what kind of error it is."""
-    message = one_line(str(error))
+    message = one_line(_WORKER_TRACEBACK.sub("", str(error)))
     kind = type(error)
     # Errors of this package's own classes say what to do, whatever they are derived from.
     if message and (
