@@ -1,5 +1,7 @@
 """Data sets of every kind that the Trainer takes, or refuses with a word on what to do."""
 
+import logging
+
 import pytest
 import torch
 from datasets import DatasetDict, Video, load_dataset
@@ -114,3 +116,10 @@ def test_a_training_clip_is_one_view_whatever_the_processor_says(tmp_path, video
     trainer(tmp_path, video_table, processor=tiny_processor(num_views=2, num_crops=2)).train()
     with pytest.raises(ValueError, match="`train_video_options` has 'num_views', but a training clip is one view"):
         trainer(tmp_path, video_table, train_video_options={"num_views": 2})
+
+
+def test_classes_and_their_counts_are_told_before_the_training(tmp_path, video_table, caplog):
+    with caplog.at_level(logging.INFO, logger="froster_hf.training"):
+        trainer(tmp_path, video_table.select(range(4)), max_steps=1).train()
+    (told,) = [message for message in caplog.messages if message.startswith("Training on 4 videos of 2 classes")]
+    assert [line.split() for line in told.splitlines()[1:3]] == [["0", "juggling", "3"], ["1", "rowing", "1"]]

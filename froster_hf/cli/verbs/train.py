@@ -13,7 +13,10 @@ output folder holds a run, --resume goes on with it and --overwrite begins again
 """
 
 import argparse
+import contextlib
 import dataclasses
+import logging
+from collections.abc import Iterator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +56,25 @@ def run(arguments: argparse.Namespace) -> int:
     from ...training.recipe_run import train_recipe
 
     again = {"resume": arguments.resume, "overwrite": arguments.overwrite}
-    if isinstance(recipe, PretrainingRecipe):
-        trainer: Trainer = pretrain(recipe, **again)
-    else:
-        trainer = train_recipe(recipe, **again)
+    with _messages_of_the_training():
+        if isinstance(recipe, PretrainingRecipe):
+            trainer: Trainer = pretrain(recipe, **again)
+        else:
+            trainer = train_recipe(recipe, **again)
     if trainer.is_world_process_zero():
         print(f"{trainer.args.output_dir}/model")
     return 0
+
+
+@contextlib.contextmanager
+def _messages_of_the_training() -> Iterator[None]:
+    """Show what the training says of itself, such as the classes that it trains on and their counts."""
+    logger, handler = logging.getLogger("froster_hf.training"), logging.StreamHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
