@@ -50,6 +50,11 @@ def prepare_student(
             f"The model is a {type(model).__name__}; FrosterTrainer trains FrosterForVideoClassification. Build one "
             "with `FrosterForVideoClassification.from_clip(...)`, and set `trained_parameters='lora'` for PEFT's LoRA."
         )
+    if model.config.problem_type == "multi_label_classification":
+        raise ValueError(
+            "`config.problem_type` is 'multi_label_classification', but FrosterTrainer trains one label per clip. Set "
+            "it to None, or train with transformers' own Trainer."
+        )
     refuse_other_adapters(model)
     train_in_single_precision(model)
     if args.trained_parameters == "lora" and not has_lora(model):

@@ -8,7 +8,8 @@ Huang, Zhou, Yao, Han: FROSTER (ICLR 2024). Letters: B clips, T frames, K labels
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -41,7 +42,7 @@ from .objectives import (
 from .parameter_groups import decay_parameter_names
 from .prompt_sampling import LabelPrompts, PromptSampler
 from .run_identity import RunIdentity, identity_of
-from .student import forget_labels, labels_stored, prepare_student, train_in_single_precision
+from .student import forget_labels, labels_stored, prepare_student
 from .teacher import FrozenTeacher
 from .weight_averaging import WeightAveraging, save_weight_averages
 
@@ -142,10 +143,7 @@ class FrosterTrainer(ClipTrainer):
         if trial is not None:
             self.args.check_own_fields()
             self._rebuild_clips()
-        if self.model_init is None:
-            # An evaluation in half precision (`bf16_full_eval`) leaves the weights so.
-            train_in_single_precision(self.student)
-        else:
+        if self.model_init is not None:
             self._prepare(self.student)
 
     def _identity(self) -> dict[str, Any]:
@@ -302,13 +300,31 @@ class FrosterTrainer(ClipTrainer):
         self._eval_texts = self.texts_of(class_names(dataloader.dataset))
         self._eval_inputs = self._eval_texts.for_evaluation()
         self._cosines: dict[str, Tensor] = {}
-        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        with self._weights_kept():
+            output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics = cast(dict[str, float], output.metrics)
         for name, cosine in self._cosines.items():
             metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
         del self._eval_inputs
         return output
+
+    @contextmanager
+    def _weights_kept(self) -> Iterator[None]:
+        """The trained weights as they are, after an evaluation that casts them (`bf16_full_eval`, `fp16_full_eval`).
+
+        The Trainer casts in place, and would train and save what that has left of them.
+        """
+        if self.is_in_train or not (self.args.bf16_full_eval or self.args.fp16_full_eval):
+            yield
+            return
+        tensors = [*self.student.parameters(), *self.student.buffers()]
+        kept = [tensor.data for tensor in tensors]
+        try:
+            yield
+        finally:
+            for tensor, data in zip(tensors, kept):
+                tensor.data = data
 
     def prediction_step(
         self,

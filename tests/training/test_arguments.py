@@ -77,6 +77,10 @@ def test_other_arguments_models_and_losses_are_refused(tmp_path):
         FrosterTrainer(tiny_model(), TrainingArguments(output_dir=str(tmp_path), report_to="none"))
     with pytest.raises(TypeError, match="trains FrosterForVideoClassification"):
         FrosterTrainer(tiny_clip(), arguments(output_dir=str(tmp_path)), prompts=label_prompts())
+    model = tiny_model()
+    model.config.problem_type = "multi_label_classification"
+    with pytest.raises(ValueError, match="FrosterTrainer trains one label per clip"):
+        FrosterTrainer(model, arguments(output_dir=str(tmp_path)), prompts=label_prompts())
     with pytest.raises(ValueError, match="`compute_loss_func` is not used"):
         FrosterTrainer(tiny_model(), arguments(), prompts=label_prompts(), compute_loss_func=lambda *_: 0)
 

@@ -174,9 +174,12 @@ def test_weights_in_single_precision_are_trained_without_a_word(tmp_path, caplog
 def test_evaluation_in_half_precision(tmp_path, precision, distillation):
     expected = tiny_trainer(tmp_path, eval_dataset=Arrays(4), distillation=distillation).evaluate()
     trainer = tiny_trainer(tmp_path, eval_dataset=Arrays(4), distillation=distillation, **{precision: True})
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     metrics = trainer.evaluate()
     assert metrics["eval_loss"] == pytest.approx(expected["eval_loss"], abs=0.05)
     assert {name for name in metrics if "cosine" in name} == {name for name in expected if "cosine" in name}
-    # A training that follows is in single precision.
+    # What is trained and saved afterwards is not what the cast has left of the weights.
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
     trainer.train()
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+    assert trainer.evaluate()["eval_loss"] < 10
