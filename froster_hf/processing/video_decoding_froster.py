@@ -38,6 +38,7 @@ __all__ = [
     "VideoSource",
     "decode_frames",
     "decode_images",
+    "decode_video",
     "probe_video",
     "stream_frames",
 ]
@@ -55,6 +56,22 @@ class VideoFrame(NamedTuple):
     frame_index: int
     time_seconds: float
     frame: torch.Tensor
+
+
+class DecodedVideo(NamedTuple):
+    """Chosen frames of a video, uint8 (T, 3, h, w), what is known of it, and the indices of the frames."""
+
+    frames: torch.Tensor
+    info: VideoInfo
+    indices: list[int]
+
+
+class DecodedImages(NamedTuple):
+    """Chosen image files as frames, uint8 (T, 3, h, w), the number of all files, and the indices of the frames."""
+
+    frames: torch.Tensor
+    num_frames: int
+    indices: list[int]
 
 
 def probe_video(
@@ -83,6 +100,19 @@ def decode_frames(
     limits: VideoLimits | None = None,
     allow_urls: UrlPolicy = "none",
 ) -> tuple[torch.Tensor, VideoInfo]:
+    """The frames and the knowledge of `decode_video`, without the indices."""
+    decoded = decode_video(source, indices, backend=backend, limits=limits, allow_urls=allow_urls)
+    return decoded.frames, decoded.info
+
+
+def decode_video(
+    source: VideoSource,
+    indices: FrameIndices,
+    *,
+    backend: str = "auto",
+    limits: VideoLimits | None = None,
+    allow_urls: UrlPolicy = "none",
+) -> DecodedVideo:
     """Decode the frames at `indices`, exactly, and what they need, no more.
 
     Args:
@@ -95,8 +125,8 @@ def decode_frames(
         allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
 
     Returns:
-        The frames, uint8 (T, 3, h, w), upright, RGB, and what is known of the video. The memory layout is channels
-        last, as decoders give it and as torchvision resizes fastest.
+        The frames, upright, RGB, what is known of the video, and the indices. The memory layout of the frames is
+        channels last, as decoders give it and as torchvision resizes fastest.
 
     Raises:
         VideoDecodeError: where the video cannot be read exactly, or costs more than `limits`.
@@ -117,7 +147,7 @@ def decode_frames(
             conversation.send({"indices": distinct})
             reply = conversation.receive()
         frames = conversation.receive_frames([len(distinct), info.height, info.width, 3], reply["shape"])
-    return _in_order(frames, wanted, distinct), info
+    return DecodedVideo(_in_order(frames, wanted, distinct), info, wanted)
 
 
 def decode_images(
@@ -126,7 +156,7 @@ def decode_images(
     files: Sequence[str | os.PathLike[str]] = (),
     indices: Callable[[int], Sequence[int]],
     limits: VideoLimits | None = None,
-) -> torch.Tensor:
+) -> DecodedImages:
     """Decode image files as the frames of a video, in the decoding process as well.
 
     Args:
@@ -136,7 +166,7 @@ def decode_images(
         limits: What each file, and all frames together, may cost.
 
     Returns:
-        The frames, uint8 (T, 3, h, w), RGB.
+        The frames, RGB, the number of files, and the indices.
 
     Raises:
         VideoDecodeError: where a chosen file is not an image of one of the formats offered, or costs more than
@@ -161,7 +191,7 @@ def decode_images(
             raise UnreadableVideoError(f"{num_read} frames of {width}x{height} came back for {len(distinct)}")
         conversation.check_size(len(wanted) * height * width * 3)
         frames = conversation.receive_frames([len(distinct), height, width, 3], [num_read, height, width, 3])
-    return _in_order(frames, wanted, distinct)
+    return DecodedImages(_in_order(frames, wanted, distinct), num_frames, wanted)
 
 
 def stream_frames(

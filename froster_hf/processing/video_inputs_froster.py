@@ -7,6 +7,7 @@ already are indexed. Nothing here resizes or normalizes.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,66 +17,62 @@ from transformers.image_utils import ChannelDimension, infer_channel_dimension_f
 from transformers.video_utils import VideoMetadata
 
 from .video_backends_froster import IMAGE_READER
-from .video_decoding_froster import VideoInfo, VideoLimits, decode_frames, decode_images
+from .video_decoding_froster import VideoInfo, VideoLimits, decode_images, decode_video
 from .video_url_froster import UrlPolicy
 
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
 
 def is_single_video(videos: Any) -> bool:
-    """Whether what a caller passed is one video; otherwise it is a batch.
+    """Whether what a caller passed as `videos` is a single video, rather than a batch of them.
 
-    An array is a batch from 5 dimensions on. A list is one video where its first element is a frame (a PIL image, a
-    2-D or 3-D array), otherwise a batch: of paths, of lists of frames, of anything, mixed. Everything else is one.
+    A 5-D array is a batch, any other one a video. A list is one video where its first element is a frame (a PIL image,
+    a 2-D or 3-D array), otherwise a batch: of paths, of lists of frames, of anything, mixed.
     """
     if isinstance(videos, np.ndarray | torch.Tensor):
-        return videos.ndim < 5
-    if isinstance(videos, list | tuple):
-        return bool(videos) and _is_frame(videos[0])
-    return True
+        return videos.ndim != 5
+    return not isinstance(videos, list | tuple) or bool(videos and _is_frame(videos[0]))
 
 
 def list_videos(videos: Any) -> list[Any]:
-    """Split what a caller passed as `videos` into single videos; see `is_single_video`.
+    """Split what a caller passed as `videos` into single videos: as `is_single_video` says, and batches in a list too.
 
-    A 3-D array is a video of one frame. A batch may hold batches, whose videos are then listed one by one.
+    A 3-D array and a PIL image are a video of one frame; in a batch, a list is a video, whatever its frames are.
 
     Raises:
         ValueError: an empty batch or an array with another number of dimensions.
         TypeError: something that is not a video.
     """
-    if isinstance(videos, np.ndarray | torch.Tensor):
-        if videos.ndim not in (3, 4, 5):
+    if is_single_video(videos):
+        return [_video_of_frames(videos)]
+    if len(videos) == 0:
+        raise ValueError("No video was given: the list is empty.")
+    single: list[Any] = []
+    for item in videos:
+        single += [_video_of_frames(item)] if isinstance(item, list | tuple) else list_videos(item)
+    return single
+
+
+def _video_of_frames(video: Any) -> Any:
+    """A single video that has a dimension, or a list, of frames where it consists of frames."""
+    if isinstance(video, np.ndarray | torch.Tensor):
+        if video.ndim not in (3, 4):
             raise ValueError(
                 "A video array has 4 dimensions (frames, channels and two sizes), a batch of them 5, "
-                f"got shape {tuple(videos.shape)}."
+                f"got shape {tuple(video.shape)}."
             )
-        return list(videos) if videos.ndim == 5 else [videos if videos.ndim == 4 else videos[None]]
-    if isinstance(videos, list | tuple):
-        if not videos:
-            raise ValueError("No video was given: the list is empty.")
-        return [videos] if is_single_video(videos) else [video for item in videos for video in _videos_of_item(item)]
-    return _videos_of_item(videos)
-
-
-def _videos_of_item(item: Any) -> list[Any]:
-    """The videos in one element of a batch: a list in it is a list of frames, an array may be a batch again."""
-    if isinstance(item, np.ndarray | torch.Tensor):
-        return list_videos(item)
-    if isinstance(item, Image.Image):
-        return [[item]]
-    if isinstance(item, list | tuple):
-        if not item:
+        return video if video.ndim == 4 else video[None]
+    if isinstance(video, Image.Image):
+        return [video]
+    if isinstance(video, list | tuple):
+        if not video:
             raise ValueError("One of the videos is an empty list of frames.")
-        return [item]
-    if (
-        isinstance(item, str | os.PathLike | bytes | Mapping)
-        or hasattr(item, "read")
-        or hasattr(item, "get_frames_at")
-    ):
-        return [item]
+        return video
+    is_encoded = isinstance(video, str | os.PathLike | bytes | Mapping)
+    if is_encoded or hasattr(video, "read") or hasattr(video, "get_frames_at"):
+        return video
     raise TypeError(
-        f"Not a video: {type(item).__name__}. Give a path, bytes, an open binary file, a folder of frames, an array "
+        f"Not a video: {type(video).__name__}. Give a path, bytes, an open binary file, a folder of frames, an array "
         "(frames, channels, height, width), or a list of PIL images."
     )
 
@@ -117,8 +114,8 @@ def read_video(
         return _read_frame_list(video, choose, metadata, limits)
     if isinstance(video, np.ndarray | torch.Tensor):
         frames = _channels_first(video, input_data_format)
-        metadata, indices = _choose(frames.shape[0], choose, metadata)
-        return _to_rgb(_finite(frames[indices])), metadata
+        indices, known = _choose(frames.shape[0], choose, metadata)
+        return _to_rgb(_finite(frames[indices])), known
     if hasattr(video, "get_frames_at"):
         return _read_torchcodec(video, choose)
     return _decode(video, choose, backend=backend, limits=limits, allow_urls=allow_urls)
@@ -132,16 +129,11 @@ def _decode(
     limits: VideoLimits,
     allow_urls: UrlPolicy,
 ) -> tuple[torch.Tensor, VideoMetadata]:
-    chosen: list[int] = []
+    def indices(info: VideoInfo) -> Sequence[int]:
+        return _choose(info.num_frames, choose, _metadata_of(info))[0]
 
-    def indices(info: VideoInfo) -> list[int]:
-        chosen[:] = _choose(info.num_frames, choose, _metadata_of(info))[1]
-        return chosen
-
-    frames, info = decode_frames(source, indices, backend=backend, limits=limits, allow_urls=allow_urls)
-    metadata = _metadata_of(info)
-    metadata.frames_indices = chosen
-    return frames, metadata
+    decoded = decode_video(source, indices, backend=backend, limits=limits, allow_urls=allow_urls)
+    return decoded.frames, replace(_metadata_of(decoded.info), frames_indices=decoded.indices)
 
 
 def _metadata_of(info: VideoInfo) -> VideoMetadata:
@@ -156,20 +148,19 @@ def _metadata_of(info: VideoInfo) -> VideoMetadata:
 
 
 def _choose(
-    num_frames: int, choose: FrameChooser | None, metadata: VideoMetadata | None
-) -> tuple[VideoMetadata, list[int]]:
-    metadata = metadata if metadata is not None else VideoMetadata(total_num_frames=num_frames)
-    metadata.total_num_frames = num_frames
-    indices = list(range(num_frames)) if choose is None else [int(index) for index in choose(metadata)]
-    metadata.frames_indices = indices
-    return metadata, indices
+    num_frames: int, choose: FrameChooser | None, known: VideoMetadata | None
+) -> tuple[list[int], VideoMetadata]:
+    """The frames that are chosen of so many, and what is known of the video, with them."""
+    known = replace(known or VideoMetadata(total_num_frames=num_frames), total_num_frames=num_frames)
+    indices = [int(index) for index in (range(num_frames) if choose is None else choose(known))]
+    return indices, replace(known, frames_indices=indices)
 
 
 def _read_torchcodec(decoder: Any, choose: FrameChooser | None) -> tuple[torch.Tensor, VideoMetadata]:
     """Frames of a `torchcodec.decoders.VideoDecoder` that somebody else opened, by its own exact seek."""
     known = VideoMetadata(total_num_frames=0, fps=decoder.metadata.average_fps, video_backend="torchcodec")
-    metadata, indices = _choose(len(decoder), choose, known)
-    return _to_rgb(_channels_first(decoder.get_frames_at(indices).data, None)), metadata
+    indices, known = _choose(len(decoder), choose, known)
+    return _to_rgb(_channels_first(decoder.get_frames_at(indices).data, None)), known
 
 
 def encoded_source(video: Any) -> Any:
@@ -190,9 +181,13 @@ def encoded_source(video: Any) -> Any:
 def _read_folder(
     folder: str | os.PathLike[str], choose: FrameChooser | None, metadata: VideoMetadata | None, limits: VideoLimits
 ) -> tuple[torch.Tensor, VideoMetadata]:
-    known = metadata if metadata is not None else VideoMetadata(total_num_frames=0, video_backend=IMAGE_READER)
-    frames = decode_images(folder, indices=lambda num_frames: _choose(num_frames, choose, known)[1], limits=limits)
-    return frames, known
+    known = metadata or VideoMetadata(total_num_frames=0, video_backend=IMAGE_READER)
+
+    def indices(num_frames: int) -> Sequence[int]:
+        return _choose(num_frames, choose, known)[0]
+
+    decoded = decode_images(folder, indices=indices, limits=limits)
+    return decoded.frames, replace(known, total_num_frames=decoded.num_frames, frames_indices=decoded.indices)
 
 
 def _is_frame(item: Any) -> bool:
@@ -202,17 +197,17 @@ def _is_frame(item: Any) -> bool:
 def _read_frame_list(
     frames: Sequence[Any], choose: FrameChooser | None, metadata: VideoMetadata | None, limits: VideoLimits
 ) -> tuple[torch.Tensor, VideoMetadata]:
-    metadata, indices = _choose(len(frames), choose, metadata)
+    indices, known = _choose(len(frames), choose, metadata)
     chosen = sorted(set(indices))
     paths = {index: frames[index] for index in chosen if isinstance(frames[index], str | os.PathLike)}
     images = {index: _read_frame(frames[index]) for index in chosen if index not in paths}
     if paths:
         files = list(paths.values())
-        images.update(zip(paths, decode_images(files=files, indices=range, limits=limits)))
+        images.update(zip(paths, decode_images(files=files, indices=range, limits=limits).frames))
     if len({image.shape[-2:] for image in images.values()}) > 1:
         sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images.values()})
         raise ValueError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
-    return torch.stack([images[index] for index in indices]), metadata
+    return torch.stack([images[index] for index in indices]), known
 
 
 def _read_frame(frame: Any) -> torch.Tensor:

@@ -6,6 +6,7 @@ C clips.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -154,11 +155,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         clips: list[torch.Tensor] = []
         for position, video in enumerate(batch):
             generator = generators[position]
-
-            def choose(known: VideoMetadata, generator: torch.Generator | None = generator) -> list[int]:
-                views = self._sample_views(known, options, generator)
-                return [index for view in views for index in view]
-
+            choose = partial(self._frame_indices, options=options, generator=generator)
             frames, metadata[position] = read_video(
                 video,
                 choose if options["do_sample_frames"] else None,
@@ -168,7 +165,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                 allow_urls=options["allow_urls"],
                 input_data_format=options["input_data_format"],
             )
-            _refuse_odd_floats(frames, options["do_rescale"])
+            _refuse_scaled_floats(frames, options["do_rescale"])
             _refuse_long_frames(video, frames, options)
             if options["device"] is not None:
                 frames = frames.to(options["device"])
@@ -230,6 +227,12 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         seed = options["seed"]
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         return np.array(self._sample_views(metadata, options, generator)).reshape(-1)
+
+    def _frame_indices(
+        self, metadata: VideoMetadata, *, options: dict[str, Any], generator: torch.Generator | None
+    ) -> list[int]:
+        """The frames of all views, one view after the other."""
+        return [index for view in self._sample_views(metadata, options, generator) for index in view]
 
     def _sample_views(
         self, metadata: VideoMetadata, options: dict[str, Any], generator: torch.Generator | None
@@ -346,12 +349,8 @@ def _list_generators(seed: int | Sequence[int] | None, num_videos: int) -> list[
     return [torch.Generator().manual_seed(number) for number in seed]
 
 
-def _refuse_odd_floats(frames: torch.Tensor, do_rescale: bool) -> None:
-    if not frames.is_floating_point():
-        return
-    if not bool(frames.isfinite().all()):
-        raise ValueError("The frames hold pixels that are NaN or infinite; give numbers from 0 to 255.")
-    if do_rescale and 0 < frames.max() <= 1:
+def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
+    if do_rescale and frames.is_floating_point() and 0 < frames.max() <= 1:
         raise ValueError(
             "The frames are floats of at most 1: they seem to be scaled already, and `do_rescale` would divide them "
             "by 255. Pass `do_rescale=False`, or frames from 0 to 255."

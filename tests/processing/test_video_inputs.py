@@ -1,0 +1,89 @@
+"""What counts as one video, what is known of its frames, and what reading them imports."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers.video_utils import VideoMetadata
+
+from froster_hf.processing.video_inputs_froster import is_single_video, list_videos, read_video
+from tests.fixtures.subprocesses import environment
+
+FRAME = np.zeros((4, 4, 3), np.uint8)
+PICTURE = Image.fromarray(FRAME)
+ONE = {
+    "path": "clip.mp4",
+    "path object": Path("clip.mp4"),
+    "bytes": b"video",
+    "row": {"path": "clip.mp4", "bytes": None},
+    "picture": PICTURE,
+    "image as an array": FRAME,
+    "array": np.stack([FRAME] * 3),
+    "tensor": torch.zeros(3, 3, 4, 4),
+    "list of pictures": [PICTURE] * 3,
+    "tuple of arrays": (FRAME, FRAME),
+}
+MANY = {
+    "list of paths": (["clip.mp4", "other.mp4"], 2),
+    "list of one path": (["clip.mp4"], 1),
+    "array of arrays": (np.zeros((2, 3, 4, 4, 3), np.uint8), 2),
+    "lists of frames": ([[PICTURE] * 3, ["1.png", "2.png"]], 2),
+    "array among others": (["clip.mp4", np.zeros((2, 3, 4, 4, 3), np.uint8), FRAME], 4),
+    "pictures among others": ([b"video", PICTURE, [FRAME]], 3),
+}
+
+
+@pytest.mark.parametrize("kind", ONE)
+def test_one_video_is_one(kind):
+    assert is_single_video(ONE[kind])
+    assert len(list_videos(ONE[kind])) == 1
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_several_videos_are_as_many(kind):
+    videos, number = MANY[kind]
+    assert not is_single_video(videos)
+    single = list_videos(videos)
+    assert len(single) == number
+    assert all(len(list_videos([video])) == 1 for video in single)
+
+
+@pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 3, 4, 4, 3), np.uint8), [[]], ["clip.mp4", ()]])
+def test_nothing_is_refused(nothing):
+    with pytest.raises(ValueError, match="empty"):
+        list_videos(nothing)
+
+
+@pytest.mark.parametrize("form", ["array", "list", "folder", "file"])
+def test_what_is_known_of_a_video_is_told_and_not_written_into_what_the_caller_knows(form, tmp_path, video_file):
+    for index in range(5):
+        PICTURE.save(tmp_path / f"{index}.png")
+    forms = {"array": np.stack([FRAME] * 5), "list": [PICTURE] * 5, "folder": tmp_path, "file": video_file("h264_mp4")}
+    given = VideoMetadata(total_num_frames=0, fps=12.0)
+    seen = []
+
+    def choose(metadata):
+        seen.append((metadata.total_num_frames, metadata.frames_indices))
+        return np.array([3, 1, 1])
+
+    frames, metadata = read_video(forms[form], choose, metadata=given)
+    number = 40 if form == "file" else 5
+    assert len(frames) == 3
+    assert seen == [(number, None)]
+    assert (metadata.total_num_frames, metadata.frames_indices) == (number, [3, 1, 1])
+    assert metadata.fps == (25.0 if form == "file" else 12.0)
+    assert given == VideoMetadata(total_num_frames=0, fps=12.0)
+
+
+def test_the_caller_s_side_imports_neither_the_decoders_nor_the_process_that_uses_them():
+    code = (
+        "import sys, froster_hf.processing.video_decoding_froster as decoding; "
+        "names = {name.rpartition('.')[2] for name in sys.modules}; "
+        "print(sorted(names & {'av', 'decord', 'torchcodec', 'video_worker_froster', 'video_reader_froster'}))"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert finished.stdout == "[]\n", finished.stderr[-2000:]
