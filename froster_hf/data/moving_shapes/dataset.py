@@ -78,8 +78,7 @@ def write_moving_shapes(
         for start in range(0, len(labels), _CLIPS_AT_ONCE):
             clips = render_clips(scenes[start : start + _CLIPS_AT_ONCE], num_frames=num_frames, resolution=resolution)
             for name, clip in zip(names[start:], clips):
-                with written_whole(root / name) as file:
-                    write_mp4(clip, file, fps=fps)
+                write_mp4(clip, root / name, fps=fps)
         with written_whole(root / _METADATA_FILE) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file_name", "label", "caption"])

@@ -6,6 +6,8 @@ import av
 import numpy as np
 import torch
 
+from ...whole_files import written_whole
+
 
 def write_mp4(
     frames: torch.Tensor | np.ndarray, path: str | Path, *, fps: int = 8, crf: int = 23, preset: str = "veryfast"
@@ -37,7 +39,10 @@ def write_mp4(
     # One thread, because x264's bytes depend on their number; no macroblock tree, because with it x264's vector code
     # writes different bytes for the same small pictures.
     options = {"crf": str(crf), "preset": preset, "threads": "1", "x264-params": "mbtree=0"}
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with (
+        written_whole(path) as part,
+        av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as container,
+    ):
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         for picture in frames.permute(0, 2, 3, 1).contiguous().numpy():
