@@ -201,6 +201,13 @@ DEFAULT_POOLINGS: dict[Layout, TemporalPooling] = {
 }
 
 
+class _WithoutMerges(yaml.SafeLoader):
+    """YAML without `<<`, by which a small text can ask for any number of copies; it is an unknown tag here."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Leave merge keys where they are."""
+
+
 def read_run_configuration(text: str | None) -> dict[str, object]:
     """The fields that FROSTER's training files state in their `cfg` text; empty where there is none.
 
@@ -208,7 +215,7 @@ def read_run_configuration(text: str | None) -> dict[str, object]:
         text: YAML; anything else is passed over, since the text is no part of the model.
     """
     try:
-        run = yaml.safe_load(text or "")
+        run = yaml.load(text or "", _WithoutMerges)
         model, data = run["MODEL"], run["DATA"]
         kind, frames = model["TEMPORAL_MODELING_TYPE"], data["NUM_FRAMES"]
     except (yaml.YAMLError, RecursionError, LookupError, TypeError, ValueError):

@@ -73,6 +73,11 @@ def test_a_text_that_is_no_run_configuration_states_nothing(text):
     assert read_run_configuration(text) == {}
 
 
+def test_a_text_of_merges_within_merges_is_not_multiplied_out():
+    levels = [f"a{i + 1}: &a{i + 1} {{<<: [{', '.join([f'*a{i}'] * 9)}]}}" for i in range(60)]
+    assert read_run_configuration("\n".join(["a0: &a0 {x: 1}", *levels])) == {}
+
+
 def test_a_run_without_temporal_modelling_is_plain_clip():
     text = "DATA: {NUM_FRAMES: 8}\nMODEL: {TEMPORAL_MODELING_TYPE: null}"
     assert read_run_configuration(text) == {"temporal_module": "none", "num_frames": 8}
