@@ -172,7 +172,7 @@ def test_sample_frames_takes_transformers_arguments_by_position():
 
 def test_a_new_way_of_sampling_is_one_entry(tmp_path, monkeypatch):
     """Registered in the table alone, it is taken by the processor, its files and the evaluation."""
-    from froster_hf.evaluation.recipes import EvaluationRecipe
+    from froster_hf.evaluation.protocols import EvaluationProtocol
 
     def first(num_video_frames, num_frames, *, num_views, **_):
         return [list(range(num_frames))] * num_views
@@ -183,13 +183,13 @@ def test_a_new_way_of_sampling_is_one_entry(tmp_path, monkeypatch):
     loaded = AutoVideoProcessor.from_pretrained(tmp_path)
     assert loaded.sample_frames(VideoMetadata(total_num_frames=9)).tolist() == [0, 1, 2, 3]
     assert torch.equal(pixels(loaded, numbered_video(9)), pixels(loaded, numbered_video(4)))
-    recipe = EvaluationRecipe("new", "cross_dataset", "ucf101", sampling="first")
-    assert recipe.video_options["sampling"] == "first"
+    protocol = EvaluationProtocol("new", "cross_dataset", "ucf101", sampling="first")
+    assert protocol.video_options["sampling"] == "first"
 
 
 @pytest.mark.parametrize("sampling", ["random_dense", "middle"])
 def test_an_evaluation_samples_without_chance(sampling):
-    from froster_hf.evaluation.recipes import EvaluationRecipe
+    from froster_hf.evaluation.protocols import EvaluationProtocol
 
-    with pytest.raises(ValueError, match=r"Recipe new: `sampling` is .* must be one of 'uniform', 'dense'\."):
-        EvaluationRecipe("new", "cross_dataset", "ucf101", sampling=sampling)
+    with pytest.raises(ValueError, match=r"Protocol new: `sampling` is .* must be one of 'uniform', 'dense'\."):
+        EvaluationProtocol("new", "cross_dataset", "ucf101", sampling=sampling)
