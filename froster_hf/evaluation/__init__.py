@@ -4,7 +4,7 @@ from .attention_maps import attention_rollout, gradient_map
 from .evaluating import evaluate_protocol
 from .explaining import Explanation, explain_video
 from .label_similarity import mean_best_cosine, similarity_table, write_similarity_report
-from .leak_check import PromptLeakError, check_prompts, find_leaks
+from .leak_check import find_leaks, warn_of_leaks
 from .metrics import compute_metrics, metric_path
 from .predicting import predict
 from .predictions import PredictionMismatchError
@@ -17,10 +17,8 @@ __all__ = [
     "EvaluationProtocol",
     "Explanation",
     "PredictionMismatchError",
-    "PromptLeakError",
     "attention_rollout",
     "average_models",
-    "check_prompts",
     "compute_metrics",
     "evaluate_protocol",
     "explain_video",
@@ -33,5 +31,6 @@ __all__ = [
     "predict",
     "published_results",
     "similarity_table",
+    "warn_of_leaks",
     "write_similarity_report",
 ]

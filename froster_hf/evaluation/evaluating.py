@@ -2,25 +2,33 @@
 
 import dataclasses
 import functools
+import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from ..data.video_table import label_array, label_names
+from ..printing import printable
+from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
+from ..processing.text_files import read_json
 from ..settings import read_fields
+from ..whole_files import check_writable
 from . import parts
 from .label_similarity import similarity_table, write_similarity_report
 from .parts import Part, PartResult
 from .plan import EvaluationPlan
 from .plans import plan_evaluation
 from .predicting import Precision, predict
+from .predictions import PredictionMismatchError
 from .protocols import EvaluationData, EvaluationProtocol, load_protocol
 from .report import package_versions, part_report, percent, write_report
 
@@ -41,11 +49,12 @@ def evaluate_protocol(
     frozen_model: nn.Module | None = None,
     frozen_weight: float = 0.5,
     training_labels: Sequence[str] | None = None,
-    descriptions: Mapping[str, str] | None = None,
+    descriptions: Mapping[str, str | None] | None = None,
     batch_size: int = 8,
     num_workers: int = 0,
     precision: Precision = "float32",
     accelerator: Accelerator | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Evaluates checkpoints by a protocol; run again after a kill, it goes on where it was, to the same result.
 
@@ -60,11 +69,13 @@ def evaluate_protocol(
         frozen_weight: its weight in the ensembles.
         training_labels: what the checkpoints were trained on; adds `label_similarity.*`, the analysis of the paper's
             Figure 1 with a point for every part. Needs `frozen_model`.
-        descriptions: sentences by label; None takes the processor's.
+        descriptions: sentences by label, `None` for those without one; matched by name with the labels of the data, of
+            which none may be missing. None takes the processor's.
         batch_size: clips computed together.
         num_workers: decoding workers.
         precision: of the vision tower's computation.
         accelerator: None makes one.
+        overwrite: delete the evaluation that is in `output_dir`.
 
     Returns:
         What `result.json` holds: `results` by row (accuracies in percent), `checkpoints` and `data` hashes,
@@ -72,25 +83,38 @@ def evaluate_protocol(
         predictions.
 
     Raises:
-        ValueError: an unknown protocol, field or value.
+        ValueError: an unknown protocol, field or value, or descriptions of other labels.
+        OSError: nothing can be written to `output_dir`.
         AnnotationError: an annotation file that cannot be used.
-        PredictionMismatchError: the folder holds predictions of other weights, data, labels or settings.
-        PromptLeakError: a prompt holds something of a file's path.
+        PredictionMismatchError: the folder holds the result of another protocol, or predictions of other weights,
+            data, labels or settings.
     """
     protocol = protocol if isinstance(protocol, EvaluationProtocol) else load_protocol(protocol)
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
     if training_labels is not None and frozen_model is None:
         raise ValueError("training_labels compare the gain over a frozen model: pass frozen_model too.")
     accelerator = accelerator or Accelerator()
+    folder = Path(output_dir)
+    _prepare_folder(folder, protocol, accelerator, overwrite=overwrite)
     plan = plan_evaluation(protocol, data)
     for name, found in plan.count_differences.items():
         logger.warning("%s differs from the published counts: %s", name, found)
 
+    own_descriptions: dict[str, str] | None = None
+    if descriptions is not None:
+        match = match_labels(
+            descriptions,
+            label_names(plan.table),
+            labels_from="the descriptions",
+            names_from="the data",
+            allow_more=True,
+        )
+        own_descriptions = {name: text for name, text in zip(match.names, match.descriptions or ()) if text}
     predict_table = functools.partial(
         predict,
         table=plan.table,
         processor=processor,
-        descriptions=descriptions,
+        descriptions=own_descriptions,
         num_views=protocol.num_views,
         num_crops=protocol.num_crops,
         video_options=protocol.video_options,
@@ -99,7 +123,6 @@ def evaluate_protocol(
         precision=precision,
         accelerator=accelerator,
     )
-    folder = Path(output_dir)
     models = [models] if isinstance(models, nn.Module) else models
     samples = [
         predict_table(model, output_dir=folder / "predictions" / f"sample_{number}")
@@ -121,6 +144,48 @@ def evaluate_protocol(
             write_similarity_report(rows, folder)
     accelerator.wait_for_everyone()
     return report
+
+
+def _prepare_folder(folder: Path, protocol: EvaluationProtocol, accelerator: Accelerator, *, overwrite: bool) -> None:
+    """Make the result folder ready to write to, or raise in all processes."""
+    failure: list[Exception | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            check_writable(folder)
+            if overwrite:
+                _remove_results(folder)
+            else:
+                _refuse_other_protocol(folder, protocol)
+        except (ValueError, OSError) as error:
+            failure[0] = error
+    (found,) = broadcast_object_list(failure)
+    if found is not None:
+        raise found
+
+
+def _remove_results(folder: Path) -> None:
+    """Delete what an evaluation has left; a link, but nothing behind it."""
+    for name in ("result.json", "result.md", "label_similarity.json", "label_similarity.md", "label_similarity.png"):
+        (folder / name).unlink(missing_ok=True)
+    for part in (folder / "plots", folder / "predictions"):
+        if part.is_symlink():
+            part.unlink()
+        elif part.is_dir():
+            shutil.rmtree(part)
+
+
+def _refuse_other_protocol(folder: Path, protocol: EvaluationProtocol) -> None:
+    result = folder / "result.json"
+    if not result.is_file():
+        return
+    stored = read_json(result)
+    found = stored.get("protocol") if isinstance(stored, dict) else None
+    if found != json.loads(json.dumps(dataclasses.asdict(protocol))):
+        name = found.get("name") if isinstance(found, dict) else None
+        raise PredictionMismatchError(
+            f"{folder} holds the result of another evaluation ({printable(str(name))}, with settings of its own). "
+            "Write to another folder, or replace it: `--overwrite`, `overwrite=True`."
+        )
 
 
 def _scorers(

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..processing.processing_froster import FrosterProcessor
+from ..whole_files import write_text_whole
 from .plots import plot_similarity_gain
 
 
@@ -76,6 +77,6 @@ def write_similarity_report(rows: Sequence[Mapping[str, Any]], folder: str | os.
         name = row["name"].replace("|", "\\|")
         numbers = f"{row['frozen_accuracy']:.1f} | {row['accuracy']:.1f} | {row['gain']:+.1f}"
         lines.append(f"| {name} | {row['similarity']:.3f} | {numbers} |")
-    (folder / "label_similarity.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text_whole(folder / "label_similarity.md", "\n".join(lines) + "\n")
     plot_similarity_gain(rows, folder / "label_similarity.png", title="Label similarity and gain over frozen CLIP")
-    (folder / "label_similarity.json").write_text(json.dumps(list(rows), indent=2) + "\n", encoding="utf-8")
+    write_text_whole(folder / "label_similarity.json", json.dumps(list(rows), indent=2) + "\n")

@@ -3,9 +3,10 @@
 Class folders and file names spell the answer out (`ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`). Prompts may be made
 of label texts only, and the same prompts serve every clip. Looked for are a clip's file name and each folder name of
 its path as written there; a name that *is* a label text (a folder called `juggling`) cannot be told from the label and
-is passed over.
+is passed over. What is found is told in a warning: the labels may well be somebody's names of folders.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -13,10 +14,9 @@ from pathlib import PurePath
 from datasets import Dataset
 
 from ..data.video_table import VIDEO_COLUMN, label_names, video_name
+from ..printing import printable
 
-
-class PromptLeakError(ValueError):
-    """A prompt holds something of a file's path."""
+logger = logging.getLogger(__name__)
 
 
 def find_leaks(prompts: Sequence[str], table: Dataset) -> list[tuple[str, str]]:
@@ -39,14 +39,16 @@ def find_leaks(prompts: Sequence[str], table: Dataset) -> list[tuple[str, str]]:
     return leaks
 
 
-def check_prompts(prompts: Sequence[str], table: Dataset) -> None:
-    """Raises `PromptLeakError` when `find_leaks` finds any; names the part and the prompt."""
+def warn_of_leaks(prompts: Sequence[str], table: Dataset) -> None:
+    """Warn when `find_leaks` finds any; names the first part and its prompt."""
     if leaks := find_leaks(prompts, table):
         part, prompt = leaks[0]
-        raise PromptLeakError(
-            f"{len(leaks)} prompts hold a part of a video's path, such as {part!r} in {prompt!r}. Write the labels as "
-            "words; "
-            "a result with prompts from file names says nothing."
+        logger.warning(
+            "%d prompts hold a part of a video's path, such as %r in %r. If the labels were made of file names, write "
+            "them as words: a result with prompts from file names says nothing.",
+            len(leaks),
+            printable(part),
+            printable(prompt),
         )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from ..whole_files import written_whole
+
 # Okabe and Ito's palette: told apart by readers with colour-vision deficiency.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
 # Above this many classes, tick labels would run into each other.
@@ -115,5 +117,6 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without the time of day in it, the same numbers give the same file.
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=130, metadata={"Software": None})
     return path

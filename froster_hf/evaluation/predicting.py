@@ -28,7 +28,7 @@ from ..data.fingerprints import pixel_options, table_fingerprint
 from ..data.video_table import label_names
 from ..processing.processing_froster import FrosterProcessor
 from .fingerprints import model_fingerprint, prompts_fingerprint
-from .leak_check import check_prompts
+from .leak_check import warn_of_leaks
 from .predictions import ClipPrediction, PredictionStore, stack_view_logits
 
 logger = logging.getLogger(__name__)
@@ -74,12 +74,11 @@ def predict(
 
     Raises:
         PredictionMismatchError: `output_dir` holds predictions of other weights, data, prompts or settings.
-        PromptLeakError: a prompt holds something of a file's path.
     """
     accelerator = accelerator or Accelerator()
     texts = label_names(table)
     encoded = processor.encode_labels(texts, descriptions)
-    check_prompts(processor.write_prompts(texts, descriptions), table)
+    warn_of_leaks(processor.write_prompts(texts, descriptions), table)
     clips = EvaluationClips(
         table,
         video_processor=processor.video_processor,

@@ -73,6 +73,8 @@ class PredictionStore:
                 _refuse_mismatch(file, stored, self.header)
 
     def __enter__(self) -> "PredictionStore":
+        if self._file.is_symlink():
+            raise ValueError(f"{self._file} is a link; predictions are not written behind one. Remove it.")
         _cut_torn_line(self._file)
         self._handle = self._file.open("a", encoding="utf-8")
         if self._file.stat().st_size == 0:
@@ -161,8 +163,7 @@ def _refuse_mismatch(file: Path, stored: Mapping[str, Any], current: Mapping[str
         )
         raise PredictionMismatchError(
             f"The predictions in {file} were made with other settings ({told}). Choose another output folder, or "
-            "remove "
-            "the old predictions."
+            "replace the evaluation in it: `--overwrite`, `overwrite=True`."
         )
 
 

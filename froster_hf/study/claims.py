@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .statistics import Estimate, Pair, paired_difference
+from .statistics import MIN_WORLDS, Estimate, Pair, paired_difference
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,14 @@ class Claim:
 
     def verdict(self, difference: Estimate) -> str:
         """What the interval of `ours - theirs` allows to say."""
-        if difference.count == 1:
-            return "one run; nothing can be said"
+        if difference.unit == "run":
+            # Runs that share a world are no independent draws: their interval speaks of that world only.
+            return f"fewer than {MIN_WORLDS} worlds; nothing can be said of others"
         if difference.low > -self.margin:
             return "appears"
         if difference.high < -self.margin:
             return "the opposite appears"
-        return "cannot be said" if self.margin else "does not appear: the interval holds zero"
+        return "cannot be said" if self.margin else "does not appear: the interval contains zero"
 
 
 # As much is "nothing" in a claim of no loss.

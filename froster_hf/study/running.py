@@ -19,7 +19,8 @@ import torch
 from ..evaluation.report import package_versions
 from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.tables_froster import modules_without_parameters
-from ..whole_files import write_text_whole
+from ..processing.text_files import read_json
+from ..whole_files import check_writable, write_text_whole
 from .choosing import choose
 from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
 from .plan import StudyPlan
@@ -35,6 +36,7 @@ def run_study(
     processes: int = 2,
     log: Callable[[str], None] = print,
     command: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Runs what has not been run, and writes the report.
 
@@ -45,11 +47,20 @@ def run_study(
         processes: jobs side by side, one thread each.
         log: told of every finished job.
         command: that the report says it was made by.
+        overwrite: write over the report of another plan, or the README of something else, in `output`.
 
     Returns:
         `output / "README.md"`.
+
+    Raises:
+        ValueError: a mistake in the plan, another report in `output`, or a run that failed.
+        OSError: nothing can be written to `work` or `output`.
     """
     _check_jobs(plan, work)
+    for folder in (work, output):
+        check_writable(folder)
+    if not overwrite:
+        _refuse_other_report(plan, output)
     watch = _Stopwatch(work, plan.name)
     with _Workers(processes, work, log, watch) as workers:
 
@@ -98,6 +109,15 @@ def run_study(
         "runs": runs,
     }
     return write_report(study, output)
+
+
+def _refuse_other_report(plan: StudyPlan, output: Path) -> None:
+    readme, file = output / "README.md", output / "study.json"
+    study = read_json(file) if file.is_file() else None
+    found = study.get("plan") if isinstance(study, dict) else None
+    if (readme.exists() or file.exists()) and found != json.loads(json.dumps(plan.to_dict())):
+        what = "the report of another plan" if study is not None else "a README.md that is no report of a study"
+        raise ValueError(f"{output} holds {what}. Give another --output, or replace it with --overwrite.")
 
 
 def _check_jobs(plan: StudyPlan, work: Path) -> None:

@@ -13,6 +13,7 @@ from ..data.moving_shapes import MovingShape
 from ..evaluation.metrics import top_k_accuracy
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
+from ..whole_files import written_whole
 from .direction import direction_accuracy, opposite_labels
 from .worlds import DecodedClips
 
@@ -67,14 +68,15 @@ class SideScores:
     def save(self, file: Path) -> None:
         """Write `file`, an .npz."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            file,
-            texts=np.array(self.texts),
-            num_labels=self.num_labels,
-            labels=self.labels,
-            forward=self.forward,
-            backward=self.backward,
-        )
+        with written_whole(file) as part:
+            np.savez(
+                part,
+                texts=np.array(self.texts),
+                num_labels=self.num_labels,
+                labels=self.labels,
+                forward=self.forward,
+                backward=self.backward,
+            )
 
     @classmethod
     def load(cls, file: Path) -> "SideScores":

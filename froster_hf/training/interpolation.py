@@ -18,7 +18,12 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPConfig
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from ..foreign_code import drop_foreign_code
+from ..hub_cache import blobs_of_snapshot
 from ..modeling.configuration_froster import FrosterConfig, read_clip_config
+from ..printing import one_line, printable
+from ..processing.text_files import read_json
+from ..whole_files import check_writable
 from .whole_folders import MANIFEST_NAME, written_whole
 
 logger = logging.getLogger(__name__)
@@ -48,7 +53,8 @@ def interpolate(
 
     Both are folders of transformers with safetensors files, CLIP's or FROSTER's, as trained or exported. The result
     has the configuration, processor, key names and precision of the FROSTER one; of two alike, of `checkpoint_b`. A
-    stored label list is left out: its embeddings come from the text tower as it was.
+    stored label list is left out: its embeddings come from the text tower as it was; so is all code that is not this
+    package's, and what names such code.
 
     Args:
         checkpoint_a: the result at ratio 0; for example the CLIP that training started from.
@@ -61,8 +67,9 @@ def interpolate(
 
     Raises:
         CheckpointMismatchError: other architectures, tensors or shapes.
-        ValueError: a ratio outside of [0, 1], an output folder in use, or weights that cannot be read or are not
-            finite.
+        ValueError: a ratio outside of [0, 1], an output folder in use, weights that cannot be read or are not
+            finite, or links in a checkpoint that lead out of it.
+        OSError: nothing can be written beside `output_dir`.
 
     Example:
 
@@ -72,6 +79,7 @@ def interpolate(
     if not 0 <= ratio <= 1:
         raise ValueError(f"`ratio` is {ratio}; it goes from 0, the first checkpoint, to 1, the second.")
     output_dir = Path(output_dir)
+    check_writable(output_dir.parent)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise ValueError(f"`output_dir` {output_dir} is in use; give a new or empty folder.")
     a, b = WeightsFolder(checkpoint_a), WeightsFolder(checkpoint_b)
@@ -103,15 +111,20 @@ class WeightsFolder:
         self.folder = Path(folder)
         if not (self.folder / CONFIG_NAME).is_file():
             raise ValueError(f"{self.folder} is not the folder of a checkpoint: it has no {CONFIG_NAME}.")
-        self.raw_config = json.loads((self.folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        model_type = self.raw_config.get("model_type")
+        self.raw_config = read_json(self.folder / CONFIG_NAME)
+        model_type = self.raw_config.get("model_type") if isinstance(self.raw_config, dict) else None
         if model_type not in ("clip", "froster"):
-            raise ValueError(f"{self.folder} holds a model of type {model_type!r}; 'clip' or 'froster' is needed.")
+            raise ValueError(
+                f"{self.folder} holds a model of type {printable(repr(model_type))}; 'clip' or 'froster' is needed."
+            )
         self.config: CLIPConfig | FrosterConfig
-        if model_type == "clip":
-            self.config = read_clip_config(self.raw_config)
-        else:
-            self.config = FrosterConfig.from_pretrained(self.folder)
+        try:
+            if model_type == "clip":
+                self.config = read_clip_config(self.raw_config)
+            else:
+                self.config = FrosterConfig.from_pretrained(self.folder)
+        except Exception as error:  # what a configuration with values of any type makes transformers raise
+            raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
         # How much more than CLIP it is.
         self.rank = 0
         if isinstance(self.config, FrosterConfig):
@@ -131,14 +144,17 @@ class WeightsFolder:
         index = self.folder / SAFE_WEIGHTS_INDEX_NAME
         names = [SAFE_WEIGHTS_NAME]
         if index.is_file() and not (self.folder / SAFE_WEIGHTS_NAME).is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            names = _shards(index)
+        present = {path.name for path in self.folder.iterdir() if path.is_file()}
         for name in names:
             if Path(name).name != name:
-                raise ValueError(f"The index of {self.folder} names a shard outside of the folder: {name!r}.")
-            if not (self.folder / name).is_file():
                 raise ValueError(
-                    f"{self.folder} has no {name}. Weights are read from safetensors files; others become such with "
-                    "`from_pretrained(...)` and `save_pretrained(folder)`."
+                    f"The index of {self.folder} names a shard outside of the folder: {printable(repr(name))}."
+                )
+            if name not in present:
+                raise ValueError(
+                    f"{self.folder} has no {printable(name)}. Weights are read from safetensors files; others become "
+                    "such with `from_pretrained(...)` and `save_pretrained(folder)`."
                 )
         return [self.folder / name for name in names]
 
@@ -158,6 +174,15 @@ class WeightsFolder:
         unknown = {dtype for dtype, _ in self.layout.values()} - DTYPES.keys()
         if unknown:
             raise ValueError(f"{path} holds tensors of type {', '.join(sorted(unknown))}, which cannot be blended.")
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index of shards names."""
+    content = read_json(index)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f"{index} is not an index of shards: its `weight_map` must name a file for every tensor.")
+    return sorted(set(shards.values()))
 
 
 def _check_architectures(a: WeightsFolder, b: WeightsFolder) -> None:
@@ -238,7 +263,21 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(pattern.folder.iterdir()):
         if path.is_file() and path.suffix in COPIED_SUFFIXES and path.name not in NOT_COPIED:
+            _check_inside(path)
             shutil.copyfile(path, folder / path.name)
+    for dropped in drop_foreign_code(folder):
+        logger.warning("Left out of the result: %s.", dropped)
+
+
+def _check_inside(path: Path) -> None:
+    """Refuse a link to a file that is no part of the checkpoint: its content would be published with the result."""
+    home, target = path.parent.resolve(), path.resolve()
+    blobs = blobs_of_snapshot(home)
+    if target.parent != home and (blobs is None or target.parent != blobs):
+        raise ValueError(
+            f"{printable(str(path))} is a link out of the checkpoint's folder, to {printable(str(target))}. Only what "
+            "lies in the folder, or in the same entry of the Hub's cache, is copied: put the file there."
+        )
 
 
 def _shortened(items: list[str]) -> str:

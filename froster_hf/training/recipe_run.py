@@ -99,6 +99,7 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
     processor = FrosterProcessor.from_clip(
         recipe.checkpoint,
         video_options={"sampling": "dense", **_given(recipe, VIDEO_FIELDS)},
+        trust_remote_code=False,
         **_given(recipe, PROMPT_FIELDS),
     )
     return model, processor
@@ -116,7 +117,7 @@ def _load_froster(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, F
         ValueError: the recipe asks for another architecture, sampling or prompts than the checkpoint has.
     """
     model = FrosterForVideoClassification.from_pretrained(recipe.checkpoint)
-    processor = FrosterProcessor.from_pretrained(recipe.checkpoint)
+    processor = FrosterProcessor.from_pretrained(recipe.checkpoint, trust_remote_code=False)
     own = {
         **{name: getattr(model.config, name) for name in MODEL_FIELDS},
         **{name: getattr(processor.video_processor, name) for name in VIDEO_FIELDS},

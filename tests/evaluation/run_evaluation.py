@@ -1,6 +1,11 @@
-"""What a user's own script would do, for a launcher to start several times side by side."""
+"""What a user's own script would do, for a launcher to start several times side by side.
+
+With `slowed` as the last argument, every process but the first reads stored predictions only when the first has stored
+some: what a slow disk does to one of them.
+"""
 
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -10,13 +15,16 @@ torch.set_num_threads(1)
 from accelerate import Accelerator  # noqa: E402
 
 from froster_hf.evaluation import evaluate_protocol, load_protocol  # noqa: E402
+from froster_hf.evaluation.predictions import PredictionStore  # noqa: E402
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification  # noqa: E402
 from froster_hf.processing.processing_froster import FrosterProcessor  # noqa: E402
 
 
-def main(checkpoint: str, root: str, annotations: str, output_dir: str) -> None:
+def main(checkpoint: str, root: str, annotations: str, output_dir: str, reading: str = "") -> None:
     model = FrosterForVideoClassification.from_pretrained(checkpoint)
     accelerator = Accelerator(cpu=True)
+    if reading == "slowed" and not accelerator.is_main_process:
+        wait_before_reading(Path(output_dir) / "predictions" / "sample_0" / "predictions.0.jsonl")
     evaluate_protocol(
         load_protocol("base_to_novel_hmdb51", ["num_views=2", "frame_stride=2"]),
         models=model,
@@ -28,6 +36,18 @@ def main(checkpoint: str, root: str, annotations: str, output_dir: str) -> None:
     )
     if accelerator.num_processes > 1:
         (Path(output_dir) / f"was_process_{accelerator.process_index}").touch()
+
+
+def wait_before_reading(file: Path) -> None:
+    read = PredictionStore.read
+
+    def read_late(store):
+        deadline = time.monotonic() + 60
+        while not (file.exists() and b'"row"' in file.read_bytes()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return read(store)
+
+    PredictionStore.read = read_late
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from froster_hf.evaluation import evaluate_protocol, load_protocol
+from froster_hf.evaluation import PredictionMismatchError, evaluate_protocol, load_protocol
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
 from tests.fixtures.subprocesses import environment
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -140,15 +142,91 @@ def test_after_a_kill_the_evaluation_goes_on_and_ends_with_the_same_result(
     assert (tmp_path / "result.json").read_bytes() == uninterrupted
 
 
-def test_two_processes_give_the_result_of_one_bit_for_bit(checkpoint, hmdb51_data, tmp_path, uninterrupted):
+@pytest.mark.parametrize("reading", ["", "slowed"])
+def test_two_processes_give_the_result_of_one_bit_for_bit(checkpoint, hmdb51_data, tmp_path, uninterrupted, reading):
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     script = Path(__file__).with_name("run_evaluation.py")
     paths = (script, checkpoint, hmdb51_data.root, hmdb51_data.annotations, tmp_path)
     run = subprocess.run(
-        [*launcher, *map(str, paths)], env=environment(HF_HUB_OFFLINE="1"), capture_output=True, timeout=240
+        [*launcher, *map(str, paths), reading], env=environment(HF_HUB_OFFLINE="1"), capture_output=True, timeout=240
     )
     assert run.returncode == 0, run.stderr.decode()[-2000:]
     assert sorted(path.name for path in tmp_path.glob("was_process_*")) == ["was_process_0", "was_process_1"]
     counts = [path.read_text().count('"row"') for path in sorted((tmp_path / "predictions" / "sample_0").iterdir())]
     assert counts == [6, 6]
     assert (tmp_path / "result.json").read_bytes() == uninterrupted
+
+
+def test_the_result_of_another_protocol_is_not_written_over_unless_that_is_asked_for(hmdb51_data, tmp_path):
+    evaluate(hmdb51_data, tmp_path)
+    before = (tmp_path / "result.json").read_bytes()
+    other = dataclasses.replace(PROTOCOL, num_samples=3)
+    with pytest.raises(PredictionMismatchError, match=r"base_to_novel_hmdb51, with settings of its own.*--overwrite"):
+        evaluate(hmdb51_data, tmp_path, protocol=other)
+    with pytest.raises(PredictionMismatchError, match="--overwrite"):
+        evaluate(hmdb51_data, tmp_path, models=tiny_model(1))
+    assert (tmp_path / "result.json").read_bytes() == before
+    (tmp_path / "mine.txt").write_text("mine")
+    report = evaluate(hmdb51_data, tmp_path, protocol=other, models=tiny_model(1), overwrite=True)
+    assert report["protocol"]["num_samples"] == 3
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_overwriting_takes_links_away_and_leaves_what_is_behind_them(hmdb51_data, tmp_path):
+    for name in ("plots", "predictions"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).symlink_to(tmp_path / name)
+    evaluate(hmdb51_data, tmp_path / "out", overwrite=True)
+    for name in ("plots", "predictions"):
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["mine"]
+        assert not (tmp_path / "out" / name).is_symlink()
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_the_work(hmdb51_data, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    model = tiny_model()
+    model.forward = None  # is not reached
+    with pytest.raises(OSError, match=r"Nothing can be written to .*out"):
+        evaluate(hmdb51_data, tmp_path / "out", models=model)
+
+
+def test_descriptions_belong_to_names_and_not_to_places(hmdb51_data, tmp_path):
+    described = {"wave": "a hand goes up", "cartwheel": None, "kick ball": "a foot", "BrushHair": "a brush"}
+    first = evaluate(hmdb51_data, tmp_path / "first", descriptions=described)
+    turned = dict(reversed(described.items())) | {"juggling": "not tested here"}
+    assert evaluate(hmdb51_data, tmp_path / "second", descriptions=turned)["prompts"] == first["prompts"]
+    with pytest.raises(ValueError, match="without 1 of its names: wave"):
+        evaluate(hmdb51_data, tmp_path / "third", descriptions={k: v for k, v in described.items() if k != "wave"})
+
+
+def limited(size, work, *arguments, **options):
+    """Do something in a process whose files cannot grow beyond a size, as on a full disk; whether it was an error."""
+    if (process := os.fork()) == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            work(*arguments, **options)
+        except OSError:
+            code = 7
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 7
+
+
+def test_after_a_full_disk_the_evaluation_goes_on_and_ends_with_the_same_result(
+    checkpoint, hmdb51_data, tmp_path, uninterrupted
+):
+    assert limited(1500, evaluate, hmdb51_data, tmp_path, models=load(checkpoint))
+    assert not (tmp_path / "result.json").exists()
+    evaluate(hmdb51_data, tmp_path, models=load(checkpoint))
+    assert (tmp_path / "result.json").read_bytes() == uninterrupted
+
+
+def test_a_full_disk_leaves_the_old_result(checkpoint, hmdb51_data, tmp_path, uninterrupted):
+    evaluate(hmdb51_data, tmp_path, models=load(checkpoint))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert limited(1500, evaluate, hmdb51_data, tmp_path, models=load(checkpoint), method="another name")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -65,7 +65,7 @@ def test_the_mean_of_checkpoints_is_one_model(checkpoints, hmdb51_data, tmp_path
         (["views=1"], "unknown fields views"),
         (["views"], "'views' is not of the form field=value"),
         (["protocol=zero_shot"], "protocol is 'zero_shot'; it must be one of base_to_novel"),
-        (["sampling=denze"], "`sampling` is 'denze'; it must be one of 'uniform', 'dense'"),
+        (["sampling=denze"], "`sampling` is 'denze'; it must be one of"),
     ],
 )
 def test_a_wrong_option_is_one_line(hmdb51_data, tmp_path, capsys, overrides, message):

@@ -185,6 +185,75 @@ def test_what_is_no_checkpoint_is_refused(clip_folder, tuned_folder, tmp_path):
         interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "[]", "of type None"),
+        ("config.json", "null", "of type None"),
+        ("config.json", "[" * 100_000, "nested too deeply"),
+        ("config.json", '{"model_type": ["clip"]}', r"of type \['clip'\]"),
+        ("config.json", '{"model_type": "clip", "text_config": 7}', "cannot be used"),
+        ("config.json", '{"model_type": "froster", "vision_config": {"hidden_size": "wide"}}', "cannot be used"),
+        ("model.safetensors.index.json", "[]", "is not an index of shards"),
+        ("model.safetensors.index.json", "{}", "is not an index of shards"),
+        ("model.safetensors.index.json", '{"weight_map": [1]}', "is not an index of shards"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 1}}', "is not an index of shards"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ["b"]}}', "is not an index of shards"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "\\u0000b"}}', r"has no \\x00b"),
+        ("model.safetensors.index.json", "[" * 100_000, "nested too deeply"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "' + "b" * 100_000 + '"}}', "has no bbb"),
+    ],
+)
+def test_files_of_another_shape_are_refused_in_one_line(clip_folder, tmp_path, name, content, message):
+    folder = tmp_path / "tuned"
+    tiny_model().save_pretrained(folder)
+    if name != "config.json":
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 5000
+    assert not (tmp_path / "out").exists()
+
+
+def test_foreign_code_and_what_names_it_stay_behind(clip_folder, tmp_path, caplog):
+    folder = tmp_path / "tuned"
+    tiny_model().save_pretrained(folder)
+    edit_config(folder, lambda config: config.update(auto_map={"AutoModel": "somebody/else--evil.Model"}))
+    (folder / "evil.py").write_text("raise SystemExit")
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["somebody/else--evil.T", null]}}')
+    result = interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+    assert not (result / "evil.py").exists()
+    for name in ("config.json", "tokenizer_config.json"):
+        assert "evil" not in (result / name).read_text()
+    assert sum("evil" in message for message in caplog.messages) == 3
+
+
+def test_what_lies_behind_a_link_out_of_the_checkpoint_is_not_copied(clip_folder, tmp_path):
+    folder = tmp_path / "tuned"
+    tiny_model().save_pretrained(folder)
+    (tmp_path / "secret").write_text("secret")
+    (folder / "notes.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match=r"notes\.txt is a link out of the checkpoint's folder"):
+        interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_download_of_the_hub_is_a_folder_of_links(clip_folder, tmp_path):
+    entry = tmp_path / "models--a--b"
+    snapshot = entry / "snapshots" / "abc"
+    tiny_model().save_pretrained(snapshot)
+    (snapshot / "merges.txt").write_text("a b")
+    (entry / "blobs").mkdir()
+    for number, path in enumerate(sorted(snapshot.iterdir())):
+        path.rename(entry / "blobs" / str(number))
+        path.symlink_to(entry / "blobs" / str(number))
+    result = interpolate(clip_folder, snapshot, 0.5, output_dir=tmp_path / "out")
+    assert (result / "merges.txt").read_text() == "a b"
+    assert not (result / "merges.txt").is_symlink()
+
+
 def test_a_shard_outside_of_the_folder_is_refused(clip_folder, tmp_path):
     sharded = tmp_path / "sharded"
     tiny_model().save_pretrained(sharded, max_shard_size="40KB")

@@ -9,7 +9,7 @@ examples:
   froster evaluate base_to_novel_k400 --checkpoint sample1 sample2 sample3 --root val --annotations val.csv \\
       --train-annotations train.csv --missing drop --output result
   froster evaluate moving_shapes_actions "seeds=[7,8,9]" --checkpoint run/model --root videos --output result
-  accelerate launch --module froster_hf evaluate ...
+  torchrun --nproc_per_node 2 --module froster_hf evaluate ...
 
 Any field of a protocol can be given as field=value, right after its name. Run again after a kill, it goes on where it
 was. The output folder gets result.json, result.md, plots/ and predictions/.
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as num_views=1")
     parser.add_argument("--list", action="store_true", help="list the shipped protocols")
     parser.add_argument("--output", metavar="FOLDER", help="the result folder")
+    parser.add_argument("--overwrite", action="store_true", help="delete the evaluation that is in the result folder")
     models = parser.add_argument_group("models")
     models.add_argument(
         "--checkpoint", nargs="+", metavar="MODEL", help="folders or names on the Hub; one a few-shot sample"
@@ -108,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         num_workers=arguments.num_workers,
         precision=arguments.precision,
         accelerator=accelerator,
+        overwrite=arguments.overwrite,
     )
     if accelerator.is_main_process:
         print(markdown_report(report))

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as test_worlds=[7]")
     parser.add_argument("--list", action="store_true", help="list the shipped plans")
     parser.add_argument("--output", metavar="FOLDER", help="of the report (default: runs/study-PLAN/report)")
+    parser.add_argument("--overwrite", action="store_true", help="write over another report in the output folder")
     parser.add_argument("--work", metavar="FOLDER", help="of worlds and runs (default: runs/study-PLAN)")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
 
@@ -49,5 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     command = f"froster study {named}{own_work} --output {output} --processes {arguments.processes}"
     # Flushed: a study takes long, and is watched through files and pipes too.
     log = functools.partial(print, flush=True)
-    print(run_study(plan, work=work, output=output, processes=arguments.processes, command=command, log=log))
+    report = run_study(
+        plan,
+        work=work,
+        output=output,
+        processes=arguments.processes,
+        command=command,
+        log=log,
+        overwrite=arguments.overwrite,
+    )
+    print(report)
     return 0
