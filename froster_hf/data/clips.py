@@ -31,7 +31,7 @@ from datasets import Dataset
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..processing.video_decoding_froster import VideoDecodeError
-from .decode_failures import DecodeFailure, TooManyDecodeFailures, video_state
+from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, video_state
 from .video_table import LABEL_COLUMN, VIDEO_COLUMN, label_array, label_names, video_name
 
 # The cross-entropy of PyTorch leaves this label out.
@@ -118,9 +118,10 @@ class TrainingClips(_Clips):
                 }
             except VideoDecodeError as error:
                 failures.append(self._failure(row, error))
-        listed = "\n".join(f"  {failure.video}: {failure.reason}" for failure in failures)
+        distinct = {failure.row: f"  {failure.video}: {failure.reason}" for failure in failures}
+        listed = "\n".join(list(distinct.values())[:MAX_LISTED])
         raise TooManyDecodeFailures(
-            f"{len(failures)} videos drawn in place of each other cannot be decoded:\n{listed}"
+            f"{len(failures)} videos drawn in place of each other cannot be decoded, such as:\n{listed}"
         )
 
 
