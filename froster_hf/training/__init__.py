@@ -1,8 +1,8 @@
-"""Fine-tuning with a frozen teacher: arguments, losses, the Trainer."""
+"""Fine-tuning with a frozen teacher: arguments, objectives, distillation, the Trainer."""
 
 from .arguments import FrosterTrainingArguments
 from .interpolation import interpolate
-from .prompt_sampling import LabelPrompts, PromptSampler
+from .prompts import LabelPrompts, PromptSampler
 from .teacher import FrozenTeacher
 from .trainer import FrosterTrainer
 from .weight_averaging import WeightAveraging

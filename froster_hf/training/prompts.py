@@ -1,21 +1,28 @@
-"""The texts of a training step: which templates stand for every label, and their tokens.
+"""The labels of a training as student and teacher read them: as prompts, as tokens, as embeddings.
 
-Templates are drawn by (run seed, step) alone, so that student and teacher, every process and every resumed run see the
-same ones. FROSTER draws one of its 28 sentences a step and adds the bare label; testing uses all 29.
+`LabelPrompts` is a label list under all templates. `PromptSampler` draws the templates of a step, by (run seed, step)
+alone, so that student and teacher, every process and every resumed run see the same ones: FROSTER draws one of its 28
+sentences and adds the bare label; testing uses all 29. `LabelTexts` gives a step's texts to both, and encodes nothing
+twice that need not be.
 
-Letters: K labels, P templates, L text tokens.
+Letters: B clips, K labels, P templates, L text tokens, D the joint embedding width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..modeling.text_froster import text_lengths
+from ..modeling.modeling_froster import FrosterForVideoClassification
+from ..modeling.text_froster import average_prompts, text_lengths
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import TrainingPrompts
+from .objectives import IGNORED_LABEL
+from .parameter_groups import is_text
+from .teacher import FrozenTeacher
 
 BARE_TEMPLATE = "{}"
 
@@ -140,3 +147,146 @@ class PromptSampler:
 
     def _generator(self, step: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, step))
+
+
+class StepTexts(NamedTuple):
+    """The texts of one training step: keywords for the student's forward pass, and the teacher's embeddings (K, D).
+
+    Without a teacher the latter are of no text, (0, 0).
+    """
+
+    student_inputs: dict[str, Any]
+    teacher_embeds: Tensor
+
+
+class PromptEmbeds:
+    """Text embeddings of a label list under a frozen text tower: each template is encoded once, when first drawn.
+
+    Args:
+        prompts: the label list.
+        encode: tokens (n, L) to embeddings (n, D), L2-normalised.
+    """
+
+    def __init__(self, prompts: LabelPrompts, encode: Callable[[Tensor], Tensor]):
+        self.prompts = prompts
+        self._encode = encode
+        self._embeds: dict[int, Tensor] = {}
+
+    def of_all_labels(self, templates: Sequence[int]) -> Tensor:
+        """One embedding a label, over some templates: (K, D)."""
+        prompt_embeds = torch.stack([self._of_template(template) for template in templates], dim=1)
+        return average_prompts(prompt_embeds.flatten(0, 1), len(templates))
+
+    def of_clips(self, labels: Tensor, templates: Sequence[int]) -> Tensor:
+        """One embedding a clip: label `labels[i]` (B,) under template i, (B, D)."""
+        pairs = zip(labels.tolist(), templates)
+        return torch.stack([self._of_template(template)[label] for label, template in pairs])
+
+    def _of_template(self, template: int) -> Tensor:
+        if template not in self._embeds:
+            self._embeds[template] = self._encode(self.prompts.of_all_labels([template]))
+        return self._embeds[template]
+
+
+class LabelTexts:
+    """The texts of one label list.
+
+    The teacher's embeddings are computed once a template; the student's too where its text tower is frozen, and not
+    again where both towers are one.
+
+    Args:
+        prompts: the list under all templates.
+        student: not wrapped.
+        teacher: `None` where nothing is distilled.
+        chunk_size: texts encoded at a time; see [`FrosterTrainingArguments`].
+        encode_apart: whether the student's text tower may be called by itself. Not where a wrapper (FSDP, DeepSpeed)
+            gathers the parameters for the model's own forward pass only.
+    """
+
+    def __init__(
+        self,
+        prompts: LabelPrompts,
+        *,
+        student: FrosterForVideoClassification,
+        teacher: FrozenTeacher | None,
+        chunk_size: int | None,
+        encode_apart: bool = True,
+    ):
+        self.prompts, self.student, self.chunk_size = prompts, student, chunk_size
+        self.encode_apart = encode_apart
+        self.teacher_embeds = None if teacher is None else PromptEmbeds(prompts, self._encode_with(teacher))
+        self.frozen_embeds: PromptEmbeds | None = None
+        if encode_apart and _text_is_frozen(student):
+            shared = teacher is not None and teacher.shared and teacher.dtype == torch.float32
+            self.frozen_embeds = self.teacher_embeds if shared else PromptEmbeds(prompts, self._encode_student)
+
+    def for_all_labels(self, templates: Sequence[int]) -> StepTexts:
+        """Every label under some templates."""
+        teacher_embeds = self.teacher_embeds.of_all_labels(templates) if self.teacher_embeds else torch.empty(0, 0)
+        if self.frozen_embeds is not None:
+            return StepTexts({"text_embeds": self.frozen_embeds.of_all_labels(templates)}, teacher_embeds)
+        return StepTexts(self._tokens(self.prompts.of_all_labels(templates), len(templates)), teacher_embeds)
+
+    def for_clips(self, labels: Tensor, templates: Sequence[int]) -> StepTexts:
+        """The label of every clip under a template of its own.
+
+        Args:
+            labels: (B,); clips labelled -100 have none. Where no clip has one, a text that no clip is compared with
+                stands in, since the text tower cannot be given nothing.
+            templates: B indices.
+        """
+        pairs = [pair for pair in zip(labels.tolist(), templates) if pair[0] != IGNORED_LABEL] or [(0, 0)]
+        labels, templates = torch.tensor([label for label, _ in pairs]), [template for _, template in pairs]
+        teacher_embeds = self.teacher_embeds.of_clips(labels, templates) if self.teacher_embeds else torch.empty(0, 0)
+        if self.frozen_embeds is not None:
+            return StepTexts({"text_embeds": self.frozen_embeds.of_clips(labels, templates)}, teacher_embeds)
+        return StepTexts(self._tokens(self.prompts.of_clips(labels, templates), 1), teacher_embeds)
+
+    def for_evaluation(self) -> dict[str, Any]:
+        """Keywords for the student's forward pass: every label over all templates, encoded here where it can be."""
+        if self.encode_apart:
+            return {"text_embeds": self.student_label_embeds()}
+        num_templates = len(self.prompts.templates)
+        return self._tokens(self.prompts.of_all_labels(range(num_templates)), num_templates)
+
+    @torch.no_grad()
+    def student_label_embeds(self) -> Tensor:
+        """The student's embeddings of the labels over all templates, with its weights as they are now: (K, D)."""
+        num_templates = len(self.prompts.templates)
+        input_ids = self.prompts.of_all_labels(range(num_templates)).to(self.student.device)
+        was_training = self.student.training
+        self.student.eval()
+        try:
+            return self.student.froster.get_label_embeds(
+                input_ids, num_prompts=num_templates, chunk_size=self.chunk_size or 256
+            )
+        finally:
+            self.student.train(was_training)
+
+    def _tokens(self, input_ids: Tensor, num_prompts: int) -> dict[str, Any]:
+        # One chunk needs neither recomputation nor the lengths on the host.
+        split = self.chunk_size is not None and input_ids.shape[0] > self.chunk_size
+        return {
+            "input_ids": input_ids.to(self.student.device, non_blocking=True),
+            "num_prompts": num_prompts,
+            "text_chunk_size": self.chunk_size if split else None,
+        }
+
+    def _encode_with(self, teacher: FrozenTeacher):
+        def encode(input_ids: Tensor) -> Tensor:
+            return teacher.embed_texts(input_ids.to(self.student.device), chunk_size=self.chunk_size or 256)
+
+        return encode
+
+    @torch.no_grad()
+    def _encode_student(self, input_ids: Tensor) -> Tensor:
+        return self.student.froster.get_label_embeds(
+            input_ids.to(self.student.device), chunk_size=self.chunk_size or 256
+        ).float()
+
+
+def _text_is_frozen(student: FrosterForVideoClassification) -> bool:
+    """Whether a text has the same embedding at every step: nothing of the text tower is trained or dropped out."""
+    if float(student.config.text_config.attention_dropout or 0) > 0:
+        return False
+    return not any(parameter.requires_grad for name, parameter in student.named_parameters() if is_text(name))

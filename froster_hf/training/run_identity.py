@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, TrainerControl, TrainerState, Training
 
 from ..data.fingerprints import pixel_options, table_fingerprint
 from .checkpointing import CheckpointedCallback, ResumeError
-from .prompt_sampling import LabelPrompts
+from .prompts import LabelPrompts
 from .teacher import FrozenTeacher
 
 FILE_NAME = "run_identity.json"

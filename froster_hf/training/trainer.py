@@ -27,7 +27,6 @@ from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import FrosterTrainingArguments
 from .clip_datasets import DECODE_FAILURES, PIXELS, VIDEO_NAMES, ClipTrainer, class_names
-from .label_texts import LabelTexts
 from .lora import has_lora, merged_state_dict
 from .nonfinite import NonFiniteGuard
 from .objectives import (
@@ -40,7 +39,7 @@ from .objectives import (
     total_loss,
 )
 from .parameter_groups import decay_parameter_names
-from .prompt_sampling import LabelPrompts, PromptSampler
+from .prompts import LabelPrompts, LabelTexts, PromptSampler
 from .run_identity import RunIdentity, identity_of
 from .student import forget_labels, labels_stored, prepare_student
 from .teacher import FrozenTeacher

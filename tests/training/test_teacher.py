@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from froster_hf.training import FrozenTeacher
-from froster_hf.training.label_texts import PromptEmbeds
+from froster_hf.training.prompts import PromptEmbeds
 from tests.modeling.tiny import MODULES, tiny_clip, tiny_clips, tiny_config, tiny_model, tiny_texts
 from tests.training.tiny import Arrays, label_prompts, tiny_trainer
 

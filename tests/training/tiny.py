@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import Dataset
 
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
-from froster_hf.training.prompt_sampling import LabelPrompts
+from froster_hf.training.prompts import LabelPrompts
 from tests.modeling.tiny import END, NUM_FRAMES, SIZE, tiny_model, tiny_texts
 
 LABELS = ("juggling", "kneading dough", "playing the cello")
