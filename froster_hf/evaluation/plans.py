@@ -12,6 +12,7 @@ from ..data.official_lists import Split
 from ..data.published_counts import count_differences, published_counts
 from ..data.readers import read_labels
 from ..data.video_table import VIDEO_COLUMN, label_array, label_names
+from ..processing.label_matching import label_words
 from .moving_shapes_labels import plan_random_labels
 from .parts import Part, part_of_labels
 from .plan import EvaluationPlan
@@ -60,8 +61,14 @@ def _plan_folds(protocol: EvaluationProtocol, data: EvaluationData) -> Evaluatio
 
 def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
     table = _read(protocol, data, split="test")
-    known = set(read_labels(_needed(data, "known_labels", protocol)))
-    new = [text for text in label_names(table) if text not in known]
+    known_file = _needed(data, "known_labels", protocol)
+    known = {label_words(label) for label in read_labels(known_file)}
+    new = [text for text in label_names(table) if label_words(text) not in known]
+    if not new or len(new) == len(label_names(table)):
+        raise ValueError(
+            f"{'All' if not new else 'None'} of the {len(label_names(table))} tested labels are in {known_file}, so "
+            "there is nothing to tell new labels by. Give the labels of the data set that the model was trained on."
+        )
     notes = []
     if data.label_splits:
         splits = [read_labels(file) for file in data.label_splits]
@@ -73,8 +80,7 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
         splits = [[new[index] for index in np.sort(draw)] for draw in draws]
         notes.append(
             f"The {len(splits)} splits are seeded draws of {size} of the {len(new)} new labels, not the published "
-            "lists: "
-            "compare with care."
+            "lists: compare with care."
         )
     table = keep_labels(table, sorted(set(new).union(*splits)))
     labels, texts = label_array(table), label_names(table)

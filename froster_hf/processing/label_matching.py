@@ -83,6 +83,15 @@ def match_labels(
     )
 
 
+def label_words(name: str) -> str:
+    """A label as words in lower case, the same for each spelling of it.
+
+    >>> label_words("BrushHair"), label_words("brush_hair"), label_words("Brush hair")
+    ('brush hair', 'brush hair', 'brush hair')
+    """
+    return readable_label(name.strip()).casefold()
+
+
 def _describes(labels: Mapping, wanted: list[str]) -> bool:
     """Whether the keys are known to be names, even where classes are called by digits, and the values are texts."""
     if not set(wanted) <= set(labels) or not all(isinstance(text, str | None) for text in labels.values()):
@@ -94,7 +103,7 @@ def _distinct_words(names: Sequence[str] | Mapping[str, int]) -> dict[str, str]:
     """Names by their words, but for those that share them with another name."""
     by_words: dict[str, list[str]] = {}
     for name in names:
-        by_words.setdefault(readable_label(name.strip()).casefold(), []).append(name)
+        by_words.setdefault(label_words(name), []).append(name)
     return {words: alike[0] for words, alike in by_words.items() if len(alike) == 1}
 
 

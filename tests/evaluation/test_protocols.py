@@ -112,7 +112,7 @@ def test_kinetics_400_is_split_by_its_training_list(tmp_path):
 
 def test_kinetics_600_tests_labels_that_are_not_in_kinetics_400(tmp_path):
     tested = write_kinetics(tmp_path, "test", dict.fromkeys(["a b", "c", "d", "e", "f", "known"], 2))
-    (tmp_path / "k400.json").write_text(json.dumps({"0": "known", "1": "other"}))
+    (tmp_path / "k400.json").write_text(json.dumps({"0": "Known", "1": "other"}))
     (tmp_path / "one.json").write_text(json.dumps(["c", "d"]))
     (tmp_path / "two.json").write_text(json.dumps(["d", "e"]))
     data = EvaluationData(
@@ -130,6 +130,10 @@ def test_kinetics_600_tests_labels_that_are_not_in_kinetics_400(tmp_path):
     assert [[texts[c] for c in part.columns] for part in plan.parts.values()] == [["c", "d"], ["d", "e"]]
     assert plan.notes == []
     assert all(np.isin(label_array(plan.table)[part.rows], part.columns).all() for part in plan.parts.values())
+
+    (tmp_path / "k400.json").write_text(json.dumps(["other"]))
+    with pytest.raises(ValueError, match=r"None of the 6 tested labels are in .*k400\.json"):
+        plan_evaluation(protocol, data)
 
 
 def test_something_something_needs_its_labels_file(tmp_path):
