@@ -102,14 +102,13 @@ def evaluate_protocol(
 
     own_descriptions: dict[str, str] | None = None
     if descriptions is not None:
-        match = match_labels(
+        own_descriptions = match_labels(
             descriptions,
             label_names(plan.table),
             labels_from="the descriptions",
             names_from="the data",
             allow_more=True,
-        )
-        own_descriptions = {name: text for name, text in zip(match.names, match.descriptions or ()) if text}
+        ).described
     predict_table = functools.partial(
         predict,
         table=plan.table,

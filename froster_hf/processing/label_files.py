@@ -71,21 +71,20 @@ def read_label_file(path: str | os.PathLike) -> LabelList:
         raise AnnotationError(str(error)) from error
 
 
-def read_descriptions(path: str | os.PathLike) -> dict[str, str]:
-    """The descriptions of a file of labels, by the names of those that have one.
+def read_descriptions(path: str | os.PathLike) -> dict[str, str | None]:
+    """The descriptions of a file of labels by name, `None` for labels that it names without one.
 
     Raises:
         AnnotationError: see `read_label_file`, or no label has a description.
         OSError: the file cannot be opened.
     """
     labels = read_label_file(path)
-    described = {name: text for name, text in labels.pairs if text}
-    if not described:
+    if labels.descriptions is None:
         raise AnnotationError(
             f"{shown_path(path)} holds no descriptions ({labels.form}); expected JSON, {{label: description}}, or "
             "lines of a label, a tab and a description."
         )
-    return described
+    return dict(labels.pairs)
 
 
 def split_labels(text: str) -> list[str]:

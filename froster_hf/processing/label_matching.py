@@ -32,6 +32,11 @@ class LabelMatch:
     positions: tuple[int, ...]
     descriptions: tuple[str | None, ...] | None
 
+    @property
+    def described(self) -> dict[str, str]:
+        """The descriptions by name, of those that have one."""
+        return {name: text for name, text in zip(self.names, self.descriptions or ()) if text}
+
 
 def match_labels(
     labels: Sequence[str] | Mapping[str, str | None],

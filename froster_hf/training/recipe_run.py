@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
+from ..data.video_table import label_names
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.label_files import read_descriptions
+from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompt_templates_froster import resolve_templates
 from ..whole_files import check_writable, write_text_whole
@@ -64,7 +66,13 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
     model, processor = build_model(recipe.model)
     train, evaluation = read_recipe_data(recipe.data, recipe.world)
     if recipe.data.descriptions is not None:
-        processor.label_descriptions = read_descriptions(recipe.data.descriptions)
+        names = list(dict.fromkeys(name for table in (train, *evaluation.values()) for name in label_names(table)))
+        processor.label_descriptions = match_labels(
+            read_descriptions(recipe.data.descriptions),
+            names,
+            labels_from=recipe.data.descriptions,
+            allow_more=True,
+        ).described
     return FrosterTrainer(
         model,
         training_arguments(recipe, num_clips=len(train)),

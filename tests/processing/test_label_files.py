@@ -68,7 +68,7 @@ def test_descriptions_stay_with_their_names(tmp_path, name):
 
 def test_descriptions_are_read_by_name_and_their_absence_is_said(tmp_path):
     described = written(tmp_path, "described.json", DESCRIBED["object.json"])
-    assert read_descriptions(described) == {"growing": "it gets larger"}
+    assert read_descriptions(described) == {"growing": "it gets larger", "shrinking": None, "sliding left": None}
     with pytest.raises(AnnotationError, match=r"list\.json holds no descriptions \(JSON, list of names\)"):
         read_descriptions(written(tmp_path, "list.json", READ_ALIKE["list.json"]))
 

@@ -1,6 +1,7 @@
 """Every shipped recipe parses, says what was published, and trains two steps on a tiny model and real video files."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -12,7 +13,7 @@ from froster_hf.cli import main
 from froster_hf.data.video_table import label_names
 from froster_hf.training import FrosterTrainingArguments
 from froster_hf.training.recipe_data import read_recipe_data
-from froster_hf.training.recipe_run import build_model, train_recipe, training_arguments
+from froster_hf.training.recipe_run import build_model, build_trainer, train_recipe, training_arguments
 from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, list_recipes, load_recipe
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
 from tests.fixtures.videos import VIDEO_KINDS, render_video
@@ -83,6 +84,24 @@ def test_a_recipe_trains_two_steps_and_leaves_a_model(tmp_path, name, clip_folde
     saved = yaml.safe_load((tmp_path / "model" / "config.json").read_text())
     assert list(saved["id2label"].values()) == labels
     assert (tmp_path / "eval_results.json").is_file()
+
+
+def test_descriptions_of_a_file_go_to_the_classes_that_they_name(tmp_path, clip_folder, video_folder):
+    described = {"Yoga": "slow movements on a mat", "rowing": None, "diving": "a jump into water", "juggling": "balls"}
+    (tmp_path / "described.json").write_text(json.dumps(described))
+    overrides = tiny_overrides(clip_folder, video_folder, tmp_path / "run")
+    recipe = load_recipe(
+        "froster_k400", [*overrides, "data.shots=null", f"data.descriptions={tmp_path}/described.json"]
+    )
+    assert build_trainer(recipe).processing_class.label_descriptions == {
+        "diving": "a jump into water",
+        "juggling": "balls",
+        "yoga": "slow movements on a mat",
+    }
+    del described["Yoga"]
+    (tmp_path / "described.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=r"described\.json came without 1 of its names: yoga"):
+        build_trainer(recipe)
 
 
 @pytest.mark.parametrize("name", FINE_TUNING)

@@ -1,0 +1,49 @@
+"""One list of suffixes and one rule for what is passed over, for data sets and the command line alike."""
+
+import pytest
+
+from froster_hf.cli.videos import find_videos
+from froster_hf.data import read_video_folder
+from froster_hf.processing.video_files import is_hidden, is_video_name, search_folder
+
+NAMES = ["b.mp4", "a.MTS", "below/c.webm", "._b.mp4", ".trash/old.mp4", "__MACOSX/b.mp4", "notes.txt", "README"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in NAMES:
+        (tmp_path / "juggling" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "juggling" / name).touch()
+    (tmp_path / "juggling" / "again").symlink_to(tmp_path)
+    return tmp_path
+
+
+def test_a_search_finds_videos_in_order_and_counts_the_rest(folder):
+    content = search_folder(folder / "juggling")
+    assert [str(path.relative_to(folder / "juggling")) for path in content.videos] == [
+        "a.MTS",
+        "b.mp4",
+        "below/c.webm",
+    ]
+    assert content.passed_over == {"hidden": 3, ".txt": 1, "without a suffix": 1, "links to folders": 1}
+
+
+def test_data_sets_and_the_command_line_see_the_same_videos(folder):
+    table = read_video_folder(folder)
+    assert [row["path"] for row in table["video"]] == find_videos([str(folder)])
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._a.mp4", "__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"])
+def test_what_systems_leave_is_hidden(name):
+    assert is_hidden(name)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "A.M2TS", "b.x.ogv", "c.3GP"])
+def test_names_with_a_videos_suffix_are_videos(name):
+    assert is_video_name(name)
+    assert not is_hidden(name)
+
+
+@pytest.mark.parametrize("name", ["mp4", "a.mp4.txt", "a.mp3", "a.jpg", ""])
+def test_other_names_are_no_videos(name):
+    assert not is_video_name(name)
