@@ -118,7 +118,7 @@ class TrainingClips(_Clips):
                 }
             except VideoDecodeError as error:
                 failures.append(self._failure(row, error))
-        distinct = {failure.row: f"  {failure.video}: {failure.reason}" for failure in failures}
+        distinct = {failure.row: f"  {failure}" for failure in failures}
         listed = "\n".join(list(distinct.values())[:MAX_LISTED])
         raise TooManyDecodeFailures(
             f"{len(failures)} videos drawn in place of each other cannot be decoded, such as:\n{listed}"

@@ -16,6 +16,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..printing import one_line, printable
+
 logger = logging.getLogger(__name__)
 
 
@@ -30,6 +32,10 @@ class DecodeFailure(NamedTuple):
     video: str
     reason: str
     state: str = ""
+
+    def __str__(self) -> str:
+        """Name and reason, for people: both may come from hostile files."""
+        return f"{printable(self.video)}: {one_line(self.reason)}"
 
 
 def video_state(video: Any) -> str:
@@ -104,11 +110,10 @@ class DecodeFailureLog:
             # A line of its own first: a process killed within a line must not spoil the next one's record.
             file.write("".join(f"\n{json.dumps(failure._asdict())}" for failure in new.values()) + "\n")
         for failure in new.values():
-            logger.warning("Cannot decode video %d, %s: %s", failure.row, failure.video, failure.reason)
+            logger.warning("Cannot decode video %d, %s", failure.row, failure)
         self.failures = {**self._read(), **new}
         if len(self) > self.max_share * self.num_videos:
-            shown = list(self.failures.values())[:MAX_LISTED]
-            listed = "\n".join(f"  {failure.video}: {failure.reason}" for failure in shown)
+            listed = "\n".join(f"  {failure}" for failure in list(self.failures.values())[:MAX_LISTED])
             raise TooManyDecodeFailures(
                 f"{len(self)} of {self.num_videos} videos cannot be decoded, more than the allowed share of "
                 f"{self.max_share} (max_undecodable_share). Mend or leave out these, or raise the share. All are in "

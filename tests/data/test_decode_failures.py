@@ -82,3 +82,13 @@ def test_the_state_of_a_video_changes_when_it_is_mended(tmp_path):
     assert len(set(states)) == len(states)
     assert video_state({"path": str(path)}) == states[3]
     assert video_state({"path": None, "bytes": None}) == video_state("a\0b")
+
+
+def test_names_and_reasons_of_hostile_files_are_shown_as_text(tmp_path, caplog):
+    log = DecodeFailureLog(tmp_path, num_videos=1, max_share=0.0)
+    with pytest.raises(TooManyDecodeFailures) as caught:
+        log.record([DecodeFailure(0, "\x1b]0;title\x07\udcff.mp4", "no\nfroster: all is well\x1b[2J")])
+    for text in (str(caught.value).partition(":\n")[2], caplog.messages[0]):
+        assert text.isprintable()
+        assert "title" in text
+    assert log.failures[0].video == "\x1b]0;title\x07\udcff.mp4"
