@@ -359,10 +359,11 @@ def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
 
 def _refuse_long_frames(video: Any, frames: torch.Tensor, options: Mapping[str, Any]) -> None:
     """Frames a pixel high and a million wide, of which the short side is enlarged."""
-    short_side = max(side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side)
+    sides = [side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side]
+    short_side = max(sides, default=1)
     height, width = frames.shape[-2:]
     values = frames.shape[0] * 3 * short_side * max(short_side, short_side * max(height, width) // min(height, width))
-    if options["do_resize"] and values > MAX_VALUES:
+    if options["do_resize"] and values > max(MAX_VALUES, frames.numel()):
         raise VideoDecodeError(
             source_name(video),
             "the video processor",
