@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from transformers import TrainingArguments
 
-from .distillation import DistillationTarget, distillation_names
+from .distillation import DISTILLATIONS, DistillationTarget, distillation_names
 from .teacher import TeacherDtype
 
 Objective = Literal["cross_entropy", "symmetric_kl"]
@@ -21,6 +21,14 @@ if get_args(Distillation) != distillation_names():
     raise TypeError(
         f"The Literal of names {get_args(Distillation)} and `DISTILLATIONS` {distillation_names()} differ."
     )
+
+
+_THEIRS = TrainingArguments.__dataclass_fields__
+
+
+def _distillation_help() -> str:
+    forms = "; ".join(f"{name}: {form.about}" for name, form in DISTILLATIONS.items())
+    return f"how the student is kept near the teacher. none: not at all; {forms}"
 
 
 @dataclass
@@ -80,35 +88,64 @@ class FrosterTrainingArguments(TrainingArguments):
         ValueError: a value that is none of the above, or a combination that cannot be trained.
     """
 
-    objective: Objective = "cross_entropy"
-    distillation: Distillation = "residual"
-    distillation_weight: float = 2.0
-    distillation_alpha: float = 0.1
-    distillation_target: DistillationTarget = "both"
-    teacher: str | None = None
-    teacher_dtype: TeacherDtype = "float32"
-    trained_parameters: TrainedParameters = "all"
-    lora_rank: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0
-    training_prompts: TrainingPrompts = "random_and_bare"
-    text_chunk_size: int | None = 64
-    train_video_options: dict[str, Any] | str | None = None
-    eval_video_options: dict[str, Any] | str | None = None
-    max_undecodable_share: float = 0.05
-    max_consecutive_nonfinite_steps: int = 5
-    average_weights_from_epoch: int | None = None
+    objective: Objective = field(
+        default="cross_entropy",
+        metadata={"help": "what a clip is matched with: the texts of all labels, or of the batch"},
+    )
+    distillation: Distillation = field(default="residual", metadata={"help": _distillation_help()})
+    distillation_weight: float = field(
+        default=2.0, metadata={"help": "beta, the weight of the distillation terms against the objective"}
+    )
+    distillation_alpha: float = field(
+        default=0.1, metadata={"help": "alpha, the weight of the MLP; for 'residual' only"}
+    )
+    distillation_target: DistillationTarget = field(
+        default="both", metadata={"help": "the embeddings that are distilled: frames, texts, or both"}
+    )
+    teacher: str | None = field(
+        default=None, metadata={"help": "a CLIP checkpoint; by default the student as it is at the start"}
+    )
+    teacher_dtype: TeacherDtype = field(default="float32", metadata={"help": "precision of the teacher's passes"})
+    trained_parameters: TrainedParameters = field(
+        default="all", metadata={"help": "what is trained, besides the distillation projectors"}
+    )
+    lora_rank: int = field(default=16, metadata={"help": "rank of the low-rank updates; for 'lora' only"})
+    lora_alpha: int = field(default=32, metadata={"help": "scale of the updates times their rank; for 'lora' only"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before the updates; for 'lora' only"})
+    training_prompts: TrainingPrompts = field(
+        default="random_and_bare", metadata={"help": "the templates of a step, drawn from the processor's"}
+    )
+    text_chunk_size: int | None = field(
+        default=64, metadata={"help": "texts encoded at a time, with recomputation in the backward pass"}
+    )
+    train_video_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "options of the video processor for training clips, as JSON"}
+    )
+    eval_video_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "options of the video processor for evaluation, saved with it, as JSON"}
+    )
+    max_undecodable_share: float = field(
+        default=0.05, metadata={"help": "the run stops when more of the training videos cannot be decoded"}
+    )
+    max_consecutive_nonfinite_steps: int = field(
+        default=5, metadata={"help": "steps in a row that are not finite, at which the run stops"}
+    )
+    average_weights_from_epoch: int | None = field(
+        default=None, metadata={"help": "first epoch, from 1, of the averaged weights; none: no mean"}
+    )
 
     # The published recipe.
-    learning_rate: float = 3.33e-6
-    weight_decay: float = 0.01
-    lr_scheduler_type: str = "cosine_warmup_with_min_lr"
+    learning_rate: float = field(default=3.33e-6, metadata=_THEIRS["learning_rate"].metadata)
+    weight_decay: float = field(default=0.01, metadata=_THEIRS["weight_decay"].metadata)
+    lr_scheduler_type: str = field(default="cosine_warmup_with_min_lr", metadata=_THEIRS["lr_scheduler_type"].metadata)
     # A loss that is not finite is kept out of the log where it is found, without waiting for the device every batch.
-    logging_nan_inf_filter: bool = False
+    logging_nan_inf_filter: bool = field(default=False, metadata=_THEIRS["logging_nan_inf_filter"].metadata)
     # The collator and the Trainer read columns that the model does not take.
-    remove_unused_columns: bool = False
+    remove_unused_columns: bool = field(default=False, metadata=_THEIRS["remove_unused_columns"].metadata)
     # Every trained parameter takes part in every step.
-    ddp_find_unused_parameters: bool | None = field(default=False)
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata=_THEIRS["ddp_find_unused_parameters"].metadata
+    )
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "train_video_options", "eval_video_options"]
 

@@ -1,5 +1,6 @@
 """Values that cannot be trained with are refused when they are given."""
 
+import dataclasses
 from typing import get_args
 
 import pytest
@@ -7,6 +8,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from froster_hf.training.arguments import Distillation
+from froster_hf.training.distillation import DISTILLATIONS
 from tests.modeling.tiny import tiny_clip, tiny_model
 from tests.training.tiny import Arrays, label_prompts, tiny_trainer
 
@@ -102,3 +104,9 @@ def test_a_model_from_model_init_is_prepared_anew_for_every_training(tmp_path):
     trainer.train()
     assert trainer.student.distillation_projectors is not None
     assert trainer.teacher is not None
+
+
+def test_every_argument_has_a_line_of_help_and_every_form_of_distillation_is_in_it():
+    helps = {item.name: item.metadata.get("help") for item in dataclasses.fields(FrosterTrainingArguments)}
+    assert [name for name in FrosterTrainingArguments.__annotations__ if not helps.get(name)] == []
+    assert all(f"{name}: {form.about}" in helps["distillation"] for name, form in DISTILLATIONS.items())
