@@ -1,4 +1,4 @@
-"""What the models stand on: CLIP's vision tower with a temporal module, loading from CLIP, saving for inference."""
+"""Base classes shared by the models: CLIP's vision tower with a temporal module, loading from CLIP, saving."""
 
 import os
 
@@ -19,7 +19,7 @@ AUTO_MAP = {
 
 
 class GuardedInitialization:
-    """Says to transformers that weights are drawn by its own guarded initialisers, as in its own models.
+    """Says to transformers that weights are drawn by its own guarded initializers, as in its own models.
 
     For other "custom code" it skips the modules that have no parameter of their own, since their loaded weights might
     be overwritten, and with them the zero layers of the adapters and CLIP's scales.
@@ -51,7 +51,7 @@ class FrosterVisionModel(GuardedInitialization, CLIPVisionModel):
 
 
 class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
-    """Loading, saving and initialisation shared by the models below."""
+    """Loading, saving and initialization shared by the models below."""
 
     config: FrosterConfig
     config_class = FrosterConfig

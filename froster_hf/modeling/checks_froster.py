@@ -25,7 +25,7 @@ def check_pixels(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
         raise ValueError(f"`pixel_values_videos` has shape {tuple(pixels.shape)}; expected {expected}. {hint}")
     if not pixels.is_floating_point():
         raise ValueError(
-            f"`pixel_values_videos` is {pixels.dtype}; expected a floating-point tensor of rescaled and normalised "
+            f"`pixel_values_videos` is {pixels.dtype}; expected a floating-point tensor of rescaled and normalized "
             "frames. Use the model's video processor."
         )
 

@@ -114,7 +114,7 @@ class FrosterConfig(PreTrainedConfig):
         projection_dim: D, the width of the joint embedding space.
         logit_scale_init_value: the logarithm of the initial inverse temperature.
         initializer_range: standard deviation of freshly drawn layers outside the CLIP towers.
-        num_frames: frames a clip that the model was trained with. Other counts work at run time, except where
+        num_frames: frames per clip in training. Other counts work at run time, except where
             parameters are tied to the count (`joint`, `transformer_cls`).
         temporal_module: how the frames of a clip see each other inside the vision tower.
 
@@ -125,7 +125,7 @@ class FrosterConfig(PreTrainedConfig):
               checkpoint with `local_attention` becomes one by `from_pretrained(..., temporal_module=...)`.
             - `channel_shift`: a quarter of the key and value channels comes from the next frame, a quarter from the
               previous one (TSM; X-ViT).
-            - `cross_frame`: a message token a frame, exchanged among the frames (X-CLIP).
+            - `cross_frame`: a message token per frame, exchanged among the frames (X-CLIP).
             - `st_adapter`: a depthwise temporal convolution in a bottleneck before the attention (ST-Adapter).
             - `aim`: the block's own attention used over time as well, with three adapters (AIM).
             - `adaptformer`: an adapter beside the MLP; no exchange among frames (AdaptFormer).
@@ -136,9 +136,9 @@ class FrosterConfig(PreTrainedConfig):
             `st_adapter`, a quarter for `aim` and `adaptformer`.
         temporal_pooling: from frame embeddings to the video embedding.
 
-            - `mean`: the mean of the *normalised* frame embeddings, not normalised again (FROSTER).
+            - `mean`: the mean of the *normalized* frame embeddings, not normalized again (FROSTER).
             - `mean_unnormalized`, `lstm`, `conv1d`, `transformer`, `transformer_cls`: ActionCLIP's post-network
-              prompts, on the frame embeddings as projected; the result is normalised.
+              prompts, on the frame embeddings as projected; the result is normalized.
         pooling_num_layers: layers of `transformer` and `transformer_cls`.
         pooling_num_heads: their attention heads. `None` is the published number: the text tower's for `transformer`,
             8 for `transformer_cls`.

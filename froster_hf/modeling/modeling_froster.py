@@ -6,7 +6,7 @@ Huang, Zhou, Yao, Han: FROSTER: Frozen CLIP is a Strong Teacher for Open-Vocabul
     input_ids (K*P, L)                  -> text tower                   -> text_embeds (K, D)
     logits (B, K) = exp(logit_scale) * video_embeds . text_embeds
 
-Letters: B videos, T frames, S pixels, K classes, P prompts a class, L text tokens, D the joint embedding width.
+Letters: B videos, T frames, S pixels, K classes, P prompts per class, L text tokens, D the joint embedding width.
 """
 
 from collections.abc import Sequence
@@ -154,7 +154,7 @@ class FrosterModel(FrosterPreTrainedModel):
     def get_label_embeds(
         self, input_ids: torch.Tensor, *, num_prompts: int = 1, chunk_size: int | None = None
     ) -> torch.Tensor:
-        """One embedding a label: every prompt normalised, the mean over the label's prompts normalised again.
+        """One embedding per label: every prompt normalized, the mean over the label's prompts normalized again.
 
         Args:
             input_ids: (K*P, L), all prompts of the first label first.
@@ -206,13 +206,13 @@ class FrosterModel(FrosterPreTrainedModel):
         Args:
             pixel_values_videos: (B, T, 3, S, S).
             input_ids: (K*P, L), all prompts of the first label first; or
-            text_embeds: (K, D), L2-normalised.
+            text_embeds: (K, D), L2-normalized.
             num_prompts: P; 1 for texts that are no labels.
             text_chunk_size: see `chunk_size` of `get_label_embeds`.
             attention_mask: of no effect, see `get_text_features`.
             return_loss: add CLIP's contrastive loss; clip i belongs to text i.
             interpolate_pos_encoding: see `get_video_features`.
-            kwargs: `output_hidden_states`, `output_attentions`; of the text tower only for one prompt a label and
+            kwargs: `output_hidden_states`, `output_attentions`; of the text tower only for one prompt per label and
                 without chunks.
 
         Raises:
@@ -323,7 +323,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
 
         Args:
             labels: K names, without repetition.
-            text_embeds: (K, D), one a label; or
+            text_embeds: (K, D), one per label; or
             input_ids: (K*P, L), all prompts of the first label first.
             num_prompts: P.
             chunk_size: texts encoded at a time.

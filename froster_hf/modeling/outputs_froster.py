@@ -1,6 +1,6 @@
 """What the models return.
 
-Letters: B videos, T frames, N tokens a frame, W width, H heads, K classes, L text tokens, D joint embedding.
+Letters: B videos, T frames, N tokens per frame, W width, H heads, K classes, L text tokens, D joint embedding.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class FrosterVideoFeatures(ModelOutput):
     r"""What the vision tower says of a batch of clips.
 
     Args:
-        frame_embeds: (B, T, D), L2-normalised; (B, 1, D) for `joint`, which has one embedding a clip.
+        frame_embeds: (B, T, D), L2-normalized; (B, 1, D) for `joint`, which has one embedding per clip.
         video_embeds: (B, D); a unit vector but for `temporal_pooling="mean"`, where it is the mean of unit vectors.
         projected_frame_embeds: (B, T, D of the teacher), behind the distillation projector, if there is one.
         hidden_states: a tuple over embeddings and layers of (B*T, N, W), on request.
@@ -37,12 +37,12 @@ class FrosterTextFeatures(ModelOutput):
     r"""What the text tower says of a batch of texts.
 
     Args:
-        text_embeds: (n, D), L2-normalised.
+        text_embeds: (n, D), L2-normalized.
         hidden_states: a tuple over embeddings and layers of (n, L, W), on request.
         attentions: a tuple over layers of (n, H, L, L), on request and with eager attention.
-        last_hidden_state: (n, L, W), of the tower's last layer, normalised.
+        last_hidden_state: (n, L, W), of the tower's last layer, normalized.
         pooler_output: `text_embeds`, of unit length, under the name that transformers' feature extraction has. (CLIP's
-            own is not normalised.)
+            own is not normalized.)
     """
 
     text_embeds: torch.Tensor | None = None

@@ -1,7 +1,7 @@
 """Temporal poolings: from the frame embeddings of a clip to one video embedding.
 
 All but `mean` are ActionCLIP's post-network prompts (Wang et al., 2021): they work on the frame embeddings as
-projected, not normalised. Letters: B videos, T frames, D the joint embedding width.
+projected, not normalized. Letters: B videos, T frames, D the joint embedding width.
 """
 
 import copy
@@ -194,13 +194,13 @@ def build_temporal_pooling(config: FrosterConfig) -> nn.Module:
 
 
 def pool_frames(pooling: nn.Module, frame_embeds: torch.Tensor, *, normalize_first: bool) -> torch.Tensor:
-    """The video embedding, normalised before or after the pooling.
+    """The video embedding, normalized before or after the pooling.
 
     Args:
         pooling: (B, T, D) to (B, D).
         frame_embeds: (B, T, D), as projected.
         normalize_first: FROSTER's order: the mean of unit vectors, which is itself shorter than a unit vector, so that
-            the logits are the mean of the frames' logits. Otherwise ActionCLIP's: pool, then normalise.
+            the logits are the mean of the frames' logits. Otherwise ActionCLIP's: pool, then normalize.
 
     Returns:
         (B, D).

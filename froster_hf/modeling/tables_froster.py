@@ -88,7 +88,7 @@ class TemporalPoolingEntry:
         implementation: a class, or the name of one in `pooling_froster`, built with the [`FrosterConfig`]; takes
             (B, T, D) to (B, D).
         normalize_first: whether it gets the frame embeddings as unit vectors, and its result is left as it is;
-            otherwise it gets them as projected, and the result is normalised.
+            otherwise it gets them as projected, and the result is normalized.
         time_symmetric: whether the order of the frames has no effect.
         has_parameters: whether it has parameters; all below `temporal_pooling.`.
         fields: further fields of [`FrosterConfig`] that it reads; with `num_frames` among them, its parameters are
@@ -216,7 +216,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
 
 TEMPORAL_POOLINGS: dict[str, TemporalPoolingEntry] = {
     "mean": TemporalPoolingEntry(
-        description="the mean of the normalised frame embeddings, not normalised again",
+        description="the mean of the normalized frame embeddings, not normalized again",
         source="FROSTER",
         implementation="MeanPooling",
         normalize_first=True,

@@ -4,7 +4,7 @@ The tower runs on (B*T, N, W): every frame is a row of the batch, as in CLIP. Ea
 CLIP block (its attention, or the block around it) and receives the number of frames as the keyword `num_frames`,
 which transformers' encoder hands down unchanged. Parameters of CLIP keep CLIP's names.
 
-Letters: B videos, T frames, N tokens a frame (class token first), W width, H heads, d = W / H.
+Letters: B videos, T frames, N tokens per frame (class token first), W width, H heads, d = W / H.
 """
 
 from collections.abc import Callable, Sequence
@@ -147,8 +147,8 @@ def temporal_difference(tokens: torch.Tensor) -> torch.Tensor:
 class DirectionalAttention(LocalAttention):
     """[`LocalAttention`] that also sees how every token is changing, with a sign: it tells forward from backward.
 
-    A gate a channel, zero at the start, adds the tokens' temporal difference to what keys and values are made from. At
-    the start, and for a single frame always, it is exactly local attention; reversal turns the difference's sign.
+    A gate per channel, zero at the start, adds the tokens' temporal difference to what keys and values are made from.
+    At the start, and for a single frame always, it is exactly local attention; reversal turns the difference's sign.
     """
 
     # CLIP is trained with steps that suit its small weights; a gate that took the same steps would hardly open.
@@ -186,7 +186,7 @@ class ChannelShiftAttention(TemporalAttention):
 
 
 class CrossFrameLayer(CLIPEncoderLayer):
-    """A message token a frame, mixed over the frames and then read by the frame's own attention (X-CLIP)."""
+    """A message token per frame, mixed over the frames and then read by the frame's own attention (X-CLIP)."""
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)

@@ -1,6 +1,6 @@
 """Text at its own length: CLIP's text tower is causal, so nothing behind the end token counts.
 
-Letters: K classes, P prompts a class, L text tokens, D the joint embedding width.
+Letters: K classes, P prompts per class, L text tokens, D the joint embedding width.
 """
 
 import torch
@@ -33,7 +33,7 @@ def trim_to_longest(
     Args:
         input_ids: (n, L).
         eos_token_id: of the text tower's configuration.
-        chunk_size: texts a chunk.
+        chunk_size: texts per chunk.
 
     Returns:
         The order (n,), and the chunks; their concatenation is `input_ids[order]` up to the padding that was cut off.
@@ -47,10 +47,10 @@ def trim_to_longest(
 
 
 def average_prompts(prompt_embeds: torch.Tensor, num_prompts: int) -> torch.Tensor:
-    """The mean over the prompts of each label, normalised.
+    """The mean over the prompts of each label, normalized.
 
     Args:
-        prompt_embeds: (K*P, D), L2-normalised, all prompts of the first label first.
+        prompt_embeds: (K*P, D), L2-normalized, all prompts of the first label first.
         num_prompts: P.
 
     Returns:

@@ -3,7 +3,7 @@
 The video processor, CLIP's tokenizer and the prompt templates of a checkpoint, saved and loaded together. Labels
 become prompts here and nowhere else: the model and the video processor know no words.
 
-Letters: B videos, T frames, S pixels, K labels, P prompts a label, L text tokens, D the joint embedding width.
+Letters: B videos, T frames, S pixels, K labels, P prompts per label, L text tokens, D the joint embedding width.
 """
 
 import os
@@ -181,8 +181,8 @@ class FrosterProcessor(ProcessorMixin):
         Args:
             labels: K class names, or a mapping from class name to description, from index to name or from name to
                 index.
-            descriptions: a mapping from class name to description, or one a label; `None` takes those that are stored
-                in the processor.
+            descriptions: a mapping from class name to description, or one per label; `None` takes those that are
+                stored in the processor.
             templates: other templates than the processor's.
             truncation: cut prompts that are too long for the text tower instead of refusing them.
 
