@@ -45,7 +45,6 @@ def refuse_other_adapters(model: nn.Module) -> None:
     """
     if not is_peft_available():
         return
-    from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import AuxiliaryTrainingWrapper
 
@@ -54,8 +53,7 @@ def refuse_other_adapters(model: nn.Module) -> None:
         type(module).__name__
         for module in model.modules()
         if isinstance(module, AuxiliaryTrainingWrapper)
-        or (isinstance(module, BaseTunerLayer) and not isinstance(module, LoraLayer))
-        or (isinstance(module, LoraLayer) and any(module.use_dora.values()))
+        or (isinstance(module, BaseTunerLayer) and not _is_plain_lora(module))
     }
     if managed or others:
         found = ", ".join(sorted(others)) or f"adapters named {', '.join(getattr(model, 'peft_config', ()))}"
@@ -64,6 +62,18 @@ def refuse_other_adapters(model: nn.Module) -> None:
             "the model without adapters (merge them first, where they are trained already), and set "
             "`trained_parameters='lora'`."
         )
+
+
+def _is_plain_lora(module: nn.Module) -> bool:
+    """Whether a layer is its base layer plus B @ A, all of its trained parameters."""
+    from peft.tuners.lora import LoraLayer
+
+    return (
+        isinstance(module, LoraLayer)
+        and hasattr(module.get_base_layer(), "weight")  # `nn.MultiheadAttention` has several
+        and not module.lora_variant
+        and not any(module.lora_bias.values())
+    )
 
 
 def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:

@@ -113,7 +113,7 @@ def test_a_search_with_optuna(tmp_path):
     assert best.hyperparameters["distillation"] in space["distillation"]
 
 
-@pytest.mark.parametrize("adapter", ["add_adapter", "ia3", "dora"])
+@pytest.mark.parametrize("adapter", ["add_adapter", "ia3", {"use_dora": True}, {"lora_bias": True}])
 def test_adapters_whose_weights_would_be_lost_on_saving_are_refused(tmp_path, adapter):
     peft = pytest.importorskip("peft", reason="`pip install peft` for adapters")
     model = tiny_model()
@@ -123,7 +123,7 @@ def test_adapters_whose_weights_would_be_lost_on_saving_are_refused(tmp_path, ad
         config = peft.IA3Config(target_modules=["q_proj"], feedforward_modules=[])
         peft.inject_adapter_in_model(config, model)
     else:
-        config = peft.LoraConfig(r=2, target_modules=["q_proj"], use_dora=True)
+        config = peft.LoraConfig(r=2, target_modules=["q_proj"], **adapter)
         peft.inject_adapter_in_model(config, model)
     for trained in ("all", "lora"):
         with pytest.raises(ValueError, match=r"carries adapters of PEFT.*set `trained_parameters='lora'`"):
