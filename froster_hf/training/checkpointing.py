@@ -164,17 +164,20 @@ class AtomicCheckpointing(Trainer):
             )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        # The first thing that is loaded: what cannot be resumed is refused before it.
         for callback in self._checkpointed_callbacks():
             callback.check_state(Path(resume_from_checkpoint))
         super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # The last thing that is loaded before the first step; callbacks have no event there.
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             for callback in self._checkpointed_callbacks():
                 callback.load_state(Path(checkpoint))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # The Trainer only warns of weights that do not fit, and would train on without them.
         if load_result.missing_keys or load_result.unexpected_keys:
             raise ResumeError(
                 "The checkpoint is not of this model. Weights that it lacks: "
@@ -184,10 +187,12 @@ class AtomicCheckpointing(Trainer):
             )
 
     def _load_best_model(self) -> None:
+        # Read at the end of a training, when the file may have been damaged since it was written.
         check_sound(str(self.state.best_model_checkpoint))
         super()._load_best_model()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # The Trainer writes into `checkpoint-N` itself; there is no event before the first and after the last file.
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         incomplete = incomplete_path(folder)
         if self.args.should_save:
@@ -240,6 +245,7 @@ class AtomicCheckpointing(Trainer):
         return super()._get_output_dir(trial)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # Not while the checkpoint has its temporary name; `_save_checkpoint` pushes it when it is whole.
         if self._incomplete_checkpoint is None:
             super()._push_from_checkpoint(checkpoint_folder)
 

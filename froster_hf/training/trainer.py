@@ -23,6 +23,7 @@ from ..modeling.base_froster import PROJECTORS_PREFIX
 from ..modeling.checks_froster import check_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.outputs_froster import FrosterVideoClassificationOutput
+from ..printing import listing
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import FrosterTrainingArguments
@@ -189,6 +190,8 @@ class FrosterTrainer(ClipTrainer):
             raise ValueError(
                 "No labels are known. Train on a data set whose `label` column is a ClassLabel, or pass `labels`."
             )
+        if (stored := _stored_labels(model)) and set(stored) != set(names):
+            logger.info("The model's stored labels give way to the training's: %s.", listing(names, limit=10))
         if self._labels is not None:
             self._describe(match_labels(self._labels, names, names_from=names_from))
         if prompts is None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from froster_hf.training import FrosterTrainer
 from tests.training.tiny import Arrays, tiny_trainer
 
 OBJECTIVES = [
@@ -30,6 +31,23 @@ def test_every_part_of_the_loss_is_logged_and_they_add_up(tmp_path, fields, part
         weights = {name: 2.0 if "distill" in name else 1.0 for name in parts}
         total = sum(weights[name] * entry[name] for name in parts)
         assert entry["loss"] == pytest.approx(total, abs=1e-5)
+
+
+def test_the_trainer_is_made_of_three_classes_of_this_package():
+    """Data sets, checkpoints, and the rest: a step is read in few places."""
+    own = [base.__name__ for base in FrosterTrainer.__mro__ if base.__module__.startswith("froster_hf.")]
+    assert own == ["FrosterTrainer", "ClipTrainer", "AtomicCheckpointing"]
+
+
+def test_what_a_training_left_behind_is_not_in_the_log_of_the_next(tmp_path):
+    trainer = tiny_trainer(tmp_path, max_steps=3, logging_steps=2)
+    trainer.train()
+    trainer.model.load_state_dict(tiny_trainer(tmp_path).model.state_dict())
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.train()
+    first = next(log for log in trainer.state.log_history if "loss" in log)
+    total = first["loss_ce"] + 2 * (first["loss_distill_video"] + first["loss_distill_text"])
+    assert first["loss"] == pytest.approx(total, abs=1e-5)
 
 
 def test_training_lowers_the_loss(tmp_path):
