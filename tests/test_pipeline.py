@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, pipeline
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    VideoClassificationPipeline,
+    pipeline,
+)
 from transformers.pipelines.pt_utils import KeyDataset
 
 import froster_hf  # noqa: F401
@@ -283,6 +290,19 @@ def test_stored_labels_need_no_candidates_and_work_in_transformers_own_pipeline(
     assert type(stock).__module__.startswith("transformers.")
     assert scores(stock(BIKES)) == pytest.approx(stored, abs=1e-5)
     assert [scores(answers) for answers in stock([BIKES, BIKES], top_k=3)][1] == pytest.approx(stored, abs=1e-5)
+
+
+def test_transformers_own_pipeline_takes_more_videos_at_once_than_there_are_labels():
+    model, processor = tiny_model(), tiny_processor("single")
+    model.set_labels(LABELS, **processor.encode_labels(LABELS))
+    stock = VideoClassificationPipeline(
+        model=model, processor=processor, video_processor=processor.video_processor, tokenizer=processor.tokenizer
+    )
+    videos = [np.full((8, 32, 32, 3), 40 * number, np.uint8) for number in range(5)]
+    together = stock(videos, batch_size=5, top_k=3)
+    assert [scores(answers) for answers in together] == [
+        pytest.approx(scores(stock([video], top_k=3)[0]), abs=1e-5) for video in videos
+    ]
 
 
 def test_names_without_embeddings_are_the_same_error_in_both_pipelines_also_after_saving(tmp_path):
