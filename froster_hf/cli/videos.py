@@ -2,9 +2,11 @@
 
 import glob
 import os
+import sys
 from collections.abc import Sequence
 
-from ..processing.video_files import search_folder
+from ..printing import printable
+from ..processing.video_files import UNREADABLE, search_folder
 
 
 def find_videos(arguments: Sequence[str]) -> list[str]:
@@ -23,8 +25,11 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
 
 def _expand(argument: str) -> list[str]:
     if os.path.isdir(argument):
-        if videos := search_folder(argument).videos:
-            return [str(path) for path in videos]
+        content = search_folder(argument)
+        if unreadable := content.passed_over[UNREADABLE]:
+            print(f"froster: {printable(argument)}: passed over {unreadable} {UNREADABLE}", file=sys.stderr)
+        if content.videos:
+            return [str(path) for path in content.videos]
         # A folder of frames, or an empty one, of which the reader says so.
         return [argument]
     if not os.path.exists(argument) and glob.has_magic(argument) and "://" not in argument:

@@ -17,6 +17,9 @@ VIDEO_SUFFIXES = frozenset(
     ]
 )
 
+# What is said of folders that the user may not look into.
+UNREADABLE = "folders without permission"
+
 # What systems leave in folders beside what they name by a leading dot.
 _SYSTEM_NAMES = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
@@ -48,8 +51,8 @@ def is_video_name(name: str) -> bool:
 def search_folder(folder: str | os.PathLike) -> FolderContent:
     """The videos in a folder and below it, in an order that does not depend on the file system.
 
-    Hidden files and folders, links to folders (which may lead in a circle), and files without a video's suffix are
-    passed over and counted.
+    Hidden files and folders, links to folders (which may lead in a circle), folders that may not be read, and files
+    without a video's suffix are passed over and counted.
     """
     content = FolderContent()
     for entry in _entries(folder, content.passed_over):
@@ -65,13 +68,18 @@ def search_folder(folder: str | os.PathLike) -> FolderContent:
 def _entries(folder: str | os.PathLike, passed_over: Counter[str]) -> Iterator[os.DirEntry[str]]:
     pending = [os.fspath(folder)]
     while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if is_hidden(entry.name):
-                    passed_over["hidden"] += 1
-                elif entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif entry.is_dir():
-                    passed_over["links to folders"] += 1
-                else:
-                    yield entry
+        try:
+            with os.scandir(pending.pop()) as found:
+                entries = list(found)
+        except PermissionError:
+            passed_over[UNREADABLE] += 1
+            continue
+        for entry in entries:
+            if is_hidden(entry.name):
+                passed_over["hidden"] += 1
+            elif entry.is_dir(follow_symlinks=False):
+                pending.append(entry.path)
+            elif entry.is_dir():
+                passed_over["links to folders"] += 1
+            else:
+                yield entry

@@ -1,9 +1,11 @@
 """One list of suffixes and one rule for what is passed over, for data sets and the command line alike."""
 
+import os
+
 import pytest
 
 from froster_hf.cli.videos import find_videos
-from froster_hf.data import read_video_folder
+from froster_hf.data import describe_table, read_video_folder
 from froster_hf.processing.video_files import is_hidden, is_video_name, search_folder
 
 NAMES = ["b.mp4", "a.MTS", "below/c.webm", "._b.mp4", ".trash/old.mp4", "__MACOSX/b.mp4", "notes.txt", "README"]
@@ -31,6 +33,21 @@ def test_a_search_finds_videos_in_order_and_counts_the_rest(folder):
 def test_data_sets_and_the_command_line_see_the_same_videos(folder):
     table = read_video_folder(folder)
     assert [row["path"] for row in table["video"]] == find_videos([str(folder)])
+
+
+def test_a_folder_that_may_not_be_read_is_said_and_the_rest_is_found(folder, monkeypatch, capsys):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    # For root, no folder is closed.
+    monkeypatch.setattr("froster_hf.processing.video_files.os.scandir", refuse)
+    assert len(find_videos([str(folder)])) == 2
+    assert "passed over 1 folders without permission" in capsys.readouterr().err
+    assert "1 folders without permission" in describe_table(read_video_folder(folder))
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "._a.mp4", "__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"])
