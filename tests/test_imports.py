@@ -18,8 +18,6 @@ FLAT = {
     "numpy",
     "PIL",
     "av",
-    "decord",
-    "torchcodec",
     "tqdm",
 }
 # The zero-shot pipeline and what it is made of.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .video_backends_froster import IMAGE_READER, get_backend, resolve_backend
+from .video_backends_froster import AUTO_BACKEND, IMAGE_READER, get_backend, resolve_backend
 from .video_process_froster import DecodingProcess, decoding_process
 from .video_source_froster import VideoSource, check_source, source_name
 from .video_types_froster import (
@@ -88,7 +88,7 @@ def probe_video(
         VideoDecodeError: where the video cannot be read, or costs more than `limits`.
         DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video.
     """
-    with _conversation(source, "probe", "pyav", limits or VideoLimits(), allow_urls) as conversation:
+    with _conversation(source, "probe", AUTO_BACKEND, limits or VideoLimits(), allow_urls) as conversation:
         return conversation.info_of(conversation.receive())
 
 
@@ -219,7 +219,7 @@ def stream_frames(
             yielded.
         DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video.
     """
-    with _conversation(source, "stream", "pyav", limits or VideoLimits(), allow_urls) as conversation:
+    with _conversation(source, "stream", AUTO_BACKEND, limits or VideoLimits(), allow_urls) as conversation:
         info = conversation.info_of(conversation.receive())
         times = times_seconds(info) if callable(times_seconds) else times_seconds
         conversation.send({"times": _checked_times(times)})

@@ -11,6 +11,7 @@ from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor, CLIPI
 
 from froster_hf.processing import processing_froster
 from froster_hf.processing.processing_froster import FrosterProcessor
+from tests.fixtures.backends import VERIFIED
 from tests.fixtures.hidden import hiding
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_video_processor
@@ -175,7 +176,7 @@ def test_a_plain_clip_checkpoint_gives_a_processor(tmp_path):
 
 
 AS_REMOTE_CODE = (
-    hiding("froster_hf", "decord", "torchcodec")
+    hiding("froster_hf", *VERIFIED)
     + """
 import torch
 from transformers import AutoProcessor
