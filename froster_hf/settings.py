@@ -145,7 +145,8 @@ def read_named(
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = folder / f"{name}.yaml"
-    if not path.is_file():
+    # A longer name cannot be that of a file, and asking for one is an error of the system's.
+    if len(path.name) > 255 or not path.is_file():
         raise ValueError(
             f"There is no {what} {_shown(os.fspath(name))}. Shipped are {', '.join(list_named(folder))}; or give a "
             ".yaml file."

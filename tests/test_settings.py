@@ -169,7 +169,14 @@ def test_overrides_come_one_after_the_other():
     assert fields == {"a": {"b": 1, "c": 2}}
 
 
-@pytest.mark.parametrize(("content", "message"), [("extends: [a]", "extends is"), ("extends: a", "extends itself")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("extends: [a]", "extends is"),
+        ("extends: a", "extends itself"),
+        ("extends: " + "b" * 999, "There is no recipe"),
+    ],
+)
 def test_what_a_file_extends_is_one_other_file(tmp_path, content, message):
     (tmp_path / "a.yaml").write_text(content)
     with pytest.raises(ValueError, match=message):

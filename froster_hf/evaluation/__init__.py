@@ -5,7 +5,8 @@ from .evaluating import evaluate_protocol
 from .explaining import Explanation, explain_video
 from .label_similarity import mean_best_cosine, similarity_table, write_similarity_report
 from .leak_check import find_leaks, warn_of_leaks
-from .metrics import compute_metrics, metric_path
+from .metric_modules import ActionAccuracy, BaseToNovel, MeanAndStd, compute_metrics
+from .metrics import METRICS, Metric
 from .predicting import predict
 from .predictions import PredictionMismatchError
 from .protocols import EvaluationData, EvaluationProtocol, list_protocols, load_protocol
@@ -13,9 +14,14 @@ from .report import published_results
 from .weight_average import average_models
 
 __all__ = [
+    "METRICS",
+    "ActionAccuracy",
+    "BaseToNovel",
     "EvaluationData",
     "EvaluationProtocol",
     "Explanation",
+    "MeanAndStd",
+    "Metric",
     "PredictionMismatchError",
     "attention_rollout",
     "average_models",
@@ -27,7 +33,6 @@ __all__ = [
     "list_protocols",
     "load_protocol",
     "mean_best_cosine",
-    "metric_path",
     "predict",
     "published_results",
     "similarity_table",

@@ -1,28 +1,19 @@
 """The numbers of action recognition, as pure functions on NumPy arrays.
 
-Shared by the protocols, the Trainer (`compute_metrics`) and the modules of `metric_modules/`, which
-`evaluate.load(path)` takes offline. Letters: n clips, V views, K classes. Accuracies are shares in [0, 1]; the reports
-write percent.
+`METRICS` is the one list of what is measured of scored clips: `metric_modules.py` computes it, and the Trainer,
+`froster evaluate` and the model cards show it. Letters: n clips, V views, K classes. Accuracies are shares in [0, 1];
+they are shown in percent.
 
 A label of -100 marks a clip that could not be decoded: it counts as wrong and belongs to no class.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+import functools
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-
-MetricModule = Literal["action_accuracy", "base_to_novel", "mean_and_std"]
-
-
-def metric_path(name: MetricModule) -> str:
-    """The folder of a local metric module: `evaluate.load(metric_path("action_accuracy"))`."""
-    folder = Path(__file__).parent / "metric_modules" / name
-    if not folder.is_dir():
-        known = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-        raise ValueError(f"No metric module named {name!r}. There are {known}.")
-    return str(folder)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -106,21 +97,47 @@ def mean_and_std(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "std": float(np.std(values))}
 
 
-def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """`top1`, `top5` and `mean_class_accuracy` of (n, K) scores."""
+def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of `class_accuracies` over the classes that have clips; NaN without any."""
     per_class = class_accuracies(scores, labels)
-    return {
-        "top1": top_k_accuracy(scores, labels, k=1),
-        "top5": top_k_accuracy(scores, labels, k=5),
-        "mean_class_accuracy": float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan"),
-    }
+    return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
 
 
-def compute_metrics(prediction: Any) -> dict[str, float]:
-    """`summary` for transformers' Trainer: `Trainer(compute_metrics=compute_metrics)`.
+Place = Literal["training", "report", "card"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that is measured of scored clips.
 
     Args:
-        prediction: `EvalPrediction`; its predictions are logits (n, K), or a tuple that begins with them.
+        function: of scores (n, K) and labels (n,).
+        title: in words.
+        unit: `%` for a share that is shown in percent, else what stands behind the number.
+        shown_in: `training` (the Trainer's evaluations), `report` (`froster evaluate`), `card` (model cards, which
+            take it from the report).
     """
-    logits = prediction.predictions
-    return summary(logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)
+
+    function: Callable[[np.ndarray, np.ndarray], float]
+    title: str
+    unit: str = "%"
+    shown_in: Collection[Place] = ("training", "report", "card")
+
+    def shown(self, value: float, *, digits: int | None = None) -> float | None:
+        """The value in its unit; None for what is not known.
+
+        Args:
+            value: as `function` gives it.
+            digits: decimals that it is rounded to.
+        """
+        if math.isnan(value):
+            return None
+        value = 100 * float(value) if self.unit == "%" else float(value)
+        return value if digits is None else round(value, digits)
+
+
+METRICS: dict[str, Metric] = {
+    "top1": Metric(functools.partial(top_k_accuracy, k=1), "top-1 accuracy"),
+    "top5": Metric(functools.partial(top_k_accuracy, k=5), "top-5 accuracy"),
+    "mean_class_accuracy": Metric(mean_class_accuracy, "mean accuracy over classes", shown_in=["report"]),
+}

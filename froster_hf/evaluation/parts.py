@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import average_views, class_accuracies, confusion_matrix, harmonic_mean, mean_and_std, summary
+from .metric_modules import BaseToNovel, MeanAndStd, accuracies, compute
+from .metrics import average_views, class_accuracies, confusion_matrix
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PartResult:
 
     Args:
         name: of the part.
-        metrics: `top1`, `top5`, `mean_class_accuracy`, shares in [0, 1].
+        metrics: by name in `METRICS`; accuracies are shares in [0, 1].
         num_clips: tested clips, those that could not be decoded included: they count as wrong.
         num_undecodable: of them.
         labels: k label texts.
@@ -95,7 +96,7 @@ def evaluate_scores(part: Part, scores: np.ndarray, labels: np.ndarray, texts: S
         raise ValueError(f"Part {part.name!r} holds clips whose label is not among its own labels.")
     return PartResult(
         name=part.name,
-        metrics=summary(scores, own),
+        metrics=accuracies(scores, own),
         num_clips=len(own),
         num_undecodable=int((~np.isfinite(scores).all(axis=1)).sum()),
         labels=[texts[column] for column in part.columns],
@@ -115,16 +116,8 @@ def base_to_novel(base: Sequence[PartResult], novel: Sequence[PartResult]) -> di
     """
     if len(base) != len(novel):
         raise ValueError(f"{len(base)} base and {len(novel)} novel results; each sample needs both.")
-    base_stats = mean_and_std([result.metrics["top1"] for result in base])
-    novel_stats = mean_and_std([result.metrics["top1"] for result in novel])
-    return {
-        "base": base_stats["mean"],
-        "novel": novel_stats["mean"],
-        "harmonic_mean": harmonic_mean(base_stats["mean"], novel_stats["mean"]),
-        "base_std": base_stats["std"],
-        "novel_std": novel_stats["std"],
-        "num_samples": len(base),
-    }
+    accuracy = {"base": [result.metrics["top1"] for result in base], "novel": [r.metrics["top1"] for r in novel]}
+    return {**compute(BaseToNovel, **accuracy), "num_samples": len(base)}
 
 
 def cross_dataset(full: PartResult | None, splits: Sequence[PartResult]) -> dict[str, Any]:
@@ -134,7 +127,7 @@ def cross_dataset(full: PartResult | None, splits: Sequence[PartResult]) -> dict
         `full` (None where the protocol has none), `splits_mean`, `splits_std`, `splits`.
     """
     values = [result.metrics["top1"] for result in splits]
-    stats = mean_and_std(values)
+    stats = compute(MeanAndStd, values=values)
     return {
         "full": None if full is None else full.metrics["top1"],
         "splits_mean": stats["mean"],

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..data.catalogue import datasets_of
 from ..data.video_table import MissingFiles
+from ..printing import one_line, printable
 from ..processing.video_sampling_froster import check_sampling
 from ..settings import list_named, override_fields, read_fields, read_named
 
@@ -63,11 +64,13 @@ class EvaluationProtocol:
     def __post_init__(self):
         known = datasets_of(self.protocol)
         if self.dataset not in known:
-            raise ValueError(f"Protocol {self.name}: dataset={self.dataset!r}; {self.protocol} is for {known}.")
+            raise ValueError(
+                f"Protocol {self.name}: dataset={printable(repr(self.dataset))}; {self.protocol} is for {known}."
+            )
         try:
             check_sampling(self.sampling, deterministic=True)
         except ValueError as error:
-            raise ValueError(f"Protocol {self.name}: {error}") from error
+            raise ValueError(f"Protocol {self.name}: {one_line(str(error), limit=500)}") from error
         if (self.protocol == "random_labels") != bool(self.seeds):
             raise ValueError(
                 f"Protocol {self.name}: seeds={list(self.seeds)}; random_labels, and no other, needs some."

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..processing.video_backends_froster import BACKENDS
 from ..whole_files import write_text_whole
+from .metrics import METRICS
 from .parts import PartResult
 from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
 
@@ -44,9 +45,11 @@ def package_versions() -> dict[str, str]:
 def part_report(result: PartResult) -> dict[str, Any]:
     """A part's numbers as JSON values, accuracies in percent."""
     return {
-        "top1": percent(result.metrics["top1"]),
-        "top5": percent(result.metrics["top5"]),
-        "mean_class_accuracy": percent(result.metrics["mean_class_accuracy"]),
+        **{
+            name: metric.shown(result.metrics[name], digits=2)
+            for name, metric in METRICS.items()
+            if "report" in metric.shown_in
+        },
         "num_clips": result.num_clips,
         "num_undecodable": result.num_undecodable,
         "num_labels": len(result.labels),

@@ -14,10 +14,12 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry
 
 from ..data.catalogue import DATASETS
+from ..evaluation.metrics import METRICS
 from .card_facts import CardFacts
 
-METRIC_TITLES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "harmonic_mean": "harmonic mean of top-1"}
-METRIC_TITLES |= {
+# Of numbers over several parts; those of a part are in `METRICS`.
+SUMMARY_TITLES = {
+    "harmonic_mean": "harmonic mean of top-1",
     "splits_mean": "top-1 accuracy, mean over the splits",
     "splits_std": "top-1, deviation of the splits",
 }
@@ -25,13 +27,13 @@ METRIC_TITLES |= {
 
 @dataclass(frozen=True)
 class MeasuredResult:
-    """One number, in percent.
+    """One number.
 
     Args:
         dataset: its key in the protocol, such as `ucf101`.
         part: such as `base`, `novel`, `full`, `split 1`, or `all`.
-        metric: a key of `METRIC_TITLES`.
-        value: in percent.
+        metric: a key of `METRICS` or `SUMMARY_TITLES`.
+        value: in the metric's unit.
         protocol_name: the name of the evaluation protocol.
         protocol: `base_to_novel`, `cross_dataset` or `random_labels`.
         num_clips: clips tested; `None` for a number over several parts.
@@ -63,7 +65,12 @@ class MeasuredResult:
     @property
     def metric_title(self) -> str:
         """The metric's name as people write it."""
-        return METRIC_TITLES[self.metric]
+        return METRICS[self.metric].title if self.metric in METRICS else SUMMARY_TITLES[self.metric]
+
+    @property
+    def metric_unit(self) -> str:
+        """What stands behind the number."""
+        return METRICS[self.metric].unit if self.metric in METRICS else "%"
 
     def to_eval_result(self) -> EvalResult:
         """As an entry of the card's `model-index`."""
@@ -75,7 +82,7 @@ class MeasuredResult:
             dataset_config=self.protocol_name,
             dataset_split=self.part,
             metric_type="accuracy",
-            metric_name=f"{self.metric_title} (%)",
+            metric_name=f"{self.metric_title} ({self.metric_unit})",
             metric_value=self.value,
         )
 
@@ -128,8 +135,8 @@ def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]
         if numbers["num_undecodable"]:
             remarks += (f"{numbers['num_undecodable']} clips undecodable, counted as wrong",)
         counts = {"num_clips": numbers["num_clips"], "num_labels": numbers["num_labels"]}
-        for metric in ("top1", "top5"):
-            if numbers[metric] is not None:
+        for metric, entry in METRICS.items():
+            if "card" in entry.shown_in and numbers.get(metric) is not None:
                 yield MeasuredResult(
                     part=part, metric=metric, value=numbers[metric], remarks=remarks, **shared, **counts
                 )

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..evaluation.metrics import top_k_accuracy
+from ..evaluation.metric_modules import accuracies
+from ..evaluation.metrics import METRICS
 from ..modeling.base_froster import PROJECTORS_PREFIX
 from ..modeling.checks_froster import check_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
@@ -400,10 +401,11 @@ class FrosterTrainer(ClipTrainer):
 
 
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent, as `froster evaluate` counts: videos that could not be decoded (label -100)
-    and scores that are not finite or equal for several labels are wrong."""
-    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-    return {f"top{k}": 100 * top_k_accuracy(logits, labels, k=k) for k in (1, 5)}
+    """The metrics that training shows (top-1 and top-5 accuracy in percent), as `froster evaluate` counts: videos that
+    could not be decoded (label -100) and scores that are not finite or equal for several labels are wrong."""
+    found = accuracies(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
+    shown = {name: metric.shown(found[name]) for name, metric in METRICS.items() if "training" in metric.shown_in}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def mean_log_probabilities(logits: Tensor, num_videos: int) -> Tensor:

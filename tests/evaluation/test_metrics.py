@@ -1,18 +1,30 @@
-import evaluate
 import numpy as np
 import pytest
 from transformers import EvalPrediction
 
-from froster_hf.evaluation import compute_metrics, metric_path
+from froster_hf.evaluation import (
+    METRICS,
+    ActionAccuracy,
+    BaseToNovel,
+    MeanAndStd,
+    Metric,
+    compute_metrics,
+    evaluate_protocol,
+    load_protocol,
+)
+from froster_hf.evaluation.fingerprints import model_fingerprint
+from froster_hf.evaluation.metric_modules import accuracies
 from froster_hf.evaluation.metrics import (
     average_views,
     class_accuracies,
     confusion_matrix,
     harmonic_mean,
     mean_and_std,
-    summary,
     top_k_accuracy,
 )
+from froster_hf.hub.measured_results import read_measured_results
+from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.training.tiny import Arrays, tiny_trainer
 
 
 @pytest.fixture
@@ -53,13 +65,13 @@ def test_class_accuracies_and_confusions_fit_each_other(scores, labels):
     assert confusion.sum() == 200
     expected = np.diag(confusion) / confusion.sum(axis=1)
     assert np.allclose(class_accuracies(scores, labels), expected)
-    assert summary(scores, labels)["mean_class_accuracy"] == pytest.approx(expected.mean())
+    assert accuracies(scores, labels)["mean_class_accuracy"] == pytest.approx(expected.mean())
 
 
 def test_a_class_without_clips_has_no_accuracy_and_does_not_enter_the_mean():
     scores, labels = np.eye(3)[[0, 1]], np.array([0, 1])
     assert np.isnan(class_accuracies(scores, labels)[2])
-    assert summary(scores, labels)["mean_class_accuracy"] == 1.0
+    assert accuracies(scores, labels)["mean_class_accuracy"] == 1.0
 
 
 def test_views_are_averaged_after_the_softmax():
@@ -84,25 +96,61 @@ def test_mean_and_std_over_splits_divide_by_the_count():
 
 
 def test_the_trainer_gets_the_same_numbers(scores, labels):
-    assert compute_metrics(EvalPrediction(predictions=(scores, None), label_ids=labels)) == summary(scores, labels)
+    prediction = EvalPrediction(predictions=(scores, None), label_ids=labels)
+    assert compute_metrics(prediction) == accuracies(scores, labels)
 
 
-def test_the_local_evaluate_modules_load_offline_and_agree(scores, labels):
-    accuracy = evaluate.load(metric_path("action_accuracy"))
+def test_the_evaluate_modules_take_batches_and_agree(scores, labels, tmp_path):
+    accuracy = ActionAccuracy(cache_dir=str(tmp_path))
     results = accuracy.compute(predictions=scores, references=labels, per_class=True)
-    expected = summary(scores.astype(np.float32), labels)
+    expected = accuracies(scores, labels)
     assert {key: results[key] for key in expected} == expected
     assert results["confusion_matrix"] == confusion_matrix(scores, labels).tolist()
     accuracy.add_batch(predictions=scores[:100], references=labels[:100])
     accuracy.add_batch(predictions=scores[100:], references=labels[100:])
     assert accuracy.compute()["top1"] == expected["top1"]
 
-    base_to_novel = evaluate.load(metric_path("base_to_novel")).compute(base=[76.0, 78.0], novel=[60.0, 64.0])
+    base_to_novel = BaseToNovel(cache_dir=str(tmp_path)).compute(base=[76.0, 78.0], novel=[60.0, 64.0])
     assert base_to_novel["harmonic_mean"] == harmonic_mean(77.0, 62.0)
     assert base_to_novel["base_std"] == 1.0
-    assert evaluate.load(metric_path("mean_and_std")).compute(values=[74.0, 75.0]) == {"mean": 74.5, "std": 0.5}
+    assert MeanAndStd(cache_dir=str(tmp_path)).compute(values=[74.0, 75.0]) == {"mean": 74.5, "std": 0.5}
 
 
-def test_an_unknown_metric_module_is_named():
-    with pytest.raises(ValueError, match="action_accuracy"):
-        metric_path("accuracy")
+def test_every_metric_has_a_number_of_scores_that_are_perfect_or_none(labels):
+    perfect = np.eye(7)[labels]
+    assert {METRICS[name].shown(value) for name, value in accuracies(perfect, labels).items()} == {100.0}
+    # The best five of seven, however the rest is ranked: equal scores are ranked against the clip.
+    assert accuracies(np.zeros_like(perfect), labels)["top1"] == 0.0
+    assert METRICS["top1"].shown(float("nan")) is None
+
+
+def test_a_new_metric_is_shown_where_its_entry_says(monkeypatch, hmdb51_data, tmp_path):
+    def count(scores, labels):
+        return float(len(labels))
+
+    clips = Metric(count, "clips that were scored", unit="clips", shown_in=("training", "report", "card"))
+    hidden = Metric(count, "only in the report", unit="clips", shown_in=("report",))
+    monkeypatch.setitem(METRICS, "clips", clips)
+    monkeypatch.setitem(METRICS, "hidden", hidden)
+    labels = np.array([0, 1, 0, 1])
+    module = ActionAccuracy(cache_dir=str(tmp_path))
+    assert module.compute(predictions=np.eye(2)[labels], references=labels)["clips"] == 4
+
+    trainer = tiny_trainer(tmp_path / "run", eval_dataset=Arrays(6))
+    evaluated = trainer.evaluate()
+    assert evaluated["eval_clips"] == 6
+    assert "eval_hidden" not in evaluated
+    assert {"eval_top1", "eval_top5"} <= evaluated.keys()
+
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "model")
+    protocol = load_protocol("base_to_novel_hmdb51", ["num_views=1", "frame_stride=2"])
+    report = evaluate_protocol(
+        protocol, models=model, processor=tiny_processor(), data=hmdb51_data, output_dir=tmp_path / "result"
+    )
+    part = report["results"]["this checkpoint"]["parts"][0]["base"]
+    assert (part["clips"], part["hidden"]) == (6.0, 6.0)
+    measured = read_measured_results(tmp_path / "result", fingerprints={model_fingerprint(model)})
+    shown = {result.metric: result for result in measured if result.part == "base"}
+    assert set(shown) == {"top1", "top5", "clips"}
+    assert shown["clips"].metric_title == "clips that were scored"
