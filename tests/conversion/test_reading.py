@@ -313,10 +313,11 @@ def test_shards_that_disagree_with_their_index_are_refused(tmp_path, weight_map)
         read_checkpoint(folder)
 
 
-def test_links_out_of_the_folder_are_refused(tmp_path):
+@pytest.mark.parametrize("name", ["model-2.safetensors", "model.safetensors.index.json", "config.json"])
+def test_links_out_of_the_folder_are_refused(tmp_path, name):
     folder = shards(tmp_path / "checkpoint")
-    (folder / "model-2.safetensors").rename(tmp_path / "elsewhere.safetensors")
-    (folder / "model-2.safetensors").symlink_to(tmp_path / "elsewhere.safetensors")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CheckpointError, match="outside of the checkpoint's folder"):
         read_checkpoint(folder)
 

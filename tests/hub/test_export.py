@@ -20,6 +20,7 @@ from froster_hf.evaluation import evaluate_protocol, load_protocol
 from froster_hf.evaluation.fingerprints import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts
 from froster_hf.hub.export_folder import read_license
+from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
 from tests.conversion.test_convert import clip_processor
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -150,6 +151,25 @@ def test_export_never_asks_whether_to_run_code(with_foreign_code, field, tmp_pat
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "mark").exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_pickles_beside_sound_weights_are_neither_opened_nor_copied(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    names = ["training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt", "adapter_model.bin"]
+    for name in names:
+        malicious_pickle(folder / name, tmp_path / "mark")
+    written = export_checkpoint(folder, tmp_path / "out").files
+    assert not set(names) & set(written)
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("field", ["sha256"])
+def test_a_hostile_report_of_a_conversion_does_not_reach_the_card(checkpoint, field, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    report = {"source": "a.pth", "layout": "openai", "sha256": "ab", "left_out": {}}
+    (folder / "conversion.json").write_text(json.dumps({**report, field: "ab`](javascript:x)\n---\nlicense: mit"}))
+    with pytest.raises(ValueError, match="only names and numbers can"):
+        export_checkpoint(folder, tmp_path / "out")
 
 
 def test_weights_are_written_bit_for_bit_in_their_own_dtype(tmp_path):
