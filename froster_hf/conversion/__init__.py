@@ -1,17 +1,26 @@
-"""Checkpoints in other layouts to and from this package's."""
+"""Checkpoints in other layouts to and from this package's.
 
-from froster_hf.conversion.convert import convert_checkpoint
-from froster_hf.conversion.export_original import ExportReport, export_checkpoint
-from froster_hf.conversion.key_maps import Layout
-from froster_hf.conversion.layouts import recognise_layout
-from froster_hf.conversion.reading import CheckpointError, RawCheckpoint, read_checkpoint
-from froster_hf.conversion.report import ConversionReport
-from froster_hf.conversion.state_dicts import (
-    ConvertedStateDict,
-    convert_state_dict,
-    convert_temporal_pooling,
-    export_state_dict,
-)
+Public names are imported when they are first used, so that the names of layouts can be had without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC_NAMES = {
+    "CheckpointError": "reading",
+    "ConversionReport": "report",
+    "ConvertedStateDict": "state_dicts",
+    "ExportReport": "export_original",
+    "Layout": "layouts",
+    "RawCheckpoint": "reading",
+    "convert_checkpoint": "convert",
+    "convert_state_dict": "state_dicts",
+    "convert_temporal_pooling": "state_dicts",
+    "export_checkpoint": "export_original",
+    "export_state_dict": "state_dicts",
+    "read_checkpoint": "reading",
+    "recognise_layout": "layouts",
+}
 
 __all__ = [
     "CheckpointError",
@@ -28,3 +37,26 @@ __all__ = [
     "read_checkpoint",
     "recognise_layout",
 ]
+
+if TYPE_CHECKING:
+    from .convert import convert_checkpoint
+    from .export_original import ExportReport, export_checkpoint
+    from .layouts import Layout, recognise_layout
+    from .reading import CheckpointError, RawCheckpoint, read_checkpoint
+    from .report import ConversionReport
+    from .state_dicts import (
+        ConvertedStateDict,
+        convert_state_dict,
+        convert_temporal_pooling,
+        export_state_dict,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PUBLIC_NAMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,17 +18,18 @@ from transformers import CLIPConfig
 from transformers.activations import ACT2FN
 from transformers.processing_utils import Unpack
 
-from froster_hf.conversion.key_maps import RUN_CONFIGURATION_MODULES, Layout
-from froster_hf.conversion.state_dicts import ConvertedStateDict
-from froster_hf.modeling.configuration_froster import FrosterConfig
-from froster_hf.modeling.tables_froster import (
+from ..modeling.configuration_froster import FrosterConfig
+from ..modeling.tables_froster import (
     TEMPORAL_MODULES,
     TEMPORAL_POOLINGS,
     TemporalModule,
     TemporalPooling,
     find_entry,
 )
-from froster_hf.printing import one_line
+from ..printing import one_line
+from .layouts import find_layout
+from .layouts.froster import RUN_CONFIGURATION_MODULES
+from .state_dicts import ConvertedStateDict
 
 Origin = Literal["weights", "config.json", "option", "stated in the file", "run configuration", "published default"]
 
@@ -146,14 +147,14 @@ def infer_config(
 
 def _temporal_settings(converted: ConvertedStateDict, known: "_Known") -> list[Setting]:
     """What lies between the frames and after them, under the names of `FrosterConfig`."""
-    weights = converted.model
-    module = known.choose("temporal_module", DEFAULT_MODULES[converted.layout], shown=converted.temporal_module)
+    weights, layout = converted.model, find_layout(converted.layout)
+    module = known.choose("temporal_module", layout.temporal_module, shown=converted.temporal_module)
     entry = find_entry("temporal_module", module.value, TEMPORAL_MODULES)
     if entry.own_parameters and converted.temporal_module is None:
         raise ValueError(
             f"`temporal_module` is {module.value!r} ({module.origin}), but the checkpoint has no weights of it."
         )
-    pooling = known.choose("temporal_pooling", DEFAULT_POOLINGS[converted.layout], shown=converted.temporal_pooling)
+    pooling = known.choose("temporal_pooling", layout.temporal_pooling, shown=converted.temporal_pooling)
     pooling_entry = find_entry("temporal_pooling", pooling.value, TEMPORAL_POOLINGS)
     if pooling_entry.has_parameters and converted.temporal_pooling is None:
         raise ValueError(
@@ -180,25 +181,6 @@ def _temporal_settings(converted: ConvertedStateDict, known: "_Known") -> list[S
     elif known.options.get("pooling_heads") is not None:
         raise ValueError(f"`pooling_heads` is given, but the pooling is {pooling.value!r}, which has none.")
     return settings
-
-
-DEFAULT_MODULES: dict[Layout, TemporalModule] = {
-    "froster": "local_attention",
-    "openai": "none",
-    "actionclip": "none",
-    "vificlip": "none",
-    "transformers": "none",
-}
-"""What the published checkpoints of a layout have where their weights show no module."""
-
-DEFAULT_POOLINGS: dict[Layout, TemporalPooling] = {
-    "froster": "mean",
-    "openai": "mean",
-    # Both pool the frame embeddings as projected, and normalise afterwards.
-    "actionclip": "mean_unnormalized",
-    "vificlip": "mean_unnormalized",
-    "transformers": "mean",
-}
 
 
 class _WithoutMerges(yaml.SafeLoader):

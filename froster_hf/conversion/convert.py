@@ -18,19 +18,19 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 from transformers.processing_utils import Unpack
 
-from froster_hf.conversion.architecture import Setting, UnshownOptions, infer_config, stated_license
-from froster_hf.conversion.key_maps import DEFAULT_TEMPLATES, FROSTER_LICENSE, NOTES, Layout
-from froster_hf.conversion.report import ConversionReport
-from froster_hf.conversion.sources import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
-from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict
-from froster_hf.conversion.writing import write_errors
-from froster_hf.foreign_code import drop_foreign_code
-from froster_hf.modeling.configuration_froster import FrosterConfig
-from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
-from froster_hf.printing import listing, one_line
-from froster_hf.processing.processing_froster import FrosterProcessor
-from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
-from froster_hf.whole_files import new_folder
+from ..foreign_code import drop_foreign_code
+from ..modeling.configuration_froster import FrosterConfig
+from ..modeling.modeling_froster import FrosterForVideoClassification
+from ..printing import listing, one_line
+from ..processing.processing_froster import FrosterProcessor
+from ..processing.video_processing_froster import FrosterVideoProcessor
+from ..whole_files import new_folder
+from .architecture import Setting, UnshownOptions, infer_config, stated_license
+from .layouts import Layout, find_layout
+from .report import ConversionReport
+from .sources import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
+from .state_dicts import ConvertedStateDict, convert_state_dict
+from .writing import write_errors
 
 PathLike = str | os.PathLike[str]
 
@@ -94,7 +94,7 @@ def convert_checkpoint(
             with_projectors=keep_projectors,
         )
         teacher = None if teacher_folder is None else _filled(CLIPModel, _clip_config(config), converted.teacher)
-        stated = stated_license(found.raw.statement)
+        entry, stated = find_layout(converted.layout), stated_license(found.raw.statement)
         report = ConversionReport(
             source=str(source),
             output=str(output),
@@ -106,7 +106,7 @@ def convert_checkpoint(
             num_parameters=sum(tensor.numel() for tensor in state.values()),
             dtypes=dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
             settings=[*settings, *processor.settings],
-            license=FROSTER_LICENSE if converted.projectors or converted.teacher else stated,
+            license=entry.license if converted.projectors or converted.teacher else stated,
             left_out=_left_out(
                 found, converted, with_projectors=keep_projectors, with_teacher=teacher_folder is not None
             ),
@@ -133,8 +133,9 @@ def _convert(found: Source, token_embedding_from: PathLike | None, *, strict: bo
             "Pass strict=False to leave them out."
         )
     converted = convert_state_dict(found.weights, layout=found.layout, strict=strict)
-    if converted.layout == "vificlip":
-        converted.model[TOKEN_EMBEDDING] = token_embedding_of(token_embedding_from, found.weights)
+    if TOKEN_EMBEDDING in find_layout(converted.layout).lacks:
+        base = token_embedding_of(token_embedding_from, found.weights, layout=converted.layout)
+        converted.model[TOKEN_EMBEDDING] = base
     return converted
 
 
@@ -150,22 +151,19 @@ def _left_out(
 ) -> dict[str, str]:
     """Every tensor of the source that is not in the output, with the reason."""
     left_out = dict(converted.dropped)
+    entry = find_layout(converted.layout)
     if converted.projectors and not with_projectors:
-        names = [name for name in found.weights if name.startswith("projector_")]
+        names = [name for name in found.weights if name.startswith(entry.names_of("projectors"))]
         left_out |= dict.fromkeys(names, "projectors, used in training only; keep_projectors keeps them")
     if converted.teacher and not with_teacher:
-        names = [name for name in found.weights if name.startswith("raw_model.")]
+        names = [name for name in found.weights if name.startswith(entry.names_of("teacher"))]
         left_out |= dict.fromkeys(names, "the frozen teacher, used in training only; teacher_output keeps it")
     return left_out
 
 
 def _notes(converted: ConvertedStateDict, config: FrosterConfig) -> list[str]:
-    keys = (
-        converted.layout,
-        f"{converted.layout} {config.temporal_module}",
-        f"{converted.layout} {config.temporal_pooling}",
-    )
-    return [NOTES[key] for key in keys if key in NOTES]
+    notes = find_layout(converted.layout).notes
+    return [notes[key] for key in ("", config.temporal_module, config.temporal_pooling) if key in notes]
 
 
 @dataclass
@@ -186,7 +184,7 @@ def _own_processor(found: Source) -> Path | None:
     return folder if has_pixels else None
 
 
-def _processor(clip: PathLike | None, config: FrosterConfig, layout: Layout) -> _Processor:
+def _processor(clip: PathLike | None, config: FrosterConfig, layout: str) -> _Processor:
     side = config.vision_config.image_size
     options: dict[str, Any] = {
         "num_frames": config.num_frames,
@@ -196,7 +194,7 @@ def _processor(clip: PathLike | None, config: FrosterConfig, layout: Layout) -> 
     if clip is None:
         note = "No tokenizer is written; give a CLIP of transformers with the same vocabulary as `processor_from`."
         return _Processor(FrosterVideoProcessor(**options), [], [note])
-    templates = DEFAULT_TEMPLATES[layout]
+    templates = find_layout(layout).templates
     processor = FrosterProcessor.from_clip(
         resolve(clip), prompt_templates=templates, video_options=options, trust_remote_code=False
     )

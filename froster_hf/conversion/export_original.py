@@ -6,29 +6,26 @@ Weights are renamed and reshaped, never computed with, so that converting a file
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from froster_hf.conversion.architecture import UNSHOWN, state_unshown
-from froster_hf.conversion.key_maps import FILE_SECTIONS, LAYOUT_TITLES
-from froster_hf.conversion.pickle_worker import STATEMENT
-from froster_hf.conversion.reading import RawCheckpoint, read_checkpoint
-from froster_hf.conversion.report import REPORT_FILE, read_report
-from froster_hf.conversion.state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
-from froster_hf.conversion.writing import write_errors
-from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
-from froster_hf.printing import printable, printable_lines
-from froster_hf.whole_files import written_whole
-
-OriginalLayout = Literal["froster", "openai", "actionclip", "vificlip"]
+from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
+from ..printing import printable, printable_lines
+from ..whole_files import written_whole
+from .architecture import UNSHOWN, state_unshown
+from .layouts import LayoutEntry, OriginalLayout, find_layout, written_layouts
+from .pickle_worker import STATEMENT
+from .reading import RawCheckpoint, read_checkpoint
+from .report import REPORT_FILE, read_report
+from .state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
+from .writing import write_errors
 
 PROJECTORS_PREFIX = "distillation_projectors."
-POSITIONS = "frame_position_embeddings.weight"
 
 
 @dataclass
@@ -46,7 +43,7 @@ class ExportReport:
 
     source: str
     output: str
-    layout: OriginalLayout
+    layout: str
     num_tensors: int
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -55,7 +52,7 @@ class ExportReport:
         lines = [
             f"source      {printable(self.source)}",
             f"written     {printable(self.output)}: {self.num_tensors} tensors in the layout of "
-            f"{LAYOUT_TITLES[self.layout]}",
+            f"{find_layout(self.layout).title}",
             f"left out    {len(self.left_out)} tensors",
             *(f"  {printable(name)}: {reason}" for name, reason in self.left_out.items()),
             *(f"note        {note}" for note in self.notes),
@@ -90,45 +87,49 @@ def export_checkpoint(
     target = Path(output)
     if os.path.lexists(target):
         raise ValueError(f"{target} exists. Give another name, or remove it.")
-    if teacher is not None and layout != "froster":
+    entry = find_layout(layout)
+    if entry.file_sections is None:
+        raise ValueError(f"Files of the {layout} layout are not written; those of {', '.join(written_layouts())} are.")
+    if teacher is not None and not entry.has("teacher"):
         raise ValueError(f"The {layout} layout has no teacher; leave `teacher` out, or export to 'froster'.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(target) as part:
         raw = read_checkpoint(checkpoint)
         conversion = read_report(Path(checkpoint) / REPORT_FILE)
-        original, report = _original(raw, output=str(output), layout=layout, teacher=teacher)
+        report = ExportReport(str(checkpoint), str(output), layout, 0)
+        original = _original(raw, report, entry=entry, teacher=teacher)
         unshown = state_unshown(raw.config or {})
         report.notes.append(_untold(unshown))
         with write_errors(target):
-            torch.save(_file(original, layout), part)
+            torch.save(_file(original, entry.file_sections), part)
             _add_statement(part, {**unshown, "license": None if conversion is None else conversion.get("license")})
     return report
 
 
 def _original(
-    raw: RawCheckpoint, *, output: str, layout: OriginalLayout, teacher: str | os.PathLike[str] | None
-) -> tuple[dict[str, Tensor], ExportReport]:
-    """The weights under the layout's names, and an account of them."""
+    raw: RawCheckpoint, report: ExportReport, *, entry: LayoutEntry, teacher: str | os.PathLike[str] | None
+) -> dict[str, Tensor]:
+    """The weights under the layout's names; what there is to say of them goes into the report."""
     kind = (raw.config or {}).get("model_type")
     if kind != "froster":
         raise ValueError(f"{raw.path} is a checkpoint of type {printable(repr(kind))}, not of this package.")
     weights = {name.removeprefix("froster."): tensor for name, tensor in raw.tensors.items()}
-    report = ExportReport(str(raw.path), output, layout, 0)
     projectors = {name: weights.pop(name) for name in list(weights) if name.startswith(PROJECTORS_PREFIX)}
     _leave_out(weights, "label_embeds", "a label bank; prompts are encoded again", report)
-    if layout == "vificlip":
-        name = "text_model.embeddings.token_embedding.weight"
-        _leave_out(weights, name, "ViFi-CLIP takes it from its CLIP", report)
-    if layout != "froster":
-        report.left_out |= dict.fromkeys(projectors, f"{LAYOUT_TITLES[layout]} has no projectors")
+    for name, reason in entry.lacks.items():
+        _leave_out(weights, name, reason, report)
+    if not entry.has("projectors"):
+        report.left_out |= dict.fromkeys(projectors, f"{entry.title} has no projectors")
         projectors = {}
     teacher_weights = convert_state_dict(read_checkpoint(teacher).tensors).model if teacher is not None else {}
-    converted = ConvertedStateDict(layout, weights, projectors=projectors, teacher=teacher_weights)
+    converted = ConvertedStateDict(report.layout, weights, projectors=projectors, teacher=teacher_weights)
     original = export_state_dict(converted)
-    if layout == "actionclip":
-        original |= _unread_positions(original, weights, report)
+    if entry.complete is not None:
+        added, notes = entry.complete(original, weights)
+        original |= added
+        report.notes += notes
     report.num_tensors = len(original)
-    return original, report
+    return original
 
 
 def _leave_out(weights: dict[str, Tensor], name: str, reason: str, report: ExportReport) -> None:
@@ -136,25 +137,13 @@ def _leave_out(weights: dict[str, Tensor], name: str, reason: str, report: Expor
         report.left_out[name] = reason
 
 
-def _unread_positions(
-    original: Mapping[str, Tensor], weights: Mapping[str, Tensor], report: ExportReport
-) -> dict[str, Tensor]:
-    """ActionCLIP's heads all hold positions, and load strictly, but only Transf reads them: zeros for the others."""
-    name = f"fusion_model.{POSITIONS}"
-    if name in original or not any(key.startswith("fusion_model.") for key in original):
-        return {}
-    report.notes.append(f"{name} is zero: ActionCLIP's code wants it and does not read it in this head.")
-    contexts = weights["text_model.embeddings.position_embedding.weight"].shape[0]
-    return {name: original["text_projection"].new_zeros(contexts, original["text_projection"].shape[1])}
-
-
-def _file(original: Mapping[str, Tensor], layout: OriginalLayout) -> dict[str, Any]:
+def _file(original: Mapping[str, Tensor], file_sections: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
     """Put the weights into the sections of the layout's files."""
-    if not FILE_SECTIONS[layout]:
+    if not file_sections:
         return dict(original)
-    sections: dict[str, Any] = {section: {} for section, _, _ in FILE_SECTIONS[layout]}
+    sections: dict[str, Any] = {section: {} for section, _, _ in file_sections}
     for name, tensor in original.items():
-        section, prefix, wrapper = next(row for row in FILE_SECTIONS[layout] if name.startswith(row[1]))
+        section, prefix, wrapper = next(row for row in file_sections if name.startswith(row[1]))
         sections[section][wrapper + name.removeprefix(prefix)] = tensor
     return sections
 

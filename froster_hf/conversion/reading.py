@@ -22,11 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from froster_hf.hub_cache import blobs_of_snapshot
-from froster_hf.printing import listing, one_line, printable
-from froster_hf.processing.text_files import AnnotationError, read_json
-
+from ..hub_cache import blobs_of_snapshot
+from ..printing import listing, one_line, printable
 from ..processing.child_environment_froster import child_environment
+from ..processing.text_files import AnnotationError, read_json
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
 

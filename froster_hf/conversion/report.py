@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from froster_hf.conversion.architecture import Setting
-from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
-from froster_hf.printing import json_text, listing, printable, printable_lines
-from froster_hf.processing.text_files import read_json
+from ..printing import json_text, listing, printable, printable_lines
+from ..processing.text_files import read_json
+from .architecture import Setting
+from .layouts import find_layout
 
 REPORT_FILE = "conversion.json"
 SHOWN = 4
@@ -40,7 +40,7 @@ class ConversionReport:
     source: str
     output: str
     format: str
-    layout: Layout
+    layout: str
     sha256: str
     wrapping: str
     num_tensors: int
@@ -58,7 +58,7 @@ class ConversionReport:
         where = f", {self.wrapping}" if self.wrapping else ""
         lines = [
             f"source      {printable(self.source)} ({self.format}, sha256 {self.sha256[:16]})",
-            f"recognised  {LAYOUT_TITLES[self.layout]}{where}",
+            f"recognised  {find_layout(self.layout).title}{where}",
             f"written     {printable(self.output)}: {self.num_tensors} tensors ({dtypes}), "
             f"{self.num_parameters:,} numbers",
             "settings",

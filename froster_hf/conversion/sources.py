@@ -15,11 +15,10 @@ import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor
 
-from froster_hf.conversion.key_maps import SECTIONS, Layout
-from froster_hf.conversion.layouts import recognise_layout
-from froster_hf.conversion.reading import RawCheckpoint, read_checkpoint
-from froster_hf.conversion.state_dicts import convert_state_dict
-from froster_hf.printing import printable
+from ..printing import printable
+from .layouts import find_layout, recognise_layout, told_by_section, weight_sections
+from .reading import RawCheckpoint, read_checkpoint
+from .state_dicts import convert_state_dict
 
 TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
 REPOSITORY = re.compile(r"[\w.\-]+/[\w.\-]+")
@@ -47,13 +46,13 @@ class Source:
 
     raw: RawCheckpoint
     weights: dict[str, Tensor]
-    layout: Layout
+    layout: str
     wrapping: str
     unused: list[str]
     clip_config: dict[str, Any] | None
 
 
-def load_source(source: str | os.PathLike[str], *, layout: Layout | None = None) -> Source:
+def load_source(source: str | os.PathLike[str], *, layout: str | None = None) -> Source:
     """Find, read, unwrap and recognise a checkpoint.
 
     Args:
@@ -68,7 +67,7 @@ def load_source(source: str | os.PathLike[str], *, layout: Layout | None = None)
     clip_config = _clip_config(raw)
     weights, wrapping, unused = _unwrap(raw)
     layout = layout or _recognise(raw, weights)
-    if layout == "transformers" and clip_config is None:
+    if find_layout(layout).needs_config and clip_config is None:
         raise ValueError(
             f"{raw.path} has the names of transformers, but weights do not show heads and activation. Give the folder "
             "with its config.json."
@@ -97,9 +96,10 @@ def _unwrap(raw: RawCheckpoint) -> tuple[dict[str, Tensor], str, list[str]]:
     for name, tensor in raw.tensors.items():
         section, slash, rest = name.partition("/")
         sections.setdefault(section if slash else "", {})[rest if slash else name] = tensor
-    known = [section for section in SECTIONS if section in sections] or [""]
+    prefixes = weight_sections()
+    known = [section for section in prefixes if section in sections] or [""]
     # ActionCLIP's files have two sections that belong together; of all others only the first one counts.
-    taken = known[:1] + [section for section in known[1:] if SECTIONS[section]]
+    taken = known[:1] + [section for section in known[1:] if prefixes[section]]
     weights: dict[str, Tensor] = {}
     found = []
     for section in taken:
@@ -108,7 +108,7 @@ def _unwrap(raw: RawCheckpoint) -> tuple[dict[str, Tensor], str, list[str]]:
             found.append(f"section {section}")
         tensors, wrappers = _without_wrappers(tensors)
         found += wrappers
-        weights |= {SECTIONS.get(section, "") + name: tensor for name, tensor in tensors.items()}
+        weights |= {prefixes.get(section, "") + name: tensor for name, tensor in tensors.items()}
     unknown = [f"{section}/{name}" for section, tensors in sections.items() for name in tensors]
     return weights, ", ".join(found), unknown
 
@@ -139,10 +139,9 @@ def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
     return unwrapped, found + [f"wrappers {', '.join(sorted(inside))} inside names"] * bool(inside)
 
 
-def _recognise(raw: RawCheckpoint, tensors: Mapping[str, Tensor]) -> Layout:
+def _recognise(raw: RawCheckpoint, tensors: Mapping[str, Tensor]) -> str:
     """The layout; an ActionCLIP file with the head that has no weights is told by its empty section."""
-    layout = recognise_layout(tensors)
-    return "actionclip" if layout == "openai" and "fusion_model_state_dict" in raw.other else layout
+    return told_by_section(recognise_layout(tensors), raw.other)
 
 
 def _clip_config(raw: RawCheckpoint) -> dict | None:
@@ -160,21 +159,22 @@ def _clip_config(raw: RawCheckpoint) -> dict | None:
     return raw.config
 
 
-def token_embedding_of(base: str | os.PathLike[str] | None, tensors: Mapping[str, Tensor]) -> Tensor:
-    """The token embedding of the CLIP that a ViFi-CLIP file was trained from.
+def token_embedding_of(base: str | os.PathLike[str] | None, tensors: Mapping[str, Tensor], *, layout: str) -> Tensor:
+    """The token embedding of the CLIP that a file without one was trained from.
 
-    The file holds embedded prompts; each begins with the start token, so a wrong CLIP can be told.
+    Where the file holds embedded prompts, each begins with the start token, so a wrong CLIP can be told.
     """
+    entry = find_layout(layout)
     if base is None:
         raise ValueError(
-            "A ViFi-CLIP file holds no token embedding: its code never trains it. Give the CLIP that the file was "
-            "trained from as `token_embedding_from`, for example openai/clip-vit-base-patch16."
+            f"A {entry.title} file holds no token embedding: its code never trains it. Give the CLIP that the file "
+            "was trained from as `token_embedding_from`, for example openai/clip-vit-base-patch16."
         )
     other = convert_state_dict(load_source(base).weights, strict=False).model
     if TOKEN_EMBEDDING not in other:
         raise ValueError(f"{base} (`token_embedding_from`) holds no token embedding either.")
     embedding = other[TOKEN_EMBEDDING]
-    for name in ("prompt_learner.complete_text_embeddings", "prompt_learner.token_prefix"):
+    for name in entry.starts_with_start_token:
         if name not in tensors:
             continue
         start, expected = tensors[name][:, 0].float(), embedding[-2].float()

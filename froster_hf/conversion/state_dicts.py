@@ -12,21 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from froster_hf.conversion.key_maps import (
-    CLIP,
-    DROPPED,
-    IDENTITY,
-    PREFIXES,
-    PROJECTORS,
-    TEMPORAL_MODULES,
-    TEMPORAL_POOLINGS,
-    Layout,
-    Operation,
-    Part,
-    Row,
-)
-from froster_hf.conversion.layouts import recognise_layout
-from froster_hf.printing import listing, printable
+from ..printing import listing, printable
+from .layouts import LayoutEntry, dropped_names, find_layout, recognise_layout
+from .layouts.actionclip import POOLING_ROWS
+from .layouts.rows import CLIP, MODULE_ROWS, Operation, Part, Row
 
 
 @dataclass
@@ -45,7 +34,7 @@ class ConvertedStateDict:
         unused: original names that no table knows; always empty with `strict=True`.
     """
 
-    layout: Layout
+    layout: str
     model: dict[str, Tensor]
     projectors: dict[str, Tensor] = field(default_factory=dict)
     teacher: dict[str, Tensor] = field(default_factory=dict)
@@ -56,7 +45,7 @@ class ConvertedStateDict:
 
 
 def convert_state_dict(
-    original: Mapping[str, Tensor], *, layout: Layout | None = None, strict: bool = True
+    original: Mapping[str, Tensor], *, layout: str | None = None, strict: bool = True
 ) -> ConvertedStateDict:
     """Rename and reshape an original state dict to the names of `FrosterModel`.
 
@@ -74,16 +63,15 @@ def convert_state_dict(
             the axes that its row needs, or (`strict`) a name is unknown.
     """
     layout = layout or recognise_layout(original)
-    names = _by_part(original, layout)
-    module = _first_present(TEMPORAL_MODULES, names["model"])
-    pooling = _first_present(TEMPORAL_POOLINGS, names["pooling"])
-    clip = IDENTITY if layout == "transformers" else CLIP
+    entry = find_layout(layout)
+    names = _by_part(original, entry)
+    module = _first_present(MODULE_ROWS, names["model"])
+    pooling = _first_present(entry.poolings, names["pooling"])
     rows: dict[Part, Sequence[Row]] = {
-        "model": [row for row in clip if layout != "vificlip" or row.original != "token_embedding.weight"]
-        + list(TEMPORAL_MODULES.get(module or "", ())),
-        "pooling": TEMPORAL_POOLINGS.get(pooling or "", ()),
+        "model": [row for row in entry.clip if row.ours not in entry.lacks] + list(MODULE_ROWS.get(module or "", ())),
+        "pooling": entry.poolings.get(pooling or "", ()),
         "teacher": CLIP if names["teacher"] else (),
-        "projectors": PROJECTORS if names["projectors"] else (),
+        "projectors": entry.projectors if names["projectors"] else (),
     }
     tensors: dict[Part, dict[str, Tensor]] = {}
     used: set[str] = set()
@@ -92,7 +80,7 @@ def convert_state_dict(
         tensors[part] = {}
         for pair in _expand(rows[part], [row.original for row in rows[part]], part_names):
             if pair.original not in part_names:
-                missing.append(_full_name(pair.original, part, layout))
+                missing.append(_full_name(pair.original, part, entry))
                 continue
             source = part_names[pair.original]
             used.add(source)
@@ -133,10 +121,10 @@ def convert_temporal_pooling(head: Mapping[str, Tensor]) -> tuple[str, dict[str,
     Raises:
         ValueError: a tensor of the head is missing.
     """
-    pooling = _first_present(TEMPORAL_POOLINGS, head)
+    pooling = _first_present(POOLING_ROWS, head)
     if pooling is None:
         return "mean_unnormalized", {}
-    rows = TEMPORAL_POOLINGS[pooling]
+    rows = POOLING_ROWS[pooling]
     converted: dict[str, Tensor] = {}
     for pair in _expand(rows, [row.original for row in rows], head):
         if pair.original not in head:
@@ -145,7 +133,7 @@ def convert_temporal_pooling(head: Mapping[str, Tensor]) -> tuple[str, dict[str,
     return pooling, converted
 
 
-def export_state_dict(converted: ConvertedStateDict, *, layout: Layout | None = None) -> dict[str, Tensor]:
+def export_state_dict(converted: ConvertedStateDict, *, layout: str | None = None) -> dict[str, Tensor]:
     """The way back: tensors of `FrosterModel` under the names, and in the shapes, of an original layout.
 
     Args:
@@ -159,26 +147,25 @@ def export_state_dict(converted: ConvertedStateDict, *, layout: Layout | None = 
         ValueError: a tensor has no name in that layout (a temporal module, say, that its code base does not have).
     """
     layout = layout or converted.layout
+    entry = find_layout(layout)
     # Our names say which module and which pooling it is, so the rows of all of them can stand side by side.
-    clip = IDENTITY if layout == "transformers" else CLIP
-    modules = [row for rows in TEMPORAL_MODULES.values() for row in rows]
-    poolings = [row for rows in TEMPORAL_POOLINGS.values() for row in rows]
+    modules = [row for rows in MODULE_ROWS.values() for row in rows]
+    poolings = [row for rows in entry.poolings.values() for row in rows]
     is_pooling = {name: name.startswith("temporal_pooling.") for name in converted.model}
     parts: dict[Part, tuple[Mapping[str, Tensor], Sequence[Row]]] = {
-        "model": ({n: t for n, t in converted.model.items() if not is_pooling[n]}, [*clip, *modules]),
+        "model": ({n: t for n, t in converted.model.items() if not is_pooling[n]}, [*entry.clip, *modules]),
         "pooling": ({n: t for n, t in converted.model.items() if is_pooling[n]}, poolings),
         "teacher": (converted.teacher, CLIP),
-        "projectors": (converted.projectors, PROJECTORS),
+        "projectors": (converted.projectors, entry.projectors),
     }
     exported: dict[str, Tensor] = {}
     unnamed: list[str] = []
     for part, (tensors, rows) in parts.items():
-        exportable = any(prefix.part == part for prefix in PREFIXES[layout])
         left = set(tensors)
-        for pair in _expand(rows, [row.ours for row in rows], tensors) if exportable else ():
+        for pair in _expand(rows, [row.ours for row in rows], tensors) if entry.has(part) else ():
             if all(name in tensors for name in pair.ours) and not left.isdisjoint(pair.ours):
                 left.difference_update(pair.ours)
-                exported[_full_name(pair.original, part, layout)] = _backward(
+                exported[_full_name(pair.original, part, entry)] = _backward(
                     [tensors[name] for name in pair.ours], pair.operation
                 )
         unnamed += [name for name in tensors if name in left]
@@ -252,23 +239,23 @@ def _backward(tensors: Sequence[Tensor], operation: Operation) -> Tensor:
     return torch.cat(list(tensors)) if operation == "split_qkv" else operations[operation](tensors[0]).contiguous()
 
 
-def _by_part(original: Iterable[str], layout: Layout) -> dict[Part, dict[str, str]]:
+def _by_part(original: Iterable[str], entry: LayoutEntry) -> dict[Part, dict[str, str]]:
     """For each part, OpenAI's name of a tensor to its full original name; names under no known prefix are left out."""
     parts: dict[Part, dict[str, str]] = {"model": {}, "pooling": {}, "teacher": {}, "projectors": {}}
     for name in original:
-        for prefix in PREFIXES[layout]:
+        for prefix in entry.prefixes:
             if name.startswith(prefix.original):
                 parts[prefix.part][prefix.common + name.removeprefix(prefix.original)] = name
                 break
     return parts
 
 
-def _full_name(common: str, part: Part, layout: Layout) -> str:
+def _full_name(common: str, part: Part, entry: LayoutEntry) -> str:
     """OpenAI's name to the layout's; the inverse of `_by_part`."""
-    for prefix in PREFIXES[layout]:
+    for prefix in entry.prefixes:
         if prefix.part == part and common.startswith(prefix.common):
             return prefix.original + common.removeprefix(prefix.common)
-    raise ValueError(f"The {layout} layout has no place for {common} ({part}).")
+    raise ValueError(f"{entry.title} has no place for {common} ({part}).")
 
 
 def _first_present(tables: Mapping[str, Sequence[Row]], names: Iterable[str]) -> str | None:
@@ -285,8 +272,9 @@ def _account(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """Names that were not converted: those with a reason, and the unknown ones."""
     dropped: dict[str, str] = {}
     unused: list[str] = []
+    reasons = dropped_names()
     for name in names:
-        reason = next((reason for pattern, reason in DROPPED.items() if re.fullmatch(pattern, name)), None)
+        reason = next((reason for pattern, reason in reasons.items() if re.fullmatch(pattern, name)), None)
         if reason:
             dropped[name] = reason
         else:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from froster_hf.printing import one_line
+from ..printing import one_line
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import yaml
 from huggingface_hub import ModelCard, eval_result_entries_to_yaml, hf_hub_download
 from transformers import pipeline
 
-from ..conversion.key_maps import FROSTER_LICENSE
+from ..conversion.layouts.froster import FROSTER_LICENSE
 from ..conversion.report import REPORT_FILE, read_report
 from ..conversion.writing import write_errors
 from ..evaluation.fingerprints import model_fingerprint

@@ -4,7 +4,6 @@ import inspect
 import json
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
 import torch
@@ -15,8 +14,7 @@ from froster_hf.cli import main
 from froster_hf.cli.verbs import convert as verb
 from froster_hf.conversion import convert_checkpoint
 from froster_hf.conversion.architecture import UNSHOWN, UnshownOptions
-from froster_hf.conversion.export_original import OriginalLayout
-from froster_hf.conversion.key_maps import LAYOUT_TITLES, Layout
+from froster_hf.conversion.layouts import LAYOUTS
 from tests.conversion.hostile_files import malicious_pickle, scripted_archive
 from tests.conversion.original_layouts import (
     PARITY,
@@ -91,11 +89,6 @@ def test_options_without_effect_are_refused(options, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_choices_are_those_of_the_package():
-    assert get_args(Layout) == verb.LAYOUTS
-    assert get_args(OriginalLayout) == verb.TARGETS
-
-
 def test_every_option_of_the_function_is_one_of_the_verb():
     options = {*inspect.signature(convert_checkpoint).parameters, *UnshownOptions.__annotations__}
     assert options - {"source", "output", "strict", "unshown"} == set(verb.PASSED_ON)
@@ -142,7 +135,7 @@ def test_plain_clip_in_every_layout_reproduces_the_stored_logits(layout, tmp_pat
 
     assert main(["convert", str(source), str(tmp_path / "out"), *options]) == 0
 
-    assert f"recognised  {LAYOUT_TITLES[layout]}" in capsys.readouterr().out
+    assert f"recognised  {LAYOUTS[layout].title}" in capsys.readouterr().out
     model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     input_ids = stored["input_ids"].transpose(0, 1).flatten(0, 1)
     with torch.no_grad():

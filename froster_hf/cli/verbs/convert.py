@@ -16,11 +16,10 @@ import argparse
 import sys
 from dataclasses import asdict
 
+from ...conversion.layouts import LAYOUTS, written_layouts
 from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ...printing import json_text
 
-LAYOUTS = ("froster", "openai", "actionclip", "vificlip", "transformers")
-TARGETS = LAYOUTS[:-1]
 # Options of `convert_checkpoint` by its own names; where one is not given, its default is the function's.
 PASSED_ON = (
     "temporal_module",
@@ -67,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     told.add_argument("--layer-norm-eps", type=float, metavar="X", help="of both towers (default: 1e-5)")
     told.add_argument("--vision-heads", type=int, metavar="N", help="attention heads (default: heads of width 64)")
     told.add_argument("--text-heads", type=int, metavar="N", help="attention heads (default: heads of width 64)")
-    told.add_argument("--layout", choices=LAYOUTS, help="whose names the source has (default: recognised)")
+    told.add_argument("--layout", choices=tuple(LAYOUTS), help="whose names the source has (default: recognised)")
     parts = parser.add_argument_group("parts")
     parts.add_argument("--processor-from", metavar="CLIP", help="where the tokenizer comes from")
     parts.add_argument(
@@ -80,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parts.add_argument("--max-shard-size", metavar="SIZE", help="of one weight file, such as 500MB (default: 5GB)")
     back = parser.add_argument_group("the way back")
-    back.add_argument("--to", choices=TARGETS, help="write OUT as a file of this code base")
+    back.add_argument("--to", choices=written_layouts(), help="write OUT as a file of this code base")
     back.add_argument("--teacher", metavar="FOLDER", help="with --to froster: the CLIP that becomes raw_model.*")
 
 
