@@ -14,9 +14,10 @@ from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
+from .arguments import FrosterTrainingArguments
+
 logger = logging.getLogger(__name__)
 
-VIDEO_NAMES = "video_names"
 # Under this key every skipped step stands in the log, and so in `trainer_state.json`: a resumed run counts on.
 SKIPPED_STEPS = "skipped_nonfinite_steps"
 
@@ -28,16 +29,15 @@ class NonFiniteError(RuntimeError):
 class NonFiniteGuard:
     """Leaves weights, optimizer and learning rate as they are where a loss or gradient is not finite.
 
-    `limit` such steps in a row end the run. With DeepSpeed, which steps inside its backward pass, its own overflow
-    handling is all there is.
+    So many such steps in a row as the arguments say (`max_consecutive_nonfinite_steps`) end the run. With DeepSpeed,
+    which steps inside its backward pass, its own overflow handling is all there is.
 
     Args:
-        trainer: whose steps are guarded.
-        limit: steps in a row at which the run stops.
+        trainer: the Trainer whose steps are guarded.
     """
 
-    def __init__(self, trainer: Trainer, *, limit: int):
-        self.trainer, self.limit = trainer, limit
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
         self.begin()
 
     def begin(self) -> None:
@@ -85,6 +85,7 @@ class NonFiniteGuard:
     def _report(self, what: str, files: list[list[str]], bad_losses: list[bool] | None) -> None:
         """Name the files of the micro-batches whose loss is bad, or of all where only the gradient is; maybe stop."""
         state = self.trainer.state
+        limit = cast(FrosterTrainingArguments, self.trainer.args).max_consecutive_nonfinite_steps
         own = [name for names, bad in zip(files, bad_losses or [True] * len(files)) if bad for name in names]
         named = ", ".join(gather_object(own)) or "(the batches do not name their files)"
         before = [entry["step"] for entry in state.log_history if SKIPPED_STEPS in entry]
@@ -93,10 +94,10 @@ class NonFiniteGuard:
         while state.global_step - in_a_row in before:
             in_a_row += 1
         message = f"The {what} of step {state.global_step + 1} is not finite; the step is skipped. Its files: {named}."
-        if in_a_row >= self.limit:
+        if in_a_row >= limit:
             raise NonFiniteError(
                 f"{message} This is the {in_a_row}. such step in a row, and `max_consecutive_nonfinite_steps` is "
-                f"{self.limit}. Look at these files, lower the learning rate, or train in bfloat16 or float32."
+                f"{limit}. Look at these files, lower the learning rate, or train in bfloat16 or float32."
             )
         if self.trainer.is_world_process_zero():
             logger.warning("%s", message)

@@ -111,7 +111,7 @@ class FrosterTrainer(ClipTrainer):
         self._texts: dict[tuple[str, ...], LabelTexts] = {}
         self._part_sums: dict[str, Tensor] = {}
         self._parts_since_step = 0
-        self._guard = NonFiniteGuard(self, limit=args.max_consecutive_nonfinite_steps)
+        self._guard = NonFiniteGuard(self)
         kwargs = {"compute_metrics": accuracy, **kwargs}
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.model_accepts_loss_kwargs = True
