@@ -60,14 +60,13 @@ def test_every_block_runs(workplace, capsys):
 
 
 def run_shell_block(block: str) -> None:
-    """The lines of `froster` in this process; of `pip install`, that the name is ours."""
+    """The lines of `froster` in this process; what `pip install` installs is here already."""
     for line in block.splitlines():
         program, *arguments = shlex.split(line)
         if program == "froster":
             assert main(arguments) == 0, line
         else:
-            assert [program, *arguments[:-1]] == ["pip", "install"], line
-            assert f'name = "{arguments[-1]}"' in (ROOT / "pyproject.toml").read_text()
+            assert line == "pip install .", line
 
 
 def test_links_lead_to_files():
