@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import traceback
 import zipfile
 from collections import Counter
@@ -223,13 +224,16 @@ def run_chunk(kind: str, start: int, stop: int, seed: int, sound: Path, keep: Pa
 def report(done: dict[str, Counter], command: str, seed: int) -> str:
     """The table of the documentation."""
     total = sum(sum(counts.values()) for counts in done.values())
-    lines = [
-        f"`{command}`",
-        "",
+    about = (
         f"{total:,} mutants, seed {seed}: bytes flipped, cut, doubled and overwritten with hostile numbers; values of "
         "JSON (headers, configurations, indexes) replaced, renamed and removed. torch "
         f"{torch.__version__}, safetensors {safetensors.__version__}, transformers {transformers.__version__}, Python "
-        f"{platform.python_version()}.",
+        f"{platform.python_version()}."
+    )
+    lines = [
+        f"`{command}`",
+        "",
+        *textwrap.wrap(about, 119),
         "",
         f"| kind | mutants | {' | '.join(OUTCOMES)} |",
         f"| --- |{' ---: |' * (len(OUTCOMES) + 1)}",

@@ -91,7 +91,7 @@ def test_options_without_effect_are_refused(options, message, tmp_path, capsys):
 
 def test_every_option_of_the_function_is_one_of_the_verb():
     options = {*inspect.signature(convert_checkpoint).parameters, *UnshownOptions.__annotations__}
-    assert options - {"source", "output", "strict", "unshown"} == set(verb.PASSED_ON)
+    assert options - {"source", "output", "strict", "unshown"} == set(verb.CONVERSION_OPTIONS)
     assert set(UNSHOWN) == set(UnshownOptions.__annotations__)
 
 

@@ -21,7 +21,7 @@ from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ...printing import json_text
 
 # Options of `convert_checkpoint` by its own names; where one is not given, its default is the function's.
-PASSED_ON = (
+CONVERSION_OPTIONS = (
     "temporal_module",
     "temporal_radius",
     "num_frames",
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.source,
             arguments.output,
             strict=not arguments.allow_unused,
-            **{name: value for name in PASSED_ON if (value := getattr(arguments, name)) is not None},
+            **{name: value for name in CONVERSION_OPTIONS if (value := getattr(arguments, name)) is not None},
         )
     encoding = sys.stdout.encoding or "utf-8"
     print(json_text(asdict(report), encoding=encoding, indent=1, default=str) if arguments.json else report)
