@@ -55,8 +55,8 @@ def test_no_labels_are_invented():
         ({"vision_config": {"patch_size": 300}}, "patch_size` is 300, more than the image_size 224"),
         ({"vision_config": {"image_size": [224, 224]}}, r"image_size` is \[224, 224\]"),
         ({"id2label": {"0": "a", "2": "b"}}, r"id2label` has the indices \['0', '2'\]; they must be 0 to 1"),
-        ({"id2label": 5}, "`id2label` is 5; it must be a mapping"),
-        ({"id2label": {"0": None}}, "`id2label` is {'0': None}"),
+        ({"id2label": 5}, "id2label.* 5"),
+        ({"id2label": {"0": None}}, r"id2label.*\{'0': None\}"),
         ({"num_labels": "two"}, "num_labels` is 'two'"),
     ],
 )
