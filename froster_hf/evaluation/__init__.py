@@ -11,7 +11,6 @@ from .predicting import predict
 from .predictions import PredictionMismatchError
 from .protocols import EvaluationData, EvaluationProtocol, list_protocols, load_protocol
 from .report import published_results
-from .weight_average import average_models
 
 __all__ = [
     "METRICS",
@@ -24,7 +23,6 @@ __all__ = [
     "Metric",
     "PredictionMismatchError",
     "attention_rollout",
-    "average_models",
     "compute_metrics",
     "evaluate_protocol",
     "explain_video",

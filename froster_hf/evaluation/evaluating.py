@@ -25,8 +25,7 @@ from ..whole_files import check_writable
 from . import parts
 from .label_similarity import similarity_table, write_similarity_report
 from .parts import Part, PartResult
-from .plan import EvaluationPlan
-from .plans import plan_evaluation
+from .plans import EvaluationPlan, plan_evaluation
 from .predicting import Precision, predict
 from .predictions import PredictionMismatchError
 from .protocols import EvaluationData, EvaluationProtocol, load_protocol

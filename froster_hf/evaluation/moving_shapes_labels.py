@@ -18,7 +18,6 @@ from ..data.moving_shapes import (
 )
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, video_features
 from .parts import Part
-from .plan import EvaluationPlan
 from .protocols import EvaluationProtocol
 
 # Of the world's words; training recipes count their seeds from 0.
@@ -27,7 +26,9 @@ _SEED_OFFSET = 1_000_000
 _ENOUGH = 32
 
 
-def plan_random_labels(protocol: EvaluationProtocol, *, root: str | Path) -> EvaluationPlan:
+def random_label_splits(
+    protocol: EvaluationProtocol, *, root: str | Path
+) -> tuple[Dataset, dict[str, Part], list[str]]:
     """Renders a split for each seed, where that has not been done, and makes them the parts of one table.
 
     A split has labels of its own, and only they compete for its clips. See `EvaluationProtocol.label_content`; where
@@ -36,6 +37,9 @@ def plan_random_labels(protocol: EvaluationProtocol, *, root: str | Path) -> Eva
     Args:
         protocol: with `seeds`, `labels_per_split`, `clips_per_label` and `label_content`.
         root: folder of the rendered files.
+
+    Returns:
+        The table, its parts by name, and notes for the report.
 
     Raises:
         ValueError: more labels are wanted than there are, or `root` holds other clips.
@@ -61,7 +65,7 @@ def plan_random_labels(protocol: EvaluationProtocol, *, root: str | Path) -> Eva
         texts += own
     labels = [names.index(text) for text in texts]
     table = Dataset.from_dict({VIDEO_COLUMN: paths, LABEL_COLUMN: labels}, features=video_features(names))
-    return EvaluationPlan(table, parts, {}, [_note(protocol)])
+    return table, parts, [_note(protocol)]
 
 
 def _draw(protocol: EvaluationProtocol, seed: int) -> Sequence[MovingShape]:

@@ -1,6 +1,7 @@
 """From a protocol and the user's data to one table and the parts of it that the protocol tests."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,26 @@ from ..data.published_counts import count_differences, published_counts
 from ..data.readers import read_labels
 from ..data.video_table import VIDEO_COLUMN, label_array, label_names
 from ..processing.label_matching import label_words
-from .moving_shapes_labels import plan_random_labels
+from .moving_shapes_labels import random_label_splits
 from .parts import Part, part_of_labels
-from .plan import EvaluationPlan
 from .protocols import EvaluationData, EvaluationProtocol
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """A protocol with its data read.
+
+    Args:
+        table: every clip that some part tests, with every label that some part has.
+        parts: `base` and `novel`, or `full` (not for K-600 and moving shapes) and `split i`.
+        count_differences: by part, what differs from the published counts.
+        notes: what else a reader of the numbers must know.
+    """
+
+    table: Dataset
+    parts: dict[str, Part]
+    count_differences: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
 
 
 def plan_evaluation(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
@@ -93,7 +110,8 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
 
 
 def _plan_worlds(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
-    return plan_random_labels(protocol, root=data.root)
+    table, parts, notes = random_label_splits(protocol, root=data.root)
+    return EvaluationPlan(table, parts, {}, notes)
 
 
 # How the parts of a data set are made, by what its entry of the catalogue says of the protocol.

@@ -14,9 +14,9 @@ from ..evaluation.metrics import harmonic_mean
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
 from ..training.checkpointing import AVERAGE_NAME
-from ..training.interpolation import interpolate
 from ..training.recipe_run import build_model, build_trainer
 from ..training.recipes import Recipe
+from ..training.weights import interpolate
 from ..whole_files import write_text_whole
 from .plan import GRID_FIELDS, Variant
 from .scoring import SideScores, score_side

@@ -1,11 +1,10 @@
 """Fine-tuning with a frozen teacher: arguments, objectives, distillation, the Trainer."""
 
 from .arguments import FrosterTrainingArguments
-from .interpolation import interpolate
 from .prompts import LabelPrompts, PromptSampler
 from .teacher import FrozenTeacher
 from .trainer import FrosterTrainer
-from .weight_averaging import WeightAveraging
+from .weights import WeightAveraging, average_models, interpolate
 
 __all__ = [
     "FrosterTrainer",
@@ -14,5 +13,6 @@ __all__ = [
     "LabelPrompts",
     "PromptSampler",
     "WeightAveraging",
+    "average_models",
     "interpolate",
 ]

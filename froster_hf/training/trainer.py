@@ -45,7 +45,7 @@ from .prompts import LabelPrompts, LabelTexts, PromptSampler
 from .run_identity import RunIdentity, identity_of
 from .student import forget_labels, labels_stored, prepare_student
 from .teacher import FrozenTeacher
-from .weight_averaging import WeightAveraging, save_weight_averages
+from .weights import WeightAveraging, save_weight_averages
 
 logger = logging.getLogger(__name__)
 

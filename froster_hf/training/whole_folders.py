@@ -5,8 +5,7 @@ A process can be killed at any instruction, and a disk can lose what was not flu
 
     run/_incomplete/checkpoint-8/...  ->  fsync, hash, manifest.json last  ->  run/checkpoint-8
 
-`checkpointing.py` writes the Trainer's checkpoints this way, `weight_averaging.py` and `interpolation.py` their
-results, which have no manifest.
+`checkpointing.py` writes the Trainer's checkpoints this way, `weights.py` its results, which have no manifest.
 """
 
 import hashlib

@@ -8,8 +8,8 @@ from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.data.moving_shapes import MOTIONS, MovingShape, draw_classes
 from froster_hf.data.video_table import label_array, label_names
-from froster_hf.evaluation.moving_shapes_labels import plan_random_labels
-from froster_hf.evaluation.protocols import load_protocol
+from froster_hf.evaluation.plans import plan_evaluation
+from froster_hf.evaluation.protocols import EvaluationData, load_protocol
 
 
 def small(name, **changes):
@@ -18,7 +18,7 @@ def small(name, **changes):
 
 
 def test_a_split_has_the_labels_that_its_seed_draws(tmp_path):
-    plan = plan_random_labels(small("moving_shapes_actions"), root=tmp_path)
+    plan = plan_evaluation(small("moving_shapes_actions"), EvaluationData(root=str(tmp_path)))
     texts, labels = label_names(plan.table), label_array(plan.table)
     for seed in (3, 4):
         part = plan.parts[f"split {seed}"]
@@ -29,14 +29,14 @@ def test_a_split_has_the_labels_that_its_seed_draws(tmp_path):
 
 def test_appearances_are_every_color_of_every_shape(tmp_path):
     protocol = load_protocol("moving_shapes_appearance", ["seeds=[3]", "clips_per_label=1"])
-    plan = plan_random_labels(protocol, root=tmp_path)
+    plan = plan_evaluation(protocol, EvaluationData(root=str(tmp_path)))
     assert len(plan.table) == len(set(label_names(plan.table))) == len(plan.parts["split 3"].columns) == 120
     assert "an orange hourglass" in label_names(plan.table)
 
 
 def test_motions_are_all_of_one_object(tmp_path):
     protocol = load_protocol("moving_shapes_motions", ["seeds=[3, 4]", "clips_per_label=1"])
-    plan = plan_random_labels(protocol, root=tmp_path)
+    plan = plan_evaluation(protocol, EvaluationData(root=str(tmp_path)))
     texts = label_names(plan.table)
     for seed in (3, 4):
         shapes = [MovingShape.from_label(texts[column]) for column in plan.parts[f"split {seed}"].columns]

@@ -80,9 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     from accelerate import Accelerator
 
     from ...data import read_labels
-    from ...evaluation import average_models, evaluate_protocol
+    from ...evaluation import evaluate_protocol
     from ...evaluation.report import markdown_report
     from ...processing.label_files import read_descriptions
+    from ...training.weights import average_models
 
     if arguments.protocol is None:
         raise ValueError("Which protocol? Give a name of `froster evaluate --list` or a .yaml file.")

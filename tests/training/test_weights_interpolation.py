@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForVideoClassification, CLIPModel
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
-from froster_hf.training.interpolation import CheckpointMismatchError, interpolate
+from froster_hf.training.weights import CheckpointMismatchError, interpolate
 from tests.fixtures.tiny import tiny_processor
 from tests.modeling.tiny import tiny_clip, tiny_clips, tiny_model, tiny_texts
 

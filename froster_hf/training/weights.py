@@ -1,8 +1,12 @@
-"""Weights between two checkpoints: w = (1 - ratio) * w_a + ratio * w_b, for every tensor.
+"""Means of weights: of several models, of one over its epochs, and between two checkpoints.
 
-Between CLIP and a model fine-tuned from it, this gives back generality at no cost in use (WiSE-FT: Wortsman et al.,
-CVPR 2022; patching: Ilharco et al., NeurIPS 2022; Open-VCLIP: Weng et al., ICML 2023). Folders in, a folder out, one
-tensor in memory at a time.
+- `average_models`: the mean of N models.
+- `WeightAveraging`: the mean of the weights at the ends of epochs (SWA), kept while training. FROSTER and Open-VCLIP
+  test the mean of the weights after epochs 2 to the last. As a running mean it needs no checkpoint but the newest,
+  which carries it over a restart.
+- `interpolate`: w = (1 - ratio) * w_a + ratio * w_b, for every tensor. Between CLIP and a model fine-tuned from it,
+  this gives back generality at no cost in use (WiSE-FT: Wortsman et al., CVPR 2022; patching: Ilharco et al., NeurIPS
+  2022; Open-VCLIP: Weng et al., ICML 2023). Folders in, a folder out.
 """
 
 import json
@@ -10,12 +14,16 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import CLIPConfig
+from safetensors.torch import save_file
+from torch import nn
+from transformers import CLIPConfig, Trainer, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..foreign_code import drop_foreign_code
@@ -24,14 +32,18 @@ from ..modeling.configuration_froster import FrosterConfig, read_clip_config
 from ..printing import one_line, printable
 from ..processing.text_files import read_json
 from ..whole_files import check_writable
+from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .whole_folders import MANIFEST_NAME, written_whole
 
 logger = logging.getLogger(__name__)
 
+Model = TypeVar("Model", bound=nn.Module)
+# The running mean, in a checkpoint.
+STATE_NAME = "weight_average.safetensors"
 # Left out: positions that old checkpoints of CLIP hold, projectors, which end with the training, and a label bank,
 # which is the text tower's output.
 LEFT_OUT = re.compile(r"(^|\.)(position_ids|label_embeds)$|(^|\.)distillation_projectors\.")
-# safetensors' names of the types that can be blended, and their sizes in bytes.
+# safetensors' names of the types that can be blended.
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # What the shapes of weights do not show.
 TOWER_FIELDS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
@@ -40,6 +52,155 @@ SHOWN_BY_SHAPES = ("num_frames", "adapter_size", "pooling_num_layers")
 # Of the other files: processor, tokenizer and remote code, but nothing of the training.
 COPIED_SUFFIXES = (".json", ".txt", ".jinja", ".py")
 NOT_COPIED = (CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, MANIFEST_NAME, "trainer_state.json")
+
+
+@torch.no_grad()
+def average_models(models: Iterable[Model]) -> Model:
+    """The first model, in place, with the mean of all models' weights.
+
+    Args:
+        models: of one architecture; an iterable may load them one by one, since two at a time are held.
+
+    Raises:
+        ValueError: no model, or weights that differ in name or shape.
+    """
+    first: Model | None = None
+    sums: dict[str, torch.Tensor] = {}
+    count = 0
+    for count, model in enumerate(models, start=1):
+        weights = model.state_dict()
+        if first is None:
+            first = model
+            sums = {name: tensor.double() for name, tensor in weights.items() if tensor.is_floating_point()}
+            continue
+        _check_alike(first.state_dict(), weights, count)
+        for name, total in sums.items():
+            total.add_(weights[name].to(total))
+    if first is None:
+        raise ValueError("The mean of no models was asked for; give at least one.")
+    for name, tensor in first.state_dict().items():
+        if name in sums:
+            tensor.copy_(sums[name] / count)
+    return first
+
+
+def _check_alike(first: dict[str, torch.Tensor], other: dict[str, torch.Tensor], number: int) -> None:
+    if different := sorted(set(first) ^ set(other)):
+        raise ValueError(f"Model {number} has other weights than the first, such as {different[:3]}.")
+    for name, tensor in first.items():
+        if tensor.shape != other[name].shape:
+            raise ValueError(
+                f"{name}: shape {tuple(tensor.shape)} in the first, {tuple(other[name].shape)} in model {number}."
+            )
+
+
+class WeightAveraging(CheckpointedCallback):
+    """Averages the trained weights over the ends of epochs, in double precision on the CPU.
+
+    Args:
+        first_epoch: counted from 1; the first epoch whose final weights are part of the mean. The published one is 2.
+        last_epoch: the last of them. `None` goes on to the end.
+
+    Raises:
+        ValueError: an empty range of epochs; later, parameters that FSDP or DeepSpeed split over processes.
+    """
+
+    def __init__(self, first_epoch: int = 2, *, last_epoch: int | None = None):
+        if first_epoch < 1 or (last_epoch is not None and last_epoch < first_epoch):
+            raise ValueError(
+                f"Epochs {first_epoch} to {last_epoch or 'the last'} cannot be averaged; they are counted from 1."
+            )
+        self.first_epoch, self.last_epoch = first_epoch, last_epoch
+        # Of the mean so far.
+        self.epochs: list[int] = []
+        self.mean: dict[str, torch.Tensor] = {}
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Give `model` the mean for the time of a `with` block, for example to evaluate it or save it.
+
+        Raises:
+            ValueError: no epoch of the range has ended.
+        """
+        if not self.epochs:
+            raise ValueError(
+                f"There are no weights to average: none of the epochs {self.first_epoch} to "
+                f"{self.last_epoch or 'the last'} has ended."
+            )
+        own = {name: parameter for name, parameter in model.named_parameters() if name in self.mean}
+        trained = {name: parameter.detach().clone() for name, parameter in own.items()}
+        try:
+            _copy_into(own, self.mean)
+            yield
+        finally:
+            _copy_into(own, trained)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin anew, unless the run is resumed."""
+        if args.fsdp or args.deepspeed:
+            raise ValueError("Weights that FSDP or DeepSpeed split over processes cannot be averaged while training.")
+        if state.global_step == 0:
+            self.epochs, self.mean = [], {}
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take in the weights, where this was the last step of an epoch of the range."""
+        # Not at `on_epoch_end`: a checkpoint of an epoch's last step is written before that, and a run resumed from it
+        # begins with the next epoch.
+        epoch = int(state.epoch or 0)
+        if epoch == state.epoch and self.first_epoch <= epoch <= (self.last_epoch or epoch):
+            self._add(kwargs["model"], epoch)
+
+    def save_state(self, checkpoint: Path) -> None:
+        """The mean as it is kept, so that it is restored exactly."""
+        save_file(self.mean, checkpoint / STATE_NAME, metadata={"epochs": json.dumps(self.epochs)})
+
+    def load_state(self, checkpoint: Path) -> None:
+        """Go on with the mean of a checkpoint."""
+        path = checkpoint / STATE_NAME
+        if not path.is_file():
+            raise ResumeError(
+                f"{checkpoint} was written without weight averaging, so its mean would lack epochs. Resume without "
+                "`WeightAveraging`, and average the weights of the checkpoints afterwards."
+            )
+        with safe_open(path, framework="pt") as file:
+            self.epochs = json.loads(file.metadata()["epochs"])
+            self.mean = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+    @torch.no_grad()
+    def _add(self, model: nn.Module, epoch: int) -> None:
+        self.epochs.append(epoch)
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            weights = parameter.detach().to("cpu", torch.float64)
+            if name in self.mean:
+                self.mean[name] += (weights - self.mean[name]) / len(self.epochs)
+            else:
+                self.mean[name] = weights.clone()
+
+
+def save_weight_averages(trainer: Trainer) -> None:
+    """Save the mean of every `WeightAveraging` of a Trainer that has trained, as `save_model()` saves a model."""
+    averages = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, WeightAveraging)]
+    for average in averages if trainer.args.should_save else ():
+        if not average.epochs:
+            logger.warning("No epoch from %d on has ended: there are no averaged weights.", average.first_epoch)
+            continue
+        with (
+            average.applied_to(trainer.accelerator.unwrap_model(trainer.model)),
+            written_whole(Path(str(trainer.args.output_dir)) / AVERAGE_NAME) as folder,
+        ):
+            trainer.save_model(str(folder), _internal_call=True)
+
+
+@torch.no_grad()
+def _copy_into(parameters: dict[str, nn.Parameter], values: dict[str, torch.Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])
 
 
 class CheckpointMismatchError(ValueError):
@@ -86,13 +247,9 @@ def interpolate(
     _check_architectures(a, b)
     _check_tensors(a, b)
     pattern = a if a.rank > b.rank else b
-    names = sorted(pattern.layout, key=lambda name: (-DTYPES[pattern.layout[name][0]].itemsize, name))
     with written_whole(output_dir) as folder:
-        _write_safetensors(
-            folder / SAFE_WEIGHTS_NAME,
-            {pattern.stored_names[name]: pattern.layout[name] for name in names},
-            (_blend(name, a, b, ratio) for name in names),
-        )
+        tensors = {pattern.stored_names[name]: _blend(name, a, b, ratio, pattern) for name in pattern.layout}
+        save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         _copy_companions(pattern, folder)
     return output_dir
 
@@ -226,32 +383,15 @@ def _check_tensors(a: WeightsFolder, b: WeightsFolder) -> None:
         raise CheckpointMismatchError(f"The shapes in {a.folder} and {b.folder} differ: {_shortened(shapes)}.")
 
 
-def _blend(name: str, a: WeightsFolder, b: WeightsFolder, ratio: float) -> torch.Tensor:
-    """One tensor of the result, in at least single precision; exactly a's or b's at the ends."""
+def _blend(name: str, a: WeightsFolder, b: WeightsFolder, ratio: float, pattern: WeightsFolder) -> torch.Tensor:
+    """One tensor of the result in the precision of `pattern`; exactly a's or b's at the ends."""
     tensors = [folder.tensor(name) for folder in (a, b)]
     for tensor, folder in zip(tensors, (a, b)):
         if not tensor.isfinite().all():
             raise ValueError(f"{name} in {folder.folder} has values that are not finite.")
     dtype = torch.float64 if torch.float64 in (tensors[0].dtype, tensors[1].dtype) else torch.float32
-    return torch.lerp(tensors[0].to(dtype), tensors[1].to(dtype), ratio)
-
-
-def _write_safetensors(path: Path, layout: dict[str, tuple[str, list[int]]], tensors: Iterable[torch.Tensor]) -> None:
-    """Write tensors as they come; `safetensors.torch.save_file` wants all of them at once.
-
-    The format: the length of the header in 8 bytes, the header as JSON, the tensors one after another.
-    """
-    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, (dtype, shape) in layout.items():
-        start, end = end, end + torch.Size(shape).numel() * DTYPES[dtype].itemsize
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for (dtype, _), tensor in zip(layout.values(), tensors):
-            file.write(tensor.to(DTYPES[dtype]).contiguous().flatten().view(torch.uint8).numpy().data)
+    blended = torch.lerp(tensors[0].to(dtype), tensors[1].to(dtype), ratio)
+    return blended.to(DTYPES[pattern.layout[name][0]]).contiguous()
 
 
 def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from froster_hf import FrosterForVideoClassification
 from froster_hf.training.checkpointing import ResumeError, list_checkpoints
-from froster_hf.training.weight_averaging import WeightAveraging
+from froster_hf.training.weights import WeightAveraging
 from tests.training.tiny import LABELS, tiny_trainer
 
 # Two steps an epoch.
