@@ -68,7 +68,7 @@ class FrosterTrainingArguments(TrainingArguments):
         training_prompts: the templates of a step, drawn from those of the processor.
 
             - `random_and_bare`: one at random, and the bare label where it is among them (FROSTER).
-            - `random`: one at random; with `symmetric_kl`, one a clip (ActionCLIP).
+            - `random`: one at random; with `symmetric_kl`, one per clip (ActionCLIP).
             - `all`: all of them.
         text_chunk_size: texts encoded at a time. More texts than that are encoded in chunks, whose activations are
             recomputed in the backward pass: the same gradients, in bounded memory. `None` never splits.
@@ -169,8 +169,8 @@ class FrosterTrainingArguments(TrainingArguments):
             raise ValueError(f"`distillation_weight` is {self.distillation_weight}; it must not be negative.")
         if self.objective == "symmetric_kl" and self.training_prompts != "random":
             raise ValueError(
-                f"objective='symmetric_kl' takes one prompt a clip; `training_prompts` is {self.training_prompts!r}, "
-                "and has to be 'random'."
+                f"objective='symmetric_kl' takes one prompt per clip; `training_prompts` is "
+                f"{self.training_prompts!r}, and has to be 'random'."
             )
         if self.objective == "symmetric_kl" and self.label_smoothing_factor:
             raise ValueError(

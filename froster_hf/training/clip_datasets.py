@@ -209,8 +209,8 @@ def collate_videos(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             tensor or an array, and `labels` or `label`, an index.
 
     Returns:
-        `pixel_values_videos` (B, T, 3, S, S), of evaluation with V clips a video (B*V, T, 3, S, S); `labels` (B,); and
-        for samples of this package `video_names` and `decode_failures`.
+        `pixel_values_videos` (B, T, 3, S, S), of evaluation with V clips per video (B*V, T, 3, S, S); `labels` (B,);
+        and for samples of this package `video_names` and `decode_failures`.
 
     Raises:
         ValueError: a sample without clip or label.

@@ -2,7 +2,7 @@
 
 One such clip would turn every weight into NaN, while transformers' Trainer by default leaves the loss out of its log.
 Here the optimizer step is left out on all processes, the batch's files are named, and the run stops when it happens
-several times in a row. The decision is taken once an optimizer step, after the gradients are accumulated and reduced.
+several times in a row. The decision is taken once per optimizer step, after the gradients are accumulated and reduced.
 """
 
 import logging

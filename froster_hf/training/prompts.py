@@ -101,7 +101,7 @@ class LabelPrompts:
         return self.input_ids[:, chosen, :longest].flatten(0, 1)
 
     def of_clips(self, labels: Tensor, templates: Sequence[int]) -> Tensor:
-        """One prompt a clip, cut to the longest.
+        """One prompt per clip, cut to the longest.
 
         Args:
             labels: (B,), indices, on the CPU.
@@ -142,7 +142,7 @@ class PromptSampler:
         return (drawn, *self.bare)
 
     def draw_for_clips(self, step: int, num_clips: int) -> tuple[int, ...]:
-        """One template a clip (ActionCLIP)."""
+        """One template per clip (ActionCLIP)."""
         return tuple(self._generator(step).integers(self.num_templates, size=num_clips).tolist())
 
     def _generator(self, step: int) -> np.random.Generator:
@@ -173,12 +173,12 @@ class PromptEmbeds:
         self._embeds: dict[int, Tensor] = {}
 
     def of_all_labels(self, templates: Sequence[int]) -> Tensor:
-        """One embedding a label, over some templates: (K, D)."""
+        """One embedding per label, over some templates: (K, D)."""
         prompt_embeds = torch.stack([self._of_template(template) for template in templates], dim=1)
         return average_prompts(prompt_embeds.flatten(0, 1), len(templates))
 
     def of_clips(self, labels: Tensor, templates: Sequence[int]) -> Tensor:
-        """One embedding a clip: label `labels[i]` (B,) under template i, (B, D)."""
+        """One embedding per clip: label `labels[i]` (B,) under template i, (B, D)."""
         pairs = zip(labels.tolist(), templates)
         return torch.stack([self._of_template(template)[label] for label, template in pairs])
 
@@ -191,7 +191,7 @@ class PromptEmbeds:
 class LabelTexts:
     """The texts of one label list.
 
-    The teacher's embeddings are computed once a template; the student's too where its text tower is frozen, and not
+    The teacher's embeddings are computed once per template; the student's too where its text tower is frozen, and not
     again where both towers are one.
 
     Args:

@@ -409,7 +409,7 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def mean_log_probabilities(logits: Tensor, num_videos: int) -> Tensor:
-    """Logits of the clips (B*V, K) to the logarithm of their mean probabilities, one row a video (B, K)."""
+    """Logits of the clips (B*V, K) to the logarithm of their mean probabilities, one row per video (B, K)."""
     clips = logits.unflatten(0, (num_videos, -1)).log_softmax(dim=-1)
     return torch.logsumexp(clips, dim=1) - np.log(clips.shape[1])
 
