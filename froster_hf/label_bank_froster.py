@@ -8,7 +8,7 @@ Letters: K labels, P prompts a label, D the joint embedding width.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -32,20 +32,11 @@ class LabelSet:
     templates: tuple[str, ...] | str | None = None
 
     @classmethod
-    def of(cls, labels: Sequence[str] | Mapping[str, str | None], templates: Sequence[str] | str | None) -> "LabelSet":
-        """From a list of labels, or a mapping from label to description.
-
-        Raises:
-            ValueError: a string, which would fall apart into letters.
-        """
-        if isinstance(labels, str):
-            raise ValueError(
-                f"The labels must be a list of class names, got the string {labels!r}. Write {labels.split(',')!r}."
-            )
+    def of(cls, labels: Any, templates: Sequence[str] | str | None) -> "LabelSet":
+        """From what `FrosterProcessor.read_labels` makes of a label list."""
         if templates is not None and not isinstance(templates, str):
             templates = tuple(templates)
-        descriptions = tuple(labels.values()) if isinstance(labels, Mapping) else None
-        return cls(tuple(labels), descriptions, templates)
+        return cls(labels.names, labels.descriptions, templates)
 
 
 class LabelBanks:

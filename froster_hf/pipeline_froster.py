@@ -259,11 +259,10 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 f"`tokenizer_kwargs` is {dict(tokenizer_kwargs)}, but how prompts are tokenized is up to the "
                 "checkpoint: padded to the longest of them, and refused where they are too long. Leave it out."
             )
-        if isinstance(background_labels, Sequence) and not background_labels:
-            background_labels = None
+        # Read here once for all videos: a generator can be read only once, and a long list takes its time.
         labels = {
-            name: None if given is None else self.processor.read_labels(given).labels
-            for name, given in (("candidate_labels", candidate_labels), ("background_labels", background_labels))
+            "candidate_labels": None if candidate_labels is None else self.processor.read_labels(candidate_labels),
+            "background_labels": self._read_background(background_labels),
         }
         preprocess = {**counts, "on_error": on_error, "timeout": timeout}
         forward = {**labels, "templates": [hypothesis_template] if hypothesis_template is not None else templates}
@@ -276,6 +275,11 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         }
         given = [{k: v for k, v in step.items() if v is not None} for step in (preprocess, forward, postprocess)]
         return given[0], given[1], given[2]
+
+    def _read_background(self, background_labels: Any) -> Any:
+        """As `FrosterProcessor.read_labels`; an empty list is none."""
+        is_empty = isinstance(background_labels, Sequence) and not background_labels
+        return None if background_labels is None or is_empty else self.processor.read_labels(background_labels)
 
     def preprocess(  # type: ignore[override]
         self, input_: Any, *, on_error: OnError = "raise", timeout: float | None = None, **options: Any
@@ -339,14 +343,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             threshold=threshold,
         )
 
-    def label_names(self, candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None) -> list[str]:
-        """The K labels of a call: those given, or those stored in the model.
+    def label_names(self, candidate_labels: Any = None) -> list[str]:
+        """The K labels of a call: those given, in any form that a call takes, or those stored in the model.
 
         Raises:
             ValueError: there are neither.
         """
         if candidate_labels is not None:
-            return list(candidate_labels)
+            return list(self.processor.read_labels(candidate_labels).names)
         # The base model has no place for embeddings of labels, whatever its configuration names.
         id2label = self.model.config.id2label if hasattr(self.model, "stored_label_embeds") else {}
         if not id2label:
@@ -358,9 +362,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
     def label_embeds(
         self,
-        candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        candidate_labels: Any = None,
         *,
-        background_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        background_labels: Any = None,
         templates: Sequence[str] | str | None = None,
     ) -> torch.Tensor:
         """Embeddings (K, D) of the labels, those of the background behind them; kept from call to call.
@@ -370,7 +374,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 stored in the model.
         """
         if candidate_labels is not None:
-            embeds = self.label_banks.get(LabelSet.of(candidate_labels, templates))
+            embeds = self.label_banks.get(LabelSet.of(self.processor.read_labels(candidate_labels), templates))
         else:
             self.label_names()
             if templates is not None:
@@ -380,9 +384,10 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                     "too, or leave the templates out."
                 )
             embeds = self.model.stored_label_embeds()
-        if not background_labels:
+        read_background = self._read_background(background_labels)
+        if read_background is None:
             return embeds
-        background = self.label_banks.get(LabelSet.of(background_labels, templates))
+        background = self.label_banks.get(LabelSet.of(read_background, templates))
         return torch.cat([embeds.to(background), background])
 
     def clear_label_bank(self) -> None:

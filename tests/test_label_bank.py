@@ -151,7 +151,7 @@ def test_threads_with_one_new_list_compute_it_once(classify, encoded):
 def test_lists_that_other_threads_push_out_are_computed_again():
     model, processor = tiny_model().froster, tiny_processor()
     banks = LabelBanks(processor, model, capacity=1)
-    lists = [LabelSet.of([f"action {number}"], None) for number in range(4)]
+    lists = [LabelSet((f"action {number}",)) for number in range(4)]
     alone = [LabelBanks(processor, model).get(labels) for labels in lists]
 
     def get_each(index: int) -> None:

@@ -221,6 +221,8 @@ def test_views_of_one_video_are_scored_before_they_are_averaged():
 def test_labels_are_recognized_in_every_form_that_programs_hold_them_in(classify, form):
     expected = classify(BIKES, LABELS, background_labels=["nothing", "an empty floor"])
     assert classify(BIKES, form[1](), background_labels=np.array(["nothing", "an empty floor"])) == expected
+    assert classify.label_names(form[1]()) == LABELS
+    assert torch.equal(classify.label_embeds(form[1]()), classify.label_embeds(LABELS))
 
 
 @pytest.mark.parametrize(
