@@ -3,7 +3,9 @@
 import json
 import logging
 import os
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -323,6 +325,34 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_and_no_torn_one(tmp_path, mo
         trainer.train()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
     check_sound(tmp_path / "checkpoint-2")
+
+
+def resume_with_small_files(folder: Path, size: int) -> int:
+    """Go on in a process whose files cannot grow beyond a size, as on a full disk; 7 where that was an error."""
+    if (process := os.fork()) == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            resumed(folder)
+            code = 0
+        except Exception:
+            code = 7
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@pytest.mark.parametrize("size", [100, 10_000])
+def test_after_a_full_disk_a_run_goes_on_and_ends_as_the_first_did(run, size):
+    expected = json.loads((run / "checkpoint-6" / "manifest.json").read_text())["files"]
+    shutil.rmtree(run / "checkpoint-6")
+    assert resume_with_small_files(run, size) == 7
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    resumed(run)
+    files = json.loads((run / "checkpoint-6" / "manifest.json").read_text())["files"]
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        assert files[name] == expected[name], name
 
 
 def test_only_whole_checkpoints_are_pushed(tmp_path, monkeypatch):
