@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from froster_hf.whole_files import new_folder, write_text_whole, written_whole
+from froster_hf.whole_files import check_writable, new_folder, write_text_whole, written_whole
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -154,3 +154,25 @@ def test_a_folder_of_somebody_else_is_an_error_before_the_work(place, tmp_path):
     assert done.stdout.startswith("PermissionError"), done
     assert "cannot be written" in done.stdout
     assert os.listdir(shared) == (["out"] if place == "empty" else [])
+
+
+def test_a_folder_of_another_user_is_an_error_that_names_it(tmp_path):
+    if os.geteuid() != 0:
+        (tmp_path / "theirs").mkdir(mode=0o555)
+    else:
+        (tmp_path / "theirs").mkdir(mode=0o755)
+    own = os.geteuid()
+    tmp_path.chmod(0o755)
+    try:
+        if own == 0:  # the superuser may write everywhere
+            os.seteuid(65534)
+        for folder in (tmp_path / "theirs", tmp_path / "theirs" / "run"):
+            with pytest.raises(PermissionError, match=rf"Nothing can be written to {folder} .*Give another"):
+                check_writable(folder)
+    finally:
+        os.seteuid(own)
+
+
+def test_a_folder_that_can_be_written_to_is_made_and_left_empty(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path / "a" / "b") == []
