@@ -51,7 +51,7 @@ test-torchcodec: $(INSTALLED)  ## Run the tests of the torchcodec backend; needs
 	$(PYTEST) -n 2 -m "not slow and not gpu" -k torchcodec tests/processing
 
 # In a cache folder of the user's: transformers' tests of the installed version (see tests/transformers/source.py).
-test-transformers: $(INSTALLED)  ## Run transformers' own tests on this package's classes (about 10 minutes)
+test-transformers: $(INSTALLED)  ## Run transformers' own tests on this package's classes (a few minutes)
 	$(BIN)/python tests/transformers/source.py
 	$(PYTEST) -c tests/transformers/pytest.ini --rootdir . -q tests/transformers
 

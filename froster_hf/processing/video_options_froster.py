@@ -96,12 +96,13 @@ def _sides(name: str, size: Any) -> list[tuple[str, Any]]:
 
 
 def _check_statistics(options: Mapping[str, Any]) -> None:
-    for name, is_positive in (("image_mean", False), ("image_std", True), ("rescale_factor", True)):
+    # What it is divided by has no sign; a factor may have one, as transformers' own tests of processors give it.
+    for name, refused in (("image_mean", None), ("image_std", "above"), ("rescale_factor", "other than")):
         value = options.get(name)
         for number in value if isinstance(value, list | tuple) else [value]:
             if number is None:
                 continue
             if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
                 raise ValueError(f"`{name}` is {value!r}; it must be made of finite numbers.")
-            if is_positive and number <= 0:
-                raise ValueError(f"`{name}` is {value!r}; every number must be above zero.")
+            if refused is not None and (number == 0 or (refused == "above" and number < 0)):
+                raise ValueError(f"`{name}` is {value!r}; every number must be {refused} zero.")
