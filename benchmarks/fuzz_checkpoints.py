@@ -12,6 +12,7 @@ Pickles and TorchScript archives are read by the code of the process that opens 
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import os
@@ -26,6 +27,7 @@ import traceback
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -84,6 +86,11 @@ def mutate_bytes(content: bytes, generator: random.Random, start: int, stop: int
     return bytes(data)
 
 
+def hostile_value(generator: random.Random) -> Any:
+    """A copy, since a later change may go into it."""
+    return copy.deepcopy(generator.choice(HOSTILE_VALUES))
+
+
 def mutate_json(content: object, generator: random.Random) -> object:
     """A JSON value in which one to three entries, at any depth, are hostile ones, renamed, gone or doubled."""
     content = json.loads(json.dumps(content))
@@ -96,7 +103,7 @@ def mutate_json(content: object, generator: random.Random) -> object:
             elif isinstance(value, list):
                 places += [(value, inner) for inner in range(len(value))]
         if not places:
-            return generator.choice(HOSTILE_VALUES)
+            return hostile_value(generator)
         holder, key = generator.choice(places)
         kind = generator.randrange(8)
         if kind == 0 and isinstance(holder, dict):
@@ -107,7 +114,7 @@ def mutate_json(content: object, generator: random.Random) -> object:
             other, name = generator.choice(places)
             holder[key] = json.loads(json.dumps(other[name] if isinstance(other, list) or name in other else None))
         else:
-            holder[key] = generator.choice(HOSTILE_VALUES)
+            holder[key] = hostile_value(generator)
     return content
 
 
