@@ -79,7 +79,8 @@ def _entries(folder: str | os.PathLike, passed_over: Counter[str]) -> Iterator[o
                 passed_over["hidden"] += 1
             elif entry.is_dir(follow_symlinks=False):
                 pending.append(entry.path)
-            elif entry.is_dir():
+            # Unlike `entry.is_dir()`, false for links in a circle or into a folder without permission.
+            elif os.path.isdir(entry.path):
                 passed_over["links to folders"] += 1
             else:
                 yield entry

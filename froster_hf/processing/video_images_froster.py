@@ -68,7 +68,7 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
 
 def _is_image_file(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()
-    return suffix in IMAGE_FORMATS and not entry.name.startswith(".") and entry.is_file()
+    return suffix in IMAGE_FORMATS and not entry.name.startswith(".") and os.path.isfile(entry.path)
 
 
 def _numbers_by_value(name: str) -> tuple[list[str | int], str]:

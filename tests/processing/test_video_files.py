@@ -17,6 +17,7 @@ def folder(tmp_path):
         (tmp_path / "juggling" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "juggling" / name).touch()
     (tmp_path / "juggling" / "again").symlink_to(tmp_path)
+    (tmp_path / "juggling" / "circle").symlink_to("circle")
     return tmp_path
 
 
@@ -27,7 +28,7 @@ def test_a_search_finds_videos_in_order_and_counts_the_rest(folder):
         "b.mp4",
         "below/c.webm",
     ]
-    assert content.passed_over == {"hidden": 3, ".txt": 1, "without a suffix": 1, "links to folders": 1}
+    assert content.passed_over == {"hidden": 3, ".txt": 1, "without a suffix": 2, "links to folders": 1}
 
 
 def test_data_sets_and_the_command_line_see_the_same_videos(folder):

@@ -139,6 +139,13 @@ def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
         read_video([str(tmp_path / target)], None)
 
 
+def test_links_that_lead_nowhere_are_no_frames(tmp_path):
+    picture(1).save(tmp_path / "1.png")
+    (tmp_path / "2.png").symlink_to("2.png")
+    (tmp_path / "3.png").symlink_to("missing.png")
+    assert values(tmp_path) == pytest.approx([1], abs=1)
+
+
 def test_a_folder_that_cannot_be_listed_is_one_error(tmp_path):
     with pytest.raises(VideoDecodeError, match="No such file"):
         decode_images(tmp_path / "gone", indices=range)
