@@ -213,6 +213,8 @@ def _read_frame_list(
 def _read_frame(frame: Any) -> torch.Tensor:
     """One frame that is in memory, a PIL image or an array, as (3, h, w)."""
     if isinstance(frame, Image.Image):
+        if 0 in frame.size:
+            raise ValueError(f"The video has no pixels: a picture of {frame.width} x {frame.height}.")
         if frame.mode == "F":
             _finite(torch.from_numpy(np.array(frame)))
         return torch.from_numpy(np.array(frame.convert("RGB"))).permute(2, 0, 1)
@@ -227,8 +229,8 @@ def _read_frame(frame: Any) -> torch.Tensor:
 def _channels_first(video: np.ndarray | torch.Tensor, data_format: ChannelDimension | str | None) -> torch.Tensor:
     if isinstance(video, np.ndarray):
         video = torch.from_numpy(np.ascontiguousarray(video))
-    if video.shape[0] == 0:
-        raise ValueError(f"The video has no frames: shape {tuple(video.shape)}.")
+    if 0 in video.shape:
+        raise ValueError(f"The video has no {'pixels' if video.shape[0] else 'frames'}: shape {tuple(video.shape)}.")
     if data_format is None:
         try:
             data_format = infer_channel_dimension_format(video, num_channels=(1, 3, 4))  # type: ignore[arg-type]
