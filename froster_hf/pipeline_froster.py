@@ -278,7 +278,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
     def _read_background(self, background_labels: Any) -> Any:
         """As `FrosterProcessor.read_labels`; an empty list is none."""
-        is_empty = isinstance(background_labels, Sequence) and not background_labels
+        is_empty = isinstance(background_labels, Sequence | Mapping) and not background_labels
         return None if background_labels is None or is_empty else self.processor.read_labels(background_labels)
 
     def preprocess(  # type: ignore[override]

@@ -160,6 +160,11 @@ def test_ten_thousand_labels_are_encoded_in_chunks(classify, monkeypatch):
     assert [answer["label"] for answer in expected] == [answer["label"] for answer in answers]
 
 
+@pytest.mark.parametrize("nothing", [[], {}, None])
+def test_no_background_is_none_at_all(classify, nothing):
+    assert classify(BIKES, LABELS, background_labels=nothing) == classify(BIKES, LABELS)
+
+
 def test_what_the_background_wins_is_none_of_these(classify):
     background = ["an empty street", "a landscape"]
     everything = scores(classify(BIKES, [*LABELS, *background]))

@@ -94,7 +94,7 @@ def export_checkpoint(
         license: of the weights, where the facts do not state it.
         results: `result.json` files of `froster evaluate`, measured on these weights.
         recipe: the YAML file of the training recipe; its paths are left out.
-        labels: a label list to store in the checkpoint, with descriptions if it is a mapping.
+        labels: a label list to store in the checkpoint, in any form that `read_label_list` takes.
         repo_id: the repository that the card's examples load.
         max_shard_size: of one weight file.
         towers: also write the towers apart, in these formats; see [`export_towers`].
@@ -120,7 +120,8 @@ def export_checkpoint(
         own = fingerprints(classify.model)
         measured = [result for path in results for result in read_measured_results(path, fingerprints=own)]
         if labels is not None:
-            classify.model.set_labels(list(labels), text_embeds=classify.label_embeds(labels))
+            given = classify.processor.read_labels(labels)
+            classify.model.set_labels(given.names, text_embeds=classify.label_embeds(given))
         if classify.model.config.id2label:
             # Names without embeddings are an error.
             classify.model.stored_label_embeds()

@@ -25,6 +25,7 @@ from ..modeling.checks_froster import check_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.outputs_froster import FrosterVideoClassificationOutput
 from ..printing import listing
+from ..processing.label_lists_froster import read_label_list
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import FrosterTrainingArguments
@@ -72,10 +73,10 @@ class FrosterTrainer(ClipTrainer):
         eval_dataset: one or a dict of several. Each is measured against the names of its own `label` column, where it
             has them, else against the training's labels.
         processing_class: a [`FrosterProcessor`]: its video processor makes the clips, its templates the prompts.
-        labels: K names, or a mapping from name to description; the descriptions are saved with the processor. Where
-            the training set has names for its labels (a `ClassLabel` column), both are matched by name, and the order
-            is that of the training set; its names alone are the default. Without either, the labels are those that
-            are stored in the model.
+        labels: K names in any form that `read_label_list` takes, such as a mapping from name to description; the
+            descriptions are saved with the processor. Where the training set has names for its labels (a `ClassLabel`
+            column), both are matched by name, and the order is that of the training set; its names alone are the
+            default. Without either, the labels are those that are stored in the model.
         prompts: the labels as tokens, in place of the processor's templates; matched by name as `labels` are.
         teacher: in place of the one that `args` describe.
         kwargs: further arguments of [`~transformers.Trainer`]. Without `compute_metrics`, accuracies are computed.
@@ -186,7 +187,8 @@ class FrosterTrainer(ClipTrainer):
         if names is None and prompts is not None:
             names, names_from = list(prompts.labels), "`prompts`"
         elif names is None:
-            names = list(self._labels) if self._labels is not None else _stored_labels(model)
+            given = None if self._labels is None else read_label_list(self._labels, source="`labels`")
+            names = _stored_labels(model) if given is None else list(given.names)
         if not names:
             raise ValueError(
                 "No labels are known. Train on a data set whose `label` column is a ClassLabel, or pass `labels`."

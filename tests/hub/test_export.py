@@ -101,6 +101,14 @@ def test_the_folder_holds_all_and_runs_without_the_package(checkpoint, tmp_path,
     assert {answer["label"]: answer["score"] for answer in answers} == pytest.approx(expected, abs=1e-5)
 
 
+def test_labels_by_index_are_stored_by_index(checkpoint, tmp_path):
+    export_checkpoint(checkpoint, tmp_path / "out", labels={"1": "golf", "0": "riding a bike"})
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == {
+        "0": "riding a bike",
+        "1": "golf",
+    }
+
+
 FILES_WITH_CODE = ("config.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
 FOREIGN = {
     **{f"Auto{kind}": "attacker/repo--evil.E" for kind in ("Model", "ModelForCausalLM", "Config", "Processor")},

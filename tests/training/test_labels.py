@@ -56,6 +56,18 @@ def test_descriptions_go_to_the_names_that_they_describe_and_are_saved(tmp_path)
     assert torch.equal(processor.encode_labels(NAMES)["input_ids"], expected)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"0": "juggling", "1": "mixing", "2": "rowing"},
+        {2: "rowing", 0: "juggling", 1: "mixing"},
+        {"rowing": 2, "juggling": 0, "mixing": 1},
+    ],
+)
+def test_labels_of_every_form_stand_in_the_order_of_their_indices(tmp_path, labels):
+    assert trainer(tmp_path, [], labels=labels).texts_of(None).prompts.labels == tuple(NAMES)
+
+
 def test_names_are_compared_as_words_and_written_as_in_the_data_set(tmp_path):
     trained = trainer(tmp_path, ready_table(["BrushHair", "ride_bike"]), labels={"ride bike": "x", "brush hair": "y"})
     assert trained.texts_of(None).prompts.labels == ("BrushHair", "ride_bike")
