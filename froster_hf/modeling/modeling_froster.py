@@ -9,6 +9,7 @@ Huang, Zhou, Yao, Han: FROSTER: Frozen CLIP is a Strong Teacher for Open-Vocabul
 Letters: B videos, T frames, S pixels, K classes, P prompts per class, L text tokens, D the joint embedding width.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -333,9 +334,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
                 finite.
         """
         labels = list(labels)
-        repeated = (
-            sorted({label for label in labels if labels.count(label) > 1}) if len(set(labels)) < len(labels) else []
-        )
+        repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
         if not labels or repeated:
             raise ValueError(
                 f"`labels` has to be a list of different names; repeated: {repeated}, given: {len(labels)}."
