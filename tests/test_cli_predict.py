@@ -138,6 +138,12 @@ def test_label_files_may_describe_their_labels(checkpoint, classify, capsys, tmp
     assert scores(lines[0]["answers"]) == pytest.approx(scores(expected), abs=1e-5)
 
 
+def test_labels_that_are_digits_are_not_taken_for_indices_of_their_descriptions(checkpoint, capsys, tmp_path):
+    (tmp_path / "labels.csv").write_text("name,description\n0,a closed hand\n1,one raised finger\n")
+    _, lines, _ = predict(checkpoint, capsys, BIKES, "--labels-file", str(tmp_path / "labels.csv"))
+    assert set(scores(lines[0]["answers"])) == {"0", "1"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

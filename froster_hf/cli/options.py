@@ -6,6 +6,7 @@ from typing import Any
 
 from ..printing import printable
 from ..processing.label_files import read_label_file, split_labels
+from ..processing.label_lists_froster import LabelList
 from ..processing.video_backends_froster import backend_choices
 
 DEFAULT_MODEL = "visual-ai/froster-b16"
@@ -92,7 +93,7 @@ def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def read_labels(arguments: argparse.Namespace) -> list[str] | dict[str, str | None] | None:
+def read_labels(arguments: argparse.Namespace) -> LabelList | list[str] | None:
     """The labels of `--labels` or `--labels-file`; `None` where neither is given.
 
     What a file was read as is said on standard error, since a wrong reading would show in nothing but the scores.
@@ -104,4 +105,4 @@ def read_labels(arguments: argparse.Namespace) -> list[str] | dict[str, str | No
     labels = read_label_file(arguments.labels_file)
     name = printable(arguments.labels_file)
     print(f"froster: {name}: {len(labels.names)} labels ({labels.form})", file=sys.stderr)
-    return labels.labels
+    return labels

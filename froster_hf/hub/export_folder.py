@@ -78,7 +78,7 @@ def export_checkpoint(
     license: str | None = None,
     results: Iterable[PathLike] = (),
     recipe: PathLike | None = None,
-    labels: Sequence[str] | Mapping[str, str | None] | None = None,
+    labels: Any = None,
     repo_id: str | None = None,
     max_shard_size: int | str = "5GB",
     towers: Sequence[TowerFormat] = (),
