@@ -122,7 +122,9 @@ def test_hostile_labels_are_refused_in_a_short_message(label):
 
 
 @pytest.mark.parametrize(
-    "labels", [{"0": "golf", "1": "tennis"}, {"golf": 0, "tennis": 1}, iter(["golf", "tennis"])], ids=str
+    "labels",
+    [{"0": "golf", "1": "tennis"}, {"golf": 0, "tennis": 1}, iter(["golf", "tennis"])],
+    ids=["index to name", "name to index", "iterator"],
 )
 def test_every_form_of_a_label_list_gives_the_same_prompts(labels):
     assert tiny_processor().encode_labels(labels)["input_ids"].tolist() == (
