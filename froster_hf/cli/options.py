@@ -7,6 +7,7 @@ from typing import Any
 from ..printing import printable
 from ..processing.label_files import read_label_file, split_labels
 from ..processing.label_lists_froster import LabelList
+from ..processing.prompt_templates_froster import TEMPLATE_SETS
 from ..processing.video_backends_froster import backend_choices
 
 DEFAULT_MODEL = "visual-ai/froster-b16"
@@ -43,7 +44,7 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     prompts = group.add_mutually_exclusive_group()
     prompts.add_argument(
         "--templates",
-        choices=("froster", "actionclip", "single", "none"),
+        choices=tuple(TEMPLATE_SETS),
         help="a named set of prompts (default: the checkpoint's)",
     )
     prompts.add_argument("--template", metavar="TEXT", help="one prompt with {} for the label")

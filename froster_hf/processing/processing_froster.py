@@ -19,7 +19,6 @@ from transformers.utils.logging import tqdm
 
 from .label_lists_froster import LabelList, read_label_list
 from .prompt_templates_froster import (
-    TemplateSet,
     fill_templates,
     pair_with_descriptions,
     readable_label,
@@ -68,7 +67,7 @@ class FrosterProcessor(ProcessorMixin):
         self,
         video_processor: FrosterVideoProcessor,
         tokenizer: PreTrainedTokenizerBase,
-        prompt_templates: TemplateSet | str | Sequence[str] = "froster",
+        prompt_templates: str | Sequence[str] = "froster",
         label_descriptions: dict[str, str] | None = None,
         label_style: LabelStyle = "as_given",
         **kwargs: Any,
@@ -85,7 +84,7 @@ class FrosterProcessor(ProcessorMixin):
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
-        prompt_templates: TemplateSet | str | Sequence[str] = "froster",
+        prompt_templates: str | Sequence[str] = "froster",
         video_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> "FrosterProcessor":
@@ -106,7 +105,7 @@ class FrosterProcessor(ProcessorMixin):
         cls,
         clip_processor: CLIPProcessor,
         *,
-        prompt_templates: TemplateSet | str | Sequence[str] = "froster",
+        prompt_templates: str | Sequence[str] = "froster",
         video_options: Mapping[str, Any] | None = None,
     ) -> "FrosterProcessor":
         """As `from_clip`, of a CLIP processor that is loaded already."""
@@ -155,7 +154,7 @@ class FrosterProcessor(ProcessorMixin):
         labels: Any,
         descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
         *,
-        templates: TemplateSet | str | Sequence[str] | None = None,
+        templates: str | Sequence[str] | None = None,
     ) -> list[str]:
         """The K * P prompts of a label list, all prompts of the first label first. See `encode_labels`."""
         templates = self.prompt_templates if templates is None else resolve_templates(templates)
@@ -173,7 +172,7 @@ class FrosterProcessor(ProcessorMixin):
         labels: Any,
         descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
         *,
-        templates: TemplateSet | str | Sequence[str] | None = None,
+        templates: str | Sequence[str] | None = None,
         truncation: bool = False,
     ) -> BatchEncoding:
         """A label list as the text tower reads it.
@@ -206,7 +205,7 @@ class FrosterProcessor(ProcessorMixin):
         descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
         *,
         model: Any,
-        templates: TemplateSet | str | Sequence[str] | None = None,
+        templates: str | Sequence[str] | None = None,
     ) -> torch.Tensor:
         """A label list as a model sees it: what its videos are compared with.
 

@@ -1,16 +1,31 @@
 """From a class name to the sentences that the text tower reads.
 
-The second input of the model: K labels become K * P prompts, whose embeddings are averaged a label. Four published
-template sets are kept here as data; any other list of templates with one `{}` each will do.
+The second input of the model: K labels become K * P prompts, whose embeddings are averaged per label. The
+published template sets are kept here as data; any other list of templates with one `{}` each will do.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from .label_lists_froster import checked_label_list, read_label_list
 
-TemplateSet = Literal["froster", "actionclip", "single", "none"]
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateSet:
+    """A named set of prompt templates.
+
+    Args:
+        templates: sentences, each with one `{}` for the label.
+        about: what they are, in a line for the documentation.
+        source: where they were published.
+    """
+
+    templates: tuple[str, ...]
+    about: str
+    source: str
+
 
 _MEDIA = ("photo", "video", "example", "demonstration")
 _PHRASES = (
@@ -25,41 +40,50 @@ _PHRASES = (
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
-    # FROSTER (arXiv 2402.03241): 28 sentences, and the class name alone.
-    "froster": (*(f"a {medium} {phrase}." for phrase in _PHRASES for medium in _MEDIA), "{}"),
-    # ActionCLIP (arXiv 2109.08472): 16 prompts; the class name comes after, before or within the words.
-    "actionclip": (
-        "a photo of action {}",
-        "a picture of action {}",
-        "Human action of {}",
-        "{}, an action",
-        "{} this is an action",
-        "{}, a video of action",
-        "Playing action of {}",
-        "{}",
-        "Playing a kind of action, {}",
-        "Doing a kind of action, {}",
-        "Look, the human is {}",
-        "Can you recognize the action of {}?",
-        "Video classification of {}",
-        "A video of {}",
-        "The man is {}",
-        "The woman is {}",
+TEMPLATE_SETS: dict[str, TemplateSet] = {
+    "froster": TemplateSet(
+        templates=(*(f"a {medium} {phrase}." for phrase in _PHRASES for medium in _MEDIA), "{}"),
+        about='28 sentences ("a video of a person doing {}.", ...) and the bare label; the default',
+        source="FROSTER, arXiv 2402.03241",
     ),
-    "single": ("a video of a person {}.",),
-    "none": ("{}",),
+    # The label comes after, before or within the words.
+    "actionclip": TemplateSet(
+        templates=(
+            "a photo of action {}",
+            "a picture of action {}",
+            "Human action of {}",
+            "{}, an action",
+            "{} this is an action",
+            "{}, a video of action",
+            "Playing action of {}",
+            "{}",
+            "Playing a kind of action, {}",
+            "Doing a kind of action, {}",
+            "Look, the human is {}",
+            "Can you recognize the action of {}?",
+            "Video classification of {}",
+            "A video of {}",
+            "The man is {}",
+            "The woman is {}",
+        ),
+        about="ActionCLIP's 16",
+        source="ActionCLIP, arXiv 2109.08472",
+    ),
+    "single": TemplateSet(
+        templates=("a video of a person {}.",), about='"a video of a person {}."', source="this package"
+    ),
+    "none": TemplateSet(templates=("{}",), about="the bare label", source="this package"),
 }
 
 
-def resolve_templates(templates: TemplateSet | str | Sequence[str]) -> list[str]:
+def resolve_templates(templates: str | Sequence[str]) -> list[str]:
     """The templates of a named set, of one template, or of a list of them.
 
     Raises:
         ValueError: an empty list, or a template without exactly one `{}`.
     """
     if isinstance(templates, str):
-        templates = TEMPLATE_SETS.get(templates, (templates,))
+        templates = TEMPLATE_SETS[templates].templates if templates in TEMPLATE_SETS else (templates,)
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise ValueError(

@@ -1,18 +1,25 @@
 """Prompt templates: the published sets, descriptions, readable labels."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from froster_hf.cli import build_parser
+from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.prompt_templates_froster import (
     TEMPLATE_SETS,
+    TemplateSet,
     fill_templates,
     pair_with_descriptions,
     readable_label,
     resolve_templates,
 )
+from tests.fixtures.tiny import tiny_processor
 
 
 def test_froster_has_28_sentences_and_the_bare_label():
-    templates = TEMPLATE_SETS["froster"]
+    templates = TEMPLATE_SETS["froster"].templates
     assert len(templates) == len(set(templates)) == 29
     assert templates[-1] == "{}"
     assert templates[0] == "a photo of {}."
@@ -21,9 +28,26 @@ def test_froster_has_28_sentences_and_the_bare_label():
 
 
 def test_actionclip_has_16_prompts():
-    templates = TEMPLATE_SETS["actionclip"]
+    templates = TEMPLATE_SETS["actionclip"].templates
     assert len(templates) == len(set(templates)) == 16
     assert fill_templates(templates, "juggling")[3] == "juggling, an action"
+
+
+def test_the_readme_shows_every_set():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r'^\| `"(\w+)"` \| (.*) \|$', readme, flags=re.MULTILINE)
+    assert dict(rows) == {name: f"{entry.about}" for name, entry in TEMPLATE_SETS.items()}
+
+
+def test_a_new_set_is_one_entry(monkeypatch, tmp_path):
+    new = TemplateSet(templates=("someone begins to {}", "someone ends to {}"), about="two", source="this test")
+    monkeypatch.setitem(TEMPLATE_SETS, "toy", new)
+    assert build_parser().parse_args(["predict", "clip.mp4", "--templates", "toy"]).templates == "toy"
+    processor = tiny_processor()
+    assert processor.encode_labels(["golf", "run"], templates="toy")["num_prompts"] == 2
+    processor = FrosterProcessor(processor.video_processor, processor.tokenizer, prompt_templates="toy")
+    processor.save_pretrained(tmp_path)
+    assert FrosterProcessor.from_pretrained(tmp_path).prompt_templates == list(new.templates)
 
 
 def test_templates_come_from_a_name_one_template_or_a_list():

@@ -11,7 +11,7 @@ from froster_hf.training import LabelPrompts, PromptSampler
 from tests.modeling.tiny import END, tiny_texts
 from tests.training.tiny import LABELS, TEMPLATES, label_prompts
 
-FROSTER = TEMPLATE_SETS["froster"]
+FROSTER = TEMPLATE_SETS["froster"].templates
 
 
 def test_froster_draws_one_of_28_sentences_and_adds_the_bare_label():
@@ -49,7 +49,7 @@ def test_what_can_be_drawn(templates, prompts, expected):
 
 
 def test_actionclip_draws_a_template_a_clip():
-    drawn = PromptSampler(TEMPLATE_SETS["actionclip"], prompts="random", seed=0).draw_for_clips(7, 64)
+    drawn = PromptSampler(TEMPLATE_SETS["actionclip"].templates, prompts="random", seed=0).draw_for_clips(7, 64)
     assert len(drawn) == 64
     assert len(set(drawn)) > 8
     assert max(drawn) < 16
