@@ -138,6 +138,17 @@ def test_the_reason_is_the_last_error_of_a_traceback_that_is_handed_on_as_text(m
         load_checkpoint(str(sound))
 
 
+def test_a_device_that_is_full_is_not_the_checkpoints_fault(monkeypatch, sound):
+    import transformers
+
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has\nmany processes.")
+
+    monkeypatch.setattr(transformers, "pipeline", fail)
+    with pytest.raises(ValueError, match=r"no room for the model \(CUDA out of memory\). Give another one"):
+        load_checkpoint(str(sound))
+
+
 def test_a_checkpoint_pickled_by_hand_is_refused_as_well(checkpoint):
     (checkpoint / "model.safetensors").unlink()
     (checkpoint / "pytorch_model.bin").write_bytes(pickle.dumps(types.SimpleNamespace(weight=1), protocol=2))

@@ -57,10 +57,12 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
         dtype: of the weights; `auto` is the checkpoint's.
 
     Raises:
-        ValueError: there is no such device or checkpoint, or the checkpoint is damaged or of another kind.
+        ValueError: there is no such device or checkpoint, the checkpoint is damaged or of another kind, or the device
+            has no room for it.
     """
     if device is not None:
         _check_device(device)
+    import torch
     from transformers import pipeline
 
     import froster_hf  # noqa: F401
@@ -69,6 +71,11 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
     try:
         with _quiet_transformers():
             return pipeline(task, model=name, device=device, dtype=dtype, trust_remote_code=False)
+    except torch.OutOfMemoryError as error:
+        reason = one_line(str(error)).partition(". ")[0]
+        raise ValueError(
+            f"The device has no room for the model ({reason}). Give another one with --device."
+        ) from error
     # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
     except Exception as error:
         if not Path(name).exists():
