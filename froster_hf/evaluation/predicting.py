@@ -73,8 +73,11 @@ def predict(
         View logits (n, V*C, K), NaN where a video could not be decoded, and the header of the predictions.
 
     Raises:
+        ValueError: `batch_size` is less than 1.
         PredictionMismatchError: `output_dir` holds predictions of other weights, data, prompts or settings.
     """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
     accelerator = accelerator or Accelerator()
     texts = label_names(table)
     encoded = processor.encode_labels(texts, descriptions)

@@ -75,6 +75,18 @@ def test_other_weights_labels_or_views_in_the_same_folder_are_refused(table, tmp
         predict(tiny_model(), table.select(range(6)), processor=tiny_processor(), output_dir=tmp_path, **OPTIONS)
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_no_clips_is_refused(table, tmp_path, batch_size):
+    with pytest.raises(ValueError, match=f"`batch_size` is {batch_size}; it must be at least 1"):
+        predict(
+            tiny_model(),
+            table,
+            processor=tiny_processor(),
+            output_dir=tmp_path,
+            **{**OPTIONS, "batch_size": batch_size},
+        )
+
+
 def test_file_and_folder_names_change_no_prediction(table, logits, tmp_path):
     """The leak check by experiment: the same clips under names that say nothing, and under names that lie."""
     for naming in ("{row}.avi", "wrong class {other}/wave_{row}.avi"):
