@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 # Folders in a run's folder: the trained model, and the mean of its weights.
 MODEL_NAME = "model"
 AVERAGE_NAME = "weight-average"
+# What a recipe has measured of its model, in the same folder.
+RESULTS_NAME = "eval_results.json"
 
 
 class ResumeError(ValueError):
@@ -293,11 +295,13 @@ def refuse_run(folder: str | Path, *, of_recipe: bool = False) -> None:
 
 
 def remove_run(folder: str | Path, *, of_recipe: bool = False) -> None:
-    """Delete what `parts_of_run` finds, and the run's list of undecodable videos."""
+    """Delete what `parts_of_run` finds, the run's list of undecodable videos, and of a recipe's what was measured."""
     for part in parts_of_run(folder, of_recipe=of_recipe):
         remove(part)
     for log in Path(folder).glob("decode_failures.*.jsonl"):
         log.unlink()
+    if of_recipe:
+        (Path(folder) / RESULTS_NAME).unlink(missing_ok=True)
 
 
 def list_checkpoints(run_folder: str | Path) -> dict[int, Path]:

@@ -17,7 +17,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompt_templates_froster import resolve_templates
 from ..whole_files import check_writable, write_text_whole
 from .arguments import FrosterTrainingArguments
-from .checkpointing import MODEL_NAME, refuse_run, remove_run
+from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
 from .recipe_data import read_recipe_data
 from .recipes import Recipe, RecipeModel
 from .trainer import FrosterTrainer
@@ -56,7 +56,7 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     if trainer.eval_dataset:
         metrics = trainer.evaluate()
         if trainer.is_world_process_zero():
-            write_text_whole(folder / "eval_results.json", json.dumps(metrics, indent=4, sort_keys=True))
+            write_text_whole(folder / RESULTS_NAME, json.dumps(metrics, indent=4, sort_keys=True))
     trainer.save_model_whole(folder / MODEL_NAME)
     return trainer
 

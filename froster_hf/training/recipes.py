@@ -9,6 +9,7 @@ which `pretraining/` runs.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -161,6 +162,10 @@ class Recipe:
     def __post_init__(self):
         hints = argument_hints(FrosterTrainingArguments, reserved=RESERVED_ARGUMENTS)
         check_fields(self.training, hints, where=f"{self.name}, training")
+        if self.total_batch_size < 1:
+            raise ValueError(f"{self.name}: total_batch_size is {self.total_batch_size}; it must be at least 1.")
+        if not 0 <= self.warmup_epochs < math.inf:
+            raise ValueError(f"{self.name}: warmup_epochs is {self.warmup_epochs}; it must be a number from 0 on.")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with their defaults, as YAML would hold them."""

@@ -203,8 +203,14 @@ def test_a_folder_with_a_run_is_resumed_overwritten_or_left(tmp_path, clip_folde
     assert "holds a run already (model" in message
     assert "--resume" in message
     assert weights.read_bytes() == first
+    # The second run measures nothing, and must not seem to have.
+    assert (tmp_path / "eval_results.json").is_file()
+    overrides.append("data.eval_root=null")
+    (tmp_path / "notes.txt").touch()
     assert train("1e-2", "--overwrite") == 0
     assert weights.read_bytes() != first
+    assert (tmp_path / "notes.txt").exists()
+    assert not (tmp_path / "eval_results.json").exists()
     assert not (tmp_path / "model" / "manifest.json").exists()
 
 
@@ -222,6 +228,11 @@ def test_a_folder_with_a_run_is_resumed_overwritten_or_left(tmp_path, clip_folde
         (["a=[1"], "is not valid YAML"),
         (["model=5"], "expected `field: value` lines"),
         (["kind=distilling"], "kind is 'distilling'; it must be one of fine_tuning, pretraining"),
+        (["total_batch_size=0"], "froster_k400: total_batch_size is 0; it must be at least 1"),
+        (["total_batch_size=-8"], "total_batch_size is -8"),
+        (["warmup_epochs=-1"], "warmup_epochs is -1"),
+        (["warmup_epochs=.inf"], "warmup_epochs is inf"),
+        (["warmup_epochs=.nan"], "warmup_epochs is nan"),
     ],
 )
 def test_what_is_no_field_or_value_is_refused(overrides, message):

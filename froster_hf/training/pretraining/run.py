@@ -8,7 +8,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 
 from ...data.moving_shapes_tokenizer import moving_shapes_texts, train_tokenizer
 from ...whole_files import check_writable, write_text_whole
-from ..checkpointing import MODEL_NAME, refuse_run, remove_run
+from ..checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
 from ..run_identity import RunIdentity, argument_identity
 from ..whole_folders import written_whole
 from .recipe import PretrainingRecipe, RecipeArchitecture
@@ -41,7 +41,7 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
         refuse_run(folder, of_recipe=True)
     trainer = build_pretrainer(recipe)
     trainer.train(resume_from_checkpoint=resume or None)
-    write_text_whole(folder / "eval_results.json", json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
+    write_text_whole(folder / RESULTS_NAME, json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
     # Not `save_model`, which adds pickled arguments to what others load.
     with written_whole(folder / MODEL_NAME) as model:
         for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
