@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORED_LABEL = -100
+from ..modeling.checks_froster import IGNORED_LABEL
 
 
 class LossPart(NamedTuple):

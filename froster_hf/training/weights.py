@@ -33,7 +33,7 @@ from ..printing import one_line, printable
 from ..processing.text_files import read_json
 from ..whole_files import check_writable
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
-from .whole_folders import MANIFEST_NAME, written_whole
+from .whole_folders import MANIFEST_NAME, replaced_folder
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def save_weight_averages(trainer: Trainer) -> None:
             continue
         with (
             average.applied_to(trainer.accelerator.unwrap_model(trainer.model)),
-            written_whole(Path(str(trainer.args.output_dir)) / AVERAGE_NAME) as folder,
+            replaced_folder(Path(str(trainer.args.output_dir)) / AVERAGE_NAME) as folder,
         ):
             trainer.save_model(str(folder), _internal_call=True)
 
@@ -247,7 +247,7 @@ def interpolate(
     _check_architectures(a, b)
     _check_tensors(a, b)
     pattern = a if a.rank > b.rank else b
-    with written_whole(output_dir) as folder:
+    with replaced_folder(output_dir) as folder:
         tensors = {pattern.stored_names[name]: _blend(name, a, b, ratio, pattern) for name in pattern.layout}
         save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         _copy_companions(pattern, folder)

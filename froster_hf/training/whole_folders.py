@@ -29,7 +29,7 @@ class DamagedFolderError(ValueError):
 
 
 @contextmanager
-def written_whole(folder: str | os.PathLike) -> Iterator[Path]:
+def replaced_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty temporary folder that takes the place of `folder` when the block ends without an error.
 
     For results, which others load and change: there is no manifest in it.

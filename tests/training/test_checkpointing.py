@@ -22,8 +22,8 @@ from froster_hf.training.whole_folders import (
     prepare_incomplete,
     publish,
     remove,
+    replaced_folder,
     seal,
-    written_whole,
 )
 from tests.training.tiny import tiny_trainer
 
@@ -108,7 +108,7 @@ def test_a_folder_is_whole_or_absent_wherever_its_removal_is_killed(tmp_path, mo
 
 def test_an_error_while_writing_leaves_nothing_behind(tmp_path):
     def write_half():
-        with written_whole(tmp_path / "result") as folder:
+        with replaced_folder(tmp_path / "result") as folder:
             (folder / "weights").write_text("half")
             raise OSError("no space left")
 

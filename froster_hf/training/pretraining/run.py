@@ -10,7 +10,7 @@ from ...data.moving_shapes_tokenizer import moving_shapes_texts, train_tokenizer
 from ...whole_files import check_writable, write_text_whole
 from ..checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
 from ..run_identity import RunIdentity, argument_identity
-from ..whole_folders import written_whole
+from ..whole_folders import replaced_folder
 from .recipe import PretrainingRecipe, RecipeArchitecture
 from .stills import HeldOutStills, StillBatches
 from .trainer import ClipPretrainer
@@ -43,7 +43,7 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
     trainer.train(resume_from_checkpoint=resume or None)
     write_text_whole(folder / RESULTS_NAME, json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
     # Not `save_model`, which adds pickled arguments to what others load.
-    with written_whole(folder / MODEL_NAME) as model:
+    with replaced_folder(folder / MODEL_NAME) as model:
         for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
             part.save_pretrained(model)
     return trainer
