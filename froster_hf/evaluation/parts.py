@@ -68,27 +68,26 @@ def part_of_labels(name: str, labels: np.ndarray, texts: Sequence[str], chosen: 
     """
     if unknown := sorted(set(chosen) - set(texts)):
         raise ValueError(f"Part {name!r}: {len(unknown)} texts are no labels of the table, such as {unknown[:5]}.")
-    columns = np.array([list(texts).index(text) for text in chosen])
+    index_of = {text: index for index, text in enumerate(texts)}
+    columns = np.array([index_of[text] for text in chosen])
     rows = np.flatnonzero(np.isin(labels, columns))
     if len(rows) == 0:
         raise ValueError(f"Part {name!r}: the table has no clip of these {len(columns)} labels.")
     return Part(name, rows, columns)
 
 
-def evaluate_part(part: Part, view_logits: np.ndarray, labels: np.ndarray, texts: Sequence[str]) -> PartResult:
-    """Softmax over the part's labels in each view, mean over views, accuracy.
+def evaluate_scores(part: Part, scores: np.ndarray, labels: np.ndarray, texts: Sequence[str]) -> PartResult:
+    """The numbers of a part from scores that are averaged over views already.
 
     Args:
-        view_logits: (n, V, K), NaN where a clip could not be decoded.
-        labels: (n,).
+        part: of m rows and k columns.
+        scores: (m, k), NaN where a clip could not be decoded.
+        labels: (n,), of the whole table.
         texts: K label texts.
+
+    Raises:
+        ValueError: a clip of the part has none of the part's labels.
     """
-    scores = average_views(view_logits[part.rows][:, :, part.columns])
-    return evaluate_scores(part, scores, labels, texts)
-
-
-def evaluate_scores(part: Part, scores: np.ndarray, labels: np.ndarray, texts: Sequence[str]) -> PartResult:
-    """Accuracy of scores (m, k) that are already averaged over views, for a part's m rows and k columns."""
     position = np.full(len(texts), -1)
     position[part.columns] = np.arange(len(part.columns))
     own = position[labels[part.rows]]
