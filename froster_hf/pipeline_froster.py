@@ -198,15 +198,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             num_thumbnails=num_thumbnails,
         )
         scores = []
-        progress = tqdm(desc="Classifying", unit="window", disable=None)
-        for clips in stream.batches(batch_size):
-            entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
-            logits = torch.cat([window for _, window in entries])
-            check_finite(logits)
-            scores.append(score_windows(logits, len(labels), function))
-            progress.total = len(stream.windows)
-            progress.update(len(clips))
-        progress.close()
+        with tqdm(desc="Classifying", unit="window", disable=None) as progress:
+            for clips in stream.batches(batch_size):
+                entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
+                logits = torch.cat([window for _, window in entries])
+                check_finite(logits)
+                scores.append(score_windows(logits, len(labels), function))
+                progress.total = len(stream.windows)
+                progress.update(len(clips))
         smoothed = smooth_scores(torch.cat(scores), stream.windows, smoothing_seconds)
         segments = find_segments(
             smoothed,

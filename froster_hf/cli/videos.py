@@ -13,9 +13,8 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
     """The videos that the arguments stand for, in their order, each once.
 
     A folder stands for the videos in it and below it, hidden ones left out, or, where it holds none, for one video of
-    frames. A
-    pattern (`*`, `?`, `**`) that the shell has left stands for the files that match. Everything else stands for
-    itself; whether it can be read shows when it is read.
+    frames. A pattern (`*`, `?`, `**`) that the shell has left stands for the files that match. Everything else stands
+    for itself; whether it can be read shows when it is read.
     """
     found: dict[str, None] = {}
     for argument in arguments:

@@ -20,7 +20,7 @@ from .label_lists_froster import (
     index_of,
     read_label_list,
 )
-from .text_files import AnnotationError, parse_json, read_text, shown_path
+from .text_files import LINE_END, AnnotationError, parse_json, read_text, shown_path
 
 MAX_LABEL_FILE_BYTES = 16 * 2**20
 
@@ -30,7 +30,6 @@ _HEADERS = {
     "name": {"name", "label", "class", "action", "class_name", "classname", "label_name", "text"},
     "description": {"description", "definition", "caption", "sentence", "prompt"},
 }
-_LINE_END = re.compile("\r\n|\n|\r")
 _NUMBERED = re.compile(r"\s*([0-9]{1,9})[\s,;:.)]+\S")
 # Formats with a structure of their own, whose lines would pass for labels.
 _OTHER_FORMATS = {".jsonl", ".ndjson", ".yaml", ".yml", ".xml", ".toml"}
@@ -121,7 +120,7 @@ def _from_json(text: str, source: str) -> LabelList:
 
 
 def _from_lines(text: str, source: str) -> LabelList:
-    lines = [line.strip() for line in _LINE_END.split(text) if line.strip()]
+    lines = [line.strip() for line in LINE_END.split(text) if line.strip()]
     if any("\t" in line for line in lines):
         return _from_rows([line.split("\t") for line in lines], source, kind="text")
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines):
@@ -149,7 +148,7 @@ def _delimiter(text: str, suffix: str) -> str:
     """The delimiter of the whole table: the one that makes columns of its first line, outside of quotes."""
     if suffix == ".tsv":
         return "\t"
-    first = re.sub(r'"[^"]*"?', '""', _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0])
+    first = re.sub(r'"[^"]*"?', '""', LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0])
     tables = {mark: first.split(mark) for mark in (",", "\t", ";") if mark in first}
     for mark, cells in tables.items():
         if _roles(cells) or index_of(cells[0]) is not None or index_of(cells[-1]) is not None:

@@ -22,7 +22,8 @@ _ENCODINGS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-_LINE_END = re.compile("\r\n|\n|\r")
+# As on Unix, Windows or old Macs; `str.splitlines` also ends lines at characters that labels may hold.
+LINE_END = re.compile("\r\n|\n|\r")
 
 
 class AnnotationError(ValueError):
@@ -70,7 +71,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
         AnnotationError: see `read_text`.
     """
     name = shown_path(path)
-    for number, line in enumerate(_LINE_END.split(read_text(path)), start=1):
+    for number, line in enumerate(LINE_END.split(read_text(path)), start=1):
         if line.strip():
             yield line, f"{name}, line {number}"
 
