@@ -319,7 +319,7 @@ def _towers(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     grid = math.isqrt(max(positions - 1, 0))
     if grid < 1 or grid * grid + 1 != positions:
         raise ValueError(
-            f"The vision tower has {positions} positions, which is no class token and a square of patches."
+            f"The vision tower has {positions} positions, which are not a class token and a square of patches."
         )
     vocabulary, text_width = _axes(weights, "text_model.embeddings.token_embedding.weight", 2)
     contexts, _ = _axes(weights, "text_model.embeddings.position_embedding.weight", 2)

@@ -183,7 +183,9 @@ def check_tensor(name: str, tensor: Tensor) -> None:
     """Refuse tensors that are larger than what is stored of them, or that are no plain arrays."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
     if not plain or tensor.is_quantized or tensor.device.type != "cpu":
-        raise ValueError(f"{name} is no plain tensor ({type(tensor).__name__}, {tensor.layout}, on {tensor.device})")
+        raise ValueError(
+            f"{name} is not a plain tensor ({type(tensor).__name__}, {tensor.layout}, on {tensor.device})"
+        )
     claimed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
     if claimed > stored:
         raise ValueError(f"{name} claims {claimed} bytes, but only {stored} are stored")

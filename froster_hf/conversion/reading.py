@@ -118,7 +118,7 @@ def _read_file(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawChec
     if not path.exists():
         raise CheckpointError(f"{path} does not exist. Give a checkpoint file or a folder of transformers.")
     if not path.is_file():
-        raise CheckpointError(f"{path} is no regular file.")
+        raise CheckpointError(f"{path} is not a regular file.")
     size = path.stat().st_size
     if size > max_bytes:
         raise CheckpointError(f"{path} has {size} bytes, more than the allowed {max_bytes}; raise `max_bytes`.")
@@ -139,7 +139,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # Whatever a broken file provokes becomes a reason, as in the process for pickles.
         reason = one_line(str(error), limit=500) if isinstance(error, SafetensorError | ValueError) else repr(error)
-        raise CheckpointError(f"{path} is no sound safetensors file: {printable(reason)}.") from error
+        raise CheckpointError(f"{path} is not a sound safetensors file: {printable(reason)}.") from error
 
 
 def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:
@@ -215,7 +215,7 @@ def _weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
             names = list(weight_map.values()) if isinstance(weight_map, dict) else []
             if not names or not all(isinstance(name, str) for name in names):
                 raise CheckpointError(
-                    f"{index} is no index of shards: its weight_map must give a file to each tensor."
+                    f"{index} is not an index of shards: its weight_map must give a file to each tensor."
                 )
             names = sorted(set(names))
             for name in names:

@@ -99,5 +99,5 @@ def read_report(path: Path) -> Mapping[str, Any] | None:
     if not isinstance(report, dict) or not all(
         isinstance(report.get(name), kind) and (name in report or name == "license") for name, kind in kinds.items()
     ):
-        raise ValueError(f"{path} is no report of `froster convert`.")
+        raise ValueError(f"{path} is not a report of `froster convert`.")
     return report

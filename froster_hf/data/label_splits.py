@@ -40,7 +40,7 @@ def base_and_novel_labels(
         chosen = set(base_labels)
         if unknown := sorted(chosen - set(names)):
             raise ValueError(
-                f"base_labels has {len(unknown)} texts that are no label of the data set, such as {unknown[:5]}."
+                f"base_labels has {len(unknown)} texts that are not labels of the data set, such as {unknown[:5]}."
             )
     base = [name for name in names if name in chosen]
     novel = [name for name in names if name not in chosen]

@@ -67,7 +67,7 @@ def part_of_labels(name: str, labels: np.ndarray, texts: Sequence[str], chosen: 
         ValueError: a chosen text is no label, or no clip has one of them.
     """
     if unknown := sorted(set(chosen) - set(texts)):
-        raise ValueError(f"Part {name!r}: {len(unknown)} texts are no labels of the table, such as {unknown[:5]}.")
+        raise ValueError(f"Part {name!r}: {len(unknown)} texts are not labels of the table, such as {unknown[:5]}.")
     index_of = {text: index for index, text in enumerate(texts)}
     columns = np.array([index_of[text] for text in chosen])
     rows = np.flatnonzero(np.isin(labels, columns))

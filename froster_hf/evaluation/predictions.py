@@ -151,7 +151,9 @@ def _stored_header(file: Path) -> dict[str, Any] | None:
     try:
         return json.loads(first)["header"]
     except (ValueError, KeyError, TypeError) as error:
-        raise PredictionMismatchError(f"{file} does not begin with a header; it is no predictions file.") from error
+        raise PredictionMismatchError(
+            f"{file} does not begin with a header; it is not a file of predictions."
+        ) from error
 
 
 def _refuse_mismatch(file: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:

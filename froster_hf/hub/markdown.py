@@ -52,7 +52,7 @@ def link(url: str) -> Safe:
         ValueError: not https, or letters that URLs do not have.
     """
     if not _URL.fullmatch(url):
-        raise ValueError(f"{url!r} is no https URL.")
+        raise ValueError(f"{url!r} is not an https URL.")
     return Safe(f"<{url}>")
 
 

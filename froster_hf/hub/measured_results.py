@@ -109,7 +109,7 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
         own = [index for index, name in enumerate(report["checkpoints"]) if name in fingerprints]
         results = list(_results(report, own[0])) if own else []
     except (json.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
-        raise ValueError(f"{path} is no result of `froster evaluate`: {type(error).__name__} {error}.") from error
+        raise ValueError(f"{path} is not a result of `froster evaluate`: {type(error).__name__} {error}.") from error
     if not own:
         raise ValueError(
             f"{path} was measured on the weights {measured}, but the exported checkpoint is "

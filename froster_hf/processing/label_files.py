@@ -128,7 +128,7 @@ def _from_lines(text: str, source: str) -> LabelList:
     numbers = [index_of(match[1]) for line in lines if (match := _NUMBERED.match(line))]
     if len(lines) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)]):
         raise AnnotationError(
-            f"{source}: every line begins with its number ({lines[0]!r:.80}). If the numbers are no part of the "
+            f"{source}: every line begins with its number ({lines[0]!r:.80}). If the numbers are not part of the "
             "labels, leave them out, or write a .csv file with the columns id,name; if they are, write a JSON list."
         )
     return checked_label_list(lines, source=source, form="text, one label per line")

@@ -116,7 +116,7 @@ def _refuse_other_report(plan: StudyPlan, output: Path) -> None:
     study = read_json(file) if file.is_file() else None
     found = study.get("plan") if isinstance(study, dict) else None
     if (readme.exists() or file.exists()) and found != json.loads(json.dumps(plan.to_dict())):
-        what = "the report of another plan" if study is not None else "a README.md that is no report of a study"
+        what = "the report of another plan" if study is not None else "a README.md that is not the report of a study"
         raise ValueError(f"{output} holds {what}. Give another --output, or replace it with --overwrite.")
 
 

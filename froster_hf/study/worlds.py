@@ -59,7 +59,7 @@ class World:
         name, *overrides = self.plan.pretraining
         recipe = load_recipe(name, [*overrides, f"seed={self.seed}"])
         if not isinstance(recipe, PretrainingRecipe):
-            raise ValueError(f"The plan pre-trains with {name!r}, which is no recipe of `kind: pretraining`.")
+            raise ValueError(f"The plan pre-trains with {name!r}, which is not a recipe of `kind: pretraining`.")
         return recipe
 
     def recipe(self, overrides: Sequence[str] = (), *, seed: int = 0) -> Recipe:
@@ -67,7 +67,7 @@ class World:
         name = self.plan.recipe
         recipe = load_recipe(name, [f"world.seed={self.seed}", f"training.seed={seed}", *overrides])
         if not isinstance(recipe, Recipe):
-            raise ValueError(f"The plan fine-tunes with {name!r}, which is no recipe of `kind: fine_tuning`.")
+            raise ValueError(f"The plan fine-tunes with {name!r}, which is not a recipe of `kind: fine_tuning`.")
         if (recipe.data.format, recipe.data.label_set) != ("moving_shapes", "base"):
             raise ValueError(f"The plan fine-tunes with {name!r}; a study needs moving_shapes with `label_set: base`.")
         return recipe

@@ -113,7 +113,7 @@ def test_options_that_contradict_the_weights_are_refused(options, message):
 
 def test_shapes_of_no_vision_transformer_are_refused():
     state = clip_state_dict()
-    with pytest.raises(ValueError, match="6 positions, which is no class token and a square"):
+    with pytest.raises(ValueError, match="6 positions, which are not a class token and a square"):
         infer_config(convert_state_dict(state | {"visual.positional_embedding": torch.zeros(6, 64)}))
     with pytest.raises(ValueError, match=r"width 60; .* multiples of 64"):
         infer_config(convert_state_dict(state | {"visual.conv1.weight": torch.zeros(60, 3, 8, 8)}))

@@ -95,8 +95,8 @@ def test_tensors_that_share_a_storage_are_read_as_separate_ones(tmp_path):
         ({"a": torch.zeros(1).expand(10**12)}, "a claims 4000000000000 bytes, but only 4 are stored"),
         ([torch.zeros(1)], "holds a list, not a state dict"),
         ({0: torch.zeros(1)}, "a key of type int"),
-        ({"a": torch.zeros(2, 2).to_sparse()}, "a is no plain tensor"),
-        ({"a": torch.empty(3, device="meta")}, "a is no plain tensor"),
+        ({"a": torch.zeros(2, 2).to_sparse()}, "a is not a plain tensor"),
+        ({"a": torch.empty(3, device="meta")}, "a is not a plain tensor"),
     ],
 )
 def test_what_is_no_plain_state_dict_is_refused(tmp_path, content, message):
@@ -271,7 +271,7 @@ def test_missing_and_special_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         read_checkpoint(tmp_path / "nothing.pth")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="no regular file"):
+    with pytest.raises(CheckpointError, match="not a regular file"):
         read_checkpoint(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         read_checkpoint(tmp_path)
@@ -300,7 +300,7 @@ def test_shards_are_read_together(tmp_path):
 def test_shards_outside_of_the_folder_are_refused(tmp_path, name):
     save_file({"b": torch.ones(2)}, tmp_path / "outside.safetensors")
     folder = shards(tmp_path / "checkpoint", {"a": "model-1.safetensors", "b": name})
-    with pytest.raises(CheckpointError, match=r"only plain file names|no index of shards"):
+    with pytest.raises(CheckpointError, match=r"only plain file names|not an index of shards"):
         read_checkpoint(folder)
 
 

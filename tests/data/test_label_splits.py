@@ -29,7 +29,7 @@ def test_of_equally_frequent_classes_the_earlier_are_novel_as_in_the_published_h
 def test_a_listed_base_half_is_taken_as_it_is():
     dataset = table({"a": 1, "b": 1, "c": 1})
     assert base_and_novel_labels(dataset, base_labels=["c"]) == (["c"], ["a", "b"])
-    with pytest.raises(ValueError, match="no label of the data set"):
+    with pytest.raises(ValueError, match="not labels of the data set"):
         base_and_novel_labels(dataset, base_labels=["z"])
     with pytest.raises(ValueError, match="3 base and 0 novel"):
         base_and_novel_labels(dataset, base_labels=["a", "b", "c"])

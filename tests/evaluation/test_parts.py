@@ -54,7 +54,7 @@ def test_undecodable_clips_count_as_wrong_and_are_told(logits, labels):
 
 
 def test_a_part_of_unknown_or_absent_labels_is_refused(labels):
-    with pytest.raises(ValueError, match=r"no labels of the table, such as \['z'\]"):
+    with pytest.raises(ValueError, match=r"not labels of the table, such as \['z'\]"):
         part_of_labels("base", labels, TEXTS, ["z"])
     with pytest.raises(ValueError, match="no clip of these 1 labels"):
         part_of_labels("base", labels, [*TEXTS, "e"], ["e"])

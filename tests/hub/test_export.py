@@ -256,7 +256,7 @@ def test_results_of_other_weights_and_other_files_are_refused(checkpoint, tmp_pa
     with pytest.raises(ValueError, match="measured on the weights"):
         export_checkpoint(checkpoint, tmp_path / "out", results=[tmp_path])
     result.write_text("[1]")
-    with pytest.raises(ValueError, match="no result of `froster evaluate`"):
+    with pytest.raises(ValueError, match="not a result of `froster evaluate`"):
         export_checkpoint(checkpoint, tmp_path / "out", results=[result])
     own = model_fingerprint(AutoModelForVideoClassification.from_pretrained(checkpoint))
     result_file(result, fingerprints=[own])
@@ -363,7 +363,7 @@ def test_labels_without_embeddings_and_taken_folders_are_refused(checkpoint, tmp
         ("name: [", "is not valid YAML"),
         ("name: a\npublished: [{setting: s, metric: m, value: 1}]", "published_source"),
         ("name: a\npublished: [{setting: s}]", "missing"),
-        ("name: a\npublished_source: javascript:alert(1)", "no https URL"),
+        ("name: a\npublished_source: javascript:alert(1)", "not an https URL"),
         ("name: a\nbase_model: ../etc", "etc"),
         ("name: a\nbenchmarks: {x: {dataset_id: a/b}}", "task_id"),
         ("name: a\ncitation: '```'", "block of code"),

@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_the_old_report(study, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"README.md": "my project"}, "a README.md that is no report of a study"),
+        ({"README.md": "my project"}, "a README.md that is not the report of a study"),
         ({"README.md": "x", "study.json": '{"plan": {"name": "other"}}'}, "the report of another plan"),
     ],
 )
