@@ -75,7 +75,7 @@ def read_yaml(text: str, *, where: str) -> Any:
 
     Args:
         text: at most `MAX_CHARACTERS`, nested at most `MAX_DEPTH` deep, without aliases and tags.
-        where: it stood, for messages.
+        where: the place of the text, for messages.
 
     Raises:
         ValueError: it is not such a text; the message is one line.
@@ -133,11 +133,11 @@ def read_named(
     """The fields of a shipped YAML file by name, or of one by path, over those of the file that it `extends`.
 
     Args:
-        name: of the file in `folder` without its ending, or a path that ends in .yaml or .yml.
-        folder: of the shipped files.
-        what: they are, for messages.
-        merge: how a file's fields come over those that it extends.
-        seen: the files that led here.
+        name: name of the file in `folder` without its ending, or a path that ends in .yaml or .yml.
+        folder: folder of the shipped files.
+        what: kind of the files, such as "recipe", for messages.
+        merge: how a file's fields are laid over those of the file that it extends.
+        seen: names of the files that extend one another down to this one.
 
     Raises:
         ValueError: no such file, no YAML, no fields, or a file that extends itself.
@@ -145,8 +145,8 @@ def read_named(
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = folder / f"{name}.yaml"
-    # A longer name cannot be that of a file, and asking for one is an error of the system's.
-    if len(path.name) > 255 or not path.is_file():
+    # Unlike `path.is_file()`, false for names that are too long for the file system.
+    if not os.path.isfile(path):
         raise ValueError(
             f"There is no {what} {_shown(os.fspath(name))}. Shipped are {', '.join(list_named(folder))}; or give a "
             ".yaml file."

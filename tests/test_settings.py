@@ -175,6 +175,8 @@ def test_overrides_come_one_after_the_other():
         ("extends: [a]", "extends is"),
         ("extends: a", "extends itself"),
         ("extends: " + "b" * 999, "There is no recipe"),
+        ("extends: " + "ü" * 200, "There is no recipe"),
+        ("extends: " + "b/" * 9999 + "c.yaml", "There is no recipe"),
     ],
 )
 def test_what_a_file_extends_is_one_other_file(tmp_path, content, message):
