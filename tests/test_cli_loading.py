@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from transformers.utils import logging
 
+from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.cli.loading import load_checkpoint
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -109,6 +110,25 @@ def test_nobody_is_asked_whether_a_checkpoints_code_may_run(checkpoint, file, fi
     assert "code of its own" in ended.stderr
     assert "[y/N]" not in ended.stdout + ended.stderr
     assert not list(checkpoint.glob("**/ran"))
+
+
+@pytest.mark.parametrize("source", [SMALL_CLIP, SMALL_FROSTER])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attn_implementation": "owner/kernels@refs/pr/1"},
+        {"_attn_implementation": "owner/kernels:Class"},
+        {"attn_implementation": {"vision_config": "owner/kernels"}},
+        {"experts_implementation": "owner/kernels"},
+    ],
+)
+def test_no_repository_of_kernels_is_taken_from_a_checkpoint(source, fields, tmp_path):
+    """transformers would fetch it and run its machine code."""
+    folder = Path(shutil.copytree(source, tmp_path / "checkpoint"))
+    change_json(folder / "config.json", **fields)
+    config = load_checkpoint(str(folder), device="cpu").model.config
+    for part in (config, config.vision_config, config.text_config):
+        assert part._attn_implementation == "sdpa"
 
 
 def test_transformers_is_as_talkative_afterwards_as_before(sound, tmp_path):

@@ -24,7 +24,7 @@ FLAT = {
 FLAT_NEIGHBOURS = {path.stem for path in PACKAGE.glob("*_froster.py")}
 # Small modules of the standard library (and PyYAML), which every part may import, but not what is copied into
 # repositories.
-FOUNDATION = {"foreign_code", "hub_cache", "printing", "settings", "whole_files"}
+FOUNDATION = {"checkpoint_loading", "foreign_code", "hub_cache", "printing", "settings", "whole_files"}
 # Part of the package -> the parts that it may import.
 ALLOWED = {
     "modeling": set(),

@@ -4,12 +4,11 @@ import argparse
 import atexit
 import contextlib
 import gc
-import pickle
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint_loading import load_installed, loading_reason
 from ..printing import one_line, printable
 
 
@@ -63,14 +62,12 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
     if device is not None:
         _check_device(device)
     import torch
-    from transformers import pipeline
 
     import froster_hf  # noqa: F401
 
-    task: Any = "zero-shot-video-classification"
     try:
         with _quiet_transformers():
-            return pipeline(task, model=name, device=device, dtype=dtype, trust_remote_code=False)
+            return load_installed(name, device=device, dtype=dtype)
     except torch.OutOfMemoryError as error:
         reason = one_line(str(error)).partition(". ")[0]
         raise ValueError(
@@ -83,25 +80,7 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
                 f"The model {name!r} cannot be loaded: it is not a folder on this disk, and the Hub did not provide "
                 f"it. Name another one with --model. ({one_line(str(error))})"
             ) from error
-        raise ValueError(f"The model in {printable(name)} cannot be loaded: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong with a checkpoint, without the advice to trust it."""
-    # Where no class could load the weights, transformers hands on the tracebacks as text; the last error counts.
-    message = re.split(r"^\w[\w.]*(?:Error|Exception): ", str(error), flags=re.MULTILINE)[-1]
-    if isinstance(error, pickle.UnpicklingError):
-        return (
-            "a file of weights is a pickle that holds more than tensors, and is refused. Get the checkpoint in the "
-            "safetensors format."
-        )
-    if "trust_remote_code" in message:
-        return "it asks to run code of its own, which is never done. Use a checkpoint of an installed model class."
-    if isinstance(error, RecursionError):
-        return "one of its JSON files is nested too deeply."
-    if isinstance(error, ValueError | OSError | ImportError) and message:
-        return one_line(message)
-    return one_line(f"it is damaged, or not a FROSTER or CLIP checkpoint ({type(error).__name__}: {message})")
+        raise ValueError(f"The model in {printable(name)} cannot be loaded: {loading_reason(error)}") from error
 
 
 @contextlib.contextmanager

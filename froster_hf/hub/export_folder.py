@@ -10,25 +10,24 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import yaml
 from huggingface_hub import ModelCard, eval_result_entries_to_yaml, hf_hub_download
-from transformers import pipeline
 
+from ..checkpoint_loading import load_installed, loading_reason
 from ..conversion.layouts.froster import FROSTER_LICENSE
 from ..conversion.report import REPORT_FILE, read_report
 from ..conversion.writing import write_errors
 from ..evaluation.fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
-from ..printing import printable_lines
+from ..printing import printable, printable_lines
 from ..settings import read_yaml_file
 from ..whole_files import new_folder
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
-from .model_card import TASK, build_model_card, source_name
+from .model_card import build_model_card, source_name
 from .serving import TowerFormat, TowerReport, export_towers
 
 PathLike = str | os.PathLike[str]
@@ -155,17 +154,20 @@ def export_checkpoint(
 
 
 def load_pipeline(checkpoint: PathLike) -> Any:
-    """The zero-shot pipeline of a checkpoint, in its own dtype, by installed code only."""
-    task: Any = TASK
-    # Given explicitly: transformers would otherwise ask on standard input whether to run a checkpoint's code.
+    """The zero-shot pipeline of a checkpoint, in its own dtype, by installed code only.
+
+    Raises:
+        ValueError: the folder cannot be loaded; says why.
+    """
     try:
-        return pipeline(task, model=os.fspath(checkpoint), device="cpu", dtype="auto", trust_remote_code=False)
-    except UnpicklingError:
-        # Without torch's message, which advises to load the file all the same.
+        return load_installed(checkpoint, device="cpu", dtype="auto")
+    # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
+    except Exception as error:
+        if not os.path.exists(checkpoint):
+            raise
         raise ValueError(
-            f"The weights of {os.fspath(checkpoint)} are a pickle that asks for more than tensors; it was not opened. "
-            "Get them as safetensors, from a source that you trust."
-        ) from None
+            f"The model in {printable(os.fspath(checkpoint))} cannot be loaded: {loading_reason(error)}"
+        ) from error
 
 
 def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:

@@ -108,7 +108,7 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
         measured = [name[:12] for name in report["checkpoints"]]
         own = [index for index, name in enumerate(report["checkpoints"]) if name in fingerprints]
         results = list(_results(report, own[0])) if own else []
-    except (json.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration, RecursionError) as error:
         raise ValueError(f"{path} is not a result of `froster evaluate`: {type(error).__name__} {error}.") from error
     if not own:
         raise ValueError(

@@ -47,6 +47,9 @@ TOWER_SIZE_LIMITS = {
     "patch_size": (1, 16_384),
 }
 MAX_LABELS = 1_000_000
+# Which kernels compute is the caller's choice. A name such as "owner/name@revision" in a file would have transformers
+# fetch and run that repository's machine code; `save_pretrained` writes none of these.
+CALLERS_FIELDS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
 # Width of the MLPs of `transformer_cls`, whatever the embedding's; PyTorch's default, which ActionCLIP left.
 CLASS_TOKEN_INNER_WIDTH = 2048
 # About those of the largest CLIP that was published; sizes that are allowed one by one may not multiply beyond it.
@@ -101,6 +104,15 @@ def check_tower(tower: Any, name: str) -> None:
         raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
     sizes = tower if isinstance(tower, dict) else vars(tower) if tower is not None else {}
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
+
+
+def without_callers_fields(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `config.json` without what only the caller decides, in the towers too."""
+    return {
+        name: without_callers_fields(value) if isinstance(value, Mapping) else value
+        for name, value in content.items()
+        if name not in CALLERS_FIELDS
+    }
 
 
 @raises_value_errors
@@ -207,6 +219,11 @@ class FrosterConfig(PreTrainedConfig):
             self.id2label, self.label2id = {}, {}
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """As in transformers, but which kernels compute is taken from `kwargs` only, never from a file."""
+        return super().from_dict(without_callers_fields(config_dict), **kwargs)
+
     def validate_architecture(self):
         """Refuse values that no model can be built from; called by the constructor."""
         find_entry("temporal_module", self.temporal_module, TEMPORAL_MODULES)
@@ -300,7 +317,7 @@ def read_clip_config(fields: Mapping[str, Any]) -> CLIPConfig:
             check_tower(fields.get(key), key)
     check_sizes(fields, {"projection_dim": SIZE_LIMITS["projection_dim"]})
     with value_errors():
-        return CLIPConfig(**fields)
+        return CLIPConfig(**without_callers_fields(fields))
 
 
 # What can be given beside a CLIP checkpoint: all that is this class's own but the towers, and what is said of labels.

@@ -157,6 +157,8 @@ def test_export_never_asks_whether_to_run_code(with_foreign_code, field, tmp_pat
     assert done.returncode == 1
     assert "[y/N]" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert "code of its own" in done.stderr
+    assert "trust_remote_code" not in done.stderr
     assert not (tmp_path / "mark").exists()
     assert not (tmp_path / "out").exists()
 
@@ -178,6 +180,15 @@ def test_a_hostile_report_of_a_conversion_does_not_reach_the_card(checkpoint, fi
     (folder / "conversion.json").write_text(json.dumps({**report, field: "ab`](javascript:x)\n---\nlicense: mit"}))
     with pytest.raises(ValueError, match="only names and numbers can"):
         export_checkpoint(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["null", "[" * 5000])
+def test_a_configuration_that_is_none_is_one_error_that_names_the_folder(content, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "damaged")
+    (tmp_path / "damaged" / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"The model in .*damaged cannot be loaded: "):
+        export_checkpoint(tmp_path / "damaged", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_are_written_bit_for_bit_in_their_own_dtype(tmp_path):

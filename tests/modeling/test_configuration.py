@@ -101,6 +101,19 @@ def test_sizes_that_multiply_beyond_all_models_are_refused(fields):
         FrosterConfig(**fields)
 
 
+def test_kernels_are_chosen_by_the_caller_and_by_no_file(tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    content = json.loads(file.read_text())
+    content |= {"attn_implementation": "owner/kernels@refs/pr/1", "_attn_implementation": "owner/kernels"}
+    content["vision_config"] |= {"attn_implementation": "owner/kernels"}
+    file.write_text(json.dumps(content))
+    for config in (FrosterConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert config._attn_implementation is None
+        assert config.vision_config._attn_implementation is None
+    assert AutoConfig.from_pretrained(tmp_path, attn_implementation="eager")._attn_implementation == "eager"
+
+
 def test_a_billion_labels_are_refused():
     with pytest.raises(ValueError, match="num_labels` is 1000000000"):
         FrosterConfig(num_labels=10**9)
