@@ -17,8 +17,8 @@ VIDEO_SUFFIXES = frozenset(
     ]
 )
 
-# What is said of folders that the user may not look into.
-UNREADABLE = "folders without permission"
+# What is said of folders that the user may not look into, and of those whose paths are too long.
+UNREADABLE = "folders that cannot be read"
 
 # What systems leave in folders beside what they name by a leading dot.
 _SYSTEM_NAMES = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
@@ -68,10 +68,14 @@ def search_folder(folder: str | os.PathLike) -> FolderContent:
 def _entries(folder: str | os.PathLike, passed_over: Counter[str]) -> Iterator[os.DirEntry[str]]:
     pending = [os.fspath(folder)]
     while pending:
+        path = pending.pop()
         try:
-            with os.scandir(pending.pop()) as found:
+            with os.scandir(path) as found:
                 entries = list(found)
-        except PermissionError:
+        except OSError as error:
+            # Below the folder that was asked for, there may also be paths that are too long for the system.
+            if not isinstance(error, PermissionError) and path == os.fspath(folder):
+                raise
             passed_over[UNREADABLE] += 1
             continue
         for entry in entries:

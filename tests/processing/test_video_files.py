@@ -47,8 +47,27 @@ def test_a_folder_that_may_not_be_read_is_said_and_the_rest_is_found(folder, mon
     # For root, no folder is closed.
     monkeypatch.setattr("froster_hf.processing.video_files.os.scandir", refuse)
     assert len(find_videos([str(folder)])) == 2
-    assert "passed over 1 folders without permission" in capsys.readouterr().err
-    assert "1 folders without permission" in describe_table(read_video_folder(folder))
+    assert "passed over 1 folders that cannot be read" in capsys.readouterr().err
+    assert "1 folders that cannot be read" in describe_table(read_video_folder(folder))
+
+
+def test_a_link_to_itself_is_one_unreadable_video_and_the_rest_is_found(folder):
+    (folder / "juggling" / "round.mp4").symlink_to("round.mp4")
+    (folder / "juggling" / "round").symlink_to("round")
+    assert [os.path.basename(path) for path in find_videos([str(folder)])] == ["a.MTS", "b.mp4", "c.webm", "round.mp4"]
+
+
+def test_folders_whose_paths_are_too_long_are_said_and_the_rest_is_found(folder, capsys):
+    name = "n" * 200
+    start = os.open(folder / "juggling", os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir(name, dir_fd=start)
+        below = os.open(name, os.O_RDONLY, dir_fd=start)
+        os.close(start)
+        start = below
+    os.close(start)
+    assert len(find_videos([str(folder)])) == 3
+    assert "passed over 1 folders that cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "._a.mp4", "__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"])
