@@ -3,6 +3,7 @@
 import csv
 import html
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def _clock(seconds: float, separator: str) -> str:
 
 def _one_line(label: str) -> str:
     """Without line ends and arrows, which would end a subtitle."""
-    return printable(" ".join(label.split())).replace("-->", "->")
+    return re.sub("-{2,}>", "->", printable(" ".join(label.split())))
 
 
 def _cell(label: str) -> str:

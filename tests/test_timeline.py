@@ -175,13 +175,13 @@ def test_each_frame_of_overlapping_windows_is_prepared_once():
 @pytest.fixture
 def timeline() -> Timeline:
     return Timeline(
-        labels=["juggling, & $more$", "_rest\n--> now"],
+        labels=["juggling, & $more$", "_rest\n---> now"],
         duration_seconds=3725.5,
         windows=[(0.0, 4.0), (3721.5, 3725.5)],
         scores=torch.tensor([[0.75, 0.25], [0.25, 0.75]]),
         segments=[
             TimelineSegment(0.0, 2.0, "juggling, & $more$", 0.75),
-            TimelineSegment(3600.0, 3725.5, "_rest\n--> now", 0.75),
+            TimelineSegment(3600.0, 3725.5, "_rest\n---> now", 0.75),
         ],
         thumbnails=[(1.0, torch.zeros(3, 12, 16, dtype=torch.uint8))],
     )
@@ -204,7 +204,7 @@ def test_csv_is_read_back_by_a_csv_reader(timeline, tmp_path):
     with open(tmp_path / "t.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     # A line break in a label is written as an escape: a row is a line.
-    assert [row["label"] for row in rows] == ["juggling, & $more$", r"_rest\n--> now"]
+    assert [row["label"] for row in rows] == ["juggling, & $more$", r"_rest\n---> now"]
     assert rows[1]["end_seconds"] == "3725.500"
 
 
