@@ -15,8 +15,8 @@ OWN = "configuration_froster"
 
 @pytest.fixture
 def folder(tmp_path):
-    (original,) = PACKAGE.rglob(f"{OWN}.py")
-    shutil.copyfile(original, tmp_path / f"{OWN}.py")
+    for original in (PACKAGE / "modeling").glob("*_froster.py"):
+        shutil.copyfile(original, tmp_path / original.name)
     return tmp_path
 
 

@@ -227,8 +227,10 @@ def test_tuples_can_be_the_default_of_the_configuration():
 def test_labels_can_be_stored_in_an_offloaded_model(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     expected = tiny_model().froster.get_label_embeds(**TEXTS)
+    on_disk = ("vision_model", "text_model", "visual_projection", "text_projection")
+    places = {"froster.logit_scale": "cpu", **{f"froster.{name}": "disk" for name in on_disk}}
     model = FrosterForVideoClassification.from_pretrained(
-        tmp_path, device_map={"": "disk"}, offload_folder=tmp_path / "offload"
+        tmp_path, device_map=places, offload_folder=tmp_path / "offload"
     )
     model.set_labels(LABELS, **TEXTS)
     torch.testing.assert_close(model.label_embeds, expected, atol=1e-6, rtol=0)
