@@ -43,15 +43,29 @@ def write_text_whole(file: str | os.PathLike[str], text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="")
 
 
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder that files are written to, with its parents, unless it is there.
+
+    Raises:
+        ValueError: there is a link in its place, behind which files of somebody else could be replaced.
+        OSError: it cannot be made.
+    """
+    folder = Path(folder)
+    if folder.is_symlink():
+        raise ValueError(f"{folder} is a link, which is not followed. Give the folder that it leads to.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Make a folder, and raise before any work where nothing can be written to it.
 
     Raises:
+        ValueError: there is a link in its place.
         OSError: names the folder; it is another user's, on a read-only disk, or no folder.
     """
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=make_folder(folder)):
             pass
     except OSError as error:
         raise type(error)(

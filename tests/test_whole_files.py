@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from froster_hf.whole_files import check_writable, new_folder, write_text_whole, written_whole
+from froster_hf.whole_files import check_writable, make_folder, new_folder, write_text_whole, written_whole
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -176,3 +176,16 @@ def test_a_folder_of_another_user_is_an_error_that_names_it(tmp_path):
 def test_a_folder_that_can_be_written_to_is_made_and_left_empty(tmp_path):
     check_writable(tmp_path / "a" / "b")
     assert os.listdir(tmp_path / "a" / "b") == []
+
+
+def test_no_folder_is_made_or_written_behind_a_link(tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "dangling"):
+        for make in (make_folder, check_writable):
+            with pytest.raises(ValueError, match=f"{name} is a link, which is not followed"):
+                make(tmp_path / name)
+    assert not os.listdir(tmp_path / "victim")
+    assert not (tmp_path / "nowhere").exists()
+    assert make_folder(tmp_path / "link" / "below").is_dir()  # the way to a folder may lead over links

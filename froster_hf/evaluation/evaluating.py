@@ -21,7 +21,7 @@ from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import check_writable
+from ..whole_files import check_writable, make_folder
 from . import parts
 from .label_similarity import similarity_table, write_similarity_report
 from .parts import Part, PartResult
@@ -154,6 +154,8 @@ def _prepare_folder(folder: Path, protocol: EvaluationProtocol, accelerator: Acc
                 _remove_results(folder)
             else:
                 _refuse_other_protocol(folder, protocol)
+            for name in ("plots", "predictions"):
+                make_folder(folder / name)
         except (ValueError, OSError) as error:
             failure[0] = error
     (found,) = broadcast_object_list(failure)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from ..processing.processing_froster import FrosterProcessor
-from ..whole_files import written_whole
+from ..whole_files import make_folder, written_whole
 from .attention_maps import attention_rollout, gradient_map
 
 MapMethod = Literal["rollout", "gradient"]
@@ -63,15 +63,14 @@ def explain_video(
         frame_milliseconds: how long the animation shows a frame.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: an unknown method, or a link in the place of `output_dir`.
         VideoDecodeError: the video cannot be decoded.
     """
     if unknown := sorted(set(methods) - {"rollout", "gradient"}):
         raise ValueError(f"Unknown methods {unknown}; choose among 'rollout' and 'gradient'.")
     labels = list(dict.fromkeys([label, *candidate_labels]))
     # Made before the work, which would be lost where it cannot be.
-    folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(output_dir)
     pixels = processor.video_processor(video, num_views=1, num_crops=1, return_tensors="pt")["pixel_values_videos"]
     device = next(model.parameters()).device
     pixels = pixels.to(device)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..processing.processing_froster import FrosterProcessor
-from ..whole_files import write_text_whole
+from ..whole_files import make_folder, write_text_whole
 from .plots import plot_similarity_gain
 
 
@@ -70,8 +70,7 @@ def similarity_table(
 
 def write_similarity_report(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike) -> None:
     """Writes `label_similarity.json`, `.md` and `.png`."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     lines = ["| data set | label similarity | frozen CLIP | fine-tuned | gain |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
         name = row["name"].replace("|", "\\|")

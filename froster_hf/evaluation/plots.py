@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from ..whole_files import written_whole
+from ..whole_files import make_folder, written_whole
 
 # Okabe and Ito's palette: told apart by readers with colour-vision deficiency.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
@@ -115,7 +115,7 @@ def _short(text: str, length: int = 32) -> str:
 def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
     """Write a figure, and its folder where it is missing; returns the path."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Without the time of day in it, the same numbers give the same file.
     with written_whole(path) as part:
         figure.savefig(part, dpi=130, metadata={"Software": None})

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..whole_files import make_folder
 from .metrics import average_views
 
 
@@ -66,7 +67,7 @@ class PredictionStore:
         self.folder, self.label_texts = Path(folder), list(label_texts)
         # As JSON will give it back: tuples are lists there, and enumerations text.
         self.header = json.loads(json.dumps(header, default=str))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._file = self.folder / f"predictions.{process_index}.jsonl"
         for file in self._files():
             if (stored := _stored_header(file)) is not None:

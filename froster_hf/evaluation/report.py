@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..processing.video_backends_froster import BACKENDS
-from ..whole_files import write_text_whole
+from ..whole_files import make_folder, write_text_whole
 from .metrics import METRICS
 from .parts import PartResult
 from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
@@ -109,8 +109,7 @@ def write_report(
         details: the first row's parts, for the plots by class.
         folder: of the result.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     protocol = report["protocol"]
     for name, results in details.items():
         result = results[0]

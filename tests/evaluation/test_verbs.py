@@ -83,3 +83,26 @@ def test_a_video_is_explained(checkpoints, tmp_path, capsys):
     printed = capsys.readouterr().out.split("\n")
     assert printed[0].startswith("juggling: 0.")
     assert {line for line in printed[1:] if line} == {str(path) for path in output.iterdir()}
+
+
+@pytest.mark.parametrize("link", ["", "plots", "predictions"])
+def test_no_result_is_written_behind_a_link(checkpoints, hmdb51_data, tmp_path, capsys, link):
+    (tmp_path / "victim").mkdir()
+    output = tmp_path / "output"
+    if link:
+        output.mkdir()
+    (output / link).symlink_to(tmp_path / "victim")
+    assert evaluate(hmdb51_data, output, "--checkpoint", checkpoints[0]) == 1
+    errors = capsys.readouterr().err
+    assert "is a link, which is not followed" in errors
+    assert errors.count("\n") == 1
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_no_explanation_is_drawn_behind_a_link(checkpoints, tmp_path, capsys):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "maps").symlink_to(tmp_path / "victim")
+    arguments = ["--label", "juggling", "--model", checkpoints[0], "--output", str(tmp_path / "maps")]
+    assert main(["explain", str(write_clip(tmp_path / "clip.avi", seed=1)), *arguments]) == 1
+    assert "is a link, which is not followed" in capsys.readouterr().err
+    assert list((tmp_path / "victim").iterdir()) == []

@@ -9,9 +9,9 @@ the label; `gradient` asks what speaks for this label.
 """
 
 import argparse
-from pathlib import Path
 
 from ...printing import printable
+from ...whole_files import make_folder
 from ..loading import load_pipeline
 from ..options import add_model_arguments, add_video_arguments
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain the video, and print what was written."""
-    Path(arguments.output).mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.output)
     classify = load_pipeline(arguments)
 
     from ...evaluation import explain_video
