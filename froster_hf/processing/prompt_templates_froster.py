@@ -76,14 +76,20 @@ TEMPLATE_SETS: dict[str, TemplateSet] = {
 }
 
 
+# Every one is a pass of each label through the text tower; the largest published set has fewer than a hundred.
+MAX_TEMPLATES = 1000
+
+
 def resolve_templates(templates: str | Sequence[str]) -> list[str]:
     """The templates of a named set, of one template, or of a list of them.
 
     Raises:
-        ValueError: an empty list, or a template without exactly one `{}`.
+        ValueError: an empty list, one of more than `MAX_TEMPLATES`, or a template without exactly one `{}`.
     """
     if isinstance(templates, str):
         templates = TEMPLATE_SETS[templates].templates if templates in TEMPLATE_SETS else (templates,)
+    if len(templates) > MAX_TEMPLATES:
+        raise ValueError(f"There are {len(templates)} prompt templates; at most {MAX_TEMPLATES} are taken.")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Prompt templates: the published sets, descriptions, readable labels."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from froster_hf.cli import build_parser
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.prompt_templates_froster import (
+    MAX_TEMPLATES,
     TEMPLATE_SETS,
     TemplateSet,
     fill_templates,
@@ -61,6 +63,17 @@ def test_templates_come_from_a_name_one_template_or_a_list():
 def test_templates_without_one_place_for_the_label_are_refused(templates):
     with pytest.raises(ValueError, match=r"template"):
         resolve_templates(templates)
+
+
+def test_more_templates_than_anybody_computes_are_refused(tmp_path):
+    """A processor file of a stranger can hold any number; each costs a pass of every label through the text tower."""
+    assert len(resolve_templates(["{}"] * MAX_TEMPLATES)) == MAX_TEMPLATES
+    tiny_processor().save_pretrained(tmp_path)
+    file = tmp_path / "processor_config.json"
+    options = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**options, "prompt_templates": ["{}"] * (MAX_TEMPLATES + 1)}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"There are {MAX_TEMPLATES + 1} prompt templates; at most {MAX_TEMPLATES}"):
+        FrosterProcessor.from_pretrained(tmp_path)
 
 
 def test_descriptions_are_appended_as_froster_writes_them():
