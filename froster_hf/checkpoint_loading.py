@@ -5,7 +5,7 @@ import pickle
 import re
 from typing import Any
 
-from .printing import one_line
+from .printing import one_line, printable
 
 
 def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dtype: str) -> Any:
@@ -23,6 +23,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     """
     from transformers import pipeline
 
+    refuse_adapter(checkpoint)
     task: Any = "zero-shot-video-classification"
     return pipeline(
         task,
@@ -34,6 +35,26 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
         # Given, if only as the default: a file could name a repository of kernels, whose machine code would run.
         model_kwargs={"attn_implementation": None, "experts_implementation": None},
     )
+
+
+def refuse_adapter(checkpoint: str | os.PathLike[str]) -> None:
+    """Raise where transformers would load an adapter of PEFT.
+
+    Its configuration names the model to load, on any disk or the Hub, and modules that PEFT imports.
+
+    Args:
+        checkpoint: a folder, or a name on the Hub.
+
+    Raises:
+        ValueError: the checkpoint has the configuration of an adapter.
+    """
+    from transformers.utils import find_adapter_config_file
+
+    if find_adapter_config_file(os.fspath(checkpoint)) is not None:
+        raise ValueError(
+            f"{printable(os.fspath(checkpoint))} has an adapter_config.json, which names another model and modules to "
+            "import. Merge the adapter into its model where it was trained, and save that."
+        )
 
 
 def loading_reason(error: Exception) -> str:

@@ -57,6 +57,15 @@ def code_of_its_own(folder: Path, **fields) -> None:
     change_json(folder / "config.json", **fields)
 
 
+def adapter_of(folder: Path) -> None:
+    """PEFT imports the module that stands as `megatron_core`, and transformers loads the base model that is named."""
+    (folder / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    names = {"megatron_config": {"a": 1}, "megatron_core": "own", "base_model_name_or_path": str(SMALL_FROSTER)}
+    adapter = {"peft_type": "LORA", "target_modules": ["q_proj"], **names}
+    (folder / "adapter_config.json").write_text(json.dumps(adapter))
+    save_file({"base_model.model.x": torch.zeros(2)}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
 DAMAGES = {
     "a configuration that is a list": (lambda folder: (folder / "config.json").write_text("[]"), ""),
     "a configuration that is null": (lambda folder: (folder / "config.json").write_text("null"), ""),
@@ -74,6 +83,11 @@ DAMAGES = {
     "an unknown model type with code": (
         lambda folder: code_of_its_own(folder, model_type="own", auto_map={"AutoConfig": "own.Config"}),
         "code of its own",
+    ),
+    "an adapter that imports a module": (adapter_of, "has an adapter_config.json"),
+    "an adapter of a model elsewhere": (
+        lambda folder: [adapter_of(folder), (folder / "config.json").unlink()],
+        "has an adapter_config.json",
     ),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
+from ..checkpoint_loading import refuse_adapter
 from ..data.video_table import label_names
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.label_files import read_descriptions
@@ -91,7 +92,7 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
     """Model and processor from a CLIP or a FROSTER checkpoint.
 
     Raises:
-        ValueError: the checkpoint is a path, and nothing is there.
+        ValueError: the checkpoint is a path, and nothing is there, or is an adapter of PEFT.
     """
     # A name on the Hub has one slash; what has more, or begins as a path does, is meant to be one.
     looks_like_path = recipe.checkpoint.startswith((".", "/", "~")) or recipe.checkpoint.count("/") > 1
@@ -100,6 +101,7 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
             f"There is no checkpoint in {recipe.checkpoint}. Train or download it first, or give another one with "
             "model.checkpoint=FOLDER."
         )
+    refuse_adapter(recipe.checkpoint)
     config, _ = PreTrainedConfig.get_config_dict(recipe.checkpoint)
     if config.get("model_type") == "froster":
         return _load_froster(recipe)

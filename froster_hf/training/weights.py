@@ -51,7 +51,7 @@ TOWER_FIELDS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
 SHOWN_BY_SHAPES = ("num_frames", "adapter_size", "pooling_num_layers")
 # Of the other files: processor, tokenizer and remote code, but nothing of the training.
 COPIED_SUFFIXES = (".json", ".txt", ".jinja", ".py")
-NOT_COPIED = (CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, MANIFEST_NAME, "trainer_state.json")
+NOT_COPIED = (CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, MANIFEST_NAME, "adapter_config.json", "trainer_state.json")
 
 
 @torch.no_grad()
@@ -240,7 +240,7 @@ def interpolate(
     if not 0 <= ratio <= 1:
         raise ValueError(f"`ratio` is {ratio}; it goes from 0, the first checkpoint, to 1, the second.")
     output_dir = Path(output_dir)
-    check_writable(output_dir.parent)
+    check_writable(output_dir.parent.resolve())
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise ValueError(f"`output_dir` {output_dir} is in use; give a new or empty folder.")
     a, b = WeightsFolder(checkpoint_a), WeightsFolder(checkpoint_b)

@@ -222,9 +222,11 @@ def test_foreign_code_and_what_names_it_stay_behind(clip_folder, tmp_path, caplo
     tiny_model().save_pretrained(folder)
     edit_config(folder, lambda config: config.update(auto_map={"AutoModel": "somebody/else--evil.Model"}))
     (folder / "evil.py").write_text("raise SystemExit")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
     (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["somebody/else--evil.T", null]}}')
     result = interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
     assert not (result / "evil.py").exists()
+    assert not (result / "adapter_config.json").exists()
     for name in ("config.json", "tokenizer_config.json"):
         assert "evil" not in (result / name).read_text()
     assert sum("evil" in message for message in caplog.messages) == 3
