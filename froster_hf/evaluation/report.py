@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from ..processing.video_backends_froster import BACKENDS

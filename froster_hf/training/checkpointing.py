@@ -6,18 +6,21 @@ optimizer or random state where they are missing. Here a checkpoint appears unde
 """
 
 import logging
+import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..printing import listing
+from ..printing import listing, one_line
 from ..whole_files import check_writable
 from .whole_folders import (
     DamagedFolderError,
@@ -165,18 +168,33 @@ class AtomicCheckpointing(Trainer):
                 "precision that wrote it."
             )
 
+        with _refusing_to_resume(checkpoint):
+            state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            if not isinstance(state.global_step, int) or state.global_step < 0:
+                raise ValueError(f"`global_step` of {TRAINER_STATE_NAME} is {state.global_step!r}")
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         # The first thing that is loaded: what cannot be resumed is refused before it.
-        for callback in self._checkpointed_callbacks():
-            callback.check_state(Path(resume_from_checkpoint))
-        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+        with _refusing_to_resume(resume_from_checkpoint):
+            for callback in self._checkpointed_callbacks():
+                callback.check_state(Path(resume_from_checkpoint))
+            super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _refusing_to_resume(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        with _refusing_to_resume(checkpoint):
+            super()._load_scaler(checkpoint)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # The last thing that is loaded before the first step; callbacks have no event there.
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            for callback in self._checkpointed_callbacks():
-                callback.load_state(Path(checkpoint))
+        with _refusing_to_resume(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            if checkpoint is not None:
+                for callback in self._checkpointed_callbacks():
+                    callback.load_state(Path(checkpoint))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # The Trainer only warns of weights that do not fit, and would train on without them.
@@ -334,6 +352,25 @@ def newest_sound_checkpoint(run_folder: str | Path) -> str:
         f"There is no sound checkpoint in {run_folder} to resume from. {found} "
         "To begin again, call `train()` without `resume_from_checkpoint`."
     )
+
+
+@contextmanager
+def _refusing_to_resume(checkpoint: str | Path | None) -> Iterator[None]:
+    """Whatever its altered files make their readers raise becomes one error that names the checkpoint.
+
+    torch's advice to open a refused pickle all the same is left out.
+    """
+    try:
+        yield
+    except (ResumeError, OSError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {one_line(str(error))}"
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "one of its files is a damaged pickle, or holds more than tensors"
+        raise ResumeError(
+            f"{checkpoint} cannot be resumed ({reason}). Resume from another checkpoint, or begin a new run."
+        ) from error
 
 
 def _shortened(names: list[str]) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from ..printing import printable
+from ..printing import one_line, printable
 
 MANIFEST_NAME = "manifest.json"
 # The underscore keeps it out of uploads: the Trainer pushes the run's folder without what starts with one.
@@ -136,14 +136,16 @@ def check_sound(folder: str | os.PathLike, *, hashes: bool = True) -> None:
             "it there."
         )
     for name, entry in listed.items():
-        path = folder / name
-        if not path.is_file():
-            raise DamagedFolderError(f"{folder} is damaged: {name} is missing.")
+        path, shown = folder / name, printable(name)
+        # Unlike `Path.is_file`, for names too that no file can have.
+        if not os.path.isfile(path):
+            raise DamagedFolderError(f"{folder} is damaged: {shown} is missing.")
         size = path.stat().st_size
         if size != entry["size"]:
-            raise DamagedFolderError(f"{folder} is damaged: {name} has {size} bytes instead of {entry['size']}.")
+            stored = printable(str(entry["size"]))
+            raise DamagedFolderError(f"{folder} is damaged: {shown} has {size} bytes instead of {stored}.")
         if hashes and _hash(path) != entry["sha256"]:
-            raise DamagedFolderError(f"{folder} is damaged: the content of {name} is not what was written.")
+            raise DamagedFolderError(f"{folder} is damaged: the content of {shown} is not what was written.")
 
 
 def is_sound(folder: str | os.PathLike, *, hashes: bool = True) -> bool:
@@ -182,7 +184,9 @@ def _read_manifest(folder: Path) -> dict[str, dict]:
             if relative.is_absolute() or ".." in relative.parts or not {"size", "sha256"} <= entry.keys():
                 raise ValueError(f"the entry {name!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFolderError(f"{folder} is damaged: {MANIFEST_NAME} cannot be read ({error}).") from error
+        raise DamagedFolderError(
+            f"{folder} is damaged: {MANIFEST_NAME} cannot be read ({one_line(str(error))})."
+        ) from error
     return files
 
 

@@ -182,6 +182,19 @@ def test_a_torn_or_strange_manifest_is_damage(run, manifest):
         check_sound(run / "checkpoint-6")
 
 
+@pytest.mark.parametrize("name", ["\x1b]0;title\x07", "a" * 5000, "nul\0", "line\nbreak"])
+def test_names_in_a_manifest_that_no_file_has_are_damage_in_one_printable_line(run, name):
+    """The checkpoint is passed over with a warning, which a terminal shows."""
+    path = run / "checkpoint-6" / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({"files": {name: {"size": 1, "sha256": ""}, **content["files"]}}))
+    with pytest.raises(DamagedFolderError, match=r"checkpoint-6 is damaged: .* is missing") as raised:
+        check_sound(run / "checkpoint-6")
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1500
+    assert newest_sound_checkpoint(run) != str(run / "checkpoint-6")
+
+
 @pytest.mark.parametrize("name", ["scaler.pt", "optimizer_1.pt", "inner/more.json"])
 def test_a_file_that_the_manifest_does_not_list_is_damage(run, name):
     path = run / "checkpoint-6" / name
@@ -232,6 +245,39 @@ def test_a_run_resumed_past_a_damaged_checkpoint_ends_as_the_first_did(run):
     files = json.loads((run / "checkpoint-6" / "manifest.json").read_text())["files"]
     for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
         assert files[name] == expected[name], name
+
+
+class CallsSomething:
+    def __reduce__(self):
+        return os.mkdir, ("called",)
+
+
+FORGERIES = {
+    "a state nested deeply": ("trainer_state.json", lambda file: file.write_text("[" * 100_000)),
+    "a state that is a list": ("trainer_state.json", lambda file: file.write_text("[]")),
+    "a step that is no number": ("trainer_state.json", lambda file: file.write_text('{"global_step": NaN}')),
+    "an identity nested deeply": ("run_identity.json", lambda file: file.write_text("[" * 100_000)),
+    "an optimizer of nothing": ("optimizer.pt", lambda file: torch.save({}, file)),
+    "a random state that is a list": ("rng_state.pth", lambda file: torch.save([], file)),
+    **{
+        f"{name} that calls a function": (name, lambda file: torch.save(CallsSomething(), file))
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+    },
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(run, forgery, monkeypatch):
+    """Who alters a file can write the manifest anew; nothing is called, and nobody is told to open it all the same."""
+    monkeypatch.chdir(run.parent)
+    name, forge = FORGERIES[forgery]
+    forge(run / "checkpoint-4" / name)
+    (run / "checkpoint-4" / "manifest.json").unlink()
+    seal(run / "checkpoint-4")
+    with pytest.raises(ResumeError, match="checkpoint-4 cannot be resumed") as raised:
+        resumed(run, str(run / "checkpoint-4"))
+    assert "weights_only" not in str(raised.value)
+    assert not Path("called").exists()
 
 
 def test_a_named_damaged_checkpoint_is_an_error(run):
