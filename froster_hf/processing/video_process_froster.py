@@ -84,6 +84,8 @@ class DecodingProcess:
             )
         self.kind = (backend, max_worker_bytes)
         self._state: State = "working"
+        # Bytes of the last reply that are still to be read, and the state that it leads to.
+        self._owed_bytes, self._promised_state = 0, self._state
         self._is_late = self._is_forgotten = False
         self._process, self._watchdog = self._launched()
         with _lock:
@@ -186,6 +188,9 @@ class DecodingProcess:
                 if not count:
                     raise EOFError
                 filled += count
+        self._owed_bytes -= size
+        if not self._owed_bytes:
+            self._state = self._promised_state
         return data
 
     def _send(self, message: dict[str, Any], *payload: Any) -> None:
@@ -202,9 +207,11 @@ class DecodingProcess:
         if "unavailable" in message:
             self._state = "idle"
             raise _unavailable_because(OSError(*message["unavailable"]))
-        if message.get("state") not in ("idle", "working", "asking"):
-            raise ValueError("a message without a state")
-        self._state = message["state"]
+        owed_bytes = message.get("payload_bytes", 0)
+        if message.get("state") not in ("idle", "working", "asking") or not isinstance(owed_bytes, int):
+            raise ValueError("a message without a state, or with a size that is not a number")
+        self._promised_state, self._owed_bytes = message["state"], owed_bytes
+        self._state = "working" if self._owed_bytes else self._promised_state
         return message
 
     @contextlib.contextmanager

@@ -8,7 +8,8 @@
     {"indices"} or {"times"}               ->
                                            <- {"shape", "state"} and the frames' bytes
 
-A reply that ends the conversation has the state "idle", one after which more comes "working", a question "asking".
+A reply that ends the conversation has the state "idle", one after which more comes "working", a question "asking". A
+header says in `payload_bytes` how many bytes follow it, if any do: until they are read, the conversation is not over.
 In place of any reply may come {"error": reason}, the video's fault, or {"unavailable": [errno, text]}, the machine's.
 """
 
@@ -51,6 +52,8 @@ def read_message(stream: BinaryIO) -> dict[str, Any] | None:
 
 def write_message(stream: BinaryIO, message: dict[str, Any], *payload: Any) -> None:
     """Write a message and the bytes that follow it."""
+    if payload:
+        message = {**message, "payload_bytes": sum(memoryview(part).nbytes for part in payload)}
     body = json.dumps(message).encode()
     stream.write(_HEADER.pack(len(body)) + body)
     for part in payload:
