@@ -4,9 +4,12 @@ import csv
 import json
 import weakref
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from transformers import pipeline
 
@@ -230,3 +233,35 @@ def test_the_plot_shows_frames_scores_and_segments(timeline, tmp_path):
 def test_other_formats_are_refused(timeline, tmp_path):
     with pytest.raises(ValueError, match=r"\.json, \.csv, \.srt, \.vtt, \.png"):
         write_timeline(timeline, tmp_path / "t.docx")
+
+
+@st.composite
+def scored_windows(draw):
+    """Windows of one length, scores of each label in them, and how they are made segments."""
+    stride = draw(st.floats(0.1, 5))
+    number = draw(st.integers(1, 12))
+    names = draw(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=4, unique=True))
+    row = st.lists(st.floats(0, 1, width=32), min_size=len(names), max_size=len(names))
+    scores = torch.tensor(draw(st.lists(row, min_size=number, max_size=number)))
+    return scores, names, [(index * stride, index * stride + 2 * stride) for index in range(number)]
+
+
+@settings(max_examples=200)
+@given(scored=scored_windows(), threshold=st.none() | st.floats(0, 1), shortest=st.floats(0, 20))
+def test_segments_lie_in_order_within_the_video_and_lose_no_window(scored, threshold, shortest):
+    scores, names, windows = scored
+    segments = find_segments(scores, names, windows, threshold=threshold, min_segment_seconds=shortest)
+    begin, end = windows[0][0], windows[-1][1]
+    assert all(begin <= segment.start_seconds < segment.end_seconds <= end for segment in segments)
+    for first, second in pairwise(segments):
+        assert first.end_seconds <= second.start_seconds
+        assert first.end_seconds < second.start_seconds or first.label != second.label
+    assert all(segment.label in names for segment in segments)
+    alone = len(segments) == 1 and segments[0].end_seconds - segments[0].start_seconds == end - begin
+    assert alone or all(s.end_seconds - s.start_seconds >= shortest - 1e-9 for s in segments)
+    if shortest == 0:
+        for window_scores, window in zip(scores, windows):
+            best = names[int(window_scores.argmax())]
+            middle = (window[0] + window[1]) / 2
+            if best is not None and (threshold is None or float(window_scores.max()) >= threshold):
+                assert best in [s.label for s in segments if s.start_seconds <= middle <= s.end_seconds]

@@ -324,7 +324,8 @@ def remove_run(folder: str | Path, *, of_recipe: bool = False) -> None:
 
 def list_checkpoints(run_folder: str | Path) -> dict[int, Path]:
     """The folders named `checkpoint-N` of a run by N, the newest first; sound or not."""
-    pattern = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+    # As the Trainer writes numbers: of `checkpoint-5` and `checkpoint-05`, only the first is one of its folders.
+    pattern = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(0|[1-9][0-9]*)")
     found = {}
     for folder in Path(run_folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         if (match := pattern.fullmatch(folder.name)) and folder.is_dir():

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback
 
@@ -494,3 +496,29 @@ def test_rotation_takes_a_link_away_and_leaves_what_is_behind_it(tmp_path):
     trainer.train()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-2"]
     assert (tmp_path / "victim" / "mine").read_text() == "mine"
+
+
+NAMES = st.one_of(
+    st.integers(0, 10**30).map(lambda step: f"checkpoint-{step}"),
+    st.text("checkpoint-0123456789٣²+_ ", min_size=1, max_size=40),
+    st.text("0123456789٣²+_ ", max_size=10).map(lambda end: f"checkpoint-{end}"),
+)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(folders=st.sets(NAMES, max_size=8), files=st.sets(NAMES, max_size=3))
+def test_checkpoints_are_the_folders_that_the_trainer_names_so(tmp_path_factory, folders, files):
+    run = tmp_path_factory.mktemp("run")
+    for name in folders:
+        (run / name).mkdir()
+    for name in files - folders:
+        (run / name).touch()
+    found = list_checkpoints(run)
+    assert list(found) == sorted(found, reverse=True)
+    assert all(folder == run / f"checkpoint-{step}" for step, folder in found.items())
+    steps = {
+        int(name[11:])
+        for name in folders
+        if name[11:].isascii() and name[11:].isdigit() and name[:11] == "checkpoint-"
+    }
+    assert set(found) == {step for step in steps if f"checkpoint-{step}" in folders}
