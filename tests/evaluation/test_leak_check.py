@@ -41,8 +41,10 @@ def test_a_part_of_a_path_in_a_prompt_is_found_and_told(table, caplog, prompt, p
     assert "says nothing" in message
 
 
-def test_a_folder_that_is_the_label_itself_cannot_be_told_from_it(table):
+def test_a_folder_that_is_the_label_itself_cannot_be_told_from_it(caplog):
     named_alike = Dataset.from_dict(
         {"video": ["/data/brush_hair/1.avi"], "label": [0]}, features=video_features(["brush_hair"])
     )
+    assert find_leaks(["a photo of brush_hair."], named_alike) == []
     warn_of_leaks(["a photo of brush_hair."], named_alike)
+    assert not caplog.messages

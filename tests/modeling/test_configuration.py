@@ -129,7 +129,8 @@ def test_the_estimate_of_parameters_is_never_far_too_low_nor_far_too_high(archit
 
 def test_the_largest_published_towers_are_allowed():
     big = {"hidden_size": 5120, "intermediate_size": 25_600, "num_hidden_layers": 48, "num_attention_heads": 40}
-    FrosterConfig(vision_config={**big, "patch_size": 14}, projection_dim=1536)
+    config = FrosterConfig(vision_config={**big, "patch_size": 14}, projection_dim=1536)
+    assert (config.vision_config.hidden_size, config.vision_config.num_hidden_layers) == (5120, 48)
 
 
 def test_two_labels_with_default_names_survive_saving(tmp_path):
