@@ -201,9 +201,9 @@ class AtomicCheckpointing(Trainer):
         if load_result.missing_keys or load_result.unexpected_keys:
             raise ResumeError(
                 "The checkpoint is not of this model. Weights that it lacks: "
-                f"{_shortened(load_result.missing_keys)}; that the model lacks: "
-                f"{_shortened(load_result.unexpected_keys)}. Build the model and its projectors as for the run that "
-                "wrote it."
+                f"{listing(load_result.missing_keys, limit=3) or 'none'}; that the model lacks: "
+                f"{listing(load_result.unexpected_keys, limit=3) or 'none'}. Build the model and its projectors as "
+                "for the run that wrote it."
             )
 
     def _load_best_model(self) -> None:
@@ -372,7 +372,3 @@ def _refusing_to_resume(checkpoint: str | Path | None) -> Iterator[None]:
         raise ResumeError(
             f"{checkpoint} cannot be resumed ({reason}). Resume from another checkpoint, or begin a new run."
         ) from error
-
-
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"

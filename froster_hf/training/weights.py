@@ -29,7 +29,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 from ..foreign_code import drop_foreign_code
 from ..hub_cache import blobs_of_snapshot
 from ..modeling.configuration_froster import FrosterConfig, read_clip_config
-from ..printing import one_line, printable
+from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from ..whole_files import check_writable
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
@@ -371,8 +371,8 @@ def _check_tensors(a: WeightsFolder, b: WeightsFolder) -> None:
         alone = sorted(one.layout.keys() - other.layout.keys())
         if alone:
             raise CheckpointMismatchError(
-                f"{one.folder} has {len(alone)} tensors that {other.folder} lacks: {_shortened(alone)}. Only models "
-                "with the same parameters can be interpolated; CLIP with temporal modules that add none."
+                f"{one.folder} has {len(alone)} tensors that {other.folder} lacks: {listing(alone, limit=3)}. Only "
+                "models with the same parameters can be interpolated; CLIP with temporal modules that add none."
             )
     shapes = [
         f"{name} {a.layout[name][1]} and {b.layout[name][1]}"
@@ -380,7 +380,7 @@ def _check_tensors(a: WeightsFolder, b: WeightsFolder) -> None:
         if a.layout[name][1] != b.layout[name][1]
     ]
     if shapes:
-        raise CheckpointMismatchError(f"The shapes in {a.folder} and {b.folder} differ: {_shortened(shapes)}.")
+        raise CheckpointMismatchError(f"The shapes in {a.folder} and {b.folder} differ: {listing(shapes, limit=3)}.")
 
 
 def _blend(name: str, a: WeightsFolder, b: WeightsFolder, ratio: float, pattern: WeightsFolder) -> torch.Tensor:
@@ -418,7 +418,3 @@ def _check_inside(path: Path) -> None:
             f"{printable(str(path))} is a link out of the checkpoint's folder, to {printable(str(target))}. Only what "
             "lies in the folder, or in the same entry of the Hub's cache, is copied: put the file there."
         )
-
-
-def _shortened(items: list[str]) -> str:
-    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")
