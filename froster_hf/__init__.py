@@ -21,7 +21,7 @@ _PUBLIC_NAMES = {
     "FrosterTrainingArguments": "training.arguments",
     "FrosterVideoProcessor": "processing.video_processing_froster",
     "VideoDecodeError": "processing.video_decoding_froster",
-    "ZeroShotVideoClassificationPipeline": "pipeline_froster",
+    "ZeroShotVideoClassificationPipeline": "pipeline.pipeline_froster",
 }
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .modeling.configuration_froster import FrosterConfig
     from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
-    from .pipeline_froster import ZeroShotVideoClassificationPipeline
+    from .pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline
     from .processing.processing_froster import FrosterProcessor
     from .processing.video_decoding_froster import DecodingUnavailableError, VideoDecodeError
     from .processing.video_processing_froster import FrosterVideoProcessor

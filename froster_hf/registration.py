@@ -81,7 +81,7 @@ def register_pipeline() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from .modeling.configuration_froster import FrosterConfig
-    from .pipeline_froster import ZeroShotVideoClassificationPipeline
+    from .pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline
 
     PIPELINE_REGISTRY.register_pipeline(
         "zero-shot-video-classification",

@@ -112,8 +112,8 @@ def test_hostile_labels_of_a_checkpoint_are_shown_safely(hostile_checkpoint, cap
 
 
 def test_labels_that_are_formulas_are_text_in_a_spreadsheet(tmp_path):
-    from froster_hf.timeline_files import write_timeline
-    from froster_hf.timeline_froster import Timeline, TimelineSegment
+    from froster_hf.pipeline.timeline_files import write_timeline
+    from froster_hf.pipeline.timeline_froster import Timeline, TimelineSegment
 
     labels = ["=1+1", "+1", "-1", "@SUM(1)", " =1", "plain", "a=b"]
     segments = [TimelineSegment(i, i + 1.0, label, 0.5) for i, label in enumerate(labels)]

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     # After the model: the garbage collection of these imports does not look at its own again.
     from ...demo import DEMO_LABELS, render_demo_videos
-    from ...timeline_files import write_timeline
+    from ...pipeline.timeline_files import write_timeline
 
     labels = labels or list(DEMO_LABELS)
     *videos, story = render_demo_videos(output, seed=arguments.seed)

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the segments and write the files that were asked for."""
-    from ...timeline_files import check_format, write_timeline
+    from ...pipeline.timeline_files import check_format, write_timeline
     from ...whole_files import prepare_file
 
     for path in arguments.output:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .printing import json_text, printable
+from ..printing import json_text, printable
+from ..whole_files import write_text_whole, written_whole
 from .timeline_froster import Timeline, TimelineSegment
-from .whole_files import write_text_whole, written_whole
 
 # Labels with the highest scores that a picture can tell apart.
 LABELS_IN_PLOT = 8

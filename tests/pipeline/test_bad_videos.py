@@ -11,7 +11,7 @@ from transformers import pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf import DecodingUnavailableError, VideoDecodeError
-from froster_hf.video_batches_froster import VideoStream, several_videos
+from froster_hf.pipeline.pipeline_froster import VideoStream, several_videos
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
-from froster_hf.label_bank_froster import LabelBanks, LabelSet, weights_state
+from froster_hf.pipeline.scoring_froster import LabelBanks, LabelSet, weights_state
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 

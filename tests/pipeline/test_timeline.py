@@ -14,10 +14,18 @@ from PIL import Image
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
+from froster_hf.pipeline.timeline_files import write_timeline
+from froster_hf.pipeline.timeline_froster import (
+    Timeline,
+    TimelineSegment,
+    WindowStream,
+    find_segments,
+    iterate_windows,
+    plan_windows,
+    smooth_scores,
+    window_times,
+)
 from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoFrame, VideoInfo, decode_frames
-from froster_hf.timeline_files import write_timeline
-from froster_hf.timeline_froster import Timeline, TimelineSegment, find_segments, plan_windows, smooth_scores
-from froster_hf.window_stream_froster import WindowStream, iterate_windows, window_times
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video
