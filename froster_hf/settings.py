@@ -19,6 +19,16 @@ import yaml
 
 from .printing import listing, one_line, printable
 
+# Kind of settings files -> folder of those that ship. It stands here, and not beside what reads them, so that they can
+# be listed and named without importing torch.
+SHIPPED_FOLDERS = {
+    kind: Path(__file__).parent / folder
+    for kind, folder in {
+        "recipe": "training/recipes",
+        "protocol": "evaluation/protocols",
+        "plan": "study/plans",
+    }.items()
+}
 MAX_CHARACTERS = 250_000
 MAX_DEPTH = 20
 _SHOWN_CHARACTERS = 80
@@ -111,6 +121,21 @@ def read_yaml_file(path: str | os.PathLike) -> Any:
 def list_named(folder: Path) -> list[str]:
     """Names of the shipped YAML files of a folder."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def describe_shipped(kind: str) -> dict[str, str]:
+    """Names of the shipped settings files of a kind of `SHIPPED_FOLDERS`, each with what it says `about` itself."""
+    folder = SHIPPED_FOLDERS[kind]
+    return {name: read_named(name, folder=folder, what=kind)["about"] for name in list_named(folder)}
+
+
+def check_named(name: str | os.PathLike, overrides: Sequence[str], *, kind: str) -> None:
+    """Refuse what can be refused of a settings file and its overrides before anything heavy is imported.
+
+    Raises:
+        ValueError: no such file, no YAML, no fields, or an override that is not of the form `field=value`.
+    """
+    override_fields(read_named(name, folder=SHIPPED_FOLDERS[kind], what=kind), overrides)
 
 
 def merge_sections(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

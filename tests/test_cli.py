@@ -9,22 +9,71 @@ from pathlib import Path
 import pytest
 
 import froster_hf
+from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import find_verbs, main
 from froster_hf.cli.loading import without_garbage_collection
 from froster_hf.cli.videos import find_videos
 from froster_hf.processing.video_backends_froster import BACKENDS
+from tests.fixtures.real_videos import REAL_VIDEOS
 
 FROSTER = str(Path(sys.executable).parent / "froster")
 
 
-def test_help_imports_nothing_heavy():
-    finished = subprocess.run(
-        [sys.executable, "-X", "importtime", FROSTER, "--help"], check=True, capture_output=True, text=True
-    )
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in finished.stderr.splitlines()}
+HEAVY = {"torch", "transformers", "numpy", "av", "PIL", "matplotlib", "datasets"}
+
+
+def imported_by(*arguments: str, code: int = 0) -> tuple[set[str], str]:
+    """The names of all modules that `froster` imports with these arguments, and what it prints."""
+    command = [sys.executable, "-X", "importtime", FROSTER, *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == code, finished.stderr[-3000:]
+    timed = [line for line in finished.stderr.splitlines() if line.startswith("import time:")]
+    said = [line for line in finished.stderr.splitlines() if not line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip() for line in timed}
     assert "froster_hf" in imported
-    assert not imported & {"torch", "transformers", "numpy", "av", "PIL", "matplotlib", "datasets"}
-    assert "predict" in finished.stdout
+    return imported, finished.stdout + "\n".join(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["--help"], "predict"),
+        (["train", "--list"], "froster_k400"),
+        (["evaluate", "--list"], "cross_dataset_k600"),
+        (["study", "--list"], "short"),
+        *(([verb, "--help"], "--traceback") for verb in ("predict", "train", "evaluate")),
+    ],
+    ids=" ".join,
+)
+def test_help_and_lists_import_nothing_heavy(arguments, printed):
+    imported, said = imported_by(*arguments)
+    assert not imported & HEAVY
+    assert printed in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["predict", "clip.mp4", "--no-such-option"], 2, "unrecognized arguments"),
+        (["train", "no_such_recipe"], 1, "There is no recipe 'no_such_recipe'"),
+        (["train", "froster_k400", "epochs"], 1, "is not of the form field=value"),
+        (["evaluate", "cross_dataset_k600", "--checkpoint", "model"], 1, "Missing: --root, --output"),
+        (["study", "no_such_plan"], 1, "There is no plan"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_heavy_is_imported(arguments, code, message):
+    imported, said = imported_by(*arguments, code=code)
+    assert not imported & HEAVY
+    assert message in said
+
+
+@pytest.mark.slow
+def test_an_answer_needs_nothing_of_training_and_evaluation():
+    video = str(REAL_VIDEOS["bikes"])
+    imported, _ = imported_by("predict", video, "--labels", "a,b", "--model", str(SMALL_FROSTER))
+    assert not imported & {"datasets", "matplotlib", "pandas", "sklearn", "peft", "evaluate", "pyarrow"}
+    parts = {name.split(".")[1] for name in imported if name.startswith("froster_hf.")}
+    assert not parts & {"training", "evaluation", "data", "hub", "study"}
 
 
 @pytest.mark.parametrize("verb", find_verbs())

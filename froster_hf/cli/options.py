@@ -9,6 +9,7 @@ from ..processing.label_files import read_label_file, split_labels
 from ..processing.label_lists_froster import LabelList
 from ..processing.prompt_templates_froster import TEMPLATE_SETS
 from ..processing.video_backends_froster import backend_choices
+from ..settings import describe_shipped
 
 DEFAULT_MODEL = "visual-ai/froster-b16"
 
@@ -107,3 +108,11 @@ def read_labels(arguments: argparse.Namespace) -> LabelList | list[str] | None:
     name = printable(arguments.labels_file)
     print(f"froster: {name}: {len(labels.names)} labels ({labels.form})", file=sys.stderr)
     return labels
+
+
+def print_shipped(kind: str) -> None:
+    """Names of the settings files of a kind that ship, each with what it is about."""
+    shipped = describe_shipped(kind)
+    width = max(map(len, shipped)) + 2
+    for name, about in shipped.items():
+        print(f"{name:<{width}}{about}")

@@ -1,6 +1,5 @@
 """`evaluate_protocol`: a protocol, one or more checkpoints and the user's data to a result folder."""
 
-import dataclasses
 import functools
 import json
 import logging
@@ -180,7 +179,7 @@ def _refuse_other_protocol(folder: Path, protocol: EvaluationProtocol) -> None:
         return
     stored = read_json(result)
     found = stored.get("protocol") if isinstance(stored, dict) else None
-    if found != json.loads(json.dumps(dataclasses.asdict(protocol))):
+    if found != json.loads(json.dumps(protocol.to_dict())):
         name = found.get("name") if isinstance(found, dict) else None
         raise PredictionMismatchError(
             f"{folder} holds the result of another evaluation ({printable(str(name))}, with settings of its own). "
@@ -223,7 +222,7 @@ def _report(
 ) -> dict[str, Any]:
     """What `result.json` holds; nothing in it depends on when or in how many attempts it was made."""
     return {
-        "protocol": dataclasses.asdict(protocol),
+        "protocol": protocol.to_dict(),
         "results": {name: _row_result(protocol, results) for name, results in tested.items()},
         "checkpoints": [header["model"] for header in headers],
         "frozen_checkpoint": None if frozen_header is None else frozen_header["model"],

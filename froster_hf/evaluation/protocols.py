@@ -4,6 +4,7 @@ A protocol says *what* is evaluated (protocol, data set, views); `EvaluationData
 `plans.py` makes the table and the protocol's parts of the two.
 """
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from ..data.catalogue import datasets_of
 from ..data.video_table import MissingFiles
 from ..printing import one_line, printable
 from ..processing.video_sampling_froster import check_sampling
-from ..settings import list_named, override_fields, read_fields, read_named
+from ..settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named
 
-PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
+PROTOCOL_FOLDER = SHIPPED_FOLDERS["protocol"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class EvaluationProtocol:
             every colour of every shape without its motion ("a red star"); `motion` has every motion of one object that
             is drawn, so that motion alone decides.
         clips_per_label: moving shapes only.
+        about: what the setting is.
     """
 
     name: str
@@ -60,6 +62,7 @@ class EvaluationProtocol:
     seeds: tuple[int, ...] = ()
     label_content: Literal["action", "appearance", "motion"] = "action"
     clips_per_label: int = 10
+    about: str = ""
 
     def __post_init__(self):
         known = datasets_of(self.protocol)
@@ -75,6 +78,10 @@ class EvaluationProtocol:
             raise ValueError(
                 f"Protocol {self.name}: seeds={list(self.seeds)}; random_labels, and no other, needs some."
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields that decide a result; `about` does not."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "about"}
 
     @property
     def video_options(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..settings import list_named, override_fields, read_fields, read_named
+from ..settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named
 
-PLAN_FOLDER = Path(__file__).parent / "plans"
+PLAN_FOLDER = SHIPPED_FOLDERS["plan"]
 # What else is measured of a fine-tuned model, at no further training.
 Variant = Literal["interpolation", "ensemble", "weight_average"]
 VARIANTS: dict[str, str] = {

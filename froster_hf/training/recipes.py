@@ -20,11 +20,19 @@ from ..data.catalogue import FORMATS
 from ..data.published_counts import published_counts
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
-from ..settings import NameIn, check_fields, list_named, override_fields, read_fields, read_named
+from ..settings import (
+    SHIPPED_FOLDERS,
+    NameIn,
+    check_fields,
+    list_named,
+    override_fields,
+    read_fields,
+    read_named,
+)
 from .arguments import FrosterTrainingArguments
 from .pretraining.recipe import PretrainingRecipe, argument_hints
 
-RECIPE_FOLDER = Path(__file__).parent / "recipes"
+RECIPE_FOLDER = SHIPPED_FOLDERS["recipe"]
 # Said once, elsewhere in the recipe.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from froster_hf.data.catalogue import DATASETS
 from froster_hf.data.video_table import label_array, label_names
 from froster_hf.evaluation import EvaluationData, EvaluationProtocol, list_protocols, load_protocol, published_results
 from froster_hf.evaluation.plans import plan_evaluation
@@ -28,6 +29,18 @@ def test_every_published_setting_has_a_recipe_that_parses():
     for protocol in published:
         assert (protocol.num_views, protocol.num_crops, protocol.frame_stride) == (3, 1, 16)
         assert published_results()[protocol.protocol][protocol.dataset]["FROSTER"]
+
+
+@pytest.mark.parametrize("name", list_protocols())
+def test_what_the_list_says_of_a_protocol_is_what_it_does(name):
+    protocol = load_protocol(name)
+    kind, views, title = protocol.protocol, protocol.num_views, DATASETS[protocol.dataset].title
+    title = "rendered moving shapes" if protocol.dataset == "moving_shapes" else title
+    said = (
+        f"{kind.replace('_', '-' if kind != 'random_labels' else ' ')} on {title}, {views} view{'s' * (views > 1)}: "
+    )
+    assert protocol.about.lower().startswith(said.lower())
+    assert "about" not in protocol.to_dict()
 
 
 @pytest.mark.parametrize(

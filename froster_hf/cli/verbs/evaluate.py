@@ -19,7 +19,9 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from ...settings import check_named
 from ..loading import load_checkpoint
+from ..options import print_shipped
 
 DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_labels", "known_labels", "label_splits")
 
@@ -65,31 +67,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and print the table."""
-    from ...data.catalogue import DATASETS
-    from ...evaluation.protocols import list_protocols, load_protocol
-
     if arguments.list:
-        for name in list_protocols():
-            protocol = load_protocol(name)
-            print(
-                f"{name:<28}{protocol.protocol.replace('_', '-')} on {DATASETS[protocol.dataset].title}, "
-                f"{protocol.num_views} view(s)"
-            )
+        print_shipped("protocol")
         return 0
+    if arguments.protocol is None:
+        raise ValueError("Which protocol? Give a name of `froster evaluate --list` or a .yaml file.")
+    check_named(arguments.protocol, arguments.overrides, kind="protocol")
+    if missing := [name for name in ("checkpoint", "root", "output") if not getattr(arguments, name)]:
+        raise ValueError(f"Missing: {', '.join('--' + name for name in missing)}.")
 
     from accelerate import Accelerator
 
     from ...data import read_labels
     from ...evaluation import evaluate_protocol
+    from ...evaluation.protocols import load_protocol
     from ...evaluation.report import markdown_report
     from ...processing.label_files import read_descriptions
     from ...training.weights import average_models
 
-    if arguments.protocol is None:
-        raise ValueError("Which protocol? Give a name of `froster evaluate --list` or a .yaml file.")
     protocol = load_protocol(arguments.protocol, arguments.overrides)
-    if missing := [name for name in ("checkpoint", "root", "output") if not getattr(arguments, name)]:
-        raise ValueError(f"Missing: {', '.join('--' + name for name in missing)}.")
     data = {name: getattr(arguments, name) for name in DATA_FIELDS if getattr(arguments, name) is not None}
     frozen = None if arguments.frozen is None else _load(arguments.frozen).model
     first = _load(arguments.checkpoint[0])

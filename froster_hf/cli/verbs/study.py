@@ -15,6 +15,9 @@ import functools
 import shlex
 from pathlib import Path
 
+from ...settings import check_named
+from ..options import print_shipped
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster study`."""
@@ -29,16 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List, or run."""
-    from ...study.plan import list_plans, load_plan
-
     if arguments.list:
-        for name in list_plans():
-            print(f"{name:<16}{load_plan(name).about}")
+        print_shipped("plan")
         return 0
     if arguments.plan is None:
         raise ValueError("Which plan? Give a name of `froster study --list` or a .yaml file.")
     if arguments.processes < 1:
         raise ValueError(f"--processes is {arguments.processes}; give at least 1.")
+    check_named(arguments.plan, arguments.overrides, kind="plan")
+
+    from ...study.plan import load_plan
+
     plan = load_plan(arguments.plan, arguments.overrides)
     work = Path(arguments.work or Path("runs") / f"study-{plan.name}")
     output = Path(arguments.output or work / "report")

@@ -18,6 +18,9 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 
+from ...settings import check_named
+from ..options import print_shipped
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster train`."""
@@ -33,16 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List, show, or train."""
-    import yaml
-
-    from ...training.recipes import list_recipes, load_recipe
-
     if arguments.list:
-        for name in list_recipes():
-            print(f"{name:<32}{load_recipe(name).about}")
+        print_shipped("recipe")
         return 0
     if arguments.recipe is None:
         raise ValueError("Which recipe? Give a name of `froster train --list` or a .yaml file.")
+    check_named(arguments.recipe, arguments.overrides, kind="recipe")
+
+    import yaml
+
+    from ...training.recipes import load_recipe
+
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.output_dir is not None:
         recipe = dataclasses.replace(recipe, output_dir=arguments.output_dir)
