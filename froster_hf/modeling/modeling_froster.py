@@ -6,33 +6,308 @@ Huang, Zhou, Yao, Han: FROSTER: Frozen CLIP is a Strong Teacher for Open-Vocabul
     input_ids (K*P, L)                  -> text tower                   -> text_embeds (K, D)
     logits (B, K) = exp(logit_scale) * video_embeds . text_embeds
 
-Letters: B videos, T frames, S pixels, K classes, P prompts per class, L text tokens, D the joint embedding width.
+Letters: B videos, T frames, N tokens per frame, S pixels, W width, H heads, K classes, P prompts per class, L text
+tokens, D the joint embedding width.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import CLIPTextModel
+from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
-from .base_froster import HUB_KWARGS, FrosterPreTrainedModel, FrosterVisionModel
-from .checks_froster import check_input_ids, check_labels, check_pixels, check_text_embeds
-from .configuration_froster import FrosterConfig
-from .outputs_froster import (
-    FrosterOutput,
-    FrosterTextFeatures,
-    FrosterVideoClassificationOutput,
-    FrosterVideoFeatures,
+from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig, read_clip_config
+from .heads_froster import (
+    DistillationProjectors,
+    ProjectorKind,
+    average_prompts,
+    build_temporal_pooling,
+    classification_loss,
+    contrastive_loss,
+    pool_frames,
 )
-from .pooling_froster import build_temporal_pooling, pool_frames
-from .projectors_froster import DistillationProjectors, ProjectorKind
-from .text_froster import average_prompts, trim_to_longest
+from .tables_froster import TemporalModule
+from .temporal_froster import FrosterVisionModel, GuardedInitialization
+
+PROJECTORS_PREFIX = "distillation_projectors."
+HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+AUTO_MAP = {
+    "AutoModel": "modeling_froster.FrosterModel",
+    "AutoModelForVideoClassification": "modeling_froster.FrosterForVideoClassification",
+}
+
+
+@dataclass
+class FrosterVideoFeatures(ModelOutput):
+    r"""What the vision tower says of a batch of clips.
+
+    Args:
+        frame_embeds: (B, T, D), L2-normalized; (B, 1, D) for `joint`, which has one embedding per clip.
+        video_embeds: (B, D); a unit vector but for `temporal_pooling="mean"`, where it is the mean of unit vectors.
+        projected_frame_embeds: (B, T, D of the teacher), behind the distillation projector, if there is one.
+        hidden_states: a tuple over embeddings and layers of (B*T, N, W), on request.
+        attentions: a tuple over layers of (B*T, H, N, keys), on request and with eager attention.
+        last_hidden_state: (B, T*N, W), of the tower's last layer; (B, 1 + T*(N-1), W) for `joint`.
+        pooler_output: `video_embeds` under the name that transformers' feature extraction has.
+    """
+
+    frame_embeds: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    projected_frame_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+
+
+@dataclass
+class FrosterTextFeatures(ModelOutput):
+    r"""What the text tower says of a batch of texts.
+
+    Args:
+        text_embeds: (n, D), L2-normalized.
+        hidden_states: a tuple over embeddings and layers of (n, L, W), on request.
+        attentions: a tuple over layers of (n, H, L, L), on request and with eager attention.
+        last_hidden_state: (n, L, W), of the tower's last layer, normalized.
+        pooler_output: `text_embeds`, of unit length, under the name that transformers' feature extraction has. (CLIP's
+            own is not normalized.)
+    """
+
+    text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+
+
+@dataclass
+class FrosterOutput(ModelOutput):
+    r"""Videos against texts.
+
+    Args:
+        loss: scalar, the symmetric contrastive loss of CLIP, with `return_loss=True`.
+        logits_per_video: (B, n).
+        logits_per_text: (n, B).
+        video_embeds: (B, D).
+        text_embeds: (n, D).
+        frame_embeds: (B, T, D).
+        projected_frame_embeds: (B, T, D of the teacher), with distillation projectors.
+        projected_text_embeds: (n, D of the teacher), with distillation projectors.
+        hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
+        attentions: of the vision tower.
+        text_hidden_states: of the text tower; see [`FrosterTextFeatures`].
+        text_attentions: of the text tower.
+    """
+
+    loss: torch.Tensor | None = None
+    logits_per_video: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    frame_embeds: torch.Tensor | None = None
+    projected_frame_embeds: torch.Tensor | None = None
+    projected_text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    text_hidden_states: tuple[torch.Tensor, ...] | None = None
+    text_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class FrosterVideoClassificationOutput(ModelOutput):
+    r"""Videos against the labels of a list.
+
+    Args:
+        loss: scalar, where `labels` are given: cross-entropy over the label list, or binary cross-entropy of each
+            label where the configuration's `problem_type` is `multi_label_classification`.
+        logits: (B, K).
+        video_embeds: (B, D).
+        frame_embeds: (B, T, D).
+        text_embeds: (K, D), one per label, where texts or embeddings were given; the stored ones are
+            `stored_label_embeds()`, and no part of an output, of which every tensor belongs to the batch.
+        projected_frame_embeds: (B, T, D of the teacher), with distillation projectors.
+        projected_text_embeds: (K, D of the teacher), as `text_embeds`, with distillation projectors.
+        hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
+        attentions: of the vision tower.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    frame_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    projected_frame_embeds: torch.Tensor | None = None
+    projected_text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+def check_pixels(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
+    """Floating point (B, T, 3, S, S).
+
+    Raises:
+        ValueError: another shape or dtype.
+    """
+    expected = f"(videos, frames, {config.num_channels}, {config.image_size}, {config.image_size})"
+    if pixels.ndim != 5 or pixels.shape[2] != config.num_channels:
+        hint = "Use the model's video processor, which gives this shape."
+        if pixels.ndim == 5 and pixels.shape[-1] == config.num_channels:
+            hint = "The channels are last: `pixel_values_videos.permute(0, 1, 4, 2, 3)` puts them where they belong."
+        elif pixels.ndim == 4:
+            hint = "For one video, add the batch dimension with `pixel_values_videos[None]`."
+        raise ValueError(f"`pixel_values_videos` has shape {tuple(pixels.shape)}; expected {expected}. {hint}")
+    if not pixels.is_floating_point():
+        raise ValueError(
+            f"`pixel_values_videos` is {pixels.dtype}; expected a floating-point tensor of rescaled and normalized "
+            "frames. Use the model's video processor."
+        )
+
+
+def check_input_ids(input_ids: torch.Tensor, config: CLIPTextConfig) -> None:
+    """Integers (n, L), L within the text tower's positions.
+
+    Raises:
+        ValueError: another shape or dtype, or texts that are too long.
+    """
+    longest = config.max_position_embeddings
+    if input_ids.ndim != 2 or input_ids.is_floating_point():
+        raise ValueError(
+            f"`input_ids` has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}; expected integers of shape "
+            "(texts, tokens). Use the model's processor or tokenizer."
+        )
+    if input_ids.shape[1] > longest:
+        raise ValueError(
+            f"The texts have {input_ids.shape[1]} tokens, but this model's text tower takes at most {longest}. "
+            "Shorten the labels, descriptions or templates, or tokenize with `truncation=True`."
+        )
+
+
+def check_text_embeds(text_embeds: torch.Tensor | None, width: int) -> torch.Tensor:
+    """(K, D), returned.
+
+    Raises:
+        ValueError: none, or another shape.
+    """
+    if text_embeds is None:
+        raise ValueError("There is nothing to compare with: give `input_ids` (K*P, L) or `text_embeds` (K, D).")
+    if text_embeds.ndim != 2 or text_embeds.shape[1] != width:
+        raise ValueError(f"`text_embeds` has shape {tuple(text_embeds.shape)}; expected (labels, {width}).")
+    return text_embeds
+
+
+def text_lengths(input_ids: torch.Tensor, eos_token_id: int) -> torch.Tensor:
+    """Tokens up to and including the end token.
+
+    The end token is where CLIP's tower of transformers reads: the first `eos_token_id`, or, in configurations with the
+    historical value 2, the highest id.
+
+    Args:
+        input_ids: (n, L).
+        eos_token_id: of the text tower's configuration.
+
+    Returns:
+        (n,).
+    """
+    if eos_token_id == 2:
+        return input_ids.argmax(dim=-1) + 1
+    return (input_ids == eos_token_id).int().argmax(dim=-1) + 1
+
+
+def trim_to_longest(
+    input_ids: torch.Tensor, eos_token_id: int, *, chunk_size: int
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Sort texts by length and cut them into chunks, each no longer than its longest text.
+
+    Args:
+        input_ids: (n, L).
+        eos_token_id: of the text tower's configuration.
+        chunk_size: texts per chunk.
+
+    Returns:
+        The order (n,), and the chunks; their concatenation is `input_ids[order]` up to the padding that was cut off.
+    """
+    lengths = text_lengths(input_ids, eos_token_id)
+    order = lengths.argsort(stable=True)
+    longest = lengths[order].split(chunk_size)
+    # One transfer for all chunks.
+    widths = torch.stack([chunk[-1] for chunk in longest]).tolist() if longest and lengths.numel() else []
+    return order, [chunk[:, :width] for chunk, width in zip(input_ids[order].split(chunk_size), widths)]
+
+
+class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
+    """Loading, saving and initialization shared by the models below."""
+
+    config: FrosterConfig
+    config_class = FrosterConfig
+    base_model_prefix = "froster"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ["video", "text"]
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # A training checkpoint carries the projectors, a classifier its label bank: FrosterModel leaves both behind.
+    _keys_to_ignore_on_load_unexpected = [r"distillation_projectors\.", r"^label_embeds$"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        # The starting values of what is not CLIP's.
+        start = getattr(module, "init_own_weights", None)
+        if start is not None:
+            start()
+
+    @classmethod
+    def from_clip(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        temporal_module: TemporalModule = "local_attention",
+        **kwargs,
+    ):
+        """A FROSTER model with the weights of any CLIP checkpoint of transformers; no conversion step.
+
+        Args:
+            pretrained_model_name_or_path: a CLIP repository of the Hub or a folder.
+            temporal_module: see [`FrosterConfig`].
+            kwargs: further fields of [`FrosterConfig`] (`num_frames`, `temporal_radius`, `temporal_pooling`, ...), and
+                whatever `from_pretrained` takes (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
+
+        Raises:
+            ValueError: the checkpoint is not CLIP's, or its configuration is refused as [`FrosterConfig`]'s would be.
+        """
+        architecture = {field: kwargs.pop(field) for field in ARCHITECTURE_FIELDS if field in kwargs}
+        hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
+        clip_dict, _ = CLIPConfig.get_config_dict(pretrained_model_name_or_path, **hub_kwargs)
+        if clip_dict.get("model_type") != "clip":
+            raise ValueError(
+                f"{str(pretrained_model_name_or_path)!r} is a checkpoint of type {clip_dict.get('model_type')!r}, not "
+                "'clip'. Give a CLIP checkpoint of transformers, or load a FROSTER checkpoint with `from_pretrained`."
+            )
+        config = FrosterConfig.from_clip_config(
+            read_clip_config(clip_dict), temporal_module=temporal_module, **architecture
+        )
+        return cls.from_pretrained(pretrained_model_name_or_path, config=config, **kwargs)
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike, *, state_dict: dict | None = None, **kwargs
+    ):
+        """As in transformers, but without the distillation projectors unless `state_dict` is given and has them."""
+        if state_dict is None:
+            state_dict = {key: value for key, value in self.state_dict().items() if PROJECTORS_PREFIX not in key}
+        if self._auto_class is not None:
+            # One folder serves both classes as remote code, whichever of them was saved.
+            self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **AUTO_MAP}
+        return super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
 
 
 class FrosterModel(FrosterPreTrainedModel):
@@ -454,38 +729,6 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if not self._knows_label_embeds():
             destination.pop(f"{prefix}label_embeds", None)
-
-
-def classification_loss(logits: torch.Tensor, labels: torch.Tensor, *, problem_type: str | None) -> torch.Tensor:
-    """Cross-entropy over the label list, or the mean of the labels' binary cross-entropies.
-
-    Not transformers' `loss_function`: it reshapes by `config.num_labels`, which an open vocabulary does not have.
-
-    Args:
-        logits: (B, K).
-        labels: (B,) indices, or (B, K) floats of a multi-label problem.
-        problem_type: of the configuration; `None` is a single label per video.
-
-    Raises:
-        ValueError: a regression, or labels that are not those of the problem.
-    """
-    if problem_type == "regression":
-        raise ValueError(
-            "`config.problem_type` is 'regression', which labels that are texts do not have. Set it to "
-            "'single_label_classification' or 'multi_label_classification'."
-        )
-    multi_label = problem_type == "multi_label_classification"
-    check_labels(labels, logits.shape[1], multi_label=multi_label)
-    labels = labels.to(logits.device)
-    if multi_label:
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-    return F.cross_entropy(logits, labels)
-
-
-def contrastive_loss(logits: torch.Tensor) -> torch.Tensor:
-    """CLIP's loss for (n, n) logits whose diagonal holds the pairs: cross-entropy over rows and over columns."""
-    targets = torch.arange(logits.shape[0], device=logits.device)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
 __all__ = ["FrosterForVideoClassification", "FrosterModel", "FrosterPreTrainedModel"]

@@ -1,4 +1,4 @@
-"""Temporal modules: what lets the frames of a clip see each other inside CLIP's vision tower.
+"""The vision tower, and its temporal modules: what lets the frames of a clip see each other inside CLIP's tower.
 
 The tower runs on (B*T, N, W): every frame is a row of the batch, as in CLIP. Each class below changes one place of a
 CLIP block (its attention, or the block around it) and receives the number of frames as the keyword `num_frames`,
@@ -357,6 +357,38 @@ def zero_what_starts_at_zero(module: nn.Module, names: Sequence[str]) -> None:
         parameters = part.parameters() if isinstance(part, nn.Module) else [part] if part is not None else []
         for parameter in parameters:
             init.zeros_(parameter)
+
+
+class GuardedInitialization:
+    """Says to transformers that weights are drawn by its own guarded initializers, as in its own models.
+
+    For other "custom code" it skips the modules that have no parameter of their own, since their loaded weights might
+    be overwritten, and with them the zero layers of the adapters and CLIP's scales.
+    """
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """See the class."""
+        return False
+
+
+class FrosterVisionModel(GuardedInitialization, CLIPVisionModel):
+    """CLIP's vision tower with a temporal module; `num_frames` goes down to the layers as a keyword."""
+
+    _zero_start: tuple[str, ...] = ()
+
+    def __init__(self, config: CLIPVisionConfig, *, temporal: FrosterConfig):
+        super().__init__(config)
+        self._zero_start = TEMPORAL_MODULES[temporal.temporal_module].zero_start
+        insert_temporal_module(self, temporal)
+        # What must not be split over devices: the tower's blocks and embeddings, whichever they are now.
+        self._no_split_modules = [type(part).__name__ for part in (self.embeddings, *self.encoder.layers[:1])]
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        zero_what_starts_at_zero(module, self._zero_start)
 
 
 for _entry in TEMPORAL_MODULES.values():

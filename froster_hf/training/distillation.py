@@ -10,7 +10,7 @@ Huang, Zhou, Yao, Han: FROSTER (ICLR 2024), section 3.3. In the order of the pap
 4. L = L_objective + beta * (L_video + L_text) (`FeatureDistillation.parts`).
 
 A new form is a subclass of `DistillationForm` and an entry of `DISTILLATIONS`. The projectors themselves are part of
-the model while it is trained (`modeling/projectors_froster.py`), and are left behind when it is saved for inference.
+the model while it is trained (`modeling/heads_froster.py`), and are left behind when it is saved for inference.
 
 Letters: B clips, T frames, K labels (one text each), D the teacher's embedding width.
 """
@@ -23,9 +23,8 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..modeling.outputs_froster import FrosterVideoClassificationOutput
-from ..modeling.projectors_froster import ProjectorKind
+from ..modeling.heads_froster import ProjectorKind
+from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterVideoClassificationOutput
 from .objectives import IGNORED_LABEL, LossPart
 from .teacher import FrozenTeacher
 

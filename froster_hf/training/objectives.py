@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..modeling.checks_froster import IGNORED_LABEL
+from ..modeling.heads_froster import IGNORED_LABEL
 
 
 class LossPart(NamedTuple):

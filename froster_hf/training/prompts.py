@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..modeling.text_froster import average_prompts, text_lengths
+from ..modeling.heads_froster import average_prompts
+from ..modeling.modeling_froster import FrosterForVideoClassification, text_lengths
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import TrainingPrompts
 from .objectives import IGNORED_LABEL

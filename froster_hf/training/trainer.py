@@ -20,10 +20,12 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..evaluation.metric_modules import accuracies
 from ..evaluation.metrics import METRICS
-from ..modeling.base_froster import PROJECTORS_PREFIX
-from ..modeling.checks_froster import check_labels
-from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..modeling.outputs_froster import FrosterVideoClassificationOutput
+from ..modeling.heads_froster import check_labels
+from ..modeling.modeling_froster import (
+    PROJECTORS_PREFIX,
+    FrosterForVideoClassification,
+    FrosterVideoClassificationOutput,
+)
 from ..printing import listing
 from ..processing.label_lists_froster import read_label_list
 from ..processing.label_matching import LabelMatch, match_labels

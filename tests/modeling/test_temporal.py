@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings
 
-from froster_hf.modeling import pooling_froster, temporal_froster
+from froster_hf.modeling import heads_froster, temporal_froster
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from froster_hf.modeling.temporal_froster import (
     TemporalAttention,
@@ -165,7 +165,7 @@ def test_every_class_of_a_module_or_pooling_has_its_entry():
     bases = {TemporalAttention}
     for file, kinds in (
         (temporal_froster, (CLIPAttention, CLIPEncoderLayer, CLIPVisionEmbeddings)),
-        (pooling_froster, (nn.Module,)),
+        (heads_froster, (nn.Module,)),
     ):
         for name, value in vars(file).items():
             own = isinstance(value, type) and value.__module__ == file.__name__ and issubclass(value, kinds)

@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from froster_hf.modeling.text_froster import average_prompts, text_lengths, trim_to_longest
+from froster_hf.modeling.heads_froster import average_prompts
+from froster_hf.modeling.modeling_froster import text_lengths, trim_to_longest
 from tests.modeling.tiny import END, TEXT, tiny_clips, tiny_model, tiny_texts
 
 

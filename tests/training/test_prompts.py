@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from froster_hf.modeling.text_froster import text_lengths
+from froster_hf.modeling.modeling_froster import text_lengths
 from froster_hf.processing.prompt_templates_froster import TEMPLATE_SETS
 from froster_hf.training import LabelPrompts, PromptSampler
 from tests.modeling.tiny import END, tiny_texts

@@ -1,10 +1,14 @@
-"""Temporal poolings: from the frame embeddings of a clip to one video embedding.
+"""Heads: what is computed from the embeddings of frames and texts, behind CLIP's two towers.
 
-All but `mean` are ActionCLIP's post-network prompts (Wang et al., 2021): they work on the frame embeddings as
-projected, not normalized. Letters: B videos, T frames, D the joint embedding width.
+Temporal poolings make one video embedding of the frame embeddings of a clip; all but `mean` are ActionCLIP's
+post-network prompts (Wang et al., 2021), on the frame embeddings as projected, not normalized. The distillation
+projectors are FROSTER's (section 3.3); then the losses.
+
+Letters: B videos, T frames, K classes, P prompts per class, D the joint embedding width.
 """
 
 import copy
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +19,10 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from .configuration_froster import CLASS_TOKEN_INNER_WIDTH, FrosterConfig
 from .tables_froster import TEMPORAL_POOLINGS, find_implementation
+
+# The label of clips that do not count.
+IGNORED_LABEL = -100
+ProjectorKind = Literal["residual", "mlp"]
 
 
 class MeanPooling(nn.Module):
@@ -208,6 +216,146 @@ def pool_frames(pooling: nn.Module, frame_embeds: torch.Tensor, *, normalize_fir
     if normalize_first:
         return pooling(F.normalize(frame_embeds, dim=-1))
     return F.normalize(pooling(frame_embeds), dim=-1)
+
+
+def average_prompts(prompt_embeds: torch.Tensor, num_prompts: int) -> torch.Tensor:
+    """The mean over the prompts of each label, normalized.
+
+    Args:
+        prompt_embeds: (K*P, D), L2-normalized, all prompts of the first label first.
+        num_prompts: P.
+
+    Returns:
+        (K, D).
+
+    Raises:
+        ValueError: the number of texts is not a multiple of P.
+    """
+    if num_prompts < 1 or prompt_embeds.shape[0] % num_prompts:
+        raise ValueError(
+            f"{prompt_embeds.shape[0]} texts cannot be {num_prompts} prompts for each label. Give `input_ids` "
+            "of shape (labels * prompts, tokens), all prompts of the first label first, and `num_prompts`."
+        )
+    if num_prompts == 1:
+        return prompt_embeds
+    return F.normalize(prompt_embeds.unflatten(0, (-1, num_prompts)).mean(dim=1), dim=-1)
+
+
+class DistillationProjector(nn.Module):
+    """Linear, GELU, Linear without biases; for `residual`, a small correction added to the input.
+
+    `residual`: f + alpha * P(f). The second layer starts at zero, so that the student starts as the teacher.
+    `mlp`: P(f), the paper's ablation. Its second layer is drawn: the cosine to a zero vector has no direction.
+    """
+
+    def __init__(self, width: int, *, kind: ProjectorKind, alpha: float, teacher_width: int):
+        super().__init__()
+        self.kind = kind
+        self.alpha = alpha
+        self.fc1 = nn.Linear(width, width, bias=False)
+        self.fc2 = nn.Linear(width, teacher_width, bias=False)
+        nn.init.kaiming_normal_(self.fc1.weight)
+        if kind == "residual":
+            nn.init.zeros_(self.fc2.weight)
+        else:
+            nn.init.kaiming_normal_(self.fc2.weight)
+
+    def forward(self, embeds: torch.Tensor) -> torch.Tensor:
+        """(..., D) to (..., D of the teacher)."""
+        projected = self.fc2(F.gelu(self.fc1(embeds)))
+        return embeds + self.alpha * projected if self.kind == "residual" else projected
+
+
+class DistillationProjectors(nn.Module):
+    """One projector for frame embeddings and one for text embeddings, of the student.
+
+    They are part of the model while it is trained, so that distributed wrappers, optimizers and checkpoints see them
+    as any other parameter, and are left behind when the model is saved for inference.
+
+    Args:
+        width: D, the student's embedding width.
+        kind: `residual` or `mlp`.
+        alpha: weight of the correction; `residual` only. The paper's is 0.1.
+        teacher_width: the teacher's embedding width; `residual` needs it to be the student's.
+    """
+
+    def __init__(self, width: int, *, kind: ProjectorKind, alpha: float = 0.1, teacher_width: int | None = None):
+        super().__init__()
+        teacher_width = width if teacher_width is None else teacher_width
+        if kind not in ("residual", "mlp"):
+            raise ValueError(f"`kind` is {kind!r}; a projector is 'residual' or 'mlp'.")
+        if kind == "residual" and teacher_width != width:
+            raise ValueError(
+                f"A residual projector adds to the student's embedding, so both widths must be equal; the student's "
+                f"is {width} and the teacher's {teacher_width}. Use kind='mlp', which maps between widths."
+            )
+        self.video = DistillationProjector(width, kind=kind, alpha=alpha, teacher_width=teacher_width)
+        self.text = DistillationProjector(width, kind=kind, alpha=alpha, teacher_width=teacher_width)
+
+
+def check_labels(labels: torch.Tensor, num_labels: int, *, multi_label: bool) -> None:
+    """Indices (B,) into the label list, or -100 for clips that do not count; (B, K) floats of a multi-label problem.
+
+    Labels on a GPU are not read back: there, the loss kernel itself stops on an index out of range.
+
+    Args:
+        labels: to be checked.
+        num_labels: K, the length of the label list.
+        multi_label: whether each label is a problem of its own.
+
+    Raises:
+        ValueError: another shape or dtype than the problem has, or an index out of range.
+    """
+    has_shape = labels.ndim == 2 and labels.shape[1] == num_labels if multi_label else labels.ndim == 1
+    if not has_shape or labels.is_floating_point() != multi_label:
+        told = f"`labels` has shape {tuple(labels.shape)} and dtype {labels.dtype}, but `config.problem_type` is "
+        if multi_label:
+            told += (
+                f"'multi_label_classification': expected floats (videos, {num_labels}), 1 for every label that holds."
+            )
+        else:
+            told += "'single_label_classification': expected integers (videos,). For several labels per video, set "
+            told += "`config.problem_type` to 'multi_label_classification' and give floats (videos, labels)."
+        raise ValueError(told)
+    if multi_label or labels.device.type != "cpu" or torch.compiler.is_compiling() or labels.numel() == 0:
+        return
+    if labels.max() >= num_labels or (labels < 0).logical_and(labels != IGNORED_LABEL).any():
+        raise ValueError(
+            f"`labels` holds indices from {int(labels.min())} to {int(labels.max())}, but there are {num_labels} "
+            f"labels: indices go from 0 to {num_labels - 1}."
+        )
+
+
+def classification_loss(logits: torch.Tensor, labels: torch.Tensor, *, problem_type: str | None) -> torch.Tensor:
+    """Cross-entropy over the label list, or the mean of the labels' binary cross-entropies.
+
+    Not transformers' `loss_function`: it reshapes by `config.num_labels`, which an open vocabulary does not have.
+
+    Args:
+        logits: (B, K).
+        labels: (B,) indices, or (B, K) floats of a multi-label problem.
+        problem_type: of the configuration; `None` is a single label per video.
+
+    Raises:
+        ValueError: a regression, or labels that are not those of the problem.
+    """
+    if problem_type == "regression":
+        raise ValueError(
+            "`config.problem_type` is 'regression', which labels that are texts do not have. Set it to "
+            "'single_label_classification' or 'multi_label_classification'."
+        )
+    multi_label = problem_type == "multi_label_classification"
+    check_labels(labels, logits.shape[1], multi_label=multi_label)
+    labels = labels.to(logits.device)
+    if multi_label:
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+def contrastive_loss(logits: torch.Tensor) -> torch.Tensor:
+    """CLIP's loss for (n, n) logits whose diagonal holds the pairs: cross-entropy over rows and over columns."""
+    targets = torch.arange(logits.shape[0], device=logits.device)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
 for _entry in TEMPORAL_POOLINGS.values():
