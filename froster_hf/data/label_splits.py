@@ -64,7 +64,8 @@ def keep_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
             f"labels must be distinct labels of the data set; unknown: {unknown[:5]}, given: {len(labels)}."
         )
     new_index = np.full(len(names), -1, dtype=np.int64)
-    new_index[[names.index(label) for label in labels]] = np.arange(len(labels))
+    old_index = {name: index for index, name in enumerate(names)}
+    new_index[[old_index[label] for label in labels]] = np.arange(len(labels))
     relabelled = new_index[label_array(dataset)]
     kept = np.flatnonzero(relabelled >= 0)
     # Relabel first, select second: adding a column to a selection would copy the videos that a table embeds.

@@ -4,7 +4,7 @@ import csv
 import html
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..printing import json_text, printable
@@ -43,8 +43,27 @@ def check_format(path: str | os.PathLike[str]) -> None:
 
 
 def write_json(timeline: Timeline, path: Path) -> None:
-    """Segments, and the scores of all windows."""
-    write_text_whole(path, json_text(timeline.to_dict(), indent=1) + "\n")
+    """Segments, and the scores of all windows, a line each."""
+    with written_whole(path) as part, open(part, "w", encoding="utf-8") as file:
+        file.writelines(json_pieces(timeline, separator="\n"))
+
+
+def json_pieces(timeline: Timeline, *, separator: str, encoding: str = "utf-8") -> Iterator[str]:
+    """The JSON of `timeline.to_dict()` a window at a time: the scores of all may be more than memory holds as text.
+
+    Args:
+        timeline: what is written.
+        separator: white space between windows, and at the end of what stands before and behind them.
+        encoding: of the output.
+
+    Raises:
+        ValueError: a score is infinite or NaN, which JSON does not have.
+    """
+    outline = json_text(timeline.outline(), encoding=encoding)
+    yield f'{outline.removesuffix("}")}, "windows": ['
+    for position, window in enumerate(timeline.window_scores()):
+        yield f"{',' * (position > 0)}{separator}{json_text(window, encoding=encoding)}"
+    yield f"{separator}]}}{separator}"
 
 
 def write_csv(timeline: Timeline, path: Path) -> None:

@@ -15,6 +15,7 @@ sound begins before the picture, the first window starts later than 0 s.
 Letters: n windows, T frames, S pixels, K labels.
 """
 
+import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,8 @@ from itertools import chain, islice, pairwise
 from typing import Any
 
 import torch
+
+SMOOTHED_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,21 @@ class Timeline:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures, for JSON."""
+        return {**self.outline(), "windows": list(self.window_scores())}
+
+    def outline(self) -> dict[str, Any]:
+        """What `to_dict` has beside the windows, whose number times K may be large."""
         return {
             "start_seconds": self.start_seconds,
             "duration_seconds": self.duration_seconds,
             "labels": self.labels,
             "segments": [asdict(segment) for segment in self.segments],
-            "windows": [
-                {"start_seconds": start, "end_seconds": end, "scores": scores}
-                for (start, end), scores in zip(self.windows, self.scores.tolist())
-            ],
         }
+
+    def window_scores(self) -> Iterator[dict[str, Any]]:
+        """The windows of `to_dict`, one after the other."""
+        for (start, end), scores in zip(self.windows, self.scores):
+            yield {"start_seconds": start, "end_seconds": end, "scores": scores.tolist()}
 
 
 def plan_windows(duration_seconds: float, window_seconds: float, stride_seconds: float) -> list[tuple[float, float]]:
@@ -93,8 +101,12 @@ def smooth_scores(
     centres = torch.tensor([(start + end) / 2 for start, end in windows], dtype=torch.float64)
     first = torch.searchsorted(centres, centres - smoothing_seconds / 2 - 1e-6)
     behind_last = torch.searchsorted(centres, centres + smoothing_seconds / 2 + 1e-6)
-    sums = torch.cat([torch.zeros(1, scores.shape[1], dtype=torch.float64), scores.double().cumsum(0)])
-    return ((sums[behind_last] - sums[first]) / (behind_last - first)[:, None]).to(scores.dtype)
+    smoothed = torch.empty_like(scores)
+    # A few labels at a time: the sums of all would need five times the memory of the scores.
+    for given, result in zip(scores.split(SMOOTHED_TOGETHER, dim=1), smoothed.split(SMOOTHED_TOGETHER, dim=1)):
+        sums = torch.cat([torch.zeros(1, given.shape[1], dtype=torch.float64), given.double().cumsum(0)])
+        result.copy_((sums[behind_last] - sums[first]) / (behind_last - first)[:, None])
+    return smoothed
 
 
 def find_segments(
@@ -123,23 +135,54 @@ def find_segments(
         none if names[winner] is None or (threshold is not None and score < threshold) else winner
         for score, winner in zip(best.tolist(), winners.tolist())
     ]
-    runs = _runs(picks)
-    while len(runs) > 1:
-        lengths = [borders[end] - borders[start] for start, end in runs]
-        shortest = min(range(len(runs)), key=lengths.__getitem__)
-        if lengths[shortest] >= min_segment_seconds:
-            break
-        start, end = runs[shortest]
-        neighbours = [picks[at] for at in (start - 1, end) if 0 <= at < len(picks)]
-        means = scores[start:end].mean(0)
-        heir = max(neighbours, key=lambda pick: float(means[pick]) if pick != none else -math.inf)
-        picks[start:end] = [heir] * (end - start)
-        runs = _runs(picks)
+    runs = _merge_short_runs(picks, borders, scores, min_segment_seconds)
     return [
         TimelineSegment(borders[start], borders[end], label, float(scores[start:end, picks[start]].mean()))
         for start, end in runs
         if (label := names[picks[start]]) is not None
     ]
+
+
+def _merge_short_runs(
+    picks: list[int], borders: Sequence[float], scores: torch.Tensor, min_seconds: float
+) -> list[tuple[int, int]]:
+    """Give the shortest run to the neighbour that scores higher in it, until none is shorter than `min_seconds`.
+
+    A run goes to one that is at least as long, so that no window changes hands more often than its run can double:
+    the time grows with n log n.
+
+    Args:
+        picks: the label of each of n windows, changed in place; K or more stands for none, which wins from no label.
+        borders: n + 1 times in seconds.
+        scores: (n, K).
+        min_seconds: shorter runs are merged, the shortest first, and of several the earliest.
+
+    Returns:
+        Start and end of each run, in order.
+    """
+    ends = dict(_runs(picks))
+    starts = {end: start for start, end in ends.items()}
+    queue = [(borders[end] - borders[start], start, end) for start, end in ends.items()]
+    heapq.heapify(queue)
+    while len(ends) > 1:
+        seconds, start, end = heapq.heappop(queue)
+        if ends.get(start) != end:
+            continue  # has become part of another run since
+        if seconds >= min_seconds:
+            break
+        del ends[start], starts[end]
+        neighbours = [picks[at] for at in (start - 1, end) if 0 <= at < len(picks)]
+        means = {pick: float(scores[start:end, pick].mean()) for pick in neighbours if pick < scores.shape[1]}
+        heir = max(neighbours, key=lambda pick: means.get(pick, -math.inf))
+        picks[start:end] = [heir] * (end - start)
+        first, last = start, end
+        if start > 0 and picks[start - 1] == heir:
+            first = starts.pop(start)
+        if end < len(picks) and picks[end] == heir:
+            last = ends.pop(end)
+        ends[first], starts[last] = last, first
+        heapq.heappush(queue, (borders[last] - borders[first], first, last))
+    return sorted(ends.items())
 
 
 def _runs(picks: Sequence[int]) -> list[tuple[int, int]]:

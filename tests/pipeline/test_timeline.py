@@ -2,9 +2,10 @@
 
 import csv
 import json
+import math
 import weakref
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from PIL import Image
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
-from froster_hf.pipeline.timeline_files import write_timeline
+from froster_hf.pipeline import timeline_froster
+from froster_hf.pipeline.timeline_files import json_pieces, write_timeline
 from froster_hf.pipeline.timeline_froster import (
     Timeline,
     TimelineSegment,
@@ -273,3 +275,63 @@ def test_segments_lie_in_order_within_the_video_and_lose_no_window(scored, thres
             middle = (window[0] + window[1]) / 2
             if best is not None and (threshold is None or float(window_scores.max()) >= threshold):
                 assert best in [s.label for s in segments if s.start_seconds <= middle <= s.end_seconds]
+
+
+def merge_one_by_one(picks, borders, scores, min_seconds):
+    """The rule as it is written: look at all runs, give the shortest away, look again."""
+    while len(runs := [(i, list(group)) for i, group in groupby(range(len(picks)), key=picks.__getitem__)]) > 1:
+        spans = [(group[0], group[-1] + 1) for _, group in runs]
+        start, end = min(spans, key=lambda span: borders[span[1]] - borders[span[0]])
+        if borders[end] - borders[start] >= min_seconds:
+            break
+        neighbours = [picks[at] for at in (start - 1, end) if 0 <= at < len(picks)]
+        means = [*scores[start:end].mean(0).tolist(), -math.inf]
+        picks[start:end] = [max(neighbours, key=means.__getitem__)] * (end - start)
+    return picks
+
+
+@settings(max_examples=200)
+@given(scored=scored_windows(), threshold=st.none() | st.floats(0, 1), shortest=st.floats(0, 20))
+def test_short_segments_are_merged_as_if_one_after_the_other(scored, threshold, shortest):
+    scores, names, windows = scored
+    scores = (scores * 8).round() / 8  # means that are equal are so to the last digit
+    segments = find_segments(scores, names, windows, threshold=threshold, min_segment_seconds=shortest)
+    best = scores.max(1)
+    none = len(names)
+    picks = [
+        none if names[winner] is None or (threshold is not None and score < threshold) else winner
+        for score, winner in zip(best.values.tolist(), best.indices.tolist())
+    ]
+    middles = [(start + end) / 2 for start, end in windows]
+    borders = [windows[0][0], *((a + b) / 2 for a, b in pairwise(middles)), windows[-1][1]]
+    picks = merge_one_by_one(picks, borders, scores, shortest)
+    expected = [None if pick == none else names[pick] for pick in picks]
+    found = [next((s.label for s in segments if s.start_seconds < m < s.end_seconds), None) for m in middles]
+    assert found == expected
+
+
+def test_many_short_segments_are_merged_without_looking_at_all_of_them_each_time(monkeypatch):
+    windows = plan_windows(8000.0, 4.0, 2.0)
+    scores = torch.rand(len(windows), 5, generator=torch.Generator().manual_seed(0))
+    looked_at = []
+    monkeypatch.setattr(
+        timeline_froster, "_runs", lambda picks, real=timeline_froster._runs: looked_at.append(1) or real(picks)
+    )
+    segments = find_segments(scores, list("abcde"), windows, min_segment_seconds=20)
+    assert len(looked_at) == 1
+    assert min(s.end_seconds - s.start_seconds for s in segments) >= 20
+
+
+def test_smoothing_a_few_labels_at_a_time_changes_nothing():
+    windows = plan_windows(60.0, 4.0, 2.0)
+    scores = torch.rand(len(windows), 2 * timeline_froster.SMOOTHED_TOGETHER + 3)
+    smoothed = smooth_scores(scores, windows, 6.0)
+    alone = [smooth_scores(scores[:, k : k + 1], windows, 6.0) for k in range(scores.shape[1])]
+    assert torch.equal(smoothed, torch.cat(alone, dim=1))
+
+
+def test_the_json_of_many_windows_is_written_a_window_at_a_time(timeline):
+    pieces = list(json_pieces(timeline, separator=" "))
+    assert len(pieces) == len(timeline.windows) + 2
+    assert "\n" not in "".join(pieces)
+    assert json.loads("".join(pieces)) == timeline.to_dict()

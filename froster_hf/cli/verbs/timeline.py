@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ...printing import json_text, printable
+from ...printing import printable
 from ..loading import load_pipeline
 from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the segments and write the files that were asked for."""
-    from ...pipeline.timeline_files import check_format, write_timeline
+    from ...pipeline.timeline_files import check_format, json_pieces, write_timeline
     from ...whole_files import prepare_file
 
     for path in arguments.output:
@@ -67,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     # Printed first: a file that cannot be written must not cost the answer.
     if arguments.json:
-        print(json_text(timeline.to_dict(), encoding=sys.stdout.encoding or "utf-8"), flush=True)
+        sys.stdout.writelines(json_pieces(timeline, separator=" ", encoding=sys.stdout.encoding or "utf-8"))
+        print(flush=True)
     else:
         _print_segments(timeline.segments)
     for path in arguments.output:
