@@ -28,14 +28,14 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
-from froster_hf.data.moving_shapes import MovingShape, draw_scenes, render_clips, split_base_novel
 from froster_hf.modeling.temporal_froster import (
     DirectionalAttention,
     LocalAttention,
     temporal_difference,
     temporal_windows,
 )
-from froster_hf.study.direction import direction_accuracy
+from froster_hf.shapes import MovingShape, draw_scenes, render_clips, split_base_novel
+from froster_hf.shapes.study.jobs import direction_accuracy
 from froster_hf.training.distillation import FeatureDistillation, begin_distillation
 from froster_hf.training.objectives import LossPart, cross_entropy_loss, total_loss
 from froster_hf.training.parameter_groups import decay_parameter_names

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from froster_hf.evaluation import protocols
 from froster_hf.hub.card_facts import load_card_facts
-from froster_hf.study import plan
+from froster_hf.shapes.study import plan
 from froster_hf.training import recipes
 
 SECONDS_ALLOWED = 10.0

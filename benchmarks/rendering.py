@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from froster_hf.data.moving_shapes import draw_captions, draw_scenes, matches, render_clips, render_stills, write_mp4
+from froster_hf.shapes import draw_captions, draw_scenes, matches, render_clips, render_stills, write_mp4
 
 REPEATS = 15
 

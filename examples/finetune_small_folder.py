@@ -18,7 +18,7 @@ from transformers import pipeline
 
 from froster_hf import FrosterForVideoClassification, FrosterProcessor, FrosterTrainer, FrosterTrainingArguments
 from froster_hf.data import read_video_folder
-from froster_hf.data.moving_shapes.video_files import write_mp4
+from froster_hf.shapes import write_mp4
 
 CLASSES = ("bouncing ball", "growing square", "falling rain")
 

@@ -26,7 +26,7 @@ SHIPPED_FOLDERS = {
     for kind, folder in {
         "recipe": "training/recipes",
         "protocol": "evaluation/protocols",
-        "plan": "study/plans",
+        "plan": "shapes/study/plans",
     }.items()
 }
 MAX_CHARACTERS = 250_000

@@ -11,8 +11,8 @@ from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor, pip
 import froster_hf
 from froster_hf import FrosterForVideoClassification
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
-from froster_hf.data.moving_shapes import draw_classes, draw_scenes, render_clips, write_mp4
 from froster_hf.hub import export_checkpoint
+from froster_hf.shapes import draw_classes, draw_scenes, render_clips, write_mp4
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 

@@ -22,7 +22,7 @@ from froster_hf.settings import (
     read_yaml,
     read_yaml_file,
 )
-from froster_hf.study import load_plan
+from froster_hf.shapes.study import load_plan
 from froster_hf.training.recipes import load_recipe
 
 NESTED_ALIASES = "\n".join(

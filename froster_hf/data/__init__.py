@@ -1,4 +1,4 @@
-"""Annotation readers, splits, clips for training and evaluation, and the moving-shapes world."""
+"""Annotation readers, splits, clips for training and evaluation."""
 
 from ..processing.text_files import AnnotationError
 from .class_folders import read_video_folder

@@ -51,6 +51,7 @@ class AnnotationFormat:
 
     Attributes:
         read: from the files, the split and the fold to a {video, label} table; `None` where videos are rendered.
+        renders: where videos are rendered, the module that does it, by name: nothing of the library imports a world.
         files: what the user gives, in words.
         needs: fields of [`DataFiles`] that must be given beside `root`.
         has_folds: whether `annotations` holds the lists of all splits and folds; elsewhere each split has its own.
@@ -62,6 +63,7 @@ class AnnotationFormat:
     needs: tuple[str, ...] = ("annotations",)
     has_folds: bool = False
     takes_folder: bool = False
+    renders: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ FORMATS: dict[str, AnnotationFormat] = {
     "ssv2": AnnotationFormat(
         _read_ssv2, "a JSON per split, and the JSON of the labels", needs=("annotations", "labels")
     ),
-    "moving_shapes": AnnotationFormat(None, "a folder to render into", needs=()),
+    "moving_shapes": AnnotationFormat(None, "a folder to render into", needs=(), renders="froster_hf.shapes.tables"),
 }
 
 DATASETS: dict[str, DataSet] = {

@@ -1,5 +1,6 @@
 """From a protocol and the user's data to one table and the parts of it that the protocol tests."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,6 @@ from ..data.published_counts import count_differences, published_counts
 from ..data.readers import read_labels
 from ..data.video_table import VIDEO_COLUMN, label_array, label_names
 from ..processing.label_matching import label_words
-from .moving_shapes_labels import random_label_splits
 from .parts import Part, part_of_labels
 from .protocols import EvaluationData, EvaluationProtocol
 
@@ -110,7 +110,9 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
 
 
 def _plan_worlds(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
-    table, parts, notes = random_label_splits(protocol, root=data.root)
+    renders = FORMATS[DATASETS[protocol.dataset].format].renders
+    assert renders is not None  # the catalogue gives this plan to data sets that are rendered
+    table, parts, notes = importlib.import_module(renders).random_label_splits(protocol, root=data.root)
     return EvaluationPlan(table, parts, {}, notes)
 
 

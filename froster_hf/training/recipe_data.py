@@ -1,5 +1,6 @@
 """From a recipe's data section to the tables that are trained and evaluated on."""
 
+import importlib
 import logging
 
 from datasets import Dataset
@@ -9,7 +10,6 @@ from ..data.label_splits import base_and_novel_labels, keep_labels, sample_shots
 from ..data.official_lists import Split
 from ..data.published_counts import count_differences
 from ..data.readers import read_labels
-from .recipe_world import render_world
 from .recipes import RecipeData, RecipeWorld
 
 logger = logging.getLogger(__name__)
@@ -25,10 +25,11 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
         AnnotationError: a file or line that cannot be read; names it.
         ValueError: a path is needed that the recipe does not give.
     """
-    if FORMATS[data.format].read is None:
+    if (world_module := FORMATS[data.format].renders) is not None:
         if data.shots is not None:
             raise ValueError("data.shots draws from a data set; of moving shapes, render world.clips_per_class.")
-        return render_world(world, root=_needed(data, "root"), label_set=data.label_set)
+        renderer = importlib.import_module(world_module)
+        return renderer.render_world(world, root=_needed(data, "root"), label_set=data.label_set)
     train, test = _read(data, "train"), _read_evaluation(data)
     evaluation = {} if test is None else {"all": test}
     if data.label_set == "base":

@@ -4,17 +4,20 @@ A recipe says which model is trained on which data, and how; the user's own path
 
     froster train froster_base_to_novel_ucf101 data.root=/data/UCF-101 data.annotations=/data/ucfTrainTestlist
 
-`recipe_data.py` reads the data, `recipe_run.py` trains. Recipes of `kind: pretraining` are [`PretrainingRecipe`]s,
-which `pretraining/` runs.
+`recipe_data.py` reads the data, `recipe_run.py` trains. `RECIPE_KINDS` names the other kinds of recipes, such as the
+pre-training of a small CLIP in `froster_hf.shapes`.
 """
 
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+import pkgutil
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
+
+from transformers import TrainingArguments
 
 from ..data.catalogue import FORMATS
 from ..data.published_counts import published_counts
@@ -30,7 +33,6 @@ from ..settings import (
     read_named,
 )
 from .arguments import FrosterTrainingArguments
-from .pretraining.recipe import PretrainingRecipe, argument_hints
 
 RECIPE_FOLDER = SHIPPED_FOLDERS["recipe"]
 # Said once, elsewhere in the recipe.
@@ -180,9 +182,24 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-RECIPE_KINDS: dict[str, type[Recipe] | type[PretrainingRecipe]] = {
-    "fine_tuning": Recipe,
-    "pretraining": PretrainingRecipe,
+@dataclass(frozen=True)
+class RecipeKind:
+    """What a recipe may be of. Both are named as `module:name`, and imported when they are needed.
+
+    Attributes:
+        fields: dataclass that the file is read into.
+        train: function that trains it, with the keywords `resume` and `overwrite`.
+    """
+
+    fields: str
+    train: str
+
+
+RECIPE_KINDS: dict[str, RecipeKind] = {
+    "fine_tuning": RecipeKind("froster_hf.training.recipes:Recipe", "froster_hf.training.recipe_run:train_recipe"),
+    "pretraining": RecipeKind(
+        "froster_hf.shapes.pretraining:PretrainingRecipe", "froster_hf.shapes.pretraining:pretrain"
+    ),
 }
 
 
@@ -191,12 +208,15 @@ def list_recipes() -> list[str]:
     return list_named(RECIPE_FOLDER)
 
 
-def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe | PretrainingRecipe:
+def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Any:
     """A shipped recipe by name, or a YAML file. Its field `kind` says what it is of, `fine_tuning` by default.
 
     Args:
         recipe: name or path. A file that says `extends: NAME` changes the fields that it names of another one.
         overrides: `field=value`, with dots into sections: `training.learning_rate=1e-5`. Values are read as YAML.
+
+    Returns:
+        A [`Recipe`], or the dataclass that `RECIPE_KINDS` has for another kind.
 
     Raises:
         ValueError: no such recipe, no YAML, an unknown field, or a value that is none of the allowed ones.
@@ -206,4 +226,16 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
     kind = fields.get("kind", "fine_tuning")
     if not isinstance(kind, str) or kind not in RECIPE_KINDS:
         raise ValueError(f"{name}: kind is {kind!r}; it must be one of {', '.join(RECIPE_KINDS)}.")
-    return read_fields(RECIPE_KINDS[kind], {"name": name, **fields}, where=name)
+    return read_fields(pkgutil.resolve_name(RECIPE_KINDS[kind].fields), {"name": name, **fields}, where=name)
+
+
+def argument_hints(kind: type[TrainingArguments], *, reserved: Collection[str]) -> dict[str, Any]:
+    """Types of the training arguments that a recipe's `training` section may give, by name.
+
+    Args:
+        kind: of the arguments.
+        reserved: names that the recipe says elsewhere.
+    """
+    hints = get_type_hints(kind)
+    names = [entry.name for entry in dataclasses.fields(kind) if entry.init and entry.name not in reserved]
+    return {name: hints[name] for name in names}

@@ -7,9 +7,9 @@ from datasets import ClassLabel, Video
 from transformers import EvalPrediction, pipeline
 
 from froster_hf.data import read_video_folder
-from froster_hf.data.moving_shapes import all_classes, write_moving_shapes
 from froster_hf.data.video_table import label_array
 from froster_hf.evaluation.metrics import top_k_accuracy
+from froster_hf.shapes import all_classes, write_moving_shapes
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from froster_hf.training.trainer import accuracy, mean_log_probabilities
 from tests.fixtures.tiny import tiny_model, tiny_processor

@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     classify = load_pipeline(arguments)
 
     # After the model: the garbage collection of these imports does not look at its own again.
-    from ...demo import DEMO_LABELS, render_demo_videos
     from ...pipeline.timeline_files import write_timeline
+    from ...shapes import DEMO_LABELS, render_demo_videos
 
     labels = labels or list(DEMO_LABELS)
     *videos, story = render_demo_videos(output, seed=arguments.seed)

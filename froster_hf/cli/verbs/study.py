@@ -41,13 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--processes is {arguments.processes}; give at least 1.")
     check_named(arguments.plan, arguments.overrides, kind="plan")
 
-    from ...study.plan import load_plan
+    from ...shapes.study.plan import load_plan
 
     plan = load_plan(arguments.plan, arguments.overrides)
     work = Path(arguments.work or Path("runs") / f"study-{plan.name}")
     output = Path(arguments.output or work / "report")
 
-    from ...study.running import run_study
+    from ...shapes.study.running import run_study
 
     own_work = f" --work {work}" if arguments.work else ""
     named = shlex.join([arguments.plan, *arguments.overrides])

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import dataclasses
 import logging
+import pkgutil
 from collections.abc import Iterator
 
 from ...settings import check_named
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     import yaml
 
-    from ...training.recipes import load_recipe
+    from ...training.recipes import RECIPE_KINDS, load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.output_dir is not None:
@@ -54,17 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0
 
-    from transformers import Trainer
-
-    from ...training.pretraining import PretrainingRecipe, pretrain
-    from ...training.recipe_run import train_recipe
-
-    again = {"resume": arguments.resume, "overwrite": arguments.overwrite}
+    train = pkgutil.resolve_name(RECIPE_KINDS[recipe.kind].train)
     with _messages_of_the_training():
-        if isinstance(recipe, PretrainingRecipe):
-            trainer: Trainer = pretrain(recipe, **again)
-        else:
-            trainer = train_recipe(recipe, **again)
+        trainer = train(recipe, resume=arguments.resume, overwrite=arguments.overwrite)
     if trainer.is_world_process_zero():
         print(f"{trainer.args.output_dir}/model")
     return 0

@@ -1,0 +1,63 @@
+"""The moving-shapes world: an endless, offline stand-in for action videos, drawn by seeds.
+
+classes (splits) -> scenes (what is shown) -> pixels (rendering) -> mp4 files, rows of `datasets`
+                                           -> captions with their claims -> which captions are true of which scenes
+
+Beside it: `pretraining/` of a small CLIP on its stills, `study/`, the paper's experiment in it, `tables.py`, which
+recipes and protocols ask for, and `shipping.py`, which puts trained checkpoints into the package.
+"""
+
+from .captions import Captions, draw_captions, still_attributes
+from .dataset import stream_moving_shapes, write_moving_shapes
+from .rendering import render_clips, render_stills
+from .scenes import Scenes, draw_scenes, ease
+from .splits import BaseNovelSplit, draw_classes, split_base_novel
+from .video_files import DEMO_LABELS, STORY, render_demo_videos, write_mp4
+from .vocabulary import (
+    ATTRIBUTES,
+    COLORS,
+    MOTIONS,
+    OPPOSITES,
+    ROUND,
+    SHAPES,
+    SIZES,
+    STILL_MOTIONS,
+    TRAIL_MOTIONS,
+    UNSAID,
+    MovingShape,
+    all_classes,
+    matches,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "COLORS",
+    "DEMO_LABELS",
+    "MOTIONS",
+    "OPPOSITES",
+    "ROUND",
+    "SHAPES",
+    "SIZES",
+    "STILL_MOTIONS",
+    "STORY",
+    "TRAIL_MOTIONS",
+    "UNSAID",
+    "BaseNovelSplit",
+    "Captions",
+    "MovingShape",
+    "Scenes",
+    "all_classes",
+    "draw_captions",
+    "draw_classes",
+    "draw_scenes",
+    "ease",
+    "matches",
+    "render_clips",
+    "render_demo_videos",
+    "render_stills",
+    "split_base_novel",
+    "still_attributes",
+    "stream_moving_shapes",
+    "write_moving_shapes",
+    "write_mp4",
+]

@@ -1,0 +1,160 @@
+"""`datasets` over the moving-shapes world: folders of mp4 files, or clips rendered while they are read."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Array4D, ClassLabel, Dataset, Features, IterableDataset, Value
+
+from ..whole_files import write_text_whole, written_whole
+from .captions import Captions, draw_captions
+from .rendering import render_clips
+from .scenes import Scenes, draw_scenes
+from .video_files import write_mp4
+from .vocabulary import MovingShape
+
+_RECIPE_FILE = "moving_shapes.json"
+# As `load_dataset("videofolder", data_dir=...)` reads it.
+_METADATA_FILE = "metadata.csv"
+_CLIPS_AT_ONCE = 16
+
+
+def write_moving_shapes(
+    root: str | Path,
+    classes: Sequence[MovingShape],
+    *,
+    clips_per_class: int,
+    seed: int,
+    num_frames: int = 16,
+    resolution: int | tuple[int, int] = 192,
+    fps: int = 8,
+    trail_rate: float = 0.0,
+    second_object_rate: float = 0.0,
+) -> Dataset:
+    """Render mp4 files into a folder and describe them as a dataset.
+
+    The folder is also what `load_dataset("videofolder", data_dir=root)` takes. A folder that was completed with the
+    same arguments is used again without rendering.
+
+    Args:
+        root: the folder, made when it is missing.
+        classes: K classes; their labels are the names of the `label` feature.
+        clips_per_class: files a class.
+        seed: decides everything that the other arguments leave open.
+        num_frames: frames a file.
+        resolution: side or (height, width) in pixels, even.
+        fps: frames a second.
+        trail_rate: the share of clips in which objects leave a trail.
+        second_object_rate: the share of clips with a second, unlabelled object.
+
+    Returns:
+        K * clips_per_class rows, class by class: `video` (path of the file), `label`, `caption`.
+
+    Raises:
+        ValueError: the folder holds clips of other arguments.
+    """
+    root = Path(root)
+    recipe = {
+        "classes": [str(c) for c in classes],
+        "clips_per_class": clips_per_class,
+        "seed": seed,
+        "num_frames": num_frames,
+        "resolution": resolution if isinstance(resolution, int) else list(resolution),
+        "fps": fps,
+        "trail_rate": trail_rate,
+        "second_object_rate": second_object_rate,
+    }
+    recipe_file = root / _RECIPE_FILE
+    if recipe_file.exists():
+        if json.loads(recipe_file.read_text(encoding="utf-8")) != recipe:
+            raise ValueError(f"{root} holds clips made with other arguments (see {recipe_file}); give another folder.")
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        labels = np.repeat(np.arange(len(classes)), clips_per_class)
+        scenes, captions = _draw(classes, labels, seed, trail_rate, second_object_rate)
+        names = [f"{index:06d}.mp4" for index in range(len(labels))]
+        for start in range(0, len(labels), _CLIPS_AT_ONCE):
+            clips = render_clips(scenes[start : start + _CLIPS_AT_ONCE], num_frames=num_frames, resolution=resolution)
+            for name, clip in zip(names[start:], clips):
+                write_mp4(clip, root / name, fps=fps)
+        with written_whole(root / _METADATA_FILE) as part, open(part, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file_name", "label", "caption"])
+            writer.writerows(zip(names, (str(classes[int(label)]) for label in labels), captions.texts))
+        # Written last: a folder without it is not complete.
+        write_text_whole(recipe_file, json.dumps(recipe, indent=2))
+
+    with open(root / _METADATA_FILE, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = {
+        "video": [str(root / row["file_name"]) for row in rows],
+        "label": [row["label"] for row in rows],
+        "caption": [row["caption"] for row in rows],
+    }
+    label = ClassLabel(names=[str(c) for c in classes])
+    features = Features({"video": Value("string"), "label": label, "caption": Value("string")})
+    return Dataset.from_dict(columns, features=features)
+
+
+def stream_moving_shapes(
+    classes: Sequence[MovingShape],
+    *,
+    num_clips: int,
+    seed: int,
+    num_frames: int = 8,
+    resolution: int | tuple[int, int] = 32,
+    trail_rate: float = 0.0,
+    second_object_rate: float = 0.0,
+    num_shards: int = 1,
+) -> IterableDataset:
+    """Clips of random classes, rendered while they are read: nothing is stored, and every epoch is the same.
+
+    Args:
+        classes: K classes, drawn evenly at random.
+        num_clips: rows in all.
+        num_shards: parts that different workers can read.
+        seed, num_frames, resolution, trail_rate, second_object_rate: as in `write_moving_shapes`.
+
+    Returns:
+        Rows of `video` (uint8 array (T, 3, H, W)), `label` (index into `classes`), `caption`.
+    """
+
+    def rows(shards: list[int]) -> Iterator[dict]:
+        for shard in shards:
+            rng = np.random.default_rng([seed, shard])
+            labels = rng.integers(len(classes), size=len(range(shard, num_clips, num_shards)))
+            for start in range(0, len(labels), _CLIPS_AT_ONCE):
+                part = labels[start : start + _CLIPS_AT_ONCE]
+                scenes, captions = _draw(classes, part, rng, trail_rate, second_object_rate)
+                clips = render_clips(scenes, num_frames=num_frames, resolution=resolution).numpy()
+                for clip, label, text in zip(clips, part, captions.texts):
+                    yield {"video": clip, "label": int(label), "caption": text}
+
+    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+    features = Features(
+        {
+            "video": Array4D((num_frames, 3, height, width), "uint8"),
+            "label": ClassLabel(names=[str(c) for c in classes]),
+            "caption": Value("string"),
+        }
+    )
+    return IterableDataset.from_generator(rows, gen_kwargs={"shards": list(range(num_shards))}, features=features)
+
+
+def _draw(
+    classes: Sequence[MovingShape],
+    labels: np.ndarray,
+    seed: int | np.random.Generator,
+    trail_rate: float,
+    second_object_rate: float,
+) -> tuple[Scenes, Captions]:
+    rng = np.random.default_rng(seed)
+    scenes = draw_scenes(
+        rng,
+        classes=[classes[label] for label in labels],
+        trail_rate=trail_rate,
+        second_object_rate=second_object_rate,
+    )
+    return scenes, draw_captions(rng, scenes.attributes)

@@ -1,0 +1,118 @@
+"""The recipe of a contrastive pre-training (`kind: pretraining`): all that decides what comes out of it."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transformers import TrainingArguments
+
+from ...settings import check_fields
+from ...training.recipes import argument_hints
+
+# Said once, elsewhere in the recipe, or settled by how the training works.
+RESERVED_ARGUMENTS = (
+    "output_dir",
+    "seed",
+    "data_seed",
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "train_sampling_strategy",
+    "remove_unused_columns",
+)
+
+
+@dataclass(frozen=True)
+class RecipeArchitecture:
+    """A CLIP model with two towers of the same width.
+
+    Args:
+        image_size: S, side of the pictures in pixels.
+        patch_size: side of a patch in pixels.
+        hidden_size: W, width of both towers.
+        num_attention_heads: heads of a layer.
+        num_vision_layers: layers of the vision tower.
+        num_text_layers: layers of the text tower.
+        projection_dim: D, width of the joint embedding.
+        vocab_size: tokens of the tokenizer, which is learned from captions.
+        initializer_range: spread of the first patch and position embeddings. With CLIP's 0.02 the places of the
+            patches, and so shapes, are learned later.
+    """
+
+    image_size: int = 32
+    patch_size: int = 8
+    hidden_size: int = 128
+    num_attention_heads: int = 2
+    num_vision_layers: int = 4
+    num_text_layers: int = 2
+    projection_dim: int = 128
+    vocab_size: int = 1024
+    initializer_range: float = 0.2
+
+
+@dataclass(frozen=True)
+class RecipeStills:
+    """What the stills show.
+
+    Args:
+        second_object_rate: share of the stills with a second object.
+        trail_rate: share of the stills in which motions leave trails: they are what motion words are learned from.
+        ramp: share of the steps in which the world becomes as varied as this, from single large objects in the middle.
+            0 begins with the whole world.
+    """
+
+    second_object_rate: float = 0.2
+    trail_rate: float = 0.5
+    ramp: float = 0.35
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"stills.{name} is a share, from 0 to 1; received {value!r}.")
+
+
+@dataclass(frozen=True)
+class PretrainingRecipe:
+    """A contrastive pre-training on stills of the moving-shapes world, whole.
+
+    Args:
+        name: a file's stem.
+        about: what comes out of it.
+        kind: tells it from the recipes of fine-tuning.
+        model: see [`RecipeArchitecture`].
+        stills: see [`RecipeStills`].
+        seed: of the weights, the tokenizer, the stills and their captions.
+        steps: optimizer steps.
+        batch_size: B, stills and captions of a step.
+        num_eval_stills: held-out stills that the accuracy is measured on.
+        muon_learning_rate: for the matrices inside the layers, trained with Muon; `training.learning_rate` is for all
+            else, trained with AdamW.
+        training: further fields of [`transformers.TrainingArguments`].
+        output_dir: where the run and its model are written; `runs/<name>` by default.
+    """
+
+    name: str
+    about: str
+    kind: Literal["pretraining"] = "pretraining"
+    model: RecipeArchitecture = field(default_factory=RecipeArchitecture)
+    stills: RecipeStills = field(default_factory=RecipeStills)
+    seed: int = 0
+    steps: int = 3000
+    batch_size: int = 64
+    num_eval_stills: int = 1200
+    muon_learning_rate: float = 4e-3
+    training: dict[str, Any] = field(default_factory=dict)
+    output_dir: str | None = None
+
+    def __post_init__(self):
+        hints = argument_hints(TrainingArguments, reserved=RESERVED_ARGUMENTS)
+        check_fields(self.training, hints, where=f"{self.name}, training")
+        for name, least in (("seed", 0), ("steps", 1), ("batch_size", 2), ("num_eval_stills", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{self.name}: {name} is {value!r}; give a whole number of at least {least}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, with their defaults, as YAML would hold them."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,260 @@
+"""One fine-tuning of the study, and what is measured of it; a job that is done is read back.
+
+A job is a folder: `metrics.json` (written last), the logits of both sides, and the trained model while it is needed.
+
+Among the measures is one whose answer a time-reversal invariant model gets right exactly half of the time: every clip
+is shown as it is and played backwards, and the model chooses between the label and its opposite ("a red star sliding
+left", "a red star sliding right"). A model that sees no direction answers the same both times, so one of the two
+answers is wrong. The clips are reversed after decoding: no codec leaves a trace of the direction.
+
+Letters: n clips, m of them with a direction, K labels, E opposites that are no label of this side.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...evaluation.metrics import harmonic_mean, top_k_accuracy
+from ...modeling.modeling_froster import FrosterForVideoClassification
+from ...processing.processing_froster import FrosterProcessor
+from ...training.checkpointing import AVERAGE_NAME
+from ...training.recipe_run import build_model, build_trainer
+from ...training.recipes import Recipe
+from ...training.weights import interpolate
+from ...whole_files import write_text_whole, written_whole
+from ..vocabulary import MovingShape
+from .plan import GRID_FIELDS, Variant
+from .worlds import SIDES, DecodedClips, World, decoded_clips, fingerprint, prepare_world, what_decides
+
+Metrics = dict[str, float]
+METRICS_FILE = "metrics.json"
+FROZEN = "frozen"
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class SideScores:
+    """Logits of one side's clips.
+
+    Args:
+        texts: K labels, then E opposites.
+        num_labels: K.
+        labels: (n,).
+        forward: (n, K + E).
+        backward: (m, K + E), of the clips with a direction, their frames in reverse.
+    """
+
+    texts: list[str]
+    num_labels: int
+    labels: np.ndarray
+    forward: np.ndarray
+    backward: np.ndarray
+
+    def averaged_with(self, other: "SideScores") -> "SideScores":
+        """The ensemble of two models: the mean of their logits."""
+        forward, backward = (self.forward + other.forward) / 2, (self.backward + other.backward) / 2
+        return SideScores(self.texts, self.num_labels, self.labels, forward, backward)
+
+    def metrics(self) -> dict[str, float]:
+        """Shares of the clips that are right.
+
+        Returns:
+            `top1`; `appearance` and `motion`, the two halves of the answer; `direction`, between a label and its
+            opposite over clips and their reversals; `undirected`, top-1 of the clips that are their own reversal.
+        """
+        logits = self.forward[:, : self.num_labels]
+        shapes = [MovingShape.from_label(text) for text in self.texts]
+        pairs = [(shapes[answer], shapes[label]) for answer, label in zip(logits.argmax(1), self.labels)]
+        opposite = _opposite_columns(self.texts, self.labels)
+        directed = opposite >= 0
+        return {
+            "top1": top_k_accuracy(logits, self.labels, k=1),
+            "appearance": float(np.mean([(a.color, a.shape) == (b.color, b.shape) for a, b in pairs])),
+            "motion": float(np.mean([a.motion == b.motion for a, b in pairs])),
+            "direction": direction_accuracy(
+                self.forward[directed], self.backward, own=self.labels[directed], opposite=opposite[directed]
+            ),
+            "undirected": top_k_accuracy(logits[~directed], self.labels[~directed], k=1),
+        }
+
+    def save(self, file: Path) -> None:
+        """Write `file`, an .npz."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(file) as part:
+            np.savez(
+                part,
+                texts=np.array(self.texts),
+                num_labels=self.num_labels,
+                labels=self.labels,
+                forward=self.forward,
+                backward=self.backward,
+            )
+
+    @classmethod
+    def load(cls, file: Path) -> "SideScores":
+        """Read what `save` wrote."""
+        with np.load(file) as arrays:
+            texts, num_labels = arrays["texts"].tolist(), int(arrays["num_labels"])
+            return cls(texts, num_labels, arrays["labels"], arrays["forward"], arrays["backward"])
+
+
+@torch.inference_mode()
+def score_side(model: FrosterForVideoClassification, processor: FrosterProcessor, clips: DecodedClips) -> SideScores:
+    """Score the clips of one side."""
+    labels = clips.labels.numpy()
+    extra = {text for text in opposite_labels(clips.label_names) if text is not None} - set(clips.label_names)
+    texts = [*clips.label_names, *sorted(extra)]
+    model.eval()
+    text_embeds = processor.embed_labels(texts, model=model)
+
+    def logits(pixel_values_videos: torch.Tensor) -> np.ndarray:
+        batches = (batch.to(model.device) for batch in pixel_values_videos.split(_BATCH))
+        return torch.cat([model(batch, text_embeds=text_embeds).logits.float().cpu() for batch in batches]).numpy()
+
+    pixels = clips.pixel_values_videos
+    directed = torch.from_numpy(_opposite_columns(texts, labels) >= 0)
+    return SideScores(texts, len(clips.label_names), labels, logits(pixels), logits(pixels[directed].flip(1)))
+
+
+def _opposite_columns(texts: list[str], labels: np.ndarray) -> np.ndarray:
+    """Each clip's opposite label as an index into `texts` (n,), -1 where its motion has no direction."""
+    place = {text: index for index, text in enumerate(texts)}
+    columns = np.array([-1 if text is None else place.get(text, -1) for text in opposite_labels(texts)])
+    return columns[labels]
+
+
+def opposite_labels(labels: Sequence[str]) -> list[str | None]:
+    """The label of each label's clips played backwards, `None` where that is the same label."""
+    opposites = [str(MovingShape.from_label(label).opposite) for label in labels]
+    return [None if opposite == label else opposite for label, opposite in zip(labels, opposites)]
+
+
+def direction_accuracy(forward: np.ndarray, backward: np.ndarray, *, own: np.ndarray, opposite: np.ndarray) -> float:
+    """Share of right answers over clips and their reversals.
+
+    Args:
+        forward: (n, K) logits of the clips.
+        backward: (n, K) logits of the same clips, frames in reverse.
+        own: (n,) each clip's label.
+        opposite: (n,) the label of its reversal.
+    """
+    rows = np.arange(len(own))
+    right = forward[rows, own] > forward[rows, opposite]
+    right_backward = backward[rows, opposite] > backward[rows, own]
+    return float((right.mean() + right_backward.mean()) / 2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fine-tuning.
+
+    Args:
+        method: its name in the plan.
+        world: that it happens in.
+        seed: of the fine-tuning.
+        overrides: of the recipe, hyperparameters included.
+        variants: what else is measured.
+    """
+
+    method: str
+    world: World
+    seed: int
+    overrides: tuple[str, ...]
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"world {self.world.seed}, seed {self.seed}, {self.method} ({', '.join(self.overrides)})"
+
+    @property
+    def folder(self) -> Path:
+        """Where it is done: everything that decides its outcome is in the name."""
+        decides = [what_decides(self.recipe()), self.variants, self.world.folder.name]
+        name = f"{self.method.replace(' ', '_')}-seed{self.seed}-{fingerprint(decides)}"
+        return self.world.folder / "jobs" / name
+
+    def recipe(self) -> Recipe:
+        """What is trained."""
+        return self.world.recipe(self.overrides, seed=self.seed)
+
+
+def job_for(method: str, *, world: World, seed: int, choices: Mapping[str, float], test: bool) -> Job:
+    """The job of a method with chosen hyperparameters; its variants are measured in the test only."""
+    own = world.plan.methods[method]
+    chosen = {GRID_FIELDS[name]: value for name, value in choices.items()}
+    kept = [override for override in own.overrides if override.partition("=")[0] not in chosen]
+    overrides = (*kept, *(f"{name}={value}" for name, value in chosen.items()))
+    return Job(method, world, seed, overrides, tuple(own.variants) if test else ())
+
+
+def run_job(job: Job) -> dict[str, Metrics]:
+    """Fine-tunes and measures.
+
+    Returns:
+        Metrics by what was measured: `job.method`, and `<job.method> + <variant>` for its variants.
+    """
+    folder, world = job.folder, job.world
+    shutil.rmtree(folder, ignore_errors=True)
+    recipe = world.placed(job.recipe(), output_dir=folder / "run")
+    trainer = build_trainer(recipe)
+    trainer.train()
+    processor: Any = trainer.processing_class
+    model: Any = trainer.model
+    measured = {job.method: _measure(model, processor, world, folder)}
+    for variant in job.variants:
+        if variant == "ensemble":
+            frozen = {side: SideScores.load(world.frozen / f"{side}.npz") for side in SIDES}
+            own = {side: SideScores.load(folder / f"{side}.npz") for side in SIDES}
+            result = summarize({side: own[side].averaged_with(frozen[side]) for side in SIDES})
+        else:
+            if variant == "interpolation":
+                trainer.save_model(str(folder / "model"))
+                place = interpolate(world.clip, folder / "model", 0.5, output_dir=folder / "interpolation")
+            else:
+                place = folder / "run" / AVERAGE_NAME
+            result = _measure(FrosterForVideoClassification.from_pretrained(place), processor, world, folder / variant)
+        measured[f"{job.method} + {variant}"] = result
+    for name in ("run", "model", "interpolation"):
+        # The weights of hundreds of runs are not kept; the logits are.
+        shutil.rmtree(folder / name, ignore_errors=True)
+    _store(measured, folder)
+    return measured
+
+
+def stored_metrics(folder: Path) -> dict[str, Metrics] | None:
+    """What was measured in a folder, `None` where that is not done."""
+    file = folder / METRICS_FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def prepare_and_measure(world: World) -> dict[str, Metrics]:
+    """Prepares a world, and measures its CLIP as it is, frame by frame: metrics of `frozen`."""
+    prepare_world(world)
+    model, processor = build_model(world.placed(world.recipe(["model.temporal_module=none"])).model)
+    measured = {FROZEN: _measure(model, processor, world, world.frozen)}
+    _store(measured, world.frozen)
+    return measured
+
+
+def _store(measured: dict[str, Metrics], folder: Path) -> None:
+    write_text_whole(folder / METRICS_FILE, json.dumps(measured, indent=2) + "\n")
+
+
+def _measure(model: FrosterForVideoClassification, processor: FrosterProcessor, world: World, folder: Path) -> Metrics:
+    scores = {side: score_side(model, processor, decoded_clips(world, side)) for side in SIDES}
+    for side, own in scores.items():
+        own.save(folder / f"{side}.npz")
+    return summarize(scores)
+
+
+def summarize(scores: dict[str, SideScores]) -> Metrics:
+    """Metrics of both sides, `base_top1` and so on, and the harmonic mean `hm` of the two top-1."""
+    metrics = {f"{side}_{name}": value for side, own in scores.items() for name, value in own.metrics().items()}
+    return {**metrics, "hm": harmonic_mean(metrics["base_top1"], metrics["novel_top1"])}

@@ -1,0 +1,125 @@
+"""What a study consists of: worlds, seeds, grids and methods, read from a small YAML file."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ...settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named
+
+PLAN_FOLDER = SHIPPED_FOLDERS["plan"]
+# What else is measured of a fine-tuned model, at no further training.
+Variant = Literal["interpolation", "ensemble", "weight_average"]
+VARIANTS: dict[str, str] = {
+    "interpolation": "weights half way to the initial CLIP",
+    "ensemble": "logits averaged with the frozen model's, at double cost",
+    "weight_average": "mean of the weights at the ends of the epochs",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to fine-tune.
+
+    Args:
+        overrides: of the study's recipe, as `froster train` takes them.
+        grid: values to choose from on the validation world, by name in `GRID_FIELDS`; tried one field after the
+            other, in this order, each with the best so far of those before.
+        choices_of: the method whose choices are taken over, where there is no grid of its own.
+        variants: what else is measured of the fine-tuned model.
+    """
+
+    overrides: list[str] = field(default_factory=list)
+    grid: dict[str, list[float]] = field(default_factory=dict)
+    choices_of: str | None = None
+    variants: list[Variant] = field(default_factory=list)
+
+
+GRID_FIELDS = {
+    "learning_rate": "training.learning_rate",
+    "beta": "training.distillation_weight",
+    "alpha": "training.distillation_alpha",
+}
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study, whole.
+
+    Args:
+        name: a file's stem.
+        about: what it is for, in a sentence.
+        pretraining: recipe and overrides of the small CLIP of every world.
+        recipe: of the fine-tunings; the methods override it.
+        validation_world: seed of the world that hyperparameters are chosen on.
+        test_worlds: seeds of the worlds that are reported.
+        seeds: of the fine-tunings, in every test world.
+        methods: by name; `frozen`, which is not trained, is always measured too.
+        reference: method that the others are compared with, pair by pair.
+    """
+
+    name: str
+    about: str
+    pretraining: list[str]
+    recipe: str
+    validation_world: int
+    test_worlds: list[int]
+    seeds: list[int]
+    methods: dict[str, Method]
+    reference: str
+
+    def __post_init__(self):
+        for name in ("test_worlds", "seeds"):
+            value = getattr(self, name)
+            if not (isinstance(value, list) and value and all(isinstance(number, int) for number in value)):
+                raise ValueError(f"The plan {self.name}: {name} is {value!r}; give a list of whole numbers.")
+        if self.validation_world in self.test_worlds:
+            raise ValueError(f"World {self.validation_world} cannot be both for validation and for the test.")
+        if self.reference not in self.methods:
+            raise ValueError(f"The plan {self.name}: reference is {self.reference!r}; it has {list(self.methods)}.")
+        for name, method in self.methods.items():
+            self._check(name, method)
+
+    def _check(self, name: str, method: Method) -> None:
+        where = f"The plan {self.name}, method {name}"
+        for kind, given, known in (
+            ("grid", method.grid, list(GRID_FIELDS)),
+            ("variants", method.variants, list(VARIANTS)),
+        ):
+            if unknown := sorted(set(given) - set(known)):
+                raise ValueError(f"{where}: unknown {kind} {unknown}; there are {known}.")
+        if method.choices_of is None:
+            return
+        if method.grid:
+            raise ValueError(f"{where}: it has a grid of its own and takes over choices; give one of the two.")
+        source = self.methods.get(method.choices_of)
+        if source is None or source.choices_of is not None:
+            own = [other for other, entry in self.methods.items() if entry.choices_of is None]
+            raise ValueError(f"{where}: choices_of is {method.choices_of!r}; choices are made for {own}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as YAML or JSON would hold them."""
+        return dataclasses.asdict(self)
+
+
+def list_plans() -> list[str]:
+    """Names of the shipped plans."""
+    return list_named(PLAN_FOLDER)
+
+
+def load_plan(plan: str | os.PathLike, overrides: Sequence[str] = ()) -> StudyPlan:
+    """A shipped plan by name, or a YAML file; one that says `extends: NAME` changes the fields that it names.
+
+    Args:
+        plan: name or path.
+        overrides: `field=value`, such as `test_worlds=[7]`. Values are read as YAML.
+
+    Raises:
+        ValueError: no such plan, no YAML, an unknown or a missing field, or a value that the field does not take.
+    """
+    # A plan's methods replace those of the plan that it extends.
+    fields = read_named(plan, folder=PLAN_FOLDER, what="plan", merge=lambda base, own: {**base, **own})
+    name = Path(plan).stem
+    return read_fields(StudyPlan, {"name": name, **override_fields(fields, overrides)}, where=name)

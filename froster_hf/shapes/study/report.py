@@ -1,0 +1,238 @@
+"""The report of a study: `study.json` with everything, `README.md` with tables and sentences, plots."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ...evaluation.plots import BLUE, GREY, ORANGE, save_figure
+from ...whole_files import write_text_whole
+from .plan import VARIANTS
+from .statistics import Estimate, by_pair, differences, estimate, paired_difference
+
+COLUMNS = {
+    "base_top1": "base",
+    "novel_top1": "novel",
+    "hm": "HM",
+}
+DETAILS = {
+    "novel_appearance": "novel: appearance",
+    "novel_motion": "novel: motion",
+    "base_direction": "base: direction",
+    "novel_direction": "novel: direction",
+    "base_undirected": "base: undirected",
+    "novel_undirected": "novel: undirected",
+}
+GRID_LABELS = {"learning_rate": "learning rate", "beta": "β (weight of the distillation)", "alpha": "α (residual)"}
+Found = Mapping[str, Mapping[str, Estimate | None]]
+
+
+def write_report(study: Mapping[str, Any], output: Path) -> Path:
+    """Writes everything; returns the path of the README."""
+    output.mkdir(parents=True, exist_ok=True)
+    runs, reference = study["runs"], study["plan"]["reference"]
+    methods = list(dict.fromkeys(run["method"] for run in runs))
+    found: dict[str, dict[str, Estimate | None]] = {}
+    for metric in (*COLUMNS, *DETAILS):
+        values = {method: by_pair(runs, method, metric) for method in methods}
+        found[metric] = {method: estimate(own) if own else None for method, own in values.items()}
+    top1: Any = found
+    plot_harmonic_means(top1["hm"], output / "harmonic_means.png", reference=reference)
+    plot_base_against_novel(
+        top1["base_top1"], top1["novel_top1"], output / "base_against_novel.png", reference=reference
+    )
+    if study["trials"]:
+        plot_grid(study["trials"], output / "grids.png")
+    text = "\n\n".join([_introduction(study), _table(study, found), _claims(study), _details(found), _choices(study)])
+    write_text_whole(output / "README.md", text + "\n")
+    write_text_whole(output / "study.json", json.dumps(_without_nan(study), indent=1) + "\n")
+    return output / "README.md"
+
+
+def _introduction(study: Mapping[str, Any]) -> str:
+    plan, machine, world = study["plan"], study["machine"], study["recipe"]["world"]
+    versions = ", ".join(f"{name} {version}" for name, version in study["versions"].items())
+    chosen = "There was nothing to choose."
+    if study["trials"]:
+        chosen = (
+            f"Hyperparameters were chosen by the harmonic mean (HM) on world {plan['validation_world']}, and written "
+            "down before the test worlds were drawn."
+        )
+    paragraphs = [
+        "# FROSTER in miniature, on moving shapes",
+        *([f"    {study['command']}"] if study["command"] else []),
+        f"Every world has a small CLIP of its own, pre-trained on rendered stills in {study['pretraining']['steps']} "
+        f'steps, and two halves of {world["num_classes"]} classes such as "a red star sliding left": base and novel '
+        "ones share motions, and no colour and no shape. Models are fine-tuned on "
+        f"{world['clips_per_class']} clips of every base class and tested on {world['eval_clips_per_class']} others "
+        f"of every class, base and novel apart. Clips are H.264 files of {world['num_frames']} frames of "
+        f"{world['resolution']} pixels; in {100 * world['trail_rate']:.0f}% of them objects leave a trail that tells "
+        "the motion in a single frame.",
+        f"{chosen} Test worlds: {_listed(plan['test_worlds'])}; fine-tuning seeds: {_listed(plan['seeds'])}. Made on "
+        f"{machine['cores']} cores ({machine['processor']}) with {machine['processes']} processes in "
+        f"{study['minutes']:.0f} minutes; {versions}. All runs are in `study.json`.",
+        "What holds for rendered shapes and a small CLIP may not hold for real actions, and the other way round.",
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _table(study: Mapping[str, Any], found: Found) -> str:
+    runs, reference = study["runs"], study["plan"]["reference"]
+    some: Any = found["hm"][reference]
+    ranked: Any = found["hm"]
+    lines = [
+        "## Results",
+        "",
+        f"Top-1 in percent: means and 95% intervals over {some.count} {some.unit}s (the frozen model has one run a "
+        f"world). The last column is paired: the same world and seed, HM minus that of `{reference}`.",
+    ]
+    if some.unit == "run":
+        lines[-1] += " Runs of one world share its CLIP and videos: the intervals speak of these worlds."
+    lines += ["", f"| method | base | novel | HM | HM − {reference} |", "|---|---|---|---|---|"]
+    for method in sorted(ranked, key=lambda name: -ranked[name].mean):
+        cells = [_percent(found[metric][method]) for metric in COLUMNS]
+        pair = paired_difference(by_pair(runs, method, "hm"), by_pair(runs, reference, "hm"))
+        lines.append(f"| {method} | {' | '.join(cells)} | {'' if method == reference else _points(pair)} |")
+    measured = {variant for method in study["plan"]["methods"].values() for variant in method["variants"]}
+    variants = "; ".join(f"`{name}`: {text}" for name, text in VARIANTS.items() if name in measured)
+    lines += ["", f"Variants of a fine-tuned model: {variants}.", ""] if variants else [""]
+    lines += ["![Harmonic means](harmonic_means.png)", "", "![Base against novel](base_against_novel.png)"]
+    return "\n".join(lines)
+
+
+def _claims(study: Mapping[str, Any]) -> str:
+    lines = [
+        "## Claims",
+        "",
+        "Paired differences in points, with 95% intervals, not corrected for their number. A claim *appears* when the "
+        "whole interval agrees with it.",
+        "",
+        "| claim | compared | difference | verdict |",
+        "|---|---|---|---|",
+    ]
+    for claim, difference in differences(study["runs"]):
+        compared = f"{claim.ours} − {claim.theirs}, {claim.metric.replace('_', ' ')}"
+        lines.append(f"| {claim.text} | {compared} | {_points(difference)} | {claim.verdict(difference)} |")
+    return "\n".join(lines)
+
+
+def _details(found: Found) -> str:
+    lines = [
+        "## Where the answers are right",
+        "",
+        "In percent. Appearance: the answer has the clip's colour and shape. Motion: it has its motion. Direction: "
+        "over clips and their reversals, between a label and its opposite; a model that cannot see direction has "
+        "exactly 50. Undirected: top-1 of the clips whose motion is its own reversal.",
+        "",
+        f"| method | {' | '.join(DETAILS.values())} |",
+        f"|---{'|---' * len(DETAILS)}|",
+    ]
+    for method in found["hm"]:
+        lines.append(f"| {method} | {' | '.join(_percent(found[metric][method]) for metric in DETAILS)} |")
+    return "\n".join(lines)
+
+
+def _choices(study: Mapping[str, Any]) -> str:
+    lines = ["## Choices", "", "| method | chosen on the validation world |", "|---|---|"]
+    methods = study["plan"]["methods"]
+    for method, values in study["choices"].items():
+        own = methods[method]["choices_of"]
+        grid = methods[own or method]["grid"]
+        text = ", ".join(
+            f"{name.replace('_', ' ')} {value:g}{_edge(value, grid[name])}" for name, value in values.items()
+        )
+        lines.append(f"| {method} | {text or 'nothing'}{f'; those of {own}' if own else ''} |")
+    return "\n".join([*lines, *(["", "![Grids](grids.png)"] if study["trials"] else [])])
+
+
+def _edge(value: float, tried: Sequence[float]) -> str:
+    """Beyond the edge of what was tried there may be a better value."""
+    if min(tried) < value < max(tried) or len(tried) == 1:
+        return ""
+    return " (the least tried)" if value == min(tried) else " (the most tried)"
+
+
+def _percent(value: Estimate | None) -> str:
+    if value is None:
+        return "—"
+    return f"{100 * value.mean:.1f}" + (f" ± {100 * value.half_width:.1f}" if value.count > 1 else "")
+
+
+def _points(value: Estimate) -> str:
+    interval = f" [{100 * value.low:+.1f}, {100 * value.high:+.1f}]" if value.count > 1 else ""
+    return f"{100 * value.mean:+.1f}{interval}"
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def plot_harmonic_means(estimates: Mapping[str, Estimate], path: Path, *, reference: str) -> Path:
+    """Bars of HM (percent), best first, with 95% intervals where there are any."""
+    names = sorted(estimates, key=lambda name: -estimates[name].mean)
+    figure = Figure(figsize=(7.5, 0.36 * len(names) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    means = [100 * estimates[name].mean for name in names]
+    errors = [100 * estimates[name].half_width for name in names]
+    colors = [ORANGE if name == reference else GREY if name == "frozen" else BLUE for name in names]
+    axes.barh(range(len(names)), means, xerr=errors, color=colors, ecolor="black", capsize=2.5)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel="harmonic mean of base and novel top-1 (%), 95% interval", xlim=(0, 100))
+    return save_figure(figure, path)
+
+
+def plot_base_against_novel(
+    base: Mapping[str, Estimate], novel: Mapping[str, Estimate], path: Path, *, reference: str
+) -> Path:
+    """One point a method: base and novel top-1 (percent)."""
+    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    axes = figure.subplots()
+    # Numbers in the picture and names beside it: the methods lie too close for names.
+    order = sorted(base, key=lambda name: -novel[name].mean)
+    for number, name in enumerate(order, start=1):
+        x, y = 100 * base[name].mean, 100 * novel[name].mean
+        color = ORANGE if name == reference else GREY if name == "frozen" else BLUE
+        axes.scatter(x, y, color=color, zorder=3, label=f"{number}  {name}")
+        axes.annotate(str(number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=9)
+    axes.margins(0.1)
+    axes.grid(linewidth=0.4)
+    axes.set(xlabel="base top-1 (%)", ylabel="novel top-1 (%)")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    return save_figure(figure, path)
+
+
+def plot_grid(trials: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """HM on the validation world along each grid that was tried."""
+    fields = [name for name in GRID_LABELS if any(trial["field"] == name for trial in trials)]
+    methods = list(dict.fromkeys(trial["method"] for trial in trials))
+    figure = Figure(figsize=(4.2 * len(fields), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, fields):
+        for number, method in enumerate(methods):
+            own = [trial for trial in trials if (trial["method"], trial["field"]) == (method, name)]
+            own.sort(key=lambda trial: trial["value"])
+            if own:
+                values, hm = [trial["value"] for trial in own], [100 * trial["hm"] for trial in own]
+                axes.plot(values, hm, marker="o", markersize=4, color=f"C{number}", label=method)
+        tried = sorted({trial["value"] for trial in trials if trial["field"] == name})
+        axes.set_xscale("log")
+        axes.set_xticks(tried, [f"{value:g}" for value in tried], rotation=45, fontsize=8)
+        axes.minorticks_off()
+        axes.grid(linewidth=0.4)
+        axes.set(xlabel=GRID_LABELS[name])
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("HM on the validation world (%)")
+    return save_figure(figure, path)

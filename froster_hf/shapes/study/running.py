@@ -1,0 +1,293 @@
+"""A study from its plan to its report: worlds and jobs side by side, in processes of their own.
+
+Hyperparameters are chosen and written down before any test world is drawn.
+"""
+
+import json
+import multiprocessing
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...evaluation.report import package_versions
+from ...modeling.configuration_froster import FrosterConfig
+from ...modeling.tables_froster import modules_without_parameters
+from ...processing.text_files import read_json
+from ...whole_files import check_writable, write_text_whole
+from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
+from .plan import StudyPlan
+from .report import write_report
+from .worlds import World, what_decides
+
+# Runs jobs, side by side where it can, and returns what was measured of each.
+RunJobs = Callable[[list[Job]], list[dict[str, Metrics]]]
+
+
+def run_study(
+    plan: StudyPlan,
+    *,
+    work: Path,
+    output: Path,
+    processes: int = 2,
+    log: Callable[[str], None] = print,
+    command: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Runs what has not been run, and writes the report.
+
+    Args:
+        plan: see [`load_plan`].
+        work: folder of worlds and runs, found again by the next call.
+        output: folder of `study.json`, `README.md` and plots.
+        processes: jobs side by side, one thread each.
+        log: told of every finished job.
+        command: that the report says it was made by.
+        overwrite: write over the report of another plan, or the README of something else, in `output`.
+
+    Returns:
+        `output / "README.md"`.
+
+    Raises:
+        ValueError: a mistake in the plan, another report in `output`, or a run that failed.
+        OSError: nothing can be written to `work` or `output`.
+    """
+    _check_jobs(plan, work)
+    for folder in (work, output):
+        check_writable(folder)
+    if not overwrite:
+        _refuse_other_report(plan, output)
+    watch = _Stopwatch(work, plan.name)
+    with _Workers(processes, work, log, watch) as workers:
+
+        def prepare(worlds: Sequence[World]) -> list[dict[str, Metrics]]:
+            titles = [f"world {world.seed}, pre-trained and rendered" for world in worlds]
+            return workers.run(titles, [world.frozen for world in worlds], prepare_and_measure, worlds)
+
+        def run_jobs(jobs: Sequence[Job]) -> list[dict[str, Metrics]]:
+            return workers.run([job.title for job in jobs], [job.folder for job in jobs], run_job, jobs)
+
+        test_worlds = [World(plan, seed, work) for seed in plan.test_worlds]
+        if any(method.grid for method in plan.methods.values()):
+            prepare([World(plan, plan.validation_world, work)])
+        choices, trials = choose(plan, work, run_jobs)
+        _keep_choices(
+            choices, work / f"choices-{plan.name}.json", drawn=any(world.folder.exists() for world in test_worlds)
+        )
+        for method, values in choices.items():
+            log(f"Chosen for {method}: {values or 'nothing to choose'}")
+
+        frozen = prepare(test_worlds)
+        jobs = [
+            job_for(method, world=world, seed=seed, choices=choices[method], test=True)
+            for world in test_worlds
+            for seed in plan.seeds
+            for method in plan.methods
+        ]
+        measured = run_jobs(jobs)
+    # The frozen model has no fine-tuning seed.
+    runs: list[dict[str, Any]] = [
+        {"method": FROZEN, "world": world.seed, "seed": None, **of_world[FROZEN]}
+        for world, of_world in zip(test_worlds, frozen)
+    ]
+    for job, of_job in zip(jobs, measured):
+        runs += [{"method": name, "world": job.world.seed, "seed": job.seed, **own} for name, own in of_job.items()]
+    study = {
+        "plan": plan.to_dict(),
+        "recipe": what_decides(test_worlds[0].recipe()),
+        "pretraining": what_decides(test_worlds[0].pretraining()),
+        "command": command,
+        "machine": _machine(processes),
+        "versions": package_versions(),
+        "minutes": watch.minutes(),
+        "choices": choices,
+        "trials": trials,
+        "runs": runs,
+    }
+    return write_report(study, output)
+
+
+def choose(plan: StudyPlan, work: Path, run_jobs: RunJobs) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
+    """Tries the grids of all methods on the validation world; of equal values, the one that stands first is taken.
+
+    Returns:
+        The choices by method, and every run behind them: method, field, values, and its metrics.
+    """
+    world, seed = World(plan, plan.validation_world, work), plan.seeds[0]
+    choices: dict[str, dict[str, float]] = {name: {} for name in plan.methods}
+    trials: list[dict[str, Any]] = []
+    depth = max((len(method.grid) for method in plan.methods.values()), default=0)
+    for step in range(depth):
+        # All methods that have a field left, together: as much as can be runs side by side.
+        tried: list[tuple[str, str, float, Job]] = []
+        for name, method in plan.methods.items():
+            for field in list(method.grid)[step : step + 1]:
+                for value in method.grid[field]:
+                    values = {**choices[name], field: value}
+                    job = job_for(name, world=world, seed=seed, choices=values, test=False)
+                    tried.append((name, field, value, job))
+        results = run_jobs([job for *_, job in tried])
+        best: dict[tuple[str, str], tuple[float, float]] = {}
+        for (name, field, value, _), measured in zip(tried, results):
+            metrics = measured[name]
+            trials.append({"method": name, "field": field, "value": value, "fixed": dict(choices[name]), **metrics})
+            if metrics["hm"] > best.get((name, field), (-1.0, value))[0]:
+                best[name, field] = (metrics["hm"], value)
+        for (name, field), (_, value) in best.items():
+            choices[name][field] = value
+    for name, method in plan.methods.items():
+        if method.choices_of is not None:
+            choices[name] = dict(choices[method.choices_of])
+    return choices, trials
+
+
+def _refuse_other_report(plan: StudyPlan, output: Path) -> None:
+    readme, file = output / "README.md", output / "study.json"
+    study = read_json(file) if file.is_file() else None
+    found = study.get("plan") if isinstance(study, dict) else None
+    if (readme.exists() or file.exists()) and found != json.loads(json.dumps(plan.to_dict())):
+        what = "the report of another plan" if study is not None else "a README.md that is not the report of a study"
+        raise ValueError(f"{output} holds {what}. Give another --output, or replace it with --overwrite.")
+
+
+def _check_jobs(plan: StudyPlan, work: Path) -> None:
+    """Read every recipe that the plan will need: a mistake in the last one is found before hours of work."""
+    World(plan, plan.validation_world, work).pretraining()
+    for name, method in plan.methods.items():
+        try:
+            recipe = job_for(
+                name, world=World(plan, plan.test_worlds[0], work), seed=0, choices={}, test=True
+            ).recipe()
+        except ValueError as error:
+            raise ValueError(f"The plan {plan.name}, method {name}: {error}") from error
+        if "weight_average" in method.variants and not recipe.training.get("average_weights_from_epoch"):
+            raise ValueError(
+                f"The plan {plan.name}, method {name}: the variant weight_average needs the override "
+                "training.average_weights_from_epoch=EPOCH."
+            )
+        module = recipe.model.temporal_module or FrosterConfig.temporal_module
+        if "interpolation" in method.variants and module not in modules_without_parameters():
+            raise ValueError(
+                f"The plan {plan.name}, method {name}: {module} has weights that CLIP does not "
+                f"have, and nothing lies between the two. Interpolated are {', '.join(modules_without_parameters())}."
+            )
+
+
+def _keep_choices(choices: dict[str, dict[str, float]], file: Path, *, drawn: bool) -> None:
+    """Write the choices down; once test worlds are drawn they stand.
+
+    Raises:
+        ValueError: the test worlds were drawn before, and not after these very choices.
+    """
+    if drawn and not (file.exists() and json.loads(file.read_text(encoding="utf-8")) == choices):
+        raise ValueError(
+            f"The test worlds in {file.parent} were not drawn after these choices (see {file.name}); a choice made "
+            "now could have been made by looking at them. Give another work folder, or other test worlds."
+        )
+    write_text_whole(file, json.dumps(choices, indent=2) + "\n")
+
+
+class _Stopwatch:
+    """Seconds of work on a plan, over all its runs in a folder, also those that were killed."""
+
+    def __init__(self, work: Path, name: str):
+        self._file, self._last = work / f"seconds-{name}.json", time.monotonic()
+        work.mkdir(parents=True, exist_ok=True)
+
+    def note(self) -> None:
+        """Add what has passed since the last time."""
+        now = time.monotonic()
+        write_text_whole(self._file, json.dumps(self._seconds() + now - self._last))
+        self._last = now
+
+    def minutes(self) -> float:
+        """All of it."""
+        self.note()
+        return self._seconds() / 60
+
+    def _seconds(self) -> float:
+        return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else 0.0
+
+
+class _Workers:
+    """Calls in processes of their own, spawned: a fork would inherit torch's thread pools."""
+
+    def __init__(self, processes: int, work: Path, log: Callable[[str], None], watch: _Stopwatch):
+        self.log, self.watch, self.log_file = log, watch, work / "log.txt"
+        self._pool = ProcessPoolExecutor(
+            processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self.log_file,),
+        )
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def run(
+        self, titles: Sequence[str], folders: Sequence[Path], function: Callable[..., Any], arguments: Sequence[Any]
+    ) -> list[dict[str, Metrics]]:
+        """`function(argument)` for each, unless its folder tells what an earlier study in this place measured.
+
+        Raises:
+            ValueError: a call failed; names it and the log.
+        """
+        results = {index: stored for index, folder in enumerate(folders) if (stored := stored_metrics(folder))}
+        futures = {
+            self._pool.submit(function, arguments[index]): index
+            for index in range(len(arguments))
+            if index not in results
+        }
+        for future in as_completed(futures):
+            index = futures[future]
+            try:
+                results[index] = future.result()
+            except Exception as error:
+                raise ValueError(f"{titles[index]} failed: {error!r}; see {self.log_file}.") from error
+            self.watch.note()
+            self.log(f"  {len(results)}/{len(arguments)}: {titles[index]}")
+        return [results[index] for index in range(len(arguments))]
+
+
+def _start_worker(log_file: Path) -> None:
+    """One thread a process; all that libraries say goes to the log; where the parent is killed, so is the worker."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with open(log_file, "a", encoding="utf-8") as log:
+        # By descriptor: loggers hold on to the streams that they found when they were made.
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _machine(processes: int) -> dict[str, Any]:
+    return {"system": platform.system(), "processor": _processor(), "cores": _cores(), "processes": processes}
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()

@@ -1,0 +1,142 @@
+"""Tables {video, label} of rendered files, for the recipes and the protocols of the format `moving_shapes`.
+
+`render_world` is what a recipe trains and evaluates on; `random_label_splits` are label lists drawn at random and
+fresh clips of them, the `random_labels` protocol. The catalogue names this module.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from datasets import Dataset
+
+from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, video_features
+from ..evaluation.parts import Part
+from ..evaluation.protocols import EvaluationProtocol
+from ..training.recipes import RecipeWorld
+from .dataset import write_moving_shapes
+from .splits import draw_classes, split_base_novel
+from .vocabulary import COLORS, MOTIONS, ROUND, SHAPES, MovingShape, all_classes
+
+# Seeds of one world's files are apart from those of every other world.
+_PARTS = ("train", "all", "base", "novel")
+# Of the world's words; training recipes count their seeds from 0.
+_SEED_OFFSET = 1_000_000
+# Classes among which there is one whose shape is not round.
+_ENOUGH = 32
+
+
+def render_world(
+    world: RecipeWorld, *, root: str | Path, label_set: Literal["all", "base"]
+) -> tuple[Dataset, dict[str, Dataset]]:
+    """Renders what is not there yet.
+
+    Args:
+        world: what to render.
+        root: folder of the files, one folder a part in it.
+        label_set: `all` draws classes of the whole world; `base` trains on one half of the colours and shapes and
+            evaluates it and the other half apart.
+
+    Returns:
+        As `read_recipe_data`: the training table, and the evaluation tables `all`, or `base` and `novel`.
+
+    Raises:
+        ValueError: `root` holds another world, or the world section asks for what cannot be.
+    """
+    if world.clips_per_class < 1:
+        raise ValueError(f"world.clips_per_class is {world.clips_per_class}; training needs at least 1.")
+    motions = MOTIONS if world.motions is None else tuple(world.motions)
+    if label_set == "base":
+        split = split_base_novel(world.seed, classes_per_side=world.num_classes, motions=motions)
+        classes = {"train": split.base, "base": split.base, "novel": split.novel}
+    else:
+        drawn = draw_classes(world.seed, world.num_classes, motions=motions)
+        classes = {"train": drawn, "all": drawn}
+
+    tables = {}
+    for part, labels in classes.items():
+        clips = world.clips_per_class if part == "train" else world.eval_clips_per_class
+        if clips > 0:
+            rows = write_moving_shapes(
+                Path(root) / part,
+                labels,
+                clips_per_class=clips,
+                seed=len(_PARTS) * world.seed + _PARTS.index(part),
+                num_frames=world.num_frames,
+                resolution=world.resolution,
+                trail_rate=world.trail_rate,
+                second_object_rate=world.second_object_rate,
+            )
+            tables[part] = rows.select_columns([VIDEO_COLUMN, LABEL_COLUMN]).cast(
+                video_features([str(c) for c in labels])
+            )
+    return tables.pop("train"), tables
+
+
+def random_label_splits(
+    protocol: EvaluationProtocol, *, root: str | Path
+) -> tuple[Dataset, dict[str, Part], list[str]]:
+    """Renders a split for each seed, where that has not been done, and makes them the parts of one table.
+
+    A split has labels of its own, and only they compete for its clips. See `EvaluationProtocol.label_content`; where
+    labels do not tell the motion, clips do something drawn at random.
+
+    Args:
+        protocol: with `seeds`, `labels_per_split`, `clips_per_label` and `label_content`.
+        root: folder of the rendered files.
+
+    Returns:
+        The table, its parts by name, and notes for the report.
+
+    Raises:
+        ValueError: more labels are wanted than there are, or `root` holds other clips.
+    """
+    paths: list[str] = []
+    texts: list[str] = []
+    parts: dict[str, Part] = {}
+    names: list[str] = []
+    for seed in protocol.seeds:
+        classes = _draw(protocol, seed)
+        rows = write_moving_shapes(
+            Path(root) / f"{protocol.label_content}_seed{seed}",
+            classes,
+            clips_per_class=protocol.clips_per_label,
+            seed=_SEED_OFFSET + seed,
+        )
+        own = [_text(classes[label], protocol) for label in rows[LABEL_COLUMN]]
+        names += [text for text in dict.fromkeys(own) if text not in names]
+        columns = np.array([names.index(text) for text in dict.fromkeys(own)])
+        name = f"split {seed}"
+        parts[name] = Part(name, np.arange(len(paths), len(paths) + len(own)), columns)
+        paths += rows[VIDEO_COLUMN]
+        texts += own
+    labels = [names.index(text) for text in texts]
+    table = Dataset.from_dict({VIDEO_COLUMN: paths, LABEL_COLUMN: labels}, features=video_features(names))
+    return table, parts, [_note(protocol)]
+
+
+def _draw(protocol: EvaluationProtocol, seed: int) -> Sequence[MovingShape]:
+    if protocol.label_content == "action":
+        return draw_classes(seed, protocol.labels_per_split)
+    rng = np.random.default_rng(seed)
+    if protocol.label_content == "motion":
+        # Round shapes cannot be seen spinning.
+        objects = [drawn for drawn in draw_classes(rng, _ENOUGH) if drawn.shape not in ROUND]
+        return all_classes(colors=[objects[0].color], shapes=[objects[0].shape])
+    pairs = [all_classes(colors=[color], shapes=[shape]) for color in COLORS for shape in SHAPES]
+    return [classes[rng.integers(len(classes))] for classes in pairs]
+
+
+def _text(shape: MovingShape, protocol: EvaluationProtocol) -> str:
+    return shape.appearance if protocol.label_content == "appearance" else str(shape)
+
+
+def _note(protocol: EvaluationProtocol) -> str:
+    seeds = ", ".join(map(str, protocol.seeds))
+    if protocol.label_content == "appearance":
+        return (
+            f"Every colour of every shape, each doing one of {len(MOTIONS)} things; clips rendered from seeds {seeds}."
+        )
+    drawn = "One object drawn with all its motions" if protocol.label_content == "motion" else "Labels drawn"
+    return f"{drawn}, and clips rendered, from seeds {seeds}."

@@ -1,0 +1,83 @@
+"""Clips as real video files, H.264 in mp4, written by PyAV; and those of `froster demo`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from ..whole_files import written_whole
+from .rendering import render_clips
+from .scenes import draw_scenes
+from .vocabulary import MovingShape
+
+DEMO_LABELS = ("a red star sliding left", "a blue square spinning", "a green ring growing", "a yellow heart bouncing")
+STORY = "one_after_the_other.mp4"
+
+
+def write_mp4(
+    frames: torch.Tensor | np.ndarray, path: str | Path, *, fps: int = 8, crf: int = 23, preset: str = "veryfast"
+) -> Path:
+    """Write one clip as an mp4 file; the same frames give the same bytes.
+
+    Args:
+        frames: (T, 3, H, W) uint8 with even height and width (H.264 halves the colour planes).
+        path: the file to write; its folder must exist.
+        fps: frames a second.
+        crf: x264's quality, 0 (lossless) to 51; 23 is its default.
+        preset: x264's speed, from "ultrafast" to "veryslow".
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the frames have another layout, type or an odd side.
+    """
+    frames = torch.as_tensor(frames)
+    if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8 or not len(frames):
+        raise ValueError(
+            f"Frames must be uint8 (T, 3, H, W) with T >= 1; received {frames.dtype} {tuple(frames.shape)}."
+        )
+    height, width = frames.shape[2:]
+    if height % 2 or width % 2:
+        raise ValueError(f"H.264 in 4:2:0 needs an even height and width; received {height}x{width}.")
+    path = Path(path)
+    # One thread, because x264's bytes depend on their number; no macroblock tree, because with it x264's vector code
+    # writes different bytes for the same small pictures.
+    options = {"crf": str(crf), "preset": preset, "threads": "1", "x264-params": "mbtree=0"}
+    with (
+        written_whole(path) as part,
+        av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as container,
+    ):
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for picture in frames.permute(0, 2, 3, 1).contiguous().numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def render_demo_videos(
+    folder: str | Path, labels: Sequence[str] = DEMO_LABELS, *, seed: int = 0, num_frames: int = 16
+) -> list[Path]:
+    """Render an H.264 mp4 file for each label of the moving-shapes world, and one in which they follow each other.
+
+    Args:
+        folder: made when it is missing.
+        labels: of the form "a COLOR SHAPE MOTION".
+        seed: decides size, place and background.
+        num_frames: frames a label, at 8 a second.
+
+    Returns:
+        The files, named by their labels; the last is `STORY`.
+
+    Raises:
+        ValueError: a label is not of this world.
+    """
+    folder = Path(folder)
+    scenes = draw_scenes(seed, classes=[MovingShape.from_label(label) for label in labels])
+    clips = render_clips(scenes, num_frames=num_frames, resolution=192)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [write_mp4(clip, folder / f"{label.replace(' ', '_')}.mp4") for clip, label in zip(clips, labels)]
+    return [*files, write_mp4(torch.cat(list(clips)), folder / STORY)]

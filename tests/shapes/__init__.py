@@ -1,0 +1,1 @@
+"""Tests of the moving-shapes world."""

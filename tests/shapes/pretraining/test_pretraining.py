@@ -1,0 +1,175 @@
+"""A pre-training learns, resumes bit for bit, leaves a CLIP repository, and refuses what it does not know."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoProcessor, AutoTokenizer, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+from froster_hf import FrosterForVideoClassification, FrosterProcessor
+from froster_hf.cli import main
+from froster_hf.shapes.pretraining import PretrainingRecipe, RecipeArchitecture, RecipeStills, build_pretrainer
+from froster_hf.training.checkpointing import ResumeError
+from froster_hf.training.recipes import load_recipe
+from tests.shapes.pretraining.tiny import TINY, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def losses(run_folder):
+    """What the command line logs in a short training; it leaves its model and checkpoints in `run_folder`."""
+    overrides = [*TINY, "steps=6", "training.save_steps=4", "training.eval_strategy=steps", "training.eval_steps=3"]
+    assert main(["train", "small_clip", *overrides, "--output-dir", str(run_folder)]) == 0
+    return json.loads((run_folder / "checkpoint-6" / "trainer_state.json").read_text())["log_history"]
+
+
+def weights_of(folder) -> dict[str, torch.Tensor]:
+    return CLIPModel.from_pretrained(folder).state_dict()
+
+
+def test_the_accuracy_is_logged_and_saved(run_folder, losses):
+    assert [entry["step"] for entry in losses if "eval_accuracy" in entry] == [3, 6]
+    assert [entry["step"] for entry in losses if "loss" in entry] == [1, 2, 3, 4, 5, 6]
+    saved = json.loads((run_folder / "eval_results.json").read_text())
+    assert {"eval_accuracy", "eval_color_accuracy", "eval_shape_accuracy"} <= saved.keys()
+
+
+def test_a_resumed_run_ends_with_the_same_bits(run_folder, losses):
+    expected = weights_of(run_folder / "model")
+    start = weights_of(run_folder / "checkpoint-4")
+    assert any(not torch.equal(start[name], expected[name]) for name in expected)
+    recipe = tiny_recipe(run_folder, "steps=6", "training.save_strategy='no'", "training.dataloader_num_workers=1")
+    trainer = build_pretrainer(recipe)
+    trainer.train(resume_from_checkpoint=str(run_folder / "checkpoint-4"))
+    assert trainer.state.global_step == 6
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_batches_come_in_the_order_of_the_steps(tmp_path):
+    """The ramp is a function of the step."""
+    trainer = build_pretrainer(tiny_recipe(tmp_path, "steps=4"))
+    for batch, expected in zip(trainer.get_train_dataloader(), trainer.train_dataset, strict=True):
+        assert torch.equal(batch["pixel_values"], expected["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("seed=1", "seed was 0 and is 1 now"),
+        ("steps=7", "steps was 6 and is 7 now"),
+        ("stills.trail_rate=0.1", "stills was"),
+        ("muon_learning_rate=1e-3", "muon_learning_rate was"),
+        ("training.learning_rate=1e-5", "learning_rate was"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(run_folder, losses, override, changed):
+    trainer = build_pretrainer(tiny_recipe(run_folder, "steps=6", override))
+    with pytest.raises(ResumeError, match=changed):
+        trainer.train(resume_from_checkpoint=str(run_folder / "checkpoint-4"))
+
+
+def test_the_saved_folder_is_a_clip_repository(run_folder, losses):
+    folder = run_folder / "model"
+    assert {file.name for file in folder.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    processor = CLIPProcessor.from_pretrained(folder)
+    assert isinstance(AutoProcessor.from_pretrained(folder), CLIPProcessor)
+    assert (
+        len(AutoTokenizer.from_pretrained(folder)) == CLIPModel.from_pretrained(folder).config.text_config.vocab_size
+    )
+    assert CLIPImageProcessor.from_pretrained(folder).crop_size["height"] == 16
+    picture = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    inputs = processor(images=picture, text=["a red star", "zebra 42?"], padding=True, return_tensors="pt")
+    assert inputs["pixel_values"].shape == (1, 3, 16, 16)
+    with torch.no_grad():
+        assert CLIPModel.from_pretrained(folder)(**inputs).logits_per_image.shape == (1, 2)
+
+
+def test_froster_starts_from_the_saved_folder(run_folder, losses):
+    folder = run_folder / "model"
+    model = FrosterForVideoClassification.from_clip(folder, num_frames=2)
+    processor = FrosterProcessor.from_clip(folder, prompt_templates="single", video_options={"num_frames": 2})
+    clip = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), dtype=np.uint8)
+    pixels = processor(videos=clip, return_tensors="pt")["pixel_values_videos"]
+    texts = processor.encode_labels(["a red star", "a blue moon"])
+    with torch.no_grad():
+        assert model(pixels, **texts).logits.shape == (1, 2)
+
+
+def test_the_loss_falls(tmp_path):
+    recipe = tiny_recipe(
+        tmp_path, "steps=60", "stills.ramp=0", "training.logging_steps=20", "training.save_strategy='no'"
+    )
+    trainer = build_pretrainer(recipe)
+    trainer.train()
+    first, *_, last = (entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    assert last < 0.9 * first
+
+
+def test_both_learning_rates_follow_the_schedule(tmp_path):
+    trainer = build_pretrainer(tiny_recipe(tmp_path, "steps=10", "training.learning_rate=2e-3"))
+    trainer.create_optimizer_and_scheduler(10)
+    groups = trainer.optimizer.param_groups
+    assert [group["initial_lr"] for group in groups] == [2e-3, 2e-3, 4e-3]
+    assert [group["weight_decay"] for group in groups] == [0.05, 0.0, 0.05]
+    matrices = {id(parameter) for parameter in groups[2]["params"]}
+    named = {name for name, parameter in trainer.model.named_parameters() if id(parameter) in matrices}
+    assert named == {
+        name for name, _ in trainer.model.named_parameters() if re.search(r"layers.*(proj|fc\d)\.weight", name)
+    }
+    assert sum(len(group["params"]) for group in groups) == len(list(trainer.model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("step=5", "small_clip: unknown fields step. Known are about, batch_size"),
+        ("data.root=x", "small_clip: unknown fields data"),
+        ("model.checkpoint=x", "small_clip, model: unknown fields checkpoint. Known are hidden_size, image_size"),
+        ("stills.trails=1", "small_clip, stills: unknown fields trails"),
+        ("stills.trail_rate=1.5", "stills.trail_rate is a share, from 0 to 1; received 1.5"),
+        ("training.max_steps=5", "small_clip, training: unknown fields max_steps"),
+        ("steps=0", "steps is 0; give a whole number of at least 1"),
+        ("batch_size=many", "batch_size is 'many'; it must be a whole number"),
+    ],
+)
+def test_what_is_no_field_or_value_is_refused(override, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_recipe("small_clip", [override])
+
+
+def test_a_file_of_ones_own_extends_the_shipped_one(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("about: mine\nextends: small_clip\nseed: 3\nstills: {trail_rate: 0}\n")
+    recipe, shipped = load_recipe(file, ["steps=1500"]), load_recipe("small_clip")
+    assert isinstance(recipe, PretrainingRecipe)
+    assert (recipe.name, recipe.seed, recipe.steps, recipe.stills.trail_rate) == ("mine", 3, 1500, 0)
+    assert (recipe.model, recipe.training) == (shipped.model, shipped.training)
+
+
+@pytest.mark.parametrize("kind", [PretrainingRecipe, RecipeArchitecture, RecipeStills])
+def test_every_field_is_documented(kind):
+    for name in kind.__annotations__:
+        assert re.search(rf"\b{name}:", kind.__doc__), name
+
+
+def test_the_command_line_shows_what_it_would_read_again(tmp_path, capsys):
+    assert main(["train", "small_clip", "steps=9", "--show"]) == 0
+    shown = capsys.readouterr().out
+    file = tmp_path / "small_clip.yaml"
+    file.write_text(shown)
+    assert load_recipe(file) == load_recipe("small_clip", ["steps=9"])
+    assert yaml.safe_load(shown)["kind"] == "pretraining"

@@ -1,0 +1,59 @@
+"""Choosing: one field after the other, each with the best so far, and from the validation world alone."""
+
+import pytest
+
+from froster_hf.shapes.study.plan import Method, StudyPlan
+from froster_hf.shapes.study.running import choose
+
+
+def plan_of(**methods):
+    return StudyPlan("mine", "about", ["small_clip"], "moving_shapes_base_to_novel", 9, [1], [5], methods, "first")
+
+
+def test_fields_are_chosen_in_turn_and_followers_take_them_over(tmp_path):
+    plan = plan_of(
+        follower=Method(choices_of="first"),
+        first=Method(grid={"learning_rate": [0.1, 0.2, 0.3], "beta": [1.0, 2.0]}),
+        second=Method(grid={"learning_rate": [0.1, 0.2]}),
+    )
+    asked = []
+
+    def run_jobs(jobs):
+        asked.append([(job.method, *job.overrides) for job in jobs])
+        assert {(job.world.seed, job.seed, job.variants) for job in jobs} == {(9, 5, ())}
+        # The first method does best at 0.2 and there, with beta 1; the second is the same everywhere.
+        score = {"training.learning_rate=0.2": 0.5, "training.distillation_weight=1.0": 0.25}
+        return [
+            {job.method: {"hm": sum(score.get(o, 0) for o in job.overrides) if job.method == "first" else 0.1}}
+            for job in jobs
+        ]
+
+    choices, trials = choose(plan, tmp_path, run_jobs)
+    assert choices["first"] == choices["follower"] == {"learning_rate": 0.2, "beta": 1.0}
+    assert choices["second"] == {"learning_rate": 0.1}
+    assert len(asked) == 2
+    assert [("first", "training.learning_rate=0.2", f"training.distillation_weight={b}") for b in (1.0, 2.0)] == asked[
+        1
+    ]
+    assert len(trials) == 7
+
+
+def test_nothing_to_choose_runs_nothing(tmp_path):
+    def run_jobs(jobs):
+        assert jobs == []
+        return []
+
+    assert choose(plan_of(first=Method()), tmp_path, run_jobs) == ({"first": {}}, [])
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Method(choices_of="nobody"), "choices_of is 'nobody'"),
+        (Method(choices_of="chain"), "choices_of is 'chain'"),
+        (Method(choices_of="first", grid={"beta": [1.0]}), "give one of the two"),
+    ],
+)
+def test_choices_that_cannot_be_taken_over_are_refused(method, message):
+    with pytest.raises(ValueError, match=message):
+        plan_of(first=Method(), chain=Method(choices_of="first"), other=method)

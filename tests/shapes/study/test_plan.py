@@ -1,0 +1,98 @@
+"""Plans: the shipped ones load, and mistakes in one's own are named."""
+
+import pytest
+
+from froster_hf.cli import main
+from froster_hf.shapes.study import list_plans, load_plan, run_study
+from froster_hf.shapes.study.jobs import job_for
+from froster_hf.shapes.study.worlds import World
+from froster_hf.training.recipes import load_recipe
+
+PLAN = """
+about: mine
+pretraining: [small_clip]
+recipe: moving_shapes_base_to_novel
+validation_world: 9
+test_worlds: [1]
+seeds: [0]
+reference: plain
+methods: {plain: {overrides: [training.distillation=none]}}
+"""
+
+
+@pytest.mark.parametrize("name", list_plans())
+def test_every_override_of_a_shipped_plan_is_a_field_of_its_recipe(name, tmp_path):
+    plan = load_plan(name)
+    assert load_recipe(plan.pretraining[0], plan.pretraining[1:]).kind == "pretraining"
+    for method in plan.methods:
+        job = job_for(method, world=World(plan, 1, tmp_path), seed=0, choices={"learning_rate": 1e-3}, test=True)
+        assert job.recipe().training["learning_rate"] == 1e-3
+
+
+def test_plans_are_listed(capsys):
+    assert main(["study", "--list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in list_plans())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("test_worlds: [1]", "test_worlds: [9]"), "World 9 cannot be both"),
+        (("reference: plain", "reference: residual"), "reference is 'residual'"),
+        (("test_worlds: [1]", "test_worlds: 1"), "test_worlds is 1"),
+        (("seeds: [0]", "seeds: []"), r"seeds is \[\]"),
+        (("seeds: [0]", "seed: 0"), "unknown fields seed"),
+        (("overrides: [training.distillation=none]", "grid: {gamma: [1]}"), "unknown .*gamma"),
+        (("about: mine\n", ""), "the fields about are missing"),
+    ],
+)
+def test_mistakes_in_a_plan_are_named(tmp_path, change, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(PLAN.replace(*change))
+    with pytest.raises(ValueError, match=message):
+        load_plan(file)
+
+
+def test_a_job_is_the_same_however_its_fields_were_arrived_at(tmp_path):
+    world = World(load_plan("short"), 1, tmp_path)
+    assert 2.0 in world.plan.methods["residual"].grid["beta"]
+    first = job_for("residual", world=world, seed=0, choices={"learning_rate": 6e-4}, test=False)
+    again = job_for("residual", world=world, seed=0, choices={"learning_rate": 6e-4, "beta": 2.0}, test=False)
+    other = job_for("residual", world=world, seed=0, choices={"learning_rate": 6e-4, "beta": 8.0}, test=False)
+    assert first.folder == again.folder != other.folder
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("{overrides: [training.distilation=none]}", "method plain: .*distilation"),
+        ("{overrides: [training]}", "method plain: 'training' is not of the form"),
+        ("{variants: [weight_average]}", "average_weights_from_epoch"),
+        ("{overrides: [model.temporal_module=aim], variants: [interpolation]}", "aim has weights that CLIP does not"),
+    ],
+)
+def test_what_could_only_fail_later_is_found_at_once(tmp_path, method, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(PLAN.replace("{overrides: [training.distillation=none]}", method))
+    with pytest.raises(ValueError, match=message):
+        run_study(load_plan(file), work=tmp_path / "work", output=tmp_path / "out")
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_plan_that_extends_itself_is_refused(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"extends: {file}\n")
+    with pytest.raises(ValueError, match="extends itself"):
+        load_plan(file)
+
+
+def test_numbers_without_a_dot_are_numbers(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(PLAN.replace("{overrides: [training.distillation=none]}", "{grid: {learning_rate: [6e-4]}}"))
+    assert load_plan(file).methods["plain"].grid == {"learning_rate": [6e-4]}
+
+
+def test_an_unknown_plan_is_an_error_that_lists_the_shipped_ones(capsys):
+    assert main(["study", "nothing"]) == 1
+    assert "Shipped are direction, long, short" in capsys.readouterr().err

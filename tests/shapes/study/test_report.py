@@ -1,0 +1,65 @@
+"""The report of a study appears whole, and not in the place of something else."""
+
+import json
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from froster_hf.cli import main
+from froster_hf.shapes.study import load_plan, run_study
+from froster_hf.shapes.study.report import write_report
+
+STUDY = Path(__file__).parents[2] / "docs" / "study" / "study.json"
+
+
+@pytest.fixture(scope="module")
+def study():
+    return json.loads(STUDY.read_text())
+
+
+def test_the_committed_report_is_what_its_numbers_give(study, tmp_path):
+    write_report(study, tmp_path)
+    assert (tmp_path / "README.md").read_text() == STUDY.with_name("README.md").read_text()
+
+
+def test_a_full_disk_leaves_the_old_report(study, tmp_path):
+    names = ("README.md", "study.json", "harmonic_means.png")
+    for name in names:
+        (tmp_path / name).write_text("old")
+    if (process := os.fork()) == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            write_report(study, tmp_path)
+        except OSError:
+            code = 7
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 7
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(names, "old")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"README.md": "my project"}, "a README.md that is not the report of a study"),
+        ({"README.md": "x", "study.json": '{"plan": {"name": "other"}}'}, "the report of another plan"),
+    ],
+)
+def test_a_report_does_not_take_the_place_of_something_else(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        run_study(load_plan("short"), work=tmp_path / "work", output=tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == files
+
+
+def test_an_output_that_cannot_be_written_to_is_an_error_before_the_work(tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    options = ["--output", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    assert main(["study", "short", *options]) == 1
+    assert "Nothing can be written to" in capsys.readouterr().err
