@@ -12,7 +12,7 @@ from froster_hf.cli import main
 from froster_hf.shapes.study import load_plan, run_study
 from froster_hf.shapes.study.report import write_report
 
-STUDY = Path(__file__).parents[2] / "docs" / "study" / "study.json"
+STUDY = Path(__file__).parents[3] / "docs" / "study" / "study.json"
 
 
 @pytest.fixture(scope="module")
