@@ -199,3 +199,13 @@ def test_hostile_names_of_tensors_are_shown_safely(tmp_path, capsys):
     assert error.count("\n") == 1
     assert error.rstrip("\n").isprintable()
     assert len(error) < 6000
+
+
+def test_that_half_precision_runs_in_float32_is_said_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    tiny_model().to(torch.float16).save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    assert load_checkpoint(str(tmp_path), device="cpu").model.dtype == torch.float32
+    assert capsys.readouterr().err.count("computing in float32") == 1
+    assert load_checkpoint(str(tmp_path), device="cpu", dtype="float32").model.dtype == torch.float32
+    assert "computing in float32" not in capsys.readouterr().err

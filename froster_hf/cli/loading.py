@@ -4,6 +4,7 @@ import argparse
 import atexit
 import contextlib
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
 
     try:
         with _quiet_transformers():
-            return load_installed(name, device=device, dtype=dtype)
+            classify = load_installed(name, device=device, dtype=dtype)
     except torch.OutOfMemoryError as error:
         reason = one_line(str(error)).partition(". ")[0]
         raise ValueError(
@@ -81,6 +82,10 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
                 f"it. Name another one with --model. ({one_line(str(error))})"
             ) from error
         raise ValueError(f"The model in {printable(name)} cannot be loaded: {loading_reason(error)}") from error
+    if classify.stored_dtype != classify.model.dtype:
+        half = str(classify.stored_dtype).removeprefix("torch.")
+        print(f"froster: computing in float32, since this processor has no arithmetic in {half}", file=sys.stderr)
+    return classify
 
 
 @contextlib.contextmanager

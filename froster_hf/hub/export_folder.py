@@ -160,7 +160,7 @@ def load_pipeline(checkpoint: PathLike) -> Any:
         ValueError: the folder cannot be loaded; says why.
     """
     try:
-        return load_installed(checkpoint, device="cpu", dtype="auto")
+        classify = load_installed(checkpoint, device="cpu", dtype="auto")
     # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
     except Exception as error:
         if not os.path.exists(checkpoint):
@@ -168,6 +168,9 @@ def load_pipeline(checkpoint: PathLike) -> Any:
         raise ValueError(
             f"The model in {printable(os.fspath(checkpoint))} cannot be loaded: {loading_reason(error)}"
         ) from error
+    # Where the processor has no half-precision arithmetic, the pipeline holds such weights in single precision.
+    classify.model.to(classify.stored_dtype)
+    return classify
 
 
 def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING, AutoModelForVideoClassification, Pipeline
-from transformers.utils.logging import tqdm
+from transformers.utils.logging import get_logger, tqdm
 
 from .scoring_froster import (
     Answer,
@@ -30,11 +30,14 @@ from .scoring_froster import (
     background_score,
     check_finite,
     check_threshold,
+    has_arithmetic,
     rank,
     score_views,
     score_windows,
 )
 from .timeline_froster import Timeline, WindowStream, find_segments, smooth_scores
+
+logger = get_logger(__name__)
 
 # Longer lists show a progress bar on a terminal.
 VIDEOS_WITHOUT_PROGRESS = 8
@@ -114,6 +117,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         _check_sizes(model.config, processor.video_processor)
         self.label_banks = LabelBanks(processor, getattr(model, "froster", model))
         super().__init__(model=model, processor=processor, **kwargs)
+        # The type of the weights as they were given.
+        self.stored_dtype: torch.dtype = model.dtype
+        if self.device.type == "cpu" and not has_arithmetic(model.dtype):
+            logger.warning_once(
+                f"The weights are {model.dtype}, in which this processor has no arithmetic; the pipeline computes in "
+                "float32, which is faster and holds them exactly."
+            )
+            model.float()
 
     def __call__(self, inputs: Any, candidate_labels: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Score videos.

@@ -21,6 +21,18 @@ ScoreFunction = Literal["softmax", "sigmoid", "none"]
 Answer = dict[str, Any]
 
 NONE_OF_THESE = "none of these"
+# Type -> capabilities of processors (`torch.cpu.get_capabilities`), any of which means arithmetic in this type. Where
+# there is none, every number is converted to float32 and back, and layers take three times as long and more.
+ARITHMETIC: dict[torch.dtype, tuple[str, ...]] = {
+    torch.bfloat16: ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "sve_bf16"),
+    torch.float16: ("avx512_fp16", "amx_fp16", "avx10_2", "fp16_arith"),
+}
+
+
+def has_arithmetic(dtype: torch.dtype) -> bool:
+    """Whether this machine's CPU computes in a type; true of float32 and wider ones."""
+    capabilities = torch.cpu.get_capabilities()
+    return dtype not in ARITHMETIC or any(capabilities.get(name, False) for name in ARITHMETIC[dtype])
 
 
 def score_views(logits: torch.Tensor, function_to_apply: ScoreFunction) -> torch.Tensor:

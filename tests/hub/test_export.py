@@ -191,7 +191,9 @@ def test_a_configuration_that_is_none_is_one_error_that_names_the_folder(content
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_are_written_bit_for_bit_in_their_own_dtype(tmp_path):
+@pytest.mark.parametrize("capabilities", [{}, {"avx512_bf16": True}])
+def test_weights_are_written_bit_for_bit_in_their_own_dtype(monkeypatch, tmp_path, capabilities):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     half = tiny_model().to(torch.bfloat16)
     half.save_pretrained(tmp_path / "half")
     tiny_processor().save_pretrained(tmp_path / "half")

@@ -269,7 +269,30 @@ def test_a_base_model_classifies_as_well(classify):
     assert base(BIKES, LABELS) == classify(BIKES, LABELS)
 
 
-def test_half_precision_models_take_the_processors_float32(classify):
+@pytest.mark.parametrize(
+    ("capabilities", "dtype", "computed"),
+    [
+        ({}, torch.float16, torch.float32),
+        ({"avx512_bf16": True}, torch.float16, torch.float32),
+        ({"avx512_fp16": True}, torch.float16, torch.float16),
+        ({"avx512_bf16": True, "avx512_fp16": False}, torch.bfloat16, torch.bfloat16),
+        ({"bf16": True}, torch.bfloat16, torch.bfloat16),
+        ({}, torch.float64, torch.float64),
+    ],
+)
+def test_a_processor_without_arithmetic_in_the_weights_type_computes_in_float32(
+    monkeypatch, capabilities, dtype, computed
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    model = tiny_model().to(dtype)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    classify = pipeline(TASK, model=model, processor=tiny_processor(), device="cpu")
+    assert (classify.model.dtype, classify.stored_dtype) == (computed, dtype)
+    assert all(torch.equal(weights[name], value.to(dtype)) for name, value in classify.model.state_dict().items())
+
+
+def test_half_precision_models_take_the_processors_float32(monkeypatch, classify):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     half = pipeline(TASK, model=tiny_model().to(torch.bfloat16), processor=classify.processor)
     assert scores(half(BIKES, LABELS)) == pytest.approx(scores(classify(BIKES, LABELS)), abs=0.05)
 

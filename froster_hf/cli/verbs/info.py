@@ -93,8 +93,12 @@ def _render_video() -> bytes:
 def _describe_device() -> dict[str, Any]:
     import torch
 
+    from ...pipeline.scoring_froster import ARITHMETIC, has_arithmetic
+
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device: dict[str, Any] = {"default": str(accelerator or "cpu"), "cpu threads": torch.get_num_threads()}
+    fast = [torch.float32, *filter(has_arithmetic, ARITHMETIC)]
+    device["cpu computes"] = ", ".join(str(dtype).removeprefix("torch.") for dtype in fast)
     if accelerator is not None and accelerator.type == "cuda":
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)

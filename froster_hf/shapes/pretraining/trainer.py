@@ -10,6 +10,7 @@ not what it is for. From random weights a small CLIP learns shapes with it withi
 is still at chance.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -142,6 +143,57 @@ def _loss_of_rows(logits: Tensor, matches: Tensor) -> Tensor:
     return rows.sum() / (num_positives > 0).sum().clamp(min=1)
 
 
+class SinglePrecisionMuon(Muon):
+    """torch's Muon, with the orthogonalization in float32 on every device.
+
+    torch's own is in bfloat16. A CPU without bfloat16 arithmetic spends most of a training of small matrices in it,
+    and what is learned would depend on the processor.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """See [`torch.optim.Muon.step`]."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter.grad)
+                buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
+                update = parameter.grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
+                update = orthogonalize(update, coefficients=group["ns_coefficients"], steps=group["ns_steps"])
+                # Updates as large as AdamW's: `adjust_lr_fn="match_rms_adamw"`.
+                size = 0.2 * math.sqrt(max(parameter.shape))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * size)
+        return loss
+
+
+def orthogonalize(
+    matrix: torch.Tensor, *, coefficients: tuple[float, float, float], steps: int, eps: float = 1e-7
+) -> torch.Tensor:
+    """The singular vectors of a matrix with singular values near 1, by the quintic iteration of Newton and Schulz.
+
+    Args:
+        matrix: (m, n).
+        coefficients: of the polynomial a x + b x^3 + c x^5 that all singular values go through in a step.
+        steps: of the iteration.
+        eps: smallest norm that is divided by.
+    """
+    a, b, c = coefficients
+    wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
+    wide = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return (wide if matrix.shape[0] <= matrix.shape[1] else wide.T).to(matrix.dtype)
+
+
 class MuonAndAdamW(Optimizer):
     """Two optimizers that the Trainer, its schedule and its checkpoints see as one.
 
@@ -202,6 +254,6 @@ def muon_and_adamw(
             (decayed if name in decays else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return MuonAndAdamW(
-        Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+        SinglePrecisionMuon(matrices, lr=muon_learning_rate, weight_decay=weight_decay),
         AdamW(groups, lr=learning_rate, betas=betas, fused=True),
     )
