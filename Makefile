@@ -48,7 +48,7 @@ test-floor: $(FLOOR)/.installed  ## Run the fast tests with the lowest supported
 test-torchcodec: $(INSTALLED)  ## Run the tests of the torchcodec backend; needs FFmpeg's shared libraries
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torchcodec]"
 	$(BIN)/python -c "import torchcodec.decoders"
-	$(PYTEST) -n 2 -m "not slow and not gpu" -k torchcodec tests/processing
+	$(PYTEST) -n 2 -m "not slow and not gpu" -k torchcodec tests/video tests/processing
 
 # In a cache folder of the user's: transformers' tests of the installed version (see tests/transformers/source.py).
 test-transformers: $(INSTALLED)  ## Run transformers' own tests on this package's classes (a few minutes)

@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from froster_hf.processing.video_backends_froster import BACKENDS
-from froster_hf.processing.video_decoding_froster import VideoLimits, decode_frames
-from froster_hf.processing.video_reader_froster import StrictReader
+from froster_hf.video.backends import BACKENDS
+from froster_hf.video.decoding import VideoLimits, decode_frames
+from froster_hf.video.reader import StrictReader
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from froster_hf.processing.video_decoding_froster import VideoLimits, decode_frames
+from froster_hf.video.decoding import VideoLimits, decode_frames
 from tests.fixtures.mutants import mutate, outcome
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 

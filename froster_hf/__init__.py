@@ -12,7 +12,7 @@ from .registration import register
 __version__ = "0.1.0"
 
 _PUBLIC_NAMES = {
-    "DecodingUnavailableError": "processing.video_decoding_froster",
+    "DecodingUnavailableError": "video.decoding",
     "FrosterConfig": "modeling.configuration_froster",
     "FrosterForVideoClassification": "modeling.modeling_froster",
     "FrosterModel": "modeling.modeling_froster",
@@ -20,7 +20,7 @@ _PUBLIC_NAMES = {
     "FrosterTrainer": "training.trainer",
     "FrosterTrainingArguments": "training.arguments",
     "FrosterVideoProcessor": "processing.video_processing_froster",
-    "VideoDecodeError": "processing.video_decoding_froster",
+    "VideoDecodeError": "video.decoding",
     "ZeroShotVideoClassificationPipeline": "pipeline.pipeline_froster",
 }
 
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
     from .pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline
     from .processing.processing_froster import FrosterProcessor
-    from .processing.video_decoding_froster import DecodingUnavailableError, VideoDecodeError
     from .processing.video_processing_froster import FrosterVideoProcessor
     from .training.arguments import FrosterTrainingArguments
     from .training.trainer import FrosterTrainer
+    from .video.decoding import DecodingUnavailableError, VideoDecodeError
 
 
 def __getattr__(name: str) -> Any:

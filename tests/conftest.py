@@ -1,6 +1,8 @@
 """What every test shares: no network, one thread, a fixed seed."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -8,8 +10,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+from tests.fixtures.videos import VIDEO_KINDS, render_video
+
 
 @pytest.fixture(autouse=True)
 def _seeded_single_thread():
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def video_file(tmp_path_factory) -> Callable[[str], Path]:
+    """Returns the path of a 40-frame video of a kind in `VIDEO_KINDS`."""
+    folder = tmp_path_factory.mktemp("videos")
+
+    def path_of(name: str) -> Path:
+        kind = VIDEO_KINDS[name]
+        path = folder / f"{name}{kind.suffix}"
+        return path if path.exists() else render_video(path, kind)
+
+    return path_of

@@ -13,7 +13,7 @@ from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import find_verbs, main
 from froster_hf.cli.loading import without_garbage_collection
 from froster_hf.cli.videos import find_videos
-from froster_hf.processing.video_backends_froster import BACKENDS
+from froster_hf.video.backends import BACKENDS
 from tests.fixtures.real_videos import REAL_VIDEOS
 
 FROSTER = str(Path(sys.executable).parent / "froster")

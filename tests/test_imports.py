@@ -22,17 +22,26 @@ FLAT = {
 }
 # Small modules of the standard library (and PyYAML), which every part may import, but not what is copied into
 # repositories.
-FOUNDATION = {"checkpoint_loading", "foreign_code", "hub_cache", "printing", "settings", "whole_files"}
+FOUNDATION = {
+    "checkpoint_loading",
+    "child_environment",
+    "foreign_code",
+    "hub_cache",
+    "printing",
+    "settings",
+    "whole_files",
+}
 # Part of the package -> the parts that it may import.
 ALLOWED = {
     "modeling": set(),
-    "processing": set(),
+    "video": set(),
+    "processing": {"video"},
     # Models and processors reach it through transformers' Auto classes.
     "pipeline": set(),
     # Of the evaluation, its metrics: there is one accuracy under each name.
-    "training": {"modeling", "processing", "data", "evaluation"},
-    "evaluation": {"processing", "data"},
-    "data": {"processing"},
+    "training": {"modeling", "processing", "video", "data", "evaluation"},
+    "evaluation": {"processing", "video", "data"},
+    "data": {"processing", "video"},
     "conversion": {"modeling", "processing"},
     "hub": {"modeling", "processing", "data", "conversion", "evaluation"},
     "assets": set(),
@@ -74,6 +83,13 @@ def test_parts_import_only_what_the_design_allows(part):
         if file.exists() and (forbidden := own_parts(imported_modules(file)) - ALLOWED[part] - {part} - FOUNDATION)
     }
     assert not wrong
+
+
+def test_decoding_needs_nothing_of_transformers():
+    allowed = {"av", "decord", "froster_hf", "numpy", "torch", "torchcodec", *sys.stdlib_module_names}
+    for file in python_files(PACKAGE / "video"):
+        third_parties = {name.split(".")[0] for name in imported_modules(file)} - allowed
+        assert not third_parties, f"{file}: {third_parties}"
 
 
 def test_nothing_imports_the_command_line():

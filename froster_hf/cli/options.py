@@ -6,10 +6,9 @@ from typing import Any
 
 from ..printing import printable
 from ..processing.label_files import read_label_file, split_labels
-from ..processing.label_lists_froster import LabelList
-from ..processing.prompt_templates_froster import TEMPLATE_SETS
-from ..processing.video_backends_froster import backend_choices
+from ..processing.prompts_froster import TEMPLATE_SETS, LabelList
 from ..settings import describe_shipped
+from ..video.backends import backend_choices
 
 DEFAULT_MODEL = "visual-ai/froster-b16"
 

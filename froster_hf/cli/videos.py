@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ..printing import printable
-from ..processing.video_files import UNREADABLE, search_folder
+from ..video.files import UNREADABLE, search_folder
 
 
 def find_videos(arguments: Sequence[str]) -> list[str]:

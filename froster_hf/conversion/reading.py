@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..child_environment import child_environment
 from ..hub_cache import blobs_of_snapshot
 from ..printing import listing, one_line, printable
-from ..processing.child_environment_froster import child_environment
 from ..processing.text_files import AnnotationError, read_json
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]

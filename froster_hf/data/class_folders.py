@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from ..printing import listing, printable
 from ..processing.text_files import AnnotationError
-from ..processing.video_files import is_hidden, search_folder
+from ..video.files import is_hidden, search_folder
 from .label_text import distinct_label_texts
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, video_table

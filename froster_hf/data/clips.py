@@ -30,7 +30,7 @@ import torch
 from datasets import Dataset
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from ..processing.video_decoding_froster import VideoDecodeError
+from ..video.decoding import VideoDecodeError
 from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, video_state
 from .video_table import LABEL_COLUMN, VIDEO_COLUMN, label_array, label_names, video_name
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..processing.video_options_froster import CALLERS_OPTIONS
+from ..processing.sampling_froster import CALLERS_OPTIONS
 from .video_table import VIDEO_COLUMN, label_array, label_names
 
 NOT_PIXEL_OPTIONS = (*CALLERS_OPTIONS, "auto_map", "processor_class", "return_metadata", "video_processor_type")

@@ -7,8 +7,7 @@ a text tower reads words (`readable_label` of the prompt templates).
 from collections.abc import Iterable
 
 from ..printing import printable
-from ..processing.label_lists_froster import checked_label_list
-from ..processing.prompt_templates_froster import readable_label
+from ..processing.prompts_froster import checked_label_list, readable_label
 from ..processing.text_files import AnnotationError
 
 

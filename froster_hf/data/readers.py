@@ -14,9 +14,9 @@ from datasets import ClassLabel, Dataset, Value, Video
 
 from ..printing import printable
 from ..processing.label_files import read_label_file
-from ..processing.label_lists_froster import read_label_list
+from ..processing.prompts_froster import read_label_list
 from ..processing.text_files import AnnotationError
-from ..processing.video_columns_froster import without_video_decoding
+from ..video.columns import without_video_decoding
 from .safe_paths import UnsafePathError, VideoRoot
 from .video_table import LABEL_COLUMN, VIDEO_COLUMN, with_labels
 

@@ -15,9 +15,9 @@ from typing import Any
 from datasets import Dataset
 
 from ..printing import printable
-from ..processing.label_lists_froster import index_of
+from ..processing.prompts_froster import index_of
 from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_json, read_lines, shown_path
-from ..processing.video_files import is_video_name
+from ..video.files import is_video_name
 from .label_text import distinct_label_texts
 from .readers import read_labels
 from .safe_paths import VideoRoot

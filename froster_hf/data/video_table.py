@@ -15,8 +15,8 @@ from datasets import ClassLabel, Dataset, Features, Video
 
 from ..printing import listing, printable
 from ..processing.text_files import AnnotationError
-from ..processing.video_files import is_hidden
-from ..processing.video_images_froster import IMAGE_FORMATS
+from ..video.files import is_hidden
+from ..video.images import IMAGE_FORMATS
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ..data.catalogue import datasets_of
 from ..data.video_table import MissingFiles
 from ..printing import one_line, printable
-from ..processing.video_sampling_froster import check_sampling
+from ..processing.sampling_froster import check_sampling
 from ..settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named
 
 PROTOCOL_FOLDER = SHIPPED_FOLDERS["protocol"]

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ..processing.video_backends_froster import BACKENDS
+from ..video.backends import BACKENDS
 from ..whole_files import make_folder, write_text_whole
 from .metrics import METRICS
 from .parts import PartResult

@@ -1,7 +1,7 @@
 """Files of labels: text, JSON or CSV, each recognized by its content or refused by name.
 
 The one reader for every verb's `--labels-file`, for the data package's `labels=`, and for descriptions. What the file
-holds goes on to `label_lists_froster.py`, which tells index to name, name to index and name to description apart.
+holds goes on to `prompts_froster.py`, which tells index to name, name to index and name to description apart.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..printing import printable
-from .label_lists_froster import (
+from .prompts_froster import (
     LabelList,
     checked_label_list,
     in_order_of_indices,

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..printing import listing
-from .label_lists_froster import checked_label_list, index_of, read_label_list
-from .prompt_templates_froster import readable_label
+from .prompts_froster import checked_label_list, index_of, read_label_list, readable_label
 
 # Names that an error lists of each side.
 LISTED_NAMES = 10

@@ -17,10 +17,11 @@ from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpa
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils.logging import tqdm
 
-from .label_lists_froster import LabelList, read_label_list
-from .prompt_templates_froster import (
+from .prompts_froster import (
+    LabelList,
     fill_templates,
     pair_with_descriptions,
+    read_label_list,
     readable_label,
     resolve_templates,
 )

@@ -1,11 +1,20 @@
 """`FrosterVideoProcessor`: videos of any kind -> `pixel_values_videos` (B, T, 3, S, S), what the vision tower reads.
 
 The first station of the data flow. Only the sampled frames are decoded; they are resized (bicubic, antialiased),
-cropped and normalised as `CLIPImageProcessor` does it with an image. With V views and C crops every video becomes V *
+cropped and normalized as `CLIPImageProcessor` does it with an image. With V views and C crops every video becomes V *
 C clips.
+
+Encoded videos (files, bytes, open files, rows of a `datasets` Video column) and image files are read by
+`froster_hf.video`: exactly, and in a process that may die. This file is also copied into Hub repositories; where the
+package is not installed, files are read by transformers' own loader.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import importlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -13,6 +22,7 @@ import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
+from PIL import Image
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
@@ -21,19 +31,26 @@ from transformers.image_utils import (
     ChannelDimension,
     PILImageResampling,
     SizeDict,
+    infer_channel_dimension_format,
 )
 from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.utils import is_av_available, logging
 from transformers.video_processing_utils import BaseVideoProcessor
-from transformers.video_utils import VideoMetadata
+from transformers.video_utils import VIDEO_DECODERS, VideoMetadata
 
-from .video_backends_froster import get_backend, resolve_backend
-from .video_columns_froster import without_video_decoding
-from .video_decoding_froster import FrameTimes, VideoDecodeError, VideoFrame, VideoLimits, stream_frames
-from .video_inputs_froster import encoded_source, is_single_video, list_videos, read_video
-from .video_options_froster import CALLERS_OPTIONS, MAX_VALUES, callers_share, check_options
-from .video_sampling_froster import crop_offsets, sample_frame_indices
-from .video_source_froster import source_name
-from .video_url_froster import UrlPolicy
+from .sampling_froster import (
+    CALLERS_OPTIONS,
+    MAX_VALUES,
+    callers_share,
+    check_options,
+    crop_offsets,
+    sample_frame_indices,
+)
+
+logger = logging.get_logger(__name__)
+
+UrlPolicy = Literal["none", "https", "http"]
+FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
 
 class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
@@ -67,7 +84,7 @@ class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
     seed: int | list[int] | None
     video_backend: str
     video_limits: dict[str, Any] | None
-    allow_urls: Literal["none", "https", "http"]
+    allow_urls: UrlPolicy
 
 
 class FrosterVideoProcessor(BaseVideoProcessor):
@@ -119,7 +136,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         super().__init__(**kwargs)
         # transformers passes on what a checkpoint's file says beside the options.
         _check_types({name: value for name, value in kwargs.items() if name in self.valid_kwargs.__annotations__})
-        check_options(self._options({}))
+        self._check_options(self._options({}))
 
     @classmethod
     def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
@@ -129,7 +146,10 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             ValueError: the checkpoint's options are wrong, or would compute without bound.
         """
         known = {*cls.valid_kwargs.__annotations__, "auto_map", "processor_class"}
-        stored = {name: value for name, value in callers_share(video_processor_dict).items() if name in known}
+        limits_class = getattr(_decoding(), "VideoLimits", None)
+        stored = {
+            name: value for name, value in callers_share(video_processor_dict, limits_class).items() if name in known
+        }
         return super().from_dict(stored, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,18 +160,26 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         """The options of a call: those given, the others as the processor was made."""
         return {name: given.get(name, getattr(self, name, None)) for name in self.valid_kwargs.__annotations__}
 
+    @staticmethod
+    def _check_options(options: Mapping[str, Any]) -> None:
+        """Refuse options that make no clips, that make more than fit into a machine, or that nothing here keeps to."""
+        check_options(options)
+        if (decoding := _decoding()) is not None:
+            decoding.resolve_backend(options["video_backend"])
+        elif changed := [name for name in CALLERS_OPTIONS if options[name] not in (None, "auto", "none")]:
+            raise ValueError(f"`{changed[0]}` is {options[changed[0]]!r}, which takes the package. {_INSTALL}")
+
     def preprocess(self, videos: Any, **kwargs: Unpack[FrosterVideoProcessorKwargs]) -> BatchFeature:
         """Turn videos into clips; see the class. `kwargs` override the options that the processor was made with."""
         _check_types(kwargs)
         options = self._standardize_kwargs(**self._options(kwargs))
         self._validate_preprocess_kwargs(**options)
-        check_options(options)
+        self._check_options(options)
         _refuse_fps(options["fps"])
 
         batch = list_videos(videos)
         metadata = _list_metadata(options["video_metadata"], len(batch))
         generators = _list_generators(options["seed"], len(batch))
-        limits = VideoLimits.of(options["video_limits"])
         clips: list[torch.Tensor] = []
         for position, video in enumerate(batch):
             generator = generators[position]
@@ -161,7 +189,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                 choose if options["do_sample_frames"] else None,
                 metadata=metadata[position],
                 backend=options["video_backend"],
-                limits=limits,
+                limits=options["video_limits"],
                 allow_urls=options["allow_urls"],
                 input_data_format=options["input_data_format"],
             )
@@ -193,23 +221,36 @@ class FrosterVideoProcessor(BaseVideoProcessor):
 
     @staticmethod
     def without_video_decoding(data: Any) -> Any:
-        """A table or column of `datasets` whose rows are files for this processor; see the function."""
-        return without_video_decoding(data)
+        """A table or column of `datasets` whose rows are files for this processor, not decoders."""
+        if _decoding() is None:
+            return data
+        return importlib.import_module("froster_hf.video.columns").without_video_decoding(data)
 
-    def stream_frames(self, video: Any, times_seconds: FrameTimes) -> Iterator[VideoFrame]:
-        """Read a video of any length once, holding one frame: those shown at `times_seconds`, as decoded.
+    def stream_frames(self, video: Any, times_seconds: Any) -> Iterator[Any]:
+        """Read a video of any length once, holding one frame; see `froster_hf.video.decoding.stream_frames`.
+
+        Args:
+            video: a path, URL, bytes, an open binary file, or a row of a `datasets` Video column.
+            times_seconds: sorted times, for each of which the frame is read that is shown then; or a function that
+                chooses them, knowing the video.
+
+        Returns:
+            An iterator of `VideoFrame`.
 
         Raises:
             VideoDecodeError: the video cannot be read.
             ValueError: `video_backend` is one that reads no streams, or an option is wrong.
+            ImportError: the package is not installed.
         """
-        if get_backend(resolve_backend(self.video_backend)).containers is not None:
+        if (decoding := _decoding()) is None:
+            raise ImportError(f"Long videos are read as streams by the package. {_INSTALL}")
+        if decoding.resolve_backend(self.video_backend) != decoding.AUTO_BACKEND:
             raise ValueError(
                 f"`video_backend` is {self.video_backend!r}, but a stream is read by PyAV alone; set it to 'auto' or "
                 "'pyav'."
             )
-        limits = VideoLimits.of(self.video_limits)
-        return stream_frames(encoded_source(video), times_seconds, limits=limits, allow_urls=self.allow_urls)
+        limits = decoding.VideoLimits.of(self.video_limits)
+        return decoding.stream_frames(encoded_source(video), times_seconds, limits=limits, allow_urls=self.allow_urls)
 
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs: Any
@@ -223,7 +264,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         given = kwargs if num_frames is None else {**kwargs, "num_frames": num_frames}
         _check_types(given)
         options = self._options(given)
-        check_options(options)
+        self._check_options(options)
         seed = options["seed"]
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         return np.array(self._sample_views(metadata, options, generator)).reshape(-1)
@@ -364,8 +405,8 @@ def _refuse_long_frames(video: Any, frames: torch.Tensor, options: Mapping[str, 
     height, width = frames.shape[-2:]
     values = frames.shape[0] * 3 * short_side * max(short_side, short_side * max(height, width) // min(height, width))
     if options["do_resize"] and values > max(MAX_VALUES, frames.numel()):
-        raise VideoDecodeError(
-            source_name(video),
+        raise _unreadable(
+            video,
             "the video processor",
             f"{frames.shape[0]} frames of {width} x {height} pixels, resized to a short side of {short_side}, have "
             f"{values} values; at most {MAX_VALUES} are computed",
@@ -380,6 +421,306 @@ def _stack(clips: list[torch.Tensor]) -> torch.Tensor:
             "number of frames (`do_sample_frames`) and crop (`do_center_crop`), or leave out `return_tensors`."
         )
     return torch.stack(clips)
+
+
+def is_single_video(videos: Any) -> bool:
+    """Whether what a caller passed as `videos` is a single video, rather than a batch of them.
+
+    A 5-D array is a batch, any other one a video. A list is one video where its first element is a frame (a PIL image,
+    a 2-D or 3-D array), otherwise a batch: of paths, of lists of frames, of anything, mixed.
+    """
+    if isinstance(videos, np.ndarray | torch.Tensor):
+        return videos.ndim != 5
+    return not isinstance(videos, list | tuple) or bool(videos and _is_frame(videos[0]))
+
+
+def list_videos(videos: Any) -> list[Any]:
+    """Split what a caller passed as `videos` into single videos: as `is_single_video` says, and batches in a list too.
+
+    A 3-D array and a PIL image are a video of one frame; in a batch, a list is a video, whatever its frames are.
+
+    Raises:
+        ValueError: an empty batch or an array with another number of dimensions.
+        TypeError: something that is not a video.
+    """
+    if is_single_video(videos):
+        return [_video_of_frames(videos)]
+    if len(videos) == 0:
+        raise ValueError("No video was given: the list is empty.")
+    single: list[Any] = []
+    for item in videos:
+        single += [_video_of_frames(item)] if isinstance(item, list | tuple) else list_videos(item)
+    return single
+
+
+def _video_of_frames(video: Any) -> Any:
+    """A single video that has a dimension, or a list, of frames where it consists of frames."""
+    if isinstance(video, np.ndarray | torch.Tensor):
+        if video.ndim not in (3, 4):
+            raise ValueError(
+                "A video array has 4 dimensions (frames, channels and two sizes), a batch of them 5, "
+                f"got shape {tuple(video.shape)}."
+            )
+        return video if video.ndim == 4 else video[None]
+    if isinstance(video, Image.Image):
+        return [video]
+    if isinstance(video, list | tuple):
+        if not video:
+            raise ValueError("One of the videos is an empty list of frames.")
+        return video
+    is_encoded = isinstance(video, str | os.PathLike | bytes | Mapping)
+    if is_encoded or hasattr(video, "read") or hasattr(video, "get_frames_at"):
+        return video
+    raise TypeError(
+        f"Not a video: {type(video).__name__}. Give a path, bytes, an open binary file, a folder of frames, an array "
+        "(frames, channels, height, width), or a list of PIL images."
+    )
+
+
+def read_video(
+    video: Any,
+    choose: FrameChooser | None,
+    *,
+    metadata: VideoMetadata | None = None,
+    backend: str = "auto",
+    limits: Mapping[str, Any] | None = None,
+    allow_urls: UrlPolicy = "none",
+    input_data_format: ChannelDimension | str | None = None,
+) -> tuple[torch.Tensor, VideoMetadata]:
+    """Read the frames of one video at the indices that `choose` names; `None` reads all of them.
+
+    Args:
+        video: one element of what `list_videos` returns.
+        choose: from the video's metadata (`total_num_frames`, `fps`) to indices, in any order, also repeated.
+        metadata: what is known of frames in memory, above all their `fps`.
+        backend: what reads encoded videos.
+        limits: what a file may cost, fields of `VideoLimits`.
+        allow_urls: whether a string may be fetched from the network: "none", "https", or "http" for both.
+        input_data_format: where the channels of an array are; guessed where `None`.
+
+    Returns:
+        Frames (n, 3, h, w), uint8 or, for a float array, float32; and the metadata with `frames_indices`.
+
+    Raises:
+        VideoDecodeError: a file that cannot be decoded; a plain ValueError where the package is not installed.
+        DecodingUnavailableError: this machine cannot decode at the moment.
+        ValueError: an array that is not a video, or frames of different sizes or with pixels that are NaN or infinite.
+    """
+    video = encoded_source(video)
+    if isinstance(video, list | tuple):
+        return _read_frame_list(video, choose, metadata, limits)
+    if isinstance(video, np.ndarray | torch.Tensor):
+        frames = _channels_first(video, input_data_format)
+        indices, known = _choose(frames.shape[0], choose, metadata)
+        return _to_rgb(_finite(frames[indices])), known
+    if hasattr(video, "get_frames_at"):
+        return _read_torchcodec(video, choose)
+    if (decoding := _decoding()) is None:
+        return _load_with_transformers(video, choose)
+    if isinstance(video, str | os.PathLike) and os.path.isdir(video):
+        return _read_folder(decoding, video, choose, metadata, limits)
+
+    def indices_of(info: Any) -> Sequence[int]:
+        return _choose(info.num_frames, choose, _metadata_of(info))[0]
+
+    decoded = decoding.decode_video(
+        video, indices_of, backend=backend, limits=decoding.VideoLimits.of(limits), allow_urls=allow_urls
+    )
+    return decoded.frames, replace(_metadata_of(decoded.info), frames_indices=decoded.indices)
+
+
+def _metadata_of(info: Any) -> VideoMetadata:
+    return VideoMetadata(
+        total_num_frames=info.num_frames,
+        fps=info.fps,
+        width=info.width,
+        height=info.height,
+        duration=info.duration_seconds,
+        video_backend=info.backend,
+    )
+
+
+def _choose(
+    num_frames: int, choose: FrameChooser | None, known: VideoMetadata | None
+) -> tuple[list[int], VideoMetadata]:
+    """The frames that are chosen of so many, and what is known of the video, with them."""
+    known = replace(known or VideoMetadata(total_num_frames=num_frames), total_num_frames=num_frames)
+    indices = [int(index) for index in (range(num_frames) if choose is None else choose(known))]
+    return indices, replace(known, frames_indices=indices)
+
+
+def _read_torchcodec(decoder: Any, choose: FrameChooser | None) -> tuple[torch.Tensor, VideoMetadata]:
+    """Frames of a `torchcodec.decoders.VideoDecoder` that somebody else opened, by its own exact seek."""
+    known = VideoMetadata(total_num_frames=0, fps=decoder.metadata.average_fps, video_backend="torchcodec")
+    indices, known = _choose(len(decoder), choose, known)
+    return _to_rgb(_channels_first(decoder.get_frames_at(indices).data, None)), known
+
+
+def encoded_source(video: Any) -> Any:
+    """The file behind a row of a `datasets` Video column: `{"path", "bytes"}`, or the decoder that was made from it.
+
+    datasets decodes with torchcodec and keeps the source beside the decoder; the source is read by our own exact
+    reader. Anything else is returned as it is.
+    """
+    if not isinstance(video, Mapping) and not hasattr(video, "_hf_encoded"):
+        return video
+    encoded = video if isinstance(video, Mapping) else video._hf_encoded
+    source = encoded.get("bytes") or encoded.get("path")
+    if source is None:
+        raise ValueError(f"A video as a mapping needs 'bytes' or 'path', got the keys {sorted(encoded)}.")
+    return source
+
+
+def _read_folder(
+    decoding: Any,
+    folder: str | os.PathLike[str],
+    choose: FrameChooser | None,
+    metadata: VideoMetadata | None,
+    limits: Mapping[str, Any] | None,
+) -> tuple[torch.Tensor, VideoMetadata]:
+    known = metadata or VideoMetadata(total_num_frames=0, video_backend=decoding.IMAGE_READER)
+
+    def indices_of(num_frames: int) -> Sequence[int]:
+        return _choose(num_frames, choose, known)[0]
+
+    decoded = decoding.decode_images(folder, indices=indices_of, limits=decoding.VideoLimits.of(limits))
+    return decoded.frames, replace(known, total_num_frames=decoded.num_frames, frames_indices=decoded.indices)
+
+
+def _is_frame(item: Any) -> bool:
+    return isinstance(item, Image.Image) or (isinstance(item, np.ndarray | torch.Tensor) and item.ndim in (2, 3))
+
+
+def _read_frame_list(
+    frames: Sequence[Any],
+    choose: FrameChooser | None,
+    metadata: VideoMetadata | None,
+    limits: Mapping[str, Any] | None,
+) -> tuple[torch.Tensor, VideoMetadata]:
+    indices, known = _choose(len(frames), choose, metadata)
+    chosen = sorted(set(indices))
+    paths = {index: frames[index] for index in chosen if isinstance(frames[index], str | os.PathLike)}
+    images = {index: _read_frame(frames[index]) for index in chosen if index not in paths}
+    if paths:
+        if (decoding := _decoding()) is None:
+            raise ValueError(f"{os.fsdecode(frames[chosen[0]])!r}: image files are read by the package. {_INSTALL}")
+        read = decoding.decode_images(
+            files=list(paths.values()), indices=range, limits=decoding.VideoLimits.of(limits)
+        )
+        images.update(zip(paths, read.frames))
+    if len({image.shape[-2:] for image in images.values()}) > 1:
+        sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images.values()})
+        raise ValueError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
+    return torch.stack([images[index] for index in indices]), known
+
+
+def _read_frame(frame: Any) -> torch.Tensor:
+    """One frame that is in memory, a PIL image or an array, as (3, h, w)."""
+    if isinstance(frame, Image.Image):
+        if 0 in frame.size:
+            raise ValueError(f"The video has no pixels: a picture of {frame.width} x {frame.height}.")
+        if frame.mode == "F":
+            _finite(torch.from_numpy(np.array(frame)))
+        return torch.from_numpy(np.array(frame.convert("RGB"))).permute(2, 0, 1)
+    if not _is_frame(frame):
+        raise TypeError(
+            f"Not a frame: {type(frame).__name__}. Give a PIL image, an array or the path of an image file."
+        )
+    frame = torch.as_tensor(frame)
+    return _to_rgb(_finite(_channels_first(frame[None, None] if frame.ndim == 2 else frame[None], None)))[0]
+
+
+def _channels_first(video: np.ndarray | torch.Tensor, data_format: ChannelDimension | str | None) -> torch.Tensor:
+    if isinstance(video, np.ndarray):
+        video = torch.from_numpy(np.ascontiguousarray(video))
+    if 0 in video.shape:
+        raise ValueError(f"The video has no {'pixels' if video.shape[0] else 'frames'}: shape {tuple(video.shape)}.")
+    if data_format is None:
+        try:
+            data_format = infer_channel_dimension_format(video, num_channels=(1, 3, 4))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(
+                "A video array needs 1, 3 or 4 channels in its second or last dimension, "
+                f"got shape {tuple(video.shape)}. Say which with `input_data_format`."
+            ) from error
+    video = video.permute(0, 3, 1, 2) if data_format == ChannelDimension.LAST else video
+    if video.dtype != torch.uint8 and not video.is_floating_point():
+        raise ValueError(f"Frames must be uint8 or floating point, got {video.dtype}.")
+    return video.float() if video.is_floating_point() else video
+
+
+def _finite(frames: torch.Tensor) -> torch.Tensor:
+    """The same frames, none of whose pixels makes every score NaN."""
+    if frames.is_floating_point() and not bool(torch.isfinite(frames).all()):
+        count = int((~torch.isfinite(frames)).sum())
+        raise ValueError(
+            f"{count} of {frames.numel()} values of the sampled frames are NaN or infinite (beyond float32). Pixels "
+            "must be finite: look at what made the frames."
+        )
+    return frames
+
+
+def _to_rgb(frames: torch.Tensor) -> torch.Tensor:
+    """Grey is repeated, the alpha channel is dropped (as PIL's conversion to RGB does)."""
+    return frames.expand(-1, 3, -1, -1) if frames.shape[1] == 1 else frames[:, :3]
+
+
+_INSTALL = "Install it: `pip install froster-hf`."
+
+
+@functools.cache
+def _decoding() -> Any:
+    """`froster_hf.video.decoding`, which reads encoded videos; `None` where the package is not installed.
+
+    By name, since transformers' loader of remote code demands whatever an import statement names.
+    """
+    try:
+        return importlib.import_module("froster_hf.video.decoding")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("froster_hf"):
+            raise
+        return None
+
+
+def _unreadable(video: Any, reader: str, reason: str) -> ValueError:
+    """The error of a video that cannot be read; names it."""
+    if (decoding := _decoding()) is not None:
+        return decoding.VideoDecodeError(decoding.source_name(video), reader, reason)
+    name = os.fsdecode(video) if isinstance(video, str | os.PathLike) else f"<{type(video).__name__}>"
+    return ValueError(f"Cannot decode {name!r} with {reader}: {reason}")
+
+
+def _load_with_transformers(video: Any, choose: FrameChooser | None) -> tuple[torch.Tensor, VideoMetadata]:
+    """The chosen frames of a file, bytes or a file object as transformers' own decoders give them."""
+    backend = "pyav" if is_av_available() else "torchcodec"
+    if isinstance(video, str | os.PathLike) and not os.path.isfile(video):
+        reason = f"it is not a file; URLs and folders of frames are read by the package. {_INSTALL}"
+        raise _unreadable(video, backend, reason)
+    logger.warning_once(
+        "The package froster-hf is not installed: videos are read by transformers' own loader, inside of this "
+        "process, without limits, and by what their headers say. `pip install froster-hf` adds exact decoding, in a "
+        "process that a broken or hostile file cannot take down."
+    )
+    wanted: list[int] = []
+
+    def distinct(metadata: VideoMetadata, **_: Any) -> list[int]:
+        wanted[:] = _choose(metadata.total_num_frames, choose, metadata)[0]
+        return sorted(set(wanted))
+
+    source = os.fsdecode(video) if isinstance(video, str | os.PathLike) else video
+    try:
+        readable: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+        frames, known = VIDEO_DECODERS[backend](readable, distinct)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        # Whatever a damaged file makes them meet.
+        raise _unreadable(video, backend, str(error) or type(error).__name__) from error
+    places = {index: place for place, index in enumerate(sorted(set(wanted)))}
+    if len(frames) != len(places):
+        raise _unreadable(video, backend, f"{len(frames)} of {len(places)} frames came out; its header counts wrong")
+    frames = _to_rgb(_channels_first(frames, None))[[places[index] for index in wanted]]
+    return frames, replace(known, frames_indices=wanted)
 
 
 __all__ = ["FrosterVideoProcessor"]

@@ -18,8 +18,8 @@ from ..data.decode_failures import DecodeFailureLog
 from ..data.epoch_sampler import EpochSampler
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, describe_table
 from ..processing.processing_froster import FrosterProcessor
-from ..processing.video_columns_froster import without_video_decoding
 from ..processing.video_processing_froster import FrosterVideoProcessor
+from ..video.columns import without_video_decoding
 from .arguments import FrosterTrainingArguments
 from .checkpointing import AtomicCheckpointing
 

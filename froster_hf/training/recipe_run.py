@@ -15,7 +15,7 @@ from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
-from ..processing.prompt_templates_froster import resolve_templates
+from ..processing.prompts_froster import resolve_templates
 from ..whole_files import check_writable, write_text_whole
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run

@@ -27,9 +27,9 @@ from ..modeling.modeling_froster import (
     FrosterVideoClassificationOutput,
 )
 from ..printing import listing
-from ..processing.label_lists_froster import read_label_list
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
+from ..processing.prompts_froster import read_label_list
 from .arguments import FrosterTrainingArguments
 from .clip_datasets import DECODE_FAILURES, PIXELS, VIDEO_NAMES, ClipTrainer, class_names
 from .lora import has_lora, merged_state_dict

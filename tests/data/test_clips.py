@@ -15,8 +15,8 @@ from froster_hf.data import (
     read_video_folder,
     read_video_list,
 )
-from froster_hf.processing.video_decoding_froster import DecodingUnavailableError
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
+from froster_hf.video.decoding import DecodingUnavailableError
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from huggingface_hub.utils import HFValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForVideoClassification, pipeline
 
+import froster_hf.video
 from froster_hf.cli import main
 from froster_hf.conversion import convert_checkpoint
 from froster_hf.conversion import export_checkpoint as write_original
@@ -99,6 +101,23 @@ def test_the_folder_holds_all_and_runs_without_the_package(checkpoint, tmp_path,
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     answers = json.loads(run_without_the_package(ZERO_SHOT, str(out), bikes))
     assert {answer["label"]: answer["score"] for answer in answers} == pytest.approx(expected, abs=1e-5)
+
+
+def test_at_most_twelve_files_of_code_are_exported(checkpoint, tmp_path):
+    """Few enough to be read by whoever reviews them before `trust_remote_code=True`."""
+    out = tmp_path / "out"
+    export_checkpoint(checkpoint, out)
+    code = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.py"))
+    assert len(code) <= 12, code
+
+
+def test_the_decoding_sandbox_is_not_exported(checkpoint, tmp_path):
+    written = export_checkpoint(checkpoint, tmp_path / "out").files
+    processing = {"processing_froster.py", "prompts_froster.py", "sampling_froster.py", "video_processing_froster.py"}
+    assert processing <= set(written)
+    package = Path(froster_hf.video.__file__).parent
+    sandbox = {path.name for path in package.rglob("*.py")} - {"__init__.py"}
+    assert not sandbox & set(written)
 
 
 def test_labels_by_index_are_stored_by_index(checkpoint, tmp_path):

@@ -26,7 +26,7 @@ from froster_hf import FrosterForVideoClassification
 from froster_hf.pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline
 from froster_hf.pipeline.scoring_froster import NONE_OF_THESE, rank, score_views
 from froster_hf.processing import processing_froster
-from froster_hf.processing.video_decoding_froster import VideoDecodeError
+from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
 

@@ -27,7 +27,7 @@ from froster_hf.pipeline.timeline_froster import (
     smooth_scores,
     window_times,
 )
-from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoFrame, VideoInfo, decode_frames
+from froster_hf.video.decoding import VideoDecodeError, VideoFrame, VideoInfo, decode_frames
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video

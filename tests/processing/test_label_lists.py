@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from froster_hf.processing.label_lists_froster import LabelList, read_label_list
+from froster_hf.processing.prompts_froster import LabelList, read_label_list
 
 NAMES = ("growing", "shrinking", "sliding left")
 
@@ -113,7 +113,7 @@ def test_a_label_that_stands_twice_in_a_long_list_is_found_in_linear_time(monkey
 
 
 def test_an_endless_generator_is_bounded(monkeypatch):
-    monkeypatch.setattr("froster_hf.processing.label_lists_froster.MAX_LABELS", 1000)
+    monkeypatch.setattr("froster_hf.processing.prompts_froster.MAX_LABELS", 1000)
     with pytest.raises(ValueError, match="more than 1000 labels"):
         read_label_list(str(number) for number in iter(int, 1))
 

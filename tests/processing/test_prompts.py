@@ -8,7 +8,7 @@ import pytest
 
 from froster_hf.cli import build_parser
 from froster_hf.processing.processing_froster import FrosterProcessor
-from froster_hf.processing.prompt_templates_froster import (
+from froster_hf.processing.prompts_froster import (
     MAX_TEMPLATES,
     TEMPLATE_SETS,
     TemplateSet,

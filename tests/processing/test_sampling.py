@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from froster_hf.processing.video_sampling_froster import SAMPLINGS, crop_offsets, sample_frame_indices
+from froster_hf.processing.sampling_froster import SAMPLINGS, crop_offsets, sample_frame_indices
 
 
 def test_uniform_takes_the_centre_of_equal_segments():

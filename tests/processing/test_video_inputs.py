@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers.video_utils import VideoMetadata
 
-from froster_hf.processing.video_inputs_froster import is_single_video, list_videos, read_video
+from froster_hf.processing.video_processing_froster import is_single_video, list_videos, read_video
 from tests.fixtures.subprocesses import environment
 
 FRAME = np.zeros((4, 4, 3), np.uint8)
@@ -81,9 +81,9 @@ def test_what_is_known_of_a_video_is_told_and_not_written_into_what_the_caller_k
 
 def test_the_caller_s_side_imports_neither_the_decoders_nor_the_process_that_uses_them():
     code = (
-        "import sys, froster_hf.processing.video_decoding_froster as decoding; "
+        "import sys, froster_hf.video.decoding as decoding; "
         "names = {name.rpartition('.')[2] for name in sys.modules}; "
-        "print(sorted(names & {'av', 'decord', 'torchcodec', 'video_worker_froster', 'video_reader_froster'}))"
+        "print(sorted(names & {'av', 'decord', 'torchcodec', 'server', 'reader'}))"
     )
     finished = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert finished.stdout == "[]\n", finished.stderr[-2000:]

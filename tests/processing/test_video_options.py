@@ -11,10 +11,9 @@ from transformers.video_utils import VideoMetadata
 
 import froster_hf  # noqa: F401
 from froster_hf.processing.processing_froster import FrosterProcessor
-from froster_hf.processing.video_decoding_froster import VideoDecodeError, VideoLimits
-from froster_hf.processing.video_options_froster import CALLERS_OPTIONS
+from froster_hf.processing.sampling_froster import CALLERS_OPTIONS, SAMPLINGS, Sampling
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
-from froster_hf.processing.video_sampling_froster import SAMPLINGS, Sampling
+from froster_hf.video.decoding import VideoDecodeError, VideoLimits
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_processor
 from tests.processing.test_video_processor import numbered_video, pixels, random_video, small_processor

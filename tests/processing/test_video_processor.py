@@ -11,8 +11,8 @@ from PIL import Image
 from transformers import AutoVideoProcessor, CLIPImageProcessor
 
 import froster_hf  # noqa: F401
-from froster_hf.processing.video_decoding_froster import VideoDecodeError
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
+from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.backends import VERIFIED, needs_backend
 from tests.fixtures.real_videos import REAL_VIDEOS
 

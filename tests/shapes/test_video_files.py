@@ -6,8 +6,8 @@ import pytest
 
 from froster_hf.cli import main
 from froster_hf.modeling.modeling_froster import FrosterModel
-from froster_hf.processing.video_decoding_froster import probe_video
 from froster_hf.shapes import DEMO_LABELS, STORY, render_demo_videos
+from froster_hf.video.decoding import probe_video
 
 
 def test_the_demo_renders_scores_and_draws_and_says_what_its_model_is(tmp_path):

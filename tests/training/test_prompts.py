@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from froster_hf.modeling.modeling_froster import text_lengths
-from froster_hf.processing.prompt_templates_froster import TEMPLATE_SETS
+from froster_hf.processing.prompts_froster import TEMPLATE_SETS
 from froster_hf.training import LabelPrompts, PromptSampler
 from tests.modeling.tiny import END, tiny_texts
 from tests.training.tiny import LABELS, TEMPLATES, label_prompts

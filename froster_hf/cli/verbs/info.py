@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from ...printing import json_text, printable
-from ...processing.video_backends_froster import BACKENDS
+from ...video.backends import BACKENDS
 
 PACKAGES = (
     "froster-hf",
@@ -62,7 +62,7 @@ def _version(package: str) -> str:
 
 def _try_decoder(backend: Any) -> str:
     """Whether a backend reads a small video that is made on the spot."""
-    from ...processing.video_decoding_froster import decode_frames
+    from ...video.decoding import decode_frames
 
     try:
         frames, _ = decode_frames(_render_video(), [0, 7, 3], backend=backend)

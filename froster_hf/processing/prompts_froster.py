@@ -1,0 +1,359 @@
+"""From labels in any form to the prompts that the text tower reads: label lists, template sets, filled templates.
+
+The second input of the model: K labels become K * P prompts, whose embeddings are averaged per label. The published
+template sets are kept here as data; any other list of templates with one `{}` each will do.
+
+A list of names, {index: name}, {name: index} and {name: description} are all called "the labels". Each is recognized
+by what it holds or refused; none is ever read as another. `label_files.py` brings files into these forms, and
+everything that takes `labels` or `candidate_labels` calls `read_label_list`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# More is no list of actions, and would keep a text tower busy for hours.
+MAX_LABELS = 1_000_000
+MAX_LABEL_CHARACTERS = 100_000
+# Names that an error lists.
+LISTED_NAMES = 5
+
+_INDEX = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True)
+class LabelList:
+    """K labels in order.
+
+    Attributes:
+        names: K distinct names.
+        descriptions: one per name, or `None` where none is described.
+        form: what the labels were recognized as, such as "index to name".
+    """
+
+    names: tuple[str, ...]
+    descriptions: tuple[str | None, ...] | None = None
+    form: str = "list of names"
+
+    @property
+    def pairs(self) -> list[tuple[str, str | None]]:
+        """Each name with its description."""
+        return list(zip(self.names, self.descriptions or [None] * len(self.names)))
+
+    @property
+    def labels(self) -> list[str] | dict[str, str | None]:
+        """What `candidate_labels` takes: the names, or a mapping from name to description."""
+        return list(self.names) if self.descriptions is None else dict(self.pairs)
+
+
+def read_label_list(labels: Any, *, source: str = "Labels") -> LabelList:
+    """Labels in any form that Python programs hold them in.
+
+    - names: a list, tuple, array, series, generator, or anything else that can be iterated over;
+    - {index: name}, whose keys are the numbers from 0 to K-1, as integers or strings, in any order;
+    - {name: index}, whose values are these numbers;
+    - {name: description}, whose values are texts or `None`.
+
+    Args:
+        labels: one of these; a `LabelList` is returned as it is.
+        source: where the labels come from, for the error message.
+
+    Raises:
+        ValueError: another form, no label, an empty or repeated one, indices with gaps, or characters that cannot be
+            encoded; says which.
+    """
+    if isinstance(labels, LabelList):
+        return labels
+    if isinstance(labels, str):
+        raise ValueError(
+            f"{source}: expected a list of class names, got the string {_shown(labels)}. "
+            f"Write {labels[:80].split(',')}."
+        )
+    if isinstance(labels, Mapping):
+        return _from_mapping(labels, source)
+    if not isinstance(labels, Iterable) or isinstance(labels, bytes) or getattr(labels, "ndim", 1) != 1:
+        raise ValueError(
+            f"{source}: expected a list of class names, or a mapping from index to name, from name to index or from "
+            f"name to description; got {_shown(labels)}."
+        )
+    names: list[Any] = []
+    for name in labels:
+        if len(names) == MAX_LABELS:
+            raise ValueError(f"{source}: there are more than {MAX_LABELS} labels.")
+        names.append(name)
+    return checked_label_list(names, source=source)
+
+
+def checked_label_list(
+    names: Iterable[Any],
+    descriptions: Iterable[Any] | None = None,
+    *,
+    source: str,
+    form: str = "list of names",
+) -> LabelList:
+    """Names and descriptions that are known as such, checked.
+
+    Raises:
+        ValueError: see `read_label_list`.
+    """
+    names = list(names)
+    if not names:
+        raise ValueError(f"{source}: the list of labels is empty; give at least one class name.")
+    for position, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{source}: labels must be non-empty strings; label {position} is {_shown(name)}.")
+        _check_text(name, source)
+    if len(set(names)) < len(names):
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        raise ValueError(f"{source}: labels must differ from each other; repeated: {_listed(repeated)}.")
+    described = None if descriptions is None else [_description(text, source) for text in descriptions]
+    if described and all(index_of(text) is not None for text in described):
+        raise ValueError(f"{source}: every description is a number, such as {_shown(described[0])}.")
+    plain = tuple(str(name) for name in names)  # an array's strings are a class of their own
+    return LabelList(plain, tuple(described) if described and any(described) else None, form)
+
+
+def in_order_of_indices(pairs: Iterable[tuple[int, Any]], *, source: str) -> list[Any]:
+    """The second parts in the order of the first, which are the numbers from 0 to K-1.
+
+    Raises:
+        ValueError: the numbers have gaps, begin elsewhere, or stand twice.
+    """
+    pairs = list(pairs)
+    by_index = dict(pairs)
+    last = len(pairs) - 1
+    if len(by_index) < len(pairs):
+        repeated = [str(index) for index, count in Counter(index for index, _ in pairs).items() if count > 1]
+        raise ValueError(f"{source}: these indices stand twice: {_listed(repeated)}.")
+    if any(index not in by_index for index in range(len(pairs))):
+        missing = next(index for index in range(len(pairs)) if index not in by_index)
+        raise ValueError(
+            f"{source}: the indices must run from 0 to {last} without gaps; they run from {min(by_index)} to "
+            f"{max(by_index)}, and {missing} is missing. Number the labels from 0, or give the names alone."
+        )
+    return [by_index[index] for index in range(len(pairs))]
+
+
+def index_of(value: Any) -> int | None:
+    """The index that a value writes, an integer or a string of digits; `None` for anything else."""
+    if isinstance(value, str):
+        return int(value) if _INDEX.fullmatch(value.strip()) else None
+    # NumPy's integers are no `int`, and a Boolean is one.
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    index = value.__index__()
+    return index if index >= 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateSet:
+    """A named set of prompt templates.
+
+    Args:
+        templates: sentences, each with one `{}` for the label.
+        about: what they are, in a line for the documentation.
+        source: where they were published.
+    """
+
+    templates: tuple[str, ...]
+    about: str
+    source: str
+
+
+_MEDIA = ("photo", "video", "example", "demonstration")
+_PHRASES = (
+    "of {}",
+    "of a person {}",
+    "of a person using {}",
+    "of a person doing {}",
+    "of a person during {}",
+    "of a person performing {}",
+    "of a person practicing {}",
+)
+
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+TEMPLATE_SETS: dict[str, TemplateSet] = {
+    "froster": TemplateSet(
+        templates=(*(f"a {medium} {phrase}." for phrase in _PHRASES for medium in _MEDIA), "{}"),
+        about='28 sentences ("a video of a person doing {}.", ...) and the bare label; the default',
+        source="FROSTER, arXiv 2402.03241",
+    ),
+    # The label comes after, before or within the words.
+    "actionclip": TemplateSet(
+        templates=(
+            "a photo of action {}",
+            "a picture of action {}",
+            "Human action of {}",
+            "{}, an action",
+            "{} this is an action",
+            "{}, a video of action",
+            "Playing action of {}",
+            "{}",
+            "Playing a kind of action, {}",
+            "Doing a kind of action, {}",
+            "Look, the human is {}",
+            "Can you recognize the action of {}?",
+            "Video classification of {}",
+            "A video of {}",
+            "The man is {}",
+            "The woman is {}",
+        ),
+        about="ActionCLIP's 16",
+        source="ActionCLIP, arXiv 2109.08472",
+    ),
+    "single": TemplateSet(
+        templates=("a video of a person {}.",), about='"a video of a person {}."', source="this package"
+    ),
+    "none": TemplateSet(templates=("{}",), about="the bare label", source="this package"),
+}
+
+
+# Every one is a pass of each label through the text tower; the largest published set has fewer than a hundred.
+MAX_TEMPLATES = 1000
+
+
+def resolve_templates(templates: str | Sequence[str]) -> list[str]:
+    """The templates of a named set, of one template, or of a list of them.
+
+    Raises:
+        ValueError: an empty list, one of more than `MAX_TEMPLATES`, or a template without exactly one `{}`.
+    """
+    if isinstance(templates, str):
+        templates = TEMPLATE_SETS[templates].templates if templates in TEMPLATE_SETS else (templates,)
+    if len(templates) > MAX_TEMPLATES:
+        raise ValueError(f"There are {len(templates)} prompt templates; at most {MAX_TEMPLATES} are taken.")
+    for template in templates:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise ValueError(
+                f"The prompt template {template!r} must hold exactly one '{{}}', where the label goes. "
+                f"Named sets are {', '.join(map(repr, TEMPLATE_SETS))}."
+            )
+    if not templates:
+        raise ValueError("The list of prompt templates is empty; give at least one, '{}' for the bare label.")
+    return list(templates)
+
+
+def fill_templates(templates: Sequence[str], label: str, description: str | None = None) -> list[str]:
+    """The P prompts of one label.
+
+    With a description, as FROSTER writes them: the template filled with the label, a space, and "Label: description";
+    for the bare template `{}` that line alone.
+
+    >>> fill_templates(["a video of {}.", "{}"], "juggling", "balls in the air")
+    ['a video of juggling. juggling: balls in the air', 'juggling: balls in the air']
+    """
+    if not description:
+        return [template.replace("{}", label) for template in templates]
+    line = f"{label}: {description}"
+    return [line if template == "{}" else f"{template.replace('{}', label)} {line}" for template in templates]
+
+
+def pair_with_descriptions(
+    labels: Any,
+    descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
+) -> list[tuple[str, str | None]]:
+    """Labels with their descriptions, from the forms that users write them in.
+
+    Args:
+        labels: any form that `read_label_list` takes.
+        descriptions: a mapping from class name to description, in which labels may be missing, or one per label.
+
+    Raises:
+        ValueError: no label, an empty or a repeated one, or descriptions that do not belong to the labels.
+    """
+    known = read_label_list(labels)
+    if descriptions is None:
+        return known.pairs
+    if known.descriptions is not None:
+        raise ValueError("Descriptions were given twice: in the mapping of labels and as `descriptions`.")
+    if isinstance(descriptions, Mapping):
+        texts = [descriptions.get(name) for name in known.names]
+    else:
+        texts = list(descriptions)
+        if len(texts) != len(known.names):
+            raise ValueError(
+                f"There are {len(known.names)} labels and {len(texts)} descriptions; give one description per label."
+            )
+    return checked_label_list(known.names, texts, source="Descriptions").pairs
+
+
+def readable_label(name: str) -> str:
+    """A class name as words: `brushHair`, `brush_hair` and `ApplyEyeMakeup` become what a person would write.
+
+    Words are lower-cased where a capital only marks the start of a word; acronyms and other words stay.
+
+    >>> readable_label("ApplyEyeMakeup"), readable_label("brush_hair"), readable_label("playing TV games")
+    ('apply eye makeup', 'brush hair', 'playing TV games')
+    """
+    words = name.replace("_", " ").split()
+    if len(words) == 1:
+        words = _WORD_START.sub(" ", words[0]).split()
+        words = [word.lower() if word[1:].islower() else word for word in words]
+    return " ".join(words)
+
+
+def _from_mapping(labels: Mapping[Any, Any], source: str) -> LabelList:
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"{source}: there are {len(labels)} labels; at most {MAX_LABELS} are read.")
+    keys: list[Any] = [index_of(key) for key in labels]
+    values: list[Any] = [index_of(value) for value in labels.values()]
+    keys_are_indices, values_are_indices = bool(keys) and None not in keys, bool(values) and None not in values
+    if keys_are_indices and values_are_indices:
+        # Classes may be called by digits; then what is written as a number is the index.
+        keys_are_indices = not any(isinstance(key, str) for key in labels)
+        values_are_indices = not any(isinstance(value, str) for value in labels.values())
+        if keys_are_indices == values_are_indices:
+            raise ValueError(f"{source}: keys and values are all numbers; there are no class names.")
+    if keys_are_indices:
+        names = in_order_of_indices(zip(keys, labels.values()), source=source)
+        return checked_label_list(names, source=source, form="index to name")
+    if values_are_indices:
+        names = in_order_of_indices(zip(values, labels), source=source)
+        return checked_label_list(names, source=source, form="name to index")
+    for key, value in labels.items():
+        if value is not None and not isinstance(value, str):
+            raise ValueError(
+                f"{source}: expected a mapping from index to name, from name to index (0 to {len(labels) - 1}) or "
+                f"from name to description; the value of {_shown(key)} is {_shown(value)}."
+            )
+    return checked_label_list(labels, labels.values(), source=source, form="name to description")
+
+
+def _description(text: Any, source: str) -> str | None:
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise ValueError(f"{source}: a description must be a text or None, got {_shown(text)}.")
+    _check_text(text, source)
+    return str(text) if text.strip() else None
+
+
+def _check_text(text: str, source: str) -> None:
+    if len(text) > MAX_LABEL_CHARACTERS:
+        raise ValueError(f"{source}: a label has {len(text)} characters: {_shown(text)}.")
+    if "\0" in text:
+        raise ValueError(f"{source}: {_shown(text)} holds a NUL character.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{source}: {_shown(text)} holds half of a character (a lone surrogate).") from error
+
+
+def _listed(names: list[str]) -> str:
+    rest = f" and {len(names) - LISTED_NAMES} more" if len(names) > LISTED_NAMES else ""
+    return ", ".join(map(_shown, names[:LISTED_NAMES])) + rest
+
+
+def _shown(value: Any) -> str:
+    """A value for an error message, short whatever it is; a container is named by its type alone."""
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**18 else "a very large number"
+    if not isinstance(value, str):
+        return f"of the type {type(value).__name__}"
+    text = repr(value[:80]) if value[:80].isprintable() else ascii(value[:80])
+    return f"{text}..." if len(value) > 80 else text

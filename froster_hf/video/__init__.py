@@ -1,0 +1,1 @@
+"""Exact video decoding, in a process that may die or hang without harm; nothing of transformers is needed."""

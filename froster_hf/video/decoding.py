@@ -1,0 +1,339 @@
+"""Exact frame reading: from a video to the sampled frames as uint8 (T, 3, h, w), with nothing else decoded.
+
+The first station of the data flow: path, URL, bytes or file object -> frames -> `FrosterVideoProcessor`. Frame i is
+the i-th frame that the file shows, whatever its header says, whichever backend reads it, and however it is sampled.
+Files are read in a process of their own (`server.py`), which may die or hang without harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from .backends import AUTO_BACKEND, IMAGE_READER, get_backend, resolve_backend
+from .client import DecodingProcess, decoding_process
+from .source import VideoSource, check_source, source_name
+from .types import (
+    DecodingUnavailableError,
+    UnreadableVideoError,
+    VideoDecodeError,
+    VideoInfo,
+    VideoLimits,
+)
+from .url import UrlPolicy
+from .watchdog import TimeBudget
+
+__all__ = [
+    "DecodingUnavailableError",
+    "VideoDecodeError",
+    "VideoFrame",
+    "VideoInfo",
+    "VideoLimits",
+    "VideoSource",
+    "decode_frames",
+    "decode_images",
+    "decode_video",
+    "probe_video",
+    "stream_frames",
+]
+
+FrameIndices = Sequence[int] | Callable[[VideoInfo], Sequence[int]]
+FrameTimes = Sequence[float] | Callable[[VideoInfo], Sequence[float]]
+
+
+class VideoFrame(NamedTuple):
+    """One frame of a stream: its index, its time in seconds after the stream's start, its pixels uint8 (3, h, w).
+
+    On a player's clock the frame is shown at `VideoInfo.start_seconds` + `time_seconds`.
+    """
+
+    frame_index: int
+    time_seconds: float
+    frame: torch.Tensor
+
+
+class DecodedVideo(NamedTuple):
+    """Chosen frames of a video, uint8 (T, 3, h, w), what is known of it, and the indices of the frames."""
+
+    frames: torch.Tensor
+    info: VideoInfo
+    indices: list[int]
+
+
+class DecodedImages(NamedTuple):
+    """Chosen image files as frames, uint8 (T, 3, h, w), the number of all files, and the indices of the frames."""
+
+    frames: torch.Tensor
+    num_frames: int
+    indices: list[int]
+
+
+def probe_video(
+    source: VideoSource, *, limits: VideoLimits | None = None, allow_urls: UrlPolicy = "none"
+) -> VideoInfo:
+    """What is known of a video, counted rather than read from its header.
+
+    Args:
+        source: Path, URL, bytes, or a file object opened for binary reading.
+        limits: What the file may cost.
+        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
+
+    Raises:
+        VideoDecodeError: where the video cannot be read, or costs more than `limits`.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video.
+    """
+    with _conversation(source, "probe", AUTO_BACKEND, limits or VideoLimits(), allow_urls) as conversation:
+        return conversation.info_of(conversation.receive())
+
+
+def decode_frames(
+    source: VideoSource,
+    indices: FrameIndices,
+    *,
+    backend: str = "auto",
+    limits: VideoLimits | None = None,
+    allow_urls: UrlPolicy = "none",
+) -> tuple[torch.Tensor, VideoInfo]:
+    """The frames and the knowledge of `decode_video`, without the indices."""
+    decoded = decode_video(source, indices, backend=backend, limits=limits, allow_urls=allow_urls)
+    return decoded.frames, decoded.info
+
+
+def decode_video(
+    source: VideoSource,
+    indices: FrameIndices,
+    *,
+    backend: str = "auto",
+    limits: VideoLimits | None = None,
+    allow_urls: UrlPolicy = "none",
+) -> DecodedVideo:
+    """Decode the frames at `indices`, exactly, and what they need, no more.
+
+    Args:
+        source: Path, URL, bytes, or a file object opened for binary reading.
+        indices: Frame indices in any order, repeats allowed; or a function that chooses them, knowing the video. It is
+            called again in the rare case that the file turns out to hold another number of frames.
+        backend: A name in `BACKENDS`, or "auto" for the one that is exact in every container. A backend that is not
+            exact in the file's container raises, rather than return other frames.
+        limits: What the file may cost.
+        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
+
+    Returns:
+        The frames, upright, RGB, what is known of the video, and the indices. The memory layout of the frames is
+        channels last, as decoders give it and as torchvision resizes fastest.
+
+    Raises:
+        VideoDecodeError: where the video cannot be read exactly, or costs more than `limits`.
+        IndexError: on an index outside the video.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video. It is an
+            ImportError too where the chosen backend is not installed or does not load.
+    """
+    backend = resolve_backend(backend)
+    with _conversation(source, "read", backend, limits or VideoLimits(), allow_urls) as conversation:
+        # A count that proves wrong at the file's end comes back as new info in place of the frames.
+        reply = conversation.receive()
+        while "info" in reply:
+            info = conversation.info_of(reply)
+            chosen = indices(info) if callable(indices) else indices
+            conversation.check_size(len(chosen) * info.height * info.width * 3)
+            wanted = [int(index) for index in chosen]
+            distinct = _distinct(wanted, info.num_frames)
+            conversation.send({"indices": distinct})
+            reply = conversation.receive()
+        frames = conversation.receive_frames([len(distinct), info.height, info.width, 3], reply["shape"])
+    return DecodedVideo(_in_order(frames, wanted, distinct), info, wanted)
+
+
+def decode_images(
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    files: Sequence[str | os.PathLike[str]] = (),
+    indices: Callable[[int], Sequence[int]],
+    limits: VideoLimits | None = None,
+) -> DecodedImages:
+    """Decode image files as the frames of a video, in the decoding process as well.
+
+    Args:
+        folder: A folder of them, in the order of the numbers in their names; hidden files are passed over.
+        files: In place of a folder, the files themselves, in their order.
+        indices: Chooses the frames, knowing their number; in any order, repeats allowed.
+        limits: What each file, and all frames together, may cost.
+
+    Returns:
+        The frames, RGB, the number of files, and the indices.
+
+    Raises:
+        VideoDecodeError: where a chosen file is not an image of one of the formats offered, or costs more than
+            `limits`; where the chosen images differ in size, or there are none.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the files.
+    """
+    limits = limits or VideoLimits()
+    if folder is not None:
+        name = os.fsdecode(folder)
+        request: dict[str, Any] = {"folder": os.path.abspath(name)}
+    else:
+        name = os.fsdecode(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+        request = {"files": [os.path.abspath(os.fsdecode(path)) for path in files]}
+    budget = TimeBudget(limits.timeout_seconds)
+    with _naming(name, IMAGE_READER), _asking("images", IMAGE_READER, request, (), budget, limits) as conversation:
+        num_frames = int(conversation.receive()["num_frames"])
+        wanted = [int(index) for index in indices(num_frames)]
+        distinct = _distinct(wanted, num_frames)
+        conversation.send({"indices": distinct})
+        num_read, height, width, _ = conversation.receive()["shape"]
+        if num_read != len(distinct) or height * width > limits.max_pixels:
+            raise UnreadableVideoError(f"{num_read} frames of {width}x{height} came back for {len(distinct)}")
+        conversation.check_size(len(wanted) * height * width * 3)
+        frames = conversation.receive_frames([len(distinct), height, width, 3], [num_read, height, width, 3])
+    return DecodedImages(_in_order(frames, wanted, distinct), num_frames, wanted)
+
+
+def stream_frames(
+    source: VideoSource,
+    times_seconds: FrameTimes | None = None,
+    *,
+    limits: VideoLimits | None = None,
+    allow_urls: UrlPolicy = "none",
+) -> Iterator[VideoFrame]:
+    """Decode a video of any length frame by frame, holding one frame; parts between distant times are skipped.
+
+    Args:
+        source: Path, URL, bytes, or a file object opened for binary reading.
+        times_seconds: Times after the start of the stream, sorted; for each, the frame that is shown then is yielded,
+            the last one for times after the end. Or a function that chooses them, knowing the video. None yields every
+            frame.
+        limits: What the file may cost. `timeout_seconds` bounds each frame; `max_decoded_bytes` each frame too.
+        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
+
+    Yields:
+        `VideoFrame`: frame index, time in seconds, uint8 (3, h, w).
+
+    Raises:
+        VideoDecodeError: where the video cannot be read, or costs more than `limits`; frames before may have been
+            yielded.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video.
+    """
+    with _conversation(source, "stream", AUTO_BACKEND, limits or VideoLimits(), allow_urls) as conversation:
+        info = conversation.info_of(conversation.receive())
+        times = times_seconds(info) if callable(times_seconds) else times_seconds
+        conversation.send({"times": _checked_times(times)})
+        while "frame" in (reply := conversation.receive()):
+            frame = conversation.receive_frames([info.height, info.width, 3], reply["shape"])
+            conversation.budget.renew()
+            yield VideoFrame(int(reply["frame"]), float(reply["seconds"]), frame.permute(2, 0, 1))
+
+
+@contextlib.contextmanager
+def _conversation(
+    source: VideoSource, task: str, backend: str, limits: VideoLimits, allow_urls: UrlPolicy
+) -> Iterator[_Conversation]:
+    """One request for an encoded video."""
+    budget = TimeBudget(limits.timeout_seconds)
+    with _naming(source_name(source), backend):
+        with budget.spend():
+            request, payload = check_source(source, limits=limits, allow_urls=allow_urls).request()
+        with _asking(task, backend, request, payload, budget, limits) as conversation:
+            yield conversation
+
+
+@contextlib.contextmanager
+def _naming(name: str, backend: str) -> Iterator[None]:
+    """What is wrong with a video becomes a `VideoDecodeError` that names it."""
+    try:
+        yield
+    except UnreadableVideoError as error:
+        raise VideoDecodeError(name, backend, str(error)) from None
+
+
+@contextlib.contextmanager
+def _asking(
+    task: str, backend: str, request: dict[str, Any], payload: tuple, budget: TimeBudget, limits: VideoLimits
+) -> Iterator[_Conversation]:
+    """One request to a decoding process."""
+    with decoding_process(backend, max_worker_bytes=limits.max_worker_bytes) as process:
+        conversation = _Conversation(process, backend, budget, limits)
+        entry = get_backend(backend)
+        fields = {
+            "task": task,
+            "module": entry.module,
+            "containers": entry.containers,
+            "threads": _decoding_threads(),
+            "limits": asdict(limits),
+        }
+        conversation.send({**request, **fields}, *payload)
+        yield conversation
+
+
+@dataclass(frozen=True)
+class _Conversation:
+    """What goes to and fro, within the limits."""
+
+    process: DecodingProcess
+    backend: str
+    budget: TimeBudget
+    limits: VideoLimits
+
+    def send(self, message: dict[str, Any], *payload: Any) -> None:
+        self.process.send(message, *payload, budget=self.budget)
+
+    def receive(self) -> dict[str, Any]:
+        return self.process.receive(budget=self.budget)
+
+    def info_of(self, reply: dict[str, Any]) -> VideoInfo:
+        """The video's properties in a reply, with the backend that is asked for its frames."""
+        return VideoInfo(**{**reply["info"], "backend": self.backend})
+
+    def receive_frames(self, expected: list[int], shape: list[int]) -> torch.Tensor:
+        """The pixels that follow a reply, uint8 in the expected shape."""
+        size: int = math.prod(expected)
+        if size == 0:
+            return torch.empty(expected, dtype=torch.uint8)
+        if shape != expected:
+            raise UnreadableVideoError(f"frames of shape {shape} came back, not {expected}")
+        self.check_size(size)
+        data = self.process.receive_bytes(size, budget=self.budget)
+        return torch.frombuffer(data, dtype=torch.uint8).view(expected)
+
+    def check_size(self, size: int) -> None:
+        """Refuse to hold so many bytes of frames, before they are made."""
+        if size > self.limits.max_decoded_bytes:
+            raise UnreadableVideoError(
+                f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {self.limits.max_decoded_bytes}"
+            )
+
+
+def _distinct(wanted: Sequence[int], num_frames: int) -> list[int]:
+    """Sorted distinct indices, all inside the video."""
+    for index in wanted:
+        if not 0 <= index < num_frames:
+            raise IndexError(f"Frame {index} of a video with {num_frames} frames; the last is num_frames - 1.")
+    return sorted(set(wanted))
+
+
+def _in_order(frames: torch.Tensor, wanted: list[int], distinct: list[int]) -> torch.Tensor:
+    """Frames (D, h, w, 3) of the distinct indices as those wanted, (T, 3, h, w)."""
+    if wanted != distinct:
+        frames = frames[torch.searchsorted(torch.tensor(distinct), torch.tensor(wanted))]
+    return frames.permute(0, 3, 1, 2)
+
+
+def _checked_times(times: Sequence[float] | None) -> list[float] | None:
+    if times is None:
+        return None
+    checked = [float(time) for time in times]
+    if not all(map(math.isfinite, checked)) or any(a > b for a, b in zip([0.0, *checked], checked)):
+        raise ValueError("times_seconds must be finite, not negative, and sorted.")
+    return checked
+
+
+def _decoding_threads() -> int:
+    """One thread in the workers of a `DataLoader`, which are side by side already; a few otherwise."""
+    if torch.utils.data.get_worker_info() is not None:
+        return 1
+    return min(4, os.cpu_count() or 1)

@@ -1,0 +1,92 @@
+"""From a stored picture to the one that a player shows: turned, mirrored, with square pixels.
+
+A phone stores what its sensor sees and says in a display matrix how to hold it; a front camera adds a mirroring; DVDs
+and broadcasts store pixels that are wider or narrower than high. Players obey all three, and left and right are part
+of many labels.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from .types import UnreadableVideoError, VideoLimits
+
+try:
+    import av
+except ImportError:
+    av = None  # type: ignore[assignment]
+
+# Pixels that are square up to the rounding of the encoder's sizes; resampling would only cost sharpness.
+SQUARE_WITHIN = Fraction(1, 100)
+
+
+@dataclass(frozen=True)
+class Position:
+    """One of the eight positions of a picture: counter-clockwise quarter turns, then mirrored left to right or not."""
+
+    quarter_turns: int = 0
+    is_mirrored: bool = False
+
+    def turn(self, picture: np.ndarray) -> np.ndarray:
+        """The stored picture (h, w, 3) in this position; a view."""
+        turned = np.rot90(picture, self.quarter_turns)
+        return turned[:, ::-1] if self.is_mirrored else turned
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in this position of a stored picture of that width and height."""
+        return size[::-1] if self.quarter_turns % 2 else size
+
+
+def read_position(frame: av.VideoFrame) -> Position:
+    """The position that a decoded frame's display matrix asks for.
+
+    The matrix maps a stored point (x, y), with y downwards, to the shown point (a x + c y, b x + d y), up to a shift.
+    Other angles than quarter turns are rounded, as players do.
+    """
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Position()
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        flips_x, flips_y = a < 0, d < 0
+        return Position(quarter_turns=2 * flips_y, is_mirrored=flips_x != flips_y)
+    # Columns become rows; counter-clockwise is that with the new rows upside down.
+    flips_x, flips_y = c < 0, b < 0
+    return Position(quarter_turns=1 if flips_y else 3, is_mirrored=flips_x == flips_y)
+
+
+def square_size(size: tuple[int, int], pixel_aspect: Fraction | None, limits: VideoLimits) -> tuple[int, int]:
+    """Width and height of a stored picture once its pixels are square: the side that is too short is stretched.
+
+    Args:
+        size: Stored width and height.
+        pixel_aspect: Width of a pixel divided by its height; None or 0 where the file does not say.
+        limits: `max_pixels` holds for the result too.
+
+    Raises:
+        UnreadableVideoError: a result beyond `limits.max_pixels`.
+    """
+    width, height = size
+    if not pixel_aspect or pixel_aspect < 0 or abs(pixel_aspect - 1) <= SQUARE_WITHIN:
+        return size
+    if pixel_aspect > 1:
+        width = round(width * pixel_aspect)
+    else:
+        height = round(height / pixel_aspect)
+    check_pixels(width, height, limits)
+    return width, height
+
+
+def check_pixels(width: int, height: int, limits: VideoLimits) -> None:
+    """Raise `UnreadableVideoError` where a frame of this size is beyond `limits.max_pixels`."""
+    if width * height > limits.max_pixels:
+        raise UnreadableVideoError(
+            f"a frame has {width} x {height} pixels, more than VideoLimits.max_pixels allows, {limits.max_pixels}; if "
+            f"you trust the file, allow {width * height}: `video_limits={{'max_pixels': {width * height}}}` for the "
+            f"video processor, or --max-pixels {width * height} for the shell"
+        )

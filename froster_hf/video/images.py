@@ -1,0 +1,130 @@
+"""Image files as the frames of a video, read in the decoding process: the five formats offered, and no others.
+
+Pillow knows forty formats, and one of them hands PostScript to another program: whatever a file's content resembles,
+it is opened in the formats below. Pillow is imported late and by name: the processes that read video files start
+without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .geometry import check_pixels
+from .types import SystemLacksError, UnreadableVideoError, VideoLimits
+
+# Suffix -> format as Pillow names it.
+IMAGE_FORMATS = {
+    ".bmp": "BMP",
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+# Read as JPEG, they are JPEG files with further pictures behind the first.
+_PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
+
+
+def load() -> None:
+    """Import all that is needed, as long as files can be opened freely."""
+    for plugin in _PLUGINS:
+        importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    pillow: Any = importlib.import_module("PIL.Image")
+    # `VideoLimits.max_pixels` holds in its place.
+    pillow.MAX_IMAGE_PIXELS = None
+
+
+def image_files(folder: str, limits: VideoLimits) -> list[str]:
+    """Paths of a folder's image files, in the order of the numbers in their names: frame_2 stands before frame_10.
+
+    Passed over: hidden files, such as the "._1.png" that macOS writes beside "1.png", other suffixes, folders.
+
+    Args:
+        folder: path of the folder.
+        limits: `max_frames` bounds their number.
+
+    Raises:
+        UnreadableVideoError: the folder cannot be read, holds no image file, or holds too many.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_image_file(entry)]
+    except OSError as error:
+        raise UnreadableVideoError(error.strerror or str(error)) from error
+    if not names:
+        raise UnreadableVideoError("it holds no image files")
+    if len(names) > limits.max_frames:
+        raise UnreadableVideoError(f"it holds {len(names)} image files; VideoLimits.max_frames is {limits.max_frames}")
+    return [os.path.join(folder, name) for name in sorted(names, key=_numbers_by_value)]
+
+
+def _is_image_file(entry: os.DirEntry[str]) -> bool:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    return suffix in IMAGE_FORMATS and not entry.name.startswith(".") and os.path.isfile(entry.path)
+
+
+def _numbers_by_value(name: str) -> tuple[list[str | int], str]:
+    """Sort key; the name itself decides between "1.png" and "01.png"."""
+    # Every second part is a run of digits.
+    parts: list[str | int] = list(re.split(r"([0-9]+)", name))
+    parts[1::2] = [int(digits) for digits in parts[1::2]]
+    return parts, name
+
+
+def read_images(paths: Sequence[str], open_file: Callable[[str], BinaryIO], limits: VideoLimits) -> list[np.ndarray]:
+    """The pictures of image files, uint8 (h, w, 3) each, all of one size.
+
+    Args:
+        paths: the files.
+        open_file: opens one of them, checked, for reading.
+        limits: `max_pixels` and `max_file_bytes` for each of them, `max_decoded_bytes` for all together.
+
+    Raises:
+        UnreadableVideoError: a file that cannot be read, which is named, or pictures of different sizes.
+    """
+    pictures: list[np.ndarray] = []
+    for path in paths:
+        name = os.path.basename(path)
+        try:
+            with open_file(path) as file:
+                picture = _read_image(file, limits)
+        except (SystemLacksError, MemoryError):
+            raise
+        except Exception as error:
+            # Pillow raises whatever a damaged file makes it meet.
+            raise UnreadableVideoError(f"{name}: {str(error)[:300] or type(error).__name__}") from error
+        pictures.append(picture)
+        if picture.shape != pictures[0].shape:
+            sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (pictures[0].shape, picture.shape))
+            raise UnreadableVideoError(f"{name}: the frames differ in size: {sizes} (width x height)")
+        if (size := len(paths) * picture.size) > limits.max_decoded_bytes:
+            raise UnreadableVideoError(
+                f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {limits.max_decoded_bytes}"
+            )
+    return pictures
+
+
+def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
+    """One picture; the size that the file states is checked before its pixels are decoded."""
+    pillow: Any = importlib.import_module("PIL.Image")
+    size = os.fstat(file.fileno()).st_size
+    for name in ("max_file_bytes", "max_memory_bytes"):
+        if size > (limit := getattr(limits, name)):
+            raise UnreadableVideoError(f"the file has {size} bytes; VideoLimits.{name} is {limit}")
+    formats = sorted(set(IMAGE_FORMATS.values()))
+    try:
+        # From memory: the reader of TIFF files would open them anew, and no descriptor is left for that.
+        image = pillow.open(io.BytesIO(file.read()), formats=formats)
+    except pillow.UnidentifiedImageError as error:
+        raise UnreadableVideoError(f"it is not an image of one of the formats {', '.join(formats)}") from error
+    with image:
+        check_pixels(image.width, image.height, limits)
+        return np.asarray(image.convert("RGB"))

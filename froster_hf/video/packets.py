@@ -1,0 +1,233 @@
+"""The strict opening of a container, and the table of its packets: which frame lies where, before any is decoded.
+
+A header may lie about the number of frames or not give it; the packets do not. Reading them costs a hundredth of
+decoding them, and their presentation times, sorted, say which frame has which index and from which key frame on it
+can be decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO, NoReturn, TypeVar
+
+import numpy as np
+
+from .geometry import check_pixels
+from .types import UnreadableVideoError, VideoLimits
+
+try:
+    import av
+except ImportError:
+    av = None  # type: ignore[assignment]
+
+
+Item = TypeVar("Item")
+
+# FFmpeg knows several hundred formats; playlists, scripts, devices and image sequences among them open other files.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,asf,flv,ogg"
+
+# Frames of up to so many pixels are decoded sooner by one thread than by several that wait for each other.
+ONE_THREAD_PIXELS = 384 * 384
+
+# Where every packet holds the one frame that is shown at its time, and a key frame can be entered. Not so elsewhere:
+# AVI has no presentation times, a seek in MPEG streams lands where it lands, VP8 has packets that show nothing.
+INDEXED_CODECS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "prores", "qtrle"),
+    "matroska,webm": ("h264", "hevc", "vp9", "av1", "mjpeg"),
+}
+
+# FFmpeg makes their presentation times up from the order of the packets.
+WITHOUT_PRESENTATION_TIMES = ("avi",)
+
+
+def _refuse_to_open(url: str, flags: int, options: dict) -> NoReturn:
+    raise PermissionError(f"the file asks for another one, {url!r}")
+
+
+def open_container(handle: BinaryIO) -> av.container.InputContainer:
+    """Open a checked file object: known formats only, no other file, errors are errors.
+
+    Raises:
+        UnreadableVideoError: where FFmpeg does not recognise one of `CONTAINERS` or finds it damaged.
+    """
+    handle.seek(0)
+    try:
+        return av.open(
+            handle,
+            mode="r",
+            container_options={"format_whitelist": CONTAINERS, "err_detect": "explode"},
+            metadata_errors="ignore",
+            buffer_size=2**18,
+            io_open=_refuse_to_open,
+        )
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableVideoError(
+            f"not a readable video: {_picture_reason(handle) or ffmpeg_reason(error)}"
+        ) from error
+
+
+def _picture_reason(handle: BinaryIO) -> str | None:
+    """What to do about a file of a format that holds animations, too, and is not read."""
+    handle.seek(0)
+    head = handle.read(12)
+    name = "PNG" if head.startswith(b"\x89PNG") else "WebP" if head[:4] + head[8:] == b"RIFFWEBP" else None
+    return name and f"it is a {name} picture or animation; save an animation as GIF or MP4"
+
+
+def ffmpeg_reason(error: Exception) -> str:
+    """What FFmpeg says, without the file object's name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def open_video_stream(container: av.container.InputContainer, limits: VideoLimits, threads: int):
+    """The container's main video stream, its decoder set to be strict.
+
+    Raises:
+        UnreadableVideoError: without a video stream or decoder, or with frames beyond `limits.max_pixels`.
+    """
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        raise UnreadableVideoError("no video stream (is it audio only?)")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    context = stream.codec_context
+    if context is None:
+        raise UnreadableVideoError("no decoder for its video stream")
+    if context.width * context.height == 0:
+        raise UnreadableVideoError("the size of its frames cannot be read")
+    check_pixels(context.width, context.height, limits)
+    # The decoder keeps to the limit where a frame further on is larger. It counts whole blocks, of up to 128 pixels.
+    block_pixels = (context.width + 127) * (context.height + 127)
+    context.options = {
+        "err_detect": "explode",
+        "max_pixels": str(min(max(limits.max_pixels, block_pixels), 2**31 - 1)),
+    }
+    context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
+    context.thread_type = "AUTO"
+    return stream
+
+
+def _is_cover(stream) -> bool:
+    """Whether the stream is the cover picture of a music file."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+@dataclass(frozen=True)
+class PacketTable:
+    """The packets of a video stream.
+
+    Args:
+        times: Presentation times in order: `times[i]` is that of frame i. In units of `time_base`.
+        decode_order: The same times in the order of the file.
+        positions: Where frame i lies in that order: `decode_order[positions[i]] == times[i]`.
+        key_times: Presentation times of the key frames, in order.
+        end: When the last frame ends.
+        time_base: Seconds per unit.
+        start_seconds: When the stream starts on a player's clock, which counts from the start of the file.
+        frames_bear_times: Whether a decoded frame bears one of the times. Otherwise they can only be counted off: in a
+            file without presentation times, or without any.
+        is_indexed: Whether the times are an exact index into the frames, to be verified while decoding.
+    """
+
+    times: np.ndarray
+    decode_order: np.ndarray
+    positions: np.ndarray
+    key_times: np.ndarray
+    end: int
+    time_base: Fraction
+    start_seconds: float
+    frames_bear_times: bool
+    is_indexed: bool
+
+    @property
+    def duration_seconds(self) -> float:
+        """From the first frame's start to the last frame's end."""
+        return float((self.end - int(self.times[0])) * self.time_base)
+
+    def seconds(self, time: int) -> float:
+        """`time` in seconds after the start of the stream."""
+        return float((time - int(self.times[0])) * self.time_base)
+
+
+def read_packets(
+    container: av.container.InputContainer, stream, limits: VideoLimits
+) -> tuple[PacketTable, av.VideoFrame]:
+    """Read every packet of `stream` and decode the first frame, which alone tells size and rotation for certain.
+
+    Raises:
+        UnreadableVideoError: on a damaged packet, no frame at all, or more than the limits allow.
+    """
+    packets: list[tuple[int | None, bool]] = []
+    is_indexed = stream.codec.canonical_name in INDEXED_CODECS.get(container.format.name, ())
+    duration = 0
+    first = None
+    try:
+        for packet in announced(container.demux(stream)):
+            if first is None:
+                first = next(iter(packet.decode()), None)
+            if packet.size == 0:
+                continue
+            if packet.is_corrupt:
+                raise UnreadableVideoError(f"packet {len(packets)} is damaged")
+            if len(packets) == limits.max_frames:
+                raise UnreadableVideoError(f"more than {limits.max_frames} frames, which is VideoLimits.max_frames")
+            if packet.is_discard:
+                # It lies outside the edit list: decoded, but not shown.
+                is_indexed = False
+                continue
+            packets.append((packet.pts, packet.is_keyframe))
+            duration = max(packet.duration or 0, 0) or duration
+    except av.FFmpegError as error:
+        raise UnreadableVideoError(f"damaged after {len(packets)} packets: {ffmpeg_reason(error)}") from error
+    if not packets or first is None:
+        raise UnreadableVideoError("a video stream without frames")
+    table = _table(packets, duration, stream, is_indexed)
+    if table.duration_seconds > limits.max_duration_seconds:
+        raise UnreadableVideoError(
+            f"{table.duration_seconds:.0f} seconds long; "
+            f"VideoLimits.max_duration_seconds is {limits.max_duration_seconds:.0f}"
+        )
+    return table, first
+
+
+def announced(items: Iterator[Item]) -> Iterator[Item]:
+    """What PyAV demuxes or decodes of a container; it knows only the streams that the file's beginning announces.
+
+    Raises:
+        UnreadableVideoError: another stream begins further on.
+    """
+    try:
+        yield from items
+    except IndexError as error:
+        raise UnreadableVideoError(
+            "a stream begins in the middle of the file that its beginning does not announce"
+        ) from error
+
+
+def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_indexed: bool) -> PacketTable:
+    has_times = all(time is not None for time, _ in packets) and len({time for time, _ in packets}) == len(packets)
+    if not has_times:
+        # No usable times: frames at the declared rate, in the order in which they come out.
+        rate = stream.average_rate or stream.base_rate or Fraction(25)
+        packets = [(index, is_key) for index, (_, is_key) in enumerate(packets)]
+        duration, time_base, is_indexed = 1, 1 / Fraction(rate), False
+    else:
+        time_base = stream.time_base
+    decode_order = np.array([time for time, _ in packets], dtype=np.int64)
+    times = np.sort(decode_order)
+    frames_bear_times = has_times and stream.container.format.name not in WITHOUT_PRESENTATION_TIMES
+    # Files start at any number; players count from the earliest of their streams.
+    file_start = Fraction(stream.container.start_time or 0, av.time_base)
+    return PacketTable(
+        times=times,
+        decode_order=decode_order,
+        positions=np.argsort(decode_order, kind="stable"),
+        key_times=np.sort(np.array([time for time, is_key in packets if is_key], dtype=np.int64)),
+        end=int(times[-1]) + (duration or (int(np.median(np.diff(times))) if len(times) > 1 else 1)),
+        time_base=time_base,
+        start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if frames_bear_times else 0.0,
+        frames_bear_times=frames_bear_times,
+        is_indexed=is_indexed and packets[0][1],
+    )

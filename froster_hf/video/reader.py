@@ -1,0 +1,357 @@
+"""The strict reader: the frames at given indices, exactly, with PyAV.
+
+Two ways, one answer. Where the packet table is an exact index (`packets.py`), the reader enters the file at
+the key frame before each wanted frame, decodes forward, and takes frames by their presentation time:
+
+    packets, in the order of the file    I0 P4 B2 b1 b3 | I8 B6 b5 b7 P12 B10 ...
+    wanted: the frame at time 10                          ^ enter here; 6, 5 and 7 are shown before I8 and need P4:
+                                                            leave them out, decode up to B10, stop
+
+Anything unexpected on that way, and every other file, is read from its first frame to its last, counting.
+
+A frame leaves the reader as a player shows it: turned and mirrored as the file's display matrix says, with square
+pixels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+
+from .geometry import read_position, square_size
+from .packets import announced, ffmpeg_reason, open_container, open_video_stream, read_packets
+from .truncation import check_complete
+from .types import UnreadableVideoError, VideoInfo, VideoLimits
+
+try:
+    import av
+except ImportError:
+    av = None  # type: ignore[assignment]
+
+# Decoders of these codecs leave out frames on which no other depends when told to; the frames left are bit-equal.
+SKIPPING_CODECS = ("h264", "hevc", "mpeg4")
+
+# A frame with its index and its time in seconds after the start of the video stream; uint8 (h, w, 3), upright.
+IndexedFrame = tuple[int, float, np.ndarray]
+
+
+def load() -> None:
+    """Import PyAV, or say what is wrong with it."""
+    importlib.import_module("av")
+
+
+class NotAnIndexError(Exception):
+    """The packet table turned out to be no exact index into the frames."""
+
+
+class FrameCountError(Exception):
+    """The file decodes to `num_frames`, which is not its number of packets."""
+
+    def __init__(self, num_frames: int):
+        super().__init__(f"{num_frames} frames")
+        self.num_frames = num_frames
+
+
+class StrictReader:
+    """Reads frames of one video file with PyAV. Use it in a `with` statement.
+
+    Args:
+        handle: A seekable file object of a checked file.
+        limits: What the file may cost.
+        threads: Decoding threads.
+
+    Raises:
+        UnreadableVideoError: here and from every method, where the file is damaged or beyond the limits.
+    """
+
+    def __init__(self, handle: BinaryIO, *, limits: VideoLimits, threads: int = 1):
+        self._handle, self._limits, self._threads = handle, limits, threads
+        self._container = open_container(handle)
+        # One for all frames: each would else make a converter of its own, which takes longer than a small picture.
+        self._to_rgb = av.video.reformatter.VideoReformatter()
+        try:
+            position = handle.tell()
+            check_complete(handle, self._container.format.name)
+            self._size = handle.seek(0, os.SEEK_END)
+            handle.seek(position)
+            self._stream = open_video_stream(self._container, limits, threads)
+            self.table, first = read_packets(self._container, self._stream, limits)
+            self._position = read_position(first)
+            self._coded_size = (first.width, first.height)
+            self._square_size = square_size(self._coded_size, self._stream.sample_aspect_ratio, limits)
+        except BaseException:
+            self._container.close()
+            raise
+        self._is_indexed = self.table.is_indexed
+        width, height = self._position.size_of(self._square_size)
+        num_frames = len(self.table.times)
+        self.info = VideoInfo(
+            num_frames=num_frames,
+            fps=num_frames / self.table.duration_seconds,
+            duration_seconds=self.table.duration_seconds,
+            start_seconds=self.table.start_seconds,
+            height=height,
+            width=width,
+            rotation=self._position.quarter_turns * 90,
+            is_mirrored=self._position.is_mirrored,
+            container=self._container.format.name,
+            codec=self._stream.codec.canonical_name,
+            backend="pyav",
+        )
+
+    def __enter__(self) -> StrictReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._container.close()
+
+    def read(self, indices: Sequence[int]) -> dict[int, np.ndarray]:
+        """The frames at `indices`, by index.
+
+        Raises:
+            FrameCountError: where `info.num_frames` was wrong; it is right afterwards, so that indices can be chosen
+                anew.
+        """
+        wanted = set(indices)
+        if self._is_indexed:
+            try:
+                return {index: frame for index, _, frame in self._by_index(sorted(wanted))}
+            except (NotAnIndexError, UnreadableVideoError):
+                self._is_indexed = False
+        announced = self.info.num_frames
+        frames = {index: self.picture(frame) for index, _, frame in self._in_order() if index in wanted}
+        if self.info.num_frames != announced:
+            raise FrameCountError(self.info.num_frames)
+        return frames
+
+    def count(self) -> None:
+        """Make `info.num_frames` certain, by decoding the whole file where the packets do not tell it."""
+        if not self._is_indexed:
+            with contextlib.suppress(FrameCountError):
+                self.read([])
+
+    def stream(self, times_seconds: Sequence[float] | None) -> Iterator[IndexedFrame]:
+        """One frame after the other, of which only one is held.
+
+        Args:
+            times_seconds: Sorted times after the start of the stream; for each, the frame that is shown then is
+                yielded (the first one for times before it, the last one for times after the end). None yields every
+                frame once.
+        """
+        if times_seconds is None:
+            yield from self._all_frames()
+            return
+        # Rounding must not turn a frame's own time into one just before it.
+        asked = [time + 1e-6 for time in times_seconds]
+        answered = 0
+        if self._is_indexed:
+            shown_at = (self.table.times - self.table.times[0]) * float(self.table.time_base)
+            indices = np.maximum(np.searchsorted(shown_at, asked, side="right") - 1, 0).tolist()
+            repeats = [len(list(group)) for _, group in itertools.groupby(indices)]
+            try:
+                for frame, count in zip(self._by_index(list(dict.fromkeys(indices))), repeats):
+                    for _ in range(count):
+                        yield frame
+                    answered += count
+                return
+            except (NotAnIndexError, UnreadableVideoError):
+                self._is_indexed = False
+        yield from self._shown_at(asked[answered:])
+
+    def _all_frames(self) -> Iterator[IndexedFrame]:
+        done = -1
+        if self._is_indexed:
+            try:
+                for frame in self._by_index(range(self.info.num_frames)):
+                    yield frame
+                    done = frame[0]
+                return
+            except (NotAnIndexError, UnreadableVideoError):
+                self._is_indexed = False
+        for index, seconds, decoded in self._in_order():
+            if index > done:
+                yield index, seconds, self.picture(decoded)
+
+    def _shown_at(self, asked: Sequence[float]) -> Iterator[IndexedFrame]:
+        """For each of sorted times the frame that is shown then, by the times that the decoded frames bear."""
+        remaining = iter(asked)
+        time = next(remaining, None)
+        shown: tuple[int, float, av.VideoFrame] | None = None
+        for following in itertools.chain(self._in_order(), [None]):
+            picture = None
+            while shown is not None and time is not None and (following is None or time < following[1]):
+                picture = self.picture(shown[2]) if picture is None else picture
+                yield shown[0], shown[1], picture
+                time = next(remaining, None)
+            if time is None:
+                return
+            shown = following
+
+    def _by_index(self, wanted: Sequence[int]) -> Iterator[IndexedFrame]:
+        """Run by run; where decoding cannot start at a key frame, start at an earlier one."""
+        key_indices = np.searchsorted(self.table.times, self.table.key_times)
+        for key, run in _runs(key_indices, wanted):
+            back, done = 0, 0
+            while done < len(run):
+                try:
+                    for frame in self._decode_run(int(key_indices[key - back]), run[done:]):
+                        done += 1
+                        yield frame
+                except (NotAnIndexError, UnreadableVideoError):
+                    # An open GOP may refer to frames before its key frame, and a file can call any frame a key frame.
+                    if back == key:
+                        raise
+                    back = min(2 * back + 1, key)
+
+    def _decode_run(self, entry: int, run: list[int]) -> Iterator[IndexedFrame]:
+        """Enter at the key frame of index `entry` and decode until all of `run` are out."""
+        table, context = self.table, self._stream.codec_context
+        may_skip = context.codec.canonical_name in SKIPPING_CODECS
+        shown = _ShownFrames(self, entry, run, may_skip=may_skip)
+        positions = table.positions
+        first, last = int(positions[entry]), int(positions[run].max())
+        wanted_times = set(table.times[run].tolist())
+        try:
+            self._container.seek(int(table.times[entry]), stream=self._stream)
+            for position, packet in self._packets_from(first):
+                if position > last:
+                    break
+                if packet.pts < table.times[entry]:
+                    continue
+                is_wanted = position == first or packet.pts in wanted_times
+                context.skip_frame = "NONREF" if may_skip and not is_wanted else "DEFAULT"
+                for frame in packet.decode():
+                    yield from shown.take(frame)
+            # All that the wanted frames need is in the decoder: what it still holds back comes out now.
+            for frame in context.decode(None):
+                yield from shown.take(frame)
+        except av.FFmpegError as error:
+            raise UnreadableVideoError(f"damaged near frame {entry}: {ffmpeg_reason(error)}") from error
+        if not shown.are_complete:
+            raise NotAnIndexError("a frame did not come out")
+
+    def _packets_from(self, first: int) -> Iterator[tuple[int, av.Packet]]:
+        """Packets with their position in the file, from position `first` on, each checked against the table."""
+        decode_order = self.table.decode_order
+        position = None
+        for packet in announced(self._container.demux(self._stream)):
+            if packet.size == 0:
+                return
+            if position is None:
+                found = np.flatnonzero(decode_order == packet.pts)
+                if len(found) != 1 or found[0] > first:
+                    raise NotAnIndexError("the seek went past the key frame")
+                position = int(found[0])
+            if position >= len(decode_order) or decode_order[position] != packet.pts:
+                raise NotAnIndexError("packets in another order")
+            if position >= first:
+                yield position, packet
+            position += 1
+
+    def _in_order(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        """Decode the whole file from its first frame: index, seconds and frame. Afterwards `info.num_frames` is right.
+
+        A frame's time is its own where it bears one, since some packets show nothing; otherwise the packets' times are
+        counted off. A time that is missing or lies before that of the previous frame is taken to be the previous one.
+        """
+        times = self.table.times
+        count, time = 0, int(times[0])
+        self._check_size()
+        try:
+            with open_container(self._handle) as container:
+                stream = open_video_stream(container, self._limits, self._threads)
+                for frame in announced(container.decode(stream)):
+                    self.check(frame, count)
+                    counted = int(times[min(count, len(times) - 1)])
+                    own = frame.pts if self.table.frames_bear_times else counted
+                    time = max(time, time if own is None else own)
+                    yield count, self.table.seconds(time), frame
+                    count += 1
+        except av.FFmpegError as error:
+            self._check_size()
+            raise UnreadableVideoError(f"damaged near frame {count}: {ffmpeg_reason(error)}") from error
+        self._check_size()
+        if count == 0:
+            raise UnreadableVideoError("no frame could be decoded")
+        self.info = replace(self.info, num_frames=count, fps=count / self.info.duration_seconds)
+
+    def _check_size(self) -> None:
+        """Raise where the file is shorter than it was: to FFmpeg it is a file that ends there."""
+        if self._handle.seek(0, os.SEEK_END) < self._size:
+            raise UnreadableVideoError("it was cut while it was read")
+
+    def check(self, frame: av.VideoFrame, index: int) -> None:
+        """Raise `UnreadableVideoError` where a decoded frame is damaged or has another size than the first."""
+        if frame.is_corrupt:
+            raise UnreadableVideoError(f"frame {index} is damaged")
+        size = (frame.width, frame.height)
+        if size != self._coded_size:
+            raise UnreadableVideoError(f"the frame size changes from {self._coded_size} to {size} at frame {index}")
+
+    def picture(self, frame: av.VideoFrame) -> np.ndarray:
+        """The pixels as a player shows them, uint8 (h, w, 3)."""
+        return np.ascontiguousarray(self._position.turn(self._to_square_rgb(frame, self._square_size)))
+
+    def square(self, rgb: np.ndarray) -> np.ndarray:
+        """An upright picture uint8 (h, w, 3) of the stored size, as another backend returns it, with square pixels."""
+        if rgb.shape[1::-1] != self._position.size_of(self._coded_size) or self._square_size == self._coded_size:
+            return rgb
+        return self._to_square_rgb(av.VideoFrame.from_ndarray(rgb), self._position.size_of(self._square_size))
+
+    def _to_square_rgb(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+        if size == (frame.width, frame.height):
+            return self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        width, height = size
+        return self._to_rgb.reformat(frame, width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+
+
+class _ShownFrames:
+    """Takes frames as they leave the decoder and verifies that they are the ones that the table announces."""
+
+    def __init__(self, reader: StrictReader, entry: int, run: list[int], *, may_skip: bool):
+        self._reader, self._entry, self._last, self._may_skip = reader, entry, entry - 1, may_skip
+        self._missing = set(run)
+
+    @property
+    def are_complete(self) -> bool:
+        return not self._missing
+
+    def take(self, frame: av.VideoFrame) -> Iterator[IndexedFrame]:
+        times = self._reader.table.times
+        time = frame.pts
+        index = len(times) if time is None else int(np.searchsorted(times, time))
+        if time is None or index == len(times) or times[index] != time:
+            raise NotAnIndexError("a frame with a time that no packet has")
+        if index < self._entry:
+            return
+        # Decoding may start only at a frame that stands for itself; a file can call any frame a key frame.
+        stands_alone = frame.pict_type in (av.video.frame.PictureType.I, av.video.frame.PictureType.NONE)
+        is_next = index > self._last if self._may_skip and self._last >= self._entry else index == self._last + 1
+        if not is_next or (index == self._entry and not stands_alone):
+            raise NotAnIndexError("frames in another order")
+        self._last = index
+        self._reader.check(frame, index)
+        if index in self._missing:
+            self._missing.remove(index)
+            yield index, self._reader.table.seconds(time), self._reader.picture(frame)
+
+
+def _runs(key_indices: np.ndarray, wanted: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Sorted indices as runs (number of the key frame before, indices), cut where entering anew saves frames."""
+    runs: list[tuple[int, list[int]]] = []
+    for index in wanted:
+        key = int(np.searchsorted(key_indices, index, side="right")) - 1
+        if key < 0:
+            raise NotAnIndexError("a frame before the first key frame")
+        if runs and key_indices[key] <= runs[-1][1][-1] + 1:
+            runs[-1][1].append(index)
+        else:
+            runs.append((key, [index]))
+    return runs

@@ -1,0 +1,256 @@
+"""The decoding process: FFmpeg and its kin run here, so that a file that makes them crash or hang ends only this.
+
+A child of the process that wants the frames (`client.py`), kept warm, for one backend. It reads requests
+from its standard input and writes replies (`protocol.py`). Before it reads the first file it gives up, for
+good, the right to gain privileges, to open more than that file and one other, to write files, and to allocate without
+bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import io
+import os
+import re
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .images import image_files, read_images
+from .protocol import read_message, write_message
+from .reader import FrameCountError, StrictReader
+from .types import SystemLacksError, UnreadableVideoError, VideoLimits
+from .verification import read_frames
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits.
+    resource = None  # type: ignore[assignment]
+
+# Errors of opening a file that say nothing of the file.
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_PR_SET_NO_NEW_PRIVS = 38
+_DRAINED_BYTES = 2**16
+
+
+def serve() -> None:
+    """Answer requests until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    start = read_message(requests)
+    if start is None:
+        return
+    # Libraries print to descriptors 1 and 2: neither may reach the replies or, later, the user's terminal.
+    with open(os.devnull, "r+b") as nowhere:
+        for descriptor in (0, 1):
+            os.dup2(nowhere.fileno(), descriptor)
+        missing = _load(start["module"])
+        os.dup2(nowhere.fileno(), 2)
+    write_message(replies, {"missing": missing, "state": "idle"})
+    _confine(start["max_worker_bytes"])
+    while (request := read_message(requests)) is not None:
+        try:
+            _answer(request, requests, replies)
+        except BrokenPipeError:
+            return
+        except UnreadableVideoError as error:
+            write_message(replies, {"error": str(error)})
+        except MemoryError:
+            write_message(replies, {"error": "it needs more memory than VideoLimits.max_worker_bytes"})
+        except SystemLacksError as error:
+            write_message(replies, {"unavailable": [error.errno, error.strerror]})
+        except Exception as error:
+            write_message(replies, {"error": f"{type(error).__name__}: {error}"[:500]})
+
+
+def _load(module: str) -> str | None:
+    """Import what a backend's module needs, before files can no longer be opened; returns what is wrong."""
+    try:
+        importlib.import_module(module, __package__).load()
+    except (ImportError, OSError, RuntimeError) as error:
+        return _cause(error)
+    return None
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of an error's message, and the errors that it quotes further below."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    quoted = [line for line in dict.fromkeys(lines[1:]) if re.match(r"\w*(Error|Exception): ", line)]
+    return f"{type(error).__name__}: {' '.join([lines[0], '; '.join(quoted)])}"[:600].rstrip(" .") + "."
+
+
+def _confine(max_worker_bytes: int) -> None:
+    """Give up for good what decoding does not need: hard limits, which cannot be raised again.
+
+    Two descriptors stay free, one for the file that is read and one more: decord opens the checked file a second time
+    by it, and PyAV needs it for a moment, for modules that it imports late; its own opening of files is refused.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(ImportError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if resource is None:
+        return
+    free = [os.dup(0), os.dup(0)]
+    for descriptor in free:
+        os.close(descriptor)
+    bounds = {
+        resource.RLIMIT_NOFILE: free[-1] + 1,
+        resource.RLIMIT_DATA: max_worker_bytes,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, bound in bounds.items():
+        hard = resource.getrlimit(kind)[1]
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(kind, (bound, bound))
+
+
+def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
+    """One conversation. Every reply but an error says in `state` what comes next: more, a question, or nothing."""
+    limits = VideoLimits(**request["limits"])
+    with _alarm_after(limits.timeout_seconds):
+        if request["task"] == "images":
+            _answer_with_images(request, limits, requests, replies)
+            return
+        with (
+            _open_source(request, requests) as handle,
+            StrictReader(handle, limits=limits, threads=request["threads"]) as reader,
+        ):
+            if request["task"] == "probe":
+                reader.count()
+                write_message(replies, {"info": asdict(reader.info), "state": "idle"})
+            elif request["task"] == "stream":
+                _answer_with_stream(reader, limits, requests, replies)
+            else:
+                _answer_with_frames(reader, handle, request, limits, requests, replies)
+
+
+def _answer_with_frames(
+    reader: StrictReader,
+    handle: BinaryIO,
+    request: dict[str, Any],
+    limits: VideoLimits,
+    requests: BinaryIO,
+    replies: BinaryIO,
+) -> None:
+    frames = None
+    while frames is None:
+        choice = _ask({"info": asdict(reader.info)}, limits, requests, replies)
+        if choice is None:
+            return
+        # A wrong count is known only at the end of the file: the caller chooses again, by the right one.
+        with contextlib.suppress(FrameCountError):
+            frames = read_frames(
+                reader,
+                handle,
+                choice["indices"],
+                module=request["module"],
+                containers=request["containers"],
+                threads=request["threads"],
+            )
+    shape = next(iter(frames.values())).shape if frames else (0, 0, 3)
+    parts = [np.ascontiguousarray(frames[index]).data for index in sorted(frames)]
+    write_message(replies, {"shape": [len(parts), *shape], "state": "idle"}, *parts)
+
+
+def _answer_with_stream(reader: StrictReader, limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> None:
+    choice = _ask({"info": asdict(reader.info)}, limits, requests, replies)
+    if choice is None:
+        return
+    for index, seconds, frame in reader.stream(choice["times"]):
+        # The reader of a stream may take its time between two frames; decoding one may not.
+        _set_alarm(0)
+        header = {"frame": index, "seconds": seconds, "shape": frame.shape, "state": "working"}
+        write_message(replies, header, frame.data)
+        _set_alarm(limits.timeout_seconds)
+    write_message(replies, {"state": "idle"})
+
+
+def _answer_with_images(request: dict[str, Any], limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> None:
+    """Image files of a folder, or named one by one, at the indices that the caller chooses knowing their number."""
+    paths = request["files"] if "files" in request else image_files(request["folder"], limits)
+    choice = _ask({"num_frames": len(paths)}, limits, requests, replies)
+    if choice is None:
+        return
+    pictures = read_images([paths[index] for index in choice["indices"]], _open_regular, limits)
+    shape = pictures[0].shape if pictures else (0, 0, 3)
+    write_message(
+        replies, {"shape": [len(pictures), *shape], "state": "idle"}, *(picture.data for picture in pictures)
+    )
+
+
+def _ask(known: dict[str, Any], limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> dict[str, Any] | None:
+    """What the caller chooses, knowing the video, or None where it breaks off. Its time is its own."""
+    _set_alarm(0)
+    write_message(replies, {**known, "state": "asking"})
+    choice = read_message(requests)
+    _set_alarm(limits.timeout_seconds)
+    return None if choice is None or "cancel" in choice else choice
+
+
+@contextlib.contextmanager
+def _open_source(request: dict[str, Any], requests: BinaryIO) -> Iterator[BinaryIO]:
+    if "size" in request:
+        # In place of a file's descriptor, so that the same number of them is left.
+        with os.fdopen(os.dup(0), "rb"):
+            yield io.BytesIO(_received(requests, request["size"]))
+        return
+    with _open_regular(request["path"]) as handle:
+        status = os.fstat(handle.fileno())
+        if [status.st_dev, status.st_ino] != request["identity"]:
+            raise UnreadableVideoError("it was replaced by another file while it was being opened")
+        yield handle
+
+
+def _received(requests: BinaryIO, size: int) -> bytearray:
+    """The bytes that follow a request."""
+    try:
+        data = bytearray(size)
+    except MemoryError:
+        # They must be out of the way of the next request.
+        while size > 0 and (chunk := requests.read(min(size, _DRAINED_BYTES))):
+            size -= len(chunk)
+        raise
+    view, filled = memoryview(data), 0
+    while filled < size and (count := requests.readinto(view[filled:])):  # type: ignore[attr-defined]
+        filled += count
+    return data
+
+
+def _open_regular(path: str) -> BinaryIO:
+    """A regular file, opened to be read; nothing that opening could wait for is waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        if error.errno in _LACKS:
+            raise SystemLacksError(error.errno, error.strerror) from error
+        raise UnreadableVideoError(error.strerror or str(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableVideoError("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+@contextlib.contextmanager
+def _alarm_after(timeout_seconds: float) -> Iterator[None]:
+    _set_alarm(timeout_seconds)
+    try:
+        yield
+    finally:
+        _set_alarm(0)
+
+
+def _set_alarm(timeout_seconds: float) -> None:
+    """End this process by a signal some seconds after the limit: should the parent be gone, nobody else does."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, timeout_seconds + 5 if timeout_seconds else 0)

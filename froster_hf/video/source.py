@@ -1,0 +1,135 @@
+"""What a caller may hand over as a video, and what becomes of it: a checked regular file, or bytes. Nothing else.
+
+FFmpeg reads a string as a URL, a playlist or a device where it can, so no string of a caller's reaches it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from .types import UnreadableVideoError, VideoLimits
+from .url import UrlPolicy, fetch_url
+
+VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_READ_BYTES = 2**20
+_KINDS = (
+    (stat.S_ISDIR, "it is a folder"),
+    (stat.S_ISFIFO, "it is a FIFO"),
+    (stat.S_ISSOCK, "it is a socket"),
+    (stat.S_ISCHR, "it is a character device"),
+    (stat.S_ISBLK, "it is a block device"),
+)
+
+
+@dataclass(frozen=True)
+class CheckedSource:
+    """A regular file on disk, named by its path and identity, or the bytes of a video.
+
+    Args:
+        path: Absolute path of the file, or None.
+        identity: Device and inode, by which the decoding process recognises the file that was checked.
+        data: The video itself where there is no path.
+    """
+
+    path: str | None = None
+    identity: tuple[int, int] | None = None
+    data: bytes | bytearray | memoryview | None = None
+
+    def request(self) -> tuple[dict[str, Any], tuple]:
+        """The fields and the payload that describe it to the decoding process."""
+        if self.path is not None:
+            return {"path": self.path, "identity": self.identity}, ()
+        data = memoryview(self.data or b"").cast("B")
+        return {"size": data.nbytes}, (data,)
+
+
+def source_name(source: VideoSource) -> str:
+    """What error messages call it."""
+    if isinstance(source, str | os.PathLike):
+        return str(os.fspath(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"<{memoryview(source).nbytes} bytes>"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def check_source(source: VideoSource, *, limits: VideoLimits, allow_urls: UrlPolicy) -> CheckedSource:
+    """Check what can be checked without decoding.
+
+    Raises:
+        UnreadableVideoError: on anything but a non-empty regular file, readable object or allowed URL within limits.
+        TypeError: on another type, or on a file opened as text.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _checked_bytes(source, limits)
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        if isinstance(path, bytes):
+            path = os.fsdecode(path)
+        if _SCHEME.match(path):
+            return _checked_bytes(fetch_url(path, policy=allow_urls, limits=limits), limits)
+        return _checked_path(path, limits)
+    if hasattr(source, "read"):
+        return _checked_object(source, limits)
+    raise TypeError(f"A video is a path, a URL, bytes or a binary file object, not {type(source).__name__}.")
+
+
+def _checked_path(path: str, limits: VideoLimits) -> CheckedSource:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise UnreadableVideoError(getattr(error, "strerror", None) or str(error)) from error
+    for is_kind, reason in _KINDS:
+        if is_kind(status.st_mode):
+            raise UnreadableVideoError(f"{reason}, not a regular file")
+    if status.st_size == 0:
+        raise UnreadableVideoError("it is empty")
+    if status.st_size > limits.max_file_bytes:
+        raise UnreadableVideoError(
+            f"it has {status.st_size} bytes; VideoLimits.max_file_bytes is {limits.max_file_bytes}"
+        )
+    return CheckedSource(path=os.path.abspath(path), identity=(status.st_dev, status.st_ino))
+
+
+def _checked_bytes(data: bytes | bytearray | memoryview, limits: VideoLimits) -> CheckedSource:
+    size = memoryview(data).nbytes
+    if size == 0:
+        raise UnreadableVideoError("it is empty")
+    if size > limits.max_memory_bytes:
+        raise UnreadableVideoError(f"it has {size} bytes; VideoLimits.max_memory_bytes is {limits.max_memory_bytes}")
+    return CheckedSource(data=data)
+
+
+def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
+    """An object that is an open file on disk goes by its path, if that still leads to it; any other is read."""
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("A video file must be opened in binary mode ('rb'), not as text.")
+    name = getattr(source, "name", None)
+    if isinstance(name, str):
+        try:
+            opened, named = os.fstat(source.fileno()), os.stat(name)
+        except (OSError, ValueError, TypeError, AttributeError):
+            pass
+        else:
+            if os.path.samestat(opened, named):
+                return _checked_path(name, limits)
+    data = bytearray()
+    try:
+        if hasattr(source, "seekable") and source.seekable():
+            source.seek(0)
+        # Part by part, since a raw file may give less than it is asked for.
+        while len(data) <= limits.max_memory_bytes and (part := source.read(_READ_BYTES)):
+            data += part
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Somebody else's object may raise anything, or give text: that is its fault, and not an error of ours.
+        raise UnreadableVideoError(f"reading the file object failed: {error or type(error).__name__}") from error
+    return _checked_bytes(data, limits)

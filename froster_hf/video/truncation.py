@@ -1,0 +1,82 @@
+"""Whether a file ends before what its own container announces.
+
+FFmpeg reads most cut files without complaint and yields what is left, so that "frame 4 of 8" would silently be another
+moment. MP4, Matroska, AVI and GIF say how long they are; MPEG streams and FLV do not, and what is left of them is a
+whole video.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO
+
+from .types import UnreadableVideoError
+
+
+def check_complete(handle: BinaryIO, container: str) -> None:
+    """Raise `UnreadableVideoError` where the file is shorter than it says.
+
+    Args:
+        handle: The file.
+        container: FFmpeg's name of its container.
+    """
+    size = handle.seek(0, os.SEEK_END)
+    announced = {
+        "mov,mp4,m4a,3gp,3g2,mj2": _mp4_size,
+        "matroska,webm": _matroska_size,
+        "avi": _avi_size,
+        "gif": _gif_size,
+    }.get(container, lambda handle, size: size)(handle, size)
+    if announced > size:
+        raise UnreadableVideoError(f"it is truncated: it has {size} bytes and announces at least {announced}")
+
+
+def _mp4_size(handle: BinaryIO, size: int) -> int:
+    """Where the last of the boxes ends that hold the index or the frames; other bytes may stray at the end."""
+    offset = end = 0
+    while offset + 8 <= size:
+        handle.seek(offset)
+        length, kind = struct.unpack(">I4s", handle.read(8))
+        if length == 1 and offset + 16 <= size:
+            (length,) = struct.unpack(">Q", handle.read(8))
+        if length < 8:  # 0: up to the end of the file
+            break
+        offset += length
+        if kind in (b"moov", b"moof", b"mdat"):
+            end = offset
+    return end
+
+
+def _matroska_size(handle: BinaryIO, size: int) -> int:
+    """Where the segment ends that follows the EBML header, unless its size is left open."""
+    handle.seek(4)
+    header_length, _ = _ebml_size(handle)
+    handle.seek(header_length, os.SEEK_CUR)
+    if handle.read(4) != b"\x18\x53\x80\x67":
+        return size
+    length, is_open = _ebml_size(handle)
+    return size if is_open else handle.tell() + length
+
+
+def _ebml_size(handle: BinaryIO) -> tuple[int, bool]:
+    """A number whose leading zero bits say how many bytes it has; all ones, or no such number, mean an open size."""
+    first = (handle.read(1) or b"\0")[0]
+    if first == 0:
+        return 0, True
+    width = 9 - first.bit_length()
+    value = int.from_bytes(bytes([first & (2 ** (8 - width) - 1)]) + handle.read(width - 1), "big")
+    return value, value == 2 ** (7 * width) - 1
+
+
+def _avi_size(handle: BinaryIO, size: int) -> int:
+    """Where the RIFF chunk ends, unless the writer left its size open."""
+    handle.seek(4)
+    length = int.from_bytes(handle.read(4), "little")
+    return size if length == 2**32 - 1 else length + 8
+
+
+def _gif_size(handle: BinaryIO, size: int) -> int:
+    """One byte more where the trailer is missing."""
+    handle.seek(max(0, size - 64))
+    return size if handle.read().rstrip(b"\0").endswith(b";") else size + 1

@@ -1,0 +1,1 @@
+"""Tests of `froster_hf.video`."""

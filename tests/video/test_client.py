@@ -1,0 +1,394 @@
+"""What the machine lacks is not the video's fault, and what the decoding process may do, and knows, is little."""
+
+import contextlib
+import errno
+import gc
+import io
+import json
+import os
+import pickle
+import re
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import froster_hf
+from froster_hf.child_environment import PASSED_ON
+from froster_hf.video import client, server
+from froster_hf.video.decoding import (
+    DecodingUnavailableError,
+    VideoDecodeError,
+    VideoLimits,
+    decode_frames,
+    stream_frames,
+)
+from froster_hf.video.protocol import read_message
+from froster_hf.video.types import BackendUnavailableError, SystemLacksError
+from tests.fixtures.subprocesses import run_as_ordinary_user
+from tests.fixtures.videos import read_index
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def shown(frames: torch.Tensor) -> list[int | None]:
+    return [read_index(frame.numpy()) for frame in frames]
+
+
+def decoders() -> list[int]:
+    """The decoding processes of this process, zombies included."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            is_child = status.read_text().rpartition(")")[2].split()[1] == str(os.getpid())
+            is_zombie = status.read_text().rpartition(")")[2].split()[0] == "Z"
+            if is_child and (is_zombie or b"froster_video" in (status.parent / "cmdline").read_bytes()):
+                found.append(int(status.parent.name))
+    return found
+
+
+ORDINARY = """
+import os, sys, resource
+from froster_hf.video.decoding import *
+assert os.geteuid() != 0
+"""
+
+NO_PIPE_ALLOWANCE = """
+import fcntl
+held = []
+for _ in range(4096):
+    held.append(os.pipe())
+    try:
+        fcntl.fcntl(held[-1][0], fcntl.F_SETPIPE_SZ, 2**20)
+    except OSError:
+        break
+else:
+    print("no limit here")
+frames, info = decode_frames(sys.argv[1], [3])
+print(tuple(frames.shape))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux bounds the pipes of a user")
+def test_a_user_who_holds_many_large_pipes_decodes_all_the_same(video_file):
+    printed = run_as_ordinary_user(ORDINARY + NO_PIPE_ALLOWANCE, str(video_file("h264_mp4")))
+    assert printed == "(1, 3, 72, 96)\n"
+
+
+LIMITED = """
+kind = getattr(resource, sys.argv[2])
+resource.setrlimit(kind, (int(sys.argv[3]), resource.getrlimit(kind)[1]))
+try:
+    decode_frames(sys.argv[1], [3])
+except DecodingUnavailableError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+@pytest.mark.parametrize(
+    ("limit", "value", "cause"),
+    [("RLIMIT_NPROC", "1", "ulimit -u"), ("RLIMIT_NOFILE", "5", "Too many open files.*ulimit -n")],
+)
+def test_without_processes_or_descriptors_the_machine_is_named(video_file, limit, value, cause):
+    printed = run_as_ordinary_user(ORDINARY + LIMITED, str(video_file("h264_mp4")), limit, value)
+    assert printed.startswith("DecodingUnavailableError Videos cannot be decoded on this machine now: ")
+    assert re.search(cause, printed)
+    assert printed.count("\n") == 1
+
+
+def refusing(error):
+    def refuse(*arguments, **options):
+        raise error
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "remedy"),
+    [
+        ("subprocess.Popen", OSError(errno.ENOMEM, "Cannot allocate memory"), "Memory has run out: use fewer workers"),
+        ("subprocess.Popen", MemoryError(), "Memory has run out: use fewer workers"),
+        ("subprocess.Popen", OSError(errno.ENFILE, "Too many open files in system"), "All programs together"),
+        ("subprocess.Popen", PermissionError(errno.EACCES, "Permission denied"), "Set sys.executable"),
+        ("Watchdog", RuntimeError("can't start new thread"), "can't start new thread.*No further process.*ulimit -u"),
+    ],
+)
+def test_what_a_process_takes_and_is_not_to_be_had_is_named(
+    video_file, monkeypatch, no_warm_process, name, error, remedy
+):
+    monkeypatch.setattr(f"froster_hf.video.client.{name}", refusing(error))
+    with pytest.raises(DecodingUnavailableError, match=f"Videos cannot be decoded on this machine now.*{remedy}"):
+        decode_frames(video_file("h264_mp4"), [3])
+
+
+def test_descriptors_that_a_warm_process_lacks_are_not_the_video_s_fault(video_file, monkeypatch, no_warm_process):
+    with monkeypatch.context() as patch:
+        patch.setattr(server.os, "open", refusing(OSError(errno.ENFILE, "Too many open files")))
+        with pytest.raises(SystemLacksError):
+            server._open_regular("clip.mp4")
+    path = video_file("h264_mp4")
+    decode_frames(path, [3])
+    reply = {"unavailable": [errno.ENFILE, "Too many open files"]}
+    monkeypatch.setattr(client, "read_message", lambda stream: reply)
+    with pytest.raises(DecodingUnavailableError, match=r"Too many open files\. All programs together"):
+        decode_frames(path, [3])
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"), [([1], "is a list"), ({"a": 1}, "without a state"), ("[" * 100_000, "nested too deeply")]
+)
+def test_a_process_that_answers_nonsense_is_ended(video_file, monkeypatch, reply, reason):
+    """As one would that a hostile file has taken over."""
+    body = reply.encode() if isinstance(reply, str) else json.dumps(reply).encode()
+    path = video_file("h264_mp4")
+    decode_frames(path, [3])
+    stream = io.BytesIO(len(body).to_bytes(4, "big") + body)
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "read_message", lambda real: read_message(stream))
+        with pytest.raises(VideoDecodeError, match=f"the decoding process sent a message.*{reason}"):
+            decode_frames(path, [3])
+    assert shown(decode_frames(path, [9])[0]) == [9]
+
+
+def test_no_temporary_folder_is_needed(video_file, tmp_path):
+    script = ORDINARY + "print(tuple(decode_frames(sys.argv[1], [3])[0].shape))"
+    printed = run_as_ordinary_user(script, str(video_file("h264_mp4")), TMPDIR=str(tmp_path / "missing"))
+    assert printed == "(1, 3, 72, 96)\n"
+
+
+@pytest.mark.parametrize(
+    ("executable", "reason"),
+    [
+        ("", "sys.executable is empty"),
+        ("/nowhere/python", "No such file or directory"),
+        ("/bin/false", "exit code 1"),
+        ("/bin/cat", "ended|an answer that no decoding process gives"),
+        ("/bin/sleep", "exit code 1, .*sleep"),
+    ],
+)
+def test_an_interpreter_that_is_no_python_is_named(video_file, monkeypatch, no_warm_process, executable, reason):
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(DecodingUnavailableError, match=f"(?s){reason}.*Set sys.executable to the path of a Python"):
+        decode_frames(video_file("h264_mp4"), [3])
+
+
+@pytest.mark.parametrize("answer", ["cat", "echo Usage: program FILE", "head -c 4 /dev/zero; cat"])
+def test_a_program_that_answers_in_another_way_is_no_interpreter(
+    video_file, tmp_path, monkeypatch, no_warm_process, answer
+):
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{answer}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(DecodingUnavailableError, match=r"program'.*Set sys.executable"):
+        decode_frames(video_file("h264_mp4"), [3])
+
+
+def test_an_interpreter_without_what_decoding_needs_says_what(video_file, tmp_path, monkeypatch, no_warm_process):
+    """As the Python of another environment."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'numpy'\" >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(DecodingUnavailableError, match=r"exit code 1, .*No module named 'numpy'"):
+        decode_frames(video_file("h264_mp4"), [3])
+
+
+def test_a_program_that_starts_itself_in_place_of_python_does_so_once(video_file, monkeypatch, no_warm_process):
+    """A frozen program: what it starts is the program again."""
+    monkeypatch.setenv("FROSTER_DECODING_PROCESS", "1")
+    with pytest.raises(DecodingUnavailableError, match="started this program again"):
+        decode_frames(video_file("h264_mp4"), [3])
+
+
+def test_a_backend_that_does_not_load_is_the_machine_s_fault_and_tells_the_cause(
+    video_file, tmp_path, monkeypatch, no_warm_process
+):
+    message = (
+        "Could not load it. Likely causes:\\n\\n  1. ...\\nOSError: libmissing.so.3: cannot open shared object file"
+    )
+    (tmp_path / "decord.py").write_text(f"raise RuntimeError({message!r})".replace("\\\\", "\\"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(BackendUnavailableError, match=r"'decord'.*Could not load it.*libmissing\.so\.3") as caught:
+        decode_frames(video_file("h264_mp4"), [0], backend="decord")
+    assert isinstance(caught.value, DecodingUnavailableError)
+    assert isinstance(caught.value, ImportError)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_backend_that_fails_only_when_it_is_first_used_does_not_load(
+    video_file, tmp_path, monkeypatch, no_warm_process
+):
+    """torchcodec is imported without FFmpeg's libraries, and raises for every video."""
+    package = tmp_path / "torchcodec"
+    package.mkdir()
+    (package / "__init__.py").write_text("ffmpeg_major_version = None\n")
+    (package / "decoders.py").write_text(
+        "def VideoDecoder(source):\n"
+        "    raise RuntimeError('Could not load libtorchcodec.\\nOSError: libavutil.so.60')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(BackendUnavailableError, match=r"Could not load libtorchcodec.*libavutil\.so\.60"):
+        decode_frames(video_file("h264_mp4"), [0], backend="torchcodec")
+
+
+@pytest.mark.parametrize("error", [DecodingUnavailableError("no process"), BackendUnavailableError("no decord")])
+def test_the_machine_s_error_passes_processes_and_is_no_video_s(error):
+    assert not isinstance(error, VideoDecodeError | ValueError | OSError)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (type(error), str(error))
+    assert froster_hf.DecodingUnavailableError is DecodingUnavailableError
+
+
+class _Unavailable(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise BackendUnavailableError("no decord")
+
+
+def test_workers_of_a_data_loader_hand_on_the_machine_s_error():
+    with pytest.raises(BackendUnavailableError, match="no decord"):
+        list(DataLoader(_Unavailable(), num_workers=1))
+
+
+@linux_only
+def test_the_decoding_process_knows_no_tokens_and_can_gain_nothing(video_file, monkeypatch, no_warm_process):
+    monkeypatch.setenv("HF_TOKEN", "canary")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    decode_frames(video_file("h264_mp4"), [3], limits=VideoLimits(max_worker_bytes=3 * 2**30))
+    (pid,) = (process._process.pid for process in client._idle)
+    variables = [entry.partition(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
+    assert set(variables) <= {*PASSED_ON, "OMP_NUM_THREADS", "FROSTER_DECODING_PROCESS", ""}
+    assert not {name for name in PASSED_ON if "TOKEN" in name or "KEY" in name}
+    status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    assert status["NoNewPrivs"] == "1"
+    limits = {
+        line[:25].strip(): line[25:].split()[:2] for line in Path(f"/proc/{pid}/limits").read_text().splitlines()
+    }
+    assert limits["Max file size"] == ["0", "0"]
+    assert limits["Max core file size"] == ["0", "0"]
+    assert limits["Max data size"] == [str(3 * 2**30)] * 2
+    soft, hard = map(int, limits["Max open files"])
+    # Three standard streams, two pipes, the file, and one for decord and late imports.
+    assert soft == hard == 7
+
+
+@linux_only
+def test_processes_of_other_limits_are_not_kept_without_end(video_file, no_warm_process):
+    for megabytes in range(1000, 1006):
+        decode_frames(video_file("h264_mp4"), [3], limits=VideoLimits(max_worker_bytes=megabytes * 2**20))
+    assert len(client._idle) == 4
+
+
+@linux_only
+def test_killed_and_stopped_decoders_leave_nothing_behind(video_file, no_warm_process):
+    path = video_file("h264_mp4")
+
+    def harm(sig, *, seconds=30.0):
+        (pid,) = decoders()
+        with pytest.raises(VideoDecodeError) as caught:
+            decode_frames(path, lambda info: os.kill(pid, sig) or [0], limits=VideoLimits(timeout_seconds=seconds))
+        return caught.value.reason
+
+    for process in list(client._all):
+        process.kill()
+    decode_frames(path, [3])
+    gc.collect()  # What earlier tests have left for later.
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        assert harm(signal.SIGKILL) == "the decoding process ended (SIGKILL)"
+        assert shown(decode_frames(path, [9])[0]) == [9]
+    assert "timeout_seconds" in harm(signal.SIGSTOP, seconds=1.0)
+    assert shown(decode_frames(path, [9])[0]) == [9]
+    assert len(decoders()) == 1
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@linux_only
+def test_a_forked_child_holds_no_pipe_of_a_decoder_in_use(video_file):
+    """Neither of an idle one, nor of one that is in the midst of a conversation."""
+    path = video_file("h264_mp4")
+    stream = stream_frames(path)
+    next(stream)
+    decode_frames(path, [3])
+
+    def pipes() -> set[str]:
+        links = set()
+        for descriptor in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                links.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        return {link for link in links if link.startswith("pipe:")}
+
+    ends = set()
+    for process in client._all:
+        for pipe in (process._process.stdin, process._process.stdout):
+            ends.add(os.readlink(f"/proc/self/fd/{pipe.fileno()}"))
+    assert len(ends) >= 4
+    receiver, sender = socket.socketpair()
+    if (child := os.fork()) == 0:
+        with contextlib.suppress(BaseException):
+            held = pipes() & ends
+            broken_off = "no error"
+            try:
+                next(stream)
+            except VideoDecodeError as error:
+                broken_off = error.reason
+            own = shown(decode_frames(path, [7])[0])
+            sender.sendall(f"{len(held)} {own} {broken_off}".encode())
+        os._exit(0)
+    sender.close()
+    os.waitpid(child, 0)
+    assert receiver.recv(1000).decode() == (
+        "0 [7] the decoding process belongs to the process that this one was forked from"
+    )
+    assert [frame.frame_index for frame in stream] == list(range(1, 40))
+
+
+def test_a_call_is_bounded_in_time_as_a_whole(video_file, monkeypatch):
+    """Each of its messages takes less than the limit."""
+    path = video_file("h264_mp4")
+    decode_frames(path, [3])
+    seconds = iter(np.arange(0.0, 1000.0, 0.4))
+    monkeypatch.setattr("froster_hf.video.watchdog.time.monotonic", lambda: float(next(seconds)))
+    with pytest.raises(VideoDecodeError, match="longer than 1 seconds"):
+        decode_frames(path, [3], limits=VideoLimits(timeout_seconds=1.0))
+
+
+def test_what_the_caller_takes_is_not_counted(video_file):
+    path, waited = video_file("h264_mp4"), threading.Event()
+    decode_frames(path, [3])
+
+    def choose(info):
+        waited.wait(1.5)
+        return [5]
+
+    assert shown(decode_frames(path, choose, limits=VideoLimits(timeout_seconds=1.0))[0]) == [5]
+
+
+class SlowFile(io.BytesIO):
+    """Takes its time to be read."""
+
+    def read(self, size=-1):
+        threading.Event().wait(0.6)
+        return super().read(size)
+
+
+def test_reading_a_file_object_counts_as_part_of_the_call(video_file):
+    file = SlowFile(video_file("h264_mp4").read_bytes())
+    with pytest.raises(VideoDecodeError, match=r"longer than 0\.5 seconds"):
+        decode_frames(file, [3], limits=VideoLimits(timeout_seconds=0.5))
+
+
+def test_frames_without_number_are_refused_before_they_take_memory(video_file):
+    for indices in (range(10**9), lambda info: range(10**9), [5] * 200_000):
+        with pytest.raises(VideoDecodeError, match=r"the frames take .*max_decoded_bytes"):
+            decode_frames(video_file("h264_mp4"), indices)

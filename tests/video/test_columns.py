@@ -1,0 +1,107 @@
+"""Video columns of `datasets` arrive as files wherever they come in, and torchcodec is never asked."""
+
+import os
+
+import datasets
+import pytest
+import torch
+from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from froster_hf.assets import SMALL_FROSTER
+from froster_hf.data import as_video_table
+from froster_hf.video.columns import without_video_decoding
+from tests.fixtures.videos import VIDEO_KINDS, render_video
+
+
+@pytest.fixture(autouse=True)
+def _no_torchcodec(monkeypatch):
+    monkeypatch.setattr(datasets.config, "TORCHCODEC_AVAILABLE", False)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """train/ and test/ of two classes, as `videofolder` reads them."""
+    root = tmp_path_factory.mktemp("videofolder")
+    clip = render_video(root.parent / "clip.mp4", VIDEO_KINDS["h264_mp4"], num_frames=12).read_bytes()
+    for split in ("train", "test"):
+        for name in ("juggling", "bowling"):
+            (root / split / name).mkdir(parents=True)
+            (root / split / name / "a.mp4").write_bytes(clip)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tables(root, tmp_path_factory):
+    return datasets.load_dataset("videofolder", data_dir=str(root), cache_dir=str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def streams(root, tmp_path_factory):
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return datasets.load_dataset("videofolder", data_dir=str(root), cache_dir=cache, streaming=True)
+
+
+FORMS = {
+    "table": lambda tables, streams: (row["video"] for row in without_video_decoding(tables["train"])),
+    "dict of tables": lambda tables, streams: (row["video"] for row in without_video_decoding(tables)["test"]),
+    "column": lambda tables, streams: without_video_decoding(tables["train"]["video"]),
+    "key data set": lambda tables, streams: iter(without_video_decoding(KeyDataset(tables["train"], "video"))),
+    "stream": lambda tables, streams: (row["video"] for row in without_video_decoding(streams["train"])),
+    "dict of streams": lambda tables, streams: (row["video"] for row in without_video_decoding(streams)["test"]),
+    "column of a stream": lambda tables, streams: without_video_decoding(streams["train"]["video"]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_hold_the_file_in_every_form(tables, streams, form):
+    videos = list(FORMS[form](tables, streams))
+    assert len(videos) == 2
+    assert all(os.path.isfile(video["path"]) or video["bytes"] for video in videos)
+
+
+def test_the_form_is_kept_and_the_original_still_decodes(tables):
+    undecoded = without_video_decoding(tables)
+    assert isinstance(undecoded, datasets.DatasetDict)
+    assert undecoded["train"].features["label"] == tables["train"].features["label"]
+    assert undecoded["train"].features["video"] == datasets.Video(decode=False)
+    assert tables["train"].features["video"] == datasets.Video(), "the caller's table is left alone"
+
+
+def test_nested_columns_are_reached(root):
+    path = str(root / "train" / "juggling" / "a.mp4")
+    features = datasets.Features({"views": datasets.List(datasets.Video()), "clip": {"video": datasets.Video()}})
+    table = datasets.Dataset.from_dict({"views": [[path, path]], "clip": [{"video": path}]}, features=features)
+    row = without_video_decoding(table)[0]
+    assert [view["path"] for view in row["views"]] == [path, path]
+    assert row["clip"]["video"]["path"] == path
+    nested = without_video_decoding(table["clip"]["video"])
+    assert nested[0]["path"] == path
+
+
+@pytest.mark.parametrize("data", [None, "clip.mp4", ["a", "b"], {"video": 1}, torch.zeros(2)])
+def test_anything_else_is_returned_as_it_is(data):
+    assert without_video_decoding(data) is data
+
+
+def test_what_does_not_decode_is_not_touched(tables):
+    undecoded = without_video_decoding(tables["train"])
+    assert without_video_decoding(undecoded) is undecoded
+    own = tables["train"].with_transform(lambda batch: {"n": [1] * len(batch["label"])})
+    assert without_video_decoding(own) is own, "the user's transform may want decoders"
+
+
+def test_a_table_of_videofolder_becomes_a_video_table(root, tables):
+    table = as_video_table(tables["train"].with_format("torch"), roots=[root])
+    assert table.features["video"] == datasets.Video(decode=False)
+    assert table[0]["video"]["path"] == str(root / "train" / "bowling" / "a.mp4")
+
+
+def test_the_pipeline_reads_decoding_columns_and_streams(tables, streams):
+    classify = pipeline("zero-shot-video-classification", model=str(SMALL_FROSTER))
+    labels = ["growing", "shrinking"]
+    expected = classify(str(tables["train"].cast_column("video", datasets.Video(decode=False))[0]["video"]["path"]),
+                        candidate_labels=labels)  # fmt: skip
+    for videos in (tables["train"]["video"], KeyDataset(tables["train"], "video"), streams["train"]["video"]):
+        answers = list(classify(videos, candidate_labels=labels))
+        assert answers == [expected, expected]

@@ -1,0 +1,484 @@
+"""What a caller of the decoder sees: inputs, indices, sizes, colours, limits, streams, processes."""
+
+import contextlib
+import io
+import itertools
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from froster_hf.video import client
+from froster_hf.video.backends import BACKENDS
+from froster_hf.video.decoding import (
+    VideoDecodeError,
+    VideoLimits,
+    decode_frames,
+    stream_frames,
+)
+from tests.fixtures.backends import needs_backend
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.videos import (
+    VIDEO_KINDS,
+    VideoKind,
+    draw_frame,
+    read_index,
+    render_video,
+    without_first_packet,
+)
+
+
+def shown(frames: torch.Tensor) -> list[int | None]:
+    return [read_index(frame.numpy()) for frame in frames]
+
+
+def test_path_bytes_and_file_objects_give_the_same_frames(video_file):
+    path = video_file("h264_mp4")
+    data = path.read_bytes()
+    expected, info = decode_frames(path, [3, 30])
+    assert expected.shape == (2, 3, 72, 96)
+    assert expected.dtype == torch.uint8
+    with open(path, "rb") as file:
+        file.seek(100)
+        sources = [str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), file]
+        for source in sources:
+            frames, other = decode_frames(source, [3, 30])
+            assert torch.equal(frames, expected)
+            assert other == info
+
+
+def test_a_file_object_whose_name_leads_elsewhere_is_read_itself(video_file, tmp_path):
+    path = tmp_path / "moved.mp4"
+    path.write_bytes(video_file("h264_mp4").read_bytes())
+    with open(path, "rb") as file:
+        path.unlink()
+        path.write_text("another file")
+        assert shown(decode_frames(file, [7])[0]) == [7]
+
+
+def test_a_text_file_object_and_other_types_are_type_errors(video_file):
+    with open(video_file("h264_mp4"), encoding="latin-1") as file, pytest.raises(TypeError, match="binary"):
+        decode_frames(file, [0])
+    with pytest.raises(TypeError, match="not int"):
+        decode_frames(3, [0])
+
+
+class LyingFile(io.RawIOBase):
+    """Answers as the caller of `LyingFile(read=...)` says."""
+
+    def __init__(self, **answers):
+        for name, answer in answers.items():
+            setattr(self, name, answer)
+
+    def readable(self):
+        return True
+
+
+def raising(error):
+    def raise_error(*arguments):
+        raise error
+
+    return raise_error
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"read": lambda size: "text"},
+        {"read": lambda size: 7},
+        {"read": raising(RuntimeError("no"))},
+        {"read": lambda size: b"x" * 2**20},
+        {"read": lambda size: b""},
+        {"read": lambda size: None},
+        {"read": lambda size: b"x", "seekable": raising(AttributeError("no"))},
+        {"read": lambda size: b"x", "seekable": lambda: True, "seek": raising(OSError("no"))},
+    ],
+)
+def test_a_file_object_that_lies_is_the_video_s_error(answers):
+    with pytest.raises(VideoDecodeError):
+        decode_frames(LyingFile(**answers), [0], limits=VideoLimits(max_memory_bytes=2**24))
+
+
+def test_a_file_object_that_lies_about_its_name_or_gives_little_at_a_time_is_read(video_file):
+    file = io.BytesIO(video_file("h264_mp4").read_bytes())
+    little = LyingFile(
+        read=lambda size: file.read(min(size, 1000)), name="/etc/passwd", fileno=lambda: "none", seekable=lambda: False
+    )
+    assert shown(decode_frames(little, [7])[0]) == [7]
+
+    class OnlyReads:
+        read = io.BytesIO(file.getvalue()).read
+
+    assert shown(decode_frames(OnlyReads(), [7])[0]) == [7]
+
+
+def test_indices_come_back_in_the_order_and_number_asked_for(video_file):
+    frames, _ = decode_frames(video_file("h264_mp4"), [31, 4, 4, 0])
+    assert shown(frames) == [31, 4, 4, 0]
+
+
+def test_no_index_gives_no_frame(video_file):
+    frames, info = decode_frames(video_file("h264_mp4"), [])
+    assert frames.shape == (0, 3, 72, 96)
+    assert info.num_frames == 40
+
+
+def test_indices_can_be_chosen_knowing_the_video(video_file):
+    seen = []
+
+    def choose(info):
+        seen.append(info)
+        return [0, info.num_frames - 1]
+
+    frames, info = decode_frames(video_file("mpeg4_avi"), choose)
+    assert shown(frames) == [0, 39]
+    assert seen == [info]
+
+
+@pytest.mark.parametrize("index", [-1, 40])
+def test_an_index_outside_the_video_is_an_index_error(video_file, index):
+    with pytest.raises(IndexError, match=f"Frame {index} of a video with 40 frames"):
+        decode_frames(video_file("h264_mp4"), [0, index])
+    assert shown(decode_frames(video_file("h264_mp4"), [1])[0]) == [1]
+
+
+def test_an_unknown_backend_is_a_value_error_that_lists_them(video_file):
+    with pytest.raises(ValueError, match="'opencv', but must be one of 'auto', 'pyav'"):
+        decode_frames(video_file("h264_mp4"), [0], backend="opencv")
+
+
+def test_a_backend_that_is_not_installed_is_an_import_error(video_file, tmp_path, monkeypatch):
+    (tmp_path / "decord.py").write_text("raise ImportError('no decord here')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(client, "_idle", [])
+    with pytest.raises(ImportError, match=r"'decord' cannot be used here.*no decord here"):
+        decode_frames(video_file("h264_mp4"), [0], backend="decord")
+
+
+@pytest.mark.parametrize("colour_range", ["MPEG", "JPEG"])
+@pytest.mark.parametrize("colour_space", ["ITU709", "ITU601"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_colours_are_right(tmp_path, backend, colour_space, colour_range):
+    needs_backend(backend)
+    colours = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [128, 128, 128]]], dtype=np.uint8)
+    image = colours.repeat(32, axis=0).repeat(32, axis=1)
+    path = tmp_path / "colours.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.colorspace = 1 if colour_space == "ITU709" else 5
+        stream.codec_context.color_range = 1 if colour_range == "MPEG" else 2
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            options = {"dst_colorspace": colour_space, "dst_color_range": colour_range}
+            container.mux(stream.encode(frame.reformat(format="yuv420p", **options)))
+        container.mux(stream.encode(None))
+    frames, _ = decode_frames(path, [1], backend=backend)
+    # Away from the edges, where colour is subsampled.
+    centres = frames[0, :, 16::32, 16::32].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(centres - colours).max() <= 6
+
+
+def test_transparent_frames_keep_their_colours(tmp_path):
+    path = tmp_path / "alpha.mov"
+    image = np.zeros((32, 32, 4), dtype=np.uint8)
+    image[..., 0], image[..., 1] = 128, 200  # A, R
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("qtrle", rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "argb"
+        frame = av.VideoFrame(32, 32, "argb")
+        frame.planes[0].update(image.tobytes())
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    frames, _ = decode_frames(path, [0])
+    assert frames[0, :, 5, 5].tolist() == [200, 0, 0]
+
+
+def test_a_title_that_is_not_utf8_does_no_harm(video_file, tmp_path):
+    path = tmp_path / "title.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "TITLE_HERE"
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(0), format="rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"TITLE_HERE", b"\xff\xfe\xe9TLE_\xf0\xff\xff"))
+    assert shown(decode_frames(path, [0])[0]) == [0]
+
+
+def test_one_frame_is_a_video(tmp_path):
+    path = render_video(tmp_path / "one.mp4", VideoKind(".mp4", "libx264"), num_frames=1)
+    frames, info = decode_frames(path, [0, 0])
+    assert shown(frames) == [0, 0]
+    assert (info.num_frames, info.fps) == (1, 25)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (VideoLimits(max_pixels=96 * 72 - 1), "max_pixels"),
+        (VideoLimits(max_frames=39), "max_frames"),
+        (VideoLimits(max_duration_seconds=1.5), "max_duration_seconds"),
+        (VideoLimits(max_file_bytes=1000), "max_file_bytes"),
+        (VideoLimits(max_decoded_bytes=96 * 72 * 3 * 4 - 1), "max_decoded_bytes"),
+    ],
+)
+def test_a_video_beyond_a_limit_is_refused(video_file, limits, message):
+    path = video_file("h264_mp4")
+    with pytest.raises(VideoDecodeError, match=message):
+        decode_frames(path, [1, 2, 3, 4], limits=limits)
+    assert shown(decode_frames(path, [1, 2, 3, 4])[0]) == [1, 2, 3, 4]
+
+
+def test_bytes_beyond_the_limit_are_refused(video_file):
+    with pytest.raises(VideoDecodeError, match="max_memory_bytes"):
+        decode_frames(video_file("h264_mp4").read_bytes(), [0], limits=VideoLimits(max_memory_bytes=1000))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux bounds a process's memory")
+def test_memory_beyond_the_limit_is_not_to_be_had():
+    with pytest.raises(VideoDecodeError):
+        decode_frames(REAL_VIDEOS["bigbuckbunny"], list(range(40)), limits=VideoLimits(max_worker_bytes=2**25))
+    assert decode_frames(REAL_VIDEOS["bigbuckbunny"], [7])[0].shape == (1, 3, 720, 1280)
+
+
+def test_limits_must_be_positive():
+    with pytest.raises(ValueError, match="max_frames is 0"):
+        VideoLimits(max_frames=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_worker_bytes", 4.5e9),
+        ("max_frames", True),
+        ("max_pixels", 2**63),
+        ("max_file_bytes", 10**400),
+        ("timeout_seconds", float("inf")),
+        ("timeout_seconds", float("nan")),
+        ("timeout_seconds", -1),
+        ("timeout_seconds", 1e300),
+        ("max_duration_seconds", "60"),
+        ("max_duration_seconds", None),
+    ],
+)
+def test_limits_are_checked_when_they_are_made(name, value):
+    with pytest.raises(
+        ValueError, match=rf"VideoLimits\.{name} is .*, but must be a (whole )?positive number of at most"
+    ):
+        VideoLimits(**{name: value})
+
+
+def test_the_largest_limits_hold_for_a_video(video_file):
+    limits = VideoLimits(
+        **{name: 2**62 if isinstance(value, int) else 10**9 for name, value in vars(VideoLimits()).items()}
+    )
+    assert shown(decode_frames(video_file("h264_mp4").read_bytes(), [7], limits=limits)[0]) == [7]
+    assert shown(decode_frames(io.BytesIO(video_file("h264_mp4").read_bytes()), [7], limits=limits)[0]) == [7]
+
+
+def test_numbers_of_numpy_are_limits(video_file):
+    limits = VideoLimits(max_frames=np.int64(40), timeout_seconds=np.float32(30))
+    assert shown(decode_frames(video_file("h264_mp4"), [7], limits=limits)[0]) == [7]
+
+
+def test_a_late_decoder_is_ended_and_replaced(video_file):
+    path = video_file("h264_mp4")
+    started = time.perf_counter()
+    with pytest.raises(VideoDecodeError, match=r"timeout_seconds"):
+        decode_frames(path, list(range(40)), limits=VideoLimits(timeout_seconds=1e-6))
+    assert time.perf_counter() - started < 20
+    assert shown(decode_frames(path, [9])[0]) == [9]
+
+
+def test_a_decoder_that_dies_is_reported_and_replaced(video_file):
+    path = video_file("h264_mp4")
+    with pytest.raises(VideoDecodeError, match="SIGABRT"):
+        decode_frames(path, lambda info: _kill_decoders(signal.SIGABRT) or [0])
+    assert shown(decode_frames(path, [9])[0]) == [9]
+
+
+def _kill_decoders(sig) -> None:
+    for process in _children():
+        os.kill(process, sig)
+    time.sleep(0.2)
+
+
+def _children() -> list[int]:
+    """The decoding processes of this process."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            is_child = status.read_text().rpartition(")")[2].split()[1] == str(os.getpid())
+            if is_child and b"froster_video" in (status.parent / "cmdline").read_bytes():
+                found.append(int(status.parent.name))
+    return found
+
+
+def test_a_caller_that_fails_in_between_leaves_no_answer_behind(video_file):
+    path = video_file("h264_mp4")
+    with pytest.raises(ZeroDivisionError):
+        decode_frames(path, lambda info: [1 // 0])
+    assert shown(decode_frames(path, [9])[0]) == [9]
+
+
+def test_the_error_passes_processes_unchanged():
+    error = VideoDecodeError("clip.mp4", "pyav", "it is empty")
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error) == "Cannot decode 'clip.mp4' with pyav: it is empty"
+    assert (copy.file, copy.backend, copy.reason) == ("clip.mp4", "pyav", "it is empty")
+
+
+class _Clips(torch.utils.data.Dataset):
+    def __init__(self, paths):
+        self.paths = paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        frames, _ = decode_frames(self.paths[index], [index, index + 1])
+        return shown(frames)
+
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_data_loader_workers_decode(video_file, context):
+    # The parent's own decoding process must not be shared by forked workers.
+    assert shown(decode_frames(video_file("h264_mp4"), [5])[0]) == [5]
+    clips = _Clips([video_file("h264_mp4"), video_file("mpeg4_avi")] * 4)
+    loader = DataLoader(clips, num_workers=2, batch_size=None, multiprocessing_context=context)
+    assert list(loader) == [[index, index + 1] for index in range(8)]
+    assert shown(decode_frames(video_file("h264_mp4"), [5])[0]) == [5]
+
+
+def test_data_loader_workers_hand_on_the_error(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(VideoDecodeError, match=r"empty\.mp4.*it is empty"):
+        list(DataLoader(_Clips([tmp_path / "empty.mp4"]), num_workers=1))
+
+
+def test_threads_decode_side_by_side(video_file):
+    results: dict[int, list] = {}
+
+    def decode(index):
+        results[index] = shown(decode_frames(video_file("h264_mp4"), [index, index + 20])[0])
+
+    threads = [threading.Thread(target=decode, args=(index,)) for index in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {index: [index, index + 20] for index in range(6)}
+
+
+def test_no_decoding_process_outlives_its_parent(video_file):
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        decode_frames(video_file("h264_mp4"), [0])
+        os.write(writer, " ".join(map(str, _children())).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    decoders = [int(pid) for pid in os.read(reader, 1000).split()]
+    assert len(decoders) == 1
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{decoders[0]}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    state = Path(f"/proc/{decoders[0]}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("name", ["h264_mp4", "h264_open_gop_mp4", "mpeg4_avi", "h264_vfr_mp4"])
+def test_a_stream_yields_the_frames_shown_at_given_times(video_file, name):
+    path = video_file(name)
+    every = list(stream_frames(path))
+    assert [read_index(frame.frame.numpy()) for frame in every] == list(range(40))
+    wanted = [0.0, 0.1, 0.1, 0.5, 1.23, every[39].time_seconds, 99.0]
+    expected = [max(frame.frame_index for frame in every if frame.time_seconds <= time + 1e-4) for time in wanted]
+    streamed = list(stream_frames(path, wanted))
+    assert [frame.frame_index for frame in streamed] == expected
+    assert [read_index(frame.frame.numpy()) for frame in streamed] == expected
+
+
+@pytest.mark.parametrize("name", ["h264_mkv", "h264_ts", "h264_mp4", "mpeg2_ts", "h264_flv"])
+def test_a_stream_with_fewer_frames_than_packets_yields_what_is_shown_then(video_file, tmp_path, name):
+    """Without the first key frame, the packets up to the second show nothing; what follows keeps its time."""
+    source = video_file(name)
+    path = without_first_packet(source, tmp_path / f"cut{source.suffix}")
+    every = list(stream_frames(path))
+    assert [read_index(frame.frame.numpy()) for frame in every] == list(range(12, 40))
+    assert [frame.frame_index for frame in every] == list(range(28))
+    times = [frame.time_seconds for frame in every]
+    assert [b - a for a, b in itertools.pairwise(times)] == pytest.approx([0.04] * 27, abs=0.0011)
+    wanted = [0.0, times[0], times[9] + 0.01, times[9] + 0.01, times[20] + 0.03, 99.0]
+    streamed = list(stream_frames(path, wanted))
+    assert [read_index(frame.frame.numpy()) for frame in streamed] == [12, 12, 21, 21, 32, 39]
+    assert [frame.time_seconds for frame in streamed] == [times[index] for index in (0, 0, 9, 9, 20, 27)]
+    assert shown(decode_frames(path, [0, 9, 27])[0]) == [12, 21, 39]
+
+
+@pytest.mark.parametrize("name", ["h264_mp4", "h264_ts", "h264_mkv"])
+def test_the_start_of_the_picture_is_counted_from_the_start_of_the_file(video_file, tmp_path, name):
+    assert decode_frames(video_file(name), [0])[1].start_seconds == 0
+    kind = replace(VIDEO_KINDS[name], audio=True, picture_delay=3)
+    path = render_video(tmp_path / f"late{kind.suffix}", kind)
+    frames, info = decode_frames(path, [0, 39])
+    assert shown(frames) == [0, 39]
+    # The encoder of the sound begins a little before zero.
+    assert info.start_seconds == pytest.approx(3, abs=0.1)
+    assert info.duration_seconds == pytest.approx(1.6, abs=0.05)
+    assert next(stream_frames(path)).time_seconds == 0
+
+
+def test_the_times_of_a_stream_can_be_chosen_knowing_the_video(video_file):
+    frames = stream_frames(video_file("h264_mp4"), lambda info: [info.duration_seconds / 2])
+    assert [frame.frame_index for frame in frames] == [20]
+
+
+@pytest.mark.parametrize("times", [[1.0, 0.5], [-1.0], [float("nan")]])
+def test_times_that_cannot_be_streamed_are_refused(video_file, times):
+    with pytest.raises(ValueError, match="sorted"):
+        list(stream_frames(video_file("h264_mp4"), times))
+
+
+def test_an_abandoned_stream_does_no_harm(video_file):
+    stream = stream_frames(video_file("h264_mp4"))
+    assert next(stream).frame_index == 0
+    stream.close()
+    assert shown(decode_frames(video_file("h264_mp4"), [9])[0]) == [9]
+
+
+@pytest.mark.slow
+def test_a_reader_may_take_longer_between_frames_than_a_frame_may_take(video_file):
+    count = 0
+    for _ in stream_frames(video_file("h264_mp4"), [0, 0.4], limits=VideoLimits(timeout_seconds=2)):
+        time.sleep(8)
+        count += 1
+    assert count == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_long_stream_holds_one_frame(tmp_path):
+    kind = VideoKind(".mp4", "libx264", {"preset": "ultrafast", "g": "50"}, width=320, height=240)
+    path = render_video(tmp_path / "long.mp4", kind, num_frames=400)
+    peaks = []
+    for frame in stream_frames(path):
+        if frame.frame_index in (50, 390):
+            peaks.append(sum(_resident_bytes(pid) for pid in [os.getpid(), *_children()]))
+    # 340 frames of 230 KB each lie between the two.
+    assert peaks[1] - peaks[0] < 30 * 320 * 240 * 3
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

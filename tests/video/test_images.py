@@ -1,0 +1,202 @@
+"""Image files as frames: decoded in the decoding process, in five formats, in the order of their numbers."""
+
+import io
+import os
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from froster_hf.processing.video_processing_froster import read_video
+from froster_hf.video.decoding import VideoDecodeError, decode_images
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def picture(value: int) -> Image.Image:
+    return Image.fromarray(np.full((24, 32, 3), value, np.uint8))
+
+
+def values(folder: Path, **options) -> list[int]:
+    """The grey of every frame that a folder is read as."""
+    frames, metadata = read_video(folder, None, **options)
+    assert metadata.total_num_frames == len(frames)
+    return frames[:, 0, 0, 0].tolist()
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def text_bomb() -> bytes:
+    """A small PNG with a text that unpacks to 8 MB."""
+    out = io.BytesIO()
+    picture(7).save(out, format="PNG")
+    data = out.getvalue()
+    end = data.index(b"IDAT") - 4
+    text = zlib.compress(bytes(2**23), 9)
+    return data[:end] + png_chunk(b"zTXt", b"a\0\0" + text) + data[end:]
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\n%%EndComments\nshowpage\n%%EOF\n"
+HOSTILE = {
+    "PostScript": POSTSCRIPT,
+    "text bomb": text_bomb(),
+    "PPM": b"P6 32 24 255\n" + bytes(32 * 24 * 3),
+    "empty": b"",
+    "cut": text_bomb()[:60],
+    "vast": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "nothing": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 0, 0, 1, 24, 0, 0, 0, 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_five_formats_are_read_by_seven_suffixes(tmp_path, suffix):
+    picture(90).save(tmp_path / f"1{suffix}", quality=100, lossless=True)
+    assert values(tmp_path) == pytest.approx([90], abs=1)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", "group4"])
+def test_compressed_tiff_is_read(tmp_path, compression):
+    image = picture(255).convert("1" if compression == "group4" else "RGB")
+    image.save(tmp_path / "1.tif", compression=compression)
+    assert values(tmp_path) == pytest.approx([255], abs=1)
+
+
+def test_numbers_count_by_value_and_hidden_files_are_no_frames(tmp_path):
+    for value, name in enumerate(["frame_2.png", "frame_10.png", "frame_010a.png", "frame_100.png", "zebra.png"]):
+        picture(value).save(tmp_path / name)
+    for name in ("._frame_2.png", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    for name in ("frames.png", ".trash.png"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "Thumbs.db").write_bytes(b"no image")
+    os.mkfifo(tmp_path / "frame_5.png")
+    assert values(tmp_path) == [0, 1, 2, 3, 4]
+
+
+def test_digits_of_any_script_and_length_are_a_name(tmp_path):
+    names = ["1\u00b2.png", "\u00b2.png", "\u0663.png", "9" * 240 + ".png", "\u2460.jpg.png"]
+    for name in names:
+        picture(1).save(tmp_path / name, format="PNG")
+    assert values(tmp_path) == [1] * len(names)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
+def test_a_name_that_is_not_utf8_is_read_and_named(tmp_path):
+    good, bad = os.fsencode(tmp_path) + b"/\xff1.png", os.fsencode(tmp_path) + b"/\xff2.png"
+    out = io.BytesIO()
+    picture(3).save(out, format="PNG")
+    with open(good, "wb") as file:
+        file.write(out.getvalue())
+    assert values(tmp_path) == [3]
+    with open(bad, "wb") as file:
+        file.write(POSTSCRIPT)
+    with pytest.raises(VideoDecodeError, match=r"2\.png: it is not an image"):
+        values(tmp_path)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_image_file_is_one_error_that_names_it(tmp_path, kind, monkeypatch, no_warm_process):
+    (tmp_path / "1.png").write_bytes(HOSTILE[kind])
+    picture(5).save(tmp_path / "2.png")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    with pytest.raises(VideoDecodeError, match=r"1\.png: ") as caught:
+        values(tmp_path)
+    assert (caught.value.file, caught.value.backend) == (str(tmp_path), "pillow")
+    assert not (tmp_path / "ran").exists()
+    # A frame that is not chosen is not read.
+    assert read_video(tmp_path, lambda metadata: [1])[0].shape == (1, 3, 24, 32)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_files_given_one_by_one_are_held_to_the_same(tmp_path, kind):
+    (tmp_path / "1.png").write_bytes(HOSTILE[kind])
+    with pytest.raises(VideoDecodeError, match=r"1\.png"):
+        read_video([picture(3), str(tmp_path / "1.png")], None)
+
+
+def test_files_and_pictures_in_memory_make_one_video(tmp_path):
+    picture(4).save(tmp_path / "4.png")
+    picture(2).save(tmp_path / "2.png")
+    frames, _ = read_video([tmp_path / "4.png", picture(3), str(tmp_path / "2.png")], lambda metadata: [2, 0, 1, 1])
+    assert frames[:, 0, 0, 0].tolist() == [2, 4, 3, 3]
+
+
+@pytest.mark.parametrize("target", ["fifo", "folder", "missing"])
+def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(VideoDecodeError, match=f"{target}: (it is not a regular file|No such file)"):
+        read_video([str(tmp_path / target)], None)
+
+
+def test_links_that_lead_nowhere_are_no_frames(tmp_path):
+    picture(1).save(tmp_path / "1.png")
+    (tmp_path / "2.png").symlink_to("2.png")
+    (tmp_path / "3.png").symlink_to("missing.png")
+    assert values(tmp_path) == pytest.approx([1], abs=1)
+
+
+def test_a_folder_that_cannot_be_listed_is_one_error(tmp_path):
+    with pytest.raises(VideoDecodeError, match="No such file"):
+        decode_images(tmp_path / "gone", indices=range)
+    with pytest.raises(VideoDecodeError, match="holds no image files"):
+        decode_images(tmp_path, indices=range)
+
+
+def test_frames_of_different_sizes_are_one_error(tmp_path):
+    picture(1).save(tmp_path / "1.png")
+    picture(1).resize((30, 24)).save(tmp_path / "2.png")
+    with pytest.raises(VideoDecodeError, match=r"2\.png: the frames differ in size: 32x24 and 30x24"):
+        values(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_pixels": 32 * 24 - 1},
+        {"max_file_bytes": 50},
+        {"max_memory_bytes": 50},
+        {"max_frames": 2},
+        {"max_decoded_bytes": 3 * 32 * 24 * 3 - 1},
+    ],
+)
+def test_limits_hold(tmp_path, limits):
+    for index in range(3):
+        picture(index).save(tmp_path / f"{index}.png")
+    with pytest.raises(VideoDecodeError, match=f"VideoLimits.{next(iter(limits))} "):
+        values(tmp_path, limits=limits)
+    assert values(tmp_path) == [0, 1, 2]
+
+
+def test_time_is_bounded(tmp_path):
+    picture(1).save(tmp_path / "1.png")
+    with pytest.raises(VideoDecodeError, match="timeout_seconds"):
+        values(tmp_path, limits={"timeout_seconds": 1e-6})
+
+
+def test_repeats_count_as_what_they_take(tmp_path):
+    picture(1).save(tmp_path / "1.png")
+    with pytest.raises(VideoDecodeError, match="max_decoded_bytes"):
+        decode_images(tmp_path, indices=lambda num_frames: [0] * 1_000_000)
+    # Its frames were on their way already; the next request must not take them for its answer.
+    assert len(decode_images(tmp_path, indices=lambda num_frames: [0, 0]).frames) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux bounds a process's memory")
+def test_memory_is_bounded(tmp_path):
+    """A PNG that says that it has 3.6 GB of pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
+    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(VideoDecodeError, match="max_worker_bytes"):
+        values(tmp_path, limits={"max_pixels": 2**40, "max_worker_bytes": 2**28})

@@ -1,0 +1,146 @@
+"""What lies inside sound-looking files: other files, other segments, compressed frames, pictures that move."""
+
+import os
+import socket
+import zlib
+
+import pytest
+from PIL import Image, features
+
+from froster_hf.video.decoding import VideoDecodeError, decode_frames, probe_video, stream_frames
+from tests.fixtures.matroska import as_they_are, element, header_stripped, number, write_matroska, zlib_compressed
+from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video
+
+NUM_FRAMES = 40
+
+
+def assert_reads_its_own_frames(source) -> None:
+    frames, info = decode_frames(source, [0, 17, 39])
+    assert [read_index(frame.numpy()) for frame in frames] == [0, 17, 39]
+    assert info.num_frames == NUM_FRAMES
+    assert [read_index(frame.frame.numpy()) for frame in stream_frames(source)] == list(range(NUM_FRAMES))
+
+
+@pytest.mark.parametrize("name", ["none", "zlib", "stripped"])
+@pytest.mark.parametrize(("kind", "codec_id"), [("vp9_webm", "V_VP9"), ("h264_mkv", "V_MPEG4/ISO/AVC")])
+def test_compressed_tracks_of_matroska_are_read_exactly(video_file, kind, codec_id, name):
+    path = video_file(kind)
+    # What all frames begin with: two bits of VP9's marker leave no whole byte, the length of a small H.264 unit two.
+    header = b"" if kind == "vp9_webm" else b"\0\0"
+    encoding = {"none": as_they_are(), "zlib": zlib_compressed(), "stripped": header_stripped(header)}[name]
+    assert_reads_its_own_frames(write_matroska(path, codec_id=codec_id, encoding=encoding))
+
+
+def test_compressed_frames_that_burst_are_refused(video_file):
+    settings, _ = zlib_compressed()
+    bomb = zlib.compress(bytes(2**30), 9)
+    data = write_matroska(video_file("vp9_webm"), encoding=(settings, lambda frame: bomb))
+    with pytest.raises(VideoDecodeError):
+        decode_frames(data, [0])
+    damaged = write_matroska(video_file("vp9_webm"), encoding=(settings, lambda frame: frame))
+    with pytest.raises(VideoDecodeError):
+        decode_frames(damaged, [0])
+
+
+def test_linked_segments_are_not_followed(video_file, tmp_path):
+    """The file names a next one, by name and by number, in its header and in ordered chapters; it is there."""
+    other = b"\x11" * 16
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/next.mkv".encode()
+        for name in (b"next.mkv", b"file:next.mkv", url):
+            info = [element("73A4", b"\x22" * 16), element("3EB923", other), element("3E83BB", name)]
+            atom = element("B6", number("73C4", 1), number("91", 0), element("6E67", other), number("98", 0))
+            chapters = element("1043A770", element("45B9", number("45DD", 1), atom))
+            path = tmp_path / "first.mkv"
+            path.write_bytes(write_matroska(video_file("vp9_webm"), info=info, more=[chapters]))
+            linked = write_matroska(video_file("vp9_webm"), info=[element("73A4", other)])
+            (tmp_path / "next.mkv").write_bytes(linked)
+            assert_reads_its_own_frames(path)
+            (tmp_path / "next.mkv").write_bytes(b"not a video")
+            assert_reads_its_own_frames(path)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "content"),
+    [
+        ("list.m3u8", "application/vnd.apple.mpegurl", b"#EXTM3U\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n"),
+        ("cover.png", "image/png", b"\x89PNG\r\n\x1a\n" + bytes(100)),
+        ("font.ttf", "application/x-truetype-font", bytes(1000)),
+        ("../../escape.txt", "text/plain", b"escaped"),
+    ],
+)
+def test_attachments_are_neither_opened_nor_written(video_file, tmp_path, monkeypatch, name, kind, content):
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        content = content.replace(b"{url}", f"http://127.0.0.1:{server.getsockname()[1]}/clip.ts".encode())
+        file = element(
+            "61A7",
+            element("466E", name.encode()),
+            element("4660", kind.encode()),
+            element("465C", content),
+            number("46AE", 7),
+        )
+        path = tmp_path / "clip.mkv"
+        path.write_bytes(write_matroska(video_file("vp9_webm"), more=[element("1941A469", file)]))
+        before = sorted(tmp_path.rglob("*")) + sorted(tmp_path.parent.glob("*"))
+        assert_reads_its_own_frames(path)
+        assert sorted(tmp_path.rglob("*")) + sorted(tmp_path.parent.glob("*")) == before
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_a_stream_that_begins_unannounced_is_refused_in_words(tmp_path):
+    """Sound that appears near the end of an FLV file, whose header says that there is none."""
+    data = render_video(tmp_path / "clip.flv", VIDEO_KINDS["h264_flv"], num_frames=200).read_bytes()
+    place = 13
+    for _ in range(195):
+        place += 11 + int.from_bytes(data[place + 1 : place + 4], "big") + 4
+    # Type, size, the time of the next tag, stream, three bytes of sound, size of the tag.
+    sound = b"\x08\0\0\x03" + data[place + 4 : place + 8] + b"\0\0\0" + b"\x2f\xff\xfb" + b"\0\0\0\x0e"
+    with pytest.raises(VideoDecodeError, match="a stream begins in the middle of the file"):
+        decode_frames(data[:place] + sound + data[place:], [0])
+
+
+def animation(path, num_frames=12, **options):
+    pictures = [Image.fromarray(draw_frame(index)) for index in range(num_frames)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40, **options)
+    return path
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+def test_an_animated_avif_is_read_exactly(tmp_path):
+    path = animation(tmp_path / "clip.avif", quality=90)
+    frames, info = decode_frames(path, [11, 0, 7])
+    assert [read_index(frame.numpy()) for frame in frames] == [11, 0, 7]
+    assert (info.num_frames, info.duration_seconds) == (12, pytest.approx(0.48))
+    assert [read_index(frame.frame.numpy()) for frame in stream_frames(path)] == list(range(12))
+    for length in (1, len(path.read_bytes()) // 2):
+        with pytest.raises(VideoDecodeError, match="truncated"):
+            probe_video(path.read_bytes()[:-length])
+
+
+@pytest.mark.parametrize(("suffix", "name"), [("webp", "WebP"), ("png", "PNG")])
+def test_an_animation_that_is_not_offered_is_named(tmp_path, suffix, name):
+    path = animation(tmp_path / f"clip.{suffix}")
+    with pytest.raises(VideoDecodeError, match=f"a {name} picture.*GIF or MP4"):
+        decode_frames(path, [0])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi", ".flv"])
+def test_a_file_that_is_cut_while_it_is_streamed_never_shows_another_moment(tmp_path, suffix):
+    """Larger than all buffers together: what is read of it was there, and the error says where it ends."""
+    options = {"crf": "1", "preset": "ultrafast", "g": "1"}
+    kind = VideoKind(suffix, "libx264", options, width=640, height=480)
+    path = render_video(tmp_path / f"clip{suffix}", kind, num_frames=60)
+    assert path.stat().st_size > 2 * 2**20
+    stream = stream_frames(path)
+    shown = [read_index(next(stream).frame.numpy())]
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(VideoDecodeError, match="cut while it was read"):
+        shown.extend(read_index(frame.frame.numpy()) for frame in stream)
+    # FFmpeg may have read ahead.
+    assert shown == list(range(len(shown)))
