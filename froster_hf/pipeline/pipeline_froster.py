@@ -14,7 +14,7 @@ Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -24,16 +24,16 @@ from transformers.utils.logging import get_logger, tqdm
 
 from .scoring_froster import (
     Answer,
+    Calibration,
     LabelBanks,
     LabelSet,
     ScoreFunction,
-    background_score,
+    Scoring,
     check_finite,
-    check_threshold,
+    choose_scoring,
+    fit_platt,
     has_arithmetic,
     rank,
-    score_views,
-    score_windows,
 )
 from .timeline_froster import Timeline, WindowStream, find_segments, smooth_scores
 
@@ -139,12 +139,18 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             templates: a list of templates, or a named set (`froster`, `actionclip`, `single`, `none`); by default
                 those of the checkpoint.
             top_k: best labels to report; all by default.
-            function_to_apply: `softmax` (default) over the labels, `sigmoid` for each, or `none` for logits.
+            multi_label: score each label for itself, for videos in which several occur or none. It is compared with
+                the background: `background_labels`, or else the checkpoint's own. Where the processor has a
+                calibration, scores are the probabilities that it was fitted for. One label alone is always scored so.
+            function_to_apply: `softmax` (default) over the labels, `none` for logits, `sigmoid` for each label, of
+                checkpoints that are calibrated or were trained so, or `evidence`: the log odds of each label against
+                the background, to which `calibrate` fits.
             num_views: windows of frames a video; their scores are averaged.
             num_crops: crops of each window, likewise.
             num_frames: frames a window, by default those of the checkpoint.
             background_labels: names of things that are no answer. They compete with the labels, and what they win is
-                reported as "none of these".
+                reported as "none of these". One label alone is compared with those of the checkpoint by default,
+                which "none of these" then lists as its `background`.
             threshold: labels that score less are left out; where none remains, the answer is "none of these", with
                 the score `None` unless there is a background that has one.
             on_error: what becomes of a video that cannot be read or scored. `raise` (default) raises its error, which
@@ -193,6 +199,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         hypothesis_template: str | None = None,
         templates: Sequence[str] | str | None = None,
         function_to_apply: ScoreFunction | None = None,
+        multi_label: bool | None = None,
     ) -> Timeline:
         """What happens when in a long video, read once as a stream.
 
@@ -212,6 +219,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             hypothesis_template: one prompt template, or
             templates: a list of them or a named set.
             function_to_apply: `softmax` (default), `sigmoid` or `none`.
+            multi_label: each label for itself, with segments of its own, which may overlap.
 
         Raises:
             VideoDecodeError: the video cannot be read.
@@ -225,12 +233,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             function_to_apply=function_to_apply,
             threshold=threshold,
             num_frames=num_frames,
+            multi_label=multi_label,
         )
         given = (self._preprocess_params, self._forward_params, self._postprocess_params)
         preprocess, forward, postprocess = ({**before, **now} for before, now in zip(given, steps))
         labels = self.label_names(forward.get("candidate_labels"))
-        function = postprocess.get("function_to_apply", "softmax")
-        check_threshold(postprocess.get("threshold"), function)
+        names = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
+        scoring = self.scoring(**{name: postprocess[name] for name in names if name in postprocess})
+        scoring.check_threshold(postprocess.get("threshold"))
         stream = WindowStream(
             self.processor.video_processor,
             video,
@@ -245,7 +255,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
                 logits = torch.cat([window for _, window in entries])
                 check_finite(logits)
-                scores.append(score_windows(logits, len(labels), function))
+                scores.append(scoring.scores(logits))
                 progress.total = len(stream.windows)
                 progress.update(len(clips))
         smoothed = smooth_scores(torch.cat(scores), stream.windows, smoothing_seconds)
@@ -275,6 +285,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         top_k: int | None = None,
         function_to_apply: ScoreFunction | None = None,
         threshold: float | None = None,
+        multi_label: bool | None = None,
         num_views: int | None = None,
         num_crops: int | None = None,
         num_frames: int | None = None,
@@ -285,9 +296,10 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """Sort what the constructor or a call was given into the three steps."""
         if hypothesis_template is not None and templates is not None:
             raise ValueError("Give `hypothesis_template`, one template, or `templates`, a list or a set; not both.")
-        if function_to_apply not in (None, "softmax", "sigmoid", "none"):
+        functions = get_args(ScoreFunction)
+        if function_to_apply not in (None, *functions):
             raise ValueError(
-                f"`function_to_apply` is {function_to_apply!r}; it must be 'softmax', 'sigmoid' or 'none'."
+                f"`function_to_apply` is {function_to_apply!r}; it must be one of {', '.join(map(repr, functions))}."
             )
         counts = {"num_views": num_views, "num_crops": num_crops, "num_frames": num_frames}
         for name, count in {**counts, "top_k": top_k}.items():
@@ -304,13 +316,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         labels = {
             "candidate_labels": None if candidate_labels is None else self.processor.read_labels(candidate_labels),
             "background_labels": self._read_background(background_labels),
+            "function_to_apply": function_to_apply,
+            "multi_label": multi_label,
         }
         preprocess = {**counts, "on_error": on_error, "timeout": timeout}
         forward = {**labels, "templates": [hypothesis_template] if hypothesis_template is not None else templates}
         postprocess = {
             **labels,
             "top_k": top_k,
-            "function_to_apply": function_to_apply,
             "threshold": threshold,
             "on_error": on_error,
         }
@@ -339,10 +352,15 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return {"entries": (position, inputs["pixel_values_videos"])}
 
     def _forward(  # type: ignore[override]
-        self, input_tensors: dict[str, Any], *, candidate_labels=None, background_labels=None, templates=None
+        self, input_tensors: dict[str, Any], *, templates: Sequence[str] | str | None = None, **labels: Any
     ) -> dict[str, Any]:
-        """Entries with pixels (V, T, 3, S, S) to entries with logits (V, K)."""
-        bank = self.label_embeds(candidate_labels, background_labels=background_labels, templates=templates)
+        """Entries with pixels (V, T, 3, S, S) to entries with logits (V, K + M), M of them of the background."""
+        background = self.scoring(**labels).background
+        bank = self.label_embeds(
+            labels.get("candidate_labels"),
+            background_labels=labels.get("background_labels") or background,
+            templates=templates,
+        )
         backbone = self.label_banks.model
 
         def classify(pixels: torch.Tensor) -> torch.Tensor:
@@ -356,15 +374,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         self,
         model_outputs: dict[str, Any],
         *,
-        candidate_labels=None,
-        background_labels=None,
         top_k: int | None = None,
-        function_to_apply: ScoreFunction = "softmax",
         threshold: float | None = None,
         on_error: OnError = "raise",
+        **labels: Any,
     ) -> list[Answer] | Exception:
-        """An entry with the logits (V, K) of one video to its answers; its error is raised or handed on."""
-        check_threshold(threshold, function_to_apply)
+        """An entry with the logits (V, K + M) of one video to its answers; its error is raised or handed on."""
+        scoring = self.scoring(**labels)
+        scoring.check_threshold(threshold)
         [(position, content)] = list_entries(model_outputs)
         try:
             if isinstance(content, Exception):
@@ -374,15 +391,83 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             if on_error == "return":
                 return error
             raise error_of(error, position) from None
-        labels = self.label_names(candidate_labels)
-        scores = score_views(content, function_to_apply)
         return rank(
-            scores,
-            labels,
+            scoring.score_views(content),
+            self.label_names(labels.get("candidate_labels")),
             top_k=top_k,
-            none_score=background_score(scores[len(labels) :], function_to_apply) if background_labels else None,
             threshold=threshold,
+            background=scoring.background if scoring.is_own else (),
         )
+
+    def scoring(
+        self,
+        candidate_labels: Any = None,
+        *,
+        background_labels: Any = None,
+        function_to_apply: ScoreFunction | None = None,
+        multi_label: bool = False,
+    ) -> Scoring:
+        """How a call with these arguments turns logits into scores, and what it compares the labels with.
+
+        Its `description` says so in one line.
+
+        Raises:
+            ValueError: see `choose_scoring`.
+        """
+        stored = self.processor.calibration
+        background = self._read_background(background_labels)
+        return choose_scoring(
+            self.label_names(candidate_labels),
+            function_to_apply=function_to_apply,
+            multi_label=multi_label,
+            background=None if background is None else background.names,
+            own_background=self.processor.background_labels,
+            calibration=None if stored is None else Calibration.from_dict(stored),
+            has_own_sigmoid=getattr(self.label_banks.model, "logit_bias", None) is not None,
+        )
+
+    def calibrate(
+        self,
+        videos: Any,
+        targets: Sequence[Sequence[str]] | torch.Tensor,
+        candidate_labels: Any = None,
+        *,
+        background_labels: Any = None,
+        **options: Any,
+    ) -> Calibration:
+        """Fit the probabilities of `multi_label` to a list of labeled videos, and keep them in the processor.
+
+        Use a list that the checkpoint was not trained on, and save the processor afterwards. The background goes into
+        the calibration: by default the checkpoint's own, or none where it has none.
+
+        Args:
+            videos: n videos, in any form that a call takes.
+            targets: for each video the names of the labels in it, or (n, K), true for those.
+            candidate_labels: K labels, as in a call.
+            background_labels: as in a call.
+            options: further options of a call, such as `templates`, `num_views` or `batch_size`.
+
+        Raises:
+            VideoDecodeError: a video cannot be read.
+            ValueError: see `fit_platt`; a target that is none of the labels, or another number of targets than videos.
+        """
+        names = self.label_names(candidate_labels)
+        call = {
+            "candidate_labels": candidate_labels,
+            "background_labels": background_labels,
+            "function_to_apply": "evidence",
+        }
+        rows = []
+        for answers in self(videos, **{**options, **call, "on_error": "raise", "top_k": len(names)}):
+            evidence = {answer["label"]: answer["score"] for answer in answers}
+            rows.append([evidence[name] for name in names])
+        background = self.scoring(**call).background
+        present = _present(targets, names)
+        if len(present) != len(rows):
+            raise ValueError(f"There are {len(rows)} videos and targets for {len(present)} of them.")
+        calibration = fit_platt(torch.tensor(rows), present, background_labels=background)
+        self.processor.calibration = calibration.to_dict()
+        return calibration
 
     def label_names(self, candidate_labels: Any = None) -> list[str]:
         """The K labels of a call: those given, in any form that a call takes, or those stored in the model.
@@ -446,6 +531,24 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def _present(targets: Any, labels: Sequence[str]) -> torch.Tensor:
+    """(n, K), true where a label is in a video, from such a tensor or from the names of those that are.
+
+    Raises:
+        ValueError: a name that is none of the labels.
+    """
+    if isinstance(targets, torch.Tensor):
+        return targets.bool()
+    index = {label: position for position, label in enumerate(labels)}
+    present = torch.zeros(len(targets), len(labels), dtype=torch.bool)
+    for row, names in enumerate(targets):
+        for name in [names] if isinstance(names, str) else names:
+            if name not in index:
+                raise ValueError(f"Video {row}, counted from 0, has the target {name!r}, which is none of the labels.")
+            present[row, index[name]] = True
+    return present
 
 
 def _check_sizes(config: Any, video_processor: Any) -> None:

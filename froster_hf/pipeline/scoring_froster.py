@@ -4,23 +4,26 @@ The zero-shot pipeline asks the bank for the embeddings of its labels, compares 
 into answers. Labels are written, tokenized and encoded a chunk at a time, so that ten thousand of them need no more
 memory than a chunk and the K embeddings; a list that was seen before is not encoded again.
 
-Letters: V views, n windows, K labels, P prompts per label, D the joint embedding width.
+Letters: V views, n windows, K labels, M background labels, P prompts per label, D the joint embedding width.
 """
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-ScoreFunction = Literal["softmax", "sigmoid", "none"]
+ScoreFunction = Literal["softmax", "sigmoid", "evidence", "none"]
 Answer = dict[str, Any]
 
 NONE_OF_THESE = "none of these"
+# Background labels that a sentence lists.
+LISTED_BACKGROUND = 5
 # Type -> capabilities of processors (`torch.cpu.get_capabilities`), any of which means arithmetic in this type. Where
 # there is none, every number is converted to float32 and back, and layers take three times as long and more.
 ARITHMETIC: dict[torch.dtype, tuple[str, ...]] = {
@@ -35,14 +38,295 @@ def has_arithmetic(dtype: torch.dtype) -> bool:
     return dtype not in ARITHMETIC or any(capabilities.get(name, False) for name in ARITHMETIC[dtype])
 
 
-def score_views(logits: torch.Tensor, function_to_apply: ScoreFunction) -> torch.Tensor:
-    """Logits (V, K) of the views of a video to scores (K,): the function of each view, then the mean."""
-    logits = logits.float()
-    if function_to_apply == "softmax":
-        logits = logits.softmax(-1)
-    elif function_to_apply == "sigmoid":
-        logits = logits.sigmoid()
-    return logits.mean(0)
+@dataclass(frozen=True)
+class Calibration:
+    """Platt scaling: what turns the evidence for a label into the probability that it is in the video.
+
+    p = sigmoid(scale * evidence + bias); the evidence is the label's logit, less what the background reaches
+    (`Scoring.evidence`). Fitted by `fit_platt`, stored with the processor.
+
+    Args:
+        scale: factor of the evidence; positive.
+        bias: what is added.
+        threshold: least probability of an answer, chosen for the best F1 on the list that it was fitted on.
+        background_labels: the background against which it was fitted; it holds for no other.
+
+    Raises:
+        ValueError: numbers that are not finite, a scale that is not positive, a threshold outside of 0 to 1.
+    """
+
+    scale: float
+    bias: float
+    threshold: float = 0.5
+    background_labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = (self.scale, self.bias, self.threshold)
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"A calibration has finite numbers, got {self}.")
+        if self.scale <= 0 or not 0 <= self.threshold <= 1:
+            raise ValueError(f"A calibration has a positive scale and a threshold from 0 to 1, got {self}.")
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Calibration":
+        """From what `to_dict` gives.
+
+        Raises:
+            ValueError: other fields, or values that make no calibration.
+        """
+        if not isinstance(stored, Mapping) or set(stored) != {"scale", "bias", "threshold", "background_labels"}:
+            raise ValueError(
+                f"The processor's `calibration` is {str(stored)[:200]}; it needs scale, bias, threshold and "
+                "background_labels. Fit it again with `froster evaluate --calibrate`, or set it to None."
+            )
+        return cls(**{**stored, "background_labels": tuple(stored["background_labels"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the processor's JSON file."""
+        return {**asdict(self), "background_labels": list(self.background_labels)}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the logits of K labels, and of M background labels behind them, become scores.
+
+    Args:
+        num_labels: K.
+        function: `softmax`, a contest of all labels and the background; `sigmoid`, each label for itself; `evidence`,
+            the same before the sigmoid; or `none`.
+        background: names of the M background labels.
+        is_own: the background is the checkpoint's own, not the caller's.
+        calibration: turns evidence into probabilities; without it they are those of a contest between one label and
+            the background, or what a model's own sigmoid says.
+        answers_none: there is a score of "none of these".
+    """
+
+    num_labels: int
+    function: ScoreFunction = "softmax"
+    background: tuple[str, ...] = ()
+    is_own: bool = False
+    calibration: Calibration | None = None
+    answers_none: bool = field(default=False)
+
+    def evidence(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (..., K + M) to the evidence for each label (..., K).
+
+        The logit, less the log of the summed exponentials of the background's: the log odds of a softmax over the one
+        label and the background.
+        """
+        logits = logits.float()
+        labels, background = logits[..., : self.num_labels], logits[..., self.num_labels :]
+        return labels - background.logsumexp(-1, keepdim=True) if background.shape[-1] else labels
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (..., K + M) to scores (..., K), with one more column where "none of these" has a score.
+
+        That is all of the probability that the background won, or its best logit where there are no probabilities.
+        """
+        logits = logits.float()
+        if self.function == "sigmoid":
+            evidence = self.evidence(logits)
+            if self.calibration is not None:
+                evidence = self.calibration.scale * evidence + self.calibration.bias
+            scores = evidence.sigmoid()
+            # With one label, "none of these" is that it is not there.
+            return torch.cat([scores, (-evidence).sigmoid()], -1) if self.answers_none else scores
+        if self.function == "evidence":
+            return self.evidence(logits)
+        if self.function == "softmax":
+            logits = logits.softmax(-1)
+        scores, background = logits[..., : self.num_labels], logits[..., self.num_labels :]
+        if not self.answers_none:
+            return scores
+        none = background.sum(-1) if self.function == "softmax" else background.amax(-1)
+        return torch.cat([scores, none[..., None]], -1)
+
+    def score_views(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (V, K + M) of the views of a video to scores (K,) or (K + 1,): of each view, then the mean."""
+        if self.function == "none":
+            logits = logits.float().mean(0, keepdim=True)
+        return self.scores(logits).mean(0)
+
+    def check_threshold(self, threshold: float | None) -> None:
+        """Refuse a threshold on logits, and one that no score or every score passes.
+
+        Raises:
+            ValueError: see there.
+        """
+        if threshold is not None and (self.function in ("none", "evidence") or not 0 <= threshold <= 1):
+            raise ValueError(
+                f"`threshold` is {threshold} with the function {self.function!r}; it is one of scores from 0 to 1, "
+                "which 'softmax' and `multi_label` give."
+            )
+
+    @property
+    def description(self) -> str | None:
+        """What the labels are compared with, in one line; `None` for the ordinary contest among labels."""
+        if not self.background:
+            return "each label for itself" if self.function == "sigmoid" else None
+        listed = ", ".join(self.background[:LISTED_BACKGROUND])
+        more = len(self.background) - LISTED_BACKGROUND
+        owner = "the checkpoint's background" if self.is_own else "the background"
+        what = "each label for itself against" if self.function == "sigmoid" else "compared with"
+        calibrated = "; calibrated" if self.calibration is not None else ""
+        return f"{what} {owner}: {listed}{f' and {more} more' if more > 0 else ''}{calibrated}"
+
+
+def choose_scoring(
+    labels: Sequence[str],
+    *,
+    function_to_apply: ScoreFunction | None = None,
+    multi_label: bool = False,
+    background: Sequence[str] | None = None,
+    own_background: Sequence[str] | None = None,
+    calibration: Calibration | None = None,
+    has_own_sigmoid: bool = False,
+) -> Scoring:
+    """What a call asks for, in the light of what the checkpoint has.
+
+    Several labels compete in a softmax. One alone, or each of several with `multi_label`, is compared with a
+    background: the caller's, else the one that the calibration was fitted against, else the checkpoint's own. A model
+    that was trained with a sigmoid needs none.
+
+    Args:
+        labels: K names. Those that stand in the checkpoint's own background are taken out of it.
+        function_to_apply: as the pipeline is called.
+        multi_label: likewise.
+        background: names of the caller's background labels.
+        own_background: names of the checkpoint's.
+        calibration: the checkpoint's.
+        has_own_sigmoid: the model was trained with a sigmoid loss, with a bias of its own (SigLIP).
+
+    Raises:
+        ValueError: a sigmoid of logits that were trained in a softmax and are not calibrated, one label with nothing
+            to compare it with, a label that stands in the caller's background too, or `multi_label` together with a
+            function.
+    """
+    if multi_label and function_to_apply is not None:
+        raise ValueError(
+            f"`multi_label` scores each label for itself; leave out `function_to_apply`, got {function_to_apply!r}."
+        )
+    num_labels, given = len(labels), tuple(background or ())
+    twice = sorted(set(labels) & set(given))
+    if twice:
+        raise ValueError(
+            f"{twice[0]!r} is asked for and stands in the background as well; take it out of one of them."
+        )
+    if function_to_apply == "none" or (
+        num_labels > 1 and not multi_label and function_to_apply not in ("sigmoid", "evidence")
+    ):
+        return Scoring(num_labels, function_to_apply or "softmax", given, answers_none=bool(given))
+    if function_to_apply == "evidence":
+        # What calibrations are made of knows of none.
+        calibration = None
+    if given:
+        fits = calibration is not None and calibration.background_labels == given
+        used, calibration, is_own = given, calibration if fits else None, False
+    elif calibration is not None:
+        used, is_own = calibration.background_labels, True
+    elif has_own_sigmoid:
+        used, is_own = (), True
+    else:
+        used, is_own = tuple(own_background or ()), True
+    if is_own:
+        used = tuple(name for name in used if name not in labels)
+    if function_to_apply == "evidence":
+        return Scoring(num_labels, "evidence", used, is_own)
+    if function_to_apply == "sigmoid" and calibration is None and not has_own_sigmoid:
+        raise ValueError(
+            "`function_to_apply='sigmoid'`: this checkpoint was trained with a softmax, and the sigmoid of its logits "
+            "is near 1 for whatever is asked. Use `multi_label=True`, which compares each label with a background, or "
+            "calibrate the checkpoint first: `froster evaluate LIST --calibrate`."
+        )
+    if not used and calibration is None and not has_own_sigmoid:
+        subject = "Each label for itself" if multi_label else "One label alone"
+        raise ValueError(
+            f"{subject} has nothing to be compared with, and this checkpoint has no background of its own. Give "
+            "`background_labels` (`--background`): things that the video may show instead, such as 'a person standing "
+            "still', 'an empty room'. Or give several labels, of which one is chosen."
+        )
+    return Scoring(
+        num_labels,
+        "sigmoid",
+        used,
+        is_own,
+        calibration,
+        answers_none=bool(used) and num_labels == 1 and not multi_label,
+    )
+
+
+def fit_platt(evidence: torch.Tensor, targets: torch.Tensor, *, background_labels: Sequence[str] = ()) -> Calibration:
+    """Scale and bias with which the sigmoid of the evidence is the probability that a label is there.
+
+    Maximum likelihood with Platt's smoothed targets, by Newton's method with halved steps (Platt 1999; Lin, Lin and
+    Weng 2007). One scale and one bias for all labels: they serve labels that were not in the list.
+
+    Args:
+        evidence: (n, K) of n videos for K labels (`Scoring.evidence`), from a list that the checkpoint has not seen.
+        targets: (n, K), true where the label is in the video.
+        background_labels: the background that the evidence was computed against.
+
+    Raises:
+        ValueError: different shapes, values that are not finite, labels that are all there or all absent, or evidence
+            that is no higher where a label is there.
+    """
+    if evidence.shape != targets.shape or not evidence.numel():
+        raise ValueError(f"Evidence {tuple(evidence.shape)} and targets {tuple(targets.shape)} must have one shape.")
+    check_finite(evidence)
+    x, present = evidence.detach().double().flatten().cpu(), targets.flatten().cpu().bool()
+    positives, negatives = int(present.sum()), int((~present).sum())
+    if not positives or not negatives:
+        raise ValueError(
+            f"A calibration needs labels that are in the videos and labels that are not; the list has {positives} of "
+            f"the first and {negatives} of the second."
+        )
+    target = torch.where(present, (positives + 1) / (positives + 2), 1 / (negatives + 2)).double()
+    # Standardized, one step of Newton's is of the right size whatever the logits' scale.
+    center, spread = x.mean(), x.std().clamp(min=1e-12)
+    x = (x - center) / spread
+    theta = torch.tensor([0.0, math.log((positives + 1) / (negatives + 1))], dtype=torch.float64)
+
+    def loss(theta: torch.Tensor) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(theta[0] * x + theta[1], target, reduction="sum")
+
+    for _ in range(100):
+        p = (theta[0] * x + theta[1]).sigmoid()
+        gradient = torch.stack([((p - target) * x).sum(), (p - target).sum()])
+        if float(gradient.abs().max()) < 1e-9 * len(x):
+            break
+        weight = p * (1 - p)
+        cross = (weight * x).sum()
+        hessian = torch.stack([torch.stack([(weight * x * x).sum(), cross]), torch.stack([cross, weight.sum()])])
+        step = torch.linalg.solve(hessian + 1e-12 * len(x) * torch.eye(2, dtype=torch.float64), gradient)
+        size = 1.0
+        while size > 1e-10 and loss(theta - size * step) > loss(theta):
+            size /= 2
+        theta = theta - size * step
+    scale = float(theta[0] / spread)
+    if not scale > 0:
+        raise ValueError(
+            "The evidence is no higher for labels that are in the videos than for others: this checkpoint cannot tell "
+            "them on this list. Look at the list, the labels and the background."
+        )
+    bias = float(theta[1] - theta[0] * center / spread)
+    threshold = best_f1_threshold((scale * evidence.detach().double().cpu() + bias).sigmoid(), targets)
+    return Calibration(scale, bias, threshold, tuple(background_labels))
+
+
+def best_f1_threshold(scores: torch.Tensor, targets: torch.Tensor) -> float:
+    """The least score of an answer for which F1 over all pairs of video and label is highest.
+
+    Args:
+        scores: any shape.
+        targets: the same, true where the label is there.
+    """
+    values, order = scores.flatten().double().cpu().sort(descending=True)
+    hits = targets.flatten().cpu().bool()[order].cumsum(0)
+    f1 = 2 * hits / (torch.arange(1, len(values) + 1) + hits[-1])
+    # Equal scores are answers together: only the last of them is a place to cut.
+    f1[:-1][values[:-1] == values[1:]] = -1
+    best = int(f1.argmax())
+    return float((values[best] + values[best + 1]) / 2) if best + 1 < len(values) else float(values[best])
 
 
 def check_finite(logits: torch.Tensor) -> None:
@@ -58,36 +342,23 @@ def check_finite(logits: torch.Tensor) -> None:
         )
 
 
-def check_threshold(threshold: float | None, function_to_apply: ScoreFunction) -> None:
-    """Refuse a threshold on logits, and one that no score or every score passes.
-
-    Raises:
-        ValueError: see there.
-    """
-    if threshold is not None and (function_to_apply == "none" or not 0 <= threshold <= 1):
-        raise ValueError(
-            f"`threshold` is {threshold} with the function {function_to_apply!r}; it is one of scores from 0 to 1, "
-            "which 'softmax' and 'sigmoid' give."
-        )
-
-
 def rank(
     scores: torch.Tensor,
     labels: Sequence[str],
     *,
     top_k: int | None = None,
-    none_score: float | None = None,
     threshold: float | None = None,
+    background: Sequence[str] = (),
 ) -> list[Answer]:
     """Answers, best first.
 
     Args:
-        scores: (K,) or longer; those behind the K labels belong to the background.
+        scores: (K,), or (K + 1,) where "none of these" has a score.
         labels: K names.
         top_k: labels to report.
-        none_score: score of "none of these", where there is a background.
         threshold: labels below it are left out; where none remains, the answer is "none of these", whose score is
-            `None` unless there is a `none_score`: nothing was measured that it could be.
+            `None` where nothing was measured that it could be.
+        background: names to report with "none of these".
     """
     values, indices = scores[: len(labels)].topk(min(top_k or len(labels), len(labels)))
     answers: list[Answer] = [
@@ -95,24 +366,13 @@ def rank(
     ]
     if threshold is not None:
         answers = [answer for answer in answers if answer["score"] >= threshold]
-    if none_score is not None:
-        answers.append({"score": none_score, "label": NONE_OF_THESE})
+    none: Answer = {"score": None, "label": NONE_OF_THESE}
+    if background:
+        none["background"] = list(background)
+    if len(scores) > len(labels):
+        answers.append({**none, "score": float(scores[len(labels)])})
         answers.sort(key=lambda answer: -answer["score"])
-    return answers or [{"score": None, "label": NONE_OF_THESE}]
-
-
-def score_windows(logits: torch.Tensor, num_labels: int, function_to_apply: ScoreFunction) -> torch.Tensor:
-    """Logits of windows, (n, K) or longer, to scores (n, K); a background adds one column for all of it."""
-    scores = torch.stack([score_views(window[None], function_to_apply) for window in logits])
-    if scores.shape[1] == num_labels:
-        return scores
-    none = [background_score(window[num_labels:], function_to_apply) for window in scores]
-    return torch.cat([scores[:, :num_labels], torch.tensor(none)[:, None]], dim=1)
-
-
-def background_score(background: torch.Tensor, function_to_apply: ScoreFunction) -> float:
-    """What the background won: all of its probability, or its best score where scores do not add up."""
-    return float(background.sum() if function_to_apply == "softmax" else background.max())
+    return answers or [none]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,27 @@ from .video_processing_froster import FrosterVideoProcessor, FrosterVideoProcess
 
 LabelStyle = Literal["as_given", "words"]
 
+# What a video may show instead of one action that is asked for; the background of CLIP checkpoints.
+EVERYDAY_BACKGROUND = (
+    "standing still",
+    "sitting",
+    "lying down",
+    "walking around",
+    "talking to someone",
+    "looking at the camera",
+    "waiting",
+    "doing something else",
+    "an empty room",
+    "an empty street",
+    "a landscape",
+    "a crowd of people",
+    "an animal",
+    "an object on a table",
+    "text on a screen",
+)
+# Tokens per character of a text; where there are more, a tokenizer spells the words out and does not know them.
+MAX_TOKENS_PER_CHARACTER = 0.33
+
 # What a CLIP checkpoint says about its pixels; the rest of a video processor's options are about time.
 _PIXEL_OPTIONS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_normalize")
 
@@ -57,9 +78,12 @@ class FrosterProcessor(ProcessorMixin):
         label_descriptions: sentences about labels, used for every label that is found in it.
         label_style: `words` writes `brushHair`, `brush_hair` and `ApplyEyeMakeup` as words in the prompts; `as_given`
             changes nothing. Results always carry the names as given.
+        background_labels: what one label alone, or each of several that may occur together, is compared with; `None`
+            where the checkpoint has no such list.
+        calibration: what turns logits into probabilities of single labels, as the pipeline's `calibrate` fits it.
 
     Raises:
-        ValueError: a template without a place for the label, or an unknown style.
+        ValueError: a template without a place for the label, an unknown style, or a background that is no label list.
     """
 
     valid_processor_kwargs = FrosterProcessorKwargs  # type: ignore[assignment]
@@ -71,6 +95,8 @@ class FrosterProcessor(ProcessorMixin):
         prompt_templates: str | Sequence[str] = "froster",
         label_descriptions: dict[str, str] | None = None,
         label_style: LabelStyle = "as_given",
+        background_labels: Sequence[str] | None = None,
+        calibration: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         if label_style not in ("as_given", "words"):
@@ -78,6 +104,10 @@ class FrosterProcessor(ProcessorMixin):
         self.prompt_templates = resolve_templates(prompt_templates)
         self.label_descriptions = dict(label_descriptions) if label_descriptions else None
         self.label_style = label_style
+        self.background_labels = (
+            list(read_label_list(background_labels, source="`background_labels`").names) if background_labels else None
+        )
+        self.calibration = dict(calibration) if calibration else None
         super().__init__(video_processor, tokenizer, **kwargs)
 
     @classmethod
@@ -113,7 +143,8 @@ class FrosterProcessor(ProcessorMixin):
         image_options = clip_processor.image_processor.to_dict()
         pixels = {name: image_options[name] for name in _PIXEL_OPTIONS if image_options.get(name) is not None}
         video_processor = FrosterVideoProcessor(**{**pixels, **(video_options or {})})
-        return cls(video_processor, clip_processor.tokenizer, prompt_templates)
+        background = _everyday_background(clip_processor.tokenizer)
+        return cls(video_processor, clip_processor.tokenizer, prompt_templates, background_labels=background)
 
     def __call__(
         self,
@@ -255,6 +286,13 @@ class FrosterProcessor(ProcessorMixin):
                     f"A text has {lengths[worst]} tokens and the text tower takes {longest}: {texts[worst][:100]!r}. "
                     "Shorten its label or description, or pass `truncation=True`."
                 )
+
+
+def _everyday_background(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
+    """The everyday background, for a text tower that knows its words: that of a toy world does not."""
+    tokens = sum(len(row) for row in tokenizer(list(EVERYDAY_BACKGROUND), add_special_tokens=False)["input_ids"])
+    characters = sum(map(len, EVERYDAY_BACKGROUND))
+    return list(EVERYDAY_BACKGROUND) if tokens <= MAX_TOKENS_PER_CHARACTER * characters else None
 
 
 __all__ = ["FrosterProcessor"]

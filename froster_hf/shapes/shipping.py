@@ -17,6 +17,16 @@ from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
 from ..training.student import forget_labels
 
+# What a picture of the world may show instead of the one thing that is asked for.
+BACKGROUND = (
+    "a shape",
+    "an object",
+    "nothing",
+    "something moving",
+    "something standing still",
+    "an empty picture",
+)
+
 
 def ship(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
     """Write one checkpoint; loaded again, it has the weights that half precision can hold."""
@@ -43,7 +53,9 @@ def main(clip: str, froster: str) -> None:
     ship(CLIPModel.from_pretrained(clip), CLIPProcessor.from_pretrained(clip), SMALL_CLIP)
     model = FrosterForVideoClassification.from_pretrained(froster)
     forget_labels(model)
-    ship(model, FrosterProcessor.from_pretrained(froster), SMALL_FROSTER)
+    processor = FrosterProcessor.from_pretrained(froster)
+    processor.background_labels = list(BACKGROUND)
+    ship(model, processor, SMALL_FROSTER)
 
 
 if __name__ == "__main__":

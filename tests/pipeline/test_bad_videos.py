@@ -150,7 +150,7 @@ def test_what_the_machine_lacks_is_no_fault_of_a_video(classify, monkeypatch, nu
         classify([BIKES, BIKES], LABELS, on_error="return", num_workers=num_workers)
 
 
-@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
+@pytest.mark.parametrize("function", ["softmax", "evidence", "none"])
 def test_a_timeline_of_no_numbers_is_an_error(function):
     classify = pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
     with torch.no_grad():

@@ -24,7 +24,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 import froster_hf  # noqa: F401
 from froster_hf import FrosterForVideoClassification
 from froster_hf.pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline
-from froster_hf.pipeline.scoring_froster import NONE_OF_THESE, rank, score_views
+from froster_hf.pipeline.scoring_froster import NONE_OF_THESE, Scoring, rank
 from froster_hf.processing import processing_froster
 from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -69,8 +69,6 @@ def test_scores_are_those_of_model_and_processor(classify):
         logits = classify.model(**inputs, **classify.processor.encode_labels(LABELS)).logits[0]
     expected = dict(zip(LABELS, logits.softmax(-1).tolist()))
     assert scores(classify(BIKES, LABELS)) == pytest.approx(expected, abs=1e-5)
-    expected = dict(zip(LABELS, logits.sigmoid().tolist()))
-    assert scores(classify(BIKES, LABELS, function_to_apply="sigmoid")) == pytest.approx(expected, abs=1e-5)
     expected = dict(zip(LABELS, logits.tolist()))
     assert scores(classify(BIKES, LABELS, function_to_apply="none")) == pytest.approx(expected, abs=1e-4)
 
@@ -202,15 +200,16 @@ def test_workers_may_decode_ahead(classify):
 def test_ranking_on_given_scores():
     values = torch.tensor([0.1, 0.6, 0.3])
     assert [answer["label"] for answer in rank(values, ["a", "b", "c"], top_k=2)] == ["b", "c"]
-    with_background = rank(values, ["a", "b"], none_score=0.3)
+    with_background = rank(values, ["a", "b"])
     assert [answer["label"] for answer in with_background] == ["b", NONE_OF_THESE, "a"]
+    assert with_background[1]["score"] == pytest.approx(0.3)
 
 
 def test_views_of_one_video_are_scored_before_they_are_averaged():
     logits = torch.tensor([[0.0, 2.0], [4.0, 0.0]])
     expected = (logits[0].softmax(-1) + logits[1].softmax(-1)) / 2
-    torch.testing.assert_close(score_views(logits, "softmax"), expected)
-    torch.testing.assert_close(score_views(logits, "none"), torch.tensor([2.0, 1.0]))
+    torch.testing.assert_close(Scoring(2).score_views(logits), expected)
+    torch.testing.assert_close(Scoring(2, "none").score_views(logits), torch.tensor([2.0, 1.0]))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +236,7 @@ def test_labels_are_recognized_in_every_form_that_programs_hold_them_in(classify
         ("riding,golf", {}, r"Write \['riding', 'golf'\]"),
         ([], {}, "empty"),
         (["a", "a"], {}, "repeated: 'a'"),
-        (LABELS, {"function_to_apply": "relu"}, "'softmax', 'sigmoid' or 'none'"),
+        (LABELS, {"function_to_apply": "relu"}, "'softmax', 'sigmoid', 'evidence', 'none'"),
         *((LABELS, {name: 0}, f"`{name}` is 0") for name in ("top_k", "num_views", "num_crops", "num_frames")),
         (LABELS, {"on_error": "ignore"}, "'raise' or 'return'"),
         (LABELS, {"tokenizer_kwargs": {"truncation": True}}, "tokenizer_kwargs"),

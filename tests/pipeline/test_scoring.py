@@ -1,0 +1,241 @@
+"""Scores of labels: contests, backgrounds, each label for itself, and calibrations."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoProcessor, pipeline
+
+import froster_hf  # noqa: F401
+from froster_hf.pipeline.scoring_froster import (
+    NONE_OF_THESE,
+    Calibration,
+    Scoring,
+    best_f1_threshold,
+    choose_scoring,
+    fit_platt,
+    rank,
+)
+from froster_hf.processing.processing_froster import EVERYDAY_BACKGROUND, FrosterProcessor
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+BIKES = str(REAL_VIDEOS["bikes"])
+LABELS = ["riding a bike", "playing golf", "cooking"]
+BACKGROUND = ["an empty room", "a landscape"]
+
+
+@pytest.fixture
+def classify():
+    return pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
+
+
+@pytest.fixture
+def with_background(classify):
+    classify.processor.background_labels = BACKGROUND
+    return classify
+
+
+def scores(answers):
+    return {answer["label"]: answer["score"] for answer in answers}
+
+
+def evidence_of(classify, labels, background):
+    logits = scores(classify(BIKES, [*labels, *background], function_to_apply="none"))
+    beaten = math.log(sum(math.exp(logits[name]) for name in background))
+    return {label: logits[label] - beaten for label in labels}
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+@pytest.mark.parametrize("options", [{}, {"multi_label": True}, {"function_to_apply": "softmax"}])
+def test_one_label_with_nothing_to_be_compared_with_is_refused_with_advice(classify, options):
+    for call in (classify, classify.timeline):
+        with pytest.raises(ValueError, match=r"nothing to be compared with.*`background_labels` \(`--background`\)"):
+            call(BIKES, LABELS[:1], **options)
+
+
+def test_one_label_is_compared_with_the_checkpoints_background_and_says_so(with_background):
+    answers = with_background(BIKES, LABELS[:1])
+    contest = scores(with_background(BIKES, [LABELS[0], *BACKGROUND]))
+    assert scores(answers)[LABELS[0]] == pytest.approx(contest[LABELS[0]], abs=1e-5)
+    assert scores(answers)[NONE_OF_THESE] == pytest.approx(1 - contest[LABELS[0]], abs=1e-5)
+    [none] = [answer for answer in answers if answer["label"] == NONE_OF_THESE]
+    assert none["background"] == BACKGROUND
+    description = with_background.scoring(LABELS[:1]).description
+    assert description == "each label for itself against the checkpoint's background: an empty room, a landscape"
+
+
+def test_the_callers_background_goes_before_the_checkpoints(with_background):
+    answers = with_background(BIKES, LABELS[:1], background_labels=LABELS[1:])
+    assert scores(answers)[LABELS[0]] == pytest.approx(scores(with_background(BIKES, LABELS))[LABELS[0]], abs=1e-5)
+    assert all("background" not in answer for answer in answers)
+
+
+def test_a_label_of_the_background_is_not_compared_with_itself(with_background):
+    alone = scores(with_background(BIKES, BACKGROUND[:1]))
+    contest = scores(with_background(BIKES, BACKGROUND))
+    assert alone[BACKGROUND[0]] == pytest.approx(contest[BACKGROUND[0]], abs=1e-5)
+    with pytest.raises(ValueError, match="stands in the background as well"):
+        with_background(BIKES, LABELS, background_labels=[LABELS[1], "nothing"])
+
+
+def test_several_labels_need_no_background(with_background):
+    assert sum(scores(with_background(BIKES, LABELS)).values()) == pytest.approx(1, abs=1e-5)
+    assert NONE_OF_THESE not in scores(with_background(BIKES, LABELS))
+
+
+def test_with_multi_label_each_label_is_a_contest_with_the_background(with_background):
+    answers = with_background(BIKES, LABELS, multi_label=True)
+    expected = {label: sigmoid(value) for label, value in evidence_of(with_background, LABELS, BACKGROUND).items()}
+    assert scores(answers) == pytest.approx(expected, abs=1e-5)
+    # What else is asked for plays no part.
+    assert scores(with_background(BIKES, LABELS[:2], multi_label=True)) == pytest.approx(
+        {label: expected[label] for label in LABELS[:2]}, abs=1e-5
+    )
+    nothing = with_background(BIKES, LABELS, multi_label=True, threshold=1.0)
+    assert nothing == [{"score": None, "label": NONE_OF_THESE, "background": BACKGROUND}]
+
+
+def test_the_evidence_is_the_log_odds_against_the_background(with_background):
+    answers = scores(with_background(BIKES, LABELS, function_to_apply="evidence"))
+    assert answers == pytest.approx(evidence_of(with_background, LABELS, BACKGROUND), abs=1e-3)
+
+
+def test_the_sigmoid_of_logits_needs_a_calibration(with_background):
+    with pytest.raises(ValueError, match=r"near 1 for whatever is asked.*--calibrate"):
+        with_background(BIKES, LABELS, function_to_apply="sigmoid")
+    with pytest.raises(ValueError, match="leave out `function_to_apply`"):
+        with_background(BIKES, LABELS, function_to_apply="sigmoid", multi_label=True)
+    with_background.processor.calibration = Calibration(0.5, -1.0, 0.4, tuple(BACKGROUND)).to_dict()
+    answers = with_background(BIKES, LABELS, function_to_apply="sigmoid")
+    assert answers == with_background(BIKES, LABELS, multi_label=True)
+
+
+def test_a_calibration_is_used_with_its_own_background_only(with_background):
+    with_background.processor.calibration = Calibration(0.5, -1.0, 0.4, tuple(BACKGROUND)).to_dict()
+    expected = {
+        label: sigmoid(0.5 * value - 1) for label, value in evidence_of(with_background, LABELS, BACKGROUND).items()
+    }
+    assert scores(with_background(BIKES, LABELS, multi_label=True)) == pytest.approx(expected, abs=1e-5)
+    own = with_background(BIKES, LABELS, multi_label=True, background_labels=BACKGROUND)
+    assert scores(own) == pytest.approx(expected, abs=1e-5)
+    other = with_background(BIKES, LABELS, multi_label=True, background_labels=["nothing"])
+    plain = {label: sigmoid(value) for label, value in evidence_of(with_background, LABELS, ["nothing"]).items()}
+    assert scores(other) == pytest.approx(plain, abs=1e-5)
+    assert with_background.scoring(LABELS, multi_label=True).description.endswith("a landscape; calibrated")
+    # One label alone, too, and "none of these" is that it is not there.
+    alone = scores(with_background(BIKES, LABELS[:1]))
+    assert alone[LABELS[0]] == pytest.approx(expected[LABELS[0]], abs=1e-5)
+    assert sum(alone.values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_model_with_a_sigmoid_of_its_own_needs_neither_background_nor_calibration():
+    scoring = choose_scoring(LABELS, multi_label=True, has_own_sigmoid=True, own_background=BACKGROUND)
+    logits = torch.tensor([[-3.0, 0.0, 2.0]])
+    torch.testing.assert_close(scoring.scores(logits), logits.sigmoid())
+    assert choose_scoring(LABELS[:1], has_own_sigmoid=True).scores(logits[:, :1]).shape == (1, 1)
+
+
+def test_platt_scaling_finds_scale_and_bias_back():
+    generator = torch.Generator().manual_seed(0)
+    evidence = 20 * torch.randn(4000, 5, generator=generator, dtype=torch.float64) - 30
+    targets = torch.rand(4000, 5, generator=generator, dtype=torch.float64) < (0.2 * evidence + 3).sigmoid()
+    calibration = fit_platt(evidence, targets, background_labels=BACKGROUND)
+    assert (calibration.scale, calibration.bias) == pytest.approx((0.2, 3.0), rel=0.05)
+    assert calibration.background_labels == tuple(BACKGROUND)
+    # Maximum likelihood with an intercept: on average as many labels are expected as there are.
+    probabilities = (calibration.scale * evidence + calibration.bias).sigmoid()
+    assert float(probabilities.mean()) == pytest.approx(float(targets.double().mean()), abs=1e-3)
+
+
+def test_platt_scaling_of_separable_evidence_stays_finite():
+    calibration = fit_platt(torch.tensor([[-50.0], [-40.0], [30.0]]), torch.tensor([[0], [0], [1]]))
+    assert 0 < calibration.scale < 10
+    assert math.isfinite(calibration.bias)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "targets", "message"),
+    [
+        ([[1.0, 2.0]], [[1, 1]], "2 of the first and 0 of the second"),
+        ([[1.0], [2.0], [3.0], [4.0]], [[1], [1], [0], [0]], "no higher for labels that are in the videos"),
+        ([[1.0, 2.0]], [[1]], "must have one shape"),
+        ([[1.0, math.nan]], [[1, 0]], "infinite or NaN"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(evidence, targets, message):
+    with pytest.raises(ValueError, match=message):
+        fit_platt(torch.tensor(evidence), torch.tensor(targets))
+
+
+def test_the_threshold_is_where_f1_is_highest():
+    values, targets = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.2]), torch.tensor([1, 0, 1, 0, 0])
+    # Two answers: precision 1/2, recall 1/2; three: 2/3 and 1.
+    assert best_f1_threshold(values, targets) == pytest.approx(0.65)
+    assert best_f1_threshold(torch.tensor([0.5, 0.5]), torch.tensor([1, 0])) == 0.5
+
+
+def test_calibrate_fits_stores_and_saves(with_background, tmp_path):
+    videos = [BIKES, str(REAL_VIDEOS["carphone_pristine"])]
+    higher = scores(with_background(videos[0], LABELS, function_to_apply="evidence"))
+    best, rest = max(higher, key=higher.get), min(higher, key=higher.get)
+    calibration = with_background.calibrate(videos, [[best], []], LABELS)
+    assert calibration.background_labels == tuple(BACKGROUND)
+    with_background.processor.save_pretrained(tmp_path)
+    stored = AutoProcessor.from_pretrained(tmp_path)
+    assert Calibration.from_dict(stored.calibration) == calibration
+    assert stored.background_labels == BACKGROUND
+    loaded = pipeline("zero-shot-video-classification", model=with_background.model, processor=stored)
+    assert loaded(BIKES, LABELS, multi_label=True) == with_background(BIKES, LABELS, multi_label=True)
+    for targets, message in (
+        ([[rest], ["swimming"]], "'swimming', which is none"),
+        ([[best]], "2 videos and targets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            with_background.calibrate(videos, targets, LABELS)
+
+
+@pytest.mark.parametrize(
+    "stored", [{"scale": 1.0}, {"scale": -1.0, "bias": 0.0, "threshold": 0.5, "background_labels": []}]
+)
+def test_a_damaged_calibration_is_refused(classify, stored):
+    classify.processor.calibration = stored
+    with pytest.raises(ValueError, match=r"scale"):
+        classify(BIKES, LABELS, multi_label=True)
+
+
+def test_answers_below_a_threshold_leave_none_with_its_score():
+    answers = rank(torch.tensor([0.2, 0.8]), ["a"], threshold=0.5, background=["b"])
+    assert answers == [{"score": pytest.approx(0.8), "label": NONE_OF_THESE, "background": ["b"]}]
+
+
+def test_long_backgrounds_are_described_in_short():
+    scoring = Scoring(1, "sigmoid", tuple("abcdefg"), is_own=True)
+    assert scoring.description.endswith("a, b, c, d, e and 2 more")
+    assert replace(scoring, function="softmax", is_own=False).description.startswith("compared with the background: a")
+    assert Scoring(3).description is None
+
+
+class CharacterTokenizer:
+    def __init__(self, tokens_per_character):
+        self.rate = tokens_per_character
+
+    def __call__(self, texts, **options):
+        return {"input_ids": [[0] * int(self.rate * len(text)) for text in texts]}
+
+
+def test_clip_checkpoints_have_an_everyday_background_unless_their_words_are_others(monkeypatch):
+    from froster_hf.processing import processing_froster
+
+    assert processing_froster._everyday_background(CharacterTokenizer(0.2)) == list(EVERYDAY_BACKGROUND)
+    assert processing_froster._everyday_background(CharacterTokenizer(1.0)) is None
+
+
+def test_a_background_of_the_processor_is_a_label_list():
+    processor = tiny_processor()
+    with pytest.raises(ValueError, match="repeated: 'a'"):
+        FrosterProcessor(processor.video_processor, processor.tokenizer, background_labels=["a", "a"])
