@@ -164,6 +164,24 @@ def test_wrong_arguments_are_one_line(checkpoint, capsys, arguments, message):
     assert message in error
 
 
+def test_one_label_and_several_at_once_say_what_they_are_compared_with(checkpoint, classify, capsys, tmp_path):
+    code, _, error = predict(checkpoint, capsys, BIKES, "--labels", LABELS[0])
+    assert code == 1
+    assert "--background" in error
+    listed = tmp_path / "background.txt"
+    listed.write_text("an empty room\na landscape\n")
+    for arguments, options in (
+        ([LABELS[0], "--background", str(listed)], {"background_labels": ["an empty room", "a landscape"]}),
+        ([",".join(LABELS), "--multi-label", "--background", "a street"], {"background_labels": ["a street"]}),
+    ):
+        code, [line], error = predict(checkpoint, capsys, BIKES, "--labels", *arguments)
+        assert code == 0
+        assert f"each label for itself against the background: {', '.join(options['background_labels'])}" in error
+        labels = arguments[0].split(",")
+        expected = classify(BIKES, labels, multi_label="--multi-label" in arguments, **options)
+        assert scores(line["answers"]) == pytest.approx(scores(expected), abs=1e-5)
+
+
 def test_timeline_prints_segments_and_writes_files(checkpoint, classify, capsys, tmp_path):
     outputs = [str(tmp_path / f"t{suffix}") for suffix in (".json", ".csv", ".srt", ".vtt", ".png")]
     arguments = ["timeline", BIKES, "--model", checkpoint, "--device", "cpu", "--labels", ",".join(LABELS)]
@@ -186,7 +204,7 @@ def test_timeline_prints_segments_and_writes_files(checkpoint, classify, capsys,
 
 @pytest.mark.parametrize(("option", "value"), [("batch-size", "0"), ("num-frames", "0")])
 def test_a_timeline_of_nothing_is_one_line(checkpoint, capsys, option, value):
-    assert main(["timeline", BIKES, "--model", checkpoint, "--labels", "a", f"--{option}", value]) == 1
+    assert main(["timeline", BIKES, "--model", checkpoint, "--labels", "a,b", f"--{option}", value]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"froster: error: `{option.replace('-', '_')}` is 0")
 

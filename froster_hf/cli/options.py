@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from ..printing import printable
@@ -49,7 +50,15 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     )
     prompts.add_argument("--template", metavar="TEXT", help="one prompt with {} for the label")
     group.add_argument(
-        "--background", metavar="A,B,C", help='things that are no answer; what they win is "none of these"'
+        "--background",
+        metavar="A,B,C",
+        help='things that are no answer, what they win is "none of these"; or a file of them (default for one label, '
+        "and with --multi-label: the checkpoint's)",
+    )
+    group.add_argument(
+        "--multi-label",
+        action="store_true",
+        help="score each label for itself against the background: several may occur together",
     )
     group.add_argument("--threshold", type=float, help="least score of an answer, from 0 to 1")
 
@@ -87,11 +96,33 @@ def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "candidate_labels": read_labels(arguments),
         "templates": arguments.templates,
         "hypothesis_template": arguments.template,
-        "background_labels": split_labels(arguments.background) if arguments.background else None,
+        "background_labels": read_background(arguments),
+        "multi_label": arguments.multi_label or None,
         "threshold": arguments.threshold,
         "num_frames": arguments.num_frames,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def read_background(arguments: argparse.Namespace) -> LabelList | list[str] | None:
+    """The labels of `--background`: those listed, or those of a file of this name."""
+    if not arguments.background:
+        return None
+    if Path(arguments.background).is_file():
+        return read_label_file(arguments.background)
+    return split_labels(arguments.background)
+
+
+def print_comparison(classify: Any, options: dict[str, Any]) -> None:
+    """Say on standard error what labels are compared with, where it is not just each other.
+
+    Raises:
+        ValueError: labels or options are wrong.
+    """
+    names = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
+    description = classify.scoring(**{name: options[name] for name in names if name in options}).description
+    if description is not None:
+        print(f"froster: {printable(description)}", file=sys.stderr)
 
 
 def read_labels(arguments: argparse.Namespace) -> LabelList | list[str] | None:

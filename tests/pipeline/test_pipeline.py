@@ -240,7 +240,7 @@ def test_labels_are_recognized_in_every_form_that_programs_hold_them_in(classify
         *((LABELS, {name: 0}, f"`{name}` is 0") for name in ("top_k", "num_views", "num_crops", "num_frames")),
         (LABELS, {"on_error": "ignore"}, "'raise' or 'return'"),
         (LABELS, {"tokenizer_kwargs": {"truncation": True}}, "tokenizer_kwargs"),
-        (["x" * 100], {}, "77"),
+        (["x" * 100, "y"], {}, "77"),
     ],
 )
 def test_wrong_calls_are_named(classify, labels, options, message):

@@ -5,6 +5,8 @@ examples:
   froster predict videos/ --labels-file actions.txt --top-k 3 --json > answers.jsonl
   froster predict "holiday/**/*.mov" --labels surfing,sailing --background "an empty beach"
   froster predict clip.mp4 --labels golf,tennis --model openai/clip-vit-base-patch32
+  froster predict clip.mp4 --labels juggling          # one label alone: is it in there?
+  froster predict videos/ --labels-file actions.txt --multi-label --threshold 0.5
 
 A video that cannot be read is reported, and the others are still scored; the exit code is then 1. Where no label
 reaches --threshold and there is no --background, the answer is "none of these" without a score (null in JSON).
@@ -16,7 +18,7 @@ from typing import Any
 
 from ...printing import json_text, one_line, printable
 from ..loading import load_pipeline
-from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options
+from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options, print_comparison
 from ..videos import find_videos
 
 
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="a JSON object a line: video and answers, or video and error"
     )
     parser.add_argument(
-        "--function", choices=("softmax", "sigmoid", "none"), default="softmax", help="from logits to scores"
+        "--function", choices=("softmax", "sigmoid", "none"), help="from logits to scores (default: softmax)"
     )
     add_label_arguments(parser)
     add_video_arguments(parser)
@@ -51,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from transformers.utils.logging import tqdm
 
     # Wrong labels are one error, not one a video.
+    print_comparison(classify, options)
     classify.label_embeds(
         options.get("candidate_labels"),
         background_labels=options.get("background_labels"),

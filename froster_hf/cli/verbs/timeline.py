@@ -16,7 +16,7 @@ from typing import Any
 
 from ...printing import printable
 from ..loading import load_pipeline
-from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options
+from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options, print_comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         check_format(path)
         prepare_file(path)
     options = label_options(arguments)
-    timeline = load_pipeline(arguments).timeline(
+    classify = load_pipeline(arguments)
+    print_comparison(classify, options)
+    timeline = classify.timeline(
         arguments.video,
         window_seconds=arguments.window_seconds,
         stride_seconds=arguments.stride_seconds,
