@@ -37,8 +37,8 @@ from froster_hf.modeling.temporal_froster import (
 from froster_hf.shapes import MovingShape, draw_scenes, render_clips, split_base_novel
 from froster_hf.shapes.study.jobs import direction_accuracy
 from froster_hf.training.distillation import FeatureDistillation, begin_distillation
-from froster_hf.training.objectives import LossPart, cross_entropy_loss, total_loss
-from froster_hf.training.parameter_groups import decay_parameter_names
+from froster_hf.training.losses import LossPart, cross_entropy_loss, total_loss
+from froster_hf.training.student import decay_parameter_names
 from froster_hf.training.teacher import FrozenTeacher
 
 MOTIONS = (

@@ -264,7 +264,7 @@ def train_naive(options: argparse.Namespace) -> dict:
     import torch.nn.functional as F
 
     from froster_hf.modeling.temporal_froster import LocalAttention
-    from froster_hf.training.parameter_groups import decay_parameter_names
+    from froster_hf.training.student import decay_parameter_names
     from froster_hf.training.teacher import FrozenTeacher
 
     student, clips, labels, prompts = build(options)

@@ -11,7 +11,7 @@ from froster_hf import VideoDecodeError
 from froster_hf.cli import main
 from froster_hf.cli.verbs import info
 from froster_hf.data.decode_failures import TooManyDecodeFailures
-from froster_hf.training.nonfinite import NonFiniteError
+from froster_hf.training.losses import NonFiniteError
 
 FROSTER = str(Path(sys.executable).parent / "froster")
 

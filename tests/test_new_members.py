@@ -20,8 +20,8 @@ from froster_hf.modeling.tables_froster import (
     modules_without_parameters,
 )
 from froster_hf.training import interpolate
-from froster_hf.training.parameter_groups import decay_parameter_names
 from froster_hf.training.recipes import load_recipe
+from froster_hf.training.student import decay_parameter_names
 from tests.modeling.tiny import NUM_FRAMES, SIZE, VISION, WIDTH, tiny_clip, tiny_clips, tiny_model, tiny_texts
 from tests.training.tiny import tiny_trainer
 

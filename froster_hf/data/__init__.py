@@ -1,13 +1,12 @@
 """Annotation readers, splits, clips for training and evaluation."""
 
 from ..processing.text_files import AnnotationError
+from .catalogue import CountMismatchError, check_counts, count_differences, published_counts
 from .class_folders import read_video_folder
-from .clips import EvaluationClips, TrainingClips, collate_clips
+from .clips import EpochSampler, EvaluationClips, TrainingClips, collate_clips
 from .decode_failures import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
-from .epoch_sampler import EpochSampler
 from .label_splits import base_and_novel_labels, keep_labels, sample_shots
 from .official_lists import read_hmdb51, read_kinetics, read_something_something, read_ucf101
-from .published_counts import CountMismatchError, check_counts, count_differences, published_counts
 from .readers import as_video_table, read_labels
 from .safe_paths import UnsafePathError
 from .video_lists import read_video_list

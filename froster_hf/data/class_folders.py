@@ -10,9 +10,8 @@ from datasets import Dataset
 from ..printing import listing, printable
 from ..processing.text_files import AnnotationError
 from ..video.files import is_hidden, search_folder
-from .label_text import distinct_label_texts
 from .safe_paths import VideoRoot
-from .video_table import ListedClip, video_table
+from .video_table import ListedClip, distinct_label_texts, video_table
 
 logger = logging.getLogger(__name__)
 

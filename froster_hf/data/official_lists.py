@@ -15,9 +15,8 @@ from datasets import Dataset
 from ..printing import listing, printable
 from ..processing.label_files import read_label_file
 from ..processing.text_files import AnnotationError, csv_cells, read_json, read_lines, shown_path
-from .label_text import distinct_label_texts, label_text
 from .safe_paths import VideoRoot
-from .video_table import ListedClip, MissingFiles, video_table
+from .video_table import ListedClip, MissingFiles, distinct_label_texts, label_text, video_table
 
 Split = Literal["train", "test", "all"]
 Fold = Literal[1, 2, 3]

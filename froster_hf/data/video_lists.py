@@ -18,10 +18,9 @@ from ..printing import printable
 from ..processing.prompts_froster import index_of
 from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_json, read_lines, shown_path
 from ..video.files import is_video_name
-from .label_text import distinct_label_texts
 from .readers import read_labels
 from .safe_paths import VideoRoot
-from .video_table import ListedClip, MissingFiles, video_table
+from .video_table import ListedClip, MissingFiles, distinct_label_texts, video_table
 
 # A delimiter is believed where it fits the paths of so many lines.
 LINES_LOOKED_AT = 50

@@ -4,9 +4,10 @@
 worker of the DataLoader asks (`clips.py`). `label` is `datasets.ClassLabel`, whose names are the label texts.
 """
 
+import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,11 +15,14 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Video
 
 from ..printing import listing, printable
+from ..processing.prompts_froster import checked_label_list, readable_label
+from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..processing.text_files import AnnotationError
 from ..video.files import is_hidden
 from ..video.images import IMAGE_FORMATS
 
 logger = logging.getLogger(__name__)
+
 
 VIDEO_COLUMN, LABEL_COLUMN = "video", "label"
 MissingFiles = Literal["error", "drop", "keep"]
@@ -147,3 +151,81 @@ def video_name(video: Any) -> str:
     """Name of a row's video for logs and reports; bytes without a path have none and read `<bytes>`."""
     path = video.get("path") if isinstance(video, dict) else video
     return str(path) if path else "<bytes>"
+
+
+NOT_PIXEL_OPTIONS = (*CALLERS_OPTIONS, "auto_map", "processor_class", "return_metadata", "video_processor_type")
+
+
+def table_fingerprint(dataset: Dataset) -> str:
+    """SHA-256 over label texts and, per row, label, size and name of the video (its content where it is embedded).
+
+    Names are taken relative to the videos' common folder, so that the hash is the same on another machine. The content
+    of files is not read: that would cost as much as decoding them.
+    """
+    digest = hashlib.sha256("\n".join(label_names(dataset)).encode())
+    videos = dataset.select_columns([VIDEO_COLUMN])
+    paths = [
+        row["path"] for batch in videos.iter(batch_size=32) for row in batch[VIDEO_COLUMN] if row["bytes"] is None
+    ]
+    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    labels = label_array(dataset)
+    start = 0
+    for batch in videos.iter(batch_size=32):
+        for label, row in zip(labels[start:], batch[VIDEO_COLUMN]):
+            if row["bytes"] is not None:
+                name, size = hashlib.sha256(row["bytes"]).hexdigest(), len(row["bytes"])
+            else:
+                name = os.path.relpath(row["path"], common).replace(os.sep, "/")
+                size = os.path.getsize(row["path"]) if os.path.isfile(row["path"]) else -1
+            digest.update(f"\n{label} {size} {name}".encode())
+        start += len(batch[VIDEO_COLUMN])
+    return digest.hexdigest()
+
+
+def pixel_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a video processor that decide what the model sees; the others differ from one to the next."""
+    return {name: value for name, value in sorted(options.items()) if name not in NOT_PIXEL_OPTIONS}
+
+
+def label_text(name: str) -> str:
+    """A class name as words, template brackets gone.
+
+    >>> label_text("ApplyEyeMakeup"), label_text("brush_hair"), label_text("Holding [something]")
+    ('apply eye makeup', 'brush hair', 'Holding something')
+    """
+    return readable_label(name.replace("[", "").replace("]", ""))
+
+
+def distinct_label_texts(names: Iterable[str], *, where: str, ignore_case: bool = False) -> list[str]:
+    """`label_text` of each name, in order.
+
+    Args:
+        names: of the classes.
+        where: the file or folder that names them, for the error message.
+        ignore_case: whether names that differ in capitals or hyphens alone are spellings of one class, as in names
+            that people have typed; published lists tell such classes apart.
+
+    Raises:
+        AnnotationError: a name without words or that is no text, or two names that become the same words, so that
+            nothing could tell them apart.
+    """
+    texts: list[str] = []
+    name_of: dict[str, str] = {}
+    for name in names:
+        text = label_text(name)
+        if not text:
+            raise AnnotationError(
+                f"{where}: the class name {printable(name[:80])!r} holds no words. Rename the class."
+            )
+        spelling = " ".join(text.replace("-", " ").casefold().split()) if ignore_case else text
+        if spelling in name_of:
+            raise AnnotationError(
+                f"{where}: the classes {printable(name_of[spelling][:80])!r} and {printable(name[:80])!r} both read "
+                f"{printable(spelling[:80])!r}. Rename one of them, or put their videos together."
+            )
+        name_of[spelling] = name
+        texts.append(text)
+    try:
+        return list(checked_label_list(texts, source=where).names) if texts else []
+    except ValueError as error:
+        raise AnnotationError(str(error)) from error

@@ -1,14 +1,11 @@
 """Protocols, metrics, reports and explanations; the model is always an argument."""
 
-from .attention_maps import attention_rollout, gradient_map
-from .evaluating import evaluate_protocol
-from .explaining import Explanation, explain_video
+from .evaluating import FrozenModel, evaluate_protocol
+from .explaining import Explanation, attention_rollout, explain_video, gradient_map
 from .label_similarity import mean_best_cosine, similarity_table, write_similarity_report
 from .leak_check import find_leaks, warn_of_leaks
-from .metric_modules import ActionAccuracy, BaseToNovel, MeanAndStd, compute_metrics
-from .metrics import METRICS, Metric
-from .predicting import predict
-from .predictions import PredictionMismatchError
+from .metrics import METRICS, ActionAccuracy, BaseToNovel, MeanAndStd, Metric, compute_metrics
+from .predicting import PredictionMismatchError, predict
 from .protocols import EvaluationData, EvaluationProtocol, list_protocols, load_protocol
 from .report import published_results
 
@@ -19,6 +16,7 @@ __all__ = [
     "EvaluationData",
     "EvaluationProtocol",
     "Explanation",
+    "FrozenModel",
     "MeanAndStd",
     "Metric",
     "PredictionMismatchError",

@@ -1,11 +1,11 @@
 """`evaluate_protocol`: a protocol, one or more checkpoints and the user's data to a result folder."""
 
-import functools
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,42 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.text_files import read_json
 from ..settings import read_fields
 from ..whole_files import check_writable, make_folder
-from . import parts
 from .label_similarity import similarity_table, write_similarity_report
-from .parts import Part, PartResult
-from .plans import EvaluationPlan, plan_evaluation
-from .predicting import Precision, predict
-from .predictions import PredictionMismatchError
-from .protocols import EvaluationData, EvaluationProtocol, load_protocol
+from .metrics import BaseToNovel, MeanAndStd, average_views, compute
+from .predicting import Computing, PredictionMismatchError, predict
+from .protocols import (
+    EvaluationData,
+    EvaluationPlan,
+    EvaluationProtocol,
+    Part,
+    PartResult,
+    evaluate_scores,
+    load_protocol,
+    plan_evaluation,
+)
 from .report import package_versions, part_report, percent, write_report
 
 logger = logging.getLogger(__name__)
 
+
 FROZEN_ROW = "frozen model"
 Score = Callable[[Part], np.ndarray]
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """The CLIP that the evaluated checkpoints started from.
+
+    Args:
+        model: adds its own row, and those of the ensembles with it.
+        weight: its weight in the ensembles.
+        training_labels: what the checkpoints were trained on; adds `label_similarity.*`, the analysis of the paper's
+            Figure 1 with a point for every part.
+    """
+
+    model: nn.Module
+    weight: float = 0.5
+    training_labels: Sequence[str] | None = None
 
 
 def evaluate_protocol(
@@ -44,36 +67,27 @@ def evaluate_protocol(
     data: EvaluationData | Mapping[str, Any],
     output_dir: str | os.PathLike,
     method: str = "this checkpoint",
-    frozen_model: nn.Module | None = None,
-    frozen_weight: float = 0.5,
-    training_labels: Sequence[str] | None = None,
+    frozen: FrozenModel | None = None,
     descriptions: Mapping[str, str | None] | None = None,
-    batch_size: int = 8,
-    num_workers: int = 0,
-    precision: Precision = "float32",
     accelerator: Accelerator | None = None,
     overwrite: bool = False,
+    **computing: Any,
 ) -> dict[str, Any]:
     """Evaluates checkpoints by a protocol; run again after a kill, it goes on where it was, to the same result.
 
     Args:
         protocol: name of a shipped protocol, a YAML file, or the protocol itself.
-        models: one model, or one a few-shot sample (an iterable may load them one by one).
+        models: one model, or one per few-shot sample (an iterable may load them one by one).
         processor: pixels and prompts.
         data: where the videos and annotation files are.
         output_dir: result folder: `result.json`, `result.md`, `plots/`, `predictions/`.
         method: name of our row.
-        frozen_model: the CLIP that the checkpoints started from; adds its own row and that of the ensembles with it.
-        frozen_weight: its weight in the ensembles.
-        training_labels: what the checkpoints were trained on; adds `label_similarity.*`, the analysis of the paper's
-            Figure 1 with a point for every part. Needs `frozen_model`.
+        frozen: a model to compare with and to combine with.
         descriptions: sentences by label, `None` for those without one; matched by name with the labels of the data, of
             which none may be missing. None takes the processor's.
-        batch_size: clips computed together.
-        num_workers: decoding workers.
-        precision: of the vision tower's computation.
         accelerator: None makes one.
         overwrite: delete the evaluation that is in `output_dir`.
+        computing: `batch_size`, `num_workers` and `precision`; see [`Computing`].
 
     Returns:
         What `result.json` holds: `results` by row (accuracies in percent), `checkpoints` and `data` hashes,
@@ -89,58 +103,56 @@ def evaluate_protocol(
     """
     protocol = protocol if isinstance(protocol, EvaluationProtocol) else load_protocol(protocol)
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
-    if training_labels is not None and frozen_model is None:
-        raise ValueError("training_labels compare the gain over a frozen model: pass frozen_model too.")
     accelerator = accelerator or Accelerator()
+    # Refused before data are read.
+    Computing(**computing)
     folder = Path(output_dir)
     _prepare_folder(folder, protocol, accelerator, overwrite=overwrite)
     plan = plan_evaluation(protocol, data)
     for name, found in plan.count_differences.items():
         logger.warning("%s differs from the published counts: %s", name, found)
+    own_descriptions = _matched(descriptions, plan)
 
-    own_descriptions: dict[str, str] | None = None
-    if descriptions is not None:
-        own_descriptions = match_labels(
-            descriptions,
-            label_names(plan.table),
-            labels_from="the descriptions",
-            names_from="the data",
-            allow_more=True,
-        ).described
-    predict_table = functools.partial(
-        predict,
-        table=plan.table,
-        processor=processor,
-        descriptions=own_descriptions,
-        num_views=protocol.num_views,
-        num_crops=protocol.num_crops,
-        video_options=protocol.video_options,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        precision=precision,
-        accelerator=accelerator,
-    )
+    def predict_with(model: nn.Module, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+        return predict(
+            model,
+            plan.table,
+            processor=processor,
+            output_dir=folder / "predictions" / name,
+            descriptions=own_descriptions,
+            num_views=protocol.num_views,
+            num_crops=protocol.num_crops,
+            video_options=protocol.video_options,
+            accelerator=accelerator,
+            **computing,
+        )
+
     models = [models] if isinstance(models, nn.Module) else models
-    samples = [
-        predict_table(model, output_dir=folder / "predictions" / f"sample_{number}")
-        for number, model in enumerate(models)
-    ]
+    samples = [predict_with(model, f"sample_{number}") for number, model in enumerate(models)]
     if not samples:
         raise ValueError("No model was given to evaluate.")
-    frozen = (
-        None if frozen_model is None else predict_table(frozen_model, output_dir=folder / "predictions" / "frozen")
-    )
-    scorers = _scorers(method, [logits for logits, _ in samples], None if frozen is None else frozen[0], frozen_weight)
+    other = None if frozen is None else predict_with(frozen.model, "frozen")
+    scorers = _scorers(method, [logits for logits, _ in samples], other and other[0], frozen.weight if frozen else 0.5)
     tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scorers.items()}
-    report = _report(protocol, plan, tested, [header for _, header in samples], None if frozen is None else frozen[1])
+    report = _report(protocol, plan, tested, [header for _, header in samples], other and other[1])
     if accelerator.is_main_process:
         write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, folder)
-        if training_labels is not None and frozen_model is not None:
+        if frozen is not None and frozen.training_labels is not None:
             points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
-            rows = similarity_table(frozen_model, processor, training_labels=training_labels, tested=points)
+            rows = similarity_table(frozen.model, processor, training_labels=frozen.training_labels, tested=points)
             write_similarity_report(rows, folder)
     accelerator.wait_for_everyone()
     return report
+
+
+def _matched(descriptions: Mapping[str, str | None] | None, plan: EvaluationPlan) -> dict[str, str] | None:
+    """The descriptions of the plan's labels; `None` takes the processor's."""
+    if descriptions is None:
+        return None
+    match = match_labels(
+        descriptions, label_names(plan.table), labels_from="the descriptions", names_from="the data", allow_more=True
+    )
+    return match.described
 
 
 def _prepare_folder(folder: Path, protocol: EvaluationProtocol, accelerator: Accelerator, *, overwrite: bool) -> None:
@@ -193,10 +205,10 @@ def _scorers(
     """How each row of the report scores a part, one function a sample."""
 
     def alone(logits: np.ndarray) -> Score:
-        return lambda part: parts.average_views(logits[part.rows][:, :, part.columns])
+        return lambda part: average_views(logits[part.rows][:, :, part.columns])
 
     def together(logits: np.ndarray, other: np.ndarray, average: str) -> Score:
-        return lambda part: parts.ensemble_scores(
+        return lambda part: ensemble_scores(
             logits[part.rows], other[part.rows], columns=part.columns, weight=weight, average=average
         )
 
@@ -210,7 +222,7 @@ def _scorers(
 
 def _test_parts(plan: EvaluationPlan, score: Score) -> dict[str, PartResult]:
     labels, texts = label_array(plan.table), label_names(plan.table)
-    return {name: parts.evaluate_scores(part, score(part), labels, texts) for name, part in plan.parts.items()}
+    return {name: evaluate_scores(part, score(part), labels, texts) for name, part in plan.parts.items()}
 
 
 def _report(
@@ -235,12 +247,12 @@ def _report(
 
 def _row_result(protocol: EvaluationProtocol, samples: Sequence[dict[str, PartResult]]) -> dict[str, Any]:
     if protocol.protocol == "base_to_novel":
-        numbers = parts.base_to_novel([s["base"] for s in samples], [s["novel"] for s in samples])
+        numbers = base_to_novel([s["base"] for s in samples], [s["novel"] for s in samples])
         shares = ("base", "novel", "harmonic_mean", "base_std", "novel_std")
         numbers = {key: percent(value) if key in shares else value for key, value in numbers.items()}
     else:
         first = samples[0]
-        numbers = parts.cross_dataset(
+        numbers = cross_dataset(
             first.get("full"), [result for name, result in first.items() if name.startswith("split")]
         )
         numbers = {
@@ -271,3 +283,69 @@ def _notes(protocol: EvaluationProtocol, plan: EvaluationPlan, num_samples: int)
     if protocol.protocol != "base_to_novel" and num_samples > 1:
         notes.append(f"{num_samples} checkpoints were given; numbers over the splits are of the first.")
     return notes
+
+
+# From parts to the numbers of a row, as pure functions.
+
+
+def base_to_novel(base: Sequence[PartResult], novel: Sequence[PartResult]) -> dict[str, Any]:
+    """Base, novel and harmonic mean; one result a few-shot sample, whose means enter the harmonic mean.
+
+    Returns:
+        `base`, `novel`, `harmonic_mean`, `base_std`, `novel_std` of top-1, and `num_samples`.
+
+    Raises:
+        ValueError: different numbers of base and novel results.
+    """
+    if len(base) != len(novel):
+        raise ValueError(f"{len(base)} base and {len(novel)} novel results; each sample needs both.")
+    accuracy = {"base": [result.metrics["top1"] for result in base], "novel": [r.metrics["top1"] for r in novel]}
+    return {**compute(BaseToNovel, **accuracy), "num_samples": len(base)}
+
+
+def cross_dataset(full: PartResult | None, splits: Sequence[PartResult]) -> dict[str, Any]:
+    """Top-1 on the full set, and mean and standard deviation over the splits.
+
+    Returns:
+        `full` (None where the protocol has none), `splits_mean`, `splits_std`, `splits`.
+    """
+    values = [result.metrics["top1"] for result in splits]
+    stats = compute(MeanAndStd, values=values)
+    return {
+        "full": None if full is None else full.metrics["top1"],
+        "splits_mean": stats["mean"],
+        "splits_std": stats["std"],
+        "splits": values,
+    }
+
+
+def ensemble_scores(
+    first: np.ndarray, second: np.ndarray, *, columns: np.ndarray, weight: float = 0.5, average: str = "probabilities"
+) -> np.ndarray:
+    """Scores of two models together, as the fine-tuned and the frozen one: FROSTER's upper baseline at double cost.
+
+    Args:
+        first: view logits (m, V, K).
+        second: view logits of the other model on the same clips, (m, V', K).
+        columns: (k,) labels to choose from.
+        weight: of the second model.
+        average: `probabilities` (after softmax and views) or `logits` (before; needs V = V').
+
+    Returns:
+        (m, k) probabilities.
+
+    Raises:
+        ValueError: another `average`, or shapes that do not fit.
+    """
+    first, second = first[:, :, columns], second[:, :, columns]
+    if first.shape[0] != second.shape[0]:
+        raise ValueError(f"The models scored {first.shape[0]} and {second.shape[0]} clips; both must score the same.")
+    if average == "probabilities":
+        return (1 - weight) * average_views(first) + weight * average_views(second)
+    if average == "logits":
+        if first.shape != second.shape:
+            raise ValueError(
+                f"View logits of shapes {first.shape} and {second.shape} cannot be averaged view by view."
+            )
+        return average_views((1 - weight) * first + weight * second)
+    raise ValueError(f"average={average!r}; choose 'probabilities' or 'logits'.")

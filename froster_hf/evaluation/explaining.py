@@ -1,4 +1,16 @@
-"""`explain_video`: which regions of a video a prediction looks at, as a picture strip and an animated GIF."""
+"""`explain_video`: which regions of a video a prediction looks at, as a picture strip and an animated GIF.
+
+There are two maps (T, h, w) over the patches of a clip:
+
+- `attention_rollout` (Abnar and Zuidema, arXiv 2005.00928): products of the layers' attention, half of it kept for the
+  residual path. It asks where information can come from, and knows nothing of a label. Attention to neighboring frames
+  is followed to those frames.
+- `gradient_map` (HiResCAM, Draelos and Carin, arXiv 2011.08891): gradient of one label's logit times the activation
+  of the patch tokens behind the first layer norm of the last block. It asks what speaks for that label. In front of
+  that norm the product would vanish: a norm does not see the length of a token.
+
+Letters: T frames, N tokens per frame (class token first), H heads, W width, h x w patches, D embedding, K labels.
+"""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +27,6 @@ from torch import nn
 
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import make_folder, written_whole
-from .attention_maps import attention_rollout, gradient_map
 
 MapMethod = Literal["rollout", "gradient"]
 
@@ -140,3 +151,152 @@ def _save_animation(overlaid: np.ndarray, path: Path, frame_milliseconds: int) -
     with written_whole(path) as part:
         first.save(part, save_all=True, append_images=others, duration=frame_milliseconds, loop=0)
     return path
+
+
+@torch.no_grad()
+def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+    """Rollout from the frames' class tokens to all patches of a clip, mean over the frames.
+
+    What a temporal module carries between frames past the recorded attention (`recorded` in `TEMPORAL_MODULES` is
+    false for messages, adapters' convolutions, shifts, differences) is not followed.
+
+    Args:
+        model: `FrosterForVideoClassification`, or another whose `froster.get_video_features` gives attentions.
+        pixel_values_videos: (1, T, 3, S, S).
+
+    Returns:
+        (T, h, w), not negative, of sum 1.
+
+    Raises:
+        ValueError: more than one clip, or a model that gives no attentions.
+    """
+    num_frames, side = _clip_shape(model, pixel_values_videos)
+    froster: Any = model.froster
+    attentions = _with_eager_attention(
+        model, lambda: froster.get_video_features(pixel_values_videos, output_attentions=True).attentions
+    )
+    if not attentions:
+        raise ValueError(
+            f"{type(model).__name__} gives no attentions; the rollout needs a model with eager attention."
+        )
+    rollout: torch.Tensor | None = None
+    for weights in attentions:
+        attended = _clip_attention(weights.float().mean(dim=1), num_patches=side * side, num_frames=num_frames)
+        step = 0.5 * attended + 0.5 * torch.eye(len(attended), device=attended.device)
+        rollout = step if rollout is None else step @ rollout
+    if rollout is None:
+        raise ValueError("The model has no layers.")
+    return _to_frames(rollout, num_frames, side)
+
+
+def gradient_map(
+    model: nn.Module, pixel_values_videos: torch.Tensor, *, text_embeds: torch.Tensor, label_index: int
+) -> torch.Tensor:
+    """Gradient times activation of the patches that the last block attends to, for one label's logit.
+
+    Args:
+        model: `FrosterForVideoClassification`.
+        pixel_values_videos: (1, T, 3, S, S).
+        text_embeds: (K, D), of the candidate labels.
+        label_index: whose logit.
+
+    Returns:
+        (T, h, w), not negative; of sum 1 unless nothing speaks for the label, then zero.
+
+    Raises:
+        ValueError: more than one clip, or a label index out of range.
+    """
+    relevance = patch_relevance(model, pixel_values_videos, text_embeds=text_embeds, label_index=label_index)
+    relevance = relevance.clamp(min=0)
+    return relevance / relevance.sum().clamp(min=torch.finfo(relevance.dtype).tiny)
+
+
+def patch_relevance(
+    model: nn.Module, pixel_values_videos: torch.Tensor, *, text_embeds: torch.Tensor, label_index: int
+) -> torch.Tensor:
+    """`gradient_map` with its signs, (T, h, w): what the logit gains for a unit of relative growth of a patch."""
+    num_frames, side = _clip_shape(model, pixel_values_videos)
+    if not 0 <= label_index < len(text_embeds):
+        raise ValueError(f"label_index={label_index} is out of range: there are {len(text_embeds)} labels.")
+    froster: Any = model.froster
+    normed: list[torch.Tensor] = []
+    last_norm = froster.vision_model.encoder.layers[-1].layer_norm1
+    hook = last_norm.register_forward_hook(lambda module, inputs, output: normed.append(output))
+    try:
+        with torch.enable_grad():
+            # A model with frozen weights has a graph only if the pixels ask for one.
+            pixels = pixel_values_videos.detach().requires_grad_(True)
+            logits = model(pixel_values_videos=pixels, text_embeds=text_embeds.detach().clone()).logits
+            # AIM's blocks use the norm twice, over time and then over space.
+            (gradient,) = torch.autograd.grad(logits[0, label_index], normed[-1])
+    finally:
+        hook.remove()
+    relevance = (gradient.float() * normed[-1].detach().float()).sum(dim=-1)
+    # (T, N), X-CLIP's with a message token at the end; (1, 1 + T*(N-1)) where space and time are one sequence.
+    num_patches = num_frames * side * side // len(relevance)
+    return relevance[:, 1 : 1 + num_patches].reshape(num_frames, side, side)
+
+
+def _clip_shape(model: nn.Module, pixels: torch.Tensor) -> tuple[int, int]:
+    """Number of frames, and patches along a side."""
+    if pixels.ndim != 5 or pixels.shape[0] != 1:
+        raise ValueError(f"One clip (1, T, 3, S, S) is mapped at a time, got shape {tuple(pixels.shape)}.")
+    config: Any = model.config
+    return pixels.shape[1], pixels.shape[-1] // config.vision_config.patch_size
+
+
+def _with_eager_attention(model: nn.Module, compute: Any) -> Any:
+    """Only eager attention writes its weights down; the model's own implementation is put back."""
+    configured: Any = model
+    implementation = configured.config._attn_implementation
+    configured.set_attn_implementation("eager")
+    try:
+        return compute()
+    finally:
+        configured.set_attn_implementation(implementation)
+
+
+def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int) -> torch.Tensor:
+    """One layer's attention, mean over heads, as a matrix over all tokens of the clip, rows of sum 1.
+
+    Three layouts come in, told apart by their shape:
+
+        (T, N, N) or (T, N+1, N+1)     every frame by itself (and a message token, which is left out)
+        (T, N, (2r+1)*N)               frame t to frames t-r .. t+r; those beyond the ends are zeros, left out
+        (1, 1+T*(N-1), 1+T*(N-1))      space and time in one sequence
+
+    Raises:
+        ValueError: another layout, of which nothing is known.
+    """
+    num_tokens = num_patches + 1
+    if weights.shape[0] == 1 and weights.shape[1] == 1 + num_frames * num_patches:
+        return weights[0]
+    queries = weights[:, :num_tokens]
+    windowed = weights.shape[2] % num_tokens == 0
+    width = weights.shape[2] // num_tokens if windowed else 1
+    rows, num_queries, num_keys = weights.shape
+    if rows != num_frames or not (num_queries >= num_tokens and (num_keys == num_queries or (windowed and width % 2))):
+        raise ValueError(
+            f"The attention of shape {tuple(weights.shape)} (frames, queries, keys) is of no layout that the rollout "
+            f"knows, for {num_frames} frames of {num_tokens} tokens. Use the gradient map."
+        )
+    matrix = weights.new_zeros(num_frames, num_tokens, num_frames, num_tokens)
+    for frame in range(num_frames):
+        for place in range(width):
+            neighbour = frame + place - width // 2
+            if 0 <= neighbour < num_frames:
+                start = place * num_tokens
+                matrix[frame, :, neighbour] = queries[frame, :, start : start + num_tokens]
+    flat = matrix.flatten(2).flatten(0, 1)
+    return flat / flat.sum(dim=-1, keepdim=True)
+
+
+def _to_frames(rollout: torch.Tensor, num_frames: int, side: int) -> torch.Tensor:
+    """The class tokens' rows over the patches, (T, h, w) of sum 1."""
+    if len(rollout) == 1 + num_frames * side * side:
+        patches = rollout[0, 1:]
+    else:
+        tokens = rollout.view(num_frames, side * side + 1, num_frames, side * side + 1)
+        patches = tokens[:, 0, :, 1:].mean(dim=0)
+    patches = patches.reshape(num_frames, side, side)
+    return patches / patches.sum()

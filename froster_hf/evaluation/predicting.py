@@ -6,13 +6,27 @@
 The table is cut into fixed batches, [0, B), [B, 2B), ...; a batch is the unit of work, of resuming and of sharing
 among processes. Every clip is therefore computed in the same company whatever the number of processes and kills, and
 its logits are the same to the last bit on the same hardware.
+
+Predictions are appended clip by clip, so that an evaluation that was killed goes on where it was:
+
+    predictions.0.jsonl   {"header": {"model": ..., "data": ..., "prompts": ..., "protocol": {...}}}
+                          {"row": 0, "video": "...", "top": [["juggling", 0.91], ...], "logits": "<base64>"}
+                          ...
+
+One file per process. `logits` are (V*C, K) little-endian float32 in base64: exact, so that every protocol, ensemble
+and view count is computed from the file afterwards. A clip that could not be decoded has `logits` null and an `error`.
 """
 
+import base64
+import hashlib
+import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,16 +38,212 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..data.clips import EvaluationClips, collate_clips
-from ..data.fingerprints import pixel_options, table_fingerprint
-from ..data.video_table import label_names
+from ..data.video_table import label_names, pixel_options, table_fingerprint
 from ..processing.processing_froster import FrosterProcessor
-from .fingerprints import model_fingerprint, prompts_fingerprint
+from ..whole_files import make_folder
 from .leak_check import warn_of_leaks
-from .predictions import ClipPrediction, PredictionStore, stack_view_logits
+from .metrics import average_views
 
 logger = logging.getLogger(__name__)
 
+
+class PredictionMismatchError(ValueError):
+    """Stored predictions belong to other weights, data, labels or settings than the evaluation that would go on."""
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """What a model said of one clip.
+
+    Args:
+        row: of the table.
+        video: its name.
+        view_logits: (V*C, K) float32; None where the video could not be decoded.
+        error: why it could not.
+    """
+
+    row: int
+    video: str
+    view_logits: np.ndarray | None
+    error: str | None = None
+
+
+class PredictionStore:
+    """Predictions of one evaluation in a folder; this process appends, every process reads all.
+
+    Args:
+        folder: made if it is not there.
+        header: what the predictions depend on, JSON values; stored predictions must have the same.
+        label_texts: K labels, for the readable `top` of a line.
+        process_index: of this process; names its file.
+
+    Raises:
+        PredictionMismatchError: the folder holds predictions with another header; names what differs.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        *,
+        header: Mapping[str, Any],
+        label_texts: Sequence[str],
+        process_index: int = 0,
+    ):
+        self.folder, self.label_texts = Path(folder), list(label_texts)
+        # As JSON will give it back: tuples are lists there, and enumerations text.
+        self.header = json.loads(json.dumps(header, default=str))
+        make_folder(self.folder)
+        self._file = self.folder / f"predictions.{process_index}.jsonl"
+        for file in self._files():
+            if (stored := _stored_header(file)) is not None:
+                _refuse_mismatch(file, stored, self.header)
+
+    def __enter__(self) -> "PredictionStore":
+        if self._file.is_symlink():
+            raise ValueError(f"{self._file} is a link; predictions are not written behind one. Remove it.")
+        _cut_torn_line(self._file)
+        self._handle = self._file.open("a", encoding="utf-8")
+        if self._file.stat().st_size == 0:
+            self._handle.write(json.dumps({"header": self.header}) + "\n")
+            self._handle.flush()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._handle.close()
+
+    def append(self, predictions: Sequence[ClipPrediction]) -> None:
+        """Writes a batch's predictions at once."""
+        self._handle.write("".join(json.dumps(self._line(prediction)) + "\n" for prediction in predictions))
+        self._handle.flush()
+
+    def read(self) -> dict[int, ClipPrediction]:
+        """All complete predictions of all processes, by row."""
+        predictions: dict[int, ClipPrediction] = {}
+        for file in self._files():
+            for line in file.read_bytes().split(b"\n"):
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # torn by a kill, or empty
+                    continue
+                if "row" in entry:
+                    predictions[entry["row"]] = self._prediction(entry)
+        return dict(sorted(predictions.items()))
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("predictions.*.jsonl"))
+
+    def _line(self, prediction: ClipPrediction) -> dict[str, Any]:
+        line: dict[str, Any] = {"row": prediction.row, "video": prediction.video, "error": prediction.error}
+        if prediction.view_logits is None:
+            return {**line, "top": [], "logits": None}
+        logits = np.ascontiguousarray(prediction.view_logits, dtype="<f4")
+        scores = average_views(logits)
+        best = np.argsort(-scores, kind="stable")[:5]
+        line["top"] = [[self.label_texts[index], round(float(scores[index]), 4)] for index in best]
+        return {**line, "logits": base64.b64encode(logits.tobytes()).decode()}
+
+    def _prediction(self, entry: Mapping[str, Any]) -> ClipPrediction:
+        logits = None
+        if entry["logits"] is not None:
+            flat = np.frombuffer(base64.b64decode(entry["logits"]), dtype="<f4")
+            logits = flat.reshape(-1, len(self.label_texts)).astype(np.float32)
+        return ClipPrediction(entry["row"], entry["video"], logits, entry["error"])
+
+
+def stack_view_logits(predictions: Mapping[int, ClipPrediction], *, num_rows: int) -> np.ndarray:
+    """View logits of a whole table, (num_rows, V*C, K); NaN where a video could not be decoded.
+
+    Raises:
+        ValueError: a row has no prediction, or none could be decoded.
+    """
+    if missing := sorted(set(range(num_rows)) - set(predictions)):
+        raise ValueError(f"{len(missing)} of {num_rows} clips have no prediction yet, such as row {missing[0]}.")
+    shape = next((p.view_logits.shape for p in predictions.values() if p.view_logits is not None), None)
+    if shape is None:
+        raise ValueError("None of the videos could be decoded; see the `error` of the predictions.")
+    logits = np.full((num_rows, *shape), np.nan, dtype=np.float32)
+    for row, prediction in predictions.items():
+        if prediction.view_logits is not None:
+            logits[row] = prediction.view_logits
+    return logits
+
+
+def _stored_header(file: Path) -> dict[str, Any] | None:
+    """The header of a predictions file; None when a kill tore it."""
+    with file.open("rb") as handle:
+        first = handle.readline()
+    if not first.endswith(b"\n"):
+        return None
+    try:
+        return json.loads(first)["header"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PredictionMismatchError(
+            f"{file} does not begin with a header; it is not a file of predictions."
+        ) from error
+
+
+def _refuse_mismatch(file: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    stored, current = _flat(stored), _flat(current)
+    different = sorted(key for key in {*stored, *current} if stored.get(key) != current.get(key))
+    if different:
+        told = "; ".join(
+            f"{key}: stored {_short(stored.get(key))}, now {_short(current.get(key))}" for key in different
+        )
+        raise PredictionMismatchError(
+            f"The predictions in {file} were made with other settings ({told}). Choose another output folder, or "
+            "replace the evaluation in it: `--overwrite`, `overwrite=True`."
+        )
+
+
+def _short(value: Any) -> str:
+    """A value for a message; of hashes the beginning."""
+    return repr(value[:12]) if isinstance(value, str) and len(value) == 64 else repr(value)
+
+
+def _flat(header: Mapping[str, Any]) -> dict[str, Any]:
+    """A header with the fields of its inner objects beside its own, so that only what differs is told."""
+    inner = [(key, value) for key, value in header.items() if isinstance(value, Mapping)]
+    flat = {key: value for key, value in header.items() if not isinstance(value, Mapping)}
+    return {**flat, **{f"{key}.{name}": entry for key, value in inner for name, entry in value.items()}}
+
+
+def _cut_torn_line(file: Path) -> None:
+    """Removes what follows the last newline: a line that a kill cut short."""
+    if file.exists():
+        content = file.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with file.open("r+b") as handle:
+                handle.truncate(whole)
+
+
 Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How clips are computed; of no consequence for the result but the last digits.
+
+    Args:
+        batch_size: clips computed together (V * C forward passes' worth each).
+        num_workers: decoding workers.
+        precision: of the vision tower's computation (autocast); the logits are stored in float32.
+
+    Raises:
+        ValueError: a value that cannot be.
+    """
+
+    batch_size: int = 8
+    num_workers: int = 0
+    precision: Precision = "float32"
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"`batch_size` is {self.batch_size}; it must be at least 1.")
+        if self.num_workers < 0:
+            raise ValueError(f"`num_workers` is {self.num_workers}; it must be at least 0.")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"`precision` is {self.precision!r}; it must be one of {', '.join(get_args(Precision))}.")
 
 
 def predict(
@@ -46,10 +256,8 @@ def predict(
     num_views: int = 3,
     num_crops: int = 1,
     video_options: Mapping[str, Any] | None = None,
-    batch_size: int = 8,
-    num_workers: int = 0,
-    precision: Precision = "float32",
     accelerator: Accelerator | None = None,
+    **computing: Any,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Scores every clip of a table against the table's own labels.
 
@@ -64,21 +272,16 @@ def predict(
         num_views: V windows spread over the video.
         num_crops: C crops a frame.
         video_options: further options of the video processor.
-        batch_size: clips computed together (V * C forward passes' worth each).
-        num_workers: decoding workers.
-        precision: of the vision tower's computation (autocast); the logits are stored in float32.
         accelerator: None makes one, which takes the GPU or the processes that `accelerate launch` gives.
+        computing: `batch_size`, `num_workers` and `precision`; see [`Computing`].
 
     Returns:
         View logits (n, V*C, K), NaN where a video could not be decoded, and the header of the predictions.
 
     Raises:
-        ValueError: `batch_size` is less than 1.
         PredictionMismatchError: `output_dir` holds predictions of other weights, data, prompts or settings.
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
-    accelerator = accelerator or Accelerator()
+    speed, accelerator = Computing(**computing), accelerator or Accelerator()
     texts = label_names(table)
     encoded = processor.encode_labels(texts, descriptions)
     warn_of_leaks(processor.write_prompts(texts, descriptions), table)
@@ -94,23 +297,23 @@ def predict(
         "data": table_fingerprint(table),
         "prompts": prompts_fingerprint(texts, encoded),
         "video_options": pixel_options({**processor.video_processor.to_dict(), **clips.options}),
-        "batch_size": batch_size,
-        "precision": precision,
+        "batch_size": speed.batch_size,
+        "precision": speed.precision,
         "num_clips": len(table),
     }
     store = PredictionStore(output_dir, header=header, label_texts=texts, process_index=accelerator.process_index)
     # One process looks at what is there and tells the others: another may have begun to write while one still reads.
     remaining: list[Any] = [None]
     if accelerator.is_main_process:
-        remaining = [_remaining_batches(len(table), batch_size, done=set(store.read()))]
+        remaining = [_remaining_batches(len(table), speed.batch_size, done=set(store.read()))]
     (batches,) = broadcast_object_list(remaining)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     if mine:
         # Ours and not `accelerator.prepare`d: that would deal the batches out once more, and pad them with
         # repetitions.
-        loader = DataLoader(clips, batch_sampler=mine, collate_fn=collate_clips, num_workers=num_workers)
+        loader = DataLoader(clips, batch_sampler=mine, collate_fn=collate_clips, num_workers=speed.num_workers)
         embed_labels = partial(processor.embed_labels, texts, descriptions)
-        _predict_batches(model, loader, mine, embed_labels, store, precision, accelerator)
+        _predict_batches(model, loader, mine, embed_labels, store, speed.precision, accelerator)
     accelerator.wait_for_everyone()
     return stack_view_logits(store.read(), num_rows=len(table)), store.header
 
@@ -152,3 +355,31 @@ def _predict_batches(
             )
             progress.update(len(rows))
     model.train(was_training)
+
+
+# Stored next to the weights, but not what a prediction over given labels depends on.
+_NOT_WEIGHTS = ("label_embeds", "distillation_projectors.")
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of the weights; the same for a model in memory and on disk."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not any(part in name for part in _NOT_WEIGHTS):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            flat = tensor.detach().cpu().contiguous().flatten()
+            digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def prompts_fingerprint(label_texts: list[str], encoded: Any) -> str:
+    """SHA-256 over the label texts and the token ids of their prompts.
+
+    Args:
+        label_texts: K labels.
+        encoded: result of `FrosterProcessor.encode_labels`, `input_ids` (K*P, L).
+    """
+    digest = hashlib.sha256("\n".join(label_texts).encode())
+    digest.update(str(int(encoded["num_prompts"])).encode())
+    digest.update(memoryview(encoded["input_ids"].to(torch.int64).contiguous().numpy().tobytes()))
+    return digest.hexdigest()

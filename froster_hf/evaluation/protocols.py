@@ -1,21 +1,34 @@
 """Evaluation protocols: small YAML files, one per published setting, and the user's own paths beside them.
 
 A protocol says *what* is evaluated (protocol, data set, views); `EvaluationData` says *where* the user keeps it.
-`plans.py` makes the table and the protocol's parts of the two.
+`plan_evaluation` makes of the two one table and its parts, and `evaluate_scores` the numbers of a part.
+
+A model scores every clip of the table against all of its labels once. A part then takes rows and columns: its clips,
+and only its own labels. That equals running the model on a shorter label list, since a label's embedding does not
+depend on the others.
 """
 
 import dataclasses
+import importlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..data.catalogue import datasets_of
-from ..data.video_table import MissingFiles
+import numpy as np
+from datasets import Dataset
+
+from ..data.catalogue import DATASETS, FORMATS, DataFiles, count_differences, datasets_of, published_counts, read_split
+from ..data.label_splits import base_and_novel_labels, keep_labels
+from ..data.official_lists import Split
+from ..data.readers import read_labels
+from ..data.video_table import VIDEO_COLUMN, MissingFiles, label_array, label_names
 from ..printing import one_line, printable
+from ..processing.label_matching import label_words
 from ..processing.sampling_froster import check_sampling
 from ..settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named
+from .metrics import accuracies, class_accuracies, confusion_matrix
 
 PROTOCOL_FOLDER = SHIPPED_FOLDERS["protocol"]
 
@@ -137,3 +150,221 @@ def load_protocol(protocol: str | os.PathLike, overrides: Sequence[str] = ()) ->
     fields = override_fields(read_named(protocol, folder=PROTOCOL_FOLDER, what="protocol"), overrides)
     name = Path(protocol).stem
     return read_fields(EvaluationProtocol, {"name": name, **fields}, where=name)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some clips of a table, tested over some of its labels.
+
+    Args:
+        name: such as `base`, `novel`, `full`, `split 1`.
+        rows: (m,) rows of the table.
+        columns: (k,) label indices, the only ones to choose from; every row's label is among them.
+    """
+
+    name: str
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """A protocol with its data read.
+
+    Args:
+        table: every clip that some part tests, with every label that some part has.
+        parts: `base` and `novel`, or `full` (not for K-600 and moving shapes) and `split i`.
+        count_differences: by part, what differs from the published counts.
+        notes: what else a reader of the numbers must know.
+    """
+
+    table: Dataset
+    parts: dict[str, Part]
+    count_differences: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def plan_evaluation(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
+    """Reads the table that a protocol needs and cuts it into the protocol's parts.
+
+    Raises:
+        AnnotationError: an annotation file or a path in it cannot be used; names file and line.
+        ValueError: a path is needed that `data` does not give.
+    """
+    return PLANS[DATASETS[protocol.dataset].plans[protocol.protocol]](protocol, data)
+
+
+def part_of_labels(name: str, labels: np.ndarray, texts: Sequence[str], chosen: Sequence[str]) -> Part:
+    """The clips of the chosen labels, tested over the chosen labels.
+
+    Args:
+        labels: (n,) of the whole table.
+        texts: K label texts.
+        chosen: k of them.
+
+    Raises:
+        ValueError: a chosen text is no label, or no clip has one of them.
+    """
+    if unknown := sorted(set(chosen) - set(texts)):
+        raise ValueError(f"Part {name!r}: {len(unknown)} texts are not labels of the table, such as {unknown[:5]}.")
+    index_of = {text: index for index, text in enumerate(texts)}
+    columns = np.array([index_of[text] for text in chosen])
+    rows = np.flatnonzero(np.isin(labels, columns))
+    if len(rows) == 0:
+        raise ValueError(f"Part {name!r}: the table has no clip of these {len(columns)} labels.")
+    return Part(name, rows, columns)
+
+
+def _plan_halves(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
+    table = _read(protocol, data, split="test")
+    if data.base_labels is not None:
+        base, novel = base_and_novel_labels(table, base_labels=read_labels(data.base_labels))
+    else:
+        base, novel = base_and_novel_labels(_read(protocol, data, split="train"))
+    labels, texts = label_array(table), label_names(table)
+    parts = {name: part_of_labels(name, labels, texts, chosen) for name, chosen in (("base", base), ("novel", novel))}
+    differences = {
+        name: _differences(keep_labels(table, chosen), protocol, published)
+        for name, chosen, published in (("base", base, "base_test"), ("novel", novel, "novel_test"))
+    }
+    return EvaluationPlan(table, parts, {name: found for name, found in differences.items() if found})
+
+
+def _plan_folds(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
+    table = _read(protocol, data, split="all")
+    row_of = {row["path"]: index for index, row in enumerate(table[VIDEO_COLUMN])}
+    columns = np.arange(len(label_names(table)))
+    parts = {"full": Part("full", np.arange(len(table)), columns)}
+    differences = {"full": _differences(table, protocol, "all")}
+    for fold in protocol.folds:
+        tested = _read(protocol, data, split="test", fold=fold)
+        name = f"split {fold}"
+        parts[name] = Part(name, np.array([row_of[row["path"]] for row in tested[VIDEO_COLUMN]]), columns)
+        if fold == 1:
+            differences[name] = _differences(tested, protocol, "test_split")
+    return EvaluationPlan(table, parts, {name: found for name, found in differences.items() if found})
+
+
+def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
+    table = _read(protocol, data, split="test")
+    known_file = _needed(data, "known_labels", protocol)
+    known = {label_words(label) for label in read_labels(known_file)}
+    new = [text for text in label_names(table) if label_words(text) not in known]
+    if not new or len(new) == len(label_names(table)):
+        raise ValueError(
+            f"{'All' if not new else 'None'} of the {len(label_names(table))} tested labels are in {known_file}, so "
+            "there is nothing to tell new labels by. Give the labels of the data set that the model was trained on."
+        )
+    notes = []
+    if data.label_splits:
+        splits = [read_labels(file) for file in data.label_splits]
+    else:
+        size = min(protocol.labels_per_split, len(new))
+        draws = [
+            np.random.default_rng(split).permutation(len(new))[:size] for split in range(protocol.num_label_splits)
+        ]
+        splits = [[new[index] for index in np.sort(draw)] for draw in draws]
+        notes.append(
+            f"The {len(splits)} splits are seeded draws of {size} of the {len(new)} new labels, not the published "
+            "lists: compare with care."
+        )
+    table = keep_labels(table, sorted(set(new).union(*splits)))
+    labels, texts = label_array(table), label_names(table)
+    parts = {
+        f"split {number}": part_of_labels(f"split {number}", labels, texts, chosen)
+        for number, chosen in enumerate(splits, start=1)
+    }
+    differences = {name: _differences(table.select(part.rows), protocol, "novel_test") for name, part in parts.items()}
+    return EvaluationPlan(table, parts, {name: found for name, found in differences.items() if found}, notes)
+
+
+def _plan_worlds(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
+    renders = FORMATS[DATASETS[protocol.dataset].format].renders
+    assert renders is not None  # the catalogue gives this plan to data sets that are rendered
+    table, parts, notes = importlib.import_module(renders).random_label_splits(protocol, root=data.root)
+    return EvaluationPlan(table, parts, {}, notes)
+
+
+# How the parts of a data set are made, by what its entry of the catalogue says of the protocol.
+PLANS: dict[str, Callable[[EvaluationProtocol, EvaluationData], EvaluationPlan]] = {
+    "halves": _plan_halves,
+    "folds": _plan_folds,
+    "new_labels": _plan_new_labels,
+    "worlds": _plan_worlds,
+}
+
+
+def _read(protocol: EvaluationProtocol, data: EvaluationData, *, split: Split, fold: int | None = None) -> Dataset:
+    """The tested clips, or, for `split="train"`, the training list alone: its videos need not be there."""
+    name = DATASETS[protocol.dataset].format
+    known = FORMATS[name]
+    own_list = "train_annotations" if split == "train" and not known.has_folds else "annotations"
+    needed = {field: _needed(data, own_list if field == "annotations" else field, protocol) for field in known.needs}
+    missing = "keep" if split == "train" else data.missing
+    files = DataFiles(data.root, **needed, missing=missing, allow_links=data.allow_links)
+    return read_split(name, files, split=split, fold=protocol.folds[0] if fold is None else fold)
+
+
+def _differences(table: Dataset, protocol: EvaluationProtocol, part: str) -> dict[str, Any]:
+    """What differs from the published counts, where there are any."""
+    if part not in published_counts().get(protocol.dataset, {}):
+        return {}
+    return count_differences(table, name=protocol.dataset, part=part)
+
+
+def _needed(data: EvaluationData, name: str, protocol: EvaluationProtocol) -> str:
+    value = getattr(data, name)
+    if value is None:
+        raise ValueError(f"Protocol {protocol.name} needs {name}=; see EvaluationData.")
+    return value
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """One part's numbers.
+
+    Args:
+        name: of the part.
+        metrics: by name in `METRICS`; accuracies are shares in [0, 1].
+        num_clips: tested clips, those that could not be decoded included: they count as wrong.
+        num_undecodable: of them.
+        labels: k label texts.
+        class_accuracies: (k,).
+        confusion: (k, k), row = true class.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    num_clips: int
+    num_undecodable: int
+    labels: list[str]
+    class_accuracies: np.ndarray
+    confusion: np.ndarray
+
+
+def evaluate_scores(part: Part, scores: np.ndarray, labels: np.ndarray, texts: Sequence[str]) -> PartResult:
+    """The numbers of a part from scores that are averaged over views already.
+
+    Args:
+        part: of m rows and k columns.
+        scores: (m, k), NaN where a clip could not be decoded.
+        labels: (n,), of the whole table.
+        texts: K label texts.
+
+    Raises:
+        ValueError: a clip of the part has none of the part's labels.
+    """
+    position = np.full(len(texts), -1)
+    position[part.columns] = np.arange(len(part.columns))
+    own = position[labels[part.rows]]
+    if (own < 0).any():
+        raise ValueError(f"Part {part.name!r} holds clips whose label is not among its own labels.")
+    return PartResult(
+        name=part.name,
+        metrics=accuracies(scores, own),
+        num_clips=len(own),
+        num_undecodable=int((~np.isfinite(scores).all(axis=1)).sum()),
+        labels=[texts[column] for column in part.columns],
+        class_accuracies=class_accuracies(scores, own),
+        confusion=confusion_matrix(scores, own),
+    )

@@ -13,8 +13,8 @@ from typing import Any
 from ..video.backends import BACKENDS
 from ..whole_files import make_folder, write_text_whole
 from .metrics import METRICS
-from .parts import PartResult
 from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
+from .protocols import PartResult
 
 PACKAGES = ("froster-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
 COLUMNS = {

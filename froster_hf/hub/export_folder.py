@@ -20,7 +20,7 @@ from ..checkpoint_loading import load_installed, loading_reason
 from ..conversion.layouts.froster import FROSTER_LICENSE
 from ..conversion.report import REPORT_FILE, read_report
 from ..conversion.writing import write_errors
-from ..evaluation.fingerprints import model_fingerprint
+from ..evaluation.predicting import model_fingerprint
 from ..foreign_code import drop_foreign_code
 from ..printing import printable, printable_lines
 from ..settings import read_yaml_file

@@ -12,8 +12,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, video_features
-from ..evaluation.parts import Part
-from ..evaluation.protocols import EvaluationProtocol
+from ..evaluation.protocols import EvaluationProtocol, Part
 from ..training.recipes import RecipeWorld
 from .dataset import write_moving_shapes
 from .splits import draw_classes, split_base_novel

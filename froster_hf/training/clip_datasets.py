@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from ..data.clips import EvaluationClips, TrainingClips, collate_clips
+from ..data.clips import EpochSampler, EvaluationClips, TrainingClips, collate_clips
 from ..data.decode_failures import DecodeFailureLog
-from ..data.epoch_sampler import EpochSampler
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, describe_table
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.video_processing_froster import FrosterVideoProcessor

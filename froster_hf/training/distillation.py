@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..modeling.heads_froster import ProjectorKind
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterVideoClassificationOutput
-from .objectives import IGNORED_LABEL, LossPart
+from .losses import IGNORED_LABEL, LossPart
 from .teacher import FrozenTeacher
 
 DistillationTarget = Literal["both", "video", "text"]

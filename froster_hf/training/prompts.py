@@ -20,8 +20,8 @@ from ..modeling.heads_froster import average_prompts
 from ..modeling.modeling_froster import FrosterForVideoClassification, text_lengths
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import TrainingPrompts
-from .objectives import IGNORED_LABEL
-from .parameter_groups import is_text
+from .losses import IGNORED_LABEL
+from .student import is_text
 from .teacher import FrozenTeacher
 
 BARE_TEMPLATE = "{}"

@@ -4,7 +4,7 @@ A recipe says which model is trained on which data, and how; the user's own path
 
     froster train froster_base_to_novel_ucf101 data.root=/data/UCF-101 data.annotations=/data/ucfTrainTestlist
 
-`recipe_data.py` reads the data, `recipe_run.py` trains. `RECIPE_KINDS` names the other kinds of recipes, such as the
+`recipe_run.py` reads the data and trains. `RECIPE_KINDS` names the other kinds of recipes, such as the
 pre-training of a small CLIP in `froster_hf.shapes`.
 """
 
@@ -19,8 +19,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from transformers import TrainingArguments
 
-from ..data.catalogue import FORMATS
-from ..data.published_counts import published_counts
+from ..data.catalogue import FORMATS, published_counts
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ..settings import (

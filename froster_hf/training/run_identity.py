@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
-from ..data.fingerprints import pixel_options, table_fingerprint
+from ..data.video_table import pixel_options, table_fingerprint
 from .checkpointing import CheckpointedCallback, ResumeError
 from .prompts import LabelPrompts
 from .teacher import FrozenTeacher

@@ -1,14 +1,22 @@
-"""The student made ready for a training: its precision, what of it is trained, and its teacher."""
+"""The student made ready for a training: its precision, what of it is trained, and its teacher.
+
+Low-rank updates (LoRA; Hu et al., ICLR 2022) of the attention layers of both towers are PEFT's layers, put *into* the
+model, which stays a FROSTER model: its checkpoints hold everything that is trained, and for inference the updates are
+merged into the weights, so that the saved model is an ordinary one.
+"""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers.utils import is_peft_available
 
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from .arguments import FrosterTrainingArguments
+from ..modeling.tables_froster import TEMPORAL_MODULES, modules_without_parameters
+from .arguments import FrosterTrainingArguments, TrainedParameters
 from .distillation import (
     NO_DISTILLATION,
     FeatureDistillation,
@@ -16,8 +24,6 @@ from .distillation import (
     begin_distillation,
     refuse_projectors,
 )
-from .lora import add_lora, has_lora, refuse_other_adapters
-from .parameter_groups import choose_trained_parameters, is_projector, is_temporal
 from .teacher import FrozenTeacher
 
 logger = logging.getLogger(__name__)
@@ -139,3 +145,153 @@ def forget_labels(model: FrosterForVideoClassification) -> None:
     """Take the label list out of the model: embeddings do not hold for other weights."""
     model.config.id2label, model.config.label2id = {}, {}
     model._store_label_embeds(torch.zeros(0, model.config.projection_dim, device=model.device))
+
+
+_CHOOSERS: dict[str, Callable[[str], bool]] = {
+    "all": lambda name: True,
+    "vision": lambda name: _is_of(name, "vision_model", "visual_projection", "temporal_pooling"),
+    "text": lambda name: is_text(name),
+    "adapters": lambda name: _is_of(
+        name, *(part for entry in TEMPORAL_MODULES.values() if entry.adapter_divisor for part in entry.own_parameters)
+    ),
+    "temporal": lambda name: is_temporal(name),
+    "lora": lambda name: ".lora_" in name or is_temporal(name),
+}
+
+
+def _is_of(name: str, *parts: str) -> bool:
+    """Whether a parameter is one of these, or belongs to a module of one of these names."""
+    return not set(parts).isdisjoint(name.split("."))
+
+
+def is_temporal(name: str) -> bool:
+    """Whether a parameter is one that CLIP does not have: of a temporal module or pooling."""
+    modules = (part for entry in TEMPORAL_MODULES.values() for part in entry.own_parameters)
+    return _is_of(name, "temporal_pooling", *modules)
+
+
+def is_text(name: str) -> bool:
+    """Whether a parameter belongs to the text tower or its projection."""
+    return _is_of(name, "text_model", "text_projection")
+
+
+def is_projector(name: str) -> bool:
+    """Whether a parameter belongs to the distillation projectors."""
+    return _is_of(name, "distillation_projectors")
+
+
+def choose_trained_parameters(model: nn.Module, trained: TrainedParameters) -> None:
+    """Set `requires_grad` of every parameter of the model but those of the distillation projectors.
+
+    Raises:
+        ValueError: the model has no such parameters.
+    """
+    chosen = _CHOOSERS[trained]
+    found = False
+    for name, parameter in model.named_parameters():
+        if is_projector(name):
+            continue
+        parameter.requires_grad_(chosen(name))
+        found |= parameter.requires_grad
+    if not found:
+        adapters = [repr(name) for name, entry in TEMPORAL_MODULES.items() if entry.adapter_divisor]
+        bare = map(repr, modules_without_parameters())
+        raise ValueError(
+            f"`trained_parameters` is {trained!r}, but the model has no such parameters. Adapters come with "
+            f"`temporal_module` {', '.join(adapters)}; {', '.join(bare)} add no parameters to CLIP, so there 'all', "
+            "'vision', 'text' or 'lora' can be trained. What other modules add is 'temporal'."
+        )
+
+
+def decay_parameter_names(model: nn.Module) -> list[str]:
+    """Parameters under weight decay: all but those of fewer than two axes and position embeddings."""
+    positions = [part for entry in TEMPORAL_MODULES.values() for part in entry.position_embeddings]
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim >= 2 and not _is_of(name, "position_embedding", *positions)
+    ]
+
+
+_TARGETS = r".*\b(text_model|vision_model)\.encoder\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
+
+
+def add_lora(model: nn.Module, *, rank: int, alpha: int, dropout: float) -> None:
+    """Put low-rank updates beside the attention layers, in place; they start at zero.
+
+    Raises:
+        ImportError: PEFT is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError(
+            "`trained_parameters='lora'` needs PEFT: `pip install peft`, or `pip install froster-hf[lora]`."
+        ) from error
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_TARGETS)
+    inject_adapter_in_model(config, model)
+
+
+def has_lora(model: nn.Module) -> bool:
+    """Whether `add_lora` was called on the model."""
+    return any(".lora_" in name for name, _ in model.named_parameters())
+
+
+def refuse_other_adapters(model: nn.Module) -> None:
+    """Refuse adapters that would not survive saving: only those of `add_lora` are merged into the weights.
+
+    A model with `add_adapter`, or one loaded from a folder of PEFT, is saved by transformers as its adapter alone, and
+    layers of PEFT other than plain LoRA have no merged form here: what was trained would be lost.
+
+    Raises:
+        ValueError: the model has such adapters.
+    """
+    if not is_peft_available():
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
+
+    managed = getattr(model, "_hf_peft_config_loaded", False)
+    others = {
+        type(module).__name__
+        for module in model.modules()
+        if isinstance(module, AuxiliaryTrainingWrapper)
+        or (isinstance(module, BaseTunerLayer) and not _is_plain_lora(module))
+    }
+    if managed or others:
+        found = ", ".join(sorted(others)) or f"adapters named {', '.join(getattr(model, 'peft_config', ()))}"
+        raise ValueError(
+            f"The model carries adapters of PEFT ({found}), whose trained weights FrosterTrainer would not save. Give "
+            "the model without adapters (merge them first, where they are trained already), and set "
+            "`trained_parameters='lora'`."
+        )
+
+
+def _is_plain_lora(module: nn.Module) -> bool:
+    """Whether a layer is its base layer plus B @ A, all of its trained parameters."""
+    from peft.tuners.lora import LoraLayer
+
+    return (
+        isinstance(module, LoraLayer)
+        and hasattr(module.get_base_layer(), "weight")  # `nn.MultiheadAttention` has several
+        and not module.lora_variant
+        and not any(module.lora_bias.values())
+    )
+
+
+def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of the model as it computes, under the names that it had before `add_lora`."""
+    from peft.tuners.lora import LoraLayer
+
+    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    updates: dict[str, Tensor] = {
+        f"{name}.base_layer.weight": torch.stack(
+            [layer.get_delta_weight(adapter) for adapter in layer.active_adapters]
+        ).sum(dim=0)
+        for name, layer in layers.items()
+    }
+    return {
+        name.replace(".base_layer.", "."): tensor + updates[name].to(tensor) if name in updates else tensor
+        for name, tensor in model.state_dict().items()
+        if ".lora_" not in name
+    }

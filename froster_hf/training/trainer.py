@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..evaluation.metric_modules import accuracies
-from ..evaluation.metrics import METRICS
+from ..evaluation.metrics import METRICS, accuracies
 from ..modeling.heads_froster import check_labels
 from ..modeling.modeling_froster import (
     PROJECTORS_PREFIX,
@@ -32,21 +31,19 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import read_label_list
 from .arguments import FrosterTrainingArguments
 from .clip_datasets import DECODE_FAILURES, PIXELS, VIDEO_NAMES, ClipTrainer, class_names
-from .lora import has_lora, merged_state_dict
-from .nonfinite import NonFiniteGuard
-from .objectives import (
+from .losses import (
     IGNORED_LABEL,
     LossPart,
+    NonFiniteGuard,
     cross_entropy_loss,
     gather_labels,
     gather_rows,
     symmetric_kl_loss,
     total_loss,
 )
-from .parameter_groups import decay_parameter_names
 from .prompts import LabelPrompts, LabelTexts, PromptSampler
 from .run_identity import RunIdentity, identity_of
-from .student import forget_labels, labels_stored, prepare_student
+from .student import decay_parameter_names, forget_labels, has_lora, labels_stored, merged_state_dict, prepare_student
 from .teacher import FrozenTeacher
 from .weights import WeightAveraging, save_weight_averages
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from froster_hf.data.catalogue import DATASETS, FORMATS
-from froster_hf.data.published_counts import published_counts
+from froster_hf.data.catalogue import DATASETS, FORMATS, published_counts
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data_sets.md"
 

@@ -5,12 +5,18 @@ import json
 import pytest
 
 from froster_hf.data import catalogue, describe_table
-from froster_hf.data.catalogue import DATASETS, FORMATS, AnnotationFormat, DataFiles, DataSet, read_split
-from froster_hf.data.published_counts import published_counts
+from froster_hf.data.catalogue import (
+    DATASETS,
+    FORMATS,
+    AnnotationFormat,
+    DataFiles,
+    DataSet,
+    published_counts,
+    read_split,
+)
 from froster_hf.data.video_table import ListedClip, video_table
 from froster_hf.evaluation import EvaluationData, evaluate_protocol, list_protocols, load_protocol
-from froster_hf.evaluation.plans import PLANS
-from froster_hf.evaluation.protocols import EvaluationProtocol
+from froster_hf.evaluation.protocols import PLANS, EvaluationProtocol
 from froster_hf.hub.measured_results import MeasuredResult
 from froster_hf.processing.text_files import read_lines
 from froster_hf.training.recipe_run import train_recipe

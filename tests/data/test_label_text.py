@@ -1,6 +1,6 @@
 import pytest
 
-from froster_hf.data.label_text import distinct_label_texts, label_text
+from froster_hf.data.video_table import distinct_label_texts, label_text
 
 
 @pytest.mark.parametrize(

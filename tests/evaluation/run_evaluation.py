@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 from accelerate import Accelerator  # noqa: E402
 
 from froster_hf.evaluation import evaluate_protocol, load_protocol  # noqa: E402
-from froster_hf.evaluation.predictions import PredictionStore  # noqa: E402
+from froster_hf.evaluation.predicting import PredictionStore  # noqa: E402
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification  # noqa: E402
 from froster_hf.processing.processing_froster import FrosterProcessor  # noqa: E402
 

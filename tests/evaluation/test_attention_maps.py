@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from froster_hf.evaluation import attention_rollout, gradient_map
-from froster_hf.evaluation.attention_maps import _clip_attention, patch_relevance
+from froster_hf.evaluation.explaining import _clip_attention, patch_relevance
 from tests.modeling.tiny import MODULES, NUM_FRAMES, SIZE, VISION, tiny_clips, tiny_model
 
 PATCHES = SIZE // VISION["patch_size"]

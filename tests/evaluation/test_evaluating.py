@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from froster_hf.evaluation import PredictionMismatchError, evaluate_protocol, load_protocol
+from froster_hf.evaluation import FrozenModel, PredictionMismatchError, evaluate_protocol, load_protocol
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
 from tests.fixtures.subprocesses import environment
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -32,7 +32,11 @@ def evaluate(data, output_dir, **options):
 def result(hmdb51_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("result")
     evaluate(
-        hmdb51_data, folder, models=[tiny_model(0), tiny_model(1)], frozen_model=tiny_model(2), method="tiny | tuned"
+        hmdb51_data,
+        folder,
+        models=[tiny_model(0), tiny_model(1)],
+        frozen=FrozenModel(tiny_model(2)),
+        method="tiny | tuned",
     )
     return folder
 

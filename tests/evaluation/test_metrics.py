@@ -12,9 +12,8 @@ from froster_hf.evaluation import (
     evaluate_protocol,
     load_protocol,
 )
-from froster_hf.evaluation.fingerprints import model_fingerprint
-from froster_hf.evaluation.metric_modules import accuracies
 from froster_hf.evaluation.metrics import (
+    accuracies,
     average_views,
     class_accuracies,
     confusion_matrix,
@@ -22,6 +21,7 @@ from froster_hf.evaluation.metrics import (
     mean_and_std,
     top_k_accuracy,
 )
+from froster_hf.evaluation.predicting import model_fingerprint
 from froster_hf.hub.measured_results import read_measured_results
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.training.tiny import Arrays, tiny_trainer

@@ -2,15 +2,9 @@ import numpy as np
 import pytest
 
 from froster_hf.evaluation import published_results
+from froster_hf.evaluation.evaluating import base_to_novel, cross_dataset, ensemble_scores
 from froster_hf.evaluation.metrics import average_views, harmonic_mean
-from froster_hf.evaluation.parts import (
-    Part,
-    base_to_novel,
-    cross_dataset,
-    ensemble_scores,
-    evaluate_scores,
-    part_of_labels,
-)
+from froster_hf.evaluation.protocols import Part, evaluate_scores, part_of_labels
 
 TEXTS = ["a", "b", "c", "d"]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from froster_hf.evaluation import PredictionMismatchError
-from froster_hf.evaluation.predictions import ClipPrediction, PredictionStore, stack_view_logits
+from froster_hf.evaluation.predicting import ClipPrediction, PredictionStore, stack_view_logits
 
 HEADER = {"model": "abc", "video_options": {"num_views": 3, "size": (224, 224)}}
 TEXTS = ["juggling", "bowling", "golf"]

@@ -8,7 +8,7 @@ import pytest
 from froster_hf.data.catalogue import DATASETS
 from froster_hf.data.video_table import label_array, label_names
 from froster_hf.evaluation import EvaluationData, EvaluationProtocol, list_protocols, load_protocol, published_results
-from froster_hf.evaluation.plans import plan_evaluation
+from froster_hf.evaluation.protocols import plan_evaluation
 
 
 def test_every_published_setting_has_a_recipe_that_parses():

@@ -19,7 +19,7 @@ from froster_hf.cli import main
 from froster_hf.conversion import convert_checkpoint
 from froster_hf.conversion import export_checkpoint as write_original
 from froster_hf.evaluation import evaluate_protocol, load_protocol
-from froster_hf.evaluation.fingerprints import model_fingerprint
+from froster_hf.evaluation.predicting import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts
 from froster_hf.hub.export_folder import read_license
 from tests.conversion.hostile_files import malicious_pickle

@@ -7,8 +7,7 @@ import pytest
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.data.video_table import label_array, label_names
-from froster_hf.evaluation.plans import plan_evaluation
-from froster_hf.evaluation.protocols import EvaluationData, load_protocol
+from froster_hf.evaluation.protocols import EvaluationData, load_protocol, plan_evaluation
 from froster_hf.shapes import MOTIONS, MovingShape, draw_classes
 
 

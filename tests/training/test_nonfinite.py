@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from froster_hf.training.nonfinite import SKIPPED_STEPS, NonFiniteError
+from froster_hf.training.losses import SKIPPED_STEPS, NonFiniteError
 from tests.training.tiny import LABELS, Arrays, tiny_trainer
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from froster_hf.training.objectives import LossPart, cross_entropy_loss, symmetric_kl_loss, total_loss
+from froster_hf.training.losses import LossPart, cross_entropy_loss, symmetric_kl_loss, total_loss
 
 KL_FILE = Path(__file__).parents[1] / "parity" / "data" / "actionclip" / "kl_loss.safetensors"
 

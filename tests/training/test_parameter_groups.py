@@ -4,8 +4,13 @@ import pytest
 import torch
 
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
-from froster_hf.training.lora import add_lora, has_lora, merged_state_dict
-from froster_hf.training.parameter_groups import choose_trained_parameters, decay_parameter_names
+from froster_hf.training.student import (
+    add_lora,
+    choose_trained_parameters,
+    decay_parameter_names,
+    has_lora,
+    merged_state_dict,
+)
 from tests.modeling.tiny import tiny_clips, tiny_model, tiny_texts
 from tests.training.tiny import tiny_trainer
 

@@ -12,8 +12,13 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 from froster_hf.cli import main
 from froster_hf.data.video_table import label_names
 from froster_hf.training import FrosterTrainingArguments
-from froster_hf.training.recipe_data import read_recipe_data
-from froster_hf.training.recipe_run import build_model, build_trainer, train_recipe, training_arguments
+from froster_hf.training.recipe_run import (
+    build_model,
+    build_trainer,
+    read_recipe_data,
+    train_recipe,
+    training_arguments,
+)
 from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, list_recipes, load_recipe
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
 from tests.fixtures.videos import VIDEO_KINDS, render_video

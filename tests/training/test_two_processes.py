@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from froster_hf.data import EpochSampler
 from froster_hf.training.checkpointing import ResumeError, list_checkpoints
-from froster_hf.training.nonfinite import SKIPPED_STEPS
+from froster_hf.training.losses import SKIPPED_STEPS
 from froster_hf.training.whole_folders import check_sound
 from tests.training.killable_run import BATCH_SIZE, NUM_CLIPS, Progress, watched_trainer
 from tests.training.test_resume_after_kill import PATIENCE_SECONDS, final_hashes, wait_until

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from accelerate import Accelerator
 
     from ...data import read_labels
-    from ...evaluation import evaluate_protocol
+    from ...evaluation import FrozenModel, evaluate_protocol
     from ...evaluation.protocols import load_protocol
     from ...evaluation.report import markdown_report
     from ...processing.label_files import read_descriptions
@@ -87,7 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     protocol = load_protocol(arguments.protocol, arguments.overrides)
     data = {name: getattr(arguments, name) for name in DATA_FIELDS if getattr(arguments, name) is not None}
-    frozen = None if arguments.frozen is None else _load(arguments.frozen).model
+    if arguments.training_labels and arguments.frozen is None:
+        raise ValueError("--training-labels compares the gain over a frozen model: give --frozen, too.")
+    training_labels = read_labels(arguments.training_labels) if arguments.training_labels else None
+    frozen = None
+    if arguments.frozen is not None:
+        frozen = FrozenModel(_load(arguments.frozen).model, arguments.frozen_weight, training_labels)
     first = _load(arguments.checkpoint[0])
     models = _models(first, arguments.checkpoint[1:])
     accelerator = Accelerator()
@@ -98,9 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         data={**data, "missing": arguments.missing, "allow_links": arguments.allow_links},
         output_dir=arguments.output,
         method=arguments.method,
-        frozen_model=frozen,
-        frozen_weight=arguments.frozen_weight,
-        training_labels=read_labels(arguments.training_labels) if arguments.training_labels else None,
+        frozen=frozen,
         descriptions=read_descriptions(arguments.descriptions) if arguments.descriptions else None,
         batch_size=arguments.batch_size,
         num_workers=arguments.num_workers,

@@ -21,7 +21,7 @@ from torch.optim import AdamW, Muon, Optimizer
 from transformers import CLIPModel, PreTrainedTokenizerBase, TrainingArguments
 
 from ...training.checkpointing import AtomicCheckpointing
-from ...training.parameter_groups import decay_parameter_names
+from ...training.student import decay_parameter_names
 from .stills import HeldOutStills, StillBatches, held_out_accuracy, single_batch
 
 

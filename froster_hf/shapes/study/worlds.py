@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from ... import __version__
 from ...data.clips import EvaluationClips, collate_clips
 from ...processing.processing_froster import FrosterProcessor
-from ...training.recipe_data import read_recipe_data
+from ...training.recipe_run import read_recipe_data
 from ...training.recipes import Recipe, load_recipe
 from ...whole_files import written_whole
 from ..pretraining import PretrainingRecipe, pretrain
