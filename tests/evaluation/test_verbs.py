@@ -69,7 +69,9 @@ def test_the_mean_of_checkpoints_is_one_model(checkpoints, hmdb51_data, tmp_path
     ],
 )
 def test_a_wrong_option_is_one_line(hmdb51_data, tmp_path, capsys, overrides, message):
-    assert evaluate(hmdb51_data, tmp_path, overrides=overrides) == 1
+    # What is missing is found before the protocol is read.
+    checkpoint = ["--checkpoint", "some/model"] if overrides else []
+    assert evaluate(hmdb51_data, tmp_path, *checkpoint, overrides=overrides) == 1
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
