@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # One compute thread per process: on small machines processes side by side beat threads.
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-.PHONY: help install test test-all test-floor test-transformers test-torchcodec check format demo clean
+.PHONY: help install test test-all test-floor test-transformers test-torchcodec test-integrations check format demo clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +50,18 @@ test-torchcodec: $(INSTALLED)  ## Run the tests of the torchcodec backend; needs
 	$(BIN)/python -c "import torchcodec.decoders"
 	$(PYTEST) -n 2 -m "not slow and not gpu" -k torchcodec tests/video tests/processing
 
+# The tools of docs/integrations, in an environment of their own: they are large, and hold back other packages.
+INTEGRATIONS := .venv-integrations
+$(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt
+	rm -rf $(INTEGRATIONS)
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --upgrade pip
+	$(INTEGRATIONS)/bin/python -m pip install --quiet -c constraints-integrations.txt -e ".[dev,integrations]"
+	@touch $(INTEGRATIONS)/.installed
+
+test-integrations: $(INTEGRATIONS)/.installed  ## Run the tests of docs/integrations with the real libraries
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(INTEGRATIONS)/bin/python -m pytest -n 2 tests/integrations
+
 # In a cache folder of the user's: transformers' tests of the installed version (see tests/transformers/source.py).
 test-transformers: $(INSTALLED)  ## Run transformers' own tests on this package's classes (a few minutes)
 	$(BIN)/python tests/transformers/source.py
@@ -60,4 +72,4 @@ format: $(INSTALLED)  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) $(FLOOR) .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(FLOOR) $(INTEGRATIONS) .ruff_cache .mypy_cache

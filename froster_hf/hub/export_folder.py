@@ -2,6 +2,7 @@
 
 checkpoint -> the zero-shot pipeline -> its own save_pretrained (weights, processor, labels, code)
            -> measured results, checked against the weights -> README.md, .eval_results/
+           -> what sentence-transformers reads, which embeds texts and videos with the same folder
 """
 
 import copy
@@ -33,6 +34,27 @@ from .serving import TowerFormat, TowerReport, export_towers
 PathLike = str | os.PathLike[str]
 CARD_FILE = "README.md"
 MAX_CARD_BYTES = 4 << 20
+# What `SentenceTransformer.save_pretrained` writes for such a folder, without the versions that wrote it: both towers'
+# embeddings as they are, without a pooling of its own, compared by their cosine.
+SENTENCE_TRANSFORMERS_FILES: dict[str, Any] = {
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    ],
+    "sentence_bert_config.json": {
+        "transformer_task": "feature-extraction",
+        "modality_config": {
+            kind: {"method": f"get_{kind}_features", "method_output_name": "pooler_output"}
+            for kind in ("text", "video")
+        },
+        "module_output_name": "sentence_embedding",
+    },
+    "config_sentence_transformers.json": {
+        "model_type": "SentenceTransformer",
+        "prompts": {"query": "", "document": ""},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    },
+}
 LICENSE_NOTE = (
     "These weights were converted from a checkpoint that the authors of FROSTER released under CC BY-NC-SA 4.0; the "
     "conversion keeps that licence: attribution, no commercial use, and the same terms for what is derived from them."
@@ -140,6 +162,7 @@ def export_checkpoint(
         card.save(folder / CARD_FILE)
         write_conversion(folder, conversion)
         write_benchmarks(folder, measured, card_facts)
+        write_sentence_transformers(folder)
         # In single precision, which holds every half-precision weight exactly; the checkpoint is written already.
         exported = export_towers(classify.model.float(), folder / "towers", formats=towers, quantize=quantize)
     paths = sorted(path for path in target.rglob("*") if path.is_file())
@@ -188,6 +211,12 @@ def write_conversion(folder: Path, conversion: Mapping[str, Any] | None) -> None
     if conversion is not None:
         text = json.dumps({**conversion, "source": source_name(conversion)}, indent=2)
         (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def write_sentence_transformers(folder: Path) -> None:
+    """What `SentenceTransformer(folder)` reads (sentence-transformers 6) to embed texts and videos."""
+    for name, content in SENTENCE_TRANSFORMERS_FILES.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_license(checkpoint: PathLike) -> str | None:

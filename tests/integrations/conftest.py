@@ -1,0 +1,46 @@
+"""An exported checkpoint and a few videos, under the names that the pages use."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers.utils import logging
+
+from froster_hf.hub import export_checkpoint
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Path:
+    """What `froster export` writes for a tiny checkpoint."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_model().save_pretrained(folder)
+    tiny_processor(["a video of {}.", "{}"]).save_pretrained(folder)
+    return export_checkpoint(folder, tmp_path_factory.mktemp("exported") / "froster").folder
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> Path:
+    """A folder of three readable videos and one that is none."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name, path in REAL_VIDEOS.items():
+        shutil.copy(path, folder / f"{name}.mp4")
+    (folder / "damaged.mp4").write_bytes(b"not a video")
+    return folder
+
+
+@pytest.fixture
+def workplace(exported, videos, tmp_path, monkeypatch) -> Path:
+    """The current folder of somebody who follows a page: a checkpoint, `clip.mp4`, `match.mp4` and `videos/`."""
+    shutil.copytree(exported, tmp_path / "visual-ai" / "froster-b16")
+    shutil.copytree(videos, tmp_path / "videos")
+    shutil.copy(REAL_VIDEOS["bikes"], tmp_path / "clip.mp4")
+    shutil.copy(REAL_VIDEOS["carphone_pristine"], tmp_path / "match.mp4")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,33 @@
+"""The blocks of every page of docs/integrations run, in order and as written, where the page's library is installed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.subprocesses import environment
+
+FOLDER = Path(__file__).parents[2] / "docs" / "integrations"
+PAGES = sorted(FOLDER.glob("*.md"))
+BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(page, workplace):
+    text = page.read_text(encoding="utf-8")
+    for library in re.findall(r"^import (\w+)|^from (\w+)", "\n".join(BLOCK.findall(text)), flags=re.MULTILINE):
+        name = "".join(library)
+        pytest.importorskip(name, reason=f"{page.name} uses {name}, which is not installed", exc_type=ImportError)
+    script = workplace / "page.py"
+    script.write_text("\n".join(BLOCK.findall(text)))
+    run = subprocess.run([sys.executable, script.name], env=environment(), capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_links_of_pages_lead_to_files():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert os.path.exists(page.parent / target), f"{page.name}: {target}"
