@@ -44,6 +44,7 @@ ALLOWED = {
     "data": {"processing", "video"},
     "conversion": {"modeling", "processing"},
     "hub": {"modeling", "processing", "data", "conversion", "evaluation"},
+    "integrations": {"pipeline", "data", "hub"},
     "assets": set(),
     # The catalogue and the kinds of recipes name this part as text; nothing of the library imports it.
     "shapes": {"assets", "modeling", "processing", "data", "training", "evaluation"},

@@ -1,5 +1,6 @@
 """An exported checkpoint and a few videos, under the names that the pages use."""
 
+import importlib
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from transformers.utils import logging
 
 from froster_hf.hub import export_checkpoint
 from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.subprocesses import REPOSITORY
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 
@@ -44,3 +46,21 @@ def workplace(exported, videos, tmp_path, monkeypatch) -> Path:
     shutil.copy(REAL_VIDEOS["carphone_pristine"], tmp_path / "match.mp4")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """Ray on this machine, with two processors to give away; it listens on the loopback address alone."""
+    ray = pytest.importorskip("ray", reason="needs the extra ray (make test-integrations)")
+    importlib.import_module("ray.data")
+    environment = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        runtime_env={"env_vars": environment},
+        object_store_memory=200 << 20,
+        log_to_driver=False,
+    )
+    yield ray
+    ray.shutdown()

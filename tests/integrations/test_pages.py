@@ -1,4 +1,4 @@
-"""The blocks of every page of docs/integrations run, in order and as written, where the page's library is installed."""
+"""Every block of the pages of docs/integrations runs, in order and as written, where the page's library is there."""
 
 import os
 import re

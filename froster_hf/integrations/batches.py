@@ -1,0 +1,196 @@
+"""`EmbedVideos` and `ClassifyVideos`: a dict of columns in, a dict of columns out.
+
+What `datasets.map(batched=True)`, Ray Data's `map_batches` and Daft's batch functions call. A video that fails gives a
+row of nulls and its reason; what the machine lacks (`DecodingUnavailableError`) stops the work, as it is no video's
+fault. Where there is no error, its text is empty rather than null: tools that derive a column's type from the first
+batch would otherwise end at the first damaged video.
+
+Letters: B videos, V views, T frames, S pixels, K labels, D the joint embedding width.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import try_to_load_from_cache
+
+from ..checkpoint_loading import load_installed
+
+Columns = dict[str, Any]
+
+
+class VideoBatches:
+    """What both kinds share: the checkpoint, loaded at the first batch and left behind when the object is copied to
+    another process, and the column of videos.
+
+    Args:
+        checkpoint: a FROSTER or CLIP checkpoint, a folder or a name on the Hub.
+        video_column: name of the column of videos, each in any form that the pipeline takes: a path, bytes, or a row
+            of an undecoded video column of `datasets`.
+        device: such as `cuda:0`; by default the first accelerator.
+        dtype: of the weights; `auto` is the checkpoint's.
+        batch_size: videos that go through the model together, however many a batch has.
+        options: of reading videos, as the pipeline takes them: `num_views`, `num_crops`, `num_frames`, `timeout`.
+    """
+
+    answer_columns: tuple[str, ...]
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        *,
+        video_column: str = "video",
+        device: str | None = None,
+        dtype: str = "float32",
+        batch_size: int = 8,
+        **options: Any,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
+        self.checkpoint = os.fspath(checkpoint)
+        self.video_column = video_column
+        self.device = device
+        self.dtype = dtype
+        self.batch_size = batch_size
+        self.options = options
+        self._pipeline: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Options, and which files they are about: `datasets` keeps results under a hash of this."""
+        return {**vars(self), "_pipeline": None, "_version": _version(self.checkpoint)}
+
+    @property
+    def pipeline(self) -> Any:
+        """The zero-shot pipeline of the checkpoint."""
+        if self._pipeline is None:
+            import froster_hf  # noqa: F401  (registers the pipeline in a worker that has not imported the package)
+
+            self._pipeline = load_installed(self.checkpoint, device=self.device, dtype=self.dtype)
+        return self._pipeline
+
+    def features(self, table: Any) -> Any:
+        """The features of a `datasets` table with the columns of the answers, for `features=` of its `map`.
+
+        Needed only where a first batch may hold no readable video at all, or single precision is to be stored as such.
+        """
+        from datasets import Features, List, Value
+
+        numbers, texts = List(Value("float32")), List(Value("string"))
+        types = {"embedding": numbers, "labels": texts, "scores": numbers, "error": Value("string")}
+        return Features({**table.features, **{name: types[name] for name in self.answer_columns}})
+
+    def videos(self, columns: Mapping[str, Any]) -> list[Any]:
+        """The videos of a batch.
+
+        Raises:
+            KeyError: there is no such column.
+        """
+        if self.video_column not in columns:
+            raise KeyError(
+                f"A batch has no column {self.video_column!r} of videos, but {', '.join(map(repr, columns))}. Name "
+                "it with `video_column`."
+            )
+        return list(columns[self.video_column])
+
+
+class EmbedVideos(VideoBatches):
+    """Adds the columns `embedding`, D numbers, null where the video failed, and `error`, empty where it did not.
+
+    The embedding is `get_video_features(...).pooler_output`, the mean over the views where there are several.
+
+    Example:
+
+    ```python
+    >>> table.map(EmbedVideos("visual-ai/froster-b16"), batched=True, batch_size=32)  # doctest: +SKIP
+    >>> rows.map_batches(  # doctest: +SKIP
+    ...     EmbedVideos, fn_constructor_args=["visual-ai/froster-b16"], concurrency=2, batch_size=32
+    ... )
+    ```"""
+
+    answer_columns = ("embedding", "error")
+
+    @torch.no_grad()
+    def __call__(self, columns: Mapping[str, Any]) -> Columns:
+        """All columns of the batch, and the two of the answers."""
+        read, embed = self.pipeline.preprocess, self.pipeline.model
+        embed = getattr(embed, "froster", embed)
+        videos = self.videos(columns)
+        embeddings: list[list[float] | None] = []
+        errors: list[str] = []
+        for start in range(0, len(videos), self.batch_size):
+            entries = [
+                read(video, on_error="return", **self.options)["entries"][1]
+                for video in videos[start : start + self.batch_size]
+            ]
+            pixels = [entry for entry in entries if isinstance(entry, torch.Tensor)]
+            found = iter(self._embed(embed, pixels) if pixels else ())
+            for entry in entries:
+                embedding = next(found) if isinstance(entry, torch.Tensor) else None
+                if embedding is not None and not np.isfinite(embedding).all():
+                    embedding, entry = None, ValueError("The model gives an embedding that is not finite.")
+                embeddings.append(embedding)
+                errors.append("" if embedding is not None else str(entry))
+        return {**columns, "embedding": embeddings, "error": errors}
+
+    def _embed(self, model: Any, pixels: Sequence[torch.Tensor]) -> list[list[float]]:
+        """Pixels (V, T, 3, S, S) of each of B videos to its D numbers."""
+        clips = torch.stack(list(pixels))
+        flat = clips.flatten(0, 1).to(self.pipeline.device, model.dtype)
+        embeds = model.get_video_features(flat, return_dict=True).pooler_output.unflatten(0, clips.shape[:2])
+        return embeds.float().mean(dim=1).cpu().tolist()
+
+
+class ClassifyVideos(VideoBatches):
+    """Adds the columns `labels` and `scores`, best first, null where the video failed, and `error`, empty where it did
+    not.
+
+    Args:
+        checkpoint: see [`VideoBatches`].
+        candidate_labels: the labels to choose from, in any form that the pipeline takes; may be left out for a
+            checkpoint that has stored labels.
+        top_k: labels a video.
+        background_labels: see the pipeline, as the others.
+        options: of the pipeline and of [`VideoBatches`].
+    """
+
+    answer_columns = ("labels", "scores", "error")
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        candidate_labels: Any = None,
+        *,
+        top_k: int = 5,
+        **options: Any,
+    ):
+        names = ("video_column", "device", "dtype", "batch_size")
+        super().__init__(checkpoint, **{name: options.pop(name) for name in names if name in options})
+        if "on_error" in options:
+            raise ValueError("`on_error` is not an option here: a video that fails gives nulls and its reason.")
+        self.options = {**options, "top_k": top_k}
+        if candidate_labels is not None:
+            self.options["candidate_labels"] = candidate_labels
+
+    def __call__(self, columns: Mapping[str, Any]) -> Columns:
+        """All columns of the batch, and the three of the answers."""
+        videos = self.videos(columns)
+        # In a list of their own, so that a batch of frames is never one video.
+        answers = list(self.pipeline(iter(videos), on_error="return", batch_size=self.batch_size, **self.options))
+        failed = [isinstance(answer, Exception) for answer in answers]
+        return {
+            **columns,
+            "labels": [None if bad else [a["label"] for a in answer] for bad, answer in zip(failed, answers)],
+            "scores": [None if bad else [a["score"] for a in answer] for bad, answer in zip(failed, answers)],
+            "error": [str(answer) if bad else "" for bad, answer in zip(failed, answers)],
+        }
+
+
+def _version(checkpoint: str) -> list[Any]:
+    """What changes when the checkpoint's files do: sizes and times of a folder's, the commit of a cached repository's."""
+    if os.path.isdir(checkpoint):
+        files = sorted(path for path in Path(checkpoint).iterdir() if path.is_file())
+        return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return [str(try_to_load_from_cache(checkpoint, "config.json"))]
