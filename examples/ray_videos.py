@@ -4,11 +4,11 @@
     python examples/ray_videos.py s3://bucket/videos s3://bucket/answers --labels "riding a bike,juggling"
 
 A part's file appears when it is whole. Started again with the same arguments, the job does the parts whose files are
-missing; with others, it says what differs and stops. Ray gives the part of a worker that dies to another one. Which video is
-in which part depends on the sorted list of videos alone, so that the files are the same for any number of workers.
+missing; with others, it says what differs and stops. Ray gives the part of a worker that dies to another one. Which
+video is in which part depends on the sorted list of videos alone: the files are the same for any number of workers.
 
-Needs the extra `ray`; buckets need fsspec's package for them (s3fs, gcsfs). On a cluster, `ray job submit` runs it, and all
-machines have to see the same addresses.
+Needs the extra `ray`; buckets need fsspec's package for them (s3fs, gcsfs). On a cluster, `ray job submit` runs it,
+and all machines have to see the same addresses.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class WritePart:
 
 
 def write_whole(table: pyarrow.Table, folder: str, name: str) -> None:
-    """Write beside the file's place first, under a name of this process's own, then move: a kill leaves no half file."""
+    """Write under a name of this process's own first, then move: a kill leaves no half file in the part's place."""
     system, path = fsspec.core.url_to_fs(folder)
     unfinished = f"{path}/.unfinished-{os.getpid()}-{name}"
     with system.open(unfinished, "wb") as file:

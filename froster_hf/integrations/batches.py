@@ -189,7 +189,7 @@ class ClassifyVideos(VideoBatches):
 
 
 def _version(checkpoint: str) -> list[Any]:
-    """What changes when the checkpoint's files do: sizes and times of a folder's, the commit of a cached repository's."""
+    """What changes with a checkpoint: sizes and times of a folder's files, the commit of a cached repository."""
     if os.path.isdir(checkpoint):
         files = sorted(path for path in Path(checkpoint).iterdir() if path.is_file())
         return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

@@ -1,4 +1,4 @@
-"""The Ray job on a real local Ray: a worker that is killed, a job that is killed, and the same answers as one process."""
+"""The Ray job on a real local Ray: a killed worker, a killed job, and the same answers as one process."""
 
 import os
 import shutil
@@ -21,9 +21,8 @@ pytest.importorskip("ray", reason="needs the extra ray (make test-integrations)"
 
 JOB = REPOSITORY / "examples" / "ray_videos.py"
 # A job whose workers wait at their second part for a file, so that the test knows when to kill.
-WAITING = f"""
+WAITING = """
 import pathlib, sys, time
-sys.path.insert(0, {str(JOB.parent)!r})
 import ray, ray_videos
 
 folder = pathlib.Path(sys.argv.pop(1))
@@ -32,7 +31,7 @@ answer = ray_videos.WritePart.__call__
 class WaitingPart(ray_videos.WritePart):
     def __call__(self, part):
         import os
-        (folder / f"pid-{{os.getpid()}}").write_text(part["file"])
+        (folder / f"pid-{os.getpid()}").write_text(part["file"])
         while list(folder.glob("pid-*")) and not (folder / "go").exists() and list((folder / "out").glob("part-*")):
             time.sleep(0.05)
         return answer(self, part)
@@ -58,8 +57,11 @@ def archive(tmp_path) -> Path:
 def start(folder: Path, archive: Path, model: Path) -> subprocess.Popen:
     command = [sys.executable, "-c", WAITING, str(folder), str(archive), str(folder / "out"), "--model", str(model)]
     command += ["--workers", "2", "--videos-per-file", "2"]
+    # Workers import the job's module.
+    paths = os.pathsep.join([str(REPOSITORY), str(JOB.parent)])
+    variables = {**environment(), "PYTHONPATH": paths}
     return subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 
@@ -92,7 +94,7 @@ def test_a_killed_worker_costs_nothing_and_a_killed_job_goes_on_with_the_missing
         kept = {file.name: file.stat().st_mtime_ns for file in out.glob("part-*")}
         assert 0 < len(kept) < 5
     finally:
-        below = psutil.Process(job.pid).children(recursive=True)
+        below = psutil.Process(job.pid).children(recursive=True) if job.poll() is None else []
         for process in (*below, job):
             process.kill()
         psutil.wait_procs(below)
