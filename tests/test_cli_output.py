@@ -113,12 +113,12 @@ def test_hostile_labels_of_a_checkpoint_are_shown_safely(hostile_checkpoint, cap
 
 def test_labels_that_are_formulas_are_text_in_a_spreadsheet(tmp_path):
     from froster_hf.pipeline.timeline_files import write_timeline
-    from froster_hf.pipeline.timeline_froster import Timeline, TimelineSegment
+    from froster_hf.pipeline.timeline_froster import Timeline, TimelineSegment, keep_best
 
     labels = ["=1+1", "+1", "-1", "@SUM(1)", " =1", "plain", "a=b"]
     segments = [TimelineSegment(i, i + 1.0, label, 0.5) for i, label in enumerate(labels)]
     windows = [(float(i), i + 1.0) for i in range(len(labels))]
-    timeline = Timeline(labels, float(len(labels)), windows, torch.full((7, 7), 0.5), segments)
+    timeline = Timeline(labels, float(len(labels)), windows, keep_best(torch.full((7, 7), 0.5)), segments)
     write_timeline(timeline, tmp_path / "t.csv")
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         stored = [row["label"] for row in csv.DictReader(file)]

@@ -191,7 +191,7 @@ def test_timeline_prints_segments_and_writes_files(checkpoint, classify, capsys,
     assert len(printed) == len(expected.segments)
     assert expected.segments[0].label in printed[0]
     stored = json.loads(Path(outputs[0]).read_text())
-    assert stored["windows"][0]["scores"] == pytest.approx(expected.scores[0].tolist(), abs=1e-5)
+    assert stored["windows"][0]["scores"] == pytest.approx(expected.to_dict()["windows"][0]["scores"], abs=1e-5)
     with open(outputs[1], newline="") as file:
         assert len(list(csv.DictReader(file))) == len(expected.segments)
     assert all(Path(output).stat().st_size > 0 for output in outputs)

@@ -35,7 +35,16 @@ from .scoring_froster import (
     has_arithmetic,
     rank,
 )
-from .timeline_froster import Timeline, WindowStream, find_segments, smooth_scores
+from .timeline_froster import (
+    SegmentFinder,
+    Timeline,
+    TimelineSegment,
+    WindowScores,
+    WindowStream,
+    contrast_segments,
+    keep_best,
+    smooth_scores,
+)
 
 logger = get_logger(__name__)
 
@@ -200,6 +209,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         templates: Sequence[str] | str | None = None,
         function_to_apply: ScoreFunction | None = None,
         multi_label: bool | None = None,
+        on_segment: Callable[[TimelineSegment], None] | None = None,
     ) -> Timeline:
         """What happens when in a long video, read once as a stream.
 
@@ -210,8 +220,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             stride_seconds: from the start of one window to that of the next.
             smoothing_seconds: scores are averaged over the windows whose centres lie within half of it; 0 switches it
                 off.
-            threshold: windows whose best label scores less show none of the labels.
-            min_segment_seconds: shorter segments go to a neighbour.
+            threshold: windows in which a label scores less do not show it. With each label for itself, by default that
+                of the calibration, or 0.5.
+            min_segment_seconds: shorter segments go to a neighbour, or with each label for itself are left out.
             batch_size: windows that go through the model together.
             num_thumbnails: frames kept for a plot.
             num_frames: frames a window.
@@ -220,6 +231,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             templates: a list of them or a named set.
             function_to_apply: `softmax` (default), `sigmoid` or `none`.
             multi_label: each label for itself, with segments of its own, which may overlap.
+            on_segment: called with each segment as soon as nothing that follows can change it, before its `contrast`
+                is known.
 
         Raises:
             VideoDecodeError: the video cannot be read.
@@ -249,32 +262,61 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             num_frames=preprocess.get("num_frames", self.processor.video_processor.num_frames),
             num_thumbnails=num_thumbnails,
         )
-        scores = []
-        with tqdm(desc="Classifying", unit="window", disable=None) as progress:
-            for clips in stream.batches(batch_size):
-                entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
-                logits = torch.cat([window for _, window in entries])
-                check_finite(logits)
-                scores.append(scoring.scores(logits))
-                progress.total = len(stream.windows)
-                progress.update(len(clips))
-        smoothed = smooth_scores(torch.cat(scores), stream.windows, smoothing_seconds)
-        segments = find_segments(
-            smoothed,
-            [*labels, None][: smoothed.shape[1]],
-            stream.windows,
-            threshold=postprocess.get("threshold"),
-            min_segment_seconds=min_segment_seconds,
+        threshold = postprocess.get("threshold")
+        for_itself = scoring.function == "sigmoid"
+        if for_itself and threshold is None:
+            threshold = 0.5 if scoring.calibration is None else scoring.calibration.threshold
+        finder = SegmentFinder(
+            labels, threshold=threshold, min_segment_seconds=min_segment_seconds, multi_label=for_itself
         )
+        segments: list[TimelineSegment] = []
+        kept: list[WindowScores] = []
+
+        def give_out(final: list[TimelineSegment]) -> None:
+            segments.extend(final)
+            for segment in final if on_segment is not None else ():
+                on_segment(segment)  # type: ignore[misc]
+
+        scored = self._score_windows(stream, scoring, forward, batch_size)
+        for window, scores in smooth_scores(scored, smoothing_seconds):
+            best = keep_best(scores[None, : len(labels)])
+            kept.append(best)
+            none_score = float(scores[-1]) if len(scores) > len(labels) and not for_itself else None
+            give_out(finder.add(window, best.values[0], best.indices[0], none_score))
+        give_out(finder.finish())
+        all_scores = WindowScores(
+            torch.cat([best.values for best in kept]), torch.cat([best.indices for best in kept])
+        )
+        segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
         return Timeline(
             labels=labels,
             start_seconds=stream.start_seconds,
             duration_seconds=stream.duration_seconds,
             windows=stream.windows,
-            scores=smoothed[:, : len(labels)],
-            segments=segments,
+            scores=all_scores,
+            segments=contrast_segments(segments, labels, stream.windows, all_scores),
             thumbnails=stream.thumbnails,
+            threshold=threshold,
+            multi_label=for_itself,
+            compared_with=scoring.description,
+            name=os.path.basename(video) if isinstance(video, str | os.PathLike) else None,
         )
+
+    def _score_windows(
+        self, stream: WindowStream, scoring: Scoring, forward: Mapping[str, Any], batch_size: int
+    ) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
+        """The windows of a stream, each with its scores (K,), or (K + 1,) where "none of these" has one."""
+        position = 0
+        with tqdm(desc="Classifying", unit="window", disable=None) as progress:
+            for clips in stream.batches(batch_size):
+                entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
+                logits = torch.cat([window for _, window in entries])
+                check_finite(logits)
+                for scores in scoring.scores(logits).cpu():
+                    yield stream.windows[position], scores
+                    position += 1
+                progress.total = len(stream.windows)
+                progress.update(len(clips))
 
     def _sanitize_parameters(  # type: ignore[override]
         self,

@@ -2,10 +2,12 @@
 
 import csv
 import html
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..printing import json_text, printable
 from ..whole_files import write_text_whole, written_whole
@@ -13,6 +15,9 @@ from .timeline_froster import Timeline, TimelineSegment
 
 # Labels with the highest scores that a picture can tell apart.
 LABELS_IN_PLOT = 8
+OTHER_COLOR = "0.6"
+# Steps between ticks that people count in.
+TICK_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200)
 # A spreadsheet takes a cell that begins so for a formula, which may fetch addresses.
 FORMULA_BEGINNINGS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
@@ -43,7 +48,7 @@ def check_format(path: str | os.PathLike[str]) -> None:
 
 
 def write_json(timeline: Timeline, path: Path) -> None:
-    """Segments, and the scores of all windows, a line each."""
+    """Segments, and the best scores of all windows, a line each."""
     with written_whole(path) as part, open(part, "w", encoding="utf-8") as file:
         file.writelines(json_pieces(timeline, separator="\n"))
 
@@ -74,10 +79,11 @@ def write_csv(timeline: Timeline, path: Path) -> None:
     """
     with written_whole(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["start_seconds", "end_seconds", "label", "score"])
+        writer.writerow(["start_seconds", "end_seconds", "label", "score", "contrast"])
         for segment in timeline.segments:
             seconds = [f"{segment.start_seconds:.3f}", f"{segment.end_seconds:.3f}"]
-            writer.writerow([*seconds, _cell(segment.label), f"{segment.score:.4f}"])
+            contrast = "" if segment.contrast is None else f"{segment.contrast:.4f}"
+            writer.writerow([*seconds, _cell(segment.label), f"{segment.score:.4f}", contrast])
 
 
 def write_srt(timeline: Timeline, path: Path) -> None:
@@ -99,45 +105,106 @@ def write_vtt(timeline: Timeline, path: Path) -> None:
 
 
 def write_png(timeline: Timeline, path: Path) -> None:
-    """Scores of the leading labels over time, the segments below, frames of the video above."""
+    """Frames of the video, below them the scores of the leading labels over time, and the segments.
+
+    Every color is explained: labels without one of their own are grey together, and counted.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-    leading = timeline.scores.max(0).values.topk(min(LABELS_IN_PLOT, len(timeline.labels))).indices.tolist()
-    # The legend lists them as they were given.
-    leading.sort()
-    colours = {timeline.labels[index]: f"C{rank}" for rank, index in enumerate(leading)}
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    frames_axis, scores_axis, segments_axis = figure.subplots(3, 1, height_ratios=[1.2, 3, 0.5], sharex=True)
+    colors = _leading_labels(timeline)
+    others = {segment.label for segment in timeline.segments} - set(colors)
+    # With each label for itself, segments overlap: a row for each of the leading labels, and one for all others.
+    rows = {label: row for row, label in enumerate(colors)} if timeline.multi_label else {}
+    num_rows = len(rows) + bool(others) if timeline.multi_label else 1
+    heights = [1.2, 3, max(0.5, 0.25 * num_rows)]
+    figure = Figure(figsize=(12, 5 * sum(heights) / 4.7), layout="constrained")
+    frames_axis, scores_axis, segments_axis = figure.subplots(3, 1, height_ratios=heights, sharex=True)
+    _draw_frames(timeline, frames_axis)
+    if timeline.name is not None:
+        frames_axis.set_title(_plain(timeline.name), loc="left")
+    _draw_scores(timeline, scores_axis, colors, len(others))
+    for segment in timeline.segments:
+        color = colors.get(segment.label, OTHER_COLOR)
+        row = rows.get(segment.label, num_rows - 1)
+        span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
+        segments_axis.broken_barh([span], (row, 0.9), color=color, edgecolor="white", linewidth=0.5)
+    start, end = timeline.start_seconds, timeline.start_seconds + timeline.duration_seconds
+    segments_axis.set(yticks=[], ylim=(num_rows, -0.1), xlim=(start, end), ylabel="segments")
+    segments_axis.xaxis.set_major_locator(MultipleLocator(_tick_seconds(timeline.duration_seconds)))
+    segments_axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: short_clock(seconds)))
+    segments_axis.set_xlabel("hours:minutes:seconds" if end >= 3600 else "minutes:seconds")
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=100)
 
+
+def _leading_labels(timeline: Timeline) -> dict[str, str]:
+    """The labels that a picture can tell apart, as they were given, each with its color.
+
+    First those with most seconds of segments, then those with the highest scores.
+    """
+    seconds: dict[str, float] = {}
+    for segment in timeline.segments:
+        length = segment.end_seconds - segment.start_seconds
+        seconds[segment.label] = seconds.get(segment.label, 0.0) + length
+    best: dict[str, float] = {}
+    values, indices = timeline.scores.values.flatten(), timeline.scores.indices.flatten()
+    for position in values.argsort(descending=True).tolist():
+        best.setdefault(timeline.labels[indices[position]], float(values[position]))
+        if len(best) >= LABELS_IN_PLOT:
+            break
+    order = sorted({*seconds, *best}, key=lambda label: (-seconds.get(label, 0.0), -best.get(label, -math.inf)))
+    leading = set(order[:LABELS_IN_PLOT])
+    return {label: f"C{rank}" for rank, label in enumerate(name for name in timeline.labels if name in leading)}
+
+
+def _draw_frames(timeline: Timeline, axis: Any) -> None:
     width = timeline.duration_seconds / max(len(timeline.thumbnails), 1)
     for place, (_, frame) in enumerate(timeline.thumbnails):
         # Evenly spread over the stream, so each has its share of the axis and none covers another.
         left = timeline.start_seconds + place * width
         # In a box of its own: one pixel is as wide as it is high, whatever a second measures.
-        inset = frames_axis.inset_axes((left, 0, width, 1), transform=frames_axis.transData)
+        inset = axis.inset_axes((left, 0, width, 1), transform=axis.transData)
         inset.imshow(frame.permute(1, 2, 0).numpy())
         inset.set_axis_off()
-    frames_axis.set(yticks=[], ylim=(0, 1))
-    frames_axis.spines[:].set_visible(False)
+    axis.set(yticks=[], ylim=(0, 1))
+    axis.tick_params(bottom=False)
+    axis.spines[:].set_visible(False)
 
+
+def _draw_scores(timeline: Timeline, axis: Any, colors: dict[str, str], num_others: int) -> None:
     centres = [(start + end) / 2 for start, end in timeline.windows]
     marker = "o" if len(centres) == 1 else None
-    for index in leading:
-        label = timeline.labels[index]
-        name = _plain(label)
-        scores_axis.plot(centres, timeline.scores[:, index].numpy(), color=colours[label], label=name, marker=marker)
-    scores_axis.set_ylabel("score")
-    if timeline.scores.min() >= 0:
-        scores_axis.set_ylim(bottom=0)
-    scores_axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    for label, color in colors.items():
+        values = timeline.scores.of(timeline.labels.index(label))
+        axis.plot(centres, values.numpy(), color=color, label=_plain(label), marker=marker)
+    if num_others:
+        # A patch without a place, for the legend.
+        axis.fill_between([], [], color=OTHER_COLOR, label=f"and {num_others} more")
+    if timeline.threshold is not None:
+        axis.axhline(
+            timeline.threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {timeline.threshold:.2g}"
+        )
+    axis.set_ylabel("score")
+    if float(timeline.scores.values.min()) >= 0:
+        axis.set_ylim(bottom=0)
+    axis.grid(axis="x", alpha=0.3)
+    axis.tick_params(bottom=False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
-    for segment in timeline.segments:
-        span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
-        segments_axis.broken_barh([span], (0, 1), color=colours.get(segment.label, "grey"))
-    span = (timeline.start_seconds, timeline.start_seconds + timeline.duration_seconds)
-    segments_axis.set(yticks=[], ylim=(0, 1), xlim=span, xlabel="seconds")
-    with written_whole(path) as part:
-        figure.savefig(part, dpi=100)
+
+def _tick_seconds(duration_seconds: float) -> float:
+    """The smallest round step with which an axis has at most twelve ticks."""
+    days = math.ceil(duration_seconds / 12 / 86_400)
+    return next((step for step in TICK_SECONDS if duration_seconds / step <= 12), 86_400 * days)
+
+
+def short_clock(seconds: float) -> str:
+    """5025.5 -> '1:23:45.5', 75 -> '1:15'."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    text = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
+    return f"{text}:{rest // 10:02d}" + f".{rest % 10}" * (rest % 10 > 0)
 
 
 WRITERS: dict[str, Callable[[Timeline, Path], None]] = {

@@ -1,7 +1,8 @@
 """What happens when in a long video: overlapping windows of frames, read once and in order; smoothing; segments.
 
-The zero-shot pipeline's `timeline` scores the windows. Only the frames of the windows under way are held, so that
-hours need no more memory than seconds.
+The zero-shot pipeline's `timeline` scores the windows. Only the frames of the windows under way are held, and of each
+window's scores the best, so that hours and ten thousand labels need no more memory than seconds and ten; a segment is
+known as soon as nothing that follows can change it.
 
     start                                                             end
     |--- window ---|
@@ -12,29 +13,65 @@ hours need no more memory than seconds.
 All seconds that leave this module are those of a player's clock, which counts from the start of the file; where the
 sound begins before the picture, the first window starts later than 0 s.
 
-Letters: n windows, T frames, S pixels, K labels.
+Letters: n windows, T frames, S pixels, K labels, k labels kept per window.
 """
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import chain, islice, pairwise
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, islice
 from typing import Any
 
 import torch
 
-SMOOTHED_TOGETHER = 256
+# k: labels whose scores are kept of each window, the best of them.
+KEPT_LABELS = 32
+# What is close outside of a segment: this part of its length before it, and as much behind.
+OUTSIDE_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class TimelineSegment:
-    """A stretch of a video with one label; its score is the mean over its windows."""
+    """A stretch of a video with one label.
+
+    Args:
+        start_seconds: where it begins.
+        end_seconds: where it ends.
+        label: its name.
+        score: mean of the label's score over the windows inside.
+        contrast: by how much that mean is above the one over the windows close outside, within a quarter of the
+            segment's length on each side, as FreeZAD (2025) ranks proposals; `None` where there is nothing outside.
+    """
 
     start_seconds: float
     end_seconds: float
     label: str
     score: float
+    contrast: float | None = None
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """The best scores of each of n windows.
+
+    Args:
+        values: (n, k), best first.
+        indices: (n, k), which labels they belong to.
+    """
+
+    values: torch.Tensor
+    indices: torch.Tensor
+
+    def of(self, index: int) -> torch.Tensor:
+        """Scores (n,) of one label; the least kept score of the window where the label is not among the kept.
+
+        That is the most that it can have had.
+        """
+        found = self.indices == index
+        return torch.where(found.any(1), torch.where(found, self.values, 0).sum(1), self.values[:, -1])
 
 
 @dataclass
@@ -45,37 +82,50 @@ class Timeline:
         labels: K names.
         duration_seconds: length of the video.
         windows: n pairs of start and end in seconds.
-        scores: (n, K), smoothed.
-        segments: in order; where none of the labels holds there is a gap.
+        scores: of the labels that score highest in each window, smoothed.
+        segments: in order; where none of the labels holds there is a gap. With `multi_label` they may overlap.
         start_seconds: when the picture starts.
         thumbnails: pairs of a time in seconds and a small frame, uint8 (3, h, w).
+        threshold: least score of a segment's windows.
+        multi_label: each label has segments of its own.
+        compared_with: what labels were compared with, in words, where it is not just each other.
+        name: of the video's file.
     """
 
     labels: list[str]
     duration_seconds: float
     windows: list[tuple[float, float]]
-    scores: torch.Tensor
+    scores: WindowScores
     segments: list[TimelineSegment]
     start_seconds: float = 0.0
     thumbnails: list[tuple[float, torch.Tensor]] = field(default_factory=list, repr=False)
+    threshold: float | None = None
+    multi_label: bool = False
+    compared_with: str | None = None
+    name: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures, for JSON."""
         return {**self.outline(), "windows": list(self.window_scores())}
 
     def outline(self) -> dict[str, Any]:
-        """What `to_dict` has beside the windows, whose number times K may be large."""
+        """What `to_dict` has beside the windows, whose number may be large."""
         return {
+            "name": self.name,
             "start_seconds": self.start_seconds,
             "duration_seconds": self.duration_seconds,
             "labels": self.labels,
+            "multi_label": self.multi_label,
+            "compared_with": self.compared_with,
+            "threshold": self.threshold,
             "segments": [asdict(segment) for segment in self.segments],
         }
 
     def window_scores(self) -> Iterator[dict[str, Any]]:
-        """The windows of `to_dict`, one after the other."""
-        for (start, end), scores in zip(self.windows, self.scores):
-            yield {"start_seconds": start, "end_seconds": end, "scores": scores.tolist()}
+        """The windows of `to_dict`, one after the other, each with its best labels' scores."""
+        for (start, end), values, indices in zip(self.windows, self.scores.values, self.scores.indices):
+            scores = {self.labels[index]: value for index, value in zip(indices.tolist(), values.tolist())}
+            yield {"start_seconds": start, "end_seconds": end, "scores": scores}
 
 
 def plan_windows(duration_seconds: float, window_seconds: float, stride_seconds: float) -> list[tuple[float, float]]:
@@ -95,56 +145,201 @@ def plan_windows(duration_seconds: float, window_seconds: float, stride_seconds:
 
 
 def smooth_scores(
-    scores: torch.Tensor, windows: Sequence[tuple[float, float]], smoothing_seconds: float
-) -> torch.Tensor:
-    """Average the scores (n, K) of the windows whose centres lie within half of `smoothing_seconds` of each other."""
-    centres = torch.tensor([(start + end) / 2 for start, end in windows], dtype=torch.float64)
-    first = torch.searchsorted(centres, centres - smoothing_seconds / 2 - 1e-6)
-    behind_last = torch.searchsorted(centres, centres + smoothing_seconds / 2 + 1e-6)
-    smoothed = torch.empty_like(scores)
-    # A few labels at a time: the sums of all would need five times the memory of the scores.
-    for given, result in zip(scores.split(SMOOTHED_TOGETHER, dim=1), smoothed.split(SMOOTHED_TOGETHER, dim=1)):
-        sums = torch.cat([torch.zeros(1, given.shape[1], dtype=torch.float64), given.double().cumsum(0)])
-        result.copy_((sums[behind_last] - sums[first]) / (behind_last - first)[:, None])
-    return smoothed
-
-
-def find_segments(
-    scores: torch.Tensor,
-    labels: Sequence[str | None],
-    windows: Sequence[tuple[float, float]],
-    *,
-    threshold: float | None = None,
-    min_segment_seconds: float = 0.0,
-) -> list[TimelineSegment]:
-    """Merge neighbouring windows with the same best label.
+    scored: Iterable[tuple[tuple[float, float], torch.Tensor]], smoothing_seconds: float
+) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
+    """Average the scores of the windows whose centres lie within half of `smoothing_seconds` of each other.
 
     Args:
-        scores: (n, K).
-        labels: K names; `None` stands for "none of these".
-        windows: n pairs of start and end in seconds; the first starts and the last ends with the video.
-        threshold: a window whose best score is lower shows none of the labels.
-        min_segment_seconds: shorter segments go to the neighbour whose label scores higher in them.
+        scored: windows in order, each with its scores (K,).
+        smoothing_seconds: length of the average; 0 changes nothing.
+
+    Yields:
+        The same windows with their smoothed scores, each as soon as the last window of its average has come.
     """
-    centres = [(start + end) / 2 for start, end in windows]
-    borders = [windows[0][0], *((a + b) / 2 for a, b in pairwise(centres)), windows[-1][1]]
-    best, winners = scores.max(dim=1)
-    none = len(labels)
-    names = [*labels, None]
-    picks = [
-        none if names[winner] is None or (threshold is not None and score < threshold) else winner
-        for score, winner in zip(best.tolist(), winners.tolist())
-    ]
-    runs = _merge_short_runs(picks, borders, scores, min_segment_seconds)
-    return [
-        TimelineSegment(borders[start], borders[end], label, float(scores[start:end, picks[start]].mean()))
-        for start, end in runs
-        if (label := names[picks[start]]) is not None
-    ]
+    reach = smoothing_seconds / 2 + 1e-6
+    held: deque[tuple[tuple[float, float], torch.Tensor]] = deque()  # what averages to come need
+    waiting: deque[tuple[float, float]] = deque()
+
+    def average(window: tuple[float, float]) -> tuple[tuple[float, float], torch.Tensor]:
+        while _centre(held[0][0]) < _centre(window) - reach:
+            held.popleft()
+        near = [scores for other, scores in held if _centre(other) <= _centre(window) + reach]
+        return window, torch.stack(near).double().mean(0).to(near[0].dtype)
+
+    for window, scores in scored:
+        while waiting and _centre(window) > _centre(waiting[0]) + reach:
+            yield average(waiting.popleft())
+        held.append((window, scores))
+        waiting.append(window)
+    while waiting:
+        yield average(waiting.popleft())
+
+
+def keep_best(scores: torch.Tensor) -> WindowScores:
+    """The best of the scores (n, K)."""
+    # Of equal scores, that of the label that was given first.
+    values, indices = scores.sort(descending=True, stable=True)
+    return WindowScores(values[:, :KEPT_LABELS].clone(), indices[:, :KEPT_LABELS].clone())
+
+
+class SegmentFinder:
+    """Makes segments of windows that come one after the other; each is given out as soon as it is final.
+
+    One label at a time (`multi_label=False`): neighbouring windows with the same best label are merged, and stretches
+    shorter than `min_segment_seconds` go to the neighbour whose label scores higher in them. Each label for itself:
+    neighbouring windows in which it reaches the threshold are merged, and shorter stretches are left out.
+
+    Args:
+        labels: K names.
+        threshold: a window in which a label scores less does not show it.
+        min_segment_seconds: shorter segments are merged or left out.
+        multi_label: each label for itself; needs a threshold.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        threshold: float | None = None,
+        min_segment_seconds: float = 0.0,
+        multi_label: bool = False,
+    ):
+        self.labels, self.threshold, self.min_segment_seconds = labels, threshold, min_segment_seconds
+        self.multi_label = multi_label
+        self._last: tuple[float, float] | None = None
+        # Of one label at a time: the windows since the last border that nothing can move.
+        self._picks: list[int] = []
+        self._borders: list[float] = []
+        self._values: list[torch.Tensor] = []
+        self._indices: list[torch.Tensor] = []
+        self._run_starts: list[int] = []
+        # Of each label for itself: index -> start and scores of the segment under way.
+        self._open: dict[int, tuple[float, list[float]]] = {}
+
+    def add(
+        self, window: tuple[float, float], values: torch.Tensor, indices: torch.Tensor, none_score: float | None = None
+    ) -> list[TimelineSegment]:
+        """Take the next window.
+
+        Args:
+            window: start and end in seconds.
+            values: (k,), its best scores, best first.
+            indices: (k,), of which labels.
+            none_score: score of "none of these", where there is one.
+
+        Returns:
+            The segments that are final now, in order of their ends.
+        """
+        border = window[0] if self._last is None else (_centre(self._last) + _centre(window)) / 2
+        self._last = window
+        if self.multi_label:
+            return self._add_to_each(border, values, indices)
+        best, winner = float(values[0]), int(indices[0])
+        is_none = (self.threshold is not None and best < self.threshold) or (
+            none_score is not None and none_score > best
+        )
+        pick = len(self.labels) if is_none else winner
+        if not self._picks or self._picks[-1] != pick:
+            self._run_starts.append(len(self._picks))
+        self._picks.append(pick)
+        self._borders.append(border)
+        self._values.append(values)
+        self._indices.append(indices)
+        if len(self._run_starts) < 2:
+            return []
+        # A stretch that is long enough stays where it is: what lies before two of them is settled.
+        before, last = self._run_starts[-2:]
+        known = (self._borders[last] - self._borders[before], _centre(window) - self._borders[last])
+        return self._settle(last) if min(known) >= self.min_segment_seconds else []
+
+    def finish(self) -> list[TimelineSegment]:
+        """The segments that end with the video."""
+        if self._last is None:
+            return []
+        end = self._last[1]
+        if self.multi_label:
+            return self._close(end, keep=set())
+        self._borders.append(end)
+        return self._settle(len(self._picks))
+
+    def _settle(self, number: int) -> list[TimelineSegment]:
+        """Segments of the first `number` windows that are held, which are let go."""
+        picks, borders = self._picks[:number], self._borders[: number + 1]
+        scores = WindowScores(torch.stack(self._values[:number]), torch.stack(self._indices[:number]))
+
+        def mean(start: int, end: int, pick: int) -> float:
+            part = WindowScores(scores.values[start:end], scores.indices[start:end])
+            return float(part.of(pick).mean()) if pick < len(self.labels) else -math.inf
+
+        segments = [
+            TimelineSegment(borders[start], borders[end], self.labels[pick], mean(start, end, pick))
+            for start, end in _merge_short_runs(picks, borders, mean, self.min_segment_seconds)
+            if (pick := picks[start]) < len(self.labels)
+        ]
+        for kept in (self._picks, self._borders, self._values, self._indices):
+            del kept[:number]
+        self._run_starts = [0] if self._picks else []
+        return segments
+
+    def _add_to_each(self, border: float, values: torch.Tensor, indices: torch.Tensor) -> list[TimelineSegment]:
+        shown = {
+            index: value
+            for index, value in zip(indices.tolist(), values.tolist())
+            if self.threshold is None or value >= self.threshold
+        }
+        closed = self._close(border, keep=set(shown))
+        for index, value in shown.items():
+            self._open.setdefault(index, (border, []))[1].append(value)
+        return closed
+
+    def _close(self, border: float, *, keep: set[int]) -> list[TimelineSegment]:
+        segments = []
+        for index in sorted(set(self._open) - keep):
+            start, scores = self._open.pop(index)
+            if border - start >= self.min_segment_seconds:
+                segments.append(TimelineSegment(start, border, self.labels[index], sum(scores) / len(scores)))
+        return segments
+
+
+def contrast_segments(
+    segments: Sequence[TimelineSegment],
+    labels: Sequence[str],
+    windows: Sequence[tuple[float, float]],
+    scores: WindowScores,
+) -> list[TimelineSegment]:
+    """Segments with their `contrast`: inside against close outside.
+
+    Args:
+        segments: of the labels.
+        labels: K names.
+        windows: n pairs of start and end in seconds.
+        scores: of these windows.
+    """
+    index = {label: position for position, label in enumerate(labels)}
+    centres = [_centre(window) for window in windows]
+    found = []
+    for segment in segments:
+        margin = OUTSIDE_SHARE * (segment.end_seconds - segment.start_seconds)
+        first = bisect_left(centres, segment.start_seconds)
+        behind = bisect_right(centres, segment.end_seconds)
+        # The next window on each side always counts, however short the segment is.
+        before = range(max(min(bisect_left(centres, segment.start_seconds - margin), first - 1), 0), first)
+        after = range(behind, min(max(bisect_right(centres, segment.end_seconds + margin), behind + 1), len(centres)))
+        outside = [*before, *after]
+        contrast = None
+        if outside:
+            near = WindowScores(scores.values[outside], scores.indices[outside])
+            contrast = segment.score - float(near.of(index[segment.label]).mean())
+        found.append(replace(segment, contrast=contrast))
+    return found
+
+
+def _centre(window: tuple[float, float]) -> float:
+    return (window[0] + window[1]) / 2
 
 
 def _merge_short_runs(
-    picks: list[int], borders: Sequence[float], scores: torch.Tensor, min_seconds: float
+    picks: list[int], borders: Sequence[float], mean: Callable[[int, int, int], float], min_seconds: float
 ) -> list[tuple[int, int]]:
     """Give the shortest run to the neighbour that scores higher in it, until none is shorter than `min_seconds`.
 
@@ -152,9 +347,9 @@ def _merge_short_runs(
     the time grows with n log n.
 
     Args:
-        picks: the label of each of n windows, changed in place; K or more stands for none, which wins from no label.
+        picks: the label of each of n windows, changed in place.
         borders: n + 1 times in seconds.
-        scores: (n, K).
+        mean: of the windows from one to another, the mean score of a label.
         min_seconds: shorter runs are merged, the shortest first, and of several the earliest.
 
     Returns:
@@ -172,8 +367,8 @@ def _merge_short_runs(
             break
         del ends[start], starts[end]
         neighbours = [picks[at] for at in (start - 1, end) if 0 <= at < len(picks)]
-        means = {pick: float(scores[start:end, pick].mean()) for pick in neighbours if pick < scores.shape[1]}
-        heir = max(neighbours, key=lambda pick: means.get(pick, -math.inf))
+        means = [mean(start, end, pick) for pick in neighbours]
+        heir = neighbours[means.index(max(means))]
         picks[start:end] = [heir] * (end - start)
         first, last = start, end
         if start > 0 and picks[start - 1] == heir:

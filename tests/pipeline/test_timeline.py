@@ -18,11 +18,15 @@ import froster_hf  # noqa: F401
 from froster_hf.pipeline import timeline_froster
 from froster_hf.pipeline.timeline_files import json_pieces, write_timeline
 from froster_hf.pipeline.timeline_froster import (
+    KEPT_LABELS,
+    SegmentFinder,
     Timeline,
     TimelineSegment,
+    WindowScores,
     WindowStream,
-    find_segments,
+    contrast_segments,
     iterate_windows,
+    keep_best,
     plan_windows,
     smooth_scores,
     window_times,
@@ -39,6 +43,29 @@ LABELS = ["riding a bike", "playing golf", "cooking"]
 @pytest.fixture(scope="module")
 def classify():
     return pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
+
+
+def in_order_of_labels(scores: WindowScores) -> torch.Tensor:
+    """(n, K) of windows of which all scores are kept."""
+    return torch.stack([scores.of(index) for index in range(scores.values.shape[1])], 1)
+
+
+def smooth(scores: torch.Tensor, windows, seconds: float) -> torch.Tensor:
+    found = list(smooth_scores(zip(windows, scores), seconds))
+    assert [window for window, _ in found] == list(windows)
+    return torch.stack([row for _, row in found])
+
+
+def find_segments(scores, labels, windows, **options) -> list[TimelineSegment]:
+    """Segments of scores (n, K), the last of them those of "none of these" where the last label is `None`."""
+    names = [label for label in labels if label is not None]
+    finder = SegmentFinder(names, **options)
+    segments = []
+    for window, row in zip(windows, scores):
+        values, indices = row[: len(names)].sort(descending=True, stable=True)
+        none_score = float(row[-1]) if labels[-1] is None else None
+        segments += finder.add(window, values, indices, none_score)
+    return segments + finder.finish()
 
 
 def test_windows_cover_the_video_and_the_last_one_ends_with_it():
@@ -59,8 +86,8 @@ def test_a_windows_times_are_the_centres_of_its_segments():
 def test_smoothing_averages_neighbouring_windows():
     windows = plan_windows(10, 4, 2)
     scores = torch.tensor([[0.0], [3.0], [6.0], [9.0]])
-    assert smooth_scores(scores, windows, 4.0).flatten().tolist() == [1.5, 3.0, 6.0, 7.5]
-    assert torch.equal(smooth_scores(scores, windows, 0.0), scores)
+    assert smooth(scores, windows, 4.0).flatten().tolist() == [1.5, 3.0, 6.0, 7.5]
+    assert torch.equal(smooth(scores, windows, 0.0), scores)
 
 
 def test_neighbouring_windows_with_one_label_are_merged():
@@ -91,7 +118,7 @@ def test_one_window_over_the_whole_video_scores_as_the_pipeline_does(classify):
     timeline = classify.timeline(BIKES, LABELS, window_seconds=100)
     assert timeline.windows == [(0, pytest.approx(10.0))]
     expected = {answer["label"]: answer["score"] for answer in classify(BIKES, LABELS)}
-    assert dict(zip(LABELS, timeline.scores[0].tolist())) == pytest.approx(expected, abs=1e-5)
+    assert dict(zip(LABELS, in_order_of_labels(timeline.scores)[0].tolist())) == pytest.approx(expected, abs=1e-5)
 
 
 def test_windows_score_as_if_each_were_a_video_of_its_own(classify):
@@ -99,7 +126,7 @@ def test_windows_score_as_if_each_were_a_video_of_its_own(classify):
         BIKES, LABELS, window_seconds=4, stride_seconds=2.5, smoothing_seconds=0, batch_size=2
     )
     assert timeline.windows == [(0, 4), (2.5, 6.5), (5, 9), (6, 10)]
-    for (start, end), scores in zip(timeline.windows, timeline.scores.tolist()):
+    for (start, end), scores in zip(timeline.windows, in_order_of_labels(timeline.scores).tolist()):
         indices = [int(25 * (start + (i + 0.5) * (end - start) / 4) + 1e-6) for i in range(4)]
         frames, _ = decode_frames(BIKES, indices)
         expected = {answer["label"]: answer["score"] for answer in classify(frames, LABELS)}
@@ -113,7 +140,7 @@ def test_times_are_those_of_a_players_clock(classify, tmp_path):
     at_once = render_video(tmp_path / "at_once.mp4", VIDEO_KINDS["h264_audio_mp4"], num_frames=100)
     options = {"window_seconds": 2, "stride_seconds": 1, "num_thumbnails": 2}
     timeline, plain = (classify.timeline(path, LABELS, **options) for path in (late, at_once))
-    torch.testing.assert_close(timeline.scores, plain.scores, atol=1e-3, rtol=0)
+    torch.testing.assert_close(*(in_order_of_labels(t.scores) for t in (timeline, plain)), atol=1e-3, rtol=0)
     assert (timeline.start_seconds, timeline.duration_seconds) == pytest.approx((5, 4))
     assert timeline.windows == [(pytest.approx(start + 5), pytest.approx(end + 5)) for start, end in plain.windows]
     assert [time for time, _ in timeline.thumbnails] == [pytest.approx(time + 5) for time, _ in plain.thumbnails]
@@ -128,7 +155,7 @@ def test_times_are_those_of_a_players_clock(classify, tmp_path):
 def test_background_labels_stand_for_none_of_the_labels(classify):
     timeline = classify.timeline(BIKES, LABELS[:1], background_labels=LABELS[1:], smoothing_seconds=0)
     everything = classify.timeline(BIKES, LABELS, smoothing_seconds=0)
-    torch.testing.assert_close(timeline.scores[:, 0], everything.scores[:, 0])
+    torch.testing.assert_close(timeline.scores.of(0), everything.scores.of(0))
     assert {segment.label for segment in timeline.segments} <= {LABELS[0]}
 
 
@@ -191,9 +218,9 @@ def timeline() -> Timeline:
         labels=["juggling, & $more$", "_rest\n---> now"],
         duration_seconds=3725.5,
         windows=[(0.0, 4.0), (3721.5, 3725.5)],
-        scores=torch.tensor([[0.75, 0.25], [0.25, 0.75]]),
+        scores=WindowScores(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([[0, 1], [1, 0]])),
         segments=[
-            TimelineSegment(0.0, 2.0, "juggling, & $more$", 0.75),
+            TimelineSegment(0.0, 2.0, "juggling, & $more$", 0.75, 0.5),
             TimelineSegment(3600.0, 3725.5, "_rest\n---> now", 0.75),
         ],
         thumbnails=[(1.0, torch.zeros(3, 12, 16, dtype=torch.uint8))],
@@ -208,8 +235,10 @@ def test_json_holds_segments_and_scores(timeline, tmp_path):
         "end_seconds": 2.0,
         "label": "juggling, & $more$",
         "score": 0.75,
+        "contrast": 0.5,
     }
-    assert stored["windows"][1] == {"start_seconds": 3721.5, "end_seconds": 3725.5, "scores": [0.25, 0.75]}
+    scores = {"_rest\n---> now": 0.75, "juggling, & $more$": 0.25}
+    assert stored["windows"][1] == {"start_seconds": 3721.5, "end_seconds": 3725.5, "scores": scores}
 
 
 def test_csv_is_read_back_by_a_csv_reader(timeline, tmp_path):
@@ -251,6 +280,8 @@ def scored_windows(draw):
     stride = draw(st.floats(0.1, 5))
     number = draw(st.integers(1, 12))
     names = draw(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=4, unique=True))
+    names = names if names != [None] else ["a", None]
+    names.sort(key=lambda name: name is None)
     row = st.lists(st.floats(0, 1, width=32), min_size=len(names), max_size=len(names))
     scores = torch.tensor(draw(st.lists(row, min_size=number, max_size=number)))
     return scores, names, [(index * stride, index * stride + 2 * stride) for index in range(number)]
@@ -315,19 +346,111 @@ def test_many_short_segments_are_merged_without_looking_at_all_of_them_each_time
     scores = torch.rand(len(windows), 5, generator=torch.Generator().manual_seed(0))
     looked_at = []
     monkeypatch.setattr(
-        timeline_froster, "_runs", lambda picks, real=timeline_froster._runs: looked_at.append(1) or real(picks)
+        timeline_froster,
+        "_runs",
+        lambda picks, real=timeline_froster._runs: looked_at.append(len(picks)) or real(picks),
     )
     segments = find_segments(scores, list("abcde"), windows, min_segment_seconds=20)
-    assert len(looked_at) == 1
+    assert sum(looked_at) == len(windows)
     assert min(s.end_seconds - s.start_seconds for s in segments) >= 20
 
 
-def test_smoothing_a_few_labels_at_a_time_changes_nothing():
-    windows = plan_windows(60.0, 4.0, 2.0)
-    scores = torch.rand(len(windows), 2 * timeline_froster.SMOOTHED_TOGETHER + 3)
-    smoothed = smooth_scores(scores, windows, 6.0)
-    alone = [smooth_scores(scores[:, k : k + 1], windows, 6.0) for k in range(scores.shape[1])]
-    assert torch.equal(smoothed, torch.cat(alone, dim=1))
+def test_smoothing_holds_only_the_windows_that_it_averages():
+    alive = set()
+
+    def scored():
+        for number, window in enumerate(plan_windows(200.0, 4.0, 2.0)):
+            row = torch.full((3,), float(number))
+            alive.add(number)
+            weakref.finalize(row, alive.discard, number)
+            yield window, row
+            del row
+            assert len(alive) <= 5
+
+    smoothed = [float(row[0]) for _, row in smooth_scores(scored(), 6.0)]
+    assert smoothed[:2] == [0.5, 1.0]
+    assert smoothed[50] == 50
+
+
+def test_a_segment_is_given_out_as_soon_as_nothing_can_change_it():
+    windows = plan_windows(20, 4, 2)
+    finder = SegmentFinder(["a", "b"], min_segment_seconds=3)
+    best = ["a", "a", "b", "a", "a", "b", "b", "b", "b"]
+    found = []
+    for window, label in zip(windows, best):
+        indices = torch.tensor([0, 1] if label == "a" else [1, 0])
+        found.append([(s.end_seconds, s.label) for s in finder.add(window, torch.tensor([0.9, 0.1]), indices)])
+    # The stretch of "b" in the third window is too short, and is known to be so when "a" goes on; the last one is
+    # long enough after its second window.
+    assert found == [[], [], [], [], [], [], [(11, "a")], [], []]
+    assert [(s.start_seconds, s.end_seconds, s.label) for s in finder.finish()] == [(11, 20, "b")]
+
+
+def test_each_label_for_itself_has_segments_that_may_overlap():
+    windows = plan_windows(12, 4, 2)
+    scores = torch.tensor([[0.9, 0.1, 0.6], [0.8, 0.7, 0.1], [0.2, 0.9, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
+    options = {"threshold": 0.5, "multi_label": True}
+    segments = sorted(find_segments(scores, ["a", "b", "c"], windows, **options), key=lambda s: s.label)
+    assert [(s.label, s.start_seconds, s.end_seconds) for s in segments] == [
+        ("a", 0, 5),
+        ("b", 3, 9),
+        ("c", 0, 3),
+        ("c", 9, 12),
+    ]
+    assert [s.score for s in segments] == pytest.approx([0.85, 0.8, 0.6, 0.7])
+    longer = find_segments(scores, ["a", "b", "c"], windows, min_segment_seconds=4, **options)
+    assert sorted(s.label for s in longer) == ["a", "b"]
+
+
+def test_contrast_is_inside_against_close_outside():
+    windows = [(float(i), i + 1.0) for i in range(10)]
+    values = torch.tensor([0.0, 0.1, 0.3, 0.9, 0.8, 0.7, 0.8, 0.2, 0.0, 0.0])
+    scores = keep_best(torch.stack([values, 1 - values], 1))
+    inside, short, all_of_it = contrast_segments(
+        [TimelineSegment(3, 7, "a", 0.8), TimelineSegment(1, 2, "b", 0.9), TimelineSegment(0, 10, "a", 0.38)],
+        ["a", "b"],
+        windows,
+        scores,
+    )
+    assert inside.contrast == pytest.approx(0.8 - (0.3 + 0.2) / 2)
+    assert short.contrast == pytest.approx(0.9 - (1.0 + 0.7) / 2)
+    assert all_of_it.contrast is None
+
+
+def test_of_many_labels_only_the_best_scores_of_each_window_are_kept(classify):
+    labels = [f"action {number}" for number in range(3 * KEPT_LABELS)]
+    timeline = classify.timeline(BIKES, labels, templates="none")
+    assert timeline.scores.values.shape == timeline.scores.indices.shape == (len(timeline.windows), KEPT_LABELS)
+    assert all(len(window["scores"]) == KEPT_LABELS for window in timeline.to_dict()["windows"])
+    # What was not kept scored no more than what was.
+    missing = set(range(len(labels))) - set(timeline.scores.indices[0].tolist())
+    assert float(timeline.scores.of(min(missing))[0]) == float(timeline.scores.values[0, -1])
+
+
+def test_segments_come_one_by_one_and_know_their_background(classify):
+    came = []
+    options = {"multi_label": True, "background_labels": ["an empty room"], "smoothing_seconds": 0}
+    timeline = classify.timeline(BIKES, LABELS, threshold=0.0, on_segment=came.append, **options)
+    # A threshold that everything passes: each label holds from start to end.
+    assert [(s.label, s.start_seconds, s.end_seconds, s.contrast) for s in timeline.segments] == [
+        (label, 0.0, pytest.approx(10.0), None) for label in LABELS
+    ]
+    assert [s.label for s in came] == LABELS
+    assert timeline.compared_with == "each label for itself against the background: an empty room"
+    assert timeline.name == BIKES.name
+    del options["smoothing_seconds"]
+    expected = {answer["label"]: answer["score"] for answer in classify(BIKES, LABELS, **options)}
+    whole = classify.timeline(BIKES, LABELS, window_seconds=100, **options)
+    assert dict(zip(LABELS, in_order_of_labels(whole.scores)[0].tolist())) == pytest.approx(expected, abs=1e-5)
+    assert whole.threshold == 0.5
+
+
+def test_the_threshold_of_a_calibration_is_that_of_its_segments():
+    processor = tiny_processor()
+    processor.calibration = {"scale": 0.01, "bias": 0.0, "threshold": 0.125, "background_labels": ["an empty room"]}
+    calibrated = pipeline("zero-shot-video-classification", model=tiny_model(), processor=processor)
+    assert calibrated.timeline(BIKES, LABELS, multi_label=True).threshold == 0.125
+    assert calibrated.timeline(BIKES, LABELS).threshold is None
 
 
 def test_the_json_of_many_windows_is_written_a_window_at_a_time(timeline):

@@ -11,7 +11,6 @@ would take for a formula has an apostrophe before it.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from ...printing import printable
@@ -65,25 +64,26 @@ def run(arguments: argparse.Namespace) -> int:
         smoothing_seconds=arguments.smoothing_seconds,
         min_segment_seconds=arguments.min_segment_seconds,
         batch_size=arguments.batch_size,
+        on_segment=None if arguments.json else _print_segment,
         **options,
     )
     # Printed first: a file that cannot be written must not cost the answer.
     if arguments.json:
         sys.stdout.writelines(json_pieces(timeline, separator=" ", encoding=sys.stdout.encoding or "utf-8"))
         print(flush=True)
-    else:
-        _print_segments(timeline.segments)
+    elif not timeline.segments:
+        print("none of these, from start to end", flush=True)
     for path in arguments.output:
         write_timeline(timeline, path)
     return 0
 
 
-def _print_segments(segments: Sequence[Any]) -> None:
-    labels = [printable(segment.label) for segment in segments]
-    width = max(map(len, labels), default=0)
-    for label, segment in zip(labels, segments):
-        span = f"{segment.start_seconds:8.1f} s - {segment.end_seconds:8.1f} s"
-        print(f"{span}  {label:<{width}}  {segment.score:.3f}")
-    if not segments:
-        print("none of these, from start to end")
+def _print_segment(segment: Any) -> None:
+    """A line as soon as a segment is known, above the progress bar."""
+    from tqdm import tqdm
+
+    from ...pipeline.timeline_files import short_clock
+
+    span = f"{short_clock(segment.start_seconds):>9} - {short_clock(segment.end_seconds):>9}"
+    tqdm.write(f"{span}  {segment.score:.3f}  {printable(segment.label)}", file=sys.stdout)
     sys.stdout.flush()
