@@ -35,7 +35,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel
 
-from froster_hf.conversion import CheckpointError, RawCheckpoint, convert_checkpoint, pickle_worker, sources
+from froster_hf.conversion import CheckpointError, RawCheckpoint, convert_checkpoint, pickle_worker, reading
 from froster_hf.conversion.reading import read_checkpoint
 from tests.conversion.hostile_files import scripted_archive
 from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
@@ -180,7 +180,7 @@ def convert_chunk(kind: str, start: int, stop: int, seed: int, sound: Path, keep
     """Convert mutants and print what became of each, one line each, as it is known."""
     pickle_worker.limit_memory(MEMORY_BYTES)
     pickle_worker.limit_memory = lambda extra_bytes: None  # type: ignore[assignment]
-    sources.read_checkpoint = read_in_this_process  # type: ignore[assignment]
+    reading.read_checkpoint = read_in_this_process  # type: ignore[assignment]
     for number in range(start, stop):
         with tempfile.TemporaryDirectory() as scratch:
             print(number, end=" ", flush=True)

@@ -3,9 +3,13 @@
 import os
 import pickle
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from .printing import one_line, printable
+
+QUANTIZERS = ("bitsandbytes", "torchao")
+"""Methods of quantization whose code in transformers fetches nothing: it calls the installed library of that name."""
 
 
 def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dtype: str) -> Any:
@@ -23,7 +27,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     """
     from transformers import pipeline
 
-    refuse_adapter(checkpoint)
+    refuse_foreign_parts(checkpoint)
     task: Any = "zero-shot-video-classification"
     return pipeline(
         task,
@@ -37,24 +41,48 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     )
 
 
-def refuse_adapter(checkpoint: str | os.PathLike[str]) -> None:
-    """Raise where transformers would load an adapter of PEFT.
+def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> None:
+    """Raise where transformers would load more for a checkpoint than its weights into an installed class.
 
-    Its configuration names the model to load, on any disk or the Hub, and modules that PEFT imports.
+    The configuration of a PEFT adapter names the model to load, on any disk or the Hub, and modules that PEFT imports.
+    Most methods of quantization fetch their kernels, machine code, from the Hub.
 
     Args:
         checkpoint: a folder, or a name on the Hub.
 
     Raises:
-        ValueError: the checkpoint has the configuration of an adapter.
+        ValueError: the checkpoint has the configuration of an adapter, or names another quantizer than `QUANTIZERS`.
+        OSError: there is no such checkpoint.
     """
+    from transformers import PreTrainedConfig
     from transformers.utils import find_adapter_config_file
 
-    if find_adapter_config_file(os.fspath(checkpoint)) is not None:
+    name = os.fspath(checkpoint)
+    if find_adapter_config_file(name) is not None:
         raise ValueError(
-            f"{printable(os.fspath(checkpoint))} has an adapter_config.json, which names another model and modules to "
-            "import. Merge the adapter into its model where it was trained, and save that."
+            f"{printable(name)} has an adapter_config.json, which names another model and modules to import. Merge "
+            "the adapter into its model where it was trained, and save that."
         )
+    config, _ = PreTrainedConfig.get_config_dict(name)
+    for method in _quantizers_of(config):
+        if method not in QUANTIZERS:
+            raise ValueError(
+                f"{printable(name)} is quantized by {printable(repr(method), limit=100)}, which may run code from the "
+                f"Hub; {' and '.join(QUANTIZERS)} run installed code only. Get the checkpoint without quantization, "
+                "or, if you trust its kernels, load it with `from_pretrained` yourself."
+            )
+
+
+def _quantizers_of(config: Any) -> Iterator[Any]:
+    """The methods of quantization that a configuration names, of the model and of its towers."""
+    pending = [config]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            stated = value.get("quantization_config")
+            if stated is not None:
+                yield stated.get("quant_method") if isinstance(stated, dict) else stated
+            pending += value.values()
 
 
 def loading_reason(error: Exception) -> str:

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .printing import one_line
+
 
 @contextlib.contextmanager
 def written_whole(file: str | os.PathLike[str]) -> Iterator[Path]:
@@ -117,3 +119,18 @@ def _put_back(before: Path, target: Path) -> None:
     """Give an empty folder its name again, unless something has it now."""
     if not os.path.lexists(target):
         before.rename(target)
+
+
+@contextlib.contextmanager
+def write_errors(target: str | os.PathLike[str]) -> Iterator[None]:
+    """Make an `OSError` of what safetensors, torch and tokenizers raise where a file cannot be written.
+
+    On a full disk each of them has an error of its own kind. For blocks that only write.
+    """
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        reason = one_line(str(error), limit=300)
+        raise OSError(f"{target} cannot be written ({reason}). Is the disk full? Nothing of it was left.") from error

@@ -89,6 +89,24 @@ DAMAGES = {
         lambda folder: [adapter_of(folder), (folder / "config.json").unlink()],
         "has an adapter_config.json",
     ),
+    "a quantizer with kernels from the Hub": (
+        lambda folder: change_json(folder / "config.json", quantization_config={"quant_method": "mxfp4"}),
+        "is quantized by 'mxfp4', which may run code from the Hub; bitsandbytes and torchao",
+    ),
+    "a quantizer without a name": (
+        lambda folder: change_json(folder / "config.json", quantization_config={"load_in_8bit": True}),
+        "is quantized by None",
+    ),
+    "a quantizer of one tower": (
+        lambda folder: change_json(
+            folder / "config.json", text_config={"quantization_config": {"quant_method": "fp8"}}
+        ),
+        "is quantized by 'fp8'",
+    ),
+    "a quantizer that is no object": (
+        lambda folder: change_json(folder / "config.json", quantization_config=["mxfp4"]),
+        "is quantized by ['mxfp4']",
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 _PUBLIC_NAMES = {
     "CheckpointError": "reading",
-    "ConversionReport": "report",
+    "ConversionReport": "convert",
     "ConvertedStateDict": "state_dicts",
     "ExportReport": "export_original",
     "Layout": "layouts",
@@ -16,10 +16,10 @@ _PUBLIC_NAMES = {
     "convert_checkpoint": "convert",
     "convert_state_dict": "state_dicts",
     "convert_temporal_pooling": "state_dicts",
-    "export_checkpoint": "export_original",
+    "write_original_checkpoint": "export_original",
     "export_state_dict": "state_dicts",
     "read_checkpoint": "reading",
-    "recognise_layout": "layouts",
+    "recognize_layout": "layouts",
 }
 
 __all__ = [
@@ -32,18 +32,17 @@ __all__ = [
     "convert_checkpoint",
     "convert_state_dict",
     "convert_temporal_pooling",
-    "export_checkpoint",
     "export_state_dict",
     "read_checkpoint",
-    "recognise_layout",
+    "recognize_layout",
+    "write_original_checkpoint",
 ]
 
 if TYPE_CHECKING:
-    from .convert import convert_checkpoint
-    from .export_original import ExportReport, export_checkpoint
-    from .layouts import Layout, recognise_layout
+    from .convert import ConversionReport, convert_checkpoint
+    from .export_original import ExportReport, write_original_checkpoint
+    from .layouts import Layout, recognize_layout
     from .reading import CheckpointError, RawCheckpoint, read_checkpoint
-    from .report import ConversionReport
     from .state_dicts import (
         ConvertedStateDict,
         convert_state_dict,

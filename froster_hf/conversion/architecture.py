@@ -47,7 +47,7 @@ FOREIGN_CONFIGURATION = (
 """What transformers raises, beside ValueError, for a `config.json` of other types or sizes than it expects."""
 
 LONGEST_LICENSE = 100
-"""Characters of a licence's identifier."""
+"""Characters of a license's identifier."""
 
 
 class UnshownOptions(TypedDict, total=False):
@@ -194,7 +194,7 @@ def read_run_configuration(text: str | None) -> dict[str, object]:
     """The fields that FROSTER's training files state in their `cfg` text; empty where there is none.
 
     Args:
-        text: YAML; anything else is passed over, since the text is no part of the model.
+        text: YAML; anything else is passed over, since the text is not part of the model.
     """
     try:
         run = yaml.load(text or "", _WithoutMerges)
@@ -220,7 +220,7 @@ def state_unshown(config: Mapping[str, Any]) -> dict[str, object]:
         config: the `config.json` of a checkpoint of this package.
 
     Raises:
-        ValueError: it is no such configuration.
+        ValueError: it is not such a configuration.
     """
     try:
         built = FrosterConfig.from_dict(dict(config))
@@ -230,10 +230,10 @@ def state_unshown(config: Mapping[str, Any]) -> dict[str, object]:
 
 
 def read_statement(text: str | None) -> dict[str, object]:
-    """The fields that `state_unshown` wrote; empty where the text is no such statement.
+    """The fields that `state_unshown` wrote; empty where the text is not such a statement.
 
     Args:
-        text: JSON; anything else is passed over, since the text is no part of the model.
+        text: JSON; anything else is passed over, since the text is not part of the model.
     """
     known = {field for fields in UNSHOWN.values() for field in fields}
     stated = _statement(text)
@@ -241,7 +241,7 @@ def read_statement(text: str | None) -> dict[str, object]:
 
 
 def stated_license(text: str | None) -> str | None:
-    """The licence in such a statement, if there is one."""
+    """The license in such a statement, if there is one."""
     license = _statement(text).get("license")
     return license if isinstance(license, str) and len(license) <= LONGEST_LICENSE else None
 

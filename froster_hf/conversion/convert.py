@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,109 @@ from transformers.processing_utils import Unpack
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..printing import listing, one_line
+from ..printing import json_text, listing, one_line, printable, printable_lines
 from ..processing.processing_froster import FrosterProcessor
+from ..processing.text_files import read_json
 from ..processing.video_processing_froster import FrosterVideoProcessor
-from ..whole_files import new_folder
+from ..whole_files import new_folder, write_errors
 from .architecture import Setting, UnshownOptions, infer_config, stated_license
 from .layouts import Layout, find_layout
-from .report import ConversionReport
-from .sources import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
+from .reading import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
 from .state_dicts import ConvertedStateDict, convert_state_dict
-from .writing import write_errors
 
 PathLike = str | os.PathLike[str]
+REPORT_FILE = "conversion.json"
+SHOWN = 4
+MAX_REPORT_BYTES = 64 << 20
+
+
+@dataclass
+class ConversionReport:
+    """An account of a conversion; `print(report)` shows it, `conversion.json` has all of it.
+
+    Attributes:
+        source: what was converted, as it was given.
+        output: the folder that was written.
+        format: how the source is stored: `pickle`, `torchscript`, `safetensors`, `transformers`.
+        layout: whose names it has.
+        sha256: of the source's bytes.
+        wrapping: the section of the file and the prefix that the weights were found under; empty for none.
+        num_tensors: tensors written.
+        num_parameters: numbers in them.
+        dtypes: tensors written by dtype.
+        settings: every field of the configuration with its origin.
+        license: of the weights, where the source shows it: FROSTER's own files do, by their projectors or teacher.
+        left_out: tensors of the source that are not in the output, each with the reason.
+        other: entries of the source that are not tensors, and what they are.
+        unused: names that nobody knows; always empty with `strict=True`.
+        notes: what the reader should know besides.
+    """
+
+    source: str
+    output: str
+    format: str
+    layout: str
+    sha256: str
+    wrapping: str
+    num_tensors: int
+    num_parameters: int
+    dtypes: dict[str, int]
+    settings: list[Setting]
+    license: str | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    other: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        dtypes = ", ".join(f"{count} in {dtype}" for dtype, count in self.dtypes.items())
+        where = f", {self.wrapping}" if self.wrapping else ""
+        lines = [
+            f"source      {printable(self.source)} ({self.format}, sha256 {self.sha256[:16]})",
+            f"recognized  {find_layout(self.layout).title}{where}",
+            f"written     {printable(self.output)}: {self.num_tensors} tensors ({dtypes}), "
+            f"{self.num_parameters:,} numbers",
+            "settings",
+        ]
+        lines += [f"  {s.name:17} {printable(str(s.value))}  [{s.origin}]" for s in self.settings]
+        if self.license is not None:
+            lines.append(f"license     {printable(self.license)}")
+        lines.append(f"left out    {len(self.left_out)} tensors")
+        for reason in dict.fromkeys(self.left_out.values()):
+            names = [name for name, why in self.left_out.items() if why == reason]
+            rest = f", ... (all in {REPORT_FILE})" if len(names) > SHOWN else ""
+            lines.append(f"  {len(names):3} {listing(names[:SHOWN])}{rest}: {reason}")
+        lines.append(f"not tensors {listing(f'{name} ({what})' for name, what in self.other.items()) or 'none'}")
+        lines.append(f"unused      {len(self.unused)} tensors")
+        lines += [f"    {printable(name)}" for name in self.unused]
+        lines += [f"note        {note}" for note in self.notes]
+        return printable_lines(lines)
+
+    def save(self, folder: Path) -> None:
+        """Write `conversion.json` beside the weights."""
+        text = json_text(asdict(self), indent=2, default=str)
+        (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_report(path: Path) -> Mapping[str, Any] | None:
+    """The report that `froster convert` left beside the weights; `None` where there is none.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ValueError: the file is there, but is not such a report.
+    """
+    if not path.is_file():
+        return None
+    report = read_json(path, max_bytes=MAX_REPORT_BYTES)
+    kinds = {"source": str, "layout": str, "sha256": str, "left_out": dict, "license": str | None}
+    if not isinstance(report, dict) or not all(
+        isinstance(report.get(name), kind) and (name in report or name == "license") for name, kind in kinds.items()
+    ):
+        raise ValueError(f"{path} is not a report of `froster convert`.")
+    known = [entry.name for entry in fields(ConversionReport)]
+    return {name: report[name] for name in known if name in report}
 
 
 def convert_checkpoint(
@@ -54,7 +145,7 @@ def convert_checkpoint(
         source: a file of FROSTER, Open-VCLIP, ActionCLIP, ViFi-CLIP or OpenAI's CLIP (pickle, TorchScript archive or
             safetensors), or a CLIP folder or repository of transformers.
         output: the folder to write; must not exist, or be empty.
-        layout: whose names the source has; recognised where it is `None`.
+        layout: whose names the source has; recognized where it is `None`.
         processor_from: a CLIP of transformers with the same vocabulary, for tokenizer and pixel statistics. Default:
             the source, where it is such a repository with these files; else only the video processor is written.
         token_embedding_from: the CLIP that a ViFi-CLIP file was trained from; its own files lack the token embedding.
@@ -63,7 +154,7 @@ def convert_checkpoint(
         strict: refuse tensors that no table knows. If not, they are listed in the report.
         max_shard_size: of one weight file.
         unshown: what no weight shows (temporal module, activation, heads, ...); see [`UnshownOptions`]. Not needed for
-            files that [`export_checkpoint`] wrote, which state it.
+            files that [`write_original_checkpoint`] wrote, which state it.
 
     Returns:
         What was read, assumed, left out and written.
@@ -94,24 +185,14 @@ def convert_checkpoint(
             with_projectors=keep_projectors,
         )
         teacher = None if teacher_folder is None else _filled(CLIPModel, _clip_config(config), converted.teacher)
-        entry, stated = find_layout(converted.layout), stated_license(found.raw.statement)
         report = ConversionReport(
             source=str(source),
             output=str(output),
-            format=found.raw.format,
-            layout=found.layout,
-            sha256=found.raw.sha256,
-            wrapping=found.wrapping,
-            num_tensors=len(state),
-            num_parameters=sum(tensor.numel() for tensor in state.values()),
-            dtypes=dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
+            **_account(found, converted, state),
             settings=[*settings, *processor.settings],
-            license=entry.license if converted.projectors or converted.teacher else stated,
             left_out=_left_out(
                 found, converted, with_projectors=keep_projectors, with_teacher=teacher_folder is not None
             ),
-            other=found.raw.other,
-            unused=found.unused + converted.unused,
             notes=[*_notes(converted, config), *processor.notes],
         )
         with write_errors(output):
@@ -124,6 +205,23 @@ def convert_checkpoint(
             with write_errors(teacher_folder):
                 _save(teacher, teacher_folder, max_shard_size)
     return report
+
+
+def _account(found: Source, converted: ConvertedStateDict, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Fields of the report that say what was read, and which tensors of it are written."""
+    own_license = find_layout(converted.layout).license
+    return {
+        "format": found.raw.format,
+        "layout": found.layout,
+        "sha256": found.raw.sha256,
+        "wrapping": found.wrapping,
+        "num_tensors": len(state),
+        "num_parameters": sum(tensor.numel() for tensor in state.values()),
+        "dtypes": dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
+        "license": own_license if converted.projectors or converted.teacher else stated_license(found.raw.statement),
+        "other": found.raw.other,
+        "unused": found.unused + converted.unused,
+    }
 
 
 def _convert(found: Source, token_embedding_from: PathLike | None, *, strict: bool) -> ConvertedStateDict:

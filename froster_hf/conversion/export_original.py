@@ -16,14 +16,13 @@ from torch import Tensor
 
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
 from ..printing import printable, printable_lines
-from ..whole_files import written_whole
+from ..whole_files import write_errors, written_whole
 from .architecture import UNSHOWN, state_unshown
+from .convert import REPORT_FILE, read_report
 from .layouts import LayoutEntry, OriginalLayout, find_layout, written_layouts
 from .pickle_worker import STATEMENT
 from .reading import RawCheckpoint, read_checkpoint
-from .report import REPORT_FILE, read_report
 from .state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
-from .writing import write_errors
 
 PROJECTORS_PREFIX = "distillation_projectors."
 
@@ -60,7 +59,7 @@ class ExportReport:
         return printable_lines(lines)
 
 
-def export_checkpoint(
+def write_original_checkpoint(
     checkpoint: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
@@ -149,7 +148,7 @@ def _file(original: Mapping[str, Tensor], file_sections: Sequence[tuple[str, str
 
 
 def _add_statement(file: Path, stated: Mapping[str, object]) -> None:
-    """Add what no weight shows, and the licence, to a file of `torch.save`; code bases pass over the added member."""
+    """Add what no weight shows, and the license, to a file of `torch.save`; code bases pass over the added member."""
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
         root = archive.namelist()[0].partition("/")[0]
         archive.writestr(f"{root}/{STATEMENT}", json.dumps(stated))

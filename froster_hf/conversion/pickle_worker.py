@@ -49,7 +49,7 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
 
     Returns:
         Tensors by name, behind `section/` where the file has sections; and a summary: `format`, `other` (entries that
-        are no tensors, described), `texts` (those that are texts) and `statement` (of this package's own exports).
+        are not tensors, described), `texts` (those that are texts) and `statement` (of this package's own exports).
 
     Raises:
         ValueError: the archive is not plainly what it says; the message tells the reason.
@@ -180,7 +180,7 @@ def reason_of(error: pickle.UnpicklingError) -> str:
 
 
 def check_tensor(name: str, tensor: Tensor) -> None:
-    """Refuse tensors that are larger than what is stored of them, or that are no plain arrays."""
+    """Refuse tensors that are larger than what is stored of them, or that are not plain arrays."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
     if not plain or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(

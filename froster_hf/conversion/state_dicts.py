@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..printing import listing, printable
-from .layouts import LayoutEntry, dropped_names, find_layout, recognise_layout
+from .layouts import LayoutEntry, dropped_names, find_layout, recognize_layout
 from .layouts.actionclip import POOLING_ROWS
-from .layouts.rows import CLIP, MODULE_ROWS, Operation, Part, Row
+from .layouts.entry import CLIP, MODULE_ROWS, Operation, Part, Row
 
 
 @dataclass
@@ -51,7 +51,7 @@ def convert_state_dict(
 
     Args:
         original: tensors under their original names; ActionCLIP's temporal head under `fusion_model.`.
-        layout: recognised from the names where it is `None`.
+        layout: recognized from the names where it is `None`.
         strict: whether a name that no table knows is an error. If not, it is listed in `unused`.
 
     Returns:
@@ -62,7 +62,7 @@ def convert_state_dict(
         ValueError: a tensor that the layout must have is missing, a layer number is skipped, a tensor does not have
             the axes that its row needs, or (`strict`) a name is unknown.
     """
-    layout = layout or recognise_layout(original)
+    layout = layout or recognize_layout(original)
     entry = find_layout(layout)
     names = _by_part(original, entry)
     module = _first_present(MODULE_ROWS, names["model"])

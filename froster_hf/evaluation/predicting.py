@@ -39,6 +39,7 @@ from tqdm.auto import tqdm
 
 from ..data.clips import EvaluationClips, collate_clips
 from ..data.video_table import label_names, pixel_options, table_fingerprint
+from ..printing import one_line, printable
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import make_folder
 from .leak_check import warn_of_leaks
@@ -112,21 +113,40 @@ class PredictionStore:
         self._handle.close()
 
     def append(self, predictions: Sequence[ClipPrediction]) -> None:
-        """Writes a batch's predictions at once."""
+        """Write a batch's predictions at once.
+
+        Raises:
+            ValueError: logits that are not finite, which would later count as those of an undecodable video.
+        """
+        for prediction in predictions:
+            if prediction.view_logits is not None and not np.isfinite(prediction.view_logits).all():
+                raise ValueError(
+                    f"The scores of row {prediction.row} ({printable(prediction.video)}) are not finite: the model's "
+                    "weights are damaged, or the precision is too low for them. Nothing of its batch was stored."
+                )
         self._handle.write("".join(json.dumps(self._line(prediction)) + "\n" for prediction in predictions))
         self._handle.flush()
 
     def read(self) -> dict[int, ClipPrediction]:
-        """All complete predictions of all processes, by row."""
+        """All complete predictions of all processes, by row.
+
+        Raises:
+            PredictionMismatchError: a line is not one that this class has written; names file and line.
+        """
         predictions: dict[int, ClipPrediction] = {}
         for file in self._files():
-            for line in file.read_bytes().split(b"\n"):
+            # Behind the last line's end is nothing, or a line that a kill has torn.
+            _header, *lines = file.read_bytes().split(b"\n")[:-1] or [b""]
+            for number, line in enumerate(lines, start=2):
                 try:
-                    entry = json.loads(line)
-                except ValueError:  # torn by a kill, or empty
-                    continue
-                if "row" in entry:
-                    predictions[entry["row"]] = self._prediction(entry)
+                    prediction = self._prediction(json.loads(line))
+                except (ValueError, TypeError, LookupError, RecursionError) as error:
+                    reason = f"{type(error).__name__}: {one_line(str(error), limit=300)}"
+                    raise PredictionMismatchError(
+                        f"{file}, line {number}, is not a prediction ({reason}). Delete the line, and its "
+                        "clip is predicted again; or replace the evaluation: `--overwrite`, `overwrite=True`."
+                    ) from error
+                predictions[prediction.row] = prediction
         return dict(sorted(predictions.items()))
 
     def _files(self) -> list[Path]:
@@ -143,24 +163,40 @@ class PredictionStore:
         return {**line, "logits": base64.b64encode(logits.tobytes()).decode()}
 
     def _prediction(self, entry: Mapping[str, Any]) -> ClipPrediction:
-        logits = None
-        if entry["logits"] is not None:
-            flat = np.frombuffer(base64.b64decode(entry["logits"]), dtype="<f4")
-            logits = flat.reshape(-1, len(self.label_texts)).astype(np.float32)
-        return ClipPrediction(entry["row"], entry["video"], logits, entry["error"])
+        row, video, logits, error = (entry[name] for name in ("row", "video", "logits", "error"))
+        if type(row) is not int or row < 0 or not isinstance(video, str):
+            raise ValueError("`row` must be a number and `video` a name")
+        if logits is None and isinstance(error, str):
+            return ClipPrediction(row, video, None, error)
+        if error is not None:
+            raise ValueError("`error` is the reason why there are no `logits`; one of the two is null")
+        flat = np.frombuffer(base64.b64decode(logits, validate=True), dtype="<f4")
+        view_logits = flat.reshape(-1, len(self.label_texts)).astype(np.float32)
+        if not len(view_logits) or not np.isfinite(view_logits).all():
+            raise ValueError("`logits` must be finite numbers, one per view and label")
+        return ClipPrediction(row, video, view_logits)
 
 
 def stack_view_logits(predictions: Mapping[int, ClipPrediction], *, num_rows: int) -> np.ndarray:
     """View logits of a whole table, (num_rows, V*C, K); NaN where a video could not be decoded.
 
     Raises:
-        ValueError: a row has no prediction, or none could be decoded.
+        ValueError: a row has no prediction, none could be decoded, or the predictions are of another table or of
+            several numbers of views.
     """
     if missing := sorted(set(range(num_rows)) - set(predictions)):
         raise ValueError(f"{len(missing)} of {num_rows} clips have no prediction yet, such as row {missing[0]}.")
-    shape = next((p.view_logits.shape for p in predictions.values() if p.view_logits is not None), None)
-    if shape is None:
+    shapes = {p.view_logits.shape: row for row, p in predictions.items() if p.view_logits is not None}
+    if not shapes:
         raise ValueError("None of the videos could be decoded; see the `error` of the predictions.")
+    if strange := sorted(set(predictions) - set(range(num_rows))):
+        raise ValueError(f"There is a prediction of row {strange[0]}, but the table has {num_rows} rows.")
+    if len(shapes) > 1:
+        raise ValueError(
+            f"The predictions of rows {' and '.join(map(str, list(shapes.values())[:2]))} have different numbers of "
+            "views. Replace the evaluation: `--overwrite`, `overwrite=True`."
+        )
+    (shape,) = shapes
     logits = np.full((num_rows, *shape), np.nan, dtype=np.float32)
     for row, prediction in predictions.items():
         if prediction.view_logits is not None:
@@ -175,8 +211,8 @@ def _stored_header(file: Path) -> dict[str, Any] | None:
     if not first.endswith(b"\n"):
         return None
     try:
-        return json.loads(first)["header"]
-    except (ValueError, KeyError, TypeError) as error:
+        return dict(json.loads(first)["header"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PredictionMismatchError(
             f"{file} does not begin with a header; it is not a file of predictions."
         ) from error

@@ -1,4 +1,4 @@
-"""What a model card says that neither the checkpoint nor a measurement can: data, in a YAML file a card."""
+"""What a model card says that neither the checkpoint nor a measurement can: data, in one YAML file per card."""
 
 import os
 from dataclasses import dataclass, field
@@ -32,14 +32,14 @@ class CardFacts:
     Args:
         name: of the model, the card's title.
         summary: what it is, in a sentence or two.
-        license: identifier of the weights' licence on the Hub, such as `cc-by-nc-sa-4.0`.
-        license_note: whose licence it is, and what it asks for.
+        license: identifier of the weights' license on the Hub, such as `cc-by-nc-sa-4.0`.
+        license_note: whose license it is, and what it asks for.
         base_model: the repository on the Hub that the weights started from.
         datasets: names on the Hub of the data sets that the weights were trained on.
         example_labels: what the card's example asks about.
         training: how, by whom.
         evaluation_note: what a reader of the measured results should know, such as how to repeat them.
-        limitations: one a line.
+        limitations: one per line.
         published: numbers of `published_source`.
         published_source: https address of the publication.
         published_note: what the numbers rest on.
@@ -85,7 +85,7 @@ def load_card_facts(path: str | os.PathLike[str]) -> CardFacts:
     """The facts of a YAML file.
 
     Raises:
-        ValueError: no YAML, unknown or missing fields, numbers without a source, a name that the Hub does not take.
+        ValueError: not YAML, unknown or missing fields, numbers without a source, a name that the Hub does not take.
         OSError: the file cannot be read.
     """
     path = Path(path)

@@ -18,14 +18,13 @@ import yaml
 from huggingface_hub import ModelCard, eval_result_entries_to_yaml, hf_hub_download
 
 from ..checkpoint_loading import load_installed, loading_reason
+from ..conversion.convert import REPORT_FILE, read_report
 from ..conversion.layouts.froster import FROSTER_LICENSE
-from ..conversion.report import REPORT_FILE, read_report
-from ..conversion.writing import write_errors
 from ..evaluation.predicting import model_fingerprint
 from ..foreign_code import drop_foreign_code
 from ..printing import printable, printable_lines
 from ..settings import read_yaml_file
-from ..whole_files import new_folder
+from ..whole_files import new_folder, write_errors
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import build_model_card, source_name
@@ -57,7 +56,7 @@ SENTENCE_TRANSFORMERS_FILES: dict[str, Any] = {
 }
 LICENSE_NOTE = (
     "These weights were converted from a checkpoint that the authors of FROSTER released under CC BY-NC-SA 4.0; the "
-    "conversion keeps that licence: attribution, no commercial use, and the same terms for what is derived from them."
+    "conversion keeps that license: attribution, no commercial use, and the same terms for what is derived from them."
 )
 
 
@@ -84,7 +83,7 @@ class ExportedFolder:
     def __str__(self) -> str:
         lines = [f"written   {self.folder}"]
         lines += [f"  {size:>13,} bytes  {name}" for name, size in self.files.items()]
-        lines.append(f"licence   {self.license or 'not stated; give it in the card facts, or with --license'}")
+        lines.append(f"license   {self.license or 'not stated; give it in the card facts, or with --license'}")
         lines.append(f"measured  {len(self.results)} results on the card")
         lines += [line for tower in self.towers for line in str(tower).split("\n")]
         lines += [f"dropped   foreign code: {reference}" for reference in self.dropped]
@@ -122,7 +121,7 @@ def export_checkpoint(
         quantize: write them in int8 as well.
 
     Raises:
-        ValueError: `output` is taken, weights that are not finite, results of other weights, a licence that the
+        ValueError: `output` is taken, weights that are not finite, results of other weights, a license that the
             weights do not have, facts that huggingface_hub refuses.
         OSError: a file that cannot be read.
     """
@@ -140,12 +139,7 @@ def export_checkpoint(
         check_finite(classify.model)
         own = fingerprints(classify.model)
         measured = [result for path in results for result in read_measured_results(path, fingerprints=own)]
-        if labels is not None:
-            given = classify.processor.read_labels(labels)
-            classify.model.set_labels(given.names, text_embeds=classify.label_embeds(given))
-        if classify.model.config.id2label:
-            # Names without embeddings are an error.
-            classify.model.stored_label_embeds()
+        store_labels(classify, labels)
         card = build_model_card(
             card_facts,
             config=classify.model.config,
@@ -158,22 +152,41 @@ def export_checkpoint(
         )
         with write_errors(target):
             classify.save_pretrained(folder, max_shard_size=max_shard_size)
+        write_conversion(folder, conversion)
         dropped = drop_foreign_code(folder)
         card.save(folder / CARD_FILE)
-        write_conversion(folder, conversion)
         write_benchmarks(folder, measured, card_facts)
         write_sentence_transformers(folder)
         # In single precision, which holds every half-precision weight exactly; the checkpoint is written already.
         exported = export_towers(classify.model.float(), folder / "towers", formats=towers, quantize=quantize)
-    paths = sorted(path for path in target.rglob("*") if path.is_file())
     return ExportedFolder(
         folder=target,
-        files={path.relative_to(target).as_posix(): path.stat().st_size for path in paths},
+        files=file_sizes(target),
         license=card_facts.license,
         results=tuple(measured),
         towers=tuple(exported),
         dropped=tuple(dropped),
     )
+
+
+def store_labels(classify: Any, labels: Any) -> None:
+    """Store a label list in the model of a pipeline; `None` leaves it with its own, if it has any.
+
+    Raises:
+        ValueError: no such list, or the model has names of labels without their embeddings.
+    """
+    if labels is not None:
+        given = classify.processor.read_labels(labels)
+        classify.model.set_labels(given.names, text_embeds=classify.label_embeds(given))
+    if classify.model.config.id2label:
+        # Names without embeddings are an error.
+        classify.model.stored_label_embeds()
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file below a folder, by its path from there."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
 def load_pipeline(checkpoint: PathLike) -> Any:
@@ -200,14 +213,14 @@ def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:
     """The report that `froster convert` left beside the weights, if it did.
 
     Raises:
-        ValueError: the file is there, but is no such report.
+        ValueError: the file is there, but is not such a report.
     """
     path = _companion(checkpoint, REPORT_FILE)
     return None if path is None else read_report(path)
 
 
 def write_conversion(folder: Path, conversion: Mapping[str, Any] | None) -> None:
-    """The report of a conversion, so that the weights' origin and licence are known wherever the folder goes."""
+    """The report of a conversion, so that the weights' origin and license are known wherever the folder goes."""
     if conversion is not None:
         text = json.dumps({**conversion, "source": source_name(conversion)}, indent=2)
         (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
@@ -220,7 +233,7 @@ def write_sentence_transformers(folder: Path) -> None:
 
 
 def read_license(checkpoint: PathLike) -> str | None:
-    """The licence on the checkpoint's own card; `None` where there is no card, or none that can be read."""
+    """The license on the checkpoint's own card; `None` where there is no card, or none that can be read."""
     path = _companion(checkpoint, CARD_FILE)
     if path is None or path.stat().st_size > MAX_CARD_BYTES:
         return None
@@ -253,7 +266,7 @@ def is_of_froster(conversion: Mapping[str, Any] | None) -> bool:
 
 
 def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may_be_froster: bool) -> CardFacts:
-    """The facts with the weights' licence.
+    """The facts with the weights' license.
 
     Weights of FROSTER's authors keep theirs.
 
@@ -261,18 +274,18 @@ def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may
         facts: of the card.
         license: as the caller states it.
         is_froster: whether the weights are those of FROSTER's authors.
-        may_be_froster: whether they have FROSTER's names; so have Open-VCLIP's. Another licence may then be stated.
+        may_be_froster: whether they have FROSTER's names; so have Open-VCLIP's. Another license may then be stated.
 
     Raises:
-        ValueError: two different licences, or one that converted FROSTER weights do not have.
+        ValueError: two different licenses, or one that converted FROSTER weights do not have.
     """
     if license is not None and facts.license not in (None, license):
-        raise ValueError(f"The card facts state the licence {facts.license!r}, the option {license!r}. Give one.")
+        raise ValueError(f"The card facts state the license {facts.license!r}, the option {license!r}. Give one.")
     stated = license or facts.license
     if is_froster and stated not in (None, FROSTER_LICENSE):
         raise ValueError(
-            f"The licence is given as {stated!r}, but these weights were converted from FROSTER's, which are under "
-            f"{FROSTER_LICENSE!r} and stay so. Leave the licence out."
+            f"The license is given as {stated!r}, but these weights were converted from FROSTER's, which are under "
+            f"{FROSTER_LICENSE!r} and stay so. Leave the license out."
         )
     if is_froster or (may_be_froster and stated in (None, FROSTER_LICENSE)):
         return replace(facts, license=FROSTER_LICENSE, license_note=facts.license_note or LICENSE_NOTE)
@@ -299,7 +312,7 @@ def fingerprints(model: torch.nn.Module) -> set[str]:
 
 
 def write_benchmarks(folder: Path, results: list[MeasuredResult], facts: CardFacts) -> None:
-    """`.eval_results/`, one file a benchmark data set, which the Hub shows on the data set's leaderboard."""
+    """`.eval_results/`, one file per benchmark data set, which the Hub shows on the data set's leaderboard."""
     entries = benchmark_entries(results, facts)
     for dataset in sorted({entry.dataset_id for entry in entries}):
         path = folder / ".eval_results" / f"{dataset.replace('/', '--')}.yaml"

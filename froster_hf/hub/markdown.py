@@ -1,6 +1,6 @@
 """Text from elsewhere (labels, names, notes) inside Markdown, where it stays text.
 
-A label may hold HTML, a table's pipes, newlines or a link: a card shows these letters and obeys none of them.
+A label may hold HTML, a table's pipes, newlines or a link: a card shows these characters and obeys none of them.
 """
 
 import re
@@ -22,7 +22,7 @@ class Safe(str):
 
 
 def escape(text: Any) -> Safe:
-    """Any text as one line of Markdown that renders as these letters, also in a table's cell."""
+    """Any text as one line of Markdown that renders as these characters, also in a table's cell."""
     if isinstance(text, Safe):
         return text
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
@@ -38,7 +38,7 @@ def plain(text: Any) -> Safe:
     """A name or number inside code, where escapes would show.
 
     Raises:
-        ValueError: letters that do not belong into names and numbers.
+        ValueError: characters that do not belong in names and numbers.
     """
     if not _PLAIN.fullmatch(str(text)):
         raise ValueError(f"{str(text)!r} cannot stand in the code of a model card: only names and numbers can.")
@@ -49,7 +49,7 @@ def link(url: str) -> Safe:
     """A URL as a link to itself.
 
     Raises:
-        ValueError: not https, or letters that URLs do not have.
+        ValueError: not https, or characters that URLs do not have.
     """
     if not _URL.fullmatch(url):
         raise ValueError(f"{url!r} is not an https URL.")

@@ -4,7 +4,7 @@ A result names the SHA-256 of the weights it was measured on. Where that is not 
 must not show it, so it is refused rather than left out.
 """
 
-import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,8 +15,11 @@ from huggingface_hub import EvalResult, EvalResultEntry
 
 from ..data.catalogue import DATASETS
 from ..evaluation.metrics import METRICS
+from ..printing import listing, one_line, printable
+from ..processing.text_files import read_json
 from .card_facts import CardFacts
 
+MAX_RESULT_BYTES = 16 << 20
 # Of numbers over several parts; those of a part are in `METRICS`.
 SUMMARY_TITLES = {
     "harmonic_mean": "harmonic mean of top-1",
@@ -50,6 +53,15 @@ class MeasuredResult:
     num_clips: int | None = None
     num_labels: int | None = None
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        texts = (self.dataset, self.part, self.metric, self.protocol_name, self.protocol)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"names must be text, got {[type(text).__name__ for text in texts]}")
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not math.isfinite(self.value):
+            raise ValueError(f"{self.metric} must be a number, got {self.value!r:.100}")
+        if not all(count is None or type(count) is int for count in (self.num_clips, self.num_labels)):
+            raise TypeError(f"counts must be whole numbers, got {self.num_clips!r:.100}, {self.num_labels!r:.100}")
 
     @property
     def key(self) -> str:
@@ -104,23 +116,25 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
     path = Path(path)
     path = path / "result.json" if path.is_dir() else path
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        measured = [name[:12] for name in report["checkpoints"]]
+        report = read_json(path, max_bytes=MAX_RESULT_BYTES)
+        measured = [printable(name[:12]) for name in report["checkpoints"][:5]]
         own = [index for index, name in enumerate(report["checkpoints"]) if name in fingerprints]
         results = list(_results(report, own[0])) if own else []
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration, RecursionError) as error:
-        raise ValueError(f"{path} is not a result of `froster evaluate`: {type(error).__name__} {error}.") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a result of `froster evaluate`: {type(error).__name__} {one_line(str(error), limit=300)}."
+        ) from error
     if not own:
         raise ValueError(
-            f"{path} was measured on the weights {measured}, but the exported checkpoint is "
-            f"{sorted(name[:12] for name in fingerprints)} (SHA-256). Evaluate this "
-            "checkpoint, or leave the result out."
+            f"{path} was measured on the weights {listing(measured) or 'of none'}, but the exported checkpoint is "
+            f"{listing(sorted(name[:12] for name in fingerprints))} (SHA-256). Evaluate this checkpoint, or leave the "
+            "result out."
         )
     return results
 
 
 def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]:
-    protocol, row = report["protocol"], next(iter(report["results"].values()))
+    protocol, (row, *_others) = report["protocol"], report["results"].values()
     differences = report["count_differences"]
     shared = {
         "dataset": protocol["dataset"],

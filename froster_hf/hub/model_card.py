@@ -104,7 +104,7 @@ def architecture_rows(
     if num_parameters is not None:
         rows.append(("parameters", f"{num_parameters:,}"))
     if num_templates:
-        rows.append(("prompts a label", num_templates))
+        rows.append(("prompts per label", num_templates))
     return rows
 
 

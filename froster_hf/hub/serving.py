@@ -5,7 +5,7 @@
     logits = exp(logit_scale) * video_embeds @ label_embeds.T
 
 Labels change without a new export: run the text tower once on their prompts, average the P prompts of a label,
-normalise, keep. B, T, n and L are free in the graphs; T is the model's own where its weights or its loop over frames
+normalize, keep. B, T, n and L are free in the graphs; T is the model's own where its weights or its loop over frames
 are tied to it. Each graph is run on other sizes than it was traced with, and compared with PyTorch,
 before it counts as written.
 """
@@ -19,6 +19,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+
+from ..whole_files import new_folder
 
 TowerFormat = Literal["onnx", "torch_export"]
 TOLERANCE = 1e-4
@@ -78,16 +80,16 @@ def export_towers(
 
     Args:
         model: a `FrosterForVideoClassification` or `FrosterModel`, in float32.
-        folder: to write to.
+        folder: to write; must not exist, or be empty. It appears when it is complete.
         formats: `onnx`, for onnxruntime, and `torch_export`, for `torch.export.load`; none writes nothing.
-        quantize: also write the ONNX towers with int8 weights (dynamic quantisation), and measure what that changes.
+        quantize: also write the ONNX towers with int8 weights (dynamic quantization), and measure what that changes.
 
     Returns:
-        One report a file.
+        One report per file.
 
     Raises:
-        ValueError: an unknown format, weights in another dtype, or a graph that differs from PyTorch by more than
-            1e-4.
+        ValueError: an unknown format, weights in another dtype, a folder that is taken, or a graph that differs from
+            PyTorch by more than 1e-4.
         ImportError: `onnx`, `onnxscript` or `onnxruntime` is missing (the extra `export`).
     """
     if unknown := set(formats) - {"onnx", "torch_export"}:
@@ -101,38 +103,41 @@ def export_towers(
         raise ValueError(
             f"The towers are exported from float32 weights, got {froster.dtype}. Load with dtype float32."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     was_training = froster.training
     froster.eval()
     reports = []
-    towers = {"video_tower": VideoTower(froster), "text_tower": TextTower(froster)}
-    for name, tower in towers.items():
-        is_video = name == "video_tower"
-        traced, *checked = _video_inputs(froster.config) if is_video else _text_inputs(froster.config)
-        free = [0] if is_video and _frames_are_fixed(froster.config) else [0, 1]
-        with torch.no_grad():
-            program = torch.export.export(
-                tower.eval(), (traced,), dynamic_shapes=(dict.fromkeys(free, Dim.DYNAMIC),), strict=False
-            )
-            pairs = [(inputs, tower(inputs)) for inputs in checked]
-        for kind in formats:
-            write = _write_onnx if kind == "onnx" else _write_torch
-            reports.append(write(program, folder, name, pairs))
-        if quantize:
-            reports.append(_write_int8(folder, name, pairs))
+    with new_folder(folder) as unfinished:
+        for name, tower in (("video_tower", VideoTower(froster)), ("text_tower", TextTower(froster))):
+            is_video = name == "video_tower"
+            traced, *checked = _video_inputs(froster.config) if is_video else _text_inputs(froster.config)
+            free = [0] if is_video and _frames_are_fixed(froster.config) else [0, 1]
+            with torch.no_grad():
+                program = torch.export.export(
+                    tower.eval(), (traced,), dynamic_shapes=(dict.fromkeys(free, Dim.DYNAMIC),), strict=False
+                )
+                pairs = [(inputs, tower(inputs)) for inputs in checked]
+            for kind in formats:
+                write = _write_onnx if kind == "onnx" else _write_torch
+                reports.append(write(program, unfinished, name, pairs))
+            if quantize:
+                reports.append(_write_int8(unfinished, name, pairs))
+        text = json.dumps(_about(froster, reports), indent=2)
+        (unfinished / TOWERS_FILE).write_text(text + "\n", encoding="utf-8")
     froster.train(was_training)
+    return reports
+
+
+def _about(froster: Any, reports: Sequence[TowerReport]) -> dict[str, Any]:
+    """What `towers.json` says."""
     config = froster.config
     side = config.vision_config.image_size
-    about = {
+    frames = config.num_frames if _frames_are_fixed(config) else "T"
+    return {
         "logit_scale": froster.logit_scale.exp().item(),
-        "video_tower": {
-            "pixel_values_videos": ["B", config.num_frames if _frames_are_fixed(config) else "T", 3, side, side]
-        },
+        "video_tower": {"pixel_values_videos": ["B", frames, 3, side, side]},
         "text_tower": {"input_ids": ["n", f"L <= {config.text_config.max_position_embeddings}"]},
         "checked": [asdict(report) for report in reports],
     }
-    (folder / TOWERS_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    return reports
 
 
 def _frames_are_fixed(config: Any) -> bool:
@@ -193,7 +198,7 @@ def _write_int8(folder: Path, name: str, pairs: list[tuple[Tensor, Tensor]]) -> 
 
     file = folder / f"{name}.int8.onnx"
     graph = onnx.load(folder / f"{name}.onnx")
-    # The quantiser infers shapes again, and takes those that the exporter noted for a contradiction.
+    # The quantizer infers shapes again, and takes those that the exporter noted for a contradiction.
     del graph.graph.value_info[:]
     quantize_dynamic(graph, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
     found = [(_run_onnx(file, inputs), expected) for inputs, expected in pairs]

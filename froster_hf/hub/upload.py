@@ -34,7 +34,7 @@ def push_folder(
         api: the client, with its token and endpoint; by default the environment's.
 
     Raises:
-        ValueError: the folder is no export.
+        ValueError: the folder is not an export.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
     """
     folder, api = Path(folder), api or HfApi()

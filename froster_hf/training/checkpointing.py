@@ -6,9 +6,10 @@ optimizer or random state where they are missing. Here a checkpoint appears unde
 """
 
 import logging
+import math
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..printing import listing, one_line
+from ..printing import listing, one_line, printable
 from ..whole_files import check_writable
 from .whole_folders import (
     DamagedFolderError,
@@ -42,6 +43,12 @@ MODEL_NAME = "model"
 AVERAGE_NAME = "weight-average"
 # What a recipe has measured of its model, in the same folder.
 RESULTS_NAME = "eval_results.json"
+# Numbers of a stored state, and the lowest that each can be.
+STATE_NUMBERS = {
+    **dict.fromkeys(("global_step", "max_steps", "epoch", "num_train_epochs", "num_input_tokens_seen"), 0),
+    **dict.fromkeys(("total_flos", "logging_steps", "eval_steps", "save_steps", "best_global_step"), 0),
+    **{"train_batch_size": 1, "best_metric": -math.inf},
+}
 
 
 class ResumeError(ValueError):
@@ -169,9 +176,10 @@ class AtomicCheckpointing(Trainer):
             )
 
         with _refusing_to_resume(checkpoint):
-            state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-            if not isinstance(state.global_step, int) or state.global_step < 0:
-                raise ValueError(f"`global_step` of {TRAINER_STATE_NAME} is {state.global_step!r}")
+            _check_state(
+                TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)),
+                folders={checkpoint.resolve().parent, Path(str(self.args.output_dir)).resolve()},
+            )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         # The first thing that is loaded: what cannot be resumed is refused before it.
@@ -180,6 +188,16 @@ class AtomicCheckpointing(Trainer):
                 callback.check_state(Path(resume_from_checkpoint))
             super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
 
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        begun = super()._init_training_state(max_steps, *args, **kwargs)
+        # The Trainer would take a run of more steps than it has for a finished one.
+        if self.state.global_step > max_steps:
+            raise ResumeError(
+                f"The checkpoint was written at step {self.state.global_step}, but this run has {max_steps} steps. "
+                "Resume with the length and the data of the run that wrote it."
+            )
+        return begun
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with _refusing_to_resume(checkpoint):
             super()._load_rng_state(checkpoint)
@@ -187,6 +205,8 @@ class AtomicCheckpointing(Trainer):
     def _load_scaler(self, checkpoint: str | None) -> None:
         with _refusing_to_resume(checkpoint):
             super()._load_scaler(checkpoint)
+            if self.accelerator.scaler is not None:
+                _check_scaler(self.accelerator.scaler.state_dict())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # The last thing that is loaded before the first step; callbacks have no event there.
@@ -353,6 +373,43 @@ def newest_sound_checkpoint(run_folder: str | Path) -> str:
         f"There is no sound checkpoint in {run_folder} to resume from. {found} "
         "To begin again, call `train()` without `resume_from_checkpoint`."
     )
+
+
+def _check_state(state: TrainerState, *, folders: set[Path]) -> None:
+    """Refuse a stored state that the Trainer would stumble over in the midst of a training, or follow elsewhere.
+
+    Args:
+        state: as the file says.
+        folders: in which the best checkpoint may lie: that of the run.
+
+    Raises:
+        ValueError: names the field.
+    """
+    for name, lowest in STATE_NUMBERS.items():
+        value = getattr(state, name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not (is_number and value >= lowest):
+            raise ValueError(f"`{name}` of {TRAINER_STATE_NAME} is {printable(repr(value), limit=100)}")
+    if not isinstance(state.global_step, int) or not isinstance(state.log_history, list | None):
+        raise ValueError(f"`global_step` or `log_history` of {TRAINER_STATE_NAME} is of another type")
+    best = state.best_model_checkpoint
+    if best is not None and not (isinstance(best, str) and Path(best).resolve().parent in folders):
+        raise ValueError(
+            f"`best_model_checkpoint` of {TRAINER_STATE_NAME} is {printable(repr(best))}, which is not in the run's "
+            "folder"
+        )
+
+
+def _check_scaler(state: Mapping[str, Any]) -> None:
+    """Refuse scales of half precision that would make every gradient 0 or infinite.
+
+    Raises:
+        ValueError: names the field.
+    """
+    for name, value in state.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or value < 0 or (value == 0 and name != "_growth_tracker"):
+            raise ValueError(f"`{name}` of {SCALER_NAME} is {printable(repr(value), limit=100)}")
 
 
 @contextmanager

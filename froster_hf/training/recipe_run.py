@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedConfig
 
-from ..checkpoint_loading import refuse_adapter
+from ..checkpoint_loading import refuse_foreign_parts
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
 from ..data.label_splits import base_and_novel_labels, keep_labels, sample_shots
 from ..data.official_lists import Split
@@ -100,7 +100,8 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
     """Model and processor from a CLIP or a FROSTER checkpoint.
 
     Raises:
-        ValueError: the checkpoint is a path, and nothing is there, or is an adapter of PEFT.
+        ValueError: the checkpoint is a path, and nothing is there, is an adapter of PEFT, or names
+            a quantizer that may run code from the Hub.
     """
     # A name on the Hub has one slash; what has more, or begins as a path does, is meant to be one.
     looks_like_path = recipe.checkpoint.startswith((".", "/", "~")) or recipe.checkpoint.count("/") > 1
@@ -109,7 +110,7 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
             f"There is no checkpoint in {recipe.checkpoint}. Train or download it first, or give another one with "
             "model.checkpoint=FOLDER."
         )
-    refuse_adapter(recipe.checkpoint)
+    refuse_foreign_parts(recipe.checkpoint)
     config, _ = PreTrainedConfig.get_config_dict(recipe.checkpoint)
     if config.get("model_type") == "froster":
         return _load_froster(recipe)

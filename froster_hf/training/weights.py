@@ -31,7 +31,7 @@ from ..hub_cache import blobs_of_snapshot
 from ..modeling.configuration_froster import FrosterConfig, read_clip_config
 from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
-from ..whole_files import check_writable
+from ..whole_files import check_writable, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .whole_folders import MANIFEST_NAME, replaced_folder
 
@@ -249,7 +249,8 @@ def interpolate(
     pattern = a if a.rank > b.rank else b
     with replaced_folder(output_dir) as folder:
         tensors = {pattern.stored_names[name]: _blend(name, a, b, ratio, pattern) for name in pattern.layout}
-        save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+        with write_errors(output_dir):
+            save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         _copy_companions(pattern, folder)
     return output_dir
 

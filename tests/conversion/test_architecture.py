@@ -32,7 +32,7 @@ def test_shapes_alone_give_the_towers_of_a_parity_trio():
     ("size", "patch", "layers", "heads", "text_heads"),
     [("ViT-B/32", 32, 12, 12, 8), ("ViT-B/16", 16, 12, 12, 8), ("ViT-L/14", 14, 24, 16, 12)],
 )
-def test_the_published_sizes_are_recognised(size, patch, layers, heads, text_heads):
+def test_the_published_sizes_are_recognized(size, patch, layers, heads, text_heads):
     state = froster_state_dict(clip_state_dict(size, device="meta"))
     config, settings = infer_config(convert_state_dict(state))
     vision, text = config.vision_config, config.text_config
@@ -78,7 +78,7 @@ def test_a_text_of_merges_within_merges_is_not_multiplied_out():
     assert read_run_configuration("\n".join(["a0: &a0 {x: 1}", *levels])) == {}
 
 
-def test_a_run_without_temporal_modelling_is_plain_clip():
+def test_a_run_without_temporal_modeling_is_plain_clip():
     text = "DATA: {NUM_FRAMES: 8}\nMODEL: {TEMPORAL_MODELING_TYPE: null}"
     assert read_run_configuration(text) == {"temporal_module": "none", "num_frames": 8}
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoVideoProcessor, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
-from froster_hf.conversion import convert_checkpoint, convert_state_dict, export_checkpoint
+from froster_hf.conversion import convert_checkpoint, convert_state_dict, write_original_checkpoint
 from tests.conversion.hostile_files import scripted_archive
 from tests.conversion.original_layouts import (
     PARITY,
@@ -57,7 +57,7 @@ def test_a_training_file_becomes_a_folder_and_the_same_file_again(tmp_path):
     assert report.left_out == {}
     assert report.other == {"epoch": "3", "cfg": "a text of 31 characters"}
 
-    exported = export_checkpoint(tmp_path / "out", tmp_path / "again.pth", teacher=tmp_path / "teacher")
+    exported = write_original_checkpoint(tmp_path / "out", tmp_path / "again.pth", teacher=tmp_path / "teacher")
 
     original = load_trio("expand_temporal_view")
     assert_bit_equal(torch.load(tmp_path / "again.pth", weights_only=True)["model_state"], original)
@@ -111,7 +111,7 @@ def test_an_openai_archive_keeps_every_dtype(tmp_path):
     assert model.dtype == torch.float32
     assert torch.equal(model.visual_projection.weight, state["visual.proj"].T.float())
 
-    export_checkpoint(tmp_path / "out", tmp_path / "again.pt", layout="openai")
+    write_original_checkpoint(tmp_path / "out", tmp_path / "again.pt", layout="openai")
     kept = {name: tensor for name, tensor in state.items() if name not in report.left_out}
     assert_bit_equal(torch.load(tmp_path / "again.pt", weights_only=True), kept)
 
@@ -148,7 +148,7 @@ def test_actionclip_is_converted_with_its_head(tmp_path, head, wrapper):
         set() if head in ("meanP", "Transf") else {"fusion_model.frame_position_embeddings.weight"}
     )
 
-    exported = export_checkpoint(tmp_path / "out", tmp_path / "again.pt", layout="actionclip")
+    exported = write_original_checkpoint(tmp_path / "out", tmp_path / "again.pt", layout="actionclip")
     again = torch.load(tmp_path / "again.pt", weights_only=True)
     assert_bit_equal(again["model_state_dict"], clip)
     if head not in ("meanP", "Transf"):
@@ -183,7 +183,7 @@ def test_vificlip_gets_its_token_embedding_from_its_clip(tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["temporal_pooling"] == "mean_unnormalized"
     expected = {f"froster.{name}": tensor for name, tensor in convert_state_dict(clip).model.items()}
     assert_bit_equal(saved_tensors(tmp_path / "out"), expected)
-    exported = export_checkpoint(tmp_path / "out", tmp_path / "again.pth", layout="vificlip")
+    exported = write_original_checkpoint(tmp_path / "out", tmp_path / "again.pth", layout="vificlip")
     assert list(exported.left_out) == ["text_model.embeddings.token_embedding.weight"]
     state = with_prefix("module.", vificlip_state_dict(clip))
     del state["module.prompt_learner.complete_text_embeddings"]
@@ -338,7 +338,7 @@ def test_a_taken_output_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="not an empty folder"):
         convert_checkpoint(PARITY / "aim.pth", tmp_path / "out")
     with pytest.raises(ValueError, match="exists"):
-        export_checkpoint(tmp_path, tmp_path / "out")
+        write_original_checkpoint(tmp_path, tmp_path / "out")
 
 
 def test_what_is_not_there_cannot_be_asked_for(tmp_path):
@@ -352,15 +352,15 @@ def test_what_is_not_there_cannot_be_asked_for(tmp_path):
 def test_weights_without_a_place_in_the_layout_are_not_exported(tmp_path):
     convert_checkpoint(trio_as_safetensors("aim", tmp_path), tmp_path / "out", num_frames=4)
     with pytest.raises(ValueError, match="layout has no teacher"):
-        export_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="openai", teacher=tmp_path)
-    report = export_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="froster")
+        write_original_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="openai", teacher=tmp_path)
+    report = write_original_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="froster")
     assert report.num_tensors == 86
     tiny_model(temporal_module="directional_attention").save_pretrained(tmp_path / "ours")
     with pytest.raises(ValueError, match=r"2 tensors have no name in the froster layout: .*motion_gate"):
-        export_checkpoint(tmp_path / "ours", tmp_path / "b.pth", layout="froster")
+        write_original_checkpoint(tmp_path / "ours", tmp_path / "b.pth", layout="froster")
     tiny_clip().save_pretrained(tmp_path / "clip")
     with pytest.raises(ValueError, match="is a checkpoint of type 'clip', not of this package"):
-        export_checkpoint(tmp_path / "clip", tmp_path / "b.pth")
+        write_original_checkpoint(tmp_path / "clip", tmp_path / "b.pth")
 
 
 def test_the_report_is_saved_beside_the_weights(tmp_path):
@@ -394,7 +394,7 @@ def test_full_sizes_go_through_files_and_come_back_bit_equal(size, layout, tmp_p
 
     convert_checkpoint(tmp_path / "source.pth", tmp_path / "out", max_shard_size="200MB", **options)
     FrosterModel.from_pretrained(tmp_path / "out")
-    export_checkpoint(tmp_path / "out", tmp_path / "again.pth", layout=layout)
+    write_original_checkpoint(tmp_path / "out", tmp_path / "again.pth", layout=layout)
 
     again = torch.load(tmp_path / "again.pth", weights_only=True)
     section = {"froster": "model_state", "vificlip": "model"}.get(layout)
@@ -413,7 +413,7 @@ def test_what_no_weight_shows_survives_the_way_through_openai_names(tmp_path):
     clip = tiny_clip(layer_norm_eps=1e-3)
     clip.save_pretrained(tmp_path / "clip")
     convert_checkpoint(tmp_path / "clip", tmp_path / "a", num_frames=3)
-    exported = export_checkpoint(tmp_path / "a", tmp_path / "openai.pt", layout="openai")
+    exported = write_original_checkpoint(tmp_path / "a", tmp_path / "openai.pt", layout="openai")
     back = convert_checkpoint(tmp_path / "openai.pt", tmp_path / "b")
 
     assert "hidden_act 'gelu', layer_norm_eps 0.001, vision_heads 3, text_heads 3" in str(exported)
@@ -430,7 +430,7 @@ def test_a_written_file_is_the_original_code_bases_own(tmp_path):
     """The statement is no entry of the state dict, also where `torch.load` maps the file."""
     tiny_clip().save_pretrained(tmp_path / "clip")
     convert_checkpoint(tmp_path / "clip", tmp_path / "a")
-    export_checkpoint(tmp_path / "a", tmp_path / "openai.pt", layout="openai")
+    write_original_checkpoint(tmp_path / "a", tmp_path / "openai.pt", layout="openai")
     for options in ({}, {"mmap": True}):
         state = torch.load(tmp_path / "openai.pt", weights_only=True, **options)
         assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())

@@ -38,7 +38,7 @@ def test_a_trio_reproduces_its_logits_through_the_command_line(trio, tmp_path, c
 
     printed = capsys.readouterr().out
     assert code == 0
-    assert "recognised  FROSTER or Open-VCLIP, section model_state" in printed
+    assert "recognized  FROSTER or Open-VCLIP, section model_state" in printed
     assert "num_frames        4  [option]" in printed
     assert "unused      0 tensors" in printed
     stored = load_file(PARITY / f"{trio}.safetensors")
@@ -113,7 +113,7 @@ def test_plain_clip_in_every_layout_reproduces_the_stored_logits(layout, tmp_pat
     prefixed = load_trio("frozen_none")
     clip = {name.removeprefix("model."): t for name, t in prefixed.items() if name.startswith("model.")}
     stored = load_file(PARITY / "frozen_none.safetensors")
-    # ActionCLIP and ViFi-CLIP pool before they normalise; the stored logits are FROSTER's, which pool afterwards.
+    # ActionCLIP and ViFi-CLIP pool before they normalize; the stored logits are FROSTER's, which pool afterwards.
     options = ["--temporal-pooling", "mean"] if layout in ("actionclip", "vificlip") else []
     source = tmp_path / "source.safetensors"
     if layout == "openai":
@@ -135,7 +135,7 @@ def test_plain_clip_in_every_layout_reproduces_the_stored_logits(layout, tmp_pat
 
     assert main(["convert", str(source), str(tmp_path / "out"), *options]) == 0
 
-    assert f"recognised  {LAYOUTS[layout].title}" in capsys.readouterr().out
+    assert f"recognized  {LAYOUTS[layout].title}" in capsys.readouterr().out
     model = FrosterForVideoClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     input_ids = stored["input_ids"].transpose(0, 1).flatten(0, 1)
     with torch.no_grad():

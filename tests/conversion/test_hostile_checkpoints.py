@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from froster_hf.assets import SMALL_CLIP
 from froster_hf.cli import main
-from froster_hf.conversion import CheckpointError, convert_checkpoint, export_checkpoint, read_checkpoint
+from froster_hf.conversion import CheckpointError, convert_checkpoint, read_checkpoint, write_original_checkpoint
 from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict
 
@@ -223,7 +223,7 @@ def test_a_full_disk_leaves_nothing_half_and_is_one_line(verb, small, tmp_path):
 def test_permissions_are_those_of_new_files(small, tmp_path):
     (tmp_path / "new").write_text("")
     mode = (tmp_path / "new").stat().st_mode
-    export_checkpoint(small, tmp_path / "openai.pt", layout="openai")
+    write_original_checkpoint(small, tmp_path / "openai.pt", layout="openai")
     assert {path.stat().st_mode for path in [*small.iterdir(), tmp_path / "openai.pt"]} == {mode}
 
 
@@ -235,7 +235,7 @@ def test_links_at_outputs_are_not_followed(small, tmp_path):
     with pytest.raises(ValueError, match="is a link"):
         convert_checkpoint(SMALL_CLIP, tmp_path / "link")
     with pytest.raises(ValueError, match="exists"):
-        export_checkpoint(small, tmp_path / "file", layout="openai")
+        write_original_checkpoint(small, tmp_path / "file", layout="openai")
     assert os.listdir(victim) == []
     assert not (tmp_path / "not there yet").exists()
 

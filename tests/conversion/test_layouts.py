@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from froster_hf.cli import main
-from froster_hf.conversion import convert_checkpoint, export_checkpoint, recognise_layout
+from froster_hf.conversion import convert_checkpoint, recognize_layout, write_original_checkpoint
 from froster_hf.conversion.layouts import LAYOUTS, LayoutEntry, find_layout, written_layouts
-from froster_hf.conversion.layouts.rows import Prefix
+from froster_hf.conversion.layouts.entry import Prefix
 from tests.conversion.original_layouts import clip_state_dict, with_prefix
 
 TOY = LayoutEntry(
@@ -39,7 +39,7 @@ def test_a_new_code_base_is_one_entry(toy, tmp_path, capsys):
 
     assert main(["convert", str(tmp_path / "toy.safetensors"), str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "recognised  Toy code base, section toy_state, prefix module." in printed
+    assert "recognized  Toy code base, section toy_state, prefix module." in printed
     assert "a number of its training" in printed
     assert "note        A toy that sees its neighbors." in printed
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -56,24 +56,24 @@ def test_a_new_code_base_is_one_entry(toy, tmp_path, capsys):
 
 def test_what_it_does_not_have_is_refused(toy, tmp_path):
     with pytest.raises(ValueError, match="has mixers, which this package lacks"):
-        recognise_layout(["net.mixer.0.weight"])
+        recognize_layout(["net.mixer.0.weight"])
     save_file(clip_state_dict(), tmp_path / "a.safetensors")
     convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")
     with pytest.raises(ValueError, match="The toy layout has no teacher"):
-        export_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="toy", teacher=tmp_path)
+        write_original_checkpoint(tmp_path / "out", tmp_path / "a.pth", layout="toy", teacher=tmp_path)
 
 
 def test_unknown_and_unwritten_layouts_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"layout 'toy' is unknown; known are froster, openai"):
         find_layout("toy")
     with pytest.raises(ValueError, match=r"Files of the transformers layout are not written; those of froster"):
-        export_checkpoint(tmp_path, tmp_path / "a.pth", layout="transformers")
+        write_original_checkpoint(tmp_path, tmp_path / "a.pth", layout="transformers")
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_entry_is_told_by_its_own_names(name):
     entry = LAYOUTS[name]
     names = {entry.patch_embedding} | ({"fusion_model.a"} if entry.poolings else set())
-    assert recognise_layout(names) == name
+    assert recognize_layout(names) == name
     assert (name in written_layouts()) == (entry.file_sections is not None)
     assert entry.has("model")

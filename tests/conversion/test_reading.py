@@ -146,7 +146,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path):
 
 def test_pickles_of_old_torch_are_refused_with_advice(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointError, match=r"before 1\.6.*save it anew"):
+    with pytest.raises(CheckpointError, match=r"before 1\.6.*save it again"):
         read_checkpoint(tmp_path / "old.pth")
 
 
@@ -254,7 +254,7 @@ def test_a_torchscript_tensor_beyond_its_storage_is_refused(tmp_path):
 
 def test_values_that_are_not_finite_are_refused(tmp_path):
     save_file({"fine": torch.ones(2), "broken": torch.tensor([1.0, float("nan")])}, tmp_path / "a.safetensors")
-    with pytest.raises(CheckpointError, match="infinite or no numbers, in: broken"):
+    with pytest.raises(CheckpointError, match="infinite or not numbers, in: broken"):
         read_checkpoint(tmp_path / "a.safetensors")
 
 

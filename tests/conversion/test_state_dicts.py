@@ -9,7 +9,7 @@ from froster_hf.conversion import (
     convert_state_dict,
     convert_temporal_pooling,
     export_state_dict,
-    recognise_layout,
+    recognize_layout,
 )
 from tests.conversion.original_layouts import (
     PARITY,
@@ -224,7 +224,7 @@ def test_a_tensor_without_the_needed_axes_is_refused():
 )
 def test_what_cannot_be_converted_is_refused_with_its_reason(name, message):
     with pytest.raises(ValueError, match=message):
-        recognise_layout([name])
+        recognize_layout([name])
 
 
 def test_a_tensor_without_a_name_in_the_target_layout_is_refused():

@@ -1,3 +1,6 @@
+import base64
+import json
+
 import numpy as np
 import pytest
 
@@ -50,7 +53,7 @@ def test_a_torn_last_line_is_cut_off_and_written_again(tmp_path, cut):
     write(tmp_path, [prediction(0), prediction(1)])
     file = tmp_path / "predictions.0.jsonl"
     file.write_bytes(file.read_bytes()[:-cut])
-    assert list(open_store(tmp_path).read()) == ([0, 1] if cut == 1 else [0])
+    assert list(open_store(tmp_path).read()) == [0]
     read = write(tmp_path, [prediction(1), prediction(2)]).read()
     assert list(read) == [0, 1, 2]
     assert np.array_equal(read[1].view_logits, prediction(1).view_logits)
@@ -87,3 +90,49 @@ def test_stacking_needs_every_row_and_marks_undecodable_ones(tmp_path):
         stack_view_logits(read, num_rows=3)
     with pytest.raises(ValueError, match="None of the videos"):
         stack_view_logits({1: failed}, num_rows=0)
+    with pytest.raises(ValueError, match="row 1, but the table has 1 rows"):
+        stack_view_logits(read, num_rows=1)
+    more_views = ClipPrediction(1, "b.mp4", np.zeros((1, 3), dtype=np.float32))
+    with pytest.raises(ValueError, match="rows 0 and 1 have different numbers of views"):
+        stack_view_logits({**read, 1: more_views}, num_rows=2)
+
+
+ENTRY = {"row": 1, "video": "b.mp4", "error": None, "top": [], "logits": base64.b64encode(bytes(24)).decode()}
+ALTERED = {
+    "a list": [1],
+    "a number": 3,
+    "another object": {"a": 1},
+    "a row that is text": {**ENTRY, "row": "1"},
+    "a row before the first": {**ENTRY, "row": -1},
+    "a video that is a number": {**ENTRY, "video": 7},
+    "logits that are not base64": {**ENTRY, "logits": "?" * 32},
+    "logits that are a list": {**ENTRY, "logits": [0.5]},
+    "logits of another number of labels": {**ENTRY, "logits": base64.b64encode(bytes(16)).decode()},
+    "logits of no view": {**ENTRY, "logits": ""},
+    "logits that are NaN": {**ENTRY, "logits": base64.b64encode(np.full(3, np.nan, dtype="<f4").tobytes()).decode()},
+    "neither logits nor an error": {**ENTRY, "logits": None},
+    "logits and an error": {**ENTRY, "error": "no frames"},
+}
+
+
+@pytest.mark.parametrize("entry", [*ALTERED.values(), None], ids=[*ALTERED, "nested deeply"])
+def test_an_altered_line_is_an_error_that_names_file_and_line(tmp_path, entry):
+    write(tmp_path, [prediction(0)])
+    with (tmp_path / "predictions.0.jsonl").open("a") as file:
+        file.write((json.dumps(entry) if entry else "[" * 100_000) + "\n")
+    with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl, line 3, is not a prediction"):
+        open_store(tmp_path).read()
+
+
+@pytest.mark.parametrize("header", ["3", "null", "[1]", "[" * 100_000])
+def test_an_altered_header_is_an_error_that_names_the_file(tmp_path, header):
+    (tmp_path / "predictions.0.jsonl").write_text(f'{{"header": {header}}}\n')
+    with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl does not begin with a header"):
+        open_store(tmp_path)
+
+
+def test_scores_that_are_not_finite_are_never_stored(tmp_path):
+    bad = ClipPrediction(1, "b\x1b.mp4", np.array([[0.0, np.inf, 0.0]], dtype=np.float32))
+    with open_store(tmp_path) as store, pytest.raises(ValueError, match=r"row 1 \(b\\x1b\.mp4\) are not finite"):
+        store.append([prediction(0), bad])
+    assert open_store(tmp_path).read() == {}

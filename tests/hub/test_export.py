@@ -1,4 +1,4 @@
-"""`froster export`: the folder, its licence, its claims, and that it runs without the package."""
+"""`froster export`: the folder, its license, its claims, and that it runs without the package."""
 
 import json
 import shutil
@@ -16,11 +16,10 @@ from transformers import AutoModelForVideoClassification, pipeline
 
 import froster_hf.video
 from froster_hf.cli import main
-from froster_hf.conversion import convert_checkpoint
-from froster_hf.conversion import export_checkpoint as write_original
+from froster_hf.conversion import convert_checkpoint, write_original_checkpoint
 from froster_hf.evaluation import evaluate_protocol, load_protocol
 from froster_hf.evaluation.predicting import model_fingerprint
-from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts
+from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts, read_measured_results
 from froster_hf.hub.export_folder import read_license
 from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
@@ -83,7 +82,7 @@ def test_the_folder_holds_all_and_runs_without_the_package(checkpoint, tmp_path,
     out = tmp_path / "out"
     command = ["export", str(checkpoint), str(out), "--labels-file", str(labels), "--max-shard-size", "100KB"]
     assert main([*command, "--license", "apache-2.0"]) == 0
-    assert "licence   apache-2.0" in capsys.readouterr().out
+    assert "license   apache-2.0" in capsys.readouterr().out
     names = {path.name for path in out.iterdir()}
     assert {"config.json", "model.safetensors.index.json", "processor_config.json", "tokenizer.json"} <= names
     assert {"modeling_froster.py", "processing_froster.py", "pipeline_froster.py", "README.md"} <= names
@@ -201,6 +200,21 @@ def test_a_hostile_report_of_a_conversion_does_not_reach_the_card(checkpoint, fi
         export_checkpoint(folder, tmp_path / "out")
 
 
+def test_of_a_hostile_report_of_a_conversion_only_its_own_fields_are_exported_and_shown_as_text(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    hostile = "a\x1b]0;title\x07<script>x</script>\n---\nlicense: mit"
+    report = {"source": hostile, "layout": hostile, "sha256": "ab", "left_out": {}, "license": hostile}
+    code = {"auto_map": {"AutoModel": "owner/name--module.Class"}}
+    (folder / "conversion.json").write_text(json.dumps({**report, **code, "settings": [code]}))
+    exported = export_checkpoint(folder, tmp_path / "out")
+    assert "owner/name" not in (tmp_path / "out" / "conversion.json").read_text()
+    assert any("owner/name--module.Class" in reference for reference in exported.dropped)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "<script>" not in card
+    assert "\x1b" not in card
+    assert exported.license is None
+
+
 @pytest.mark.parametrize("content", ["null", "[" * 5000])
 def test_a_configuration_that_is_none_is_one_error_that_names_the_folder(content, tmp_path):
     tiny_model().save_pretrained(tmp_path / "damaged")
@@ -282,7 +296,7 @@ def test_half_precision_weights_keep_what_was_measured_in_float32(tmp_path):
 
 def test_results_of_other_weights_and_other_files_are_refused(checkpoint, tmp_path):
     result = result_file(tmp_path / "result.json", fingerprints=["f" * 64])
-    with pytest.raises(ValueError, match=r"measured on the weights \['ffffffffffff'\]"):
+    with pytest.raises(ValueError, match="measured on the weights ffffffffffff, but"):
         export_checkpoint(checkpoint, tmp_path / "out", results=[result])
     result.write_text('{"checkpoints": []}')
     with pytest.raises(ValueError, match="measured on the weights"):
@@ -290,6 +304,10 @@ def test_results_of_other_weights_and_other_files_are_refused(checkpoint, tmp_pa
     result.write_text("[1]")
     with pytest.raises(ValueError, match="not a result of `froster evaluate`"):
         export_checkpoint(checkpoint, tmp_path / "out", results=[result])
+    result.write_text('{"checkpoints": ["\\u001b]0;title\\u0007"]}')
+    with pytest.raises(ValueError, match="measured on the weights") as refused:
+        export_checkpoint(checkpoint, tmp_path / "out", results=[result])
+    assert str(refused.value).isprintable()
     own = model_fingerprint(AutoModelForVideoClassification.from_pretrained(checkpoint))
     result_file(result, fingerprints=[own])
     facts = CardFacts("tiny", benchmarks={"ucf101/full/top1": {"dataset_id": "a/b", "task_id": "c"}})
@@ -299,14 +317,43 @@ def test_results_of_other_weights_and_other_files_are_refused(checkpoint, tmp_pa
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_converted_froster_weights_keep_their_authors_licence(converted, tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: report.update(checkpoints=3),
+        lambda report: report.update(results={}),
+        lambda report: report["protocol"].update(dataset=["ucf101"]),
+        lambda report: report["results"]["ours"]["parts"][0]["base"].update(top1="100"),
+        lambda report: report["results"]["ours"]["parts"][0]["base"].update(top1=True),
+        lambda report: report["results"]["ours"]["parts"][0]["base"].update(num_clips="12"),
+        lambda report: report["results"]["ours"].update(harmonic_mean=[100.0]),
+        lambda report: report.update(count_differences=[1]),
+    ],
+)
+def test_a_hostile_result_is_one_error_that_names_the_file(tmp_path, change):
+    file = result_file(tmp_path / "result.json", fingerprints=["a"])
+    report = json.loads(file.read_text())
+    change(report)
+    file.write_text(json.dumps(report))
+    with pytest.raises(ValueError, match=r"result\.json is not a result of `froster evaluate`"):
+        read_measured_results(file, fingerprints={"a"})
+
+
+@pytest.mark.parametrize("text", ['{"checkpoints": NaN}', '{"a": 1, "a": 2}', "[" * 100_000, "\x00"])
+def test_a_result_that_is_not_plain_json_is_one_error_that_names_the_file(tmp_path, text):
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ValueError, match=r"result\.json is not a result of `froster evaluate`"):
+        read_measured_results(tmp_path, fingerprints={"a"})
+
+
+def test_converted_froster_weights_keep_their_authors_license(converted, tmp_path):
     source = converted({"projector_v.fc1.weight": "training only"})
     with pytest.raises(ValueError, match="converted from FROSTER's"):
         export_checkpoint(source, tmp_path / "out", license="apache-2.0")
     report = export_checkpoint(source, tmp_path / "out")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert report.license == card.data.license == "cc-by-nc-sa-4.0"
-    assert "licence   cc-by-nc-sa-4.0" in str(report)
+    assert "license   cc-by-nc-sa-4.0" in str(report)
     assert "released under CC BY-NC-SA 4.0" in card.text
     assert "from swa\\_2\\_22.pth" in card.text
     assert "/home/me" not in card.text, "paths of somebody's disk are nobody's business"
@@ -322,19 +369,19 @@ def converted_froster(folder, **options):
 
 
 @pytest.mark.parametrize("keep_projectors", [False, True])
-def test_projectors_kept_or_not_the_licence_is_kept(keep_projectors, tmp_path):
+def test_projectors_kept_or_not_the_license_is_kept(keep_projectors, tmp_path):
     source = converted_froster(tmp_path / "source", keep_projectors=keep_projectors)
     with pytest.raises(ValueError, match="converted from FROSTER's"):
         export_checkpoint(source, tmp_path / "out", license="apache-2.0")
 
 
-def test_the_licence_is_kept_through_another_layout_and_through_an_export(tmp_path):
+def test_the_license_is_kept_through_another_layout_and_through_an_export(tmp_path):
     source = converted_froster(tmp_path / "source")
-    write_original(source, tmp_path / "openai.pt", layout="openai")
+    write_original_checkpoint(source, tmp_path / "openai.pt", layout="openai")
     clip = tmp_path / "source" / "clip"
     report = convert_checkpoint(tmp_path / "openai.pt", tmp_path / "again", processor_from=clip)
     assert report.license == "cc-by-nc-sa-4.0"
-    assert "licence     cc-by-nc-sa-4.0" in str(report)
+    assert "license     cc-by-nc-sa-4.0" in str(report)
     with pytest.raises(ValueError, match="converted from FROSTER's"):
         export_checkpoint(tmp_path / "again", tmp_path / "out", license="mit")
     assert export_checkpoint(tmp_path / "again", tmp_path / "out").license == "cc-by-nc-sa-4.0"
@@ -345,7 +392,7 @@ def test_the_licence_is_kept_through_another_layout_and_through_an_export(tmp_pa
             export_checkpoint(folder, tmp_path / "once more", license="mit")
 
 
-def test_the_licence_is_kept_under_a_name_on_the_hub(converted, tmp_path, monkeypatch):
+def test_the_license_is_kept_under_a_name_on_the_hub(converted, tmp_path, monkeypatch):
     source = converted({"projector_v.fc1.weight": "training only"})
     cache = tmp_path / "hub"
     populate_hub_cache(cache, "someone/froster", lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True))
@@ -373,7 +420,7 @@ def test_a_card_of_any_kind_is_read_or_passed_over(checkpoint, card, tmp_path):
     assert read_license(folder) == ("mit" if "mit" in card else None)
 
 
-def test_converted_weights_of_the_same_layout_may_state_another_licence(converted, tmp_path):
+def test_converted_weights_of_the_same_layout_may_state_another_license(converted, tmp_path):
     assert export_checkpoint(converted({}), tmp_path / "out", license="mit").license == "mit"
 
 
@@ -390,7 +437,7 @@ def test_labels_without_embeddings_and_taken_folders_are_refused(checkpoint, tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: a\nlicence: mit", "unknown fields licence"),
+        ("name: a\nlicenze: mit", "unknown fields licenze"),
         ("summary: a", "the fields name are missing"),
         ("name: [", "is not valid YAML"),
         ("name: a\npublished: [{setting: s, metric: m, value: 1}]", "published_source"),

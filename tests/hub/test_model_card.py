@@ -80,7 +80,7 @@ def test_a_card_without_measurements_claims_none():
     assert card.data.eval_results is None
     assert "model-index" not in card.data.to_dict()
     assert "metrics" not in card.data.to_dict()
-    assert "licence of the weights was not stated" in card.text
+    assert "license of the weights was not stated" in card.text
 
 
 def test_time_symmetry_is_told_where_it_holds():
@@ -112,7 +112,7 @@ def test_the_committed_card_is_what_its_facts_and_the_template_give():
     assert (CARDS / "froster-b16.md").read_text(encoding="utf-8") == str(froster_b16())
 
 
-def test_the_card_of_the_converted_weights_states_their_licence_and_claims_nothing_as_ours():
+def test_the_card_of_the_converted_weights_states_their_license_and_claims_nothing_as_ours():
     card = ModelCard.load(CARDS / "froster-b16.md")
     assert card.data.license == "cc-by-nc-sa-4.0"
     assert card.data.base_model == "openai/clip-vit-base-patch16"

@@ -81,3 +81,14 @@ def test_wrong_requests_are_named(tmp_path):
 def test_every_architecture_exports(fields, kind, tmp_path):
     for report in export_towers(tiny.tiny_model(**fields), tmp_path, formats=[kind]):
         assert report.max_difference < 1e-4
+
+
+def test_towers_are_written_neither_behind_a_link_nor_among_other_files(tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").touch()
+    for name, reason in (("link", "is a link, which is not followed"), ("taken", "is not an empty folder")):
+        with pytest.raises(ValueError, match=reason):
+            export_towers(tiny_model(), tmp_path / name, formats=["torch_export"])
+    assert not list((tmp_path / "victim").iterdir())

@@ -167,7 +167,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", STATE_FILES)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_any_damage_is_recognised_and_the_file_named(run, name, damage):
+def test_any_damage_is_recognized_and_the_file_named(run, name, damage):
     DAMAGES[damage](run / "checkpoint-6" / name)
     with pytest.raises(DamagedFolderError, match=f"checkpoint-6 is damaged.*{name}"):
         check_sound(run / "checkpoint-6")
@@ -254,10 +254,29 @@ class CallsSomething:
         return os.mkdir, ("called",)
 
 
+def write_fields(file: Path, **fields) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
 FORGERIES = {
     "a state nested deeply": ("trainer_state.json", lambda file: file.write_text("[" * 100_000)),
     "a state that is a list": ("trainer_state.json", lambda file: file.write_text("[]")),
     "a step that is no number": ("trainer_state.json", lambda file: file.write_text('{"global_step": NaN}')),
+    "a step far beyond the run's end": (
+        "trainer_state.json",
+        lambda file: write_fields(file, global_step=10**400),
+    ),
+    "steps between logs that are text": ("trainer_state.json", lambda file: write_fields(file, logging_steps="2")),
+    "a metric that is text": ("trainer_state.json", lambda file: write_fields(file, best_metric="best")),
+    "a history that is a number": ("trainer_state.json", lambda file: write_fields(file, log_history=3)),
+    "a best checkpoint elsewhere": (
+        "trainer_state.json",
+        lambda file: write_fields(file, best_model_checkpoint="/tmp/checkpoint-2"),
+    ),
+    "a best checkpoint that is a list": (
+        "trainer_state.json",
+        lambda file: write_fields(file, best_model_checkpoint=["checkpoint-2"]),
+    ),
     "an identity nested deeply": ("run_identity.json", lambda file: file.write_text("[" * 100_000)),
     "an optimizer of nothing": ("optimizer.pt", lambda file: torch.save({}, file)),
     "a random state that is a list": ("rng_state.pth", lambda file: torch.save([], file)),
@@ -270,7 +289,7 @@ FORGERIES = {
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(run, forgery, monkeypatch):
-    """Who alters a file can write the manifest anew; nothing is called, and nobody is told to open it all the same."""
+    """Who alters a file can write the manifest again; nothing is called, and nobody is told to open it anyway."""
     monkeypatch.chdir(run.parent)
     name, forge = FORGERIES[forgery]
     forge(run / "checkpoint-4" / name)
@@ -280,6 +299,37 @@ def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(
         resumed(run, str(run / "checkpoint-4"))
     assert "weights_only" not in str(raised.value)
     assert not Path("called").exists()
+
+
+def test_a_checkpoint_beyond_the_end_of_the_run_is_an_error_and_not_a_finished_run(run):
+    write_fields(run / "checkpoint-4" / "trainer_state.json", global_step=7)
+    (run / "checkpoint-4" / "manifest.json").unlink()
+    seal(run / "checkpoint-4")
+    with pytest.raises(ResumeError, match="at step 7, but this run has 6 steps"):
+        resumed(run, str(run / "checkpoint-4"))
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ([], "cannot be resumed"),
+        ({}, "cannot be resumed"),
+        ({"scale": float("nan")}, "`scale` of scaler.pt is nan"),
+        ({"scale": 0.0}, "`scale` of scaler.pt is 0.0"),
+        ({"growth_factor": "2"}, "`growth_factor` of scaler.pt is '2'"),
+    ],
+)
+def test_a_forged_scaler_is_an_error_that_names_it(run, state, expected, monkeypatch):
+    """Half precision needs a GPU for a training, but not for reading the scaler's state."""
+    trainer = tiny_trainer(run)
+    scaler = torch.amp.GradScaler("cpu")
+    if state:
+        state = {**scaler.state_dict(), **state}
+    torch.save(state, run / "checkpoint-4" / "scaler.pt")
+    monkeypatch.setattr(trainer.accelerator, "scaler", scaler)
+    with pytest.raises(ResumeError, match=r"checkpoint-4 cannot be resumed") as raised:
+        trainer._load_scaler(str(run / "checkpoint-4"))
+    assert expected in str(raised.value)
 
 
 def test_a_named_damaged_checkpoint_is_an_error(run):

@@ -1,6 +1,6 @@
 """Convert a checkpoint of another code base, or the way back with --to.
 
-The source's type is recognised and printed, and so is everything that had to be assumed or was left out.
+The source's type is recognized and printed, and so is everything that had to be assumed or was left out.
 
 examples:
   froster convert swa_2_22.pth froster-b16 --processor-from openai/clip-vit-base-patch16
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     told.add_argument("--layer-norm-eps", type=float, metavar="X", help="of both towers (default: 1e-5)")
     told.add_argument("--vision-heads", type=int, metavar="N", help="attention heads (default: heads of width 64)")
     told.add_argument("--text-heads", type=int, metavar="N", help="attention heads (default: heads of width 64)")
-    told.add_argument("--layout", choices=tuple(LAYOUTS), help="whose names the source has (default: recognised)")
+    told.add_argument("--layout", choices=tuple(LAYOUTS), help="whose names the source has (default: recognized)")
     parts = parser.add_argument_group("parts")
     parts.add_argument("--processor-from", metavar="CLIP", help="where the tokenizer comes from")
     parts.add_argument(
@@ -87,13 +87,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert or export, and print the report."""
     from transformers.utils import logging
 
-    from ...conversion import ConversionReport, ExportReport, convert_checkpoint, export_checkpoint
+    from ...conversion import ConversionReport, ExportReport, convert_checkpoint, write_original_checkpoint
 
     logging.disable_progress_bar()
     report: ConversionReport | ExportReport
     if arguments.to is not None:
         _refuse(arguments, [name for name in vars(arguments) if name not in EXPORT_OPTIONS], "without --to")
-        report = export_checkpoint(arguments.source, arguments.output, layout=arguments.to, teacher=arguments.teacher)
+        report = write_original_checkpoint(
+            arguments.source, arguments.output, layout=arguments.to, teacher=arguments.teacher
+        )
     else:
         _refuse(arguments, ["teacher"], "with --to")
         report = convert_checkpoint(

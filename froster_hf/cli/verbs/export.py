@@ -6,7 +6,7 @@ examples:
   froster export froster-b16 serving --towers onnx --int8
 
 The card claims only what was measured on these very weights. Weights converted from FROSTER's release keep their
-licence, CC BY-NC-SA 4.0.
+license, CC BY-NC-SA 4.0.
 """
 
 import argparse

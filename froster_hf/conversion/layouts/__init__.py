@@ -60,7 +60,7 @@ def find_layout(name: str) -> LayoutEntry:
     return LAYOUTS[name]
 
 
-def recognise_layout(names: Iterable[str]) -> str:
+def recognize_layout(names: Iterable[str]) -> str:
     """The layout that the names of a state dict belong to.
 
     Args:
@@ -123,7 +123,7 @@ __all__ = [
     "OriginalLayout",
     "dropped_names",
     "find_layout",
-    "recognise_layout",
+    "recognize_layout",
     "told_by_section",
     "weight_sections",
     "written_layouts",

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .entry import LayoutEntry
-from .rows import Prefix, Row, block
+from .entry import LayoutEntry, Prefix, Row, block
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,7 +1,6 @@
 """OpenAI's CLIP, and open_clip's under the same names: without a prefix."""
 
-from .entry import LayoutEntry
-from .rows import Prefix
+from .entry import LayoutEntry, Prefix
 
 OPENAI = LayoutEntry(
     title="OpenAI CLIP",

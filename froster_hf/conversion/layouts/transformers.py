@@ -1,7 +1,6 @@
 """The names of transformers' `CLIPModel`, which are ours; read only, with the `config.json` beside them."""
 
-from .entry import LayoutEntry
-from .rows import IDENTITY, Prefix
+from .entry import IDENTITY, LayoutEntry, Prefix
 
 TRANSFORMERS = LayoutEntry(
     title="CLIP of transformers",

@@ -1,7 +1,6 @@
 """ViFi-CLIP: `image_encoder.`, `text_encoder.`; without the token embedding, which its code does not train."""
 
-from .entry import LayoutEntry
-from .rows import Prefix
+from .entry import LayoutEntry, Prefix
 
 VIFICLIP = LayoutEntry(
     title="ViFi-CLIP",
