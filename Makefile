@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # One compute thread per process: on small machines processes side by side beat threads.
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-.PHONY: help install test test-all test-floor test-transformers test-torchcodec test-integrations check format demo clean
+.PHONY: help install test test-all test-floor test-transformers test-torchcodec test-integrations check docs format demo clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,9 +67,13 @@ test-transformers: $(INSTALLED)  ## Run transformers' own tests on this package'
 	$(BIN)/python tests/transformers/source.py
 	$(PYTEST) -c tests/transformers/pytest.ini --rootdir . -q tests/transformers
 
+docs: $(INSTALLED)  ## Build the documentation site into site/; any warning is an error
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 format: $(INSTALLED)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) $(FLOOR) $(INTEGRATIONS) .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(FLOOR) $(INTEGRATIONS) .ruff_cache .mypy_cache site
