@@ -176,7 +176,7 @@ def test_one_label_and_several_at_once_say_what_they_are_compared_with(checkpoin
     ):
         code, [line], error = predict(checkpoint, capsys, BIKES, "--labels", *arguments)
         assert code == 0
-        assert f"each label for itself against the background: {', '.join(options['background_labels'])}" in error
+        assert f"the background: {', '.join(options['background_labels'])}" in error
         labels = arguments[0].split(",")
         expected = classify(BIKES, labels, multi_label="--multi-label" in arguments, **options)
         assert scores(line["answers"]) == pytest.approx(scores(expected), abs=1e-5)

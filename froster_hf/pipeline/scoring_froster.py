@@ -167,7 +167,8 @@ class Scoring:
         listed = ", ".join(self.background[:LISTED_BACKGROUND])
         more = len(self.background) - LISTED_BACKGROUND
         owner = "the checkpoint's background" if self.is_own else "the background"
-        what = "each label for itself against" if self.function == "sigmoid" else "compared with"
+        for_itself = self.function == "sigmoid" and self.num_labels > 1
+        what = "each label for itself against" if for_itself else "compared with"
         calibrated = "; calibrated" if self.calibration is not None else ""
         return f"{what} {owner}: {listed}{f' and {more} more' if more > 0 else ''}{calibrated}"
 

@@ -14,8 +14,10 @@ from ..whole_files import write_text_whole, written_whole
 from .timeline_froster import Timeline, TimelineSegment
 
 # Labels with the highest scores that a picture can tell apart.
-LABELS_IN_PLOT = 8
-OTHER_COLOR = "0.6"
+LABELS_IN_PLOT = 9
+# Of matplotlib's ten, without the grey; the labels without one of their own are grey.
+COLORS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
+OTHER_COLOR = "0.75"
 # Steps between ticks that people count in.
 TICK_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200)
 # A spreadsheet takes a cell that begins so for a formula, which may fetch addresses.
@@ -130,10 +132,12 @@ def write_png(timeline: Timeline, path: Path) -> None:
         span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
         segments_axis.broken_barh([span], (row, 0.9), color=color, edgecolor="white", linewidth=0.5)
     start, end = timeline.start_seconds, timeline.start_seconds + timeline.duration_seconds
-    segments_axis.set(yticks=[], ylim=(num_rows, -0.1), xlim=(start, end), ylabel="segments")
+    segments_axis.set(yticks=[], ylim=(num_rows, -0.1), xlim=(start, end))
+    segments_axis.set_ylabel("segments", rotation=0, horizontalalignment="right", verticalalignment="center")
     segments_axis.xaxis.set_major_locator(MultipleLocator(_tick_seconds(timeline.duration_seconds)))
     segments_axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: short_clock(seconds)))
-    segments_axis.set_xlabel("hours:minutes:seconds" if end >= 3600 else "minutes:seconds")
+    clock = "hours:minutes:seconds" if end >= 3600 else "minutes:seconds"
+    segments_axis.set_xlabel(f"{clock}\n{_plain(timeline.compared_with)}" if timeline.compared_with else clock)
     with written_whole(path) as part:
         figure.savefig(part, dpi=100)
 
@@ -155,7 +159,7 @@ def _leading_labels(timeline: Timeline) -> dict[str, str]:
             break
     order = sorted({*seconds, *best}, key=lambda label: (-seconds.get(label, 0.0), -best.get(label, -math.inf)))
     leading = set(order[:LABELS_IN_PLOT])
-    return {label: f"C{rank}" for rank, label in enumerate(name for name in timeline.labels if name in leading)}
+    return dict(zip((label for label in timeline.labels if label in leading), COLORS))
 
 
 def _draw_frames(timeline: Timeline, axis: Any) -> None:
@@ -199,12 +203,12 @@ def _tick_seconds(duration_seconds: float) -> float:
     return next((step for step in TICK_SECONDS if duration_seconds / step <= 12), 86_400 * days)
 
 
-def short_clock(seconds: float) -> str:
-    """5025.5 -> '1:23:45.5', 75 -> '1:15'."""
+def short_clock(seconds: float, *, with_tenths: bool = False) -> str:
+    """5025.5 -> '1:23:45.5', 75 -> '1:15', or '1:15.0' with tenths."""
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     text = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
-    return f"{text}:{rest // 10:02d}" + f".{rest % 10}" * (rest % 10 > 0)
+    return f"{text}:{rest // 10:02d}" + f".{rest % 10}" * (with_tenths or rest % 10 > 0)
 
 
 WRITERS: dict[str, Callable[[Timeline, Path], None]] = {

@@ -66,7 +66,7 @@ def test_one_label_is_compared_with_the_checkpoints_background_and_says_so(with_
     [none] = [answer for answer in answers if answer["label"] == NONE_OF_THESE]
     assert none["background"] == BACKGROUND
     description = with_background.scoring(LABELS[:1]).description
-    assert description == "each label for itself against the checkpoint's background: an empty room, a landscape"
+    assert description == "compared with the checkpoint's background: an empty room, a landscape"
 
 
 def test_the_callers_background_goes_before_the_checkpoints(with_background):
@@ -214,7 +214,7 @@ def test_answers_below_a_threshold_leave_none_with_its_score():
 
 
 def test_long_backgrounds_are_described_in_short():
-    scoring = Scoring(1, "sigmoid", tuple("abcdefg"), is_own=True)
+    scoring = Scoring(2, "sigmoid", tuple("abcdefg"), is_own=True)
     assert scoring.description.endswith("a, b, c, d, e and 2 more")
     assert replace(scoring, function="softmax", is_own=False).description.startswith("compared with the background: a")
     assert Scoring(3).description is None

@@ -4,9 +4,12 @@ examples:
   froster timeline match.mp4 --labels "a goal,a corner kick,a foul" --background "people standing"
   froster timeline match.mp4 --labels-file actions.txt --output match.srt --output match.png
   froster timeline match.mp4 --labels-file actions.txt --window-seconds 8 --threshold 0.4 --json
+  froster timeline match.mp4 --labels "a goal"                          # when is it in there?
+  froster timeline match.mp4 --labels-file actions.txt --multi-label    # several at a time
 
-The video is read once, as a stream; its length does not matter for memory. In .csv files, a label that a spreadsheet
-would take for a formula has an apostrophe before it.
+The video is read once, as a stream, and segments are printed as soon as they are known; its length does not matter
+for memory, nor does the number of labels: the best 32 of each window are kept. In .csv files, a label that a
+spreadsheet would take for a formula has an apostrophe before it.
 """
 
 import argparse
@@ -84,6 +87,6 @@ def _print_segment(segment: Any) -> None:
 
     from ...pipeline.timeline_files import short_clock
 
-    span = f"{short_clock(segment.start_seconds):>9} - {short_clock(segment.end_seconds):>9}"
-    tqdm.write(f"{span}  {segment.score:.3f}  {printable(segment.label)}", file=sys.stdout)
+    start, end = (short_clock(time, with_tenths=True) for time in (segment.start_seconds, segment.end_seconds))
+    tqdm.write(f"{start:>10} - {end:>10}  {segment.score:.3f}  {printable(segment.label)}", file=sys.stdout)
     sys.stdout.flush()
