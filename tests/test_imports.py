@@ -40,7 +40,7 @@ ALLOWED = {
     "pipeline": set(),
     # Of the evaluation, its metrics: there is one accuracy under each name.
     "training": {"modeling", "processing", "video", "data", "evaluation"},
-    "evaluation": {"processing", "video", "data"},
+    "evaluation": {"pipeline", "processing", "video", "data"},
     "data": {"processing", "video"},
     "conversion": {"modeling", "processing"},
     "hub": {"modeling", "processing", "data", "conversion", "evaluation"},

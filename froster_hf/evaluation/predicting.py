@@ -39,6 +39,7 @@ from tqdm.auto import tqdm
 
 from ..data.clips import EvaluationClips, collate_clips
 from ..data.video_table import label_names, pixel_options, table_fingerprint
+from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import make_folder
@@ -262,7 +263,7 @@ class Computing:
 
     Args:
         batch_size: clips computed together (V * C forward passes' worth each).
-        num_workers: decoding workers.
+        num_workers: processes that read videos; with 0, a thread reads the next batch while the model computes.
         precision: of the vision tower's computation (autocast); the logits are stored in float32.
 
     Raises:
@@ -375,7 +376,8 @@ def _predict_batches(
     text_embeds = embed_labels(model=model)
     progress = tqdm(total=sum(map(len, batches)), unit="clip", disable=not accelerator.is_local_main_process)
     with store, progress:
-        for rows, batch in zip(batches, loader):
+        # Workers read ahead by themselves; without any, a thread does.
+        for rows, batch in zip(batches, loader if loader.num_workers else take_ahead(loader, 1)):
             pixels = batch["pixel_values_videos"].to(device, non_blocking=True)
             with torch.autocast(device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
                 logits = model(pixel_values_videos=pixels, text_embeds=text_embeds).logits

@@ -13,7 +13,12 @@ Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
 """
 
 import os
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -51,6 +56,9 @@ logger = get_logger(__name__)
 # Longer lists show a progress bar on a terminal.
 VIDEOS_WITHOUT_PROGRESS = 8
 
+# Threads that read videos while the model computes; each keeps one decoding process busy.
+NUM_READING_THREADS = 2
+
 OnError = Literal["raise", "return"]
 
 # Position of a video among those of a call (`None` for a single one), and its tensor or its error.
@@ -85,6 +93,113 @@ class VideoStream(IterableDataset):
 
     def __iter__(self) -> Iterator[NumberedVideo]:
         return (NumberedVideo(position, video) for position, video in enumerate(self.videos))
+
+
+class SequenceAhead(Dataset):
+    """A `VideoSequence` read ahead: the future of a video's entry at its index, and the next ones under way."""
+
+    def __init__(self, videos: VideoSequence, read: Callable[[NumberedVideo], Any], num_ahead: int):
+        self.videos, self.read, self.num_ahead = videos, read, num_ahead
+        self._threads = ReadingThreads(NUM_READING_THREADS)
+        self._futures: dict[int, Future] = {}
+        # Somebody's data set need not bear being read by two threads at once.
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> Future:
+        for following in range(index, min(index + self.num_ahead + 1, len(self))):
+            if following not in self._futures:
+                self._futures[following] = self._threads.submit(self._read, following)
+        return self._futures.pop(index)
+
+    def _read(self, index: int) -> Any:
+        with self._lock:
+            video = self.videos[index]
+        return self.read(video)
+
+
+class StreamAhead(IterableDataset):
+    """A `VideoStream` read ahead: futures of the videos' entries, in order."""
+
+    def __init__(self, videos: VideoStream, read: Callable[[NumberedVideo], Any], num_ahead: int):
+        self.videos, self.read, self.num_ahead = videos, read, num_ahead
+
+    def __iter__(self) -> Iterator[Future]:
+        threads = ReadingThreads(NUM_READING_THREADS)
+        return take_ahead((threads.submit(self.read, video) for video in self.videos), self.num_ahead)
+
+
+class ReadingThreads:
+    """Threads that read videos; the decoding processes that they wait for do the work.
+
+    Daemons, unlike those of `concurrent.futures`: an interrupted program does not wait for what is being read.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int):
+        self._tasks: SimpleQueue[tuple[Future, Callable[[], Any]] | None] = SimpleQueue()
+        for _ in range(count):
+            threading.Thread(target=_work, args=(self._tasks,), name="video-reading", daemon=True).start()
+        weakref.finalize(self, _end_work, self._tasks, count)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Have a thread call a function; its result or error is the future's."""
+        future: Future = Future()
+        self._tasks.put((future, partial(function, *arguments)))
+        return future
+
+
+def _work(tasks: SimpleQueue) -> None:
+    while (task := tasks.get()) is not None:
+        future, call = task
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+        # Nothing that was read is kept while the thread waits.
+        del task, future, call
+
+
+def _end_work(tasks: SimpleQueue, count: int) -> None:
+    for _ in range(count):
+        tasks.put(None)
+
+
+def take_ahead(items: Iterable[Any], num_ahead: int) -> Iterator[Any]:
+    """The items of an iterable, in order, which a thread takes from it while those before them are used.
+
+    Args:
+        items: any iterable; an error that it raises is raised in its place.
+        num_ahead: items that are taken beyond the one in use.
+    """
+    taken: SimpleQueue[tuple[Any, BaseException | None] | None] = SimpleQueue()
+    room, is_abandoned = threading.Semaphore(num_ahead), threading.Event()
+
+    def take(iterator: Iterator[Any]) -> None:
+        try:
+            while room.acquire() and not is_abandoned.is_set():
+                taken.put((next(iterator), None))
+        except StopIteration:
+            taken.put(None)
+        except BaseException as error:
+            taken.put((None, error))
+
+    threading.Thread(target=take, args=(iter(items),), name="video-taking", daemon=True).start()
+    del items
+    try:
+        while (item_or_error := taken.get()) is not None:
+            room.release()
+            item, error = item_or_error
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        is_abandoned.set()
+        room.release()
 
 
 class ZeroShotVideoClassificationPipeline(Pipeline):
@@ -167,7 +282,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 the place of the video's answers, so that there are as many results as videos.
             timeout: seconds that reading one video may take, in place of the video processor's limit.
             batch_size: videos that go through the model together.
-            num_workers: processes that read videos ahead.
+            num_workers: processes that read videos ahead. By default two threads do, which is enough as long as
+                decoding, which is done in processes of its own, takes longer than resizing.
 
         Returns:
             A list of `{"score", "label"}`, best first, for one video; a list of such lists for a list of videos; an
@@ -190,6 +306,18 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             return answers
         hidden = True if len(videos) <= VIDEOS_WITHOUT_PROGRESS else None
         return list(tqdm(answers, total=len(videos), desc="Classifying", unit="video", disable=hidden))
+
+    def get_iterator(
+        self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
+    ):
+        """The three steps, of which the first runs ahead of the others, unless it draws random numbers in turn."""
+        ahead: dict[type, Any] = {VideoSequence: SequenceAhead, VideoStream: StreamAhead}
+        if num_workers == 0 and type(inputs) in ahead and not self.processor.video_processor.is_random:
+            read = partial(self.preprocess, **preprocess_params)
+            inputs = ahead[type(inputs)](inputs, read, max(NUM_READING_THREADS, batch_size))
+        return super().get_iterator(
+            inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+        )
 
     def timeline(
         self,
@@ -308,7 +436,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """The windows of a stream, each with its scores (K,), or (K + 1,) where "none of these" has one."""
         position = 0
         with tqdm(desc="Classifying", unit="window", disable=None) as progress:
-            for clips in stream.batches(batch_size):
+            for clips in take_ahead(stream.batches(batch_size), 1):
                 entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
                 logits = torch.cat([window for _, window in entries])
                 check_finite(logits)
@@ -380,7 +508,12 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     def preprocess(  # type: ignore[override]
         self, input_: Any, *, on_error: OnError = "raise", timeout: float | None = None, **options: Any
     ) -> dict[str, Any]:
-        """One video to an entry with its pixels (V, T, 3, S, S), or with the error for which there are none."""
+        """One video to an entry with its pixels (V, T, 3, S, S), or with the error for which there are none.
+
+        A future is of such an entry.
+        """
+        if isinstance(input_, Future):
+            return input_.result()
         position, video = input_ if isinstance(input_, NumberedVideo) else (None, input_)
         video_processor = self.processor.video_processor
         if timeout is not None:

@@ -41,6 +41,7 @@ from transformers.video_utils import VIDEO_DECODERS, VideoMetadata
 from .sampling_froster import (
     CALLERS_OPTIONS,
     MAX_VALUES,
+    SAMPLINGS,
     callers_share,
     check_options,
     crop_offsets,
@@ -208,6 +209,11 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         return BatchFeature(
             data=data, tensor_type=options["return_tensors"], skip_tensor_conversion=["video_metadata"]
         )
+
+    @property
+    def is_random(self) -> bool:
+        """Whether random numbers are drawn for every video, so that the order of videos matters."""
+        return SAMPLINGS[self.sampling].is_random or self.cropping == "random"
 
     @staticmethod
     def is_single_video(videos: Any) -> bool:
