@@ -31,6 +31,7 @@ from froster_hf import FrosterConfig, FrosterForVideoClassification
 from froster_hf.modeling.temporal_froster import (
     DirectionalAttention,
     LocalAttention,
+    on_backbone,
     temporal_difference,
     temporal_windows,
 )
@@ -226,7 +227,7 @@ def cost(attention: type[LocalAttention], *, rounds: int = 7, num_frames: int = 
     blocks = []
     for kind in (LocalAttention, attention):
         block = CLIPEncoderLayer(config)
-        block.self_attn = kind(config, FrosterConfig())
+        block.self_attn = on_backbone(kind, type(block.self_attn))(config, FrosterConfig())
         blocks.append(block)
     sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
     tokens = torch.randn(num_frames, 197, config.hidden_size)
@@ -251,7 +252,8 @@ def train_and_measure(attention: type[LocalAttention], seed: int, options: argpa
     teacher = FrozenTeacher.from_student(model)
     for layer in model.froster.vision_model.encoder.layers:
         weights = layer.self_attn.state_dict()
-        layer.self_attn = attention(model.config.vision_config, model.config)
+        base = next(kind for kind in type(layer.self_attn).__mro__ if kind.__module__.startswith("transformers."))
+        layer.self_attn = on_backbone(attention, base)(model.config.vision_config, model.config)
         layer.self_attn.load_state_dict(weights, strict=False)
     distillation = begin_distillation(
         model, distillation="residual", teacher=teacher, target="both", alpha=0.1, weight=options.beta

@@ -243,7 +243,7 @@ def train_ours(options: argparse.Namespace) -> dict:
             student,
             args,
             train_dataset=dataset,
-            prompts=LabelPrompts.from_tokens(names, templates, prompts.flatten(0, 1), eos_token_id=END),
+            prompts=LabelPrompts.from_tokens(names, templates, prompts.flatten(0, 1), end_token=END),
             callbacks=[clock := Clock()],
         )
         trainer.train()

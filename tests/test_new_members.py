@@ -19,6 +19,7 @@ from froster_hf.modeling.tables_froster import (
     TemporalPoolingEntry,
     modules_without_parameters,
 )
+from froster_hf.modeling.temporal_froster import BackbonePart
 from froster_hf.training import interpolate
 from froster_hf.training.recipes import load_recipe
 from froster_hf.training.student import decay_parameter_names
@@ -28,25 +29,18 @@ from tests.training.tiny import tiny_trainer
 TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
 
 
-class EchoLayer(nn.Module):
-    """A CLIP block to whose input an adapted copy of the previous frame is added."""
+class EchoLayer(BackbonePart):
+    """A block to whose input an adapted copy of the previous frame is added."""
 
     def __init__(self, config, temporal):
-        super().__init__()
-        from transformers.models.clip.modeling_clip import CLIPEncoderLayer
-
-        self.block = CLIPEncoderLayer(config)
+        super().__init__(config)
         self.echo = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
         self.echo_times = nn.Parameter(torch.zeros(temporal.num_frames, config.hidden_size))
-
-    @property
-    def layer_norm1(self):
-        return self.block.layer_norm1
 
     def forward(self, hidden_states, attention_mask=None, *, num_frames, **kwargs):
         clips = hidden_states.unflatten(0, (-1, num_frames))
         previous = clips.roll(1, dims=1) + self.echo_times[:, None]
-        return self.block((clips + self.echo(previous)).flatten(0, 1), attention_mask, **kwargs)
+        return super().forward((clips + self.echo(previous)).flatten(0, 1), attention_mask, **kwargs)
 
 
 class FirstFramePooling(nn.Module):

@@ -133,7 +133,7 @@ def infer_config(
             _check_sizes(towers, clip)
         of_towers = _tower_settings(towers, known, clip)
         if clip is not None:
-            config = FrosterConfig.from_clip_config(clip, **fields)
+            config = FrosterConfig.from_dual_encoder_config(clip, **fields)
         else:
             for (tower, name), setting in of_towers.items():
                 towers[tower][name] = setting.value

@@ -2,7 +2,7 @@
 
     pixel_values_videos (B, T, 3, S, S) -> video tower -> video_embeds (B, D)
     input_ids (n, L)                    -> text tower  -> text_embeds (n, D)
-    logits = exp(logit_scale) * video_embeds @ label_embeds.T
+    logits = exp(logit_scale) * video_embeds @ label_embeds.T (+ logit_bias)
 
 Labels change without a new export: run the text tower once on their prompts, average the P prompts of a label,
 normalize, keep. B, T, n and L are free in the graphs; T is the model's own where its weights or its loop over frames
@@ -110,7 +110,8 @@ def export_towers(
         for name, tower in (("video_tower", VideoTower(froster)), ("text_tower", TextTower(froster))):
             is_video = name == "video_tower"
             traced, *checked = _video_inputs(froster.config) if is_video else _text_inputs(froster.config)
-            free = [0] if is_video and _frames_are_fixed(froster.config) else [0, 1]
+            is_fixed = _frames_are_fixed(froster.config) if is_video else froster.config.text_length is not None
+            free = [0] if is_fixed else [0, 1]
             with torch.no_grad():
                 program = torch.export.export(
                     tower.eval(), (traced,), dynamic_shapes=(dict.fromkeys(free, Dim.DYNAMIC),), strict=False
@@ -134,8 +135,9 @@ def _about(froster: Any, reports: Sequence[TowerReport]) -> dict[str, Any]:
     frames = config.num_frames if _frames_are_fixed(config) else "T"
     return {
         "logit_scale": froster.logit_scale.exp().item(),
+        **({} if froster.logit_bias is None else {"logit_bias": froster.logit_bias.item()}),
         "video_tower": {"pixel_values_videos": ["B", frames, 3, side, side]},
-        "text_tower": {"input_ids": ["n", f"L <= {config.text_config.max_position_embeddings}"]},
+        "text_tower": {"input_ids": ["n", config.text_length or f"L <= {config.text_config.max_position_embeddings}"]},
         "checked": [asdict(report) for report in reports],
     }
 
@@ -163,9 +165,9 @@ def _text_inputs(config: Any) -> list[Tensor]:
     longest = text.max_position_embeddings
     batches = []
     for count, length in [(2, min(8, longest)), (1, min(5, longest)), (3, longest)]:
-        ids = torch.randint(0, text.vocab_size - 2, (count, length), generator=generator)
-        # CLIP reads at the end token, historically the highest id.
-        ids[:, -1] = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
+        ids = torch.randint(0, text.vocab_size - 2, (count, config.text_length or length), generator=generator)
+        if config.end_token is not None:
+            ids[:, -1] = text.vocab_size - 1 if config.end_token == "highest" else config.end_token
         batches.append(ids)
     return batches
 

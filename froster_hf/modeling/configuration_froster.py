@@ -1,4 +1,4 @@
-"""FROSTER's configuration: the two CLIP towers, and what is put between the frames.
+"""FROSTER's configuration: the two towers of a backbone such as CLIP, and what is put between the frames.
 
 Architecture only. How a model is trained stands in `FrosterTrainingArguments`, prompts and pixels in the processor.
 """
@@ -9,19 +9,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import transformers
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers import AutoConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from .tables_froster import (
+    BACKBONES,
     TEMPORAL_MODULES,
     TEMPORAL_POOLINGS,
+    Backbone,
+    BackboneEntry,
+    EndToken,
     TemporalModule,
     TemporalModuleEntry,
     TemporalPooling,
     TemporalPoolingEntry,
     find_entry,
+    find_implementation,
 )
 
 # Smallest and largest value of every size, so that a file from a stranger cannot ask for endless work. All are far
@@ -121,11 +127,12 @@ class FrosterConfig(PreTrainedConfig):
     r"""Configuration of [`FrosterModel`] and [`FrosterForVideoClassification`].
 
     Args:
-        text_config: CLIP's text tower, as a dict or [`CLIPTextConfig`].
-        vision_config: CLIP's vision tower, as a dict or [`CLIPVisionConfig`].
+        text_config: the text tower, as a dict or a configuration of transformers ([`CLIPTextConfig`] for `clip`).
+        vision_config: the vision tower, as a dict or a configuration of transformers.
+        backbone: the dual encoder that the towers are of, by transformers' name: `clip`, `metaclip_2`, `siglip`.
         projection_dim: D, the width of the joint embedding space.
         logit_scale_init_value: the logarithm of the initial inverse temperature.
-        initializer_range: standard deviation of freshly drawn layers outside the CLIP towers.
+        initializer_range: standard deviation of freshly drawn layers outside the towers.
         num_frames: frames per clip in training. Other counts work at run time, except where
             parameters are tied to the count (`joint`, `transformer_cls`).
         temporal_module: how the frames of a clip see each other inside the vision tower.
@@ -180,18 +187,20 @@ class FrosterConfig(PreTrainedConfig):
         "hidden_states",
         "attentions",
     ]
-    sub_configs = {"text_config": CLIPTextConfig, "vision_config": CLIPVisionConfig}
+    sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
 
-    if TYPE_CHECKING:  # what they are once `__post_init__` has built them
+    if TYPE_CHECKING:  # what they are once `__post_init__` has built them; other backbones' have the same fields
         text_config: CLIPTextConfig
         vision_config: CLIPVisionConfig
         id2label: dict[int, str]
+        backbone: Backbone
         temporal_module: TemporalModule
         temporal_pooling: TemporalPooling
     else:
-        text_config: dict | CLIPTextConfig | None = None
-        vision_config: dict | CLIPVisionConfig | None = None
+        text_config: dict | PreTrainedConfig | None = None
+        vision_config: dict | PreTrainedConfig | None = None
         # The tables' names, also of what is entered there at run time.
+        backbone: str = "clip"
         temporal_module: str = "local_attention"
         temporal_pooling: str = "mean"
     projection_dim: int = 512
@@ -209,10 +218,9 @@ class FrosterConfig(PreTrainedConfig):
         for name in self.sub_configs:
             check_tower(getattr(self, name), name)
         self._check_labels(kwargs.get("num_labels"))
-        if not isinstance(self.text_config, CLIPTextConfig):
-            self.text_config = CLIPTextConfig(**(self.text_config or {}))
-        if not isinstance(self.vision_config, CLIPVisionConfig):
-            self.vision_config = CLIPVisionConfig(**(self.vision_config or {}))
+        backbone = find_entry("backbone", self.backbone, BACKBONES)
+        self.text_config = self._build_tower("text_config", backbone.text_config)
+        self.vision_config = self._build_tower("vision_config", backbone.vision_config)
         if self.id2label is None and kwargs.get("num_labels") is None:
             # transformers' default of two labels named LABEL_0 and LABEL_1 is wrong for an open vocabulary:
             # there are none until `set_labels`.
@@ -223,6 +231,18 @@ class FrosterConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
         """As in transformers, but which kernels compute is taken from `kwargs` only, never from a file."""
         return super().from_dict(without_callers_fields(config_dict), **kwargs)
+
+    def _build_tower(self, name: str, config_class: str | type) -> Any:
+        """The configuration of a tower, which has to be of the backbone's."""
+        tower: Any = getattr(self, name)
+        wanted = find_implementation(config_class, transformers)
+        stated = tower.get("model_type") if isinstance(tower, dict) else getattr(tower, "model_type", None)
+        if stated not in (None, wanted.model_type):
+            raise ValueError(
+                f"`{name}` is of model type {stated!r:.100}, but `backbone` is {self.backbone!r}, whose tower is of "
+                f"type {wanted.model_type!r}. Give the `backbone` that the towers are of."
+            )
+        return tower if isinstance(tower, wanted) else wanted(**(tower or {}))
 
     def validate_architecture(self):
         """Refuse values that no model can be built from; called by the constructor."""
@@ -239,6 +259,19 @@ class FrosterConfig(PreTrainedConfig):
             )
         if patch_size > image_size:
             raise ValueError(f"`vision_config.patch_size` is {patch_size}, more than the image_size {image_size}.")
+        if not self.backbone_entry.has_projections:
+            widths = (
+                self.projection_dim,
+                self.vision_config.hidden_size,
+                getattr(self.text_config, "projection_size", self.text_config.hidden_size),
+            )
+            if len(set(widths)) > 1 or not getattr(self.vision_config, "vision_use_head", True):
+                raise ValueError(
+                    f"The towers of `{self.backbone}` end in the joint space: `projection_dim`, "
+                    "`vision_config.hidden_size` and `text_config.projection_size` must be equal and "
+                    f"`vision_config.vision_use_head` true, got {', '.join(map(str, widths))} and "
+                    f"{getattr(self.vision_config, 'vision_use_head', True)}."
+                )
         parameters = self._estimate_parameters()
         if parameters > MAX_PARAMETERS:
             raise ValueError(
@@ -290,40 +323,87 @@ class FrosterConfig(PreTrainedConfig):
         """What the tables say of the temporal module and of the pooling."""
         return TEMPORAL_MODULES[self.temporal_module], TEMPORAL_POOLINGS[self.temporal_pooling]
 
+    @property
+    def backbone_entry(self) -> BackboneEntry:
+        """What the table says of the backbone."""
+        return BACKBONES[self.backbone]
+
+    @property
+    def end_token(self) -> EndToken:
+        """Where the text tower finds the end of a text; `None` where it reads all positions, padding too."""
+        return self.backbone_entry.end_token(self.text_config)
+
+    @property
+    def text_length(self) -> int | None:
+        """Tokens that every text has to be padded to, for a text tower that reads its padding; otherwise `None`."""
+        return self.text_config.max_position_embeddings if self.end_token is None else None
+
     @classmethod
-    def from_clip_config(cls, clip_config: CLIPConfig, **kwargs) -> "FrosterConfig":
-        """The configuration whose towers are those of `clip_config`; `kwargs` are fields of this class."""
-        if getattr(clip_config, "model_type", None) != "clip":
-            raise ValueError(
-                f"A CLIP configuration is needed, got model type {getattr(clip_config, 'model_type', None)!r} "
-                f"({type(clip_config).__name__}). Give a checkpoint whose config.json says `model_type: clip`."
-            )
-        shared = ("text_config", "vision_config", "projection_dim", "logit_scale_init_value")
-        clip_dict = clip_config.to_dict()
-        # The precision that the checkpoint is meant to be loaded in, which its files need not have.
-        kwargs.setdefault("dtype", clip_config.dtype)
-        return cls(**{name: clip_dict[name] for name in shared} | kwargs)
+    def from_dual_encoder_config(cls, dual_encoder_config: PreTrainedConfig, **kwargs) -> "FrosterConfig":
+        """The configuration whose towers are those of a dual encoder of transformers.
+
+        Args:
+            dual_encoder_config: a [`CLIPConfig`], or the configuration of another of `BACKBONES`.
+            kwargs: fields of this class.
+
+        Raises:
+            ValueError: no backbone is of this type, or a field is refused.
+        """
+        name = dual_encoder_config.model_type
+        entry = find_backbone(name)
+        fields = {
+            "backbone": name,
+            "text_config": dual_encoder_config.text_config.to_dict(),
+            "vision_config": dual_encoder_config.vision_config.to_dict(),
+            "projection_dim": entry.embed_width(dual_encoder_config),
+            "logit_scale_init_value": getattr(dual_encoder_config, "logit_scale_init_value", entry.logit_scale),
+            # The precision that the checkpoint is meant to be loaded in, which its files need not have.
+            "dtype": dual_encoder_config.dtype,
+        }
+        return cls(**fields | kwargs)
 
 
-def read_clip_config(fields: Mapping[str, Any]) -> CLIPConfig:
-    """CLIP's configuration from the fields of its `config.json`, by the rules of [`FrosterConfig`].
+def find_backbone(name: Any) -> BackboneEntry:
+    """The backbone of a dual encoder's model type.
 
     Raises:
-        ValueError: a value of another type, or a size beyond its limits.
+        ValueError: there is none.
     """
+    hint = ""
+    if name == "siglip2":
+        hint = (
+            " 'siglip2' is SigLIP 2 with images of any shape (NaFlex); SigLIP 2 at a fixed resolution, such as "
+            "google/siglip2-base-patch16-224, says 'siglip'."
+        )
+    if not isinstance(name, str) or name not in BACKBONES:
+        raise ValueError(
+            f"The model type {name!r:.100} is not that of a backbone: {', '.join(map(repr, BACKBONES))}. Give a "
+            f"checkpoint of transformers whose config.json says one of these.{hint}"
+        )
+    return BACKBONES[name]
+
+
+def read_dual_encoder_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
+    """A dual encoder's configuration from the fields of its `config.json`, by the rules of [`FrosterConfig`].
+
+    Raises:
+        ValueError: no backbone is of its type, a value of another type, or a size beyond its limits.
+    """
+    entry = find_backbone(fields.get("model_type"))
     for name in FrosterConfig.sub_configs:
         # Old files say a tower's fields twice.
         for key in (name, f"{name}_dict"):
             check_tower(fields.get(key), key)
     check_sizes(fields, {"projection_dim": SIZE_LIMITS["projection_dim"]})
     with value_errors():
-        return CLIPConfig(**without_callers_fields(fields))
+        return find_implementation(entry.config, transformers)(**without_callers_fields(fields))
 
 
-# What can be given beside a CLIP checkpoint: all that is this class's own but the towers, and what is said of labels.
+# What can be given beside a dual encoder's checkpoint: all that is this class's own but the backbone and its towers,
+# and what is said of labels.
 ARCHITECTURE_FIELDS = (
     *({field.name for field in fields(FrosterConfig)} - {field.name for field in fields(PreTrainedConfig)}).difference(
-        FrosterConfig.sub_configs
+        {"backbone", *FrosterConfig.sub_configs}
     ),
     "id2label",
     "label2id",

@@ -1,4 +1,4 @@
-"""Heads: what is computed from the embeddings of frames and texts, behind CLIP's two towers.
+"""Heads: what is computed from the embeddings of frames and texts, behind the two towers.
 
 Temporal poolings make one video embedding of the frame embeddings of a clip; all but `mean` are ActionCLIP's
 post-network prompts (Wang et al., 2021), on the frame embeddings as projected, not normalized. The distillation
@@ -350,6 +350,15 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, *, problem_t
     if multi_label:
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
     return F.cross_entropy(logits, labels)
+
+
+def pairwise_sigmoid_loss(logits: torch.Tensor) -> torch.Tensor:
+    """SigLIP's loss for (n, n) logits whose diagonal holds the pairs: a binary cross-entropy for each of the n * n.
+
+    Summed over the texts and averaged over the videos, as in the paper (Zhai et al., 2023, equation 1).
+    """
+    targets = torch.eye(logits.shape[0], device=logits.device, dtype=logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[0]
 
 
 def contrastive_loss(logits: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,10 @@
-"""FROSTER models: transformers' CLIP towers, a temporal module between the frames, labels given as text.
+"""FROSTER models: the towers of CLIP or another dual encoder, a temporal module between the frames, labels as text.
 
 Huang, Zhou, Yao, Han: FROSTER: Frozen CLIP is a Strong Teacher for Open-Vocabulary Action Recognition (ICLR 2024).
 
     pixel_values_videos (B, T, 3, S, S) -> vision tower on B*T frames -> frame_embeds (B, T, D) -> video_embeds (B, D)
     input_ids (K*P, L)                  -> text tower                   -> text_embeds (K, D)
-    logits (B, K) = exp(logit_scale) * video_embeds . text_embeds
+    logits (B, K) = exp(logit_scale) * video_embeds . text_embeds (+ logit_bias, for SigLIP)
 
 Letters: B videos, T frames, N tokens per frame, S pixels, W width, H heads, K classes, P prompts per class, L text
 tokens, D the joint embedding width.
@@ -17,14 +17,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, PreTrainedModel
+from transformers import CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
-from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig, read_clip_config
+from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig, read_dual_encoder_config
 from .heads_froster import (
     DistillationProjectors,
     ProjectorKind,
@@ -32,10 +33,11 @@ from .heads_froster import (
     build_temporal_pooling,
     classification_loss,
     contrastive_loss,
+    pairwise_sigmoid_loss,
     pool_frames,
 )
-from .tables_froster import TemporalModule
-from .temporal_froster import FrosterVisionModel, GuardedInitialization
+from .tables_froster import BACKBONES, EndToken, TemporalModule, find_implementation
+from .temporal_froster import GuardedInitialization, build_vision_model
 
 PROJECTORS_PREFIX = "distillation_projectors."
 HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -93,7 +95,7 @@ class FrosterOutput(ModelOutput):
     r"""Videos against texts.
 
     Args:
-        loss: scalar, the symmetric contrastive loss of CLIP, with `return_loss=True`.
+        loss: scalar, the backbone's contrastive loss, with `return_loss=True`.
         logits_per_video: (B, n).
         logits_per_text: (n, B).
         video_embeds: (B, D).
@@ -171,13 +173,13 @@ def check_pixels(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
         )
 
 
-def check_input_ids(input_ids: torch.Tensor, config: CLIPTextConfig) -> None:
-    """Integers (n, L), L within the text tower's positions.
+def check_input_ids(input_ids: torch.Tensor, config: FrosterConfig) -> None:
+    """Integers (n, L), L within the text tower's positions; all of them, for a tower that reads its padding.
 
     Raises:
-        ValueError: another shape or dtype, or texts that are too long.
+        ValueError: another shape or dtype, or texts that are too long or not padded as far as the tower reads.
     """
-    longest = config.max_position_embeddings
+    longest = config.text_config.max_position_embeddings
     if input_ids.ndim != 2 or input_ids.is_floating_point():
         raise ValueError(
             f"`input_ids` has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}; expected integers of shape "
@@ -187,6 +189,11 @@ def check_input_ids(input_ids: torch.Tensor, config: CLIPTextConfig) -> None:
         raise ValueError(
             f"The texts have {input_ids.shape[1]} tokens, but this model's text tower takes at most {longest}. "
             "Shorten the labels, descriptions or templates, or tokenize with `truncation=True`."
+        )
+    if config.text_length is not None and input_ids.shape[1] != config.text_length:
+        raise ValueError(
+            f"The texts have {input_ids.shape[1]} tokens, but the text tower of `{config.backbone}` reads its "
+            f"padding: pad them to {config.text_length}, as the model's processor does."
         )
 
 
@@ -203,38 +210,37 @@ def check_text_embeds(text_embeds: torch.Tensor | None, width: int) -> torch.Ten
     return text_embeds
 
 
-def text_lengths(input_ids: torch.Tensor, eos_token_id: int) -> torch.Tensor:
-    """Tokens up to and including the end token.
-
-    The end token is where CLIP's tower of transformers reads: the first `eos_token_id`, or, in configurations with the
-    historical value 2, the highest id.
+def text_lengths(input_ids: torch.Tensor, end_token: EndToken) -> torch.Tensor:
+    """Tokens that count: those up to and including the end token, where a causal text tower is read.
 
     Args:
         input_ids: (n, L).
-        eos_token_id: of the text tower's configuration.
+        end_token: of the configuration.
 
     Returns:
         (n,).
     """
-    if eos_token_id == 2:
+    if end_token is None:
+        return input_ids.new_full(input_ids.shape[:1], input_ids.shape[1])
+    if end_token == "highest":
         return input_ids.argmax(dim=-1) + 1
-    return (input_ids == eos_token_id).int().argmax(dim=-1) + 1
+    return (input_ids == end_token).int().argmax(dim=-1) + 1
 
 
 def trim_to_longest(
-    input_ids: torch.Tensor, eos_token_id: int, *, chunk_size: int
+    input_ids: torch.Tensor, end_token: EndToken, *, chunk_size: int
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Sort texts by length and cut them into chunks, each no longer than its longest text.
 
     Args:
         input_ids: (n, L).
-        eos_token_id: of the text tower's configuration.
+        end_token: of the configuration.
         chunk_size: texts per chunk.
 
     Returns:
         The order (n,), and the chunks; their concatenation is `input_ids[order]` up to the padding that was cut off.
     """
-    lengths = text_lengths(input_ids, eos_token_id)
+    lengths = text_lengths(input_ids, end_token)
     order = lengths.argsort(stable=True)
     longest = lengths[order].split(chunk_size)
     # One transfer for all chunks.
@@ -274,29 +280,54 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         temporal_module: TemporalModule = "local_attention",
         **kwargs,
     ):
-        """A FROSTER model with the weights of any CLIP checkpoint of transformers; no conversion step.
+        """[`from_dual_encoder`] of a CLIP checkpoint.
+
+        Raises:
+            ValueError: the checkpoint is not CLIP's, or its configuration is refused as [`FrosterConfig`]'s would be.
+        """
+        return cls._from_dual_encoder(
+            pretrained_model_name_or_path, ("clip",), temporal_module=temporal_module, **kwargs
+        )
+
+    @classmethod
+    def from_dual_encoder(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        temporal_module: TemporalModule = "local_attention",
+        **kwargs,
+    ):
+        """A FROSTER model with the weights of a dual encoder of transformers; no conversion step.
 
         Args:
-            pretrained_model_name_or_path: a CLIP repository of the Hub or a folder.
+            pretrained_model_name_or_path: a repository of the Hub or a folder, of one of `BACKBONES`: CLIP,
+                MetaCLIP 2, SigLIP, or SigLIP 2 at a fixed resolution.
             temporal_module: see [`FrosterConfig`].
             kwargs: further fields of [`FrosterConfig`] (`num_frames`, `temporal_radius`, `temporal_pooling`, ...), and
                 whatever `from_pretrained` takes (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
 
         Raises:
-            ValueError: the checkpoint is not CLIP's, or its configuration is refused as [`FrosterConfig`]'s would be.
+            ValueError: the checkpoint is no such dual encoder's, or its configuration is refused as
+                [`FrosterConfig`]'s would be.
         """
+        return cls._from_dual_encoder(
+            pretrained_model_name_or_path, tuple(BACKBONES), temporal_module=temporal_module, **kwargs
+        )
+
+    @classmethod
+    def _from_dual_encoder(cls, source: str | os.PathLike, backbones: tuple[str, ...], **kwargs):
+        """The checkpoint of one of some backbones as a model of this class."""
         architecture = {field: kwargs.pop(field) for field in ARCHITECTURE_FIELDS if field in kwargs}
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
-        clip_dict, _ = CLIPConfig.get_config_dict(pretrained_model_name_or_path, **hub_kwargs)
-        if clip_dict.get("model_type") != "clip":
+        stored, _ = PreTrainedConfig.get_config_dict(source, **hub_kwargs)
+        model_type = stored.get("model_type")
+        if model_type == "froster" or model_type in [name for name in BACKBONES if name not in backbones]:
             raise ValueError(
-                f"{str(pretrained_model_name_or_path)!r} is a checkpoint of type {clip_dict.get('model_type')!r}, not "
-                "'clip'. Give a CLIP checkpoint of transformers, or load a FROSTER checkpoint with `from_pretrained`."
+                f"{str(source)!r} is a checkpoint of type {model_type!r}, not {' or '.join(map(repr, backbones))}. "
+                "Load a FROSTER checkpoint with `from_pretrained`, another dual encoder with `from_dual_encoder`."
             )
-        config = FrosterConfig.from_clip_config(
-            read_clip_config(clip_dict), temporal_module=temporal_module, **architecture
-        )
-        return cls.from_pretrained(pretrained_model_name_or_path, config=config, **kwargs)
+        config = FrosterConfig.from_dual_encoder_config(read_dual_encoder_config(stored), **architecture)
+        return cls.from_pretrained(source, config=config, **kwargs)
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike, *, state_dict: dict | None = None, **kwargs
@@ -311,15 +342,22 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
 
 
 class FrosterModel(FrosterPreTrainedModel):
-    """CLIP's towers with a temporal module: video and text features in one space. See [`FrosterConfig`]."""
+    """A dual encoder with a temporal module: video and text features in one space. See [`FrosterConfig`]."""
 
     def __init__(self, config: FrosterConfig):
         super().__init__(config)
-        self.text_model = CLIPTextModel._from_config(config.text_config)
-        self.vision_model = FrosterVisionModel._from_config(config.vision_config, temporal=config)
-        self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim, bias=False)
-        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        backbone = config.backbone_entry
+        self.text_model = find_implementation(backbone.text_model, transformers)._from_config(config.text_config)
+        self.vision_model = build_vision_model(config)
+        self.visual_projection: nn.Module = nn.Identity()
+        self.text_projection: nn.Module = nn.Identity()
+        if backbone.has_projections:
+            self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim, bias=False)
+            self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
+        # In the dual encoder's own shapes: one value each where there is a bias, a scalar otherwise.
+        shape = () if backbone.logit_bias is None else (1,)
+        self.logit_scale = nn.Parameter(torch.full(shape, float(config.logit_scale_init_value)))
+        self.logit_bias = None if backbone.logit_bias is None else nn.Parameter(torch.full(shape, backbone.logit_bias))
         self.temporal_pooling = build_temporal_pooling(config)
         self.distillation_projectors: DistillationProjectors | None = None
         self.post_init()
@@ -328,9 +366,12 @@ class FrosterModel(FrosterPreTrainedModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if module is self:
-            init.normal_(self.visual_projection.weight, std=self.visual_projection.in_features**-0.5)
-            init.normal_(self.text_projection.weight, std=self.text_projection.in_features**-0.5)
+            for projection in (self.visual_projection, self.text_projection):
+                if isinstance(projection, nn.Linear):
+                    init.normal_(projection.weight, std=projection.in_features**-0.5)
             init.constant_(self.logit_scale, self.config.logit_scale_init_value)
+            if self.logit_bias is not None:
+                init.constant_(self.logit_bias, self.config.backbone_entry.logit_bias or 0.0)
 
     def get_input_embeddings(self) -> nn.Module:
         """The text tower's token embeddings."""
@@ -408,15 +449,16 @@ class FrosterModel(FrosterPreTrainedModel):
         """Embed texts, at the length that they are given.
 
         Args:
-            input_ids: (n, L), padded on the right; L at most the tower's positions (77 for CLIP). The tower is causal
-                and read at the end token: shorter padding gives the same embeddings with less work.
-            attention_mask: taken since tokenizers give one, and of no effect, for the same reason.
+            input_ids: (n, L), padded on the right; L at most the tower's positions (77 for CLIP). A causal tower is
+                read at the end token: shorter padding gives the same embeddings with less work. SigLIP's tower reads
+                its padding, which it was trained with: L is `config.text_length` (64).
+            attention_mask: taken since tokenizers give one, and of no effect, for the same reasons.
             kwargs: `output_hidden_states`, `output_attentions`.
 
         Raises:
             ValueError: another shape or dtype, or texts longer than the tower takes.
         """
-        check_input_ids(input_ids, self.config.text_config)
+        check_input_ids(input_ids, self.config)
         text_outputs = self.text_model(input_ids=input_ids, return_dict=True, **kwargs)
         text_embeds = F.normalize(self.text_projection(text_outputs.pooler_output), dim=-1)
         return FrosterTextFeatures(
@@ -453,12 +495,12 @@ class FrosterModel(FrosterPreTrainedModel):
 
     def _encode_in_chunks(self, input_ids: torch.Tensor, chunk_size: int) -> torch.Tensor:
         """(n, L) to (n, D), a chunk at a time."""
-        check_input_ids(input_ids, self.config.text_config)
+        check_input_ids(input_ids, self.config)
 
         def encode(chunk: torch.Tensor) -> torch.Tensor:
             return self.get_text_features(chunk, return_dict=True).text_embeds
 
-        order, chunks = trim_to_longest(input_ids, self.text_model.eos_token_id, chunk_size=chunk_size)
+        order, chunks = trim_to_longest(input_ids, self.config.end_token, chunk_size=chunk_size)
         recompute = torch.is_grad_enabled() and len(chunks) > 1
         embeds = [checkpoint(encode, chunk, use_reentrant=False) if recompute else encode(chunk) for chunk in chunks]
         return torch.cat(embeds)[order.argsort()]
@@ -486,7 +528,7 @@ class FrosterModel(FrosterPreTrainedModel):
             num_prompts: P; 1 for texts that are no labels.
             text_chunk_size: see `chunk_size` of `get_label_embeds`.
             attention_mask: of no effect, see `get_text_features`.
-            return_loss: add CLIP's contrastive loss; clip i belongs to text i.
+            return_loss: add the backbone's contrastive loss; clip i belongs to text i.
             interpolate_pos_encoding: see `get_video_features`.
             kwargs: `output_hidden_states`, `output_attentions`; of the text tower only for one prompt per label and
                 without chunks.
@@ -509,9 +551,10 @@ class FrosterModel(FrosterPreTrainedModel):
         else:
             text_embeds = self.get_label_embeds(input_ids, num_prompts=num_prompts, chunk_size=text_chunk_size)
         logits_per_video = self.similarity(video.video_embeds, text_embeds)
+        pair_loss = contrastive_loss if self.logit_bias is None else pairwise_sigmoid_loss
         projectors = self.distillation_projectors
         return FrosterOutput(
-            loss=contrastive_loss(logits_per_video) if return_loss else None,
+            loss=pair_loss(logits_per_video) if return_loss else None,
             logits_per_video=logits_per_video,
             logits_per_text=logits_per_video.T,
             video_embeds=video.video_embeds,
@@ -526,9 +569,10 @@ class FrosterModel(FrosterPreTrainedModel):
         )
 
     def similarity(self, video_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-        """(B, D) and (K, D) to logits (B, K): exp(logit_scale) times the scalar products."""
+        """(B, D) and (K, D) to logits (B, K): exp(logit_scale) times the scalar products, and logit_bias if any."""
         text_embeds = text_embeds.to(video_embeds)
-        return self.logit_scale.exp().to(video_embeds.device) * (video_embeds @ text_embeds.T)
+        logits = self.logit_scale.exp().to(video_embeds.device) * (video_embeds @ text_embeds.T)
+        return logits if self.logit_bias is None else logits + self.logit_bias.to(video_embeds.device)
 
 
 class FrosterForVideoClassification(FrosterPreTrainedModel):

@@ -1,17 +1,18 @@
-"""The tables of the two axes of an architecture: temporal modules and temporal poolings.
+"""The tables of the three axes of an architecture: backbones, temporal modules and temporal poolings.
 
 One entry per member holds what the rest of the package needs to know of it: names, options of the command line,
 parameter groups, what a model card says, which graphs fit one number of frames. A new member is a class and an entry;
 nothing else lists them, but for the two `Literal`s that editors and type checkers need, held against the tables.
 
 Nothing is imported here, so that `froster --help` knows the names without waiting for torch; a class is therefore
-named by a text where it belongs to `temporal_froster` or `heads_froster`.
+named by a text where it belongs to `temporal_froster`, to `heads_froster` or to transformers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+Backbone = Literal["clip", "metaclip_2", "siglip"]
 TemporalModule = Literal[
     "none",
     "local_attention",
@@ -26,6 +27,65 @@ TemporalModule = Literal[
 TemporalPooling = Literal["mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls"]
 
 
+# Where a text ends for a causal text tower: at the first of these tokens, or at the highest token. `None` is a tower
+# that reads all of a text, its padding too.
+EndToken = int | Literal["highest"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneEntry:
+    """A backbone: two towers of transformers, pre-trained together on images and texts.
+
+    The vision tower has `embeddings` and blocks `encoder.layers`, each with `self_attn` (`q_proj`, `k_proj`, `v_proj`,
+    `out_proj`), `layer_norm1`, `mlp` and `layer_norm2`, and gives one `pooler_output` per image; the text tower has
+    `embeddings.token_embedding` and gives one `pooler_output` per text. transformers' model of both names its parts
+    `vision_model`, `text_model`, `visual_projection`, `text_projection`, `logit_scale` and `logit_bias`, and so does
+    FROSTER's: the weights load as they are.
+
+    Args:
+        description: what it is, in a line.
+        source: the publications that it comes from.
+        license: of the published weights.
+        checkpoints: some of them on the Hub.
+        config: configuration of the dual encoder, a class or the name of one in transformers; likewise
+        text_config: of its text tower,
+        vision_config: of its vision tower,
+        text_model: the text tower, and
+        vision_model: the vision tower.
+        has_class_token: whether the first token of an image is a class token, which stands for the image. Without,
+            temporal modules that need one take the mean of the patches.
+        has_projections: whether each tower is followed by a linear layer into the joint space. Without, the towers
+            themselves end there.
+        embed_width: D, from the dual encoder's configuration.
+        end_token: where a text ends, from the text tower's configuration. With `None`, every text is padded to the
+            tower's number of positions, and nothing is cut off.
+        logit_scale: initial logarithm of the scale of the logits, where the configuration does not say it.
+        logit_bias: initial bias of the logits, or `None` for a dual encoder without one. With one, the encoder was
+            trained with a sigmoid per pair, and the sigmoid of a logit is the probability that a label holds.
+    """
+
+    description: str
+    source: str
+    license: str
+    checkpoints: tuple[str, ...]
+    config: str | type
+    text_config: str | type
+    vision_config: str | type
+    text_model: str | type
+    vision_model: str | type
+    has_class_token: bool
+    has_projections: bool
+    embed_width: Callable[[Any], int]
+    end_token: Callable[[Any], EndToken]
+    logit_scale: float
+    logit_bias: float | None = None
+
+    @property
+    def has_calibrated_sigmoid(self) -> bool:
+        """Whether the sigmoid of a logit is a probability: the dual encoder was trained with one, and has a bias."""
+        return self.logit_bias is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TemporalModuleEntry:
     """A temporal module: what lets the frames of a clip see each other inside the vision tower.
@@ -33,16 +93,17 @@ class TemporalModuleEntry:
     Args:
         description: what it does, in a line.
         source: the publications that it comes from.
-        implementation: a class, or the name of one in `temporal_froster`, built with the vision tower's configuration
-            and the [`FrosterConfig`]; `None` leaves CLIP as it is.
-        place: what of CLIP it replaces: the `attention` of every block, every `block`, or the `embeddings`, which
-            then take whole clips (B, T, 3, S, S) and make one sequence of each.
+        implementation: a class, or the name of one in `temporal_froster`, that is put on top of the backbone's own
+            class for its place (`on_backbone`) and built with the vision tower's configuration and the
+            [`FrosterConfig`]; `None` leaves the backbone as it is.
+        place: what of the backbone it replaces: the `attention` of every block, every `block`, or the `embeddings`,
+            which then take whole clips (B, T, 3, S, S) and make one sequence of each.
         mixes_frames: whether an embedding of one frame depends on the other frames of its clip. Attention and blocks
             that do are told the number of frames by the keyword `num_frames`.
         time_symmetric: whether a clip played backwards gives the same frame embeddings, in reverse order.
         fields: further fields of [`FrosterConfig`] that it reads; with `num_frames` among them, its parameters are
             tied to that number of frames.
-        own_parameters: names of the parameters and sub-modules that CLIP does not have.
+        own_parameters: names of the parameters and sub-modules that no backbone has.
         zero_start: those of them, or of their parts, that start at zero.
         position_embeddings: those of them that are learned positions, which do not decay.
         adapter_divisor: where it has adapters: the published width of their bottleneck is the tower's by this.
@@ -112,6 +173,84 @@ class TemporalPoolingEntry:
         """Whether its parameters are tied to a number of frames."""
         return "num_frames" in self.fields
 
+
+def projected_width(config: Any) -> int:
+    """D of a dual encoder whose towers are projected."""
+    return config.projection_dim
+
+
+def tower_width(config: Any) -> int:
+    """D of a dual encoder whose towers end in the joint space."""
+    return config.vision_config.hidden_size
+
+
+def historical_end_token(text_config: Any) -> EndToken:
+    """As CLIP's tower reads: configurations of before 2023 say 2, and mean the highest token."""
+    return "highest" if text_config.eos_token_id == 2 else text_config.eos_token_id
+
+
+def stated_end_token(text_config: Any) -> EndToken:
+    """As the configuration says."""
+    return text_config.eos_token_id
+
+
+def no_end_token(text_config: Any) -> EndToken:
+    """A tower that reads its padding."""
+    return None
+
+
+# By transformers' `model_type` of the dual encoder.
+BACKBONES: dict[str, BackboneEntry] = {
+    "clip": BackboneEntry(
+        description="OpenAI's CLIP and all that have its shape: OpenCLIP's, LAION's, DataComp's, MetaCLIP's",
+        source="CLIP (Radford et al., ICML 2021)",
+        license="MIT (OpenAI, LAION, DataComp), CC BY-NC 4.0 (MetaCLIP)",
+        checkpoints=("openai/clip-vit-base-patch16", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
+        config="CLIPConfig",
+        text_config="CLIPTextConfig",
+        vision_config="CLIPVisionConfig",
+        text_model="CLIPTextModel",
+        vision_model="CLIPVisionModel",
+        has_class_token=True,
+        has_projections=True,
+        embed_width=projected_width,
+        end_token=historical_end_token,
+        logit_scale=2.6592,
+    ),
+    "metaclip_2": BackboneEntry(
+        description="CLIP's shape, trained on texts of many languages, with a multilingual tokenizer",
+        source="MetaCLIP 2 (Chuang et al., 2025)",
+        license="CC BY-NC 4.0",
+        checkpoints=("facebook/metaclip-2-worldwide-huge-quickgelu",),
+        config="MetaClip2Config",
+        text_config="MetaClip2TextConfig",
+        vision_config="MetaClip2VisionConfig",
+        text_model="MetaClip2TextModel",
+        vision_model="MetaClip2VisionModel",
+        has_class_token=True,
+        has_projections=True,
+        embed_width=projected_width,
+        end_token=stated_end_token,
+        logit_scale=2.6592,
+    ),
+    "siglip": BackboneEntry(
+        description="SigLIP and fixed-resolution SigLIP 2: a sigmoid per pair, attention pooling, texts of 64 tokens",
+        source="SigLIP (Zhai et al., ICCV 2023), SigLIP 2 (Tschannen et al., 2025)",
+        license="Apache 2.0",
+        checkpoints=("google/siglip-base-patch16-224", "google/siglip2-base-patch16-224"),
+        config="SiglipConfig",
+        text_config="SiglipTextConfig",
+        vision_config="SiglipVisionConfig",
+        text_model="SiglipTextModel",
+        vision_model="SiglipVisionModel",
+        has_class_token=False,
+        has_projections=False,
+        embed_width=tower_width,
+        end_token=no_end_token,
+        logit_scale=2.3026,
+        logit_bias=-10.0,
+    ),
+}
 
 TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
     "none": TemporalModuleEntry(
@@ -269,7 +408,7 @@ def find_entry(field: str, name: Any, table: Mapping[str, Any]) -> Any:
     Args:
         field: what the name is given for, for the message.
         name: to be found.
-        table: `TEMPORAL_MODULES` or `TEMPORAL_POOLINGS`.
+        table: `BACKBONES`, `TEMPORAL_MODULES` or `TEMPORAL_POOLINGS`.
 
     Raises:
         ValueError: the table has no such name.
@@ -279,23 +418,28 @@ def find_entry(field: str, name: Any, table: Mapping[str, Any]) -> Any:
     return table[name]
 
 
-for _names, _table in ((TemporalModule, TEMPORAL_MODULES), (TemporalPooling, TEMPORAL_POOLINGS)):
+for _names, _table in (
+    (Backbone, BACKBONES),
+    (TemporalModule, TEMPORAL_MODULES),
+    (TemporalPooling, TEMPORAL_POOLINGS),
+):
     if get_args(_names) != tuple(_table):
         raise TypeError(f"The Literal of names {get_args(_names)} and the table of {tuple(_table)} differ.")
 
 
-def find_implementation(implementation: str | type | None, classes: dict[str, Any]) -> Any:
+def find_implementation(implementation: str | type | None, place: Any) -> Any:
     """The class of an entry.
 
     Args:
-        implementation: of the entry.
-        classes: names of the file that the table's own classes are in.
+        implementation: of the entry, or one of its classes.
+        place: names of the file that the table's own classes are in, or the module transformers.
 
     Raises:
-        TypeError: the file has no class of this name.
+        TypeError: there is no class of this name.
     """
-    if isinstance(implementation, str):
-        if not isinstance(classes.get(implementation), type):
-            raise TypeError(f"A table of the architecture names the class {implementation!r}, which does not exist.")
-        return classes[implementation]
-    return implementation
+    if not isinstance(implementation, str):
+        return implementation
+    found = place.get(implementation) if isinstance(place, dict) else getattr(place, implementation, None)
+    if not isinstance(found, type):
+        raise TypeError(f"A table of the architecture names the class {implementation!r}, which does not exist.")
+    return found

@@ -1,29 +1,57 @@
-"""The vision tower, and its temporal modules: what lets the frames of a clip see each other inside CLIP's tower.
+"""The vision tower, and its temporal modules: what lets the frames of a clip see each other inside the tower.
 
-The tower runs on (B*T, N, W): every frame is a row of the batch, as in CLIP. Each class below changes one place of a
-CLIP block (its attention, or the block around it) and receives the number of frames as the keyword `num_frames`,
-which transformers' encoder hands down unchanged. Parameters of CLIP keep CLIP's names.
+The tower runs on (B*T, N, W): every frame is a row of the batch, as in CLIP. Each class below changes one place of the
+backbone (the attention of a block, the block around it, the embeddings) and receives the number of frames as the
+keyword `num_frames`, which transformers' encoder hands down unchanged. The backbone's parameters keep their names: a
+class below is no module yet, but is put on top of the backbone's own (`on_backbone`).
 
-Letters: B videos, T frames, N tokens per frame (class token first), W width, H heads, d = W / H.
+Letters: B videos, T frames, N tokens per frame (class token first, if there is one), W width, H heads, d = W / H.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPVisionConfig
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.clip.modeling_clip import (
-    CLIPAttention,
-    CLIPEncoderLayer,
-    CLIPVisionEmbeddings,
-    eager_attention_forward,
-)
+from transformers.models.clip.modeling_clip import eager_attention_forward
 
 from .configuration_froster import FrosterConfig
-from .tables_froster import TEMPORAL_MODULES, find_implementation
+from .tables_froster import BACKBONES, TEMPORAL_MODULES, find_implementation
+
+
+class BackbonePart:
+    """What becomes a module on top of a class of the backbone, whose methods are `super()`'s; see `on_backbone`."""
+
+    def __reduce__(self) -> tuple:
+        part, base = type(self).__bases__
+        return _empty_part, (part, base), vars(self)
+
+
+@functools.cache
+def on_backbone(part: Any, base: Any) -> Any:
+    """The class of a part on top of a class of the backbone; one and the same for the same two."""
+    return type(part.__name__, (part, base), {"__doc__": part.__doc__})
+
+
+def _empty_part(part: type, base: type) -> Any:
+    """Unpickles: a class that was made at run time has no name to be found by."""
+    made = on_backbone(part, base)
+    return made.__new__(made)
+
+
+if TYPE_CHECKING:  # the backbones' classes have the same attributes and methods as CLIP's
+    from transformers import CLIPVisionModel as VisionModel
+    from transformers.models.clip.modeling_clip import CLIPAttention as Attention
+    from transformers.models.clip.modeling_clip import CLIPEncoderLayer as EncoderLayer
+    from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings as VisionEmbeddings
+else:
+    Attention = EncoderLayer = VisionEmbeddings = VisionModel = BackbonePart
 
 
 def temporal_windows(frames: torch.Tensor, radius: int) -> torch.Tensor:
@@ -70,8 +98,8 @@ def shift_channels(tokens: torch.Tensor) -> torch.Tensor:
     return torch.cat([following, preceding, own], dim=-1)
 
 
-class TemporalAttention(CLIPAttention):
-    """CLIP's attention whose keys and values may come from other frames too; no parameters of its own."""
+class TemporalAttention(Attention):
+    """The backbone's attention whose keys and values may come from other frames too; no parameters of its own."""
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
@@ -185,25 +213,32 @@ class ChannelShiftAttention(TemporalAttention):
         return self.out_proj(output.flatten(2)), weights
 
 
-class CrossFrameLayer(CLIPEncoderLayer):
+class CrossFrameLayer(EncoderLayer):
     """A message token per frame, mixed over the frames and then read by the frame's own attention (X-CLIP)."""
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
         self.message_proj = nn.Linear(self.embed_dim, self.embed_dim)
         self.message_norm = nn.LayerNorm(self.embed_dim, eps=config.layer_norm_eps)
-        self.message_attn = CLIPAttention(config)
+        self.message_attn = type(self.self_attn)(config)
+        self.has_class_token = has_class_token(temporal)
 
     def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
         """(B*T, N, W) to (B*T, N, W)."""
         num_tokens = hidden_states.shape[1]
-        messages = self.message_proj(hidden_states[:, 0]).unflatten(0, (-1, num_frames))  # (B, T, W)
+        frames = hidden_states[:, 0] if self.has_class_token else hidden_states.mean(dim=1)
+        messages = self.message_proj(frames).unflatten(0, (-1, num_frames))  # (B, T, W)
         # `.forward`: a call would fire the hook that records attentions, and this is not the block's attention.
         messages = messages + self.message_attn.forward(self.message_norm(messages), **kwargs)[0]
         hidden_states = torch.cat([hidden_states, messages.flatten(0, 1).unsqueeze(1)], dim=1)
         hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
         hidden_states = hidden_states[:, :num_tokens]
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+def has_class_token(config: FrosterConfig) -> bool:
+    """Whether the first token of a frame stands for the frame."""
+    return BACKBONES[config.backbone].has_class_token
 
 
 def adapter_width(width: int, temporal: FrosterConfig) -> int:
@@ -241,21 +276,23 @@ class SpatioTemporalAdapter(nn.Module):
         return self.up_proj(over_time.unflatten(0, (batch_size, -1)).permute(0, 3, 1, 2))
 
 
-class SpatioTemporalAdapterLayer(CLIPEncoderLayer):
+class SpatioTemporalAdapterLayer(EncoderLayer):
     """A block with a [`SpatioTemporalAdapter`] on its patch tokens, before the attention (ST-Adapter)."""
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
+        self.num_prefix_tokens = int(has_class_token(temporal))
         self.st_adapter = SpatioTemporalAdapter(self.embed_dim, adapter_width(self.embed_dim, temporal))
 
     def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
         """(B*T, N, W) to (B*T, N, W)."""
-        class_token, patches = hidden_states[:, :1], hidden_states[:, 1:]
+        prefix = self.num_prefix_tokens
+        class_token, patches = hidden_states[:, :prefix], hidden_states[:, prefix:]
         patches = patches + self.st_adapter(patches.unflatten(0, (-1, num_frames))).flatten(0, 1)
         return super().forward(torch.cat([class_token, patches], dim=1), attention_mask, **kwargs)
 
 
-class AdaptFormerLayer(CLIPEncoderLayer):
+class AdaptFormerLayer(EncoderLayer):
     """A block with a scaled adapter beside its MLP (AdaptFormer); the frames stay apart."""
 
     # s = 0.5, as in the implementation that the stored outputs come from; AdaptFormer's paper uses 0.1.
@@ -299,18 +336,20 @@ class AIMLayer(AdaptFormerLayer):
         return self.adapted_mlp(hidden_states)
 
 
-class JointEmbeddings(CLIPVisionEmbeddings):
-    """One class token and the patches of all frames, with learned times: space and time in one sequence (ActionCLIP).
+class JointEmbeddings(VisionEmbeddings):
+    """The class token, if there is one, and the patches of all frames, with learned times: space and time in one
+    sequence (ActionCLIP).
 
-    The times start at zero (ActionCLIP draws them), so that a clip of one frame gives exactly CLIP's embedding.
+    The times start at zero (ActionCLIP draws them), so that a clip of one frame gives exactly the image's embedding.
     """
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
+        self.num_prefix_tokens = int(has_class_token(temporal))
         self.time_embedding = nn.Parameter(torch.zeros(temporal.num_frames, self.embed_dim))
 
     def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False) -> torch.Tensor:
-        """(B, T, 3, S, S) to (B, 1 + T * (N - 1), W)."""
+        """(B, T, 3, S, S) to (B, 1 + T * (N - 1), W); (B, T * N, W) without a class token."""
         num_frames = pixel_values.shape[1]
         if num_frames != self.time_embedding.shape[0]:
             raise ValueError(
@@ -320,29 +359,34 @@ class JointEmbeddings(CLIPVisionEmbeddings):
             )
         frames = super().forward(pixel_values.flatten(0, 1), interpolate_pos_encoding)
         frames = frames.unflatten(0, (-1, num_frames))  # (B, T, N, W)
-        patches = frames[:, :, 1:] + self.time_embedding[:, None]
-        return torch.cat([frames[:, 0, :1], patches.flatten(1, 2)], dim=1)
+        prefix = self.num_prefix_tokens
+        patches = frames[:, :, prefix:] + self.time_embedding[:, None]
+        return torch.cat([frames[:, 0, :prefix], patches.flatten(1, 2)], dim=1)
 
 
-def insert_temporal_module(vision_model: CLIPVisionModel, config: FrosterConfig) -> None:
-    """Replace the parts of a freshly built CLIP vision tower that `config.temporal_module` changes.
+def insert_temporal_module(vision_model: "FrosterVisionModel", config: FrosterConfig) -> None:
+    """Replace the parts of a freshly built vision tower that `config.temporal_module` changes.
 
     Args:
         vision_model: changed in place.
         config: whose `temporal_module` and its fields are read.
     """
     entry = TEMPORAL_MODULES[config.temporal_module]
-    build = find_implementation(entry.implementation, globals())
-    if build is None:
+    part = find_implementation(entry.implementation, globals())
+    if part is None:
         return
-    vision_config, encoder = vision_model.config, vision_model.encoder
+
+    def build(replaced: Any) -> Any:
+        base: Any = type(replaced)
+        return on_backbone(part, base)(vision_model.config, config)
+
     if entry.place == "attention":
-        for layer in encoder.layers:
-            layer.self_attn = build(vision_config, config)
+        for layer in vision_model.encoder.layers:
+            layer.self_attn = build(layer.self_attn)
     elif entry.place == "block":
-        encoder.layers = nn.ModuleList(build(vision_config, config) for _ in encoder.layers)
+        vision_model.encoder.layers = nn.ModuleList(build(layer) for layer in vision_model.encoder.layers)
     else:
-        vision_model.embeddings = build(vision_config, config)
+        vision_model.embeddings = build(vision_model.embeddings)
 
 
 def zero_what_starts_at_zero(module: nn.Module, names: Sequence[str]) -> None:
@@ -372,8 +416,8 @@ class GuardedInitialization:
         return False
 
 
-class FrosterVisionModel(GuardedInitialization, CLIPVisionModel):
-    """CLIP's vision tower with a temporal module; `num_frames` goes down to the layers as a keyword."""
+class FrosterVisionModel(GuardedInitialization, VisionModel):
+    """The backbone's vision tower with a temporal module; `num_frames` goes down to the layers as a keyword."""
 
     _zero_start: tuple[str, ...] = ()
 
@@ -389,6 +433,12 @@ class FrosterVisionModel(GuardedInitialization, CLIPVisionModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         zero_what_starts_at_zero(module, self._zero_start)
+
+
+def build_vision_model(config: FrosterConfig) -> FrosterVisionModel:
+    """The vision tower of `config.backbone` with `config.temporal_module`, with freshly drawn weights."""
+    base = find_implementation(BACKBONES[config.backbone].vision_model, transformers)
+    return on_backbone(FrosterVisionModel, base)._from_config(config.vision_config, temporal=config)
 
 
 for _entry in TEMPORAL_MODULES.values():

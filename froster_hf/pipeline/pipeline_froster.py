@@ -1,8 +1,8 @@
 """`ZeroShotVideoClassificationPipeline`: a video and a list of action names in, scores out.
 
 The end of the data flow, in transformers' own frame: `pipeline("zero-shot-video-classification", model=...)`. A plain
-CLIP checkpoint works as well; it classifies every frame for itself and is the baseline that FROSTER (arXiv 2402.03241)
-is measured against.
+CLIP checkpoint works as well, or SigLIP's, or MetaCLIP 2's; it classifies every frame for itself and is the baseline
+that FROSTER (arXiv 2402.03241) is measured against.
 
 transformers' pipelines run three steps (`preprocess`, `forward`, `postprocess`) over a dataset, the first in worker
 processes, the second on batches. Here an *entry* passes from step to step: a pair of the video's position in the call
@@ -231,13 +231,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 "The pipeline needs the checkpoint's processor. With a model that is loaded already, pass "
                 "`processor=AutoProcessor.from_pretrained(...)`."
             )
-        if model.config.model_type == "clip":
-            model, processor = wrap_clip(model, processor)
         if model.config.model_type != "froster":
-            raise ValueError(
-                f"The zero-shot-video-classification pipeline runs FROSTER and CLIP checkpoints, got one of type "
-                f"{model.config.model_type!r}."
-            )
+            model, processor = wrap_dual_encoder(model, processor)
         _check_sizes(model.config, processor.video_processor)
         self.label_banks = LabelBanks(processor, getattr(model, "froster", model))
         super().__init__(model=model, processor=processor, **kwargs)
@@ -797,24 +792,26 @@ def error_of(error: Exception, position: int | None) -> Exception:
     return error
 
 
-def wrap_clip(clip: Any, processor: Any) -> tuple[Any, Any]:
-    """A plain CLIP model and its processor as a FROSTER model without a temporal module, with CLIP's own weights.
+def wrap_dual_encoder(dual_encoder: Any, processor: Any) -> tuple[Any, Any]:
+    """A plain CLIP, SigLIP or MetaCLIP 2 and its processor as a FROSTER model without a temporal module, with the same
+    weights.
 
     The classes are those that are registered with transformers: this file also runs in a checkpoint's folder, where
     there is no package to import them from.
 
     Raises:
         RuntimeError: froster_hf has not been imported.
+        ValueError: a model of another type.
     """
     if "froster" not in CONFIG_MAPPING:
-        raise RuntimeError("Plain CLIP checkpoints need the installed package: `import froster_hf` first.")
+        raise RuntimeError("Plain checkpoints such as CLIP's need the installed package: `import froster_hf` first.")
     config_class: Any = CONFIG_MAPPING["froster"]
-    config = config_class.from_clip_config(clip.config, temporal_module="none")
+    config = config_class.from_dual_encoder_config(dual_encoder.config, temporal_module="none")
     model = AutoModelForVideoClassification.from_config(
-        config, dtype=clip.dtype, attn_implementation=clip.config._attn_implementation
+        config, dtype=dual_encoder.dtype, attn_implementation=dual_encoder.config._attn_implementation
     )
-    model.froster.load_state_dict(clip.state_dict())
+    model.froster.load_state_dict(dual_encoder.state_dict())
     if hasattr(processor, "image_processor"):
         processor_class: Any = PROCESSOR_MAPPING[config_class]
-        processor = processor_class.from_clip_processor(processor)
-    return model.to(clip.device).eval(), processor
+        processor = processor_class.from_dual_encoder_processor(processor, config)
+    return model.to(dual_encoder.device).eval(), processor

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from transformers import CLIPProcessor
+from transformers import CONFIG_MAPPING, AutoConfig, AutoProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
@@ -56,12 +56,14 @@ _PIXEL_OPTIONS = ("size", "crop_size", "resample", "image_mean", "image_std", "r
 # Prompts that are written and tokenized together, and texts that the text tower reads together.
 PROMPTS_PER_CHUNK = 4096
 TEXTS_PER_BATCH = 256
+# Beyond every text tower; a file from a stranger cannot ask for more.
+MAX_TEXT_LENGTH = 4096
 # A label list with more prompts than this shows a progress bar on a terminal.
 PROMPTS_WITHOUT_PROGRESS = 8192
 
 
 class FrosterProcessorKwargs(ProcessingKwargs, total=False):
-    """Options of a call: texts are padded to the longest of them, never further."""
+    """Options of a call: texts are padded to the longest of them, or as far as the text tower reads."""
 
     videos_kwargs: FrosterVideoProcessorKwargs  # type: ignore[misc]
     _defaults = {"text_kwargs": {"padding": True}}  # type: ignore[misc]
@@ -72,7 +74,7 @@ class FrosterProcessor(ProcessorMixin):
 
     Args:
         video_processor: reads and crops videos.
-        tokenizer: CLIP's.
+        tokenizer: the backbone's.
         prompt_templates: `froster` (28 sentences and the bare label), `actionclip` (16), `single` ("a video of a
             person {}."), `none` (the bare label), one template, or a list of templates with one `{}` each.
         label_descriptions: sentences about labels, used for every label that is found in it.
@@ -81,6 +83,8 @@ class FrosterProcessor(ProcessorMixin):
         background_labels: what one label alone, or each of several that may occur together, is compared with; `None`
             where the checkpoint has no such list.
         calibration: what turns logits into probabilities of single labels, as the pipeline's `calibrate` fits it.
+        text_length: tokens that every text is padded to, for a text tower that reads its padding (64 for SigLIP);
+            `None` pads to the longest text of a call.
 
     Raises:
         ValueError: a template without a place for the label, an unknown style, or a background that is no label list.
@@ -97,6 +101,7 @@ class FrosterProcessor(ProcessorMixin):
         label_style: LabelStyle = "as_given",
         background_labels: Sequence[str] | None = None,
         calibration: dict[str, Any] | None = None,
+        text_length: int | None = None,
         **kwargs: Any,
     ):
         if label_style not in ("as_given", "words"):
@@ -108,6 +113,9 @@ class FrosterProcessor(ProcessorMixin):
             list(read_label_list(background_labels, source="`background_labels`").names) if background_labels else None
         )
         self.calibration = dict(calibration) if calibration else None
+        if text_length is not None and (type(text_length) is not int or not 1 <= text_length <= MAX_TEXT_LENGTH):
+            raise ValueError(f"`text_length` is {text_length!r}; it must be None or from 1 to {MAX_TEXT_LENGTH}.")
+        self.text_length = text_length
         super().__init__(video_processor, tokenizer, **kwargs)
 
     @classmethod
@@ -119,32 +127,79 @@ class FrosterProcessor(ProcessorMixin):
         video_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> "FrosterProcessor":
-        """The processor of a plain CLIP checkpoint, whose pixels and tokens are those of its image processor and
-        tokenizer.
+        """[`from_dual_encoder`] of a CLIP checkpoint."""
+        return cls.from_dual_encoder(
+            pretrained_model_name_or_path, prompt_templates=prompt_templates, video_options=video_options, **kwargs
+        )
+
+    @classmethod
+    def from_dual_encoder(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        prompt_templates: str | Sequence[str] = "froster",
+        video_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> "FrosterProcessor":
+        """The processor of a plain CLIP checkpoint, or of another backbone's, whose pixels and tokens are those of its
+        image processor and tokenizer.
 
         Args:
-            pretrained_model_name_or_path: a CLIP checkpoint on the Hub or in a folder.
+            pretrained_model_name_or_path: a checkpoint on the Hub or in a folder.
             prompt_templates: see the class.
             video_options: options of `FrosterVideoProcessor`, such as `num_frames` or `sampling`.
             kwargs: passed on to the loaders (`revision`, `token`, `cache_dir`, ...).
+
+        Raises:
+            ValueError: the checkpoint is not that of a backbone.
+            RuntimeError: froster_hf has not been imported.
         """
-        clip_processor = CLIPProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return cls.from_clip_processor(clip_processor, prompt_templates=prompt_templates, video_options=video_options)
+        if "froster" not in CONFIG_MAPPING:
+            raise RuntimeError(
+                "Plain checkpoints such as CLIP's need the installed package: `import froster_hf` first."
+            )
+        config: Any = CONFIG_MAPPING["froster"]
+        config = config.from_dual_encoder_config(AutoConfig.from_pretrained(pretrained_model_name_or_path, **kwargs))
+        processor = AutoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return cls.from_dual_encoder_processor(
+            processor, config, prompt_templates=prompt_templates, video_options=video_options
+        )
 
     @classmethod
-    def from_clip_processor(
+    def from_dual_encoder_processor(
         cls,
-        clip_processor: CLIPProcessor,
+        processor: Any,
+        config: Any,
         *,
         prompt_templates: str | Sequence[str] = "froster",
         video_options: Mapping[str, Any] | None = None,
     ) -> "FrosterProcessor":
-        """As `from_clip`, of a CLIP processor that is loaded already."""
-        image_options = clip_processor.image_processor.to_dict()
+        """As `from_dual_encoder`, of a processor that is loaded already.
+
+        Args:
+            processor: a CLIPProcessor, SiglipProcessor or the like.
+            config: the [`FrosterConfig`] of the dual encoder.
+            prompt_templates: see the class.
+            video_options: see `from_dual_encoder`.
+        """
+        image_options = processor.image_processor.to_dict()
         pixels = {name: image_options[name] for name in _PIXEL_OPTIONS if image_options.get(name) is not None}
+        # SigLIP's images are not cropped: their sides are scaled to the square.
+        pixels["do_center_crop"] = bool(image_options.get("do_center_crop"))
+        side = config.vision_config.image_size
+        pixels.setdefault("crop_size", {"height": side, "width": side})
+        # Some multilingual tokenizers state no length, or their own language model's.
+        tokenizer = processor.tokenizer
+        tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
         video_processor = FrosterVideoProcessor(**{**pixels, **(video_options or {})})
-        background = _everyday_background(clip_processor.tokenizer)
-        return cls(video_processor, clip_processor.tokenizer, prompt_templates, background_labels=background)
+        background = _everyday_background(tokenizer)
+        return cls(
+            video_processor,
+            tokenizer,
+            prompt_templates,
+            background_labels=background,
+            text_length=config.text_length,
+        )
 
     def __call__(
         self,
@@ -166,6 +221,8 @@ class FrosterProcessor(ProcessorMixin):
             VideoDecodeError: a video cannot be read.
             ValueError: neither is given, or a text has more tokens than the text tower takes and `truncation` is off.
         """
+        if text is not None:
+            kwargs = {**self._padding(), **kwargs}
         inputs = super().__call__(videos=videos, text=text, **kwargs)
         if text is not None:
             self._refuse_long_texts([text] if isinstance(text, str) else text, inputs["input_ids"])
@@ -218,7 +275,7 @@ class FrosterProcessor(ProcessorMixin):
             truncation: cut prompts that are too long for the text tower instead of refusing them.
 
         Returns:
-            `input_ids` (K*P, L), padded to the longest prompt, and `num_prompts` P: what
+            `input_ids` (K*P, L), padded to the longest prompt or to `text_length`, and `num_prompts` P: what
             `FrosterForVideoClassification` and its `set_labels` take.
 
         Raises:
@@ -226,7 +283,7 @@ class FrosterProcessor(ProcessorMixin):
         """
         labels = read_label_list(labels)
         prompts = self.write_prompts(labels, descriptions, templates=templates)
-        encoded = self.tokenizer(prompts, padding=True, truncation=truncation, return_tensors="pt")
+        encoded = self.tokenizer(prompts, truncation=truncation, return_tensors="pt", **self._padding())
         self._refuse_long_texts(prompts, encoded["input_ids"])
         return BatchEncoding({"input_ids": encoded["input_ids"], "num_prompts": len(prompts) // len(labels.names)})
 
@@ -276,8 +333,14 @@ class FrosterProcessor(ProcessorMixin):
             )
         return torch.cat(embeds)
 
+    def _padding(self) -> dict[str, Any]:
+        """How the tokenizer pads."""
+        if self.text_length is None:
+            return {"padding": True}
+        return {"padding": "max_length", "max_length": self.text_length}
+
     def _refuse_long_texts(self, texts: Sequence[str], input_ids: Any) -> None:
-        longest = self.tokenizer.model_max_length
+        longest = self.text_length or self.tokenizer.model_max_length
         if len(input_ids) and max(len(row) for row in input_ids) > longest:
             lengths = [len(row) for row in self.tokenizer(list(texts))["input_ids"]]
             worst = max(range(len(lengths)), key=lengths.__getitem__)

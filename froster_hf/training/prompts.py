@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..modeling.heads_froster import average_prompts
 from ..modeling.modeling_froster import FrosterForVideoClassification, text_lengths
+from ..modeling.tables_froster import EndToken
 from ..processing.processing_froster import FrosterProcessor
 from .arguments import TrainingPrompts
 from .losses import IGNORED_LABEL
@@ -35,7 +36,7 @@ class LabelPrompts:
         labels: K names.
         templates: P templates.
         input_ids: (K, P, L), padded on the right.
-        lengths: (K, P), tokens of each prompt up to its end token.
+        lengths: (K, P), tokens of each prompt that count: up to its end token, for a causal text tower.
     """
 
     labels: tuple[str, ...]
@@ -45,12 +46,12 @@ class LabelPrompts:
 
     @classmethod
     def from_tokens(
-        cls, labels: Sequence[str], templates: Sequence[str], input_ids: Tensor, *, eos_token_id: int
+        cls, labels: Sequence[str], templates: Sequence[str], input_ids: Tensor, *, end_token: EndToken
     ) -> "LabelPrompts":
         """From tokens (K * P, L), all prompts of the first label first.
 
         Args:
-            eos_token_id: of the text tower's configuration.
+            end_token: of the model's configuration.
 
         Raises:
             ValueError: the number of texts is not K * P.
@@ -60,7 +61,7 @@ class LabelPrompts:
                 f"{len(labels)} labels and {len(templates)} templates make {len(labels) * len(templates)} prompts, "
                 f"but `input_ids` holds {input_ids.shape[0]}."
             )
-        lengths = text_lengths(input_ids, eos_token_id)
+        lengths = text_lengths(input_ids, end_token)
         shape = (len(labels), len(templates))
         return cls(tuple(labels), tuple(templates), input_ids.unflatten(0, shape), lengths.unflatten(0, shape))
 
@@ -71,11 +72,11 @@ class LabelPrompts:
         labels: Sequence[str],
         descriptions: Sequence[str | None] | None = None,
         *,
-        eos_token_id: int,
+        end_token: EndToken,
     ) -> "LabelPrompts":
         """With the processor's templates and tokenizer."""
         encoded = processor.encode_labels(labels, descriptions)
-        return cls.from_tokens(labels, processor.prompt_templates, encoded["input_ids"], eos_token_id=eos_token_id)
+        return cls.from_tokens(labels, processor.prompt_templates, encoded["input_ids"], end_token=end_token)
 
     def at(self, positions: Sequence[int], labels: Sequence[str]) -> "LabelPrompts":
         """The prompts of some labels, in another order and under other names.

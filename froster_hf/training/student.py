@@ -90,7 +90,7 @@ def _teacher_of(
     if args.teacher is None:
         shared = may_share and clip_is_frozen(model)
         return FrozenTeacher.from_student(model, dtype=args.teacher_dtype, shared=shared)
-    teacher = FrozenTeacher.from_clip(args.teacher, dtype=args.teacher_dtype)
+    teacher = FrozenTeacher.from_dual_encoder(args.teacher, dtype=args.teacher_dtype)
     _check_vocabulary(model, teacher)
     return teacher
 

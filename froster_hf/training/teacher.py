@@ -75,15 +75,15 @@ class FrozenTeacher:
         return cls(model, dtype=dtype, shared=shared)
 
     @classmethod
-    def from_clip(
+    def from_dual_encoder(
         cls, pretrained_model_name_or_path: str | os.PathLike, *, dtype: TeacherDtype = "float32", **kwargs
     ) -> "FrozenTeacher":
-        """Any CLIP checkpoint of transformers.
+        """The checkpoint of CLIP, or of another backbone of transformers.
 
         Raises:
-            ValueError: the checkpoint is not CLIP's.
+            ValueError: the checkpoint is not that of a backbone.
         """
-        model = FrosterModel.from_clip(pretrained_model_name_or_path, temporal_module="none", **kwargs)
+        model = FrosterModel.from_dual_encoder(pretrained_model_name_or_path, temporal_module="none", **kwargs)
         return cls(model, dtype=dtype)
 
     @property

@@ -214,8 +214,8 @@ class FrosterTrainer(ClipTrainer):
                 "The labels have to become prompts: pass a FrosterProcessor as `processing_class`, for example "
                 "`FrosterProcessor.from_clip(...)`, or the tokens as `prompts`."
             )
-        eos_token_id = model.froster.text_model.eos_token_id
-        return LabelPrompts.from_processor(self.processing_class, names, eos_token_id=eos_token_id)
+        end_token = model.config.end_token
+        return LabelPrompts.from_processor(self.processing_class, names, end_token=end_token)
 
     def texts_of(self, labels: Sequence[str] | None) -> LabelTexts:
         """The texts of a label list, `None` for that of the training; labels of the training keep their prompts."""

@@ -23,12 +23,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CLIPConfig, Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedConfig, Trainer, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..foreign_code import drop_foreign_code
 from ..hub_cache import blobs_of_snapshot
-from ..modeling.configuration_froster import FrosterConfig, read_clip_config
+from ..modeling.configuration_froster import FrosterConfig, read_dual_encoder_config
+from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from ..whole_files import check_writable, write_errors
@@ -256,7 +257,7 @@ def interpolate(
 
 
 class WeightsFolder:
-    """A folder of CLIP or FROSTER weights under FrosterModel's names, read a tensor at a time.
+    """A folder of weights of FROSTER or of a backbone such as CLIP, under FrosterModel's names; read tensor by tensor.
 
     Args:
         folder: with `config.json`, and `model.safetensors` or an index and its shards.
@@ -271,16 +272,17 @@ class WeightsFolder:
             raise ValueError(f"{self.folder} is not the folder of a checkpoint: it has no {CONFIG_NAME}.")
         self.raw_config = read_json(self.folder / CONFIG_NAME)
         model_type = self.raw_config.get("model_type") if isinstance(self.raw_config, dict) else None
-        if model_type not in ("clip", "froster"):
+        if model_type != "froster" and (not isinstance(model_type, str) or model_type not in BACKBONES):
             raise ValueError(
-                f"{self.folder} holds a model of type {printable(repr(model_type))}; 'clip' or 'froster' is needed."
+                f"{self.folder} holds a model of type {printable(repr(model_type))}; "
+                f"{', '.join(map(repr, BACKBONES))} or 'froster' is needed."
             )
-        self.config: CLIPConfig | FrosterConfig
+        self.config: PreTrainedConfig | FrosterConfig
         try:
-            if model_type == "clip":
-                self.config = read_clip_config(self.raw_config)
-            else:
+            if model_type == "froster":
                 self.config = FrosterConfig.from_pretrained(self.folder)
+            else:
+                self.config = read_dual_encoder_config(self.raw_config)
         except Exception as error:  # what a configuration with values of any type makes transformers raise
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
         # How much more than CLIP it is.

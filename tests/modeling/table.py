@@ -9,10 +9,11 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "temporal.md"
 INTRODUCTION = """\
 # Temporal modules and poolings
 
-What lets the frames of a clip see each other inside CLIP's vision tower (`temporal_module=`), and how the frame
-embeddings become one video embedding (`temporal_pooling=`); both are arguments of `from_clip` and fields of
-`FrosterConfig`. The tables are those of `froster_hf/modeling/tables_froster.py`, written by
-`python -m tests.modeling.table`; tests hold every cell against what the models do.
+What lets the frames of a clip see each other inside the vision tower of CLIP or another
+[backbone](guides/backbones.md) (`temporal_module=`), and how the frame embeddings become one video embedding
+(`temporal_pooling=`); both are arguments of `from_clip` and `from_dual_encoder`, and fields of `FrosterConfig`. The
+tables are those of `froster_hf/modeling/tables_froster.py`, written by `python -m tests.modeling.table`; tests hold
+every cell against what the models do.
 
 A module or pooling that is symmetric in time gives a clip and the same clip played backwards the same frame embeddings
 or video embedding. Where both are symmetric, the scores are the same too, and the model card says so.
@@ -33,11 +34,13 @@ and which differ and why, is in [parity.md](parity.md).
 """
 
 
-def _yes(value: bool) -> str:
+def yes_or_no(value: bool) -> str:
+    """A cell."""
     return "yes" if value else "no"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table."""
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
@@ -48,10 +51,10 @@ def render() -> str:
             f"`{name}`",
             entry.description,
             entry.source,
-            _yes(entry.mixes_frames),
-            _yes(entry.time_symmetric),
+            yes_or_no(entry.mixes_frames),
+            yes_or_no(entry.time_symmetric),
             ", ".join(f"`{part}`" for part in entry.own_parameters) or "none",
-            _yes(entry.fixed_frames),
+            yes_or_no(entry.fixed_frames),
         ]
         for name, entry in TEMPORAL_MODULES.items()
     ]
@@ -60,9 +63,9 @@ def render() -> str:
             f"`{name}`",
             entry.description,
             entry.source,
-            _yes(entry.time_symmetric),
-            _yes(entry.has_parameters),
-            _yes(entry.fixed_frames),
+            yes_or_no(entry.time_symmetric),
+            yes_or_no(entry.has_parameters),
+            yes_or_no(entry.fixed_frames),
         ]
         for name, entry in TEMPORAL_POOLINGS.items()
     ]
@@ -71,10 +74,12 @@ def render() -> str:
         [
             INTRODUCTION,
             MODULES,
-            *_table(["module", *first, "frames see each other", "symmetric in time", "adds to CLIP", "tied"], modules),
+            *markdown_table(
+                ["module", *first, "frames see each other", "symmetric in time", "adds to CLIP", "tied"], modules
+            ),
             "",
             POOLINGS,
-            *_table(["pooling", *first, "symmetric in time", "has parameters", "tied"], poolings),
+            *markdown_table(["pooling", *first, "symmetric in time", "has parameters", "tied"], poolings),
             "",
             NOTES,
         ]

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from transformers import AutoConfig, AutoModel, CLIPConfig, SiglipConfig
+from transformers import AlignConfig, AutoConfig, AutoModel, CLIPConfig, Siglip2Config, SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
 from froster_hf.modeling.configuration_froster import SIZE_LIMITS, TOWER_SIZE_LIMITS
@@ -153,12 +153,18 @@ def test_the_towers_of_a_clip_configuration_are_kept():
     clip = CLIPConfig(
         text_config=dict(TEXT), vision_config=dict(VISION), projection_dim=24, logit_scale_init_value=4.0
     )
-    config = FrosterConfig.from_clip_config(clip, temporal_module="aim", num_frames=16)
+    config = FrosterConfig.from_dual_encoder_config(clip, temporal_module="aim", num_frames=16)
     assert (config.projection_dim, config.logit_scale_init_value, config.num_frames) == (24, 4.0, 16)
     assert config.text_config.to_dict() == clip.text_config.to_dict()
     assert config.vision_config.to_dict() == clip.vision_config.to_dict()
 
 
 def test_towers_of_another_kind_are_refused():
-    with pytest.raises(ValueError, match="siglip"):
-        FrosterConfig.from_clip_config(SiglipConfig())
+    with pytest.raises(ValueError, match="'align' is not that of a backbone: 'clip', 'metaclip_2', 'siglip'"):
+        FrosterConfig.from_dual_encoder_config(AlignConfig())
+    with pytest.raises(ValueError, match=r"NaFlex.*says 'siglip'"):
+        FrosterConfig.from_dual_encoder_config(Siglip2Config())
+    with pytest.raises(ValueError, match=r"`text_config` is of model type 'siglip_text_model', but"):
+        FrosterConfig(text_config=SiglipConfig().text_config.to_dict())
+    with pytest.raises(ValueError, match=r"backbone` is 'blip'; it must be one of clip, metaclip_2, siglip"):
+        FrosterConfig(backbone="blip")

@@ -17,7 +17,7 @@ def test_lengths_end_with_the_first_end_token():
 
 
 def test_lengths_end_with_the_highest_id_for_the_historical_configuration():
-    assert text_lengths(torch.tensor([[98, 5, END, 0], [98, END, 0, 0]]), 2).tolist() == [3, 2]
+    assert text_lengths(torch.tensor([[98, 5, END, 0], [98, END, 0, 0]]), "highest").tolist() == [3, 2]
 
 
 def test_chunks_are_sorted_and_no_longer_than_their_longest_text():

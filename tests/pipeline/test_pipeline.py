@@ -257,7 +257,7 @@ def test_models_of_other_kinds_are_refused():
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     text, _ = tiny_tower_options()
-    with pytest.raises(ValueError, match="FROSTER and CLIP checkpoints"):
+    with pytest.raises(ValueError, match="'clip_text_model' is not that of a backbone"):
         pipeline(TASK, model=CLIPTextModelWithProjection(CLIPTextConfig(**text)), processor=tiny_processor())
     with pytest.raises(ValueError, match="processor"):
         ZeroShotVideoClassificationPipeline(tiny_model())

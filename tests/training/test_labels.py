@@ -94,7 +94,7 @@ def test_labels_that_are_not_those_of_the_data_set_are_refused(tmp_path, labels,
 
 def tokens_of(names) -> LabelPrompts:
     encoded = tiny_processor().encode_labels(names)["input_ids"]
-    return LabelPrompts.from_tokens(names, ["{}"], encoded, eos_token_id=tiny_processor().tokenizer.eos_token_id)
+    return LabelPrompts.from_tokens(names, ["{}"], encoded, end_token=tiny_processor().tokenizer.eos_token_id)
 
 
 def test_prompts_are_matched_by_name_too(tmp_path):

@@ -57,7 +57,7 @@ def test_losses_and_gradients_of_the_originals(tmp_path, name, split):
         [f"label {index}" for index in range(num_labels)],
         TEMPLATES,
         trio.label_inputs["input_ids"],
-        eos_token_id=student.config.text_config.eos_token_id,
+        end_token=student.config.end_token,
     )
     gradient_norms = GradientNorms(trio)
     arguments = {

@@ -73,4 +73,4 @@ def test_prompts_of_clips_are_those_of_their_labels():
 
 def test_a_wrong_number_of_texts_is_refused():
     with pytest.raises(ValueError, match="make 12 prompts, but `input_ids` holds 11"):
-        LabelPrompts.from_tokens(LABELS, TEMPLATES, tiny_texts(11), eos_token_id=END)
+        LabelPrompts.from_tokens(LABELS, TEMPLATES, tiny_texts(11), end_token=END)

@@ -154,7 +154,7 @@ def test_every_part_of_the_identity_counts(tmp_path):
 
     with torch.no_grad():
         teacher.model.visual_projection.weight[3, 3] += 1e-3
-    other_texts = LabelPrompts.from_tokens(LABELS, TEMPLATES, tiny_texts(12).flip(0), eos_token_id=END)
+    other_texts = LabelPrompts.from_tokens(LABELS, TEMPLATES, tiny_texts(12).flip(0), end_token=END)
     for name, other in {
         "teacher": identity_of(teacher=teacher, prompts=prompts, seed=0, **parts),
         "labels or templates": identity_of(teacher=None, prompts=other_texts, seed=0, **parts),

@@ -30,7 +30,7 @@ def test_the_teacher_of_a_student_is_the_clip_that_it_came_from(temporal_module,
 
 
 def test_a_checkpoint_as_teacher(clip_folder):
-    from_folder = FrozenTeacher.from_clip(clip_folder)
+    from_folder = FrozenTeacher.from_dual_encoder(clip_folder)
     student = type(tiny_model()).from_clip(clip_folder)
     torch.testing.assert_close(
         from_folder.embed_frames(tiny_clips()), FrozenTeacher.from_student(student).embed_frames(tiny_clips())

@@ -27,7 +27,7 @@ class Arrays(Dataset):
 
 def label_prompts() -> LabelPrompts:
     texts = tiny_texts(len(LABELS) * len(TEMPLATES))
-    return LabelPrompts.from_tokens(LABELS, TEMPLATES, texts, eos_token_id=END)
+    return LabelPrompts.from_tokens(LABELS, TEMPLATES, texts, end_token=END)
 
 
 def tiny_trainer(tmp_path, *, model=None, model_fields=None, train_dataset=None, eval_dataset=None, **fields):

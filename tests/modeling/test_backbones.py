@@ -1,0 +1,274 @@
+"""Every backbone is transformers' own dual encoder where there is one frame, and takes every module and pooling."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoProcessor, Siglip2Config, SiglipModel
+
+from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf.modeling.tables_froster import BACKBONES, TEMPORAL_MODULES, TEMPORAL_POOLINGS
+from froster_hf.processing.processing_froster import FrosterProcessor
+from tests.fixtures.dual_encoders import SIZE, TEXT_LENGTH, WIDTH, save_dual_encoder, tiny_dual_encoder, tiny_pixels
+from tests.modeling import backbones_table
+from tests.modeling.test_loading import run_without_the_package
+
+LABELS = ["golf", "打高尔夫球", "spülen"]
+
+
+@pytest.fixture(scope="module", params=list(BACKBONES))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(name, tmp_path_factory):
+    """The checkpoint of a dual encoder with its processor."""
+    folder = tmp_path_factory.mktemp("dual_encoders") / name
+    save_dual_encoder(name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def processor(folder):
+    return FrosterProcessor.from_dual_encoder(folder, prompt_templates="none", video_options={"num_frames": 4})
+
+
+@pytest.fixture(scope="module")
+def texts(processor):
+    return processor.encode_labels(LABELS)["input_ids"]
+
+
+def build(folder, model_class=FrosterModel, **fields):
+    return model_class.from_dual_encoder(folder, **{"num_frames": 4, **fields}).eval()
+
+
+def move_off_the_start(model):
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+# Without neighbors, whose zero keys take their share of the softmax, and without those that do not start as they were:
+# shifted channels and freshly drawn messages.
+SAME_FOR_ONE_FRAME = sorted(TEMPORAL_MODULES.keys() - {"channel_shift", "cross_frame"})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("module", SAME_FOR_ONE_FRAME)
+def test_one_frame_gives_the_original_logits(name, folder, texts, module):
+    pixels = tiny_pixels(3, 1)
+    original = tiny_dual_encoder(name)(input_ids=texts, pixel_values=pixels[:, 0])
+    outputs = build(folder, temporal_module=module, num_frames=1, temporal_radius=0)(pixels, texts)
+    torch.testing.assert_close(outputs.logits_per_video, original.logits_per_image, atol=1e-6, rtol=0)
+    torch.testing.assert_close(outputs.video_embeds, original.image_embeds, atol=1e-6, rtol=0)
+    torch.testing.assert_close(outputs.text_embeds, original.text_embeds, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_without_a_temporal_module_the_logits_are_the_mean_of_the_frames(name, folder, texts):
+    pixels = tiny_pixels()
+    original = tiny_dual_encoder(name)(input_ids=texts, pixel_values=pixels.flatten(0, 1))
+    outputs = build(folder, temporal_module="none")(pixels, texts)
+    expected = original.logits_per_image.unflatten(0, (2, 4)).mean(dim=1)
+    torch.testing.assert_close(outputs.logits_per_video, expected, atol=1e-6, rtol=0)
+
+
+def test_the_loss_of_pairs_is_the_originals(name, folder, texts):
+    pixels = tiny_pixels(3, 1)
+    original = tiny_dual_encoder(name)(input_ids=texts, pixel_values=pixels[:, 0], return_loss=True)
+    outputs = build(folder, temporal_module="none", num_frames=1)(pixels, texts, return_loss=True)
+    torch.testing.assert_close(outputs.loss, original.loss, atol=1e-5, rtol=0)
+
+
+def test_the_weights_are_loaded_as_they_are(name, folder):
+    _, about = FrosterModel.from_dual_encoder(folder, temporal_module="none", output_loading_info=True)
+    assert not any(about.values())
+    model = build(folder, temporal_module="local_attention")
+    assert set(model.state_dict()) == set(tiny_dual_encoder(name).state_dict())
+
+
+@pytest.mark.parametrize("module", TEMPORAL_MODULES)
+def test_every_module_looks_at_other_frames_and_is_trained(folder, texts, module):
+    entry = TEMPORAL_MODULES[module]
+    model = move_off_the_start(build(folder, temporal_module=module))
+    pixels = tiny_pixels()
+    outputs = model(pixels, texts, output_hidden_states=True)
+    assert outputs.logits_per_video.shape == (2, 3)
+    assert len(outputs.hidden_states) == 3
+    outputs.logits_per_video.softmax(dim=-1)[:, 0].sum().backward()
+    own = {name: p for name, p in model.named_parameters() if set(entry.own_parameters) & set(name.split("."))}
+    assert bool(own) == bool(entry.own_parameters)
+    assert all(parameter.grad.any() for parameter in own.values())
+    if entry.place != "embeddings":
+        with torch.no_grad():
+            pixels[:, 2] += 1
+            changed = model.get_video_features(pixels).frame_embeds[:, 1]
+        assert torch.equal(changed, outputs.frame_embeds[:, 1]) != entry.mixes_frames
+
+
+@pytest.mark.parametrize("module", ["local_attention", "joint", "aim"])
+def test_every_kernel_gives_the_same_and_eager_gives_attentions(folder, module):
+    model = move_off_the_start(build(folder, temporal_module=module))
+    pixels = tiny_pixels()
+    with torch.no_grad():
+        expected = model.get_video_features(pixels).video_embeds
+        model.set_attn_implementation("eager")
+        features = model.get_video_features(pixels, output_attentions=True)
+    torch.testing.assert_close(features.video_embeds, expected, atol=1e-5, rtol=0)
+    assert len(features.attentions) == 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", TEMPORAL_POOLINGS)
+def test_every_pooling_works_and_is_saved(folder, texts, pooling, tmp_path):
+    fields = {"temporal_module": "channel_shift", "temporal_pooling": pooling, "pooling_num_layers": 1}
+    model = build(folder, FrosterForVideoClassification, **fields)
+    model.set_labels(LABELS, input_ids=texts)
+    model.save_pretrained(tmp_path)
+    loaded = FrosterForVideoClassification.from_pretrained(tmp_path)
+    expected = model(tiny_pixels()).logits
+    assert expected.isfinite().all()
+    assert torch.equal(loaded(tiny_pixels()).logits, expected)
+    assert loaded.config.backbone == model.config.backbone
+    assert loaded.config.vision_config.to_dict() == model.config.vision_config.to_dict()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("module", ["local_attention", "cross_frame", "joint"])
+def test_copies_and_pickles_are_the_same_model(folder, module):
+    model = move_off_the_start(build(folder, temporal_module=module))
+    expected = model.get_video_features(tiny_pixels()).video_embeds
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(copied.get_video_features(tiny_pixels()).video_embeds, expected)
+        assert type(copied.vision_model) is type(model.vision_model)
+
+
+@torch.no_grad()
+def test_texts_in_chunks_are_the_originals(name, folder, texts):
+    expected = tiny_dual_encoder(name).get_text_features(texts, return_dict=True).pooler_output
+    expected = torch.nn.functional.normalize(expected, dim=-1)
+    model = build(folder)
+    for chunk_size in (None, 1, 2):
+        torch.testing.assert_close(model.get_label_embeds(texts, chunk_size=chunk_size), expected, atol=1e-6, rtol=0)
+
+
+def test_pixels_and_tokens_are_those_of_the_original_processor(name, folder, processor):
+    frame = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    original = AutoProcessor.from_pretrained(folder)
+    expected = original.image_processor(Image.fromarray(frame), return_tensors="pt")["pixel_values"]
+    clip = processor(videos=[np.stack([frame] * 4)], return_tensors="pt")["pixel_values_videos"]
+    assert clip.shape == (1, 4, 3, SIZE, SIZE)
+    torch.testing.assert_close(clip[0, 0], expected[0], atol=0.02, rtol=0)
+    padding = "max_length" if name == "siglip" else True
+    tokens = original.tokenizer(LABELS, padding=padding, max_length=TEXT_LENGTH, return_tensors="pt")["input_ids"]
+    assert torch.equal(processor.encode_labels(LABELS)["input_ids"], tokens)
+    assert torch.equal(processor(text=LABELS, return_tensors="pt")["input_ids"], tokens)
+
+
+def test_a_saved_processor_pads_alike(processor, tmp_path):
+    processor.save_pretrained(tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert torch.equal(loaded.encode_labels(LABELS)["input_ids"], processor.encode_labels(LABELS)["input_ids"])
+    long = "golf" * TEXT_LENGTH
+    with pytest.raises(ValueError, match=f"the text tower takes {TEXT_LENGTH}"):
+        loaded.encode_labels([long])
+    assert loaded.encode_labels([long], truncation=True)["input_ids"].shape == (1, TEXT_LENGTH)
+
+
+@pytest.mark.parametrize("text_length", [0, -1, 10**9, True, "64"])
+def test_a_text_length_that_is_none_is_refused(text_length):
+    from tests.fixtures.tiny import tiny_tokenizer, tiny_video_processor
+
+    with pytest.raises(ValueError, match="`text_length` is"):
+        FrosterProcessor(tiny_video_processor(), tiny_tokenizer(), text_length=text_length)
+
+
+REMOTE = """
+import torch
+from transformers import AutoModelForVideoClassification, AutoProcessor
+
+folder = sys.argv[1]
+model = AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True)
+assert not type(model).__module__.startswith("froster_hf")
+inputs = torch.load(f"{folder}/inputs.pt", weights_only=True)
+with torch.no_grad():
+    assert torch.equal(model(inputs["pixels"], input_ids=inputs["texts"]).logits, inputs["logits"])
+print(model.config.backbone)
+"""
+
+
+def test_a_folder_works_as_remote_code_without_the_package(name, folder, texts, tmp_path, monkeypatch):
+    model = move_off_the_start(build(folder, FrosterForVideoClassification, temporal_module="st_adapter"))
+    model.save_pretrained(tmp_path)
+    inputs = {"pixels": tiny_pixels(), "texts": texts}
+    with torch.no_grad():
+        inputs["logits"] = model(inputs["pixels"], input_ids=texts).logits
+    torch.save(inputs, tmp_path / "inputs.pt")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    assert run_without_the_package(REMOTE, str(tmp_path)).split() == [name]
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dual_encoders") / "siglip"
+    save_dual_encoder("siglip", folder)
+    return folder
+
+
+def test_texts_that_siglip_would_misread_are_refused(siglip):
+    model = build(siglip)
+    with pytest.raises(ValueError, match=f"reads its padding: pad them to {TEXT_LENGTH}"):
+        model.get_text_features(torch.ones(2, 5, dtype=torch.long))
+
+
+def test_siglip_is_refused_by_the_name_for_clip_and_without_its_head(siglip, tmp_path):
+    with pytest.raises(ValueError, match=r"type 'siglip', not 'clip'.*from_dual_encoder"):
+        FrosterModel.from_clip(siglip)
+    config = json.loads((siglip / "config.json").read_text())
+    for changed in ({"vision_use_head": False}, {"hidden_size": 2 * WIDTH, "num_attention_heads": 8}):
+        broken = config | {"vision_config": config["vision_config"] | changed}
+        (tmp_path / "config.json").write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match="towers of `siglip` end in the joint space"):
+            FrosterModel.from_dual_encoder(tmp_path)
+
+
+def test_images_of_any_shape_and_unknown_encoders_are_refused(tmp_path):
+    Siglip2Config().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"'siglip2' is not that of a backbone: .*NaFlex.*'siglip'"):
+        FrosterModel.from_dual_encoder(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": ["clip"]}))
+    with pytest.raises(ValueError, match=r"\['clip'\] is not that of a backbone"):
+        FrosterModel.from_dual_encoder(tmp_path)
+
+
+@torch.no_grad()
+def test_only_siglips_sigmoid_is_calibrated_and_its_bias_is_in_the_logits(siglip):
+    assert [name for name, entry in BACKBONES.items() if entry.has_calibrated_sigmoid] == ["siglip"]
+    model = build(siglip)
+    video, text = torch.randn(2, WIDTH), torch.randn(3, WIDTH)
+    expected = model.logit_scale.exp() * video @ text.T + model.logit_bias
+    torch.testing.assert_close(model.similarity(video, text), expected)
+    fresh = FrosterModel(model.config)
+    assert fresh.logit_bias.item() == -10
+    assert fresh.logit_scale.exp().item() == pytest.approx(10, abs=1e-3)
+    assert SiglipModel(tiny_dual_encoder("siglip").config).logit_bias.shape == fresh.logit_bias.shape
+
+
+def test_a_multi_label_loss_of_siglip_is_its_binary_cross_entropy(siglip):
+    model = build(siglip, FrosterForVideoClassification, problem_type="multi_label_classification")
+    texts = torch.randint(5, 30, (3, TEXT_LENGTH))
+    labels = torch.tensor([[1.0, 0, 1], [0, 0, 0]])
+    outputs = model(tiny_pixels(), input_ids=texts, labels=labels)
+    expected = torch.nn.functional.binary_cross_entropy(outputs.logits.sigmoid(), labels)
+    torch.testing.assert_close(outputs.loss, expected)
+
+
+def test_the_guides_table_is_the_codes():
+    assert backbones_table.DOCUMENT.read_text() == backbones_table.render()
