@@ -8,6 +8,7 @@ Letters: B videos, T frames, K classes, P prompts per class, D the joint embeddi
 """
 
 import copy
+import math
 from typing import Literal
 
 import torch
@@ -34,6 +35,31 @@ class MeanPooling(nn.Module):
     def forward(self, frame_embeds: torch.Tensor) -> torch.Tensor:
         """(B, T, D) to (B, D)."""
         return frame_embeds.mean(dim=1)
+
+
+class SpecializationPooling(nn.Module):
+    """v + P(v), normalized, for the mean v of the frames: TACO's specialization projection.
+
+    P is two linear layers without an activation between them, D to 2D to D; the second starts at zero. Added to every
+    frame, as TACO writes it, P(v) has the same mean.
+    """
+
+    def __init__(self, config: FrosterConfig):
+        super().__init__()
+        width = config.projection_dim
+        self.expand = nn.Linear(width, 2 * width)
+        self.reduce = nn.Linear(2 * width, width)
+
+    def init_own_weights(self) -> None:
+        """TACO's start; called after transformers has drawn all layers."""
+        init.kaiming_uniform_(self.expand.weight, a=math.sqrt(5))
+        init.zeros_(self.reduce.weight)
+        init.zeros_(self.reduce.bias)
+
+    def forward(self, frame_embeds: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) to (B, D)."""
+        mean = frame_embeds.mean(dim=1)
+        return F.normalize(mean + self.reduce(self.expand(mean)), dim=-1)
 
 
 class LSTMPooling(nn.Module):

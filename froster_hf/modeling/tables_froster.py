@@ -24,7 +24,9 @@ TemporalModule = Literal[
     "adaptformer",
     "joint",
 ]
-TemporalPooling = Literal["mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls"]
+TemporalPooling = Literal[
+    "mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls", "specialization"
+]
 
 
 # Where a text ends for a causal text tower: at the first of these tokens, or at the highest token. `None` is a tower
@@ -393,6 +395,13 @@ TEMPORAL_POOLINGS: dict[str, TemporalPoolingEntry] = {
         implementation="TransformerClassTokenPooling",
         fields=("num_frames", "pooling_num_layers", "pooling_num_heads"),
         layers="encoder.layers",
+    ),
+    "specialization": TemporalPoolingEntry(
+        description="the mean of the normalized frame embeddings and a linear map of it, which starts at zero",
+        source="TACO",
+        implementation="SpecializationPooling",
+        normalize_first=True,
+        time_symmetric=True,
     ),
 }
 

@@ -9,13 +9,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from transformers import TrainingArguments
 
-from .distillation import DISTILLATIONS, DistillationTarget, distillation_names
+from .distillation import DISTILLATIONS, NO_DISTILLATION, DistillationTarget, distillation_names
 from .teacher import TeacherDtype
 
 Objective = Literal["cross_entropy", "symmetric_kl"]
-Distillation = Literal["none", "direct", "projector", "residual"]
+Distillation = Literal["none", "direct", "projector", "residual", "still", "relative", "logits"]
 TrainedParameters = Literal["all", "vision", "text", "adapters", "temporal", "lora"]
 TrainingPrompts = Literal["random_and_bare", "random", "all"]
+WeightAverage = Literal["uniform", "gaussian"]
 
 if get_args(Distillation) != distillation_names():
     raise TypeError(
@@ -50,11 +51,17 @@ class FrosterTrainingArguments(TrainingArguments):
             - `direct`: the student's embeddings are compared as they are.
             - `projector`: behind an MLP; the only form for a teacher of another width.
             - `residual`: behind the student's embedding plus `distillation_alpha` times an MLP of it.
+            - `still`: single frames are compared as they are, shown to the student as clips of one frame; what it
+              makes of motion is free.
+            - `relative`: the scores of the labels, through random anchors (TACO). Its weight there is 0.4.
+            - `logits`: the scores of the labels, at the temperature that the anchors have on average.
         distillation_weight: beta, the weight of the distillation terms against the objective.
         distillation_alpha: alpha, the weight of the MLP; `residual` only.
         distillation_target: the embeddings that are distilled: of frames (`video`), of labels (`text`), or `both`.
         teacher: a CLIP checkpoint. By default the student's own weights at the start, without its temporal module.
         teacher_dtype: precision of the teacher's passes.
+        teacher_momentum: the teacher follows the student: after every step, its weights are this share of themselves
+            and one minus it of the student's CLIP. TACO's is 0.9998. `None`: the teacher is frozen.
         trained_parameters: what is trained, besides the distillation projectors.
 
             - `all`: every parameter.
@@ -62,6 +69,8 @@ class FrosterTrainingArguments(TrainingArguments):
             - `adapters`: the adapters of a temporal module that has them, such as `st_adapter`.
             - `temporal`: everything that CLIP does not have: temporal module and temporal pooling.
             - `lora`: low-rank updates (PEFT) of the attention layers of both towers, and what CLIP does not have.
+        temporal_learning_rate: learning rate of what CLIP does not have: temporal module and temporal pooling. `None`:
+            that of all.
         lora_rank: rank of the updates; `lora` only.
         lora_alpha: their scale is `lora_alpha / lora_rank`; `lora` only.
         lora_dropout: dropout before the updates; `lora` only.
@@ -81,8 +90,14 @@ class FrosterTrainingArguments(TrainingArguments):
         max_consecutive_nonfinite_steps: steps in a row whose loss or gradient is not finite, at which the run stops.
             Each is skipped, with the weights unchanged.
         average_weights_from_epoch: the mean of the weights at the ends of this epoch and all that follow is saved as
-            `weight-average` in `output_dir`. Epochs count from 1; the published models average from 2. `None`: no
-            mean.
+            `weight-average` in `output_dir`. Epochs count from 1; the published models average from 2. 0 stands for
+            the weights before the training, which TACO averages too. `None`: no mean.
+        weight_average: what an epoch counts in the mean.
+
+            - `uniform`: as much as any other.
+            - `gaussian`: exp(-((e - mu) / sigma)^2 / 2), for epoch e (Open-MeDe).
+        weight_average_center: mu, in epochs; `gaussian` only.
+        weight_average_width: sigma, in epochs; `gaussian` only.
 
     Raises:
         ValueError: a value that is none of the above, or a combination that cannot be trained.
@@ -106,8 +121,14 @@ class FrosterTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "a CLIP checkpoint; by default the student as it is at the start"}
     )
     teacher_dtype: TeacherDtype = field(default="float32", metadata={"help": "precision of the teacher's passes"})
+    teacher_momentum: float | None = field(
+        default=None, metadata={"help": "the teacher is a moving average of the student; none: it is frozen"}
+    )
     trained_parameters: TrainedParameters = field(
         default="all", metadata={"help": "what is trained, besides the distillation projectors"}
+    )
+    temporal_learning_rate: float | None = field(
+        default=None, metadata={"help": "learning rate of temporal module and pooling; none: that of all"}
     )
     lora_rank: int = field(default=16, metadata={"help": "rank of the low-rank updates; for 'lora' only"})
     lora_alpha: int = field(default=32, metadata={"help": "scale of the updates times their rank; for 'lora' only"})
@@ -131,7 +152,17 @@ class FrosterTrainingArguments(TrainingArguments):
         default=5, metadata={"help": "steps in a row that are not finite, at which the run stops"}
     )
     average_weights_from_epoch: int | None = field(
-        default=None, metadata={"help": "first epoch, from 1, of the averaged weights; none: no mean"}
+        default=None,
+        metadata={"help": "first epoch, from 1, of the averaged weights, 0: those before; none: no mean"},
+    )
+    weight_average: WeightAverage = field(
+        default="uniform", metadata={"help": "what an epoch counts in the averaged weights"}
+    )
+    weight_average_center: float | None = field(
+        default=None, metadata={"help": "the epoch that counts most; for 'gaussian' only"}
+    )
+    weight_average_width: float | None = field(
+        default=None, metadata={"help": "standard deviation in epochs; for 'gaussian' only"}
     )
 
     # The published recipe.
@@ -167,6 +198,7 @@ class FrosterTrainingArguments(TrainingArguments):
             raise ValueError("`remove_unused_columns=True` would drop what the collator reads; leave it False.")
         if self.distillation_weight < 0:
             raise ValueError(f"`distillation_weight` is {self.distillation_weight}; it must not be negative.")
+        self._check_teacher_and_averages()
         if self.objective == "symmetric_kl" and self.training_prompts != "random":
             raise ValueError(
                 f"objective='symmetric_kl' takes one prompt per clip; `training_prompts` is "
@@ -190,6 +222,32 @@ class FrosterTrainingArguments(TrainingArguments):
             raise ValueError(f"`text_chunk_size` is {self.text_chunk_size}; give at least 1, or None for one pass.")
         if not 0 <= self.max_undecodable_share <= 1:
             raise ValueError(f"`max_undecodable_share` is {self.max_undecodable_share}; it is a share, from 0 to 1.")
+
+    def _check_teacher_and_averages(self) -> None:
+        if self.teacher_momentum is not None:
+            if not 0 <= self.teacher_momentum < 1:
+                raise ValueError(f"`teacher_momentum` is {self.teacher_momentum}; it goes from 0 to below 1.")
+            others = {"teacher": None, "teacher_dtype": "float32"}
+            if given := [name for name, value in others.items() if getattr(self, name) != value]:
+                raise ValueError(
+                    f"`teacher_momentum` makes the student's CLIP, in float32, the teacher; leave out `{given[0]}`."
+                )
+            if self.distillation == NO_DISTILLATION or self.trained_parameters == "lora":
+                raise ValueError(
+                    f"`teacher_momentum` is {self.teacher_momentum}, which has no meaning with "
+                    f"distillation={self.distillation!r} and trained_parameters={self.trained_parameters!r}. Leave it "
+                    "out, or distill, and train the weights themselves."
+                )
+        if self.temporal_learning_rate is not None and self.temporal_learning_rate <= 0:
+            raise ValueError(f"`temporal_learning_rate` is {self.temporal_learning_rate}; it must be above 0.")
+        shape = (self.weight_average_center, self.weight_average_width)
+        if (self.weight_average == "gaussian") != (None not in shape) or (None in shape and shape != (None, None)):
+            raise ValueError(
+                f"`weight_average` is {self.weight_average!r}, with center {shape[0]} and width {shape[1]}. "
+                "'gaussian' needs both, in epochs, and no other has them."
+            )
+        if shape[1] is not None and shape[1] <= 0:
+            raise ValueError(f"`weight_average_width` is {shape[1]}; it must be above 0.")
 
     def _check_choices(self) -> None:
         """Refuse what is not one of a field's `Literal` values; dataclasses do not."""

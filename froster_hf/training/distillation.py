@@ -1,4 +1,4 @@
-"""Feature distillation: the student learns actions, and stays near the frozen CLIP that it came from.
+"""Distillation: the student learns actions, and stays near the CLIP that it came from.
 
 Huang, Zhou, Yao, Han: FROSTER (ICLR 2024), section 3.3. In the order of the paper, and of this file:
 
@@ -9,6 +9,9 @@ Huang, Zhou, Yao, Han: FROSTER (ICLR 2024), section 3.3. In the order of the pap
 3. L_video and L_text are one minus a cosine (`cosine_distance`).
 4. L = L_objective + beta * (L_video + L_text) (`FeatureDistillation.parts`).
 
+Other forms compare other things, and have losses of their own: the scores of the labels (`LogitDistillation`), the
+same through random anchors (TACO), or what single frames show, which leaves the student free to see motion (`Still`).
+
 A new form is a subclass of `DistillationForm` and an entry of `DISTILLATIONS`. The projectors themselves are part of
 the model while it is trained (`modeling/heads_froster.py`), and are left behind when it is saved for inference.
 
@@ -16,10 +19,13 @@ Letters: B clips, T frames, K labels (one text each), D the teacher's embedding 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -52,6 +58,45 @@ class Embeddings(NamedTuple):
         return cls(outputs[frames], outputs[texts])
 
 
+@dataclass(frozen=True)
+class Batch:
+    """A training step as a form sees it.
+
+    Args:
+        outputs: the student's, of these clips and texts.
+        clips: (B, T, 3, S, S), what the student saw.
+        labels: (B,); clips labelled -100 have no part in what is distilled of videos.
+        teacher: what is learned from.
+        teacher_texts: (K, D), the teacher's embeddings of the texts that the student was given.
+        step: optimizer step, from 0.
+        seed: seed of the run.
+        look: the student's outputs for other clips under the same texts.
+    """
+
+    outputs: FrosterVideoClassificationOutput
+    clips: Tensor
+    labels: Tensor
+    teacher: FrozenTeacher
+    teacher_texts: Tensor
+    step: int = 0
+    seed: int = 0
+    look: Callable[[Tensor], FrosterVideoClassificationOutput] | None = None
+
+    @cached_property
+    def counted(self) -> Tensor:
+        """(B,) bool: the clips that have a label."""
+        return self.labels != IGNORED_LABEL
+
+    @cached_property
+    def teacher_frames(self) -> Tensor:
+        """(B, T, D), the teacher's embeddings of the frames."""
+        return self.teacher.embed_frames(self.clips)
+
+    def generator(self) -> np.random.Generator:
+        """Random numbers of this step: the same in every process and every resumed run."""
+        return np.random.default_rng((self.seed, self.step))
+
+
 # 2. The forms.
 
 
@@ -61,10 +106,14 @@ class DistillationForm(ABC):
     Attributes:
         about: the form in one line.
         maps_widths: whether the teacher's embeddings may have another width than the student's.
+        targets: what `distillation_target` may be.
+        takes_any_frames: whether the student has to take clips of any number of frames.
     """
 
     about: str
     maps_widths: bool = False
+    targets: tuple[DistillationTarget, ...] = ("both", "video", "text")
+    takes_any_frames: bool = False
 
     @abstractmethod
     def attach(self, student: FrosterForVideoClassification, *, teacher_width: int, alpha: float) -> None:
@@ -82,6 +131,15 @@ class DistillationForm(ABC):
     @abstractmethod
     def view(self, outputs: FrosterVideoClassificationOutput) -> Embeddings:
         """The student's embeddings as this form compares them."""
+
+    def losses(self, batch: Batch, targets: Set[str]) -> dict[str, Tensor]:
+        """Scalars by name: one minus the cosine of what `view` gives, of frames (`video`) and of texts (`text`)."""
+        student, losses = self.view(batch.outputs), {}
+        if "video" in targets:
+            losses["video"] = cosine_distance(student.frames, batch.teacher_frames, counted=batch.counted)
+        if "text" in targets:
+            losses["text"] = cosine_distance(student.texts, batch.teacher_texts)
+        return losses
 
 
 class Direct(DistillationForm):
@@ -120,6 +178,78 @@ class Projected(DistillationForm):
         return Embeddings.of(outputs, "projected_frame_embeds", "projected_text_embeds")
 
 
+class Still(Direct):
+    """What a frame shows, and not what changes: one frame of every clip, drawn anew at each step, is given to the
+    student as a clip of its own, and compared as it is. Clips themselves are not compared: whatever the student makes
+    of their motion is free. One forward pass of 1 / T of the frames more.
+    """
+
+    about = "single frames, shown to the student as clips of one frame; what it makes of motion is free"
+    takes_any_frames = True
+
+    def losses(self, batch: Batch, targets: Set[str]) -> dict[str, Tensor]:
+        """`video` of single frames; `text` as it is."""
+        losses = super().losses(batch, targets - {"video"})
+        if "video" in targets:
+            if batch.look is None:
+                raise ValueError("distillation='still' shows the student further clips; the step gives it no way to.")
+            frame = int(batch.generator().integers(batch.clips.shape[1]))
+            stills = batch.clips[:, frame : frame + 1]
+            student = self.view(batch.look(stills)).frames
+            losses["video"] = cosine_distance(student, batch.teacher.embed_frames(stills), counted=batch.counted)
+        return losses
+
+
+class LogitDistillation(Direct):
+    """The scores of the labels: KL(teacher || student) of their softmax, of the mean of the frames.
+
+    The scale of both is the teacher's. Subclasses may change how the scores come from the embeddings.
+
+    Attributes:
+        num_anchors: n. The temperature is D / n, at which the expectation of the scores through n random anchors is;
+            see [`RelativeDistillation`].
+    """
+
+    about = "the scores of the labels, at the temperature D / 200 (the ablation of `relative`)"
+    targets = ("both",)
+    num_anchors = 200
+
+    def losses(self, batch: Batch, targets: Set[str]) -> dict[str, Tensor]:
+        """`logits`."""
+        view = self.view(batch.outputs)
+        # The pooled video, which a temporal pooling may have learned, and not the frames.
+        student = F.normalize(batch.outputs.video_embeds.float(), dim=-1)  # type: ignore[union-attr]
+        teacher = F.normalize(batch.teacher_frames.mean(dim=1), dim=-1)
+        scale = batch.teacher.logit_scale
+        scores = [
+            scale * self.scores(*pair, batch)
+            for pair in ((student, F.normalize(view.texts.float(), dim=-1)), (teacher, batch.teacher_texts))
+        ]
+        divergence = F.kl_div(
+            scores[0].log_softmax(dim=-1), scores[1].log_softmax(dim=-1), reduction="none", log_target=True
+        ).sum(dim=-1)
+        return {"logits": (divergence * batch.counted).sum() / batch.counted.sum().clamp(min=1)}
+
+    def scores(self, videos: Tensor, texts: Tensor, batch: Batch) -> Tensor:
+        """(B, D) and (K, D) to (B, K)."""
+        return videos @ texts.T * (self.num_anchors / videos.shape[-1])
+
+
+class RelativeDistillation(LogitDistillation):
+    """Relative structure distillation (TACO): the scores of the labels through random anchors, new ones at each step.
+
+    A (n, D) has Gaussian rows of unit length; the scores are (v A^T)(A T^T).
+    """
+
+    about = "the scores of the labels through 200 random anchors, drawn at each step (TACO)"
+
+    def scores(self, videos: Tensor, texts: Tensor, batch: Batch) -> Tensor:
+        """(B, D) and (K, D) to (B, K)."""
+        drawn = batch.generator().standard_normal((self.num_anchors, videos.shape[-1]), dtype=np.float32)
+        anchors = F.normalize(torch.from_numpy(drawn), dim=-1).to(videos)
+        return (videos @ anchors.T) @ (anchors @ texts.T)
+
+
 DISTILLATIONS: dict[str, DistillationForm] = {
     "direct": Direct(),
     "projector": Projected(
@@ -128,6 +258,9 @@ DISTILLATIONS: dict[str, DistillationForm] = {
     "residual": Projected(
         "residual", about="behind the embedding plus `distillation_alpha` times an MLP of it", maps_widths=False
     ),
+    "still": Still(),
+    "relative": RelativeDistillation(),
+    "logits": LogitDistillation(),
 }
 NO_DISTILLATION = "none"
 
@@ -179,7 +312,7 @@ class NoDistillation:
 
     teacher: FrozenTeacher | None = None
 
-    def parts(self, outputs: FrosterVideoClassificationOutput, **batch: Tensor | None) -> dict[str, LossPart]:
+    def parts(self, outputs: FrosterVideoClassificationOutput, **batch: Any) -> dict[str, LossPart]:
         """See [`FeatureDistillation`]."""
         return {}
 
@@ -194,7 +327,7 @@ class FeatureDistillation:
 
     Args:
         form: what is compared.
-        teacher: a frozen CLIP.
+        teacher: a CLIP that is not trained.
         targets: `video`, `text` or both.
         weight: beta.
     """
@@ -204,31 +337,15 @@ class FeatureDistillation:
     targets: Set[str]
     weight: float
 
-    def parts(
-        self,
-        outputs: FrosterVideoClassificationOutput,
-        *,
-        clips: Tensor,
-        labels: Tensor,
-        teacher_texts: Tensor,
-    ) -> dict[str, LossPart]:
-        """beta * (L_video + L_text), of the targets.
+    def parts(self, outputs: FrosterVideoClassificationOutput, **batch: Any) -> dict[str, LossPart]:
+        """beta times each loss of the form: L_video and L_text, of the targets.
 
         Args:
-            outputs: the student's, of these clips and texts.
-            clips: (B, T, 3, S, S), what the student saw.
-            labels: (B,); clips labelled -100 have no part in L_video.
-            teacher_texts: (K, D), the teacher's embeddings of the texts that the student was given.
+            outputs: the student's.
+            batch: further fields of [`Batch`], but for the teacher.
         """
-        student, parts = self.form.view(outputs), {}
-        if "video" in self.targets:
-            distance = cosine_distance(
-                student.frames, self.teacher.embed_frames(clips), counted=labels != IGNORED_LABEL
-            )
-            parts["distill_video"] = LossPart(distance, self.weight)
-        if "text" in self.targets:
-            parts["distill_text"] = LossPart(cosine_distance(student.texts, teacher_texts), self.weight)
-        return parts
+        losses = self.form.losses(Batch(outputs, teacher=self.teacher, **batch), self.targets)
+        return {f"distill_{name}": LossPart(loss, self.weight) for name, loss in losses.items()}
 
     def cosines(
         self, outputs: FrosterVideoClassificationOutput, *, clips: Tensor, teacher_texts: Tensor
@@ -281,6 +398,17 @@ def begin_distillation(
             f"The student's embeddings have width {width} and the teacher's {teacher_width}, which "
             f"distillation={distillation!r} cannot compare. Use {mapping}, which maps between widths, or a teacher of "
             "the student's width."
+        )
+    if target not in form.targets:
+        raise ValueError(
+            f"distillation={distillation!r} compares videos with texts; `distillation_target` is {target!r}, and has "
+            f"to be {' or '.join(map(repr, form.targets))}."
+        )
+    tied = [entry for entry in student.config.temporal_entries if entry.fixed_frames]
+    if form.takes_any_frames and target != "text" and tied:
+        raise ValueError(
+            f"distillation={distillation!r} shows the student clips of one frame, but its temporal module or pooling "
+            f"({tied[0].description}) is tied to {student.config.num_frames}. Choose another distillation."
         )
     targets = {"video", "text"} if target == "both" else {target}
     if student.config.temporal_entries[0].place == "embeddings" and "video" in targets:

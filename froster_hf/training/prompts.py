@@ -166,10 +166,11 @@ class PromptEmbeds:
     Args:
         prompts: the label list.
         encode: tokens (n, L) to embeddings (n, D), L2-normalised.
+        changes: whether the tower is another one at the next call, so that nothing can be kept.
     """
 
-    def __init__(self, prompts: LabelPrompts, encode: Callable[[Tensor], Tensor]):
-        self.prompts = prompts
+    def __init__(self, prompts: LabelPrompts, encode: Callable[[Tensor], Tensor], *, changes: bool = False):
+        self.prompts, self.changes = prompts, changes
         self._encode = encode
         self._embeds: dict[int, Tensor] = {}
 
@@ -181,9 +182,12 @@ class PromptEmbeds:
     def of_clips(self, labels: Tensor, templates: Sequence[int]) -> Tensor:
         """One embedding per clip: label `labels[i]` (B,) under template i, (B, D)."""
         pairs = zip(labels.tolist(), templates)
-        return torch.stack([self._of_template(template)[label] for label, template in pairs])
+        embeds = {template: self._of_template(template) for template in dict.fromkeys(templates)}
+        return torch.stack([embeds[template][label] for label, template in pairs])
 
     def _of_template(self, template: int) -> Tensor:
+        if self.changes:
+            return self._encode(self.prompts.of_all_labels([template]))
         if template not in self._embeds:
             self._embeds[template] = self._encode(self.prompts.of_all_labels([template]))
         return self._embeds[template]
@@ -192,8 +196,8 @@ class PromptEmbeds:
 class LabelTexts:
     """The texts of one label list.
 
-    The teacher's embeddings are computed once per template; the student's too where its text tower is frozen, and not
-    again where both towers are one.
+    A frozen teacher's embeddings are computed once per template; the student's too where its text tower is frozen, and
+    not again where both towers are one.
 
     Args:
         prompts: the list under all templates.
@@ -215,7 +219,9 @@ class LabelTexts:
     ):
         self.prompts, self.student, self.chunk_size = prompts, student, chunk_size
         self.encode_apart = encode_apart
-        self.teacher_embeds = None if teacher is None else PromptEmbeds(prompts, self._encode_with(teacher))
+        self.teacher_embeds = (
+            None if teacher is None else PromptEmbeds(prompts, self._encode_with(teacher), changes=teacher.changes)
+        )
         self.frozen_embeds: PromptEmbeds | None = None
         if encode_apart and _text_is_frozen(student):
             shared = teacher is not None and teacher.shared and teacher.dtype == torch.float32

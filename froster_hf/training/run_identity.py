@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.video_table import pixel_options, table_fingerprint
@@ -129,7 +128,7 @@ def identity_of(
     """
     text = json.dumps([prompts.labels, prompts.templates, prompts.input_ids.tolist()])
     return {
-        "teacher": _teacher_hash(teacher),
+        "teacher": "none" if teacher is None else teacher.fingerprint(),
         "labels or templates": hashlib.sha256(text.encode()).hexdigest(),
         "data": data_identity(train_dataset),
         "model": model_identity(model),
@@ -168,18 +167,6 @@ def data_identity(dataset: Any) -> dict[str, Any]:
     processor = dataset.video_processor
     options = {**(processor.to_dict() if hasattr(processor, "to_dict") else {}), **dataset.options}
     return {"data set length": length, "data set": table_fingerprint(dataset.dataset), **pixel_options(options)}
-
-
-def _teacher_hash(teacher: FrozenTeacher | None) -> str:
-    if teacher is None:
-        return "none"
-    if teacher.shared:  # its weights are the student's frozen ones, which the checkpoint holds
-        return "the student"
-    digest = hashlib.sha256()
-    for name, tensor in teacher.model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _shown(value: Any) -> str:

@@ -24,7 +24,7 @@ from .distillation import (
     begin_distillation,
     refuse_projectors,
 )
-from .teacher import FrozenTeacher
+from .teacher import AveragedTeacher, FrozenTeacher
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,13 @@ def prepare_student(
 def _teacher_of(
     model: FrosterForVideoClassification, args: FrosterTrainingArguments, *, may_share: bool
 ) -> FrozenTeacher:
+    if args.teacher_momentum is not None:
+        if clip_is_frozen(model):
+            raise ValueError(
+                f"`teacher_momentum` is {args.teacher_momentum}, but nothing of CLIP is trained that a teacher could "
+                f"follow (`trained_parameters={args.trained_parameters!r}`). Leave it out."
+            )
+        return AveragedTeacher.from_student(model, momentum=args.teacher_momentum)
     if args.teacher is None:
         shared = may_share and clip_is_frozen(model)
         return FrozenTeacher.from_student(model, dtype=args.teacher_dtype, shared=shared)

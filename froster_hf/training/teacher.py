@@ -9,15 +9,23 @@ Letters: B clips, T frames, D the teacher's embedding width.
 
 import contextlib
 import copy
+import hashlib
 import os
-from typing import Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+from .checkpointing import CheckpointedCallback, ResumeError
 
 TeacherDtype = Literal["float32", "bfloat16", "float16"]
+# An averaged teacher, in a checkpoint.
+STATE_NAME = "averaged_teacher.safetensors"
 
 
 class FrozenTeacher:
@@ -29,6 +37,9 @@ class FrozenTeacher:
         shared: the parameters are another model's too, so they are not cast; lower precision is by autocast.
     """
 
+    # Whether its weights are others after a step.
+    changes = False
+
     def __init__(self, model: FrosterModel, *, dtype: TeacherDtype = "float32", shared: bool = False):
         self.dtype = getattr(torch, dtype)
         self.shared = shared
@@ -38,7 +49,12 @@ class FrozenTeacher:
 
     @classmethod
     def from_student(
-        cls, student: FrosterForVideoClassification, *, dtype: TeacherDtype = "float32", shared: bool = False
+        cls,
+        student: FrosterForVideoClassification,
+        *,
+        dtype: TeacherDtype = "float32",
+        shared: bool = False,
+        **kwargs: Any,
     ) -> "FrozenTeacher":
         """The student's CLIP as it is now, without its temporal module and pooling, and without low-rank updates.
 
@@ -46,6 +62,7 @@ class FrozenTeacher:
             student: whose weights are taken.
             dtype: see the class.
             shared: take the student's parameters themselves rather than copies; they have to stay frozen.
+            kwargs: further arguments of the class.
 
         Raises:
             ValueError: `shared`, and a parameter of CLIP is trained.
@@ -72,7 +89,7 @@ class FrozenTeacher:
                     copied = tensor.detach().clone()
                     tensor = nn.Parameter(copied, requires_grad=False) if attribute in owner._parameters else copied
                 setattr(owner, attribute, tensor)
-        return cls(model, dtype=dtype, shared=shared)
+        return cls(model, dtype=dtype, shared=shared, **kwargs)
 
     @classmethod
     def from_dual_encoder(
@@ -90,6 +107,11 @@ class FrozenTeacher:
     def embed_width(self) -> int:
         """D."""
         return self.model.config.projection_dim
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """exp of the logit scale, a scalar in single precision."""
+        return self.model.logit_scale.detach().float().exp()
 
     def to(self, device: torch.device) -> "FrozenTeacher":
         """Move to a device; a teacher of shared parameters is where the student is."""
@@ -110,7 +132,79 @@ class FrozenTeacher:
         with self._precision(input_ids):
             return self.model.get_label_embeds(input_ids.to(self.model.device), chunk_size=chunk_size).float()
 
+    def fingerprint(self) -> str:
+        """A hash of its weights, as they were when a training began."""
+        if self.shared:  # its weights are the student's frozen ones, which the checkpoint holds
+            return "the student"
+        digest = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def _precision(self, inputs: Tensor) -> contextlib.AbstractContextManager:
         if self.shared and self.dtype != torch.float32:
             return torch.autocast(inputs.device.type, dtype=self.dtype)
         return contextlib.nullcontext()
+
+
+class AveragedTeacher(FrozenTeacher):
+    """A teacher that follows its student: the exponential moving average of the student's CLIP (TACO; Mean Teacher).
+
+    After every step, w <- momentum * w + (1 - momentum) * w_student, for both towers and the projections. It starts as
+    the student does. What the student adds to CLIP has no part in it.
+
+    Args:
+        model: without a temporal module, in single precision: in half precision most steps would round to nothing.
+        momentum: from 0 to below 1; TACO's is 0.9998.
+        dtype, shared: see [`FrozenTeacher`].
+    """
+
+    changes = True
+
+    def __init__(self, model: FrosterModel, *, momentum: float, dtype: TeacherDtype = "float32", shared: bool = False):
+        super().__init__(model, dtype=dtype, shared=shared)
+        self.momentum = momentum
+        self._fingerprint = super().fingerprint()
+
+    def fingerprint(self) -> str:
+        """See [`FrozenTeacher.fingerprint`]."""
+        return self._fingerprint
+
+    @torch.no_grad()
+    def follow(self, student: FrosterForVideoClassification) -> None:
+        """Take one step towards the student's weights as they are now."""
+        weights = dict(student.froster.named_parameters())
+        for name, own in self.model.named_parameters():
+            own.lerp_(weights[name].detach().to(own), 1 - self.momentum)
+
+
+class TeacherAveraging(CheckpointedCallback):
+    """Lets an [`AveragedTeacher`] follow the student after every optimizer step, and keeps it in the checkpoints.
+
+    Args:
+        teacher: gives the teacher of the training as it is now.
+    """
+
+    def __init__(self, teacher: Callable[[], AveragedTeacher]):
+        self.teacher = teacher
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Follow."""
+        self.teacher().follow(kwargs["model"])
+
+    def save_state(self, checkpoint: Path) -> None:
+        """Its weights, so that they are restored exactly."""
+        save_file(self.teacher().model.state_dict(), checkpoint / STATE_NAME)
+
+    def load_state(self, checkpoint: Path) -> None:
+        """Go on with the teacher of a checkpoint."""
+        path = checkpoint / STATE_NAME
+        if not path.is_file():
+            raise ResumeError(
+                f"{checkpoint} was written without an averaged teacher (`teacher_momentum`). Resume with the arguments"
+                " that wrote it, or begin a new run from its weights with `from_pretrained`."
+            )
+        self.teacher().model.load_state_dict(load_file(path))

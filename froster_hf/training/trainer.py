@@ -43,9 +43,17 @@ from .losses import (
 )
 from .prompts import LabelPrompts, LabelTexts, PromptSampler
 from .run_identity import RunIdentity, identity_of
-from .student import decay_parameter_names, forget_labels, has_lora, labels_stored, merged_state_dict, prepare_student
-from .teacher import FrozenTeacher
-from .weights import WeightAveraging, save_weight_averages
+from .student import (
+    decay_parameter_names,
+    forget_labels,
+    has_lora,
+    is_temporal,
+    labels_stored,
+    merged_state_dict,
+    prepare_student,
+)
+from .teacher import AveragedTeacher, FrozenTeacher, TeacherAveraging
+from .weights import WeightAveraging, gaussian_weighting, save_weight_averages
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +126,11 @@ class FrosterTrainer(ClipTrainer):
         self._prepare(self.student)
         self.add_callback(RunIdentity(self._identity))
         if args.average_weights_from_epoch is not None:
-            self.add_callback(WeightAveraging(args.average_weights_from_epoch))
+            center, width = args.weight_average_center, args.weight_average_width
+            weighting = None if center is None or width is None else gaussian_weighting(center, width)
+            self.add_callback(WeightAveraging(args.average_weights_from_epoch, weighting=weighting))
+        if args.teacher_momentum is not None:
+            self.add_callback(TeacherAveraging(lambda: cast(AveragedTeacher, self.teacher)))
 
     @property
     def student(self) -> FrosterForVideoClassification:
@@ -289,8 +301,31 @@ class FrosterTrainer(ClipTrainer):
             outputs = model(clips, **step_texts.student_inputs)
             smoothing = self.args.label_smoothing_factor
             parts = {"ce": LossPart(cross_entropy_loss(outputs.logits.float(), labels, label_smoothing=smoothing))}
-        parts |= self.distillation.parts(outputs, clips=clips, labels=labels, teacher_texts=step_texts.teacher_embeds)
+        parts |= self.distillation.parts(
+            outputs,
+            clips=clips,
+            labels=labels,
+            teacher_texts=step_texts.teacher_embeds,
+            step=step,
+            seed=self.seed,
+            look=lambda clips: model(clips, text_embeds=outputs.text_embeds.detach()),
+        )
         return parts, outputs
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """See [`~transformers.Trainer.create_optimizer`]; `temporal_learning_rate` makes groups of their own."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self.args.temporal_learning_rate is not None:
+            names = {id(parameter): name for name, parameter in self.student.named_parameters()}
+            for group in list(optimizer.param_groups):
+                own = [parameter for parameter in group["params"] if is_temporal(names[id(parameter)])]
+                group["params"] = [
+                    parameter for parameter in group["params"] if id(parameter) not in set(map(id, own))
+                ]
+                if own:
+                    optimizer.add_param_group(group | {"params": own, "lr": self.args.temporal_learning_rate})
+        return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """See [`decay_parameter_names`]."""

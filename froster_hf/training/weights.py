@@ -2,8 +2,9 @@
 
 - `average_models`: the mean of N models.
 - `WeightAveraging`: the mean of the weights at the ends of epochs (SWA), kept while training. FROSTER and Open-VCLIP
-  test the mean of the weights after epochs 2 to the last. As a running mean it needs no checkpoint but the newest,
-  which carries it over a restart.
+  test the mean of the weights after epochs 2 to the last, TACO that of all and CLIP's own, Open-MeDe one in which the
+  epochs count by a bell curve. As a running mean it needs no checkpoint but the newest, which carries it over a
+  restart.
 - `interpolate`: w = (1 - ratio) * w_a + ratio * w_b, for every tensor. Between CLIP and a model fine-tuned from it,
   this gives back generality at no cost in use (WiSE-FT: Wortsman et al., CVPR 2022; patching: Ilharco et al., NeurIPS
   2022; Open-VCLIP: Weng et al., ICML 2023). Folders in, a folder out.
@@ -11,10 +12,11 @@
 
 import json
 import logging
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,18 +102,28 @@ class WeightAveraging(CheckpointedCallback):
 
     Args:
         first_epoch: counted from 1; the first epoch whose final weights are part of the mean. The published one is 2.
+            0 stands for the weights before the training.
         last_epoch: the last of them. `None` goes on to the end.
+        weighting: what an epoch counts; by default all count the same. See [`gaussian_weighting`].
 
     Raises:
         ValueError: an empty range of epochs; later, parameters that FSDP or DeepSpeed split over processes.
     """
 
-    def __init__(self, first_epoch: int = 2, *, last_epoch: int | None = None):
-        if first_epoch < 1 or (last_epoch is not None and last_epoch < first_epoch):
+    def __init__(
+        self,
+        first_epoch: int = 2,
+        *,
+        last_epoch: int | None = None,
+        weighting: Callable[[int], float] | None = None,
+    ):
+        if first_epoch < 0 or (last_epoch is not None and last_epoch < first_epoch):
             raise ValueError(
-                f"Epochs {first_epoch} to {last_epoch or 'the last'} cannot be averaged; they are counted from 1."
+                f"Epochs {first_epoch} to {last_epoch or 'the last'} cannot be averaged; they are counted from "
+                "1, and 0 stands for the weights before the training."
             )
         self.first_epoch, self.last_epoch = first_epoch, last_epoch
+        self.weighting = weighting or (lambda epoch: 1.0)
         # Of the mean so far.
         self.epochs: list[int] = []
         self.mean: dict[str, torch.Tensor] = {}
@@ -144,6 +156,8 @@ class WeightAveraging(CheckpointedCallback):
             raise ValueError("Weights that FSDP or DeepSpeed split over processes cannot be averaged while training.")
         if state.global_step == 0:
             self.epochs, self.mean = [], {}
+            if self.first_epoch == 0:
+                self._add(kwargs["model"], 0)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -173,15 +187,29 @@ class WeightAveraging(CheckpointedCallback):
 
     @torch.no_grad()
     def _add(self, model: nn.Module, epoch: int) -> None:
+        own = self.weighting(epoch)
+        if own == 0:  # so far from the center that it does not count at all
+            return
         self.epochs.append(epoch)
+        total = math.fsum(map(self.weighting, self.epochs))
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             weights = parameter.detach().to("cpu", torch.float64)
             if name in self.mean:
-                self.mean[name] += (weights - self.mean[name]) / len(self.epochs)
+                self.mean[name] += (weights - self.mean[name]) * own / total
             else:
                 self.mean[name] = weights.clone()
+
+
+def gaussian_weighting(center: float, width: float) -> Callable[[int], float]:
+    """Weights of the epochs of [`WeightAveraging`] by a bell curve (Open-MeDe); their sum is divided out there.
+
+    Args:
+        center: mu, in epochs from 1.
+        width: sigma, in epochs.
+    """
+    return lambda epoch: math.exp(-(((epoch - center) / width) ** 2) / 2)
 
 
 def save_weight_averages(trainer: Trainer) -> None:

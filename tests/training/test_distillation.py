@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from froster_hf.training import FrosterTrainingArguments, FrozenTeacher
 from froster_hf.training.arguments import Distillation
 from froster_hf.training.distillation import (
     DISTILLATIONS,
+    Batch,
     Direct,
     DistillationForm,
     Embeddings,
@@ -47,7 +49,11 @@ def test_the_names_of_the_arguments_are_those_of_the_table():
     assert get_args(Distillation) == distillation_names()
 
 
-@pytest.mark.parametrize("name", DISTILLATIONS)
+# Those that compare embeddings of the same frames and texts.
+COSINE_FORMS = [name for name, form in DISTILLATIONS.items() if type(form).losses is DistillationForm.losses]
+
+
+@pytest.mark.parametrize("name", COSINE_FORMS)
 @pytest.mark.parametrize("target", ["both", "video", "text"])
 def test_every_form_compares_what_it_says_and_weights_it(name, target):
     student = tiny_model()
@@ -74,6 +80,123 @@ def test_every_form_compares_what_it_says_and_weights_it(name, target):
     for projector in (name for name in ("video", "text") if student.distillation_projectors is not None):
         trained = {p.requires_grad for p in getattr(student.distillation_projectors, projector).parameters()}
         assert trained == {projector in targets}
+
+
+@pytest.mark.parametrize("name", [name for name in DISTILLATIONS if name not in COSINE_FORMS])
+def test_every_other_form_trains_and_is_logged(tmp_path, name):
+    trainer = tiny_trainer(tmp_path, distillation=name, max_steps=2)
+    before = {key: value.clone() for key, value in trainer.student.state_dict().items()}
+    trainer.train()
+    losses = [value for entry in trainer.state.log_history for key, value in entry.items() if "distill" in key]
+    assert max(losses) > 1e-4
+    assert any(not torch.equal(before[key], value) for key, value in trainer.student.state_dict().items())
+
+
+def batch_of(student, teacher, **fields) -> Batch:
+    clips, texts = tiny_clips(3), tiny_texts(5)
+    outputs = student(clips, input_ids=texts)
+    fields = {"labels": torch.tensor([0, -100, 4]), **fields}
+    return Batch(outputs, clips, teacher=teacher, teacher_texts=teacher.embed_texts(texts), **fields)
+
+
+def softmax(scores):
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def test_relative_distillation_is_the_formula_in_numpy():
+    student = tiny_model(temporal_module="none", temporal_pooling="specialization")
+    teacher = FrozenTeacher.from_student(tiny_model(temporal_module="none"))
+    batch = batch_of(student, teacher, step=3, seed=11)
+    anchors = unit(np.random.default_rng((11, 3)).standard_normal((200, WIDTH), dtype=np.float32))
+    frames = teacher.embed_frames(batch.clips).numpy()
+    videos = {"student": batch.outputs.video_embeds.detach().numpy(), "teacher": frames.mean(axis=1)}
+    texts = {"student": batch.outputs.text_embeds.detach().numpy(), "teacher": batch.teacher_texts.numpy()}
+    scale = float(teacher.model.logit_scale.exp())
+    ours, theirs = (
+        softmax(scale * (unit(videos[who]) @ anchors.T) @ (anchors @ unit(texts[who]).T))
+        for who in ("student", "teacher")
+    )
+    # The second clip has no label.
+    expected = (theirs * np.log(theirs / ours)).sum(axis=1)[[0, 2]].mean()
+    (loss,) = DISTILLATIONS["relative"].losses(batch, {"video", "text"}).values()
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    assert expected > 1e-3
+
+
+def test_anchors_are_new_at_every_step_and_the_same_for_every_process():
+    teacher = FrozenTeacher.from_student(tiny_model(temporal_module="none"))
+    student = tiny_model()
+    losses = [
+        DISTILLATIONS["relative"].losses(batch_of(student, teacher, step=step, seed=1), {"video", "text"})["logits"]
+        for step in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_scores_through_anchors_are_on_average_scores_at_the_temperature_of_the_ablation():
+    videos, texts = (torch.nn.functional.normalize(torch.randn(n, WIDTH), dim=-1) for n in (2, 3))
+    teacher = FrozenTeacher.from_student(tiny_model(temporal_module="none"))
+    student = tiny_model()
+    through_anchors = torch.stack(
+        [DISTILLATIONS["relative"].scores(videos, texts, batch_of(student, teacher, step=step)) for step in range(200)]
+    ).mean(0)
+    plain = DISTILLATIONS["logits"].scores(videos, texts, batch_of(student, teacher))
+    assert torch.allclose(through_anchors, plain, atol=0.25)
+    assert torch.allclose(plain, videos @ texts.T * 200 / WIDTH)
+
+
+@pytest.mark.parametrize("name", ["relative", "logits"])
+def test_scores_of_a_student_that_is_the_teacher_cost_nothing(name):
+    student = tiny_model(temporal_module="none", temporal_pooling="specialization", perturb=False)
+    batch = batch_of(student, FrozenTeacher.from_student(student))
+    assert DISTILLATIONS[name].losses(batch, {"video", "text"})["logits"].abs() < 1e-6
+
+
+def test_still_frames_are_compared_and_motion_is_free():
+    student = tiny_model(temporal_module="directional_attention")
+    teacher = FrozenTeacher.from_student(student)
+    shown = []
+
+    def look(clips):
+        shown.append(clips)
+        return student(clips, input_ids=tiny_texts(5))
+
+    batch = batch_of(student, teacher, step=2, seed=5, look=look)
+    losses = DISTILLATIONS["still"].losses(batch, {"video", "text"})
+    frame = int(np.random.default_rng((5, 2)).integers(batch.clips.shape[1]))
+    assert torch.equal(shown[0], batch.clips[:, frame : frame + 1])
+    expected = cosine_distance(
+        look(shown[0]).frame_embeds[[0, 2]], teacher.embed_frames(batch.clips)[[0, 2], frame][:, None]
+    )
+    torch.testing.assert_close(losses["video"], expected)
+    # The gates read a difference, and one frame has none: they are not held back by anything that is distilled.
+    losses["video"].backward()
+    gates = [parameter for name, parameter in student.named_parameters() if name.endswith("motion_gate")]
+    assert gates
+    assert all(gate.grad is None or not gate.grad.any() for gate in gates)
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "message"),
+    [
+        ({"temporal_pooling": "transformer_cls", "temporal_module": "none"}, {}, "tied to 4"),
+        (
+            {},
+            {"distillation": "relative", "target": "video"},
+            "`distillation_target` is 'video', and has to be 'both'",
+        ),
+    ],
+)
+def test_what_a_form_cannot_compare_is_refused(fields, options, message):
+    student = tiny_model(**fields)
+    arguments = {"distillation": "still", "target": "both", "alpha": 0.1, "weight": 2.0, **options}
+    with pytest.raises(ValueError, match=message):
+        begin_distillation(student, teacher=FrozenTeacher.from_student(tiny_model()), **arguments)
 
 
 def test_an_unknown_form_is_an_error_and_not_a_training_without_a_teacher(tmp_path):

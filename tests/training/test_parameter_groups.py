@@ -111,3 +111,19 @@ def test_low_rank_updates_start_at_zero_and_merge_into_the_weights():
         moved = model(**inputs).logits
         plain.load_state_dict(merged_state_dict(model), strict=True)
         torch.testing.assert_close(plain(**inputs).logits, moved, rtol=0, atol=1e-4)
+
+
+def test_what_clip_does_not_have_takes_its_own_learning_rate(tmp_path):
+    fields = {"temporal_module": "none", "temporal_pooling": "specialization"}
+    trainer = tiny_trainer(tmp_path, model_fields=fields, learning_rate=1e-4, temporal_learning_rate=1e-2)
+    optimizer = trainer.create_optimizer()
+    names = {id(parameter): name for name, parameter in trainer.student.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {rate for name, rate in rates.items() if "temporal_pooling" in name} == {1e-2}
+    assert {rate for name, rate in rates.items() if "temporal_pooling" not in name} == {1e-4}
+    trained = [name for name, parameter in trainer.student.named_parameters() if parameter.requires_grad]
+    assert sorted(rates) == sorted(trained)
+    # Biases do not decay there either.
+    decays = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decays["froster.temporal_pooling.reduce.bias"] == 0
+    trainer.train()

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from froster_hf.training import FrozenTeacher
+from froster_hf.training.checkpointing import ResumeError
 from froster_hf.training.prompts import PromptEmbeds
+from froster_hf.training.teacher import AveragedTeacher
+from froster_hf.training.whole_folders import DamagedFolderError
 from tests.modeling.tiny import MODULES, tiny_clip, tiny_clips, tiny_config, tiny_model, tiny_texts
 from tests.training.tiny import Arrays, label_prompts, tiny_trainer
 
@@ -145,3 +149,85 @@ def test_one_embedding_a_clip_cannot_be_compared_with_frames(tmp_path):
     with pytest.raises(ValueError, match="one embedding per clip"):
         tiny_trainer(tmp_path, model_fields={"temporal_module": "joint"})
     tiny_trainer(tmp_path, model_fields={"temporal_module": "joint"}, distillation_target="text").train()
+
+
+AVERAGED = {"teacher_momentum": 0.9, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2}
+
+
+def test_an_averaged_teacher_is_the_moving_average_of_the_clip_of_the_student(tmp_path):
+    weights = []
+
+    class Record(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            weights.append({name: p.detach().clone() for name, p in kwargs["model"].froster.named_parameters()})
+
+    trainer = tiny_trainer(tmp_path, callbacks=[Record()], **AVERAGED)
+    expected = {name: p.detach().clone() for name, p in trainer.teacher.model.named_parameters()}
+    trainer.train()
+    for step in weights:
+        expected = {name: 0.9 * tensor + 0.1 * step[name] for name, tensor in expected.items()}
+    assert len(weights) == 4
+    for name, parameter in trainer.teacher.model.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], atol=1e-6, rtol=0)
+    assert any(not torch.equal(p, weights[-1][name]) for name, p in trainer.teacher.model.named_parameters())
+
+
+def test_the_texts_of_an_averaged_teacher_are_those_of_its_weights_now(tmp_path):
+    trainer = tiny_trainer(tmp_path, **AVERAGED)
+    before = trainer.texts_of(None).for_all_labels([0]).teacher_embeds
+    trainer.train()
+    after = trainer.texts_of(None).for_all_labels([0]).teacher_embeds
+    tokens = trainer.texts_of(None).prompts.of_all_labels([0])
+    torch.testing.assert_close(after, trainer.teacher.embed_texts(tokens))
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("distillation", ["residual", "relative"])
+def test_a_run_with_an_averaged_teacher_is_resumed_bit_for_bit(tmp_path, distillation):
+    fields = {**AVERAGED, "distillation": distillation}
+    whole = tiny_trainer(tmp_path, **fields)
+    whole.train()
+    resumed = tiny_trainer(tmp_path, **fields)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    for ours, theirs in ((whole.student, resumed.student), (whole.teacher.model, resumed.teacher.model)):
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
+def test_a_checkpoint_without_the_averaged_teacher_is_refused(tmp_path):
+    tiny_trainer(tmp_path, **AVERAGED).train()
+    (tmp_path / "checkpoint-4" / "averaged_teacher.safetensors").unlink()
+    with pytest.raises((ResumeError, DamagedFolderError)):
+        tiny_trainer(tmp_path, **AVERAGED).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"teacher_momentum": 1.0}, "it goes from 0 to below 1"),
+        ({"teacher_momentum": 0.9, "teacher_checkpoint": "somewhere"}, "leave out `teacher`"),
+        ({"teacher_momentum": 0.9, "teacher_dtype": "bfloat16"}, "leave out `teacher_dtype`"),
+        ({"teacher_momentum": 0.9, "distillation": "none"}, "has no meaning"),
+        (
+            {
+                "teacher_momentum": 0.9,
+                "trained_parameters": "adapters",
+                "model_fields": {"temporal_module": "st_adapter"},
+            },
+            "nothing of CLIP is trained",
+        ),
+    ],
+)
+def test_an_averaged_teacher_that_cannot_be_is_refused(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_trainer(tmp_path, **fields)
+
+
+def test_momentum_of_nearly_one_is_not_lost_in_rounding():
+    student = tiny_model()
+    teacher = AveragedTeacher.from_student(student, momentum=0.9998)
+    before = teacher.model.logit_scale.item()
+    with torch.no_grad():
+        student.froster.logit_scale.add_(1.0)
+    teacher.follow(student)
+    assert teacher.model.logit_scale.item() - before == pytest.approx(0.0002, rel=0.01)

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from froster_hf import FrosterForVideoClassification
 from froster_hf.training.checkpointing import ResumeError, list_checkpoints
-from froster_hf.training.weights import WeightAveraging
+from froster_hf.training.weights import WeightAveraging, gaussian_weighting
 from tests.training.tiny import LABELS, tiny_trainer
 
 # Two steps an epoch.
@@ -103,8 +103,8 @@ def test_training_again_begins_a_new_average(tmp_path):
 
 
 def test_empty_ranges_are_refused():
-    with pytest.raises(ValueError, match="Epochs 0 to the last"):
-        WeightAveraging(0)
+    with pytest.raises(ValueError, match="Epochs -1 to the last"):
+        WeightAveraging(-1)
     with pytest.raises(ValueError, match="Epochs 3 to 2"):
         WeightAveraging(3, last_epoch=2)
     with (
@@ -125,3 +125,51 @@ def test_the_mean_of_many_epochs_is_exact():
         seen.append(model.weight.detach().double().clone())
         averaging._add(model, epoch)
     torch.testing.assert_close(averaging.mean["weight"], torch.stack(seen).mean(0), atol=1e-10, rtol=0)
+
+
+def test_from_epoch_zero_the_weights_before_the_training_count_once(tmp_path):
+    trainer = tiny_trainer(tmp_path, average_weights_from_epoch=0, distillation="none", **EPOCHS)
+    start = {name: tensor.double().clone() for name, tensor in trainer.student.state_dict().items()}
+    trainer.train()
+    averaged = FrosterForVideoClassification.from_pretrained(tmp_path / "weight-average").state_dict()
+    epochs = mean_of_checkpoints(tmp_path, (2, 4, 6, 8))
+    assert_close({n: averaged[n] for n in epochs}, {n: (4 * epochs[n] + start[n]) / 5 for n in epochs})
+
+
+def test_a_gaussian_mean_is_that_of_its_formula(tmp_path):
+    options = {"weight_average": "gaussian", "weight_average_center": 3.0, "weight_average_width": 0.8}
+    fields = {**EPOCHS, **options, "average_weights_from_epoch": 1, "distillation": "none"}
+    tiny_trainer(tmp_path, **fields).train()
+    averaged = load_file(tmp_path / "weight-average" / "model.safetensors")
+    weights = torch.tensor([-(((epoch - 3.0) / 0.8) ** 2) / 2 for epoch in (1, 2, 3, 4)]).exp().double()
+    weights = weights / weights.sum()
+    epochs = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4, 6, 8)]
+    expected = {name: sum(weight * each[name].double() for weight, each in zip(weights, epochs)) for name in epochs[0]}
+    assert_close({name: averaged[name] for name in expected}, expected)
+    # As bitwise the same as without an interruption.
+    tiny_trainer(tmp_path, **fields).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    resumed = load_file(tmp_path / "weight-average" / "model.safetensors")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in averaged.items())
+
+
+def test_epochs_too_far_from_the_center_to_count_are_left_out():
+    averaging = WeightAveraging(1, weighting=gaussian_weighting(center=100.0, width=0.1))
+    model = torch.nn.Linear(1, 1)
+    averaging._add(model, 1)
+    assert averaging.epochs == []
+    averaging._add(model, 100)
+    assert torch.equal(averaging.mean["weight"].float(), model.weight)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"weight_average": "gaussian"},
+        {"weight_average": "gaussian", "weight_average_center": 3.0},
+        {"weight_average_width": 3.0},
+        {"weight_average": "gaussian", "weight_average_center": 3.0, "weight_average_width": 0.0},
+    ],
+)
+def test_a_gaussian_without_its_shape_is_refused(tmp_path, fields):
+    with pytest.raises(ValueError, match="weight_average"):
+        tiny_trainer(tmp_path, **fields)
