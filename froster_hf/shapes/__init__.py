@@ -10,8 +10,8 @@ recipes and protocols ask for, and `shipping.py`, which puts trained checkpoints
 from .captions import Captions, draw_captions, still_attributes
 from .dataset import stream_moving_shapes, write_moving_shapes
 from .rendering import render_clips, render_stills
-from .scenes import Scenes, draw_scenes, ease
-from .splits import BaseNovelSplit, draw_classes, split_base_novel
+from .scenes import Hardships, Scenes, draw_scenes, ease
+from .splits import BaseNovelSplit, draw_classes, split_base_novel, with_speeds
 from .video_files import DEMO_LABELS, STORY, render_demo_videos, write_mp4
 from .vocabulary import (
     ATTRIBUTES,
@@ -21,6 +21,7 @@ from .vocabulary import (
     ROUND,
     SHAPES,
     SIZES,
+    SPEEDS,
     STILL_MOTIONS,
     TRAIL_MOTIONS,
     UNSAID,
@@ -38,12 +39,14 @@ __all__ = [
     "ROUND",
     "SHAPES",
     "SIZES",
+    "SPEEDS",
     "STILL_MOTIONS",
     "STORY",
     "TRAIL_MOTIONS",
     "UNSAID",
     "BaseNovelSplit",
     "Captions",
+    "Hardships",
     "MovingShape",
     "Scenes",
     "all_classes",
@@ -58,6 +61,7 @@ __all__ = [
     "split_base_novel",
     "still_attributes",
     "stream_moving_shapes",
+    "with_speeds",
     "write_moving_shapes",
     "write_mp4",
 ]

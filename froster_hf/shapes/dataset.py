@@ -11,7 +11,7 @@ from datasets import Array4D, ClassLabel, Dataset, Features, IterableDataset, Va
 from ..whole_files import write_text_whole, written_whole
 from .captions import Captions, draw_captions
 from .rendering import render_clips
-from .scenes import Scenes, draw_scenes
+from .scenes import NO_HARDSHIPS, Hardships, Scenes, draw_scenes
 from .video_files import write_mp4
 from .vocabulary import MovingShape
 
@@ -19,6 +19,8 @@ _RECIPE_FILE = "moving_shapes.json"
 # As `load_dataset("videofolder", data_dir=...)` reads it.
 _METADATA_FILE = "metadata.csv"
 _CLIPS_AT_ONCE = 16
+# x264's default quality.
+_CRF = 23
 
 
 def write_moving_shapes(
@@ -32,6 +34,7 @@ def write_moving_shapes(
     fps: int = 8,
     trail_rate: float = 0.0,
     second_object_rate: float = 0.0,
+    hardships: Hardships = NO_HARDSHIPS,
 ) -> Dataset:
     """Render mp4 files into a folder and describe them as a dataset.
 
@@ -48,6 +51,7 @@ def write_moving_shapes(
         fps: frames a second.
         trail_rate: the share of clips in which objects leave a trail.
         second_object_rate: the share of clips with a second, unlabelled object.
+        hardships: what makes them harder.
 
     Returns:
         K * clips_per_class rows, class by class: `video` (path of the file), `label`, `caption`.
@@ -65,6 +69,7 @@ def write_moving_shapes(
         "fps": fps,
         "trail_rate": trail_rate,
         "second_object_rate": second_object_rate,
+        **({"hardships": hardships.told} if hardships.told else {}),
     }
     recipe_file = root / _RECIPE_FILE
     if recipe_file.exists():
@@ -73,12 +78,13 @@ def write_moving_shapes(
     else:
         root.mkdir(parents=True, exist_ok=True)
         labels = np.repeat(np.arange(len(classes)), clips_per_class)
-        scenes, captions = _draw(classes, labels, seed, trail_rate, second_object_rate)
+        scenes, captions = _draw(classes, labels, seed, trail_rate, second_object_rate, hardships)
+        qualities = np.random.default_rng([seed, 1]).integers(_CRF, hardships.max_crf + 1, len(labels))
         names = [f"{index:06d}.mp4" for index in range(len(labels))]
         for start in range(0, len(labels), _CLIPS_AT_ONCE):
             clips = render_clips(scenes[start : start + _CLIPS_AT_ONCE], num_frames=num_frames, resolution=resolution)
-            for name, clip in zip(names[start:], clips):
-                write_mp4(clip, root / name, fps=fps)
+            for name, clip, crf in zip(names[start:], clips, qualities[start:].tolist()):
+                write_mp4(clip, root / name, fps=fps, crf=crf)
         with written_whole(root / _METADATA_FILE) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file_name", "label", "caption"])
@@ -107,6 +113,7 @@ def stream_moving_shapes(
     resolution: int | tuple[int, int] = 32,
     trail_rate: float = 0.0,
     second_object_rate: float = 0.0,
+    hardships: Hardships = NO_HARDSHIPS,
     num_shards: int = 1,
 ) -> IterableDataset:
     """Clips of random classes, rendered while they are read: nothing is stored, and every epoch is the same.
@@ -115,7 +122,7 @@ def stream_moving_shapes(
         classes: K classes, drawn evenly at random.
         num_clips: rows in all.
         num_shards: parts that different workers can read.
-        seed, num_frames, resolution, trail_rate, second_object_rate: as in `write_moving_shapes`.
+        seed, num_frames, resolution, trail_rate, second_object_rate, hardships: as in `write_moving_shapes`.
 
     Returns:
         Rows of `video` (uint8 array (T, 3, H, W)), `label` (index into `classes`), `caption`.
@@ -127,7 +134,7 @@ def stream_moving_shapes(
             labels = rng.integers(len(classes), size=len(range(shard, num_clips, num_shards)))
             for start in range(0, len(labels), _CLIPS_AT_ONCE):
                 part = labels[start : start + _CLIPS_AT_ONCE]
-                scenes, captions = _draw(classes, part, rng, trail_rate, second_object_rate)
+                scenes, captions = _draw(classes, part, rng, trail_rate, second_object_rate, hardships)
                 clips = render_clips(scenes, num_frames=num_frames, resolution=resolution).numpy()
                 for clip, label, text in zip(clips, part, captions.texts):
                     yield {"video": clip, "label": int(label), "caption": text}
@@ -149,6 +156,7 @@ def _draw(
     seed: int | np.random.Generator,
     trail_rate: float,
     second_object_rate: float,
+    hardships: Hardships,
 ) -> tuple[Scenes, Captions]:
     rng = np.random.default_rng(seed)
     scenes = draw_scenes(
@@ -156,5 +164,6 @@ def _draw(
         classes=[classes[label] for label in labels],
         trail_rate=trail_rate,
         second_object_rate=second_object_rate,
+        hardships=hardships,
     )
     return scenes, draw_captions(rng, scenes.attributes)

@@ -75,7 +75,7 @@ def _render_alike(
     scenes: Scenes, times: np.ndarray, *, trail_step: float, trail_stride: int, height: int, width: int
 ) -> torch.Tensor:
     """Scenes with the same number of objects, all with or all without trails: (n, T, 3, H, W) from 0.5 to 255.5."""
-    frames = _backdrops(scenes, height, width)[:, None]
+    frames = _backdrops(scenes, times, height, width)
     num_objects = int((scenes.motion[0] != UNSAID).sum())
     # The first object is the one that a label names: it is drawn last, on top.
     for slot in reversed(range(num_objects)):
@@ -85,13 +85,15 @@ def _render_alike(
             cover = _cover(scenes, slot, times, height, width)
         rgb = torch.from_numpy(scenes.rgb[:, slot].astype(np.float32))
         frames = torch.lerp(frames, _to_levels(rgb)[:, None, :, None, None], cover[:, :, None])
-    return frames
+    return _with_posts(scenes, frames) if scenes.post[:, 1].any() else frames
 
 
 def _cover(scenes: Scenes, slot: int, times: np.ndarray, height: int, width: int) -> torch.Tensor:
     """How much of each pixel the object in `slot` covers at the given times (n, S): (n, S, H, W) in [0, 1]."""
-    pose = poses(scenes.motion[:, slot], times, Draw(scenes.pace[:, slot, None], scenes.phase[:, slot, None]))
+    own_times = scenes.tempo[:, slot, None] * times
+    pose = poses(scenes.motion[:, slot], own_times, Draw(scenes.pace[:, slot, None], scenes.phase[:, slot, None]))
     center = scenes.center[:, slot, None] + scenes.reach[:, slot, None, None] * pose.offset
+    center = center - times[..., None] * scenes.camera[:, None]
     radius = scenes.radius[:, slot, None] * pose.scale
     angle = scenes.angle[:, slot, None] + pose.angle
     shape = np.repeat(scenes.attributes[:, slot, SHAPE], times.shape[1])
@@ -140,15 +142,46 @@ def _cover_with_trail(
     return torch.stack(covers, 1)
 
 
-def _backdrops(scenes: Scenes, height: int, width: int) -> torch.Tensor:
-    """Smooth backdrops with fine noise: (n, 3, H, W) from 0 to 255."""
+def _backdrops(scenes: Scenes, times: np.ndarray, height: int, width: int) -> torch.Tensor:
+    """Smooth backdrops with fine noise, 0 to 255: (n, 1, 3, H, W), or (n, T, 3, H, W) where the camera moves."""
+    origin = scenes.grain_origin[:, None]
     smooth = F.interpolate(
         torch.from_numpy(scenes.backdrop), size=(height, width), mode="bilinear", align_corners=False
+    )[:, None]
+    if scenes.camera.any():
+        # What the camera sees at each moment, in whole pixels of a wider backdrop; beyond its edges it is mirrored.
+        pixels = np.rint(times[..., None] * scenes.camera[:, None] * (min(height, width) / 2)).astype(np.int64)
+        origin = origin + pixels[..., ::-1]
+        grid = torch.stack(
+            torch.broadcast_tensors(
+                _shifted_axis(width, pixels[..., 0])[:, :, None], _shifted_axis(height, pixels[..., 1])[..., None]
+            ),
+            -1,
+        ).flatten(0, 1)
+        repeated = torch.from_numpy(scenes.backdrop).repeat_interleave(times.shape[1], 0)
+        smooth = F.grid_sample(repeated, grid, padding_mode="reflection", align_corners=False)
+        smooth = smooth.unflatten(0, times.shape)
+    y = (origin[..., :1] + np.arange(height)) % _GRAIN_TILE
+    x = (origin[..., 1:] + np.arange(width)) % _GRAIN_TILE
+    pixel = torch.from_numpy(y[..., :, None] * _GRAIN_TILE + x[..., None, :])
+    grain = _grain_tile()[:, pixel].movedim(0, 2)
+    return _to_levels(smooth.add_(grain).clamp_(0, 1))
+
+
+def _shifted_axis(side: int, shift: np.ndarray) -> torch.Tensor:
+    """Where the pixels of one side lie in a backdrop, -1 to 1, seen from each place (n, T): (n, T, side)."""
+    return (
+        torch.from_numpy(shift.astype(np.float32))[..., None] * (2 / side) + (2 * torch.arange(side) + 1 - side) / side
     )
-    y = (scenes.grain_origin[:, :1] + np.arange(height)) % _GRAIN_TILE
-    x = (scenes.grain_origin[:, 1:] + np.arange(width)) % _GRAIN_TILE
-    pixel = torch.from_numpy(y[:, :, None] * _GRAIN_TILE + x[:, None])
-    return _to_levels(smooth.add_(_grain_tile()[:, pixel].transpose(0, 1)).clamp_(0, 1))
+
+
+def _with_posts(scenes: Scenes, frames: torch.Tensor) -> torch.Tensor:
+    """The frames (n, T, 3, H, W) behind posts, from top to bottom."""
+    height, width = frames.shape[-2:]
+    place, half_width, brightness = torch.from_numpy(scenes.post.astype(np.float32)).unbind(1)
+    inside = half_width[:, None] - (_pixel_axis(width, height) - place[:, None]).abs()
+    cover = (inside * (min(height, width) / 2) + 0.5).clamp(0, 1) * (half_width > 0)[:, None]
+    return torch.lerp(frames, _to_levels(brightness)[:, None, None, None, None], cover[:, None, None, None])
 
 
 @cache

@@ -5,8 +5,10 @@ object (see `vocabulary.ATTRIBUTES`); the rest is what differs between two scene
 """
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from .vocabulary import (
     SHAPES,
     SIZE,
     SIZES,
+    SPEEDS,
     UNSAID,
     MovingShape,
     is_visible,
@@ -37,6 +40,51 @@ _SEEN_SPINNING = np.array([i for i, shape in enumerate(SHAPES) if is_visible(sha
 # While the size itself changes, no word for it is true of the whole clip.
 _RESIZING = np.array([motion in ("growing", "shrinking", "pulsing") for motion in MOTIONS])
 _MEDIUM = tuple(SIZES).index("medium")
+
+
+# A label's own backdrop is more blotched than others, and differs a little from clip to clip.
+_SCENE_BLOTCHES, _SCENE_NOISE = 0.08, 0.01
+
+
+@dataclass(frozen=True)
+class Hardships:
+    """What makes the world harder and more telling; without any, scenes are what they always were.
+
+    Args:
+        scene_bias: share of the clips whose backdrop is that of their label: the same for all clips of "a red star
+            sliding left". A model that has learned the backdrop fails where it is drawn anew (out of context).
+        camera_speed: how far the camera pans in half a clip at most, in half short sides; the direction is drawn.
+        occlusion_rate: share of the clips in which a grey post stands in front of everything.
+        max_crf: the quality of a file is drawn from x264's default, 23, to this; 51 is the worst.
+        speeds: whether labels tell the speed of a motion that has one, "slowly" or "quickly".
+
+    Raises:
+        ValueError: a value that cannot be.
+    """
+
+    scene_bias: float = 0.0
+    camera_speed: float = 0.0
+    occlusion_rate: float = 0.0
+    max_crf: int = 23
+    speeds: bool = False
+
+    def __post_init__(self):
+        for name in ("scene_bias", "occlusion_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share of the clips, from 0 to 1; received {getattr(self, name)}.")
+        if not 0 <= self.camera_speed <= 1:
+            raise ValueError(f"camera_speed goes from 0 to 1 half short sides; received {self.camera_speed}.")
+        if not 23 <= self.max_crf <= 51:
+            raise ValueError(f"max_crf goes from 23, x264's default, to 51; received {self.max_crf}.")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What differs from a world without hardships, as JSON would hold it."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value != getattr(NO_HARDSHIPS, name)}
+
+
+NO_HARDSHIPS = Hardships()
 
 
 @dataclass(frozen=True)
@@ -59,6 +107,9 @@ class Scenes:
     moment: np.ndarray  # (B,) the time in (-1, 1) at which a still of the scene is taken
     backdrop: np.ndarray  # (B, 3, G, G) float32 in [0, 1]
     grain_origin: np.ndarray  # (B, 2) int: where the fine noise is cut from
+    tempo: np.ndarray  # (B, O) the part of a motion's path that a clip covers
+    camera: np.ndarray  # (B, 2) how far the camera pans in half a clip
+    post: np.ndarray  # (B, 3) place across, half width and brightness of what stands in front; half width 0: nothing
 
     def __len__(self) -> int:
         return len(self.trail)
@@ -75,6 +126,7 @@ def draw_scenes(
     motions: Sequence[str] = MOTIONS,
     second_object_rate: float = 0.0,
     trail_rate: float = 0.0,
+    hardships: Hardships = NO_HARDSHIPS,
 ) -> Scenes:
     """Draw scenes: of anything in the world, or one for each of `classes`.
 
@@ -87,6 +139,7 @@ def draw_scenes(
         motions: what other objects may do.
         second_object_rate: the share of scenes with two objects.
         trail_rate: the share of scenes in which objects leave a fading trail.
+        hardships: what makes them harder; `scene_bias` needs classes, whose labels the backdrops go with.
 
     Raises:
         ValueError: both or neither of `num_scenes` and `classes` are given, or a rate is not in [0, 1].
@@ -119,7 +172,10 @@ def draw_scenes(
 
     pace, phase = rng.random((2, num_scenes, MAX_OBJECTS))
     center, reach = _place_paths(rng, motion, radius, pace, phase, has_second)
-    return Scenes(
+    tempo = np.ones((num_scenes, MAX_OBJECTS))
+    if classes is not None:
+        tempo[:, 0] = [SPEEDS.get(c.speed, 1.0) for c in classes]
+    scenes = Scenes(
         attributes=attributes,
         motion=motion,
         radius=radius,
@@ -133,7 +189,44 @@ def draw_scenes(
         moment=rng.uniform(-1, 1, num_scenes),
         backdrop=_draw_backdrops(rng, num_scenes),
         grain_origin=rng.integers(0, 1 << 16, (num_scenes, 2)),
+        tempo=tempo,
+        camera=np.zeros((num_scenes, 2)),
+        post=np.zeros((num_scenes, 3)),
     )
+    return scenes if hardships == NO_HARDSHIPS else _harden(rng, scenes, hardships, classes)
+
+
+def _harden(
+    rng: np.random.Generator, scenes: Scenes, hardships: Hardships, classes: Sequence[MovingShape] | None
+) -> Scenes:
+    """The scenes with hardships, which are drawn last: all else is what it would be without them."""
+    num_scenes = len(scenes)
+    changed: dict[str, np.ndarray] = {}
+    if hardships.scene_bias:
+        if classes is None:
+            raise ValueError("scene_bias lets the backdrop go with the label; give classes.")
+        own = rng.random(num_scenes) < hardships.scene_bias
+        labels = [str(c) for c in classes]
+        of_label = {label: _draw_scene_of_label(label) for label in dict.fromkeys(labels)}
+        backdrops = np.stack([of_label[label] for label in labels])
+        backdrops = backdrops + rng.normal(0, _SCENE_NOISE, backdrops.shape)
+        changed["backdrop"] = np.where(own[:, None, None, None], backdrops, scenes.backdrop).astype(np.float32)
+    if hardships.camera_speed:
+        heading = rng.uniform(0, 2 * np.pi, num_scenes)
+        way = hardships.camera_speed * rng.uniform(0.5, 1, num_scenes)
+        changed["camera"] = way[:, None] * np.stack([np.cos(heading), np.sin(heading)], -1)
+    if hardships.occlusion_rate:
+        there = rng.random(num_scenes) < hardships.occlusion_rate
+        place, half_width = rng.uniform(-0.7, 0.7, num_scenes), rng.uniform(0.1, 0.2, num_scenes)
+        changed["post"] = np.stack([place, there * half_width, rng.uniform(0.2, 0.75, num_scenes)], -1)
+    return dataclasses.replace(scenes, **changed)
+
+
+def _draw_scene_of_label(label: str) -> np.ndarray:
+    """The backdrop (3, G, G) that goes with a label, in every world the same."""
+    rng = np.random.default_rng(zlib.crc32(label.encode()))
+    backdrop = _draw_backdrops(rng, 1)[0]
+    return backdrop + rng.normal(0, _SCENE_BLOTCHES, backdrop.shape)
 
 
 def ease(scenes: Scenes, variety: float) -> Scenes:

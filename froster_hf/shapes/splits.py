@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .vocabulary import COLOR_NAMES, MOTIONS, SHAPES, MovingShape, all_classes
+from .vocabulary import COLOR_NAMES, MOTIONS, SHAPES, SPEEDS, UNHURRIED, MovingShape, all_classes
 
 
 class BaseNovelSplit(NamedTuple):
@@ -79,3 +79,28 @@ def _draw_side(
         candidates.remove(chosen)
         side.append(chosen)
     return side
+
+
+def with_speeds(seed: int | np.random.Generator, classes: Sequence[MovingShape]) -> list[MovingShape]:
+    """The classes with speeds, in pairs that only the speed tells apart.
+
+    Args:
+        seed: an integer, or a generator to draw from.
+        classes: every second one gives way to the one before it at its other speed. Where that has none, both stay.
+
+    Returns:
+        As many classes, or fewer where two are the same.
+    """
+    rng = np.random.default_rng(seed)
+
+    def hurried(one: MovingShape) -> MovingShape:
+        speed = str(rng.choice(list(SPEEDS)))
+        return one if one.motion in UNHURRIED else MovingShape(one.color, one.shape, one.motion, speed)
+
+    told: list[MovingShape] = []
+    for first, *second in zip(classes[::2], classes[1::2]):
+        told.append(hurried(first))
+        other = told[-1].other_speed
+        told += [other] if other is not None else map(hurried, second)
+    told += map(hurried, classes[2 * (len(classes) // 2) :])
+    return list(dict.fromkeys(told))

@@ -5,6 +5,7 @@ fresh clips of them, the `random_labels` protocol. The catalogue names this modu
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +14,11 @@ from datasets import Dataset
 
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, video_features
 from ..evaluation.protocols import EvaluationProtocol, Part
+from ..settings import read_fields
 from ..training.recipes import RecipeWorld
 from .dataset import write_moving_shapes
-from .splits import draw_classes, split_base_novel
+from .scenes import Hardships
+from .splits import draw_classes, split_base_novel, with_speeds
 from .vocabulary import COLORS, MOTIONS, ROUND, SHAPES, MovingShape, all_classes
 
 # Seeds of one world's files are apart from those of every other world.
@@ -38,13 +41,15 @@ def render_world(
             evaluates it and the other half apart.
 
     Returns:
-        As `read_recipe_data`: the training table, and the evaluation tables `all`, or `base` and `novel`.
+        As `read_recipe_data`: the training table, and the evaluation tables `all`, or `base` and `novel`. Where
+        backdrops go with the labels, `out_of_context` has the trained classes in front of others.
 
     Raises:
         ValueError: `root` holds another world, or the world section asks for what cannot be.
     """
     if world.clips_per_class < 1:
         raise ValueError(f"world.clips_per_class is {world.clips_per_class}; training needs at least 1.")
+    hardships = read_hardships(world)
     motions = MOTIONS if world.motions is None else tuple(world.motions)
     if label_set == "base":
         split = split_base_novel(world.seed, classes_per_side=world.num_classes, motions=motions)
@@ -52,6 +57,10 @@ def render_world(
     else:
         drawn = draw_classes(world.seed, world.num_classes, motions=motions)
         classes = {"train": drawn, "all": drawn}
+    if hardships.speeds:
+        classes = {part: with_speeds(world.seed, labels) for part, labels in classes.items()}
+    if hardships.scene_bias:
+        classes["out_of_context"] = classes["train"]
 
     tables = {}
     for part, labels in classes.items():
@@ -61,16 +70,32 @@ def render_world(
                 Path(root) / part,
                 labels,
                 clips_per_class=clips,
-                seed=len(_PARTS) * world.seed + _PARTS.index(part),
+                seed=_seed(world, part),
                 num_frames=world.num_frames,
                 resolution=world.resolution,
                 trail_rate=world.trail_rate,
                 second_object_rate=world.second_object_rate,
+                hardships=replace(hardships, scene_bias=0.0) if part == "out_of_context" else hardships,
             )
             tables[part] = rows.select_columns([VIDEO_COLUMN, LABEL_COLUMN]).cast(
                 video_features([str(c) for c in labels])
             )
     return tables.pop("train"), tables
+
+
+def read_hardships(world: RecipeWorld) -> Hardships:
+    """Those of a recipe's world section.
+
+    Raises:
+        ValueError: an unknown one, or a value that cannot be.
+    """
+    return read_fields(Hardships, world.hardships, where="world.hardships")
+
+
+def _seed(world: RecipeWorld, part: str) -> int:
+    if part == "out_of_context":  # which worlds did not always have
+        return 2 * _SEED_OFFSET + world.seed
+    return len(_PARTS) * world.seed + _PARTS.index(part)
 
 
 def random_label_splits(

@@ -80,6 +80,11 @@ OPPOSITES: dict[str, str] = {
 }
 OPPOSITES |= {backward: forward for forward, backward in OPPOSITES.items()}
 
+# What may stand behind a motion, and which part of its path is then covered in a clip. A single frame does not tell.
+SPEEDS: dict[str, float] = {"slowly": 0.4, "quickly": 1.0}
+# Motions that have no speed.
+UNHURRIED = frozenset({"standing still", "fading in", "fading out"})
+
 # What these leave plainly to be seen in every single frame: stills are taken of them.
 STILL_MOTIONS = tuple(motion for motion in MOTIONS if motion not in ("fading in", "fading out", "blinking"))
 
@@ -111,6 +116,12 @@ ROUND = frozenset({"circle", "ring"})
 class MovingShape:
     """A class of the world: one object by colour, shape and motion. `str()` of it is its label.
 
+    Args:
+        color: of `COLORS`.
+        shape: of `SHAPES`.
+        motion: of `MOTIONS`.
+        speed: of `SPEEDS`, or nothing, in worlds whose labels tell none.
+
     Raises:
         ValueError: a word is not of this world, or the motion cannot be seen on the shape (a spinning circle).
     """
@@ -118,20 +129,26 @@ class MovingShape:
     color: str
     shape: str
     motion: str
+    speed: str = ""
 
     def __post_init__(self):
         for kind, word, known in (
             ("color", self.color, COLOR_NAMES),
             ("shape", self.shape, SHAPES),
             ("motion", self.motion, MOTIONS),
+            ("speed", self.speed, ("", *SPEEDS)),
         ):
             if word not in known:
-                raise ValueError(f"Unknown {kind} {word!r}; the moving-shapes world has {', '.join(known)}.")
+                raise ValueError(
+                    f"Unknown {kind} {word!r}; the moving-shapes world has {', '.join(filter(None, known))}."
+                )
         if not is_visible(self.shape, self.motion):
             raise ValueError(f"A {self.shape} looks the same while {self.motion}; choose another shape or motion.")
+        if self.speed and self.motion in UNHURRIED:
+            raise ValueError(f"{self.motion!r} has no speed; leave out {self.speed!r}.")
 
     def __str__(self) -> str:
-        return f"{self.appearance} {self.motion}"
+        return " ".join(filter(None, (self.appearance, self.motion, self.speed)))
 
     @property
     def appearance(self) -> str:
@@ -141,11 +158,19 @@ class MovingShape:
     @property
     def opposite(self) -> "MovingShape":
         """The class of the clips of this class played backwards (the class itself when direction does not matter)."""
-        return MovingShape(self.color, self.shape, OPPOSITES.get(self.motion, self.motion))
+        return MovingShape(self.color, self.shape, OPPOSITES.get(self.motion, self.motion), self.speed)
+
+    @property
+    def other_speed(self) -> "MovingShape | None":
+        """The class of the same object and motion at the other speed; `None` where it has none."""
+        if not self.speed:
+            return None
+        (other,) = set(SPEEDS) - {self.speed}
+        return MovingShape(self.color, self.shape, self.motion, other)
 
     @classmethod
     def from_label(cls, label: str) -> "MovingShape":
-        """Read "a red star sliding left" back.
+        """Read "a red star sliding left" back, or "a red star sliding left slowly".
 
         Raises:
             ValueError: the label does not have the form "a COLOR SHAPE MOTION".
@@ -153,7 +178,8 @@ class MovingShape:
         words = label.split()
         if len(words) < 4 or words[0] not in ("a", "an"):
             raise ValueError(f"{label!r} is not of the form 'a COLOR SHAPE MOTION', as 'a red star sliding left' is.")
-        return cls(words[1], words[2], " ".join(words[3:]))
+        speed = words.pop() if words[-1] in SPEEDS else ""
+        return cls(words[1], words[2], " ".join(words[3:]), speed)
 
 
 def is_visible(shape: str, motion: str) -> bool:

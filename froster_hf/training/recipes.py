@@ -124,6 +124,7 @@ class RecipeWorld:
         second_object_rate: the share of clips with a second, unlabelled object.
         num_frames: frames a file, at 8 a second.
         resolution: side of the pictures in pixels.
+        hardships: what makes the world harder, by name; see [`~froster_hf.shapes.Hardships`].
     """
 
     seed: int = 0
@@ -135,6 +136,7 @@ class RecipeWorld:
     second_object_rate: float = 0.0
     num_frames: int = 16
     resolution: int = 192
+    hardships: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ def test_a_recipe_trains_two_steps_and_leaves_a_model(tmp_path, name, clip_folde
     assert trainer.args.gradient_accumulation_steps == 2
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(logged) == (2 if trains else 0)
-    assert trainer.teacher is None or all("loss_distill_video" in entry for entry in logged)
+    for entry in logged:
+        assert any(name.startswith("loss_distill_") for name in entry) == (trainer.teacher is not None)
     labels = ["diving", "juggling"] if recipe.data.label_set == "base" else ["diving", "juggling", "rowing", "yoga"]
     saved = yaml.safe_load((tmp_path / "model" / "config.json").read_text())
     assert list(saved["id2label"].values()) == labels
