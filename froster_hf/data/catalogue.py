@@ -19,6 +19,7 @@ from datasets import Dataset
 
 from .class_folders import read_video_folder
 from .official_lists import Fold, Split, read_hmdb51, read_kinetics, read_something_something, read_ucf101
+from .segment_lists import SegmentTable, read_activitynet, read_thumos14
 from .video_lists import read_video_list
 from .video_table import MissingFiles, label_array, label_names
 
@@ -54,7 +55,9 @@ class AnnotationFormat:
     """A way to list videos with their labels.
 
     Attributes:
-        read: from the files, the split and the fold to a {video, label} table; `None` where videos are rendered.
+        read: from the files, the split and the fold to a {video, label} table; `None` where videos are rendered
+            or long.
+        read_segments: of lists of long videos, from the files and the subset to the actions in them.
         renders: where videos are rendered, the module that does it, by name: nothing of the library imports a world.
         files: what the user gives, in words.
         needs: fields of [`DataFiles`] that must be given beside `root`.
@@ -67,6 +70,7 @@ class AnnotationFormat:
     needs: tuple[str, ...] = ("annotations",)
     has_folds: bool = False
     takes_folder: bool = False
+    read_segments: Callable[[DataFiles, str], SegmentTable] | None = None
     renders: str | None = None
 
 
@@ -78,7 +82,8 @@ class DataSet:
         title: as people write it.
         format: a key of [`FORMATS`].
         plans: protocol of evaluation -> how its parts are made: `halves` (frequent and other half of the labels),
-            `folds` (all clips, and each fold), `new_labels` (labels that another data set lacks) or `worlds`.
+            `folds` (all clips, and each fold), `new_labels` (labels that another data set lacks), `worlds`, `segments`
+            (actions in long videos) or `rendered_segments`.
         hub_copies: repositories of others on the Hub with its videos and lists.
     """
 
@@ -113,6 +118,14 @@ def _read_folder(files: DataFiles, split: Split, fold: Fold) -> Dataset:
     return read_video_folder(files.root, allow_links=files.allow_links)
 
 
+def _read_activitynet(files: DataFiles, subset: str) -> SegmentTable:
+    return read_activitynet(_given(files.annotations), files.root, subset=subset, **files.policy)
+
+
+def _read_thumos14(files: DataFiles, subset: str) -> SegmentTable:
+    return read_thumos14(_given(files.annotations), files.root, subset=subset, **files.policy)
+
+
 def _given(path: PathLike | None) -> PathLike:
     """For the type checker: `read_split` has looked at what a format needs."""
     assert path is not None
@@ -128,6 +141,8 @@ FORMATS: dict[str, AnnotationFormat] = {
     "ssv2": AnnotationFormat(
         _read_ssv2, "a JSON per split, and the JSON of the labels", needs=("annotations", "labels")
     ),
+    "activitynet": AnnotationFormat(None, "the JSON with `database`", read_segments=_read_activitynet),
+    "thumos14": AnnotationFormat(None, "the folder of `CLASS_test.txt` files", read_segments=_read_thumos14),
     "moving_shapes": AnnotationFormat(None, "a folder to render into", needs=(), renders="froster_hf.shapes.tables"),
 }
 
@@ -152,7 +167,13 @@ DATASETS: dict[str, DataSet] = {
         plans={"base_to_novel": "halves"},
         hub_copies=("morpheushoc/something-something-v2",),
     ),
-    "moving_shapes": DataSet("Moving shapes (rendered)", "moving_shapes", plans={"random_labels": "worlds"}),
+    "activitynet": DataSet("ActivityNet-1.3", "activitynet", plans={"temporal_detection": "segments"}),
+    "thumos14": DataSet("THUMOS14", "thumos14", plans={"temporal_detection": "segments"}),
+    "moving_shapes": DataSet(
+        "Moving shapes (rendered)",
+        "moving_shapes",
+        plans={"random_labels": "worlds", "temporal_detection": "rendered_segments"},
+    ),
 }
 
 
@@ -174,6 +195,8 @@ def read_split(format_name: str, files: DataFiles, *, split: Split = "train", fo
     known = FORMATS[format_name]
     if absent := [name for name in known.needs if getattr(files, name) is None]:
         raise ValueError(f"The format {format_name!r} needs {' and '.join(absent)}: {known.files}.")
+    if known.read_segments is not None:
+        raise ValueError(f"The format {format_name!r} lists actions in long videos, for protocols of detection alone.")
     if known.read is None:
         raise ValueError(f"Videos of the format {format_name!r} are rendered, not read.")
     return known.read(files, split, cast(Fold, fold))

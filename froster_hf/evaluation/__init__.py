@@ -6,13 +6,15 @@ from .label_similarity import mean_best_cosine, similarity_table, write_similari
 from .leak_check import find_leaks, warn_of_leaks
 from .metrics import METRICS, ActionAccuracy, BaseToNovel, MeanAndStd, Metric, compute_metrics
 from .predicting import PredictionMismatchError, predict
-from .protocols import EvaluationData, EvaluationProtocol, list_protocols, load_protocol
+from .protocols import DetectionProtocol, EvaluationData, EvaluationProtocol, list_protocols, load_protocol
 from .report import published_results
+from .temporal_detection import TemporalDetection, detection_average_precisions, evaluate_detection
 
 __all__ = [
     "METRICS",
     "ActionAccuracy",
     "BaseToNovel",
+    "DetectionProtocol",
     "EvaluationData",
     "EvaluationProtocol",
     "Explanation",
@@ -20,8 +22,11 @@ __all__ = [
     "MeanAndStd",
     "Metric",
     "PredictionMismatchError",
+    "TemporalDetection",
     "attention_rollout",
     "compute_metrics",
+    "detection_average_precisions",
+    "evaluate_detection",
     "evaluate_protocol",
     "explain_video",
     "find_leaks",

@@ -101,7 +101,10 @@ def evaluate_protocol(
         PredictionMismatchError: the folder holds the result of another protocol, or predictions of other weights,
             data, labels or settings.
     """
-    protocol = protocol if isinstance(protocol, EvaluationProtocol) else load_protocol(protocol)
+    loaded = load_protocol(protocol) if isinstance(protocol, str | os.PathLike) else protocol
+    if not isinstance(loaded, EvaluationProtocol):
+        raise ValueError(f"Protocol {loaded.name} is one of temporal detection; `evaluate_detection` runs it.")
+    protocol = loaded
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
     accelerator = accelerator or Accelerator()
     # Refused before data are read.

@@ -23,6 +23,7 @@ from ..data.catalogue import DATASETS, FORMATS, DataFiles, count_differences, da
 from ..data.label_splits import base_and_novel_labels, keep_labels
 from ..data.official_lists import Split
 from ..data.readers import read_labels
+from ..data.segment_lists import SegmentTable
 from ..data.video_table import VIDEO_COLUMN, MissingFiles, label_array, label_names
 from ..printing import one_line, printable
 from ..processing.label_matching import label_words
@@ -104,6 +105,65 @@ class EvaluationProtocol:
 
 
 @dataclass(frozen=True)
+class DetectionProtocol:
+    """Which actions are found in long videos, and how they are measured.
+
+    Args:
+        name: of the protocol; a file's stem.
+        protocol: `temporal_detection`.
+        dataset: a key of the catalogue's `DATASETS`; `moving_shapes` is rendered.
+        subset: of the annotations: `validation` of ActivityNet, `test` of THUMOS14.
+        iou_thresholds: least overlaps at which average precision is measured: 0.3 to 0.7 on THUMOS14, 0.5 to 0.95 in
+            steps of 0.05 on ActivityNet.
+        window_seconds: length of a window.
+        stride_seconds: from one window's start to the next.
+        smoothing_seconds: scores are averaged over it.
+        thresholds: scores from which on a window shows a label; the segments of each are candidates.
+        ranking: what orders candidates: their `contrast` with what is close outside, or their `score`.
+        max_overlap: IoU above which the lower of two candidates of one class is dropped.
+        num_frames: T; None takes the checkpoint's.
+        seeds: moving shapes only: a video is rendered from each.
+        labels_per_video: moving shapes only.
+        about: what the setting is.
+    """
+
+    name: str
+    protocol: Literal["temporal_detection"]
+    dataset: str
+    subset: str = "test"
+    iou_thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)
+    window_seconds: float = 4.0
+    stride_seconds: float = 1.0
+    smoothing_seconds: float = 2.0
+    thresholds: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    ranking: Literal["contrast", "score"] = "contrast"
+    max_overlap: float = 0.5
+    num_frames: int | None = None
+    seeds: tuple[int, ...] = ()
+    labels_per_video: int = 10
+    about: str = ""
+
+    def __post_init__(self):
+        known = datasets_of(self.protocol)
+        if self.dataset not in known:
+            raise ValueError(
+                f"Protocol {self.name}: dataset={printable(repr(self.dataset))}; {self.protocol} is for {known}."
+            )
+        for field_name in ("iou_thresholds", "thresholds"):
+            values = getattr(self, field_name)
+            if not values or not all(0 < value <= 1 for value in values):
+                raise ValueError(f"Protocol {self.name}: {field_name}={list(values)}; give numbers above 0, up to 1.")
+        if (self.dataset == "moving_shapes") != bool(self.seeds):
+            raise ValueError(
+                f"Protocol {self.name}: seeds={list(self.seeds)}; rendered videos, and no others, need some."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields that decide a result; `about` does not."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "about"}
+
+
+@dataclass(frozen=True)
 class EvaluationData:
     """Where the user keeps the videos and the official annotation files.
 
@@ -137,7 +197,9 @@ def list_protocols() -> list[str]:
     return list_named(PROTOCOL_FOLDER)
 
 
-def load_protocol(protocol: str | os.PathLike, overrides: Sequence[str] = ()) -> EvaluationProtocol:
+def load_protocol(
+    protocol: str | os.PathLike, overrides: Sequence[str] = ()
+) -> EvaluationProtocol | DetectionProtocol:
     """A shipped protocol by name, or a YAML file; one that says `extends: NAME` changes the fields that it names.
 
     Args:
@@ -149,7 +211,8 @@ def load_protocol(protocol: str | os.PathLike, overrides: Sequence[str] = ()) ->
     """
     fields = override_fields(read_named(protocol, folder=PROTOCOL_FOLDER, what="protocol"), overrides)
     name = Path(protocol).stem
-    return read_fields(EvaluationProtocol, {"name": name, **fields}, where=name)
+    kind = DetectionProtocol if fields.get("protocol") == "temporal_detection" else EvaluationProtocol
+    return read_fields(kind, {"name": name, **fields}, where=name)
 
 
 @dataclass(frozen=True)
@@ -184,8 +247,10 @@ class EvaluationPlan:
     notes: list[str] = field(default_factory=list)
 
 
-def plan_evaluation(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
-    """Reads the table that a protocol needs and cuts it into the protocol's parts.
+def plan_evaluation(protocol: EvaluationProtocol | DetectionProtocol, data: EvaluationData) -> Any:
+    """Reads the table that a protocol needs and cuts it into the protocol's parts: an `EvaluationPlan`.
+
+    For temporal detection it is a `SegmentTable`.
 
     Raises:
         AnnotationError: an annotation file or a path in it cannot be used; names file and line.
@@ -285,12 +350,30 @@ def _plan_worlds(protocol: EvaluationProtocol, data: EvaluationData) -> Evaluati
     return EvaluationPlan(table, parts, {}, notes)
 
 
+def _plan_segments(protocol: DetectionProtocol, data: EvaluationData) -> SegmentTable:
+    known = FORMATS[DATASETS[protocol.dataset].format]
+    assert known.read_segments is not None  # the catalogue gives this plan to lists of long videos
+    annotations = data.annotations
+    if annotations is None:
+        raise ValueError(f"Protocol {protocol.name} needs annotations=, {known.files}; see EvaluationData.")
+    files = DataFiles(data.root, annotations, missing=data.missing, allow_links=data.allow_links)
+    return known.read_segments(files, protocol.subset)
+
+
+def _plan_rendered_segments(protocol: DetectionProtocol, data: EvaluationData) -> SegmentTable:
+    renders = FORMATS[DATASETS[protocol.dataset].format].renders
+    assert renders is not None  # as above
+    return importlib.import_module(renders).long_videos(protocol, root=data.root)
+
+
 # How the parts of a data set are made, by what its entry of the catalogue says of the protocol.
-PLANS: dict[str, Callable[[EvaluationProtocol, EvaluationData], EvaluationPlan]] = {
+PLANS: dict[str, Callable[[Any, EvaluationData], EvaluationPlan | SegmentTable]] = {
     "halves": _plan_halves,
     "folds": _plan_folds,
     "new_labels": _plan_new_labels,
     "worlds": _plan_worlds,
+    "segments": _plan_segments,
+    "rendered_segments": _plan_rendered_segments,
 }
 
 

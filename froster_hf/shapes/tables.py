@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from datasets import Dataset
 
+from ..data.segment_lists import AnnotatedSegment, SegmentTable
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, video_features
-from ..evaluation.protocols import EvaluationProtocol, Part
+from ..evaluation.protocols import DetectionProtocol, EvaluationProtocol, Part
 from ..settings import read_fields
 from ..training.recipes import RecipeWorld
+from ..whole_files import make_folder
 from .dataset import write_moving_shapes
-from .scenes import Hardships
+from .rendering import render_clips
+from .scenes import Hardships, draw_scenes
 from .splits import draw_classes, split_base_novel, with_speeds
-from .vocabulary import COLORS, MOTIONS, ROUND, SHAPES, MovingShape, all_classes
+from .video_files import write_mp4
+from .vocabulary import COLORS, MOTIONS, ROUND, SHAPES, UNSAID, MovingShape, all_classes
 
+LONG_VIDEO_FPS = 8
 # Seeds of one world's files are apart from those of every other world.
 _PARTS = ("train", "all", "base", "novel")
 # Of the world's words; training recipes count their seeds from 0.
@@ -138,6 +144,49 @@ def random_label_splits(
     labels = [names.index(text) for text in texts]
     table = Dataset.from_dict({VIDEO_COLUMN: paths, LABEL_COLUMN: labels}, features=video_features(names))
     return table, parts, [_note(protocol)]
+
+
+def long_videos(protocol: DetectionProtocol, *, root: str | Path) -> SegmentTable:
+    """Renders a long video for each seed, where that has not been done: one action after the other, with gaps.
+
+    An action takes 3 to 8 seconds; in a third of the gaps nothing but the backdrop is there, for 2 to 5 seconds, in
+    the others an object that is none of the labels.
+
+    Args:
+        protocol: with `seeds` and `labels_per_video`; all videos share their labels, which the first seed draws.
+        root: folder of the rendered files.
+    """
+    classes = draw_classes(protocol.seeds[0], protocol.labels_per_video)
+    labels = [str(c) for c in classes]
+    folder = make_folder(root)
+    videos, segments = [], []
+    for seed in protocol.seeds:
+        path = folder / f"long_{protocol.labels_per_video}_{protocol.seeds[0]}_{seed}.mp4"
+        rng = np.random.default_rng([_SEED_OFFSET, seed])
+        others = [c for c in draw_classes(rng, 2 * len(classes)) if c not in classes]
+        pieces: list[torch.Tensor] = []
+        seconds = 0.0
+        for index in rng.permutation(np.repeat(np.arange(len(classes)), 2)):
+            length = int(rng.integers(3, 9))
+            pieces.append(_piece(rng, classes[index], length))
+            segments.append(AnnotatedSegment(str(path), labels[index], seconds, seconds + length))
+            gap = int(rng.integers(2, 6))
+            pieces.append(_piece(rng, others[int(rng.integers(len(others)))], gap, is_empty=rng.random() < 1 / 3))
+            seconds += length + gap
+        if not path.exists():
+            write_mp4(torch.cat(pieces), path, fps=LONG_VIDEO_FPS)
+        videos.append(str(path))
+    return SegmentTable(labels, videos, segments, f"Long videos rendered from seeds {list(protocol.seeds)}.")
+
+
+def _piece(rng: np.random.Generator, shape: MovingShape, seconds: int, *, is_empty: bool = False) -> torch.Tensor:
+    """Frames (T, 3, 64, 64) of one action; as long as a clip of the world, it plays once in two seconds."""
+    scenes = draw_scenes(rng, classes=[shape])
+    if is_empty:
+        scenes = replace(scenes, motion=np.full_like(scenes.motion, UNSAID))
+    frames = render_clips(scenes, num_frames=2 * LONG_VIDEO_FPS, resolution=64)[0]
+    number = seconds * LONG_VIDEO_FPS
+    return frames.repeat(-(-number // len(frames)), 1, 1, 1)[:number]
 
 
 def _draw(protocol: EvaluationProtocol, seed: int) -> Sequence[MovingShape]:

@@ -22,9 +22,16 @@ def test_every_published_setting_has_a_recipe_that_parses():
         "cross_dataset_ucf101",
         "moving_shapes_actions",
         "moving_shapes_appearance",
+        "moving_shapes_detection",
         "moving_shapes_motions",
+        "temporal_detection_activitynet",
+        "temporal_detection_thumos14",
     ]
-    published = [protocol for protocol in map(load_protocol, list_protocols()) if protocol.dataset != "moving_shapes"]
+    published = [
+        protocol
+        for protocol in map(load_protocol, list_protocols())
+        if protocol.dataset != "moving_shapes" and isinstance(protocol, EvaluationProtocol)
+    ]
     assert len(published) == 7
     for protocol in published:
         assert (protocol.num_views, protocol.num_crops, protocol.frame_stride) == (3, 1, 16)
@@ -34,11 +41,11 @@ def test_every_published_setting_has_a_recipe_that_parses():
 @pytest.mark.parametrize("name", list_protocols())
 def test_what_the_list_says_of_a_protocol_is_what_it_does(name):
     protocol = load_protocol(name)
-    kind, views, title = protocol.protocol, protocol.num_views, DATASETS[protocol.dataset].title
+    kind, title = protocol.protocol, DATASETS[protocol.dataset].title
     title = "rendered moving shapes" if protocol.dataset == "moving_shapes" else title
-    said = (
-        f"{kind.replace('_', '-' if kind != 'random_labels' else ' ')} on {title}, {views} view{'s' * (views > 1)}: "
-    )
+    said = f"{kind.replace('_', ' ' if kind in ('random_labels', 'temporal_detection') else '-')} on {title}"
+    if isinstance(protocol, EvaluationProtocol):
+        said += f", {protocol.num_views} view{'s' * (protocol.num_views > 1)}: "
     assert protocol.about.lower().startswith(said.lower())
     assert "about" not in protocol.to_dict()
 

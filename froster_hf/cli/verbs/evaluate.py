@@ -8,6 +8,8 @@ examples:
       --root hmdb51 --annotations testTrainMulti_7030_splits --output result --precision bfloat16 --num-workers 8
   froster evaluate base_to_novel_k400 --checkpoint sample1 sample2 sample3 --root val --annotations val.csv \\
       --train-annotations train.csv --missing drop --output result
+  froster evaluate temporal_detection_thumos14 --checkpoint froster-b16 --root test_videos \\
+      --annotations TH14_Temporal_annotations_test/annotation --output result
   froster evaluate moving_shapes_actions "seeds=[7,8,9]" --checkpoint run/model --root videos --output result
   torchrun --nproc_per_node 2 --module froster_hf evaluate ...
 
@@ -17,11 +19,14 @@ was. The output folder gets result.json, result.md, plots/ and predictions/.
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...settings import check_named
 from ..loading import load_checkpoint
 from ..options import print_shipped
+
+if TYPE_CHECKING:
+    from ...evaluation.protocols import DetectionProtocol
 
 DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_labels", "known_labels", "label_splits")
 
@@ -80,12 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ...data import read_labels
     from ...evaluation import FrozenModel, evaluate_protocol
-    from ...evaluation.protocols import load_protocol
+    from ...evaluation.protocols import EvaluationProtocol, load_protocol
     from ...evaluation.report import markdown_report
     from ...processing.label_files import read_descriptions
     from ...training.weights import average_models
 
     protocol = load_protocol(arguments.protocol, arguments.overrides)
+    if not isinstance(protocol, EvaluationProtocol):
+        return _detect(arguments, protocol)
     data = {name: getattr(arguments, name) for name in DATA_FIELDS if getattr(arguments, name) is not None}
     if arguments.training_labels and arguments.frozen is None:
         raise ValueError("--training-labels compares the gain over a frozen model: give --frozen, too.")
@@ -113,6 +120,35 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if accelerator.is_main_process:
         print(markdown_report(report))
+    return 0
+
+
+def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol") -> int:
+    """Find actions in long videos, and print the table."""
+    from transformers.utils.logging import tqdm
+
+    from ...evaluation.temporal_detection import detection_markdown, evaluate_detection
+
+    if len(arguments.checkpoint) > 1 or arguments.frozen is not None:
+        raise ValueError(f"{protocol.name} evaluates one checkpoint: give one --checkpoint and no --frozen.")
+    data = {name: getattr(arguments, name) for name in ("root", "annotations", "missing", "allow_links")}
+    with tqdm(unit="video", disable=None) as progress:
+
+        def show(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done - progress.n)
+
+        report = evaluate_detection(
+            protocol,
+            classify=load_checkpoint(arguments.checkpoint[0], dtype="float32"),
+            data=data,
+            output_dir=arguments.output,
+            method=arguments.method,
+            overwrite=arguments.overwrite,
+            batch_size=arguments.batch_size,
+            on_video=show,
+        )
+    print(detection_markdown(report))
     return 0
 
 

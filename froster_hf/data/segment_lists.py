@@ -1,0 +1,213 @@
+"""Readers of the official annotations of long videos: which action from when to when (ActivityNet, THUMOS14).
+
+The files are the user's own; none is shipped. Labels become words, as in the lists of clips.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..printing import printable
+from ..processing.text_files import AnnotationError, read_json, read_lines, shown_path
+from .safe_paths import VideoRoot
+from .video_table import MissingFiles, distinct_label_texts, is_video_path
+
+VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi")
+# THUMOS14's files beside those of its classes: stretches of which nobody can say whether the action is there.
+AMBIGUOUS = "Ambiguous"
+
+
+@dataclass(frozen=True)
+class AnnotatedSegment:
+    """An action in a long video.
+
+    Args:
+        video: absolute path of the file.
+        label: its class, in words.
+        start_seconds: where it begins.
+        end_seconds: where it ends, later than it begins.
+    """
+
+    video: str
+    label: str
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True)
+class SegmentTable:
+    """Long videos and the actions in them.
+
+    Args:
+        labels: K classes.
+        videos: absolute paths, each once; those without any action are tested as well.
+        segments: of these videos.
+        source: where they come from, and what was passed over.
+    """
+
+    labels: list[str]
+    videos: list[str]
+    segments: list[AnnotatedSegment]
+    source: str
+
+
+def read_activitynet(
+    annotations: str | os.PathLike,
+    root: str | os.PathLike,
+    *,
+    subset: str = "validation",
+    missing: MissingFiles = "error",
+    allow_links: bool = False,
+) -> SegmentTable:
+    """ActivityNet's JSON: `database` -> video -> `subset`, `duration`, `annotations` of `label` and `segment`.
+
+    Args:
+        annotations: the file, such as `activity_net.v1-3.min.json`.
+        root: folder of the videos, named `v_ID.mp4` or `ID.mp4` (or .mkv, .webm, .avi).
+        subset: `training`, `validation` or `testing`, whose annotations are not published.
+        missing: what to do with listed videos that are not there.
+        allow_links: whether links may lead out of `root`.
+
+    Raises:
+        AnnotationError: a file that is not such a list; names what is wrong in it.
+    """
+    where = shown_path(annotations)
+    content = read_json(annotations)
+    database = content.get("database") if isinstance(content, dict) else None
+    if not isinstance(database, dict):
+        raise AnnotationError(f"{where} has no object `database`: it is not a list as ActivityNet's.")
+    names: dict[str, None] = {}
+    listed: dict[str, list[tuple[str, float, float]]] = {}
+    subsets = set()
+    for video, entry in database.items():
+        place = f"{where}, video {printable(video[:80])!r}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("annotations"), list):
+            raise AnnotationError(f"{place}: expected an object with `subset` and a list `annotations`.")
+        found = [_activitynet_segment(item, place) for item in entry["annotations"]]
+        names.update(dict.fromkeys(name for name, _, _ in found))
+        subsets.add(str(entry.get("subset"))[:80])
+        if entry.get("subset") == subset:
+            listed[video] = found
+    if not listed:
+        raise AnnotationError(
+            f"{where}: no video is of the subset {printable(subset[:80])!r}; there are "
+            f"{printable(str(sorted(subsets)[:5]))}."
+        )
+    return _segment_table(
+        sorted(names), listed, VideoRoot(root, allow_links=allow_links), ("v_{}", "{}"), missing=missing, where=where
+    )
+
+
+def read_thumos14(
+    annotations: str | os.PathLike,
+    root: str | os.PathLike,
+    *,
+    subset: str = "test",
+    missing: MissingFiles = "error",
+    allow_links: bool = False,
+) -> SegmentTable:
+    """THUMOS14's text files: one per class, `CLASS_test.txt`, with `video start end` a line.
+
+    Its ambiguous stretches are left out, as in published evaluations.
+
+    Args:
+        annotations: the folder of the files, often called `annotation`.
+        root: folder of the videos, named as in the files (.mp4, .mkv, .webm, .avi).
+        subset: `val` or `test`.
+        missing: what to do with listed videos that are not there.
+        allow_links: whether links may lead out of `root`.
+
+    Raises:
+        AnnotationError: a folder without such files, or a line that does not fit; names it.
+    """
+    folder = Path(annotations)
+    files = sorted(path for path in folder.glob(f"*_{subset}.txt") if re.fullmatch("[A-Za-z]+_[a-z]+", path.stem))
+    listed: dict[str, list[tuple[str, float, float]]] = {}
+    names = []
+    for file in files:
+        name = file.stem.rpartition("_")[0]
+        if name == AMBIGUOUS:
+            continue
+        names.append(name)
+        for line, place in read_lines(file):
+            cells = line.split()
+            if len(cells) != 3:
+                raise AnnotationError(f"{place}: expected `video start end`, got {printable(line[:200])!r}.")
+            listed.setdefault(cells[0], []).append((name, *_seconds(cells[1:], place)))
+    if not listed:
+        raise AnnotationError(
+            f"{shown_path(folder)} holds no segments in files named CLASS_{printable(subset[:80])}.txt."
+        )
+    return _segment_table(
+        names,
+        listed,
+        VideoRoot(root, allow_links=allow_links),
+        ("{}",),
+        missing=missing,
+        where=shown_path(folder),
+    )
+
+
+def _activitynet_segment(item: Any, place: str) -> tuple[str, float, float]:
+    if not isinstance(item, dict) or not isinstance(item.get("label"), str):
+        raise AnnotationError(f"{place}: expected an annotation with `label` and `segment`.")
+    segment = item.get("segment")
+    if not isinstance(segment, list) or len(segment) != 2:
+        raise AnnotationError(f"{place}: `segment` must be two numbers, start and end in seconds.")
+    return (item["label"], *_seconds(segment, place))
+
+
+def _seconds(values: Iterable[Any], place: str) -> tuple[float, float]:
+    try:
+        start, end = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise AnnotationError(f"{place}: start and end must be numbers, got {printable(str(values)[:80])}.") from None
+    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start <= end):
+        raise AnnotationError(f"{place}: a segment runs from {start} to {end} s; it must not end before it starts.")
+    return start, end
+
+
+def _segment_table(
+    names: list[str],
+    listed: dict[str, list[tuple[str, float, float]]],
+    root: VideoRoot,
+    patterns: tuple[str, ...],
+    *,
+    missing: MissingFiles,
+    where: str,
+) -> SegmentTable:
+    """Classes, files and segments of a list; each video under the first name that is there."""
+    text_of = dict(zip(names, distinct_label_texts(names, where=where)))
+    videos, segments, absent, empty = [], [], [], 0
+    for video, found in listed.items():
+        candidates = [
+            root.resolve(pattern.format(video) + ending, where=where)
+            for pattern in patterns
+            for ending in VIDEO_ENDINGS
+        ]
+        path = next((path for path in candidates if is_video_path(path)), None)
+        if path is None and missing != "keep":
+            absent.append(video)
+            continue
+        videos.append(path or candidates[0])
+        for name, start, end in found:
+            if end > start:
+                segments.append(AnnotatedSegment(videos[-1], text_of[name], start, end))
+            else:
+                empty += 1
+    if absent and missing == "error":
+        named = ", ".join(printable(video[:80]) for video in absent[:5])
+        raise AnnotationError(
+            f"{len(absent)} of {len(listed)} listed videos are not in {printable(str(root.path))}, such as {named}. "
+            "Pass missing='drop' to go on without them."
+        )
+    if not videos:
+        raise AnnotationError(f"{where}: none of the {len(listed)} listed videos is in {printable(str(root.path))}.")
+    source = f"Read from {where}: {len(videos)} videos, {len(segments)} segments."
+    source += f" {len(absent)} listed videos were not there." * bool(absent)
+    source += f" {empty} segments without length were left out." * bool(empty)
+    return SegmentTable(list(text_of.values()), videos, segments, source)

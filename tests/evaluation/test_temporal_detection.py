@@ -1,0 +1,182 @@
+"""Average precision of found segments by hand, and the protocol from rendered videos to a result folder."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from transformers import pipeline
+
+from froster_hf.cli import main
+from froster_hf.data.segment_lists import AnnotatedSegment
+from froster_hf.evaluation import DetectionProtocol, TemporalDetection, evaluate_detection, load_protocol
+from froster_hf.evaluation.predicting import PredictionMismatchError
+from froster_hf.evaluation.temporal_detection import (
+    DetectedSegment,
+    detection_average_precisions,
+    interpolated_average_precision,
+    suppress_overlapping,
+    temporal_iou,
+)
+from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.videos import VIDEO_KINDS, render_video
+
+
+def found(start, end, score, video="v", label="a"):
+    return DetectedSegment(video, label, start, end, score)
+
+
+def true(start, end, video="v", label="a"):
+    return AnnotatedSegment(video, label, start, end)
+
+
+def precision(detections, truths, iou=0.5, label="a"):
+    return detection_average_precisions(detections, truths, iou_thresholds=[iou])[label][0]
+
+
+def test_overlap_is_intersection_over_union():
+    others = np.array([[0.0, 10.0], [5.0, 15.0], [10.0, 20.0], [12.0, 13.0], [2.0, 4.0]])
+    np.testing.assert_allclose(temporal_iou(np.array([0.0, 10.0]), others), [1, 5 / 15, 0, 0, 0.2])
+    assert temporal_iou(np.array([3.0, 3.0]), np.array([[3.0, 3.0]])).tolist() == [0]
+
+
+def test_the_curve_is_interpolated():
+    # Right, wrong, right, of two: precision 1 at recall 1/2, then 2/3 at recall 1.
+    assert interpolated_average_precision(np.array([True, False, True]), 2) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    # Wrong, right, right, of four: the precision 2/3 at recall 1/2 holds for recall 1/4 too; the rest is never found.
+    assert interpolated_average_precision(np.array([False, True, True]), 4) == pytest.approx(0.5 * 2 / 3)
+    assert interpolated_average_precision(np.array([], dtype=bool), 3) == 0
+
+
+def test_a_true_segment_is_found_once_by_the_best_score():
+    truths = [true(0, 10), true(20, 30)]
+    twice = [found(0, 10, 0.9), found(1, 10, 0.8), found(20, 30, 0.7)]
+    # Right, wrong (taken), right.
+    assert precision(twice, truths) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert precision(list(reversed(twice)), truths) == precision(twice, truths)
+
+
+def test_a_found_segment_takes_the_free_one_that_it_overlaps_most():
+    truths = [true(0, 10), true(4, 14)]
+    # The first lies on the second true segment more; the other is left for what comes after.
+    assert precision([found(3, 13, 0.9), found(0, 9, 0.8)], truths) == 1.0
+    # The better one is taken, the next best overlaps enough.
+    assert precision([found(4, 14, 0.9), found(2, 12, 0.8)], truths, iou=0.6) == 1.0
+
+
+def test_classes_videos_and_thresholds_are_told_apart():
+    truths = [true(0, 10), true(0, 10, label="b"), true(0, 10, video="w")]
+    detections = [
+        found(0, 10, 0.5),
+        found(0, 8, 0.9, label="b"),
+        found(0, 10, 0.4, label="c"),
+        found(50, 60, 0.1, "x"),
+    ]
+    by_class = detection_average_precisions(detections, truths, iou_thresholds=[0.5, 0.8, 0.9])
+    assert set(by_class) == {"a", "b"}
+    np.testing.assert_allclose(by_class["a"], [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(by_class["b"], [1, 1, 0])
+    with pytest.raises(ValueError, match="infinite or NaN"):
+        detection_average_precisions([found(0, 1, float("nan"))], truths, iou_thresholds=[0.5])
+
+
+def test_of_overlapping_candidates_the_best_stays():
+    candidates = [found(0, 10, 0.5), found(1, 10, 0.9), found(1, 10, 0.4, label="b"), found(8, 20, 0.3)]
+    kept = suppress_overlapping(candidates, max_iou=0.5)
+    assert sorted((s.label, s.score) for s in kept) == [("a", 0.3), ("a", 0.9), ("b", 0.4)]
+
+
+def test_the_module_computes_from_rows_and_from_batches():
+    rows = [{k: v for k, v in asdict(s).items() if k != "video"} for s in (found(0, 10, 0.9), found(50, 60, 0.8))]
+    truths = [{k: v for k, v in asdict(s).items() if k != "video"} for s in (true(0, 10), true(20, 30, label="b"))]
+    module = TemporalDetection()
+    for predictions, references in (([rows], [truths]), ([rows, []], [truths[:1], truths[1:]])):
+        module.add_batch(predictions=predictions, references=references)
+        result = module.compute(iou_thresholds=[0.5, 0.95])
+        assert result["map"] == [0.5, 0.5]
+        assert result["average_precisions"] == {"a": [1.0, 1.0], "b": [0.0, 0.0]}
+    assert np.isnan(module._compute([[]], [[]])["average_map"])
+
+
+@pytest.fixture(scope="module")
+def classify():
+    processor = tiny_processor()
+    processor.background_labels = ["an empty room", "a landscape"]
+    return pipeline("zero-shot-video-classification", model=tiny_model(), processor=processor)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detection")
+    database = {}
+    for name, frames in (("a", 60), ("b", 80)):
+        render_video(folder / f"v_{name}.mp4", VIDEO_KINDS["h264_mp4"], num_frames=frames)
+        annotations = [{"label": "Archery", "segment": [0, 1]}, {"label": "Zumba", "segment": [1, 2]}]
+        database[name] = {"subset": "validation", "annotations": annotations}
+    (folder / "v_c.mp4").write_text("not a video")
+    database["c"] = {"subset": "validation", "annotations": [{"label": "Zumba", "segment": [0, 1]}]}
+    (folder / "list.json").write_text(json.dumps({"database": database}))
+    return {"root": str(folder), "annotations": str(folder / "list.json")}
+
+
+PROTOCOL = DetectionProtocol(
+    "mine", "temporal_detection", "activitynet", subset="validation", window_seconds=1.0, stride_seconds=0.5
+)
+
+
+def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_path, monkeypatch):
+    done = []
+    report = evaluate_detection(
+        PROTOCOL, classify=classify, data=data, output_dir=tmp_path, on_video=lambda *counts: done.append(counts)
+    )
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    assert set(report["results"]["map"]) == {"0.3", "0.4", "0.5", "0.6", "0.7"}
+    assert report["results"]["num_segments"] == 5
+    assert list(report["unreadable"]) == ["v_c.mp4"]
+    assert json.loads((tmp_path / "result.json").read_text()) == report
+    assert "| 0.3 | 0.4 | 0.5 | 0.6 | 0.7 | average |" in (tmp_path / "result.md").read_text()
+
+    (tmp_path / "predictions" / "000001.json").unlink()
+    seen = []
+    timeline = classify.timeline
+    monkeypatch.setattr(classify, "timeline", lambda video, *a, **k: seen.append(video) or timeline(video, *a, **k))
+    assert evaluate_detection(PROTOCOL, classify=classify, data=data, output_dir=tmp_path) == report
+    assert [video.rpartition("/")[2] for video in seen] == ["v_b.mp4"]
+
+    other = replace(PROTOCOL, ranking="score")
+    with pytest.raises(PredictionMismatchError, match="protocol differ"):
+        evaluate_detection(other, classify=classify, data=data, output_dir=tmp_path)
+    evaluate_detection(other, classify=classify, data=data, output_dir=tmp_path, overwrite=True)
+    assert len(seen) == 4
+
+
+def test_protocols_of_the_other_kind_are_refused(classify, data, tmp_path):
+    with pytest.raises(ValueError, match="scores clips"):
+        evaluate_detection("base_to_novel_ucf101", classify=classify, data=data, output_dir=tmp_path)
+    for changes in ({"iou_thresholds": ()}, {"thresholds": (2.0,)}, {"dataset": "ucf101"}, {"seeds": (1,)}):
+        with pytest.raises(ValueError, match="Protocol mine"):
+            replace(PROTOCOL, **changes)
+
+
+def test_rendered_long_videos_are_the_same_again_and_are_evaluated_from_the_shell(classify, tmp_path, capsys):
+    from froster_hf.shapes.tables import long_videos
+
+    protocol = load_protocol("moving_shapes_detection", ["seeds=[7]", "labels_per_video=2"])
+    table = long_videos(protocol, root=tmp_path / "videos")
+    assert long_videos(protocol, root=tmp_path / "videos") == table
+    assert len(table.labels) == 2
+    assert len(table.segments) == 4
+    assert all(a.end_seconds < b.start_seconds for a, b in zip(table.segments, table.segments[1:]))
+    classify.model.save_pretrained(tmp_path / "model")
+    classify.processor.save_pretrained(tmp_path / "model")
+    arguments = ["evaluate", "moving_shapes_detection", "seeds=[7]", "labels_per_video=2", "stride_seconds=4"]
+    where = [
+        "--checkpoint",
+        str(tmp_path / "model"),
+        "--root",
+        str(tmp_path / "videos"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert main([*arguments, *where]) == 0
+    assert "over 1 videos with 4 segments" in capsys.readouterr().out
