@@ -1,11 +1,15 @@
-"""A temporal module and a pooling that a user enters in the tables: everything takes them, with no other change."""
+"""A backbone, a temporal module and a pooling that a user enters in the tables: everything takes them, with no other
+change.
+"""
 
 import dataclasses
 import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedConfig, SiglipVisionConfig, SiglipVisionModel
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.cli import build_parser
@@ -13,17 +17,20 @@ from froster_hf.evaluation import attention_rollout, gradient_map
 from froster_hf.hub import CardFacts, build_model_card
 from froster_hf.hub.serving import export_towers
 from froster_hf.modeling.tables_froster import (
+    BACKBONES,
     TEMPORAL_MODULES,
     TEMPORAL_POOLINGS,
+    BackboneEntry,
     TemporalModuleEntry,
     TemporalPoolingEntry,
+    historical_end_token,
     modules_without_parameters,
 )
 from froster_hf.modeling.temporal_froster import BackbonePart
 from froster_hf.training import interpolate
 from froster_hf.training.recipes import load_recipe
 from froster_hf.training.student import decay_parameter_names
-from tests.modeling.tiny import NUM_FRAMES, SIZE, VISION, WIDTH, tiny_clip, tiny_clips, tiny_model, tiny_texts
+from tests.modeling.tiny import NUM_FRAMES, SIZE, TEXT, VISION, WIDTH, tiny_clip, tiny_clips, tiny_model, tiny_texts
 from tests.training.tiny import tiny_trainer
 
 TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
@@ -189,3 +196,108 @@ def test_an_entry_without_a_class_is_an_error(name, monkeypatch):
     monkeypatch.setitem(TABLES[name], "toy", dataclasses.replace(ENTRIES[name], implementation="Missing"))
     with pytest.raises(TypeError, match="'Missing', which does not exist"):
         tiny_model(**{name: "toy"})
+
+
+class ToyConfig(PreTrainedConfig):
+    """A dual encoder whose text tower is CLIP's, and whose vision tower is SigLIP's."""
+
+    model_type = "toy"
+    width: int = WIDTH
+    text_config: dict | None = None
+    vision_config: dict | None = None
+
+    def __post_init__(self, **kwargs):
+        self.text_config = CLIPTextConfig(**self.text_config)
+        self.vision_config = SiglipVisionConfig(**self.vision_config)
+        super().__post_init__(**kwargs)
+
+
+TOY_BACKBONE = BackboneEntry(
+    description="half CLIP, half SigLIP",
+    source="this test",
+    license="MIT",
+    checkpoints=(),
+    config=ToyConfig,
+    text_config=CLIPTextConfig,
+    vision_config=SiglipVisionConfig,
+    text_model=CLIPTextModel,
+    vision_model=SiglipVisionModel,
+    has_class_token=False,
+    has_projections=True,
+    embed_width=lambda config: config.width,
+    end_token=historical_end_token,
+    logit_scale=1.0,
+)
+
+
+@pytest.fixture
+def toy_encoder(tmp_path, monkeypatch):
+    """The folder of a dual encoder of a backbone `toy` that has just been entered."""
+    monkeypatch.setitem(BACKBONES, "toy", TOY_BACKBONE)
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    towers = {"text_config": dict(TEXT), "vision_config": dict(VISION)}
+    (folder / "config.json").write_text(json.dumps({"model_type": "toy", "width": WIDTH, **towers}))
+    torch.manual_seed(0)
+    encoder = nn.ModuleDict(
+        {
+            "text_model": CLIPTextModel(CLIPTextConfig(**TEXT)),
+            "vision_model": SiglipVisionModel(SiglipVisionConfig(**VISION)),
+            "text_projection": nn.Linear(WIDTH, WIDTH, bias=False),
+            "visual_projection": nn.Linear(WIDTH, WIDTH, bias=False),
+        }
+    )
+    weights = {**encoder.state_dict(), "logit_scale": torch.tensor(2.0)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def of_toy_encoder(folder, **fields) -> FrosterForVideoClassification:
+    fields = {"temporal_module": "st_adapter", "num_frames": NUM_FRAMES, **fields}
+    return FrosterForVideoClassification.from_dual_encoder(folder, **fields).eval()
+
+
+def test_a_backbone_starts_as_its_towers_and_is_saved_and_loaded(toy_encoder, tmp_path):
+    model = of_toy_encoder(toy_encoder)
+    clips, texts = tiny_clips(2, 1), tiny_texts(3)
+    with torch.no_grad():
+        froster = model.froster
+        images = froster.visual_projection(froster.vision_model(clips[:, 0], num_frames=1).pooler_output)
+        words = froster.text_projection(froster.text_model(texts).pooler_output)
+        expected = torch.tensor(2.0).exp() * nn.functional.cosine_similarity(images[:, None], words[None], dim=-1)
+        torch.testing.assert_close(model(clips, input_ids=texts).logits, expected, atol=1e-5, rtol=0)
+    model.save_pretrained(tmp_path / "saved")
+    loaded = FrosterForVideoClassification.from_pretrained(tmp_path / "saved")
+    assert loaded.config.backbone == "toy"
+    assert "backbone | toy" in build_model_card(CardFacts("tiny"), config=loaded.config).text
+    with torch.no_grad():
+        assert torch.equal(loaded(clips, input_ids=texts).logits, model(clips, input_ids=texts).logits)
+
+
+def test_a_backbone_is_distilled_explained_and_exported(toy_encoder, tmp_path):
+    model = of_toy_encoder(toy_encoder)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    trainer = tiny_trainer(tmp_path / "run", model=model, teacher_checkpoint=str(toy_encoder), distillation="residual")
+    trainer.train()
+    assert {"loss_ce", "loss_distill_video", "loss_distill_text"} <= trainer.state.log_history[0].keys()
+    assert not any(torch.equal(value, model.get_parameter(name)) for name, value in before.items() if "q_proj" in name)
+    side = SIZE // VISION["patch_size"]
+    relevance = attention_rollout(model.eval(), tiny_clips(1))
+    assert relevance.shape == (NUM_FRAMES, side, side)
+    reports = export_towers(model, tmp_path / "towers", formats=["torch_export"])
+    assert all(report.max_difference < 1e-4 for report in reports)
+
+
+def test_checkpoints_of_a_backbone_are_interpolated(toy_encoder, tmp_path):
+    for name, scale in (("a", 1.0), ("b", 3.0)):
+        model = of_toy_encoder(toy_encoder, temporal_module="none")
+        with torch.no_grad():
+            model.froster.logit_scale.fill_(scale)
+        model.save_pretrained(tmp_path / name)
+    interpolate(tmp_path / "a", tmp_path / "b", 0.5, output_dir=tmp_path / "out")
+    halfway = FrosterForVideoClassification.from_pretrained(tmp_path / "out")
+    assert halfway.froster.logit_scale == 2
+    # The dual encoder itself is one end as well.
+    interpolate(toy_encoder, tmp_path / "b", 0.5, output_dir=tmp_path / "between")
+    between = FrosterForVideoClassification.from_pretrained(tmp_path / "between")
+    assert between.froster.logit_scale == 2.5

@@ -157,6 +157,9 @@ def _save_animation(overlaid: np.ndarray, path: Path, frame_milliseconds: int) -
 def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> torch.Tensor:
     """Rollout from the frames' class tokens to all patches of a clip, mean over the frames.
 
+    Where the backbone has no class token (SigLIP), it starts from all tokens of a frame alike: the pooling head, which
+    weighs them, is not followed.
+
     What a temporal module carries between frames past the recorded attention (`recorded` in `TEMPORAL_MODULES` is
     false for messages, adapters' convolutions, shifts, differences) is not followed.
 
@@ -170,7 +173,7 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
     Raises:
         ValueError: more than one clip, or a model that gives no attentions.
     """
-    num_frames, side = _clip_shape(model, pixel_values_videos)
+    num_frames, side, prefix = _clip_shape(model, pixel_values_videos)
     froster: Any = model.froster
     attentions = _with_eager_attention(
         model, lambda: froster.get_video_features(pixel_values_videos, output_attentions=True).attentions
@@ -181,12 +184,14 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
         )
     rollout: torch.Tensor | None = None
     for weights in attentions:
-        attended = _clip_attention(weights.float().mean(dim=1), num_patches=side * side, num_frames=num_frames)
+        attended = _clip_attention(
+            weights.float().mean(dim=1), num_patches=side * side, num_frames=num_frames, prefix=prefix
+        )
         step = 0.5 * attended + 0.5 * torch.eye(len(attended), device=attended.device)
         rollout = step if rollout is None else step @ rollout
     if rollout is None:
         raise ValueError("The model has no layers.")
-    return _to_frames(rollout, num_frames, side)
+    return _to_frames(rollout, num_frames, side, prefix)
 
 
 def gradient_map(
@@ -215,7 +220,7 @@ def patch_relevance(
     model: nn.Module, pixel_values_videos: torch.Tensor, *, text_embeds: torch.Tensor, label_index: int
 ) -> torch.Tensor:
     """`gradient_map` with its signs, (T, h, w): what the logit gains for a unit of relative growth of a patch."""
-    num_frames, side = _clip_shape(model, pixel_values_videos)
+    num_frames, side, prefix = _clip_shape(model, pixel_values_videos)
     if not 0 <= label_index < len(text_embeds):
         raise ValueError(f"label_index={label_index} is out of range: there are {len(text_embeds)} labels.")
     froster: Any = model.froster
@@ -234,15 +239,16 @@ def patch_relevance(
     relevance = (gradient.float() * normed[-1].detach().float()).sum(dim=-1)
     # (T, N), X-CLIP's with a message token at the end; (1, 1 + T*(N-1)) where space and time are one sequence.
     num_patches = num_frames * side * side // len(relevance)
-    return relevance[:, 1 : 1 + num_patches].reshape(num_frames, side, side)
+    return relevance[:, prefix : prefix + num_patches].reshape(num_frames, side, side)
 
 
-def _clip_shape(model: nn.Module, pixels: torch.Tensor) -> tuple[int, int]:
-    """Number of frames, and patches along a side."""
+def _clip_shape(model: nn.Module, pixels: torch.Tensor) -> tuple[int, int, int]:
+    """Number of frames, patches along a side, and tokens before the patches: a class token or none."""
     if pixels.ndim != 5 or pixels.shape[0] != 1:
         raise ValueError(f"One clip (1, T, 3, S, S) is mapped at a time, got shape {tuple(pixels.shape)}.")
     config: Any = model.config
-    return pixels.shape[1], pixels.shape[-1] // config.vision_config.patch_size
+    side = pixels.shape[-1] // config.vision_config.patch_size
+    return pixels.shape[1], side, int(config.backbone_entry.has_class_token)
 
 
 def _with_eager_attention(model: nn.Module, compute: Any) -> Any:
@@ -256,20 +262,20 @@ def _with_eager_attention(model: nn.Module, compute: Any) -> Any:
         configured.set_attn_implementation(implementation)
 
 
-def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int) -> torch.Tensor:
+def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int, prefix: int) -> torch.Tensor:
     """One layer's attention, mean over heads, as a matrix over all tokens of the clip, rows of sum 1.
 
     Three layouts come in, told apart by their shape:
 
         (T, N, N) or (T, N+1, N+1)     every frame by itself (and a message token, which is left out)
         (T, N, (2r+1)*N)               frame t to frames t-r .. t+r; those beyond the ends are zeros, left out
-        (1, 1+T*(N-1), 1+T*(N-1))      space and time in one sequence
+        (1, 1+T*(N-1), 1+T*(N-1))      space and time in one sequence; T*N without a class token
 
     Raises:
         ValueError: another layout, of which nothing is known.
     """
-    num_tokens = num_patches + 1
-    if weights.shape[0] == 1 and weights.shape[1] == 1 + num_frames * num_patches:
+    num_tokens = prefix + num_patches
+    if weights.shape[0] == 1 and weights.shape[1] == prefix + num_frames * num_patches:
         return weights[0]
     queries = weights[:, :num_tokens]
     windowed = weights.shape[2] % num_tokens == 0
@@ -291,12 +297,13 @@ def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int)
     return flat / flat.sum(dim=-1, keepdim=True)
 
 
-def _to_frames(rollout: torch.Tensor, num_frames: int, side: int) -> torch.Tensor:
-    """The class tokens' rows over the patches, (T, h, w) of sum 1."""
-    if len(rollout) == 1 + num_frames * side * side:
-        patches = rollout[0, 1:]
+def _to_frames(rollout: torch.Tensor, num_frames: int, side: int, prefix: int) -> torch.Tensor:
+    """The class tokens' rows over the patches, (T, h, w) of sum 1; all rows where there is no class token."""
+    num_tokens = prefix + side * side
+    if prefix and len(rollout) == prefix + num_frames * side * side:
+        patches = rollout[0, prefix:]
     else:
-        tokens = rollout.view(num_frames, side * side + 1, num_frames, side * side + 1)
-        patches = tokens[:, 0, :, 1:].mean(dim=0)
+        tokens = rollout.view(num_frames, num_tokens, num_frames, num_tokens)
+        patches = tokens[:, : prefix or num_tokens, :, prefix:].mean(dim=(0, 1))
     patches = patches.reshape(num_frames, side, side)
     return patches / patches.sum()

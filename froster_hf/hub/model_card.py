@@ -91,6 +91,7 @@ def architecture_rows(
     if config.temporal_entries[0].has_radius:
         temporal += f", {config.temporal_radius} frame(s) to each side"
     rows: list[tuple[str, str | int]] = [
+        ("backbone", config.backbone),
         ("vision tower", f"ViT, {vision.num_hidden_layers} layers, width {vision.hidden_size}"),
         (
             "frames",

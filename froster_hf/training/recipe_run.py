@@ -114,8 +114,8 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
     config, _ = PreTrainedConfig.get_config_dict(recipe.checkpoint)
     if config.get("model_type") == "froster":
         return _load_froster(recipe)
-    model = FrosterForVideoClassification.from_clip(recipe.checkpoint, **_given(recipe, MODEL_FIELDS))
-    processor = FrosterProcessor.from_clip(
+    model = FrosterForVideoClassification.from_dual_encoder(recipe.checkpoint, **_given(recipe, MODEL_FIELDS))
+    processor = FrosterProcessor.from_dual_encoder(
         recipe.checkpoint,
         video_options={"sampling": "dense", **_given(recipe, VIDEO_FIELDS)},
         trust_remote_code=False,

@@ -16,7 +16,9 @@ class PlantedAttention(torch.nn.Module):
     def __init__(self, weights):
         super().__init__()
         self.config = SimpleNamespace(
-            _attn_implementation="sdpa", vision_config=SimpleNamespace(patch_size=VISION["patch_size"])
+            _attn_implementation="sdpa",
+            vision_config=SimpleNamespace(patch_size=VISION["patch_size"]),
+            backbone_entry=SimpleNamespace(has_class_token=True),
         )
         features = SimpleNamespace(attentions=(weights,))
         self.froster = SimpleNamespace(get_video_features=lambda *_, **__: features)
@@ -38,7 +40,7 @@ def test_a_rollout_is_a_distribution_over_the_patches_of_all_frames(module):
 @pytest.mark.parametrize("shape", [(2, 5, 5), (NUM_FRAMES, 4, 4), (NUM_FRAMES, 5, 10), (NUM_FRAMES, 5, 7)])
 def test_attention_of_an_unknown_layout_is_refused(shape):
     with pytest.raises(ValueError, match="of no layout that the rollout knows"):
-        _clip_attention(torch.ones(shape), num_patches=PATCHES**2, num_frames=NUM_FRAMES)
+        _clip_attention(torch.ones(shape), num_patches=PATCHES**2, num_frames=NUM_FRAMES, prefix=1)
 
 
 def test_attention_to_a_neighbouring_frame_is_followed_to_that_frame():
@@ -55,7 +57,7 @@ def test_attention_to_a_neighbouring_frame_is_followed_to_that_frame():
 def test_the_zero_frames_beyond_the_ends_take_no_part():
     tokens = PATCHES**2 + 1
     weights = torch.full((NUM_FRAMES, tokens, 3 * tokens), 1 / (3 * tokens))
-    matrix = _clip_attention(weights, num_patches=PATCHES**2, num_frames=NUM_FRAMES)
+    matrix = _clip_attention(weights, num_patches=PATCHES**2, num_frames=NUM_FRAMES, prefix=1)
     assert torch.allclose(matrix.sum(-1), torch.ones(NUM_FRAMES * tokens))
     first = matrix[0].view(NUM_FRAMES, tokens)
     assert torch.allclose(first[:2], torch.full((2, tokens), 1 / (2 * tokens)))
