@@ -3,13 +3,19 @@
 import contextlib
 import errno
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
+import froster_hf
+from froster_hf.cli import main
+from froster_hf.data.decode_failures import DecodeFailureLog
+from froster_hf.shapes import DEMO_LABELS, MovingShape, render_demo_videos, write_moving_shapes
 from froster_hf.whole_files import check_writable, make_folder, new_folder, write_text_whole, written_whole
 
 
@@ -189,3 +195,35 @@ def test_no_folder_is_made_or_written_behind_a_link(tmp_path):
     assert not os.listdir(tmp_path / "victim")
     assert not (tmp_path / "nowhere").exists()
     assert make_folder(tmp_path / "link" / "below").is_dir()  # the way to a folder may lead over links
+
+
+def test_folders_are_made_by_this_module_only():
+    """`Path.mkdir(parents=True)` makes what is missing behind a link too; `make_folder` refuses the link."""
+    package = Path(froster_hf.__file__).parent
+    others = [
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if re.search(r"\.mkdir\(.*parents=True|makedirs\(", file.read_text(encoding="utf-8"))
+    ]
+    assert sorted(others) == ["training/whole_folders.py", "whole_files.py"], "the first one looks for links itself"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: render_demo_videos(folder),
+        lambda folder: write_moving_shapes(
+            folder, [MovingShape.from_label(DEMO_LABELS[0])], clips_per_class=1, seed=0
+        ),
+        lambda folder: DecodeFailureLog(folder, num_videos=1),
+        lambda folder: main(["demo", "--output", str(folder)]) and (folder / "nothing").stat(),
+    ],
+    ids=["demo videos", "moving shapes", "failures", "the shell's demo"],
+)
+def test_nothing_is_written_behind_a_link_in_the_place_of_an_output_folder(write, tmp_path, capsys):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    with pytest.raises((ValueError, FileNotFoundError)) as refused:
+        write(tmp_path / "link")
+    assert "is a link, which is not followed" in str(refused.value) + capsys.readouterr().err
+    assert not list((tmp_path / "victim").iterdir())

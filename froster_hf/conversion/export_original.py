@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
 from ..printing import printable, printable_lines
-from ..whole_files import write_errors, written_whole
+from ..whole_files import prepare_file, write_errors, written_whole
 from .architecture import UNSHOWN, state_unshown
 from .convert import REPORT_FILE, read_report
 from .layouts import LayoutEntry, OriginalLayout, find_layout, written_layouts
@@ -91,7 +91,7 @@ def write_original_checkpoint(
         raise ValueError(f"Files of the {layout} layout are not written; those of {', '.join(written_layouts())} are.")
     if teacher is not None and not entry.has("teacher"):
         raise ValueError(f"The {layout} layout has no teacher; leave `teacher` out, or export to 'froster'.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    prepare_file(target)
     with written_whole(target) as part:
         raw = read_checkpoint(checkpoint)
         conversion = read_report(Path(checkpoint) / REPORT_FILE)

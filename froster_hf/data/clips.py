@@ -59,7 +59,7 @@ class _Clips(torch.utils.data.Dataset):
 
     def is_current(self, failure: DecodeFailure) -> bool:
         """Whether a failure was met with the video that its row still names, as that still is on disk."""
-        if failure.row >= len(self) or self.video_name(failure.row) != failure.video:
+        if not 0 <= failure.row < len(self) or self.video_name(failure.row) != failure.video:
             return False
         return video_state(self.dataset[failure.row][VIDEO_COLUMN]) == failure.state
 

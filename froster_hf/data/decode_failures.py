@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..printing import one_line, printable
+from ..whole_files import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,10 @@ class DecodeFailureLog:
         if not 0 <= max_share <= 1 or num_videos < 1:
             raise ValueError(f"max_share={max_share} must lie in [0, 1] and num_videos={num_videos} be at least 1.")
         self.folder, self.num_videos, self.max_share = Path(folder), num_videos, max_share
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._file = self.folder / f"decode_failures.{rank}.jsonl"
+        if self._file.is_symlink():
+            raise ValueError(f"{self._file} is a link; failures are not written behind one. Remove it.")
         entries = _read_entries(self.folder)
         self._outdated = {entry for entry in entries if is_current is not None and not is_current(entry)}
         self.failures = self._read()
@@ -118,7 +121,7 @@ class DecodeFailureLog:
                 f"{len(self)} of {self.num_videos} videos cannot be decoded, more than the allowed share of "
                 f"{self.max_share} (max_undecodable_share). Mend or leave out these, or raise the share. All are in "
                 f"{self.folder}/{_FILES}; if a disk or network failed for a while, delete these files, and the count "
-                f"starts anew:\n{listed}"
+                f"starts again:\n{listed}"
             )
 
     def _read(self) -> dict[int, DecodeFailure]:
@@ -142,6 +145,6 @@ def _read_entries(folder: str | os.PathLike) -> list[DecodeFailure]:
                 entry = json.loads(line)
                 texts = (str(entry[name]) for name in ("video", "reason", "state"))
                 entries.append(DecodeFailure(int(entry["row"]), *texts))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
     return entries

@@ -24,7 +24,7 @@ from ..evaluation.predicting import model_fingerprint
 from ..foreign_code import drop_foreign_code
 from ..printing import printable, printable_lines
 from ..settings import read_yaml_file
-from ..whole_files import new_folder, write_errors
+from ..whole_files import make_folder, new_folder, write_errors
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import build_model_card, source_name
@@ -316,6 +316,6 @@ def write_benchmarks(folder: Path, results: list[MeasuredResult], facts: CardFac
     entries = benchmark_entries(results, facts)
     for dataset in sorted({entry.dataset_id for entry in entries}):
         path = folder / ".eval_results" / f"{dataset.replace('/', '--')}.yaml"
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         own = eval_result_entries_to_yaml([entry for entry in entries if entry.dataset_id == dataset])
         path.write_text(yaml.safe_dump(own, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Array4D, ClassLabel, Dataset, Features, IterableDataset, Value
 
-from ..whole_files import write_text_whole, written_whole
+from ..whole_files import make_folder, write_text_whole, written_whole
 from .captions import Captions, draw_captions
 from .rendering import render_clips
 from .scenes import NO_HARDSHIPS, Hardships, Scenes, draw_scenes
@@ -76,7 +76,7 @@ def write_moving_shapes(
         if json.loads(recipe_file.read_text(encoding="utf-8")) != recipe:
             raise ValueError(f"{root} holds clips made with other arguments (see {recipe_file}); give another folder.")
     else:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         labels = np.repeat(np.arange(len(classes)), clips_per_class)
         scenes, captions = _draw(classes, labels, seed, trail_rate, second_object_rate, hardships)
         qualities = np.random.default_rng([seed, 1]).integers(_CRF, hardships.max_crf + 1, len(labels))

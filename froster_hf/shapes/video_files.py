@@ -7,7 +7,7 @@ import av
 import numpy as np
 import torch
 
-from ..whole_files import written_whole
+from ..whole_files import make_folder, written_whole
 from .rendering import render_clips
 from .scenes import draw_scenes
 from .vocabulary import MovingShape
@@ -75,9 +75,8 @@ def render_demo_videos(
     Raises:
         ValueError: a label is not of this world.
     """
-    folder = Path(folder)
+    folder = make_folder(folder)
     scenes = draw_scenes(seed, classes=[MovingShape.from_label(label) for label in labels])
     clips = render_clips(scenes, num_frames=num_frames, resolution=192)
-    folder.mkdir(parents=True, exist_ok=True)
     files = [write_mp4(clip, folder / f"{label.replace(' ', '_')}.mp4") for clip, label in zip(clips, labels)]
     return [*files, write_mp4(torch.cat(list(clips)), folder / STORY)]

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from ...printing import one_line
+from ...whole_files import make_folder
 from ..loading import load_pipeline
 from ..options import add_model_arguments, add_video_arguments, split_labels
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .predict import report
 
     output = Path(arguments.output)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     labels = split_labels(arguments.labels) if arguments.labels is not None else None
     if arguments.model is None:
         arguments.model = str(SMALL_FROSTER)

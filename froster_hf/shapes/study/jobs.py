@@ -27,7 +27,7 @@ from ...training.checkpointing import AVERAGE_NAME
 from ...training.recipe_run import build_model, build_trainer
 from ...training.recipes import Recipe
 from ...training.weights import interpolate
-from ...whole_files import write_text_whole, written_whole
+from ...whole_files import make_folder, write_text_whole, written_whole
 from ..vocabulary import MovingShape
 from .plan import GRID_FIELDS, Variant
 from .worlds import SIDES, DecodedClips, World, decoded_clips, fingerprint, prepare_world, what_decides
@@ -85,7 +85,7 @@ class SideScores:
 
     def save(self, file: Path) -> None:
         """Write `file`, an .npz."""
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         with written_whole(file) as part:
             np.savez(
                 part,

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ...evaluation.plots import BLUE, GREY, ORANGE, save_figure
-from ...whole_files import write_text_whole
+from ...whole_files import make_folder, write_text_whole
 from .plan import VARIANTS
 from .statistics import Estimate, by_pair, differences, estimate, paired_difference
 
@@ -32,7 +32,7 @@ Found = Mapping[str, Mapping[str, Estimate | None]]
 
 def write_report(study: Mapping[str, Any], output: Path) -> Path:
     """Writes everything; returns the path of the README."""
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     runs, reference = study["runs"], study["plan"]["reference"]
     methods = list(dict.fromkeys(run["method"] for run in runs))
     found: dict[str, dict[str, Estimate | None]] = {}

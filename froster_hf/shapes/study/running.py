@@ -20,7 +20,7 @@ from ...evaluation.report import package_versions
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.tables_froster import modules_without_parameters
 from ...processing.text_files import read_json
-from ...whole_files import check_writable, write_text_whole
+from ...whole_files import check_writable, make_folder, write_text_whole
 from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
 from .plan import StudyPlan
 from .report import write_report
@@ -198,7 +198,7 @@ class _Stopwatch:
 
     def __init__(self, work: Path, name: str):
         self._file, self._last = work / f"seconds-{name}.json", time.monotonic()
-        work.mkdir(parents=True, exist_ok=True)
+        make_folder(work)
 
     def note(self) -> None:
         """Add what has passed since the last time."""
@@ -262,7 +262,7 @@ def _start_worker(log_file: Path) -> None:
     """One thread a process; all that libraries say goes to the log; where the parent is killed, so is the worker."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    log_file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log_file.parent)
     with open(log_file, "a", encoding="utf-8") as log:
         # By descriptor: loggers hold on to the streams that they found when they were made.
         os.dup2(log.fileno(), 1)

@@ -18,7 +18,7 @@ from ...data.clips import EvaluationClips, collate_clips
 from ...processing.processing_froster import FrosterProcessor
 from ...training.recipe_run import read_recipe_data
 from ...training.recipes import Recipe, load_recipe
-from ...whole_files import written_whole
+from ...whole_files import make_folder, written_whole
 from ..pretraining import PretrainingRecipe, pretrain
 from .plan import StudyPlan
 
@@ -134,7 +134,7 @@ def prepare_world(world: World) -> None:
             tensors = {
                 name: torch.cat([batch[name] for batch in batches]) for name in ("pixel_values_videos", "labels")
             }
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(file.parent)
             with written_whole(file) as part:
                 save_file(tensors, part, metadata={"labels": json.dumps(clips.label_names)})
 
