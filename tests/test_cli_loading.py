@@ -42,6 +42,11 @@ def change_json(file: Path, **fields) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
 
+def change_processor(folder: Path, **options) -> None:
+    stored = json.loads((folder / "processor_config.json").read_text())
+    change_json(folder / "processor_config.json", video_processor={**stored["video_processor"], **options})
+
+
 class CallsSomething:
     def __reduce__(self):
         return os.getcwd, ()
@@ -83,6 +88,22 @@ DAMAGES = {
     "an unknown model type with code": (
         lambda folder: code_of_its_own(folder, model_type="own", auto_map={"AutoConfig": "own.Config"}),
         "code of its own",
+    ),
+    "an option that no video survives": (
+        lambda folder: change_processor(folder, resample=99),
+        "No video can be processed with this checkpoint's options: KeyError: 99",
+    ),
+    "a tokenizer with the end token elsewhere": (
+        lambda folder: change_json(folder / "tokenizer_config.json", eos_token="another"),
+        "Load the tokenizer of this model's checkpoint.",
+    ),
+    "a tokenizer without padding": (
+        lambda folder: change_json(folder / "tokenizer_config.json", pad_token=None),
+        "`pad_token` None",
+    ),
+    "a tokenizer whose length is text": (
+        lambda folder: change_json(folder / "tokenizer_config.json", model_max_length="long"),
+        "`model_max_length` 'long'",
     ),
     "an adapter that imports a module": (adapter_of, "has an adapter_config.json"),
     "an adapter of a model elsewhere": (

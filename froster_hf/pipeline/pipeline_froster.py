@@ -234,6 +234,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         if model.config.model_type != "froster":
             model, processor = wrap_dual_encoder(model, processor)
         _check_sizes(model.config, processor.video_processor)
+        _check_tokenizer(model.config, processor.tokenizer)
         self.label_banks = LabelBanks(processor, getattr(model, "froster", model))
         super().__init__(model=model, processor=processor, **kwargs)
         # The type of the weights as they were given.
@@ -731,6 +732,24 @@ def _check_sizes(config: Any, video_processor: Any) -> None:
         raise ValueError(
             f"The processor crops frames to {crop.get('height')} x {crop.get('width')} pixels, and the model sees "
             f"{side} x {side}. Load the processor of this model's checkpoint, or set its `size` and `crop_size`."
+        )
+
+
+def _check_tokenizer(config: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose tokens the text tower does not have, or after which it does not read."""
+    text = config.text_config
+    if type(tokenizer.model_max_length) is not int or tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"The tokenizer has the `model_max_length` {tokenizer.model_max_length!r:.100} and the `pad_token` "
+            f"{tokenizer.pad_token!r:.100}; a number and a token are needed. Load the tokenizer of this "
+            "model's checkpoint."
+        )
+    # CLIP reads a text at its end token; of older configurations, which say 2, at the highest one.
+    end = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
+    if len(tokenizer) > text.vocab_size or (text.model_type == "clip_text_model" and tokenizer.eos_token_id != end):
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens and ends texts with token {tokenizer.eos_token_id}, but the "
+            f"model has {text.vocab_size} and reads at {end}. Load the tokenizer of this model's checkpoint."
         )
 
 

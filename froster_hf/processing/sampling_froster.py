@@ -196,6 +196,8 @@ def crop_offsets(height: int, width: int, crop_size: int, *, num_crops: int = 1)
 
 # What only the caller decides; of a checkpoint's limits those count that are lower than the defaults.
 CALLERS_OPTIONS = ("allow_urls", "video_backend", "video_limits")
+# Of one call: where and in what form its result is wanted, and of which videos. A checkpoint's are passed over.
+CALL_OPTIONS = ("device", "data_format", "input_data_format", "return_metadata", "return_tensors", "video_metadata")
 
 # A video's clips in single precision: 8 GiB. Evaluations of published models stay below a hundredth of it.
 MAX_VALUES = 2**31
@@ -207,7 +209,7 @@ _SIZES = ("size", "crop_size")
 
 
 def callers_share(stored: Mapping[str, Any], limits_class: Any) -> dict[str, Any]:
-    """A checkpoint's options without those that are the caller's, and with no limit above the default.
+    """A checkpoint's options without those that are the caller's or one call's, and with no limit above the default.
 
     Args:
         stored: the options that the checkpoint holds.
@@ -216,7 +218,7 @@ def callers_share(stored: Mapping[str, Any], limits_class: Any) -> dict[str, Any
     Raises:
         ValueError: its `video_limits` are not limits.
     """
-    kept = {name: value for name, value in stored.items() if name not in CALLERS_OPTIONS}
+    kept = {name: value for name, value in stored.items() if name not in (*CALLERS_OPTIONS, *CALL_OPTIONS)}
     limits = stored.get("video_limits")
     if limits is not None and limits_class is not None:
         if not isinstance(limits, Mapping):

@@ -50,6 +50,8 @@ from .sampling_froster import (
 
 logger = logging.get_logger(__name__)
 
+# Frames of larger sides are not processed on trial.
+LARGEST_TRIED_SIDE = 2048
 UrlPolicy = Literal["none", "https", "http"]
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
@@ -151,7 +153,31 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         stored = {
             name: value for name, value in callers_share(video_processor_dict, limits_class).items() if name in known
         }
-        return super().from_dict(stored, **kwargs)
+        built = super().from_dict(stored, **kwargs)
+        processor = built[0] if isinstance(built, tuple) else built
+        processor._try_options()
+        return built
+
+    def _try_options(self) -> None:
+        """Process one black frame, so that options with which no frame can be processed are not booked on a video.
+
+        Raises:
+            ValueError: it could not be processed.
+        """
+        options = self._standardize_kwargs(**self._options({}))
+        _refuse_fps(options["fps"])
+        sides = [side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side]
+        side = min(max(sides, default=1), LARGEST_TRIED_SIDE)
+        try:
+            _list_generators(options["seed"], 1)
+            generator = torch.Generator().manual_seed(0)
+            if options["do_sample_frames"]:
+                self._frame_indices(VideoMetadata(total_num_frames=64, fps=30.0), options=options, generator=generator)
+            if max(sides, default=1) == side:
+                self._clips_of_video(torch.zeros(1, 1, 3, side, side, dtype=torch.uint8), options, generator)
+        except Exception as error:  # whatever transformers and torch raise for options that their types allow
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"No video can be processed with this checkpoint's options: {reason:.500}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """What belongs into a checkpoint: everything but the options that are the caller's."""

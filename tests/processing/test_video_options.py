@@ -84,6 +84,36 @@ def test_limits_of_a_checkpoint_that_are_none_are_refused(tmp_path, limits):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resample": 99},
+        {"size": {"longest_edge": 32}},
+        {"image_mean": [0.5, 0.5, 0.5, 0.5]},
+        {"image_mean": None},
+        {"num_frames": None},
+        {"seed": [1, 2]},
+        {"fps": 3},
+    ],
+)
+def test_options_of_a_checkpoint_with_which_nothing_can_be_processed_are_refused_at_loading(tmp_path, options):
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, **options)
+    with pytest.raises(
+        ValueError, match=r"No video can be processed with this checkpoint's options|`fps` is 3"
+    ) as caught:
+        FrosterVideoProcessor.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_one_call_are_not_taken_from_a_checkpoint(tmp_path):
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, device="nonsense", data_format="channels_last", return_tensors="np", return_metadata=True)
+    processor = FrosterVideoProcessor.from_pretrained(tmp_path)
+    assert pixels(processor, random_video()).shape == (1, 4, 3, 32, 32)
+    assert FrosterVideoProcessor.from_pretrained(tmp_path, device="cpu").device == "cpu"
+
+
 def test_a_checkpoint_sets_no_other_attribute(tmp_path):
     small_processor().save_pretrained(tmp_path)
     stored(tmp_path, preprocess="nothing", resize=1, valid_kwargs={}, model_input_names=[])

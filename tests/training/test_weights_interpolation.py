@@ -1,6 +1,8 @@
 """Between two checkpoints, tensor by tensor: the ends are the ends, and what does not fit is refused."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -34,6 +36,25 @@ def tuned_folder(tmp_path_factory):
 
 def froster_weights(folder):
     return FrosterModel.from_pretrained(folder).state_dict()
+
+
+LIMITED = """
+import resource, sys
+from froster_hf.training.weights import interpolate
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    interpolate(sys.argv[1], sys.argv[2], 0.5, output_dir=sys.argv[3])
+except OSError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+def test_a_full_disk_is_one_error_that_names_the_folder_and_leaves_nothing(clip_folder, tuned_folder, tmp_path):
+    """A limit on the size of files fails a write as a full disk does, after a part of it."""
+    command = [sys.executable, "-c", LIMITED, clip_folder, tuned_folder, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.stderr.splitlines()[-1].startswith(f"refused: {tmp_path / 'out'} cannot be written")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
