@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .adapters import check_adapter_loaded, read_adapter
 from .printing import one_line, printable
 
 QUANTIZERS = ("bitsandbytes", "torchao")
@@ -13,7 +14,7 @@ QUANTIZERS = ("bitsandbytes", "torchao")
 
 
 def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dtype: str) -> Any:
-    """The zero-shot pipeline of a FROSTER or plain CLIP checkpoint.
+    """The zero-shot pipeline of a FROSTER or plain CLIP checkpoint, or of a PEFT adapter and the checkpoint it names.
 
     No code that the checkpoint's files bring or name is run, and nobody is asked whether it may.
 
@@ -27,9 +28,10 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     """
     from transformers import pipeline
 
-    refuse_foreign_parts(checkpoint)
+    adapter = read_adapter(checkpoint)
+    refuse_foreign_parts(checkpoint if adapter is None else adapter["base_model_name_or_path"])
     task: Any = "zero-shot-video-classification"
-    return pipeline(
+    classify = pipeline(
         task,
         model=os.fspath(checkpoint),
         device=device,
@@ -39,12 +41,15 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
         # Given, if only as the default: a file could name a repository of kernels, whose machine code would run.
         model_kwargs={"attn_implementation": None, "experts_implementation": None},
     )
+    if adapter is not None:
+        check_adapter_loaded(classify.model, checkpoint)
+    return classify
 
 
 def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> None:
     """Raise where transformers would load more for a checkpoint than its weights into an installed class.
 
-    The configuration of a PEFT adapter names the model to load, on any disk or the Hub, and modules that PEFT imports.
+    The configuration of a PEFT adapter names another model to load.
     Most methods of quantization fetch their kernels, machine code, from the Hub.
 
     Args:
@@ -60,7 +65,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> None:
     name = os.fspath(checkpoint)
     if find_adapter_config_file(name) is not None:
         raise ValueError(
-            f"{printable(name)} has an adapter_config.json, which names another model and modules to import. Merge "
+            f"{printable(name)} has an adapter_config.json, which names another model. A model is needed here: merge "
             "the adapter into its model where it was trained, and save that."
         )
     config, _ = PreTrainedConfig.get_config_dict(name)

@@ -17,7 +17,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard, eval_result_entries_to_yaml, hf_hub_download
 
-from ..checkpoint_loading import load_installed, loading_reason
+from ..checkpoint_loading import load_installed, loading_reason, refuse_foreign_parts
 from ..conversion.convert import REPORT_FILE, read_report
 from ..conversion.layouts.froster import FROSTER_LICENSE
 from ..evaluation.predicting import model_fingerprint
@@ -196,6 +196,7 @@ def load_pipeline(checkpoint: PathLike) -> Any:
         ValueError: the folder cannot be loaded; says why.
     """
     try:
+        refuse_foreign_parts(checkpoint)
         classify = load_installed(checkpoint, device="cpu", dtype="auto")
     # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
     except Exception as error:

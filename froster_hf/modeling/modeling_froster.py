@@ -603,7 +603,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
         """As in transformers. Other label names than the checkpoint's are names without embeddings: what a file holds
         for an index belongs to the name that its configuration has there. To rename labels, give the stored
-        embeddings to `set_labels`."""
+        embeddings to `set_labels`. So are the checkpoint's own names where an adapter is loaded on top of it: their
+        embeddings are those of another text tower."""
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # Where adapters are loaded, the checkpoint that they are for.
@@ -612,7 +613,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
             stored, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
             names = {int(index): name for index, name in (stored.get("id2label") or {}).items()}
-            if names != model.config.id2label:
+            if names != model.config.id2label or getattr(model, "_hf_peft_config_loaded", False):
                 model._store_label_embeds(torch.full_like(model.label_embeds, float("nan")))
                 model._has_label_embeds = False
         return loaded

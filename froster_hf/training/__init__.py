@@ -2,6 +2,7 @@
 
 from .arguments import FrosterTrainingArguments
 from .prompts import LabelPrompts, PromptSampler
+from .student import save_adapter
 from .teacher import FrozenTeacher
 from .trainer import FrosterTrainer
 from .weights import WeightAveraging, average_models, interpolate
@@ -15,4 +16,5 @@ __all__ = [
     "WeightAveraging",
     "average_models",
     "interpolate",
+    "save_adapter",
 ]

@@ -6,6 +6,7 @@ merged into the weights, so that the saved model is an ordinary one.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from transformers.utils import is_peft_available
 
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import TEMPORAL_MODULES, modules_without_parameters
+from ..whole_files import new_folder
 from .arguments import FrosterTrainingArguments, TrainedParameters
 from .distillation import (
     NO_DISTILLATION,
@@ -284,6 +286,62 @@ def _is_plain_lora(module: nn.Module) -> bool:
         and not module.lora_variant
         and not any(module.lora_bias.values())
     )
+
+
+def save_adapter(model: nn.Module, folder: str | os.PathLike[str], *, base: str | os.PathLike[str]) -> None:
+    """Save what `trained_parameters="lora"` trained alone, a few megabytes, as an adapter of PEFT.
+
+    The zero-shot pipeline and the shell load the folder by its name, once the processor is saved beside it. Stored
+    labels are not part of an adapter.
+
+    Args:
+        model: a trained student.
+        folder: a new one.
+        base: the FROSTER checkpoint that the training began with, a folder or a name on the Hub; the adapter names it.
+
+    Raises:
+        ValueError: the model has no updates of `add_lora`, or differs from `base` in more than those.
+    """
+    from peft import LoraConfig
+    from peft.tuners.lora import LoraLayer
+    from safetensors.torch import save_file
+
+    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    if not layers:
+        raise ValueError("The model has no low-rank updates to save. Train it with `trained_parameters='lora'`.")
+    kept = FrosterForVideoClassification.from_pretrained(base).state_dict()
+    own = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in model.state_dict().items()
+        if ".lora_" not in name and not is_projector(name) and name != "label_embeds"
+    }
+    kept.pop("label_embeds", None)
+    if differing := [
+        name
+        for name in sorted(own.keys() | kept.keys())
+        if name not in own or name not in kept or not torch.equal(own[name].cpu(), kept[name].to(own[name].dtype))
+    ]:
+        raise ValueError(
+            f"The model differs from {os.fspath(base)} in more than low-rank updates, such as {differing[0]}, which "
+            "an adapter cannot hold. Give the checkpoint that the training began with, or save the whole model."
+        )
+    first = next(iter(layers.values()))
+    rank = first.r["default"]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=round(first.scaling["default"] * rank),
+        target_modules=sorted(layers),
+        base_model_name_or_path=os.fspath(base),
+        inference_mode=True,
+    )
+    tensors = {
+        f"base_model.model.{name.replace('.default.', '.')}": tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if ".lora_" in name
+    }
+    with new_folder(folder) as unfinished:
+        save_file(tensors, unfinished / "adapter_model.safetensors", metadata={"format": "pt"})
+        config.save_pretrained(str(unfinished))
 
 
 def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,202 @@
+"""Adapters of PEFT that somebody else made: their configuration is checked field by field before PEFT reads it.
+
+An adapter is a folder or a repository with `adapter_config.json` and `adapter_model.safetensors`, a few megabytes
+beside the checkpoint that it names. Some fields of the configuration name modules to import, start long computations
+or are patterns that a matcher can be made to hang on; none of these is let through.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from .printing import printable
+
+PEFT_TYPES = ("IA3", "LOHA", "LOKR", "LORA")
+MAX_CONFIG_BYTES = 1 << 20
+NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 4096
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 1000
+
+
+def _is_names(value: Any) -> bool:
+    """Names of modules as a list, not as a pattern."""
+    return isinstance(value, list) and len(value) <= 10_000 and all(_is_name(name) for name in value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def _is_table(value: Any) -> bool:
+    """Numbers of modules, which stand there by name, not by pattern."""
+    return isinstance(value, dict) and all(_is_name(name) and _is_number(number) for name, number in value.items())
+
+
+def _is_layers(value: Any) -> bool:
+    return _is_rank(value) or (isinstance(value, list) and all(isinstance(layer, int) for layer in value))
+
+
+# Field -> what its value has to be, where it is not nothing. A field that does not stand here has to be nothing, or
+# the value that PEFT gives it by itself.
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "base_model_name_or_path": _is_text,
+    "revision": _is_text,
+    "peft_type": PEFT_TYPES.__contains__,
+    "peft_version": _is_text,
+    "task_type": _is_name,
+    "auto_mapping": lambda value: isinstance(value, dict),  # read by PEFT's own Auto classes alone
+    "inference_mode": _is_flag,
+    "target_modules": lambda value: value == "all-linear" or _is_names(value),
+    "exclude_modules": _is_names,
+    "feedforward_modules": _is_names,
+    "modules_to_save": _is_names,
+    "layers_to_transform": _is_layers,
+    "layers_pattern": lambda value: _is_name(value) or _is_names(value),
+    "r": _is_rank,
+    "alpha": _is_number,
+    "lora_alpha": _is_number,
+    "lora_dropout": _is_number,
+    "rank_dropout": _is_number,
+    "module_dropout": _is_number,
+    "rank_pattern": _is_table,
+    "alpha_pattern": _is_table,
+    "bias": ("none", "all", "lora_only").__contains__,
+    "fan_in_fan_out": _is_flag,
+    "lora_bias": _is_flag,
+    "use_rslora": _is_flag,
+    "use_dora": _is_flag,
+    "init_lora_weights": lambda value: _is_flag(value) or value == "gaussian",
+    "init_ia3_weights": _is_flag,
+    "init_weights": _is_flag,
+    "decompose_both": _is_flag,
+    "decompose_factor": _is_number,
+    "use_effective_conv2d": _is_flag,
+}
+
+
+def read_adapter(checkpoint: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The checked configuration of an adapter; `None` where the checkpoint is none.
+
+    Args:
+        checkpoint: a folder, or a name on the Hub.
+
+    Raises:
+        ValueError: a field is not one that is let through, or the folder holds a model as well.
+        ImportError: PEFT is not installed.
+    """
+    from transformers.utils import CONFIG_NAME, cached_file, find_adapter_config_file, is_peft_available
+
+    name = os.fspath(checkpoint)
+    file = find_adapter_config_file(name)
+    if file is None:
+        return None
+    if os.path.getsize(file) > MAX_CONFIG_BYTES:
+        raise ValueError(f"{printable(name)} has an adapter_config.json of more than {MAX_CONFIG_BYTES} bytes.")
+    try:
+        with open(file, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{printable(name)} has an adapter_config.json that cannot be read as JSON.") from error
+    check_adapter_config(content, name)
+    found = cached_file(
+        name,
+        CONFIG_NAME,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if found is not None:
+        raise ValueError(
+            f"{printable(name)} has an adapter_config.json beside a {CONFIG_NAME}: an adapter or a model? Keep "
+            "the two in folders of their own."
+        )
+    if not is_peft_available():
+        raise ImportError(f"{printable(name)} is an adapter; loading it needs PEFT: pip install froster-hf[lora]")
+    return content
+
+
+def check_adapter_config(content: Any, name: str) -> None:
+    """Refuse a configuration with anything but plain settings of the kinds of adapters in `PEFT_TYPES`.
+
+    Raises:
+        ValueError: names the field, its value and what to do.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("peft_type"), str):
+        raise ValueError(f"{printable(name)} has an adapter_config.json that names no `peft_type`.")
+    if content["peft_type"] not in PEFT_TYPES or not content.get("base_model_name_or_path"):
+        wrong = "base_model_name_or_path" if content["peft_type"] in PEFT_TYPES else "peft_type"
+        _refuse(name, wrong, content.get(wrong))
+    defaults = _defaults(content["peft_type"])
+    for field, value in content.items():
+        if value is None or value in ({}, []) or value is False:
+            continue
+        if field in FIELDS:
+            try:
+                accepted = FIELDS[field](value)
+            except TypeError:  # no hash, no comparison
+                accepted = False
+            if accepted:
+                continue
+        elif field in defaults and type(value) is type(defaults[field]) and value == defaults[field]:
+            continue
+        _refuse(name, field, value)
+
+
+def check_adapter_loaded(model: Any, checkpoint: str | os.PathLike[str]) -> None:
+    """Refuse an adapter whose file holds other tensors than the model now has places for.
+
+    transformers goes on without them, which gives answers of something else than what was trained.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+    from transformers.utils import cached_file
+
+    name = os.fspath(checkpoint)
+    file = cached_file(name, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False)
+    if file is None:
+        raise ValueError(f"{printable(name)} is an adapter without an adapter_model.safetensors.")
+    with safe_open(file, "pt") as tensors:
+        stored = {key.removeprefix("base_model.model.") for key in tensors.keys()}  # noqa: SIM118  (no mapping)
+    present = {key.removeprefix("base_model.model.") for key in get_peft_model_state_dict(model)}
+    if differing := sorted(stored ^ present):
+        raise ValueError(
+            f"{printable(name)} is an adapter that does not fit the model that it names: {len(differing)} tensors are "
+            f"in one of the two only, such as {printable(differing[0], limit=200)}."
+        )
+
+
+def _defaults(peft_type: str) -> dict[str, Any]:
+    """The values that PEFT's installed class for this type gives its fields."""
+    try:
+        from peft import PEFT_TYPE_TO_CONFIG_MAPPING as CLASSES
+        from peft import PeftType
+    except ImportError:  # read_adapter says so
+        return {}
+    return {field: entry.default for field, entry in CLASSES[PeftType(peft_type)].__dataclass_fields__.items()}
+
+
+def _refuse(name: str, field: str, value: Any) -> None:
+    raise ValueError(
+        f"{printable(name)} has an adapter_config.json with `{printable(field, limit=100)}` "
+        f"{printable(repr(value), limit=100)}, which is not let through: {', '.join(PEFT_TYPES)} with plain settings, "
+        "and modules by name, are. Merge the adapter into its model where it was trained, and save that."
+    )

@@ -1,0 +1,204 @@
+"""PEFT adapters saved alone, loaded by the name of their folder, and refused where they ask for more than weights."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForVideoClassification, pipeline
+
+from froster_hf.adapters import check_adapter_config
+from froster_hf.checkpoint_loading import load_installed
+from froster_hf.hub import export_checkpoint
+from froster_hf.training import save_adapter
+from froster_hf.training.student import add_lora
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.hub.loopback_hub import LoopbackHub
+
+peft = pytest.importorskip("peft", reason="needs the extra lora")
+
+BIKES = str(REAL_VIDEOS["bikes"])
+LABELS = ["riding a bike", "golf", "a rabbit"]
+TASK = "zero-shot-video-classification"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A checkpoint with stored labels."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    model, processor = tiny_model(), tiny_processor()
+    model.set_labels(LABELS, **processor.encode_labels(LABELS))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def fill(model: torch.nn.Module) -> torch.nn.Module:
+    """Updates that change what the model says."""
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in model.named_parameters():
+        if ".lora_B" in name or ".ia3_" in name or ".hada_" in name:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def answers(classify) -> list[float]:
+    found = classify(BIKES, candidate_labels=LABELS)
+    return [next(answer["score"] for answer in found if answer["label"] == label) for label in LABELS]
+
+
+@pytest.fixture(scope="module")
+def adapter(base, tmp_path_factory) -> tuple[Path, list[float]]:
+    """An adapter as transformers saves it, and the answers that it has to give."""
+    folder = tmp_path_factory.mktemp("adapter") / "own"
+    model = AutoModelForVideoClassification.from_pretrained(base)
+    model.add_adapter(peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    fill(model).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder, answers(pipeline(TASK, model=model.eval(), processor=tiny_processor(), device="cpu"))
+
+
+def test_an_adapter_is_small_and_loads_by_the_name_of_its_folder(base, adapter):
+    folder, expected = adapter
+    assert not (folder / "model.safetensors").exists()
+    assert answers(pipeline(TASK, model=str(folder), device="cpu")) == pytest.approx(expected, abs=1e-6)
+    assert answers(load_installed(folder, device="cpu", dtype="auto")) == pytest.approx(expected, abs=1e-6)
+    assert answers(load_installed(base, device="cpu", dtype="auto")) != pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["IA3Config", "LoHaConfig"])
+def test_other_kinds_of_adapters_load_as_well(base, tmp_path, kind):
+    options = {"feedforward_modules": []} if kind == "IA3Config" else {"r": 4}
+    model = AutoModelForVideoClassification.from_pretrained(base)
+    model.add_adapter(getattr(peft, kind)(target_modules=["q_proj", "v_proj"], **options))
+    fill(model).save_pretrained(tmp_path / "own")
+    tiny_processor().save_pretrained(tmp_path / "own")
+    expected = answers(pipeline(TASK, model=model.eval(), processor=tiny_processor(), device="cpu"))
+    assert answers(load_installed(tmp_path / "own", device="cpu", dtype="auto")) == pytest.approx(expected, abs=1e-6)
+
+
+def test_labels_of_the_checkpoint_below_are_names_without_embeddings(adapter):
+    """The adapted text tower says something else of them."""
+    with pytest.raises(ValueError, match="label names without embeddings"):
+        load_installed(adapter[0], device="cpu", dtype="auto")(BIKES)
+
+
+def test_what_the_trainer_trains_is_saved_alone_and_answers_alike(base, tmp_path):
+    model = AutoModelForVideoClassification.from_pretrained(base)
+    add_lora(model, rank=4, alpha=8, dropout=0.1)
+    fill(model).eval()
+    save_adapter(model, tmp_path / "own", base=base)
+    tiny_processor().save_pretrained(tmp_path / "own")
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "own").glob("*.safetensors")}
+    assert list(sizes) == ["adapter_model.safetensors"]
+    assert sizes["adapter_model.safetensors"] < (base / "model.safetensors").stat().st_size / 3
+    expected = answers(pipeline(TASK, model=model, processor=tiny_processor(), device="cpu"))
+    assert answers(load_installed(tmp_path / "own", device="cpu", dtype="auto")) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_model_that_differs_in_more_than_its_updates_is_not_saved_as_an_adapter(base, tmp_path):
+    model = AutoModelForVideoClassification.from_pretrained(base)
+    with pytest.raises(ValueError, match="no low-rank updates"):
+        save_adapter(model, tmp_path / "own", base=base)
+    add_lora(model, rank=4, alpha=8, dropout=0.0)
+    with torch.no_grad():
+        model.froster.logit_scale += 0.1
+    with pytest.raises(ValueError, match=r"more than low-rank updates, such as froster\.logit_scale"):
+        save_adapter(model, tmp_path / "own", base=base)
+    assert not (tmp_path / "own").exists()
+
+
+def test_an_adapter_on_a_checkpoint_of_the_hub(base, adapter, tmp_path, monkeypatch):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, "base_model_name_or_path": "owner/froster"}))
+    hub = LoopbackHub("owner/froster")
+    hub.files |= {path.name: path.read_bytes() for path in base.iterdir() if path.suffix != ".py"}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    try:
+        found = answers(load_installed(folder, device="cpu", dtype="auto"))
+    finally:
+        hub.close()
+    assert found == pytest.approx(adapter[1], abs=1e-6)
+
+
+PLAIN = {"peft_type": "LORA", "base_model_name_or_path": "owner/name", "r": 8, "target_modules": ["q_proj"]}
+
+
+def test_what_peft_writes_by_itself_is_let_through(adapter):
+    check_adapter_config(json.loads((adapter[0] / "adapter_config.json").read_text()), "own")
+    check_adapter_config(
+        {**PLAIN, "megatron_core": "megatron.core", "loftq_config": {}, "of_a_later_release": None}, "own"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"megatron_config": {"a": 1}, "megatron_core": "own"},
+        {"megatron_core": "own"},
+        {"peft_type": "BOFT"},
+        {"peft_type": ["LORA"]},
+        {"base_model_name_or_path": ""},
+        {"base_model_name_or_path": ["a"]},
+        {"target_modules": "(a+)+$"},
+        {"target_modules": ["(a+)+$"]},
+        {"rank_pattern": {"(a+)+$": 4}},
+        {"r": 10**9},
+        {"r": True},
+        {"lora_alpha": float("nan")},
+        {"init_lora_weights": "pissa"},
+        {"eva_config": {"a": 1}},
+        {"layer_replication": [[0, 4000]]},
+        {"bias": {"a": 1}},
+        {"of_a_later_release": "own.module"},
+    ],
+    ids=str,
+)
+def test_other_fields_are_refused_by_name(fields):
+    with pytest.raises(ValueError, match=r"has an adapter_config\.json") as caught:
+        check_adapter_config({**PLAIN, **fields}, "own")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{", "[" * 100_000, '{"r": 8}'], ids=lambda text: text[:10])
+def test_a_file_that_is_no_configuration_is_refused(adapter, tmp_path, content):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    (folder / "adapter_config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"has an adapter_config\.json"):
+        load_installed(folder, device="cpu", dtype="auto")
+
+
+def test_an_adapter_that_does_not_fit_is_refused(adapter, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = sorted(tensors)[0]
+    tensors[name.replace("layers.0", "layers.7")] = tensors.pop(name)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="does not fit the model that it names: 2 tensors"):
+        load_installed(folder, device="cpu", dtype="auto")
+
+
+def test_an_adapter_of_an_adapter_and_an_adapter_beside_a_model_are_refused(adapter, base, tmp_path):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, "base_model_name_or_path": str(adapter[0])}))
+    with pytest.raises(ValueError, match="names another model"):
+        load_installed(folder, device="cpu", dtype="auto")
+    shutil.copy(base / "config.json", folder)
+    with pytest.raises(ValueError, match=r"beside a config\.json"):
+        load_installed(folder, device="cpu", dtype="auto")
+
+
+def test_an_adapter_is_merged_before_it_is_exported(adapter, tmp_path):
+    with pytest.raises(ValueError, match="merge the adapter"):
+        export_checkpoint(adapter[0], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
