@@ -22,6 +22,7 @@ _PUBLIC_NAMES = {
     "FrosterVideoProcessor": "processing.video_processing_froster",
     "VideoDecodeError": "video.decoding",
     "ZeroShotVideoClassificationPipeline": "pipeline.pipeline_froster",
+    "load_pipeline": "checkpoint_loading",
 }
 
 __all__ = [
@@ -35,9 +36,11 @@ __all__ = [
     "FrosterVideoProcessor",
     "VideoDecodeError",
     "ZeroShotVideoClassificationPipeline",
+    "load_pipeline",
 ]
 
 if TYPE_CHECKING:
+    from .checkpoint_loading import load_pipeline
     from .modeling.configuration_froster import FrosterConfig
     from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
     from .pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline

@@ -7,10 +7,87 @@ from collections.abc import Iterator
 from typing import Any
 
 from .adapters import check_adapter_loaded, read_adapter
+from .assets import SMALL_FROSTER
 from .printing import one_line, printable
 
 QUANTIZERS = ("bitsandbytes", "torchao")
 """Methods of quantization whose code in transformers fetches nothing: it calls the installed library of that name."""
+
+# Names that stand for checkpoints that ship with the package; they come before folders of the same name.
+SHIPPED_CHECKPOINTS = {"small": SMALL_FROSTER}
+DEFAULT_MODEL = "visual-ai/froster-b16"
+HOW_TO_GET_A_MODEL = (
+    "  convert FROSTER's released Kinetics-400 weights (the authors' README, \"Weights\", links them on Google Drive; "
+    "CC BY-NC-SA 4.0): froster convert FILE my-froster --processor-from openai/clip-vit-base-patch16",
+    "  or take any CLIP as the baseline: --model openai/clip-vit-base-patch32",
+    "  or the small model that ships with the package, which knows moving shapes only: --model small",
+)
+
+
+class ModelNotFoundError(ValueError):
+    """There is no checkpoint of a name, neither on this disk nor on the Hub.
+
+    Attributes:
+        advice: lines that say how to get one.
+    """
+
+    def __init__(self, message: str, advice: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.advice = advice
+
+
+def checkpoint_path(name: str | os.PathLike[str]) -> str:
+    """The folder of a shipped checkpoint (`small`); every other name or path as it is."""
+    return os.fspath(SHIPPED_CHECKPOINTS.get(os.fspath(name), name))
+
+
+def load_pipeline(
+    name: str | os.PathLike[str] = DEFAULT_MODEL, *, device: str | None = None, dtype: str = "auto"
+) -> Any:
+    """The zero-shot pipeline of a FROSTER or plain CLIP checkpoint, by installed code only.
+
+    As `pipeline("zero-shot-video-classification", model=name)`, which `small`, the shipped checkpoint, is no name for.
+    Code that lies in a checkpoint is never run, whatever its files ask for, and nobody is asked whether it may.
+
+    Args:
+        name: a folder, a name on the Hub, or `small`.
+        device: such as `cpu` or `cuda:0`; by default the first accelerator.
+        dtype: of the weights; `auto` is the checkpoint's.
+
+    Raises:
+        ModelNotFoundError: there is no such checkpoint.
+        ValueError: the checkpoint is damaged or of another kind, or the device has no room for it.
+    """
+    import torch
+
+    try:
+        return load_installed(name, device=device, dtype=dtype)
+    except torch.OutOfMemoryError as error:
+        reason = one_line(str(error)).partition(". ")[0]
+        raise ValueError(
+            f"The device has no room for the model ({reason}). Give another device (`--device`), such as cpu."
+        ) from error
+    # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
+    except Exception as error:
+        if os.path.exists(checkpoint_path(name)):
+            raise ValueError(
+                f"The model in {printable(os.fspath(name))} cannot be loaded: {loading_reason(error)}"
+            ) from error
+        raise model_not_found(os.fspath(name), error) from error
+
+
+def model_not_found(name: str, error: Exception) -> ModelNotFoundError:
+    """The error for a name that no checkpoint has; for the default one, with how to get a model."""
+    if name == DEFAULT_MODEL:
+        return ModelNotFoundError(
+            f"The default model, {DEFAULT_MODEL}, cannot be had: it is not published, or the Hub cannot be reached. "
+            "Choose a model:",
+            HOW_TO_GET_A_MODEL,
+        )
+    return ModelNotFoundError(
+        f"The model {printable(name)!r} cannot be loaded: it is not a folder on this disk, and the Hub did not "
+        f"provide it. Name another one with --model. ({one_line(str(error))})"
+    )
 
 
 def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dtype: str) -> Any:
@@ -19,7 +96,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     No code that the checkpoint's files bring or name is run, and nobody is asked whether it may.
 
     Args:
-        checkpoint: a folder, or a name on the Hub.
+        checkpoint: a folder, a name on the Hub, or `small`, the shipped checkpoint.
         device: such as `cpu` or `cuda:0`; by default the first accelerator.
         dtype: of the weights; `auto` is the checkpoint's.
 
@@ -28,6 +105,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     """
     from transformers import pipeline
 
+    checkpoint = checkpoint_path(checkpoint)
     adapter = read_adapter(checkpoint)
     refuse_foreign_parts(checkpoint if adapter is None else adapter["base_model_name_or_path"])
     task: Any = "zero-shot-video-classification"

@@ -57,7 +57,7 @@ def test_help_and_lists_import_nothing_heavy(arguments, printed):
         (["predict", "clip.mp4", "--no-such-option"], 2, "unrecognized arguments"),
         (["train", "no_such_recipe"], 1, "There is no recipe 'no_such_recipe'"),
         (["train", "froster_k400", "epochs"], 1, "is not of the form field=value"),
-        (["evaluate", "cross_dataset_k600", "--checkpoint", "model"], 1, "Missing: --root, --output"),
+        (["evaluate", "cross_dataset_k600", "--model", "model"], 1, "Missing: --root"),
         (["study", "no_such_plan"], 1, "There is no plan"),
     ],
 )

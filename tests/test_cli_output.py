@@ -72,7 +72,7 @@ ARGUMENTS = {
     ],
     "convert": [HOSTILE, "{folder}"],
     "export": [HOSTILE, "{folder}"],
-    "evaluate": [HOSTILE, "--checkpoint", HOSTILE, "--root", HOSTILE, "--output", "{folder}"],
+    "evaluate": [HOSTILE, "--model", HOSTILE, "--root", HOSTILE, "--output", "{folder}"],
     "train": [HOSTILE, f"{HOSTILE}=1"],
     "study": [HOSTILE],
     "info": [HOSTILE],

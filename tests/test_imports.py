@@ -40,7 +40,8 @@ ALLOWED = {
     "pipeline": set(),
     # Of the evaluation, its metrics: there is one accuracy under each name.
     "training": {"modeling", "processing", "video", "data", "evaluation"},
-    "evaluation": {"pipeline", "processing", "video", "data"},
+    # Of the pipeline, how logits become evidence, and the calibration that is fitted to it.
+    "evaluation": {"processing", "video", "data", "pipeline"},
     "data": {"processing", "video"},
     "conversion": {"modeling", "processing"},
     "hub": {"modeling", "processing", "data", "conversion", "evaluation"},

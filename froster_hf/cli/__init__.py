@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 # The reader of our output has gone, as with `froster ... | head`.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 1
-            print(f"froster: error: {describe_error(error)}", file=sys.stderr)
+            print(f"froster: error: {describe_error(error)}", *getattr(error, "advice", ()), sep="\n", file=sys.stderr)
             return 1
 
 

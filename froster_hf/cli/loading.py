@@ -6,11 +6,9 @@ import contextlib
 import gc
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from ..checkpoint_loading import load_installed, loading_reason
-from ..printing import one_line, printable
+from .. import checkpoint_loading
 
 
 @contextlib.contextmanager
@@ -52,7 +50,7 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
     Code that lies in a checkpoint is never run, whatever its files ask for, and nobody is asked whether it may.
 
     Args:
-        name: a folder, or a name on the Hub.
+        name: a folder, a name on the Hub, or `small`, the shipped checkpoint.
         device: such as `cpu` or `cuda:0`; by default the first accelerator.
         dtype: of the weights; `auto` is the checkpoint's.
 
@@ -62,26 +60,11 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
     """
     if device is not None:
         _check_device(device)
-    import torch
 
     import froster_hf  # noqa: F401
 
-    try:
-        with _quiet_transformers():
-            classify = load_installed(name, device=device, dtype=dtype)
-    except torch.OutOfMemoryError as error:
-        reason = one_line(str(error)).partition(". ")[0]
-        raise ValueError(
-            f"The device has no room for the model ({reason}). Give another one with --device."
-        ) from error
-    # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
-    except Exception as error:
-        if not Path(name).exists():
-            raise ValueError(
-                f"The model {name!r} cannot be loaded: it is not a folder on this disk, and the Hub did not provide "
-                f"it. Name another one with --model. ({one_line(str(error))})"
-            ) from error
-        raise ValueError(f"The model in {printable(name)} cannot be loaded: {loading_reason(error)}") from error
+    with _quiet_transformers():
+        classify = checkpoint_loading.load_pipeline(name, device=device, dtype=dtype)
     if classify.stored_dtype != classify.model.dtype:
         half = str(classify.stored_dtype).removeprefix("torch.")
         print(f"froster: computing in float32, since this processor has no arithmetic in {half}", file=sys.stderr)

@@ -5,13 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint_loading import DEFAULT_MODEL
 from ..printing import printable
 from ..processing.label_files import read_label_file, split_labels
 from ..processing.prompts_froster import TEMPLATE_SETS, LabelList
 from ..settings import describe_shipped
 from ..video.backends import backend_choices
-
-DEFAULT_MODEL = "visual-ai/froster-b16"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, default: str | None = DEFAULT_MODEL) -> None:
@@ -20,7 +19,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, default: str | None 
     group.add_argument(
         "--model",
         default=default,
-        help=f"a FROSTER or CLIP checkpoint: a folder or a name on the Hub (default: {default or 'see above'})",
+        help="a FROSTER or CLIP checkpoint: a folder, a name on the Hub, or small, the one that ships with the "
+        f"package (default: {default or 'see above'})",
     )
     group.add_argument("--device", help="such as cpu, cuda:0 or mps (default: the first accelerator, else the CPU)")
     group.add_argument(

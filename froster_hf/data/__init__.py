@@ -1,7 +1,7 @@
 """Annotation readers, splits, clips for training and evaluation."""
 
 from ..processing.text_files import AnnotationError
-from .catalogue import CountMismatchError, check_counts, count_differences, published_counts
+from .catalogue import CountMismatchError, check_counts, count_differences, published_counts, read_videos
 from .class_folders import read_video_folder
 from .clips import EpochSampler, EvaluationClips, TrainingClips, collate_clips
 from .decode_failures import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
@@ -38,5 +38,6 @@ __all__ = [
     "read_ucf101",
     "read_video_folder",
     "read_video_list",
+    "read_videos",
     "sample_shots",
 ]

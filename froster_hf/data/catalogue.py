@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
 
+from ..printing import printable
+from ..processing.text_files import AnnotationError
 from .class_folders import read_video_folder
 from .official_lists import Fold, Split, read_hmdb51, read_kinetics, read_something_something, read_ucf101
 from .segment_lists import SegmentTable, read_activitynet, read_thumos14
@@ -200,6 +203,52 @@ def read_split(format_name: str, files: DataFiles, *, split: Split = "train", fo
     if known.read is None:
         raise ValueError(f"Videos of the format {format_name!r} are rendered, not read.")
     return known.read(files, split, cast(Fold, fold))
+
+
+def read_videos(
+    videos: str | os.PathLike,
+    *,
+    root: str | os.PathLike | None = None,
+    labels: Any = None,
+    multi_label: bool = False,
+    missing: MissingFiles = "error",
+    allow_links: bool = False,
+) -> Dataset:
+    """A folder of class folders (`read_video_folder`) or a list (`read_video_list`), whichever it is.
+
+    Args:
+        videos: the folder, or the file of the list.
+        root: of a list, the folder that its paths begin in; by default the one that the list lies in.
+        labels: of a list, the names of its labels; see `read_video_list`.
+        multi_label: of a list, whether a video may show several actions, or none.
+        missing: of a list, what to do with videos that are not there; see `video_table`.
+        allow_links: whether links may lead out of the folder.
+
+    Raises:
+        AnnotationError: nothing is there, or it cannot be used; says why.
+        ValueError: options of a list, given for a folder.
+    """
+    videos = Path(videos)
+    if videos.is_dir():
+        given = {"a root": root, "a file of labels": labels, "several labels per video": multi_label or None}
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise ValueError(
+                f"{printable(str(videos))} is a folder, whose class folders are the labels: no {unused[0]}."
+            )
+        return read_video_folder(videos, allow_links=allow_links)
+    if not videos.is_file():
+        raise AnnotationError(
+            f"{printable(str(videos))} is neither a folder nor a file. Give a folder with one folder per class, or a "
+            "list (CSV, JSON Lines) of paths and labels."
+        )
+    return read_video_list(
+        videos,
+        root=videos.parent if root is None else root,
+        labels=labels,
+        multi_label=multi_label,
+        missing=missing,
+        allow_links=allow_links,
+    )
 
 
 def datasets_of(protocol: str) -> list[str]:

@@ -34,7 +34,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..video.decoding import VideoDecodeError
 from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, video_state
-from .video_table import LABEL_COLUMN, VIDEO_COLUMN, label_array, label_names, video_name
+from .video_table import LABEL_COLUMN, VIDEO_COLUMN, is_multi_label, label_array, label_names, video_name
 
 # The cross-entropy of PyTorch leaves this label out.
 IGNORED_LABEL = -100
@@ -45,8 +45,10 @@ class _Clips(torch.utils.data.Dataset):
 
     def __init__(self, dataset: Dataset, video_processor: BaseVideoProcessor, options: Mapping[str, Any]):
         self.label_names = label_names(dataset)
-        self.labels = label_array(dataset)
-        self.dataset = dataset.select_columns([VIDEO_COLUMN, LABEL_COLUMN])
+        # Several labels of a video are for whoever measures its scores; a sample carries one or none.
+        several = is_multi_label(dataset)
+        self.labels = np.full(len(dataset), IGNORED_LABEL) if several else label_array(dataset)
+        self.dataset = dataset.select_columns([VIDEO_COLUMN] if several else [VIDEO_COLUMN, LABEL_COLUMN])
         self.video_processor = video_processor
         self.options = dict(options)
 

@@ -38,7 +38,7 @@ class Row:
     """One line of a list: the path as written, the label as written, and the file and line."""
 
     video: str
-    label: str | int
+    label: str | int | tuple[str | int, ...]
     where: str
 
 
@@ -49,6 +49,7 @@ def read_video_list(
     labels: Any = None,
     video_field: str = "video",
     label_field: str = "label",
+    multi_label: bool = False,
     missing: MissingFiles = "error",
     allow_links: bool = False,
 ) -> Dataset:
@@ -66,6 +67,8 @@ def read_video_list(
             names, it fixes their order (default: sorted).
         video_field: column of the paths.
         label_field: column of the labels, names or indices.
+        multi_label: whether a video may show several actions, or none. Its labels are a list in JSON, stand in one
+            field with `|` between them, or in several lines of the same video.
         missing: see `video_table`.
         allow_links: see `read_video_folder`.
 
@@ -78,11 +81,11 @@ def read_video_list(
     names = None if labels is None else read_labels(labels)
     suffix = list_file.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        rows = _json_rows(_json_lines(list_file), video_field, label_field)
+        rows = _json_rows(_json_lines(list_file), video_field, label_field, multi_label)
     elif suffix == ".json":
-        rows = _json_rows(_json_entries(list_file), video_field, label_field)
+        rows = _json_rows(_json_entries(list_file), video_field, label_field, multi_label)
     else:
-        rows = _table_rows(list_file, video_root, video_field, label_field)
+        rows = _table_rows(list_file, video_root, video_field, label_field, multi_label)
     if not rows:
         raise AnnotationError(f"No video is left: {shown_path(list_file)} lists none.")
     if names is None:
@@ -93,11 +96,29 @@ def read_video_list(
         for row in rows
     ]
     source = f"Read from {shown_path(list_file)}."
-    return video_table(clips, labels=names, missing=missing, source=source)
+    if multi_label:
+        clips = _one_per_video(clips)
+    return video_table(clips, labels=names, missing=missing, source=source, multi_label=multi_label)
+
+
+def _one_per_video(clips: Sequence[ListedClip]) -> list[ListedClip]:
+    """Clips with all the labels that any line gives their video."""
+    found: dict[str, ListedClip] = {}
+    for clip in clips:
+        before = found.get(clip.path)
+        labels = {*(before.label if before else ()), *clip.label}  # type: ignore[misc]
+        found[clip.path] = ListedClip(clip.path, tuple(sorted(labels)), before.where if before else clip.where)
+    return list(found.values())
+
+
+def _labels_of(row: Row) -> tuple[str | int, ...]:
+    return row.label if isinstance(row.label, tuple) else (row.label,)
 
 
 def _names_in(rows: Sequence[Row], list_file: Path) -> list[str]:
-    written = sorted({str(row.label) for row in rows})
+    written = sorted({str(label) for row in rows for label in _labels_of(row)})
+    if not written:
+        raise AnnotationError(f"{shown_path(list_file)} gives no video a label. Pass labels=, the names to look for.")
     if all(index_of(label.lstrip("-")) is not None for label in written):
         raise AnnotationError(
             f"{shown_path(list_file)} holds label indices and no label names. Pass labels=, the list of names or a "
@@ -108,13 +129,18 @@ def _names_in(rows: Sequence[Row], list_file: Path) -> list[str]:
     return written
 
 
-def _label_index(row: Row, indices: Mapping[str, int]) -> int:
-    if isinstance(row.label, str) and row.label in indices:
-        return indices[row.label]
-    index = index_of(row.label)
+def _label_index(row: Row, indices: Mapping[str, int]) -> int | tuple[int, ...]:
+    found = tuple(_index_in(label, indices, row.where) for label in _labels_of(row))
+    return found if isinstance(row.label, tuple) else found[0]
+
+
+def _index_in(label: str | int, indices: Mapping[str, int], where: str) -> int:
+    if isinstance(label, str) and label in indices:
+        return indices[label]
+    index = index_of(label)
     if index is None or index >= len(indices):
         raise AnnotationError(
-            f"{row.where}: the label {row.label!r:.200} is neither one of the {len(indices)} label names nor an index "
+            f"{where}: the label {label!r:.200} is neither one of the {len(indices)} label names nor an index "
             f"from 0 to {len(indices) - 1}."
         )
     return index
@@ -131,7 +157,7 @@ def _json_entries(path: Path) -> list[tuple[Any, str]]:
     return [(entry, f"{shown_path(path)}, entry {number}") for number, entry in enumerate(entries)]
 
 
-def _json_rows(entries: Sequence[tuple[Any, str]], video_field: str, label_field: str) -> list[Row]:
+def _json_rows(entries: Sequence[tuple[Any, str]], video_field: str, label_field: str, multi_label: bool) -> list[Row]:
     rows = []
     for entry, where in entries:
         if not isinstance(entry, dict) or not {video_field, label_field} <= set(entry):
@@ -141,16 +167,26 @@ def _json_rows(entries: Sequence[tuple[Any, str]], video_field: str, label_field
                 "names can be given as video_field= and label_field=."
             )
         video, label = entry[video_field], entry[label_field]
-        if not isinstance(video, str) or isinstance(label, bool) or not isinstance(label, (str, int)):
+        labels = label if multi_label and isinstance(label, list) else [label]
+        if not isinstance(video, str) or any(isinstance(x, bool) or not isinstance(x, (str, int)) for x in labels):
             raise AnnotationError(
                 f"{where}: the video must be a path and the label a text or an index, not a {type(video).__name__} "
                 f"and a {type(label).__name__}."
             )
-        rows.append(Row(video.strip(), _checked_label(label, where), where))
+        checked = (
+            tuple(_checked_label(part, where) for part in label)
+            if multi_label and isinstance(label, list)
+            else _checked_label(label, where, multi_label)
+        )
+        rows.append(Row(video.strip(), checked, where))
     return rows
 
 
-def _checked_label(label: str | int, where: str) -> str | int:
+def _checked_label(label: str | int, where: str, multi_label: bool = False) -> Any:
+    """A label without blanks around it; with `multi_label`, all that the field holds, as a tuple."""
+    if multi_label:
+        parts = [label] if isinstance(label, int) else [part for part in label.split("|") if label.strip()]
+        return tuple(_checked_label(part, where) for part in parts)
     if isinstance(label, int):
         return label
     try:
@@ -162,7 +198,7 @@ def _checked_label(label: str | int, where: str) -> str | int:
     return label.strip()
 
 
-def _table_rows(path: Path, root: VideoRoot, video_field: str, label_field: str) -> list[Row]:
+def _table_rows(path: Path, root: VideoRoot, video_field: str, label_field: str, multi_label: bool) -> list[Row]:
     """Rows of a text file with columns."""
     lines = [(line.strip(), where) for line, where in read_lines(path)]
     if not lines:
@@ -173,12 +209,12 @@ def _table_rows(path: Path, root: VideoRoot, video_field: str, label_field: str)
             if video_field in header and label_field in header:
                 break
     else:
-        return _rows_without_header(lines, root, video_field, label_field)
-    return _rows_below_header(lines, header, delimiter, video_field, label_field)
+        return _rows_without_header(lines, root, video_field, label_field, multi_label)
+    return _rows_below_header(lines, header, delimiter, video_field, label_field, multi_label)
 
 
 def _rows_without_header(
-    lines: Sequence[tuple[str, str]], root: VideoRoot, video_field: str, label_field: str
+    lines: Sequence[tuple[str, str]], root: VideoRoot, video_field: str, label_field: str, multi_label: bool
 ) -> list[Row]:
     layouts = [_Layout(delimiter, lines) for delimiter in _DELIMITERS]
     # Python's `max` takes the first of equals.
@@ -186,11 +222,19 @@ def _rows_without_header(
     if layout.misfit is not None:
         raise layout.misfit
     layout.refuse_header(root, video_field, label_field)
-    return [Row(video, _checked_label(label, where), where) for video, label, where in layout.without_counts(root)]
+    return [
+        Row(video, _checked_label(label, where, multi_label), where)
+        for video, label, where in layout.without_counts(root)
+    ]
 
 
 def _rows_below_header(
-    lines: Sequence[tuple[str, str]], header: list[str], delimiter: str, video_field: str, label_field: str
+    lines: Sequence[tuple[str, str]],
+    header: list[str],
+    delimiter: str,
+    video_field: str,
+    label_field: str,
+    multi_label: bool,
 ) -> list[Row]:
     video_at, label_at = header.index(video_field), header.index(label_field)
     rows = []
@@ -198,7 +242,7 @@ def _rows_below_header(
         cells = csv_cells(line, where, delimiter)
         if len(cells) != len(header):
             raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
-        rows.append(Row(cells[video_at], _checked_label(cells[label_at], where), where))
+        rows.append(Row(cells[video_at], _checked_label(cells[label_at], where, multi_label), where))
     return rows
 
 

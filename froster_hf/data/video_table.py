@@ -1,7 +1,9 @@
 """The one form in which every reader hands its videos on: a `datasets.Dataset` of {video, label}.
 
 `video` is `datasets.Video(decode=False)`: a row holds {"path": ..., "bytes": ...} and nothing is decoded until a
-worker of the DataLoader asks (`clips.py`). `label` is `datasets.ClassLabel`, whose names are the label texts.
+worker of the DataLoader asks (`clips.py`). `label` is `datasets.ClassLabel`, whose names are the label texts. Where a
+video may show several actions or none, a list of `ClassLabel`, `labels`, stands in its place; such tables serve
+evaluations, not trainings.
 """
 
 import hashlib
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Video
+from datasets import ClassLabel, Dataset, Features, List, Video
 
 from ..printing import listing, printable
 from ..processing.prompts_froster import checked_label_list, readable_label
@@ -24,26 +26,35 @@ from ..video.images import IMAGE_FORMATS
 logger = logging.getLogger(__name__)
 
 
-VIDEO_COLUMN, LABEL_COLUMN = "video", "label"
+VIDEO_COLUMN, LABEL_COLUMN, LABELS_COLUMN = "video", "label", "labels"
 MissingFiles = Literal["error", "drop", "keep"]
 
 
 @dataclass(frozen=True)
 class ListedClip:
-    """One clip of a list: its absolute path, its label's index, and the file and line that named it."""
+    """One clip of a list: its absolute path, its label's index (or those of all its labels), and the file and line
+    that named it."""
 
     path: str
-    label: int
+    label: int | tuple[int, ...]
     where: str
 
 
-def video_features(labels: Sequence[str]) -> Features:
+def video_features(labels: Sequence[str], *, multi_label: bool = False) -> Features:
     """The columns of every data set of this package, for these label texts."""
-    return Features({VIDEO_COLUMN: Video(decode=False), LABEL_COLUMN: ClassLabel(names=list(labels))})
+    label = ClassLabel(names=list(labels))
+    return Features(
+        {VIDEO_COLUMN: Video(decode=False), **({LABELS_COLUMN: List(label)} if multi_label else {LABEL_COLUMN: label})}
+    )
 
 
 def video_table(
-    clips: Iterable[ListedClip], *, labels: Sequence[str], missing: MissingFiles, source: str = ""
+    clips: Iterable[ListedClip],
+    *,
+    labels: Sequence[str],
+    missing: MissingFiles,
+    source: str = "",
+    multi_label: bool = False,
 ) -> Dataset:
     """Builds the data set from listed clips.
 
@@ -54,6 +65,7 @@ def video_table(
             how many; `keep` leaves them to the decoding policy of training and evaluation. A folder of image files is
             a video as well.
         source: where the clips come from and what was passed over, for `describe_table`.
+        multi_label: whether each clip has a list of labels.
 
     Raises:
         AnnotationError: files are missing under `missing="error"`, or no clip is left.
@@ -74,8 +86,9 @@ def video_table(
             clips = [clip for clip in clips if id(clip) not in gone]
     if not clips:
         raise AnnotationError(f"No video is left. {source} Check the data root and the list.")
-    columns = {VIDEO_COLUMN: [clip.path for clip in clips], LABEL_COLUMN: [clip.label for clip in clips]}
-    table = Dataset.from_dict(columns, features=video_features(labels))
+    label_column = LABELS_COLUMN if multi_label else LABEL_COLUMN
+    columns = {VIDEO_COLUMN: [clip.path for clip in clips], label_column: [clip.label for clip in clips]}
+    table = Dataset.from_dict(columns, features=video_features(labels, multi_label=multi_label))
     table.info.description = source
     return table
 
@@ -97,8 +110,8 @@ def describe_table(table: Dataset, *, max_classes: int = 40) -> str:
         table: {video, label}.
         max_classes: classes that are listed; of more, the first ones. Those without a video are always counted.
     """
-    names, labels = label_names(table), label_array(table)
-    counts = np.bincount(labels[labels >= 0], minlength=len(names))
+    names, present = label_names(table), label_matrix(table)
+    counts = present.sum(axis=0)
     shown = [printable(name) for name in names[:max_classes]]
     width = max((len(name) for name in shown), default=0)
     lines = [f"{len(table)} videos of {len(names)} classes:"]
@@ -108,7 +121,7 @@ def describe_table(table: Dataset, *, max_classes: int = 40) -> str:
         lines.append(f"  and {len(rest)} more classes with {rest.min()} to {rest.max()} videos each")
     if empty := [name for name, count in zip(names, counts) if count == 0]:
         lines.append(f"Classes without a video: {listing(empty, limit=10)}.")
-    if unlabelled := int((labels < 0).sum()):
+    if unlabelled := int((~present.any(axis=1)).sum()):
         lines.append(f"Videos without a label: {unlabelled}.")
     if table.info.description:
         lines.append(printable(table.info.description[:500]))
@@ -119,9 +132,9 @@ def label_names(dataset: Dataset) -> list[str]:
     """Label texts of a data set, in the order of their indices.
 
     Raises:
-        ValueError: `dataset` has no `ClassLabel` column named `label`.
+        ValueError: `dataset` has no `ClassLabel` column named `label`, nor a list of them named `labels`.
     """
-    feature = dataset.features.get(LABEL_COLUMN)
+    feature = getattr(dataset.features.get(LABELS_COLUMN), "feature", None) or dataset.features.get(LABEL_COLUMN)
     if not isinstance(feature, ClassLabel):
         raise ValueError(
             f"The data set's columns are {dict(dataset.features)}; a ClassLabel column named {LABEL_COLUMN!r} is "
@@ -132,9 +145,33 @@ def label_names(dataset: Dataset) -> list[str]:
 
 
 def label_array(dataset: Dataset) -> np.ndarray:
-    """Labels of all rows, (num_rows,) int64, without touching the videos."""
+    """Labels of all rows, (num_rows,) int64, without touching the videos.
+
+    Raises:
+        ValueError: there is not one label per row.
+    """
     label_names(dataset)
+    if is_multi_label(dataset):
+        raise ValueError("The table has a list of labels per video; one label per video is needed here.")
     return np.asarray(dataset.with_format("numpy", columns=[LABEL_COLUMN])[LABEL_COLUMN][:], dtype=np.int64)
+
+
+def is_multi_label(dataset: Dataset) -> bool:
+    """Whether a row has a list of labels."""
+    return LABELS_COLUMN in dataset.features
+
+
+def label_matrix(dataset: Dataset) -> np.ndarray:
+    """Which of the K labels are in which of the n videos, (n, K) bool, without touching the videos."""
+    present = np.zeros((len(dataset), len(label_names(dataset))), dtype=bool)
+    if is_multi_label(dataset):
+        for row, labels in enumerate(dataset.select_columns([LABELS_COLUMN])[LABELS_COLUMN]):
+            present[row, labels] = True
+    else:
+        labels = label_array(dataset)
+        labeled = np.flatnonzero(labels >= 0)
+        present[labeled, labels[labeled]] = True
+    return present
 
 
 def with_labels(dataset: Dataset, labels: np.ndarray, names: Sequence[str]) -> Dataset:
@@ -168,7 +205,9 @@ def table_fingerprint(dataset: Dataset) -> str:
         row["path"] for batch in videos.iter(batch_size=32) for row in batch[VIDEO_COLUMN] if row["bytes"] is None
     ]
     common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    labels = label_array(dataset)
+    labels = (
+        dataset.select_columns([LABELS_COLUMN])[LABELS_COLUMN] if is_multi_label(dataset) else label_array(dataset)
+    )
     start = 0
     for batch in videos.iter(batch_size=32):
         for label, row in zip(labels[start:], batch[VIDEO_COLUMN]):

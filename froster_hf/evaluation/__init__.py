@@ -4,7 +4,8 @@ from .evaluating import FrozenModel, evaluate_protocol
 from .explaining import Explanation, attention_rollout, explain_video, gradient_map
 from .label_similarity import mean_best_cosine, similarity_table, write_similarity_report
 from .leak_check import find_leaks, warn_of_leaks
-from .metrics import METRICS, ActionAccuracy, BaseToNovel, MeanAndStd, Metric, compute_metrics
+from .metrics import METRICS, ActionAccuracy, BaseToNovel, MeanAndStd, Metric, MultiLabelPrecision, compute_metrics
+from .own_list import evaluate_videos
 from .predicting import PredictionMismatchError, predict
 from .protocols import DetectionProtocol, EvaluationData, EvaluationProtocol, list_protocols, load_protocol
 from .report import published_results
@@ -21,6 +22,7 @@ __all__ = [
     "FrozenModel",
     "MeanAndStd",
     "Metric",
+    "MultiLabelPrecision",
     "PredictionMismatchError",
     "TemporalDetection",
     "attention_rollout",
@@ -28,6 +30,7 @@ __all__ = [
     "detection_average_precisions",
     "evaluate_detection",
     "evaluate_protocol",
+    "evaluate_videos",
     "explain_video",
     "find_leaks",
     "gradient_map",

@@ -110,7 +110,7 @@ def evaluate_protocol(
     # Refused before data are read.
     Computing(**computing)
     folder = Path(output_dir)
-    _prepare_folder(folder, protocol, accelerator, overwrite=overwrite)
+    prepare_folder(folder, protocol.to_dict(), accelerator, overwrite=overwrite)
     plan = plan_evaluation(protocol, data)
     for name, found in plan.count_differences.items():
         logger.warning("%s differs from the published counts: %s", name, found)
@@ -158,8 +158,15 @@ def _matched(descriptions: Mapping[str, str | None] | None, plan: EvaluationPlan
     return match.described
 
 
-def _prepare_folder(folder: Path, protocol: EvaluationProtocol, accelerator: Accelerator, *, overwrite: bool) -> None:
-    """Make the result folder ready to write to, or raise in all processes."""
+def prepare_folder(folder: Path, protocol: Mapping[str, Any], accelerator: Accelerator, *, overwrite: bool) -> None:
+    """Make a result folder ready to write to, or raise in all processes.
+
+    Args:
+        folder: of the result.
+        protocol: what is evaluated, as `result.json` will say.
+        accelerator: knows the processes.
+        overwrite: delete the evaluation that is there; else one of something else is refused.
+    """
     failure: list[Exception | None] = [None]
     if accelerator.is_main_process:
         try:
@@ -179,22 +186,29 @@ def _prepare_folder(folder: Path, protocol: EvaluationProtocol, accelerator: Acc
 
 def _remove_results(folder: Path) -> None:
     """Delete what an evaluation has left; a link, but nothing behind it."""
-    for name in ("result.json", "result.md", "label_similarity.json", "label_similarity.md", "label_similarity.png"):
+    for name in (
+        "result.json",
+        "result.md",
+        "index.html",
+        "label_similarity.json",
+        "label_similarity.md",
+        "label_similarity.png",
+    ):
         (folder / name).unlink(missing_ok=True)
-    for part in (folder / "plots", folder / "predictions"):
+    for part in (folder / "plots", folder / "predictions", folder / "calibrated"):
         if part.is_symlink():
             part.unlink()
         elif part.is_dir():
             shutil.rmtree(part)
 
 
-def _refuse_other_protocol(folder: Path, protocol: EvaluationProtocol) -> None:
+def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
     result = folder / "result.json"
     if not result.is_file():
         return
     stored = read_json(result)
     found = stored.get("protocol") if isinstance(stored, dict) else None
-    if found != json.loads(json.dumps(protocol.to_dict())):
+    if found != json.loads(json.dumps(protocol)):
         name = found.get("name") if isinstance(found, dict) else None
         raise PredictionMismatchError(
             f"{folder} holds the result of another evaluation ({printable(str(name))}, with settings of its own). "

@@ -21,12 +21,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
 from PIL import Image
 from torch import nn
 
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import make_folder, written_whole
+from .plots import NEEDS_MATPLOTLIB
 
 MapMethod = Literal["rollout", "gradient"]
 
@@ -129,9 +129,22 @@ def overlay(frames: np.ndarray, maps: torch.Tensor, *, strength: float = 0.6) ->
     # everywhere says little, so its small differences are not stretched over the whole scale.
     low, high = torch.quantile(heat, torch.tensor([0.01, 0.99]))
     shown = ((heat - low) / torch.maximum(high - low, 0.5 * high).clamp(min=1e-12)).clamp(0, 1).numpy()
-    colours = 255 * np.asarray(colormaps["inferno"](shown))[..., :3]
+    colours = 255 * _inferno(shown)
     share = strength * shown[..., None]
     return ((1 - share) * frames * 0.8 + share * colours).round().astype(np.uint8)
+
+
+def _inferno(shares: np.ndarray) -> np.ndarray:
+    """Colors (..., 3) in [0, 1] for shares in [0, 1].
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import colormaps
+    except ImportError as error:
+        raise ImportError(f"Maps are p{NEEDS_MATPLOTLIB[1:]}.") from error
+    return np.asarray(colormaps["inferno"](shares))[..., :3]
 
 
 def _save_strip(frames: np.ndarray, overlaid: np.ndarray, path: Path, *, gap: int = 4) -> Path:

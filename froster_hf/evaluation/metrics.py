@@ -115,6 +115,70 @@ def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
 
 
+def average_precisions(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Average precision of each label over the videos, (K,): mean of the precisions at the ranks of its videos.
+
+    Videos of equal score are one rank, so that the order of a list does not matter. NaN for a label in no video.
+
+    Args:
+        scores: (n, K); a video with scores that are not finite ranks last.
+        present: (n, K), true where the label is in the video.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    scores, present = np.asarray(scores, dtype=np.float64), np.asarray(present, dtype=bool)
+    if scores.shape != present.shape or scores.ndim != 2:
+        raise ValueError(f"Expected scores and labels of one shape (n, K), got {scores.shape} and {present.shape}.")
+    scores = np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, -np.inf)
+    found = np.full(scores.shape[1], np.nan)
+    for label in range(scores.shape[1]):
+        if not present[:, label].any():
+            continue
+        order = np.argsort(-scores[:, label], kind="stable")
+        hits = np.cumsum(present[order, label])
+        # The last video of each run of equal scores.
+        ends = np.flatnonzero(np.append(np.diff(scores[order, label]) != 0, True))
+        gains = np.diff(hits[ends], prepend=0)
+        found[label] = (gains * hits[ends] / (ends + 1)).sum() / hits[-1]
+    return found
+
+
+def f1_score(answered: np.ndarray, present: np.ndarray) -> float:
+    """F1 of all answers together (micro average): (n, K) bool each; 0 where nothing is answered or there."""
+    hits = int((answered & present).sum())
+    total = int(answered.sum()) + int(present.sum())
+    return 2 * hits / total if total else 0.0
+
+
+def paired_intervals(
+    values: np.ndarray, *, seed: int = 0, num_draws: int = 2000, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals for means over the same videos, and for their differences from the first, by a paired bootstrap.
+
+    Videos are drawn with replacement, the same ones for every model: what makes a video hard for all of them does not
+    widen the interval of the difference.
+
+    Args:
+        values: (M, n), of each model for each video, such as 1 where it is right and 0 where it is wrong.
+        seed: seed of the draws.
+        num_draws: how many.
+        confidence: share of the draws that lies within an interval.
+
+    Returns:
+        (M, 2) and (M, 2): low and high ends; the first row of the differences is zero.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    num_videos = values.shape[1]
+    generator = np.random.default_rng(seed)
+    means = np.stack(
+        [values[:, generator.integers(num_videos, size=num_videos)].mean(axis=1) for _ in range(num_draws)]
+    )
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    differences = means - means[:, :1]
+    return np.quantile(means, ends, axis=0).T, np.quantile(differences, ends, axis=0).T
+
+
 Place = Literal["training", "report", "card"]
 
 
@@ -176,6 +240,32 @@ class ActionAccuracy(evaluate.Metric):
             results["class_accuracies"] = class_accuracies(scores, labels).tolist()
             results["confusion_matrix"] = confusion_matrix(scores, labels).tolist()
         return results
+
+
+class MultiLabelPrecision(evaluate.Metric):
+    """Mean average precision where a video may show several actions, or none.
+
+    `compute(predictions=..., references=...)`: scores (n, K), and for each video the indices of its labels. Gives
+    `mean_average_precision` over the labels that are in some video, and `average_precisions` (K,).
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info_of(
+            self,
+            {
+                "predictions": datasets.Sequence(datasets.Value("float64")),
+                "references": datasets.Sequence(datasets.Value("int64")),
+            },
+        )
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
+        scores = np.asarray(predictions)
+        present = np.zeros(scores.shape, dtype=bool)
+        for row, labels in enumerate(references):
+            present[row, list(labels)] = True
+        found = average_precisions(scores, present)
+        mean = float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+        return {"mean_average_precision": mean, "average_precisions": found.tolist()}
 
 
 class BaseToNovel(evaluate.Metric):

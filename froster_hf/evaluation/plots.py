@@ -1,16 +1,18 @@
 """Pictures of results: confusion matrix, accuracy by class, base against novel, similarity against gain."""
 
+import importlib.util
 import itertools
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 
 from ..whole_files import make_folder, written_whole
+
+logger = logging.getLogger(__name__)
 
 # Okabe and Ito's palette: told apart by readers with colour-vision deficiency.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
@@ -18,13 +20,39 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
 MAX_TICK_LABELS = 60
 
 
+NEEDS_MATPLOTLIB = "pictures need matplotlib: pip install 'froster-hf[plots]'"
+
+
+def can_plot() -> bool:
+    """Whether matplotlib is installed; says what is missing where it is not, and nothing is drawn."""
+    if importlib.util.find_spec("matplotlib") is not None:
+        return True
+    logger.warning("No plots are drawn: %s.", NEEDS_MATPLOTLIB)
+    return False
+
+
+def new_figure(**options: Any) -> Any:
+    """A figure of matplotlib's, without a window.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"Plots and p{NEEDS_MATPLOTLIB[1:]}.") from error
+    return Figure(**options)
+
+
 def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.PathLike, *, title: str) -> Path:
     """Confusion matrix, each row (true class) as shares of its clips."""
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     side = float(np.clip(0.28 * len(labels), 4.0, 10.0))
-    figure = Figure(figsize=(side + 2.2, side + 1.2), layout="constrained")
+    figure = new_figure(figsize=(side + 2.2, side + 1.2), layout="constrained")
     axes = figure.subplots()
+    from matplotlib.colors import PowerNorm
+
     # A square root of the shares, so that rare confusions show beside the diagonal.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
     if len(labels) <= MAX_TICK_LABELS:
@@ -45,7 +73,7 @@ def plot_class_accuracies(
     if len(order) > max_classes:
         order = np.concatenate([order[: max_classes // 2], order[-(max_classes - max_classes // 2) :]])
         title = f"{title} (best and worst of {len(known)} classes)"
-    figure = Figure(figsize=(7.0, max(2.5, 0.22 * len(order) + 1.2)), layout="constrained")
+    figure = new_figure(figsize=(7.0, max(2.5, 0.22 * len(order) + 1.2)), layout="constrained")
     axes = figure.subplots()
     axes.barh(range(len(order)), 100 * accuracies[order], color=BLUE)
     axes.axvline(100 * float(np.mean(accuracies[known])), color=ORANGE, label="mean over classes")
@@ -65,7 +93,7 @@ def plot_base_novel(
     title: str,
 ) -> Path:
     """Base against novel accuracy (percent), published methods in grey, lines of equal harmonic mean."""
-    figure = Figure(figsize=(7.0, 5.5), layout="constrained")
+    figure = new_figure(figsize=(7.0, 5.5), layout="constrained")
     axes = figure.subplots()
     points = {**{name: tuple(row[:2]) for name, row in published.items()}, **ours}
     values = np.array(list(points.values()))
@@ -91,7 +119,7 @@ def plot_base_novel(
 
 def plot_similarity_gain(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *, title: str) -> Path:
     """Gain over frozen CLIP (points) against the similarity of the label sets; rows of `similarity_table`."""
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    figure = new_figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color=GREY, linewidth=0.8)
     for row in rows:
@@ -112,7 +140,7 @@ def _short(text: str, length: int = 32) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
+def save_figure(figure: Any, path: str | os.PathLike) -> Path:
     """Write a figure, and its folder where it is missing; returns the path."""
     path = Path(path)
     make_folder(path.parent)

@@ -35,7 +35,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from transformers.utils.logging import tqdm
 
 from ..data.clips import EvaluationClips, collate_clips
 from ..data.video_table import label_names, pixel_options, table_fingerprint
@@ -290,6 +290,7 @@ def predict(
     processor: FrosterProcessor,
     output_dir: str | os.PathLike,
     descriptions: Mapping[str, str] | None = None,
+    extra_labels: Sequence[str] = (),
     num_views: int = 3,
     num_crops: int = 1,
     video_options: Mapping[str, Any] | None = None,
@@ -306,6 +307,7 @@ def predict(
         processor: pixels and prompts.
         output_dir: folder of the predictions, shared by all processes.
         descriptions: sentences by label; None takes the processor's.
+        extra_labels: scored behind the table's own, such as a background.
         num_views: V windows spread over the video.
         num_crops: C crops a frame.
         video_options: further options of the video processor.
@@ -319,7 +321,7 @@ def predict(
         PredictionMismatchError: `output_dir` holds predictions of other weights, data, prompts or settings.
     """
     speed, accelerator = Computing(**computing), accelerator or Accelerator()
-    texts = label_names(table)
+    texts = [*label_names(table), *extra_labels]
     encoded = processor.encode_labels(texts, descriptions)
     warn_of_leaks(processor.write_prompts(texts, descriptions), table)
     clips = EvaluationClips(
@@ -374,7 +376,9 @@ def _predict_batches(
     was_training = model.training
     model = model.to(device).eval()
     text_embeds = embed_labels(model=model)
-    progress = tqdm(total=sum(map(len, batches)), unit="clip", disable=not accelerator.is_local_main_process)
+    progress = tqdm(
+        total=sum(map(len, batches)), unit="video", disable=None if accelerator.is_local_main_process else True
+    )
     with store, progress:
         # Workers read ahead by themselves; without any, a thread does.
         for rows, batch in zip(batches, loader if loader.num_workers else take_ahead(loader, 1)):

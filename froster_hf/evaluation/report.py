@@ -8,12 +8,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from ..video.backends import BACKENDS
 from ..whole_files import make_folder, write_text_whole
 from .metrics import METRICS
-from .plots import plot_base_novel, plot_class_accuracies, plot_confusion
+from .plots import can_plot, plot_base_novel, plot_class_accuracies, plot_confusion
 from .protocols import PartResult
 
 PACKAGES = ("froster-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
@@ -68,9 +69,9 @@ def markdown_report(report: Mapping[str, Any]) -> str:
     published = published_results().get(protocol["protocol"], {}).get(protocol["dataset"], {})
     lines = [f"# {protocol['name']}", "", "Top-1 accuracy in percent.", ""]
     lines += [f"| method | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
-    lines += [f"| {_cell(name)} (published) | {' | '.join(map(_number, row))} |" for name, row in published.items()]
+    lines += [f"| {cell(name)} (published) | {' | '.join(map(_number, row))} |" for name, row in published.items()]
     lines += [
-        f"| **{_cell(name)}** | {' | '.join(f'**{value}**' for value in _own_row(protocol['protocol'], result))} |"
+        f"| **{cell(name)}** | {' | '.join(f'**{value}**' for value in _own_row(protocol['protocol'], result))} |"
         for name, result in report["results"].items()
     ]
     views = f"{protocol['num_views']} views x {protocol['num_crops']} crops"
@@ -109,21 +110,28 @@ def write_report(
         folder: of the result.
     """
     folder = make_folder(folder)
+    if can_plot():
+        _plot_report(report, details, folder / "plots")
+    write_result(report, markdown_report(report), folder)
+
+
+def _plot_report(report: Mapping[str, Any], details: Mapping[str, Sequence[PartResult]], folder: Path) -> None:
     protocol = report["protocol"]
     for name, results in details.items():
         result = results[0]
         stem = f"{protocol['name']}_{name.replace(' ', '_')}"
         title = f"{protocol['dataset']}, {name}: top-1 {100 * result.metrics['top1']:.1f} %"
-        plot_confusion(result.confusion, result.labels, folder / "plots" / f"confusion_{stem}.png", title=title)
-        plot_class_accuracies(
-            result.class_accuracies, result.labels, folder / "plots" / f"classes_{stem}.png", title=title
-        )
+        plot_confusion(result.confusion, result.labels, folder / f"confusion_{stem}.png", title=title)
+        plot_class_accuracies(result.class_accuracies, result.labels, folder / f"classes_{stem}.png", title=title)
     if protocol["protocol"] == "base_to_novel":
         ours = {name: (result["base"], result["novel"]) for name, result in report["results"].items()}
         published = published_results()["base_to_novel"].get(protocol["dataset"], {})
-        plot_base_novel(ours, published, folder / "plots" / "base_novel.png", title=protocol["name"])
-    write_text_whole(folder / "result.md", markdown_report(report))
-    # Last: a folder with a result.json is complete.
+        plot_base_novel(ours, published, folder / "base_novel.png", title=protocol["name"])
+
+
+def write_result(report: Mapping[str, Any], markdown: str, folder: Path) -> None:
+    """Writes `result.md` and `result.json`; the latter last: a folder that has it is complete."""
+    write_text_whole(folder / "result.md", markdown)
     write_text_whole(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -138,6 +146,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that cannot break out of a Markdown table's cell."""
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").split())

@@ -700,6 +700,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
         The base class forgets the processor.
         """
+        # transformers hands `dtype` on to the tokenizer, which could not be written with it.
+        self.processor.tokenizer.init_kwargs.pop("dtype", None)
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 

@@ -1,5 +1,6 @@
 """A recipe, run: model, processor, data and arguments of it, a `FrosterTrainer`, and the model saved at the end."""
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -12,7 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedConfig
 
-from ..checkpoint_loading import refuse_foreign_parts
+from ..checkpoint_loading import checkpoint_path, refuse_foreign_parts
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
 from ..data.label_splits import base_and_novel_labels, keep_labels, sample_shots
 from ..data.official_lists import Split
@@ -103,6 +104,7 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
         ValueError: the checkpoint is a path, and nothing is there, is an adapter of PEFT, or names
             a quantizer that may run code from the Hub.
     """
+    recipe = dataclasses.replace(recipe, checkpoint=checkpoint_path(recipe.checkpoint))
     # A name on the Hub has one slash; what has more, or begins as a path does, is meant to be one.
     looks_like_path = recipe.checkpoint.startswith((".", "/", "~")) or recipe.checkpoint.count("/") > 1
     if looks_like_path and not Path(recipe.checkpoint).exists():

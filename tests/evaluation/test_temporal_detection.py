@@ -171,7 +171,7 @@ def test_rendered_long_videos_are_the_same_again_and_are_evaluated_from_the_shel
     classify.processor.save_pretrained(tmp_path / "model")
     arguments = ["evaluate", "moving_shapes_detection", "seeds=[7]", "labels_per_video=2", "stride_seconds=4"]
     where = [
-        "--checkpoint",
+        "--model",
         str(tmp_path / "model"),
         "--root",
         str(tmp_path / "videos"),

@@ -38,7 +38,7 @@ def test_a_checkpoint_is_evaluated_beside_a_frozen_model(checkpoints, hmdb51_dat
     tuned, frozen = checkpoints
     (tmp_path / "k400.json").write_text(json.dumps({"0": "combing hair", "1": "playing football"}))
     options = ["--frozen", frozen, "--method", "tiny", "--training-labels", str(tmp_path / "k400.json")]
-    assert evaluate(hmdb51_data, tmp_path, "--checkpoint", tuned, *options) == 0
+    assert evaluate(hmdb51_data, tmp_path, "--model", tuned, *options) == 0
     printed = capsys.readouterr().out
     assert "| **tiny + frozen (logits)** |" in printed
     assert printed.strip() == (tmp_path / "result.md").read_text().strip()
@@ -53,7 +53,7 @@ def test_a_checkpoint_is_evaluated_beside_a_frozen_model(checkpoints, hmdb51_dat
 
 
 def test_the_mean_of_checkpoints_is_one_model(checkpoints, hmdb51_data, tmp_path):
-    assert evaluate(hmdb51_data, tmp_path, "--checkpoint", *checkpoints, "--average") == 0
+    assert evaluate(hmdb51_data, tmp_path, "--model", *checkpoints, "--average") == 0
     report = json.loads((tmp_path / "result.json").read_text())
     assert report["results"]["this checkpoint"]["num_samples"] == 1
 
@@ -61,7 +61,7 @@ def test_the_mean_of_checkpoints_is_one_model(checkpoints, hmdb51_data, tmp_path
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], "Missing: --checkpoint."),
+        ([], "Missing: --model."),
         (["views=1"], "unknown fields views"),
         (["views"], "'views' is not of the form field=value"),
         (["protocol=zero_shot"], "protocol is 'zero_shot'; it must be one of base_to_novel"),
@@ -70,7 +70,7 @@ def test_the_mean_of_checkpoints_is_one_model(checkpoints, hmdb51_data, tmp_path
 )
 def test_a_wrong_option_is_one_line(hmdb51_data, tmp_path, capsys, overrides, message):
     # What is missing is found before the protocol is read.
-    checkpoint = ["--checkpoint", "some/model"] if overrides else []
+    checkpoint = ["--model", "some/model"] if overrides else []
     assert evaluate(hmdb51_data, tmp_path, *checkpoint, overrides=overrides) == 1
     errors = capsys.readouterr().err
     assert message in errors
@@ -94,7 +94,7 @@ def test_no_result_is_written_behind_a_link(checkpoints, hmdb51_data, tmp_path, 
     if link:
         output.mkdir()
     (output / link).symlink_to(tmp_path / "victim")
-    assert evaluate(hmdb51_data, output, "--checkpoint", checkpoints[0]) == 1
+    assert evaluate(hmdb51_data, output, "--model", checkpoints[0]) == 1
     errors = capsys.readouterr().err
     assert "is a link, which is not followed" in errors
     assert errors.count("\n") == 1

@@ -61,7 +61,7 @@ def test_seeds_belong_to_this_protocol_alone():
 def test_the_verb_renders_and_evaluates_without_annotations(tmp_path, capsys):
     arguments = ["evaluate", "moving_shapes_actions", "seeds=[5]", "labels_per_split=2", "clips_per_label=1"]
     arguments += [
-        "--checkpoint",
+        "--model",
         str(SMALL_FROSTER),
         "--root",
         str(tmp_path / "videos"),

@@ -1,17 +1,24 @@
-"""Evaluate checkpoints by a published protocol, on the official lists of a data set.
+"""Measure models on your own labeled videos, or by a published protocol.
 
 examples:
+  froster evaluate my_videos --model my-model                         # a folder with one folder per class
+  froster evaluate list.csv --root videos --model my-model openai/clip-vit-base-patch32
+  froster evaluate scenes.jsonl --multi-label --model my-model --calibrate
   froster evaluate --list
-  froster evaluate base_to_novel_ucf101 --checkpoint froster-ucf --root UCF-101 --annotations ucfTrainTestlist \\
-      --output result
-  froster evaluate cross_dataset_hmdb51 --checkpoint froster-b16 --frozen openai/clip-vit-base-patch16 \\
+  froster evaluate base_to_novel_ucf101 --model froster-ucf --root UCF-101 --annotations ucfTrainTestlist
+  froster evaluate cross_dataset_hmdb51 --model froster-b16 --frozen openai/clip-vit-base-patch16 \\
       --root hmdb51 --annotations testTrainMulti_7030_splits --output result --precision bfloat16 --num-workers 8
-  froster evaluate base_to_novel_k400 --checkpoint sample1 sample2 sample3 --root val --annotations val.csv \\
+  froster evaluate base_to_novel_k400 --model sample1 sample2 sample3 --root val --annotations val.csv \\
       --train-annotations train.csv --missing drop --output result
-  froster evaluate temporal_detection_thumos14 --checkpoint froster-b16 --root test_videos \\
+  froster evaluate temporal_detection_thumos14 --model froster-b16 --root test_videos \\
       --annotations TH14_Temporal_annotations_test/annotation --output result
-  froster evaluate moving_shapes_actions "seeds=[7,8,9]" --checkpoint run/model --root videos --output result
+  froster evaluate moving_shapes_actions "seeds=[7,8,9]" --model small --root videos --output result
   torchrun --nproc_per_node 2 --module froster_hf evaluate ...
+
+Of your own videos, the result folder gets index.html: accuracies with intervals, confusions in words, and pictures of
+the videos that went wrong. Several models are compared with the first, on the same videos. Lists are CSV, JSON Lines
+or `path label` per line; with --multi-label, the labels of a video stand in one field with | between them, or in
+several lines.
 
 Any field of a protocol can be given as field=value, right after its name. Run again after a kill, it goes on where it
 was. The output folder gets result.json, result.md, plots/ and predictions/.
@@ -19,11 +26,13 @@ was. The output folder gets result.json, result.md, plots/ and predictions/.
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...settings import check_named
+from ...printing import printable
+from ...settings import SHIPPED_FOLDERS, check_named, list_named
 from ..loading import load_checkpoint
-from ..options import print_shipped
+from ..options import DEFAULT_MODEL, print_shipped
 
 if TYPE_CHECKING:
     from ...evaluation.protocols import DetectionProtocol
@@ -33,14 +42,24 @@ DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_label
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster evaluate`."""
-    parser.add_argument("protocol", nargs="?", metavar="PROTOCOL", help="a shipped protocol's name, or a YAML file")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        metavar="WHAT",
+        help="a folder of class folders, a list of videos and labels, or a protocol: a shipped name, or a .yaml file",
+    )
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as num_views=1")
     parser.add_argument("--list", action="store_true", help="list the shipped protocols")
-    parser.add_argument("--output", metavar="FOLDER", help="the result folder")
+    parser.add_argument("--output", metavar="FOLDER", help="the result folder (default: runs/evaluate-WHAT)")
     parser.add_argument("--overwrite", action="store_true", help="delete the evaluation that is in the result folder")
     models = parser.add_argument_group("models")
     models.add_argument(
-        "--checkpoint", nargs="+", metavar="MODEL", help="folders or names on the Hub; one a few-shot sample"
+        "--model",
+        nargs="+",
+        default=[DEFAULT_MODEL],
+        metavar="MODEL",
+        help="folders or names on the Hub, or small, the shipped one; of own videos, the others are compared with the "
+        f"first; of a protocol, one per few-shot sample (default: {DEFAULT_MODEL})",
     )
     models.add_argument("--average", action="store_true", help="evaluate the mean of the checkpoints' weights")
     models.add_argument("--frozen", metavar="CLIP", help="also evaluate this model, and the ensembles with it")
@@ -52,11 +71,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     models.add_argument("--method", default="this checkpoint", help="name of the row in the table")
     models.add_argument("--descriptions", metavar="FILE", help="JSON, {label: description}")
+    own = parser.add_argument_group("own videos")
+    own.add_argument("--multi-label", action="store_true", help="a video may show several actions, or none")
+    own.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="fit the probabilities of --multi-label to this list, and save the first model with them in the result "
+        "folder",
+    )
     data = parser.add_argument_group("data")
-    data.add_argument("--root", metavar="FOLDER", help="of the videos; those of moving shapes are rendered into it")
+    data.add_argument(
+        "--root",
+        metavar="FOLDER",
+        help="of the videos (default for a list: where it lies); those of moving shapes are rendered into it",
+    )
     data.add_argument("--annotations", metavar="PATH", help="official list of the tested clips, or its folder")
     data.add_argument("--train-annotations", metavar="PATH", help="K-400, SSv2: training list, to split the labels")
-    data.add_argument("--labels", metavar="FILE", help="SSv2: the labels JSON")
+    data.add_argument("--labels", metavar="FILE", help="own list: names of its labels; SSv2: the labels JSON")
     data.add_argument("--base-labels", metavar="FILE", help="the base half as a JSON list")
     data.add_argument("--known-labels", metavar="FILE", help="K-600: the labels of K-400, JSON")
     data.add_argument("--label-splits", nargs="+", metavar="FILE", help="K-600: a JSON list of labels a split")
@@ -75,11 +106,80 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         print_shipped("protocol")
         return 0
-    if arguments.protocol is None:
-        raise ValueError("Which protocol? Give a name of `froster evaluate --list` or a .yaml file.")
-    check_named(arguments.protocol, arguments.overrides, kind="protocol")
-    if missing := [name for name in ("checkpoint", "root", "output") if not getattr(arguments, name)]:
-        raise ValueError(f"Missing: {', '.join('--' + name for name in missing)}.")
+    if arguments.what is None:
+        raise ValueError(
+            "What is to be measured? Give a folder with one folder per class, a list of videos and labels, or a "
+            "name of `froster evaluate --list`."
+        )
+    output = arguments.output or f"runs/evaluate-{Path(arguments.what).stem}"
+    return _run_own(arguments, output) if _is_own(arguments.what) else _run_protocol(arguments, output)
+
+
+def _is_own(what: str) -> bool:
+    """Whether videos are named, and not a protocol; a shipped protocol's name comes first."""
+    if what in list_named(SHIPPED_FOLDERS["protocol"]) or what.lower().endswith((".yaml", ".yml")):
+        return False
+    return Path(what).exists() or Path(what).suffix != "" or "/" in what
+
+
+def _run_own(arguments: argparse.Namespace, output: str) -> int:
+    if arguments.overrides:
+        raise ValueError(
+            f"{printable(arguments.overrides[0])}: fields are for protocols; own videos have options only."
+        )
+    protocol_only = ("frozen", "training_labels", "descriptions", "annotations", "train_annotations", "base_labels")
+    if given := [name for name in protocol_only if getattr(arguments, name) is not None]:
+        raise ValueError(f"--{given[0].replace('_', '-')}: only with a protocol.")
+    if not Path(arguments.what).exists():
+        raise ValueError(
+            f"{printable(arguments.what)} is not there. Give a folder with one folder per class, or a list."
+        )
+
+    from accelerate import Accelerator
+
+    from ...data import read_videos
+    from ...evaluation import evaluate_videos
+    from ...evaluation.page import markdown_of_list
+
+    table = read_videos(
+        arguments.what,
+        root=arguments.root,
+        labels=arguments.labels,
+        multi_label=arguments.multi_label,
+        missing=arguments.missing,
+        allow_links=arguments.allow_links,
+    )
+    accelerator = Accelerator()
+    report = evaluate_videos(
+        table,
+        name=Path(arguments.what).name,
+        models={name: _load(name) for name in arguments.model},
+        output_dir=output,
+        calibrate=arguments.calibrate,
+        accelerator=accelerator,
+        overwrite=arguments.overwrite,
+        **_computing(arguments),
+    )
+    if accelerator.is_main_process:
+        print(markdown_of_list(report))
+        print(
+            f"Videos that went wrong: {len(report['mistakes'])}; their pictures are in {printable(output)}/index.html"
+        )
+    return 0
+
+
+def _computing(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in ("batch_size", "num_workers", "precision")}
+
+
+def _run_protocol(arguments: argparse.Namespace, output: str) -> int:
+    check_named(arguments.what, arguments.overrides, kind="protocol")
+    if arguments.root is None:
+        raise ValueError("Missing: --root, the folder of the videos.")
+    if given := [name for name in ("multi_label", "calibrate") if getattr(arguments, name)]:
+        raise ValueError(f"--{given[0].replace('_', '-')}: only of own videos.")
+    if arguments.training_labels and arguments.frozen is None:
+        raise ValueError("--training-labels compares the gain over a frozen model: give --frozen, too.")
 
     from accelerate import Accelerator
 
@@ -90,47 +190,43 @@ def run(arguments: argparse.Namespace) -> int:
     from ...processing.label_files import read_descriptions
     from ...training.weights import average_models
 
-    protocol = load_protocol(arguments.protocol, arguments.overrides)
+    protocol = load_protocol(arguments.what, arguments.overrides)
     if not isinstance(protocol, EvaluationProtocol):
-        return _detect(arguments, protocol)
+        return _detect(arguments, protocol, output)
     data = {name: getattr(arguments, name) for name in DATA_FIELDS if getattr(arguments, name) is not None}
-    if arguments.training_labels and arguments.frozen is None:
-        raise ValueError("--training-labels compares the gain over a frozen model: give --frozen, too.")
     training_labels = read_labels(arguments.training_labels) if arguments.training_labels else None
     frozen = None
     if arguments.frozen is not None:
         frozen = FrozenModel(_load(arguments.frozen).model, arguments.frozen_weight, training_labels)
-    first = _load(arguments.checkpoint[0])
-    models = _models(first, arguments.checkpoint[1:])
+    first = _load(arguments.model[0])
+    models = _models(first, arguments.model[1:])
     accelerator = Accelerator()
     report = evaluate_protocol(
         protocol,
         models=average_models(models) if arguments.average else models,
         processor=first.processor,
         data={**data, "missing": arguments.missing, "allow_links": arguments.allow_links},
-        output_dir=arguments.output,
+        output_dir=output,
         method=arguments.method,
         frozen=frozen,
         descriptions=read_descriptions(arguments.descriptions) if arguments.descriptions else None,
-        batch_size=arguments.batch_size,
-        num_workers=arguments.num_workers,
-        precision=arguments.precision,
         accelerator=accelerator,
         overwrite=arguments.overwrite,
+        **_computing(arguments),
     )
     if accelerator.is_main_process:
         print(markdown_report(report))
     return 0
 
 
-def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol") -> int:
+def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol", output: str) -> int:
     """Find actions in long videos, and print the table."""
     from transformers.utils.logging import tqdm
 
     from ...evaluation.temporal_detection import detection_markdown, evaluate_detection
 
-    if len(arguments.checkpoint) > 1 or arguments.frozen is not None:
-        raise ValueError(f"{protocol.name} evaluates one checkpoint: give one --checkpoint and no --frozen.")
+    if len(arguments.model) > 1 or arguments.frozen is not None:
+        raise ValueError(f"{protocol.name} evaluates one model: give one --model and no --frozen.")
     data = {name: getattr(arguments, name) for name in ("root", "annotations", "missing", "allow_links")}
     with tqdm(unit="video", disable=None) as progress:
 
@@ -140,9 +236,9 @@ def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol") -> int
 
         report = evaluate_detection(
             protocol,
-            classify=load_checkpoint(arguments.checkpoint[0], dtype="float32"),
+            classify=load_checkpoint(arguments.model[0], dtype="float32"),
             data=data,
-            output_dir=arguments.output,
+            output_dir=output,
             method=arguments.method,
             overwrite=arguments.overwrite,
             batch_size=arguments.batch_size,

@@ -1,0 +1,310 @@
+"""`evaluate_videos`: how good are models on the user's own labeled videos, and where do they go wrong?
+
+    videos, labels --read_videos--> table --predict, once per model--> view logits --> numbers, confusions, mistakes
+        --> result.json, result.md, index.html, plots/, predictions/
+
+A model is measured as it is used: with the frames, views and prompts of its processor. Letters: n videos, V views,
+K labels, M models.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from transformers.utils import logging
+
+from ..data.catalogue import read_videos
+from ..data.video_table import VIDEO_COLUMN, is_multi_label, label_array, label_matrix, label_names, video_name
+from ..pipeline.scoring_froster import Calibration, fit_platt
+from ..whole_files import new_folder
+from .evaluating import prepare_folder
+from .metrics import (
+    MultiLabelPrecision,
+    average_views,
+    compute,
+    f1_score,
+    paired_intervals,
+    true_ranks,
+)
+from .page import CALIBRATED_FOLDER, markdown_of_list, write_page
+from .plots import can_plot, plot_class_accuracies, plot_confusion
+from .predicting import Computing, predict
+from .protocols import Part, PartResult, evaluate_scores
+from .report import package_versions, part_report, percent, write_result
+
+# Of the confusions, those that are told in words.
+MAX_CONFUSIONS = 20
+
+
+@dataclass
+class ModelResult:
+    """What was found of one model.
+
+    Attributes:
+        name: of the model, as it was given.
+        scores: (n, K), NaN where a video could not be decoded.
+        right: (n,), 1 where the best label is one of the video's, 0 where not, NaN for a video without labels.
+        numbers: by name, accuracies in percent.
+        header: of the predictions: hashes of weights, data and prompts, and settings.
+        part: accuracies by class and confusions; `None` for lists of several labels per video.
+    """
+
+    name: str
+    scores: np.ndarray
+    right: np.ndarray
+    numbers: dict[str, Any]
+    header: Mapping[str, Any]
+    part: PartResult | None = None
+    mistakes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def evaluate_videos(
+    videos: str | os.PathLike | Dataset,
+    *,
+    models: Mapping[str, Any],
+    output_dir: str | os.PathLike,
+    name: str | None = None,
+    calibrate: bool = False,
+    accelerator: Accelerator | None = None,
+    overwrite: bool = False,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    precision: Any = "float32",
+    **reading: Any,
+) -> dict[str, Any]:
+    """Measures zero-shot pipelines on labeled videos; run again after a kill, it goes on where it was.
+
+    Args:
+        videos: a folder of class folders, a list, or a table (`froster_hf.data`).
+        models: zero-shot pipelines by the names that they have in the report. The others are compared with the first.
+        output_dir: result folder: `index.html` (numbers, confusions, the videos that went wrong with their pictures),
+            `result.md`, `result.json`, `plots/`, `predictions/`.
+        name: of the videos in the report; by default that of their folder or list.
+        calibrate: fit the probabilities of `multi_label` to this list (Platt scaling), and save the first model with
+            them into `calibrated` in the result folder.
+        accelerator: None makes one.
+        overwrite: delete the evaluation that is in `output_dir`.
+        batch_size: clips computed together.
+        num_workers: decoding workers.
+        precision: `float32`, `bfloat16` or `float16`.
+        reading: `root`, `labels`, `multi_label`, `missing`, `allow_links`; see `froster_hf.data.read_videos`.
+
+    Returns:
+        What `result.json` holds: `models` by name (accuracies in percent, with intervals); `confusions`, `mistakes`
+        and `calibration` of the first; `versions`.
+
+    Raises:
+        ValueError: no models, or a calibration that cannot be fitted.
+        AnnotationError: videos or a list that cannot be used.
+        OSError: nothing can be written to `output_dir`.
+        PredictionMismatchError: the folder holds another evaluation.
+    """
+    if not models:
+        raise ValueError("No model was given to evaluate.")
+    accelerator = accelerator or Accelerator()
+    computing = Computing(batch_size, num_workers, precision)
+    table = videos if isinstance(videos, Dataset) else read_videos(videos, **reading)
+    if not label_matrix(table).any():
+        raise ValueError("No video of the list has a label, so there is nothing to measure.")
+    folder = Path(output_dir)
+    subject = {
+        "protocol": "own_list",
+        "name": name or ("table" if isinstance(videos, Dataset) else Path(videos).name),
+        "multi_label": is_multi_label(table),
+    }
+    prepare_folder(folder, subject, accelerator, overwrite=overwrite)
+    results = []
+    calibration: Calibration | None = None
+    for number, (model_name, classify) in enumerate(models.items()):
+        scoring = _scoring(classify, table, fitted=calibrate and number == 0)
+        logits, header = predict(
+            classify.model,
+            table,
+            processor=classify.processor,
+            output_dir=folder / "predictions" / f"model_{number}",
+            extra_labels=scoring.background if scoring else (),
+            num_views=classify.processor.video_processor.num_views,
+            num_crops=classify.processor.video_processor.num_crops,
+            video_options={"sampling": classify.processor.video_processor.sampling},
+            accelerator=accelerator,
+            **vars(computing),
+        )
+        evidence = _evidence(scoring, logits) if scoring else None
+        if calibrate and number == 0:
+            calibration = _fit(evidence, label_matrix(table), scoring)
+        stored = calibration if calibrate and number == 0 else getattr(scoring, "calibration", None)
+        if is_multi_label(table):
+            assert evidence is not None  # needed for such tables
+            results.append(_multi_label_result(model_name, evidence, header, table, stored))
+        else:
+            results.append(_single_label_result(model_name, logits[..., : len(label_names(table))], header, table))
+    report = _report(subject, table, results, calibration)
+    if accelerator.is_main_process:
+        _write(report, results, table, next(iter(models.values())), folder)
+        if calibration is not None:
+            _save_calibrated(next(iter(models.values())), calibration, folder / CALIBRATED_FOLDER)
+    accelerator.wait_for_everyone()
+    return report
+
+
+def _scoring(classify: Any, table: Dataset, *, fitted: bool) -> Any:
+    """How the model scores each label for itself; `None` where only the contest of the labels counts."""
+    names = label_names(table)
+    if fitted or (is_multi_label(table) and classify.processor.calibration is None):
+        return classify.scoring(names, function_to_apply="evidence")
+    return classify.scoring(names, multi_label=True) if is_multi_label(table) else None
+
+
+def _evidence(scoring: Any, logits: np.ndarray) -> np.ndarray:
+    """View logits (n, V, K + M) to the evidence for each label, (n, K): of each view, then the mean."""
+    return scoring.evidence(torch.from_numpy(logits)).mean(dim=1).numpy()
+
+
+def _fit(evidence: np.ndarray | None, present: np.ndarray, scoring: Any) -> Calibration:
+    assert evidence is not None  # calibrations are of evidence
+    decoded = np.isfinite(evidence).all(axis=1)
+    return fit_platt(
+        torch.from_numpy(evidence[decoded]), torch.from_numpy(present[decoded]), background_labels=scoring.background
+    )
+
+
+def _single_label_result(name: str, logits: np.ndarray, header: Mapping[str, Any], table: Dataset) -> ModelResult:
+    labels, names = label_array(table), label_names(table)
+    scores = average_views(logits)
+    everything = Part("all", np.arange(len(table)), np.arange(len(names)))
+    part = evaluate_scores(everything, scores, labels, names)
+    right = (true_ranks(scores, labels) == 0).astype(np.float64)
+    numbers = {key: value for key, value in part_report(part).items() if key != "class_accuracies"}
+    return ModelResult(name, scores, right, numbers, header, part)
+
+
+def _multi_label_result(
+    name: str, evidence: np.ndarray, header: Mapping[str, Any], table: Dataset, calibration: Calibration | None
+) -> ModelResult:
+    present, names = label_matrix(table), label_names(table)
+    found = compute(
+        MultiLabelPrecision, predictions=evidence, references=[np.flatnonzero(row).tolist() for row in present]
+    )
+    decoded = np.isfinite(evidence).all(axis=1)
+    best = np.where(decoded, np.nan_to_num(evidence, nan=-np.inf).argmax(axis=1), -1)
+    right = np.array([column >= 0 and present[row, column] for row, column in enumerate(best)], dtype=np.float64)
+    right[~present.any(axis=1)] = np.nan
+    numbers: dict[str, Any] = {
+        "mean_average_precision": percent(found["mean_average_precision"]),
+        "best_label_is_there": percent(float(np.nanmean(right))),
+        "num_clips": len(table),
+        "num_undecodable": int((~decoded).sum()),
+        "num_labels": len(names),
+    }
+    if calibration is not None:
+        probabilities = 1 / (1 + np.exp(-(calibration.scale * evidence + calibration.bias)))
+        answered = np.nan_to_num(probabilities, nan=0.0) >= calibration.threshold
+        numbers["f1_at_threshold"] = percent(f1_score(answered, present))
+    precisions = {label: percent(value) for label, value in zip(names, found["average_precisions"])}
+    return ModelResult(name, evidence, right, {**numbers, "average_precisions": precisions}, header)
+
+
+def _report(
+    subject: Mapping[str, Any], table: Dataset, results: Sequence[ModelResult], calibration: Calibration | None
+) -> dict[str, Any]:
+    right = np.stack([result.right for result in results])
+    right = right[:, np.isfinite(right).all(axis=0)]
+    own, differences = paired_intervals(right)
+    first = results[0]
+    first.mistakes = _mistakes(first, table)
+    models = {}
+    for number, result in enumerate(results):
+        entry: dict[str, Any] = {
+            **result.numbers,
+            "interval": [percent(end) for end in own[number]],
+            **{key: result.header[key] for key in ("model", "prompts", "precision", "video_options")},
+        }
+        if result.part is not None:
+            entry["class_accuracies"] = part_report(result.part)["class_accuracies"]
+        if number:
+            entry["difference"] = percent(right[number].mean() - right[0].mean())
+            entry["difference_interval"] = [percent(end) for end in differences[number]]
+        models[result.name] = entry
+    return {
+        "protocol": dict(subject),
+        "data": first.header["data"],
+        "labels": label_names(table),
+        "models": models,
+        "confusions": [] if first.part is None else confusions(first.part),
+        "mistakes": first.mistakes,
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "versions": package_versions(),
+    }
+
+
+def confusions(part: PartResult, *, limit: int = MAX_CONFUSIONS) -> list[dict[str, Any]]:
+    """What is most often taken for what: `true`, `predicted`, `count`, and `of`, the clips of the true label."""
+    counts = part.confusion.copy()
+    totals = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:limit]
+    found = []
+    for true, predicted in zip(*np.unravel_index(order, counts.shape)):
+        if counts[true, predicted]:
+            pair = {"true": part.labels[true], "predicted": part.labels[predicted]}
+            found.append({**pair, "count": int(counts[true, predicted]), "of": int(totals[true])})
+    return found
+
+
+def _mistakes(result: ModelResult, table: Dataset) -> list[dict[str, Any]]:
+    """The videos whose best label is none of their own, in the order of the table; rows of the table with words."""
+    names, present = label_names(table), label_matrix(table)
+    mistakes = []
+    for row in np.flatnonzero(result.right == 0):
+        scores = result.scores[row]
+        decoded = bool(np.isfinite(scores).all())
+        mistakes.append(
+            {
+                "row": int(row),
+                "video": video_name(table[int(row)][VIDEO_COLUMN]),
+                "true": [names[column] for column in np.flatnonzero(present[row])],
+                "predicted": names[int(scores.argmax())] if decoded else None,
+                "score": round(float(scores.max()), 4) if decoded else None,
+            }
+        )
+    return mistakes
+
+
+def _write(
+    report: Mapping[str, Any], results: Sequence[ModelResult], table: Dataset, classify: Any, folder: Path
+) -> None:
+    plots = {}
+    for number, result in enumerate(results):
+        if result.part is None or not can_plot():
+            continue
+        title = f"top-1 {100 * result.part.metrics['top1']:.1f} %"
+        confusion = folder / "plots" / f"confusion_model_{number}.png"
+        classes = folder / "plots" / f"classes_model_{number}.png"
+        plot_confusion(result.part.confusion, result.part.labels, confusion, title=title)
+        plot_class_accuracies(result.part.class_accuracies, result.part.labels, classes, title=title)
+        plots[result.name] = [f"plots/{confusion.name}", f"plots/{classes.name}"]
+    write_page(report, table, plots=plots, processor=classify.processor, folder=folder)
+    write_result(report, markdown_of_list(report), folder)
+
+
+def _save_calibrated(classify: Any, calibration: Calibration, folder: Path) -> None:
+    """The checkpoint with its calibration, which the pipeline in memory has from now on, too."""
+    classify.processor.calibration = calibration.to_dict()
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+    shows_progress = logging.is_progress_bar_enabled()
+    # transformers' bar of a single file shows where there is no terminal, too.
+    logging.disable_progress_bar()
+    with new_folder(folder) as part:
+        classify.save_pretrained(part)
+    if shows_progress:
+        logging.enable_progress_bar()

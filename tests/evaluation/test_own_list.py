@@ -1,0 +1,174 @@
+"""Own labeled videos: folders and lists, several models, several labels per video, and the page of what went wrong."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from froster_hf import load_pipeline
+from froster_hf.assets import SMALL_CLIP
+from froster_hf.cli import main
+from froster_hf.data import AnnotationError, read_videos
+from froster_hf.data.video_table import label_matrix, label_names
+from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
+from froster_hf.evaluation.metrics import average_precisions, compute, f1_score, paired_intervals
+from froster_hf.shapes import MovingShape
+from froster_hf.shapes.dataset import write_moving_shapes
+
+CLASSES = [
+    MovingShape("red", "star", "sliding left"),
+    MovingShape("blue", "square", "pulsing"),
+    MovingShape("green", "circle", "blinking"),
+]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Three class folders of three rendered videos, a list of them, and a list with several labels or none."""
+    folder = tmp_path_factory.mktemp("videos")
+    rendered = write_moving_shapes(folder / "rendered", CLASSES, clips_per_class=3, seed=1)
+    single, several = ["video,label"], []
+    for number, row in enumerate(rendered):
+        label = str(CLASSES[row["label"]])
+        name = f"{number}.mp4"
+        (folder / "classes" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(row["video"], folder / "classes" / label / name)
+        single.append(f"classes/{label}/{name},{label}")
+        labels = [label, "a person juggling"] if number % 3 == 0 else [label] if number % 3 == 1 else []
+        several.append(json.dumps({"video": f"classes/{label}/{name}", "label": labels}))
+    (folder / "list.csv").write_text("\n".join(single))
+    (folder / "several.jsonl").write_text("\n".join(several))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(videos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("result")
+    models = ["--model", str(SMALL_CLIP), "small"]
+    assert main(["evaluate", str(videos / "classes"), *models, "--output", str(folder), "--calibrate"]) == 0
+    return folder
+
+
+def test_a_folder_is_measured_and_models_are_compared_on_the_same_videos(result):
+    report = json.loads((result / "result.json").read_text())
+    first, second = report["models"].values()
+    assert second["top1"] == 100.0
+    assert first["num_clips"] == 9
+    assert second["difference"] == pytest.approx(second["top1"] - first["top1"], abs=0.02)
+    low, high = second["difference_interval"]
+    assert low <= second["difference"] <= high
+    assert len(report["mistakes"]) == round(9 * (1 - first["top1"] / 100))
+    assert sum(entry["count"] for entry in report["confusions"]) == len(report["mistakes"])
+
+
+def test_the_page_shows_what_went_wrong_with_pictures(result):
+    page = (result / "index.html").read_text()
+    report = json.loads((result / "result.json").read_text())
+    assert page.count("data:image/jpeg;base64,") == len(report["mistakes"])
+    for entry in report["confusions"]:
+        assert f"of {entry['of']} videos of &quot;{entry['true']}&quot;" in page
+    for picture in ("plots/confusion_model_0.png", "plots/classes_model_1.png"):
+        assert f'src="{picture}"' in page
+        assert (result / picture).is_file()
+    assert "<script" not in page
+
+
+def test_a_list_gives_the_numbers_of_its_folder(videos, result, tmp_path):
+    report = evaluate_videos(
+        videos / "list.csv", models={"small": load_pipeline("small", device="cpu")}, output_dir=tmp_path
+    )
+    folder = json.loads((result / "result.json").read_text())
+    assert report["models"]["small"]["class_accuracies"] == folder["models"]["small"]["class_accuracies"]
+
+
+def test_the_calibrated_checkpoint_is_a_checkpoint(result):
+    classify = load_pipeline(result / "calibrated", device="cpu")
+    report = json.loads((result / "result.json").read_text())
+    assert classify.processor.calibration == report["calibration"]
+    assert classify.scoring(["a red star", "a blue square"], multi_label=True).calibration is not None
+
+
+def test_several_labels_per_video_are_measured_by_average_precision(videos, tmp_path, capsys):
+    command = ["evaluate", str(videos / "several.jsonl"), "--multi-label", "--model", "small", "--calibrate"]
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "result.json").read_text())
+    numbers = report["models"]["small"]
+    assert report["labels"] == sorted({*map(str, CLASSES), "a person juggling"})
+    known = [value for value in numbers["average_precisions"].values() if value is not None]
+    assert numbers["mean_average_precision"] == pytest.approx(np.mean(known), abs=0.01)
+    assert 0 < numbers["f1_at_threshold"] <= 100
+    assert "mAP" in capsys.readouterr().out
+    assert all(entry["true"] for entry in report["mistakes"]), "a video without labels cannot be taken for another"
+
+
+def test_labels_of_a_video_may_stand_in_one_field_or_in_several_lines(videos, tmp_path):
+    folder = next((videos / "classes").iterdir())
+    names = sorted(path.name for path in folder.iterdir())
+    (tmp_path / "list.csv").write_text(
+        f"video,label\n{names[0]},run|jump\n{names[1]},run\n{names[1]},sit\n{names[2]},\n"
+    )
+    table = read_videos(tmp_path / "list.csv", root=folder, multi_label=True)
+    assert label_names(table) == ["jump", "run", "sit"]
+    assert label_matrix(table).astype(int).tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 0]]
+
+
+def test_another_evaluation_is_not_written_over(videos, result, capsys):
+    command = ["evaluate", str(videos / "list.csv"), "--model", "small", "--output", str(result)]
+    assert main(command) == 1
+    assert "holds the result of another evaluation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere/videos"], "nowhere/videos is not there"),
+        (["{videos}", "num_views=1"], "fields are for protocols"),
+        (["{videos}", "--annotations", "x"], "--annotations: only with a protocol"),
+        (["base_to_novel_hmdb51", "--root", "{videos}", "--calibrate"], "--calibrate: only of own videos"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(videos, capsys, arguments, message):
+    filled = [argument.format(videos=videos / "classes") for argument in arguments]
+    assert main(["evaluate", *filled, "--model", "small"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_takes_no_root_and_what_is_not_there_is_said(videos, tmp_path):
+    with pytest.raises(ValueError, match="class folders are the labels: no a root"):
+        read_videos(videos / "classes", root=tmp_path)
+    with pytest.raises(AnnotationError, match="neither a folder nor a file"):
+        read_videos(tmp_path / "nothing")
+
+
+def test_average_precision_by_hand():
+    # Ranked: there, not there, there -> (1/1 + 2/3) / 2.
+    scores = np.array([[0.9], [0.8], [0.7]])
+    assert average_precisions(scores, np.array([[1], [0], [1]])) == pytest.approx([(1 + 2 / 3) / 2])
+    # Equal scores are one rank: 1 of 2 is there, whatever the order.
+    assert average_precisions(np.zeros((2, 1)), np.array([[1], [0]])) == pytest.approx([0.5])
+    # What could not be decoded ranks last; a label of no video has none.
+    scores = np.array([[np.nan, np.nan], [0.1, 0.2]])
+    found = average_precisions(scores, np.array([[1, 0], [0, 0]]))
+    assert found[0] == pytest.approx(0.5)
+    assert np.isnan(found[1])
+    module = compute(MultiLabelPrecision, predictions=[[0.9, 0.1], [0.2, 0.8]], references=[[0], [1]])
+    assert module["mean_average_precision"] == 1.0
+
+
+def test_f1_by_hand():
+    assert f1_score(np.array([[True, True]]), np.array([[True, False]])) == pytest.approx(2 / 3)
+    assert f1_score(np.zeros((1, 2), bool), np.zeros((1, 2), bool)) == 0.0
+
+
+def test_what_is_hard_for_both_models_does_not_widen_the_interval_of_their_difference():
+    generator = np.random.default_rng(0)
+    first = (generator.random(400) < 0.5).astype(float)
+    second = first.copy()
+    second[np.flatnonzero(first == 0)[:20]] = 1.0
+    own, differences = paired_intervals(np.stack([first, second]))
+    assert differences[0].tolist() == [0.0, 0.0]
+    assert differences[1][0] > 0, "20 of 400 more, and none less, is a difference"
+    assert own[0][1] > own[1][0], "while the intervals of the two overlap"
+    again = paired_intervals(np.stack([first, second]))
+    assert np.array_equal(again[0], own)
