@@ -65,7 +65,7 @@ def load_pipeline(
     except torch.OutOfMemoryError as error:
         reason = one_line(str(error)).partition(". ")[0]
         raise ValueError(
-            f"The device has no room for the model ({reason}). Give another device (`--device`), such as cpu."
+            f"The device has no room for the model ({reason}). Give another one with --device, such as cpu."
         ) from error
     # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
     except Exception as error:
