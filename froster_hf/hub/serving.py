@@ -57,7 +57,7 @@ class VideoTower(nn.Module):
     def forward(self, pixel_values_videos: Tensor) -> Tensor:
         """(B, T, 3, S, S) to (B, D)."""
         features: Any = self.froster.get_video_features
-        return features(pixel_values_videos).video_embeds
+        return features(pixel_values_videos, only_embeds=True).video_embeds
 
 
 class TextTower(nn.Module):
@@ -70,7 +70,7 @@ class TextTower(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """(n, L) to (n, D), each of unit length."""
         features: Any = self.froster.get_text_features
-        return features(input_ids).text_embeds
+        return features(input_ids, only_embeds=True).text_embeds
 
 
 def export_towers(

@@ -139,7 +139,9 @@ class EmbedVideos(VideoBatches):
         """Pixels (V, T, 3, S, S) of each of B videos to its D numbers."""
         clips = torch.stack(list(pixels))
         flat = clips.flatten(0, 1).to(self.pipeline.device, model.dtype)
-        embeds = model.get_video_features(flat, return_dict=True).pooler_output.unflatten(0, clips.shape[:2])
+        embeds = model.get_video_features(flat, only_embeds=True, return_dict=True).pooler_output.unflatten(
+            0, clips.shape[:2]
+        )
         return embeds.float().mean(dim=1).cpu().tolist()
 
 

@@ -14,7 +14,9 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
@@ -22,22 +24,31 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig, read_dual_encoder_config
-from .heads_froster import (
+from .layers_froster import (
     DistillationProjectors,
     ProjectorKind,
+    SharedBeginnings,
     average_prompts,
     build_temporal_pooling,
     classification_loss,
+    computes_embeds_alone,
     contrastive_loss,
+    embed_shared_texts,
+    embed_texts,
+    is_plain_text_tower,
     pairwise_sigmoid_loss,
     pool_frames,
+    share_beginnings,
+    sort_by_beginning,
+    use_one_pass_mlps,
 )
 from .tables_froster import BACKBONES, EndToken, TemporalModule, find_implementation
-from .temporal_froster import GuardedInitialization, build_vision_model
+from .temporal_froster import GuardedInitialization, build_vision_model, reads_class_token
 
 PROJECTORS_PREFIX = "distillation_projectors."
 HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -248,6 +259,21 @@ def trim_to_longest(
     return order, [chunk[:, :width] for chunk, width in zip(input_ids[order].split(chunk_size), widths)]
 
 
+def sort_and_share(
+    input_ids: torch.Tensor, end_token: EndToken, *, chunk_size: int
+) -> tuple[torch.Tensor, list[SharedBeginnings]]:
+    """Sort texts by how they begin and cut them into chunks that compute what their texts share once; see
+    `trim_to_longest`."""
+    lengths = text_lengths(input_ids, end_token).cpu().numpy()
+    ids = input_ids.cpu().numpy()
+    order = sort_by_beginning(ids, lengths)
+    chunks = [
+        share_beginnings(ids[rows], lengths[rows]).to(input_ids.device)
+        for rows in np.split(order, range(chunk_size, len(order), chunk_size))
+    ]
+    return torch.from_numpy(order).to(input_ids.device), chunks
+
+
 class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
     """Loading, saving and initialization shared by the models below."""
 
@@ -348,6 +374,7 @@ class FrosterModel(FrosterPreTrainedModel):
         super().__init__(config)
         backbone = config.backbone_entry
         self.text_model = find_implementation(backbone.text_model, transformers)._from_config(config.text_config)
+        use_one_pass_mlps(self.text_model)
         self.vision_model = build_vision_model(config)
         self.visual_projection: nn.Module = nn.Identity()
         self.text_projection: nn.Module = nn.Identity()
@@ -399,6 +426,7 @@ class FrosterModel(FrosterPreTrainedModel):
         pixel_values_videos: torch.Tensor,
         *,
         interpolate_pos_encoding: bool = False,
+        only_embeds: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FrosterVideoFeatures:
         """Embed clips.
@@ -406,6 +434,8 @@ class FrosterModel(FrosterPreTrainedModel):
         Args:
             pixel_values_videos: (B, T, 3, S, S), floating point, as the processor gives them.
             interpolate_pos_encoding: take other sizes than the tower's by interpolating its positions.
+            only_embeds: leave `last_hidden_state` out. The last block is then evaluated at the class tokens alone,
+                unless hidden states or attentions are asked for, or a module of the tower has hooks.
             kwargs: `output_hidden_states`, `output_attentions`.
 
         Raises:
@@ -416,25 +446,27 @@ class FrosterModel(FrosterPreTrainedModel):
         whole_clips = temporal.place == "embeddings"
         if temporal.takes_num_frames:
             kwargs["num_frames"] = pixel_values_videos.shape[1]
-        vision_outputs = self.vision_model(
-            pixel_values=pixel_values_videos if whole_clips else pixel_values_videos.flatten(0, 1),
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            return_dict=True,
-            **kwargs,
-        )
+        pixel_values = pixel_values_videos if whole_clips else pixel_values_videos.flatten(0, 1)
+        kwargs["interpolate_pos_encoding"] = interpolate_pos_encoding
+        tower = self.vision_model
+        if only_embeds and reads_class_token(tower) and computes_embeds_alone(tower, kwargs):
+            vision_outputs: Any = BaseModelOutputWithPooling(pooler_output=tower.embed(pixel_values, **kwargs))
+        else:
+            vision_outputs = tower(pixel_values=pixel_values, return_dict=True, **kwargs)
         frame_embeds = self.visual_projection(vision_outputs.pooler_output)
         batch_size = pixel_values_videos.shape[0]
         frame_embeds = frame_embeds.unflatten(0, (batch_size, -1))
         video_embeds = pool_frames(self.temporal_pooling, frame_embeds, normalize_first=pooling.normalize_first)
         frame_embeds = F.normalize(frame_embeds, dim=-1)
         projectors = self.distillation_projectors
+        tokens = None if only_embeds else vision_outputs.last_hidden_state.unflatten(0, (batch_size, -1)).flatten(1, 2)
         return FrosterVideoFeatures(
             frame_embeds=frame_embeds,
             video_embeds=video_embeds,
             projected_frame_embeds=None if projectors is None else projectors.video(frame_embeds),
             hidden_states=vision_outputs.hidden_states,
             attentions=vision_outputs.attentions,
-            last_hidden_state=vision_outputs.last_hidden_state.unflatten(0, (batch_size, -1)).flatten(1, 2),
+            last_hidden_state=tokens,
             pooler_output=video_embeds,
         )
 
@@ -444,6 +476,7 @@ class FrosterModel(FrosterPreTrainedModel):
         input_ids: torch.Tensor,
         *,
         attention_mask: torch.Tensor | None = None,
+        only_embeds: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FrosterTextFeatures:
         """Embed texts, at the length that they are given.
@@ -453,19 +486,25 @@ class FrosterModel(FrosterPreTrainedModel):
                 read at the end token: shorter padding gives the same embeddings with less work. SigLIP's tower reads
                 its padding, which it was trained with: L is `config.text_length` (64).
             attention_mask: taken since tokenizers give one, and of no effect, for the same reasons.
+            only_embeds: leave `last_hidden_state` out; see `get_video_features`.
             kwargs: `output_hidden_states`, `output_attentions`.
 
         Raises:
             ValueError: another shape or dtype, or texts longer than the tower takes.
         """
         check_input_ids(input_ids, self.config)
-        text_outputs = self.text_model(input_ids=input_ids, return_dict=True, **kwargs)
+        tower = self.text_model
+        if only_embeds and is_plain_text_tower(tower) and computes_embeds_alone(tower, kwargs):
+            ends = text_lengths(input_ids, self.config.end_token) - 1
+            text_outputs = BaseModelOutputWithPooling(pooler_output=embed_texts(tower, input_ids, ends))
+        else:
+            text_outputs = tower(input_ids=input_ids, return_dict=True, **kwargs)
         text_embeds = F.normalize(self.text_projection(text_outputs.pooler_output), dim=-1)
         return FrosterTextFeatures(
             text_embeds=text_embeds,
             hidden_states=text_outputs.hidden_states,
             attentions=text_outputs.attentions,
-            last_hidden_state=text_outputs.last_hidden_state,
+            last_hidden_state=None if only_embeds else text_outputs.last_hidden_state,
             pooler_output=text_embeds,
         )
 
@@ -488,7 +527,7 @@ class FrosterModel(FrosterPreTrainedModel):
             ValueError: the number of texts is not a multiple of P.
         """
         if chunk_size is None:
-            prompt_embeds = self.get_text_features(input_ids, return_dict=True).text_embeds
+            prompt_embeds = self.get_text_features(input_ids, only_embeds=True, return_dict=True).text_embeds
         else:
             prompt_embeds = self._encode_in_chunks(input_ids, chunk_size)
         return average_prompts(prompt_embeds, num_prompts)
@@ -496,12 +535,19 @@ class FrosterModel(FrosterPreTrainedModel):
     def _encode_in_chunks(self, input_ids: torch.Tensor, chunk_size: int) -> torch.Tensor:
         """(n, L) to (n, D), a chunk at a time."""
         check_input_ids(input_ids, self.config)
+        tower = self.text_model
+        shares = is_plain_text_tower(tower) and computes_embeds_alone(tower, {})
+        order, chunks = (sort_and_share if shares else trim_to_longest)(
+            input_ids, self.config.end_token, chunk_size=chunk_size
+        )
 
-        def encode(chunk: torch.Tensor) -> torch.Tensor:
-            return self.get_text_features(chunk, return_dict=True).text_embeds
+        def encode(chunk: Any) -> torch.Tensor:
+            if shares:
+                return F.normalize(self.text_projection(embed_shared_texts(tower, chunk)), dim=-1)
+            return self.get_text_features(chunk, only_embeds=True, return_dict=True).text_embeds
 
-        order, chunks = trim_to_longest(input_ids, self.config.end_token, chunk_size=chunk_size)
-        recompute = torch.is_grad_enabled() and len(chunks) > 1
+        is_checkpointed = tower.training and tower.encoder.layers[0].gradient_checkpointing
+        recompute = torch.is_grad_enabled() and (len(chunks) > 1 or is_checkpointed)
         embeds = [checkpoint(encode, chunk, use_reentrant=False) if recompute else encode(chunk) for chunk in chunks]
         return torch.cat(embeds)[order.argsort()]
 
@@ -539,14 +585,18 @@ class FrosterModel(FrosterPreTrainedModel):
         if input_ids is not None and text_embeds is not None:
             raise ValueError("Give the texts either as `input_ids` (K*P, L) or as `text_embeds` (K, D), not as both.")
         video = self.get_video_features(
-            pixel_values_videos, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
+            pixel_values_videos,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            only_embeds=True,
+            return_dict=True,
+            **kwargs,
         )
         text = FrosterTextFeatures()
         if input_ids is None:
             # In the precision of the weights, which the projectors multiply them with.
             text_embeds = check_text_embeds(text_embeds, self.config.projection_dim).to(video.video_embeds)
         elif num_prompts == 1 and text_chunk_size is None:
-            text = self.get_text_features(input_ids, return_dict=True, **kwargs)
+            text = self.get_text_features(input_ids, only_embeds=True, return_dict=True, **kwargs)
             text_embeds = text.text_embeds
         else:
             text_embeds = self.get_label_embeds(input_ids, num_prompts=num_prompts, chunk_size=text_chunk_size)

@@ -5,7 +5,7 @@ parameter groups, what a model card says, which graphs fit one number of frames.
 nothing else lists them, but for the two `Literal`s that editors and type checkers need, held against the tables.
 
 Nothing is imported here, so that `froster --help` knows the names without waiting for torch; a class is therefore
-named by a text where it belongs to `temporal_froster`, to `heads_froster` or to transformers.
+named by a text where it belongs to `temporal_froster`, to `layers_froster` or to transformers.
 """
 
 from collections.abc import Callable, Mapping
@@ -148,7 +148,7 @@ class TemporalPoolingEntry:
     Args:
         description: what it does, in a line.
         source: the publications that it comes from.
-        implementation: a class, or the name of one in `heads_froster`, built with the [`FrosterConfig`]; takes
+        implementation: a class, or the name of one in `layers_froster`, built with the [`FrosterConfig`]; takes
             (B, T, D) to (B, D).
         normalize_first: whether it gets the frame embeddings as unit vectors, and its result is left as it is;
             otherwise it gets them as projected, and the result is normalized.

@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import nn
-from transformers import CLIPVisionConfig
+from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.clip.modeling_clip import eager_attention_forward
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
 
 from .configuration_froster import FrosterConfig
+from .layers_froster import use_one_pass_mlps
 from .tables_froster import BACKBONES, TEMPORAL_MODULES, find_implementation
 
 
@@ -98,6 +99,73 @@ def shift_channels(tokens: torch.Tensor) -> torch.Tensor:
     return torch.cat([following, preceding, own], dim=-1)
 
 
+def reads_first_tokens(forward: Callable) -> Callable:
+    """Marks a `forward` that takes `num_read`: the output of the first tokens alone, from keys and values of all."""
+    forward.reads_first_tokens = True  # type: ignore[attr-defined]
+    return forward
+
+
+def attend(
+    attention: CLIPAttention, hidden_states: torch.Tensor, num_read: int | None = None, **kwargs
+) -> torch.Tensor:
+    """The output of an attention at its first `num_read` tokens, by default at all; keys and values are of all.
+
+    Args:
+        attention: CLIP's, or one whose `forward` takes `num_read`.
+        hidden_states: (B*T, N, W), normalized.
+        num_read: tokens that ask.
+        kwargs: of the attention's `forward`.
+
+    Returns:
+        (B*T, `num_read`, W).
+    """
+    if num_read is None:
+        return attention(hidden_states, **kwargs)[0]
+    if type(attention).forward is not CLIPAttention.forward:
+        return attention(hidden_states, num_read=num_read, **kwargs)[0]
+
+    def split(projected: torch.Tensor) -> torch.Tensor:
+        return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+    interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+        attention.config._attn_implementation, eager_attention_forward
+    )
+    output, _ = interface(
+        attention,
+        split(attention.q_proj(hidden_states[:, :num_read])),
+        split(attention.k_proj(hidden_states)),
+        split(attention.v_proj(hidden_states)),
+        None,
+        scaling=attention.scale,
+        dropout=attention.dropout if attention.training else 0.0,
+        **kwargs,
+    )
+    return attention.out_proj(output.flatten(2))
+
+
+def run_block(
+    layer: CLIPEncoderLayer, hidden_states: torch.Tensor, num_read: int | None = None, **kwargs
+) -> torch.Tensor:
+    """CLIP's block at its first `num_read` tokens: (B*T, N, W) to (B*T, `num_read`, W); see `attend`."""
+    attended = attend(layer.self_attn, layer.layer_norm1(hidden_states), num_read, **kwargs)
+    hidden_states = hidden_states[:, :num_read] + attended
+    return hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
+
+
+def read_first_tokens(layer: Any, hidden_states: torch.Tensor, num_read: int, **kwargs) -> torch.Tensor:
+    """`layer(hidden_states)[:, :num_read]`, without the queries, the output projection and the MLP of the others.
+
+    A block or an attention that does not know how is computed in full.
+    """
+    block, attention = type(layer).forward, type(getattr(layer, "self_attn", layer)).forward
+    if attention is CLIPAttention.forward or getattr(attention, "reads_first_tokens", False):
+        if block is CLIPEncoderLayer.forward:
+            return run_block(layer, hidden_states, num_read, **kwargs)
+        if getattr(block, "reads_first_tokens", False):
+            return layer(hidden_states, num_read=num_read, **kwargs)
+    return layer(hidden_states, None, **kwargs)[:, :num_read]
+
+
 class TemporalAttention(Attention):
     """The backbone's attention whose keys and values may come from other frames too; no parameters of its own."""
 
@@ -130,16 +198,16 @@ class LocalAttention(TemporalAttention):
         """What keys and values are made from: (B*T, N, W) to (B*T, N, W)."""
         return hidden_states
 
-    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+    @reads_first_tokens
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W) and, with eager attention, weights (B*T, H, N, (2r+1)*N)."""
-        num_tokens = hidden_states.shape[1]
 
         def split(projected: torch.Tensor) -> torch.Tensor:
-            """(B*T, N, W) to (B, H, T, N, d): time next to tokens, so that a window is one run of memory."""
+            """(B*T, n, W) to (B, H, T, n, d): time next to tokens, so that a window is one run of memory."""
             return projected.unflatten(0, (-1, num_frames)).unflatten(-1, (-1, self.head_dim)).permute(0, 3, 1, 2, 4)
 
         context = self.context(hidden_states, num_frames)
-        queries = split(self.q_proj(hidden_states))
+        queries = split(self.q_proj(hidden_states[:, :num_read]))
         keys = temporal_windows(split(self.k_proj(context)), self.radius)
         values = temporal_windows(split(self.v_proj(context)), self.radius)
 
@@ -153,7 +221,7 @@ class LocalAttention(TemporalAttention):
             # The attention functions take four dimensions: (B*H) stands for their batch and T for their heads.
             output, _ = self._attend(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), **kwargs)
             output = output.unflatten(0, (-1, self.num_heads)).permute(0, 3, 2, 1, 4)  # (B, T, N, H, d)
-        return self.out_proj(output.reshape(-1, num_tokens, self.embed_dim)), weights
+        return self.out_proj(output.reshape(hidden_states.shape[0], -1, self.embed_dim)), weights
 
 
 def temporal_difference(tokens: torch.Tensor) -> torch.Tensor:
@@ -195,7 +263,8 @@ class DirectionalAttention(LocalAttention):
 class ChannelShiftAttention(TemporalAttention):
     """Keys and values with half of their channels shifted in time, before the split into heads (X-ViT)."""
 
-    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+    @reads_first_tokens
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W) and, with eager attention, weights (B*T, H, N, N)."""
 
         def split(projected: torch.Tensor) -> torch.Tensor:
@@ -205,7 +274,7 @@ class ChannelShiftAttention(TemporalAttention):
             return shift_channels(projected.unflatten(0, (-1, num_frames))).flatten(0, 1)
 
         output, weights = self._attend(
-            split(self.q_proj(hidden_states)),
+            split(self.q_proj(hidden_states[:, :num_read])),
             split(shift(self.k_proj(hidden_states))),
             split(shift(self.v_proj(hidden_states))),
             **kwargs,
@@ -223,16 +292,17 @@ class CrossFrameLayer(EncoderLayer):
         self.message_attn = type(self.self_attn)(config)
         self.has_class_token = has_class_token(temporal)
 
-    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+    @reads_first_tokens
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W)."""
-        num_tokens = hidden_states.shape[1]
+        num_read = num_read or hidden_states.shape[1]
         frames = hidden_states[:, 0] if self.has_class_token else hidden_states.mean(dim=1)
         messages = self.message_proj(frames).unflatten(0, (-1, num_frames))  # (B, T, W)
         # `.forward`: a call would fire the hook that records attentions, and this is not the block's attention.
         messages = messages + self.message_attn.forward(self.message_norm(messages), **kwargs)[0]
         hidden_states = torch.cat([hidden_states, messages.flatten(0, 1).unsqueeze(1)], dim=1)
-        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
-        hidden_states = hidden_states[:, :num_tokens]
+        attended = attend(self.self_attn, self.layer_norm1(hidden_states), num_read, **kwargs)
+        hidden_states = hidden_states[:, :num_read] + attended[:, :num_read]
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
 
 
@@ -284,12 +354,13 @@ class SpatioTemporalAdapterLayer(EncoderLayer):
         self.num_prefix_tokens = int(has_class_token(temporal))
         self.st_adapter = SpatioTemporalAdapter(self.embed_dim, adapter_width(self.embed_dim, temporal))
 
-    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+    @reads_first_tokens
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W)."""
         prefix = self.num_prefix_tokens
         class_token, patches = hidden_states[:, :prefix], hidden_states[:, prefix:]
         patches = patches + self.st_adapter(patches.unflatten(0, (-1, num_frames))).flatten(0, 1)
-        return super().forward(torch.cat([class_token, patches], dim=1), attention_mask, **kwargs)
+        return run_block(self, torch.cat([class_token, patches], dim=1), num_read, **kwargs)
 
 
 class AdaptFormerLayer(EncoderLayer):
@@ -307,10 +378,11 @@ class AdaptFormerLayer(EncoderLayer):
         normed = self.layer_norm2(hidden_states)
         return hidden_states + self.mlp(normed) + self.mlp_adapter_scale * self.mlp_adapter(normed)
 
-    def forward(self, hidden_states, attention_mask=None, **kwargs):
+    @reads_first_tokens
+    def forward(self, hidden_states, attention_mask=None, *, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W)."""
-        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), attention_mask, **kwargs)[0]
-        return self.adapted_mlp(hidden_states)
+        attended = attend(self.self_attn, self.layer_norm1(hidden_states), num_read, **kwargs)
+        return self.adapted_mlp(hidden_states[:, :num_read] + attended)
 
 
 class AIMLayer(AdaptFormerLayer):
@@ -322,7 +394,8 @@ class AIMLayer(AdaptFormerLayer):
         self.temporal_adapter = BottleneckAdapter(self.embed_dim, adapter_size)
         self.spatial_adapter = BottleneckAdapter(self.embed_dim, adapter_size)
 
-    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+    @reads_first_tokens
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W)."""
         num_tokens = hidden_states.shape[1]
         over_time = hidden_states.unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(0, 1)  # (B*N, T, W)
@@ -331,8 +404,8 @@ class AIMLayer(AdaptFormerLayer):
         over_time = over_time + self.temporal_adapter(attended)
         hidden_states = over_time.unflatten(0, (-1, num_tokens)).transpose(1, 2).flatten(0, 1)
 
-        attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
-        hidden_states = hidden_states + attended + self.spatial_adapter(attended)
+        attended = attend(self.self_attn, self.layer_norm1(hidden_states), num_read, **kwargs)
+        hidden_states = hidden_states[:, :num_read] + attended + self.spatial_adapter(attended)
         return self.adapted_mlp(hidden_states)
 
 
@@ -425,6 +498,7 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
         super().__init__(config)
         self._zero_start = TEMPORAL_MODULES[temporal.temporal_module].zero_start
         insert_temporal_module(self, temporal)
+        use_one_pass_mlps(self)
         # What must not be split over devices: the tower's blocks and embeddings, whichever they are now.
         self._no_split_modules = [type(part).__name__ for part in (self.embeddings, *self.encoder.layers[:1])]
         self.post_init()
@@ -433,6 +507,31 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         zero_what_starts_at_zero(module, self._zero_start)
+
+    def embed(self, pixel_values: torch.Tensor, *, interpolate_pos_encoding: bool = False, **kwargs) -> torch.Tensor:
+        """The `pooler_output` of this model alone: the last block is evaluated at the class token.
+
+        Exact: no other token's output is read, while its keys and values are.
+
+        Args:
+            pixel_values: (B*T, 3, S, S), or (B, T, 3, S, S) for a temporal module in place of the embeddings.
+            interpolate_pos_encoding: take other sizes than the tower's.
+            kwargs: of the blocks, such as `num_frames`.
+
+        Returns:
+            (B*T, W), or (B, W) where a clip is one sequence.
+        """
+        hidden_states = self.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
+        hidden_states = self.pre_layrnorm(hidden_states)
+        *layers, last = self.encoder.layers
+        for layer in layers:
+            hidden_states = layer(hidden_states, None, **kwargs)
+        return self.post_layernorm(read_first_tokens(last, hidden_states, 1, **kwargs)[:, 0])
+
+
+def reads_class_token(tower: nn.Module) -> bool:
+    """Whether a vision tower is CLIP's around its blocks, whose class token is all that is read of the last one."""
+    return isinstance(tower, FrosterVisionModel) and isinstance(tower, CLIPVisionModel)
 
 
 def build_vision_model(config: FrosterConfig) -> FrosterVisionModel:

@@ -536,7 +536,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
         def classify(pixels: torch.Tensor) -> torch.Tensor:
             clips = pixels.flatten(0, 1).to(self.dtype)
-            video_embeds = backbone.get_video_features(clips, return_dict=True).video_embeds
+            video_embeds = backbone.get_video_features(clips, only_embeds=True, return_dict=True).video_embeds
             return backbone.similarity(video_embeds, bank).unflatten(0, pixels.shape[:2])
 
         return {"entries": map_tensors(list_entries(input_tensors), classify)}

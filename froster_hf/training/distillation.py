@@ -13,7 +13,7 @@ Other forms compare other things, and have losses of their own: the scores of th
 same through random anchors (TACO), or what single frames show, which leaves the student free to see motion (`Still`).
 
 A new form is a subclass of `DistillationForm` and an entry of `DISTILLATIONS`. The projectors themselves are part of
-the model while it is trained (`modeling/heads_froster.py`), and are left behind when it is saved for inference.
+the model while it is trained (`modeling/layers_froster.py`), and are left behind when it is saved for inference.
 
 Letters: B clips, T frames, K labels (one text each), D the teacher's embedding width.
 """
@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..modeling.heads_froster import ProjectorKind
+from ..modeling.layers_froster import ProjectorKind
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterVideoClassificationOutput
 from .losses import IGNORED_LABEL, LossPart
 from .teacher import FrozenTeacher

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
-from ..modeling.heads_froster import IGNORED_LABEL
+from ..modeling.layers_froster import IGNORED_LABEL
 
 logger = logging.getLogger(__name__)
 

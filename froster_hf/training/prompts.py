@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..modeling.heads_froster import average_prompts
+from ..modeling.layers_froster import average_prompts
 from ..modeling.modeling_froster import FrosterForVideoClassification, text_lengths
 from ..modeling.tables_froster import EndToken
 from ..processing.processing_froster import FrosterProcessor

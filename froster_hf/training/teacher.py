@@ -123,7 +123,7 @@ class FrozenTeacher:
     def embed_frames(self, pixel_values_videos: Tensor) -> Tensor:
         """(B, T, 3, S, S) to (B, T, D), L2-normalised."""
         with self._precision(pixel_values_videos):
-            features = self.model.get_video_features(pixel_values_videos.to(self.model.logit_scale))
+            features = self.model.get_video_features(pixel_values_videos.to(self.model.logit_scale), only_embeds=True)
         return features.frame_embeds.float()
 
     @torch.no_grad()

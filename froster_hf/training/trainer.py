@@ -19,7 +19,7 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..evaluation.metrics import METRICS, accuracies
-from ..modeling.heads_froster import check_labels
+from ..modeling.layers_froster import check_labels
 from ..modeling.modeling_froster import (
     PROJECTORS_PREFIX,
     FrosterForVideoClassification,

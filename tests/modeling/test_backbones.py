@@ -63,21 +63,21 @@ SAME_FOR_ONE_FRAME = sorted(TEMPORAL_MODULES.keys() - {"channel_shift", "cross_f
 @torch.no_grad()
 @pytest.mark.parametrize("module", SAME_FOR_ONE_FRAME)
 def test_one_frame_gives_the_original_logits(name, folder, texts, module):
-    pixels = tiny_pixels(3, 1)
-    original = tiny_dual_encoder(name)(input_ids=texts, pixel_values=pixels[:, 0])
-    outputs = build(folder, temporal_module=module, num_frames=1, temporal_radius=0)(pixels, texts)
-    torch.testing.assert_close(outputs.logits_per_video, original.logits_per_image, atol=1e-6, rtol=0)
-    torch.testing.assert_close(outputs.video_embeds, original.image_embeds, atol=1e-6, rtol=0)
-    torch.testing.assert_close(outputs.text_embeds, original.text_embeds, atol=1e-6, rtol=0)
+    pixels = tiny_pixels(3, 1).double()
+    original = tiny_dual_encoder(name).double()(input_ids=texts, pixel_values=pixels[:, 0])
+    outputs = build(folder, temporal_module=module, num_frames=1, temporal_radius=0).double()(pixels, texts)
+    torch.testing.assert_close(outputs.logits_per_video, original.logits_per_image, atol=1e-12, rtol=0)
+    torch.testing.assert_close(outputs.video_embeds, original.image_embeds, atol=1e-12, rtol=0)
+    torch.testing.assert_close(outputs.text_embeds, original.text_embeds, atol=1e-12, rtol=0)
 
 
 @torch.no_grad()
 def test_without_a_temporal_module_the_logits_are_the_mean_of_the_frames(name, folder, texts):
-    pixels = tiny_pixels()
-    original = tiny_dual_encoder(name)(input_ids=texts, pixel_values=pixels.flatten(0, 1))
-    outputs = build(folder, temporal_module="none")(pixels, texts)
+    pixels = tiny_pixels().double()
+    original = tiny_dual_encoder(name).double()(input_ids=texts, pixel_values=pixels.flatten(0, 1))
+    outputs = build(folder, temporal_module="none").double()(pixels, texts)
     expected = original.logits_per_image.unflatten(0, (2, 4)).mean(dim=1)
-    torch.testing.assert_close(outputs.logits_per_video, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(outputs.logits_per_video, expected, atol=1e-12, rtol=0)
 
 
 def test_the_loss_of_pairs_is_the_originals(name, folder, texts):

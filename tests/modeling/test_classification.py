@@ -41,16 +41,16 @@ def test_the_contrastive_loss_pairs_clips_and_texts_in_order():
 
 @torch.no_grad()
 def test_stored_labels_answer_like_their_texts_and_survive_saving(tmp_path):
-    model = tiny_model()
-    expected = model(tiny_clips(), **TEXTS).logits
+    model = tiny_model().double()
+    expected = model(tiny_clips().double(), **TEXTS).logits
     model.set_labels(LABELS, **TEXTS)
     assert model.config.id2label == dict(enumerate(LABELS))
     assert model.config.label2id == {label: i for i, label in enumerate(LABELS)}
-    torch.testing.assert_close(model(tiny_clips()).logits, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model(tiny_clips().double()).logits, expected, atol=1e-6, rtol=0)
     model.save_pretrained(tmp_path)
     loaded = FrosterForVideoClassification.from_pretrained(tmp_path)
     assert loaded.config.id2label == dict(enumerate(LABELS))
-    assert torch.equal(loaded(tiny_clips()).logits, model(tiny_clips()).logits)
+    assert torch.equal(loaded(tiny_clips().double()).logits, model(tiny_clips().double()).logits)
 
 
 @torch.no_grad()

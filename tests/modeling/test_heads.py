@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from froster_hf.modeling.heads_froster import Conv1dPooling, build_temporal_pooling, pool_frames
+from froster_hf.modeling.layers_froster import Conv1dPooling, build_temporal_pooling, pool_frames
 from froster_hf.modeling.tables_froster import TEMPORAL_POOLINGS
 from tests.modeling.tiny import NUM_FRAMES, POOLINGS, WIDTH, tiny_clips, tiny_config, tiny_model
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from froster_hf.modeling import heads_froster, temporal_froster
+from froster_hf.modeling import layers_froster, temporal_froster
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from froster_hf.modeling.temporal_froster import (
     BackbonePart,
@@ -166,7 +166,7 @@ def test_every_class_of_a_module_or_pooling_has_its_entry():
     bases = {BackbonePart, FrosterVisionModel, TemporalAttention}
     for file, kinds in (
         (temporal_froster, (BackbonePart,)),
-        (heads_froster, (nn.Module,)),
+        (layers_froster, (nn.Module,)),
     ):
         for name, value in vars(file).items():
             own = isinstance(value, type) and value.__module__ == file.__name__ and issubclass(value, kinds)

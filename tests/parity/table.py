@@ -13,7 +13,7 @@ DEFAULT_TOLERANCE = 1e-5
 INTRODUCTION = """\
 # Parity with the original implementations
 
-Small, randomly initialised models in the layout of FROSTER's public code, with the outputs that this code computed for
+Small, randomly initialized models in the layout of FROSTER's public code, with the outputs that this code computed for
 them in float32 on a CPU, lie in `tests/parity/data`. Our model takes their weights through the strict key map of
 `froster_hf.conversion` and computes everything again. The table holds the largest absolute difference of each stored
 quantity; for gradient norms the largest relative one over all parameters. Single precision resolves about 1e-7 of the

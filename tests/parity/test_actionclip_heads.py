@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from froster_hf import FrosterConfig
 from froster_hf.conversion import convert_temporal_pooling
-from froster_hf.modeling.heads_froster import build_temporal_pooling
+from froster_hf.modeling.layers_froster import build_temporal_pooling
 from tests.parity.trios import DATA
 
 pytestmark = pytest.mark.parity

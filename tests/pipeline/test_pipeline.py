@@ -142,14 +142,14 @@ def test_templates_and_descriptions_change_the_prompts(classify):
 
 def test_ten_thousand_labels_are_encoded_in_chunks(classify, monkeypatch):
     longest = 0
-    get_text_features = classify.model.froster.get_text_features
+    get_label_embeds = classify.model.froster.get_label_embeds
 
     def watched(input_ids, **kwargs):
         nonlocal longest
         longest = max(longest, input_ids.shape[0])
-        return get_text_features(input_ids, **kwargs)
+        return get_label_embeds(input_ids, **kwargs)
 
-    monkeypatch.setattr(classify.model.froster, "get_text_features", watched)
+    monkeypatch.setattr(classify.model.froster, "get_label_embeds", watched)
     labels = [f"action {number}" for number in range(10_000)]
     answers = classify(BIKES, labels, templates="none", top_k=5)
     assert len(answers) == 5

@@ -1,22 +1,32 @@
-"""Heads: what is computed from the embeddings of frames and texts, behind the two towers.
+"""Layers: what the blocks of CLIP's towers do with less work, and the heads behind the two towers.
 
-Temporal poolings make one video embedding of the frame embeddings of a clip; all but `mean` are ActionCLIP's
+Less work, the same numbers but for rounding: MLPs with one pass over memory, texts that share the work of their
+beginnings. The last block where it is read is `temporal_froster`'s for frames, and here for texts.
+
+Heads: temporal poolings make one video embedding of the frame embeddings of a clip; all but `mean` are ActionCLIP's
 post-network prompts (Wang et al., 2021), on the frame embeddings as projected, not normalized. The distillation
 projectors are FROSTER's (section 3.3); then the losses.
 
-Letters: B videos, T frames, K classes, P prompts per class, D the joint embedding width.
+Letters: B videos, T frames, W width, K classes, P prompts per class, L text tokens, D the joint embedding width.
 """
 
 import copy
 import math
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import CLIPTextConfig
+from torch.nn.modules.module import _has_any_global_hook as has_any_global_hook
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+from transformers.activations import QuickGELUActivation
+from transformers.masking_utils import create_causal_mask
+from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPEncoderLayer
+from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_froster import CLASS_TOKEN_INNER_WIDTH, FrosterConfig
 from .tables_froster import TEMPORAL_POOLINGS, find_implementation
@@ -24,6 +34,287 @@ from .tables_froster import TEMPORAL_POOLINGS, find_implementation
 # The label of clips that do not count.
 IGNORED_LABEL = -100
 ProjectorKind = Literal["residual", "mlp"]
+
+QUICK_GELU_SCALE = 1.702
+# As many as a product needs to be at its fastest; their inner activations are 12 MB for ViT-B.
+ROWS_IN_ONE_PASS = 1024
+RECORDED_OUTPUTS = ("output_hidden_states", "output_attentions")
+
+
+class OnePassMLP(CLIPMLP):
+    """CLIP's MLP with one pass over memory between its two products, where QuickGELU takes three.
+
+        x sigmoid(1.702 x) = silu(1.702 x) / 1.702
+
+    and the products multiply with both factors at no cost. Without gradients, rows go through in pieces, so that the
+    wide activations of one piece are all that is held; with them, one tensor of that width is kept for the backward
+    pass in place of three. Equal to CLIP's but for rounding.
+
+    It is for single and double precision on a CPU. Elsewhere, and where the layers are others (adapters,
+    quantization), have hooks, or are compiled or exported, the MLP is CLIP's own.
+    """
+
+    def __init__(self, mlp: CLIPMLP):
+        # The parts of an MLP that is there already, so that no random numbers are drawn for others.
+        nn.Module.__init__(self)
+        self.config, self.activation_fn, self.fc1, self.fc2 = mlp.config, mlp.activation_fn, mlp.fc1, mlp.fc2
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(..., W) to (..., W)."""
+        if not self._takes(hidden_states):
+            return super().forward(hidden_states)
+        rows = hidden_states.reshape(-1, hidden_states.shape[-1])
+        layers = (self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (rows, *layers)):
+            output, _ = ScaledSiluMLP.apply(rows, *layers)
+            return output.view_as(hidden_states)
+        weight1, bias1, weight2, bias2 = layers
+        output = torch.empty_like(rows)
+        inner = rows.new_empty(min(ROWS_IN_ONE_PASS, len(rows)), len(bias1))
+        for given, result in zip(rows.split(ROWS_IN_ONE_PASS), output.split(ROWS_IN_ONE_PASS)):
+            part = inner[: len(given)]
+            torch.addmm(bias1, given, weight1.t(), beta=QUICK_GELU_SCALE, alpha=QUICK_GELU_SCALE, out=part)
+            torch.addmm(bias2, F.silu(part, inplace=True), weight2.t(), alpha=1 / QUICK_GELU_SCALE, out=result)
+        return output.view_as(hidden_states)
+
+    def _takes(self, hidden_states: torch.Tensor) -> bool:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
+            return False
+        layers = (self.fc1, self.fc2)
+        return (
+            type(hidden_states) is torch.Tensor
+            and hidden_states.device.type == "cpu"
+            and hidden_states.dtype in (torch.float32, torch.float64)
+            and isinstance(self.activation_fn, QuickGELUActivation)
+            and all(type(layer) is nn.Linear for layer in layers)
+            and all(type(tensor) is nn.Parameter for layer in layers for tensor in (layer.weight, layer.bias))
+            and all(layer.weight.dtype == hidden_states.dtype for layer in layers)
+            and not any(map(is_watched, (*layers, self.activation_fn)))
+        )
+
+
+class ScaledSiluMLP(torch.autograd.Function):
+    """[`OnePassMLP`] with gradients: rows (M, W), weights and biases to (M, W), and the (M, 4W) that are kept."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows, weight1, bias1, weight2, bias2):
+        """See [`torch.autograd.Function`]."""
+        inner = torch.addmm(bias1, rows, weight1.t(), beta=QUICK_GELU_SCALE, alpha=QUICK_GELU_SCALE)
+        return torch.addmm(bias2, F.silu(inner), weight2.t(), alpha=1 / QUICK_GELU_SCALE), inner
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        """See [`torch.autograd.Function`]."""
+        rows, weight1, bias1, weight2, _ = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(rows, weight1, bias1, weight2, output[1])
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        """See [`torch.autograd.Function`]."""
+        rows, weight1, bias1, weight2, inner = ctx.saved_tensors
+        needs_rows, needs_weight1, needs_bias1, needs_weight2, needs_bias2 = ctx.needs_input_grad
+        # Of x, where `inner` is 1.702 x: the factors before and behind SiLU cancel.
+        of_x = gradient @ weight2
+        if torch.is_grad_enabled():
+            # The gradient has a gradient: as formulas, from what `inner` was made of.
+            inner = QUICK_GELU_SCALE * F.linear(rows, weight1, bias1)
+            gate = inner.sigmoid()
+            of_x = of_x * gate * (1 + inner * (1 - gate))
+        else:
+            of_x = torch.ops.aten.silu_backward(of_x, inner)
+        return (
+            of_x @ weight1 if needs_rows else None,
+            of_x.t() @ rows if needs_weight1 else None,
+            of_x.sum(0) if needs_bias1 else None,
+            gradient.t() @ F.silu(inner) / QUICK_GELU_SCALE if needs_weight2 else None,
+            gradient.sum(0) if needs_bias2 else None,
+        )
+
+
+def use_one_pass_mlps(tower: Any) -> None:
+    """Replace the MLPs of a CLIP tower, which keep their parameters and names; others are left as they are."""
+    for layer in tower.encoder.layers:
+        if type(layer.mlp) is CLIPMLP:
+            layer.mlp = OnePassMLP(layer.mlp)
+
+
+def computes_embeds_alone(tower: PreTrainedModel, options: Mapping[str, Any]) -> bool:
+    """Whether what a tower is read at may be computed alone, since nothing else of it is asked for.
+
+    It may not where hidden states or attentions are asked for, by these options of its `forward` or by its
+    configuration, nor where modules have hooks or a replaced `forward`, which would not see what they expect.
+    """
+    if any(options.get(name, getattr(tower.config, name, None)) for name in RECORDED_OUTPUTS):
+        return False
+    return not any(map(is_watched, tower.modules()))
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether a call of a module does more than its `forward`: it has hooks, or another `forward` than its class.
+
+    The hooks by which transformers records outputs do not count: they are asleep until asked.
+    """
+    return (
+        has_any_global_hook()
+        or "forward" in vars(module)
+        or bool(module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+        or any(hook.__module__ != capture_outputs.__module__ for hook in module._forward_hooks.values())
+    )
+
+
+@dataclass(frozen=True)
+class SharedBeginnings:
+    """Texts whose tokens are computed once for all that begin alike; the text tower is causal.
+
+        a video of juggling <end>          a  video  of  juggling  <end>
+        a video of surfing <end>                         surfing   <end>       7 nodes for 10 tokens
+        a video of surfing <end>                                               the same text: no node
+
+    A *node* is a token with all that stands before it. Queries are asked by *rows*: pieces of a text's own nodes, all
+    equally wide; a row sees the whole text, so a node's keys and values are laid out once for each row that sees it.
+
+    Args:
+        tokens: (M,), ids of the nodes.
+        positions: (M,), in their texts.
+        paths: (R, L), the nodes of each row's text, in order.
+        queries: (R, S), the nodes that ask.
+        sees: (R, 1, S, L), which nodes of the row's text stand before or at the asking one.
+        places: (M,), where in the R * S queries a node stands.
+        texts: (n, L), the nodes of each text, in order.
+        ends: (n,), positions of the end tokens.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    paths: torch.Tensor
+    queries: torch.Tensor
+    sees: torch.Tensor
+    places: torch.Tensor
+    texts: torch.Tensor
+    ends: torch.Tensor
+
+    def to(self, device: torch.device) -> "SharedBeginnings":
+        """On another device."""
+        return SharedBeginnings(**{entry.name: getattr(self, entry.name).to(device) for entry in fields(self)})
+
+
+def is_plain_text_tower(tower: Any) -> bool:
+    """Whether a text tower is CLIP's in all of its blocks, as the functions below write them out."""
+    return type(tower) is CLIPTextModel and all(
+        type(layer) is CLIPEncoderLayer and type(layer.self_attn) is CLIPAttention for layer in tower.encoder.layers
+    )
+
+
+def sort_by_beginning(input_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The order (n,) in which texts (n, L) that begin alike stand together."""
+    ids = np.where(np.arange(input_ids.shape[1]) < lengths[:, None], input_ids, -1)
+    return np.lexsort(ids[:, : lengths.max()].T[::-1])
+
+
+def share_beginnings(input_ids: np.ndarray, lengths: np.ndarray) -> SharedBeginnings:
+    """Lay out texts for `embed_shared_texts`.
+
+    Args:
+        input_ids: (n, L), in the order of `sort_by_beginning`.
+        lengths: (n,), tokens of each text.
+    """
+    num_texts, width = len(lengths), int(lengths.max())
+    places = np.arange(width)
+    ids = np.where(places < lengths[:, None], input_ids[:, :width], -1)
+    alike = np.zeros((num_texts, width), bool)
+    alike[1:] = np.logical_and.accumulate(ids[1:] == ids[:-1], axis=1)
+    shared = np.minimum(alike.sum(1), lengths)
+    own = lengths - shared
+    first_node = np.concatenate([[0], own.cumsum()])
+    # The text whose node a token is: the last one, up to this text, that did not share so much with the one before it.
+    owner = np.where(shared[:, None] <= places, np.arange(num_texts)[:, None], 0)
+    owner = np.maximum.accumulate(owner, axis=0)
+    texts = np.where(places < lengths[:, None], first_node[owner] + places - shared[owner], 0)
+
+    step = max(1, int(np.median(own[own > 0])))
+    rows = -(-own // step)
+    text_of_row = np.repeat(np.arange(num_texts), rows)
+    piece = np.arange(rows.sum()) - np.repeat(rows.cumsum() - rows, rows)
+    asking = (shared[text_of_row] + piece * step)[:, None] + np.arange(step)  # positions, (R, S)
+    is_node = asking < lengths[text_of_row, None]
+    asking = np.where(is_node, asking, 0)
+    is_own = (shared[:, None] <= places) & (places < lengths[:, None])
+    nodes = np.nonzero(is_own)
+    return SharedBeginnings(
+        tokens=torch.from_numpy(input_ids[nodes]),
+        positions=torch.from_numpy(nodes[1]),
+        paths=torch.from_numpy(texts[text_of_row]),
+        queries=torch.from_numpy(texts[text_of_row[:, None], asking]),
+        sees=torch.from_numpy(places <= asking[:, :, None])[:, None],
+        places=torch.from_numpy(np.flatnonzero(is_node)),
+        texts=torch.from_numpy(texts),
+        ends=torch.from_numpy(lengths - 1),
+    )
+
+
+def embed_shared_texts(tower: CLIPTextModel, texts: SharedBeginnings) -> torch.Tensor:
+    """The `pooler_output` (n, W) of a text tower for texts that share their beginnings.
+
+    Exact: a token's output depends on what stands before it alone, and only the end token's is read, so that the last
+    block is evaluated there alone.
+    """
+    embeddings = tower.embeddings
+    nodes = embeddings.token_embedding(texts.tokens) + embeddings.position_embedding(texts.positions)
+    layers: Any = tower.encoder.layers[:-1]
+    for layer in layers:
+        normed = layer.layer_norm1(nodes)
+        queries = layer.self_attn.q_proj(normed)[texts.queries]
+        attended = _attend_to_paths(layer.self_attn, queries, normed, texts.paths, texts.sees)
+        nodes = nodes + layer.self_attn.out_proj(attended.flatten(0, 1)[texts.places])
+        nodes = nodes + layer.mlp(layer.layer_norm2(nodes))
+    return _read_ends(tower, nodes, texts.texts, texts.ends)
+
+
+def embed_texts(tower: CLIPTextModel, input_ids: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """The `pooler_output` (n, W) of a text tower for ids (n, L) with end tokens at (n,); see `embed_shared_texts`."""
+    hidden_states = tower.embeddings(input_ids=input_ids)
+    mask = create_causal_mask(
+        config=tower.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
+    )
+    for layer in tower.encoder.layers[:-1]:
+        hidden_states = layer(hidden_states, mask, is_causal=True)
+    texts = torch.arange(input_ids.numel(), device=input_ids.device).view_as(input_ids)
+    return _read_ends(tower, hidden_states.flatten(0, 1), texts, ends)
+
+
+def _read_ends(tower: CLIPTextModel, nodes: torch.Tensor, texts: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """The last block and norm at the end tokens alone: nodes (M, W), the nodes of each text (n, L), ends (n,)."""
+    last: Any = tower.encoder.layers[-1]
+    sees = torch.arange(texts.shape[1], device=ends.device) <= ends[:, None]
+    reads = texts.gather(1, ends[:, None])
+    normed = last.layer_norm1(nodes)
+    attended = _attend_to_paths(
+        last.self_attn, last.self_attn.q_proj(normed[reads]), normed, texts, sees[:, None, None]
+    )
+    pooled = nodes[reads[:, 0]] + last.self_attn.out_proj(attended[:, 0])
+    return tower.final_layer_norm(pooled + last.mlp(last.layer_norm2(pooled)))
+
+
+def _attend_to_paths(
+    attention: CLIPAttention, queries: torch.Tensor, normed: torch.Tensor, paths: torch.Tensor, sees: torch.Tensor
+) -> torch.Tensor:
+    """Queries (R, S, W) against the keys and values of the nodes (M, W) along paths (R, L): (R, S, W)."""
+
+    def split(projected: torch.Tensor) -> torch.Tensor:
+        return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+    output = F.scaled_dot_product_attention(
+        split(queries),
+        split(attention.k_proj(normed)[paths]),
+        split(attention.v_proj(normed)[paths]),
+        attn_mask=sees,
+        dropout_p=float(attention.dropout or 0.0) if attention.training else 0.0,
+        scale=attention.scale,
+    )
+    return output.transpose(1, 2).flatten(2)
 
 
 class MeanPooling(nn.Module):
