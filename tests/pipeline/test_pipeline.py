@@ -23,6 +23,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import froster_hf  # noqa: F401
 from froster_hf import FrosterForVideoClassification
+from froster_hf.modeling import modeling_froster
 from froster_hf.pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline
 from froster_hf.pipeline.scoring_froster import NONE_OF_THESE, Scoring, rank
 from froster_hf.processing import processing_froster
@@ -142,14 +143,14 @@ def test_templates_and_descriptions_change_the_prompts(classify):
 
 def test_ten_thousand_labels_are_encoded_in_chunks(classify, monkeypatch):
     longest = 0
-    get_label_embeds = classify.model.froster.get_label_embeds
+    embed_shared_texts = modeling_froster.embed_shared_texts
 
-    def watched(input_ids, **kwargs):
+    def watched(tower, texts):
         nonlocal longest
-        longest = max(longest, input_ids.shape[0])
-        return get_label_embeds(input_ids, **kwargs)
+        longest = max(longest, len(texts.ends))
+        return embed_shared_texts(tower, texts)
 
-    monkeypatch.setattr(classify.model.froster, "get_label_embeds", watched)
+    monkeypatch.setattr(modeling_froster, "embed_shared_texts", watched)
     labels = [f"action {number}" for number in range(10_000)]
     answers = classify(BIKES, labels, templates="none", top_k=5)
     assert len(answers) == 5
