@@ -110,6 +110,14 @@ class LowRankAlone(LowRank):
     attention = None
 
 
+class QuarterAlone(LowRankAlone):
+    divisor = 4
+
+
+class HalfAlone(LowRankAlone):
+    divisor = 2
+
+
 class LowRankDirectional(LowRank):
     attention = DirectionalAttention
 
@@ -134,6 +142,8 @@ MODULES: dict[str, type[nn.Module]] = {
     "low-rank": LowRank,
     "low-rank, linear": LowRankLinear,
     "low-rank, no local attention": LowRankAlone,
+    "W / 4, no local attention": QuarterAlone,
+    "W / 2, no local attention": HalfAlone,
     "low-rank and directional": LowRankDirectional,
     "st_adapter, W / 16": SmallSTAdapter,
     "st_adapter": STAdapter,
@@ -161,6 +171,9 @@ RUNS = [
     ("low-rank and directional", "all", "still", 4.0),
     ("local_attention", "all", "relative", 0.4),
     ("local_attention", "all", "logits", 0.4),
+    ("W / 4, no local attention", "own", "none", 0.0),
+    ("W / 2, no local attention", "own", "none", 0.0),
+    ("W / 2, no local attention", "own", "residual", 0.5),
 ]
 
 

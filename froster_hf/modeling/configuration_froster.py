@@ -147,12 +147,13 @@ class FrosterConfig(PreTrainedConfig):
             - `cross_frame`: a message token per frame, exchanged among the frames (X-CLIP).
             - `st_adapter`: a depthwise temporal convolution in a bottleneck before the attention (ST-Adapter).
             - `aim`: the block's own attention used over time as well, with three adapters (AIM).
+            - `motion_adapter`: an adapter of what changes over time, which adds nothing where nothing moves.
             - `adaptformer`: an adapter beside the MLP; no exchange among frames (AdaptFormer).
             - `joint`: all patches of all frames in one sequence (ActionCLIP's pre-network prompt).
         temporal_radius: frames seen to each side by `local_attention` and `directional_attention`. The published
             numbers use 1; `local_attention` with 0 is CLIP.
         adapter_size: width of the adapters' bottleneck. `None` is the published one: half the tower's width for
-            `st_adapter`, a quarter for `aim` and `adaptformer`.
+            `st_adapter`, a quarter for `aim` and `adaptformer`, a sixteenth for `motion_adapter`.
         temporal_pooling: from frame embeddings to the video embedding.
 
             - `mean`: the mean of the *normalized* frame embeddings, not normalized again (FROSTER).

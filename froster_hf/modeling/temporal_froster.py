@@ -346,6 +346,62 @@ class SpatioTemporalAdapter(nn.Module):
         return self.up_proj(over_time.unflatten(0, (batch_size, -1)).permute(0, 3, 1, 2))
 
 
+def temporal_curvature(tokens: torch.Tensor) -> torch.Tensor:
+    """The next and the previous frame minus twice the frame; at the ends the frame stands in for the missing one.
+
+    The same played backwards. Zero where nothing moves, and for a single frame; for motion that goes on as it is, only
+    where the motion begins and ends.
+
+    Args:
+        tokens: (B, T, N, W).
+
+    Returns:
+        (B, T, N, W).
+    """
+    padded = torch.cat([tokens[:, :1], tokens, tokens[:, -1:]], dim=1)
+    return padded[:, 2:] + padded[:, :-2] - 2 * tokens
+
+
+class MotionAdapter(nn.Module):
+    """Down, the first and second difference over time, GELU, up: what changes, and nothing of what stays.
+
+    Without biases, it adds exactly nothing to a clip in which nothing moves, however it is trained: what a frame shows
+    is CLIP's own affair. The first difference has a sign, by which forward and backward differ. The last layer starts
+    at zero.
+    """
+
+    def __init__(self, width: int, size: int):
+        super().__init__()
+        self.down_proj = nn.Linear(width, size, bias=False)
+        # How much of the first and of the second difference a channel reads.
+        self.taps = nn.Parameter(torch.empty(2, size))
+        self.up_proj = nn.Linear(size, width, bias=False)
+
+    def init_own_weights(self) -> None:
+        """Every channel reads a mixture of its own; called after transformers has drawn all layers."""
+        init.normal_(self.taps)
+        init.normal_(self.down_proj.weight, std=self.down_proj.in_features**-0.5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T, N, W) to (B, T, N, W)."""
+        low = self.down_proj(tokens)
+        change = self.taps[0] * temporal_difference(low) + self.taps[1] * temporal_curvature(low)
+        return self.up_proj(F.gelu(change))
+
+
+class MotionAdapterLayer(EncoderLayer):
+    """A block with a [`MotionAdapter`] on all tokens, before the attention."""
+
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config)
+        self.motion_adapter = MotionAdapter(self.embed_dim, adapter_width(self.embed_dim, temporal))
+
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+        """(B*T, N, W) to (B*T, N, W)."""
+        change = self.motion_adapter(hidden_states.unflatten(0, (-1, num_frames))).flatten(0, 1)
+        return super().forward(hidden_states + change, attention_mask, **kwargs)
+
+
 class SpatioTemporalAdapterLayer(EncoderLayer):
     """A block with a [`SpatioTemporalAdapter`] on its patch tokens, before the attention (ST-Adapter)."""
 
@@ -506,6 +562,10 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
+        # The starting values of what is no layer of transformers'.
+        start = getattr(module, "init_own_weights", None)
+        if start is not None:
+            start()
         zero_what_starts_at_zero(module, self._zero_start)
 
     def embed(self, pixel_values: torch.Tensor, *, interpolate_pos_encoding: bool = False, **kwargs) -> torch.Tensor:

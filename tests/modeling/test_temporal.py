@@ -12,6 +12,7 @@ from froster_hf.modeling.temporal_froster import (
     FrosterVisionModel,
     TemporalAttention,
     shift_channels,
+    temporal_curvature,
     temporal_difference,
     temporal_windows,
 )
@@ -344,3 +345,23 @@ def test_still_clips_of_any_length_agree_where_time_does_not_matter():
     frame = tiny_clips(num_frames=1)
     embeds = [model.get_video_features(frame.expand(-1, t, -1, -1, -1)).video_embeds for t in (1, 4)]
     torch.testing.assert_close(*embeds, atol=1e-6, rtol=0)
+
+
+def test_a_motion_adapter_adds_nothing_where_nothing_moves_however_it_is_trained():
+    trained, plain = tiny_model(temporal_module="motion_adapter"), tiny_model(temporal_module="none")
+    plain.load_state_dict(trained.state_dict(), strict=False)
+    still = tiny_clips(num_frames=1).expand(-1, NUM_FRAMES, -1, -1, -1)
+    moving = tiny_clips()
+    with torch.no_grad():
+        for clips, same in ((still, True), (tiny_clips(num_frames=1), True), (moving, False)):
+            ours, theirs = (model(clips, input_ids=tiny_texts()).logits for model in (trained, plain))
+            assert torch.equal(ours, theirs) == same
+        backwards = trained(moving.flip(1), input_ids=tiny_texts()).logits
+        assert (backwards - trained(moving, input_ids=tiny_texts()).logits).abs().max() > 1e-4
+
+
+def test_curvature_is_zero_for_steady_change_but_at_the_ends_and_the_same_backwards():
+    steady = torch.arange(5.0).reshape(1, 5, 1, 1).expand(1, 5, 2, 3)
+    assert torch.equal(temporal_curvature(steady)[:, 1:-1], torch.zeros(1, 3, 2, 3))
+    tokens = torch.randn(2, 5, 3, 4)
+    torch.testing.assert_close(temporal_curvature(tokens.flip(1)).flip(1), temporal_curvature(tokens))

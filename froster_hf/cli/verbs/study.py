@@ -4,10 +4,11 @@ examples:
   froster study short
   froster study long --output long_study --processes 8
   froster study my_plan.yaml 'test_worlds=[7]'
+  froster study second --processes 2 --minutes 120
 
 Needs no network: small CLIPs are pre-trained, videos are rendered, methods are fine-tuned and compared. The output
-folder gets README.md with tables and sentences, study.json with every run, and plots. Run again after a kill, it goes
-on where it was.
+folder gets README.md with tables and sentences, study.json with every run, and plots. Run again after a kill, or after
+its --minutes are over, it goes on where it was.
 """
 
 import argparse
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FOLDER", help="of the report (default: runs/study-PLAN/report)")
     parser.add_argument("--overwrite", action="store_true", help="write over another report in the output folder")
     parser.add_argument("--work", metavar="FOLDER", help="of worlds and runs (default: runs/study-PLAN)")
+    parser.add_argument("--minutes", type=float, help="begin nothing new after as many; the next call goes on")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
 
 
@@ -47,21 +49,26 @@ def run(arguments: argparse.Namespace) -> int:
     work = Path(arguments.work or Path("runs") / f"study-{plan.name}")
     output = Path(arguments.output or work / "report")
 
-    from ...shapes.study.running import run_study
+    from ...shapes.study.running import StudyPausedError, run_study
 
     own_work = f" --work {work}" if arguments.work else ""
     named = shlex.join([arguments.plan, *arguments.overrides])
     command = f"froster study {named}{own_work} --output {output} --processes {arguments.processes}"
     # Flushed: a study takes long, and is watched through files and pipes too.
     log = functools.partial(print, flush=True)
-    report = run_study(
-        plan,
-        work=work,
-        output=output,
-        processes=arguments.processes,
-        command=command,
-        log=log,
-        overwrite=arguments.overwrite,
-    )
+    try:
+        report = run_study(
+            plan,
+            work=work,
+            output=output,
+            processes=arguments.processes,
+            command=command,
+            log=log,
+            overwrite=arguments.overwrite,
+            minutes=arguments.minutes,
+        )
+    except StudyPausedError as pause:
+        log(f"Paused: {pause}. The same command goes on.")
+        return 0
     print(report)
     return 0

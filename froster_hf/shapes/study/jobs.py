@@ -7,35 +7,42 @@ is shown as it is and played backwards, and the model chooses between the label 
 left", "a red star sliding right"). A model that sees no direction answers the same both times, so one of the two
 answers is wrong. The clips are reversed after decoding: no codec leaves a trace of the direction.
 
-Letters: n clips, m of them with a direction, K labels, E opposites that are no label of this side.
+Speed is measured likewise where labels tell it: between the label and that of the other speed.
+
+Letters: n clips, m of them with a direction, K labels, E opposites and other speeds that are no label of this side.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPVisionConfig
 
 from ...evaluation.metrics import harmonic_mean, top_k_accuracy
-from ...modeling.modeling_froster import FrosterForVideoClassification
+from ...modeling.configuration_froster import FrosterConfig
+from ...modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
 from ...processing.processing_froster import FrosterProcessor
 from ...training.checkpointing import AVERAGE_NAME
 from ...training.recipe_run import build_model, build_trainer
-from ...training.recipes import Recipe
+from ...training.recipes import Recipe, RecipeModel
 from ...training.weights import interpolate
 from ...whole_files import make_folder, write_text_whole, written_whole
 from ..vocabulary import MovingShape
 from .plan import GRID_FIELDS, Variant
-from .worlds import SIDES, DecodedClips, World, decoded_clips, fingerprint, prepare_world, what_decides
+from .worlds import DecodedClips, World, decoded_clips, fingerprint, prepare_world, what_decides
 
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
 FROZEN = "frozen"
 _BATCH = 32
+_COUNTED_FRAMES, _COUNTED_SIDE = 8, 224
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class SideScores:
     """Logits of one side's clips.
 
     Args:
-        texts: K labels, then E opposites.
+        texts: K labels, then E opposites and other speeds.
         num_labels: K.
         labels: (n,).
         forward: (n, K + E).
@@ -66,13 +73,17 @@ class SideScores:
 
         Returns:
             `top1`; `appearance` and `motion`, the two halves of the answer; `direction`, between a label and its
-            opposite over clips and their reversals; `undirected`, top-1 of the clips that are their own reversal.
+            opposite over clips and their reversals; `undirected`, top-1 of the clips that are their own reversal;
+            `speed`, between a label and that of the other speed. Without such clips, NaN.
         """
         logits = self.forward[:, : self.num_labels]
         shapes = [MovingShape.from_label(text) for text in self.texts]
         pairs = [(shapes[answer], shapes[label]) for answer, label in zip(logits.argmax(1), self.labels)]
         opposite = _opposite_columns(self.texts, self.labels)
         directed = opposite >= 0
+        other_speed = _columns(self.texts, self.labels, other_speeds(self.texts))
+        hurried = np.flatnonzero(other_speed >= 0)
+        own, other = (self.forward[hurried, columns[hurried]] for columns in (self.labels, other_speed))
         return {
             "top1": top_k_accuracy(logits, self.labels, k=1),
             "appearance": float(np.mean([(a.color, a.shape) == (b.color, b.shape) for a, b in pairs])),
@@ -81,6 +92,7 @@ class SideScores:
                 self.forward[directed], self.backward, own=self.labels[directed], opposite=opposite[directed]
             ),
             "undirected": top_k_accuracy(logits[~directed], self.labels[~directed], k=1),
+            "speed": float((own > other).mean()) if len(hurried) else math.nan,
         }
 
     def save(self, file: Path) -> None:
@@ -108,7 +120,8 @@ class SideScores:
 def score_side(model: FrosterForVideoClassification, processor: FrosterProcessor, clips: DecodedClips) -> SideScores:
     """Score the clips of one side."""
     labels = clips.labels.numpy()
-    extra = {text for text in opposite_labels(clips.label_names) if text is not None} - set(clips.label_names)
+    others = {*opposite_labels(clips.label_names), *other_speeds(clips.label_names)} - {None, *clips.label_names}
+    extra = {text for text in others if text is not None}
     texts = [*clips.label_names, *sorted(extra)]
     model.eval()
     text_embeds = processor.embed_labels(texts, model=model)
@@ -124,15 +137,25 @@ def score_side(model: FrosterForVideoClassification, processor: FrosterProcessor
 
 def _opposite_columns(texts: list[str], labels: np.ndarray) -> np.ndarray:
     """Each clip's opposite label as an index into `texts` (n,), -1 where its motion has no direction."""
+    return _columns(texts, labels, opposite_labels(texts))
+
+
+def _columns(texts: list[str], labels: np.ndarray, others: Sequence[str | None]) -> np.ndarray:
+    """The index into `texts` of each clip's other label (n,), -1 where it has none."""
     place = {text: index for index, text in enumerate(texts)}
-    columns = np.array([-1 if text is None else place.get(text, -1) for text in opposite_labels(texts)])
-    return columns[labels]
+    return np.array([-1 if text is None else place.get(text, -1) for text in others])[labels]
 
 
 def opposite_labels(labels: Sequence[str]) -> list[str | None]:
     """The label of each label's clips played backwards, `None` where that is the same label."""
     opposites = [str(MovingShape.from_label(label).opposite) for label in labels]
     return [None if opposite == label else opposite for label, opposite in zip(labels, opposites)]
+
+
+def other_speeds(labels: Sequence[str]) -> list[str | None]:
+    """The label of the same motion at the other speed, `None` where a label tells no speed."""
+    others = [MovingShape.from_label(label).other_speed for label in labels]
+    return [None if other is None else str(other) for other in others]
 
 
 def direction_accuracy(forward: np.ndarray, backward: np.ndarray, *, own: np.ndarray, opposite: np.ndarray) -> float:
@@ -210,9 +233,9 @@ def run_job(job: Job) -> dict[str, Metrics]:
     measured = {job.method: _measure(model, processor, world, folder)}
     for variant in job.variants:
         if variant == "ensemble":
-            frozen = {side: SideScores.load(world.frozen / f"{side}.npz") for side in SIDES}
-            own = {side: SideScores.load(folder / f"{side}.npz") for side in SIDES}
-            result = summarize({side: own[side].averaged_with(frozen[side]) for side in SIDES})
+            frozen = {side: SideScores.load(world.frozen / f"{side}.npz") for side in world.sides}
+            own = {side: SideScores.load(folder / f"{side}.npz") for side in world.sides}
+            result = summarize({side: own[side].averaged_with(frozen[side]) for side in world.sides})
         else:
             if variant == "interpolation":
                 trainer.save_model(str(folder / "model"))
@@ -226,6 +249,29 @@ def run_job(job: Job) -> dict[str, Metrics]:
         shutil.rmtree(folder / name, ignore_errors=True)
     _store(measured, folder)
     return measured
+
+
+def gigaflops(model: RecipeModel) -> float:
+    """Arithmetic of the vision tower of a recipe's model at the size of ViT-B/16, on one clip of 8 frames.
+
+    Nothing is computed: torch counts on tensors without values. The small models of a study have so few tokens that
+    the shares of their attention say little of a real one's.
+    """
+    names = ("temporal_module", "temporal_radius", "temporal_pooling", "adapter_size")
+    fields = {name: getattr(model, name) for name in names if getattr(model, name) is not None}
+    vision = CLIPVisionConfig(image_size=_COUNTED_SIDE, patch_size=16)
+    config = FrosterConfig(vision_config=vision, num_frames=_COUNTED_FRAMES, **fields)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        FrosterModel(config).get_video_features(torch.empty(1, _COUNTED_FRAMES, 3, _COUNTED_SIDE, _COUNTED_SIDE))
+    return counter.get_total_flops() / 1e9
+
+
+def costs_of(job: Job) -> dict[str, float]:
+    """`gigaflops` of a job's method and of its variants: an ensemble computes the frozen model too."""
+    model = job.recipe().model
+    own, frozen = gigaflops(model), gigaflops(replace(model, temporal_module="none", temporal_pooling=None))
+    variants = {f"{job.method} + {name}": own + (frozen if name == "ensemble" else 0) for name in job.variants}
+    return {job.method: own, **variants}
 
 
 def stored_metrics(folder: Path) -> dict[str, Metrics] | None:
@@ -248,13 +294,13 @@ def _store(measured: dict[str, Metrics], folder: Path) -> None:
 
 
 def _measure(model: FrosterForVideoClassification, processor: FrosterProcessor, world: World, folder: Path) -> Metrics:
-    scores = {side: score_side(model, processor, decoded_clips(world, side)) for side in SIDES}
+    scores = {side: score_side(model, processor, decoded_clips(world, side)) for side in world.sides}
     for side, own in scores.items():
         own.save(folder / f"{side}.npz")
     return summarize(scores)
 
 
 def summarize(scores: dict[str, SideScores]) -> Metrics:
-    """Metrics of both sides, `base_top1` and so on, and the harmonic mean `hm` of the two top-1."""
+    """Metrics of all sides, `base_top1` and so on, and the harmonic mean `hm` of the top-1 of base and novel."""
     metrics = {f"{side}_{name}": value for side, own in scores.items() for name, value in own.metrics().items()}
     return {**metrics, "hm": harmonic_mean(metrics["base_top1"], metrics["novel_top1"])}

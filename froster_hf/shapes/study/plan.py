@@ -53,30 +53,36 @@ class StudyPlan:
         about: what it is for, in a sentence.
         pretraining: recipe and overrides of the small CLIP of every world.
         recipe: of the fine-tunings; the methods override it.
-        validation_world: seed of the world that hyperparameters are chosen on.
+        validation_worlds: seeds of the worlds that hyperparameters are chosen on, by the mean over them.
         test_worlds: seeds of the worlds that are reported.
         seeds: of the fine-tunings, in every test world.
         methods: by name; `frozen`, which is not trained, is always measured too.
         reference: method that the others are compared with, pair by pair.
+        grid_extensions: where the best value of a grid stands at its edge, how many further values are tried beyond
+            it, one after the other, each as far from the last as that is from the one before.
+        corrected: whether the intervals of the claims are corrected for the number of claims (Bonferroni).
     """
 
     name: str
     about: str
     pretraining: list[str]
     recipe: str
-    validation_world: int
+    validation_worlds: list[int]
     test_worlds: list[int]
     seeds: list[int]
     methods: dict[str, Method]
     reference: str
+    grid_extensions: int = 0
+    corrected: bool = False
 
     def __post_init__(self):
-        for name in ("test_worlds", "seeds"):
+        for name in ("validation_worlds", "test_worlds", "seeds"):
             value = getattr(self, name)
             if not (isinstance(value, list) and value and all(isinstance(number, int) for number in value)):
                 raise ValueError(f"The plan {self.name}: {name} is {value!r}; give a list of whole numbers.")
-        if self.validation_world in self.test_worlds:
-            raise ValueError(f"World {self.validation_world} cannot be both for validation and for the test.")
+        for world in self.validation_worlds:
+            if world in self.test_worlds:
+                raise ValueError(f"World {world} cannot be both for validation and for the test.")
         if self.reference not in self.methods:
             raise ValueError(f"The plan {self.name}: reference is {self.reference!r}; it has {list(self.methods)}.")
         for name, method in self.methods.items():

@@ -25,6 +25,9 @@ DETAILS = {
     "novel_direction": "novel: direction",
     "base_undirected": "base: undirected",
     "novel_undirected": "novel: undirected",
+    "base_speed": "base: speed",
+    "novel_speed": "novel: speed",
+    "out_of_context_top1": "out of context",
 }
 GRID_LABELS = {"learning_rate": "learning rate", "beta": "β (weight of the distillation)", "alpha": "α (residual)"}
 Found = Mapping[str, Mapping[str, Estimate | None]]
@@ -46,7 +49,17 @@ def write_report(study: Mapping[str, Any], output: Path) -> Path:
     )
     if study["trials"]:
         plot_grid(study["trials"], output / "grids.png")
-    text = "\n\n".join([_introduction(study), _table(study, found), _claims(study), _details(found), _choices(study)])
+    if study.get("gigaflops"):
+        plot_cost(top1["hm"], study["gigaflops"], output / "cost.png", reference=reference)
+    parts = [
+        _introduction(study),
+        _table(study, found),
+        _claims(study),
+        _details(found),
+        _cost(study),
+        _choices(study),
+    ]
+    text = "\n\n".join(filter(None, parts))
     write_text_whole(output / "README.md", text + "\n")
     write_text_whole(output / "study.json", json.dumps(_without_nan(study), indent=1) + "\n")
     return output / "README.md"
@@ -58,8 +71,8 @@ def _introduction(study: Mapping[str, Any]) -> str:
     chosen = "There was nothing to choose."
     if study["trials"]:
         chosen = (
-            f"Hyperparameters were chosen by the harmonic mean (HM) on world {plan['validation_world']}, and written "
-            "down before the test worlds were drawn."
+            f"Hyperparameters were chosen by the harmonic mean (HM) on {_worlds(plan['validation_worlds'])}, and "
+            "written down before the test worlds were drawn."
         )
     paragraphs = [
         "# FROSTER in miniature, on moving shapes",
@@ -107,42 +120,79 @@ def _claims(study: Mapping[str, Any]) -> str:
     lines = [
         "## Claims",
         "",
-        "Paired differences in points, with 95% intervals, not corrected for their number. A claim *appears* when the "
-        "whole interval agrees with it.",
+        f"Paired differences in points, with 95% intervals, {_correction(study)}. A claim *appears* when the whole "
+        "interval agrees with it.",
         "",
         "| claim | compared | difference | verdict |",
         "|---|---|---|---|",
     ]
-    for claim, difference in differences(study["runs"]):
+    for claim, difference in differences(study["runs"], corrected=study["plan"]["corrected"]):
         compared = f"{claim.ours} − {claim.theirs}, {claim.metric.replace('_', ' ')}"
         lines.append(f"| {claim.text} | {compared} | {_points(difference)} | {claim.verdict(difference)} |")
     return "\n".join(lines)
 
 
+def _correction(study: Mapping[str, Any]) -> str:
+    if study["plan"]["corrected"]:
+        return "corrected for their number (Bonferroni): all of them hold together with this confidence"
+    return "not corrected for their number"
+
+
 def _details(found: Found) -> str:
-    lines = [
-        "## Where the answers are right",
-        "",
+    # Worlds without speeds, or whose backdrops do not go with the labels, have nothing to say of them.
+    shown = {metric: title for metric, title in DETAILS.items() if any(found[metric].values())}
+    text = (
         "In percent. Appearance: the answer has the clip's colour and shape. Motion: it has its motion. Direction: "
         "over clips and their reversals, between a label and its opposite; a model that cannot see direction has "
-        "exactly 50. Undirected: top-1 of the clips whose motion is its own reversal.",
-        "",
-        f"| method | {' | '.join(DETAILS.values())} |",
-        f"|---{'|---' * len(DETAILS)}|",
-    ]
+        "exactly 50. Undirected: top-1 of the clips whose motion is its own reversal."
+    )
+    if "base_speed" in shown:
+        text += " Speed: between a label and that of the other speed."
+    if "out_of_context_top1" in shown:
+        text += (
+            " Out of context: top-1 of base classes in front of backdrops drawn anew, where in training and in the "
+            "other tests a backdrop goes with its label."
+        )
+    lines = ["## Where the answers are right", "", text, ""]
+    lines += [f"| method | {' | '.join(shown.values())} |", f"|---{'|---' * len(shown)}|"]
     for method in found["hm"]:
-        lines.append(f"| {method} | {' | '.join(_percent(found[metric][method]) for metric in DETAILS)} |")
+        lines.append(f"| {method} | {' | '.join(_percent(found[metric][method]) for metric in shown)} |")
     return "\n".join(lines)
 
 
+def _cost(study: Mapping[str, Any]) -> str:
+    if not study.get("gigaflops"):
+        return ""
+    costs, reference = study["gigaflops"], study["plan"]["reference"]
+    lines = [
+        "## Cost",
+        "",
+        "Arithmetic of the vision tower at the size of ViT-B/16 on one clip of 8 frames, and over that of "
+        f"`{reference}`.",
+        "",
+        "| method | GFLOP | more |",
+        "|---|---|---|",
+    ]
+    for method, cost in sorted(costs.items(), key=lambda item: item[1]):
+        lines.append(f"| {method} | {cost:.1f} | {100 * (cost / costs[reference] - 1):+.1f}% |")
+    return "\n".join([*lines, "", "![Harmonic mean against arithmetic](cost.png)"])
+
+
 def _choices(study: Mapping[str, Any]) -> str:
-    lines = ["## Choices", "", "| method | chosen on the validation world |", "|---|---|"]
+    lines = ["## Choices", "", f"| method | chosen on the validation {_noun(study)} |", "|---|---|"]
     methods = study["plan"]["methods"]
     for method, values in study["choices"].items():
         own = methods[method]["choices_of"]
-        grid = methods[own or method]["grid"]
+        tried = {
+            name: [
+                trial["value"]
+                for trial in study["trials"]
+                if (trial["method"], trial["field"]) == (own or method, name)
+            ]
+            for name in values
+        }
         text = ", ".join(
-            f"{name.replace('_', ' ')} {value:g}{_edge(value, grid[name])}" for name, value in values.items()
+            f"{name.replace('_', ' ')} {value:g}{_edge(value, tried[name])}" for name, value in values.items()
         )
         lines.append(f"| {method} | {text or 'nothing'}{f'; those of {own}' if own else ''} |")
     return "\n".join([*lines, *(["", "![Grids](grids.png)"] if study["trials"] else [])])
@@ -164,6 +214,14 @@ def _percent(value: Estimate | None) -> str:
 def _points(value: Estimate) -> str:
     interval = f" [{100 * value.low:+.1f}, {100 * value.high:+.1f}]" if value.count > 1 else ""
     return f"{100 * value.mean:+.1f}{interval}"
+
+
+def _worlds(seeds: list[int]) -> str:
+    return f"world {seeds[0]}" if len(seeds) == 1 else f"the worlds {_listed(seeds)}, by its mean"
+
+
+def _noun(study: Mapping[str, Any]) -> str:
+    return "world" if len(study["plan"]["validation_worlds"]) == 1 else "worlds"
 
 
 def _listed(numbers: list[int]) -> str:
@@ -214,6 +272,24 @@ def plot_base_against_novel(
     return save_figure(figure, path)
 
 
+def plot_cost(estimates: Mapping[str, Estimate], costs: Mapping[str, float], path: Path, *, reference: str) -> Path:
+    """One point a method: HM (percent, with its interval) against arithmetic over that of the reference."""
+    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    axes = figure.subplots()
+    order = sorted((name for name in estimates if name in costs), key=lambda name: -estimates[name].mean)
+    for number, name in enumerate(order, start=1):
+        x, own = 100 * costs[name] / costs[reference], estimates[name]
+        color = ORANGE if name == reference else GREY if name == "frozen" else BLUE
+        error = 0 if own.count == 1 else 100 * own.half_width
+        axes.errorbar(x, 100 * own.mean, yerr=error, fmt="o", color=color, capsize=2.5, label=f"{number}  {name}")
+        axes.annotate(str(number), (x, 100 * own.mean), xytext=(4, 4), textcoords="offset points", fontsize=9)
+    axes.margins(0.1)
+    axes.grid(linewidth=0.4)
+    axes.set(xlabel=f"arithmetic of the vision tower, in percent of {reference}", ylabel="HM (%), 95% interval")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    return save_figure(figure, path)
+
+
 def plot_grid(trials: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """HM on the validation world along each grid that was tried."""
     fields = [name for name in GRID_LABELS if any(trial["field"] == name for trial in trials)]
@@ -234,5 +310,5 @@ def plot_grid(trials: Sequence[Mapping[str, Any]], path: Path) -> Path:
         axes.grid(linewidth=0.4)
         axes.set(xlabel=GRID_LABELS[name])
         axes.legend(fontsize=8)
-    panels[0].set_ylabel("HM on the validation world (%)")
+    panels[0].set_ylabel("HM on the validation worlds (%)")
     return save_figure(figure, path)

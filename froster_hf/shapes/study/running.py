@@ -9,11 +9,12 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...evaluation.report import package_versions
@@ -21,7 +22,7 @@ from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.tables_froster import modules_without_parameters
 from ...processing.text_files import read_json
 from ...whole_files import check_writable, make_folder, write_text_whole
-from .jobs import FROZEN, Job, Metrics, job_for, prepare_and_measure, run_job, stored_metrics
+from .jobs import FROZEN, Job, Metrics, costs_of, gigaflops, job_for, prepare_and_measure, run_job, stored_metrics
 from .plan import StudyPlan
 from .report import write_report
 from .worlds import World, what_decides
@@ -39,6 +40,7 @@ def run_study(
     log: Callable[[str], None] = print,
     command: str | None = None,
     overwrite: bool = False,
+    minutes: float | None = None,
 ) -> Path:
     """Runs what has not been run, and writes the report.
 
@@ -50,11 +52,13 @@ def run_study(
         log: told of every finished job.
         command: that the report says it was made by.
         overwrite: write over the report of another plan, or the README of something else, in `output`.
+        minutes: after which nothing new is begun; what has begun is finished. `None` goes on to the end.
 
     Returns:
         `output / "README.md"`.
 
     Raises:
+        StudyPausedError: the minutes are over; the next call goes on.
         ValueError: a mistake in the plan, another report in `output`, or a run that failed.
         OSError: nothing can be written to `work` or `output`.
     """
@@ -64,7 +68,7 @@ def run_study(
     if not overwrite:
         _refuse_other_report(plan, output)
     watch = _Stopwatch(work, plan.name)
-    with _Workers(processes, work, log, watch) as workers:
+    with _Workers(processes, work, log, watch, minutes) as workers:
 
         def prepare(worlds: Sequence[World]) -> list[dict[str, Metrics]]:
             titles = [f"world {world.seed}, pre-trained and rendered" for world in worlds]
@@ -75,7 +79,7 @@ def run_study(
 
         test_worlds = [World(plan, seed, work) for seed in plan.test_worlds]
         if any(method.grid for method in plan.methods.values()):
-            prepare([World(plan, plan.validation_world, work)])
+            prepare([World(plan, seed, work) for seed in plan.validation_worlds])
         choices, trials = choose(plan, work, run_jobs)
         _keep_choices(
             choices, work / f"choices-{plan.name}.json", drawn=any(world.folder.exists() for world in test_worlds)
@@ -98,6 +102,7 @@ def run_study(
     ]
     for job, of_job in zip(jobs, measured):
         runs += [{"method": name, "world": job.world.seed, "seed": job.seed, **own} for name, own in of_job.items()]
+    costs = {name: cost for job in jobs[: len(plan.methods)] for name, cost in costs_of(job).items()}
     study = {
         "plan": plan.to_dict(),
         "recipe": what_decides(test_worlds[0].recipe()),
@@ -106,6 +111,7 @@ def run_study(
         "machine": _machine(processes),
         "versions": package_versions(),
         "minutes": watch.minutes(),
+        "gigaflops": {FROZEN: gigaflops(test_worlds[0].recipe(["model.temporal_module=none"]).model), **costs},
         "choices": choices,
         "trials": trials,
         "runs": runs,
@@ -114,37 +120,63 @@ def run_study(
 
 
 def choose(plan: StudyPlan, work: Path, run_jobs: RunJobs) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
-    """Tries the grids of all methods on the validation world; of equal values, the one that stands first is taken.
+    """Tries the grids of all methods on the validation worlds; of equal values, the one that stands first is taken.
 
     Returns:
-        The choices by method, and every run behind them: method, field, values, and its metrics.
+        The choices by method, and every trial behind them: method, field, values, and its metrics, which are means
+        over the worlds.
     """
-    world, seed = World(plan, plan.validation_world, work), plan.seeds[0]
     choices: dict[str, dict[str, float]] = {name: {} for name in plan.methods}
     trials: list[dict[str, Any]] = []
     depth = max((len(method.grid) for method in plan.methods.values()), default=0)
     for step in range(depth):
-        # All methods that have a field left, together: as much as can be runs side by side.
-        tried: list[tuple[str, str, float, Job]] = []
-        for name, method in plan.methods.items():
-            for field in list(method.grid)[step : step + 1]:
-                for value in method.grid[field]:
-                    values = {**choices[name], field: value}
-                    job = job_for(name, world=world, seed=seed, choices=values, test=False)
-                    tried.append((name, field, value, job))
-        results = run_jobs([job for *_, job in tried])
-        best: dict[tuple[str, str], tuple[float, float]] = {}
-        for (name, field, value, _), measured in zip(tried, results):
-            metrics = measured[name]
-            trials.append({"method": name, "field": field, "value": value, "fixed": dict(choices[name]), **metrics})
-            if metrics["hm"] > best.get((name, field), (-1.0, value))[0]:
-                best[name, field] = (metrics["hm"], value)
-        for (name, field), (_, value) in best.items():
-            choices[name][field] = value
+        fields = {name: list(own.grid)[step] for name, own in plan.methods.items() if len(own.grid) > step}
+        wanted = [(name, value) for name, field in fields.items() for value in plan.methods[name].grid[field]]
+        found: dict[str, dict[float, float]] = {name: {} for name in fields}
+        for _ in range(plan.grid_extensions + 1):
+            # All methods that have something left to try, together: as much as can be runs side by side.
+            for (name, value), metrics in zip(wanted, _try_values(plan, work, run_jobs, wanted, fields, choices)):
+                fixed = {other: kept for other, kept in choices[name].items() if other != fields[name]}
+                trials.append({"method": name, "field": fields[name], "value": value, "fixed": fixed, **metrics})
+                found[name][value] = metrics["hm"]
+            for name, field in fields.items():
+                choices[name][field] = max(found[name], key=lambda value: found[name][value])
+            beyond = {name: _beyond(list(found[name]), choices[name][field]) for name, field in fields.items()}
+            wanted = [(name, value) for name, value in beyond.items() if value is not None]
+            if not wanted:
+                break
     for name, method in plan.methods.items():
         if method.choices_of is not None:
             choices[name] = dict(choices[method.choices_of])
     return choices, trials
+
+
+def _try_values(
+    plan: StudyPlan,
+    work: Path,
+    run_jobs: RunJobs,
+    wanted: Sequence[tuple[str, float]],
+    fields: Mapping[str, str],
+    choices: Mapping[str, Mapping[str, float]],
+) -> list[Metrics]:
+    """What is measured of each (method, value), a mean over the validation worlds."""
+    worlds = [World(plan, seed, work) for seed in plan.validation_worlds]
+    jobs = [
+        job_for(name, world=world, seed=plan.seeds[0], choices={**choices[name], fields[name]: value}, test=False)
+        for name, value in wanted
+        for world in worlds
+    ]
+    measured = [of_job[job.method] for job, of_job in zip(jobs, run_jobs(jobs))]
+    of_value = [measured[start : start + len(worlds)] for start in range(0, len(measured), len(worlds))]
+    return [{metric: float(np.mean([each[metric] for each in own])) for metric in own[0]} for own in of_value]
+
+
+def _beyond(tried: Sequence[float], best: float) -> float | None:
+    """The next value beyond the edge of what was tried, where the best stands there."""
+    values = sorted(tried)
+    if len(values) < 2 or values[0] < best < values[-1]:
+        return None
+    return values[0] ** 2 / values[1] if best == values[0] else values[-1] ** 2 / values[-2]
 
 
 def _refuse_other_report(plan: StudyPlan, output: Path) -> None:
@@ -158,7 +190,7 @@ def _refuse_other_report(plan: StudyPlan, output: Path) -> None:
 
 def _check_jobs(plan: StudyPlan, work: Path) -> None:
     """Read every recipe that the plan will need: a mistake in the last one is found before hours of work."""
-    World(plan, plan.validation_world, work).pretraining()
+    World(plan, plan.test_worlds[0], work).pretraining()
     for name, method in plan.methods.items():
         try:
             recipe = job_for(
@@ -193,6 +225,10 @@ def _keep_choices(choices: dict[str, dict[str, float]], file: Path, *, drawn: bo
     write_text_whole(file, json.dumps(choices, indent=2) + "\n")
 
 
+class StudyPausedError(Exception):
+    """The time of a call is over, and the study is not; the message says how much is done."""
+
+
 class _Stopwatch:
     """Seconds of work on a plan, over all its runs in a folder, also those that were killed."""
 
@@ -218,8 +254,11 @@ class _Stopwatch:
 class _Workers:
     """Calls in processes of their own, spawned: a fork would inherit torch's thread pools."""
 
-    def __init__(self, processes: int, work: Path, log: Callable[[str], None], watch: _Stopwatch):
-        self.log, self.watch, self.log_file = log, watch, work / "log.txt"
+    def __init__(
+        self, processes: int, work: Path, log: Callable[[str], None], watch: _Stopwatch, minutes: float | None
+    ):
+        self.processes, self.log, self.watch, self.log_file = processes, log, watch, work / "log.txt"
+        self.end = None if minutes is None else time.monotonic() + 60 * minutes
         self._pool = ProcessPoolExecutor(
             processes,
             mp_context=multiprocessing.get_context("spawn"),
@@ -239,23 +278,32 @@ class _Workers:
         """`function(argument)` for each, unless its folder tells what an earlier study in this place measured.
 
         Raises:
+            StudyPausedError: the minutes are over, and calls are left.
             ValueError: a call failed; names it and the log.
         """
         results = {index: stored for index, folder in enumerate(folders) if (stored := stored_metrics(folder))}
-        futures = {
-            self._pool.submit(function, arguments[index]): index
-            for index in range(len(arguments))
-            if index not in results
-        }
-        for future in as_completed(futures):
-            index = futures[future]
-            try:
-                results[index] = future.result()
-            except Exception as error:
-                raise ValueError(f"{titles[index]} failed: {error!r}; see {self.log_file}.") from error
-            self.watch.note()
-            self.log(f"  {len(results)}/{len(arguments)}: {titles[index]}")
+        waiting = [index for index in range(len(arguments)) if index not in results]
+        running: dict[Future, int] = {}
+        while waiting or running:
+            while waiting and len(running) < self.processes and not self._is_over():
+                index = waiting.pop(0)
+                running[self._pool.submit(function, arguments[index])] = index
+            if not running:
+                raise StudyPausedError(
+                    f"{len(results)} of these {len(arguments)} are done, as {titles[waiting[0]]} is not"
+                )
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                index = running.pop(future)
+                try:
+                    results[index] = future.result()
+                except Exception as error:
+                    raise ValueError(f"{titles[index]} failed: {error!r}; see {self.log_file}.") from error
+                self.watch.note()
+                self.log(f"  {len(results)}/{len(arguments)}: {titles[index]}")
         return [results[index] for index in range(len(arguments))]
+
+    def _is_over(self) -> bool:
+        return self.end is not None and time.monotonic() >= self.end
 
 
 def _start_worker(log_file: Path) -> None:

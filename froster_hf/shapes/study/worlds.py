@@ -20,9 +20,11 @@ from ...training.recipe_run import read_recipe_data
 from ...training.recipes import Recipe, load_recipe
 from ...whole_files import make_folder, written_whole
 from ..pretraining import PretrainingRecipe, pretrain
+from ..tables import read_hardships
 from .plan import StudyPlan
 
-SIDES = ("base", "novel")
+# Those of every world, and what worlds have whose backdrops go with the labels.
+SIDES, OUT_OF_CONTEXT = ("base", "novel"), "out_of_context"
 # Written last by the pre-training.
 PROCESSOR_FILE = "preprocessor_config.json"
 
@@ -81,6 +83,11 @@ class World:
             output_dir=None if output_dir is None else str(output_dir),
         )
 
+    @functools.cached_property
+    def sides(self) -> tuple[str, ...]:
+        """What is tested apart."""
+        return (*SIDES, OUT_OF_CONTEXT) if read_hardships(self.recipe().world).scene_bias else SIDES
+
     @property
     def frozen(self) -> Path:
         """Folder of what was measured of the frozen CLIP."""
@@ -122,7 +129,7 @@ def prepare_world(world: World) -> None:
     processor = FrosterProcessor.from_clip(
         tuning.model.checkpoint, video_options={} if num_frames is None else {"num_frames": num_frames}
     )
-    for side in SIDES:
+    for side in world.sides:
         file = world.folder / "clips" / f"{side}.safetensors"
         if not file.exists():
             clips = EvaluationClips(
@@ -155,7 +162,7 @@ class DecodedClips:
 
 
 def decoded_clips(world: World, side: str) -> DecodedClips:
-    """Those of `base` or `novel`, which `prepare_world` has stored."""
+    """Those of one of `world.sides`, which `prepare_world` has stored."""
     file = world.folder / "clips" / f"{side}.safetensors"
     with safe_open(file, framework="pt") as handle:
         names = json.loads(handle.metadata()["labels"])

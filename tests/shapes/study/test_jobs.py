@@ -1,9 +1,12 @@
 """The test of direction: exactly half for a model that does not see it."""
 
+import math
+
 import numpy as np
 import pytest
 
-from froster_hf.shapes.study.jobs import direction_accuracy, opposite_labels
+from froster_hf.shapes.study.jobs import SideScores, direction_accuracy, gigaflops, opposite_labels, other_speeds
+from froster_hf.training.recipes import RecipeModel
 
 
 def test_opposites_are_labels_of_the_reversed_clip():
@@ -23,3 +26,24 @@ def test_a_model_that_sees_direction_has_all():
     forward = np.array([[1.0, 0.0], [0.0, 1.0]])
     assert direction_accuracy(forward, forward[::-1], own=own, opposite=opposite) == 1.0
     assert direction_accuracy(forward[::-1], forward, own=own, opposite=opposite) == 0.0
+
+
+def test_speed_is_told_between_the_two_labels_of_a_motion():
+    texts = ["a red star sliding left slowly", "a red star sliding left quickly", "a blue bar standing still"]
+    assert other_speeds(texts) == [texts[1], texts[0], None]
+    # Both clips of the star are called quick; the bar has no speed.
+    forward = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    scores = SideScores(texts, 3, np.arange(3), forward, np.zeros((0, 3)))
+    assert scores.metrics()["speed"] == 0.5
+    still = SideScores(texts[2:], 1, np.zeros(1, dtype=int), np.ones((1, 1)), np.zeros((0, 1)))
+    assert math.isnan(still.metrics()["speed"])
+
+
+def test_arithmetic_is_that_of_a_large_model_and_an_ensemble_computes_two():
+    none, local, motion = (
+        gigaflops(RecipeModel(temporal_module=name)) for name in ("none", "local_attention", "motion_adapter")
+    )
+    assert none == pytest.approx(281, abs=1)
+    assert none < motion < local
+    # Depth times queries, keys of two further frames, width, twice for scores and values.
+    assert local - none == pytest.approx(12 * 2 * 2 * 8 * 197 * 2 * 197 * 768 / 1e9, rel=0.01)

@@ -12,7 +12,7 @@ PLAN = """
 about: mine
 pretraining: [small_clip]
 recipe: moving_shapes_base_to_novel
-validation_world: 9
+validation_worlds: [9]
 test_worlds: [1]
 seeds: [0]
 reference: plain
@@ -42,6 +42,7 @@ def test_plans_are_listed(capsys):
         (("reference: plain", "reference: residual"), "reference is 'residual'"),
         (("test_worlds: [1]", "test_worlds: 1"), "test_worlds is 1"),
         (("seeds: [0]", "seeds: []"), r"seeds is \[\]"),
+        (("validation_worlds: [9]", "validation_worlds: []"), r"validation_worlds is \[\]"),
         (("seeds: [0]", "seed: 0"), "unknown fields seed"),
         (("overrides: [training.distillation=none]", "grid: {gamma: [1]}"), "unknown .*gamma"),
         (("about: mine\n", ""), "the fields about are missing"),
@@ -95,4 +96,4 @@ def test_numbers_without_a_dot_are_numbers(tmp_path):
 
 def test_an_unknown_plan_is_an_error_that_lists_the_shipped_ones(capsys):
     assert main(["study", "nothing"]) == 1
-    assert "Shipped are direction, long, short" in capsys.readouterr().err
+    assert "Shipped are direction, long, second, short" in capsys.readouterr().err

@@ -16,7 +16,7 @@ about: as small as can be
 pretraining: [small_clip, steps=2, num_eval_stills=120, {architecture},
   training.eval_strategy="no", training.save_strategy="no", training.dataloader_num_workers=0]
 recipe: {recipe}
-validation_world: 9
+validation_worlds: [9]
 test_worlds: [1]
 seeds: [0, 1]
 reference: residual
@@ -31,7 +31,7 @@ RECIPE = """
 extends: moving_shapes_base_to_novel
 about: as small as can be
 world: {num_classes: 4, clips_per_class: 1, eval_clips_per_class: 1, num_frames: 4, resolution: 32,
-  motions: [sliding left, growing]}
+  motions: [sliding left, growing], hardships: {scene_bias: 1.0, speeds: true}}
 model: {num_frames: 2}
 total_batch_size: 4
 training: {num_train_epochs: 2, per_device_train_batch_size: 4}
@@ -44,6 +44,9 @@ def study(tmp_path_factory):
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "plan.yaml").write_text(PLAN.format(architecture=ARCHITECTURE, recipe=folder / "recipe.yaml"))
     arguments = ["study", str(folder / "plan.yaml"), "--work", str(folder / "work"), "--output", str(folder / "out")]
+    # In pieces: the first has no time for anything, the second goes on to the end.
+    assert main([*arguments, "--minutes", "0"]) == 0
+    assert not (folder / "out" / "study.json").exists()
     assert main(arguments) == 0
     return folder, arguments
 
@@ -63,6 +66,9 @@ def test_every_method_and_variant_is_measured_in_every_world_and_seed(study):
         # No clip is its own reversal here: there is nothing to say, and NaN is no JSON.
         assert run["base_direction"] == run["novel_direction"] == 0.5
         assert run["base_undirected"] is None
+        assert 0 <= run["base_speed"] <= 1
+        assert 0 <= run["out_of_context_top1"] <= 1
+    assert result["gigaflops"]["plain + ensemble"] > 1.9 * result["gigaflops"]["frozen"]
 
 
 def test_the_report_has_tables_plots_and_no_claim_without_its_interval(study):
@@ -77,7 +83,9 @@ def test_the_report_has_tables_plots_and_no_claim_without_its_interval(study):
     # Of two values, each is at an edge: the better one may lie beyond.
     assert re.search(r"learning rate 0\.0(01 \(the least|1 \(the most) tried\)", text)
     assert "nan" not in text
-    assert len(list((folder / "out").glob("*.png"))) == 3
+    assert len(list((folder / "out").glob("*.png"))) == 4
+    assert "| out of context |" in text
+    assert "## Cost" in text
 
 
 def test_a_second_run_finds_everything_done(study, capsys):

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import scipy.stats
 
 from froster_hf.shapes.study.statistics import (
     CLAIMS,
@@ -107,3 +108,19 @@ def test_the_frozen_model_stands_beside_every_seed_and_missing_numbers_beside_no
     ((claim, difference),) = differences(runs)
     assert (claim.ours, claim.theirs) == ("plain", "frozen")
     assert (difference.mean, difference.count) == (pytest.approx(0.3), 2)
+
+
+def test_corrected_intervals_are_wider_by_the_number_of_claims():
+    runs = [
+        {"method": method, "world": world, "seed": 0, "hm": value + shift, "base_top1": value, "novel_top1": value}
+        for method, shift in (("residual", 0.1), ("plain", 0.0), ("frozen", -0.1))
+        for world, value in ((1, 0.2), (2, 0.5 + shift), (3, 0.4), (4, 0.9 - shift))
+    ]
+    plain, corrected = differences(runs), differences(runs, corrected=True)
+    assert len(plain) == len(corrected) > 1
+    for (_, narrow), (_, wide) in zip(plain, corrected):
+        assert narrow.mean == wide.mean
+        if narrow.half_width:
+            # t at 1 - 0.05 / (2 m) over t at 0.975, three degrees of freedom.
+            ratio = scipy.stats.t.ppf(1 - 0.025 / len(plain), 3) / scipy.stats.t.ppf(0.975, 3)
+            assert wide.half_width / narrow.half_width == pytest.approx(ratio)
