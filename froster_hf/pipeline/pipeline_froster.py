@@ -44,10 +44,9 @@ from .timeline_froster import (
     SegmentFinder,
     Timeline,
     TimelineSegment,
-    WindowScores,
     WindowStream,
+    collect_segments,
     contrast_segments,
-    keep_best,
     smooth_scores,
 )
 
@@ -386,39 +385,20 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             num_frames=preprocess.get("num_frames", self.processor.video_processor.num_frames),
             num_thumbnails=num_thumbnails,
         )
-        threshold = postprocess.get("threshold")
+        threshold = postprocess.get("threshold", scoring.default_threshold)
         for_itself = scoring.function == "sigmoid"
-        if for_itself and threshold is None:
-            threshold = 0.5 if scoring.calibration is None else scoring.calibration.threshold
         finder = SegmentFinder(
             labels, threshold=threshold, min_segment_seconds=min_segment_seconds, multi_label=for_itself
         )
-        segments: list[TimelineSegment] = []
-        kept: list[WindowScores] = []
-
-        def give_out(final: list[TimelineSegment]) -> None:
-            segments.extend(final)
-            for segment in final if on_segment is not None else ():
-                on_segment(segment)  # type: ignore[misc]
-
-        scored = self._score_windows(stream, scoring, forward, batch_size)
-        for window, scores in smooth_scores(scored, smoothing_seconds):
-            best = keep_best(scores[None, : len(labels)])
-            kept.append(best)
-            none_score = float(scores[-1]) if len(scores) > len(labels) and not for_itself else None
-            give_out(finder.add(window, best.values[0], best.indices[0], none_score))
-        give_out(finder.finish())
-        all_scores = WindowScores(
-            torch.cat([best.values for best in kept]), torch.cat([best.indices for best in kept])
-        )
-        segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
+        scored = smooth_scores(self._score_windows(stream, scoring, forward, batch_size), smoothing_seconds)
+        scores, segments = collect_segments(scored, finder, on_segment=on_segment)
         return Timeline(
             labels=labels,
             start_seconds=stream.start_seconds,
             duration_seconds=stream.duration_seconds,
             windows=stream.windows,
-            scores=all_scores,
-            segments=contrast_segments(segments, labels, stream.windows, all_scores),
+            scores=scores,
+            segments=contrast_segments(segments, labels, stream.windows, scores),
             thumbnails=stream.thumbnails,
             threshold=threshold,
             multi_label=for_itself,

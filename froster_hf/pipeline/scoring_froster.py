@@ -160,6 +160,13 @@ class Scoring:
             )
 
     @property
+    def default_threshold(self) -> float | None:
+        """From which score on a label is said to be there, where each is scored for itself."""
+        if self.function != "sigmoid":
+            return None
+        return 0.5 if self.calibration is None else self.calibration.threshold
+
+    @property
     def description(self) -> str | None:
         """What the labels are compared with, in one line; `None` for the ordinary contest among labels."""
         if not self.background:

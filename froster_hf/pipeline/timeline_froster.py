@@ -311,6 +311,44 @@ class SegmentFinder:
         return segments
 
 
+def collect_segments(
+    scored: Iterable[tuple[tuple[float, float], torch.Tensor]],
+    finder: SegmentFinder,
+    *,
+    on_segment: Callable[[TimelineSegment], None] | None = None,
+) -> tuple[WindowScores, list[TimelineSegment]]:
+    """Run windows through a finder, and keep the best of their scores.
+
+    Args:
+        scored: windows in order, each with its scores (K,), or (K + 1,) where "none of these" has one.
+        finder: of the K labels.
+        on_segment: called with each segment as soon as it is final.
+
+    Returns:
+        The best scores of all windows, and the segments by their starts.
+    """
+    num_labels = len(finder.labels)
+    kept: list[WindowScores] = []
+    segments: list[TimelineSegment] = []
+
+    def give_out(final: list[TimelineSegment]) -> None:
+        segments.extend(final)
+        if on_segment is not None:
+            for segment in final:
+                on_segment(segment)
+
+    for window, scores in scored:
+        best = keep_best(scores[None, :num_labels])
+        kept.append(best)
+        none_score = float(scores[-1]) if len(scores) > num_labels and not finder.multi_label else None
+        give_out(finder.add(window, best.values[0], best.indices[0], none_score))
+    give_out(finder.finish())
+    segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
+    return WindowScores(
+        *(torch.cat([getattr(best, name) for best in kept]) for name in ("values", "indices"))
+    ), segments
+
+
 def contrast_segments(
     segments: Sequence[TimelineSegment],
     labels: Sequence[str],
