@@ -41,6 +41,7 @@ from .losses import (
     symmetric_kl_loss,
     total_loss,
 )
+from .preemption import Preemption
 from .prompts import LabelPrompts, LabelTexts, PromptSampler
 from .run_identity import RunIdentity, identity_of
 from .student import (
@@ -131,6 +132,8 @@ class FrosterTrainer(ClipTrainer):
             self.add_callback(WeightAveraging(args.average_weights_from_epoch, weighting=weighting))
         if args.teacher_momentum is not None:
             self.add_callback(TeacherAveraging(lambda: cast(AveragedTeacher, self.teacher)))
+        self._preemption = Preemption()
+        self.add_callback(self._preemption)
 
     @property
     def student(self) -> FrosterForVideoClassification:
@@ -138,8 +141,13 @@ class FrosterTrainer(ClipTrainer):
         return cast(FrosterForVideoClassification, self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """See [`~transformers.Trainer.train`]; saves the averaged weights when it has ended."""
-        output = super().train(*args, **kwargs)
+        """See [`~transformers.Trainer.train`]; saves the averaged weights when it has ended.
+
+        Raises:
+            PreemptedError: SIGTERM has ended it, with a checkpoint to go on from.
+        """
+        with self._preemption.watching():
+            output = super().train(*args, **kwargs)
         save_weight_averages(self)
         return output
 
