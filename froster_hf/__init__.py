@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .registration import register
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _PUBLIC_NAMES = {
     "DecodingUnavailableError": "video.decoding",

@@ -35,6 +35,11 @@ def one_line(text: str, *, limit: int = LONGEST_MESSAGE) -> str:
     return f"{printable(start[:limit], limit=limit)}... ({len(text)} characters)"
 
 
+def figure_text(text: str) -> str:
+    """Text for matplotlib, which reads what stands between dollar signs as mathematics, or fails to."""
+    return printable(text).replace("$", r"\$")
+
+
 def printable_lines(lines: Iterable[str]) -> str:
     """A report whose lines repeat foreign text: each of them `printable`, so that none becomes two."""
     return "\n".join(printable(line, limit=LONGEST_MESSAGE) for line in lines)

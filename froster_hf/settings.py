@@ -214,6 +214,21 @@ def override_fields(fields: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return merged
 
 
+def with_name(fields: Mapping[str, Any], file: str | os.PathLike) -> dict[str, Any]:
+    """The fields with a `name`, by default that of the file.
+
+    Raises:
+        ValueError: the name is a path; results are written under it.
+    """
+    named = {"name": Path(file).stem, **fields}
+    name = named["name"]
+    if isinstance(name, str) and (name in ("", ".", "..") or not name.isprintable() or set(name) & {"/", "\\", ":"}):
+        raise ValueError(
+            f"{_shown(os.fspath(file))}: name is {_shown(name)}; it becomes part of paths: give one word."
+        )
+    return named
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class NameIn:
     """Says of a field, as `Annotated[str, NameIn(TABLE)]`, that it is a name of this table as it is when read."""

@@ -163,6 +163,21 @@ def test_what_is_no_override_is_refused(override):
         override_fields({}, [override])
 
 
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", "", "a\\b", "C:x", "x\n"])
+@pytest.mark.parametrize("load", [load_recipe, load_protocol, load_plan])
+def test_a_name_under_which_results_are_written_leads_nowhere_else(tmp_path, load, name):
+    shipped = {load_recipe: "froster_k400", load_protocol: "base_to_novel_ucf101", load_plan: "short"}[load]
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"extends": shipped, "name": name}))
+    with pytest.raises(ValueError, match=r"mine\.yaml.*: name is .*; it becomes part of paths") as refused:
+        load(file)
+    assert str(refused.value).isprintable()
+    file.write_text(yaml.safe_dump({"extends": shipped}))
+    assert load(file).name == "mine"
+    file.write_text(yaml.safe_dump({"extends": shipped, "name": "another"}))
+    assert load(file).name == "another"
+
+
 def test_overrides_come_one_after_the_other():
     fields = {"a": {"b": 1, "c": 2}}
     assert override_fields(fields, ["a.b=3", "a.b=4", "d.e=x=y"]) == {"a": {"b": 4, "c": 2}, "d": {"e": "x=y"}}

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..printing import figure_text
 from ..whole_files import make_folder, written_whole
 
 logger = logging.getLogger(__name__)
 
-# Okabe and Ito's palette: told apart by readers with colour-vision deficiency.
+# Okabe and Ito's palette: told apart by readers with color-vision deficiency.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
 # Above this many classes, tick labels would run into each other.
 MAX_TICK_LABELS = 60
@@ -59,7 +60,7 @@ def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.
         size = 9 if len(labels) <= 30 else 6
         axes.set_xticks(range(len(labels)), [_short(text) for text in labels], rotation=90, fontsize=size)
         axes.set_yticks(range(len(labels)), [_short(text) for text in labels], fontsize=size)
-    axes.set(xlabel="predicted", ylabel="true", title=title)
+    axes.set(xlabel="predicted", ylabel="true", title=figure_text(title))
     figure.colorbar(image, ax=axes, label="share of the true class's clips", shrink=0.8)
     return save_figure(figure, path)
 
@@ -80,7 +81,7 @@ def plot_class_accuracies(
     axes.set_yticks(range(len(order)), [_short(labels[index]) for index in order], fontsize=8)
     axes.invert_yaxis()
     axes.margins(y=0.01)
-    axes.set(xlabel="top-1 accuracy (%)", xlim=(0, 100), title=title)
+    axes.set(xlabel="top-1 accuracy (%)", xlim=(0, 100), title=figure_text(title))
     axes.legend(loc="lower right")
     return save_figure(figure, path)
 
@@ -92,7 +93,7 @@ def plot_base_novel(
     *,
     title: str,
 ) -> Path:
-    """Base against novel accuracy (percent), published methods in grey, lines of equal harmonic mean."""
+    """Base against novel accuracy (percent), published methods in gray, lines of equal harmonic mean."""
     figure = new_figure(figsize=(7.0, 5.5), layout="constrained")
     axes = figure.subplots()
     points = {**{name: tuple(row[:2]) for name, row in published.items()}, **ours}
@@ -106,14 +107,22 @@ def plot_base_novel(
     axes.clabel(lines, fmt="HM %.0f", fontsize=7)
     for name, (x, y, *_) in published.items():
         axes.scatter(x, y, color=GREY, s=30)
-        axes.annotate(name, (x, y), xytext=(5, -9), textcoords="offset points", fontsize=8, color="#444444")
+        axes.annotate(
+            figure_text(name), (x, y), xytext=(5, -9), textcoords="offset points", fontsize=8, color="#444444"
+        )
     # Ours in a legend: they often lie on top of each other, and their names are long.
     for marker, (name, point) in zip(itertools.cycle("*DsP^v"), ours.items()):
         axes.scatter(
-            *point, marker=marker, s=110 if marker == "*" else 45, color=ORANGE, alpha=0.8, label=name, zorder=3
+            *point,
+            marker=marker,
+            s=110 if marker == "*" else 45,
+            color=ORANGE,
+            alpha=0.8,
+            label=figure_text(name),
+            zorder=3,
         )
     figure.legend(loc="outside lower center", fontsize=8, ncols=2)
-    axes.set(xlabel="base top-1 (%)", ylabel="novel top-1 (%)", title=title)
+    axes.set(xlabel="base top-1 (%)", ylabel="novel top-1 (%)", title=figure_text(title))
     return save_figure(figure, path)
 
 
@@ -125,19 +134,23 @@ def plot_similarity_gain(rows: Sequence[Mapping[str, Any]], path: str | os.PathL
     for row in rows:
         axes.scatter(row["similarity"], row["gain"], color=BLUE if row["gain"] >= 0 else ORANGE, zorder=3)
         axes.annotate(
-            row["name"], (row["similarity"], row["gain"]), xytext=(5, 5), textcoords="offset points", fontsize=8
+            figure_text(row["name"]),
+            (row["similarity"], row["gain"]),
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=8,
         )
     axes.margins(0.15)
     axes.set(
         xlabel="similarity to the training labels (mean of the best cosines)",
         ylabel="top-1 gain over frozen CLIP (points)",
-        title=title,
+        title=figure_text(title),
     )
     return save_figure(figure, path)
 
 
 def _short(text: str, length: int = 32) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return figure_text(text if len(text) <= length else text[: length - 1] + "…")
 
 
 def save_figure(figure: Any, path: str | os.PathLike) -> Path:

@@ -28,7 +28,7 @@ from ..data.video_table import VIDEO_COLUMN, MissingFiles, label_array, label_na
 from ..printing import one_line, printable
 from ..processing.label_matching import label_words
 from ..processing.sampling_froster import check_sampling
-from ..settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named
+from ..settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named, with_name
 from .metrics import accuracies, class_accuracies, confusion_matrix
 
 PROTOCOL_FOLDER = SHIPPED_FOLDERS["protocol"]
@@ -210,9 +210,8 @@ def load_protocol(
         ValueError: no such protocol, no YAML, an unknown field, or a value that the field does not take.
     """
     fields = override_fields(read_named(protocol, folder=PROTOCOL_FOLDER, what="protocol"), overrides)
-    name = Path(protocol).stem
     kind = DetectionProtocol if fields.get("protocol") == "temporal_detection" else EvaluationProtocol
-    return read_fields(kind, {"name": name, **fields}, where=name)
+    return read_fields(kind, with_name(fields, protocol), where=Path(protocol).stem)
 
 
 @dataclass(frozen=True)

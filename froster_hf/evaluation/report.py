@@ -11,13 +11,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..video.backends import BACKENDS
 from ..whole_files import make_folder, write_text_whole
 from .metrics import METRICS
 from .plots import can_plot, plot_base_novel, plot_class_accuracies, plot_confusion
 from .protocols import PartResult
 
-PACKAGES = ("froster-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 COLUMNS = {
     "base_to_novel": ("base", "novel", "HM"),
     "cross_dataset": ("full set", "splits"),
@@ -33,7 +34,7 @@ def published_results() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Versions of what a number depends on."""
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "froster-hf": __version__}
     for package in (*PACKAGES, *(name for backend in BACKENDS.values() for name in backend.distributions)):
         try:
             versions[package] = importlib.metadata.version(package)

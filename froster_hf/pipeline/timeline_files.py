@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..printing import json_text, printable
+from ..printing import figure_text, json_text, printable
 from ..whole_files import write_text_whole, written_whole
 from .timeline_froster import Timeline, TimelineSegment
 
@@ -20,6 +20,7 @@ COLORS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
 OTHER_COLOR = "0.75"
 # Steps between ticks that people count in.
 TICK_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200)
+SRT_MARKUP = str.maketrans("<{}", "‹()")
 # A spreadsheet takes a cell that begins so for a formula, which may fetch addresses.
 FORMULA_BEGINNINGS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
@@ -89,9 +90,12 @@ def write_csv(timeline: Timeline, path: Path) -> None:
 
 
 def write_srt(timeline: Timeline, path: Path) -> None:
-    """One subtitle per segment."""
+    """One subtitle per segment.
+
+    Players read `<...>` and `{...}` as formatting, and the format has no escape: `<` becomes `‹`, and `{}` `()`.
+    """
     entries = [
-        f"{number}\n{_span(segment, ',')}\n{_one_line(segment.label)}\n"
+        f"{number}\n{_span(segment, ',')}\n{_one_line(segment.label).translate(SRT_MARKUP)}\n"
         for number, segment in enumerate(timeline.segments, start=1)
     ]
     write_text_whole(path, "\n".join(entries))
@@ -240,5 +244,5 @@ def _cell(label: str) -> str:
 
 
 def _plain(label: str) -> str:
-    """matplotlib reads text between dollar signs as mathematics, and hides names that start with an underscore."""
-    return " " * label.startswith("_") + printable(label).replace("$", r"\$")
+    """Text of a figure; matplotlib hides names in legends that start with an underscore."""
+    return " " * label.startswith("_") + figure_text(label)

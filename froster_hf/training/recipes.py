@@ -30,6 +30,7 @@ from ..settings import (
     override_fields,
     read_fields,
     read_named,
+    with_name,
 )
 from .arguments import FrosterTrainingArguments
 
@@ -227,7 +228,7 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Any
     kind = fields.get("kind", "fine_tuning")
     if not isinstance(kind, str) or kind not in RECIPE_KINDS:
         raise ValueError(f"{name}: kind is {kind!r}; it must be one of {', '.join(RECIPE_KINDS)}.")
-    return read_fields(pkgutil.resolve_name(RECIPE_KINDS[kind].fields), {"name": name, **fields}, where=name)
+    return read_fields(pkgutil.resolve_name(RECIPE_KINDS[kind].fields), with_name(fields, recipe), where=name)
 
 
 def argument_hints(kind: type[TrainingArguments], *, reserved: Collection[str]) -> dict[str, Any]:

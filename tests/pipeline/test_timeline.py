@@ -262,6 +262,17 @@ def test_subtitles_have_clock_times_and_safe_labels(timeline, tmp_path):
     )
 
 
+def test_labels_with_markup_are_text_in_players(timeline, tmp_path):
+    hostile = "<b>bold</b> {\\an8}\n00:00:01,000 --> 00:00:02,000"
+    segments = [replace(timeline.segments[0], label=hostile)]
+    marked = replace(timeline, segments=segments)
+    write_timeline(marked, tmp_path / "t.srt")
+    write_timeline(marked, tmp_path / "t.vtt")
+    shown = [(tmp_path / f"t{suffix}").read_text().splitlines() for suffix in (".srt", ".vtt")]
+    assert shown[0][2:] == ["‹b>bold‹/b> (\\an8) 00:00:01,000 -> 00:00:02,000"]
+    assert shown[1][3:] == ["&lt;b&gt;bold&lt;/b&gt; {\\an8} 00:00:01,000 -&gt; 00:00:02,000"]
+
+
 def test_the_plot_shows_frames_scores_and_segments(timeline, tmp_path):
     write_timeline(timeline, tmp_path / "t.png")
     with Image.open(tmp_path / "t.png") as image:

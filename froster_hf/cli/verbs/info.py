@@ -10,11 +10,11 @@ import sys
 from importlib import metadata
 from typing import Any
 
+from ... import __version__
 from ...printing import json_text, printable
 from ...video.backends import BACKENDS
 
 PACKAGES = (
-    "froster-hf",
     "torch",
     "torchvision",
     "transformers",
@@ -47,7 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
 def collect() -> dict[str, dict[str, Any]]:
     """Versions, decoders and devices."""
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            "froster-hf": __version__,
+            **{name: _version(name) for name in PACKAGES},
+        },
         "decoders": {backend: _try_decoder(backend) for backend in BACKENDS},
         "device": _describe_device(),
     }

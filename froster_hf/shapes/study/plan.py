@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ...settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named
+from ...settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named, with_name
 
 PLAN_FOLDER = SHIPPED_FOLDERS["plan"]
 # What else is measured of a fine-tuned model, at no further training.
@@ -127,5 +127,4 @@ def load_plan(plan: str | os.PathLike, overrides: Sequence[str] = ()) -> StudyPl
     """
     # A plan's methods replace those of the plan that it extends.
     fields = read_named(plan, folder=PLAN_FOLDER, what="plan", merge=lambda base, own: {**base, **own})
-    name = Path(plan).stem
-    return read_fields(StudyPlan, {"name": name, **override_fields(fields, overrides)}, where=name)
+    return read_fields(StudyPlan, with_name(override_fields(fields, overrides), plan), where=Path(plan).stem)
