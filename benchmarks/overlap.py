@@ -83,7 +83,8 @@ def main() -> None:
 
     busy = statistics.median(times[3][1] / times[3][0] for times in rounds)
     print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, medians of", end=" ")
-    print(f"{options.rounds} rounds, {options.clips} clips, {Path(options.model).name}, batches of {options.batch_size}\n")
+    name = Path(options.model).name
+    print(f"{options.rounds} rounds, {options.clips} clips, {name}, batches of {options.batch_size}\n")
     print("| decoding alone, ahead | decoding alone, in turn | computing alone | together | together over the larger "
           "alone | in turn over together | processors busy together |")  # fmt: skip
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
@@ -91,7 +92,9 @@ def main() -> None:
     ratio = median(lambda a, t, c, s: s / max(a, c))
     gain = median(lambda a, t, c, s: (t + c) / s)
     together = median(lambda a, t, c, s: s)
-    print(f"| {ahead:.2f} s | {turn:.2f} s | {alone:.2f} s | {together:.2f} s | {ratio:.2f} | {gain:.2f} | {busy:.2f} |")
+    print(
+        f"| {ahead:.2f} s | {turn:.2f} s | {alone:.2f} s | {together:.2f} s | {ratio:.2f} | {gain:.2f} | {busy:.2f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_parts_import_only_what_the_design_allows(part):
 
 
 def test_decoding_needs_nothing_of_transformers():
-    allowed = {"av", "decord", "froster_hf", "numpy", "torch", "torchcodec", *sys.stdlib_module_names}
+    allowed = {"av", "decord", "froster_hf", "fsspec", "numpy", "torch", "torchcodec", *sys.stdlib_module_names}
     for file in python_files(PACKAGE / "video"):
         third_parties = {name.split(".")[0] for name in imported_modules(file)} - allowed
         assert not third_parties, f"{file}: {third_parties}"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import checkpoint_loading
+from ..video.stores import is_address, named_folder
 
 
 @contextlib.contextmanager
@@ -35,7 +36,9 @@ def load_pipeline(arguments: argparse.Namespace) -> Any:
     """
     classify = load_checkpoint(arguments.model, device=arguments.device, dtype=arguments.dtype)
     video_processor = classify.processor.video_processor
-    video_processor.allow_urls = arguments.allow_urls
+    # What the user names may be opened wherever it is.
+    given = getattr(arguments, "videos", None) or [getattr(arguments, "video", "")]
+    video_processor.allow_urls = [arguments.allow_urls, *(named_folder(text) for text in given if is_address(text))]
     if arguments.backend is not None:
         video_processor.video_backend = arguments.backend
     if arguments.max_pixels is not None:

@@ -61,7 +61,7 @@ def read_video_list(
     quoted as in CSV. In lists of frame folders the number of frames may stand between path and label.
 
     Args:
-        list_file: the list, in UTF-8.
+        list_file: the list, in UTF-8; a path, or the address of a file in a store.
         root: folder that holds every listed video; a folder of image files is a video, too.
         labels: label names, in any form that `read_labels` takes. Needed where the list holds indices; where it holds
             names, it fixes their order (default: sorted).
@@ -76,10 +76,10 @@ def read_video_list(
         AnnotationError: a line that cannot be read, or a label that `labels` does not have; names file and line.
         UnsafePathError: a path that leaves `root`.
     """
-    list_file = Path(list_file)
+    list_file = os.fspath(list_file)
     video_root = VideoRoot(root, allow_links=allow_links)
     names = None if labels is None else read_labels(labels)
-    suffix = list_file.suffix.lower()
+    suffix = Path(list_file).suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         rows = _json_rows(_json_lines(list_file), video_field, label_field, multi_label)
     elif suffix == ".json":
@@ -115,7 +115,7 @@ def _labels_of(row: Row) -> tuple[str | int, ...]:
     return row.label if isinstance(row.label, tuple) else (row.label,)
 
 
-def _names_in(rows: Sequence[Row], list_file: Path) -> list[str]:
+def _names_in(rows: Sequence[Row], list_file: str) -> list[str]:
     written = sorted({str(label) for row in rows for label in _labels_of(row)})
     if not written:
         raise AnnotationError(f"{shown_path(list_file)} gives no video a label. Pass labels=, the names to look for.")
@@ -146,11 +146,11 @@ def _index_in(label: str | int, indices: Mapping[str, int], where: str) -> int:
     return index
 
 
-def _json_lines(path: Path) -> list[tuple[Any, str]]:
+def _json_lines(path: str) -> list[tuple[Any, str]]:
     return [(parse_json(line, source=where), where) for line, where in read_lines(path)]
 
 
-def _json_entries(path: Path) -> list[tuple[Any, str]]:
+def _json_entries(path: str) -> list[tuple[Any, str]]:
     entries = read_json(path)
     if not isinstance(entries, list):
         raise AnnotationError(f"{shown_path(path)}: expected a list of objects, one per video.")
@@ -198,7 +198,7 @@ def _checked_label(label: str | int, where: str, multi_label: bool = False) -> A
     return label.strip()
 
 
-def _table_rows(path: Path, root: VideoRoot, video_field: str, label_field: str, multi_label: bool) -> list[Row]:
+def _table_rows(path: str, root: VideoRoot, video_field: str, label_field: str, multi_label: bool) -> list[Row]:
     """Rows of a text file with columns."""
     lines = [(line.strip(), where) for line, where in read_lines(path)]
     if not lines:

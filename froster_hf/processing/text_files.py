@@ -8,10 +8,11 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..printing import printable
+from ..video.stores import is_address, read_beginning
+from ..video.types import UnreadableVideoError
 
 # The largest published annotation file (the training list of Something-Something v2) has about 40 MB.
 MAX_FILE_BYTES = 128 * 2**20
@@ -38,16 +39,22 @@ def shown_path(path: str | os.PathLike) -> str:
 def read_text(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> str:
     """A UTF-8 text file's content, without the byte order mark that editors on Windows begin it with.
 
+    Args:
+        path: of a file, or its address in a store (`s3://bucket/labels.txt`), which the caller names.
+        max_bytes: a larger file is refused.
+
     Raises:
         AnnotationError: it is larger than `max_bytes`, no regular file, or not UTF-8; an encoding that is known by its
             mark is named.
         OSError: it cannot be opened.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
+    if is_address(os.fspath(path)):
+        data = _read_store(os.fspath(path), max_bytes + 1)
+    elif os.path.exists(path) and not os.path.isfile(path):
         raise AnnotationError(f"{shown_path(path)} is not a file.")
-    with open(path, "rb") as file:
-        data = file.read(max_bytes + 1)
+    else:
+        with open(path, "rb") as file:
+            data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise AnnotationError(
             f"{shown_path(path)} has more than {max_bytes} bytes, the most that is read of its kind."
@@ -62,6 +69,14 @@ def read_text(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> st
     if "\0" in text:
         raise AnnotationError(f"{shown_path(path)} holds NUL characters: it is binary, or UTF-16 text, not UTF-8.")
     return text
+
+
+def _read_store(address: str, num_bytes: int) -> bytes:
+    """The beginning of a file in a store."""
+    try:
+        return read_beginning(address, num_bytes)
+    except UnreadableVideoError as error:
+        raise AnnotationError(f"{shown_path(address)}: {error}.") from error
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:

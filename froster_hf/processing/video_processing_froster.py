@@ -52,7 +52,7 @@ logger = logging.get_logger(__name__)
 
 # Frames of larger sides are not processed on trial.
 LARGEST_TRIED_SIDE = 2048
-UrlPolicy = Literal["none", "https", "http"]
+UrlPolicy = str | list[str] | tuple[str, ...]
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
 
@@ -74,7 +74,8 @@ class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
         video_backend: `auto`, or a name in `BACKENDS`. This and the two that follow are the caller's: a
             checkpoint neither sets nor stores them.
         video_limits: what a file may cost, fields of `VideoLimits`. A checkpoint may lower them.
-        allow_urls: whether a video may be fetched from the network: `none`, `https`, or `http` for both.
+        allow_urls: whether a video may be fetched from the network: `none`, `https`, or `http` for both; addresses
+            of other places (`s3://bucket/videos/`) below which files may be opened; or a list of these.
     """
 
     sampling: str
@@ -193,6 +194,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         check_options(options)
         if (decoding := _decoding()) is not None:
             decoding.resolve_backend(options["video_backend"])
+            decoding.split_policy(options["allow_urls"])
         elif changed := [name for name in CALLERS_OPTIONS if options[name] not in (None, "auto", "none")]:
             raise ValueError(f"`{changed[0]}` is {options[changed[0]]!r}, which takes the package. {_INSTALL}")
 
@@ -527,7 +529,7 @@ def read_video(
         metadata: what is known of frames in memory, above all their `fps`.
         backend: what reads encoded videos.
         limits: what a file may cost, fields of `VideoLimits`.
-        allow_urls: whether a string may be fetched from the network: "none", "https", or "http" for both.
+        allow_urls: whether a string may be opened as an address; see `FrosterVideoProcessorKwargs`.
         input_data_format: where the channels of an array are; guessed where `None`.
 
     Returns:

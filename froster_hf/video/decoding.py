@@ -18,7 +18,7 @@ import torch
 
 from .backends import AUTO_BACKEND, IMAGE_READER, get_backend, resolve_backend
 from .client import DecodingProcess, decoding_process
-from .source import VideoSource, check_source, source_name
+from .source import UrlPolicy, VideoSource, check_source, source_name, split_policy
 from .types import (
     DecodingUnavailableError,
     UnreadableVideoError,
@@ -26,7 +26,6 @@ from .types import (
     VideoInfo,
     VideoLimits,
 )
-from .url import UrlPolicy
 from .watchdog import TimeBudget
 
 __all__ = [
@@ -40,6 +39,7 @@ __all__ = [
     "decode_images",
     "decode_video",
     "probe_video",
+    "split_policy",
     "stream_frames",
 ]
 
@@ -82,7 +82,8 @@ def probe_video(
     Args:
         source: Path, URL, bytes, or a file object opened for binary reading.
         limits: What the file may cost.
-        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
+        allow_urls: Which URLs may be fetched, "none", "https", or "http" for both; addresses of other places
+            ("s3://...") below which files may be opened; or a list of these.
 
     Raises:
         VideoDecodeError: where the video cannot be read, or costs more than `limits`.
@@ -122,7 +123,8 @@ def decode_video(
         backend: A name in `BACKENDS`, or "auto" for the one that is exact in every container. A backend that is not
             exact in the file's container raises, rather than return other frames.
         limits: What the file may cost.
-        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
+        allow_urls: Which URLs may be fetched, "none", "https", or "http" for both; addresses of other places
+            ("s3://...") below which files may be opened; or a list of these.
 
     Returns:
         The frames, upright, RGB, what is known of the video, and the indices. The memory layout of the frames is
@@ -209,7 +211,8 @@ def stream_frames(
             the last one for times after the end. Or a function that chooses them, knowing the video. None yields every
             frame.
         limits: What the file may cost. `timeout_seconds` bounds each frame; `max_decoded_bytes` each frame too.
-        allow_urls: Which URLs may be fetched: "none", "https", or "http" for both.
+        allow_urls: Which URLs may be fetched, "none", "https", or "http" for both; addresses of other places
+            ("s3://...") below which files may be opened; or a list of these.
 
     Yields:
         `VideoFrame`: frame index, time in seconds, uint8 (3, h, w).
@@ -237,9 +240,11 @@ def _conversation(
     budget = TimeBudget(limits.timeout_seconds)
     with _naming(source_name(source), backend):
         with budget.spend():
-            request, payload = check_source(source, limits=limits, allow_urls=allow_urls).request()
-        with _asking(task, backend, request, payload, budget, limits) as conversation:
-            yield conversation
+            checked = check_source(source, limits=limits, allow_urls=allow_urls)
+        with contextlib.closing(checked):
+            request, payload = checked.request()
+            with _asking(task, backend, request, payload, budget, limits) as conversation:
+                yield conversation
 
 
 @contextlib.contextmanager

@@ -9,11 +9,16 @@ import io
 import os
 import re
 import stat
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import IO, Any, BinaryIO
 
+from .stores import fetch_file, is_address, is_named
 from .types import UnreadableVideoError, VideoLimits
-from .url import UrlPolicy, fetch_url
+from .url import WEB_POLICIES, WebPolicy, fetch_url
+
+# Which addresses may be opened: a policy of the web, addresses that the caller names, or a list of these.
+UrlPolicy = str | Sequence[str]
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -36,11 +41,18 @@ class CheckedSource:
         path: Absolute path of the file, or None.
         identity: Device and inode, by which the decoding process recognises the file that was checked.
         data: The video itself where there is no path.
+        copy: The local copy of a remote file, which lasts as long as this.
     """
 
     path: str | None = None
     identity: tuple[int, int] | None = None
     data: bytes | bytearray | memoryview | None = None
+    copy: IO[bytes] | None = None
+
+    def close(self) -> None:
+        """Let go of the copy of a remote file."""
+        if self.copy is not None:
+            self.copy.close()
 
     def request(self) -> tuple[dict[str, Any], tuple]:
         """The fields and the payload that describe it to the decoding process."""
@@ -73,12 +85,46 @@ def check_source(source: VideoSource, *, limits: VideoLimits, allow_urls: UrlPol
         path = os.fspath(source)
         if isinstance(path, bytes):
             path = os.fsdecode(path)
+        web_policy, named = split_policy(allow_urls)
+        if is_address(path):
+            return _fetched(path, named, limits)
         if _SCHEME.match(path):
-            return _checked_bytes(fetch_url(path, policy=allow_urls, limits=limits), limits)
+            return _checked_bytes(fetch_url(path, policy=web_policy, limits=limits), limits)
         return _checked_path(path, limits)
     if hasattr(source, "read"):
         return _checked_object(source, limits)
     raise TypeError(f"A video is a path, a URL, bytes or a binary file object, not {type(source).__name__}.")
+
+
+def split_policy(allow_urls: UrlPolicy) -> tuple[WebPolicy, tuple[str, ...]]:
+    """What may be fetched from the web, and the addresses in other places that the caller has named.
+
+    Raises:
+        ValueError: something else.
+    """
+    entries = (allow_urls,) if isinstance(allow_urls, str) else tuple(allow_urls)
+    web = [entry for entry in entries if entry in WEB_POLICIES]
+    named = tuple(entry for entry in entries if entry not in WEB_POLICIES)
+    if len(web) > 1 or not all(isinstance(entry, str) and is_address(entry) for entry in named):
+        raise ValueError(
+            f"allow_urls is {allow_urls!r}, but must be one of {', '.join(map(repr, WEB_POLICIES))}, an address of "
+            "another place, such as 's3://bucket/videos/', or a list of these."
+        )
+    return web[0] if web else "none", named
+
+
+def _fetched(address: str, named: Sequence[str], limits: VideoLimits) -> CheckedSource:
+    if not is_named(address, named):
+        raise UnreadableVideoError(
+            "it is a URL, and URLs are not fetched unless allow_urls names them or a folder above them; if you trust "
+            "where it comes from, name it there"
+        )
+    copy = fetch_file(address, limits)
+    try:
+        return replace(_checked_path(copy.name, limits), copy=copy)
+    except BaseException:
+        copy.close()
+        raise
 
 
 def _checked_path(path: str, limits: VideoLimits) -> CheckedSource:

@@ -17,16 +17,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import quote, urljoin, urlsplit
 
 from .types import UnreadableVideoError, VideoLimits
 
 # Which URLs may be fetched; "http" allows both.
-UrlPolicy = Literal["none", "https", "http"]
+WebPolicy = Literal["none", "https", "http"]
 Resolver = Callable[[str, int], list[str]]
 
 MAX_REDIRECTS = 3
+WEB_POLICIES: tuple[WebPolicy, ...] = get_args(WebPolicy)
 _ALLOWED = {"none": (), "https": ("https",), "http": ("https", "http")}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK_BYTES = 2**16
@@ -58,7 +59,7 @@ _DENIED = tuple(
 _QUOTED_CHARACTERS = 200
 
 
-def fetch_url(url: str, *, policy: UrlPolicy, limits: VideoLimits, resolve: Resolver | None = None) -> bytes:
+def fetch_url(url: str, *, policy: WebPolicy, limits: VideoLimits, resolve: Resolver | None = None) -> bytes:
     """Download a video.
 
     Args:
@@ -113,7 +114,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or is_denied)
 
 
-def _get(url: str, policy: UrlPolicy, limits: VideoLimits, resolve: Resolver, deadline: _Deadline) -> bytes | str:
+def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, deadline: _Deadline) -> bytes | str:
     """The body at `url`, or the URL that it redirects to."""
     try:
         parts = urlsplit(url)

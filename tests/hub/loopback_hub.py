@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -75,25 +77,37 @@ class LoopbackHub:
             siblings = [{"rfilename": name} for name in self.files]
             return self.send(request, {"id": self.repo_id, "sha": REVISION, "siblings": siblings, "tags": []})
         for revision in ("main", REVISION):
+            if path == f"{model}/paths-info/{revision}":
+                asked = parse_qs(body.decode())["paths"] if body[:1] != b"{" else json.loads(body)["paths"]
+                return self.send(request, self.tree([name for name in self.files if name in asked]))
             if path.startswith(f"{model}/tree/{revision}"):
                 below = path.removeprefix(f"{model}/tree/{revision}").strip("/")
                 names = [name for name in self.files if name.startswith(below)]
-                tree = [
-                    {"type": "file", "path": n, "size": len(self.files[n]), "oid": _etag(self.files[n])} for n in names
-                ]
-                return self.send(request, tree if names or not below else None)
+                return self.send(request, self.tree(names) if names or not below else None)
             prefix = f"/{self.repo_id}/resolve/{revision}/"
             if path.startswith(prefix) and (name := path.removeprefix(prefix)) in self.files:
                 return self.send(request, self.files[name])
         return self.send(request, None)
 
+    def tree(self, names: list[str]) -> list[dict]:
+        """What the Hub tells of files."""
+        return [{"type": "file", "path": n, "size": len(self.files[n]), "oid": _etag(self.files[n])} for n in names]
+
     def send(self, request: BaseHTTPRequestHandler, content) -> None:
         data = content if isinstance(content, bytes) else json.dumps({} if content is None else content).encode()
-        request.send_response(404 if content is None else 200)
+        status = 404 if content is None else 200
+        if isinstance(content, bytes) and (
+            asked := re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"] or "")
+        ):
+            status, first, last = 206, int(asked[1]), min(int(asked[2]), len(data) - 1)
+            data = data[first : last + 1]
+        request.send_response(status)
+        if status == 206:
+            request.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
         if content is None:
             request.send_header("X-Error-Code", "EntryNotFound")
         if isinstance(content, bytes):
-            request.send_header("ETag", f'"{_etag(data)}"')
+            request.send_header("ETag", f'"{_etag(content)}"')
         request.send_header("X-Repo-Commit", REVISION)
         request.send_header("Content-Length", str(len(data)))
         request.end_headers()

@@ -1,0 +1,186 @@
+"""Files in object stores and other file systems, by addresses that the caller has named: `s3://`, `gs://`, `hf://` ...
+
+Any scheme that fsspec knows, but for http and https, which go through `url.py`. An address in somebody's list must not
+make this machine read other files with the caller's credentials: only what the caller has named is opened, and what
+lies below it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from .files import is_hidden, is_video_name
+from .types import DecodingUnavailableError, UnreadableVideoError, VideoLimits
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+# A revision in an address of the Hub, which is not part of what the caller named.
+_HUB_REVISION = re.compile(r"^(hf://(?:(?:datasets|spaces|models|buckets)/)?[^/@]+/[^/@]+)@[^/]+")
+_CHUNK_BYTES = 2**20
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address that fsspec opens, rather than a path, or a URL of the web."""
+    match = _ADDRESS.match(text)
+    return match is not None and match[1].lower() not in ("http", "https")
+
+
+def is_named(address: str, named: Sequence[str]) -> bool:
+    """Whether an address is one that the caller has named, or lies below one of them.
+
+    Args:
+        address: of a file.
+        named: addresses of files, folders or buckets.
+    """
+    if address in named:
+        return True
+    # A chain ("zip://a::https://b") may begin like a named address and lead elsewhere.
+    if "::" in address or ".." in address.split("/"):
+        return False
+    plain = _HUB_REVISION.sub(r"\1", address)
+    return any(plain.startswith(_HUB_REVISION.sub(r"\1", folder).rstrip("/") + "/") for folder in named)
+
+
+def fetch_file(address: str, limits: VideoLimits) -> IO[bytes]:
+    """A copy of a file on the local disk, which is gone when it is closed.
+
+    Args:
+        address: of a file, named by the caller.
+        limits: `max_file_bytes` bounds its size, `timeout_seconds` the copying; a store that does not answer is waited
+            for as long as its own client waits.
+
+    Raises:
+        UnreadableVideoError: there is no such file, or it is larger or slower than the limits allow.
+        DecodingUnavailableError: what opens such addresses is not installed, or there is no room for the copy.
+    """
+    end_time = time.monotonic() + limits.timeout_seconds
+    system, path = open_store(address)
+    copy = _room()
+    try:
+        with _reading(address), system.open(path, "rb") as remote:
+            copied = 0
+            while chunk := remote.read(_CHUNK_BYTES):
+                copied += len(chunk)
+                if copied > limits.max_file_bytes:
+                    raise UnreadableVideoError(
+                        f"it is larger than VideoLimits.max_file_bytes, {limits.max_file_bytes}"
+                    )
+                if time.monotonic() > end_time:
+                    raise UnreadableVideoError(
+                        f"copying it took longer than {limits.timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
+                    )
+                _write(copy, chunk)
+        copy.flush()
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def read_beginning(address: str, num_bytes: int) -> bytes:
+    """At most so many bytes of a file that the caller names.
+
+    Raises:
+        UnreadableVideoError: there is no such file.
+        DecodingUnavailableError: what opens such addresses is not installed.
+    """
+    system, path = open_store(address)
+    with _reading(address), system.open(path, "rb") as remote:
+        data = b""
+        while len(data) < num_bytes and (chunk := remote.read(num_bytes - len(data))):
+            data += chunk
+        return data
+
+
+def open_store(address: str) -> tuple[Any, str]:
+    """fsspec's file system of an address, and the path in it.
+
+    Raises:
+        UnreadableVideoError: nothing is known to open such addresses.
+        DecodingUnavailableError: what opens them is not installed.
+    """
+    try:
+        import fsspec
+
+        return fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        raise DecodingUnavailableError(f"{address!r} cannot be opened on this machine: {error}") from error
+    except Exception as error:
+        raise UnreadableVideoError(f"it cannot be opened: {_said(error)}") from error
+
+
+def find_videos(address: str) -> list[str]:
+    """The videos that an address stands for: those that match a pattern, those in and below a folder, or itself.
+
+    Raises:
+        UnreadableVideoError: the store cannot be searched.
+        DecodingUnavailableError: what opens such addresses is not installed.
+    """
+    if "::" in address:
+        return [address]
+    folder = named_folder(address)
+    system, path = open_store(address)
+    _, folder_path = open_store(folder)
+    with _reading(address):
+        if folder != address:
+            found = system.glob(path)
+        elif system.isdir(path):
+            found = [name for name in system.find(path) if is_video_name(name) and not _is_hidden(name, below=path)]
+        else:
+            return [address]
+    # As the caller has written it: a store may have several names for one scheme.
+    return [f"{folder.rstrip('/')}/{name.removeprefix(folder_path).lstrip('/')}" for name in sorted(found)]
+
+
+def named_folder(address: str) -> str:
+    """What a caller names by an address: the address itself, or the folder in which a pattern begins."""
+    plain = re.split(r"[*?\[]", address, maxsplit=1)[0]
+    return address if plain == address else plain.rpartition("/")[0] + "/"
+
+
+def _is_hidden(name: str, *, below: str) -> bool:
+    return any(is_hidden(part) for part in name[len(below) :].split("/") if part)
+
+
+@contextlib.contextmanager
+def _reading(address: str) -> Iterator[None]:
+    """Whatever a store's client raises is the fault of the file."""
+    try:
+        yield
+    except (UnreadableVideoError, DecodingUnavailableError, MemoryError):
+        raise
+    except ImportError as error:
+        raise DecodingUnavailableError(f"{address!r} cannot be opened on this machine: {error}") from error
+    except Exception as error:
+        raise UnreadableVideoError(f"reading it failed: {_said(error)}") from error
+
+
+def _room() -> IO[bytes]:
+    try:
+        return tempfile.NamedTemporaryFile(prefix="froster-", suffix=".video")
+    except OSError as error:
+        raise DecodingUnavailableError(
+            f"A copy of a remote file needs a temporary folder: {error.strerror}. Set TMPDIR to one."
+        ) from error
+
+
+def _write(copy: IO[bytes], chunk: bytes) -> None:
+    try:
+        copy.write(chunk)
+    except OSError as error:
+        full = " Free some, or set TMPDIR to a folder with more." if error.errno == errno.ENOSPC else ""
+        raise DecodingUnavailableError(
+            f"A remote file could not be copied to {tempfile.gettempdir()}: {error.strerror}.{full}"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    """What a store's client says, in brief; a missing file is often told by nothing but its path."""
+    text = str(error) or getattr(error, "strerror", None) or ""
+    kind = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
+    return f"{kind} {text[:200]!r}" if text else kind

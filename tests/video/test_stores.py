@@ -1,0 +1,218 @@
+"""Files in stores: opened where the caller names them, copied for as long as they are read, one error otherwise."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import datasets
+import fsspec
+import pytest
+import torch
+
+from froster_hf.cli import main
+from froster_hf.cli.videos import find_videos
+from froster_hf.data import read_video_list
+from froster_hf.processing.label_files import read_label_file
+from froster_hf.processing.text_files import AnnotationError
+from froster_hf.video import stores
+from froster_hf.video.decoding import (
+    DecodingUnavailableError,
+    VideoDecodeError,
+    VideoLimits,
+    decode_frames,
+    probe_video,
+    stream_frames,
+)
+from froster_hf.video.stores import is_named, named_folder
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.hub.loopback_hub import LoopbackHub
+
+NAMED = "memory://videos/"
+
+
+@pytest.fixture
+def store():
+    """fsspec's file system in memory, empty before and after."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+    yield system
+    system.store.clear()
+
+
+@pytest.fixture
+def copies(tmp_path, monkeypatch):
+    """The folder of temporary copies."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_file_is_read_as_on_disk_and_its_copy_is_gone_after(store, copies, video_file):
+    path = video_file("h264_mp4")
+    store.pipe_file("/videos/day one/clip.mp4", path.read_bytes())
+    address = "memory://videos/day one/clip.mp4"
+    frames, info = decode_frames(address, [3, 30], allow_urls=NAMED)
+    expected, expected_info = decode_frames(path, [3, 30])
+    assert torch.equal(frames, expected)
+    assert info == expected_info == probe_video(address, allow_urls=["https", NAMED])
+    assert [frame.frame_index for frame in stream_frames(address, [0.0, 1.0], allow_urls=(address,))] == [0, 25]
+    assert not list(copies.iterdir())
+
+
+@pytest.mark.parametrize(
+    "allow_urls", ["none", "https", "http", "memory://videos/b", "memory://vid", ("s3://videos",)]
+)
+def test_an_address_that_nobody_named_is_not_opened(store, copies, allow_urls, monkeypatch):
+    monkeypatch.setattr(stores, "open_store", lambda address: pytest.fail("it was opened"))
+    store.pipe_file("/videos/clip.mp4", b"secret")
+    with pytest.raises(VideoDecodeError, match="unless allow_urls names them"):
+        decode_frames("memory://videos/clip.mp4", [0], allow_urls=allow_urls)
+    assert not list(copies.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("address", "named", "allowed"),
+    [
+        ("s3://bucket/videos/a.mp4", "s3://bucket/videos", True),
+        ("s3://bucket/videos/a.mp4", "s3://bucket/videos/", True),
+        ("s3://bucket/videos/a.mp4", "s3://bucket/videos/a.mp4", True),
+        ("s3://bucket/videos/a.mp4", "s3://bucket", True),
+        ("s3://bucket/videos-of-others/a.mp4", "s3://bucket/videos", False),
+        ("s3://bucket/videos/../secret/a.mp4", "s3://bucket/videos", False),
+        ("s3://bucket/videos/a::http://169.254.169.254/", "s3://bucket/videos", False),
+        ("zip://a.mp4::s3://bucket/videos/a.zip", "s3://bucket/videos", False),
+        ("zip://a.mp4::s3://bucket/videos/a.zip", "zip://a.mp4::s3://bucket/videos/a.zip", True),
+        ("S3://bucket/videos/a.mp4", "s3://bucket/videos", False),
+        ("hf://datasets/me/videos@0123/a.mp4", "hf://datasets/me/videos", True),
+        ("hf://datasets/me/videos/a.mp4", "hf://datasets/me/videos@main", True),
+        ("hf://datasets/me/other/videos@0123/a.mp4", "hf://datasets/me/videos", False),
+        ("s3://bucket/videos@0123/a.mp4", "s3://bucket/videos", False),
+    ],
+)
+def test_what_is_named_is_an_address_and_all_below_it(address, named, allowed):
+    assert is_named(address, [named]) == allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "reason"),
+    [
+        ("nothing.mp4", {}, "reading it failed: no such file"),
+        ("large.mp4", {"max_file_bytes": 2**21}, "larger than VideoLimits.max_file_bytes, 2097152"),
+        ("large.mp4", {"timeout_seconds": 1e-9}, "took longer than 1e-09 seconds"),
+        ("empty.mp4", {}, "it is empty"),
+        ("noise.mp4", {}, "not a readable video"),
+    ],
+)
+def test_what_cannot_be_read_is_one_error_and_leaves_nothing(store, copies, name, limits, reason):
+    store.pipe_file("/videos/large.mp4", bytes(3 * 2**20))
+    store.pipe_file("/videos/noise.mp4", b"noise" * 100)
+    store.pipe_file("/videos/empty.mp4", b"")
+    with pytest.raises(VideoDecodeError, match=reason):
+        decode_frames(NAMED + name, [0], allow_urls=NAMED, limits=VideoLimits(**limits))
+    assert not list(copies.iterdir())
+
+
+def test_what_the_machine_lacks_is_booked_on_no_video(store, monkeypatch, tmp_path):
+    known = importlib.import_module("fsspec.registry").known_implementations
+    monkeypatch.setitem(known, "toy", {"class": "no_such_module.Files", "err": "Install toyfs"})
+    with pytest.raises(DecodingUnavailableError, match="Install toyfs"):
+        decode_frames("toy://a/clip.mp4", [0], allow_urls="toy://a")
+    with pytest.raises(VideoDecodeError, match="cannot be opened"):
+        decode_frames("unheard://a/clip.mp4", [0], allow_urls="unheard://a")
+    store.pipe_file("/videos/clip.mp4", b"x")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(DecodingUnavailableError, match="temporary folder"):
+        decode_frames(NAMED + "clip.mp4", [0], allow_urls=NAMED)
+
+
+def test_folders_and_patterns_in_stores_are_searched(store):
+    for name in ("b.mp4", "a.MP4", "deep/c.mkv", ".hidden/d.mp4", "notes.txt"):
+        store.pipe_file(f"/videos/{name}", b"x")
+    names = ("a.MP4", "b.mp4", "deep/c.mkv")
+    for folder in ("memory://videos", "memory://videos/", "memory:///videos"):
+        assert find_videos([folder]) == [f"{folder.rstrip('/')}/{name}" for name in names]
+    assert find_videos(["memory:///videos/*.mp4"]) == ["memory:///videos/b.mp4"]
+    assert find_videos(["memory://videos/b.mp4"]) == ["memory://videos/b.mp4"]
+    assert named_folder("s3://bucket/day*/a.mp4") == "s3://bucket/"
+    assert named_folder("s3://bucket/day/*.mp4") == "s3://bucket/day/"
+    assert named_folder("s3://bucket/day") == "s3://bucket/day"
+
+
+def test_the_shell_reads_videos_and_labels_from_a_store(store, tmp_path, capsys):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    store.pipe_file("/videos/bikes.mp4", REAL_VIDEOS["bikes"].read_bytes())
+    store.pipe_file("/labels.txt", b"riding a bike\ngolf\n")
+    command = ["--labels-file", "memory://labels.txt", "--model", str(tmp_path), "--json"]
+    for named in ("memory://videos", "memory:///videos/*.mp4", "memory://videos/bikes.mp4"):
+        assert main(["predict", named, *command]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["video"].endswith("/videos/bikes.mp4")
+        assert {entry["label"] for entry in answer["answers"]} == {"riding a bike", "golf"}
+
+
+def test_lists_in_stores_are_read_and_errors_name_them(store, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    store.pipe_file("/lists/train.csv", b"video,label\na.mp4,golf\n")
+    table = read_video_list("memory://lists/train.csv", root=tmp_path)
+    assert table.features["label"].names == ["golf"]
+    with pytest.raises(AnnotationError, match=r"memory://lists/nothing\.txt: reading it failed: no such file"):
+        read_label_file("memory://lists/nothing.txt")
+
+
+def test_rows_of_a_streamed_column_are_opened_where_their_store_is_named(store, video_file):
+    store.pipe_file("/videos/clip.mp4", video_file("h264_mp4").read_bytes())
+    rows = datasets.Dataset.from_dict({"video": ["memory://videos/clip.mp4"]}).to_iterable_dataset()
+    rows = rows.cast_column("video", datasets.Video())
+    processor = tiny_processor().video_processor
+    (row,) = processor.without_video_decoding(rows)
+    with pytest.raises(VideoDecodeError, match="allow_urls"):
+        processor(row["video"], return_tensors="pt")
+    processor.allow_urls = NAMED
+    assert processor(row["video"], return_tensors="pt")["pixel_values_videos"].shape[0] == 1
+    assert "allow_urls" not in processor.to_dict()
+
+
+def test_a_wrong_policy_is_refused_before_anything_is_read():
+    for wrong in ("s3", ["https", "http"], ["https://videos.test/"], [3]):
+        with pytest.raises(
+            ValueError, match=r"allow_urls is .* but must be one of 'none', 'https', 'http', an address"
+        ):
+            decode_frames("nothing.mp4", [0], allow_urls=wrong)
+
+
+FROM_THE_HUB = """
+import sys
+from froster_hf.video.decoding import decode_frames
+frames, info = decode_frames("hf://someone/videos/clips/a.mp4", [3], allow_urls="hf://someone/videos")
+print(int(frames.long().sum()), info.num_frames)
+"""
+
+
+def test_a_file_on_the_hub_is_read(video_file):
+    hub = LoopbackHub("someone/videos")
+    try:
+        hub.files["clips/a.mp4"] = video_file("h264_mp4").read_bytes()
+        environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run([sys.executable, "-c", FROM_THE_HUB], env=environment, capture_output=True, text=True)
+    finally:
+        hub.close()
+    assert done.returncode == 0, done.stderr[-2000:]
+    frames, info = decode_frames(video_file("h264_mp4"), [3])
+    assert done.stdout.split() == [str(int(frames.long().sum())), str(info.num_frames)]
+
+
+def test_the_guide_runs(store, tmp_path, monkeypatch):
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "files_elsewhere.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```$", guide.read_text(), flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {}
+    exec(compile(block, guide.name, "exec"), namespace)
+    answers = namespace["classify"]("memory://bucket/clips/a.mp4", candidate_labels=["a", "b"])
+    assert len(answers) == 2
