@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from datasets import Dataset
 
-from .video_table import label_array, label_names, with_labels
+from .video_table import VIDEO_COLUMN, label_array, label_names, video_name, with_labels
 
 
 def base_and_novel_labels(
@@ -70,6 +70,35 @@ def keep_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
     kept = np.flatnonzero(relabelled >= 0)
     # Relabel first, select second: adding a column to a selection would copy the videos that a table embeds.
     return with_labels(dataset, np.maximum(relabelled, 0), labels).select(kept)
+
+
+def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
+    """A table in two: to train on, and to measure on. Rows keep their order.
+
+    Of every class with at least two videos, `share` of them is held out, at least one and never all. Which ones is a
+    matter of their names: the same videos are held out again, wherever their folder lies.
+
+    Args:
+        dataset: {video, label}.
+        share: of each class's videos, between 0 and 1.
+
+    Raises:
+        ValueError: a share outside of 0 to 1, or no class has two videos.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"The share held out is {share}; it must lie between 0 and 1.")
+    labels = label_array(dataset)
+    names = [video_name(row).replace("\\", "/").split("/") for row in dataset[VIDEO_COLUMN]]
+    ranks = [blake2b("/".join(parts[-2:]).encode(errors="replace"), digest_size=8).digest() for parts in names]
+    held: list[int] = []
+    for label in np.unique(labels):
+        rows = sorted(np.flatnonzero(labels == label).tolist(), key=lambda row: ranks[row])
+        if len(rows) > 1:
+            held += rows[: int(np.clip(round(share * len(rows)), 1, len(rows) - 1))]
+    if not held:
+        raise ValueError("No class has two videos, so none can be held out. Give videos to measure on.")
+    kept = np.setdiff1d(np.arange(len(dataset)), held)
+    return dataset.select(kept), dataset.select(np.sort(held))
 
 
 def sample_shots(dataset: Dataset, shots: int, *, seed: int, too_few: Literal["error", "all"] = "error") -> Dataset:

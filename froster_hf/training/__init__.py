@@ -1,6 +1,7 @@
 """Fine-tuning with a frozen teacher: arguments, objectives, distillation, the Trainer."""
 
 from .arguments import FrosterTrainingArguments
+from .own_videos import TrainingPlan, plan_training, train_on_videos
 from .prompts import LabelPrompts, PromptSampler
 from .student import save_adapter
 from .teacher import FrozenTeacher
@@ -13,8 +14,11 @@ __all__ = [
     "FrozenTeacher",
     "LabelPrompts",
     "PromptSampler",
+    "TrainingPlan",
     "WeightAveraging",
     "average_models",
     "interpolate",
+    "plan_training",
+    "train_on_videos",
     "save_adapter",
 ]

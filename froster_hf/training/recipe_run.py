@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 
 from ..checkpoint_loading import checkpoint_path, refuse_foreign_parts
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
-from ..data.label_splits import base_and_novel_labels, keep_labels, sample_shots
+from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sample_shots
 from ..data.official_lists import Split
 from ..data.readers import read_labels
 from ..data.video_table import label_names
@@ -204,6 +204,8 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
         renderer = importlib.import_module(world_module)
         return renderer.render_world(world, root=_needed(data, "root"), label_set=data.label_set)
     train, test = _read(data, "train"), _read_evaluation(data)
+    if test is None and data.held_out is not None:
+        train, test = hold_out(train, data.held_out)
     evaluation = {} if test is None else {"all": test}
     if data.label_set == "base":
         base_labels = None if data.base_labels is None else read_labels(data.base_labels)

@@ -80,7 +80,9 @@ class RecipeData:
         annotations: the list, or the folder or file of official annotations; not for `folder`.
         eval_root: folder of the videos to evaluate on; the training's by default.
         eval_annotations: their list. UCF-101 and HMDB-51 have theirs in `annotations`. For `folder`, `eval_root` is
-            enough. Without any, nothing is evaluated.
+            enough. Without any, and without `held_out`, nothing is evaluated.
+        held_out: share of each class's videos that are evaluated on in place of being trained on, where there are no
+            others to evaluate on; a matter of the names of classes and files, so the same ones each time.
         labels: file of the label texts, where the format needs one (`ssv2`, lists of indices).
         descriptions: JSON file {label: sentence}; the sentences are added to the prompts.
         label_set: `base` trains on the frequent half of the classes and evaluates base and novel apart; `all` does not
@@ -99,6 +101,7 @@ class RecipeData:
     annotations: str | None = None
     eval_root: str | None = None
     eval_annotations: str | None = None
+    held_out: float | None = None
     labels: str | None = None
     descriptions: str | None = None
     label_set: Literal["all", "base"] = "all"

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...printing import printable
-from ...settings import SHIPPED_FOLDERS, check_named, list_named
+from ...settings import check_named
 from ..loading import load_checkpoint
-from ..options import DEFAULT_MODEL, print_shipped
+from ..options import DEFAULT_MODEL, names_videos, print_shipped
 
 if TYPE_CHECKING:
     from ...evaluation.protocols import DetectionProtocol
@@ -112,14 +112,11 @@ def run(arguments: argparse.Namespace) -> int:
             "name of `froster evaluate --list`."
         )
     output = arguments.output or f"runs/evaluate-{Path(arguments.what).stem}"
-    return _run_own(arguments, output) if _is_own(arguments.what) else _run_protocol(arguments, output)
-
-
-def _is_own(what: str) -> bool:
-    """Whether videos are named, and not a protocol; a shipped protocol's name comes first."""
-    if what in list_named(SHIPPED_FOLDERS["protocol"]) or what.lower().endswith((".yaml", ".yml")):
-        return False
-    return Path(what).exists() or Path(what).suffix != "" or "/" in what
+    return (
+        _run_own(arguments, output)
+        if names_videos(arguments.what, kind="protocol")
+        else _run_protocol(arguments, output)
+    )
 
 
 def _run_own(arguments: argparse.Namespace, output: str) -> int:

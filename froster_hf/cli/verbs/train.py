@@ -1,15 +1,18 @@
-"""Train by a recipe: a shipped one by name, or a YAML file of your own.
+"""Train on a folder of your own videos, or by a recipe.
 
 examples:
+  froster train my_videos --model openai/clip-vit-base-patch32          # a folder with one folder per class
+  froster train my_videos training.num_train_epochs=5 --model small --eval other_videos
+  froster train list.csv --root videos --model openai/clip-vit-base-patch32 --show
   froster train --list
-  froster train froster_k400 --show
   froster train froster_base_to_novel_ucf101 data.root=UCF-101 data.annotations=ucfTrainTestlist
   froster train small_clip
-  froster train froster_k400 data.root=videos data.annotations=train.csv training.per_device_train_batch_size=4
   torchrun --nproc_per_node 2 -m froster_hf train my_recipe.yaml --resume
 
-Any field of a recipe can be given as field=value, with dots into sections; an unknown field is an error. Where the
-output folder holds a run, --resume goes on with it and --overwrite begins again.
+On your own videos, the settings are chosen for the size of the data, and said with their reasons; a fifth of every
+class is held out, and measured before and after. Any field of a recipe can be given as field=value with dots into
+sections, right after WHAT; an unknown field is an error. Where the output folder holds a run, --resume goes on with it
+and --overwrite begins again.
 """
 
 import argparse
@@ -17,17 +20,34 @@ import contextlib
 import dataclasses
 import logging
 import pkgutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+from ...printing import printable
 from ...settings import check_named
-from ..options import print_shipped
+from ..options import DEFAULT_MODEL, names_videos, print_shipped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster train`."""
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a shipped recipe or a .yaml file")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        metavar="WHAT",
+        help="a folder of class folders, a list of videos and labels, or a recipe: a shipped name, or a .yaml file",
+    )
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as training.learning_rate=1e-5")
-    parser.add_argument("--output-dir", metavar="FOLDER", help="where the run is written (default: runs/RECIPE)")
+    parser.add_argument("--output-dir", metavar="FOLDER", help="where the run is written (default: runs/WHAT)")
+    own = parser.add_argument_group("own videos")
+    own.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a CLIP or FROSTER checkpoint to begin from: a folder, a name on the Hub, or small, the shipped one "
+        f"(default: {DEFAULT_MODEL})",
+    )
+    own.add_argument("--eval", metavar="VIDEOS", help="measure on these (default: hold out a fifth of every class)")
+    own.add_argument("--root", metavar="FOLDER", help="of a list's videos (default: where the list lies)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the newest sound checkpoint")
     again.add_argument("--overwrite", action="store_true", help="delete the run that is in the output folder")
@@ -40,15 +60,59 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         print_shipped("recipe")
         return 0
-    if arguments.recipe is None:
-        raise ValueError("Which recipe? Give a name of `froster train --list` or a .yaml file.")
-    check_named(arguments.recipe, arguments.overrides, kind="recipe")
+    if arguments.what is None:
+        raise ValueError(
+            "What is to be trained on? Give a folder with one folder per class, a list of videos and labels, or a "
+            "name of `froster train --list`."
+        )
+    return _train_own(arguments) if names_videos(arguments.what, kind="recipe") else _train_recipe(arguments)
+
+
+def _train_own(arguments: argparse.Namespace) -> int:
+    if not Path(arguments.what).exists():
+        raise ValueError(
+            f"{printable(arguments.what)} is not there. Give a folder with one folder per class, or a list."
+        )
+
+    import yaml
+
+    from ...training.own_videos import plan_training, train_on_videos
+
+    plan = plan_training(
+        arguments.what,
+        model=arguments.model or DEFAULT_MODEL,
+        eval_videos=arguments.eval,
+        root=arguments.root,
+        output_dir=arguments.output_dir,
+        overrides=arguments.overrides,
+    )
+    if arguments.show:
+        print(yaml.safe_dump(plan.recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
+        return 0
+    print(plan, flush=True)
+    with _quiet():
+        result = train_on_videos(plan, resume=arguments.resume, overwrite=arguments.overwrite)
+    if result["trained"] is not None:
+        low, high = result["difference_interval"]
+        print(
+            f"\nHeld-out top-1: {result['trained']:.1f} % trained, {result['before']:.1f} % before "
+            f"({result['difference']:+.1f}; 95 % interval {low:+.1f} to {high:+.1f}).\n"
+            f"What went wrong, with pictures: {printable(result['evaluation'])}/index.html"
+        )
+    print(f"The model is in {printable(result['model'])}. Next:\n  froster predict VIDEO --model {result['model']}")
+    return 0
+
+
+def _train_recipe(arguments: argparse.Namespace) -> int:
+    if given := [name for name in ("model", "eval", "root") if getattr(arguments, name) is not None]:
+        raise ValueError(f"--{given[0]}: only of own videos; a recipe has fields, such as model.checkpoint=FOLDER.")
+    check_named(arguments.what, arguments.overrides, kind="recipe")
 
     import yaml
 
     from ...training.recipes import RECIPE_KINDS, load_recipe
 
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_recipe(arguments.what, arguments.overrides)
     if arguments.output_dir is not None:
         recipe = dataclasses.replace(recipe, output_dir=arguments.output_dir)
     if arguments.show:
@@ -61,6 +125,23 @@ def run(arguments: argparse.Namespace) -> int:
     if trainer.is_world_process_zero():
         print(f"{trainer.args.output_dir}/model")
     return 0
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what transformers says of every file that it loads and saves."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, shows_progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if shows_progress:
+            transformers_logging.enable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,273 @@
+"""`train_on_videos`: from a folder of class folders to a trained model and what it gained, with settings by rule.
+
+    videos --plan_training--> a recipe, with a reason for each setting --train_recipe--> model
+        --evaluate_videos--> accuracy on the held-out videos, beside that of the model that the training began from
+
+The rules are for the sizes that people have, tens to thousands of videos; any field of the recipe can be given.
+"""
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from datasets import Dataset
+from transformers import PreTrainedConfig
+
+from ..checkpoint_loading import DEFAULT_MODEL, checkpoint_path, load_pipeline, model_not_found, refuse_foreign_parts
+from ..data.catalogue import read_videos
+from ..data.video_table import describe_table, label_array, label_names
+from ..evaluation.own_list import evaluate_videos
+from ..modeling.tables_froster import TEMPORAL_MODULES
+from ..printing import listing, printable
+from ..settings import override_fields, read_fields
+from ..whole_files import check_writable, write_text_whole
+from .checkpointing import MODEL_NAME
+from .recipe_run import read_recipe_data, train_recipe
+from .recipes import Recipe
+
+# A name that means a direction of motion, or one of two opposite actions: played backwards, it would be the other.
+DIRECTION_WORDS = frozenset(
+    "left right leftward rightward leftwards rightwards up down upward downward upwards downwards forward backward "
+    "forwards backwards clockwise counterclockwise anticlockwise push pushes pushing pull pulls pulling open opens "
+    "opening close closes closing shut shutting enter enters entering exit exits exiting leave leaves leaving lift "
+    "lifts lifting lower lowers lowering raise raises raising insert inserts inserting remove removes removing fold "
+    "folds folding unfold unfolds unfolding zip zips zipping unzip unzips unzipping ascend ascending descend "
+    "descending climb climbing fill fills filling empty empties emptying".split()
+)
+HELD_OUT = 0.2
+# Optimizer steps that a training on few videos has: enough to learn them, too few to forget CLIP.
+TARGET_STEPS = 300
+MIN_EPOCHS, MAX_EPOCHS = 3, 20
+# Widths of vision towers below it are those of toys, which learn at other rates.
+SMALLEST_REAL_WIDTH = 384
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """A training on own videos, before it begins.
+
+    Args:
+        recipe: all of it.
+        description: classes and their counts, in lines.
+        reasons: why each setting is what it is, a line each.
+        warnings: what a reader should know before it begins, a line each.
+    """
+
+    recipe: Recipe
+    description: str
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        warned = [f"Note: {line}" for line in self.warnings]
+        return "\n".join([self.description, "Settings:", *(f"  {line}" for line in self.reasons), *warned])
+
+
+def plan_training(
+    videos: str | os.PathLike,
+    *,
+    model: str = DEFAULT_MODEL,
+    eval_videos: str | os.PathLike | None = None,
+    root: str | os.PathLike | None = None,
+    output_dir: str | os.PathLike | None = None,
+    overrides: Sequence[str] = (),
+) -> TrainingPlan:
+    """What `train_on_videos` would do.
+
+    Args:
+        videos: a folder of class folders, or a list of videos and labels.
+        model: a CLIP or FROSTER checkpoint to begin from: a folder, a name on the Hub, or `small`.
+        eval_videos: videos to measure on, as `videos`; by default a fifth of each class is held out.
+        root: of a list, the folder that its paths begin in.
+        output_dir: where the run is written; `runs/<name of the videos>` by default.
+        overrides: `field=value` of the recipe, such as `training.num_train_epochs=5`.
+
+    Raises:
+        ValueError: there are fewer than two classes, or no such checkpoint or field.
+        AnnotationError: videos that cannot be read.
+    """
+    table = read_videos(videos, root=root)
+    labels, names = label_array(table), label_names(table)
+    counts = np.bincount(labels[labels >= 0], minlength=len(names))
+    if np.count_nonzero(counts) < 2:
+        raise ValueError(f"{printable(str(videos))} has one class; to tell actions apart, there must be two or more.")
+    config = _read_config(model)
+    directed = [name for name in names if DIRECTION_WORDS & set(re.findall(r"\w+", name.casefold()))]
+    num_trained = len(table) if eval_videos is not None else len(table) - round(HELD_OUT * len(table))
+    training, reasons = _choose_settings(num_trained, config)
+    warnings = []
+    if directed:
+        training["train_video_options"]["flip_probability"] = 0.0
+        reasons.append("no mirrored clips: class names speak of directions")
+        warnings.append(_about_direction(directed, config))
+    if few := [name for name, count in zip(names, counts) if 0 < count < 5]:
+        warnings.append(f"fewer than 5 videos each, which says little: {listing(few, limit=10)}.")
+    fields: dict[str, Any] = {
+        "name": Path(videos).stem,
+        "about": f"Fine-tuned on {Path(videos).name}.",
+        "model": {"checkpoint": model, **_student_fields(config)},
+        "data": _data_fields(videos, eval_videos, root),
+        "output_dir": str(output_dir or Path("runs") / Path(videos).stem),
+        **training.pop("recipe"),
+        "training": training,
+    }
+    recipe = read_fields(Recipe, override_fields(fields, overrides), where="the training")
+    reasons += [f"{printable(override)}, as given" for override in overrides]
+    return TrainingPlan(recipe, describe_table(table), tuple(reasons), tuple(warnings))
+
+
+def train_on_videos(
+    videos: str | os.PathLike | TrainingPlan, *, resume: bool = False, overwrite: bool = False, **planning: Any
+) -> dict[str, Any]:
+    """Trains with distillation from the model that it begins from, and measures both on the held-out videos.
+
+    Args:
+        videos: a folder, a list, or the plan of a training.
+        resume: go on from the newest sound checkpoint of the output folder.
+        overwrite: delete the run that is in the output folder.
+        planning: further options of `plan_training`.
+
+    Returns:
+        `model` (folder of the trained model), `evaluation` (folder of the page with what went wrong), and `trained`,
+        `before` and `difference`: top-1 in percent on the held-out videos, the last with its interval
+        `difference_interval`. `None` where nothing is held out.
+
+    Raises:
+        RunExistsError: there is a run in the output folder, and neither of the two was asked for.
+        ValueError: see `plan_training`.
+    """
+    plan = videos if isinstance(videos, TrainingPlan) else plan_training(videos, **planning)
+    folder = Path(str(plan.recipe.output_dir))
+    check_writable(folder)
+    trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
+    # The recipe that was run, for `froster train` to run again and for the model's card.
+    write_text_whole(
+        folder / "recipe.yaml", yaml.safe_dump(_as_file(plan.recipe), sort_keys=False, allow_unicode=True)
+    )
+    result: dict[str, Any] = {"model": str(folder / MODEL_NAME), "evaluation": None}
+    _, held_out = read_recipe_data(plan.recipe.data, plan.recipe.world)
+    if not held_out:
+        return {**result, "trained": None, "before": None, "difference": None, "difference_interval": None}
+    table: Dataset = held_out["all"]
+    start = plan.recipe.model.checkpoint
+    device = trainer.args.device
+    report = evaluate_videos(
+        table,
+        name=f"{plan.recipe.name}, held out",
+        models={
+            "trained": load_pipeline(folder / MODEL_NAME, device=str(device)),
+            f"before ({start})": load_pipeline(start, device=str(device)),
+        },
+        output_dir=folder / "evaluation",
+        overwrite=True,
+    )
+    trained, before = report["models"].values()
+    return {
+        **result,
+        "evaluation": str(folder / "evaluation"),
+        "trained": trained["top1"],
+        "before": before["top1"],
+        # Of the training, not of what was before it.
+        "difference": _negative(before["difference"]),
+        "difference_interval": [_negative(end) for end in reversed(before["difference_interval"])],
+    }
+
+
+def _negative(value: float) -> float:
+    """Without the sign of a zero."""
+    return round(0.0 - value, 2)
+
+
+def _as_file(recipe: Recipe) -> dict[str, Any]:
+    return {key: value for key, value in recipe.to_dict().items() if key != "name"}
+
+
+def _read_config(model: str) -> dict[str, Any]:
+    """The configuration of the checkpoint to begin from."""
+    try:
+        refuse_foreign_parts(checkpoint_path(model))
+        config, _ = PreTrainedConfig.get_config_dict(checkpoint_path(model))
+    except OSError as error:
+        if os.path.exists(checkpoint_path(model)):
+            raise ValueError(f"{printable(model)} is not a checkpoint: it has no readable config.json.") from error
+        raise model_not_found(model, error) from error
+    return config
+
+
+def _student_fields(config: dict[str, Any]) -> dict[str, Any]:
+    """What is built on a CLIP; a FROSTER checkpoint has its own."""
+    if config.get("model_type") == "froster":
+        return {}
+    return {"temporal_module": "local_attention", "sampling": "uniform"}
+
+
+def _data_fields(
+    videos: str | os.PathLike, eval_videos: str | os.PathLike | None, root: str | os.PathLike | None
+) -> dict[str, Any]:
+    videos = Path(videos)
+    fields: dict[str, Any] = {"format": "folder", "root": str(videos)}
+    if not videos.is_dir():
+        fields = {"format": "list", "root": str(root or videos.parent), "annotations": str(videos)}
+    if eval_videos is None:
+        return {**fields, "held_out": HELD_OUT}
+    if Path(eval_videos).is_dir() != videos.is_dir():
+        raise ValueError("The videos to train and to measure on must both be folders, or both lists.")
+    return {**fields, ("eval_root" if videos.is_dir() else "eval_annotations"): str(eval_videos)}
+
+
+def _choose_settings(num_videos: int, config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Fields of the recipe's `training`, with those of the recipe itself under `recipe`, and a reason for each."""
+    on_gpu = torch.cuda.is_available()
+    at_once = 8 if on_gpu else 2
+    total = int(np.clip(2 ** int(np.log2(max(num_videos / 8, 1))), 8, 64))
+    steps = max(1, num_videos // total)
+    epochs = int(np.clip(round(TARGET_STEPS / steps), MIN_EPOCHS, MAX_EPOCHS))
+    width = config.get("vision_config", {}).get("hidden_size", 768)
+    if width < SMALLEST_REAL_WIDTH:
+        learning_rate, why = 5e-4, f"a toy model, with a vision tower {width} wide"
+    elif num_videos >= 10_000:
+        learning_rate, why = 3.33e-6, "the published one, for large data"
+    else:
+        learning_rate, why = 1e-5, "three times the published one, since there are few steps"
+    workers = min(4, os.cpu_count() or 1) if on_gpu else 1
+    training: dict[str, Any] = {
+        "distillation": "residual",
+        "num_train_epochs": epochs,
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": at_once,
+        "dataloader_num_workers": workers,
+        "dataloader_pin_memory": on_gpu,
+        "train_video_options": {"sampling": "random_segment"},
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "logging_strategy": "epoch",
+        "report_to": "none",
+        "disable_tqdm": not sys.stderr.isatty(),
+        "recipe": {"total_batch_size": total, "warmup_epochs": round(0.1 * epochs, 2)},
+    }
+    reasons = [
+        f"{epochs} epochs of {num_videos} videos, {total} per step: about {epochs * steps} steps",
+        f"{at_once} videos at a time, {workers} decoding process(es): {'a GPU' if on_gpu else 'no GPU'} is there",
+        f"learning rate {learning_rate:g}: {why}",
+        "distillation (residual, weight 2): the model stays near the one that it begins from, and keeps its words",
+    ]
+    return training, reasons
+
+
+def _about_direction(directed: Sequence[str], config: dict[str, Any]) -> str:
+    seeing = [name for name, entry in TEMPORAL_MODULES.items() if not entry.time_symmetric]
+    own = config.get("temporal_module") if config.get("model_type") == "froster" else "local_attention"
+    named = listing(directed, limit=5)
+    if own in seeing:
+        return f"class names speak of directions ({named}); the temporal module {own} sees them."
+    return (
+        f"class names speak of directions ({named}). The temporal module {own} cannot tell a clip from the same clip "
+        f"played backwards; {', '.join(seeing)} can: model.temporal_module=directional_attention"
+    )

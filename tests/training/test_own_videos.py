@@ -1,0 +1,112 @@
+"""A folder of own videos, trained on by one command: what is held out, what is chosen and why, and what is said."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from froster_hf.assets import SMALL_CLIP
+from froster_hf.cli import main
+from froster_hf.data import read_video_folder
+from froster_hf.data.label_splits import hold_out
+from froster_hf.data.video_table import VIDEO_COLUMN, label_array
+from froster_hf.shapes import MovingShape
+from froster_hf.shapes.dataset import write_moving_shapes
+from froster_hf.training import plan_training, train_on_videos
+
+CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Two class folders of five rendered videos."""
+    folder = tmp_path_factory.mktemp("own")
+    for number, row in enumerate(write_moving_shapes(folder / "rendered", CLASSES, clips_per_class=5, seed=2)):
+        target = folder / "my_videos" / str(CLASSES[row["label"]])
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(row["video"], target / f"{number}.mp4")
+    return folder / "my_videos"
+
+
+def names(table):
+    return {row["path"].rpartition("/")[2] for row in table[VIDEO_COLUMN]}
+
+
+def test_a_fifth_of_every_class_is_held_out_wherever_the_folder_lies(videos, tmp_path):
+    train, held_out = hold_out(read_video_folder(videos), 0.2)
+    assert np.bincount(label_array(held_out)).tolist() == [1, 1]
+    assert np.bincount(label_array(train)).tolist() == [4, 4]
+    assert not names(train) & names(held_out)
+    shutil.copytree(videos, tmp_path / "elsewhere")
+    again = hold_out(read_video_folder(tmp_path / "elsewhere"), 0.2)
+    assert names(again[1]) == names(held_out)
+
+
+def test_no_class_is_held_out_whole(videos, tmp_path):
+    shutil.copytree(videos, tmp_path / "few")
+    for path in sorted(next((tmp_path / "few").iterdir()).iterdir())[1:]:
+        path.unlink()
+    train, held_out = hold_out(read_video_folder(tmp_path / "few"), 0.9)
+    assert set(label_array(train).tolist()) == {0, 1}
+    assert set(label_array(held_out).tolist()) < {0, 1}
+    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+        hold_out(read_video_folder(videos), 1.0)
+
+
+def test_the_plan_says_classes_settings_and_directions(videos):
+    plan = plan_training(videos, model=str(SMALL_CLIP))
+    said = str(plan)
+    assert "10 videos of 2 classes" in said
+    assert "learning rate 0.0005: a toy model" in said
+    assert "The temporal module local_attention cannot tell a clip from the same clip played backwards" in said
+    assert "model.temporal_module=directional_attention" in said
+    assert plan.recipe.training["train_video_options"]["flip_probability"] == 0.0
+    assert plan.recipe.data.held_out == 0.2
+    seeing = plan_training(videos, model="small", overrides=["training.num_train_epochs=1"])
+    assert seeing.recipe.training["num_train_epochs"] == 1
+    assert "training.num_train_epochs=1, as given" in str(seeing)
+    assert "directional_attention sees them" in str(seeing)
+
+
+def test_classes_without_directions_are_mirrored(videos, tmp_path):
+    for source, name in zip(sorted(videos.iterdir()), ("a dog running", "a cat sleeping")):
+        shutil.copytree(source, tmp_path / "animals" / name)
+    plan = plan_training(tmp_path / "animals", model=str(SMALL_CLIP))
+    assert "flip_probability" not in plan.recipe.training["train_video_options"]
+    assert not any("direction" in line for line in plan.warnings)
+
+
+def test_videos_to_measure_on_may_be_given(videos):
+    plan = plan_training(videos, model="small", eval_videos=videos)
+    assert plan.recipe.data.held_out is None
+    assert plan.recipe.data.eval_root == str(videos)
+
+
+def test_one_command_trains_and_measures_before_and_after(videos, tmp_path, capsys):
+    command = ["train", str(videos), "training.num_train_epochs=1", "--model", "small"]
+    assert main([*command, "--output-dir", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "Held-out top-1: " in said
+    assert f"froster predict VIDEO --model {tmp_path / 'run' / 'model'}" in said
+    assert (tmp_path / "run" / "evaluation" / "index.html").is_file()
+    # The recipe that was run can be run again.
+    assert main(["train", str(tmp_path / "run" / "recipe.yaml"), "--show"]) == 0
+    assert "held_out: 0.2" in capsys.readouterr().out
+    assert main([*command, "--output-dir", str(tmp_path / "run")]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(videos, tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    shutil.copytree(next(videos.iterdir()), tmp_path / "one" / "juggling")
+    with pytest.raises(ValueError, match="has one class"):
+        train_on_videos(tmp_path / "one", model="small")
+    assert main(["train", "nowhere/videos", "--model", "small"]) == 1
+    assert "nowhere/videos is not there" in capsys.readouterr().err
+    assert main(["train", "froster_k400", "--model", "small"]) == 1
+    assert "--model: only of own videos" in capsys.readouterr().err
+    assert main(["train", str(videos)]) == 1
+    errors = capsys.readouterr().err
+    assert "The default model, visual-ai/froster-b16, cannot be had" in errors
+    assert "--model small" in errors
+    assert errors.count("\n") == 4, "one line, and three that say how to get a model"
