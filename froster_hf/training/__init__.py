@@ -19,6 +19,6 @@ __all__ = [
     "average_models",
     "interpolate",
     "plan_training",
-    "train_on_videos",
     "save_adapter",
+    "train_on_videos",
 ]

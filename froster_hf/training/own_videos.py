@@ -33,13 +33,10 @@ from .recipe_run import read_recipe_data, train_recipe
 from .recipes import Recipe
 
 # A name that means a direction of motion, or one of two opposite actions: played backwards, it would be the other.
-DIRECTION_WORDS = frozenset(
-    "left right leftward rightward leftwards rightwards up down upward downward upwards downwards forward backward "
-    "forwards backwards clockwise counterclockwise anticlockwise push pushes pushing pull pulls pulling open opens "
-    "opening close closes closing shut shutting enter enters entering exit exits exiting leave leaves leaving lift "
-    "lifts lifting lower lowers lowering raise raises raising insert inserts inserting remove removes removing fold "
-    "folds folding unfold unfolds unfolding zip zips zipping unzip unzips unzipping ascend ascending descend "
-    "descending climb climbing fill fills filling empty empties emptying".split()
+DIRECTION_WORDS = re.compile(
+    r"\b(left|right|up|down|for|back|counter|anti)?(wards?|clockwise)\b|\b(left|right|up|down)\b"
+    r"|\b(push|pull|open|clos|shut|enter|exit|leav|lift|lower|rais|insert|remov|(un)?fold|(un)?zip|ascend|descend|climb"
+    r"|fill|empty|empti)(e|p)?(s|es|ing)?\b"
 )
 HELD_OUT = 0.2
 # Optimizer steps that a training on few videos has: enough to learn them, too few to forget CLIP.
@@ -99,7 +96,7 @@ def plan_training(
     if np.count_nonzero(counts) < 2:
         raise ValueError(f"{printable(str(videos))} has one class; to tell actions apart, there must be two or more.")
     config = _read_config(model)
-    directed = [name for name in names if DIRECTION_WORDS & set(re.findall(r"\w+", name.casefold()))]
+    directed = [name for name in names if DIRECTION_WORDS.search(name.casefold())]
     num_trained = len(table) if eval_videos is not None else len(table) - round(HELD_OUT * len(table))
     training, reasons = _choose_settings(num_trained, config)
     warnings = []
