@@ -396,10 +396,11 @@ class MotionAdapterLayer(EncoderLayer):
         super().__init__(config)
         self.motion_adapter = MotionAdapter(self.embed_dim, adapter_width(self.embed_dim, temporal))
 
-    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, **kwargs):  # type: ignore[override]
+    @reads_first_tokens
+    def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W)."""
         change = self.motion_adapter(hidden_states.unflatten(0, (-1, num_frames))).flatten(0, 1)
-        return super().forward(hidden_states + change, attention_mask, **kwargs)
+        return run_block(self, hidden_states + change, num_read, **kwargs)
 
 
 class SpatioTemporalAdapterLayer(EncoderLayer):

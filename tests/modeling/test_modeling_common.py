@@ -86,7 +86,8 @@ def test_the_towers_are_drawn_as_transformers_draws_them():
 def test_the_last_layer_of_every_adapter_starts_at_zero(module):
     state = tiny_model(perturb=False, temporal_module=module).state_dict()
     zeros = [name for name in state if "adapter" in name and "up_proj" in name]
-    assert len(zeros) >= 4
+    # One for each of the two blocks at least.
+    assert len(zeros) >= 2
     assert all(not state[name].any() for name in zeros)
     assert all(state[name].any() for name in state if "down_proj.weight" in name)
 
