@@ -159,8 +159,8 @@ class FrosterConfig(PreTrainedConfig):
             - `mean`: the mean of the *normalized* frame embeddings, not normalized again (FROSTER).
             - `mean_unnormalized`, `lstm`, `conv1d`, `transformer`, `transformer_cls`: ActionCLIP's post-network
               prompts, on the frame embeddings as projected; the result is normalized.
-            - `specialization`: the mean of the normalized frame embeddings and a linear map of it, which starts at zero
-              (TACO); the result is normalized.
+            - `specialization`: the mean of the normalized frame embeddings and a linear map of it, which starts at
+              zero (TACO); the result is normalized.
         pooling_num_layers: layers of `transformer` and `transformer_cls`.
         pooling_num_heads: their attention heads. `None` is the published number: the text tower's for `transformer`,
             8 for `transformer_cls`.
