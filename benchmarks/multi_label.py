@@ -19,6 +19,7 @@ from transformers import pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf.assets import SMALL_FROSTER
+from froster_hf.evaluation.metrics import average_precisions
 from froster_hf.pipeline.scoring_froster import Calibration
 from froster_hf.shapes import COLORS, MOTIONS, SHAPES, draw_scenes, render_clips
 from froster_hf.shapes.vocabulary import COLOR, MOTION, SHAPE, with_article
@@ -44,16 +45,9 @@ def draw(seed: int, number: int, content: str) -> tuple[np.ndarray, list[set[str
     return clips, shown
 
 
-def average_precision(scores: np.ndarray, present: np.ndarray) -> float:
-    """Of one label over clips, not interpolated."""
-    hits = present[np.argsort(-scores, kind="stable")]
-    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
-
-
 def measure(scores: torch.Tensor, present: torch.Tensor, threshold: float) -> list[float]:
     """mAP, precision, recall and F1 in percent."""
-    known = present.any(0).nonzero().flatten().tolist()
-    mean = np.mean([average_precision(scores[:, k].numpy(), present[:, k].numpy()) for k in known])
+    mean = np.nanmean(average_precisions(scores.numpy(), present.numpy()))
     said = scores >= threshold
     right = float((said & present).sum())
     precision, recall = right / max(float(said.sum()), 1), right / float(present.sum())

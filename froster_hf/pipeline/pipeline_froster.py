@@ -574,7 +574,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             background=None if background is None else background.names,
             own_background=self.processor.background_labels,
             calibration=None if stored is None else Calibration.from_dict(stored),
-            has_own_sigmoid=getattr(self.label_banks.model, "logit_bias", None) is not None,
+            has_own_sigmoid=self.label_banks.model.config.backbone_entry.has_calibrated_sigmoid,
         )
 
     def calibrate(

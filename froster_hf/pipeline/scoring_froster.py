@@ -24,6 +24,10 @@ Answer = dict[str, Any]
 NONE_OF_THESE = "none of these"
 # Background labels that a sentence lists.
 LISTED_BACKGROUND = 5
+_CALIBRATION_ADVICE = (
+    "it needs scale, bias, threshold and background_labels, a list of names. Fit it again with "
+    "`froster evaluate LIST --calibrate`, or set it to None."
+)
 # Type -> capabilities of processors (`torch.cpu.get_capabilities`), any of which means arithmetic in this type. Where
 # there is none, every number is converted to float32 and back, and layers take three times as long and more.
 ARITHMETIC: dict[torch.dtype, tuple[str, ...]] = {
@@ -75,11 +79,11 @@ class Calibration:
             ValueError: other fields, or values that make no calibration.
         """
         if not isinstance(stored, Mapping) or set(stored) != {"scale", "bias", "threshold", "background_labels"}:
-            raise ValueError(
-                f"The processor's `calibration` is {str(stored)[:200]}; it needs scale, bias, threshold and "
-                "background_labels. Fit it again with `froster evaluate --calibrate`, or set it to None."
-            )
-        return cls(**{**stored, "background_labels": tuple(stored["background_labels"])})
+            raise ValueError(f"The processor's `calibration` is {str(stored)[:200]}; {_CALIBRATION_ADVICE}")
+        names = stored["background_labels"]
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"The calibration's `background_labels` are {str(names)[:200]}; {_CALIBRATION_ADVICE}")
+        return cls(**{**stored, "background_labels": tuple(names)})
 
     def to_dict(self) -> dict[str, Any]:
         """For the processor's JSON file."""

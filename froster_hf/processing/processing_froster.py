@@ -47,6 +47,8 @@ EVERYDAY_BACKGROUND = (
     "an object on a table",
     "text on a screen",
 )
+# More of them is a label list, which a call may bring.
+MAX_BACKGROUND_LABELS = 1000
 # Tokens per character of a text; where there are more, a tokenizer spells the words out and does not know them.
 MAX_TOKENS_PER_CHARACTER = 0.33
 
@@ -109,9 +111,11 @@ class FrosterProcessor(ProcessorMixin):
         self.prompt_templates = resolve_templates(prompt_templates)
         self.label_descriptions = dict(label_descriptions) if label_descriptions else None
         self.label_style = label_style
-        self.background_labels = (
-            list(read_label_list(background_labels, source="`background_labels`").names) if background_labels else None
-        )
+        self.background_labels = _checked_background(background_labels)
+        if calibration is not None and not isinstance(calibration, Mapping):
+            raise ValueError(
+                f"`calibration` is of the type {type(calibration).__name__}; it must be a mapping or None."
+            )
         self.calibration = dict(calibration) if calibration else None
         if text_length is not None and (type(text_length) is not int or not 1 <= text_length <= MAX_TEXT_LENGTH):
             raise ValueError(f"`text_length` is {text_length!r}; it must be None or from 1 to {MAX_TEXT_LENGTH}.")
@@ -349,6 +353,20 @@ class FrosterProcessor(ProcessorMixin):
                     f"A text has {lengths[worst]} tokens and the text tower takes {longest}: {texts[worst][:100]!r}. "
                     "Shorten its label or description, or pass `truncation=True`."
                 )
+
+
+def _checked_background(labels: Any) -> list[str] | None:
+    """The names of a stored background.
+
+    Raises:
+        ValueError: no label list, or a very long one, which would be encoded for every list that is asked for.
+    """
+    if labels is None or (isinstance(labels, list | tuple) and not labels):
+        return None
+    names = list(read_label_list(labels, source="`background_labels`").names)
+    if len(names) > MAX_BACKGROUND_LABELS:
+        raise ValueError(f"`background_labels` has {len(names)} names; at most {MAX_BACKGROUND_LABELS} are stored.")
+    return names
 
 
 def _everyday_background(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:

@@ -18,6 +18,7 @@ from froster_hf.pipeline.scoring_froster import (
     rank,
 )
 from froster_hf.processing.processing_froster import EVERYDAY_BACKGROUND, FrosterProcessor
+from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -200,12 +201,32 @@ def test_calibrate_fits_stores_and_saves(with_background, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stored", [{"scale": 1.0}, {"scale": -1.0, "bias": 0.0, "threshold": 0.5, "background_labels": []}]
+    "stored",
+    [
+        {"scale": 1.0},
+        *(
+            {"scale": 1.0, "bias": 0.0, "threshold": 0.5, "background_labels": [], **wrong}
+            for wrong in ({"scale": -1.0}, {"bias": float("nan")}, {"threshold": "0.5"}, {"background_labels": 3})
+        ),
+    ],
 )
 def test_a_damaged_calibration_is_refused(classify, stored):
     classify.processor.calibration = stored
     with pytest.raises(ValueError, match=r"scale"):
         classify(BIKES, LABELS, multi_label=True)
+
+
+def test_siglip_scores_each_label_by_its_own_sigmoid(tmp_path):
+    save_dual_encoder("siglip", tmp_path)
+    classify = pipeline("zero-shot-video-classification", model=str(tmp_path), templates="none")
+    logits = scores(classify(BIKES, LABELS, function_to_apply="none"))
+    for options in ({"multi_label": True}, {"function_to_apply": "sigmoid"}):
+        answers = classify(BIKES, LABELS, **options)
+        assert scores(answers) == pytest.approx({label: sigmoid(value) for label, value in logits.items()}, abs=1e-5)
+    # One label needs no background either, and nothing is made up for "none of these".
+    alone = classify(BIKES, LABELS[:1])
+    assert alone == [{"score": pytest.approx(sigmoid(logits[LABELS[0]]), abs=1e-5), "label": LABELS[0]}]
+    assert classify.timeline(BIKES, LABELS, multi_label=True).threshold == 0.5
 
 
 def test_answers_below_a_threshold_leave_none_with_its_score():
@@ -237,5 +258,11 @@ def test_clip_checkpoints_have_an_everyday_background_unless_their_words_are_oth
 
 def test_a_background_of_the_processor_is_a_label_list():
     processor = tiny_processor()
-    with pytest.raises(ValueError, match="repeated: 'a'"):
-        FrosterProcessor(processor.video_processor, processor.tokenizer, background_labels=["a", "a"])
+    for options, message in (
+        ({"background_labels": ["a", "a"]}, "repeated: 'a'"),
+        ({"background_labels": "a street"}, "expected a list of class names"),
+        ({"background_labels": [f"thing {number}" for number in range(1001)]}, "1001 names; at most 1000"),
+        ({"calibration": ["scale"]}, "`calibration` is of the type list"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FrosterProcessor(processor.video_processor, processor.tokenizer, **options)
