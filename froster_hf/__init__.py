@@ -23,6 +23,7 @@ _PUBLIC_NAMES = {
     "VideoDecodeError": "video.decoding",
     "ZeroShotVideoClassificationPipeline": "pipeline.pipeline_froster",
     "load_pipeline": "checkpoint_loading",
+    "predict_videos": "pipeline.many_videos",
 }
 
 __all__ = [
@@ -37,12 +38,14 @@ __all__ = [
     "VideoDecodeError",
     "ZeroShotVideoClassificationPipeline",
     "load_pipeline",
+    "predict_videos",
 ]
 
 if TYPE_CHECKING:
     from .checkpoint_loading import load_pipeline
     from .modeling.configuration_froster import FrosterConfig
     from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+    from .pipeline.many_videos import predict_videos
     from .pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline
     from .processing.processing_froster import FrosterProcessor
     from .processing.video_processing_froster import FrosterVideoProcessor

@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from ..printing import printable
+from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_lines, shown_path
 from ..video.files import UNREADABLE, search_folder
 from ..video.stores import find_videos as find_videos_at
 from ..video.stores import is_address
 from ..video.types import UnreadableVideoError
+
+LISTS = (".txt", ".csv", ".jsonl")
 
 
 def find_videos(arguments: Sequence[str]) -> list[str]:
@@ -17,7 +20,9 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
 
     A folder stands for the videos in it and below it, hidden ones left out, or, where it holds none, for one video of
     frames. A pattern (`*`, `?`, `**`) that the shell has left stands for the files that match. Both may lie in a store
-    (`s3://bucket/videos/`). Everything else stands for itself; whether it can be read shows when it is read.
+    (`s3://bucket/videos/`). A list stands for its videos, whose paths begin in the list's folder: a path per line
+    (.txt), the column `video` (.csv), or the field `video` (.jsonl). Everything else stands for itself; whether it can
+    be read shows when it is read.
 
     Raises:
         ValueError: a store cannot be searched; names it.
@@ -42,6 +47,35 @@ def _expand(argument: str) -> list[str]:
             return [str(path) for path in content.videos]
         # A folder of frames, or an empty one, of which the reader says so.
         return [argument]
+    if os.path.isfile(argument) and argument.lower().endswith(LISTS):
+        return _read_list(argument)
     if not os.path.exists(argument) and glob.has_magic(argument) and "://" not in argument:
         return sorted(glob.glob(argument, recursive=True)) or [argument]
     return [argument]
+
+
+def _read_list(path: str) -> list[str]:
+    """The paths of a list.
+
+    Raises:
+        AnnotationError: a line without one; names it.
+    """
+    lines = [(line.strip(), where) for line, where in read_lines(path)]
+    if path.lower().endswith(".jsonl"):
+        entries = [(parse_json(line, source=where), where) for line, where in lines]
+        found = [(entry.get("video") if isinstance(entry, dict) else None, where) for entry, where in entries]
+    elif path.lower().endswith(".csv"):
+        header = csv_cells(*lines[0]) if lines else []
+        if "video" not in header:
+            raise AnnotationError(f"{shown_path(path)}: the first line names no column `video`.")
+        column = header.index("video")
+        rows = [(csv_cells(line, where), where) for line, where in lines[1:]]
+        found = [(cells[column] if column < len(cells) else None, where) for cells, where in rows]
+    else:
+        found = list(lines)
+    folder, videos = os.path.dirname(path), []
+    for video, where in found:
+        if not isinstance(video, str) or not video:
+            raise AnnotationError(f"{where}: there is no path of a video.")
+        videos.append(video if is_address(video) else os.path.join(folder, video))
+    return videos

@@ -86,7 +86,7 @@ def write_csv(timeline: Timeline, path: Path) -> None:
         for segment in timeline.segments:
             seconds = [f"{segment.start_seconds:.3f}", f"{segment.end_seconds:.3f}"]
             contrast = "" if segment.contrast is None else f"{segment.contrast:.4f}"
-            writer.writerow([*seconds, _cell(segment.label), f"{segment.score:.4f}", contrast])
+            writer.writerow([*seconds, spreadsheet_cell(segment.label), f"{segment.score:.4f}", contrast])
 
 
 def write_srt(timeline: Timeline, path: Path) -> None:
@@ -239,7 +239,7 @@ def _one_line(label: str) -> str:
     return re.sub("-{2,}>", "->", printable(" ".join(label.split())))
 
 
-def _cell(label: str) -> str:
+def spreadsheet_cell(label: str) -> str:
     return "'" * label.lstrip().startswith(FORMULA_BEGINNINGS) + printable(label)
 
 

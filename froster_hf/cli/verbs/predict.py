@@ -7,6 +7,7 @@ examples:
   froster predict clip.mp4 --labels golf,tennis --model openai/clip-vit-base-patch32
   froster predict clip.mp4 --labels juggling          # one label alone: is it in there?
   froster predict videos/ --labels-file actions.txt --multi-label --threshold 0.5
+  froster predict videos/ list.txt --labels-file actions.txt --resume answers.jsonl --shard 3/8 --batch-size 8
 
 A video that cannot be read is reported, and the others are still scored; the exit code is then 1. Where no label
 reaches --threshold and there is no --background, the answer is "none of these" without a score (null in JSON).
@@ -24,18 +25,36 @@ from ..videos import find_videos
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster predict`."""
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="files, folders, patterns, folders of frames")
-    parser.add_argument("--top-k", type=int, default=5, help="answers a video (default: %(default)s)")
     parser.add_argument(
-        "--json", action="store_true", help="a JSON object a line: video and answers, or video and error"
+        "videos",
+        nargs="+",
+        metavar="VIDEO",
+        help="files, folders, patterns, folders of frames, lists of them (.txt, .csv or .jsonl)",
+    )
+    parser.add_argument("--top-k", type=int, default=5, help="answers per video (default: %(default)s)")
+    parser.add_argument(
+        "--json", action="store_true", help="a JSON object per line: video and answers, or video and error"
+    )
+    many = parser.add_argument_group("many videos")
+    written = many.add_mutually_exclusive_group()
+    written.add_argument(
+        "--output", metavar="FILE", help="write .jsonl (a record per video, as it is there) or .csv (at the end)"
+    )
+    written.add_argument(
+        "--resume", metavar="FILE", help="go on with this .jsonl file: videos that it has are not scored again"
+    )
+    many.add_argument("--shard", default="1/1", metavar="K/N", help="only the K-th of N parts of the videos")
+    many.add_argument("--batch-size", type=int, default=1, help="videos computed together (default: %(default)s)")
+    many.add_argument(
+        "--num-workers", type=int, default=0, help="processes that read ahead (default: threads of this one)"
     )
     parser.add_argument(
         "--function", choices=("softmax", "sigmoid", "none"), help="from logits to scores (default: softmax)"
     )
     add_label_arguments(parser)
     add_video_arguments(parser)
-    parser.add_argument("--num-views", type=int, help="windows a video, whose scores are averaged")
-    parser.add_argument("--num-crops", type=int, help="crops a window, likewise")
+    parser.add_argument("--num-views", type=int, help="windows per video, whose scores are averaged")
+    parser.add_argument("--num-crops", type=int, help="crops per window, likewise")
     add_model_arguments(parser)
 
 
@@ -47,36 +66,48 @@ def run(arguments: argparse.Namespace) -> int:
         "function_to_apply": arguments.function,
         "num_views": arguments.num_views,
         "num_crops": arguments.num_crops,
+        "batch_size": arguments.batch_size,
+        "num_workers": arguments.num_workers,
     }
+    options = {name: value for name, value in options.items() if value is not None}
+    shard = _read_shard(arguments.shard)
+    videos = find_videos(arguments.videos)
     classify = load_pipeline(arguments)
 
     from transformers.utils.logging import tqdm
 
-    # Wrong labels are one error, not one a video.
+    from ...pipeline.many_videos import predict_videos
+
     print_comparison(classify, options)
-    classify.label_embeds(
-        options.get("candidate_labels"),
-        background_labels=options.get("background_labels"),
-        templates=[arguments.template] if arguments.template else arguments.templates,
+    output = arguments.resume or arguments.output
+    records = predict_videos(
+        classify, videos, output=output, resume=arguments.resume is not None, shard=shard, **options
     )
-    videos = find_videos(arguments.videos)
-    failures = 0
-    # A generator is read as the answers are asked for: each is printed before the next video is opened.
-    answers = classify((video for video in videos), on_error="return", **options)
-    progress = tqdm(total=len(videos), unit="video", disable=True if len(videos) == 1 else None)
-    for video, found in zip(videos, answers):
-        failed = isinstance(found, Exception)
-        failures += failed
-        result: dict[str, Any] = (
-            {"video": video, "error": str(found)} if failed else {"video": video, "answers": found}
-        )
-        progress.clear()
-        report(result, as_json=arguments.json)
+    failures = count = 0
+    part, parts = shard
+    total = len(videos[part - 1 :: parts])
+    progress = tqdm(total=total, unit="video", disable=True if total == 1 else None)
+    for record in records:
+        count += 1
+        failures += "error" in record
+        if output is None or "error" in record:
+            progress.clear()
+            report(record, as_json=arguments.json and output is None)
         progress.update()
     progress.close()
+    if output is not None:
+        before = f", beside {total - count} that were there" if arguments.resume and count < total else ""
+        print(f"{printable(output)}: answers of {count} videos{before}")
     if failures and not arguments.json:
-        print(f"froster: {failures} of {len(videos)} videos could not be read", file=sys.stderr)
+        print(f"froster: {failures} of {count} videos could not be read", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _read_shard(text: str) -> tuple[int, int]:
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal()):
+        raise ValueError(f"--shard is {printable(text)!r}; give the part and how many there are, such as 3/8.")
+    return int(part), int(parts)
 
 
 def report(result: dict[str, Any], *, as_json: bool) -> None:

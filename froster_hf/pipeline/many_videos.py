@@ -1,0 +1,181 @@
+"""`predict_videos`: a pipeline over many videos, in pieces and after kills, into a file of answers.
+
+videos --part of the shard, without those that the file has--> pipeline --> one record per video --> file
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..printing import json_text, printable
+from ..whole_files import prepare_file, written_whole
+from .timeline_files import spreadsheet_cell
+
+FORMATS = (".jsonl", ".csv")
+
+
+class OtherAnswersError(ValueError):
+    """A file of answers cannot be gone on with: they were made with another model, labels or options."""
+
+
+def predict_videos(
+    classify: Any,
+    videos: Iterable[str],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    **options: Any,
+) -> Iterator[dict[str, Any]]:
+    """Scores videos one after the other, and gives a record for each as it is there.
+
+    Args:
+        classify: zero-shot pipeline (`froster_hf.load_pipeline`).
+        videos: paths, each once.
+        output: file of the answers. `.jsonl` has a record per line, each written when it is there; `.csv`, a line per
+            answer, appears when all are. What is in the way of a new file is replaced.
+        resume: go on with the answers of `output` (`.jsonl`): videos that it has are passed over, failed ones too.
+        shard: (k, n): the k-th of n parts, counted from 1, for machines side by side; every n-th video.
+        options: of the pipeline's call, such as `candidate_labels`, `top_k`, `batch_size` and `num_workers`.
+
+    Returns:
+        An iterator of `{"video", "answers"}`, or `{"video", "error"}` for one that cannot be read or scored.
+
+    Raises:
+        ValueError: labels, options, a shard or a file that cannot be.
+        OtherAnswersError: see `resume`.
+        OSError: the file cannot be written.
+    """
+    part, parts = shard
+    if not 1 <= part <= parts:
+        raise ValueError(f"The shard is {part}/{parts}; it must be one of 1/{parts} to {parts}/{parts}.")
+    own = list(dict.fromkeys(videos))[part - 1 :: parts]
+    path = None if output is None else Path(output)
+    if path is not None:
+        _check_output(path, resume=resume)
+    # Wrong labels are one error, not one for every video.
+    classify.label_embeds(**_label_options(options))
+    settings = _settings_of(classify, options)
+    done = _read_done(path, settings) if path is not None and resume else set()
+    return _records(classify, [video for video in own if video not in done], path, settings, resume, options)
+
+
+def _records(
+    classify: Any, videos: Sequence[str], path: Path | None, settings: str, resume: bool, options: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    # A generator is read as the answers are asked for: each record is there before the next videos are waited for.
+    answers = classify((video for video in videos), **{**options, "on_error": "return"})
+    with _opened(path, resume=resume) as file:
+        writer = csv.writer(file, lineterminator="\n") if path is not None and path.suffix == ".csv" else None
+        if writer is not None:
+            writer.writerow(["video", "label", "score", "error"])
+        for video, found in zip(videos, answers):
+            failed = isinstance(found, Exception)
+            record: dict[str, Any] = (
+                {"video": video, "error": str(found)} if failed else {"video": video, "answers": found}
+            )
+            if writer is not None:
+                writer.writerows(_csv_rows(record))
+            elif file is not None:
+                file.write(json_text({**record, "settings": settings}) + "\n")
+                file.flush()
+            yield record
+
+
+def _opened(path: Path | None, *, resume: bool) -> Any:
+    if path is None:
+        return nullcontext()
+    if path.suffix == ".csv":
+        return _WholeFile(path)
+    return path.open("a" if resume else "w", encoding="utf-8", newline="")
+
+
+class _WholeFile:
+    """A text file that appears when it is whole."""
+
+    def __init__(self, path: Path):
+        self._part = written_whole(path)
+
+    def __enter__(self) -> TextIO:
+        self._file = self._part.__enter__().open("w", encoding="utf-8", newline="")
+        return self._file
+
+    def __exit__(self, *exception: Any) -> None:
+        self._file.close()
+        self._part.__exit__(*exception)
+
+
+def _csv_rows(record: dict[str, Any]) -> list[list[Any]]:
+    video = spreadsheet_cell(record["video"])
+    if "error" in record:
+        return [[video, "", "", spreadsheet_cell(record["error"])]]
+    return [
+        [video, spreadsheet_cell(answer["label"]), "" if answer["score"] is None else f"{answer['score']:.6f}", ""]
+        for answer in record["answers"]
+    ]
+
+
+def _check_output(path: Path, *, resume: bool) -> None:
+    if path.suffix not in FORMATS:
+        raise ValueError(f"Answers are written to {' or '.join(FORMATS)} files, not to {printable(str(path))}.")
+    if resume and path.suffix != ".jsonl":
+        raise ValueError(f"Only .jsonl files can be gone on with, not {printable(str(path))}.")
+    if path.is_symlink():
+        raise ValueError(f"{printable(str(path))} is a link, which is not followed. Give the file that it leads to.")
+    prepare_file(path)
+
+
+def _label_options(options: dict[str, Any]) -> dict[str, Any]:
+    template = options.get("hypothesis_template")
+    return {
+        "candidate_labels": options.get("candidate_labels"),
+        "background_labels": options.get("background_labels"),
+        "templates": options.get("templates") if template is None else [template],
+    }
+
+
+def _settings_of(classify: Any, options: dict[str, Any]) -> str:
+    """A short hash of what answers depend on: model, labels and options, not how they are computed."""
+    kept = {
+        name: value
+        for name, value in options.items()
+        if name not in ("batch_size", "num_workers", "timeout", "on_error")
+    }
+    for name in ("candidate_labels", "background_labels"):
+        if kept.get(name) is not None:
+            labels = classify.processor.read_labels(kept[name])
+            kept[name] = [list(labels.names), list(labels.descriptions or ())]
+    text = json.dumps([classify.model.config._name_or_path, kept], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _read_done(path: Path, settings: str) -> set[str]:
+    """The videos that a file of answers has; a line that a kill cut short is removed."""
+    if not path.exists():
+        return set()
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    done = set()
+    for number, line in enumerate(content[:whole].splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            video, found = record["video"], record["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise OtherAnswersError(
+                f"{printable(str(path))}, line {number}, is not a record of answers that can be gone on with."
+            ) from error
+        if found != settings:
+            raise OtherAnswersError(
+                f"{printable(str(path))} has answers of another model, other labels or options. Write to another "
+                "file, or run the command that began it."
+            )
+        done.add(video)
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    return done

@@ -1,0 +1,134 @@
+"""Many videos: batches, shards, and files of answers that a kill does not cost."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from froster_hf import load_pipeline, predict_videos
+from froster_hf.cli import main
+from froster_hf.pipeline.many_videos import OtherAnswersError
+from froster_hf.shapes import MovingShape
+from froster_hf.shapes.dataset import write_moving_shapes
+
+CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
+LABELS = [str(shape) for shape in CLASSES]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Six rendered videos, and one file that is none."""
+    folder = tmp_path_factory.mktemp("many")
+    for number, row in enumerate(write_moving_shapes(folder / "rendered", CLASSES, clips_per_class=3, seed=4)):
+        (folder / "videos").mkdir(exist_ok=True)
+        shutil.copy(row["video"], folder / "videos" / f"{number}.mp4")
+    (folder / "videos" / "broken.mp4").write_bytes(b"nothing")
+    return folder / "videos"
+
+
+@pytest.fixture(scope="module")
+def classify():
+    return load_pipeline("small", device="cpu")
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def command(videos, *options):
+    return main(["predict", str(videos), "--labels", ",".join(LABELS), "--model", "small", "--top-k", "1", *options])
+
+
+def test_a_file_of_answers_is_gone_on_with_after_a_kill(videos, tmp_path, capsys):
+    answers = tmp_path / "answers.jsonl"
+    assert command(videos, "--output", str(answers), "--batch-size", "3") == 1
+    whole = answers.read_text()
+    assert len(read(answers)) == 7
+    assert [record["video"].endswith("broken.mp4") for record in read(answers) if "error" in record] == [True]
+    capsys.readouterr()
+    # Killed within the fourth line.
+    lines = whole.splitlines(keepends=True)
+    answers.write_text("".join(lines[:3]) + lines[3][:20])
+    command(videos, "--resume", str(answers), "--batch-size", "3")
+    assert "answers of 4 videos, beside 3 that were there" in capsys.readouterr().out
+    assert [record["video"] for record in read(answers)] == [record["video"] for record in map(json.loads, lines)]
+    scores = [
+        [r["answers"][0]["score"] for r in records if "answers" in r]
+        for records in (read(answers), map(json.loads, lines))
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_other_labels_are_not_mixed_into_a_file(videos, classify, tmp_path):
+    paths = [str(videos / "0.mp4")]
+    answers = tmp_path / "answers.jsonl"
+    list(predict_videos(classify, paths, output=answers, candidate_labels=LABELS))
+    with pytest.raises(OtherAnswersError, match="other labels or options"):
+        predict_videos(classify, paths, output=answers, resume=True, candidate_labels=[*LABELS, "juggling"])
+    # How they are computed is no other setting.
+    assert (
+        list(predict_videos(classify, paths, output=answers, resume=True, candidate_labels=LABELS, batch_size=2)) == []
+    )
+    answers.write_text("not a record\n")
+    with pytest.raises(OtherAnswersError, match="line 1"):
+        predict_videos(classify, paths, output=answers, resume=True, candidate_labels=LABELS)
+
+
+def test_shards_are_all_videos_each_once(videos, classify):
+    paths = [str(videos / f"{number}.mp4") for number in range(6)]
+    parts = [
+        [record["video"] for record in predict_videos(classify, paths, shard=(k, 4), candidate_labels=LABELS)]
+        for k in range(1, 5)
+    ]
+    assert sorted(path for part in parts for path in part) == sorted(paths)
+    assert [len(part) for part in parts] == [2, 2, 1, 1]
+    with pytest.raises(ValueError, match="one of 1/4 to 4/4"):
+        predict_videos(classify, paths, shard=(5, 4), candidate_labels=LABELS)
+
+
+def test_csv_has_a_line_per_answer_and_no_formulas(videos, classify, tmp_path):
+    labels = ["=HYPERLINK(1)", *LABELS]
+    records = predict_videos(
+        classify,
+        [str(videos / "0.mp4"), str(videos / "broken.mp4")],
+        output=tmp_path / "a.csv",
+        candidate_labels=labels,
+    )
+    assert not (tmp_path / "a.csv").exists(), "it appears when it is whole"
+    assert len(list(records)) == 2
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert {row["label"] for row in rows[:3]} == {"'=HYPERLINK(1)", *LABELS}
+    assert float(rows[0]["score"]) == max(float(row["score"]) for row in rows[:3])
+    assert rows[3]["error"]
+
+
+def test_lists_of_videos_are_read(videos, tmp_path, capsys):
+    for name, text in (
+        ("list.txt", "videos/0.mp4\nvideos/1.mp4\n"),
+        ("list.csv", "id,video\n1,videos/0.mp4\n2,videos/1.mp4\n"),
+        ("list.jsonl", '{"video": "videos/0.mp4"}\n{"video": "videos/1.mp4"}\n'),
+    ):
+        (videos.parent / name).write_text(text)
+        assert command(videos.parent / name, "--json") == 0
+        found = [json.loads(line)["video"] for line in capsys.readouterr().out.splitlines()]
+        assert found == [str(videos / "0.mp4"), str(videos / "1.mp4")]
+    (tmp_path / "bad.csv").write_text("path\n1.mp4\n")
+    assert command(tmp_path / "bad.csv") == 1
+    assert "names no column `video`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "3"], "give the part and how many there are"),
+        (["--shard", "9/8"], "one of 1/8 to 8/8"),
+        (["--output", "answers.xlsx"], ".jsonl or .csv files"),
+        (["--resume", "answers.csv"], "Only .jsonl files can be gone on with"),
+    ],
+)
+def test_wrong_options_are_one_line(videos, capsys, options, message):
+    assert command(videos / "0.mp4", *options) == 1
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
