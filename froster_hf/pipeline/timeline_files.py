@@ -240,6 +240,7 @@ def _one_line(label: str) -> str:
 
 
 def spreadsheet_cell(label: str) -> str:
+    """Foreign text for a .csv file: printable, and no formula."""
     return "'" * label.lstrip().startswith(FORMULA_BEGINNINGS) + printable(label)
 
 
