@@ -225,9 +225,13 @@ class FrosterProcessor(ProcessorMixin):
             VideoDecodeError: a video cannot be read.
             ValueError: neither is given, or a text has more tokens than the text tower takes and `truncation` is off.
         """
-        if text is not None:
-            kwargs = {**self._padding(), **kwargs}
-        inputs = super().__call__(videos=videos, text=text, **kwargs)
+        if text is not None and self.text_length is not None:
+            # Any other padding is refused by the model, so it is not a choice: callers pad by habit.
+            options: dict[str, Any] = {name: kwargs[name] for name in kwargs if name not in ("padding", "max_length")}
+            options["text_kwargs"] = {**options.get("text_kwargs", {}), **self._padding()}
+            inputs = super().__call__(videos=videos, text=text, **options)
+        else:
+            inputs = super().__call__(videos=videos, text=text, **kwargs)
         if text is not None:
             self._refuse_long_texts([text] if isinstance(text, str) else text, inputs["input_ids"])
         return inputs

@@ -169,7 +169,8 @@ def test_pixels_and_tokens_are_those_of_the_original_processor(name, folder, pro
     padding = "max_length" if name == "siglip" else True
     tokens = original.tokenizer(LABELS, padding=padding, max_length=TEXT_LENGTH, return_tensors="pt")["input_ids"]
     assert torch.equal(processor.encode_labels(LABELS)["input_ids"], tokens)
-    assert torch.equal(processor(text=LABELS, return_tensors="pt")["input_ids"], tokens)
+    for habit in ({}, {"padding": True}, {"text_kwargs": {"padding": "longest"}}):
+        assert torch.equal(processor(text=LABELS, return_tensors="pt", **habit)["input_ids"], tokens)
 
 
 def test_a_saved_processor_pads_alike(processor, tmp_path):
