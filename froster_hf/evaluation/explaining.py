@@ -174,7 +174,7 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
     weighs them, is not followed.
 
     What a temporal module carries between frames past the recorded attention (`recorded` in `TEMPORAL_MODULES` is
-    false for messages, adapters' convolutions, shifts, differences) is not followed.
+    false for messages, adapters' convolutions, shifts, differences, context tokens) is not followed.
 
     Args:
         model: `FrosterForVideoClassification`, or another whose `froster.get_video_features` gives attentions.
@@ -196,6 +196,10 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
             f"{type(model).__name__} gives no attentions; the rollout needs a model with eager attention."
         )
     rollout: torch.Tensor | None = None
+    config: Any = model.config
+    if config.temporal_entries[0].hands_on:
+        # Behind the frame's own tokens stand those that sum up its clip, which belong to no patch.
+        attentions = [weights[..., : prefix + side * side] for weights in attentions]
     for weights in attentions:
         attended = _clip_attention(
             weights.float().mean(dim=1), num_patches=side * side, num_frames=num_frames, prefix=prefix

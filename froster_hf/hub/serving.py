@@ -144,7 +144,7 @@ def _about(froster: Any, reports: Sequence[TowerReport]) -> dict[str, Any]:
 
 def _frames_are_fixed(config: Any) -> bool:
     module, pooling = config.temporal_entries
-    return module.fixed_frames or pooling.fixed_frames or pooling.loops_over_frames
+    return any(entry.fixed_frames or entry.loops_over_frames for entry in (module, pooling))
 
 
 def _video_inputs(config: Any) -> list[Tensor]:

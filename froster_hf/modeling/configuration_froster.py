@@ -150,6 +150,8 @@ class FrosterConfig(PreTrainedConfig):
             - `motion_adapter`: an adapter of what changes over time, which adds nothing where nothing moves.
             - `adaptformer`: an adapter beside the MLP; no exchange among frames (AdaptFormer).
             - `joint`: all patches of all frames in one sequence (ActionCLIP's pre-network prompt).
+            - `context_tokens`: every block but the first also attends to 96 tokens that sum up the patches which the
+              block before attended to most, over the whole clip (TC-CLIP, without its video prompts).
         temporal_radius: frames seen to each side by `local_attention` and `directional_attention`. The published
             numbers use 1; `local_attention` with 0 is CLIP.
         adapter_size: width of the adapters' bottleneck. `None` is the published one: half the tower's width for

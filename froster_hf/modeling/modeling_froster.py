@@ -446,6 +446,8 @@ class FrosterModel(FrosterPreTrainedModel):
         whole_clips = temporal.place == "embeddings"
         if temporal.takes_num_frames:
             kwargs["num_frames"] = pixel_values_videos.shape[1]
+        if temporal.hands_on:
+            kwargs["handed_on"] = {}
         pixel_values = pixel_values_videos if whole_clips else pixel_values_videos.flatten(0, 1)
         kwargs["interpolate_pos_encoding"] = interpolate_pos_encoding
         tower = self.vision_model

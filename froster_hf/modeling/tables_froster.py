@@ -24,6 +24,7 @@ TemporalModule = Literal[
     "aim",
     "adaptformer",
     "joint",
+    "context_tokens",
 ]
 TemporalPooling = Literal[
     "mean", "mean_unnormalized", "lstm", "conv1d", "transformer", "transformer_cls", "specialization"
@@ -111,6 +112,9 @@ class TemporalModuleEntry:
         position_embeddings: those of them that are learned positions, which do not decay.
         adapter_divisor: where it has adapters: the published width of their bottleneck is the tower's by this.
         recorded: whether all that it carries between frames passes through the attention weights that a model returns.
+        hands_on: whether blocks leave something for the block behind them, in a dictionary of the call's own, the
+            keyword `handed_on`.
+        loops_over_frames: whether an exported graph holds steps that depend on the number of frames, for one of them.
     """
 
     description: str
@@ -125,6 +129,8 @@ class TemporalModuleEntry:
     position_embeddings: tuple[str, ...] = ()
     adapter_divisor: int | None = None
     recorded: bool = True
+    hands_on: bool = False
+    loops_over_frames: bool = False
 
     @property
     def takes_num_frames(self) -> bool:
@@ -366,6 +372,18 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         own_parameters=("time_embedding",),
         zero_start=("time_embedding",),
         position_embeddings=("time_embedding",),
+    ),
+    "context_tokens": TemporalModuleEntry(
+        description="every block but the first also attends to 96 tokens that sum up the clip's most attended patches",
+        source="TC-CLIP",
+        implementation="ContextTokensLayer",
+        place="block",
+        mixes_frames=True,
+        time_symmetric=True,
+        own_parameters=("local_bias", "context_bias"),
+        recorded=False,
+        hands_on=True,
+        loops_over_frames=True,
     ),
 }
 

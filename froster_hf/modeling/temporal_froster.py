@@ -29,6 +29,9 @@ from .tables_froster import BACKBONES, TEMPORAL_MODULES, find_implementation
 class BackbonePart:
     """What becomes a module on top of a class of the backbone, whose methods are `super()`'s; see `on_backbone`."""
 
+    def placed_at(self, layer_index: int) -> None:
+        """Told, once, which block it is or is part of; from 0."""
+
     def __reduce__(self) -> tuple:
         part, base = type(self).__bases__
         return _empty_part, (part, base), vars(self)
@@ -466,6 +469,186 @@ class AIMLayer(AdaptFormerLayer):
         return self.adapted_mlp(hidden_states)
 
 
+def merge_tokens(tokens: torch.Tensor, num_tokens: int, *, max_merged: int) -> torch.Tensor:
+    """Merge the most similar tokens into their means until few are left: bipartite soft matching (ToMe, ICLR 2023).
+
+    In each step every second token looks for the most similar of the others, by cosine; the best pairs become their
+    mean, weighted by how many tokens each has in it.
+
+        tokens          0  1  2  3  4  5        even ones seek, odd ones are found
+        after a step    4  1+0  3  5+2          here 0 and 2 had the best partners, and 4 is kept
+
+    Args:
+        tokens: (B, M, W).
+        num_tokens: to be left; nothing is done where there are no more.
+        max_merged: pairs per step, at most.
+
+    Returns:
+        (B, min(M, num_tokens), W).
+    """
+    sizes = torch.ones_like(tokens[..., :1])
+    while (excess := tokens.shape[1] - num_tokens) > 0:
+        step = min(excess, max_merged, tokens.shape[1] // 2)
+        (seeking, found), (seeking_sizes, found_sizes) = ((x[:, ::2], x[:, 1::2]) for x in (tokens, sizes))
+        with torch.no_grad():
+            similarity = F.normalize(seeking, dim=-1) @ F.normalize(found, dim=-1).transpose(1, 2)
+            best, partner = similarity.max(dim=-1)
+            order = best.argsort(dim=-1, descending=True)[..., None]
+            merged, kept = order[:, :step], order[:, step:]
+            partner = partner[..., None].gather(1, merged)
+
+        def chosen(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+            return values.gather(1, places.expand(-1, -1, values.shape[-1]))
+
+        weighted = chosen(seeking * seeking_sizes, merged)
+        sums = (found * found_sizes).scatter_add(1, partner.expand_as(weighted), weighted)
+        new_sizes = found_sizes.scatter_add(1, partner, chosen(seeking_sizes, merged))
+        tokens = torch.cat([chosen(seeking, kept), sums / new_sizes], dim=1)
+        sizes = torch.cat([chosen(seeking_sizes, kept), new_sizes], dim=1)
+    return tokens
+
+
+class ContextAttention(TemporalAttention):
+    """Attention to a frame's own tokens and to the context tokens of its clip, with a bias per head on each kind."""
+
+    # Beside a head's channels, for the biases: kernels take multiples of 8.
+    bias_channels = 8
+
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config, temporal)
+        self.num_prefix_tokens = int(has_class_token(temporal))
+
+    def add_biases(self) -> None:
+        """For a block that gets context tokens."""
+        self.local_bias = nn.Parameter(torch.zeros(self.num_heads))
+        self.context_bias = nn.Parameter(torch.zeros(self.num_heads))
+
+    def init_own_weights(self) -> None:
+        """TC-CLIP's start."""
+        for bias in (getattr(self, "local_bias", None), getattr(self, "context_bias", None)):
+            if bias is not None:
+                init.trunc_normal_(bias, std=0.02)
+
+    @reads_first_tokens
+    def forward(self, hidden_states, attention_mask=None, *, context=None, num_read: int | None = None, **kwargs):
+        """A frame's tokens, and its clip's context.
+
+        Args:
+            hidden_states: (B*T, N, W), normalized.
+            attention_mask: none.
+            context: (B, M, W), normalized, or `None`.
+            num_read: tokens that ask, the first ones; by default all.
+            kwargs: of the kernel.
+
+        Returns:
+            (B*T, N, W); with eager attention, the weights (B*T, H, N, N + M), the context last; and how much of its
+            attention a frame pays to each of its patches (B*T, patches), without gradient.
+        """
+
+        def split(projected: torch.Tensor) -> torch.Tensor:
+            return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+        num_tokens = hidden_states.shape[1]
+        queries = split(self.q_proj(hidden_states[:, :num_read]))
+        keys, values = (split(projection(hidden_states)) for projection in (self.k_proj, self.v_proj))
+        if context is not None:
+            num_frames = hidden_states.shape[0] // context.shape[0]
+            more_keys, more_values = (
+                split(projection(context)).repeat_interleave(num_frames, dim=0)
+                for projection in (self.k_proj, self.v_proj)
+            )
+            queries, keys = self._with_biases(queries, keys, more_keys)
+            values = F.pad(torch.cat([values, more_values], dim=2), (0, self.bias_channels))
+        output, weights = self._attend(queries, keys, values, **kwargs)
+        output = self.out_proj(output[..., : self.head_dim].flatten(2))
+        return output, weights, self._paid_to_patches(queries, keys, num_tokens)
+
+    def _with_biases(
+        self, queries: torch.Tensor, keys: torch.Tensor, more_keys: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The biases as one more channel, 1 in the queries, which every kernel takes; a mask only some."""
+
+        def with_bias(keys: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+            channel = (bias / self.scale)[:, None, None].expand(*keys.shape[:3], 1)
+            return torch.cat([keys, channel.to(keys.dtype)], dim=-1)
+
+        keys = torch.cat([with_bias(keys, self.local_bias), with_bias(more_keys, self.context_bias)], dim=2)
+        queries = F.pad(F.pad(queries, (0, 1), value=1.0), (0, self.bias_channels - 1))
+        return queries, F.pad(keys, (0, self.bias_channels - 1))
+
+    @torch.no_grad()
+    def _paid_to_patches(self, queries: torch.Tensor, keys: torch.Tensor, num_tokens: int) -> torch.Tensor:
+        """By the class token, or by the mean token where there is none; mean over the heads."""
+        prefix = self.num_prefix_tokens
+        query = queries[:, :, :1] if prefix else queries.mean(dim=2, keepdim=True)
+        shares = (self.scale * query @ keys.transpose(-1, -2)).float().softmax(dim=-1)
+        return shares[:, :, 0, prefix:num_tokens].mean(dim=1)
+
+
+class ContextTokensLayer(EncoderLayer):
+    """A block whose frames also attend to a few tokens that sum up their clip (TC-CLIP, without its video prompts).
+
+    The patches that the block before attended to most are the seeds; they are merged to at most 96 context tokens.
+    These are made anew for every block, so that what a block would make of its own has no effect, and is left out.
+
+    Kim, Han, Yoo: Leveraging Temporal Contextualization for Video Action Recognition (ECCV 2024).
+    """
+
+    seed_share = 0.3
+    num_context_tokens = 96
+    max_merged = 100
+
+    def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
+        super().__init__(config)
+        self.num_prefix_tokens = int(has_class_token(temporal))
+        attention: Any = type(self.self_attn)
+        self.self_attn = on_backbone(ContextAttention, attention)(config, temporal)
+
+    def placed_at(self, layer_index: int) -> None:
+        """Whether there is a block before it."""
+        self.layer_index = layer_index
+        if layer_index:
+            attention: Any = self.self_attn
+            attention.add_biases()
+
+    @reads_first_tokens
+    def forward(
+        self,
+        hidden_states,
+        attention_mask=None,
+        *,
+        num_frames: int,
+        handed_on: dict[int, torch.Tensor],
+        num_read: int | None = None,
+        **kwargs,
+    ):
+        """(B*T, N, W) to (B*T, N, W); `handed_on` holds the places of the seeds (B, seeds) by block."""
+        context = None
+        if self.layer_index:
+            # Read under the index of a block: where a block is computed again in the backward pass, later ones have
+            # written theirs.
+            seeds = handed_on[self.layer_index - 1][..., None].expand(-1, -1, hidden_states.shape[-1])
+            clips = hidden_states.unflatten(0, (-1, num_frames)).flatten(1, 2)
+            context = merge_tokens(clips.gather(1, seeds), self.num_context_tokens, max_merged=self.max_merged)
+            context = self.layer_norm1(context)
+        normed = self.layer_norm1(hidden_states)
+        attended, _, paid = self.self_attn(normed, context=context, num_read=num_read, **kwargs)
+        handed_on[self.layer_index] = self._choose_seeds(paid.unflatten(0, (-1, num_frames)))
+        hidden_states = hidden_states[:, :num_read] + attended
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+    def _choose_seeds(self, paid: torch.Tensor) -> torch.Tensor:
+        """(B, T, patches) to places (B, seeds) among all tokens of the clip, most attended first.
+
+        In this order, and not by frame, so that the merging does not depend on the order of the frames.
+        """
+        num_frames, num_patches = paid.shape[1:]
+        shares, patches = paid.topk(max(1, int(self.seed_share * num_patches)), dim=-1)
+        starts = torch.arange(num_frames, device=paid.device)[:, None] * (self.num_prefix_tokens + num_patches)
+        places = (starts + self.num_prefix_tokens + patches).flatten(1)
+        return places.gather(1, shares.flatten(1).argsort(dim=-1, descending=True))
+
+
 class JointEmbeddings(VisionEmbeddings):
     """The class token, if there is one, and the patches of all frames, with learned times: space and time in one
     sequence (ActionCLIP).
@@ -506,15 +689,19 @@ def insert_temporal_module(vision_model: "FrosterVisionModel", config: FrosterCo
     if part is None:
         return
 
-    def build(replaced: Any) -> Any:
+    def build(replaced: Any, layer_index: int = 0) -> Any:
         base: Any = type(replaced)
-        return on_backbone(part, base)(vision_model.config, config)
+        built = on_backbone(part, base)(vision_model.config, config)
+        built.placed_at(layer_index)
+        return built
 
     if entry.place == "attention":
-        for layer in vision_model.encoder.layers:
-            layer.self_attn = build(layer.self_attn)
+        for index, layer in enumerate(vision_model.encoder.layers):
+            layer.self_attn = build(layer.self_attn, index)
     elif entry.place == "block":
-        vision_model.encoder.layers = nn.ModuleList(build(layer) for layer in vision_model.encoder.layers)
+        vision_model.encoder.layers = nn.ModuleList(
+            build(layer, index) for index, layer in enumerate(vision_model.encoder.layers)
+        )
     else:
         vision_model.embeddings = build(vision_model.embeddings)
 
@@ -568,6 +755,9 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
         if start is not None:
             start()
         zero_what_starts_at_zero(module, self._zero_start)
+        start = getattr(module, "init_own_weights", None)
+        if start is not None:
+            start()
 
     def embed(self, pixel_values: torch.Tensor, *, interpolate_pos_encoding: bool = False, **kwargs) -> torch.Tensor:
         """The `pooler_output` of this model alone: the last block is evaluated at the class token.

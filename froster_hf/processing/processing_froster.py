@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoProcessor
+from transformers import CONFIG_MAPPING, AutoConfig, AutoProcessor, CLIPProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
@@ -131,9 +131,19 @@ class FrosterProcessor(ProcessorMixin):
         video_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> "FrosterProcessor":
-        """[`from_dual_encoder`] of a CLIP checkpoint."""
-        return cls.from_dual_encoder(
-            pretrained_model_name_or_path, prompt_templates=prompt_templates, video_options=video_options, **kwargs
+        """[`from_dual_encoder`] of a CLIP checkpoint, of which the processor's files are enough.
+
+        Raises:
+            ValueError: the checkpoint says that it is of another kind.
+        """
+        processor = AutoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if not isinstance(processor, CLIPProcessor):
+            raise ValueError(
+                f"{str(pretrained_model_name_or_path)!r} has a {type(processor).__name__}, not a CLIPProcessor. Take "
+                "`from_dual_encoder`, or load a FROSTER checkpoint's processor with `from_pretrained`."
+            )
+        return cls.from_dual_encoder_processor(
+            processor, prompt_templates=prompt_templates, video_options=video_options
         )
 
     @classmethod
@@ -173,7 +183,7 @@ class FrosterProcessor(ProcessorMixin):
     def from_dual_encoder_processor(
         cls,
         processor: Any,
-        config: Any,
+        config: Any = None,
         *,
         prompt_templates: str | Sequence[str] = "froster",
         video_options: Mapping[str, Any] | None = None,
@@ -182,7 +192,7 @@ class FrosterProcessor(ProcessorMixin):
 
         Args:
             processor: a CLIPProcessor, SiglipProcessor or the like.
-            config: the [`FrosterConfig`] of the dual encoder.
+            config: the [`FrosterConfig`] of the dual encoder; CLIP does without.
             prompt_templates: see the class.
             video_options: see `from_dual_encoder`.
         """
@@ -190,11 +200,12 @@ class FrosterProcessor(ProcessorMixin):
         pixels = {name: image_options[name] for name in _PIXEL_OPTIONS if image_options.get(name) is not None}
         # SigLIP's images are not cropped: their sides are scaled to the square.
         pixels["do_center_crop"] = bool(image_options.get("do_center_crop"))
-        side = config.vision_config.image_size
-        pixels.setdefault("crop_size", {"height": side, "width": side})
-        # Some multilingual tokenizers state no length, or their own language model's.
         tokenizer = processor.tokenizer
-        tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
+        if config is not None:
+            side = config.vision_config.image_size
+            pixels.setdefault("crop_size", {"height": side, "width": side})
+            # Some multilingual tokenizers state no length, or their own language model's.
+            tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
         video_processor = FrosterVideoProcessor(**{**pixels, **(video_options or {})})
         background = _everyday_background(tokenizer)
         return cls(
@@ -202,7 +213,7 @@ class FrosterProcessor(ProcessorMixin):
             tokenizer,
             prompt_templates,
             background_labels=background,
-            text_length=config.text_length,
+            text_length=None if config is None else config.text_length,
         )
 
     def __call__(

@@ -19,6 +19,7 @@ class PlantedAttention(torch.nn.Module):
             _attn_implementation="sdpa",
             vision_config=SimpleNamespace(patch_size=VISION["patch_size"]),
             backbone_entry=SimpleNamespace(has_class_token=True),
+            temporal_entries=(SimpleNamespace(hands_on=False), None),
         )
         features = SimpleNamespace(attentions=(weights,))
         self.froster = SimpleNamespace(get_video_features=lambda *_, **__: features)
@@ -104,8 +105,8 @@ def test_the_relevance_of_a_patch_is_what_the_logit_gains_when_it_grows(module, 
 
         def grow(_, __, output):
             calls.append(output)
-            if module == "aim" and len(calls) == 1:
-                return output  # over time
+            if module in ("aim", "context_tokens") and len(calls) == 1:
+                return output  # over time; of the context
             output = output.clone()
             row, token = (0, 1 + frame * PATCHES**2 + patch) if module == "joint" else (frame, 1 + patch)
             output[row, token] *= scale

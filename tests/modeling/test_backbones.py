@@ -56,8 +56,8 @@ def move_off_the_start(model):
 
 
 # Without neighbors, whose zero keys take their share of the softmax, and without those that do not start as they were:
-# shifted channels and freshly drawn messages.
-SAME_FOR_ONE_FRAME = sorted(TEMPORAL_MODULES.keys() - {"channel_shift", "cross_frame"})
+# shifted channels, freshly drawn messages, and context tokens, which take their share too.
+SAME_FOR_ONE_FRAME = sorted(TEMPORAL_MODULES.keys() - {"channel_shift", "context_tokens", "cross_frame"})
 
 
 @torch.no_grad()

@@ -107,7 +107,11 @@ def test_attentions_come_once_a_layer_and_sum_to_one(module):
     model.set_attn_implementation("eager")
     outputs = model(tiny_clips(), **TEXTS, output_attentions=True)
     rows, queries, keys = tokens_and_keys(module)
-    assert [tuple(weights.shape) for weights in outputs.attentions] == [(rows, 4, queries, keys)] * 2
+    shapes = [(rows, 4, queries, keys)] * 2
+    if module == "context_tokens":
+        # From the second block on: one patch of each frame is context.
+        shapes[1] = (rows, 4, queries, keys + NUM_FRAMES)
+    assert [tuple(weights.shape) for weights in outputs.attentions] == shapes
     for weights in outputs.attentions:
         torch.testing.assert_close(weights.sum(-1), torch.ones(rows, 4, queries))
     assert outputs.hidden_states is None
@@ -285,9 +289,11 @@ class VideoTower(torch.nn.Module):
 def test_export_takes_any_batch_size_and_where_possible_any_frame_count(module):
     tower = VideoTower(tiny_model(temporal_module=module).froster).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
-    frames = None if TEMPORAL_MODULES[module].fixed_frames else torch.export.Dim("frames", min=2, max=64)
+    entry = TEMPORAL_MODULES[module]
+    is_fixed = entry.fixed_frames or entry.loops_over_frames
+    frames = None if is_fixed else torch.export.Dim("frames", min=2, max=64)
     exported = torch.export.export(tower, (tiny_clips(2, NUM_FRAMES),), dynamic_shapes=({0: batch, 1: frames},))
-    for batch_size, num_frames in ((1, NUM_FRAMES), (3, NUM_FRAMES if TEMPORAL_MODULES[module].fixed_frames else 7)):
+    for batch_size, num_frames in ((1, NUM_FRAMES), (3, NUM_FRAMES if is_fixed else 7)):
         clips = tiny_clips(batch_size, num_frames)
         torch.testing.assert_close(exported.module()(clips), tower(clips), atol=1e-5, rtol=0)
 

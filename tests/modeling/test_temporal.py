@@ -9,6 +9,7 @@ from froster_hf.modeling import layers_froster, temporal_froster
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from froster_hf.modeling.temporal_froster import (
     BackbonePart,
+    ContextAttention,
     FrosterVisionModel,
     TemporalAttention,
     shift_channels,
@@ -164,7 +165,7 @@ def test_the_table_names_the_parameters_that_clip_lacks_and_those_that_start_at_
 
 def test_every_class_of_a_module_or_pooling_has_its_entry():
     named = {entry.implementation for entry in (*TEMPORAL_MODULES.values(), *TEMPORAL_POOLINGS.values())}
-    bases = {BackbonePart, FrosterVisionModel, TemporalAttention}
+    bases = {BackbonePart, ContextAttention, FrosterVisionModel, TemporalAttention}
     for file, kinds in (
         (temporal_froster, (BackbonePart,)),
         (layers_froster, (nn.Module,)),
