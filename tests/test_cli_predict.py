@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +202,26 @@ def test_timeline_prints_segments_and_writes_files(checkpoint, classify, capsys,
     assert json.loads(capsys.readouterr().out)["segments"] == []
     assert main([*arguments, "--output", "t.docx"]) == 1
     assert ".srt" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_progress_bar_is_on_a_terminal_and_nowhere_else(checkpoint, capsys, monkeypatch):
+    import fcntl
+    import pty
+    import termios
+
+    arguments = ["timeline", BIKES, "--model", checkpoint, "--device", "cpu", "--labels", ",".join(LABELS)]
+    assert main(arguments) == 0
+    assert capsys.readouterr().err == ""
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with open(terminal, "w") as stderr, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", stderr)
+        assert main(arguments) == 0
+        shown = os.read(reader, 1 << 16).decode()
+    os.close(reader)
+    assert "Classifying" in shown
+    assert "4/4" in shown
 
 
 @pytest.mark.parametrize(("option", "value"), [("batch-size", "0"), ("num-frames", "0")])

@@ -119,7 +119,7 @@ class DetectionProtocol:
         stride_seconds: from one window's start to the next.
         smoothing_seconds: scores are averaged over it.
         thresholds: scores from which on a window shows a label; the segments of each are candidates.
-        ranking: what orders candidates: their `contrast` with what is close outside, or their `score`.
+        ranking: what orders candidates: their `score`, or their `contrast` with what is close outside.
         max_overlap: IoU above which the lower of two candidates of one class is dropped.
         num_frames: T; None takes the checkpoint's.
         seeds: moving shapes only: a video is rendered from each.
@@ -136,7 +136,7 @@ class DetectionProtocol:
     stride_seconds: float = 1.0
     smoothing_seconds: float = 2.0
     thresholds: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
-    ranking: Literal["contrast", "score"] = "contrast"
+    ranking: Literal["score", "contrast"] = "score"
     max_overlap: float = 0.5
     num_frames: int | None = None
     seeds: tuple[int, ...] = ()

@@ -416,11 +416,11 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
                 logits = torch.cat([window for _, window in entries])
                 check_finite(logits)
+                progress.total = len(stream.windows)
+                progress.update(len(clips))
                 for scores in scoring.scores(logits).cpu():
                     yield stream.windows[position], scores
                     position += 1
-                progress.total = len(stream.windows)
-                progress.update(len(clips))
 
     def _sanitize_parameters(  # type: ignore[override]
         self,

@@ -143,7 +143,7 @@ def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_p
     assert evaluate_detection(PROTOCOL, classify=classify, data=data, output_dir=tmp_path) == report
     assert [video.rpartition("/")[2] for video in seen] == ["v_b.mp4"]
 
-    other = replace(PROTOCOL, ranking="score")
+    other = replace(PROTOCOL, ranking="contrast")
     with pytest.raises(PredictionMismatchError, match="protocol differ"):
         evaluate_detection(other, classify=classify, data=data, output_dir=tmp_path)
     evaluate_detection(other, classify=classify, data=data, output_dir=tmp_path, overwrite=True)
