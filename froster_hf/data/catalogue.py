@@ -66,6 +66,7 @@ class AnnotationFormat:
         needs: fields of [`DataFiles`] that must be given beside `root`.
         has_folds: whether `annotations` holds the lists of all splits and folds; elsewhere each split has its own.
         takes_folder: whether a folder of videos alone is a split.
+        list_pattern: name of a file by which the folder of lists is known.
     """
 
     read: Callable[[DataFiles, Split, Fold], Dataset] | None
@@ -75,6 +76,7 @@ class AnnotationFormat:
     takes_folder: bool = False
     read_segments: Callable[[DataFiles, str], SegmentTable] | None = None
     renders: str | None = None
+    list_pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,12 @@ def _given(path: PathLike | None) -> PathLike:
 FORMATS: dict[str, AnnotationFormat] = {
     "folder": AnnotationFormat(_read_folder, "a folder of class folders", needs=(), takes_folder=True),
     "list": AnnotationFormat(_read_list, "a list, CSV or JSON Lines, of paths and labels"),
-    "ucf101": AnnotationFormat(_read_ucf101, "the folder `ucfTrainTestlist`", has_folds=True),
-    "hmdb51": AnnotationFormat(_read_hmdb51, "the folder `testTrainMulti_7030_splits`", has_folds=True),
+    "ucf101": AnnotationFormat(
+        _read_ucf101, "the folder `ucfTrainTestlist`", has_folds=True, list_pattern="testlist01.txt"
+    ),
+    "hmdb51": AnnotationFormat(
+        _read_hmdb51, "the folder `testTrainMulti_7030_splits`", has_folds=True, list_pattern="*_test_split1.txt"
+    ),
     "kinetics": AnnotationFormat(_read_kinetics, "a CSV per split"),
     "ssv2": AnnotationFormat(
         _read_ssv2, "a JSON per split, and the JSON of the labels", needs=("annotations", "labels")

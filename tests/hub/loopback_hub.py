@@ -12,11 +12,13 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 class LoopbackHub:
-    """One repository: `files` that were committed, `requests` that were made."""
+    """One repository of a model: `files` that were committed, `requests` that were made; and `datasets`, the files of
+    data sets by their repositories."""
 
     def __init__(self, repo_id: str):
         self.repo_id = repo_id
         self.files: dict[str, bytes] = {}
+        self.datasets: dict[str, dict[str, bytes]] = {}
         self.requests: list[tuple[str, str]] = []
         self.created: dict = {}
         self.validated: list[str] = []
@@ -73,25 +75,24 @@ class LoopbackHub:
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             url = f"{self.endpoint}/{self.repo_id}/commit/{REVISION}"
             return self.send(request, {"commitOid": REVISION, "commitUrl": url})
-        if path in (model, f"{model}/revision/main", f"{model}/revision/{REVISION}"):
-            siblings = [{"rfilename": name} for name in self.files]
-            return self.send(request, {"id": self.repo_id, "sha": REVISION, "siblings": siblings, "tags": []})
-        for revision in ("main", REVISION):
-            if path == f"{model}/paths-info/{revision}":
-                asked = parse_qs(body.decode())["paths"] if body[:1] != b"{" else json.loads(body)["paths"]
-                return self.send(request, self.tree([name for name in self.files if name in asked]))
-            if path.startswith(f"{model}/tree/{revision}"):
-                below = path.removeprefix(f"{model}/tree/{revision}").strip("/")
-                names = [name for name in self.files if name.startswith(below)]
-                return self.send(request, self.tree(names) if names or not below else None)
-            prefix = f"/{self.repo_id}/resolve/{revision}/"
-            if path.startswith(prefix) and (name := path.removeprefix(prefix)) in self.files:
-                return self.send(request, self.files[name])
+        repositories = [(model, self.repo_id, f"/{self.repo_id}", self.files)]
+        repositories += [(f"/api/datasets/{n}", n, f"/datasets/{n}", files) for n, files in self.datasets.items()]
+        for api, repo_id, address, files in repositories:
+            if path in (api, f"{api}/revision/main", f"{api}/revision/{REVISION}"):
+                siblings = [{"rfilename": name} for name in files]
+                return self.send(request, {"id": repo_id, "sha": REVISION, "siblings": siblings, "tags": []})
+            for revision in ("main", REVISION):
+                if path == f"{api}/paths-info/{revision}":
+                    asked = parse_qs(body.decode())["paths"] if body[:1] != b"{" else json.loads(body)["paths"]
+                    return self.send(request, tree({name: files[name] for name in files if name in asked}))
+                if path.startswith(f"{api}/tree/{revision}"):
+                    below = path.removeprefix(f"{api}/tree/{revision}").strip("/")
+                    found = {name: files[name] for name in files if name.startswith(below)}
+                    return self.send(request, tree(found) if found or not below else None)
+                prefix = f"{address}/resolve/{revision}/"
+                if path.startswith(prefix) and (name := path.removeprefix(prefix)) in files:
+                    return self.send(request, files[name])
         return self.send(request, None)
-
-    def tree(self, names: list[str]) -> list[dict]:
-        """What the Hub tells of files."""
-        return [{"type": "file", "path": n, "size": len(self.files[n]), "oid": _etag(self.files[n])} for n in names]
 
     def send(self, request: BaseHTTPRequestHandler, content) -> None:
         data = content if isinstance(content, bytes) else json.dumps({} if content is None else content).encode()
@@ -113,6 +114,11 @@ class LoopbackHub:
         request.end_headers()
         if request.command != "HEAD":
             request.wfile.write(data)
+
+
+def tree(files: dict[str, bytes]) -> list[dict]:
+    """What the Hub tells of files."""
+    return [{"type": "file", "path": n, "size": len(files[n]), "oid": _etag(files[n])} for n in files]
 
 
 def _etag(data: bytes) -> str:
