@@ -23,6 +23,7 @@ FLAT = {
 # Small modules of the standard library (and PyYAML), which every part may import, but not what is copied into
 # repositories.
 FOUNDATION = {
+    "extras",
     "checkpoint_loading",
     "child_environment",
     "foreign_code",

@@ -22,10 +22,28 @@ from . import verbs
 
 INTERRUPTED = 130
 
+QUESTIONS = """What do you want to know?
+
+  Which of these happens in a video?   froster predict clip.mp4 --labels "chopping wood,juggling,playing the cello"
+  Is it in there?                      froster predict clip.mp4 --labels juggling
+  Which of these occur, if any?        froster predict clip.mp4 --labels-file actions.txt --multi-label
+  When does it happen?                 froster timeline match.mp4 --labels "a goal,a corner kick" --output match.png
+  The same of many videos?             froster predict videos/ --labels-file actions.txt --resume answers.jsonl
+  How good is it on my videos?         froster evaluate my_videos --model openai/clip-vit-base-patch32
+  Can it learn my actions?             froster train my_videos --model openai/clip-vit-base-patch32
+  Where does it look?                  froster explain clip.mp4 --label juggling --output maps
+  Does it work here?                   froster demo        What is missing?  froster info
+
+`froster --help` lists all verbs, `froster VERB --help` explains one; --model small is a model that is always there.
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `froster` with these arguments, by default those of the process; returns the exit code."""
     with _output_that_takes_every_character():
+        if not (sys.argv[1:] if argv is None else argv):
+            print(QUESTIONS, end="")
+            return 0
         arguments = build_parser().parse_args(argv)
         try:
             code = arguments.run(arguments)

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from ..extras import import_extra
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import make_folder, written_whole
-from .plots import NEEDS_MATPLOTLIB
 
 MapMethod = Literal["rollout", "gradient"]
 
@@ -140,11 +140,7 @@ def _inferno(shares: np.ndarray) -> np.ndarray:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import colormaps
-    except ImportError as error:
-        raise ImportError(f"Maps are p{NEEDS_MATPLOTLIB[1:]}.") from error
-    return np.asarray(colormaps["inferno"](shares))[..., :3]
+    return np.asarray(import_extra("plots").colormaps["inferno"](shares))[..., :3]
 
 
 def _save_strip(frames: np.ndarray, overlaid: np.ndarray, path: Path, *, gap: int = 4) -> Path:

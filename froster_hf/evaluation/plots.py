@@ -1,6 +1,5 @@
 """Pictures of results: confusion matrix, accuracy by class, base against novel, similarity against gain."""
 
-import importlib.util
 import itertools
 import logging
 import os
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..extras import how_to_install, import_extra, is_installed
 from ..printing import figure_text
 from ..whole_files import make_folder, written_whole
 
@@ -21,14 +21,11 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
 MAX_TICK_LABELS = 60
 
 
-NEEDS_MATPLOTLIB = "pictures need matplotlib: pip install 'froster-hf[plots]'"
-
-
 def can_plot() -> bool:
     """Whether matplotlib is installed; says what is missing where it is not, and nothing is drawn."""
-    if importlib.util.find_spec("matplotlib") is not None:
+    if is_installed("plots"):
         return True
-    logger.warning("No plots are drawn: %s.", NEEDS_MATPLOTLIB)
+    logger.warning("No plots are drawn, since matplotlib is not installed: %s", how_to_install("plots"))
     return False
 
 
@@ -38,11 +35,7 @@ def new_figure(**options: Any) -> Any:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(f"Plots and p{NEEDS_MATPLOTLIB[1:]}.") from error
-    return Figure(**options)
+    return import_extra("plots", "matplotlib.figure").Figure(**options)
 
 
 def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.PathLike, *, title: str) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..extras import import_extra, is_installed
 from ..printing import figure_text, json_text, printable
 from ..whole_files import write_text_whole, written_whole
 from .timeline_froster import Timeline, TimelineSegment
@@ -40,14 +41,17 @@ def write_timeline(timeline: Timeline, path: str | os.PathLike[str]) -> None:
 
 
 def check_format(path: str | os.PathLike[str]) -> None:
-    """Refuse a file name whose ending names no format.
+    """Refuse a file name whose ending names no format, or one that needs what is not installed.
 
     Raises:
         ValueError: it does not.
+        ImportError: a picture, without matplotlib.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"{path.name!r}: a timeline is written as {', '.join(WRITERS)}.")
+    if path.suffix.lower() == ".png" and not is_installed("plots"):
+        import_extra("plots")
 
 
 def write_json(timeline: Timeline, path: Path) -> None:
@@ -115,8 +119,8 @@ def write_png(timeline: Timeline, path: Path) -> None:
 
     Every color is explained: labels without one of their own are grey together, and counted.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MultipleLocator
+    figures = import_extra("plots", "matplotlib.figure")
+    ticker = import_extra("plots", "matplotlib.ticker")
 
     colors = _leading_labels(timeline)
     others = {segment.label for segment in timeline.segments} - set(colors)
@@ -124,7 +128,7 @@ def write_png(timeline: Timeline, path: Path) -> None:
     rows = {label: row for row, label in enumerate(colors)} if timeline.multi_label else {}
     num_rows = len(rows) + bool(others) if timeline.multi_label else 1
     heights = [1.2, 3, max(0.5, 0.25 * num_rows)]
-    figure = Figure(figsize=(12, 5 * sum(heights) / 4.7), layout="constrained")
+    figure = figures.Figure(figsize=(12, 5 * sum(heights) / 4.7), layout="constrained")
     frames_axis, scores_axis, segments_axis = figure.subplots(3, 1, height_ratios=heights, sharex=True)
     _draw_frames(timeline, frames_axis)
     if timeline.name is not None:
@@ -138,8 +142,8 @@ def write_png(timeline: Timeline, path: Path) -> None:
     start, end = timeline.start_seconds, timeline.start_seconds + timeline.duration_seconds
     segments_axis.set(yticks=[], ylim=(num_rows, -0.1), xlim=(start, end))
     segments_axis.set_ylabel("segments", rotation=0, horizontalalignment="right", verticalalignment="center")
-    segments_axis.xaxis.set_major_locator(MultipleLocator(_tick_seconds(timeline.duration_seconds)))
-    segments_axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: short_clock(seconds)))
+    segments_axis.xaxis.set_major_locator(ticker.MultipleLocator(_tick_seconds(timeline.duration_seconds)))
+    segments_axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda seconds, _: short_clock(seconds)))
     clock = "hours:minutes:seconds" if end >= 3600 else "minutes:seconds"
     segments_axis.set_xlabel(f"{clock}\n{_plain(timeline.compared_with)}" if timeline.compared_with else clock)
     with written_whole(path) as part:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import is_peft_available
 
+from ..extras import import_extra
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import TEMPORAL_MODULES, modules_without_parameters
 from ..whole_files import new_folder
@@ -231,14 +232,9 @@ def add_lora(model: nn.Module, *, rank: int, alpha: int, dropout: float) -> None
     Raises:
         ImportError: PEFT is not installed.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError(
-            "`trained_parameters='lora'` needs PEFT: `pip install peft`, or `pip install froster-hf[lora]`."
-        ) from error
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_TARGETS)
-    inject_adapter_in_model(config, model)
+    peft = import_extra("lora")
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_TARGETS)
+    peft.inject_adapter_in_model(config, model)
 
 
 def has_lora(model: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Show what is installed, which decoders work, and on which device a model would run.
+"""Show what is installed and what is missing, which decoders work, and on which device a model would run.
 
 example:
   froster info --json
@@ -11,6 +11,8 @@ from importlib import metadata
 from typing import Any
 
 from ... import __version__
+from ...checkpoint_loading import DEFAULT_MODEL, SHIPPED_CHECKPOINTS
+from ...extras import EXTRAS, how_to_install, is_installed
 from ...printing import json_text, printable
 from ...video.backends import BACKENDS
 
@@ -53,7 +55,17 @@ def collect() -> dict[str, dict[str, Any]]:
             **{name: _version(name) for name in PACKAGES},
         },
         "decoders": {backend: _try_decoder(backend) for backend in BACKENDS},
+        "optional": {
+            name: "installed"
+            if is_installed(name)
+            else f"not installed; brings {extra.brings}: {how_to_install(name)}"
+            for name, extra in EXTRAS.items()
+        },
         "device": _describe_device(),
+        "models": {
+            **{name: f"ships with the package: {path}" for name, path in SHIPPED_CHECKPOINTS.items()},
+            "default": f"{DEFAULT_MODEL}, from the Hub; any other by --model",
+        },
     }
 
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from ...evaluation.plots import BLUE, GREY, ORANGE, save_figure
+from ...evaluation.plots import BLUE, GREY, ORANGE, new_figure, save_figure
 from ...whole_files import make_folder, write_text_whole
 from .plan import VARIANTS
 from .statistics import Estimate, by_pair, differences, estimate, paired_difference
@@ -240,7 +238,7 @@ def _without_nan(value: Any) -> Any:
 def plot_harmonic_means(estimates: Mapping[str, Estimate], path: Path, *, reference: str) -> Path:
     """Bars of HM (percent), best first, with 95% intervals where there are any."""
     names = sorted(estimates, key=lambda name: -estimates[name].mean)
-    figure = Figure(figsize=(7.5, 0.36 * len(names) + 1.3), layout="constrained")
+    figure = new_figure(figsize=(7.5, 0.36 * len(names) + 1.3), layout="constrained")
     axes = figure.subplots()
     means = [100 * estimates[name].mean for name in names]
     errors = [100 * estimates[name].half_width for name in names]
@@ -256,7 +254,7 @@ def plot_base_against_novel(
     base: Mapping[str, Estimate], novel: Mapping[str, Estimate], path: Path, *, reference: str
 ) -> Path:
     """One point a method: base and novel top-1 (percent)."""
-    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    figure = new_figure(figsize=(7.5, 5.5), layout="constrained")
     axes = figure.subplots()
     # Numbers in the picture and names beside it: the methods lie too close for names.
     order = sorted(base, key=lambda name: -novel[name].mean)
@@ -274,7 +272,7 @@ def plot_base_against_novel(
 
 def plot_cost(estimates: Mapping[str, Estimate], costs: Mapping[str, float], path: Path, *, reference: str) -> Path:
     """One point a method: HM (percent, with its interval) against arithmetic over that of the reference."""
-    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    figure = new_figure(figsize=(7.5, 5.5), layout="constrained")
     axes = figure.subplots()
     order = sorted((name for name in estimates if name in costs), key=lambda name: -estimates[name].mean)
     for number, name in enumerate(order, start=1):
@@ -294,7 +292,7 @@ def plot_grid(trials: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """HM on the validation world along each grid that was tried."""
     fields = [name for name in GRID_LABELS if any(trial["field"] == name for trial in trials)]
     methods = list(dict.fromkeys(trial["method"] for trial in trials))
-    figure = Figure(figsize=(4.2 * len(fields), 3.8), layout="constrained")
+    figure = new_figure(figsize=(4.2 * len(fields), 3.8), layout="constrained")
     panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, fields):
         for number, method in enumerate(methods):

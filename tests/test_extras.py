@@ -1,0 +1,67 @@
+"""What an optional package that is not installed stops, and what is said of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from froster_hf import extras
+from froster_hf.cli import QUESTIONS, build_parser, main
+
+WITHOUT_MATPLOTLIB = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError("No module named 'matplotlib'")
+
+sys.meta_path.insert(0, Missing())
+from froster_hf.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def without_matplotlib(*arguments):
+    return subprocess.run([sys.executable, "-c", WITHOUT_MATPLOTLIB, *arguments], capture_output=True, text=True)
+
+
+def test_every_extra_of_the_table_is_one_of_the_package():
+    required, _, optional = (
+        (Path(__file__).parents[1] / "pyproject.toml").read_text().partition("optional-dependencies")
+    )
+    assert all(f"\n{name} = [" in optional for name in extras.EXTRAS)
+    assert "matplotlib" not in required
+
+
+def test_a_missing_package_is_told_with_the_line_that_installs_it(monkeypatch):
+    monkeypatch.setitem(extras.EXTRAS, "toys", extras.Extra("no_such_module", "toys"))
+    assert not extras.is_installed("toys")
+    with pytest.raises(ImportError, match=r"brings toys: pip install 'froster-hf\[toys\]'"):
+        extras.import_extra("toys")
+
+
+def test_a_picture_without_matplotlib_is_refused_before_the_work(tmp_path):
+    ended = without_matplotlib("timeline", "nowhere.mp4", "--labels", "a,b", "--output", str(tmp_path / "a.png"))
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "pip install 'froster-hf[plots]'" in ended.stderr
+
+
+def test_info_says_what_is_missing_and_how_to_get_it():
+    ended = without_matplotlib("info")
+    assert ended.returncode == 0
+    assert "plots         not installed; brings pictures" in ended.stdout
+    assert "small         ships with the package" in ended.stdout
+
+
+def test_froster_alone_shows_the_everyday_questions_with_commands_that_exist(capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out == QUESTIONS
+    import shlex
+
+    commands = [line[line.index("froster ") :] for line in QUESTIONS.splitlines() if line.startswith("  ")]
+    assert len(commands) == 9
+    for command in commands:
+        build_parser().parse_args(shlex.split(command.partition("   ")[0])[1:])
