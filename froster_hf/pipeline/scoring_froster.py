@@ -129,12 +129,7 @@ class Scoring:
         """
         logits = logits.float()
         if self.function == "sigmoid":
-            evidence = self.evidence(logits)
-            if self.calibration is not None:
-                evidence = self.calibration.scale * evidence + self.calibration.bias
-            scores = evidence.sigmoid()
-            # With one label, "none of these" is that it is not there.
-            return torch.cat([scores, (-evidence).sigmoid()], -1) if self.answers_none else scores
+            return self._probabilities(self.evidence(logits))
         if self.function == "evidence":
             return self.evidence(logits)
         if self.function == "softmax":
@@ -145,8 +140,20 @@ class Scoring:
         none = background.sum(-1) if self.function == "softmax" else background.amax(-1)
         return torch.cat([scores, none[..., None]], -1)
 
+    def _probabilities(self, evidence: torch.Tensor) -> torch.Tensor:
+        """Evidence (..., K) to the scores of each label for itself; one label has its opposite behind it."""
+        if self.calibration is not None:
+            evidence = self.calibration.scale * evidence + self.calibration.bias
+        return torch.cat([evidence, -evidence], -1).sigmoid() if self.answers_none else evidence.sigmoid()
+
     def score_views(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (V, K + M) of the views of a video to scores (K,) or (K + 1,): of each view, then the mean."""
+        """Logits (V, K + M) of the views of a video to its scores, (K,) or (K + 1,).
+
+        Those of each view, then the mean; where each label is scored for itself, the mean of the evidence, to which
+        calibrations are fitted.
+        """
+        if self.function == "sigmoid":
+            return self._probabilities(self.evidence(logits).mean(0))
         if self.function == "none":
             logits = logits.float().mean(0, keepdim=True)
         return self.scores(logits).mean(0)

@@ -101,6 +101,14 @@ def test_with_multi_label_each_label_is_a_contest_with_the_background(with_backg
     assert nothing == [{"score": None, "label": NONE_OF_THESE, "background": BACKGROUND}]
 
 
+def test_the_evidence_of_several_views_is_averaged_before_the_sigmoid(with_background):
+    options = {"num_views": 3, "num_crops": 2}
+    evidence = scores(with_background(BIKES, LABELS, function_to_apply="evidence", **options))
+    with_background.processor.calibration = Calibration(0.5, -1.0, 0.4, tuple(BACKGROUND)).to_dict()
+    expected = {label: sigmoid(0.5 * value - 1) for label, value in evidence.items()}
+    assert scores(with_background(BIKES, LABELS, multi_label=True, **options)) == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_evidence_is_the_log_odds_against_the_background(with_background):
     answers = scores(with_background(BIKES, LABELS, function_to_apply="evidence"))
     assert answers == pytest.approx(evidence_of(with_background, LABELS, BACKGROUND), abs=1e-3)
