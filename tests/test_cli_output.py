@@ -76,6 +76,7 @@ ARGUMENTS = {
     "train": [HOSTILE, f"{HOSTILE}=1"],
     "study": [HOSTILE],
     "info": [HOSTILE],
+    "interpolate": [HOSTILE, HOSTILE, "--output", "{folder}"],
     "demo": ["--output", "{folder}", "--labels", HOSTILE, "--model", HOSTILE],
 }
 

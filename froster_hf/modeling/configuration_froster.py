@@ -155,7 +155,7 @@ class FrosterConfig(PreTrainedConfig):
         temporal_radius: frames seen to each side by `local_attention` and `directional_attention`. The published
             numbers use 1; `local_attention` with 0 is CLIP.
         adapter_size: width of the adapters' bottleneck. `None` is the published one: half the tower's width for
-            `st_adapter`, a quarter for `aim` and `adaptformer`, a sixteenth for `motion_adapter`.
+            `st_adapter`, a quarter for `motion_adapter`, `aim` and `adaptformer`.
         temporal_pooling: from frame embeddings to the video embedding.
 
             - `mean`: the mean of the *normalized* frame embeddings, not normalized again (FROSTER).

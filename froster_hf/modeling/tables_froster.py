@@ -333,7 +333,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         fields=("adapter_size",),
         own_parameters=("motion_adapter",),
         zero_start=("up_proj",),
-        adapter_divisor=16,
+        adapter_divisor=4,
         recorded=False,
     ),
     "aim": TemporalModuleEntry(

@@ -1,0 +1,68 @@
+"""Write the weights between two checkpoints, or measure all the way from one to the other.
+
+examples:
+  froster interpolate clip-vit-base-patch16 run/weight-average --ratio 0.5 --output wise-ft
+  froster interpolate clip-vit-base-patch16 run/weight-average --protocol base_to_novel_ucf101 \\
+      --data root=UCF-101 annotations=ucfTrainTestlist --ratios 0,0.25,0.5,0.75,1 --output curve
+
+Ratio 0 is the first checkpoint, 1 the second. With --protocol, the output folder gets curve.json and curve.png, the
+accuracies on trained and on other classes against the ratio, and a result folder per ratio; run again after a kill, it
+goes on where it was.
+"""
+
+import argparse
+
+from ...printing import printable
+from ...settings import check_named, override_fields
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `froster interpolate`."""
+    parser.add_argument("first", metavar="FIRST", help="folder of a CLIP or FROSTER checkpoint, at ratio 0")
+    parser.add_argument("second", metavar="SECOND", help="folder of a checkpoint that was trained from it, at ratio 1")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="of the checkpoint, or of the curve")
+    parser.add_argument("--ratio", type=float, default=0.5, help="of the checkpoint (default: %(default)s)")
+    curve = parser.add_argument_group("curve")
+    curve.add_argument("--protocol", metavar="PROTOCOL", help="evaluate by it; a name of `froster evaluate --list`")
+    curve.add_argument("--data", nargs="+", default=[], metavar="FIELD=PATH", help="such as root=UCF-101")
+    curve.add_argument("--ratios", default="0,0.25,0.5,0.75,1", metavar="A,B,C", help="(default: %(default)s)")
+    curve.add_argument("--batch-size", type=int, default=8, help="clips computed together (default: %(default)s)")
+    curve.add_argument("--num-workers", type=int, default=0, help="decoding processes (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Interpolate once, or along the way."""
+    if arguments.protocol is None:
+        if arguments.data:
+            raise ValueError("--data is for a curve: give --protocol, too.")
+        from ...training.weights import interpolate
+
+        print(
+            printable(
+                str(interpolate(arguments.first, arguments.second, arguments.ratio, output_dir=arguments.output))
+            )
+        )
+        return 0
+    check_named(arguments.protocol, [], kind="protocol")
+    try:
+        ratios = [float(part) for part in arguments.ratios.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--ratios is {arguments.ratios!r}; give numbers from 0 to 1, such as 0,0.5,1.") from error
+
+    from ...training.interpolation_curve import interpolation_curve
+
+    curve = interpolation_curve(
+        arguments.first,
+        arguments.second,
+        protocol=arguments.protocol,
+        data=override_fields({}, arguments.data),
+        output_dir=arguments.output,
+        ratios=ratios,
+        batch_size=arguments.batch_size,
+        num_workers=arguments.num_workers,
+    )
+    names = [name for name in curve if name != "ratios"]
+    print("  ".join(["ratio", *names]))
+    for index, ratio in enumerate(curve["ratios"]):
+        print("  ".join([f"{ratio:<5g}", *(f"{curve[name][index]:>{len(name)}.1f}" for name in names)]))
+    return 0

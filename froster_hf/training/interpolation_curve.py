@@ -1,0 +1,107 @@
+"""The accuracy of the checkpoints between two others: what fine-tuning has gained and lost, and where both are kept.
+
+Wortsman et al. (WiSE-FT, CVPR 2022), figure 1; Ilharco et al. (patching, NeurIPS 2022). By a base-to-novel protocol
+the curve shows the classes that were trained on and the others, against the ratio.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..evaluation.evaluating import evaluate_protocol
+from ..evaluation.plots import BLUE, GREY, ORANGE, save_figure
+from ..evaluation.protocols import EvaluationData, EvaluationProtocol
+from ..modeling.modeling_froster import FrosterForVideoClassification
+from ..processing.processing_froster import FrosterProcessor
+from ..whole_files import check_writable, write_text_whole
+from .weights import interpolate
+
+RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
+CURVE_NAME, PLOT_NAME = "curve.json", "curve.png"
+# Numbers of a result that are accuracies, in the words of the plot.
+_LINES = {
+    "base": "trained classes",
+    "novel": "other classes",
+    "harmonic_mean": "harmonic mean",
+    "full": "all clips",
+    "splits_mean": "mean over the splits",
+}
+
+
+def interpolation_curve(
+    checkpoint_a: str | os.PathLike,
+    checkpoint_b: str | os.PathLike,
+    *,
+    protocol: str | os.PathLike | EvaluationProtocol,
+    data: EvaluationData | Mapping[str, Any],
+    output_dir: str | os.PathLike,
+    ratios: Sequence[float] = RATIOS,
+    **computing: Any,
+) -> dict[str, Any]:
+    """Evaluates the checkpoints between two others; run again after a kill, it goes on where it was.
+
+    Args:
+        checkpoint_a: at ratio 0, such as the CLIP that training started from; see [`interpolate`].
+        checkpoint_b: at ratio 1, a FROSTER checkpoint with its processor.
+        protocol: of the evaluation; see [`~froster_hf.evaluation.evaluate_protocol`].
+        data: where its videos and annotation files are.
+        output_dir: gets `curve.json`, `curve.png` and a result folder per ratio. Weights are not kept.
+        ratios: from 0 to 1.
+        computing: `batch_size`, `num_workers` and `precision`.
+
+    Returns:
+        What `curve.json` holds: `ratios`, and by name (`base`, `novel`, `harmonic_mean`; or `full`, `splits_mean`) the
+        accuracies in percent at these ratios.
+
+    Raises:
+        ValueError: no ratios or one outside of [0, 1], or what the evaluation refuses.
+        CheckpointMismatchError: nothing lies between the two checkpoints.
+        OSError: nothing can be written to `output_dir`.
+    """
+    ratios = sorted(set(ratios))
+    if not ratios or not 0 <= ratios[0] <= ratios[-1] <= 1:
+        raise ValueError(f"The ratios are {list(ratios)}; give some from 0, the first checkpoint, to 1, the second.")
+    output = Path(output_dir)
+    check_writable(output)
+    processor = FrosterProcessor.from_pretrained(checkpoint_b, trust_remote_code=False)
+    results = []
+    for ratio in ratios:
+        with tempfile.TemporaryDirectory(dir=output, prefix="weights-") as folder:
+            between = interpolate(checkpoint_a, checkpoint_b, ratio, output_dir=Path(folder) / "model")
+            model = FrosterForVideoClassification.from_pretrained(between)
+        report = evaluate_protocol(
+            protocol,
+            models=model,
+            processor=processor,
+            data=data,
+            output_dir=output / f"ratio-{ratio:g}",
+            method="between",
+            **computing,
+        )
+        results.append(report["results"]["between"])
+    curve = {
+        "ratios": list(ratios),
+        **{name: [result[name] for result in results] for name in _LINES if results[0].get(name) is not None},
+    }
+    write_text_whole(output / CURVE_NAME, json.dumps(curve, indent=2) + "\n")
+    _plot(curve, output / PLOT_NAME)
+    return curve
+
+
+def _plot(curve: Mapping[str, Sequence[float]], path: Path) -> Path:
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    colors = {"base": BLUE, "novel": ORANGE, "harmonic_mean": GREY}
+    for name, title in _LINES.items():
+        if name in curve:
+            style = "--" if name == "harmonic_mean" else "-"
+            axes.plot(curve["ratios"], curve[name], style, marker="o", color=colors.get(name, BLUE), label=title)
+    axes.grid(linewidth=0.4)
+    axes.legend(frameon=False)
+    axes.set(xlabel="ratio (0: before the training, 1: after)", ylabel="top-1 (%)")
+    return save_figure(figure, path)
