@@ -12,6 +12,7 @@ that ships with the package: it knows the colours, shapes and motions of these r
 import argparse
 from pathlib import Path
 
+from ...extras import how_to_install, is_installed
 from ...printing import one_line
 from ...whole_files import make_folder
 from ..loading import load_pipeline
@@ -57,11 +58,19 @@ def run(arguments: argparse.Namespace) -> int:
     classify.processor.video_processor.video_backend = "auto"
     windows = {"window_seconds": 2.0, "stride_seconds": 0.25, "smoothing_seconds": 0.5}
     timeline = classify.timeline(str(story), labels, num_frames=arguments.num_frames, **windows)
-    write_timeline(timeline, output / "timeline.png")
+    picture = output / "timeline.png" if is_installed("plots") else None
+    if picture is not None:
+        write_timeline(timeline, picture)
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in windows.items())
     quoted, folder, model = (one_line(text) for text in (",".join(labels), str(output), arguments.model))
     print(
-        f"\n{len(videos)} videos, {story.name} of all of them and its timeline.png are in {folder}/.\n"
+        f"\n{len(videos)} videos, {story.name} of all of them"
+        + (
+            " and its timeline.png are"
+            if picture is not None
+            else f" (no picture of it: {how_to_install('plots')}) are"
+        )
+        + f" in {folder}/.\n"
         "A score says which of the given labels fits best; one always wins. Labels of this world read like "
         '"a red star sliding left".\n'
         "The same by hand:\n"
