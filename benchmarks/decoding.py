@@ -14,6 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,15 +52,20 @@ INTRODUCTION = """# Decoding eight frames
 
 `{command}`
 
-Machine: {machine}. Medians of {rounds} rounds; every ratio is taken within a round, against decoding and converting
-the whole file with PyAV in as many worker processes, as the original code does. One decoding thread a worker. Uniform:
-frames spread over the file; dense: every 16th frame of a random window of 128. "auto" is the strict PyAV reader. The
-times of decord and torchcodec include the strict reader's, which their frames are compared with; decord, exact only in
-order from the first frame, was measured in one round on the long files. A key frame is where decoding can start: the
-further apart they are, the more frames each sampled one needs.
+Machine: {machine}.
+Medians of {rounds} rounds; every ratio is taken within a round, against decoding and converting the whole file with
+PyAV in as many worker processes, as the original code does. One decoding thread a worker. Uniform: frames spread over
+the file; dense: every 16th frame of a random window of 128. "auto" is the strict PyAV reader. The times of decord and
+torchcodec include the strict reader's, which their frames are compared with; decord, exact only in order from the
+first frame, was measured in one round on the longer files. A key frame is where decoding can start: the further apart
+they are, the more frames each sampled one needs.
 """
 COMPARED = ["auto", *(name for name, backend in BACKENDS.items() if backend.containers is not None)]
 FPS = 30
+
+
+def is_installed(backend: str) -> bool:
+    return backend == "auto" or any(find_spec(name) for name in BACKENDS[backend].distributions)
 
 
 def render(path: Path, scene: Scene) -> None:
@@ -181,7 +187,7 @@ def measure(path: Path, scene: Scene, workers: int, rounds: int) -> None:
         rates.setdefault(("all frames", "whole file"), []).append(whole)
         ratios.setdefault(("all frames", "whole file"), []).append(1.0)
         for sampling in ("uniform", "dense"):
-            for backend in COMPARED:
+            for backend in filter(is_installed, COMPARED):
                 is_slow = backend == "decord" and scene.seconds > 20
                 if is_slow and seed > 0:
                     continue
