@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from froster_hf import FrosterForVideoClassification
+from froster_hf.conversion import write_original_checkpoint
 from froster_hf.data import DATASETS, fetch_hub_copy
 from tests.evaluation.conftest import write_clip
 from tests.examples.test_finetune_small_folder import tiny_clip
@@ -100,6 +102,22 @@ def test_a_checkpoint_of_the_hub_is_measured_on_both_and_gets_a_card(hub, tmp_pa
     before = sum("/resolve/" in path and method == "GET" for method, path in hub.requests)
     run("cross_dataset.py", *arguments, hub=hub, folder=tmp_path)
     assert sum("/resolve/" in path and method == "GET" for method, path in hub.requests) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["a file of FROSTER's code", "a CLIP"])
+def test_other_checkpoints_are_measured_as_well(hub, tmp_path, kind):
+    clip = tiny_clip(tmp_path / "clip")
+    arguments = [str(clip)]
+    if kind != "a CLIP":
+        model = FrosterForVideoClassification.from_clip(clip, temporal_module="local_attention")
+        model.save_pretrained(tmp_path / "model")
+        write_original_checkpoint(tmp_path / "model", tmp_path / "swa.pth", layout="froster")
+        arguments = [str(tmp_path / "swa.pth"), "--processor-from", str(clip)]
+    arguments += ["--datasets", "ucf101", "--protocol", "num_views=1"]
+    printed = run("cross_dataset.py", *arguments, hub=hub, folder=tmp_path)
+    assert f"| **{arguments[0]}** | **" in printed.replace("\\", "")
+    assert (tmp_path / "reproduced" / "checkpoint" / "README.md").is_file()
 
 
 @pytest.mark.slow
