@@ -239,3 +239,22 @@ def test_choices_that_there_are_not_are_explained(capsys, arguments):
         main([*arguments, "--labels", "a"])
     assert stopped.value.code == 2
     assert arguments[2] in capsys.readouterr().err
+
+
+def test_standard_input_is_a_file(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    options = ["--labels", "riding a bike,golf", "--model", str(tmp_path)]
+    for verb, check in (("predict", lambda out: "golf" in out), ("timeline", bool)):
+        with open(REAL_VIDEOS["bikes"], "rb") as video:
+            command = [sys.executable, "-m", "froster_hf", verb, "-", *options]
+            done = subprocess.run(command, stdin=video, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert check(done.stdout)
+    # A pipe, which cannot be read twice.
+    data = REAL_VIDEOS["bikes"].read_bytes()
+    piped = subprocess.run(
+        [sys.executable, "-m", "froster_hf", "predict", "-", *options], input=data, capture_output=True
+    )
+    assert piped.returncode == 0, piped.stderr[-2000:]
+    assert b"golf" in piped.stdout

@@ -38,7 +38,7 @@ ALLOWED = {
     "video": set(),
     "processing": {"video"},
     # Models and processors reach it through transformers' Auto classes.
-    "pipeline": set(),
+    "pipeline": {"video"},
     # Of the evaluation, its metrics: there is one accuracy under each name.
     "training": {"modeling", "processing", "video", "data", "evaluation"},
     # Of the pipeline, how logits become evidence, and the calibration that is fitted to it.

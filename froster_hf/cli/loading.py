@@ -37,7 +37,7 @@ def load_pipeline(arguments: argparse.Namespace) -> Any:
     classify = load_checkpoint(arguments.model, device=arguments.device, dtype=arguments.dtype)
     video_processor = classify.processor.video_processor
     # What the user names may be opened wherever it is.
-    given = getattr(arguments, "videos", None) or [getattr(arguments, "video", "")]
+    given = getattr(arguments, "videos", None) or [getattr(arguments, "video", None) or ""]
     video_processor.allow_urls = [arguments.allow_urls, *(named_folder(text) for text in given if is_address(text))]
     if arguments.backend is not None:
         video_processor.video_backend = arguments.backend

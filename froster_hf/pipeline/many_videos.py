@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -36,7 +37,7 @@ def predict_videos(
 
     Args:
         classify: zero-shot pipeline (`froster_hf.load_pipeline`).
-        videos: paths, each once.
+        videos: paths, each once; `-` is standard input, a whole file.
         output: file of the answers. `.jsonl` has a record per line, each written when it is there; `.csv`, a line per
             answer, appears when all are. What is in the way of a new file is replaced.
         resume: go on with the answers of `output` (`.jsonl`): videos that it has are passed over, failed ones too.
@@ -69,7 +70,8 @@ def _records(
     classify: Any, videos: Sequence[str], path: Path | None, settings: str, resume: bool, options: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     # A generator is read as the answers are asked for: each record is there before the next videos are waited for.
-    answers = classify((video for video in videos), **{**options, "on_error": "return"})
+    sources = (sys.stdin.buffer if video == "-" else video for video in videos)
+    answers = classify(sources, **{**options, "on_error": "return"})
     with _opened(path, resume=resume) as file:
         writer = csv.writer(file, lineterminator="\n") if path is not None and path.suffix == ".csv" else None
         if writer is not None:

@@ -406,6 +406,21 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             name=os.path.basename(video) if isinstance(video, str | os.PathLike) else None,
         )
 
+    def logits_of_clips(self, clips: torch.Tensor, **forward: Any) -> torch.Tensor:
+        """Clips (b, T, 3, S, S), each a video of its own, to logits (b, K).
+
+        Args:
+            clips: their pixels.
+            forward: labels and templates, as `_sanitize_parameters` sorts them.
+
+        Raises:
+            ValueError: logits that are not finite.
+        """
+        entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
+        logits = torch.cat([window for _, window in entries])
+        check_finite(logits)
+        return logits
+
     def _score_windows(
         self, stream: WindowStream, scoring: Scoring, forward: Mapping[str, Any], batch_size: int
     ) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
@@ -413,9 +428,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         position = 0
         with tqdm(desc="Classifying", unit="window", disable=None) as progress:
             for clips in take_ahead(stream.batches(batch_size), 1):
-                entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
-                logits = torch.cat([window for _, window in entries])
-                check_finite(logits)
+                logits = self.logits_of_clips(clips, **forward)
                 progress.total = len(stream.windows)
                 progress.update(len(clips))
                 for scores in scoring.scores(logits).cpu():

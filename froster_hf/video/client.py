@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..child_environment import child_environment
-from .backends import get_backend
+from .backends import LIVE_READER, get_backend
 from .protocol import State, read_message, write_message
 from .types import BackendUnavailableError, DecodingUnavailableError, UnreadableVideoError
 from .watchdog import TimeBudget, Watchdog
@@ -128,7 +128,13 @@ class DecodingProcess:
         """Have the backend loaded; returns why it cannot be. A program that is no Python answers otherwise, or not."""
         try:
             with self._watchdog.limit(_START_TIMEOUT_SECONDS):
-                self._send({"module": get_backend(backend).module, "max_worker_bytes": max_worker_bytes})
+                self._send(
+                    {
+                        "module": get_backend(backend).module,
+                        "max_worker_bytes": max_worker_bytes,
+                        "opens_connections": backend == LIVE_READER,
+                    }
+                )
                 reply = self._receive()
                 missing = reply["missing"]
         except (EOFError, OSError, ValueError, KeyError) as error:

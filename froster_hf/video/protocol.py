@@ -1,7 +1,7 @@
 """The messages between the decoding process and its caller: JSON headers and plain bytes, nothing that is executed.
 
     caller                                    decoding process
-    {"backend", "max_worker_bytes"}        ->
+    {"module", "max_worker_bytes", ...}    ->
                                            <- {"missing": null or why, "state": "idle"}
     {"task", "limits", source ...} [bytes] ->
                                            <- {"info", "state": "asking"}

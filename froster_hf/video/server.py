@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .images import image_files, read_images
+from .live_reader import read_live
 from .protocol import read_message, write_message
 from .reader import FrameCountError, StrictReader
 from .types import SystemLacksError, UnreadableVideoError, VideoLimits
@@ -55,7 +56,7 @@ def serve() -> None:
         missing = _load(start["module"])
         os.dup2(nowhere.fileno(), 2)
     write_message(replies, {"missing": missing, "state": "idle"})
-    _confine(start["max_worker_bytes"])
+    _confine(start["max_worker_bytes"], opens_connections=start["opens_connections"])
     while (request := read_message(requests)) is not None:
         try:
             _answer(request, requests, replies)
@@ -87,11 +88,12 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join([lines[0], '; '.join(quoted)])}"[:600].rstrip(" .") + "."
 
 
-def _confine(max_worker_bytes: int) -> None:
+def _confine(max_worker_bytes: int, *, opens_connections: bool) -> None:
     """Give up for good what decoding does not need: hard limits, which cannot be raised again.
 
     Two descriptors stay free, one for the file that is read and one more: decord opens the checked file a second time
-    by it, and PyAV needs it for a moment, for modules that it imports late; its own opening of files is refused.
+    by it, and PyAV needs it for a moment, for modules that it imports late; its own opening of files is refused. A
+    live source takes connections, whose number is not known; there, the protocols are named that may open something.
     """
     if sys.platform == "linux":
         with contextlib.suppress(ImportError, AttributeError):
@@ -104,7 +106,7 @@ def _confine(max_worker_bytes: int) -> None:
     for descriptor in free:
         os.close(descriptor)
     bounds = {
-        resource.RLIMIT_NOFILE: free[-1] + 1,
+        resource.RLIMIT_NOFILE: 256 if opens_connections else free[-1] + 1,
         resource.RLIMIT_DATA: max_worker_bytes,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
@@ -119,6 +121,9 @@ def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> N
     """One conversation. Every reply but an error says in `state` what comes next: more, a question, or nothing."""
     limits = VideoLimits(**request["limits"])
     with _alarm_after(limits.timeout_seconds):
+        if request["task"] == "live":
+            _answer_with_live(request, limits, replies)
+            return
         if request["task"] == "images":
             _answer_with_images(request, limits, requests, replies)
             return
@@ -172,6 +177,21 @@ def _answer_with_stream(reader: StrictReader, limits: VideoLimits, requests: Bin
         _set_alarm(0)
         header = {"frame": index, "seconds": seconds, "shape": frame.shape, "state": "working"}
         write_message(replies, header, frame.data)
+        _set_alarm(limits.timeout_seconds)
+    write_message(replies, {"state": "idle"})
+
+
+def _answer_with_live(request: dict[str, Any], limits: VideoLimits, replies: BinaryIO) -> None:
+    options = {name: request[name] for name in ("interval_seconds", "is_rejoined")}
+    for frame in read_live(request["address"], **options, limits=limits):
+        _set_alarm(0)
+        header = {
+            "seconds": frame.seconds,
+            "num_dropped": frame.num_dropped,
+            "has_end": frame.has_end,
+            "shape": frame.picture.shape,
+        }
+        write_message(replies, {**header, "state": "working"}, np.ascontiguousarray(frame.picture).data)
         _set_alarm(limits.timeout_seconds)
     write_message(replies, {"state": "idle"})
 

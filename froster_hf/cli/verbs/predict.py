@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "videos",
         nargs="+",
         metavar="VIDEO",
-        help="files, folders, patterns, folders of frames, lists of them (.txt, .csv or .jsonl)",
+        help="files, folders, patterns, folders of frames, lists of them (.txt, .csv or .jsonl), - for standard input",
     )
     parser.add_argument("--top-k", type=int, default=5, help="answers per video (default: %(default)s)")
     parser.add_argument(

@@ -6,24 +6,30 @@ examples:
   froster timeline match.mp4 --labels-file actions.txt --window-seconds 8 --threshold 0.4 --json
   froster timeline match.mp4 --labels "a goal"                          # when is it in there?
   froster timeline match.mp4 --labels-file actions.txt --multi-label    # several at a time
+  froster timeline --live rtsp://camera.local/1 --labels "a person falls" --background "an empty room"
 
 The video is read once, as a stream, and segments are printed as soon as they are known; its length does not matter
 for memory, nor does the number of labels: the best 32 of each window are kept. In .csv files, a label that a
 spreadsheet would take for a formula has an apostrophe before it.
+
+--live watches a source that does not end: a stream's address (RTSP, RTMP, HLS, MPEG-TS over HTTP, TCP, UDP, SRT) or
+the index of a camera. Segments come as JSON lines as soon as they are over; a stream that breaks off is joined again.
 """
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import Any
 
-from ...printing import printable
+from ...printing import json_text, printable
 from ..loading import load_pipeline
 from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options, print_comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster timeline`."""
-    parser.add_argument("video", metavar="VIDEO", help="a video file")
+    parser.add_argument("video", metavar="VIDEO", nargs="?", help="a video file, or - for standard input")
+    parser.add_argument("--live", metavar="SOURCE", help="watch a stream's address, or a camera by its index")
     parser.add_argument(
         "--output",
         action="append",
@@ -51,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the segments and write the files that were asked for."""
+    if (arguments.video is None) == (arguments.live is None):
+        raise ValueError("Give a video file, or --live and a source; not both.")
+    if arguments.live is not None:
+        return _watch(arguments)
+
     from ...pipeline.timeline_files import check_format, json_pieces, write_timeline
     from ...whole_files import prepare_file
 
@@ -61,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     classify = load_pipeline(arguments)
     print_comparison(classify, options)
     timeline = classify.timeline(
-        arguments.video,
+        sys.stdin.buffer if arguments.video == "-" else arguments.video,
         window_seconds=arguments.window_seconds,
         stride_seconds=arguments.stride_seconds,
         smoothing_seconds=arguments.smoothing_seconds,
@@ -78,6 +89,34 @@ def run(arguments: argparse.Namespace) -> int:
         print("none of these, from start to end", flush=True)
     for path in arguments.output:
         write_timeline(timeline, path)
+    return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    """Print the segments of a live source as JSON lines, until it ends or the user does."""
+    if arguments.output:
+        raise ValueError("--output takes a timeline that ends; of a live source, keep the JSON lines.")
+    options = label_options(arguments)
+    classify = load_pipeline(arguments)
+    print_comparison(classify, options)
+
+    from ...pipeline.live import live_timeline
+    from ...video.types import VideoLimits
+
+    events = live_timeline(
+        classify,
+        arguments.live,
+        window_seconds=arguments.window_seconds,
+        stride_seconds=arguments.stride_seconds,
+        smoothing_seconds=arguments.smoothing_seconds,
+        min_segment_seconds=arguments.min_segment_seconds,
+        num_frames=arguments.num_frames,
+        limits=VideoLimits.of(classify.processor.video_processor.video_limits),
+        **{name: value for name, value in options.items() if name != "num_frames"},
+    )
+    for event in events:
+        line = {**asdict(event), "started_at": event.started_at.isoformat(timespec="milliseconds")}
+        print(json_text(line, encoding=sys.stdout.encoding or "utf-8"), flush=True)
     return 0
 
 

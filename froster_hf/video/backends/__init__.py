@@ -47,7 +47,12 @@ AUTO_BACKEND = "pyav"
 
 # What reads the files of a folder of frames, beside the table: it reads no videos.
 IMAGE_READER = "pillow"
-_IMAGE_BACKEND = Backend(".images", ("pillow",), containers=None)
+# What reads live sources, in a process that may open connections.
+LIVE_READER = "live"
+_BESIDE = {
+    IMAGE_READER: Backend(".images", ("pillow",), containers=None),
+    LIVE_READER: Backend(".live_reader", ("av",), containers=None),
+}
 
 
 def backend_choices() -> list[str]:
@@ -69,5 +74,5 @@ def resolve_backend(name: str) -> str:
 
 
 def get_backend(name: str) -> Backend:
-    """The entry of a name in the table, or of the reader of images."""
-    return _IMAGE_BACKEND if name == IMAGE_READER else BACKENDS[name]
+    """The entry of a name in the table, or of the reader of images or of live sources."""
+    return _BESIDE.get(name) or BACKENDS[name]

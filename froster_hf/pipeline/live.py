@@ -1,0 +1,156 @@
+"""What happens in a live source, told as it happens: rolling windows through the pipeline, segments as they end.
+
+Beside the pipeline rather than in it: a checkpoint's folder holds no decoder of streams.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..video.live import LiveFrame, LiveWindow, live_frames, rolling_windows
+from ..video.types import VideoLimits
+from .pipeline_froster import ZeroShotVideoClassificationPipeline
+from .timeline_froster import SegmentFinder, TimelineSegment, keep_best, plan_windows, smooth_scores
+
+
+@dataclass(frozen=True)
+class LiveEvent:
+    """A stretch of a live source with one label.
+
+    Args:
+        start_seconds: where it begins, in seconds since the first frame.
+        end_seconds: where it ends.
+        started_at: when it began, on this machine's clock.
+        label: its name.
+        score: mean of the label's score over the windows inside.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    started_at: datetime.datetime
+    label: str
+    score: float
+
+
+def live_timeline(
+    classify: ZeroShotVideoClassificationPipeline,
+    source: str | int | Iterable[Any],
+    candidate_labels: Any = None,
+    *,
+    window_seconds: float = 4.0,
+    stride_seconds: float = 2.0,
+    smoothing_seconds: float = 4.0,
+    min_segment_seconds: float = 0.0,
+    max_segment_seconds: float = 600.0,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    limits: VideoLimits | None = None,
+    max_reconnects: int = 10,
+    **options: Any,
+) -> Iterator[LiveEvent]:
+    """The segments of a live source, each as soon as nothing that follows can change it.
+
+    Memory does not grow with time. Where the model is slower than the source, frames are dropped; times stay right.
+
+    Args:
+        classify: the zero-shot pipeline.
+        source: see `live_frames`.
+        candidate_labels: as when the pipeline is called.
+        window_seconds: length of a window.
+        stride_seconds: from one window's start to the next, at most `window_seconds`.
+        smoothing_seconds: scores are averaged over the windows whose centers lie within half of it.
+        min_segment_seconds: shorter segments go to a neighbor.
+        max_segment_seconds: a longer stretch is told in pieces.
+        num_frames: frames a window, by default those of the checkpoint.
+        fps: see `live_frames`.
+        limits: see `live_frames`.
+        max_reconnects: see `live_frames`.
+        options: `threshold`, `background_labels`, `templates`, `hypothesis_template`, `function_to_apply`,
+            `multi_label`, as when the pipeline is called.
+
+    Raises:
+        VideoDecodeError: the source cannot be opened, or not be joined again.
+        ValueError: labels or options are wrong, or scores are not finite.
+    """
+    plan_windows(0.0, window_seconds, stride_seconds)
+    _, forward, postprocess = classify._sanitize_parameters(candidate_labels=candidate_labels, **options)
+    labels = classify.label_names(forward.get("candidate_labels"))
+    names = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
+    scoring = classify.scoring(**{name: postprocess[name] for name in names if name in postprocess})
+    scoring.check_threshold(postprocess.get("threshold"))
+    for_itself = scoring.function == "sigmoid"
+
+    def finder() -> SegmentFinder:
+        return SegmentFinder(
+            labels,
+            threshold=postprocess.get("threshold", scoring.default_threshold),
+            min_segment_seconds=min_segment_seconds,
+            multi_label=for_itself,
+        )
+
+    num_frames = num_frames or classify.processor.video_processor.num_frames
+    frames = live_frames(
+        source,
+        interval_seconds=window_seconds / num_frames,
+        fps=fps,
+        limits=limits,
+        max_reconnects=max_reconnects,
+    )
+    clock = _Clock(frames)
+    windows = rolling_windows(
+        clock, window_seconds=window_seconds, stride_seconds=stride_seconds, num_frames=num_frames
+    )
+    found, began, last_end = finder(), None, None
+    for (start, end), scores in smooth_scores(_scored(classify, scoring, forward, windows), smoothing_seconds):
+        is_after_gap = last_end is not None and start > last_end
+        if began is not None and (is_after_gap or end - began >= max_segment_seconds):
+            yield from map(clock.event, found.finish())
+            found, began = finder(), None
+        began, last_end = start if began is None else began, end
+        best = keep_best(scores[None, : len(labels)])
+        none_score = float(scores[-1]) if len(scores) > len(labels) and not for_itself else None
+        yield from map(clock.event, found.add((start, end), best.values[0], best.indices[0], none_score))
+    yield from map(clock.event, found.finish())
+
+
+class _Clock:
+    """Passes frames on, and knows when the first of them came."""
+
+    def __init__(self, frames: Iterator[LiveFrame]):
+        self._frames = frames
+        self._began: datetime.datetime | None = None
+
+    def __iter__(self) -> Iterator[LiveFrame]:
+        for frame in self._frames:
+            if self._began is None:
+                now = datetime.datetime.now(datetime.timezone.utc)
+                self._began = now - datetime.timedelta(seconds=frame.time_seconds)
+            yield frame
+
+    def event(self, segment: TimelineSegment) -> LiveEvent:
+        """A segment with the time at which it began."""
+        began = self._began or datetime.datetime.now(datetime.timezone.utc)
+        return LiveEvent(
+            segment.start_seconds,
+            segment.end_seconds,
+            began + datetime.timedelta(seconds=segment.start_seconds),
+            segment.label,
+            segment.score,
+        )
+
+
+def _scored(
+    classify: ZeroShotVideoClassificationPipeline, scoring: Any, forward: dict[str, Any], windows: Iterable[LiveWindow]
+) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
+    """Windows with their scores (K,), or (K + 1,) where "none of these" has one."""
+    video_processor = classify.processor.video_processor
+    options = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
+    for window in windows:
+        clips = video_processor([window.frames], return_tensors="pt", **options)["pixel_values_videos"]
+        logits = classify.logits_of_clips(clips, **forward)
+        yield (window.start_seconds, window.end_seconds), scoring.scores(logits).cpu()[0]

@@ -1,0 +1,158 @@
+"""Reads a live source in the decoding process: a camera, or an address that the user has named.
+
+Unlike files, a live source is joined in the middle, has damaged packets, and does not wait: frames are decoded in a
+thread as they come, and where the caller is slower, the oldest of those that wait are dropped. Of FFmpeg's protocols
+and formats only those of streams are known here, so that a playlist opens no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .geometry import check_pixels
+from .packets import ffmpeg_reason
+from .types import UnreadableVideoError, VideoLimits
+
+PROTOCOLS = "http,https,tcp,tls,crypto,udp,rtp,rtsp,rtsps,rtmp,rtmps,srt"
+FORMATS = "hls,rtsp,rtp,sdp,mpegts,mpjpeg,mjpeg,flv,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,h264,hevc"
+# Devices of the systems that have them, by the index of a camera.
+_CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
+# A jump of the stream's clock beyond this is the clock's, not time that has passed.
+MAX_STEP_SECONDS = 10.0
+# What waits for the caller.
+MAX_WAITING_BYTES = 64 * 2**20
+
+
+class LiveFrame(NamedTuple):
+    """A frame of a live source.
+
+    Args:
+        seconds: since it was joined.
+        picture: uint8 (h, w, 3).
+        num_dropped: frames that were dropped before it.
+        has_end: whether the source is a recording, whose end is known.
+    """
+
+    seconds: float
+    picture: np.ndarray
+    num_dropped: int
+    has_end: bool
+
+
+def load() -> None:
+    """Import PyAV, or say what is wrong with it."""
+    importlib.import_module("av")
+
+
+def read_live(
+    address: str, *, interval_seconds: float, limits: VideoLimits, is_rejoined: bool = False
+) -> Iterator[LiveFrame]:
+    """The frames of a live source, one every `interval_seconds`; ends where the stream says that it has ended.
+
+    Args:
+        address: of a stream, or the index of a camera.
+        interval_seconds: from frame to frame.
+        limits: `max_pixels` bounds a frame, `timeout_seconds` how long nothing may come.
+        is_rejoined: whether the source broke off before. One that has an end by now is over, and not played again.
+
+    Raises:
+        UnreadableVideoError: it cannot be opened, or breaks off.
+    """
+    with contextlib.closing(_open(address, limits)) as container:
+        if not container.streams.video:
+            raise UnreadableVideoError("no video stream")
+        has_end = container.duration is not None
+        if has_end and is_rejoined:
+            return
+        waiting: deque[LiveFrame] = deque()
+        changed = threading.Condition()
+        # What ended it: nothing yet, an end without an error (""), or a reason.
+        outcome: list[str] = []
+
+        def decode() -> None:
+            reason, num_dropped = "", 0
+            try:
+                for seconds, picture in _sampled(container, interval_seconds, limits):
+                    with changed:
+                        waiting.append(LiveFrame(seconds, picture, num_dropped, has_end))
+                        num_dropped = 0
+                        while len(waiting) > max(2, MAX_WAITING_BYTES // max(1, picture.nbytes)) and not has_end:
+                            num_dropped += 1 + waiting.popleft().num_dropped
+                        changed.notify()
+                        while has_end and len(waiting) > 2 and not outcome:
+                            changed.wait()
+            except UnreadableVideoError as error:
+                reason = str(error)
+            except Exception as error:
+                reason = ffmpeg_reason(error)
+            with changed:
+                outcome.append(reason)
+                changed.notify()
+
+        threading.Thread(target=decode, daemon=True).start()
+        while True:
+            with changed:
+                while not waiting and not outcome:
+                    changed.wait()
+                if not waiting:
+                    break
+                frame = waiting.popleft()
+                changed.notify()
+            yield frame
+    if outcome[0] or not has_end:
+        raise UnreadableVideoError(outcome[0] or "the stream broke off")
+
+
+def _open(address: str, limits: VideoLimits) -> Any:
+    av: Any = importlib.import_module("av")
+    options: dict[str, str] = {}
+    container_format, file = None, address
+    if re.fullmatch(r"[0-9]+", address):
+        container_format, name = _CAMERAS.get(sys.platform, ("v4l2", "/dev/video{}"))
+        file = name.format(address)
+    else:
+        options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
+        if address.startswith("rtsp"):
+            options["rtsp_transport"] = "tcp"
+    try:
+        return av.open(file, format=container_format, options=options, timeout=limits.timeout_seconds)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableVideoError(f"it cannot be opened: {ffmpeg_reason(error)}") from error
+
+
+def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> Iterator[tuple[float, np.ndarray]]:
+    """Frames at least so far apart, with the seconds since the first."""
+    stream = container.streams.video[0]
+    stream.codec_context.options = {"max_pixels": str(min(limits.max_pixels, 2**31 - 1))}
+    shown = seconds = due = 0.0
+    is_first = True
+    for time, frame in _decoded(container, stream):
+        step = 0.0 if time is None else time - shown
+        usual = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
+        if not is_first:
+            seconds += step if 0 < step <= MAX_STEP_SECONDS else usual
+        shown = shown if time is None else time
+        is_first = False
+        if seconds + 1e-6 < due:
+            continue
+        due = max(due + interval_seconds, seconds)
+        check_pixels(frame.width, frame.height, limits)
+        yield seconds, frame.to_ndarray(format="rgb24")
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[tuple[float | None, Any]]:
+    """Decoded frames with their times; what is damaged is passed over, as always at the beginning."""
+    av: Any = importlib.import_module("av")
+    for packet in container.demux(stream):
+        with contextlib.suppress(av.error.InvalidDataError):
+            for frame in packet.decode():
+                yield frame.time, frame

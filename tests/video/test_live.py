@@ -1,0 +1,193 @@
+"""Live sources: frames as they come, windows over them, breaks joined, and nothing opened but what was named."""
+
+import contextlib
+import functools
+import http.server
+import logging
+import socket
+import threading
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from froster_hf.video import client, live
+from froster_hf.video.live import LiveFrame, live_frames, rolling_windows
+from froster_hf.video.types import VideoDecodeError, VideoLimits
+from tests.fixtures.videos import draw_frame, read_index
+
+FRAME = torch.zeros(3, 4, 4, dtype=torch.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _joined_soon(monkeypatch):
+    monkeypatch.setattr(live, "FIRST_WAIT_SECONDS", 0.01)
+
+
+@contextlib.contextmanager
+def tcp_source(*connections):
+    """The address of a server that sends each connection its bytes, and then refuses others."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                for data in connections:
+                    with server.accept()[0] as connection:
+                        connection.sendall(data)
+            server.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def http_folder(folder):
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def write_hls(folder, num_frames=50):
+    """A playlist of one-second segments, with its end."""
+    options = {"hls_time": "1", "hls_list_size": "0"}
+    with av.open(str(folder / "live.m3u8"), "w", format="hls", options=options) as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "25", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        for index in range(num_frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(index), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def indices(frames):
+    return [read_index(frame.frame.numpy()) for frame in frames]
+
+
+def test_an_hls_stream_is_read_until_its_end(tmp_path):
+    write_hls(tmp_path)
+    with http_folder(tmp_path) as address:
+        frames = list(live_frames(f"{address}/live.m3u8", interval_seconds=0.2))
+    assert indices(frames) == list(range(0, 50, 5))
+    assert [frame.time_seconds for frame in frames] == pytest.approx([0.2 * step for step in range(10)], abs=0.01)
+
+
+def test_a_stream_that_breaks_off_is_joined_again_and_given_up_in_the_end(video_file, caplog):
+    data = video_file("h264_ts").read_bytes()
+    found = []
+    with (
+        caplog.at_level(logging.WARNING),
+        tcp_source(data, data) as address,
+        pytest.raises(VideoDecodeError, match="joined again 2 times in vain"),
+    ):
+        found.extend(live_frames(address, interval_seconds=0.4, max_reconnects=2))
+    assert [frame.follows for frame in found] == [False, True, True, True] * 2
+    assert indices(found) == [0, 10, 20, 30] * 2
+    times = [frame.time_seconds for frame in found]
+    assert times == sorted(times)
+    assert "the stream broke off; joining it again" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "gopher://127.0.0.1/x", "file:///etc/passwd"])
+def test_what_cannot_be_opened_at_first_is_an_error_at_once(address):
+    with pytest.raises(VideoDecodeError, match="cannot be opened"):
+        next(live_frames(address))
+
+
+def test_a_playlist_opens_no_file(tmp_path, video_file):
+    target = video_file("h264_ts")
+    text = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.6,\nfile://{target}\n#EXT-X-ENDLIST\n"
+    (tmp_path / "live.m3u8").write_text(text)
+    with http_folder(tmp_path) as address, pytest.raises(VideoDecodeError):
+        list(live_frames(f"{address}/live.m3u8"))
+
+
+def test_a_stream_that_says_nothing_is_late():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        limits = VideoLimits(timeout_seconds=0.5)
+        with pytest.raises(VideoDecodeError):
+            next(live_frames(f"tcp://127.0.0.1:{server.getsockname()[1]}", limits=limits))
+
+
+def test_an_abandoned_stream_ends_its_process(video_file):
+    before = set(client._all)
+    with tcp_source(video_file("h264_ts").read_bytes()) as address:
+        frames = live_frames(address, interval_seconds=0.04)
+        next(frames)
+        frames.close()
+    assert {process for process in client._all if process.kind[0] == "live"} <= before
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "channels first", "image", "pairs"])
+def test_a_programs_own_frames_are_a_source(kind):
+    picture = np.zeros((6, 8, 3), np.uint8)
+    item = {
+        "array": picture,
+        "tensor": torch.from_numpy(picture),
+        "channels first": torch.from_numpy(picture).permute(2, 0, 1),
+        "image": Image.fromarray(picture),
+        "pairs": picture,
+    }[kind]
+    source = [(0.0, item), (0.5, item)] if kind == "pairs" else [item, item]
+    frames = list(live_frames(source, fps=None if kind == "pairs" else 2.0))
+    assert [frame.time_seconds for frame in frames] == [0.0, 0.5]
+    assert all(frame.frame.shape == (3, 6, 8) for frame in frames)
+
+
+def test_frames_without_times_and_what_is_no_frame_are_refused():
+    with pytest.raises(ValueError, match="`fps` is None"):
+        next(live_frames([np.zeros((6, 8, 3), np.uint8)]))
+    for wrong in (np.zeros((6, 8), np.uint8), np.zeros((6, 8, 3), np.float32)):
+        with pytest.raises(ValueError, match="A live frame is uint8"):
+            next(live_frames([wrong], fps=1.0))
+
+
+def numbered(times, **options):
+    return [LiveFrame(time, torch.full((3, 4, 4), index, dtype=torch.uint8), **options) for index, time in times]
+
+
+def shown(window):
+    return window.frames[:, 0, 0, 0].tolist()
+
+
+def test_windows_overlap_and_show_the_frame_of_each_time():
+    frames = numbered(enumerate([step / 2 for step in range(13)]))
+    windows = list(rolling_windows(frames, window_seconds=2, stride_seconds=1, num_frames=4))
+    assert [(window.start_seconds, window.end_seconds) for window in windows] == [(s, s + 2) for s in range(5)]
+    assert [shown(window) for window in windows] == [[2 * s, 2 * s + 1, 2 * s + 2, 2 * s + 3] for s in range(5)]
+
+
+def test_a_window_comes_with_its_last_frame_and_nothing_more_is_held():
+    given = 0
+
+    def frames():
+        nonlocal given
+        for given in range(10_000):
+            yield LiveFrame(given / 2, FRAME)
+
+    windows = rolling_windows(frames(), window_seconds=2, stride_seconds=1, num_frames=4)
+    for number, window in enumerate(windows):
+        assert given == 2 * number + 4
+        assert window.frames.shape == (4, 3, 4, 4)
+        assert len(windows.gi_frame.f_locals["held"]) <= 6
+
+
+def test_no_window_reaches_across_a_gap_or_a_change_of_size():
+    steady = [LiveFrame(step / 2, FRAME) for step in range(6)]
+    gap = [LiveFrame(10 + step / 2, FRAME, follows=step > 0) for step in range(6)]
+    jump = [LiveFrame(90 + step / 2, FRAME) for step in range(6)]
+    larger = [LiveFrame(92.5 + step / 2, torch.zeros(3, 8, 8, dtype=torch.uint8)) for step in range(6)]
+    windows = rolling_windows(steady + gap + jump + larger, window_seconds=2, stride_seconds=2, num_frames=2)
+    assert [window.start_seconds for window in windows] == [0, 10, 90, 92.5]
+
+
+@pytest.mark.parametrize("wrong", [{"stride_seconds": 3}, {"stride_seconds": 0}, {"num_frames": 0}])
+def test_windows_that_leave_frames_out_are_refused(wrong):
+    options = {"window_seconds": 2, "stride_seconds": 1, "num_frames": 4, **wrong}
+    with pytest.raises(ValueError, match="the stride must be more than 0 and at most the window"):
+        next(rolling_windows([], **options))
