@@ -112,7 +112,7 @@ def choose_frames(sampling: str, seed: int, info) -> list[int]:
 
 
 def whole_file(path: Path, choose) -> torch.Tensor:
-    """Every frame decoded and converted to RGB, eight kept: in favour of the original, which holds them all."""
+    """Every frame decoded and converted to RGB, eight kept: in favor of the original, which holds them all."""
     kept = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]

@@ -336,7 +336,7 @@ def measure(
 
 
 def draw_clips(rng: np.random.Generator, classes: list[MovingShape], num_frames: int) -> Tensor:
-    """(B, T, 3, 32, 32), normalised."""
+    """(B, T, 3, 32, 32), normalized."""
     levels = render_clips(draw_scenes(rng, classes=classes), num_frames=num_frames, resolution=32)
     mean, std = (torch.tensor(values)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     return (levels / 255 - mean) / std

@@ -212,7 +212,7 @@ def run_case(read: Callable[[], str], readers: Readers) -> tuple[str, str]:
         if readers.file.name not in message and "No video is left" not in message:
             return type(error).__name__, f"does not name {readers.file.name}: {type(error).__name__}: {message[:200]}"
         if "\n" in message or len(message) > MESSAGE_ALLOWED or not message.isprintable():
-            return type(error).__name__, f"a message that is no short line: {message[:200]!a}"
+            return type(error).__name__, f"a message that is not a short line: {message[:200]!a}"
         return "refused", ""
     except Exception as error:
         return type(error).__name__, f"foreign error {type(error).__name__}: {error}"[:300]

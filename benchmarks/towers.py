@@ -44,7 +44,7 @@ against the fastest matrix product of the same round.
 
 
 class NaiveTemporalAttention(CLIPAttention):
-    """Three materialised copies of keys and values, and softmax(q k) v written out.
+    """Three materialized copies of keys and values, and softmax(q k) v written out.
 
     The order of the steps is the original's: channels are brought before tokens, the three frames' tokens are written
     beside each other into a buffer of zeros, and tokens are brought before channels again.
@@ -56,7 +56,7 @@ class NaiveTemporalAttention(CLIPAttention):
         def split(projected):
             return projected.unflatten(0, (-1, num_frames)).unflatten(-1, (-1, self.head_dim)).transpose(2, 3)
 
-        def with_neighbours(frames):
+        def with_neighbors(frames):
             channels_first = frames.transpose(-1, -2).contiguous()
             buffer = torch.zeros(*channels_first.shape[:-1], 3 * num_tokens)
             buffer[:, :-1, ..., :num_tokens] = channels_first[:, 1:]
@@ -65,7 +65,7 @@ class NaiveTemporalAttention(CLIPAttention):
             return buffer.transpose(-1, -2).contiguous()
 
         queries = split(self.q_proj(hidden_states)) * self.scale
-        keys, values = (with_neighbours(split(p(hidden_states))) for p in (self.k_proj, self.v_proj))
+        keys, values = (with_neighbors(split(p(hidden_states))) for p in (self.k_proj, self.v_proj))
         weights = (queries @ keys.transpose(-1, -2)).softmax(dim=-1)
         output = (weights @ values).transpose(2, 3).flatten(0, 1).flatten(2)
         return self.out_proj(output), None

@@ -283,7 +283,7 @@ def train_naive(options: argparse.Namespace) -> dict:
         def split(projected):
             return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B*T, H, N, d)
 
-        def with_neighbours(tokens):
+        def with_neighbors(tokens):
             frames = tokens.unflatten(0, (-1, num_frames))
             nothing = torch.zeros_like(frames[:, :1])
             previous = torch.cat([nothing, frames[:, :-1]], dim=1)
@@ -291,8 +291,8 @@ def train_naive(options: argparse.Namespace) -> dict:
             return torch.cat([previous, frames, following], dim=3).flatten(0, 1)  # (B*T, H, 3N, d)
 
         queries = split(self.q_proj(hidden_states)) * self.scale
-        keys = with_neighbours(split(self.k_proj(hidden_states)))
-        values = with_neighbours(split(self.v_proj(hidden_states)))
+        keys = with_neighbors(split(self.k_proj(hidden_states)))
+        values = with_neighbors(split(self.v_proj(hidden_states)))
         weights = (queries @ keys.transpose(-1, -2)).softmax(dim=-1)
         return self.out_proj((weights @ values).transpose(1, 2).flatten(2)), None
 

@@ -10,7 +10,7 @@ def blobs_of_snapshot(folder: Path) -> Path | None:
         folder: resolved.
 
     Returns:
-        `<entry>/blobs`, or `None` where `folder` is no part of a cache entry.
+        `<entry>/blobs`, or `None` where `folder` is not part of a cache entry.
     """
     for revision in (folder, *folder.parents):
         if revision.parent.name == "snapshots":

@@ -52,8 +52,8 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--background",
         metavar="A,B,C",
-        help='things that are no answer, what they win is "none of these"; or a file of them (default for one label, '
-        "and with --multi-label: the checkpoint's)",
+        help='things that are not an answer, what they win is "none of these"; or a file of them (default for one '
+        "label, and with --multi-label: the checkpoint's)",
     )
     group.add_argument(
         "--multi-label",

@@ -73,7 +73,7 @@ def read_video_folder(root: str | os.PathLike, *, allow_links: bool = False) -> 
 
 
 def _refuse_splits(root: Path, folders: list[str]) -> None:
-    """One class may be called `train`; several parts of a data set, or nothing else, are no classes."""
+    """One class may be called `train`; several parts of a data set, or nothing else, are not classes."""
     splits = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
     if len(splits) == len(folders) or len(set(splits.values())) > 1:
         raise AnnotationError(

@@ -16,9 +16,9 @@ The Trainer plugs it in so:
 
 What is random in a sample (frames, scale, crop, flip, replacement) is a function of (seed, epoch, index) alone, so
 workers, their number and restarts change nothing. A video that cannot be decoded is replaced by another,
-deterministically, in training; it is tried anew in every epoch, since a worker that remembered a passing fault, as of
+deterministically, in training; it is tried again in every epoch, since a worker that remembered a passing fault, as of
 a network disk, would draw other samples than the rest. In evaluation it never is replaced: it stays in the batch as
-zeros with label -100, which the loss ignores and the metrics count as wrong. What this machine lacks is no video's
+zeros with label -100, which the loss ignores and the metrics count as wrong. What this machine lacks is not a video's
 fault: such errors (`DecodingUnavailableError`, `OSError`) stop the work.
 """
 
@@ -106,7 +106,7 @@ class TrainingClips(_Clips):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         if not isinstance(key, tuple):
             raise TypeError(
-                f"Training clips are indexed by (epoch, index), not {key!r}: every epoch augments anew. Use "
+                f"Training clips are indexed by (epoch, index), not {key!r}: every epoch augments again. Use "
                 "EpochSampler."
             )
         epoch, index = (int(part) for part in key)
@@ -139,7 +139,7 @@ class EvaluationClips(_Clips):
         dataset: {video, label} table.
         video_processor: `FrosterVideoProcessor`.
         num_views: V; the published numbers use 3.
-        num_crops: C, 1 is the centre.
+        num_crops: C, 1 is the center.
         video_options: further options of the video processor for these clips, over the published windows.
     """
 
@@ -188,7 +188,7 @@ def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _seed_of(*key: int) -> int:
-    """A hash of integers in [0, 2^63): neighbouring keys give unrelated seeds."""
+    """A hash of integers in [0, 2^63): neighboring keys give unrelated seeds."""
     digest = blake2b(" ".join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 

@@ -1,4 +1,4 @@
-"""K-shot samples and base/novel halves of a labelled table, as the base-to-novel protocol needs them.
+"""K-shot samples and base/novel halves of a labeled table, as the base-to-novel protocol needs them.
 
 The protocol (METHOD of the paper's Section 4; ViFi-CLIP): the frequent half of the classes is base, the rest novel;
 training sees k clips of each base class; base and novel are tested separately, each over its own labels only.
@@ -55,7 +55,7 @@ def keep_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
     """The rows of these labels, re-indexed to 0..len(labels)-1 in the given order; the other label texts are gone.
 
     Raises:
-        ValueError: a text that is no label of the data set, or stands twice.
+        ValueError: a text that is not a label of the data set, or stands twice.
     """
     names = label_names(dataset)
     unknown = sorted(set(labels) - set(names))
@@ -66,10 +66,10 @@ def keep_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
     new_index = np.full(len(names), -1, dtype=np.int64)
     old_index = {name: index for index, name in enumerate(names)}
     new_index[[old_index[label] for label in labels]] = np.arange(len(labels))
-    relabelled = new_index[label_array(dataset)]
-    kept = np.flatnonzero(relabelled >= 0)
+    relabeled = new_index[label_array(dataset)]
+    kept = np.flatnonzero(relabeled >= 0)
     # Relabel first, select second: adding a column to a selection would copy the videos that a table embeds.
-    return with_labels(dataset, np.maximum(relabelled, 0), labels).select(kept)
+    return with_labels(dataset, np.maximum(relabeled, 0), labels).select(kept)
 
 
 def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:

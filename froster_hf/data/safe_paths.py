@@ -34,7 +34,7 @@ class VideoRoot:
             has made. A path that leaves the root by itself, as with `..`, is refused all the same.
 
     Raises:
-        NotADirectoryError: `root` is no folder.
+        NotADirectoryError: `root` is not a folder.
     """
 
     def __init__(self, root: str | os.PathLike, *, allow_links: bool = False):

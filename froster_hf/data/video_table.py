@@ -121,8 +121,8 @@ def describe_table(table: Dataset, *, max_classes: int = 40) -> str:
         lines.append(f"  and {len(rest)} more classes with {rest.min()} to {rest.max()} videos each")
     if empty := [name for name, count in zip(names, counts) if count == 0]:
         lines.append(f"Classes without a video: {listing(empty, limit=10)}.")
-    if unlabelled := int((~present.any(axis=1)).sum()):
-        lines.append(f"Videos without a label: {unlabelled}.")
+    if unlabeled := int((~present.any(axis=1)).sum()):
+        lines.append(f"Videos without a label: {unlabeled}.")
     if table.info.description:
         lines.append(printable(table.info.description[:500]))
     return "\n".join(lines)
@@ -245,7 +245,7 @@ def distinct_label_texts(names: Iterable[str], *, where: str, ignore_case: bool 
             that people have typed; published lists tell such classes apart.
 
     Raises:
-        AnnotationError: a name without words or that is no text, or two names that become the same words, so that
+        AnnotationError: a name without words or that is not text, or two names that become the same words, so that
             nothing could tell them apart.
     """
     texts: list[str] = []

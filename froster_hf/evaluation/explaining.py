@@ -120,7 +120,7 @@ def enlarged(frames: np.ndarray, *, smallest_side: int = 192) -> np.ndarray:
 
 
 def overlay(frames: np.ndarray, maps: torch.Tensor, *, strength: float = 0.6) -> np.ndarray:
-    """Frames (T, S, S, 3) with maps (T, h, w) in colour over them, as uint8.
+    """Frames (T, S, S, 3) with maps (T, h, w) in color over them, as uint8.
 
     One scale for the whole clip, so that a frame that is looked at little stays pale.
     """
@@ -129,9 +129,9 @@ def overlay(frames: np.ndarray, maps: torch.Tensor, *, strength: float = 0.6) ->
     # everywhere says little, so its small differences are not stretched over the whole scale.
     low, high = torch.quantile(heat, torch.tensor([0.01, 0.99]))
     shown = ((heat - low) / torch.maximum(high - low, 0.5 * high).clamp(min=1e-12)).clamp(0, 1).numpy()
-    colours = 255 * _inferno(shown)
+    colors = 255 * _inferno(shown)
     share = strength * shown[..., None]
-    return ((1 - share) * frames * 0.8 + share * colours).round().astype(np.uint8)
+    return ((1 - share) * frames * 0.8 + share * colors).round().astype(np.uint8)
 
 
 def _inferno(shares: np.ndarray) -> np.ndarray:
@@ -302,10 +302,10 @@ def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int,
     matrix = weights.new_zeros(num_frames, num_tokens, num_frames, num_tokens)
     for frame in range(num_frames):
         for place in range(width):
-            neighbour = frame + place - width // 2
-            if 0 <= neighbour < num_frames:
+            neighbor = frame + place - width // 2
+            if 0 <= neighbor < num_frames:
                 start = place * num_tokens
-                matrix[frame, :, neighbour] = queries[frame, :, start : start + num_tokens]
+                matrix[frame, :, neighbor] = queries[frame, :, start : start + num_tokens]
     flat = matrix.flatten(2).flatten(0, 1)
     return flat / flat.sum(dim=-1, keepdim=True)
 

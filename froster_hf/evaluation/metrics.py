@@ -59,10 +59,10 @@ def true_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"Expected scores (n, K) and labels (n,), got {scores.shape} and {labels.shape}.")
     num_classes = scores.shape[1]
-    labelled = labels != -100
-    if not np.isin(labels[labelled], np.arange(num_classes)).all():
+    labeled = labels != -100
+    if not np.isin(labels[labeled], np.arange(num_classes)).all():
         raise ValueError(f"Labels must lie in 0..{num_classes - 1} or be -100, got {np.unique(labels)}.")
-    valid = labelled & np.isfinite(scores).all(axis=1)
+    valid = labeled & np.isfinite(scores).all(axis=1)
     own = scores[np.arange(len(labels)), np.where(valid, labels, 0)]
     ranks = (scores >= own[:, None]).sum(axis=1) - 1
     return np.where(valid, ranks, num_classes)

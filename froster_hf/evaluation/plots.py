@@ -16,7 +16,7 @@ from ..whole_files import make_folder, written_whole
 logger = logging.getLogger(__name__)
 
 # Okabe and Ito's palette: told apart by readers with color-vision deficiency.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
+BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#7F7F7F"
 # Above this many classes, tick labels would run into each other.
 MAX_TICK_LABELS = 60
 
@@ -99,7 +99,7 @@ def plot_base_novel(
     lines = axes.contour(base, novel, harmonic, levels=8, colors="#CCCCCC", linewidths=0.8)
     axes.clabel(lines, fmt="HM %.0f", fontsize=7)
     for name, (x, y, *_) in published.items():
-        axes.scatter(x, y, color=GREY, s=30)
+        axes.scatter(x, y, color=GRAY, s=30)
         axes.annotate(
             figure_text(name), (x, y), xytext=(5, -9), textcoords="offset points", fontsize=8, color="#444444"
         )
@@ -123,7 +123,7 @@ def plot_similarity_gain(rows: Sequence[Mapping[str, Any]], path: str | os.PathL
     """Gain over frozen CLIP (points) against the similarity of the label sets; rows of `similarity_table`."""
     figure = new_figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.axhline(0, color=GRAY, linewidth=0.8)
     for row in rows:
         axes.scatter(row["similarity"], row["gain"], color=BLUE if row["gain"] >= 0 else ORANGE, zorder=3)
         axes.annotate(

@@ -55,7 +55,7 @@ class EvaluationProtocol:
         labels_per_split: K-600, moving shapes: labels a split.
         seeds: moving shapes only: a split is drawn and rendered from each.
         label_content: moving shapes only: `action` draws labels such as "a red star sliding left"; `appearance` has
-            every colour of every shape without its motion ("a red star"); `motion` has every motion of one object that
+            every color of every shape without its motion ("a red star"); `motion` has every motion of one object that
             is drawn, so that motion alone decides.
         clips_per_label: moving shapes only.
         about: what the setting is.
@@ -267,7 +267,7 @@ def part_of_labels(name: str, labels: np.ndarray, texts: Sequence[str], chosen: 
         chosen: k of them.
 
     Raises:
-        ValueError: a chosen text is no label, or no clip has one of them.
+        ValueError: a chosen text is not a label, or no clip has one of them.
     """
     if unknown := sorted(set(chosen) - set(texts)):
         raise ValueError(f"Part {name!r}: {len(unknown)} texts are not labels of the table, such as {unknown[:5]}.")

@@ -1,7 +1,7 @@
 """`EmbedVideos` and `ClassifyVideos`: a dict of columns in, a dict of columns out.
 
 What `datasets.map(batched=True)`, Ray Data's `map_batches` and Daft's batch functions call. A video that fails gives a
-row of nulls and its reason; what the machine lacks (`DecodingUnavailableError`) stops the work, as it is no video's
+row of nulls and its reason; what the machine lacks (`DecodingUnavailableError`) stops the work, as it is not a video's
 fault. Where there is no error, its text is empty rather than null: tools that derive a column's type from the first
 batch would otherwise end at the first damaged video.
 

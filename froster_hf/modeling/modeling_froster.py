@@ -333,7 +333,7 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                 whatever `from_pretrained` takes (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
 
         Raises:
-            ValueError: the checkpoint is no such dual encoder's, or its configuration is refused as
+            ValueError: the checkpoint is not such a dual encoder's, or its configuration is refused as
                 [`FrosterConfig`]'s would be.
         """
         return cls._from_dual_encoder(
@@ -573,7 +573,7 @@ class FrosterModel(FrosterPreTrainedModel):
             pixel_values_videos: (B, T, 3, S, S).
             input_ids: (K*P, L), all prompts of the first label first; or
             text_embeds: (K, D), L2-normalized.
-            num_prompts: P; 1 for texts that are no labels.
+            num_prompts: P; 1 for texts that are not labels.
             text_chunk_size: see `chunk_size` of `get_label_embeds`.
             attention_mask: of no effect, see `get_text_features`.
             return_loss: add the backbone's contrastive loss; clip i belongs to text i.

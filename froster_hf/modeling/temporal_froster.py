@@ -3,7 +3,7 @@
 The tower runs on (B*T, N, W): every frame is a row of the batch, as in CLIP. Each class below changes one place of the
 backbone (the attention of a block, the block around it, the embeddings) and receives the number of frames as the
 keyword `num_frames`, which transformers' encoder hands down unchanged. The backbone's parameters keep their names: a
-class below is no module yet, but is put on top of the backbone's own (`on_backbone`).
+class below is not a module yet, but is put on top of the backbone's own (`on_backbone`).
 
 Letters: B videos, T frames, N tokens per frame (class token first, if there is one), W width, H heads, d = W / H.
 """
@@ -63,10 +63,10 @@ def temporal_windows(frames: torch.Tensor, radius: int) -> torch.Tensor:
 
         padded frames        0  1  2  3  0          (0: a frame of zeros)
         window of frame 1   [0  1  2]
-        window of frame 2      [1  2  3]            neighbouring windows share memory
+        window of frame 2      [1  2  3]            neighboring windows share memory
         window of frame 3         [2  3  0]
 
-    Missing neighbours at the ends are zero frames, and stay in the softmax: their scores are exactly 0, so each of
+    Missing neighbors at the ends are zero frames, and stay in the softmax: their scores are exactly 0, so each of
     their N keys takes exp(0) of its mass. The released weights were trained with this; masking breaks parity.
 
     Args:
@@ -189,7 +189,7 @@ class TemporalAttention(Attention):
 class LocalAttention(TemporalAttention):
     """Every frame attends to the tokens of the frames within `radius` (FROSTER; Open-VCLIP).
 
-    Exactly time-reversal invariant together with mean pooling: the neighbours on both sides enter alike, and attention
+    Exactly time-reversal invariant together with mean pooling: the neighbors on both sides enter alike, and attention
     does not know the order of its keys.
     """
 
@@ -238,7 +238,7 @@ def temporal_difference(tokens: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, T, N, W).
     """
-    # Not padded with zeros: that a clip begins or ends is no motion.
+    # Not padded with zeros: that a clip begins or ends is not a motion.
     padded = torch.cat([tokens[:, :1], tokens, tokens[:, -1:]], dim=1)
     return padded[:, 2:] - padded[:, :-2]
 
@@ -589,7 +589,7 @@ class ContextTokensLayer(EncoderLayer):
     """A block whose frames also attend to a few tokens that sum up their clip (TC-CLIP, without its video prompts).
 
     The patches that the block before attended to most are the seeds; they are merged to at most 96 context tokens.
-    These are made anew for every block, so that what a block would make of its own has no effect, and is left out.
+    These are made again for every block, so that what a block would make of its own has no effect, and is left out.
 
     Kim, Han, Yoo: Leveraging Temporal Contextualization for Video Action Recognition (ECCV 2024).
     """
@@ -750,7 +750,7 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        # The starting values of what is no layer of transformers'.
+        # The starting values of what is not a layer of transformers'.
         start = getattr(module, "init_own_weights", None)
         if start is not None:
             start()

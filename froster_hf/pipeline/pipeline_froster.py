@@ -267,7 +267,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             num_views: windows of frames a video; their scores are averaged.
             num_crops: crops of each window, likewise.
             num_frames: frames a window, by default those of the checkpoint.
-            background_labels: names of things that are no answer. They compete with the labels, and what they win is
+            background_labels: things that are not an answer. They compete with the labels, and what they win is
                 reported as "none of these". One label alone is compared with those of the checkpoint by default,
                 which "none of these" then lists as its `background`.
             threshold: labels that score less are left out; where none remains, the answer is "none of these", with
@@ -341,11 +341,11 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             candidate_labels: K class names, or a mapping from class name to a describing sentence.
             window_seconds: length of a window, which is classified as a video of its own.
             stride_seconds: from the start of one window to that of the next.
-            smoothing_seconds: scores are averaged over the windows whose centres lie within half of it; 0 switches it
+            smoothing_seconds: scores are averaged over the windows whose centers lie within half of it; 0 switches it
                 off.
             threshold: windows in which a label scores less do not show it. With each label for itself, by default that
                 of the calibration, or 0.5.
-            min_segment_seconds: shorter segments go to a neighbour, or with each label for itself are left out.
+            min_segment_seconds: shorter segments go to a neighbor, or with each label for itself are left out.
             batch_size: windows that go through the model together.
             num_thumbnails: frames kept for a plot.
             num_frames: frames a window.
@@ -771,7 +771,7 @@ def several_videos(inputs: Any, video_processor: Any) -> VideoSequence | VideoSt
 
 
 def _listed(videos: Iterable[Any], video_processor: Any) -> list[Any]:
-    """The videos of a batch, in which there may be batches again; what is no video is kept, to be refused in turn."""
+    """The videos of a batch, in which there may be batches again; what is not a video is kept, and refused in turn."""
     single = []
     for item in videos:
         try:

@@ -349,7 +349,7 @@ def best_f1_threshold(scores: torch.Tensor, targets: torch.Tensor) -> float:
 
 
 def check_finite(logits: torch.Tensor) -> None:
-    """Refuse logits that are no numbers: no score can be made of them.
+    """Refuse logits that are not numbers: no score can be made of them.
 
     Raises:
         ValueError: see there.

@@ -16,7 +16,7 @@ from .timeline_froster import Timeline, TimelineSegment
 
 # Labels with the highest scores that a picture can tell apart.
 LABELS_IN_PLOT = 9
-# Of matplotlib's ten, without the grey; the labels without one of their own are grey.
+# Of matplotlib's ten, without the gray; the labels without one of their own are gray.
 COLORS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
 OTHER_COLOR = "0.75"
 # Steps between ticks that people count in.
@@ -117,7 +117,7 @@ def write_vtt(timeline: Timeline, path: Path) -> None:
 def write_png(timeline: Timeline, path: Path) -> None:
     """Frames of the video, below them the scores of the leading labels over time, and the segments.
 
-    Every color is explained: labels without one of their own are grey together, and counted.
+    Every color is explained: labels without one of their own are gray together, and counted.
     """
     figures = import_extra("plots", "matplotlib.figure")
     ticker = import_extra("plots", "matplotlib.ticker")
@@ -185,11 +185,11 @@ def _draw_frames(timeline: Timeline, axis: Any) -> None:
 
 
 def _draw_scores(timeline: Timeline, axis: Any, colors: dict[str, str], num_others: int) -> None:
-    centres = [(start + end) / 2 for start, end in timeline.windows]
-    marker = "o" if len(centres) == 1 else None
+    centers = [(start + end) / 2 for start, end in timeline.windows]
+    marker = "o" if len(centers) == 1 else None
     for label, color in colors.items():
         values = timeline.scores.of(timeline.labels.index(label))
-        axis.plot(centres, values.numpy(), color=color, label=_plain(label), marker=marker)
+        axis.plot(centers, values.numpy(), color=color, label=_plain(label), marker=marker)
     if num_others:
         # A patch without a place, for the legend.
         axis.fill_between([], [], color=OTHER_COLOR, label=f"and {num_others} more")

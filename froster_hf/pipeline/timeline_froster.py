@@ -8,7 +8,7 @@ known as soon as nothing that follows can change it.
     |--- window ---|
           |--- window ---|                 one every stride; the last one ends with the video
                 |--- window ---|
-    |  segment of label a |  none  |  segment of label b ...     borders half-way between the windows' centres
+    |  segment of label a |  none  |  segment of label b ...     borders half-way between the windows' centers
 
 All seconds that leave this module are those of a player's clock, which counts from the start of the file; where the
 sound begins before the picture, the first window starts later than 0 s.
@@ -157,7 +157,7 @@ def plan_windows(duration_seconds: float, window_seconds: float, stride_seconds:
 def smooth_scores(
     scored: Iterable[tuple[tuple[float, float], torch.Tensor]], smoothing_seconds: float
 ) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
-    """Average the scores of the windows whose centres lie within half of `smoothing_seconds` of each other.
+    """Average the scores of the windows whose centers lie within half of `smoothing_seconds` of each other.
 
     Args:
         scored: windows in order, each with its scores (K,).
@@ -171,13 +171,13 @@ def smooth_scores(
     waiting: deque[tuple[float, float]] = deque()
 
     def average(window: tuple[float, float]) -> tuple[tuple[float, float], torch.Tensor]:
-        while _centre(held[0][0]) < _centre(window) - reach:
+        while _center(held[0][0]) < _center(window) - reach:
             held.popleft()
-        near = [scores for other, scores in held if _centre(other) <= _centre(window) + reach]
+        near = [scores for other, scores in held if _center(other) <= _center(window) + reach]
         return window, torch.stack(near).double().mean(0).to(near[0].dtype)
 
     for window, scores in scored:
-        while waiting and _centre(window) > _centre(waiting[0]) + reach:
+        while waiting and _center(window) > _center(waiting[0]) + reach:
             yield average(waiting.popleft())
         held.append((window, scores))
         waiting.append(window)
@@ -195,9 +195,9 @@ def keep_best(scores: torch.Tensor) -> WindowScores:
 class SegmentFinder:
     """Makes segments of windows that come one after the other; each is given out as soon as it is final.
 
-    One label at a time (`multi_label=False`): neighbouring windows with the same best label are merged, and stretches
-    shorter than `min_segment_seconds` go to the neighbour whose label scores higher in them. Each label for itself:
-    neighbouring windows in which it reaches the threshold are merged, and shorter stretches are left out.
+    One label at a time (`multi_label=False`): neighboring windows with the same best label are merged, and stretches
+    shorter than `min_segment_seconds` go to the neighbor whose label scores higher in them. Each label for itself:
+    neighboring windows in which it reaches the threshold are merged, and shorter stretches are left out.
 
     Args:
         labels: K names.
@@ -240,7 +240,7 @@ class SegmentFinder:
         Returns:
             The segments that are final now, in order of their ends.
         """
-        border = window[0] if self._last is None else (_centre(self._last) + _centre(window)) / 2
+        border = window[0] if self._last is None else (_center(self._last) + _center(window)) / 2
         self._last = window
         if self.multi_label:
             return self._add_to_each(border, values, indices)
@@ -259,7 +259,7 @@ class SegmentFinder:
             return []
         # A stretch that is long enough stays where it is: what lies before two of them is settled.
         before, last = self._run_starts[-2:]
-        known = (self._borders[last] - self._borders[before], _centre(window) - self._borders[last])
+        known = (self._borders[last] - self._borders[before], _center(window) - self._borders[last])
         return self._settle(last) if min(known) >= self.min_segment_seconds else []
 
     def finish(self) -> list[TimelineSegment]:
@@ -364,15 +364,15 @@ def contrast_segments(
         scores: of these windows.
     """
     index = {label: position for position, label in enumerate(labels)}
-    centres = [_centre(window) for window in windows]
+    centers = [_center(window) for window in windows]
     found = []
     for segment in segments:
         margin = OUTSIDE_SHARE * (segment.end_seconds - segment.start_seconds)
-        first = bisect_left(centres, segment.start_seconds)
-        behind = bisect_right(centres, segment.end_seconds)
+        first = bisect_left(centers, segment.start_seconds)
+        behind = bisect_right(centers, segment.end_seconds)
         # The next window on each side always counts, however short the segment is.
-        before = range(max(min(bisect_left(centres, segment.start_seconds - margin), first - 1), 0), first)
-        after = range(behind, min(max(bisect_right(centres, segment.end_seconds + margin), behind + 1), len(centres)))
+        before = range(max(min(bisect_left(centers, segment.start_seconds - margin), first - 1), 0), first)
+        after = range(behind, min(max(bisect_right(centers, segment.end_seconds + margin), behind + 1), len(centers)))
         outside = [*before, *after]
         contrast = None
         if outside:
@@ -382,14 +382,14 @@ def contrast_segments(
     return found
 
 
-def _centre(window: tuple[float, float]) -> float:
+def _center(window: tuple[float, float]) -> float:
     return (window[0] + window[1]) / 2
 
 
 def _merge_short_runs(
     picks: list[int], borders: Sequence[float], mean: Callable[[int, int, int], float], min_seconds: float
 ) -> list[tuple[int, int]]:
-    """Give the shortest run to the neighbour that scores higher in it, until none is shorter than `min_seconds`.
+    """Give the shortest run to the neighbor that scores higher in it, until none is shorter than `min_seconds`.
 
     A run goes to one that is at least as long, so that no window changes hands more often than its run can double:
     the time grows with n log n.
@@ -414,9 +414,9 @@ def _merge_short_runs(
         if seconds >= min_seconds:
             break
         del ends[start], starts[end]
-        neighbours = [picks[at] for at in (start - 1, end) if 0 <= at < len(picks)]
-        means = [mean(start, end, pick) for pick in neighbours]
-        heir = neighbours[means.index(max(means))]
+        neighbors = [picks[at] for at in (start - 1, end) if 0 <= at < len(picks)]
+        means = [mean(start, end, pick) for pick in neighbors]
+        heir = neighbors[means.index(max(means))]
         picks[start:end] = [heir] * (end - start)
         first, last = start, end
         if start > 0 and picks[start - 1] == heir:
@@ -435,7 +435,7 @@ def _runs(picks: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def window_times(window: tuple[float, float], num_frames: int) -> list[float]:
-    """Times of a window's T frames in seconds: the centres of T equal segments."""
+    """Times of a window's T frames in seconds: the centers of T equal segments."""
     start, end = window
     return [round(start + (i + 0.5) * (end - start) / num_frames, 6) for i in range(num_frames)]
 

@@ -66,7 +66,7 @@ def read_label_file(path: str | os.PathLike) -> LabelList:
     except AnnotationError:
         raise
     except ValueError as error:
-        # From the forms that programs hold, whose errors are no errors of files.
+        # From the forms that programs hold, whose errors are not errors of files.
         raise AnnotationError(str(error)) from error
 
 

@@ -89,7 +89,7 @@ class FrosterProcessor(ProcessorMixin):
             `None` pads to the longest text of a call.
 
     Raises:
-        ValueError: a template without a place for the label, an unknown style, or a background that is no label list.
+        ValueError: a template without a place for the label, an unknown style, a background that is not a label list.
     """
 
     valid_processor_kwargs = FrosterProcessorKwargs  # type: ignore[assignment]

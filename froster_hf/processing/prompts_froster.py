@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# More is no list of actions, and would keep a text tower busy for hours.
+# More is not a list of actions, and would keep a text tower busy for hours.
 MAX_LABELS = 1_000_000
 MAX_LABEL_CHARACTERS = 100_000
 # Names that an error lists.

@@ -5,7 +5,7 @@ published FROSTER and Open-VCLIP numbers were measured with; `uniform` and `rand
 TSN (arXiv 1608.00859), which looks at the whole video.
 
                  0                                          F-1
-    uniform      |--x--|--x--|--x--|--x--|--x--|--x--|--x--|--x--|      the centre of T equal segments
+    uniform      |--x--|--x--|--x--|--x--|--x--|--x--|--x--|--x--|      the center of T equal segments
     dense, v of V      |x---x---x---x---x---x---x---x|                  T frames of a window of T * stride frames
 
 The options are checked before anything is computed. They come from two hands: those of a checkpoint say how its
@@ -171,9 +171,9 @@ def _in_window(start: float, window: float, num_video_frames: int, num_frames: i
 
 
 def crop_offsets(height: int, width: int, crop_size: int, *, num_crops: int = 1) -> list[tuple[int, int]]:
-    """Top left corners of C square crops, evenly spaced along the longer side and centred on the shorter one.
+    """Top left corners of C square crops, evenly spaced along the longer side and centered on the shorter one.
 
-    One crop is the centre crop; three are left, centre and right (top, centre and bottom of an upright video).
+    One crop is the center crop; three are left, center and right (top, center and bottom of an upright video).
 
     Raises:
         ValueError: `num_crops` below one, or a side shorter than `crop_size`.
@@ -186,12 +186,12 @@ def crop_offsets(height: int, width: int, crop_size: int, *, num_crops: int = 1)
             "Resize to at least the crop size."
         )
     slack_top, slack_left = height - crop_size, width - crop_size
-    centre = (slack_top // 2, slack_left // 2)
+    center = (slack_top // 2, slack_left // 2)
     if num_crops == 1:
-        return [centre]
+        return [center]
     if height > width:
-        return [(c * slack_top // (num_crops - 1), centre[1]) for c in range(num_crops)]
-    return [(centre[0], c * slack_left // (num_crops - 1)) for c in range(num_crops)]
+        return [(c * slack_top // (num_crops - 1), center[1]) for c in range(num_crops)]
+    return [(center[0], c * slack_left // (num_crops - 1)) for c in range(num_crops)]
 
 
 # What only the caller decides; of a checkpoint's limits those count that are lower than the defaults.
@@ -230,7 +230,7 @@ def callers_share(stored: Mapping[str, Any], limits_class: Any) -> dict[str, Any
 
 
 def _lower(value: Any, default: Any) -> Any:
-    """The lower of a stored limit and its default; what is no number, or no limit, is left to be refused."""
+    """The lower of a stored limit and its default; what is not a number, or not a limit, is left to be refused."""
     return default if isinstance(value, int | float) and default is not None and value > default else value
 
 

@@ -92,7 +92,7 @@ class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
 
 
 class FrosterVideoProcessor(BaseVideoProcessor):
-    """Reads, samples, resizes, crops and normalises videos.
+    """Reads, samples, resizes, crops and normalizes videos.
 
     Inputs: a path, bytes, an open binary file, a row of a `datasets` Video column, a folder of image files, a list of
     PIL images, a NumPy or torch array (channels first or last; uint8, or floats from 0 to 255), or a list of any of
@@ -695,7 +695,7 @@ def _finite(frames: torch.Tensor) -> torch.Tensor:
 
 
 def _to_rgb(frames: torch.Tensor) -> torch.Tensor:
-    """Grey is repeated, the alpha channel is dropped (as PIL's conversion to RGB does)."""
+    """Gray is repeated, the alpha channel is dropped (as PIL's conversion to RGB does)."""
     return frames.expand(-1, 3, -1, -1) if frames.shape[1] == 1 else frames[:, :3]
 
 

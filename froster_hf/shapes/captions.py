@@ -128,7 +128,7 @@ def draw_captions(seed: int | np.random.Generator, attributes: np.ndarray) -> Ca
 def _draw_claims(rng: np.random.Generator, attributes: np.ndarray) -> np.ndarray:
     num_scenes, num_objects, _ = attributes.shape
     said = rng.random(attributes.shape) < [_SAID[column] for column in range(len(ATTRIBUTES))]
-    # Every object that is spoken of has a colour or a shape.
+    # Every object that is spoken of has a color or a shape.
     neither = ~(said[..., COLOR] | said[..., SHAPE])
     said[..., SHAPE] |= neither
     # Of two objects, one or both are spoken of.

@@ -50,7 +50,7 @@ def write_moving_shapes(
         resolution: side or (height, width) in pixels, even.
         fps: frames a second.
         trail_rate: the share of clips in which objects leave a trail.
-        second_object_rate: the share of clips with a second, unlabelled object.
+        second_object_rate: the share of clips with a second, unlabeled object.
         hardships: what makes them harder.
 
     Returns:

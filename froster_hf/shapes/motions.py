@@ -22,7 +22,7 @@ class Draw(NamedTuple):
 
 
 class Pose(NamedTuple):
-    """`offset` (N, S, 2) from the centre of the path in units of its reach; `scale`, `angle` (radians, clockwise) and
+    """`offset` (N, S, 2) from the center of the path in units of its reach; `scale`, `angle` (radians, clockwise) and
     `opacity` (N, S)."""
 
     offset: np.ndarray

@@ -192,7 +192,7 @@ def _grain_tile() -> torch.Tensor:
 
 
 def _pixel_axis(side: int, other_side: int) -> torch.Tensor:
-    """The pixels' centres along one side, -1 to 1 along the shorter of the two."""
+    """The pixels' centers along one side, -1 to 1 along the shorter of the two."""
     return (2 * torch.arange(side) + 1 - side) / min(side, other_side)
 
 

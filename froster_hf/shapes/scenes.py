@@ -52,9 +52,9 @@ class Hardships:
 
     Args:
         scene_bias: share of the clips whose backdrop is that of their label: the same for all clips of "a red star
-            sliding left". A model that has learned the backdrop fails where it is drawn anew (out of context).
+            sliding left". A model that has learned the backdrop fails where it is drawn again (out of context).
         camera_speed: how far the camera pans in half a clip at most, in half short sides; the direction is drawn.
-        occlusion_rate: share of the clips in which a grey post stands in front of everything.
+        occlusion_rate: share of the clips in which a gray post stands in front of everything.
         max_crf: the quality of a file is drawn from x264's default, 23, to this; 51 is the worst.
         speeds: whether labels tell the speed of a motion that has one, "slowly" or "quickly".
 
@@ -130,7 +130,7 @@ def draw_scenes(
 ) -> Scenes:
     """Draw scenes: of anything in the world, or one for each of `classes`.
 
-    Of two objects none is large, each has its own half of the picture, and they differ in colour and in shape.
+    Of two objects none is large, each has its own half of the picture, and they differ in color and in shape.
 
     Args:
         seed: an integer, or a generator to draw from.
@@ -276,7 +276,7 @@ def _draw_attributes(
 
 
 def _make_distinct(rng: np.random.Generator, second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The second objects (B, A), those that repeat the first's colour or shape given another one."""
+    """The second objects (B, A), those that repeat the first's color or shape given another one."""
     second = second.copy()
     for column, words in ((COLOR, np.arange(len(COLORS))), (SHAPE, _SEEN_SPINNING)):
         other = rng.choice(words, len(second))
@@ -296,7 +296,7 @@ def _place_paths(
     phase: np.ndarray,
     has_second: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (B, O, 2) and reaches (B, O) that keep most of each object in its part of the picture at all times."""
+    """Centers (B, O, 2) and reaches (B, O) that keep most of each object in its part of the picture at all times."""
     num_scenes = len(motion)
     time = np.broadcast_to(frame_times(24), (motion.size, 24))
     pose = poses(motion.reshape(-1), time, Draw(pace.reshape(-1, 1), phase.reshape(-1, 1)))

@@ -14,7 +14,7 @@ from .vocabulary import COLOR_NAMES, MOTIONS, SHAPES, SPEEDS, UNHURRIED, MovingS
 
 
 class BaseNovelSplit(NamedTuple):
-    """Two lists of classes without a colour or a shape in common, and with the same motions equally often."""
+    """Two lists of classes without a color or a shape in common, and with the same motions equally often."""
 
     base: list[MovingShape]
     novel: list[MovingShape]
@@ -38,7 +38,7 @@ def draw_classes(
 def split_base_novel(
     seed: int | np.random.Generator, *, classes_per_side: int = 48, motions: Sequence[str] = MOTIONS
 ) -> BaseNovelSplit:
-    """Cut colours and shapes in halves and draw classes on each side, every motion on as many appearances as can be.
+    """Cut colors and shapes in halves and draw classes on each side, every motion on as many appearances as can be.
 
     Args:
         seed: an integer, or a generator to draw from.

@@ -43,7 +43,7 @@ def render_world(
     Args:
         world: what to render.
         root: folder of the files, one folder a part in it.
-        label_set: `all` draws classes of the whole world; `base` trains on one half of the colours and shapes and
+        label_set: `all` draws classes of the whole world; `base` trains on one half of the colors and shapes and
             evaluates it and the other half apart.
 
     Returns:
@@ -209,7 +209,7 @@ def _note(protocol: EvaluationProtocol) -> str:
     seeds = ", ".join(map(str, protocol.seeds))
     if protocol.label_content == "appearance":
         return (
-            f"Every colour of every shape, each doing one of {len(MOTIONS)} things; clips rendered from seeds {seeds}."
+            f"Every color of every shape, each doing one of {len(MOTIONS)} things; clips rendered from seeds {seeds}."
         )
     drawn = "One object drawn with all its motions" if protocol.label_content == "motion" else "Labels drawn"
     return f"{drawn}, and clips rendered, from seeds {seeds}."

@@ -22,7 +22,7 @@ def write_mp4(
     """Write one clip as an mp4 file; the same frames give the same bytes.
 
     Args:
-        frames: (T, 3, H, W) uint8 with even height and width (H.264 halves the colour planes).
+        frames: (T, 3, H, W) uint8 with even height and width (H.264 halves the color planes).
         path: the file to write; its folder must exist.
         fps: frames a second.
         crf: x264's quality, 0 (lossless) to 51; 23 is its default.

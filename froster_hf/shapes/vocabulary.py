@@ -1,6 +1,6 @@
-"""What can be said about the moving-shapes world: colours, shapes, sizes, motions, and labels made of them.
+"""What can be said about the moving-shapes world: colors, shapes, sizes, motions, and labels made of them.
 
-A label such as "a red star sliding left" names one object by colour, shape and motion. Scenes and captions carry the
+A label such as "a red star sliding left" names one object by color, shape and motion. Scenes and captions carry the
 same facts as integers (a column of `ATTRIBUTES` each), so that "is this caption true of that picture?" is arithmetic.
 """
 
@@ -114,7 +114,7 @@ ROUND = frozenset({"circle", "ring"})
 
 @dataclass(frozen=True, order=True)
 class MovingShape:
-    """A class of the world: one object by colour, shape and motion. `str()` of it is its label.
+    """A class of the world: one object by color, shape and motion. `str()` of it is its label.
 
     Args:
         color: of `COLORS`.
@@ -196,7 +196,7 @@ def with_article(noun: str) -> str:
 def all_classes(
     *, colors: Iterable[str] = COLOR_NAMES, shapes: Iterable[str] = SHAPES, motions: Iterable[str] = MOTIONS
 ) -> list[MovingShape]:
-    """Every class of the given words in a fixed order (colour-major), without those that cannot be seen."""
+    """Every class of the given words in a fixed order (color-major), without those that cannot be seen."""
     shapes, motions = tuple(shapes), tuple(motions)
     return [MovingShape(c, s, m) for c in colors for s in shapes for m in motions if is_visible(s, m)]
 

@@ -65,7 +65,7 @@ class Batch:
     Args:
         outputs: the student's, of these clips and texts.
         clips: (B, T, 3, S, S), what the student saw.
-        labels: (B,); clips labelled -100 have no part in what is distilled of videos.
+        labels: (B,); clips labeled -100 have no part in what is distilled of videos.
         teacher: what is learned from.
         teacher_texts: (K, D), the teacher's embeddings of the texts that the student was given.
         step: optimizer step, from 0.
@@ -179,7 +179,7 @@ class Projected(DistillationForm):
 
 
 class Still(Direct):
-    """What a frame shows, and not what changes: one frame of every clip, drawn anew at each step, is given to the
+    """What a frame shows, and not what changes: one frame of every clip, drawn again at each step, is given to the
     student as a clip of its own, and compared as it is. Clips themselves are not compared: whatever the student makes
     of their motion is free. One forward pass of 1 / T of the frames more.
     """

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..evaluation.evaluating import evaluate_protocol
-from ..evaluation.plots import BLUE, GREY, ORANGE, save_figure
+from ..evaluation.plots import BLUE, GRAY, ORANGE, save_figure
 from ..evaluation.protocols import EvaluationData, EvaluationProtocol
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
@@ -96,7 +96,7 @@ def interpolation_curve(
 def _plot(curve: Mapping[str, Sequence[float]], path: Path) -> Path:
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
-    colors = {"base": BLUE, "novel": ORANGE, "harmonic_mean": GREY}
+    colors = {"base": BLUE, "novel": ORANGE, "harmonic_mean": GRAY}
     for name, title in _LINES.items():
         if name in curve:
             style = "--" if name == "harmonic_mean" else "-"

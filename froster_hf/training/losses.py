@@ -46,7 +46,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, *, label_smoothing: float
 
     Args:
         logits: (B, K).
-        labels: (B,), indices of classes; clips labelled -100 do not count.
+        labels: (B,), indices of classes; clips labeled -100 do not count.
         label_smoothing: share of the target that is spread over all classes.
     """
     total = F.cross_entropy(
@@ -63,10 +63,10 @@ def symmetric_kl_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (B, N), clip i against the text of the j-th clip that has a label; N of them have one.
-        labels: (B,); clips labelled -100 have no text and do not count.
+        labels: (B,); clips labeled -100 have no text and do not count.
     """
-    labelled = labels != IGNORED_LABEL
-    logits, labels = logits[labelled], labels[labelled]
+    labeled = labels != IGNORED_LABEL
+    logits, labels = logits[labeled], labels[labeled]
     if not len(labels):
         return logits.sum()
     targets = (10.0 * (labels[:, None] == labels[None, :]).to(logits.dtype)).softmax(dim=-1)

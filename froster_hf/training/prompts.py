@@ -165,7 +165,7 @@ class PromptEmbeds:
 
     Args:
         prompts: the label list.
-        encode: tokens (n, L) to embeddings (n, D), L2-normalised.
+        encode: tokens (n, L) to embeddings (n, D), L2-normalized.
         changes: whether the tower is another one at the next call, so that nothing can be kept.
     """
 
@@ -238,7 +238,7 @@ class LabelTexts:
         """The label of every clip under a template of its own.
 
         Args:
-            labels: (B,); clips labelled -100 have none. Where no clip has one, a text that no clip is compared with
+            labels: (B,); clips labeled -100 have none. Where no clip has one, a text that no clip is compared with
                 stands in, since the text tower cannot be given nothing.
             templates: B indices.
         """

@@ -165,7 +165,7 @@ def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArgu
         num_clips: of the training data, which make the steps of an epoch.
 
     Raises:
-        ValueError: the total batch size is no multiple of what the processes take at once.
+        ValueError: the total batch size is not a multiple of what the processes take at once.
     """
     fields = {"per_device_train_batch_size": 8, **recipe.training}
     has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()

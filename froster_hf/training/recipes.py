@@ -116,7 +116,7 @@ class RecipeData:
 
 @dataclass(frozen=True)
 class RecipeWorld:
-    """What `format: moving_shapes` renders. With `label_set: base`, base and novel classes share no colour or shape.
+    """What `format: moving_shapes` renders. With `label_set: base`, base and novel classes share no color or shape.
 
     Args:
         seed: decides classes, clips and evaluation clips.
@@ -125,7 +125,7 @@ class RecipeWorld:
         eval_clips_per_class: evaluation files a class; 0 evaluates nothing.
         motions: what the objects may do; `null` is everything.
         trail_rate: the share of clips in which objects leave a fading trail.
-        second_object_rate: the share of clips with a second, unlabelled object.
+        second_object_rate: the share of clips with a second, unlabeled object.
         num_frames: frames a file, at 8 a second.
         resolution: side of the pictures in pixels.
         hardships: what makes the world harder, by name; see [`~froster_hf.shapes.Hardships`].

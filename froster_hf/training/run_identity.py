@@ -142,7 +142,7 @@ def argument_identity(args: TrainingArguments) -> dict[str, Any]:
     clips_at_once = args.train_batch_size * args.world_size
     fields["clips per step"] = clips_at_once * args.gradient_accumulation_steps
     if fields.get("objective") == "symmetric_kl":
-        # Clips that are accumulated are no negatives of each other.
+        # Clips that are accumulated are not negatives of each other.
         fields["clips at once"] = clips_at_once
     fields["length"] = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
     return fields

@@ -1,7 +1,7 @@
 """The teacher: CLIP, frozen, on the same frames and the same prompts as the student (FROSTER, section 3.2).
 
 It lives outside the student, so that no state dict, optimizer or distributed wrapper ever sees it. A teacher whose
-weights are the student's own frozen ones is no second copy: its modules hold the very same parameters, without the
+weights are the student's own frozen ones is not a second copy: its modules hold the very same parameters, without the
 temporal module between them.
 
 Letters: B clips, T frames, D the teacher's embedding width.
@@ -121,14 +121,14 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def embed_frames(self, pixel_values_videos: Tensor) -> Tensor:
-        """(B, T, 3, S, S) to (B, T, D), L2-normalised."""
+        """(B, T, 3, S, S) to (B, T, D), L2-normalized."""
         with self._precision(pixel_values_videos):
             features = self.model.get_video_features(pixel_values_videos.to(self.model.logit_scale), only_embeds=True)
         return features.frame_embeds.float()
 
     @torch.no_grad()
     def embed_texts(self, input_ids: Tensor, *, chunk_size: int | None = None) -> Tensor:
-        """(n, L) to (n, D), L2-normalised."""
+        """(n, L) to (n, D), L2-normalized."""
         with self._precision(input_ids):
             return self.model.get_label_embeds(input_ids.to(self.model.device), chunk_size=chunk_size).float()
 

@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 
 class FrosterTrainer(ClipTrainer):
-    """Fine-tunes a FROSTER model on labelled videos; what is not named here is as in [`transformers.Trainer`].
+    """Fine-tunes a FROSTER model on labeled videos; what is not named here is as in [`transformers.Trainer`].
 
     Data sets are `datasets` tables {video, label} (`froster_hf.data`), decoded in the workers, or any data sets of
     {`pixel_values_videos` (T, 3, S, S), `labels`}. Logs carry `loss` and its parts before weighting: `loss_ce` or
@@ -152,7 +152,7 @@ class FrosterTrainer(ClipTrainer):
         return output
 
     def begin_training(self) -> None:
-        """Begin logs and guards anew, whatever an earlier training has left."""
+        """Begin logs and guards again, whatever an earlier training has left."""
         super().begin_training()
         self._part_sums = {}
         self._guard.begin()

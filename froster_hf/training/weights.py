@@ -151,7 +151,7 @@ class WeightAveraging(CheckpointedCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin anew, unless the run is resumed."""
+        """Begin again, unless the run is resumed."""
         if args.fsdp or args.deepspeed:
             raise ValueError("Weights that FSDP or DeepSpeed split over processes cannot be averaged while training.")
         if state.global_step == 0:
@@ -441,7 +441,7 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
 
 
 def _check_inside(path: Path) -> None:
-    """Refuse a link to a file that is no part of the checkpoint: its content would be published with the result."""
+    """Refuse a link to a file that is not part of the checkpoint: its content would be published with the result."""
     home, target = path.parent.resolve(), path.resolve()
     blobs = blobs_of_snapshot(home)
     if target.parent != home and (blobs is None or target.parent != blobs):

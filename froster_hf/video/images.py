@@ -121,7 +121,7 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
             raise UnreadableVideoError(f"the file has {size} bytes; VideoLimits.{name} is {limit}")
     formats = sorted(set(IMAGE_FORMATS.values()))
     try:
-        # From memory: the reader of TIFF files would open them anew, and no descriptor is left for that.
+        # From memory: the reader of TIFF files would open them again, and no descriptor is left for that.
         image = pillow.open(io.BytesIO(file.read()), formats=formats)
     except pillow.UnidentifiedImageError as error:
         raise UnreadableVideoError(f"it is not an image of one of the formats {', '.join(formats)}") from error

@@ -50,7 +50,7 @@ def open_container(handle: BinaryIO) -> av.container.InputContainer:
     """Open a checked file object: known formats only, no other file, errors are errors.
 
     Raises:
-        UnreadableVideoError: where FFmpeg does not recognise one of `CONTAINERS` or finds it damaged.
+        UnreadableVideoError: where FFmpeg does not recognize one of `CONTAINERS` or finds it damaged.
     """
     handle.seek(0)
     try:

@@ -48,7 +48,7 @@ def load() -> None:
 
 
 class NotAnIndexError(Exception):
-    """The packet table turned out to be no exact index into the frames."""
+    """The packet table turned out not to be an exact index into the frames."""
 
 
 class FrameCountError(Exception):
@@ -117,7 +117,7 @@ class StrictReader:
 
         Raises:
             FrameCountError: where `info.num_frames` was wrong; it is right afterwards, so that indices can be chosen
-                anew.
+                again.
         """
         wanted = set(indices)
         if self._is_indexed:
@@ -344,7 +344,7 @@ class _ShownFrames:
 
 
 def _runs(key_indices: np.ndarray, wanted: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """Sorted indices as runs (number of the key frame before, indices), cut where entering anew saves frames."""
+    """Sorted indices as runs (number of the key frame before, indices), cut where entering again saves frames."""
     runs: list[tuple[int, list[int]]] = []
     for index in wanted:
         key = int(np.searchsorted(key_indices, index, side="right")) - 1

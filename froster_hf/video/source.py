@@ -39,7 +39,7 @@ class CheckedSource:
 
     Args:
         path: Absolute path of the file, or None.
-        identity: Device and inode, by which the decoding process recognises the file that was checked.
+        identity: Device and inode, by which the decoding process recognizes the file that was checked.
         data: The video itself where there is no path.
         copy: The local copy of a remote file, which lasts as long as this.
     """

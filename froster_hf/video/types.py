@@ -101,7 +101,7 @@ class VideoLimits:
         """The limits that a mapping names, the others at their defaults.
 
         Raises:
-            ValueError: a name that is no limit, or a value that is not a positive number.
+            ValueError: a name that is not a limit, or a value that is not a positive number.
         """
         allowed = [field.name for field in fields(cls)]
         if unknown := [name for name in limits or {} if name not in allowed]:

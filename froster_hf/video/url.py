@@ -194,7 +194,7 @@ def _quoted(text: object) -> str:
 
 
 class _Deadline:
-    """Shuts the watched sockets down in time; a socket's own timeout starts anew with every byte that drips in."""
+    """Shuts the watched sockets down in time; a socket's own timeout starts again with every byte that drips in."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds

@@ -31,7 +31,7 @@ class TimeBudget:
             self._left -= time.monotonic() - started
 
     def renew(self) -> None:
-        """Start anew with all of the seconds."""
+        """Start again with all of the seconds."""
         self._left = self.seconds
 
 

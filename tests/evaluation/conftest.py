@@ -13,7 +13,7 @@ NUM_TESTED = 3
 
 
 def write_clip(path: Path, *, seed: int, num_frames: int = 12) -> Path:
-    """A few frames of drifting coloured noise, MPEG-4 in AVI as HMDB-51's are; each seed looks different."""
+    """A few frames of drifting colored noise, MPEG-4 in AVI as HMDB-51's are; each seed looks different."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 255, (6, 8, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

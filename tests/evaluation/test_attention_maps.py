@@ -44,7 +44,7 @@ def test_attention_of_an_unknown_layout_is_refused(shape):
         _clip_attention(torch.ones(shape), num_patches=PATCHES**2, num_frames=NUM_FRAMES, prefix=1)
 
 
-def test_attention_to_a_neighbouring_frame_is_followed_to_that_frame():
+def test_attention_to_a_neighboring_frame_is_followed_to_that_frame():
     tokens = PATCHES**2 + 1
     weights = torch.full((NUM_FRAMES, 1, tokens, 3 * tokens), 1e-6)
     # Every class token looks at patch 2 of the frame after its own.

@@ -112,6 +112,6 @@ def test_a_clip_that_cannot_be_decoded_is_named_and_has_no_logits(table, logits,
     damaged = Dataset.from_dict({"video": paths, "label": table["label"][:]}, features=table.features)
     found, _ = predict(tiny_model(), damaged, processor=tiny_processor(), output_dir=tmp_path / "out", **OPTIONS)
     assert np.isnan(found[3]).all()
-    assert np.array_equal(np.delete(found, 3, 0), np.delete(logits, 3, 0)), "its neighbours are not touched"
+    assert np.array_equal(np.delete(found, 3, 0), np.delete(logits, 3, 0)), "its neighbors are not touched"
     assert "broken.avi" in caplog.text
     assert '"error": "' in (tmp_path / "out" / "predictions.0.jsonl").read_text()

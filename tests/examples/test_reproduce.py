@@ -98,7 +98,7 @@ def test_a_checkpoint_of_the_hub_is_measured_on_both_and_gets_a_card(hub, tmp_pa
     entries = sorted(path.name for path in (out / "checkpoint" / ".eval_results").iterdir())
     assert entries == [copy.replace("/", "--") + ".yaml" for copy in sorted(hub.datasets)]
 
-    # Again: nothing is fetched or computed anew.
+    # Again: nothing is fetched or computed again.
     before = sum("/resolve/" in path and method == "GET" for method, path in hub.requests)
     run("cross_dataset.py", *arguments, hub=hub, folder=tmp_path)
     assert sum("/resolve/" in path and method == "GET" for method, path in hub.requests) == before

@@ -23,7 +23,7 @@ from tests.modeling.tiny import (
 
 every_architecture = pytest.mark.parametrize("fields", ARCHITECTURES, ids=architecture_id)
 every_module = pytest.mark.parametrize("module", MODULES)
-ATTENDS_TO_NEIGHBOURS = [name for name, entry in TEMPORAL_MODULES.items() if entry.has_radius]
+ATTENDS_TO_NEIGHBORS = [name for name, entry in TEMPORAL_MODULES.items() if entry.has_radius]
 WITH_ADAPTERS = [name for name, entry in TEMPORAL_MODULES.items() if entry.adapter_divisor]
 TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
 
@@ -33,7 +33,7 @@ def tokens_and_keys(module: str) -> tuple[int, int, int]:
     if module == "joint":
         return 2, 1 + NUM_FRAMES * 4, 1 + NUM_FRAMES * 4
     queries = 6 if module == "cross_frame" else 5
-    return 2 * NUM_FRAMES, queries, 15 if module in ATTENDS_TO_NEIGHBOURS else queries
+    return 2 * NUM_FRAMES, queries, 15 if module in ATTENDS_TO_NEIGHBORS else queries
 
 
 @every_architecture
@@ -70,7 +70,7 @@ def test_fresh_weights_are_drawn_by_the_seed_and_finite(fields):
 
 
 def test_the_towers_are_drawn_as_transformers_draws_them():
-    """The same scales as CLIPModel's, layer by layer: a registered class must not lose CLIP's own initialisation."""
+    """The same scales as CLIPModel's, layer by layer: a registered class must not lose CLIP's own initialization."""
     from tests.modeling.tiny import tiny_clip
 
     ours, clip = tiny_model(perturb=False, temporal_module="none").froster.state_dict(), tiny_clip().state_dict()
@@ -226,10 +226,7 @@ def test_eager_and_sdpa_agree(fields):
 
 @pytest.mark.parametrize(
     "module",
-    [
-        module if module in ATTENDS_TO_NEIGHBOURS else pytest.param(module, marks=pytest.mark.slow)
-        for module in MODULES
-    ],
+    [module if module in ATTENDS_TO_NEIGHBORS else pytest.param(module, marks=pytest.mark.slow) for module in MODULES],
 )
 @torch.no_grad()
 def test_flex_attention_agrees(module):

@@ -22,14 +22,14 @@ from tests.modeling.tiny import MODULES, NUM_FRAMES, tiny_clip, tiny_clips, tiny
 
 @pytest.mark.parametrize("radius", [0, 1, 2, 3])
 @pytest.mark.parametrize("num_frames", [1, 2, 5])
-def test_windows_hold_the_neighbouring_frames_and_zeros_beyond_the_ends(radius, num_frames):
+def test_windows_hold_the_neighboring_frames_and_zeros_beyond_the_ends(radius, num_frames):
     frames = torch.randn(2, 3, num_frames, 4, 5)
     windows = temporal_windows(frames, radius)
     for t in range(num_frames):
-        for place, neighbour in enumerate(range(t - radius, t + radius + 1)):
+        for place, neighbor in enumerate(range(t - radius, t + radius + 1)):
             found = windows[:, :, t, place * 4 : (place + 1) * 4]
-            inside = 0 <= neighbour < num_frames
-            assert torch.equal(found, frames[:, :, neighbour] if inside else torch.zeros_like(found))
+            inside = 0 <= neighbor < num_frames
+            assert torch.equal(found, frames[:, :, neighbor] if inside else torch.zeros_like(found))
 
 
 def test_windows_share_the_memory_of_the_padded_frames():
@@ -39,7 +39,7 @@ def test_windows_share_the_memory_of_the_padded_frames():
 
 
 def test_zero_frames_at_the_ends_keep_their_softmax_mass():
-    """The first frame's window against attention written out, with and without its missing neighbour."""
+    """The first frame's window against attention written out, with and without its missing neighbor."""
     attention = tiny_model(temporal_module="local_attention").froster.vision_model.encoder.layers[0].self_attn
     tokens = torch.randn(1, 5, 32)
     query, key, value = (
@@ -76,7 +76,7 @@ def test_temporal_differences_are_the_next_frame_minus_the_previous_one(num_fram
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3])
-def test_local_attention_equals_attention_over_materialised_neighbours(radius):
+def test_local_attention_equals_attention_over_materialized_neighbors(radius):
     attention = (
         tiny_model(temporal_module="local_attention", temporal_radius=radius)
         .froster.vision_model.encoder.layers[0]

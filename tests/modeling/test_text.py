@@ -85,7 +85,7 @@ def test_chunks_keep_no_activations_for_the_backward_pass():
     assert sizes[2] < sizes[None] / 5
 
 
-def test_prompts_are_averaged_as_unit_vectors_and_normalised_again():
+def test_prompts_are_averaged_as_unit_vectors_and_normalized_again():
     embeds = F.normalize(torch.randn(6, 8), dim=-1)
     averaged = average_prompts(embeds, 3)
     torch.testing.assert_close(averaged[1], F.normalize(embeds[3:].mean(0), dim=0))

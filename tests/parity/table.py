@@ -1,4 +1,4 @@
-"""The parity table of docs/parity.md: `python -m tests.parity.table` writes it anew."""
+"""The parity table of docs/parity.md: `python -m tests.parity.table` writes it again."""
 
 from pathlib import Path
 

@@ -79,18 +79,18 @@ def test_windows_cover_the_video_and_the_last_one_ends_with_it():
             plan_windows(10, window, stride)
 
 
-def test_a_windows_times_are_the_centres_of_its_segments():
+def test_a_windows_times_are_the_centers_of_its_segments():
     assert window_times((2, 6), 4) == [2.5, 3.5, 4.5, 5.5]
 
 
-def test_smoothing_averages_neighbouring_windows():
+def test_smoothing_averages_neighboring_windows():
     windows = plan_windows(10, 4, 2)
     scores = torch.tensor([[0.0], [3.0], [6.0], [9.0]])
     assert smooth(scores, windows, 4.0).flatten().tolist() == [1.5, 3.0, 6.0, 7.5]
     assert torch.equal(smooth(scores, windows, 0.0), scores)
 
 
-def test_neighbouring_windows_with_one_label_are_merged():
+def test_neighboring_windows_with_one_label_are_merged():
     windows = plan_windows(10, 4, 2)
     scores = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.4, 0.6]])
     segments = find_segments(scores, ["a", "b"], windows)
@@ -107,7 +107,7 @@ def test_windows_of_none_of_the_labels_leave_a_gap():
     assert [(s.start_seconds, s.end_seconds, s.label) for s in background] == [(0, 3, "a"), (7, 10, "a")]
 
 
-def test_short_segments_go_to_the_neighbour_that_scores_higher():
+def test_short_segments_go_to_the_neighbor_that_scores_higher():
     windows = plan_windows(12, 4, 2)
     scores = torch.tensor([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.3, 0.6], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
     segments = find_segments(scores, ["a", "b", "c"], windows, min_segment_seconds=3)
@@ -326,9 +326,9 @@ def merge_one_by_one(picks, borders, scores, min_seconds):
         start, end = min(spans, key=lambda span: borders[span[1]] - borders[span[0]])
         if borders[end] - borders[start] >= min_seconds:
             break
-        neighbours = [picks[at] for at in (start - 1, end) if 0 <= at < len(picks)]
+        neighbors = [picks[at] for at in (start - 1, end) if 0 <= at < len(picks)]
         means = [*scores[start:end].mean(0).tolist(), -math.inf]
-        picks[start:end] = [max(neighbours, key=means.__getitem__)] * (end - start)
+        picks[start:end] = [max(neighbors, key=means.__getitem__)] * (end - start)
     return picks
 
 

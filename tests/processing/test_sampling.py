@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from froster_hf.processing.sampling_froster import SAMPLINGS, crop_offsets, sample_frame_indices
 
 
-def test_uniform_takes_the_centre_of_equal_segments():
+def test_uniform_takes_the_center_of_equal_segments():
     assert sample_frame_indices(80, 8) == [[5, 15, 25, 35, 45, 55, 65, 75]]
     assert sample_frame_indices(250, 8) == [[15, 46, 78, 109, 140, 171, 203, 234]]
     assert sample_frame_indices(10, 4) == [[1, 3, 6, 8]]

@@ -31,7 +31,7 @@ def random_video(num_frames=6, height=40, width=56, seed=0) -> np.ndarray:
 
 
 def numbered_video(num_frames, height=32, width=32) -> np.ndarray:
-    """Frame i is grey of value i."""
+    """Frame i is gray of value i."""
     return np.repeat(np.arange(num_frames, dtype=np.uint8), height * width * 3).reshape(num_frames, height, width, 3)
 
 
@@ -87,7 +87,7 @@ def test_arrays_of_every_form_give_the_same_pixels(tmp_path):
     for name, form in forms.items():
         result = pixels(processor, form)
         assert result.shape == expected.shape, name
-        # bytes are rounded after resizing each way, floats are not: one level of 255, normalised
+        # bytes are rounded after resizing each way, floats are not: one level of 255, normalized
         tolerance = 0.02 if name.startswith(("float", "double")) else 0
         torch.testing.assert_close(result, expected, atol=tolerance, rtol=0, msg=name)
     scaled = pixels(processor, video.astype(np.float32) / 255, do_rescale=False)

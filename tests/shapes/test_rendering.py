@@ -83,7 +83,7 @@ def test_object_has_the_color_of_its_name(color):
     distance = (stills - target).norm(dim=1).flatten(1)
     others = torch.stack([(stills - torch.tensor(COLORS[c]).float()[:, None, None]).norm(dim=1) for c in COLORS])
     nearest = others.flatten(2).argmin(0)
-    # The object's pixels are near the named colour, and nearer to it than to any other.
+    # The object's pixels are near the named color, and nearer to it than to any other.
     inside = distance < 30
     assert (inside.float().mean(1) > 0.03).all()
     assert (nearest[inside] == list(COLORS).index(color)).all()

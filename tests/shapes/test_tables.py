@@ -44,7 +44,7 @@ def test_motions_are_all_of_one_object(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"seeds": 7}, "seeds is 7"), ({"label_content": "colour"}, "'colour'")]
+    ("change", "message"), [({"seeds": 7}, "seeds is 7"), ({"label_content": "color"}, "'color'")]
 )
 def test_wrong_values_are_named(change, message):
     with pytest.raises(ValueError, match=message):

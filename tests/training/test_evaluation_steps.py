@@ -188,7 +188,7 @@ def test_what_is_measured_while_training_is_what_the_saved_model_does(tmp_path, 
     trainer.save_model(str(tmp_path / "saved"))
 
     classify = pipeline("zero-shot-video-classification", model=str(tmp_path / "saved"), device="cpu")
-    for labels in (None, names):  # the stored labels, and the same names written into prompts anew
+    for labels in (None, names):  # the stored labels, and the same names written into prompts again
         answers = list(classify(table["video"], candidate_labels=labels))
         scores = np.array([[{a["label"]: a["score"] for a in answer}[name] for name in names] for answer in answers])
         softmax = np.exp(predicted) / np.exp(predicted).sum(axis=1, keepdims=True)

@@ -73,12 +73,12 @@ def test_evaluation_reports_accuracies_and_the_distance_to_the_teacher(tmp_path)
 class WithoutSomeLabels(Arrays):
     """Clips 1 and 2 of four have no label, as where a video could not be decoded."""
 
-    def __init__(self, unlabelled=(1, 2)):
+    def __init__(self, unlabeled=(1, 2)):
         super().__init__(4)
-        self.unlabelled = unlabelled
+        self.unlabeled = unlabeled
 
     def __getitem__(self, index):
-        return super().__getitem__(index) | ({"label": -100} if index in self.unlabelled else {})
+        return super().__getitem__(index) | ({"label": -100} if index in self.unlabeled else {})
 
 
 KL = {"objective": "symmetric_kl", "training_prompts": "random", "max_steps": 1, "learning_rate": 1e-2, "optim": "sgd"}
@@ -96,7 +96,7 @@ def test_clips_without_a_label_change_no_step_of_the_symmetric_objective(tmp_pat
     trainers = [
         tiny_trainer(tmp_path, train_dataset=WithoutSomeLabels(range(kept, 4)), **fields) for kept in (2, 4, 0)
     ]
-    # The labelled clips alone are the same batch; templates go by the place in it.
+    # The labeled clips alone are the same batch; templates go by the place in it.
     alone = [trainers[0].train_dataset[0], trainers[0].train_dataset[1]]
     expected = tiny_trainer(tmp_path, train_dataset=alone, **fields)
     untouched = {name: tensor.clone() for name, tensor in trainers[2].model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What a caller of the decoder sees: inputs, indices, sizes, colours, limits, streams, processes."""
+"""What a caller of the decoder sees: inputs, indices, sizes, colors, limits, streams, processes."""
 
 import contextlib
 import io
@@ -165,32 +165,32 @@ def test_a_backend_that_is_not_installed_is_an_import_error(video_file, tmp_path
         decode_frames(video_file("h264_mp4"), [0], backend="decord")
 
 
-@pytest.mark.parametrize("colour_range", ["MPEG", "JPEG"])
-@pytest.mark.parametrize("colour_space", ["ITU709", "ITU601"])
+@pytest.mark.parametrize("color_range", ["MPEG", "JPEG"])
+@pytest.mark.parametrize("color_space", ["ITU709", "ITU601"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_colours_are_right(tmp_path, backend, colour_space, colour_range):
+def test_colors_are_right(tmp_path, backend, color_space, color_range):
     needs_backend(backend)
-    colours = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [128, 128, 128]]], dtype=np.uint8)
-    image = colours.repeat(32, axis=0).repeat(32, axis=1)
-    path = tmp_path / "colours.mp4"
+    colors = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [128, 128, 128]]], dtype=np.uint8)
+    image = colors.repeat(32, axis=0).repeat(32, axis=1)
+    path = tmp_path / "colors.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.colorspace = 1 if colour_space == "ITU709" else 5
-        stream.codec_context.color_range = 1 if colour_range == "MPEG" else 2
+        stream.codec_context.colorspace = 1 if color_space == "ITU709" else 5
+        stream.codec_context.color_range = 1 if color_range == "MPEG" else 2
         for _ in range(3):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            options = {"dst_colorspace": colour_space, "dst_color_range": colour_range}
+            options = {"dst_colorspace": color_space, "dst_color_range": color_range}
             container.mux(stream.encode(frame.reformat(format="yuv420p", **options)))
         container.mux(stream.encode(None))
     frames, _ = decode_frames(path, [1], backend=backend)
-    # Away from the edges, where colour is subsampled.
-    centres = frames[0, :, 16::32, 16::32].permute(1, 2, 0).numpy().astype(int)
-    assert np.abs(centres - colours).max() <= 6
+    # Away from the edges, where color is subsampled.
+    centers = frames[0, :, 16::32, 16::32].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(centers - colors).max() <= 6
 
 
-def test_transparent_frames_keep_their_colours(tmp_path):
+def test_transparent_frames_keep_their_colors(tmp_path):
     path = tmp_path / "alpha.mov"
     image = np.zeros((32, 32, 4), dtype=np.uint8)
     image[..., 0], image[..., 1] = 128, 200  # A, R

@@ -49,7 +49,7 @@ def as_shown(frame: av.VideoFrame) -> np.ndarray:
 
 
 def frames_around(path, indices, num_frames) -> dict[int, np.ndarray]:
-    """The frames at `indices` and their two neighbours on both sides."""
+    """The frames at `indices` and their two neighbors on both sides."""
     wanted = {index + step for index in indices for step in range(-2, 3)} & set(range(num_frames))
     with av.open(str(path)) as container:
         decoded = enumerate(container.decode(video=0))
@@ -110,7 +110,7 @@ def test_the_open_gop_file_has_pictures_that_need_the_previous_group(video_file)
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_frames_before_the_edit_list_are_not_counted(video_file, tmp_path, backend):
-    """A clip cut without encoding anew: the frames from its key frame to the cut are in the file, but not shown."""
+    """A clip cut without encoding again: the frames from its key frame to the cut are in the file, but not shown."""
     needs_backend(backend)
     path = tmp_path / "cut.mp4"
     with av.open(str(video_file("h264_mp4"))) as source, av.open(str(path), "w") as target:

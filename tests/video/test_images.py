@@ -22,7 +22,7 @@ def picture(value: int) -> Image.Image:
 
 
 def values(folder: Path, **options) -> list[int]:
-    """The grey of every frame that a folder is read as."""
+    """The gray of every frame that a folder is read as."""
     frames, metadata = read_video(folder, None, **options)
     assert metadata.total_num_frames == len(frames)
     return frames[:, 0, 0, 0].tolist()

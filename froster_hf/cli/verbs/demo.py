@@ -6,7 +6,7 @@ examples:
   froster demo --model openai/clip-vit-base-patch32
 
 The videos and the picture of a timeline are left in the output folder. Without --model, the model is the small one
-that ships with the package: it knows the colours, shapes and motions of these rendered videos, and no real actions.
+that ships with the package: it knows the colors, shapes and motions of these rendered videos, and no real actions.
 """
 
 import argparse

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--smoothing-seconds", type=float, default=4.0, help="scores are averaged over it (default: %(default)s)"
     )
     windows.add_argument(
-        "--min-segment-seconds", type=float, default=0.0, help="shorter segments go to a neighbour (default: keep all)"
+        "--min-segment-seconds", type=float, default=0.0, help="shorter segments go to a neighbor (default: keep all)"
     )
     windows.add_argument("--batch-size", type=int, default=8, help="windows at a time (default: %(default)s)")
     add_label_arguments(parser)

@@ -101,7 +101,7 @@ class HeldOutStills:
 
     @classmethod
     def draw(cls, seed: int, num_stills: int, *, resolution: int) -> "HeldOutStills":
-        """Draw from a stream of the seed that no training draws from, every pair of colour and shape equally often."""
+        """Draw from a stream of the seed that no training draws from, every pair of color and shape equally often."""
         classes = all_classes(motions=["standing still"])
         labels = torch.arange(num_stills) % len(classes)
         rng = np.random.default_rng((seed, _HELD_OUT))

@@ -9,7 +9,7 @@ answers is wrong. The clips are reversed after decoding: no codec leaves a trace
 
 Speed is measured likewise where labels tell it: between the label and that of the other speed.
 
-Letters: n clips, m of them with a direction, K labels, E opposites and other speeds that are no label of this side.
+Letters: n clips, m of them with a direction, K labels, E opposites and other speeds that are not labels of this side.
 """
 
 import json

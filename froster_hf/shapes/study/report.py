@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...evaluation.plots import BLUE, GREY, ORANGE, new_figure, save_figure
+from ...evaluation.plots import BLUE, GRAY, ORANGE, new_figure, save_figure
 from ...whole_files import make_folder, write_text_whole
 from .plan import VARIANTS
 from .statistics import Estimate, by_pair, differences, estimate, paired_difference
@@ -77,7 +77,7 @@ def _introduction(study: Mapping[str, Any]) -> str:
         *([f"    {study['command']}"] if study["command"] else []),
         f"Every world has a small CLIP of its own, pre-trained on rendered stills in {study['pretraining']['steps']} "
         f'steps, and two halves of {world["num_classes"]} classes such as "a red star sliding left": base and novel '
-        "ones share motions, and no colour and no shape. Models are fine-tuned on "
+        "ones share motions, and no color and no shape. Models are fine-tuned on "
         f"{world['clips_per_class']} clips of every base class and tested on {world['eval_clips_per_class']} others "
         f"of every class, base and novel apart. Clips are H.264 files of {world['num_frames']} frames of "
         f"{world['resolution']} pixels; in {100 * world['trail_rate']:.0f}% of them objects leave a trail that tells "
@@ -140,7 +140,7 @@ def _details(found: Found) -> str:
     # Worlds without speeds, or whose backdrops do not go with the labels, have nothing to say of them.
     shown = {metric: title for metric, title in DETAILS.items() if any(found[metric].values())}
     text = (
-        "In percent. Appearance: the answer has the clip's colour and shape. Motion: it has its motion. Direction: "
+        "In percent. Appearance: the answer has the clip's color and shape. Motion: it has its motion. Direction: "
         "over clips and their reversals, between a label and its opposite; a model that cannot see direction has "
         "exactly 50. Undirected: top-1 of the clips whose motion is its own reversal."
     )
@@ -148,7 +148,7 @@ def _details(found: Found) -> str:
         text += " Speed: between a label and that of the other speed."
     if "out_of_context_top1" in shown:
         text += (
-            " Out of context: top-1 of base classes in front of backdrops drawn anew, where in training and in the "
+            " Out of context: top-1 of base classes in front of backdrops drawn again, where in training and in the "
             "other tests a backdrop goes with its label."
         )
     lines = ["## Where the answers are right", "", text, ""]
@@ -242,7 +242,7 @@ def plot_harmonic_means(estimates: Mapping[str, Estimate], path: Path, *, refere
     axes = figure.subplots()
     means = [100 * estimates[name].mean for name in names]
     errors = [100 * estimates[name].half_width for name in names]
-    colors = [ORANGE if name == reference else GREY if name == "frozen" else BLUE for name in names]
+    colors = [ORANGE if name == reference else GRAY if name == "frozen" else BLUE for name in names]
     axes.barh(range(len(names)), means, xerr=errors, color=colors, ecolor="black", capsize=2.5)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -260,7 +260,7 @@ def plot_base_against_novel(
     order = sorted(base, key=lambda name: -novel[name].mean)
     for number, name in enumerate(order, start=1):
         x, y = 100 * base[name].mean, 100 * novel[name].mean
-        color = ORANGE if name == reference else GREY if name == "frozen" else BLUE
+        color = ORANGE if name == reference else GRAY if name == "frozen" else BLUE
         axes.scatter(x, y, color=color, zorder=3, label=f"{number}  {name}")
         axes.annotate(str(number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=9)
     axes.margins(0.1)
@@ -277,7 +277,7 @@ def plot_cost(estimates: Mapping[str, Estimate], costs: Mapping[str, float], pat
     order = sorted((name for name in estimates if name in costs), key=lambda name: -estimates[name].mean)
     for number, name in enumerate(order, start=1):
         x, own = 100 * costs[name] / costs[reference], estimates[name]
-        color = ORANGE if name == reference else GREY if name == "frozen" else BLUE
+        color = ORANGE if name == reference else GRAY if name == "frozen" else BLUE
         error = 0 if own.count == 1 else 100 * own.half_width
         axes.errorbar(x, 100 * own.mean, yerr=error, fmt="o", color=color, capsize=2.5, label=f"{number}  {name}")
         axes.annotate(str(number), (x, 100 * own.mean), xytext=(4, 4), textcoords="offset points", fontsize=9)

@@ -1,7 +1,7 @@
 """Means and intervals over paired runs, and the claims that they show or do not show.
 
 A pair is one world and one fine-tuning seed: two methods that are compared there started from the same CLIP and saw
-the same clips. Runs of one world share its CLIP and its videos, so they are no independent draws: seeds are averaged
+the same clips. Runs of one world share its CLIP and its videos, so they are not independent draws: seeds are averaged
 in each world first where there are enough worlds for an interval (three), else the pairs are taken as they are and
 the interval speaks of these worlds only.
 """
@@ -100,7 +100,7 @@ class Claim:
     def verdict(self, difference: Estimate) -> str:
         """What the interval of `ours - theirs` allows to say."""
         if difference.unit == "run":
-            # Runs that share a world are no independent draws: their interval speaks of that world only.
+            # Runs that share a world are not independent draws: their interval speaks of that world only.
             return f"fewer than {MIN_WORLDS} worlds; nothing can be said of others"
         if difference.low > -self.margin:
             return "appears"

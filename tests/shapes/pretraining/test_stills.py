@@ -11,7 +11,7 @@ from froster_hf.shapes.pretraining.run import build_clip, image_processor
 from froster_hf.shapes.pretraining.stills import normalize, single_batch
 from tests.shapes.pretraining.tiny import tiny_recipe
 
-# Pairs in the order of the accuracy: twelve shapes of the first colour, then of the next.
+# Pairs in the order of the accuracy: twelve shapes of the first color, then of the next.
 RED_CIRCLE, ORANGE_SQUARE = 0, 13
 
 
