@@ -46,7 +46,7 @@ def load_pipeline(
 ) -> Any:
     """The zero-shot pipeline of a FROSTER or plain CLIP checkpoint, by installed code only.
 
-    As `pipeline("zero-shot-video-classification", model=name)`, to which `small`, the shipped checkpoint, is not known.
+    As `pipeline("zero-shot-video-classification", model=name)`, where `small`, the shipped checkpoint, is not known.
     Code that lies in a checkpoint is never run, whatever its files ask for, and nobody is asked whether it may.
 
     Args:

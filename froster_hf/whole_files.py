@@ -123,14 +123,19 @@ def _put_back(before: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def write_errors(target: str | os.PathLike[str]) -> Iterator[None]:
-    """Make an `OSError` of what safetensors, torch and tokenizers raise where a file cannot be written.
+    """Make an `OSError` that names the target of what writers raise, such as safetensors, torch and tokenizers.
 
     On a full disk each of them has an error of its own kind. For blocks that only write.
     """
     try:
         yield
-    except (OSError, ValueError):
+    except ValueError:
         raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        reason = error.strerror or os.strerror(error.errno)
+        raise type(error)(error.errno, f"{target} cannot be written ({reason}). Nothing of it was left") from error
     except Exception as error:
         reason = one_line(str(error), limit=300)
         raise OSError(f"{target} cannot be written ({reason}). Is the disk full? Nothing of it was left.") from error

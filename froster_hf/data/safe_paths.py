@@ -6,8 +6,10 @@ of the machine, so a path is kept only when it is a plain one that, fully resolv
 of the Hub are links from one folder of a cache entry into another, which are followed.
 """
 
+import errno
 import os
 import re
+import stat
 from functools import lru_cache
 from pathlib import Path
 
@@ -78,8 +80,11 @@ class VideoRoot:
             return self._unresolved(candidate, where=where)
         try:
             resolved = self._resolved_parent(str(candidate.parent)) / candidate.name
-            if candidate.name in ("", "..") or resolved.is_symlink():
+            if candidate.name in ("", "..") or _is_link(resolved):
                 resolved = candidate.resolve()
+                # Since Python 3.13, `resolve` gives back a link where links lead in a circle.
+                if _is_link(resolved):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         except (
             OSError,
             RuntimeError,
@@ -107,6 +112,14 @@ class VideoRoot:
                 "lead out of it."
             )
         return str(plain)
+
+
+def _is_link(path: Path) -> bool:
+    """Like `Path.is_symlink`, which since Python 3.14 says False of names that are too long."""
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
 """
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -310,9 +311,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         if num_workers == 0 and type(inputs) in ahead and not self.processor.video_processor.is_random:
             read = partial(self.preprocess, **preprocess_params)
             inputs = ahead[type(inputs)](inputs, read, max(NUM_READING_THREADS, batch_size))
-        return super().get_iterator(
+        answers = super().get_iterator(
             inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
         )
+        if num_workers > 0 and sys.platform == "linux":
+            # transformers' workers hold local functions, which only forked processes can have; before Python 3.14,
+            # forking was the default.
+            answers.loader.loader.multiprocessing_context = "fork"
+        return answers
 
     def timeline(
         self,

@@ -2,8 +2,10 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Array4D, ClassLabel, Dataset, Features, IterableDataset, Value
@@ -128,17 +130,6 @@ def stream_moving_shapes(
         Rows of `video` (uint8 array (T, 3, H, W)), `label` (index into `classes`), `caption`.
     """
 
-    def rows(shards: list[int]) -> Iterator[dict]:
-        for shard in shards:
-            rng = np.random.default_rng([seed, shard])
-            labels = rng.integers(len(classes), size=len(range(shard, num_clips, num_shards)))
-            for start in range(0, len(labels), _CLIPS_AT_ONCE):
-                part = labels[start : start + _CLIPS_AT_ONCE]
-                scenes, captions = _draw(classes, part, rng, trail_rate, second_object_rate, hardships)
-                clips = render_clips(scenes, num_frames=num_frames, resolution=resolution).numpy()
-                for clip, label, text in zip(clips, part, captions.texts):
-                    yield {"video": clip, "label": int(label), "caption": text}
-
     height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
     features = Features(
         {
@@ -147,7 +138,40 @@ def stream_moving_shapes(
             "caption": Value("string"),
         }
     )
+    draw = partial(_draw, classes, trail_rate=trail_rate, second_object_rate=second_object_rate, hardships=hardships)
+    render = partial(render_clips, num_frames=num_frames, resolution=resolution)
+    # Of this module, and not a local function, so that workers can be started in any way.
+    rows = partial(
+        _rows,
+        draw=draw,
+        render=render,
+        seed=seed,
+        num_classes=len(classes),
+        num_clips=num_clips,
+        num_shards=num_shards,
+    )
     return IterableDataset.from_generator(rows, gen_kwargs={"shards": list(range(num_shards))}, features=features)
+
+
+def _rows(
+    shards: list[int],
+    *,
+    draw: Callable[..., tuple[Scenes, Captions]],
+    render: Callable[[Scenes], Any],
+    seed: int,
+    num_classes: int,
+    num_clips: int,
+    num_shards: int,
+) -> Iterator[dict]:
+    for shard in shards:
+        rng = np.random.default_rng([seed, shard])
+        labels = rng.integers(num_classes, size=len(range(shard, num_clips, num_shards)))
+        for start in range(0, len(labels), _CLIPS_AT_ONCE):
+            part = labels[start : start + _CLIPS_AT_ONCE]
+            scenes, captions = draw(part, rng)
+            clips = render(scenes).numpy()
+            for clip, label, text in zip(clips, part, captions.texts):
+                yield {"video": clip, "label": int(label), "caption": text}
 
 
 def _draw(

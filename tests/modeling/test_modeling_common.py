@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import shutil
 
 import pytest
 import torch
@@ -228,6 +229,7 @@ def test_eager_and_sdpa_agree(fields):
     "module",
     [module if module in ATTENDS_TO_NEIGHBORS else pytest.param(module, marks=pytest.mark.slow) for module in MODULES],
 )
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles flex attention with g++: `apt install g++`")
 @torch.no_grad()
 def test_flex_attention_agrees(module):
     """Compiles a kernel for every shape; the other modules run with the slow tests."""

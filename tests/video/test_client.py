@@ -278,8 +278,9 @@ def test_the_decoding_process_knows_no_tokens_and_can_gain_nothing(video_file, m
     assert limits["Max core file size"] == ["0", "0"]
     assert limits["Max data size"] == [str(3 * 2**30)] * 2
     soft, hard = map(int, limits["Max open files"])
-    # Three standard streams, two pipes, the file, and one for decord and late imports.
-    assert soft == hard == 7
+    # Three standard streams, two pipes, the file, and one for decord and late imports; Python 3.14 holds one more.
+    assert soft == hard
+    assert hard in (7, 8)
 
 
 @linux_only

@@ -352,7 +352,8 @@ def test_an_address_is_as_public_as_the_one_that_it_wraps(address):
 
 @given(strategies.ip_addresses())
 def test_a_public_address_is_a_global_one_of_no_special_use(address):
-    if is_public(str(address)):
+    # Since Python 3.14, no 6to4 address is global by itself; they are judged by the address that they wrap.
+    if is_public(str(address)) and getattr(address, "sixtofour", None) is None:
         assert address.is_global
         assert not address.is_multicast
 
