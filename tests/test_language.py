@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BRITISH = (
-    r"license|color|neighbor|behavior|favor|honour|\bcenter|\bgray|labeled|labelling|modeling|cancelled|\banew\b"
+    r"licence|colour|neighbour|behaviour|favour|honour|\bcentre|\bgrey|labelled|labelling|modelling|cancelled|\banew\b"
     r"|\bwhilst\b|\blearnt\b|\bspelt\b|artefact|judgement|analyse|programme\b|defence"
     r"|(recogn|normal|initial|serial|optim|organ|summar|minim|maxim|general|special|parametr|standard|token|vector"
     r"|synchron|memor|util|emphas|categor|character|custom|visual|random|material|final|local|stabil|quant)is(e|ing|ation)"
@@ -17,7 +17,7 @@ IS_NO = (
     r"(?<!there )(?<!There )\b(is|are) no (?!longer\b|more\b|less\b|fewer\b|higher\b|problem\b|other place\b)[a-z]+"
 )
 # Text that is data: a caption that the shipped model learned from; the old name of a function in the changelog.
-DATA = ("in front of a gray wall", "`recognise_layout`")
+DATA = ("in front of a grey wall", "`recognise_layout`")
 
 
 def files() -> list[Path]:
