@@ -95,14 +95,6 @@ def run_study(
             for method in plan.methods
         ]
         measured = run_jobs(jobs)
-    # The frozen model has no fine-tuning seed.
-    runs: list[dict[str, Any]] = [
-        {"method": FROZEN, "world": world.seed, "seed": None, **of_world[FROZEN]}
-        for world, of_world in zip(test_worlds, frozen)
-    ]
-    for job, of_job in zip(jobs, measured):
-        runs += [{"method": name, "world": job.world.seed, "seed": job.seed, **own} for name, own in of_job.items()]
-    costs = {name: cost for job in jobs[: len(plan.methods)] for name, cost in costs_of(job).items()}
     study = {
         "plan": plan.to_dict(),
         "recipe": what_decides(test_worlds[0].recipe()),
@@ -111,12 +103,34 @@ def run_study(
         "machine": _machine(processes),
         "versions": package_versions(),
         "minutes": watch.minutes(),
-        "gigaflops": {FROZEN: gigaflops(test_worlds[0].recipe(["model.temporal_module=none"]).model), **costs},
+        "gigaflops": _costs(jobs[: len(plan.methods)]),
         "choices": choices,
         "trials": trials,
-        "runs": runs,
+        "runs": _runs(test_worlds, frozen, jobs, measured),
     }
     return write_report(study, output)
+
+
+def _costs(jobs: Sequence[Job]) -> dict[str, float]:
+    """`gigaflops` of the frozen model, and of each job's method and variants."""
+    frozen = gigaflops(jobs[0].world.recipe(["model.temporal_module=none"]).model)
+    return {FROZEN: frozen, **{name: cost for job in jobs for name, cost in costs_of(job).items()}}
+
+
+def _runs(
+    worlds: Sequence[World],
+    frozen: Sequence[Mapping[str, Metrics]],
+    jobs: Sequence[Job],
+    measured: Sequence[Mapping[str, Metrics]],
+) -> list[dict[str, Any]]:
+    """What was measured, an entry per method or variant, world and seed; the frozen model has no fine-tuning seed."""
+    runs: list[dict[str, Any]] = [
+        {"method": FROZEN, "world": world.seed, "seed": None, **of_world[FROZEN]}
+        for world, of_world in zip(worlds, frozen)
+    ]
+    for job, of_job in zip(jobs, measured):
+        runs += [{"method": name, "world": job.world.seed, "seed": job.seed, **own} for name, own in of_job.items()]
+    return runs
 
 
 def choose(plan: StudyPlan, work: Path, run_jobs: RunJobs) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
@@ -198,7 +212,7 @@ def _check_jobs(plan: StudyPlan, work: Path) -> None:
             ).recipe()
         except ValueError as error:
             raise ValueError(f"The plan {plan.name}, method {name}: {error}") from error
-        if "weight_average" in method.variants and not recipe.training.get("average_weights_from_epoch"):
+        if "weight_average" in method.variants and recipe.training.get("average_weights_from_epoch") is None:
             raise ValueError(
                 f"The plan {plan.name}, method {name}: the variant weight_average needs the override "
                 "training.average_weights_from_epoch=EPOCH."

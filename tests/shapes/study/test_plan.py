@@ -5,6 +5,7 @@ import pytest
 from froster_hf.cli import main
 from froster_hf.shapes.study import list_plans, load_plan, run_study
 from froster_hf.shapes.study.jobs import job_for
+from froster_hf.shapes.study.running import _check_jobs
 from froster_hf.shapes.study.worlds import World
 from froster_hf.training.recipes import load_recipe
 
@@ -27,6 +28,7 @@ def test_every_override_of_a_shipped_plan_is_a_field_of_its_recipe(name, tmp_pat
     for method in plan.methods:
         job = job_for(method, world=World(plan, 1, tmp_path), seed=0, choices={"learning_rate": 1e-3}, test=True)
         assert job.recipe().training["learning_rate"] == 1e-3
+    _check_jobs(plan, tmp_path)
 
 
 def test_plans_are_listed(capsys):
