@@ -20,6 +20,12 @@ OF_MODULES: dict[str, dict[str, str]] = {
             "number for both; see tests/modeling/test_modeling_common.py"
         ),
     },
+    "context_tokens": {
+        "test_attention_outputs": (
+            "every block but the first has context tokens among its keys (TC-CLIP), and the test has one number of "
+            "keys for all blocks; see tests/modeling/test_modeling_common.py"
+        ),
+    },
 }
 
 VIDEO_PROCESSOR: dict[str, str] = {
