@@ -298,13 +298,15 @@ class CrossFrameLayer(EncoderLayer):
     @reads_first_tokens
     def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W)."""
-        num_read = num_read or hidden_states.shape[1]
+        num_tokens = hidden_states.shape[1]
         frames = hidden_states[:, 0] if self.has_class_token else hidden_states.mean(dim=1)
         messages = self.message_proj(frames).unflatten(0, (-1, num_frames))  # (B, T, W)
         # `.forward`: a call would fire the hook that records attentions, and this is not the block's attention.
         messages = messages + self.message_attn.forward(self.message_norm(messages), **kwargs)[0]
         hidden_states = torch.cat([hidden_states, messages.flatten(0, 1).unsqueeze(1)], dim=1)
+        # Of the whole block, the message asks too: the weights that are recorded have its row.
         attended = attend(self.self_attn, self.layer_norm1(hidden_states), num_read, **kwargs)
+        num_read = num_read or num_tokens
         hidden_states = hidden_states[:, :num_read] + attended[:, :num_read]
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
 
