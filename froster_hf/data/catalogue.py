@@ -236,10 +236,11 @@ def read_videos(
     """
     videos = Path(videos)
     if videos.is_dir():
-        given = {"a root": root, "a file of labels": labels, "several labels per video": multi_label or None}
+        given = {"root": root, "labels": labels, "multi_label": multi_label or None}
         if unused := [name for name, value in given.items() if value is not None]:
             raise ValueError(
-                f"{printable(str(videos))} is a folder, whose class folders are the labels: no {unused[0]}."
+                f"{printable(str(videos))} is a folder, whose class folders are the labels; `{unused[0]}` "
+                f"(`--{unused[0].replace('_', '-')}`) is for lists."
             )
         return read_video_folder(videos, allow_links=allow_links)
     if not videos.is_file():

@@ -118,11 +118,13 @@ def _labels_of(row: Row) -> tuple[str | int, ...]:
 def _names_in(rows: Sequence[Row], list_file: str) -> list[str]:
     written = sorted({str(label) for row in rows for label in _labels_of(row)})
     if not written:
-        raise AnnotationError(f"{shown_path(list_file)} gives no video a label. Pass labels=, the names to look for.")
+        raise AnnotationError(
+            f"{shown_path(list_file)} gives no video a label. Pass labels= (`--labels FILE`), the names to look for."
+        )
     if all(index_of(label.lstrip("-")) is not None for label in written):
         raise AnnotationError(
-            f"{shown_path(list_file)} holds label indices and no label names. Pass labels=, the list of names or a "
-            "file of them."
+            f"{shown_path(list_file)} holds label indices and no label names. Pass labels= (`--labels FILE`), the "
+            "list of names or a file of them."
         )
     # Only checked: a list's names are taken as they are written.
     distinct_label_texts(written, where=shown_path(list_file), ignore_case=True)

@@ -79,7 +79,7 @@ def video_table(
             named = "; ".join(f"{printable(clip.path[:150])} ({clip.where})" for clip in absent[:5])
             message = f"{len(absent)} of {len(clips)} listed videos are not there, such as {named}."
             if missing == "error":
-                raise AnnotationError(f"{message} Pass missing='drop' to go on without them.")
+                raise AnnotationError(f"{message} Pass missing='drop' (`--missing drop`) to go on without them.")
             logger.warning("%s They are left out.", message)
             source = f"{source} {len(absent)} listed videos were not there.".strip()
             gone = {id(clip) for clip in absent}

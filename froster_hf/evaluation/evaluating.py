@@ -140,12 +140,25 @@ def evaluate_protocol(
     report = _report(protocol, plan, tested, [header for _, header in samples], other and other[1])
     if accelerator.is_main_process:
         write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, folder)
-        if frozen is not None and frozen.training_labels is not None:
-            points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
-            rows = similarity_table(frozen.model, processor, training_labels=frozen.training_labels, tested=points)
-            write_similarity_report(rows, folder)
+        _write_similarity(frozen, processor, plan, tested, method, folder)
     accelerator.wait_for_everyone()
     return report
+
+
+def _write_similarity(
+    frozen: FrozenModel | None,
+    processor: FrosterProcessor,
+    plan: EvaluationPlan,
+    tested: Mapping[str, Sequence[dict[str, PartResult]]],
+    method: str,
+    folder: Path,
+) -> None:
+    """The analysis of label similarity, where the labels of the training are given."""
+    if frozen is None or frozen.training_labels is None:
+        return
+    points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
+    rows = similarity_table(frozen.model, processor, training_labels=frozen.training_labels, tested=points)
+    write_similarity_report(rows, folder)
 
 
 def _matched(descriptions: Mapping[str, str | None] | None, plan: EvaluationPlan) -> dict[str, str] | None:

@@ -120,31 +120,12 @@ def evaluate_videos(
         "multi_label": is_multi_label(table),
     }
     prepare_folder(folder, subject, accelerator, overwrite=overwrite)
-    results = []
-    calibration: Calibration | None = None
-    for number, (model_name, classify) in enumerate(models.items()):
-        scoring = _scoring(classify, table, fitted=calibrate and number == 0)
-        logits, header = predict(
-            classify.model,
-            table,
-            processor=classify.processor,
-            output_dir=folder / "predictions" / f"model_{number}",
-            extra_labels=scoring.background if scoring else (),
-            num_views=classify.processor.video_processor.num_views,
-            num_crops=classify.processor.video_processor.num_crops,
-            video_options={"sampling": classify.processor.video_processor.sampling},
-            accelerator=accelerator,
-            **vars(computing),
-        )
-        evidence = _evidence(scoring, logits) if scoring else None
-        if calibrate and number == 0:
-            calibration = _fit(evidence, label_matrix(table), scoring)
-        stored = calibration if calibrate and number == 0 else getattr(scoring, "calibration", None)
-        if is_multi_label(table):
-            assert evidence is not None  # needed for such tables
-            results.append(_multi_label_result(model_name, evidence, header, table, stored))
-        else:
-            results.append(_single_label_result(model_name, logits[..., : len(label_names(table))], header, table))
+    options = {**vars(computing), "accelerator": accelerator}
+    measured = [
+        _measure(name, classify, table, folder / "predictions" / f"model_{number}", calibrate and number == 0, options)
+        for number, (name, classify) in enumerate(models.items())
+    ]
+    results, calibration = [result for result, _ in measured], measured[0][1] if calibrate else None
     report = _report(subject, table, results, calibration)
     if accelerator.is_main_process:
         _write(report, results, table, next(iter(models.values())), folder)
@@ -152,6 +133,34 @@ def evaluate_videos(
             _save_calibrated(next(iter(models.values())), calibration, folder / CALIBRATED_FOLDER)
     accelerator.wait_for_everyone()
     return report
+
+
+def _measure(
+    name: str, classify: Any, table: Dataset, folder: Path, calibrate: bool, options: Mapping[str, Any]
+) -> tuple[ModelResult, Calibration | None]:
+    """One model over the table, and the calibration that holds for it, fitted here or its own."""
+    labels = label_names(table)
+    scoring = _scoring(classify, table, fitted=calibrate)
+    video_processor = classify.processor.video_processor
+    logits, header = predict(
+        classify.model,
+        table,
+        processor=classify.processor,
+        output_dir=folder,
+        extra_labels=scoring.background if scoring else (),
+        num_views=video_processor.num_views,
+        num_crops=video_processor.num_crops,
+        video_options={"sampling": video_processor.sampling},
+        **options,
+    )
+    evidence = _evidence(scoring, logits) if scoring else None
+    calibration = getattr(scoring, "calibration", None)
+    if calibrate:
+        calibration = _fit(evidence, label_matrix(table), scoring)
+    if is_multi_label(table):
+        assert evidence is not None  # needed for such tables
+        return _multi_label_result(name, evidence, header, table, calibration), calibration
+    return _single_label_result(name, logits[..., : len(labels)], header, table), calibration
 
 
 def _scoring(classify: Any, table: Dataset, *, fitted: bool) -> Any:

@@ -135,7 +135,7 @@ def test_options_that_would_have_no_effect_are_refused(videos, capsys, arguments
 
 
 def test_a_folder_takes_no_root_and_what_is_not_there_is_said(videos, tmp_path):
-    with pytest.raises(ValueError, match="class folders are the labels: no a root"):
+    with pytest.raises(ValueError, match="class folders are the labels; `root`"):
         read_videos(videos / "classes", root=tmp_path)
     with pytest.raises(AnnotationError, match="neither a folder nor a file"):
         read_videos(tmp_path / "nothing")

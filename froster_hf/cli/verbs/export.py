@@ -14,7 +14,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster export`."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder or a name on the Hub")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder, a name on the Hub, or small")
     parser.add_argument("output", metavar="OUT", help="the folder to write; must not exist, or be empty")
     parser.add_argument("--max-shard-size", default="5GB", help="of one weight file (default: %(default)s)")
     labels = parser.add_mutually_exclusive_group()
@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Export, upload where asked to, and print what was written."""
     from transformers.utils import logging
 
+    from ...checkpoint_loading import checkpoint_path
     from ...hub import export_checkpoint, push_folder
     from ..options import read_labels
 
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.push_to_hub is None and (arguments.private or arguments.create_pr):
         raise ValueError("--private, --create-pr: only with --push-to-hub.")
     report = export_checkpoint(
-        arguments.checkpoint,
+        checkpoint_path(arguments.checkpoint),
         arguments.output,
         facts=arguments.facts,
         license=arguments.license,
