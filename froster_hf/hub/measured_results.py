@@ -122,7 +122,8 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
         results = list(_results(report, own[0])) if own else []
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
-            f"{path} is not a result of `froster evaluate` by a protocol: {type(error).__name__} {one_line(str(error), limit=300)}."
+            f"{path} is not a result of `froster evaluate` by a protocol: {type(error).__name__} "
+            f"{one_line(str(error), limit=300)}."
         ) from error
     if not own:
         raise ValueError(
