@@ -162,6 +162,8 @@ def _from_table(text: str, source: str, *, delimiter: str) -> LabelList:
         rows = [cells for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise AnnotationError(f"{source}, line {reader.line_num}: not CSV ({printable(str(error))}).") from error
+    if not rows:
+        raise AnnotationError(f"{source}: the table holds no labels; expected {_FORMS}.")
     return _from_rows(rows, source, kind="CSV")
 
 

@@ -224,6 +224,12 @@ def test_any_file_is_read_or_refused_by_name(tmp_path, suffix, content):
     assert labels is None or all(name.strip() for name in labels.names)
 
 
+@pytest.mark.parametrize("content", [";", ",", ";;\n;;\n", '""'])
+def test_a_table_of_empty_cells_holds_no_labels(tmp_path, content):
+    with pytest.raises(AnnotationError, match=r"a\.csv: the (table|file) holds no labels"):
+        read_label_file(written(tmp_path, "a.csv", content))
+
+
 TABLES = st.lists(st.lists(st.sampled_from(["0", "1", "2", "id", "name", "a", "b, c", '"', "d", ""]), max_size=3))
 
 
