@@ -76,7 +76,7 @@ def live_frames(
 
     Raises:
         VideoDecodeError: the source cannot be opened, or not be joined again.
-        ValueError: an iterable of frames without `fps` or times, or something that is no frame.
+        ValueError: an iterable of frames without `fps` or times, or something that is not a frame.
         DecodingUnavailableError: this machine cannot decode at the moment.
     """
     if not isinstance(source, str | int):
@@ -170,7 +170,7 @@ def rolling_windows(
 ) -> Iterator[LiveWindow]:
     """Overlapping windows of a live source, each as soon as its last frame has come.
 
-    A window starts anew after a gap, a jump in time of more than a window, and a change of the frames' size.
+    A window starts again after a gap, a jump in time of more than a window, and a change of the frames' size.
 
     Args:
         frames: in the order of time.
