@@ -224,7 +224,7 @@ def with_name(fields: Mapping[str, Any], file: str | os.PathLike) -> dict[str, A
     name = named["name"]
     if isinstance(name, str) and (name in ("", ".", "..") or not name.isprintable() or set(name) & {"/", "\\", ":"}):
         raise ValueError(
-            f"{_shown(os.fspath(file))}: name is {_shown(name)}; it becomes part of paths: give one word."
+            f"{one_line(os.fspath(file))}: name is {_shown(name)}; it becomes part of paths: give one word."
         )
     return named
 
