@@ -20,10 +20,13 @@ PAGES = (
     "README.md",
     "docs/index.md",
     "docs/fine_tuning.md",
+    "docs/sharing.md",
+    "docs/guides/score.md",
+    "docs/guides/backbones.md",
     "docs/serving.md",
     "docs/evaluation.md",
-    "docs/guides/backbones.md",
 )
+SLOW = ("docs/serving.md", "docs/evaluation.md")  # one exports graphs, the other renders videos
 # A comment before a block says why it cannot be run.
 BLOCK = re.compile(r"(?P<reason><!-- not run: .+? -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 # What these install or enter is here already.
@@ -100,7 +103,8 @@ def test_every_block_of_the_readme_runs(workplace):
     assert (workplace / "with-code" / "pipeline_froster.py").is_file()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES[1:])
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in PAGES[1:]]
+)
 def test_every_block_of_a_page_runs(page, workplace):
     run_page(page)
