@@ -63,8 +63,9 @@ def test_every_page_with_commands_is_run_by_a_test():
         found = [match for match in BLOCK.finditer(path.read_text(encoding="utf-8")) if not match["reason"]]
         if not any(match["language"] in ("bash", "python") for match in found) or name in PAGES:
             continue
-        if path.parent == DOCS / "integrations":
-            continue  # tests/integrations/test_pages.py runs all of them.
+        if path.parent == DOCS / "integrations":  # tests/integrations/test_pages.py runs Python blocks.
+            assert all(match["language"] == "python" for match in found), f"{name}: say why the other is not run"
+            continue
         assert path.name in tests or f'"{path.stem}"' in tests, f"{name} has blocks that no test names"
 
 
