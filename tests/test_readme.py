@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from froster_hf.cli import main
@@ -108,3 +109,23 @@ def test_every_block_of_the_readme_runs(workplace):
 )
 def test_every_block_of_a_page_runs(page, workplace):
     run_page(page)
+
+
+def test_the_results_of_the_readme_are_those_of_the_study_and_of_the_card():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    study = (ROOT / "docs" / "study" / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| trained with |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[2:6]] for line in table.splitlines()[2:]]
+    methods = ("frozen", "plain", "residual", "directional residual", "ST-Adapter residual")
+    assert len(rows) == len(methods)
+    for row, method in zip(rows, methods):
+        results, answers = re.findall(rf"^\| {method} \|(.*)$", study, flags=re.M)[:2]
+        assert row[:3] == re.findall(r"([\d.]+) ±", results), method
+        assert row[3] == re.findall(r"([\d.]+) ±", answers)[3], method
+    facts = yaml.safe_load((ROOT / "model_cards" / "froster-b16.yaml").read_text(encoding="utf-8"))
+    published = {entry["setting"]: entry["value"] for entry in facts["published"]}
+    row = readme.partition("FROSTER, ViT-B/16")[2].partition("\n")[0]
+    claimed = re.findall(r"(UCF-101|HMDB-51|Kinetics-600)[^\d|,]* ([\d.]+)", row)
+    assert len(claimed) == 3
+    for name, value in claimed:
+        assert float(value) in [number for setting, number in published.items() if setting.startswith(name)]
