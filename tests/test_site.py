@@ -1,11 +1,13 @@
 """The documents as a site and as files: every page can be found, links lead to files, and blocks are run by a test."""
 
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+import froster_hf
 from tests.test_readme import BLOCK, PAGES, ROOT
 
 DOCS = ROOT / "docs"
@@ -76,3 +78,14 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_program():
     assert len(messages) > 10
     theirs = ["Unknown task zero-shot-video-classification"]  # transformers' own
     assert [message for message in messages if message not in joined] == theirs
+
+
+def test_every_public_name_is_in_the_reference():
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md"))
+    assert set(froster_hf.__all__) <= set(re.findall(r"^::: froster_hf\.(\w+)$", pages, flags=re.M))
+    documented = re.findall(r"^::: ([\w.]+)$", pages, flags=re.M)
+    assert len(documented) == len(set(documented))
+    for name in documented:  # A module need not be importable: it may be of a tool that is not installed.
+        folder = ROOT / name.replace(".", "/")
+        if not folder.is_dir() and not folder.with_suffix(".py").is_file():
+            pkgutil.resolve_name(name)
