@@ -11,6 +11,8 @@ import yaml
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from froster_hf.cli import main
+from froster_hf.data.catalogue import FORMATS
+from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
@@ -26,6 +28,7 @@ PAGES = (
     "docs/guides/backbones.md",
     "docs/serving.md",
     "docs/evaluation.md",
+    "docs/adding.md",
 )
 SLOW = ("docs/serving.md", "docs/evaluation.md")  # one exports graphs, the other renders videos
 # A comment before a block says why it cannot be run.
@@ -102,6 +105,16 @@ def test_every_block_of_the_readme_runs(workplace):
     assert len((workplace / "answers.jsonl").read_text().splitlines()) == 1
     assert (workplace / "runs" / "my_videos" / "evaluation" / "index.html").is_file()
     assert (workplace / "with-code" / "pipeline_froster.py").is_file()
+
+
+@pytest.fixture(autouse=True)
+def tables():
+    """Takes what a page enters in the tables out again."""
+    before = [(table, set(table)) for table in (TEMPORAL_MODULES, FORMATS)]
+    yield
+    for table, names in before:
+        for name in set(table) - names:
+            del table[name]
 
 
 @pytest.mark.parametrize(
