@@ -26,7 +26,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.text_files import read_json
 from ..processing.video_processing_froster import FrosterVideoProcessor
 from ..whole_files import new_folder, write_errors
-from .architecture import Setting, UnshownOptions, infer_config, stated_license
+from .architecture import FOREIGN_CONFIGURATION, Setting, UnshownOptions, infer_config, stated_license
 from .layouts import Layout, find_layout
 from .reading import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
 from .state_dicts import ConvertedStateDict, convert_state_dict
@@ -293,9 +293,13 @@ def _processor(clip: PathLike | None, config: FrosterConfig, layout: str) -> _Pr
         note = "No tokenizer is written; give a CLIP of transformers with the same vocabulary as `processor_from`."
         return _Processor(FrosterVideoProcessor(**options), [], [note])
     templates = find_layout(layout).templates
-    processor = FrosterProcessor.from_clip(
-        resolve(clip), prompt_templates=templates, video_options=options, trust_remote_code=False
-    )
+    try:
+        processor = FrosterProcessor.from_clip(
+            resolve(clip), prompt_templates=templates, video_options=options, trust_remote_code=False
+        )
+    except FOREIGN_CONFIGURATION as error:
+        reason = one_line(str(error), limit=500)
+        raise ValueError(f"The processor of {printable(str(clip))} cannot be loaded: {reason}") from error
     text = config.text_config
     tokens = (len(processor.tokenizer), processor.tokenizer.eos_token_id)
     # Older configurations say 2 and mean the highest id.
