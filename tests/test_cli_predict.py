@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from transformers import pipeline
+from transformers.utils import logging
 
 import froster_hf  # noqa: F401
 from froster_hf.cli import main
@@ -210,10 +211,13 @@ def test_a_progress_bar_is_on_a_terminal_and_nowhere_else(checkpoint, capsys, mo
     import pty
     import termios
 
+    # Other verbs, run by other tests of this process, turn the bars of transformers off.
+    logging.enable_progress_bar()
     arguments = ["timeline", BIKES, "--model", checkpoint, "--device", "cpu", "--labels", ",".join(LABELS)]
     assert main(arguments) == 0
     assert capsys.readouterr().err == ""
     reader, terminal = pty.openpty()
+    os.set_blocking(reader, False)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with open(terminal, "w") as stderr, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", stderr)
