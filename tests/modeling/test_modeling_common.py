@@ -326,8 +326,8 @@ def test_device_map_auto_places_the_model(tmp_path):
 def test_a_model_spread_by_accelerate_gives_the_same_outputs(tmp_path, module):
     """No layer class may be split, and hooks must reach every weight.
 
-    In double precision: hooked MLPs are computed as transformers does, others in one pass, and the logits of the two are
-    a hundred times as far apart as the rounding of their cosines.
+    In double precision: hooked MLPs are computed as transformers does, others in one pass, and logits are a hundred
+    times as far apart as the rounding of their cosines.
     """
     from accelerate import cpu_offload
 

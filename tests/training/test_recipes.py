@@ -316,7 +316,7 @@ def test_the_command_line_lists_shows_and_trains(tmp_path, capsys, clip_folder, 
     assert main(["train", "froster_k400", "training.lr=1"]) == 1
     assert "unknown fields lr" in capsys.readouterr().err
     assert main(["train"]) == 1
-    assert "Which recipe?" in capsys.readouterr().err
+    assert "What is to be trained on?" in capsys.readouterr().err
     overrides = tiny_overrides(clip_folder, video_folder, tmp_path / "run")
     assert main(["train", "froster_k400", *overrides]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path / 'run'}/model"

@@ -229,7 +229,7 @@ def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol", output
 
         def show(done: int, total: int) -> None:
             progress.total = total
-            progress.update(done - progress.n)
+            progress.update()
 
         report = evaluate_detection(
             protocol,
