@@ -49,6 +49,10 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_name(name) and _is_number(number) for name, number in value.items())
 
 
+def _is_ranks(value: Any) -> bool:
+    return _is_table(value) and all(map(_is_rank, value.values()))
+
+
 def _is_layers(value: Any) -> bool:
     return _is_rank(value) or (isinstance(value, list) and all(isinstance(layer, int) for layer in value))
 
@@ -75,7 +79,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "lora_dropout": _is_number,
     "rank_dropout": _is_number,
     "module_dropout": _is_number,
-    "rank_pattern": _is_table,
+    "rank_pattern": _is_ranks,
     "alpha_pattern": _is_table,
     "bias": ("none", "all", "lora_only").__contains__,
     "fan_in_fan_out": _is_flag,

@@ -8,7 +8,7 @@ from typing import Any
 
 from .adapters import check_adapter_loaded, read_adapter
 from .assets import SMALL_FROSTER
-from .printing import one_line, printable
+from .printing import listing, one_line, printable
 
 QUANTIZERS = ("bitsandbytes", "torchao")
 """Methods of quantization whose code in transformers fetches nothing: it calls the installed library of that name."""
@@ -101,26 +101,37 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
         dtype: of the weights; `auto` is the checkpoint's.
 
     Raises:
+        ValueError: the checkpoint has no weights for a part of its model, which transformers would draw at random.
         Exception: of any kind that transformers raises; `loading_reason` says it in one line.
     """
-    from transformers import pipeline
+    from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, pipeline
 
     checkpoint = checkpoint_path(checkpoint)
     adapter = read_adapter(checkpoint)
-    refuse_foreign_parts(checkpoint if adapter is None else adapter["base_model_name_or_path"])
-    task: Any = "zero-shot-video-classification"
-    classify = pipeline(
-        task,
-        model=os.fspath(checkpoint),
-        device=device,
-        dtype=dtype,
+    base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
+    refuse_foreign_parts(base)
+    installed_only = {
         # Given explicitly: transformers would otherwise ask on standard input.
-        trust_remote_code=False,
+        "trust_remote_code": False,
         # Given, if only as the default: a file could name a repository of kernels, whose machine code would run.
-        model_kwargs={"attn_implementation": None, "experts_implementation": None},
+        "attn_implementation": None,
+        "experts_implementation": None,
+    }
+    config = AutoConfig.from_pretrained(base, **installed_only)
+    model_class = AutoModelForVideoClassification if config.model_type == "froster" else AutoModel
+    model, report = model_class.from_pretrained(
+        checkpoint, config=config, dtype=dtype, output_loading_info=True, **installed_only
     )
+    task: Any = "zero-shot-video-classification"
+    processor = AutoProcessor.from_pretrained(base, trust_remote_code=False)
+    classify = pipeline(task, model=model, processor=processor, device=device)
     if adapter is not None:
         check_adapter_loaded(classify.model, checkpoint)
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"{len(missing)} tensors of the model that its configuration describes are not in its files: "
+            f"{listing(missing, limit=3)}."
+        )
     return classify
 
 

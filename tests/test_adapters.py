@@ -150,6 +150,7 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
         {"target_modules": "(a+)+$"},
         {"target_modules": ["(a+)+$"]},
         {"rank_pattern": {"(a+)+$": 4}},
+        {"rank_pattern": {"q_proj": 10**6}},
         {"r": 10**9},
         {"r": True},
         {"lora_alpha": float("nan")},

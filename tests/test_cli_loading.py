@@ -76,13 +76,27 @@ DAMAGES = {
     "a configuration that is null": (lambda folder: (folder / "config.json").write_text("null"), ""),
     "a configuration nested deeply": (lambda folder: (folder / "config.json").write_text("[" * 100_000), "deep"),
     "a configuration that is not JSON": (lambda folder: (folder / "config.json").write_text("{"), "JSON"),
-    "another model type": (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "BertConfig"),
+    "another model type": (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "'bert'"),
     "a tower of another width": (lambda folder: change_json(folder / "config.json", projection_dim=24), ""),
     "no tokenizer": (lambda folder: [file.unlink() for file in folder.glob("token*")], "tokenizer"),
     "no processor": (lambda folder: (folder / "processor_config.json").unlink(), "processor"),
     "a processor nested deeply": (lambda folder: (folder / "processor_config.json").write_text("[" * 100_000), "deep"),
     "a processor that is a list": (lambda folder: (folder / "processor_config.json").write_text("[]"), ""),
     "weights cut short": (lambda folder: (folder / "model.safetensors").write_bytes(b"\x10" * 100), ""),
+    "weights of something else": (
+        lambda folder: save_file({"x": torch.zeros(1)}, folder / "model.safetensors", metadata={"format": "pt"}),
+        "of the model that its configuration describes are not in its files: froster.logit_scale",
+    ),
+    "a layer more than the weights": (
+        lambda folder: change_json(
+            folder / "config.json",
+            vision_config={
+                **json.loads((folder / "config.json").read_text())["vision_config"],
+                "num_hidden_layers": 9,
+            },
+        ),
+        "of the model that its configuration describes are not in its files: froster.vision_model.encoder.layers.",
+    ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
     "a pickle that calls functions": (refused_pickle, "safetensors"),
     "an unknown model type with code": (

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import snapshot_download
 from packaging.version import Version
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -36,6 +36,8 @@ from .state_dicts import convert_state_dict
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
 
 MAX_BYTES = 32 << 30
+# Dimensions of a tensor; CLIPs have up to five. Work on more grows with their square.
+MAX_RANK = 8
 TIMEOUT_SECONDS = 900.0
 MINIMUM_TORCH = "2.10"
 DTYPES = (
@@ -152,6 +154,10 @@ def _read_file(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawChec
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
+        with safe_open(path, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (no mapping)
+                if (rank := len(tensors.get_slice(name).get_shape())) > MAX_RANK:
+                    raise ValueError(f"tensor {name} has {rank} dimensions")
         return load_file(path)
     except Exception as error:  # Whatever a broken file provokes becomes a reason, as in the process for pickles.
         reason = one_line(str(error), limit=500) if isinstance(error, SafetensorError | ValueError) else repr(error)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..printing import printable
 from ..video.backends import BACKENDS
 from ..whole_files import make_folder, write_text_whole
 from .metrics import METRICS
@@ -158,4 +159,4 @@ def _number(value: float | None) -> str:
 
 def cell(text: str) -> str:
     """Text that cannot break out of a Markdown table's cell."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").split())
+    return " ".join(printable(text).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").split())

@@ -18,6 +18,8 @@ from ..whole_files import prepare_file, written_whole
 from .timeline_files import spreadsheet_cell
 
 FORMATS = (".jsonl", ".csv")
+# How a record begins, whole or cut short.
+RECORD_BEGIN = b'{"video": '
 
 
 class OtherAnswersError(ValueError):
@@ -178,6 +180,12 @@ def _read_done(path: Path, settings: str) -> set[str]:
             )
         done.add(video)
     if whole < len(content):
+        begin = RECORD_BEGIN[: len(content) - whole]
+        if not content[whole:].startswith(begin):
+            raise OtherAnswersError(
+                f"{printable(str(path))} ends in a line that is not the beginning of a record of answers; it would "
+                "be lost. Write to another file."
+            )
         with path.open("r+b") as file:
             file.truncate(whole)
     return done

@@ -48,6 +48,7 @@ SAFETENSORS = {
     "unknown type": header({"a": entry(dtype="F7")}, bytes(8)),
     "four bits": header({"a": entry(dtype="F4", shape=(16,))}, bytes(8)),
     "eight bits": header({"a": entry(dtype="F8_E4M3", shape=(8,))}, bytes(8)),
+    "as many dimensions as bytes": header({"a": entry(shape=(1,) * 50_000, offsets=(0, 4))}, bytes(4)),
     "complex": header({"a": entry(dtype="C64", shape=(1,))}, bytes(8)),
     "not a number": header({"a": entry()}, b"\xff" * 8),
     "wrong utf-8": (9).to_bytes(8, "little") + b'{"\xff": {}}',

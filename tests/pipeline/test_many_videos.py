@@ -118,6 +118,14 @@ def test_lists_of_videos_are_read(videos, tmp_path, capsys):
     assert "names no column `video`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["my notes", '{"answers": 1}', '{"video": 1}\nmy notes'])
+def test_a_file_of_something_else_is_not_gone_on_with(videos, tmp_path, capsys, text):
+    (tmp_path / "notes.jsonl").write_text(text)
+    assert command(videos, "--resume", str(tmp_path / "notes.jsonl")) == 1
+    assert "not " in capsys.readouterr().err
+    assert (tmp_path / "notes.jsonl").read_text() == text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
