@@ -114,6 +114,8 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
     def __init__(self) -> None:
         self._pending = dict(REGISTRATIONS)
         self._imports = threading.local()
+        self._counting = threading.Lock()
+        self._num_importing = 0  # threads that have an import under way
         self._registering = threading.Lock()
 
     def find_spec(
@@ -127,29 +129,46 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
         execute = spec.loader.exec_module
 
         def execute_counted(module: ModuleType) -> None:
-            self._imports.depth = getattr(self._imports, "depth", 0) + 1
+            self._count(1)
             try:
                 execute(module)
             finally:
-                self._imports.depth -= 1
+                self._count(-1)
             if self._imports.depth == 0:
                 self.register_what_is_imported()
 
         spec.loader.exec_module = execute_counted  # type: ignore[method-assign]
         return spec
 
+    def _count(self, step: int) -> None:
+        depth = getattr(self._imports, "depth", 0)
+        self._imports.depth = depth + step
+        if 0 in (depth, depth + step):
+            with self._counting:
+                self._num_importing += step
+
     def register_what_is_imported(self) -> None:
         """Run the pending registrations whose module is there; a registration's own imports add to the list.
 
         Never waits: who comes here may hold the import lock of a module that the running registration needs. Whoever
         is registering looks once more after letting go, and so takes over what others found it busy with.
+
+        Where two threads import modules that need each other, Python shows one of them a module that is not whole yet.
+        A registration that fails of it is run again: by the other thread when its import is over, or else here.
         """
         while self._ready() and self._registering.acquire(blocking=False):
+            others_import = self._num_importing > 0
             try:
                 for name in self._ready():
-                    self._pending.pop(name)()
+                    REGISTRATIONS[name]()
+                    del self._pending[name]
+            except ImportError:
+                if not others_import and not self._num_importing:
+                    raise
             finally:
                 self._registering.release()
+            if self._ready() and self._num_importing:
+                return
         if not self._pending and self in sys.meta_path:
             sys.meta_path.remove(self)
 
