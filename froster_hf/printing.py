@@ -1,12 +1,13 @@
-"""Text that nobody has vouched for, made fit to be shown: names of files, labels and tensors, words of servers.
+"""What is shown: text that nobody has vouched for, made fit for it, and what transformers says of itself, left out.
 
-Everything of this kind that the package prints or writes for people passes `printable` or `one_line`: a name must not
-move a terminal's cursor, set its title, or begin a line of its own.
+Names of files, labels and tensors and words of servers that the package prints or writes for people pass `printable`
+or `one_line`: a name must not move a terminal's cursor, set its title, or begin a line of its own.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 # A name or a message that is longer is cut; a damaged file can have a tensor whose name is a megabyte long.
@@ -78,6 +79,33 @@ def json_text(
     except UnicodeEncodeError:
         shows_as_it_is = False
     return text if shows_as_it_is else json.dumps(value, allow_nan=False, indent=indent, default=default)
+
+
+@contextlib.contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Without transformers' progress bars, which show where there is no terminal, too; then they are as before."""
+    from transformers.utils import logging
+
+    were_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Without transformers' messages below errors; afterwards it is as talkative as before."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _shown(character: str) -> str:

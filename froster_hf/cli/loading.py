@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import checkpoint_loading
+from ..printing import without_progress_bars, without_warnings
 from ..video.stores import is_address, named_folder
 
 
@@ -66,28 +67,12 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
 
     import froster_hf  # noqa: F401
 
-    with _quiet_transformers():
+    with without_warnings(), without_progress_bars():
         classify = checkpoint_loading.load_pipeline(name, device=device, dtype=dtype)
     if classify.stored_dtype != classify.model.dtype:
         half = str(classify.stored_dtype).removeprefix("torch.")
         print(f"froster: computing in float32, since this processor has no arithmetic in {half}", file=sys.stderr)
     return classify
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without transformers' warnings and progress bars, which are as they were afterwards."""
-    from transformers.utils import logging
-
-    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shows_progress:
-            logging.enable_progress_bar()
 
 
 def _check_device(name: str) -> None:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from transformers.utils import logging
 
 from ..data.catalogue import read_videos
 from ..data.video_table import VIDEO_COLUMN, is_multi_label, label_array, label_matrix, label_names, video_name
 from ..pipeline.scoring_froster import Calibration, fit_platt
+from ..printing import without_progress_bars
 from ..whole_files import new_folder
 from .evaluating import prepare_folder
 from .metrics import (
@@ -310,10 +310,5 @@ def _save_calibrated(classify: Any, calibration: Calibration, folder: Path) -> N
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)
-    shows_progress = logging.is_progress_bar_enabled()
-    # transformers' bar of a single file shows where there is no terminal, too.
-    logging.disable_progress_bar()
-    with new_folder(folder) as part:
+    with without_progress_bars(), new_folder(folder) as part:
         classify.save_pretrained(part)
-    if shows_progress:
-        logging.enable_progress_bar()

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import pytest
-from transformers.utils import logging
 
+from froster_hf.printing import without_progress_bars
 from tests.evaluation.conftest import hmdb51_data  # noqa: F401
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 
 @pytest.fixture(autouse=True)
 def _quiet():
-    logging.disable_progress_bar()
+    with without_progress_bars():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers.utils import logging
 
 from froster_hf.hub import export_checkpoint
+from froster_hf.printing import without_progress_bars
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import REPOSITORY
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -15,7 +15,8 @@ from tests.fixtures.tiny import tiny_model, tiny_processor
 
 @pytest.fixture(autouse=True)
 def _quiet():
-    logging.disable_progress_bar()
+    with without_progress_bars():
+        yield
 
 
 @pytest.fixture(scope="session")

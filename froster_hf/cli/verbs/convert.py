@@ -18,7 +18,7 @@ from dataclasses import asdict
 
 from ...conversion.layouts import LAYOUTS, written_layouts
 from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
-from ...printing import json_text
+from ...printing import json_text, without_progress_bars
 
 # Options of `convert_checkpoint` by its own names; where one is not given, its default is the function's.
 CONVERSION_OPTIONS = (
@@ -83,13 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     back.add_argument("--teacher", metavar="FOLDER", help="with --to froster: the CLIP that becomes raw_model.*")
 
 
+@without_progress_bars()
 def run(arguments: argparse.Namespace) -> int:
     """Convert or export, and print the report."""
-    from transformers.utils import logging
-
     from ...conversion import ConversionReport, ExportReport, convert_checkpoint, write_original_checkpoint
 
-    logging.disable_progress_bar()
     report: ConversionReport | ExportReport
     if arguments.to is not None:
         _refuse(arguments, [name for name in vars(arguments) if name not in EXPORT_OPTIONS], "without --to")

@@ -11,6 +11,8 @@ license, CC BY-NC-SA 4.0.
 
 import argparse
 
+from ...printing import without_progress_bars
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster export`."""
@@ -46,15 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     hub.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
 
 
+@without_progress_bars()
 def run(arguments: argparse.Namespace) -> int:
     """Export, upload where asked to, and print what was written."""
-    from transformers.utils import logging
-
     from ...checkpoint_loading import checkpoint_path
     from ...hub import export_checkpoint, push_folder
     from ..options import read_labels
 
-    logging.disable_progress_bar()
     if arguments.push_to_hub is None and (arguments.private or arguments.create_pr):
         raise ValueError("--private, --create-pr: only with --push-to-hub.")
     report = export_checkpoint(

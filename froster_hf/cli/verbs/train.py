@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...printing import printable
+from ...printing import printable, without_progress_bars, without_warnings
 from ...settings import check_named
 from ..options import DEFAULT_MODEL, names_videos, print_shipped
 
@@ -90,7 +90,8 @@ def _train_own(arguments: argparse.Namespace) -> int:
         print(yaml.safe_dump(plan.recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0
     print(plan, flush=True)
-    with _quiet():
+    # What transformers says of every file that it loads and saves.
+    with without_warnings(), contextlib.nullcontext() if sys.stderr.isatty() else without_progress_bars():
         result = train_on_videos(plan, resume=arguments.resume, overwrite=arguments.overwrite)
     if result["trained"] is not None:
         low, high = result["difference_interval"]
@@ -125,23 +126,6 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
     if trainer.is_world_process_zero():
         print(f"{trainer.args.output_dir}/model")
     return 0
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what transformers says of every file that it loads and saves."""
-    from transformers.utils import logging as transformers_logging
-
-    verbosity, shows_progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if shows_progress:
-            transformers_logging.enable_progress_bar()
 
 
 @contextlib.contextmanager
