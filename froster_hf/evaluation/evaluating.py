@@ -23,6 +23,7 @@ from ..settings import read_fields
 from ..whole_files import check_writable, make_folder
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
+from .page import CALIBRATED_FOLDER
 from .predicting import Computing, PredictionMismatchError, predict
 from .protocols import (
     EvaluationData,
@@ -208,7 +209,7 @@ def _remove_results(folder: Path) -> None:
         "label_similarity.png",
     ):
         (folder / name).unlink(missing_ok=True)
-    for part in (folder / "plots", folder / "predictions", folder / "calibrated"):
+    for part in (folder / "plots", folder / "predictions", folder / CALIBRATED_FOLDER):
         if part.is_symlink():
             part.unlink()
         elif part.is_dir():

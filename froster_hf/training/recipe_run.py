@@ -27,7 +27,7 @@ from ..processing.prompts_froster import resolve_templates
 from ..whole_files import check_writable, write_text_whole
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
-from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld
+from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
 from .trainer import FrosterTrainer
 
 logger = logging.getLogger(__name__)
@@ -90,11 +90,6 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
         eval_dataset=evaluation or None,
         processing_class=processor,
     )
-
-
-def output_folder(recipe: Recipe) -> Path:
-    """Where the run of a recipe and its model are written."""
-    return Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name
 
 
 def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, FrosterProcessor]:

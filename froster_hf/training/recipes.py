@@ -234,6 +234,11 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Any
     return read_fields(pkgutil.resolve_name(RECIPE_KINDS[kind].fields), with_name(fields, recipe), where=name)
 
 
+def output_folder(recipe: Any) -> Path:
+    """Where the run of a recipe of any kind and its model are written."""
+    return Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name
+
+
 def argument_hints(kind: type[TrainingArguments], *, reserved: Collection[str]) -> dict[str, Any]:
     """Types of the training arguments that a recipe's `training` section may give, by name.
 

@@ -1,12 +1,12 @@
 """A pre-training recipe, run: its tokenizer, model and stills, a `ClipPretrainer`, a CLIP repository at the end."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, TrainingArguments, set_seed
 
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
+from ...training.recipes import output_folder
 from ...training.run_identity import RunIdentity, argument_identity
 from ...training.whole_folders import replaced_folder
 from ...whole_files import check_writable, write_text_whole
@@ -47,11 +47,6 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
         for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
             part.save_pretrained(model)
     return trainer
-
-
-def output_folder(recipe: PretrainingRecipe) -> Path:
-    """Where the run of a recipe and its model are written."""
-    return Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name
 
 
 def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
