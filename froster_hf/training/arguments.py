@@ -59,7 +59,8 @@ class FrosterTrainingArguments(TrainingArguments):
         distillation_alpha: alpha, the weight of the MLP; `residual` only.
         distillation_target: the embeddings that are distilled: of frames (`video`), of labels (`text`), or `both`.
         teacher: a CLIP checkpoint. By default the student's own weights at the start, without its temporal module.
-        teacher_dtype: precision of the teacher's passes.
+        teacher_dtype: precision of the teacher's weights and passes. `None`: float32, but that frames are embedded in
+            the mixed precision of the training (`bf16`, `fp16`).
         teacher_momentum: the teacher follows the student: after every step, its weights are this share of themselves
             and one minus it of the student's CLIP. TACO's is 0.9998. `None`: the teacher is frozen.
         trained_parameters: what is trained, besides the distillation projectors.
@@ -120,7 +121,10 @@ class FrosterTrainingArguments(TrainingArguments):
     teacher: str | None = field(
         default=None, metadata={"help": "a CLIP checkpoint; by default the student as it is at the start"}
     )
-    teacher_dtype: TeacherDtype = field(default="float32", metadata={"help": "precision of the teacher's passes"})
+    teacher_dtype: TeacherDtype | None = field(
+        default=None,
+        metadata={"help": "precision of the teacher; none: float32, of its passes over frames that of the training"},
+    )
     teacher_momentum: float | None = field(
         default=None, metadata={"help": "the teacher is a moving average of the student; none: it is frozen"}
     )
@@ -227,8 +231,8 @@ class FrosterTrainingArguments(TrainingArguments):
         if self.teacher_momentum is not None:
             if not 0 <= self.teacher_momentum < 1:
                 raise ValueError(f"`teacher_momentum` is {self.teacher_momentum}; it goes from 0 to below 1.")
-            others = {"teacher": None, "teacher_dtype": "float32"}
-            if given := [name for name, value in others.items() if getattr(self, name) != value]:
+            others = {"teacher": (None,), "teacher_dtype": (None, "float32")}
+            if given := [name for name, values in others.items() if getattr(self, name) not in values]:
                 raise ValueError(
                     f"`teacher_momentum` makes the student's CLIP, in float32, the teacher; leave out `{given[0]}`."
                 )
@@ -253,9 +257,11 @@ class FrosterTrainingArguments(TrainingArguments):
         """Refuse what is not one of a field's `Literal` values; dataclasses do not."""
         own = set(FrosterTrainingArguments.__annotations__)
         for name, hint in get_type_hints(FrosterTrainingArguments).items():
-            if name not in own or get_origin(hint) is not Literal:
+            value = getattr(self, name, None)
+            named = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+            if name not in own or not named or (value is None and type(None) in get_args(hint)):
                 continue
-            value, choices = getattr(self, name), distillation_names() if name == "distillation" else get_args(hint)
+            choices = distillation_names() if name == "distillation" else get_args(named[0])
             if value not in choices:
                 raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(choices)}.")
 

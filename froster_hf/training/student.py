@@ -90,17 +90,20 @@ def prepare_student(
 def _teacher_of(
     model: FrosterForVideoClassification, args: FrosterTrainingArguments, *, may_share: bool
 ) -> FrozenTeacher:
+    # The Trainer's mixed precision is around the student's forward pass alone.
+    mixed = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
+    precision: Any = {"frames_dtype": mixed} if args.teacher_dtype is None else {"dtype": args.teacher_dtype}
     if args.teacher_momentum is not None:
         if clip_is_frozen(model):
             raise ValueError(
                 f"`teacher_momentum` is {args.teacher_momentum}, but nothing of CLIP is trained that a teacher could "
                 f"follow (`trained_parameters={args.trained_parameters!r}`). Leave it out."
             )
-        return AveragedTeacher.from_student(model, momentum=args.teacher_momentum)
+        return AveragedTeacher.from_student(model, momentum=args.teacher_momentum, **precision)
     if args.teacher is None:
         shared = may_share and clip_is_frozen(model)
-        return FrozenTeacher.from_student(model, dtype=args.teacher_dtype, shared=shared)
-    teacher = FrozenTeacher.from_dual_encoder(args.teacher, dtype=args.teacher_dtype)
+        return FrozenTeacher.from_student(model, shared=shared, **precision)
+    teacher = FrozenTeacher.from_dual_encoder(args.teacher, **precision)
     _check_vocabulary(model, teacher)
     return teacher
 

@@ -33,15 +33,24 @@ class FrozenTeacher:
 
     Args:
         model: without a temporal module.
-        dtype: precision of its passes. The results are in single precision.
+        dtype: precision of its weights and passes. The results are in single precision.
+        frames_dtype: precision of the passes over frames, by autocast; by default that of the weights. Frames are new
+            at every step, texts are encoded once.
         shared: the parameters are another model's too, so they are not cast; lower precision is by autocast.
     """
 
     # Whether its weights are others after a step.
     changes = False
 
-    def __init__(self, model: FrosterModel, *, dtype: TeacherDtype = "float32", shared: bool = False):
-        self.dtype = getattr(torch, dtype)
+    def __init__(
+        self,
+        model: FrosterModel,
+        *,
+        dtype: TeacherDtype = "float32",
+        frames_dtype: TeacherDtype | None = None,
+        shared: bool = False,
+    ):
+        self.dtype, self.frames_dtype = getattr(torch, dtype), getattr(torch, frames_dtype or dtype)
         self.shared = shared
         self.model = model.eval().requires_grad_(False)
         if not shared:
@@ -93,15 +102,20 @@ class FrozenTeacher:
 
     @classmethod
     def from_dual_encoder(
-        cls, pretrained_model_name_or_path: str | os.PathLike, *, dtype: TeacherDtype = "float32", **kwargs
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        dtype: TeacherDtype = "float32",
+        frames_dtype: TeacherDtype | None = None,
+        **kwargs: Any,
     ) -> "FrozenTeacher":
-        """The checkpoint of CLIP, or of another backbone of transformers.
+        """The checkpoint of CLIP, or of another backbone of transformers; see the class.
 
         Raises:
             ValueError: the checkpoint is not that of a backbone.
         """
         model = FrosterModel.from_dual_encoder(pretrained_model_name_or_path, temporal_module="none", **kwargs)
-        return cls(model, dtype=dtype)
+        return cls(model, dtype=dtype, frames_dtype=frames_dtype)
 
     @property
     def embed_width(self) -> int:
@@ -122,14 +136,14 @@ class FrozenTeacher:
     @torch.no_grad()
     def embed_frames(self, pixel_values_videos: Tensor) -> Tensor:
         """(B, T, 3, S, S) to (B, T, D), L2-normalized."""
-        with self._precision(pixel_values_videos):
+        with self._precision(pixel_values_videos, self.frames_dtype):
             features = self.model.get_video_features(pixel_values_videos.to(self.model.logit_scale), only_embeds=True)
         return features.frame_embeds.float()
 
     @torch.no_grad()
     def embed_texts(self, input_ids: Tensor, *, chunk_size: int | None = None) -> Tensor:
         """(n, L) to (n, D), L2-normalized."""
-        with self._precision(input_ids):
+        with self._precision(input_ids, self.dtype):
             return self.model.get_label_embeds(input_ids.to(self.model.device), chunk_size=chunk_size).float()
 
     def fingerprint(self) -> str:
@@ -142,10 +156,10 @@ class FrozenTeacher:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def _precision(self, inputs: Tensor) -> contextlib.AbstractContextManager:
-        if self.shared and self.dtype != torch.float32:
-            return torch.autocast(inputs.device.type, dtype=self.dtype)
-        return contextlib.nullcontext()
+    def _precision(self, inputs: Tensor, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+        if dtype in (torch.float32, self.model.dtype):
+            return contextlib.nullcontext()
+        return torch.autocast(inputs.device.type, dtype=dtype)
 
 
 class AveragedTeacher(FrozenTeacher):
@@ -157,13 +171,13 @@ class AveragedTeacher(FrozenTeacher):
     Args:
         model: without a temporal module, in single precision: in half precision most steps would round to nothing.
         momentum: from 0 to below 1; TACO's is 0.9998.
-        dtype, shared: see [`FrozenTeacher`].
+        kwargs: see [`FrozenTeacher`].
     """
 
     changes = True
 
-    def __init__(self, model: FrosterModel, *, momentum: float, dtype: TeacherDtype = "float32", shared: bool = False):
-        super().__init__(model, dtype=dtype, shared=shared)
+    def __init__(self, model: FrosterModel, *, momentum: float, **kwargs: Any):
+        super().__init__(model, **kwargs)
         self.momentum = momentum
         self._fingerprint = super().fingerprint()
 

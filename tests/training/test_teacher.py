@@ -77,6 +77,26 @@ def test_low_precision_is_near_and_single_precision_comes_out(shared):
     assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("teacher_dtype", [None, "float32"])
+def test_the_teacher_looks_in_the_mixed_precision_of_the_training_unless_told_otherwise(tmp_path, teacher_dtype):
+    def first_losses(**fields):
+        trainer = tiny_trainer(tmp_path, max_steps=1, **fields)
+        computed = {"vision_model": set(), "text_model": set()}
+        for tower, found in computed.items():
+            layer = getattr(trainer.teacher.model, tower).encoder.layers[0].mlp.fc1
+            layer.register_forward_hook(lambda layer, inputs, output, found=found: found.add(output.dtype))
+        trainer.train()
+        assert {parameter.dtype for parameter in trainer.teacher.model.parameters()} == {torch.float32}
+        assert computed["text_model"] == {torch.float32}
+        return computed["vision_model"], trainer.state.log_history[0]["loss_distill_video"]
+
+    exact = first_losses()
+    looked_in, loss = first_losses(bf16=True, teacher_dtype=teacher_dtype)
+    assert exact[0] == {torch.float32}
+    assert looked_in == {torch.bfloat16 if teacher_dtype is None else torch.float32}
+    assert loss == pytest.approx(exact[1], rel=0.05)
+
+
 def test_each_template_is_encoded_once():
     teacher, encoded = FrozenTeacher.from_student(tiny_model()), []
 
