@@ -104,7 +104,11 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
         ValueError: the checkpoint has no weights for a part of its model, which transformers would draw at random.
         Exception: of any kind that transformers raises; `loading_reason` says it in one line.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, pipeline
+    from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, pipeline
+
+    from .modeling.configuration_froster import FrosterConfig
+    from .processing.processing_froster import FrosterProcessor
+    from .processing.tokenizer_files import load_processor
 
     checkpoint = checkpoint_path(checkpoint)
     adapter = read_adapter(checkpoint)
@@ -118,12 +122,16 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
         "experts_implementation": None,
     }
     config = AutoConfig.from_pretrained(base, **installed_only)
-    model_class = AutoModelForVideoClassification if config.model_type == "froster" else AutoModel
+    is_froster = config.model_type == "froster"
+    if not is_froster:
+        # Refuses models of other kinds before their weights are read.
+        FrosterConfig.from_dual_encoder_config(config)
+    model_class = AutoModelForVideoClassification if is_froster else AutoModel
     model, report = model_class.from_pretrained(
         checkpoint, config=config, dtype=dtype, output_loading_info=True, **installed_only
     )
     task: Any = "zero-shot-video-classification"
-    processor = AutoProcessor.from_pretrained(base, trust_remote_code=False)
+    processor = (FrosterProcessor.from_pretrained if is_froster else load_processor)(base, trust_remote_code=False)
     classify = pipeline(task, model=model, processor=processor, device=device)
     if adapter is not None:
         check_adapter_loaded(classify.model, checkpoint)

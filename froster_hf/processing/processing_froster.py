@@ -6,6 +6,8 @@ become prompts here and nowhere else: the model and the video processor know no 
 Letters: B videos, T frames, S pixels, K labels, P prompts per label, L text tokens, D the joint embedding width.
 """
 
+import functools
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -136,7 +138,7 @@ class FrosterProcessor(ProcessorMixin):
         Raises:
             ValueError: the checkpoint says that it is of another kind.
         """
-        processor = AutoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        processor = _load_processor(pretrained_model_name_or_path, **kwargs)
         if not isinstance(processor, CLIPProcessor):
             raise ValueError(
                 f"{str(pretrained_model_name_or_path)!r} has a {type(processor).__name__}, not a CLIPProcessor. Take "
@@ -174,7 +176,7 @@ class FrosterProcessor(ProcessorMixin):
             )
         config: Any = CONFIG_MAPPING["froster"]
         config = config.from_dual_encoder_config(AutoConfig.from_pretrained(pretrained_model_name_or_path, **kwargs))
-        processor = AutoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        processor = _load_processor(pretrained_model_name_or_path, **kwargs)
         return cls.from_dual_encoder_processor(
             processor, config, prompt_templates=prompt_templates, video_options=video_options
         )
@@ -215,6 +217,23 @@ class FrosterProcessor(ProcessorMixin):
             background_labels=background,
             text_length=None if config is None else config.text_length,
         )
+
+    @classmethod
+    def _load_tokenizer_from_pretrained(
+        cls, sub_processor_type, pretrained_model_name_or_path, subfolder="", **kwargs
+    ):
+        """As in transformers, if the tokenizer does to texts what those of the backbones do."""
+        load = functools.partial(
+            super()._load_tokenizer_from_pretrained,
+            sub_processor_type,
+            pretrained_model_name_or_path,
+            subfolder=subfolder,
+            **kwargs,
+        )
+        files = _tokenizer_files()
+        if files is None:
+            return load()
+        return files.checked(load, pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
 
     def __call__(
         self,
@@ -368,6 +387,26 @@ class FrosterProcessor(ProcessorMixin):
                     f"A text has {lengths[worst]} tokens and the text tower takes {longest}: {texts[worst][:100]!r}. "
                     "Shorten its label or description, or pass `truncation=True`."
                 )
+
+
+@functools.cache
+def _tokenizer_files() -> Any:
+    """`froster_hf.processing.tokenizer_files`, which checks tokenizers; `None` where the package is not installed.
+
+    By name, since transformers' loader of remote code demands whatever an import statement names.
+    """
+    try:
+        return importlib.import_module("froster_hf.processing.tokenizer_files")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("froster_hf"):
+            raise
+        return None
+
+
+def _load_processor(name: str | os.PathLike[str], **kwargs: Any) -> Any:
+    """The processor of a checkpoint of any kind."""
+    files = _tokenizer_files()
+    return (AutoProcessor.from_pretrained if files is None else files.load_processor)(name, **kwargs)
 
 
 def _checked_background(labels: Any) -> list[str] | None:

@@ -1,0 +1,415 @@
+"""Tokenizers that somebody else made: what their files may ask the tokenizers library to do with a text.
+
+A tokenizer's file is a small program: it replaces text by other text, and cuts it by regular expressions. One that
+multiplies text ends the process (Rust's allocator cannot be caught), and one expression can take hours over a word. So
+everything that such files say is compared with the forms that the backbones' tokenizers have, before a text is
+tokenized, and the text that replaces another is never longer than it.
+
+`load_processor` and `FrosterProcessor.from_pretrained` pass here. A tokenizer that a program has made itself, and
+gives to `FrosterProcessor(...)` as an object, does not.
+"""
+
+import importlib
+import json
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..printing import listing, printable
+from .text_files import read_json
+
+# transformers' classes for CLIP, MetaCLIP 2, SigLIP and SigLIP 2, and the one that takes tokenizer.json as it is.
+TOKENIZER_CLASSES = (
+    "CLIPTokenizer",
+    "XLMRobertaTokenizer",
+    "SiglipTokenizer",
+    "Siglip2Tokenizer",
+    "GemmaTokenizer",
+    "TokenizersBackend",
+    "PreTrainedTokenizer",
+)
+MODEL_TYPES = ("BPE", "Unigram")
+# Beyond every text tower.
+LONGEST_TEXT = 4096
+# Of added tokens and of what a model puts around words; Gemma has tokens of 31 line breaks.
+LONGEST_TOKEN = 256
+# Parts of a normalizer, a pre-tokenizer, a decoder or a post-processor; the backbones' have up to five.
+MAX_PARTS = 16
+# Characters that a table of a sentencepiece model may write for one; Unicode's longest (U+FDFA) is 18.
+LONGEST_REPLACEMENT = 64
+
+# How CLIP's words are cut, as OpenAI published it and as transformers writes it.
+CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+KNOWN_PATTERNS = (CLIP_WORDS, rf"<\|startoftext\|>|<\|endoftext\|>|{CLIP_WORDS}")
+# One character or one class of them, once or at least once: matched in time that grows with the text, and no further.
+SIMPLE_PATTERN = re.compile(
+    r"(?:[^\\\[\](){}?*+|^$.]|\\[^\d\w]|\\[sSdDwW]|\[(?:\\.|[^\[\]\\])+\])(?:\+|\{[1-9]\d?(?:,\d{0,2})?\})?"
+)
+
+# Files that transformers makes a tokenizer of where there is no tokenizer.json.
+SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+OTHER_FORMATS = ("tekken.json", "tiktoken.model")
+HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+WHAT_TO_DO = (
+    "Take the tokenizer of the CLIP, MetaCLIP 2, SigLIP or SigLIP 2 that the checkpoint was made from. One that you "
+    "made yourself can be given as an object: FrosterProcessor(video_processor, tokenizer)."
+)
+
+
+class TokenizerError(ValueError):
+    """A tokenizer that asks for more than those of the backbones do; says what, and what is allowed."""
+
+
+def load_processor(name: str | os.PathLike[str], **kwargs: Any) -> Any:
+    """`AutoProcessor.from_pretrained`, whose tokenizer is checked before it is built and after.
+
+    Raises:
+        TokenizerError: see `check_tokenizer_files`.
+        Exception: of any kind that transformers raises.
+    """
+    from transformers import AutoProcessor
+
+    return checked(lambda: AutoProcessor.from_pretrained(name, **kwargs), name, **kwargs)
+
+
+def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any) -> Any:
+    """What `load` makes of a checkpoint, a tokenizer or a processor with one, if its tokenizer is one to be used.
+
+    Its texts are padded and cut at their ends, as every backbone was trained, whatever the files say.
+
+    Args:
+        load: builds it.
+        name: of the checkpoint, a folder or a name on the Hub.
+        kwargs: of the loader, of which those that say where the files are count.
+
+    Raises:
+        TokenizerError: see `check_tokenizer_files`.
+    """
+    check_tokenizer_files(name, **kwargs)
+    try:
+        loaded = load()
+    except Exception:
+        raise
+    except BaseException as error:
+        # A panic of the tokenizers library is no `Exception`.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(
+            f"The tokenizers library fails over the tokenizer's files ({printable(str(error))})."
+        ) from error
+    tokenizer = getattr(loaded, "tokenizer", loaded)
+    check_tokenizer(tokenizer)
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    return loaded
+
+
+def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
+    """Refuse a checkpoint whose tokenizer does other things with texts than those of the backbones.
+
+    Args:
+        name: of the checkpoint, a folder or a name on the Hub.
+        kwargs: of the loader, of which those that say where the files are count.
+
+    Raises:
+        TokenizerError: a class, a part, an expression or a size that none of the backbones' tokenizers has.
+        AnnotationError: a file that is not JSON.
+        OSError: a file cannot be read, or the Hub cannot be reached.
+    """
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+    from transformers.utils import cached_file
+
+    where = {key: kwargs[key] for key in HUB_KEYWORDS if kwargs.get(key) is not None}
+
+    def find(file: str) -> str | None:
+        return cached_file(os.fspath(name), file, **where, _raise_exceptions_for_missing_entries=False)
+
+    settings = _settings(find("tokenizer_config.json"))
+    config = _settings(find("config.json"))
+    by_model = TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
+    for stated in (settings.get("tokenizer_class"), config.get("tokenizer_class"), by_model):
+        _check_class(stated, has_code="auto_map" in settings)
+    for field in ("fast_tokenizer_files", "gguf_file", "sp_model_kwargs", "init_inputs"):
+        if settings.get(field):
+            raise _refused(f"tokenizer_config.json has the field {field},", settings[field], "no such field")
+    if (file := find("tokenizer.json")) is not None:
+        check_description(_settings(file))
+        return
+    for other in OTHER_FORMATS:
+        if find(other) is not None:
+            raise _refused("its format is that of a language model,", other, "tokenizer.json and sentencepiece's")
+    for model in SENTENCEPIECE_FILES:
+        if (file := find(model)) is not None:
+            _check_sentencepiece(file)
+
+
+def _settings(file: str | None) -> Mapping[str, Any]:
+    content = {} if file is None else read_json(file)
+    if not isinstance(content, Mapping):
+        raise TokenizerError(
+            f"{printable(os.fspath(file or ''))} holds a JSON {type(content).__name__}, not an object."
+        )
+    return content
+
+
+def _check_class(stated: Any, *, has_code: bool = False) -> None:
+    if stated is not None and (not isinstance(stated, str) or stated.removesuffix("Fast") not in TOKENIZER_CLASSES):
+        kind = "code of its own, which runs with `trust_remote_code` only" if has_code else "its class"
+        raise _refused(f"{kind} is", stated, listing(TOKENIZER_CLASSES))
+
+
+def check_description(content: Mapping[str, Any]) -> None:
+    """Refuse a tokenizer.json that does other things with texts than the backbones' tokenizers.
+
+    Args:
+        content: of the file.
+
+    Raises:
+        TokenizerError: see `check_tokenizer_files`.
+    """
+    for section, allowed in PARTS.items():
+        _check_parts(content.get(section), section, allowed)
+    model = content.get("model")
+    if not isinstance(model, Mapping):
+        raise _refused("its model is", model, listing(MODEL_TYPES))
+    _check_model(model.get, model.get("type") or ("BPE" if "merges" in model else "Unigram"))
+    if isinstance(vocabulary := model.get("vocab"), list):
+        unknown = model.get("unk_id")
+        if unknown is not None and (type(unknown) is not int or not 0 <= unknown < len(vocabulary)):
+            raise _refused("its unk_id is", unknown, f"from 0 to {len(vocabulary) - 1}")
+    for token in content.get("added_tokens") or ():
+        text = token.get("content") if isinstance(token, Mapping) else token
+        if not isinstance(text, str) or not 1 <= len(text) <= LONGEST_TOKEN:
+            raise _refused("an added token is", text, f"texts of 1 to {LONGEST_TOKEN} characters")
+    for section, lengths in (("truncation", ("max_length", "stride")), ("padding", ("pad_to_multiple_of",))):
+        _check_lengths(content.get(section), section, lengths)
+
+
+def _check_lengths(section: Any, name: str, fields: tuple[str, ...]) -> None:
+    if section is None:
+        return
+    if not isinstance(section, Mapping):
+        raise _refused(f"its {name} is", section, "an object or null")
+    values = [section.get(field) for field in fields]
+    if isinstance(strategy := section.get("strategy"), Mapping):
+        values += strategy.values()
+    for value in values:
+        if value is not None and (type(value) is not int or not 0 <= value <= LONGEST_TEXT):
+            raise _refused(f"a length of its {name} is", value, f"from 0 to {LONGEST_TEXT}")
+
+
+def _check_model(get: Callable[[str], Any], kind: str) -> None:
+    if kind not in MODEL_TYPES:
+        raise _refused("its model is", kind, listing(MODEL_TYPES))
+    if get("dropout"):
+        raise _refused("its model leaves out merges at random, with the dropout", get("dropout"), "null")
+    for field in ("continuing_subword_prefix", "end_of_word_suffix"):
+        text = get(field)
+        if text is not None and (not isinstance(text, str) or len(text) > LONGEST_TOKEN):
+            raise _refused(f"its {field} is", text, f"texts of up to {LONGEST_TOKEN} characters")
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuse a tokenizer object that does other things with texts than those of the backbones, whatever made it.
+
+    Args:
+        tokenizer: of transformers.
+
+    Raises:
+        TokenizerError: see `check_tokenizer_files`.
+    """
+    _check_class(type(tokenizer).__name__)
+    length = tokenizer.model_max_length
+    # Where none is stated, it is 10^30.
+    if type(length) is not int or length < 1:
+        raise _refused("its `model_max_length`", length, "whole numbers from 1")
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return
+    for section, allowed in PARTS.items():
+        part = getattr(backend, section)
+        _check_parts(None if part is None else json.loads(part.__getstate__()), section, allowed)
+    model = backend.model
+    _check_model(lambda field: getattr(model, field, None), type(model).__name__)
+
+
+def _check_parts(value: Any, section: str, allowed: Mapping[str, Callable[[Mapping[str, Any]], bool]]) -> None:
+    counts: dict[str, int] = {}
+    for part in _flat(value):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        counts[str(kind)] = counts.get(str(kind), 0) + 1
+        if not isinstance(kind, str) or kind not in allowed:
+            raise _refused(f"a part of its {section} is", kind or part, listing(allowed))
+        if not allowed[kind](part):
+            raise _refused(f"a part of its {section} is", part, f"{kind} as the backbones' tokenizers have it")
+        # Each of them writes a text's bytes as characters of up to two.
+        if sum(counts.values()) > MAX_PARTS or counts.get("ByteLevel", 0) > 1:
+            raise _refused(f"the parts of its {section} are", counts, f"up to {MAX_PARTS}, and one ByteLevel")
+
+
+def _flat(value: Any, depth: int = 0) -> Iterator[Any]:
+    """The parts of a section, those of sequences one after the other."""
+    if value is None:
+        return
+    if isinstance(value, Mapping) and value.get("type") == "Sequence":
+        parts = next((v for k, v in value.items() if k != "type"), None)
+        if not isinstance(parts, list) or len(value) != 2 or depth > 2:
+            raise _refused("a sequence of parts is", value, "lists of parts")
+        for part in parts:
+            yield from _flat(part, depth + 1)
+    else:
+        yield value
+
+
+def _is_plain(part: Mapping[str, Any]) -> bool:
+    """Whether all that a part says besides its kind is short."""
+    return len(json.dumps(part)) <= LONGEST_TOKEN
+
+
+def _replaces_safely(part: Mapping[str, Any]) -> bool:
+    """Whether a replacement never makes a text longer, and is found in time that grows with the text only."""
+    pattern, content = part.get("pattern"), part.get("content")
+    if not isinstance(pattern, Mapping) or len(pattern) != 1 or not isinstance(content, str):
+        return False
+    text = pattern.get("String")
+    if isinstance(text, str):
+        return 1 <= len(text) <= LONGEST_TOKEN and len(content) <= len(text)
+    return len(content) <= 1 and _is_known(pattern.get("Regex"), simple_only=True)
+
+
+def _splits_safely(part: Mapping[str, Any]) -> bool:
+    pattern = part.get("pattern")
+    if not isinstance(pattern, Mapping) or len(pattern) != 1:
+        return False
+    text = pattern.get("String")
+    return (isinstance(text, str) and 1 <= len(text) <= LONGEST_TOKEN) or _is_known(pattern.get("Regex"))
+
+
+def _is_known(expression: Any, *, simple_only: bool = False) -> bool:
+    if not isinstance(expression, str) or len(expression) > LONGEST_TOKEN:
+        return False
+    return SIMPLE_PATTERN.fullmatch(expression) is not None or (not simple_only and expression in KNOWN_PATTERNS)
+
+
+def _is_bounded_template(part: Mapping[str, Any]) -> bool:
+    """Whether a template puts a few tokens around a text."""
+    special = part.get("special_tokens")
+    return (
+        isinstance(special, Mapping)
+        and all(isinstance(token, Mapping) and len(token.get("ids") or ()) <= 1 for token in special.values())
+        and all(len(part.get(pieces) or ()) <= MAX_PARTS for pieces in ("single", "pair"))
+        and len(special) <= MAX_PARTS
+    )
+
+
+def _is_bounded_table(part: Mapping[str, Any]) -> bool:
+    import base64
+    import binascii
+
+    table = part.get("precompiled_charsmap")
+    if not isinstance(table, str):
+        return table is None
+    try:
+        return is_bounded_table(base64.b64decode(table, validate=True))
+    except binascii.Error:
+        return False
+
+
+def is_bounded_table(table: bytes) -> bool:
+    """Whether every way through a sentencepiece model's table of characters ends inside of it, with a short text.
+
+    The table is a double array (Yata et al.) of byte sequences, 32-bit units after their count in bytes, and behind it
+    the texts that are written for them, each up to a NUL. Its readers follow it without looking.
+
+    Args:
+        table: of the model; empty for one that replaces nothing.
+    """
+    if not table:
+        return True
+    size = struct.unpack_from("<I", table)[0] if len(table) >= 4 else 0
+    texts = table[4 + size :]
+    if size == 0 or size % 4 or len(table) < 4 + size or not texts.endswith(b"\0"):
+        return False
+    units = np.frombuffer(table, "<u4", count=size // 4, offset=4).astype(np.int64)
+    offsets = (units >> 10) << ((units & 512) >> 6)
+    try:
+        texts.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    lengths = [len(text) for text in texts.split(b"\0")]
+    if max(lengths) > LONGEST_REPLACEMENT * 4:
+        return False
+    seen = np.zeros(len(units) + 256, dtype=bool)
+    places = offsets[:1]
+    while len(places):
+        if ((places | 255) >= len(units)).any():
+            return False
+        seen[places] = True
+        children = (places[:, None] ^ np.arange(1, 256)).ravel()
+        letters = np.tile(np.arange(1, 256), len(places))
+        children = np.unique(children[units[children] & 0x800000FF == letters])
+        places = children ^ offsets[children]
+        leaves = places[(units[children] >> 8) & 1 == 1]
+        if (leaves >= len(units)).any() or not _begin_texts(units[leaves] & 0x7FFFFFFF, texts):
+            return False
+        places = np.unique(places)
+        if (places >= len(units)).any():
+            return False
+        places = places[~seen[places]]
+    return True
+
+
+def _begin_texts(values: np.ndarray, texts: bytes) -> bool:
+    """Whether each of the values is where a character of the texts begins."""
+    if (values >= len(texts)).any():
+        return False
+    first = np.frombuffer(texts, np.uint8)[values]
+    return not ((first & 0xC0) == 0x80).any()
+
+
+def _check_sentencepiece(file: str) -> None:
+    """Refuse a sentencepiece model whose tables of characters lead out of them."""
+    from google.protobuf.message import DecodeError
+
+    content = importlib.import_module("transformers.utils.sentencepiece_model_pb2_new").ModelProto()
+    try:
+        with open(file, "rb") as stream:
+            content.ParseFromString(stream.read())
+    except DecodeError as error:
+        raise TokenizerError(f"{printable(file)} is not a model of sentencepiece ({error}).") from error
+    for spec in (content.normalizer_spec, content.denormalizer_spec):
+        if not is_bounded_table(spec.precompiled_charsmap):
+            raise _refused(
+                "its sentencepiece model has a table of characters that leads out of it,", file, "sound tables"
+            )
+
+
+# Section of tokenizer.json -> type of a part -> whether it is as those of the backbones. None of the parts makes a
+# text longer by more than what Unicode and UTF-8 do.
+PARTS: dict[str, dict[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "normalizer": {
+        **dict.fromkeys(("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Nmt"), _is_plain),
+        "Replace": _replaces_safely,
+        "Precompiled": _is_bounded_table,
+    },
+    "pre_tokenizer": {
+        **dict.fromkeys(("ByteLevel", "Metaspace", "Whitespace", "WhitespaceSplit"), _is_plain),
+        "Split": _splits_safely,
+    },
+    "post_processor": {
+        **dict.fromkeys(("ByteLevel", "BertProcessing", "RobertaProcessing"), _is_plain),
+        "TemplateProcessing": _is_bounded_template,
+    },
+    "decoder": {
+        **dict.fromkeys(("BPEDecoder", "ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Strip"), _is_plain),
+        "Replace": _replaces_safely,
+    },
+}
+
+
+def _refused(what: str, received: Any, allowed: str) -> TokenizerError:
+    shown = printable(repr(received), limit=100)
+    return TokenizerError(f"The tokenizer is refused: {what} {shown}; allowed: {allowed}. {WHAT_TO_DO}")
