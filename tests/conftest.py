@@ -10,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+from froster_hf.modeling.tables_froster import BACKBONES
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 
@@ -30,3 +31,30 @@ def video_file(tmp_path_factory) -> Callable[[str], Path]:
         return path if path.exists() else render_video(path, kind)
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def dual_encoder_of(tmp_path_factory) -> Callable[[str], Path]:
+    """Returns the folder of a tiny dual encoder of a backbone, with its processor; not to be written to."""
+    from tests.fixtures.dual_encoders import save_dual_encoder  # waits for transformers
+
+    root = tmp_path_factory.mktemp("dual_encoders")
+
+    def folder_of(backbone: str) -> Path:
+        folder = root / backbone
+        if not folder.exists():
+            save_dual_encoder(backbone, folder)
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session", params=list(BACKBONES))
+def backbone(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def dual_encoder(backbone, dual_encoder_of) -> Path:
+    """The folder of a tiny dual encoder of every backbone in turn."""
+    return dual_encoder_of(backbone)

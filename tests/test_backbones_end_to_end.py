@@ -11,34 +11,20 @@ from transformers import pipeline
 from froster_hf import FrosterForVideoClassification
 from froster_hf.evaluation import attention_rollout, gradient_map
 from froster_hf.hub import export_checkpoint
-from froster_hf.modeling.tables_froster import BACKBONES
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
-from tests.fixtures.dual_encoders import SIZE, TEXT_LENGTH, WIDTH, save_dual_encoder, tiny_pixels
+from tests.fixtures.dual_encoders import LABELS, SIZE, TEXT_LENGTH, WIDTH, tiny_pixels
 
 TASK = "zero-shot-video-classification"
-LABELS = ["golf", "打高尔夫球", "spülen"]
 VIDEO = np.random.default_rng(0).integers(0, 256, (8, 40, 56, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", params=list(BACKBONES))
-def name(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def folder(name, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encoders") / name
-    save_dual_encoder(name, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def checkpoint(folder, tmp_path_factory):
+def checkpoint(dual_encoder, tmp_path_factory):
     """A FROSTER checkpoint of the dual encoder."""
     saved = tmp_path_factory.mktemp("checkpoints") / "model"
-    build_model(folder).save_pretrained(saved)
-    build_processor(folder).save_pretrained(saved)
+    build_model(dual_encoder).save_pretrained(saved)
+    build_processor(dual_encoder).save_pretrained(saved)
     return saved
 
 
@@ -60,10 +46,10 @@ class Clips(Dataset):
         return {"pixel_values_videos": tiny_pixels(8)[index], "label": index % len(LABELS)}
 
 
-def test_the_pipeline_takes_a_plain_dual_encoder_and_scores_as_it_does(folder):
-    classify = pipeline(TASK, model=str(folder))
+def test_the_pipeline_takes_a_plain_dual_encoder_and_scores_as_it_does(dual_encoder):
+    classify = pipeline(TASK, model=str(dual_encoder))
     answers = classify(VIDEO, candidate_labels=LABELS, templates="none", function_to_apply="none", num_frames=1)
-    model, processor = build_model(folder, temporal_module="none"), build_processor(folder)
+    model, processor = build_model(dual_encoder, temporal_module="none"), build_processor(dual_encoder)
     texts = processor.encode_labels(LABELS, templates="none")["input_ids"]
     pixels = processor(videos=[VIDEO], num_frames=1, return_tensors="pt")["pixel_values_videos"]
     with torch.no_grad():
@@ -72,9 +58,9 @@ def test_the_pipeline_takes_a_plain_dual_encoder_and_scores_as_it_does(folder):
     assert [found[label] for label in LABELS] == pytest.approx(logits.tolist(), abs=1e-5)
 
 
-def test_several_labels_are_scored_each_by_siglips_own_sigmoid(name, checkpoint):
+def test_several_labels_are_scored_each_by_siglips_own_sigmoid(backbone, checkpoint):
     classify = pipeline(TASK, model=str(checkpoint))
-    if name != "siglip":
+    if backbone != "siglip":
         with pytest.raises(ValueError, match="sigmoid"):
             classify(VIDEO, candidate_labels=LABELS, function_to_apply="sigmoid")
         return
@@ -85,8 +71,8 @@ def test_several_labels_are_scored_each_by_siglips_own_sigmoid(name, checkpoint)
     )
 
 
-def test_two_steps_of_distillation_train_it(folder, tmp_path):
-    model = build_model(folder)
+def test_two_steps_of_distillation_train_it(dual_encoder, tmp_path):
+    model = build_model(dual_encoder)
     args = FrosterTrainingArguments(
         output_dir=str(tmp_path),
         max_steps=2,
@@ -100,7 +86,7 @@ def test_two_steps_of_distillation_train_it(folder, tmp_path):
         save_strategy="no",
     )
     trainer = FrosterTrainer(
-        model, args, train_dataset=Clips(), labels=LABELS, processing_class=build_processor(folder)
+        model, args, train_dataset=Clips(), labels=LABELS, processing_class=build_processor(dual_encoder)
     )
     trainer.train()
     first, second = trainer.state.log_history[:2]
@@ -112,8 +98,8 @@ def test_two_steps_of_distillation_train_it(folder, tmp_path):
 
 
 @pytest.mark.parametrize("module", ["local_attention", "joint", "cross_frame"])
-def test_predictions_are_explained(folder, module):
-    model = build_model(folder, temporal_module=module)
+def test_predictions_are_explained(dual_encoder, module):
+    model = build_model(dual_encoder, temporal_module=module)
     for relevance in (
         attention_rollout(model, tiny_pixels(1)),
         gradient_map(model, tiny_pixels(1), text_embeds=torch.randn(3, WIDTH), label_index=1),
@@ -122,12 +108,12 @@ def test_predictions_are_explained(folder, module):
         assert relevance.sum().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_an_exported_folder_has_both_towers_and_the_formula_between_them(name, checkpoint, tmp_path):
+def test_an_exported_folder_has_both_towers_and_the_formula_between_them(backbone, checkpoint, tmp_path):
     exported = export_checkpoint(checkpoint, tmp_path / "out", labels=LABELS, towers=["onnx"])
     assert all(tower.max_difference < 1e-4 for tower in exported.towers)
     about = json.loads((tmp_path / "out" / "towers" / "towers.json").read_text())
-    assert about["text_tower"]["input_ids"] == ["n", TEXT_LENGTH if name == "siglip" else f"L <= {TEXT_LENGTH}"]
-    assert ("logit_bias" in about) == (name == "siglip")
-    assert f"| backbone | {name.replace('_', chr(92) + '_')} |" in (tmp_path / "out" / "README.md").read_text()
+    assert about["text_tower"]["input_ids"] == ["n", TEXT_LENGTH if backbone == "siglip" else f"L <= {TEXT_LENGTH}"]
+    assert ("logit_bias" in about) == (backbone == "siglip")
+    assert f"| backbone | {backbone.replace('_', chr(92) + '_')} |" in (tmp_path / "out" / "README.md").read_text()
     answers = pipeline(TASK, model=str(tmp_path / "out"))(VIDEO)
     assert {answer["label"] for answer in answers} == set(LABELS)

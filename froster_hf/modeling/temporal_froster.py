@@ -757,9 +757,6 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
         if start is not None:
             start()
         zero_what_starts_at_zero(module, self._zero_start)
-        start = getattr(module, "init_own_weights", None)
-        if start is not None:
-            start()
 
     def embed(self, pixel_values: torch.Tensor, *, interpolate_pos_encoding: bool = False, **kwargs) -> torch.Tensor:
         """The `pooler_output` of this model alone: the last block is evaluated at the class token.

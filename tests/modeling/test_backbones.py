@@ -13,29 +13,14 @@ from transformers import AutoProcessor, Siglip2Config, SiglipModel
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.modeling.tables_froster import BACKBONES, TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from froster_hf.processing.processing_froster import FrosterProcessor
-from tests.fixtures.dual_encoders import SIZE, TEXT_LENGTH, WIDTH, save_dual_encoder, tiny_dual_encoder, tiny_pixels
+from tests.fixtures.dual_encoders import LABELS, SIZE, TEXT_LENGTH, WIDTH, tiny_dual_encoder, tiny_pixels
 from tests.modeling import backbones_table
 from tests.modeling.test_loading import run_without_the_package
 
-LABELS = ["golf", "打高尔夫球", "spülen"]
-
-
-@pytest.fixture(scope="module", params=list(BACKBONES))
-def name(request):
-    return request.param
-
 
 @pytest.fixture(scope="module")
-def folder(name, tmp_path_factory):
-    """The checkpoint of a dual encoder with its processor."""
-    folder = tmp_path_factory.mktemp("dual_encoders") / name
-    save_dual_encoder(name, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def processor(folder):
-    return FrosterProcessor.from_dual_encoder(folder, prompt_templates="none", video_options={"num_frames": 4})
+def processor(dual_encoder):
+    return FrosterProcessor.from_dual_encoder(dual_encoder, prompt_templates="none", video_options={"num_frames": 4})
 
 
 @pytest.fixture(scope="module")
@@ -62,42 +47,42 @@ SAME_FOR_ONE_FRAME = sorted(TEMPORAL_MODULES.keys() - {"channel_shift", "context
 
 @torch.no_grad()
 @pytest.mark.parametrize("module", SAME_FOR_ONE_FRAME)
-def test_one_frame_gives_the_original_logits(name, folder, texts, module):
+def test_one_frame_gives_the_original_logits(backbone, dual_encoder, texts, module):
     pixels = tiny_pixels(3, 1).double()
-    original = tiny_dual_encoder(name).double()(input_ids=texts, pixel_values=pixels[:, 0])
-    outputs = build(folder, temporal_module=module, num_frames=1, temporal_radius=0).double()(pixels, texts)
+    original = tiny_dual_encoder(backbone).double()(input_ids=texts, pixel_values=pixels[:, 0])
+    outputs = build(dual_encoder, temporal_module=module, num_frames=1, temporal_radius=0).double()(pixels, texts)
     torch.testing.assert_close(outputs.logits_per_video, original.logits_per_image, atol=1e-12, rtol=0)
     torch.testing.assert_close(outputs.video_embeds, original.image_embeds, atol=1e-12, rtol=0)
     torch.testing.assert_close(outputs.text_embeds, original.text_embeds, atol=1e-12, rtol=0)
 
 
 @torch.no_grad()
-def test_without_a_temporal_module_the_logits_are_the_mean_of_the_frames(name, folder, texts):
+def test_without_a_temporal_module_the_logits_are_the_mean_of_the_frames(backbone, dual_encoder, texts):
     pixels = tiny_pixels().double()
-    original = tiny_dual_encoder(name).double()(input_ids=texts, pixel_values=pixels.flatten(0, 1))
-    outputs = build(folder, temporal_module="none").double()(pixels, texts)
+    original = tiny_dual_encoder(backbone).double()(input_ids=texts, pixel_values=pixels.flatten(0, 1))
+    outputs = build(dual_encoder, temporal_module="none").double()(pixels, texts)
     expected = original.logits_per_image.unflatten(0, (2, 4)).mean(dim=1)
     torch.testing.assert_close(outputs.logits_per_video, expected, atol=1e-12, rtol=0)
 
 
-def test_the_loss_of_pairs_is_the_originals(name, folder, texts):
+def test_the_loss_of_pairs_is_the_originals(backbone, dual_encoder, texts):
     pixels = tiny_pixels(3, 1)
-    original = tiny_dual_encoder(name)(input_ids=texts, pixel_values=pixels[:, 0], return_loss=True)
-    outputs = build(folder, temporal_module="none", num_frames=1)(pixels, texts, return_loss=True)
+    original = tiny_dual_encoder(backbone)(input_ids=texts, pixel_values=pixels[:, 0], return_loss=True)
+    outputs = build(dual_encoder, temporal_module="none", num_frames=1)(pixels, texts, return_loss=True)
     torch.testing.assert_close(outputs.loss, original.loss, atol=1e-5, rtol=0)
 
 
-def test_the_weights_are_loaded_as_they_are(name, folder):
-    _, about = FrosterModel.from_dual_encoder(folder, temporal_module="none", output_loading_info=True)
+def test_the_weights_are_loaded_as_they_are(backbone, dual_encoder):
+    _, about = FrosterModel.from_dual_encoder(dual_encoder, temporal_module="none", output_loading_info=True)
     assert not any(about.values())
-    model = build(folder, temporal_module="local_attention")
-    assert set(model.state_dict()) == set(tiny_dual_encoder(name).state_dict())
+    model = build(dual_encoder, temporal_module="local_attention")
+    assert set(model.state_dict()) == set(tiny_dual_encoder(backbone).state_dict())
 
 
 @pytest.mark.parametrize("module", TEMPORAL_MODULES)
-def test_every_module_looks_at_other_frames_and_is_trained(folder, texts, module):
+def test_every_module_looks_at_other_frames_and_is_trained(dual_encoder, texts, module):
     entry = TEMPORAL_MODULES[module]
-    model = move_off_the_start(build(folder, temporal_module=module))
+    model = move_off_the_start(build(dual_encoder, temporal_module=module))
     pixels = tiny_pixels()
     outputs = model(pixels, texts, output_hidden_states=True)
     assert outputs.logits_per_video.shape == (2, 3)
@@ -114,8 +99,8 @@ def test_every_module_looks_at_other_frames_and_is_trained(folder, texts, module
 
 
 @pytest.mark.parametrize("module", ["local_attention", "joint", "aim"])
-def test_every_kernel_gives_the_same_and_eager_gives_attentions(folder, module):
-    model = move_off_the_start(build(folder, temporal_module=module))
+def test_every_kernel_gives_the_same_and_eager_gives_attentions(dual_encoder, module):
+    model = move_off_the_start(build(dual_encoder, temporal_module=module))
     pixels = tiny_pixels()
     with torch.no_grad():
         expected = model.get_video_features(pixels).video_embeds
@@ -127,9 +112,9 @@ def test_every_kernel_gives_the_same_and_eager_gives_attentions(folder, module):
 
 @torch.no_grad()
 @pytest.mark.parametrize("pooling", TEMPORAL_POOLINGS)
-def test_every_pooling_works_and_is_saved(folder, texts, pooling, tmp_path):
+def test_every_pooling_works_and_is_saved(dual_encoder, texts, pooling, tmp_path):
     fields = {"temporal_module": "channel_shift", "temporal_pooling": pooling, "pooling_num_layers": 1}
-    model = build(folder, FrosterForVideoClassification, **fields)
+    model = build(dual_encoder, FrosterForVideoClassification, **fields)
     model.set_labels(LABELS, input_ids=texts)
     model.save_pretrained(tmp_path)
     loaded = FrosterForVideoClassification.from_pretrained(tmp_path)
@@ -142,8 +127,8 @@ def test_every_pooling_works_and_is_saved(folder, texts, pooling, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize("module", ["local_attention", "cross_frame", "joint"])
-def test_copies_and_pickles_are_the_same_model(folder, module):
-    model = move_off_the_start(build(folder, temporal_module=module))
+def test_copies_and_pickles_are_the_same_model(dual_encoder, module):
+    model = move_off_the_start(build(dual_encoder, temporal_module=module))
     expected = model.get_video_features(tiny_pixels()).video_embeds
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(copied.get_video_features(tiny_pixels()).video_embeds, expected)
@@ -151,22 +136,22 @@ def test_copies_and_pickles_are_the_same_model(folder, module):
 
 
 @torch.no_grad()
-def test_texts_in_chunks_are_the_originals(name, folder, texts):
-    expected = tiny_dual_encoder(name).get_text_features(texts, return_dict=True).pooler_output
+def test_texts_in_chunks_are_the_originals(backbone, dual_encoder, texts):
+    expected = tiny_dual_encoder(backbone).get_text_features(texts, return_dict=True).pooler_output
     expected = torch.nn.functional.normalize(expected, dim=-1)
-    model = build(folder)
+    model = build(dual_encoder)
     for chunk_size in (None, 1, 2):
         torch.testing.assert_close(model.get_label_embeds(texts, chunk_size=chunk_size), expected, atol=1e-6, rtol=0)
 
 
-def test_pixels_and_tokens_are_those_of_the_original_processor(name, folder, processor):
+def test_pixels_and_tokens_are_those_of_the_original_processor(backbone, dual_encoder, processor):
     frame = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-    original = AutoProcessor.from_pretrained(folder)
+    original = AutoProcessor.from_pretrained(dual_encoder)
     expected = original.image_processor(Image.fromarray(frame), return_tensors="pt")["pixel_values"]
     clip = processor(videos=[np.stack([frame] * 4)], return_tensors="pt")["pixel_values_videos"]
     assert clip.shape == (1, 4, 3, SIZE, SIZE)
     torch.testing.assert_close(clip[0, 0], expected[0], atol=0.02, rtol=0)
-    padding = "max_length" if name == "siglip" else True
+    padding = "max_length" if backbone == "siglip" else True
     tokens = original.tokenizer(LABELS, padding=padding, max_length=TEXT_LENGTH, return_tensors="pt")["input_ids"]
     assert torch.equal(processor.encode_labels(LABELS)["input_ids"], tokens)
     for habit in ({}, {"padding": True}, {"text_kwargs": {"padding": "longest"}}):
@@ -205,22 +190,20 @@ print(model.config.backbone)
 """
 
 
-def test_a_folder_works_as_remote_code_without_the_package(name, folder, texts, tmp_path, monkeypatch):
-    model = move_off_the_start(build(folder, FrosterForVideoClassification, temporal_module="st_adapter"))
+def test_a_folder_works_as_remote_code_without_the_package(backbone, dual_encoder, texts, tmp_path, monkeypatch):
+    model = move_off_the_start(build(dual_encoder, FrosterForVideoClassification, temporal_module="st_adapter"))
     model.save_pretrained(tmp_path)
     inputs = {"pixels": tiny_pixels(), "texts": texts}
     with torch.no_grad():
         inputs["logits"] = model(inputs["pixels"], input_ids=texts).logits
     torch.save(inputs, tmp_path / "inputs.pt")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    assert run_without_the_package(REMOTE, str(tmp_path)).split() == [name]
+    assert run_without_the_package(REMOTE, str(tmp_path)).split() == [backbone]
 
 
 @pytest.fixture(scope="module")
-def siglip(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dual_encoders") / "siglip"
-    save_dual_encoder("siglip", folder)
-    return folder
+def siglip(dual_encoder_of):
+    return dual_encoder_of("siglip")
 
 
 def test_texts_that_siglip_would_misread_are_refused(siglip):

@@ -83,7 +83,16 @@ def test_a_file_or_a_live_source_is_given(arguments, capsys):
     assert "Give a video file, or --live and a source; not both." in capsys.readouterr().err
 
 
-def test_the_guide_runs():
+def test_the_guide_prints_a_line_per_event(capsys):
     guide = Path(__file__).parents[2] / "docs" / "guides" / "live.md"
     (block,) = re.findall(r"^```python\n(.*?)^```$", guide.read_text(), flags=re.MULTILINE | re.DOTALL)
     exec(compile(block, guide.name, "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    for line in lines:
+        started_at, label, score = re.fullmatch(
+            r"(\S+ \S+) (a (?:red square|blue circle) \w+(?: left)?) (\S+)", line
+        ).groups()
+        assert datetime.datetime.fromisoformat(started_at).tzinfo is not None
+        assert label in ("a red square moves left", "a blue circle grows")
+        assert 0 <= float(score) <= 1
