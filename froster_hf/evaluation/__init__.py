@@ -4,12 +4,22 @@ from .evaluating import FrozenModel, evaluate_protocol
 from .explaining import Explanation, attention_rollout, explain_video, gradient_map
 from .label_similarity import mean_best_cosine, similarity_table, write_similarity_report
 from .leak_check import find_leaks, warn_of_leaks
-from .metrics import METRICS, ActionAccuracy, BaseToNovel, MeanAndStd, Metric, MultiLabelPrecision, compute_metrics
+from .metrics import (
+    METRICS,
+    ActionAccuracy,
+    BaseToNovel,
+    MeanAndStd,
+    Metric,
+    MultiLabelPrecision,
+    TemporalDetection,
+    compute_metrics,
+)
 from .own_list import evaluate_videos
 from .predicting import PredictionMismatchError, predict
 from .protocols import DetectionProtocol, EvaluationData, EvaluationProtocol, list_protocols, load_protocol
 from .report import published_results
-from .temporal_detection import TemporalDetection, detection_average_precisions, evaluate_detection
+from .segments import detection_average_precisions
+from .temporal_detection import evaluate_detection
 
 __all__ = [
     "METRICS",

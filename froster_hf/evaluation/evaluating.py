@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from accelerate import Accelerator
@@ -32,7 +33,7 @@ from .protocols import (
     Part,
     PartResult,
     evaluate_scores,
-    load_protocol,
+    find_protocol,
     plan_evaluation,
 )
 from .report import package_versions, part_report, percent, write_report
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 
 FROZEN_ROW = "frozen model"
+Average = Literal["probabilities", "logits"]
+# From a part to the scores (m, k) of its m clips for its k labels.
 Score = Callable[[Part], np.ndarray]
 
 
@@ -102,64 +105,81 @@ def evaluate_protocol(
         PredictionMismatchError: the folder holds the result of another protocol, or predictions of other weights,
             data, labels or settings.
     """
-    loaded = load_protocol(protocol) if isinstance(protocol, str | os.PathLike) else protocol
-    if not isinstance(loaded, EvaluationProtocol):
-        raise ValueError(f"Protocol {loaded.name} is one of temporal detection; `evaluate_detection` runs it.")
-    protocol = loaded
+    protocol = find_protocol(protocol, EvaluationProtocol)
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
-    accelerator = accelerator or Accelerator()
     # Refused before data are read.
     Computing(**computing)
+    accelerator = accelerator or Accelerator()
     folder = Path(output_dir)
     prepare_folder(folder, protocol.to_dict(), accelerator, overwrite=overwrite)
     plan = plan_evaluation(protocol, data)
     for name, found in plan.count_differences.items():
         logger.warning("%s differs from the published counts: %s", name, found)
-    own_descriptions = _matched(descriptions, plan)
-
-    def predict_with(model: nn.Module, name: str) -> tuple[np.ndarray, dict[str, Any]]:
-        return predict(
-            model,
-            plan.table,
-            processor=processor,
-            output_dir=folder / "predictions" / name,
-            descriptions=own_descriptions,
-            num_views=protocol.num_views,
-            num_crops=protocol.num_crops,
-            video_options=protocol.video_options,
-            accelerator=accelerator,
-            **computing,
-        )
-
+    predict_table = partial(
+        predict,
+        table=plan.table,
+        processor=processor,
+        descriptions=_matched(descriptions, plan),
+        num_views=protocol.num_views,
+        num_crops=protocol.num_crops,
+        video_options=protocol.video_options,
+        accelerator=accelerator,
+        **computing,
+    )
     models = [models] if isinstance(models, nn.Module) else models
-    samples = [predict_with(model, f"sample_{number}") for number, model in enumerate(models)]
-    if not samples:
-        raise ValueError("No model was given to evaluate.")
-    other = None if frozen is None else predict_with(frozen.model, "frozen")
-    scorers = _scorers(method, [logits for logits, _ in samples], other and other[0], frozen.weight if frozen else 0.5)
-    tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scorers.items()}
-    report = _report(protocol, plan, tested, [header for _, header in samples], other and other[1])
+    scored = _score_table(predict_table, models, method=method, frozen=frozen, folder=folder / "predictions")
+    tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scored.rows.items()}
+    report = _report(protocol, plan, tested, scored)
     if accelerator.is_main_process:
         write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, folder)
-        _write_similarity(frozen, processor, plan, tested, method, folder)
+        if frozen is not None and frozen.training_labels is not None:
+            points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
+            rows = similarity_table(frozen.model, processor, training_labels=frozen.training_labels, tested=points)
+            write_similarity_report(rows, folder)
     accelerator.wait_for_everyone()
     return report
 
 
-def _write_similarity(
-    frozen: FrozenModel | None,
-    processor: FrosterProcessor,
-    plan: EvaluationPlan,
-    tested: Mapping[str, Sequence[dict[str, PartResult]]],
+@dataclass(frozen=True)
+class _Scored:
+    """What the models say of the table.
+
+    Attributes:
+        rows: for each row of the report, how its samples score a part.
+        headers: what the predictions of each sample depend on.
+        frozen_header: likewise of the frozen model, if there is one.
+    """
+
+    rows: dict[str, list[Score]]
+    headers: list[dict[str, Any]]
+    frozen_header: dict[str, Any] | None = None
+
+
+def _score_table(
+    predict_table: Callable[..., tuple[np.ndarray, dict[str, Any]]],
+    models: Iterable[nn.Module],
+    *,
     method: str,
+    frozen: FrozenModel | None,
     folder: Path,
-) -> None:
-    """The analysis of label similarity, where the labels of the training are given."""
-    if frozen is None or frozen.training_labels is None:
-        return
-    points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
-    rows = similarity_table(frozen.model, processor, training_labels=frozen.training_labels, tested=points)
-    write_similarity_report(rows, folder)
+) -> _Scored:
+    """Predict with every model, and say how each row of the report scores a part."""
+    samples = [
+        predict_table(model=model, output_dir=folder / f"sample_{number}") for number, model in enumerate(models)
+    ]
+    if not samples:
+        raise ValueError("No model was given to evaluate.")
+    headers = [header for _, header in samples]
+    rows = {method: [_alone(logits) for logits, _ in samples]}
+    if frozen is None:
+        return _Scored(rows, headers)
+    frozen_logits, frozen_header = predict_table(model=frozen.model, output_dir=folder / "frozen")
+    rows[FROZEN_ROW] = [_alone(frozen_logits)]
+    for average in get_args(Average):
+        rows[f"{method} + frozen ({average})"] = [
+            _together(logits, frozen_logits, weight=frozen.weight, average=average) for logits, _ in samples
+        ]
+    return _Scored(rows, headers, frozen_header)
 
 
 def _matched(descriptions: Mapping[str, str | None] | None, plan: EvaluationPlan) -> dict[str, str] | None:
@@ -172,14 +192,22 @@ def _matched(descriptions: Mapping[str, str | None] | None, plan: EvaluationPlan
     return match.described
 
 
-def prepare_folder(folder: Path, protocol: Mapping[str, Any], accelerator: Accelerator, *, overwrite: bool) -> None:
+def prepare_folder(
+    folder: Path,
+    protocol: Mapping[str, Any],
+    accelerator: Accelerator,
+    *,
+    overwrite: bool,
+    subfolders: Sequence[str] = ("plots", "predictions"),
+) -> None:
     """Make a result folder ready to write to, or raise in all processes.
 
     Args:
-        folder: of the result.
+        folder: the result folder.
         protocol: what is evaluated, as `result.json` will say.
         accelerator: knows the processes.
-        overwrite: delete the evaluation that is there; else one of something else is refused.
+        overwrite: delete the evaluation that is there; otherwise the result of another one is refused.
+        subfolders: folders to make in it.
     """
     failure: list[Exception | None] = [None]
     if accelerator.is_main_process:
@@ -189,7 +217,7 @@ def prepare_folder(folder: Path, protocol: Mapping[str, Any], accelerator: Accel
                 _remove_results(folder)
             else:
                 _refuse_other_protocol(folder, protocol)
-            for name in ("plots", "predictions"):
+            for name in subfolders:
                 make_folder(folder / name)
         except (ValueError, OSError) as error:
             failure[0] = error
@@ -230,25 +258,16 @@ def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
         )
 
 
-def _scorers(
-    method: str, samples: Sequence[np.ndarray], frozen: np.ndarray | None, weight: float
-) -> dict[str, list[Score]]:
-    """How each row of the report scores a part, one function a sample."""
+def _alone(logits: np.ndarray) -> Score:
+    """Scores of a part from the view logits (n, V, K) of one model."""
+    return lambda part: average_views(logits[part.rows][:, :, part.columns])
 
-    def alone(logits: np.ndarray) -> Score:
-        return lambda part: average_views(logits[part.rows][:, :, part.columns])
 
-    def together(logits: np.ndarray, other: np.ndarray, average: str) -> Score:
-        return lambda part: ensemble_scores(
-            logits[part.rows], other[part.rows], columns=part.columns, weight=weight, average=average
-        )
-
-    rows = {method: [alone(logits) for logits in samples]}
-    if frozen is not None:
-        rows[FROZEN_ROW] = [alone(frozen)]
-        for average in ("probabilities", "logits"):
-            rows[f"{method} + frozen ({average})"] = [together(logits, frozen, average) for logits in samples]
-    return rows
+def _together(logits: np.ndarray, frozen: np.ndarray, *, weight: float, average: Average) -> Score:
+    """Scores of a part from the view logits (n, V, K) of a model and the frozen one."""
+    return lambda part: ensemble_scores(
+        logits[part.rows], frozen[part.rows], columns=part.columns, weight=weight, average=average
+    )
 
 
 def _test_parts(plan: EvaluationPlan, score: Score) -> dict[str, PartResult]:
@@ -260,10 +279,10 @@ def _report(
     protocol: EvaluationProtocol,
     plan: EvaluationPlan,
     tested: Mapping[str, Sequence[dict[str, PartResult]]],
-    headers: Sequence[Mapping[str, Any]],
-    frozen_header: Mapping[str, Any] | None,
+    scored: _Scored,
 ) -> dict[str, Any]:
     """What `result.json` holds; nothing in it depends on when or in how many attempts it was made."""
+    headers, frozen_header = scored.headers, scored.frozen_header
     return {
         "protocol": protocol.to_dict(),
         "results": {name: _row_result(protocol, results) for name, results in tested.items()},
@@ -351,7 +370,7 @@ def cross_dataset(full: PartResult | None, splits: Sequence[PartResult]) -> dict
 
 
 def ensemble_scores(
-    first: np.ndarray, second: np.ndarray, *, columns: np.ndarray, weight: float = 0.5, average: str = "probabilities"
+    first: np.ndarray, second: np.ndarray, *, columns: np.ndarray, weight: float, average: Average = "probabilities"
 ) -> np.ndarray:
     """Scores of two models together, as the fine-tuned and the frozen one: FROSTER's upper baseline at double cost.
 

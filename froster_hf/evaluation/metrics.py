@@ -1,7 +1,7 @@
 """The numbers of action recognition, as pure functions on NumPy arrays.
 
-`METRICS` is the one list of what is measured of scored clips; the Trainer, `froster evaluate` and the model cards show
-it. Letters: n clips, V views, K classes. Accuracies are shares in [0, 1]; they are shown in percent.
+`METRICS` is the one list of what is measured of predictions; the Trainer, `froster evaluate` and the model cards show
+it. Letters: n clips, V views, K classes, I thresholds of IoU. Accuracies are shares in [0, 1], shown in percent.
 
 A label of -100 marks a clip that could not be decoded: it counts as wrong and belongs to no class.
 
@@ -26,6 +26,9 @@ from typing import Any, Literal
 import datasets
 import evaluate
 import numpy as np
+
+from ..data.segment_lists import AnnotatedSegment
+from .segments import DetectedSegment, class_average_precisions, match_segments, mean_class_average_precision
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -144,6 +147,31 @@ def average_precisions(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     return found
 
 
+def mean_average_precision(scores: np.ndarray, present: np.ndarray) -> float:
+    """The mean of `average_precisions` over the labels that are in some video; NaN without any."""
+    found = average_precisions(scores, present)
+    return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+
+
+def best_label_is_present(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Whether the label with the best score is in the video, (n,): 1 or 0, NaN for a video without labels.
+
+    Args:
+        scores: (n, K); where they are not finite, as for a video that could not be decoded, the answer is wrong.
+        present: (n, K), true where the label is in the video.
+    """
+    decoded = np.isfinite(scores).all(axis=1)
+    best = np.where(decoded[:, None], scores, 0).argmax(axis=1)
+    right = (decoded & present[np.arange(len(best)), best]).astype(np.float64)
+    return np.where(present.any(axis=1), right, np.nan)
+
+
+def best_label_accuracy(scores: np.ndarray, present: np.ndarray) -> float:
+    """The mean of `best_label_is_present` over the videos with labels; NaN without any."""
+    right = best_label_is_present(scores, present)
+    return float(np.nanmean(right)) if np.isfinite(right).any() else float("nan")
+
+
 def f1_score(answered: np.ndarray, present: np.ndarray) -> float:
     """F1 of all answers together (micro average): (n, K) bool each; 0 where nothing is answered or there."""
     hits = int((answered & present).sum())
@@ -179,25 +207,38 @@ def paired_intervals(
     return np.quantile(means, ends, axis=0).T, np.quantile(differences, ends, axis=0).T
 
 
+Needs = Literal["one_label", "labels", "answers", "segments"]
 Place = Literal["training", "report", "card"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that is measured of scored clips.
+    """A number that is measured of predictions.
 
     Args:
-        function: of scores (n, K) and labels (n,).
+        function: takes what the metric needs, and gives a share or number; of segments, one per threshold (I,).
         title: in words.
+        heading: stands in the head of a table; by default the title.
+        needs: what `function` takes. `one_label`: scores (n, K) and the label of each clip (n,). `labels`: scores
+            (n, K) and which of several labels or none each clip has (n, K). `answers`: which labels each clip is said
+            to have (n, K), and which it has. `segments`: the matches of each class (`match_segments`).
         unit: `%` for a share that is shown in percent, else what stands behind the number.
         shown_in: `training` (the Trainer's evaluations), `report` (`froster evaluate`), `card` (model cards, which
             take it from the report).
+        card_type: its type in the metadata of a model card.
     """
 
-    function: Callable[[np.ndarray, np.ndarray], float]
+    function: Callable[..., Any]
     title: str
+    heading: str = ""
+    needs: Needs = "one_label"
     unit: str = "%"
     shown_in: Collection[Place] = ("training", "report", "card")
+    card_type: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        if not self.heading:
+            object.__setattr__(self, "heading", self.title)
 
     def shown(self, value: float, *, digits: int | None = None) -> float | None:
         """The value in its unit; None for what is not known.
@@ -213,14 +254,55 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "top1": Metric(functools.partial(top_k_accuracy, k=1), "top-1 accuracy"),
-    "top5": Metric(functools.partial(top_k_accuracy, k=5), "top-5 accuracy"),
-    "mean_class_accuracy": Metric(mean_class_accuracy, "mean accuracy over classes", shown_in=["report"]),
+    "top1": Metric(functools.partial(top_k_accuracy, k=1), "top-1 accuracy", "top-1"),
+    "top5": Metric(functools.partial(top_k_accuracy, k=5), "top-5 accuracy", "top-5"),
+    "mean_class_accuracy": Metric(
+        mean_class_accuracy, "mean accuracy over classes", "mean over classes", shown_in=["report"]
+    ),
+    "mean_average_precision": Metric(
+        mean_average_precision, "mean average precision over labels", "mAP", needs="labels", shown_in=["report"]
+    ),
+    "best_label_is_there": Metric(
+        best_label_accuracy,
+        "share of the videos with labels whose best label is one of them",
+        "best label is in the video",
+        needs="labels",
+        shown_in=["report"],
+    ),
+    "f1_at_threshold": Metric(
+        f1_score,
+        "F1 of all answers at the calibrated threshold",
+        "F1 at the calibrated threshold",
+        needs="answers",
+        shown_in=["report"],
+    ),
+    "map": Metric(
+        mean_class_average_precision,
+        "mean average precision",
+        "mAP",
+        needs="segments",
+        shown_in=["report", "card"],
+        card_type="mean_average_precision",
+    ),
 }
 
 
+def metrics_of(needs: Needs, *, shown_in: Place | None = None) -> dict[str, Metric]:
+    """The metrics that need this, by default wherever they are shown."""
+    return {
+        name: metric
+        for name, metric in METRICS.items()
+        if metric.needs == needs and (shown_in is None or shown_in in metric.shown_in)
+    }
+
+
+def measure(needs: Needs, *inputs: Any) -> dict[str, Any]:
+    """Every metric of `METRICS` that needs these inputs, by name."""
+    return {name: metric.function(*inputs) for name, metric in metrics_of(needs).items()}
+
+
 class ActionAccuracy(evaluate.Metric):
-    """Every metric of `METRICS`, from scores and labels.
+    """Every metric of `METRICS` for clips with one label.
 
     `compute(predictions=..., references=..., per_class=False)`: scores (n, K), logits or probabilities averaged over
     views; class indices (n,), -100 for a clip that could not be decoded, which counts as wrong. `per_class` adds
@@ -235,7 +317,7 @@ class ActionAccuracy(evaluate.Metric):
 
     def _compute(self, predictions: Any, references: Any, per_class: bool = False) -> dict[str, Any]:
         scores, labels = np.asarray(predictions), np.asarray(references)
-        results: dict[str, Any] = {name: metric.function(scores, labels) for name, metric in METRICS.items()}
+        results = measure("one_label", scores, labels)
         if per_class:
             results["class_accuracies"] = class_accuracies(scores, labels).tolist()
             results["confusion_matrix"] = confusion_matrix(scores, labels).tolist()
@@ -243,10 +325,11 @@ class ActionAccuracy(evaluate.Metric):
 
 
 class MultiLabelPrecision(evaluate.Metric):
-    """Mean average precision where a video may show several actions, or none.
+    """Every metric of `METRICS` for clips that may show several actions, or none.
 
     `compute(predictions=..., references=...)`: scores (n, K), and for each video the indices of its labels. Gives
-    `mean_average_precision` over the labels that are in some video, and `average_precisions` (K,).
+    `mean_average_precision` over the labels that are in some video, `best_label_is_there`, and `average_precisions`
+    (K,).
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -263,9 +346,39 @@ class MultiLabelPrecision(evaluate.Metric):
         present = np.zeros(scores.shape, dtype=bool)
         for row, labels in enumerate(references):
             present[row, list(labels)] = True
-        found = average_precisions(scores, present)
-        mean = float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
-        return {"mean_average_precision": mean, "average_precisions": found.tolist()}
+        precisions = average_precisions(scores, present).tolist()
+        return {**measure("labels", scores, present), "average_precisions": precisions}
+
+
+class TemporalDetection(evaluate.Metric):
+    """Every metric of `METRICS` for found segments, at each threshold of overlap and on average.
+
+    `compute(predictions=..., references=..., iou_thresholds=[0.3, 0.4, 0.5, 0.6, 0.7])`: for each video a list of
+    segments, `{"label", "start_seconds", "end_seconds"}`, with a `score` in the predictions. Gives `map`, one number
+    per threshold, `average_map`, and `average_precisions` by class.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        segment = {
+            "label": datasets.Value("string"),
+            "start_seconds": datasets.Value("float64"),
+            "end_seconds": datasets.Value("float64"),
+        }
+        scored = datasets.List({**segment, "score": datasets.Value("float64")})
+        return _info_of(self, {"predictions": scored, "references": datasets.List(segment)})
+
+    def _compute(
+        self, predictions: Any, references: Any, iou_thresholds: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.7)
+    ) -> dict[str, Any]:
+        found = [DetectedSegment(str(video), **row) for video, rows in enumerate(predictions) for row in rows]
+        true = [AnnotatedSegment(str(video), **row) for video, rows in enumerate(references) for row in rows]
+        matches = match_segments(found, true, iou_thresholds=iou_thresholds)
+        unknown = dict.fromkeys(metrics_of("segments"), np.full(len(iou_thresholds), np.nan))
+        measured = measure("segments", matches) if matches else unknown
+        results: dict[str, Any] = {name: values.tolist() for name, values in measured.items()}
+        results |= {f"average_{name}": float(values.mean()) for name, values in measured.items()}
+        precisions = {label: values.tolist() for label, values in class_average_precisions(matches).items()}
+        return {**results, "average_precisions": precisions}
 
 
 class BaseToNovel(evaluate.Metric):
@@ -317,7 +430,7 @@ def compute(module: type[evaluate.Metric], **inputs: Any) -> dict[str, Any]:
 
 
 def accuracies(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Every metric of `METRICS` of scores (n, K) and labels (n,)."""
+    """Every metric of `METRICS` for clips with one label, from scores (n, K) and labels (n,)."""
     return compute(ActionAccuracy, predictions=scores, references=labels)
 
 

@@ -26,10 +26,13 @@ from ..printing import without_progress_bars
 from ..whole_files import new_folder
 from .evaluating import prepare_folder
 from .metrics import (
+    METRICS,
     MultiLabelPrecision,
     average_views,
+    best_label_is_present,
     compute,
-    f1_score,
+    measure,
+    metrics_of,
     paired_intervals,
     true_ranks,
 )
@@ -198,26 +201,22 @@ def _multi_label_result(
     name: str, evidence: np.ndarray, header: Mapping[str, Any], table: Dataset, calibration: Calibration | None
 ) -> ModelResult:
     present, names = label_matrix(table), label_names(table)
+    decoded = np.isfinite(evidence).all(axis=1)
     found = compute(
         MultiLabelPrecision, predictions=evidence, references=[np.flatnonzero(row).tolist() for row in present]
     )
-    decoded = np.isfinite(evidence).all(axis=1)
-    best = np.where(decoded, np.nan_to_num(evidence, nan=-np.inf).argmax(axis=1), -1)
-    right = np.array([column >= 0 and present[row, column] for row, column in enumerate(best)], dtype=np.float64)
-    right[~present.any(axis=1)] = np.nan
+    measured = {metric: found[metric] for metric in metrics_of("labels")}
+    if calibration is not None:
+        probabilities = 1 / (1 + np.exp(-(calibration.scale * evidence + calibration.bias)))
+        measured |= measure("answers", np.nan_to_num(probabilities, nan=0.0) >= calibration.threshold, present)
     numbers: dict[str, Any] = {
-        "mean_average_precision": percent(found["mean_average_precision"]),
-        "best_label_is_there": percent(float(np.nanmean(right))),
+        **{metric: METRICS[metric].shown(value, digits=2) for metric, value in measured.items()},
         "num_clips": len(table),
         "num_undecodable": int((~decoded).sum()),
         "num_labels": len(names),
+        "average_precisions": {label: percent(value) for label, value in zip(names, found["average_precisions"])},
     }
-    if calibration is not None:
-        probabilities = 1 / (1 + np.exp(-(calibration.scale * evidence + calibration.bias)))
-        answered = np.nan_to_num(probabilities, nan=0.0) >= calibration.threshold
-        numbers["f1_at_threshold"] = percent(f1_score(answered, present))
-    precisions = {label: percent(value) for label, value in zip(names, found["average_precisions"])}
-    return ModelResult(name, evidence, right, {**numbers, "average_precisions": precisions}, header)
+    return ModelResult(name, evidence, best_label_is_present(evidence, present), numbers, header)
 
 
 def _report(

@@ -21,6 +21,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..video.types import VideoDecodeError
 from ..whole_files import write_text_whole
 from .explaining import shown_frames
+from .metrics import METRICS
 from .report import cell
 
 logger = logging.getLogger(__name__)
@@ -48,23 +49,13 @@ th { font-weight: 600; vertical-align: bottom; min-width: 3rem; }
 """
 
 
-NUMBERS = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "mean_class_accuracy": "mean over classes",
-    "mean_average_precision": "mAP",
-    "best_label_is_there": "best label is in the video",
-    "f1_at_threshold": "F1 at the calibrated threshold",
-}
-
-
 def rows_of_models(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The table of the models: its heads, and a row of texts per model."""
     first = next(iter(report["models"].values()))
-    shown = [name for name in NUMBERS if name in first]
+    shown = [name for name in METRICS if name in first]
     several = len(report["models"]) > 1
     of_right = "top1" if "top1" in first else "best_label_is_there"
-    heads = ["model", *(NUMBERS[name] for name in shown), f"95 % interval of {NUMBERS[of_right]}"]
+    heads = ["model", *(METRICS[name].heading for name in shown), f"95 % interval of {METRICS[of_right].heading}"]
     rows = []
     for name, entry in report["models"].items():
         numbers = ["" if entry.get(key) is None else f"{entry[key]:.1f}" for key in shown]

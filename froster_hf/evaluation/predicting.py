@@ -98,7 +98,7 @@ class PredictionStore:
         self._file = self.folder / f"predictions.{process_index}.jsonl"
         for file in self._files():
             if (stored := _stored_header(file)) is not None:
-                _refuse_mismatch(file, stored, self.header)
+                refuse_mismatch(file, stored, self.header)
 
     def __enter__(self) -> "PredictionStore":
         if self._file.is_symlink():
@@ -219,7 +219,12 @@ def _stored_header(file: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def _refuse_mismatch(file: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+def refuse_mismatch(file: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Refuse stored predictions whose header is not the current one.
+
+    Raises:
+        PredictionMismatchError: names the file and every field that differs.
+    """
     stored, current = _flat(stored), _flat(current)
     different = sorted(key for key in {*stored, *current} if stored.get(key) != current.get(key))
     if different:

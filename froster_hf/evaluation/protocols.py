@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from datasets import Dataset
@@ -214,6 +214,24 @@ def load_protocol(
     return read_fields(kind, with_name(fields, protocol), where=Path(protocol).stem)
 
 
+Protocol = TypeVar("Protocol", EvaluationProtocol, DetectionProtocol)
+
+
+def find_protocol(
+    protocol: str | os.PathLike | EvaluationProtocol | DetectionProtocol, kind: type[Protocol]
+) -> Protocol:
+    """A protocol that is given as such, or as `load_protocol` takes it.
+
+    Raises:
+        ValueError: it is of another kind, which another function runs; or see `load_protocol`.
+    """
+    found = load_protocol(protocol) if isinstance(protocol, str | os.PathLike) else protocol
+    if not isinstance(found, kind):
+        other = "evaluate_detection" if isinstance(found, DetectionProtocol) else "evaluate_protocol"
+        raise ValueError(f"Protocol {found.name} is of the kind {found.protocol}; `{other}` runs it.")
+    return found
+
+
 @dataclass(frozen=True)
 class Part:
     """Some clips of a table, tested over some of its labels.
@@ -407,7 +425,7 @@ class PartResult:
 
     Args:
         name: of the part.
-        metrics: by name in `METRICS`; accuracies are shares in [0, 1].
+        metrics: those of `METRICS` for clips with one label, by name; accuracies are shares in [0, 1].
         num_clips: tested clips, those that could not be decoded included: they count as wrong.
         num_undecodable: of them.
         labels: k label texts.

@@ -15,7 +15,7 @@ from .. import __version__
 from ..printing import printable
 from ..video.backends import BACKENDS
 from ..whole_files import make_folder, write_text_whole
-from .metrics import METRICS
+from .metrics import metrics_of
 from .plots import can_plot, plot_base_novel, plot_class_accuracies, plot_confusion
 from .protocols import PartResult
 
@@ -53,8 +53,7 @@ def part_report(result: PartResult) -> dict[str, Any]:
     return {
         **{
             name: metric.shown(result.metrics[name], digits=2)
-            for name, metric in METRICS.items()
-            if "report" in metric.shown_in
+            for name, metric in metrics_of("one_label", shown_in="report").items()
         },
         "num_clips": result.num_clips,
         "num_undecodable": result.num_undecodable,

@@ -1,266 +1,138 @@
-"""Temporal detection: which action from when to when, measured by average precision at thresholds of overlap.
+"""`evaluate_detection`: which action from when to when in long videos, by checkpoints and a protocol.
 
-The measure of ActivityNet's toolkit, which published zero-shot results on THUMOS14 and ActivityNet-1.3 use as well
-(mAP at IoU 0.3 to 0.7, and 0.5 to 0.95): found segments are taken from the best score down, each is right if it
-overlaps enough with a true segment of its class in its video that no better one has taken, and the average precision
-of a class is the area under its interpolated curve of precision over recall.
+videos --pipeline.timeline, once per model--> window scores --segments at each threshold--> candidates
+    --match_segments--> mean average precision --> result.json, result.md
 """
 
+import hashlib
 import json
 import os
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import datasets
-import evaluate
-import numpy as np
+from accelerate import Accelerator
 
-from ..data.segment_lists import AnnotatedSegment, SegmentTable
+from ..data.segment_lists import SegmentTable
 from ..printing import json_text, printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
 from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
-from .metrics import compute
-from .predicting import PredictionMismatchError, model_fingerprint
-from .protocols import DetectionProtocol, EvaluationData, load_protocol, plan_evaluation
-from .report import package_versions
+from .evaluating import prepare_folder
+from .metrics import METRICS, Metric, TemporalDetection, compute, metrics_of
+from .predicting import model_fingerprint, refuse_mismatch
+from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
+from .report import cell, package_versions, percent, write_result
+from .segments import DetectedSegment, suppress_overlapping
 
 PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class DetectedSegment:
-    """A segment that was found.
-
-    Args:
-        video: of which it is.
-        label: its class.
-        start_seconds: where it begins.
-        end_seconds: where it ends.
-        score: how sure it is, compared with the others of its class.
-    """
-
-    video: str
-    label: str
-    start_seconds: float
-    end_seconds: float
-    score: float
-
-
-def temporal_iou(segment: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of a segment (2,) with others (n, 2), starts and ends in seconds: (n,)."""
-    inside = np.minimum(segment[1], others[:, 1]) - np.maximum(segment[0], others[:, 0])
-    inside = inside.clip(min=0)
-    union = (segment[1] - segment[0]) + (others[:, 1] - others[:, 0]) - inside
-    return np.divide(inside, union, out=np.zeros(len(others)), where=union > 0)
-
-
-def interpolated_average_precision(hits: np.ndarray, num_true: int) -> float:
-    """Area under precision over recall, precision made to fall only.
-
-    Args:
-        hits: (n,), whether each found segment is right, from the best score down.
-        num_true: true segments.
-    """
-    if not num_true or not len(hits):
-        return 0.0
-    true_positives = np.cumsum(hits)
-    recall = np.concatenate([[0.0], true_positives / num_true, [1.0]])
-    precision = np.concatenate([[0.0], true_positives / np.arange(1, len(hits) + 1), [0.0]])
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    steps = np.flatnonzero(np.diff(recall)) + 1
-    return float(np.sum((recall[steps] - recall[steps - 1]) * precision[steps]))
-
-
-def detection_average_precisions(
-    found: Sequence[DetectedSegment], true: Sequence[AnnotatedSegment], *, iou_thresholds: Sequence[float]
-) -> dict[str, np.ndarray]:
-    """Average precision of each class that has true segments, at each threshold.
-
-    Args:
-        found: in any order; of equal scores, the earlier one goes first.
-        true: of all videos that were looked at.
-        iou_thresholds: least overlaps.
-
-    Returns:
-        Class to (len(iou_thresholds),).
-
-    Raises:
-        ValueError: a score or time that is not finite.
-    """
-    numbers = np.array([[s.start_seconds, s.end_seconds, s.score] for s in found], dtype=np.float64)
-    if not np.isfinite(numbers).all():
-        raise ValueError("Found segments have times or scores that are infinite or NaN.")
-    spans: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    for segment in true:
-        spans[segment.label][segment.video].append((segment.start_seconds, segment.end_seconds))
-    by_label: dict[str, list[DetectedSegment]] = defaultdict(list)
-    for detected in found:
-        by_label[detected.label].append(detected)
-    result = {}
-    for label, videos in spans.items():
-        ranked = sorted(by_label[label], key=lambda detected: -detected.score)
-        truths = {video: np.array(segments) for video, segments in videos.items()}
-        hits = np.zeros((len(iou_thresholds), len(ranked)), dtype=bool)
-        taken = {video: np.zeros((len(iou_thresholds), len(rows)), dtype=bool) for video, rows in truths.items()}
-        for place, detected in enumerate(ranked):
-            if detected.video not in truths:
-                continue
-            overlap = temporal_iou(np.array([detected.start_seconds, detected.end_seconds]), truths[detected.video])
-            order = np.argsort(-overlap, kind="stable")
-            for row, threshold in enumerate(iou_thresholds):
-                free = [i for i in order if overlap[i] >= threshold and not taken[detected.video][row, i]]
-                if free:
-                    taken[detected.video][row, free[0]] = hits[row, place] = True
-        num_true = sum(map(len, truths.values()))
-        result[label] = np.array([interpolated_average_precision(row, num_true) for row in hits])
-    return result
-
-
-def suppress_overlapping(found: Sequence[DetectedSegment], *, max_iou: float) -> list[DetectedSegment]:
-    """Of segments of one class in one video that overlap by more than `max_iou`, those with the best score."""
-    kept: dict[tuple[str, str], list[DetectedSegment]] = defaultdict(list)
-    for detected in sorted(found, key=lambda detected: -detected.score):
-        better = kept[detected.video, detected.label]
-        span = np.array([detected.start_seconds, detected.end_seconds])
-        others = np.array([[other.start_seconds, other.end_seconds] for other in better]).reshape(-1, 2)
-        if not (temporal_iou(span, others) > max_iou).any():
-            better.append(detected)
-    return [detected for group in kept.values() for detected in group]
-
-
-class TemporalDetection(evaluate.Metric):
-    """Mean average precision of found segments, at each threshold of overlap and on average.
-
-    `compute(predictions=..., references=..., iou_thresholds=[0.3, 0.4, 0.5, 0.6, 0.7])`: for each video a list of
-    segments, `{"label", "start_seconds", "end_seconds"}`, with a `score` in the predictions. Gives `map`, one number
-    per threshold, `average_map`, and `average_precisions` by class.
-    """
-
-    def _info(self) -> evaluate.MetricInfo:
-        segment = {
-            "label": datasets.Value("string"),
-            "start_seconds": datasets.Value("float64"),
-            "end_seconds": datasets.Value("float64"),
-        }
-        text = type(self).__doc__ or ""
-        return evaluate.MetricInfo(
-            description=text,
-            citation="",
-            inputs_description=text,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.List({**segment, "score": datasets.Value("float64")}),
-                    "references": datasets.List(segment),
-                }
-            ),
-        )
-
-    def _compute(
-        self, predictions: Any, references: Any, iou_thresholds: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.7)
-    ) -> dict[str, Any]:
-        found = [DetectedSegment(str(video), **row) for video, rows in enumerate(predictions) for row in rows]
-        true = [AnnotatedSegment(str(video), **row) for video, rows in enumerate(references) for row in rows]
-        precisions = detection_average_precisions(found, true, iou_thresholds=iou_thresholds)
-        if not precisions:
-            return {"map": [float("nan")] * len(iou_thresholds), "average_map": float("nan"), "average_precisions": {}}
-        means = np.mean(list(precisions.values()), axis=0)
-        return {
-            "map": means.tolist(),
-            "average_map": float(means.mean()),
-            "average_precisions": {label: values.tolist() for label, values in precisions.items()},
-        }
 
 
 def evaluate_detection(
     protocol: PathLike | DetectionProtocol,
     *,
-    classify: Any,
+    models: Mapping[str, Any],
     data: EvaluationData | Mapping[str, Any],
     output_dir: PathLike,
-    method: str = "this checkpoint",
     overwrite: bool = False,
     batch_size: int = 8,
     on_video: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Find the actions in long videos and measure them; run again after a kill, it goes on where it was.
 
-    A video's windows are scored once, each label for itself; its segments are those at each of the protocol's
-    thresholds, ranked by their contrast or score, without those that overlap a better one.
+    A video's windows are scored once per model, each label for itself; its segments are those at each of the
+    protocol's thresholds, ranked by their contrast or score, without those that overlap a better one.
 
     Args:
         protocol: name of a shipped protocol of the kind `temporal_detection`, a YAML file, or the protocol itself.
-        classify: the zero-shot pipeline of the checkpoint.
+        models: zero-shot pipelines by the names that they have in the report.
         data: where the videos and annotations are.
-        output_dir: result folder: `result.json`, `result.md`, and `predictions/` with a file per video.
-        method: name of our row.
+        output_dir: result folder: `result.json`, `result.md`, and `predictions/` with a file per model and video.
         overwrite: replace the evaluation that is in `output_dir`.
         batch_size: windows that go through the model together.
-        on_video: called with the number of videos that are done, and of all.
+        on_video: called with the number of videos that are done, and of all, those of every model counted.
 
     Returns:
-        What `result.json` holds: mAP in percent at each threshold and on average, average precisions by class, and
-        videos that could not be read, in which nothing was found.
+        What `result.json` holds: `results` by model (mAP in percent at each threshold and on average, average
+        precisions by class), `checkpoints` (hashes of the weights), and the videos that could not be read, in which
+        nothing was found.
 
     Raises:
-        ValueError: a protocol of another kind, or labels without a background; see the pipeline.
+        ValueError: no model, a protocol of another kind, or labels without a background; see the pipeline.
         AnnotationError: an annotation file that cannot be used.
         PredictionMismatchError: the folder holds another evaluation.
     """
-    loaded = load_protocol(protocol) if isinstance(protocol, str | os.PathLike) else protocol
-    if not isinstance(loaded, DetectionProtocol):
-        raise ValueError(f"Protocol {loaded.name} scores clips; temporal detection is not what it measures.")
-    protocol = loaded
+    protocol = find_protocol(protocol, DetectionProtocol)
+    if not models:
+        raise ValueError("No model was given to evaluate.")
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
     table: SegmentTable = plan_evaluation(protocol, data)
-    folder = make_folder(output_dir)
-    header: dict[str, Any] = {
+    folder = Path(output_dir)
+    prepare_folder(folder, protocol.to_dict(), Accelerator(), overwrite=overwrite, subfolders=("predictions",))
+    report: dict[str, Any] = {
         "protocol": protocol.to_dict(),
-        "model": model_fingerprint(classify.model),
+        "results": {},
+        "checkpoints": [],
         "labels": table.labels,
-        "compared_with": classify.scoring(table.labels, multi_label=True).description,
         "videos": [os.path.basename(video) for video in table.videos],
+        "unreadable": {},
+        "notes": [table.source],
+        "versions": package_versions(),
     }
-    header = json.loads(json.dumps(header))  # tuples are lists there
-    _check_header(folder, header, overwrite=overwrite)
-    make_folder(folder / "predictions")
-    found: list[DetectedSegment] = []
-    unreadable = {}
-    for number, video in enumerate(table.videos):
-        file = folder / "predictions" / f"{number:06d}.json"
-        if not file.exists():
-            write_text_whole(file, json_text(_detect(classify, video, table.labels, protocol, batch_size)) + "\n")
-        stored = read_json(file)
-        if "error" in stored:
-            unreadable[os.path.basename(video)] = stored["error"]
-        found += [DetectedSegment(video, **segment) for segment in stored.get("segments", [])]
-        if on_video is not None:
-            on_video(number + 1, len(table.videos))
-    report = _report(header, protocol, table, found, unreadable, method)
-    write_text_whole(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    write_text_whole(folder / "result.md", detection_markdown(report))
+    num_done = 0
+    for number, (name, classify) in enumerate(models.items()):
+        header = _header(protocol, table, classify)
+        found: list[DetectedSegment] = []
+        predictions = _predictions(
+            classify, protocol, table, header, folder / "predictions" / f"model_{number}", batch_size=batch_size
+        )
+        for video, stored in zip(table.videos, predictions):
+            if "error" in stored:
+                report["unreadable"][os.path.basename(video)] = stored["error"]
+            found += [DetectedSegment(video, **segment) for segment in stored.get("segments", [])]
+            num_done += 1
+            if on_video is not None:
+                on_video(num_done, len(models) * len(table.videos))
+        report["results"][name] = {**_measure(protocol, table, found), "compared_with": header["compared_with"]}
+        report["checkpoints"].append(header["model"])
+    write_result(report, detection_markdown(report), folder)
     return report
 
 
-def _check_header(folder: Path, header: dict[str, Any], *, overwrite: bool) -> None:
-    """Refuse a folder with predictions of something else, or empty it."""
-    file = folder / "evaluation.json"
-    stored = read_json(file) if file.exists() else None
-    if stored is not None and stored != header:
-        differing = [name for name in header if not isinstance(stored, dict) or stored.get(name) != header[name]]
-        if not overwrite:
-            raise PredictionMismatchError(
-                f"{folder} holds another evaluation ({', '.join(differing)} differ). Write to another folder, or "
-                "replace it: `--overwrite`, `overwrite=True`."
-            )
-    if overwrite or stored is None:
-        for old in (folder / "predictions").glob("[0-9]*.json"):
-            old.unlink()
-    write_text_whole(file, json.dumps(header, indent=2, ensure_ascii=False) + "\n")
+def _header(protocol: DetectionProtocol, table: SegmentTable, classify: Any) -> dict[str, Any]:
+    """What the predictions of a model depend on, as JSON values."""
+    data = json.dumps([table.labels, [os.path.basename(video) for video in table.videos]])
+    header = {
+        "model": model_fingerprint(classify.model),
+        "data": hashlib.sha256(data.encode()).hexdigest(),
+        "compared_with": classify.scoring(table.labels, multi_label=True).description,
+        "protocol": protocol.to_dict(),
+    }
+    return json.loads(json.dumps(header))  # tuples are lists there
+
+
+def _predictions(
+    classify: Any,
+    protocol: DetectionProtocol,
+    table: SegmentTable,
+    header: Mapping[str, Any],
+    folder: Path,
+    *,
+    batch_size: int,
+) -> Iterator[dict[str, Any]]:
+    """The segments of each video, or its error: read from the folder, or found now and written to it."""
+    file = make_folder(folder) / "header.json"
+    if file.exists():
+        refuse_mismatch(file, read_json(file), header)
+    else:
+        write_text_whole(file, json_text(header) + "\n")
+    for number, video in enumerate(table.videos):
+        file = folder / f"{number:06d}.json"
+        if not file.exists():
+            write_text_whole(file, json_text(_detect(classify, video, table.labels, protocol, batch_size)) + "\n")
+        yield read_json(file)
 
 
 def _detect(
@@ -281,39 +153,34 @@ def _detect(
         )
     except VideoDecodeError as error:
         return {"error": str(error)}
-    whole = timeline.duration_seconds
-    segments = [
+    candidates = [
         DetectedSegment(
             video,
             segment.label,
             segment.start_seconds,
             segment.end_seconds,
-            # What fills the video has nothing outside: it is told from others by its score alone.
+            # A segment that fills the video has nothing outside: its score alone ranks it.
             segment.score if protocol.ranking == "score" or segment.contrast is None else segment.contrast,
         )
         for threshold in protocol.thresholds
         for segment in timeline.segments_at(threshold)
     ]
-    kept = suppress_overlapping(segments, max_iou=protocol.max_overlap)
-    rows = [{name: value for name, value in asdict(segment).items() if name != "video"} for segment in kept]
-    return {"duration_seconds": whole, "segments": rows}
+    kept = suppress_overlapping(candidates, max_iou=protocol.max_overlap)
+    return {"duration_seconds": timeline.duration_seconds, "segments": [_without_video(segment) for segment in kept]}
 
 
-def _report(
-    header: Mapping[str, Any],
-    protocol: DetectionProtocol,
-    table: SegmentTable,
-    found: Sequence[DetectedSegment],
-    unreadable: Mapping[str, str],
-    method: str,
-) -> dict[str, Any]:
-    number = {video: position for position, video in enumerate(table.videos)}
+def _without_video(segment: Any) -> dict[str, Any]:
+    return {name: value for name, value in asdict(segment).items() if name != "video"}
+
+
+def _measure(protocol: DetectionProtocol, table: SegmentTable, found: Sequence[DetectedSegment]) -> dict[str, Any]:
+    """The numbers of one model, in percent."""
 
     def by_video(segments: Sequence[Any]) -> list[list[dict[str, Any]]]:
-        rows: list[list[dict[str, Any]]] = [[] for _ in table.videos]
+        rows: dict[str, list[dict[str, Any]]] = {video: [] for video in table.videos}
         for segment in segments:
-            rows[number[segment.video]].append({k: v for k, v in asdict(segment).items() if k != "video"})
-        return rows
+            rows[segment.video].append(_without_video(segment))
+        return list(rows.values())
 
     measured = compute(
         TemporalDetection,
@@ -321,45 +188,52 @@ def _report(
         references=by_video(table.segments),
         iou_thresholds=protocol.iou_thresholds,
     )
-    percents = {f"{iou:g}": round(100 * value, 2) for iou, value in zip(protocol.iou_thresholds, measured["map"])}
+    numbers: dict[str, Any] = {}
+    for name, metric in metrics_of("segments", shown_in="report").items():
+        thresholds = zip(protocol.iou_thresholds, measured[name])
+        numbers[name] = {f"{iou:g}": metric.shown(value, digits=2) for iou, value in thresholds}
+        numbers[f"average_{name}"] = metric.shown(measured[f"average_{name}"], digits=2)
     return {
-        **header,
-        "method": method,
-        "results": {
-            "map": percents,
-            "average_map": round(100 * measured["average_map"], 2),
-            "average_precisions": {
-                label: [round(100 * value, 2) for value in values]
-                for label, values in measured["average_precisions"].items()
-            },
-            "num_videos": len(table.videos),
-            "num_segments": len(table.segments),
-            "num_found": len(found),
+        **numbers,
+        "average_precisions": {
+            label: [percent(value) for value in values] for label, values in measured["average_precisions"].items()
         },
-        "unreadable": dict(unreadable),
-        "notes": [table.source],
-        "versions": package_versions(),
+        "num_videos": len(table.videos),
+        "num_segments": len(table.segments),
+        "num_found": len(found),
     }
 
 
 def detection_markdown(report: Mapping[str, Any]) -> str:
-    """The table of a report."""
-    results, protocol = report["results"], report["protocol"]
-    columns = list(results["map"])
-    cells = [printable(report["method"]).replace("|", "\\|"), *(f"{results['map'][iou]:.1f}" for iou in columns)]
-    lines = [
-        f"# {protocol['name']}",
-        "",
-        f"Mean average precision in percent at thresholds of IoU, over {results['num_videos']} videos with "
-        f"{results['num_segments']} segments; {len(report['unreadable'])} videos could not be read.",
-        "",
-        f"| | {' | '.join(columns)} | average |",
-        f"|---|{'---|' * (len(columns) + 1)}",
-        f"| {' | '.join(cells)} | {results['average_map']:.1f} |",
-        "",
-        f"Labels: {printable(str(report['compared_with']))}.",
-        "",
-        *(f"- {printable(note)}" for note in report["notes"]),
+    """The report as Markdown: a table per metric, with a row per model."""
+    results = report["results"]
+    first = next(iter(results.values()))
+    lines = [f"# {report['protocol']['name']}", ""]
+    for name in metrics_of("segments", shown_in="report"):
+        lines += _metric_table(name, METRICS[name], results)
+    lines += [
+        f"Measured on {first['num_videos']} videos with {first['num_segments']} segments; "
+        f"{len(report['unreadable'])} videos could not be read.",
         "",
     ]
-    return "\n".join(lines)
+    for compared_with in dict.fromkeys(row["compared_with"] for row in results.values()):
+        lines += [f"Labels: {printable(str(compared_with))}.", ""]
+    checkpoints = ", ".join(f"`{name[:12]}`" for name in report["checkpoints"])
+    lines += [f"Checkpoints: {checkpoints} (SHA-256 of the weights).", ""]
+    return "\n".join([*lines, *(f"- {printable(note)}" for note in report["notes"]), ""])
+
+
+def _metric_table(name: str, metric: Metric, results: Mapping[str, Any]) -> list[str]:
+    columns = list(next(iter(results.values()))[name])
+    unit = "percent" if metric.unit == "%" else metric.unit
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.1f}"
+
+    rows = []
+    for model, row in results.items():
+        values = [*(row[name][iou] for iou in columns), row[f"average_{name}"]]
+        rows.append(f"| {cell(model)} | {' | '.join(map(number, values))} |")
+    title = f"{metric.title[0].upper()}{metric.title[1:]} in {unit} at thresholds of IoU:"
+    head = f"| | {' | '.join(columns)} | average |"
+    return [title, "", head, f"|---|{'---|' * (len(columns) + 1)}", *rows, ""]

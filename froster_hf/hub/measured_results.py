@@ -14,7 +14,7 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry
 
 from ..data.catalogue import DATASETS
-from ..evaluation.metrics import METRICS
+from ..evaluation.metrics import METRICS, metrics_of
 from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from .card_facts import CardFacts
@@ -34,12 +34,12 @@ class MeasuredResult:
 
     Args:
         dataset: its key in the protocol, such as `ucf101`.
-        part: such as `base`, `novel`, `full`, `split 1`, or `all`.
+        part: such as `base`, `novel`, `full`, `split 1`, `IoU 0.5`, or `all`.
         metric: a key of `METRICS` or `SUMMARY_TITLES`.
         value: in the metric's unit.
         protocol_name: the name of the evaluation protocol.
-        protocol: `base_to_novel`, `cross_dataset` or `random_labels`.
-        num_clips: clips tested; `None` for a number over several parts.
+        protocol: its kind, such as `base_to_novel` or `temporal_detection`.
+        num_clips: clips or long videos tested; `None` for a number over several parts.
         num_labels: labels to choose from, likewise.
         remarks: what stands between it and the published numbers.
     """
@@ -84,6 +84,11 @@ class MeasuredResult:
         """What stands behind the number."""
         return METRICS[self.metric].unit if self.metric in METRICS else "%"
 
+    @property
+    def metric_type(self) -> str:
+        """The metric's type in the card's metadata."""
+        return METRICS[self.metric].card_type if self.metric in METRICS else "accuracy"
+
     def to_eval_result(self) -> EvalResult:
         """As an entry of the card's `model-index`."""
         return EvalResult(
@@ -93,7 +98,7 @@ class MeasuredResult:
             dataset_name=f"{self.dataset_title} ({self.protocol.replace('_', '-')}, {self.part})",
             dataset_config=self.protocol_name,
             dataset_split=self.part,
-            metric_type="accuracy",
+            metric_type=self.metric_type,
             metric_name=f"{self.metric_title} ({self.metric_unit})",
             metric_value=self.value,
         )
@@ -135,13 +140,20 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
 
 
 def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]:
-    protocol, (row, *_others) = report["protocol"], report["results"].values()
-    differences = report["count_differences"]
+    """The numbers of the `sample`-th checkpoint of a report."""
+    protocol = report["protocol"]
     shared = {
         "dataset": protocol["dataset"],
         "protocol_name": protocol["name"],
         "protocol": protocol["protocol"],
     }
+    results = _segment_results if protocol["protocol"] == "temporal_detection" else _clip_results
+    return results(report, sample, shared)
+
+
+def _clip_results(report: Mapping[str, Any], sample: int, shared: Mapping[str, Any]) -> Iterator[MeasuredResult]:
+    row, *_others = report["results"].values()
+    differences = report["count_differences"]
     for part, numbers in row["parts"][sample].items():
         remarks = tuple(
             f"{found['found']} {what}, published {found['published']}"
@@ -150,18 +162,36 @@ def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]
         if numbers["num_undecodable"]:
             remarks += (f"{numbers['num_undecodable']} clips undecodable, counted as wrong",)
         counts = {"num_clips": numbers["num_clips"], "num_labels": numbers["num_labels"]}
-        for metric, entry in METRICS.items():
-            if "card" in entry.shown_in and numbers.get(metric) is not None:
+        for metric in metrics_of("one_label", shown_in="card"):
+            if numbers.get(metric) is not None:
                 yield MeasuredResult(
                     part=part, metric=metric, value=numbers[metric], remarks=remarks, **shared, **counts
                 )
     # Numbers over all parts are those of one checkpoint only where there is one, or are taken from the first.
     summaries: tuple[str, ...] = ("harmonic_mean",) if len(row["parts"]) == 1 else ()
-    if protocol["protocol"] != "base_to_novel":
+    if shared["protocol"] != "base_to_novel":
         summaries = ("splits_mean", "splits_std") if sample == 0 else ()
     for metric in summaries:
         if row.get(metric) is not None:
             yield MeasuredResult(part="all", metric=metric, value=row[metric], **shared)
+
+
+def _segment_results(report: Mapping[str, Any], sample: int, shared: Mapping[str, Any]) -> Iterator[MeasuredResult]:
+    row = list(report["results"].values())[sample]
+    unreadable = len(report["unreadable"])
+    remarks = (f"{unreadable} videos unreadable, nothing found in them",) if unreadable else ()
+    counts = {"num_clips": row["num_videos"], "num_labels": len(report["labels"])}
+    for metric in metrics_of("segments", shown_in="card"):
+        for iou, value in row[metric].items():
+            if value is not None:
+                yield MeasuredResult(
+                    part=f"IoU {iou}", metric=metric, value=value, remarks=remarks, **shared, **counts
+                )
+        if row[f"average_{metric}"] is not None:
+            over = f"mean over IoU {', '.join(row[metric])}"
+            yield MeasuredResult(
+                part="all", metric=metric, value=row[f"average_{metric}"], remarks=(over, *remarks), **shared, **counts
+            )
 
 
 def benchmark_entries(results: list[MeasuredResult], facts: CardFacts) -> list[EvalResultEntry]:

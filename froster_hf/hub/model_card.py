@@ -56,7 +56,7 @@ def build_model_card(
         library_name="transformers",
         pipeline_tag="video-classification",
         tags=["froster", "action-recognition", "open-vocabulary", TASK, "custom_code"],
-        metrics=["accuracy"] if results else None,
+        metrics=sorted({result.metric_type for result in results}) or None,
         model_name=facts.name if results else None,
         eval_results=[result.to_eval_result() for result in results] or None,
     )

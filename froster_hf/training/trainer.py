@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..evaluation.metrics import METRICS, accuracies
+from ..evaluation.metrics import accuracies, metrics_of
 from ..modeling.layers_froster import check_labels
 from ..modeling.modeling_froster import (
     PROJECTORS_PREFIX,
@@ -448,7 +448,7 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     """The metrics that training shows (top-1 and top-5 accuracy in percent), as `froster evaluate` counts: videos that
     could not be decoded (label -100) and scores that are not finite or equal for several labels are wrong."""
     found = accuracies(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
-    shown = {name: metric.shown(found[name]) for name, metric in METRICS.items() if "training" in metric.shown_in}
+    shown = {name: metric.shown(found[name]) for name, metric in metrics_of("one_label", shown_in="training").items()}
     return {name: value for name, value in shown.items() if value is not None}
 
 

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
 from transformers import EvalPrediction
@@ -13,6 +16,7 @@ from froster_hf.evaluation import (
     load_protocol,
 )
 from froster_hf.evaluation.metrics import (
+    Needs,
     accuracies,
     average_views,
     class_accuracies,
@@ -24,7 +28,10 @@ from froster_hf.evaluation.metrics import (
 from froster_hf.evaluation.predicting import model_fingerprint
 from froster_hf.hub.measured_results import read_measured_results
 from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.modeling.table import markdown_table, yes_or_no
 from tests.training.tiny import Arrays, tiny_trainer
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
 
 @pytest.fixture
@@ -154,3 +161,23 @@ def test_a_new_metric_is_shown_where_its_entry_says(monkeypatch, hmdb51_data, tm
     shown = {result.metric: result for result in measured if result.part == "base"}
     assert set(shown) == {"top1", "top5", "clips"}
     assert shown["clips"].metric_title == "clips that were scored"
+
+
+def test_the_document_has_the_table_of_the_code():
+    predictions = {
+        "one_label": "clips with one label",
+        "labels": "clips with several labels, or none",
+        "answers": "answers about clips with several labels",
+        "segments": "segments found in long videos",
+    }
+    assert predictions.keys() == set(get_args(Needs))
+    rows = [
+        [
+            metric.title,
+            predictions[metric.needs],
+            *(yes_or_no(place in metric.shown_in) for place in ("training", "card")),
+        ]
+        for metric in METRICS.values()
+    ]
+    table = markdown_table(["number", "of", "in the Trainer's evaluations", "on model cards"], rows)
+    assert "\n".join(table) in DOCUMENT.read_text()

@@ -12,7 +12,7 @@ from froster_hf.cli import main
 from froster_hf.data import AnnotationError, read_videos
 from froster_hf.data.video_table import label_matrix, label_names
 from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
-from froster_hf.evaluation.metrics import average_precisions, compute, f1_score, paired_intervals
+from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 
@@ -89,7 +89,11 @@ def test_the_calibrated_checkpoint_is_a_checkpoint(result):
     assert classify.scoring(["a red star", "a blue square"], multi_label=True).calibration is not None
 
 
-def test_several_labels_per_video_are_measured_by_average_precision(videos, tmp_path, capsys):
+def test_several_labels_per_video_are_measured_by_every_metric_of_theirs(videos, tmp_path, capsys, monkeypatch):
+    counts = {"labels": "labels of the videos", "answers": "answers that are right"}
+    for needs, title in counts.items():
+        toy = Metric(lambda first, present: float(present.sum()), title, needs=needs, unit="labels")
+        monkeypatch.setitem(METRICS, f"num_{needs}_there", toy)
     command = ["evaluate", str(videos / "several.jsonl"), "--multi-label", "--model", "small", "--calibrate"]
     assert main([*command, "--output", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "result.json").read_text())
@@ -98,7 +102,9 @@ def test_several_labels_per_video_are_measured_by_average_precision(videos, tmp_
     known = [value for value in numbers["average_precisions"].values() if value is not None]
     assert numbers["mean_average_precision"] == pytest.approx(np.mean(known), abs=0.01)
     assert 0 < numbers["f1_at_threshold"] <= 100
-    assert "mAP" in capsys.readouterr().out
+    assert numbers["num_labels_there"] == numbers["num_answers_there"] == 9
+    printed = capsys.readouterr().out
+    assert all(f"| {heading} |" in printed for heading in ("mAP", *counts.values()))
     assert all(entry["true"] for entry in report["mistakes"]), "a video without labels cannot be taken for another"
 
 

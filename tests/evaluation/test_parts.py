@@ -83,7 +83,7 @@ def test_cross_dataset_gives_the_full_set_and_the_mean_of_the_splits(logits, lab
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_an_ensemble_of_a_model_with_itself_is_the_model(logits, average):
     columns = np.array([0, 2])
-    together = ensemble_scores(logits, logits, columns=columns, average=average)
+    together = ensemble_scores(logits, logits, columns=columns, weight=0.5, average=average)
     assert np.allclose(together, average_views(logits[:, :, columns]))
 
 
@@ -98,12 +98,12 @@ def test_an_ensemble_moves_from_one_model_to_the_other_with_the_weight(logits):
 def test_ensembles_of_different_clips_or_views_are_refused(logits):
     columns = np.arange(4)
     with pytest.raises(ValueError, match="60 and 59 clips"):
-        ensemble_scores(logits, logits[1:], columns=columns)
+        ensemble_scores(logits, logits[1:], columns=columns, weight=0.5)
     with pytest.raises(ValueError, match="view by view"):
-        ensemble_scores(logits, logits[:, :1], columns=columns, average="logits")
-    assert ensemble_scores(logits, logits[:, :1], columns=columns).shape == (60, 4)
+        ensemble_scores(logits, logits[:, :1], columns=columns, weight=0.5, average="logits")
+    assert ensemble_scores(logits, logits[:, :1], columns=columns, weight=0.5).shape == (60, 4)
     with pytest.raises(ValueError, match="average='max'"):
-        ensemble_scores(logits, logits, columns=columns, average="max")
+        ensemble_scores(logits, logits, columns=columns, weight=0.5, average="max")
 
 
 def test_the_published_harmonic_means_follow_from_base_and_novel():

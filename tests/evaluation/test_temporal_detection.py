@@ -11,14 +11,16 @@ from transformers.utils import logging
 from froster_hf.cli import main
 from froster_hf.data.segment_lists import AnnotatedSegment
 from froster_hf.evaluation import DetectionProtocol, TemporalDetection, evaluate_detection, load_protocol
-from froster_hf.evaluation.predicting import PredictionMismatchError
-from froster_hf.evaluation.temporal_detection import (
+from froster_hf.evaluation.metrics import METRICS, Metric
+from froster_hf.evaluation.predicting import PredictionMismatchError, model_fingerprint
+from froster_hf.evaluation.segments import (
     DetectedSegment,
     detection_average_precisions,
     interpolated_average_precision,
     suppress_overlapping,
     temporal_iou,
 )
+from froster_hf.hub import read_measured_results
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
@@ -99,11 +101,15 @@ def test_the_module_computes_from_rows_and_from_batches():
     assert np.isnan(module._compute([[]], [[]])["average_map"])
 
 
-@pytest.fixture(scope="module")
-def classify():
+def tiny_pipeline(seed):
     processor = tiny_processor()
     processor.background_labels = ["an empty room", "a landscape"]
-    return pipeline("zero-shot-video-classification", model=tiny_model(), processor=processor)
+    return pipeline("zero-shot-video-classification", model=tiny_model(seed), processor=processor)
+
+
+@pytest.fixture(scope="module")
+def classify():
+    return tiny_pipeline(0)
 
 
 @pytest.fixture(scope="module")
@@ -126,34 +132,64 @@ PROTOCOL = DetectionProtocol(
 
 
 def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_path, monkeypatch):
-    done = []
+    done, models = [], {"tiny": classify}
     report = evaluate_detection(
-        PROTOCOL, classify=classify, data=data, output_dir=tmp_path, on_video=lambda *counts: done.append(counts)
+        PROTOCOL, models=models, data=data, output_dir=tmp_path, on_video=lambda *counts: done.append(counts)
     )
     assert done == [(1, 3), (2, 3), (3, 3)]
-    assert set(report["results"]["map"]) == {"0.3", "0.4", "0.5", "0.6", "0.7"}
-    assert report["results"]["num_segments"] == 5
+    assert set(report["results"]["tiny"]["map"]) == {"0.3", "0.4", "0.5", "0.6", "0.7"}
+    assert report["results"]["tiny"]["num_segments"] == 5
     assert list(report["unreadable"]) == ["v_c.mp4"]
-    assert json.loads((tmp_path / "result.json").read_text()) == report
+    assert json.loads((tmp_path / "result.json").read_text()) == json.loads(json.dumps(report))
     assert "| 0.3 | 0.4 | 0.5 | 0.6 | 0.7 | average |" in (tmp_path / "result.md").read_text()
 
-    (tmp_path / "predictions" / "000001.json").unlink()
+    (tmp_path / "predictions" / "model_0" / "000001.json").unlink()
     seen = []
     timeline = classify.timeline
     monkeypatch.setattr(classify, "timeline", lambda video, *a, **k: seen.append(video) or timeline(video, *a, **k))
-    assert evaluate_detection(PROTOCOL, classify=classify, data=data, output_dir=tmp_path) == report
+    assert evaluate_detection(PROTOCOL, models=models, data=data, output_dir=tmp_path) == report
     assert [video.rpartition("/")[2] for video in seen] == ["v_b.mp4"]
 
     other = replace(PROTOCOL, ranking="contrast")
-    with pytest.raises(PredictionMismatchError, match="protocol differ"):
-        evaluate_detection(other, classify=classify, data=data, output_dir=tmp_path)
-    evaluate_detection(other, classify=classify, data=data, output_dir=tmp_path, overwrite=True)
+    with pytest.raises(PredictionMismatchError, match="holds the result of another evaluation"):
+        evaluate_detection(other, models=models, data=data, output_dir=tmp_path)
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(PredictionMismatchError, match=r"protocol\.ranking: stored 'score', now 'contrast'"):
+        evaluate_detection(other, models=models, data=data, output_dir=tmp_path)
+    evaluate_detection(other, models=models, data=data, output_dir=tmp_path, overwrite=True)
     assert len(seen) == 4
 
 
+def test_several_models_and_a_new_metric_are_rows_and_a_table_and_reach_the_card(
+    classify, data, tmp_path, monkeypatch
+):
+    def recall(matches):
+        return sum(match.hits.sum(axis=1) for match in matches.values()) / sum(m.num_true for m in matches.values())
+
+    entry = Metric(recall, "share of the segments that are found", needs="segments", card_type="recall")
+    monkeypatch.setitem(METRICS, "recall", entry)
+    models = {"first": classify, "second": tiny_pipeline(1)}
+    report = evaluate_detection(PROTOCOL, models=models, data=data, output_dir=tmp_path)
+    alone = evaluate_detection(PROTOCOL, models={"s": models["second"]}, data=data, output_dir=tmp_path / "alone")
+    assert list(report["results"]) == ["first", "second"]
+    assert report["results"]["second"] == alone["results"]["s"]
+    table = (tmp_path / "result.md").read_text()
+    assert table.count("| first |") == table.count("| second |") == 2
+    assert "Share of the segments that are found in percent" in table
+
+    second = {model_fingerprint(models["second"].model)}
+    found = {(r.part, r.metric): r for r in read_measured_results(tmp_path, fingerprints=second)}
+    numbers = report["results"]["second"]
+    assert found["IoU 0.5", "map"].value == numbers["map"]["0.5"]
+    assert found["all", "recall"].value == numbers["average_recall"]
+    assert found["all", "map"].remarks[0] == "mean over IoU 0.3, 0.4, 0.5, 0.6, 0.7"
+    assert found["all", "map"].to_eval_result().metric_type == "mean_average_precision"
+    assert len(found) == 2 * 6
+
+
 def test_protocols_of_the_other_kind_are_refused(classify, data, tmp_path):
-    with pytest.raises(ValueError, match="scores clips"):
-        evaluate_detection("base_to_novel_ucf101", classify=classify, data=data, output_dir=tmp_path)
+    with pytest.raises(ValueError, match="`evaluate_protocol` runs it"):
+        evaluate_detection("base_to_novel_ucf101", models={"tiny": classify}, data=data, output_dir=tmp_path)
     for changes in ({"iou_thresholds": ()}, {"thresholds": (2.0,)}, {"dataset": "ucf101"}, {"seeds": (1,)}):
         with pytest.raises(ValueError, match="Protocol mine"):
             replace(PROTOCOL, **changes)
@@ -185,4 +221,4 @@ def test_rendered_long_videos_are_the_same_again_and_are_evaluated_from_the_shel
         assert main([*arguments, *where]) == 0
     finally:
         logging.enable_progress_bar()
-    assert "over 1 videos with 4 segments" in capsys.readouterr().out
+    assert "on 1 videos with 4 segments" in capsys.readouterr().out

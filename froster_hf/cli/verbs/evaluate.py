@@ -59,11 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[DEFAULT_MODEL],
         metavar="MODEL",
         help="folders or names on the Hub, or small, the shipped one; of own videos, the others are compared with the "
-        f"first; of a protocol, one per few-shot sample (default: {DEFAULT_MODEL})",
+        "first; of a protocol, one per few-shot sample; of temporal detection, one row each "
+        f"(default: {DEFAULT_MODEL})",
     )
     models.add_argument("--average", action="store_true", help="evaluate the mean of the checkpoints' weights")
     models.add_argument("--frozen", metavar="CLIP", help="also evaluate this model, and the ensembles with it")
-    models.add_argument("--frozen-weight", type=float, default=0.5, help="in the ensembles (default: %(default)s)")
+    models.add_argument("--frozen-weight", type=float, help="its weight in the ensembles (default: equal weights)")
     models.add_argument(
         "--training-labels",
         metavar="FILE",
@@ -194,7 +195,8 @@ def _run_protocol(arguments: argparse.Namespace, output: str) -> int:
     training_labels = read_labels(arguments.training_labels) if arguments.training_labels else None
     frozen = None
     if arguments.frozen is not None:
-        frozen = FrozenModel(_load(arguments.frozen).model, arguments.frozen_weight, training_labels)
+        weight = {} if arguments.frozen_weight is None else {"weight": arguments.frozen_weight}
+        frozen = FrozenModel(_load(arguments.frozen).model, training_labels=training_labels, **weight)
     first = _load(arguments.model[0])
     models = _models(first, arguments.model[1:])
     accelerator = Accelerator()
@@ -222,8 +224,12 @@ def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol", output
 
     from ...evaluation.temporal_detection import detection_markdown, evaluate_detection
 
-    if len(arguments.model) > 1 or arguments.frozen is not None:
-        raise ValueError(f"{protocol.name} evaluates one model: give one --model and no --frozen.")
+    given = [name for name in ("average", "frozen", "descriptions", "num_workers") if getattr(arguments, name)]
+    given += ["precision"] if arguments.precision != "float32" else []
+    if given:
+        raise ValueError(f"--{given[0].replace('_', '-')}: not for {protocol.name}, which is temporal detection.")
+    names = arguments.model if len(arguments.model) > 1 else [arguments.method]
+    models = {name: load_checkpoint(checkpoint, dtype="float32") for name, checkpoint in zip(names, arguments.model)}
     data = {name: getattr(arguments, name) for name in ("root", "annotations", "missing", "allow_links")}
     with tqdm(unit="video", disable=None) as progress:
 
@@ -233,10 +239,9 @@ def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol", output
 
         report = evaluate_detection(
             protocol,
-            classify=load_checkpoint(arguments.model[0], dtype="float32"),
+            models=models,
             data=data,
             output_dir=output,
-            method=arguments.method,
             overwrite=arguments.overwrite,
             batch_size=arguments.batch_size,
             on_video=show,

@@ -1,0 +1,154 @@
+"""Found segments against true ones, as pure functions: which are right, and how precise the best of them are.
+
+The measure of ActivityNet's toolkit, which published zero-shot results on THUMOS14 and ActivityNet-1.3 use as well
+(mAP at IoU 0.3 to 0.7, and 0.5 to 0.95): found segments are taken from the best score down, each is right if it
+overlaps enough with a true segment of its class in its video that no better one has taken, and the average precision
+of a class is the area under its interpolated curve of precision over recall.
+
+Letters: n found segments of a class, I thresholds of IoU.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.segment_lists import AnnotatedSegment
+
+
+@dataclass(frozen=True)
+class DetectedSegment:
+    """A segment that was found.
+
+    Args:
+        video: the video that it is in.
+        label: its class.
+        start_seconds: where it begins.
+        end_seconds: where it ends.
+        score: how sure it is, compared with the others of its class.
+    """
+
+    video: str
+    label: str
+    start_seconds: float
+    end_seconds: float
+    score: float
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """What became of the found segments of one class.
+
+    Args:
+        hits: (I, n) bool, whether each is right at each threshold, from the best score down.
+        num_true: true segments of the class.
+    """
+
+    hits: np.ndarray
+    num_true: int
+
+
+def temporal_iou(segment: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a segment (2,) with others (m, 2), starts and ends in seconds: (m,)."""
+    inside = np.minimum(segment[1], others[:, 1]) - np.maximum(segment[0], others[:, 0])
+    inside = inside.clip(min=0)
+    union = (segment[1] - segment[0]) + (others[:, 1] - others[:, 0]) - inside
+    return np.divide(inside, union, out=np.zeros(len(others)), where=union > 0)
+
+
+def match_segments(
+    found: Sequence[DetectedSegment], true: Sequence[AnnotatedSegment], *, iou_thresholds: Sequence[float]
+) -> dict[str, ClassMatches]:
+    """Decide which found segments are right, for each class that has true segments.
+
+    Args:
+        found: in any order; of equal scores, the earlier one goes first.
+        true: those of all videos that were looked at.
+        iou_thresholds: I least overlaps.
+
+    Raises:
+        ValueError: a score or time that is not finite.
+    """
+    numbers = np.array([[s.start_seconds, s.end_seconds, s.score] for s in found], dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError("Found segments have times or scores that are infinite or NaN.")
+    spans: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for segment in true:
+        spans[segment.label][segment.video].append((segment.start_seconds, segment.end_seconds))
+    by_label: dict[str, list[DetectedSegment]] = defaultdict(list)
+    for detected in found:
+        by_label[detected.label].append(detected)
+    matches = {}
+    for label, videos in spans.items():
+        ranked = sorted(by_label[label], key=lambda detected: -detected.score)
+        truths = {video: np.array(segments) for video, segments in videos.items()}
+        matches[label] = ClassMatches(_find_hits(ranked, truths, iou_thresholds), sum(map(len, truths.values())))
+    return matches
+
+
+def _find_hits(
+    ranked: Sequence[DetectedSegment], truths: Mapping[str, np.ndarray], iou_thresholds: Sequence[float]
+) -> np.ndarray:
+    """(I, n) bool: a segment is right where it takes the free true segment that it overlaps most, and enough."""
+    hits = np.zeros((len(iou_thresholds), len(ranked)), dtype=bool)
+    taken = {video: np.zeros((len(iou_thresholds), len(rows)), dtype=bool) for video, rows in truths.items()}
+    for place, detected in enumerate(ranked):
+        if detected.video not in truths:
+            continue
+        overlap = temporal_iou(np.array([detected.start_seconds, detected.end_seconds]), truths[detected.video])
+        order = np.argsort(-overlap, kind="stable")
+        for row, threshold in enumerate(iou_thresholds):
+            free = [i for i in order if overlap[i] >= threshold and not taken[detected.video][row, i]]
+            if free:
+                taken[detected.video][row, free[0]] = hits[row, place] = True
+    return hits
+
+
+def interpolated_average_precision(hits: np.ndarray, num_true: int) -> float:
+    """Area under precision over recall, with the precision made to fall only.
+
+    Args:
+        hits: (n,), whether each found segment is right, from the best score down.
+        num_true: true segments.
+    """
+    if not num_true or not len(hits):
+        return 0.0
+    true_positives = np.cumsum(hits)
+    recall = np.concatenate([[0.0], true_positives / num_true, [1.0]])
+    precision = np.concatenate([[0.0], true_positives / np.arange(1, len(hits) + 1), [0.0]])
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    steps = np.flatnonzero(np.diff(recall)) + 1
+    return float(np.sum((recall[steps] - recall[steps - 1]) * precision[steps]))
+
+
+def class_average_precisions(matches: Mapping[str, ClassMatches]) -> dict[str, np.ndarray]:
+    """Average precision of each class at each threshold, (I,)."""
+    return {
+        label: np.array([interpolated_average_precision(row, match.num_true) for row in match.hits])
+        for label, match in matches.items()
+    }
+
+
+def mean_class_average_precision(matches: Mapping[str, ClassMatches]) -> np.ndarray:
+    """The mean of `class_average_precisions` over the classes, (I,)."""
+    return np.mean(list(class_average_precisions(matches).values()), axis=0)
+
+
+def detection_average_precisions(
+    found: Sequence[DetectedSegment], true: Sequence[AnnotatedSegment], *, iou_thresholds: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """Average precision of each class that has true segments, at each of I thresholds: (I,); see `match_segments`."""
+    return class_average_precisions(match_segments(found, true, iou_thresholds=iou_thresholds))
+
+
+def suppress_overlapping(found: Sequence[DetectedSegment], *, max_iou: float) -> list[DetectedSegment]:
+    """Of segments of one class in one video that overlap by more than `max_iou`, those with the best score."""
+    kept: dict[tuple[str, str], list[DetectedSegment]] = defaultdict(list)
+    for detected in sorted(found, key=lambda detected: -detected.score):
+        better = kept[detected.video, detected.label]
+        span = np.array([detected.start_seconds, detected.end_seconds])
+        others = np.array([[other.start_seconds, other.end_seconds] for other in better]).reshape(-1, 2)
+        if not (temporal_iou(span, others) > max_iou).any():
+            better.append(detected)
+    return [detected for group in kept.values() for detected in group]
