@@ -1,5 +1,6 @@
 """`froster predict` and `froster timeline` on real files, with the pipeline's own scores."""
 
+import contextlib
 import csv
 import json
 import os
@@ -217,13 +218,15 @@ def test_a_progress_bar_is_on_a_terminal_and_nowhere_else(checkpoint, capsys, mo
     assert main(arguments) == 0
     assert capsys.readouterr().err == ""
     reader, terminal = pty.openpty()
-    os.set_blocking(reader, False)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with open(terminal, "w") as stderr, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", stderr)
         assert main(arguments) == 0
-        shown = os.read(reader, 1 << 16).decode()
-    os.close(reader)
+    # What was written arrives in pieces, and after the write; once the terminal is closed, an error ends it.
+    shown = ""
+    with open(reader, "rb", buffering=0) as screen, contextlib.suppress(OSError):
+        while piece := screen.read(1 << 16):
+            shown += piece.decode()
     assert "Classifying" in shown
     assert "4/4" in shown
 

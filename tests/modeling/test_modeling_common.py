@@ -3,6 +3,8 @@
 import copy
 import inspect
 import shutil
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +28,10 @@ every_architecture = pytest.mark.parametrize("fields", ARCHITECTURES, ids=archit
 every_module = pytest.mark.parametrize("module", MODULES)
 ATTENDS_TO_NEIGHBORS = [name for name, entry in TEMPORAL_MODULES.items() if entry.has_radius]
 WITH_ADAPTERS = [name for name, entry in TEMPORAL_MODULES.items() if entry.adapter_divisor]
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    reason="torch compiles kernels with g++ and Python's headers: `apt-get install g++ python3-dev`",
+)
 TEXTS = {"input_ids": tiny_texts(), "num_prompts": 2}
 
 
@@ -229,7 +235,7 @@ def test_eager_and_sdpa_agree(fields):
     "module",
     [module if module in ATTENDS_TO_NEIGHBORS else pytest.param(module, marks=pytest.mark.slow) for module in MODULES],
 )
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles flex attention with g++: `apt install g++`")
+@needs_compiler
 @torch.no_grad()
 def test_flex_attention_agrees(module):
     """Compiles a kernel for every shape; the other modules run with the slow tests."""
@@ -263,6 +269,7 @@ def test_the_graph_is_captured_whole(module):
 
 
 @pytest.mark.slow
+@needs_compiler
 @every_architecture
 @torch.no_grad()
 def test_inductor_compiles_it(fields):
