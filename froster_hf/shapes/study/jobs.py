@@ -30,17 +30,31 @@ from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
 from ...processing.processing_froster import FrosterProcessor
 from ...training.checkpointing import AVERAGE_NAME
-from ...training.recipe_run import build_model, build_trainer
+from ...training.distillation import NO_DISTILLATION
+from ...training.recipe_run import build_model, read_recipe_data, training_arguments
 from ...training.recipes import Recipe, RecipeModel
+from ...training.trainer import FrosterTrainer
 from ...training.weights import interpolate
 from ...whole_files import make_folder, write_text_whole, written_whole
 from ..vocabulary import MovingShape
 from .plan import GRID_FIELDS, Variant
-from .worlds import DecodedClips, World, decoded_clips, fingerprint, prepare_world, what_decides
+from .worlds import (
+    OUT_OF_CONTEXT,
+    SIDES,
+    DecodedClips,
+    World,
+    decoded_clips,
+    fingerprint,
+    prepare_world,
+    pretrain_clip,
+    remembering_teacher,
+    training_clips,
+    what_decides,
+)
 
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
-FROZEN = "frozen"
+CLIP, FROZEN = "clip", "frozen"
 _BATCH = 32
 _COUNTED_FRAMES, _COUNTED_SIDE = 8, 224
 
@@ -54,7 +68,7 @@ class SideScores:
         num_labels: K.
         labels: (n,).
         forward: (n, K + E).
-        backward: (m, K + E), of the clips with a direction, their frames in reverse.
+        backward: (m, K + E), of the clips with a direction, their frames in reverse; none where that was not asked.
     """
 
     texts: list[str]
@@ -88,7 +102,9 @@ class SideScores:
             "top1": top_k_accuracy(logits, self.labels, k=1),
             "appearance": float(np.mean([(a.color, a.shape) == (b.color, b.shape) for a, b in pairs])),
             "motion": float(np.mean([a.motion == b.motion for a, b in pairs])),
-            "direction": direction_accuracy(
+            "direction": math.nan
+            if not len(self.backward)
+            else direction_accuracy(
                 self.forward[directed], self.backward, own=self.labels[directed], opposite=opposite[directed]
             ),
             "undirected": top_k_accuracy(logits[~directed], self.labels[~directed], k=1),
@@ -117,8 +133,17 @@ class SideScores:
 
 
 @torch.inference_mode()
-def score_side(model: FrosterForVideoClassification, processor: FrosterProcessor, clips: DecodedClips) -> SideScores:
-    """Score the clips of one side."""
+def score_side(
+    model: FrosterForVideoClassification, processor: FrosterProcessor, clips: DecodedClips, *, backward: bool = True
+) -> SideScores:
+    """Score the clips of one side.
+
+    Args:
+        model: to score them with.
+        processor: its templates make the prompts.
+        clips: n clips.
+        backward: whether those with a direction are scored backwards too.
+    """
     labels = clips.labels.numpy()
     others = {*opposite_labels(clips.label_names), *other_speeds(clips.label_names)} - {None, *clips.label_names}
     extra = {text for text in others if text is not None}
@@ -132,7 +157,14 @@ def score_side(model: FrosterForVideoClassification, processor: FrosterProcessor
 
     pixels = clips.pixel_values_videos
     directed = torch.from_numpy(_opposite_columns(texts, labels) >= 0)
-    return SideScores(texts, len(clips.label_names), labels, logits(pixels), logits(pixels[directed].flip(1)))
+    forward = logits(pixels)
+    if not backward or not directed.any():
+        reverse = forward[:0]
+    elif all(entry.time_symmetric for entry in model.config.temporal_entries):
+        reverse = forward[directed.numpy()]  # what the model cannot but answer
+    else:
+        reverse = logits(pixels[directed].flip(1))
+    return SideScores(texts, len(clips.label_names), labels, forward, reverse)
 
 
 def _opposite_columns(texts: list[str], labels: np.ndarray) -> np.ndarray:
@@ -183,6 +215,7 @@ class Job:
         seed: of the fine-tuning.
         overrides: of the recipe, hyperparameters included.
         variants: what else is measured.
+        is_trial: whether it is there to choose hyperparameters: only the top-1 of base and novel is measured.
     """
 
     method: str
@@ -190,6 +223,7 @@ class Job:
     seed: int
     overrides: tuple[str, ...]
     variants: tuple[Variant, ...] = ()
+    is_trial: bool = False
 
     @property
     def title(self) -> str:
@@ -199,7 +233,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where it is done: everything that decides its outcome is in the name."""
-        decides = [what_decides(self.recipe()), self.variants, self.world.folder.name]
+        decides = [what_decides(self.recipe()), self.variants, self.is_trial, self.world.folder.name]
         name = f"{self.method.replace(' ', '_')}-seed{self.seed}-{fingerprint(decides)}"
         return self.world.folder / "jobs" / name
 
@@ -214,7 +248,7 @@ def job_for(method: str, *, world: World, seed: int, choices: Mapping[str, float
     chosen = {GRID_FIELDS[name]: value for name, value in choices.items()}
     kept = [override for override in own.overrides if override.partition("=")[0] not in chosen]
     overrides = (*kept, *(f"{name}={value}" for name, value in chosen.items()))
-    return Job(method, world, seed, overrides, tuple(own.variants) if test else ())
+    return Job(method, world, seed, overrides, tuple(own.variants) if test else (), is_trial=not test)
 
 
 def run_job(job: Job) -> dict[str, Metrics]:
@@ -225,12 +259,11 @@ def run_job(job: Job) -> dict[str, Metrics]:
     """
     folder, world = job.folder, job.world
     shutil.rmtree(folder, ignore_errors=True)
-    recipe = world.placed(job.recipe(), output_dir=folder / "run")
-    trainer = build_trainer(recipe)
+    trainer = _trainer(job)
     trainer.train()
     processor: Any = trainer.processing_class
     model: Any = trainer.model
-    measured = {job.method: _measure(model, processor, world, folder)}
+    measured = {job.method: _measure(model, processor, world, folder, is_trial=job.is_trial)}
     for variant in job.variants:
         if variant == "ensemble":
             frozen = {side: SideScores.load(world.frozen / f"{side}.npz") for side in world.sides}
@@ -249,6 +282,22 @@ def run_job(job: Job) -> dict[str, Metrics]:
         shutil.rmtree(folder / name, ignore_errors=True)
     _store(measured, folder)
     return measured
+
+
+def _trainer(job: Job) -> FrosterTrainer:
+    """As `build_trainer` makes it of the job's recipe, with what `prepare_world` has computed for all jobs."""
+    recipe = job.world.placed(job.recipe(), output_dir=job.folder / "run")
+    model, processor = build_model(recipe.model)
+    table, _ = read_recipe_data(recipe.data, recipe.world)
+    arguments = training_arguments(recipe, num_clips=len(table))
+    is_clip = (arguments.teacher, arguments.teacher_momentum, arguments.teacher_dtype) == (None, None, "float32")
+    return FrosterTrainer(
+        model,
+        arguments,
+        train_dataset=training_clips(job.world, recipe, table, video_processor=processor.video_processor),
+        processing_class=processor,
+        teacher=remembering_teacher(job.world) if is_clip and arguments.distillation != NO_DISTILLATION else None,
+    )
 
 
 def gigaflops(model: RecipeModel) -> float:
@@ -280,6 +329,13 @@ def stored_metrics(folder: Path) -> dict[str, Metrics] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
+def pretrain_and_measure(world: World) -> dict[str, Metrics]:
+    """Pre-trains the CLIP of a world: metrics of `clip`, its accuracy on held-out stills."""
+    measured = {CLIP: pretrain_clip(world)}
+    _store(measured, world.clip.parent)
+    return measured
+
+
 def prepare_and_measure(world: World) -> dict[str, Metrics]:
     """Prepares a world, and measures its CLIP as it is, frame by frame: metrics of `frozen`."""
     prepare_world(world)
@@ -293,8 +349,20 @@ def _store(measured: dict[str, Metrics], folder: Path) -> None:
     write_text_whole(folder / METRICS_FILE, json.dumps(measured, indent=2) + "\n")
 
 
-def _measure(model: FrosterForVideoClassification, processor: FrosterProcessor, world: World, folder: Path) -> Metrics:
-    scores = {side: score_side(model, processor, decoded_clips(world, side)) for side in world.sides}
+def _measure(
+    model: FrosterForVideoClassification,
+    processor: FrosterProcessor,
+    world: World,
+    folder: Path,
+    *,
+    is_trial: bool = False,
+) -> Metrics:
+    scores = {
+        side: score_side(
+            model, processor, decoded_clips(world, side), backward=not is_trial and side != OUT_OF_CONTEXT
+        )
+        for side in (SIDES if is_trial else world.sides)
+    }
     for side, own in scores.items():
         own.save(folder / f"{side}.npz")
     return summarize(scores)

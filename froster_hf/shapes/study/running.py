@@ -22,7 +22,19 @@ from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.tables_froster import modules_without_parameters
 from ...processing.text_files import read_json
 from ...whole_files import check_writable, make_folder, write_text_whole
-from .jobs import FROZEN, Job, Metrics, costs_of, gigaflops, job_for, prepare_and_measure, run_job, stored_metrics
+from .jobs import (
+    CLIP,
+    FROZEN,
+    Job,
+    Metrics,
+    costs_of,
+    gigaflops,
+    job_for,
+    prepare_and_measure,
+    pretrain_and_measure,
+    run_job,
+    stored_metrics,
+)
 from .plan import StudyPlan
 from .report import write_report
 from .worlds import World, what_decides
@@ -70,16 +82,23 @@ def run_study(
     watch = _Stopwatch(work, plan.name)
     with _Workers(processes, work, log, watch, minutes) as workers:
 
+        def pretrain(worlds: Sequence[World]) -> list[dict[str, Metrics]]:
+            titles = [f"the CLIP of world {world.seed}" for world in worlds]
+            return workers.run(titles, [world.clip.parent for world in worlds], pretrain_and_measure, worlds)
+
         def prepare(worlds: Sequence[World]) -> list[dict[str, Metrics]]:
-            titles = [f"world {world.seed}, pre-trained and rendered" for world in worlds]
+            titles = [f"world {world.seed}, rendered" for world in worlds]
             return workers.run(titles, [world.frozen for world in worlds], prepare_and_measure, worlds)
 
         def run_jobs(jobs: Sequence[Job]) -> list[dict[str, Metrics]]:
             return workers.run([job.title for job in jobs], [job.folder for job in jobs], run_job, jobs)
 
         test_worlds = [World(plan, seed, work) for seed in plan.test_worlds]
-        if any(method.grid for method in plan.methods.values()):
-            prepare([World(plan, seed, work) for seed in plan.validation_worlds])
+        has_choices = any(method.grid for method in plan.methods.values())
+        validation_worlds = [World(plan, seed, work) for seed in plan.validation_worlds if has_choices]
+        # The pre-trainings first: they know nothing of the worlds, and draw none.
+        clips = pretrain([*validation_worlds, *test_worlds])
+        prepare(validation_worlds)
         choices, trials = choose(plan, work, run_jobs)
         _keep_choices(
             choices, work / f"choices-{plan.name}.json", drawn=any(world.folder.exists() for world in test_worlds)
@@ -103,6 +122,9 @@ def run_study(
         "machine": _machine(processes),
         "versions": package_versions(),
         "minutes": watch.minutes(),
+        "clips": [
+            {"world": world.seed, **of_clip[CLIP]} for world, of_clip in zip([*validation_worlds, *test_worlds], clips)
+        ],
         "gigaflops": _costs(jobs[: len(plan.methods)]),
         "choices": choices,
         "trials": trials,

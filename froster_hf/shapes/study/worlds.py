@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ... import __version__
-from ...data.clips import EvaluationClips, collate_clips
+from ...data.clips import EvaluationClips, TrainingClips, collate_clips
+from ...modeling.modeling_froster import FrosterModel
 from ...processing.processing_froster import FrosterProcessor
+from ...processing.sampling_froster import sample_frame_indices
+from ...processing.video_processing_froster import FrosterVideoProcessor
+from ...training.checkpointing import MODEL_NAME, RESULTS_NAME
 from ...training.recipe_run import read_recipe_data
 from ...training.recipes import Recipe, load_recipe
+from ...training.teacher import FrozenTeacher
 from ...whole_files import make_folder, written_whole
 from ..pretraining import PretrainingRecipe, pretrain
 from ..tables import read_hardships
@@ -25,6 +32,10 @@ from .plan import StudyPlan
 
 # Those of every world, and what worlds have whose backdrops go with the labels.
 SIDES, OUT_OF_CONTEXT = ("base", "novel"), "out_of_context"
+# The base clips that are trained on: all frames of them, and what the CLIP of the world makes of each.
+TRAIN, PIXELS, EMBEDS = "train", "pixel_values_videos", "teacher_embeds"
+ALL_FRAMES = {"do_sample_frames": False}
+_BATCH = 32
 # Written last by the pre-training.
 PROCESSOR_FILE = "preprocessor_config.json"
 
@@ -45,7 +56,7 @@ class World:
 
     @functools.cached_property
     def folder(self) -> Path:
-        """With `clip/model`, `videos`, `clips` and `frozen`; another pre-training or rendering has another folder."""
+        """With `videos`, `clips`, `frozen` and `jobs`; another pre-training or rendering has another folder."""
         tuning = self.recipe()
         made_of = {
             "pretraining": what_decides(self.pretraining()),
@@ -95,8 +106,9 @@ class World:
 
     @property
     def clip(self) -> Path:
-        """Folder of the pre-trained CLIP."""
-        return self.folder / "clip" / "model"
+        """Folder of the pre-trained CLIP, which knows nothing of the world that it is for."""
+        made_of = {"pretraining": what_decides(self.pretraining()), "version": __version__}
+        return self.work / f"clip{self.seed}-{fingerprint(made_of)}" / MODEL_NAME
 
 
 def what_decides(recipe: Recipe | PretrainingRecipe) -> dict[str, Any]:
@@ -118,32 +130,50 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def prepare_world(world: World) -> None:
-    """Pre-train, render and decode what is not there yet."""
+def pretrain_clip(world: World) -> dict[str, float]:
+    """Pre-train the CLIP of a world, if that is not done.
+
+    Returns:
+        Its accuracy on stills that were held out, by name.
+    """
+    folder = world.clip.parent
     if not (world.clip / PROCESSOR_FILE).exists():
         # What a pre-training that was killed has left is not gone on with.
-        pretrain(replace(world.pretraining(), output_dir=str(world.clip.parent)), overwrite=True)
+        pretrain(replace(world.pretraining(), output_dir=str(folder)), overwrite=True)
+    results = json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))
+    return {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
+
+
+def prepare_world(world: World) -> None:
+    """Pre-train, render and decode what is not there yet."""
+    pretrain_clip(world)
     tuning = world.placed(world.recipe())
-    _, tables = read_recipe_data(tuning.data, tuning.world)
+    train, tables = read_recipe_data(tuning.data, tuning.world)
     num_frames = tuning.model.num_frames
     processor = FrosterProcessor.from_clip(
         tuning.model.checkpoint, video_options={} if num_frames is None else {"num_frames": num_frames}
     )
-    for side in world.sides:
-        file = world.folder / "clips" / f"{side}.safetensors"
+    for side in (TRAIN, *world.sides):
+        file = _clips_file(world, side)
         if not file.exists():
             clips = EvaluationClips(
-                tables[side],
+                train if side == TRAIN else tables[side],
                 video_processor=processor.video_processor,
-                video_options=tuning.training.get("eval_video_options"),
+                # Which frames of a training clip are seen is drawn anew in every epoch.
+                video_options=ALL_FRAMES if side == TRAIN else tuning.training.get("eval_video_options"),
             )
-            batches = list(DataLoader(clips, batch_size=32, collate_fn=collate_clips))
-            tensors = {
-                name: torch.cat([batch[name] for batch in batches]) for name in ("pixel_values_videos", "labels")
-            }
+            batches = list(DataLoader(clips, batch_size=_BATCH, collate_fn=collate_clips))
+            tensors = {name: torch.cat([batch[name] for batch in batches]) for name in (PIXELS, "labels")}
+            if side == TRAIN:
+                teacher = FrozenTeacher.from_dual_encoder(world.clip)
+                tensors[EMBEDS] = torch.cat([teacher.embed_frames(part) for part in tensors[PIXELS].split(_BATCH)])
             make_folder(file.parent)
             with written_whole(file) as part:
                 save_file(tensors, part, metadata={"labels": json.dumps(clips.label_names)})
+
+
+def _clips_file(world: World, side: str) -> Path:
+    return world.folder / "clips" / f"{side}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -163,7 +193,94 @@ class DecodedClips:
 
 def decoded_clips(world: World, side: str) -> DecodedClips:
     """Those of one of `world.sides`, which `prepare_world` has stored."""
-    file = world.folder / "clips" / f"{side}.safetensors"
+    file = _clips_file(world, side)
     with safe_open(file, framework="pt") as handle:
         names = json.loads(handle.metadata()["labels"])
     return DecodedClips(label_names=names, **load_file(file))
+
+
+class StoredTrainingClips(TrainingClips):
+    """`TrainingClips` of videos that were decoded once: the same frames of them, to the bit, without a decoder.
+
+    Args:
+        dataset: {video, label} table.
+        frames: (n, F, 3, S, S), all frames of its videos, resized, cropped and normalized.
+        kwargs: as for `TrainingClips`; the crop has to be the center.
+    """
+
+    def __init__(self, dataset: Dataset, frames: Tensor, **kwargs: Any):
+        super().__init__(dataset, **kwargs)
+        self.frames = frames
+
+    def _pixels(self, row: int, **options: Any) -> Tensor:
+        processor: Any = self.video_processor
+        (indices,) = sample_frame_indices(
+            self.frames.shape[1],
+            self.options.get("num_frames", processor.num_frames),
+            sampling=self.options["sampling"],
+            generator=torch.Generator().manual_seed(options["seed"]),
+        )
+        return self.frames[row, indices][None]
+
+
+def training_clips(
+    world: World, recipe: Recipe, table: Dataset, *, video_processor: FrosterVideoProcessor
+) -> Dataset | TrainingClips:
+    """The training set of a job of a world that `prepare_world` has prepared.
+
+    Args:
+        world: see [`World`].
+        recipe: of the job, placed.
+        table: of its training videos.
+        video_processor: of the job.
+
+    Returns:
+        The stored clips, where the recipe cuts all its clips from the same pixels; else the table.
+    """
+    options: dict[str, Any] = recipe.training.get("train_video_options") or {}
+    if options.get("cropping") != "center" or options.get("sampling") != "random_segment":
+        return table
+    return StoredTrainingClips(
+        table,
+        load_file(_clips_file(world, TRAIN))[PIXELS],
+        video_processor=video_processor,
+        seed=recipe.training.get("data_seed", recipe.training["seed"]),
+        video_options=options,
+    )
+
+
+class RememberingTeacher(FrozenTeacher):
+    """A frozen teacher that has seen all training frames of a world, and finds its embeddings of them again.
+
+    Args:
+        model: without a temporal module.
+        frames: (n, 3, S, S).
+        embeds: (n, D), what it makes of them.
+    """
+
+    def __init__(self, model: FrosterModel, *, frames: Tensor, embeds: Tensor):
+        super().__init__(model)
+        self.embeds, self.places = embeds, {_key(frame): place for place, frame in enumerate(frames)}
+
+    def embed_frames(self, pixel_values_videos: Tensor) -> Tensor:
+        """See [`FrozenTeacher.embed_frames`]."""
+        places = [self.places.get(_key(frame)) for frame in pixel_values_videos.flatten(0, 1)]
+        if None in places:
+            return super().embed_frames(pixel_values_videos)
+        return self.embeds[places].to(pixel_values_videos).unflatten(0, pixel_values_videos.shape[:2])
+
+
+def _key(frame: Tensor) -> bytes:
+    return hashlib.blake2b(frame.cpu().contiguous().numpy().data, digest_size=16).digest()
+
+
+def remembering_teacher(world: World) -> RememberingTeacher:
+    """That of a world that `prepare_world` has prepared; the jobs of a process share it."""
+    return _read_teacher(world.clip, _clips_file(world, TRAIN))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_teacher(clip: Path, clips: Path) -> RememberingTeacher:
+    stored = load_file(clips)
+    model = FrozenTeacher.from_dual_encoder(clip).model
+    return RememberingTeacher(model, frames=stored[PIXELS].flatten(0, 1), embeds=stored[EMBEDS].flatten(0, 1))

@@ -11,7 +11,13 @@ from transformers import AutoProcessor, AutoTokenizer, CLIPImageProcessor, CLIPM
 
 from froster_hf import FrosterForVideoClassification, FrosterProcessor
 from froster_hf.cli import main
-from froster_hf.shapes.pretraining import PretrainingRecipe, RecipeArchitecture, RecipeStills, build_pretrainer
+from froster_hf.shapes.pretraining import (
+    PretrainingRecipe,
+    RecipeArchitecture,
+    RecipeStills,
+    build_pretrainer,
+    contrastive_loss,
+)
 from froster_hf.training.checkpointing import ResumeError
 from froster_hf.training.recipes import load_recipe
 from tests.shapes.pretraining.tiny import TINY, tiny_recipe
@@ -51,6 +57,19 @@ def test_a_resumed_run_ends_with_the_same_bits(run_folder, losses):
     assert trainer.state.global_step == 6
     for name, tensor in trainer.model.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_step_is_that_of_transformers_clip(tmp_path):
+    """Only what is read is computed: loss and gradients are those of the whole model."""
+    trainer = build_pretrainer(tiny_recipe(tmp_path, "steps=4"))
+    clip, batch = trainer.clip, trainer.train_dataset[2]
+    trainer.compute_loss(trainer.model, batch).backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in clip.named_parameters()}
+    clip.zero_grad()
+    logits = clip(input_ids=batch["input_ids"], pixel_values=batch["pixel_values"]).logits_per_image
+    contrastive_loss(logits, batch["matches"]).backward()
+    for name, parameter in clip.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, msg=name, rtol=1e-3, atol=1e-6)
 
 
 def test_batches_come_in_the_order_of_the_steps(tmp_path):

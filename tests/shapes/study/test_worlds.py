@@ -1,0 +1,126 @@
+"""What a world keeps for its jobs is what they would compute anew, so that the same models are trained."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import froster_hf
+from froster_hf.data.clips import TrainingClips
+from froster_hf.shapes.pretraining.run import image_processor
+from froster_hf.shapes.study import load_plan, worlds
+from froster_hf.shapes.study.jobs import SIDES, _trainer, job_for, run_job, score_side
+from froster_hf.shapes.study.worlds import RememberingTeacher, StoredTrainingClips, World, decoded_clips
+from froster_hf.training.recipe_run import build_model, build_trainer, read_recipe_data
+from froster_hf.training.teacher import FrozenTeacher
+
+PLAN = """
+about: one world
+pretraining: [small_clip]
+recipe: {recipe}
+validation_worlds: [9]
+test_worlds: [1]
+seeds: [0]
+reference: residual
+methods:
+  residual: {{}}
+  plain: {{overrides: [training.distillation=none]}}
+  ST-Adapter: {{overrides: [model.temporal_module=st_adapter, training.distillation=none]}}
+"""
+RECIPE = """
+extends: moving_shapes_harder
+about: as small as can be
+world: {num_classes: 4, clips_per_class: 2, eval_clips_per_class: 1, resolution: 32,
+  motions: [sliding left, growing]}
+total_batch_size: 4
+training: {num_train_epochs: 1, per_device_train_batch_size: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "plan.yaml").write_text(PLAN.format(recipe=folder / "recipe.yaml"))
+    world = World(load_plan(folder / "plan.yaml"), 1, folder / "work")
+    shutil.copytree(Path(froster_hf.__file__).parent / "assets" / "small_clip", world.clip)
+    image_processor(32).save_pretrained(world.clip)
+    worlds.prepare_world(world)
+    return world
+
+
+def job_of(world, method):
+    return job_for(method, world=world, seed=0, choices={}, test=True)
+
+
+def test_stored_clips_are_those_that_are_decoded(world, tmp_path):
+    recipe = world.placed(job_of(world, "residual").recipe(), output_dir=tmp_path)
+    table, _ = read_recipe_data(recipe.data, recipe.world)
+    video_processor = build_model(recipe.model)[1].video_processor
+    stored = worlds.training_clips(world, recipe, table, video_processor=video_processor)
+    assert isinstance(stored, StoredTrainingClips)
+    options = recipe.training["train_video_options"]
+    decoded = TrainingClips(table, video_processor=video_processor, seed=0, video_options=options)
+    for key in ((0, 0), (0, 7), (3, 7), (1, 2)):
+        one, other = stored[key], decoded[key]
+        assert torch.equal(one.pop("pixel_values_videos"), other.pop("pixel_values_videos"))
+        assert one == other
+    recipe.training["train_video_options"] = {**options, "cropping": "random"}
+    assert worlds.training_clips(world, recipe, table, video_processor=video_processor) is table
+
+
+def test_a_teacher_remembers_frames_that_it_has_seen_and_looks_at_others(world, monkeypatch):
+    teacher = worlds.remembering_teacher(world)
+    assert isinstance(teacher, RememberingTeacher)
+    assert worlds.remembering_teacher(world) is teacher
+    anew = FrozenTeacher.from_dual_encoder(world.clip)
+    seen = worlds.load_file(world.folder / "clips" / "train.safetensors")["pixel_values_videos"][2:4, ::3]
+    others = decoded_clips(world, "novel").pixel_values_videos
+    assert torch.allclose(teacher.embed_frames(others), anew.embed_frames(others))
+    expected = anew.embed_frames(seen)
+    monkeypatch.setattr(teacher, "model", None)
+    assert torch.allclose(teacher.embed_frames(seen), expected, atol=1e-6)
+
+
+def test_a_job_trains_the_model_that_its_recipe_trains(world, tmp_path):
+    job = job_of(world, "residual")
+    trainers = [_trainer(job), build_trainer(world.placed(job.recipe(), output_dir=tmp_path))]
+    losses = []
+    for trainer in trainers:
+        trainer.train()
+        losses.append(trainer.state.log_history[-1]["train_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    before = FrozenTeacher.from_dual_encoder(world.clip).model.state_dict()
+    first, second = (trainer.student.froster.state_dict() for trainer in trainers)
+    for name, tensor in second.items():
+        learned = (tensor - before[name]).float().abs().max() if name in before else tensor.float().abs().max()
+        assert (first[name] - tensor).float().abs().max() <= 0.05 * learned + 1e-7, name
+    assert _trainer(job_of(world, "plain")).teacher is None
+
+
+@pytest.mark.parametrize("method", ["residual", "ST-Adapter"])
+def test_a_model_that_sees_no_direction_need_not_be_shown_clips_backwards(world, method):
+    torch.manual_seed(0)
+    model, processor = build_model(world.placed(job_of(world, method).recipe()).model)
+    clips = decoded_clips(world, "base")
+    seen = []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    scores = score_side(model, processor, clips)
+    count = len(clips.labels)
+    assert sum(seen) == (count if method == "residual" else count + len(scores.backward))
+    assert len(scores.backward) == count  # both motions have a direction
+    text_embeds = processor.embed_labels(scores.texts, model=model)
+    with torch.inference_mode():
+        backwards = model(clips.pixel_values_videos.flip(1), text_embeds=text_embeds).logits
+    assert torch.allclose(torch.from_numpy(scores.backward), backwards, atol=1e-3)
+    assert len(score_side(model, processor, clips, backward=False).backward) == 0
+
+
+def test_a_trial_is_tested_on_what_the_choice_looks_at(world):
+    job = job_for("plain", world=world, seed=0, choices={}, test=False)
+    assert job.is_trial
+    assert job.folder != job_of(world, "plain").folder
+    (measured,) = run_job(job).values()
+    assert set(SIDES) == {name.partition("_")[0] for name in measured} - {"hm"}
+    assert 0 <= measured["hm"] <= 1
