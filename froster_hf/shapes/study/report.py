@@ -28,6 +28,16 @@ DETAILS = {
     "out_of_context_top1": "out of context",
 }
 GRID_LABELS = {"learning_rate": "learning rate", "beta": "β (weight of the distillation)", "alpha": "α (residual)"}
+SUMMARY = {
+    "frozen": "nothing (frozen CLIP)",
+    "plain": "no distillation",
+    "residual": "FROSTER's residual distillation",
+    "directional residual": "the same, `directional_attention`",
+    "ST-Adapter residual": "the same, `st_adapter`",
+    "motion adapter residual": "the same, `motion_adapter`",
+    "motion adapter": "no distillation, `motion_adapter`",
+    "TACO + weight_average": "TACO",
+}
 Found = Mapping[str, Mapping[str, Estimate | None]]
 
 
@@ -81,13 +91,35 @@ def _introduction(study: Mapping[str, Any]) -> str:
         f"{world['clips_per_class']} clips of every base class and tested on {world['eval_clips_per_class']} others "
         f"of every class, base and novel apart. Clips are H.264 files of {world['num_frames']} frames of "
         f"{world['resolution']} pixels; in {100 * world['trail_rate']:.0f}% of them objects leave a trail that tells "
-        "the motion in a single frame.",
+        f"the motion in a single frame.{_hardships(world.get('hardships') or {})}{_clips(study.get('clips'))}",
         f"{chosen} Test worlds: {_listed(plan['test_worlds'])}; fine-tuning seeds: {_listed(plan['seeds'])}. Made on "
         f"{machine['cores']} cores ({machine['processor']}) with {machine['processes']} processes in "
         f"{study['minutes']:.0f} minutes; {versions}. All runs are in `study.json`.",
         "What holds for rendered shapes and a small CLIP may not hold for real actions, and the other way round.",
     ]
     return "\n\n".join(paragraphs)
+
+
+def _hardships(given: Mapping[str, Any]) -> str:
+    told = {
+        "scene_bias": "in {:.0%} of the clips the backdrop goes with the label",
+        "camera_speed": "the camera pans",
+        "occlusion_rate": "a post stands in front of {:.0%} of the clips",
+        "max_crf": "files are compressed down to a CRF of {}",
+        "speeds": "labels tell the speed of a motion that has one",
+    }
+    made = [text.format(given[name]) for name, text in told.items() if given.get(name)]
+    return f" What makes them hard: {'; '.join(made)}." if made else ""
+
+
+def _clips(clips: Sequence[Mapping[str, float]] | None) -> str:
+    if not clips:
+        return ""
+    found = sorted(100 * clip["accuracy"] for clip in clips)
+    return (
+        " Of held-out stills, these CLIPs find color and shape among all pairs in "
+        f"{found[0]:.0f}% to {found[-1]:.0f}% of the cases, by world."
+    )
 
 
 def _table(study: Mapping[str, Any], found: Found) -> str:
@@ -111,6 +143,19 @@ def _table(study: Mapping[str, Any], found: Found) -> str:
     variants = "; ".join(f"`{name}`: {text}" for name, text in VARIANTS.items() if name in measured)
     lines += ["", f"Variants of a fine-tuned model: {variants}.", ""] if variants else [""]
     lines += ["![Harmonic means](harmonic_means.png)", "", "![Base against novel](base_against_novel.png)"]
+    return "\n".join(lines)
+
+
+def summary(study: Mapping[str, Any]) -> str:
+    """The short table of a study that stands in the package's README: what is there of `SUMMARY`."""
+    columns = {**COLUMNS, "hm": "harmonic mean", "novel_direction": "forward or backward, novel"}
+    if any(run.get("out_of_context_top1") is not None for run in study["runs"]):
+        columns["out_of_context_top1"] = "out of context"
+    lines = [f"| trained with | {' | '.join(columns.values())} |", f"|{' --- |' * (len(columns) + 1)}"]
+    for method, text in SUMMARY.items():
+        values = [by_pair(study["runs"], method, metric) for metric in columns]
+        if all(values):
+            lines.append(f"| {text} | {' | '.join(f'{100 * estimate(own).mean:.1f}' for own in values)} |")
     return "\n".join(lines)
 
 
@@ -198,8 +243,10 @@ def _choices(study: Mapping[str, Any]) -> str:
 
 def _edge(value: float, tried: Sequence[float]) -> str:
     """Beyond the edge of what was tried there may be a better value."""
-    if min(tried) < value < max(tried) or len(tried) == 1:
+    if len(tried) == 1:
         return ""
+    if min(tried) < value < max(tried):
+        return f" (from {min(tried):g} to {max(tried):g})"
     return " (the least tried)" if value == min(tried) else " (the most tried)"
 
 
@@ -271,19 +318,33 @@ def plot_base_against_novel(
 
 
 def plot_cost(estimates: Mapping[str, Estimate], costs: Mapping[str, float], path: Path, *, reference: str) -> Path:
-    """One point a method: HM (percent, with its interval) against arithmetic over that of the reference."""
-    figure = new_figure(figsize=(7.5, 5.5), layout="constrained")
+    """One point a method: HM (percent, with its interval) against arithmetic over that of the reference.
+
+    Points of the same arithmetic stand side by side. What costs half as much again as the reference, as an ensemble
+    does, would leave no room for the others; it is named instead.
+    """
+    figure = new_figure(figsize=(8.5, 5.5), layout="constrained")
     axes = figure.subplots()
-    order = sorted((name for name in estimates if name in costs), key=lambda name: -estimates[name].mean)
-    for number, name in enumerate(order, start=1):
-        x, own = 100 * costs[name] / costs[reference], estimates[name]
+    relative = {name: 100 * costs[name] / costs[reference] for name in estimates if name in costs}
+    order = sorted(relative, key=lambda name: -estimates[name].mean)
+    beyond = [f"{name} ({relative[name]:.0f}%)" for name in order if relative[name] > 150]
+    shown = [name for name in order if relative[name] <= 150]
+    for number, name in enumerate(shown, start=1):
+        beside = [other for other in shown if abs(relative[other] - relative[name]) < 0.5]
+        x = relative[name] + 0.12 * (beside.index(name) - (len(beside) - 1) / 2)
+        own = estimates[name]
         color = ORANGE if name == reference else GRAY if name == "frozen" else BLUE
         error = 0 if own.count == 1 else 100 * own.half_width
-        axes.errorbar(x, 100 * own.mean, yerr=error, fmt="o", color=color, capsize=2.5, label=f"{number}  {name}")
-        axes.annotate(str(number), (x, 100 * own.mean), xytext=(4, 4), textcoords="offset points", fontsize=9)
+        axes.errorbar(
+            x, 100 * own.mean, yerr=error, fmt="o", color=color, capsize=2, linewidth=0.8, label=f"{number}  {name}"
+        )
+        axes.annotate(str(number), (x, 100 * own.mean), xytext=(3, 4), textcoords="offset points", fontsize=9)
     axes.margins(0.1)
     axes.grid(linewidth=0.4)
-    axes.set(xlabel=f"arithmetic of the vision tower, in percent of {reference}", ylabel="HM (%), 95% interval")
+    left_out = f"\nnot shown: {', '.join(beyond)}" if beyond else ""
+    axes.set(
+        xlabel=f"arithmetic of the vision tower, in percent of {reference}{left_out}", ylabel="HM (%), 95% interval"
+    )
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     return save_figure(figure, path)
 
@@ -292,21 +353,34 @@ def plot_grid(trials: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """HM on the validation world along each grid that was tried."""
     fields = [name for name in GRID_LABELS if any(trial["field"] == name for trial in trials)]
     methods = list(dict.fromkeys(trial["method"] for trial in trials))
-    figure = new_figure(figsize=(4.2 * len(fields), 3.8), layout="constrained")
+    figure = new_figure(figsize=(4.2 * len(fields) + 2.2, 4.2), layout="constrained")
     panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
+    drawn: dict[str, Any] = {}
     for axes, name in zip(panels, fields):
         for number, method in enumerate(methods):
             own = [trial for trial in trials if (trial["method"], trial["field"]) == (method, name)]
             own.sort(key=lambda trial: trial["value"])
             if own:
                 values, hm = [trial["value"] for trial in own], [100 * trial["hm"] for trial in own]
-                axes.plot(values, hm, marker="o", markersize=4, color=f"C{number}", label=method)
-        tried = sorted({trial["value"] for trial in trials if trial["field"] == name})
+                # There are ten colors.
+                style = "-" if number < 10 else "--"
+                (line,) = axes.plot(values, hm, style, marker="o", markersize=4, color=f"C{number}")
+                drawn.setdefault(method, line)
         axes.set_xscale("log")
-        axes.set_xticks(tried, [f"{value:g}" for value in tried], rotation=45, fontsize=8)
+        ticks = _apart(sorted({trial["value"] for trial in trials if trial["field"] == name}))
+        axes.set_xticks(ticks, [f"{value:g}" for value in ticks], rotation=45, fontsize=8)
         axes.minorticks_off()
         axes.grid(linewidth=0.4)
         axes.set(xlabel=GRID_LABELS[name])
-        axes.legend(fontsize=8)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside right center", frameon=False, fontsize=9)
     panels[0].set_ylabel("HM on the validation worlds (%)")
     return save_figure(figure, path)
+
+
+def _apart(values: Sequence[float]) -> list[float]:
+    """Ascending values without those whose labels would run into each other on a logarithmic axis."""
+    kept: list[float] = []
+    for value in values:
+        if not kept or value >= 1.35 * kept[-1]:
+            kept.append(value)
+    return kept

@@ -10,7 +10,8 @@ import pytest
 
 from froster_hf.cli import main
 from froster_hf.shapes.study import load_plan, run_study
-from froster_hf.shapes.study.report import write_report
+from froster_hf.shapes.study.report import plot_cost, summary, write_report
+from froster_hf.shapes.study.statistics import Estimate
 
 STUDY = Path(__file__).parents[3] / "docs" / "study" / "study.json"
 
@@ -23,6 +24,41 @@ def study():
 def test_the_committed_report_is_what_its_numbers_give(study, tmp_path):
     write_report(study, tmp_path)
     assert (tmp_path / "README.md").read_text() == STUDY.with_name("README.md").read_text()
+
+
+def test_the_readme_shows_what_the_study_found(study):
+    assert summary(study) in (Path(__file__).parents[3] / "README.md").read_text()
+
+
+def test_the_introduction_tells_what_makes_a_world_hard_and_how_good_its_clips_are(study, tmp_path):
+    hard = {"scene_bias": 0.9, "camera_speed": 0.15, "occlusion_rate": 0.2, "max_crf": 35, "speeds": True}
+    told = {
+        **study,
+        "recipe": {**study["recipe"], "world": {**study["recipe"]["world"], "hardships": hard}},
+        "clips": [{"world": 1, "accuracy": 0.71}, {"world": 2, "accuracy": 0.85}],
+    }
+    text = write_report(told, tmp_path).read_text()
+    for part in ("in 90% of the clips the backdrop", "camera", "in front of 20%", "CRF of 35", "speed", "71% to 85%"):
+        assert part in text
+    assert "What makes them hard" not in (STUDY.parent / "README.md").read_text()
+
+
+def test_points_of_the_same_cost_do_not_hide_each_other_and_ensembles_leave_them_room(tmp_path):
+    estimates = {name: Estimate(0.5, 0.4, 0.6, 6, "world") for name in ("plain", "residual", "plain + ensemble")}
+    costs = {"plain": 300.0, "residual": 300.0, "plain + ensemble": 581.0}
+    drawn = {}
+
+    def keep(figure, path):
+        drawn["axes"] = figure.axes[0]
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("froster_hf.shapes.study.report.save_figure", keep)
+        plot_cost(estimates, costs, tmp_path / "cost.png", reference="residual")
+    places = [container[0].get_xdata()[0] for container in drawn["axes"].containers]
+    assert len(set(places)) == 2
+    assert all(abs(place - 100) < 1 for place in places)
+    assert "plain + ensemble (194%)" in drawn["axes"].get_xlabel()
 
 
 def test_a_full_disk_leaves_the_old_report(study, tmp_path):
