@@ -164,6 +164,16 @@ CLAIMS = (
     ),
     Claim("It tells speeds apart better than FROSTER's recipe, novel.", "motion adapter", "residual", "novel_speed"),
     Claim("It tells forward from backward better, novel.", "motion adapter", "residual", "novel_direction"),
+    Claim("ST-Adapter with still frames distilled beats FROSTER's recipe.", "ST-Adapter still", "residual"),
+    Claim(
+        "It is not below ST-Adapter with residual distillation.",
+        "ST-Adapter still",
+        "ST-Adapter residual",
+        margin=MARGIN,
+    ),
+    Claim(
+        "Out of context it is not below the frozen model.", "ST-Adapter still", "frozen", "out_of_context_top1", MARGIN
+    ),
     Claim("Distilling still frames beats residual distillation, where all is trained.", "still", "residual"),
     Claim("So it does with directional attention.", "directional still", "directional residual"),
     Claim("TACO beats FROSTER's recipe.", "TACO + weight_average", "residual"),

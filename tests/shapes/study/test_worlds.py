@@ -46,6 +46,8 @@ def world(tmp_path_factory):
     world = World(load_plan(folder / "plan.yaml"), 1, folder / "work")
     shutil.copytree(Path(froster_hf.__file__).parent / "assets" / "small_clip", world.clip)
     image_processor(32).save_pretrained(world.clip)
+    (world.clip.parent / "eval_results.json").write_text('{"eval_accuracy": 0.5, "epoch": 1.0}')
+    assert worlds.pretrain_clip(world) == {"accuracy": 0.5}
     worlds.prepare_world(world)
     return world
 
