@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import os
 import shutil
 import struct
 import subprocess
