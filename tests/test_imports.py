@@ -45,7 +45,8 @@ ALLOWED = {
     "evaluation": {"processing", "video", "data", "pipeline"},
     "data": {"processing", "video"},
     "conversion": {"modeling", "processing"},
-    "hub": {"modeling", "processing", "data", "conversion", "evaluation"},
+    # Of the training, the record that a run leaves for the card of its model.
+    "hub": {"modeling", "processing", "data", "conversion", "evaluation", "training"},
     "integrations": {"pipeline", "data", "hub"},
     "assets": set(),
     # The catalogue and the kinds of recipes name this part as text; nothing of the library imports it.

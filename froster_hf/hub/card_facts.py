@@ -36,7 +36,7 @@ class CardFacts:
         license_note: whose license it is, and what it asks for.
         base_model: the repository on the Hub that the weights started from.
         datasets: names on the Hub of the data sets that the weights were trained on.
-        example_labels: what the card's example asks about.
+        example_labels: what the card's example asks about; by default the first of the checkpoint's own labels.
         training: how, by whom.
         evaluation_note: what a reader of the measured results should know, such as how to repeat them.
         limitations: one per line.
@@ -54,7 +54,7 @@ class CardFacts:
     license_note: str = ""
     base_model: str | None = None
     datasets: tuple[str, ...] = ()
-    example_labels: tuple[str, ...] = ("riding a bike", "juggling", "playing the cello")
+    example_labels: tuple[str, ...] = ()
     training: str = ""
     evaluation_note: str = ""
     limitations: tuple[str, ...] = ()

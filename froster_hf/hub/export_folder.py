@@ -17,7 +17,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard, eval_result_entries_to_yaml, hf_hub_download
 
-from ..checkpoint_loading import load_installed, loading_reason, refuse_foreign_parts
+from ..checkpoint_loading import checkpoint_path, load_installed, loading_reason, refuse_foreign_parts
 from ..conversion.convert import REPORT_FILE, read_report
 from ..conversion.layouts.froster import FROSTER_LICENSE
 from ..evaluation.predicting import model_fingerprint
@@ -28,6 +28,7 @@ from ..whole_files import make_folder, new_folder, write_errors
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import build_model_card, source_name
+from .run_facts import fill_facts, read_run, run_results
 from .serving import TowerFormat, TowerReport, export_towers
 
 PathLike = str | os.PathLike[str]
@@ -55,8 +56,9 @@ SENTENCE_TRANSFORMERS_FILES: dict[str, Any] = {
     },
 }
 LICENSE_NOTE = (
-    "These weights were converted from a checkpoint that the authors of FROSTER released under CC BY-NC-SA 4.0; the "
-    "conversion keeps that license: attribution, no commercial use, and the same terms for what is derived from them."
+    "These weights were converted, or trained further, from a checkpoint that the authors of FROSTER released under "
+    "CC BY-NC-SA 4.0, and keep that license: attribution, no commercial use, and the same terms for what is derived "
+    "from them."
 )
 
 
@@ -109,11 +111,12 @@ def export_checkpoint(
     Args:
         checkpoint: a FROSTER or CLIP checkpoint with its processor, a folder or a name on the Hub.
         output: the folder to write; must not exist, or be empty. It appears when it is complete.
-        facts: what the card says that cannot be read off the checkpoint; a YAML file of them, or `None` for a card
-            with the folder's name only.
+        facts: what the card says that can be read neither off the checkpoint nor off the folder of its training; a
+            YAML file of them, or `None` for none but the folder's name.
         license: of the weights, where the facts do not state it.
         results: `result.json` files of `froster evaluate`, measured on these weights.
-        recipe: the YAML file of the training recipe; its paths are left out.
+        recipe: the YAML file of the training recipe; its paths are left out. The model of a training's folder needs
+            none: its card tells what the run has left there (`froster_hf.training.run_record`).
         labels: a label list to store in the checkpoint, in any form that `read_label_list` takes.
         repo_id: the repository that the card's examples load.
         max_shard_size: of one weight file.
@@ -128,17 +131,21 @@ def export_checkpoint(
     target = Path(output)
     with new_folder(target) as folder:
         conversion = read_conversion(checkpoint)
-        stated = CardFacts(target.name) if facts is None else facts
-        card_facts = with_license(
-            stated if isinstance(stated, CardFacts) else load_card_facts(stated),
-            license,
-            is_froster=is_of_froster(conversion) or read_license(checkpoint) == FROSTER_LICENSE,
-            may_be_froster=conversion is not None and conversion["layout"] == "froster",
-        )
+        stated = CardFacts((repo_id or target.name).rpartition("/")[2]) if facts is None else facts
         classify = load_pipeline(checkpoint)
         check_finite(classify.model)
         own = fingerprints(classify.model)
+        run = read_run(checkpoint, fingerprints=own)
+        card_facts = with_license(
+            stated if isinstance(stated, CardFacts) else load_card_facts(stated),
+            license,
+            is_froster=has_froster_license(checkpoint),
+            may_be_froster=conversion is not None and conversion["layout"] == "froster",
+        )
         measured = [result for path in results for result in read_measured_results(path, fingerprints=own)]
+        if run is not None:
+            card_facts = fill_facts(card_facts, run)
+            measured += run_results(run)
         store_labels(classify, labels)
         card = build_model_card(
             card_facts,
@@ -146,7 +153,7 @@ def export_checkpoint(
             num_parameters=classify.model.num_parameters(),
             prompt_templates=classify.processor.prompt_templates,
             results=measured,
-            recipe=None if recipe is None else read_yaml_file(recipe),
+            recipe=read_yaml_file(recipe) if recipe is not None else run.record.recipe if run is not None else None,
             conversion=conversion,
             repo_id=repo_id,
         )
@@ -246,6 +253,19 @@ def read_license(checkpoint: PathLike) -> str | None:
         return None
 
 
+def has_froster_license(checkpoint: PathLike) -> bool:
+    """Whether weights, or those that they were trained from by runs that are still there, are FROSTER's authors'."""
+    seen: set[str] = set()
+    while (name := os.fspath(checkpoint)) not in seen:
+        seen.add(name)
+        if is_of_froster(read_conversion(name)) or read_license(name) == FROSTER_LICENSE:
+            return True
+        if (run := read_run(name)) is None:
+            return False
+        checkpoint = checkpoint_path(run.base)
+    return False
+
+
 def _companion(checkpoint: PathLike, name: str) -> Path | None:
     """A file beside the weights, in a folder or in a repository on the Hub, or `None`."""
     if os.path.isdir(checkpoint):
@@ -285,7 +305,7 @@ def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may
     stated = license or facts.license
     if is_froster and stated not in (None, FROSTER_LICENSE):
         raise ValueError(
-            f"The license is given as {stated!r}, but these weights were converted from FROSTER's, which are under "
+            f"The license is given as {stated!r}, but these weights were made from FROSTER's, which are under "
             f"{FROSTER_LICENSE!r} and stay so. Leave the license out."
         )
     if is_froster or (may_be_froster and stated in (None, FROSTER_LICENSE)):

@@ -33,12 +33,13 @@ class MeasuredResult:
     """One number.
 
     Args:
-        dataset: its key in the protocol, such as `ucf101`.
+        dataset: its key in the protocol, such as `ucf101`, or the name of the user's own.
         part: such as `base`, `novel`, `full`, `split 1`, `IoU 0.5`, or `all`.
         metric: a key of `METRICS` or `SUMMARY_TITLES`.
         value: in the metric's unit.
         protocol_name: the name of the evaluation protocol.
-        protocol: its kind, such as `base_to_novel` or `temporal_detection`.
+        protocol: its kind, such as `base_to_novel` or `temporal_detection`; of a run's own evaluation, `held_out` or
+            `training_evaluation`.
         num_clips: clips or long videos tested; `None` for a number over several parts.
         num_labels: labels to choose from, likewise.
         remarks: what stands between it and the published numbers.

@@ -1,6 +1,7 @@
 """The model card: metadata for the Hub, and a page for people, from facts, the checkpoint itself, and measurements."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..modeling.configuration_froster import FrosterConfig
+from ..training.run_identity import FREE_PREFIXES
 from .card_facts import CardFacts
 from .markdown import Safe, render
 from .measured_results import MeasuredResult
+from .run_facts import shown_checkpoint
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK = "zero-shot-video-classification"
@@ -18,9 +21,19 @@ TASK = "zero-shot-video-classification"
 PLACE = "path/to/this/folder"
 # Further labels are in config.json.
 SHOWN_LABELS = 100
+# What the example asks about where a checkpoint has no labels of its own, and how many of its own.
+EXAMPLE_LABELS = ("riding a bike", "juggling", "playing the cello")
+NUM_EXAMPLE_LABELS = 3
+# A checkpoint's labels stand in the example's code only where nothing in them could be taken for anything else.
+PLAIN_LABEL = re.compile(r"[\w ,.()-]{1,60}")
 # What a training recipe says about the method; its other fields are the user's paths and machine.
 RECIPE_FIELDS = ("about", "model", "total_batch_size", "warmup_epochs", "training")
-RECIPE_DATA_FIELDS = ("format", "published", "shots")
+# Of the machine, its logs and its disk; the weights are the same without them.
+MACHINE_FIELDS = tuple(
+    f"training.{name}"
+    for name in (*FREE_PREFIXES, "disable_tqdm", "per_device_", "report_to", "text_chunk_size", "use_cpu")
+)
+RECIPE_DATA_FIELDS = ("format", "published", "label_set", "held_out", "shots")
 
 
 def build_model_card(
@@ -61,13 +74,15 @@ def build_model_card(
         eval_results=[result.to_eval_result() for result in results] or None,
     )
     labels = [config.id2label[index] for index in sorted(config.id2label)]
+    plain_labels = [label for label in labels if PLAIN_LABEL.fullmatch(label)]
+    examples = facts.example_labels or plain_labels[:NUM_EXAMPLE_LABELS] or EXAMPLE_LABELS
     body = render(
         TEMPLATE,
         facts=facts,
         citation=Safe(facts.citation.strip()),
         repo_id=repo_id or PLACE,
         # As Python writes them, on one line.
-        example_labels=Safe(json.dumps(list(facts.example_labels), ensure_ascii=False)),
+        example_labels=Safe(json.dumps(list(examples), ensure_ascii=False)),
         architecture=architecture_rows(config, num_parameters, len(prompt_templates)),
         is_time_symmetric=all(entry.time_symmetric for entry in config.temporal_entries),
         results=results,
@@ -110,7 +125,7 @@ def architecture_rows(
 
 
 def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A training recipe as (field, value), without paths."""
+    """A training recipe as (field, value): what decides the weights, without paths."""
     shown = {name: recipe[name] for name in RECIPE_FIELDS if name in recipe}
     data = recipe.get("data") or {}
     shown["data"] = {name: data[name] for name in RECIPE_DATA_FIELDS if name in data}
@@ -119,7 +134,11 @@ def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
         fields = (
             {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, Mapping) else {name: value}
         )
-        rows += [(key, entry if isinstance(entry, str) else json.dumps(entry)) for key, entry in fields.items()]
+        for key, entry in fields.items():
+            if key == "model.checkpoint":
+                entry = shown_checkpoint(str(entry))
+            if entry is not None and not key.startswith(MACHINE_FIELDS):
+                rows.append((key, entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False)))
     return rows
 
 

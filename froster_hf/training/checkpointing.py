@@ -43,6 +43,8 @@ MODEL_NAME = "model"
 AVERAGE_NAME = "weight-average"
 # What a recipe has measured of its model, in the same folder.
 RESULTS_NAME = "eval_results.json"
+# How the model came about, for its card (`run_record.py`).
+RECORD_NAME = "run_record.json"
 # Numbers of a stored state, and the lowest that each can be.
 STATE_NUMBERS = {
     **dict.fromkeys(("global_step", "max_steps", "epoch", "num_train_epochs", "num_input_tokens_seen"), 0),
@@ -339,7 +341,8 @@ def remove_run(folder: str | Path, *, of_recipe: bool = False) -> None:
     for log in Path(folder).glob("decode_failures.*.jsonl"):
         log.unlink()
     if of_recipe:
-        (Path(folder) / RESULTS_NAME).unlink(missing_ok=True)
+        for name in (RESULTS_NAME, RECORD_NAME):
+            (Path(folder) / name).unlink(missing_ok=True)
 
 
 def list_checkpoints(run_folder: str | Path) -> dict[int, Path]:

@@ -31,6 +31,7 @@ from ..whole_files import check_writable, write_text_whole
 from .checkpointing import MODEL_NAME
 from .recipe_run import read_recipe_data, train_recipe
 from .recipes import Recipe
+from .run_record import read_record, write_record
 
 # A name that means a direction of motion, or one of two opposite actions: played backwards, it would be the other.
 DIRECTION_WORDS = re.compile(
@@ -144,7 +145,7 @@ def train_on_videos(
     folder = Path(str(plan.recipe.output_dir))
     check_writable(folder)
     trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
-    # The recipe that was run, for `froster train` to run again and for the model's card.
+    # The recipe that was run, for `froster train` to run again.
     write_text_whole(
         folder / "recipe.yaml", yaml.safe_dump(_as_file(plan.recipe), sort_keys=False, allow_unicode=True)
     )
@@ -166,6 +167,10 @@ def train_on_videos(
         overwrite=True,
     )
     trained, before = report["models"].values()
+    if trainer.is_world_process_zero() and (record := read_record(folder)) is not None:
+        measured = {name: trained[name] for name in ("top1", "top5", "num_clips", "num_labels") if name in trained}
+        everything = {**measured, "before": before["top1"]}
+        write_record(folder, dataclasses.replace(record, evaluation={"all": everything}))
     return {
         **result,
         "evaluation": str(folder / "evaluation"),

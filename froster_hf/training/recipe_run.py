@@ -28,6 +28,7 @@ from ..whole_files import check_writable, write_text_whole
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
 from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
+from .run_record import record_run, write_record
 from .trainer import FrosterTrainer
 
 logger = logging.getLogger(__name__)
@@ -63,11 +64,12 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
         remove_run(folder, of_recipe=True)
     if trainer.args.num_train_epochs > 0:
         trainer.train(resume_from_checkpoint=resume or None, overwrite=overwrite)
-    if trainer.eval_dataset:
-        metrics = trainer.evaluate()
-        if trainer.is_world_process_zero():
-            write_text_whole(folder / RESULTS_NAME, json.dumps(metrics, indent=4, sort_keys=True))
+    metrics = trainer.evaluate() if trainer.eval_dataset else {}
+    if metrics and trainer.is_world_process_zero():
+        write_text_whole(folder / RESULTS_NAME, json.dumps(metrics, indent=4, sort_keys=True))
     trainer.save_model_whole(folder / MODEL_NAME)
+    if trainer.is_world_process_zero():
+        write_record(folder, record_run(recipe, trainer, metrics, model=folder / MODEL_NAME))
     return trainer
 
 

@@ -1,12 +1,13 @@
 """Export a checkpoint as one folder for the Hub: weights, processor, labels, code, model card.
 
 examples:
+  froster export runs/my_videos/model my-actions --license apache-2.0      # the card is filled from the run
   froster export runs/ucf/model ucf-froster --facts my_card.yaml --results result/result.json
   froster export froster-b16 froster-b16-hub --facts model_cards/froster-b16.yaml --push-to-hub me/froster-b16
   froster export froster-b16 serving --towers onnx --int8
 
-The card claims only what was measured on these very weights. Weights converted from FROSTER's release keep their
-license, CC BY-NC-SA 4.0.
+The card claims only what was measured on these very weights, and what the run that trained them left in its folder.
+Weights converted from FROSTER's release keep their license, CC BY-NC-SA 4.0.
 """
 
 import argparse

@@ -1,0 +1,93 @@
+"""What a run leaves beside its model, so that the model's card can say what it was trained on and how good it is.
+
+run/model/                the weights
+run/run_record.json       SHA-256 of these weights, recipe, data, accuracies on the evaluation videos
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.metrics import METRICS
+from ..evaluation.predicting import model_fingerprint
+from ..evaluation.report import package_versions
+from ..modeling.modeling_froster import FrosterForVideoClassification
+from ..processing.text_files import read_json
+from ..settings import read_fields
+from ..whole_files import write_text_whole
+from .checkpointing import RECORD_NAME
+from .clip_datasets import class_names
+from .recipes import Recipe
+
+MAX_RECORD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run, as it is written beside its model.
+
+    Args:
+        weights: `model_fingerprint` of the model in the run's folder.
+        recipe: all fields of the [`Recipe`].
+        num_clips: clips trained on.
+        num_labels: their labels.
+        num_steps: optimizer steps.
+        evaluation: part (`all`, `base`, `novel`) -> `top1` and `top5` in percent, `num_clips`, `num_labels`, and,
+            where it was measured, `before`: top-1 of the model that the training began from.
+        versions: of the packages.
+    """
+
+    weights: str
+    recipe: dict[str, Any]
+    num_clips: int
+    num_labels: int
+    num_steps: int
+    evaluation: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def record_run(recipe: Recipe, trainer: Any, metrics: Mapping[str, float], *, model: Path) -> RunRecord:
+    """The record of a run whose model was just saved.
+
+    Args:
+        recipe: of the run.
+        trainer: a `FrosterTrainer` that has trained.
+        metrics: what its `evaluate` returned; empty where there was nothing to evaluate on.
+        model: folder of the saved model, whose weights may be merged or averaged from the trainer's.
+    """
+    evaluation = {}
+    for part, clips in (trainer.eval_dataset or {}).items():
+        found = {name: round(metrics[key], 2) for name in METRICS if (key := f"eval_{part}_{name}") in metrics}
+        evaluation[part] = {**found, "num_clips": len(clips), "num_labels": len(class_names(clips) or ())}
+    saved = FrosterForVideoClassification.from_pretrained(model, dtype="auto")
+    return RunRecord(
+        weights=model_fingerprint(saved),
+        recipe=recipe.to_dict(),
+        num_clips=len(trainer.train_dataset),
+        num_labels=len(class_names(trainer.train_dataset) or ()),
+        num_steps=trainer.state.global_step,
+        evaluation=evaluation,
+        versions=package_versions(),
+    )
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write the record of the run in a folder."""
+    text = json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
+    write_text_whole(folder / RECORD_NAME, text + "\n")
+
+
+def read_record(folder: str | os.PathLike[str]) -> RunRecord | None:
+    """The record of the run in a folder; `None` where there is none.
+
+    Raises:
+        ValueError: the file is there, but is not such a record.
+    """
+    path = Path(folder) / RECORD_NAME
+    if not path.is_file():
+        return None
+    return read_fields(RunRecord, read_json(path, max_bytes=MAX_RECORD_BYTES), where=str(path))

@@ -1,0 +1,138 @@
+"""The card of a model that was trained here is filled from the folder of its run, and from no other model's."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from froster_hf.cli import main
+from froster_hf.hub import CardFacts, export_checkpoint
+from froster_hf.hub.run_facts import repository, shown_checkpoint
+from froster_hf.shapes import MovingShape
+from froster_hf.shapes.dataset import write_moving_shapes
+from froster_hf.training import train_on_videos
+from froster_hf.training.checkpointing import remove_run
+
+CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """The folder of a real, short training on two class folders of rendered videos."""
+    folder = tmp_path_factory.mktemp("trained")
+    for number, row in enumerate(write_moving_shapes(folder / "rendered", CLASSES, clips_per_class=5, seed=3)):
+        target = folder / "my_videos" / str(CLASSES[row["label"]])
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(row["video"], target / f"{number}.mp4")
+    train_on_videos(
+        folder / "my_videos",
+        model="small",
+        output_dir=folder / "run",
+        overrides=["training.num_train_epochs=1", "training.learning_rate=1e-4", "training.dataloader_num_workers=0"],
+    )
+    return folder / "run"
+
+
+@pytest.fixture
+def copied(run, tmp_path) -> Path:
+    """A copy of the run, to be changed."""
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def change_recipe(run: Path, section: str, **fields) -> None:
+    record = json.loads((run / "run_record.json").read_text())
+    record["recipe"][section] |= fields
+    (run / "run_record.json").write_text(json.dumps(record))
+
+
+def card_of(run: Path, out: Path, **options) -> ModelCard:
+    export_checkpoint(run / "model", out, **options)
+    return ModelCard.load(out / "README.md")
+
+
+def test_the_card_tells_data_settings_accuracy_base_and_labels(run, tmp_path, capsys):
+    assert main(["export", str(run / "model"), str(tmp_path / "my-actions")]) == 0
+    assert "measured  1 results" in capsys.readouterr().out
+    card = ModelCard.load(tmp_path / "my-actions" / "README.md")
+    assert "Not stated" not in card.text
+    assert "small (ships with froster-hf), fine-tuned on my\\_videos" in card.text
+    assert "on my\\_videos, 8 clips of 2 labels: 1 step of 8 clips (1 epoch)" in card.text
+    assert "| training.learning\\_rate | 0.0001 |" in card.text
+    assert "| data.held\\_out | 0.2 |" in card.text
+    for label in map(str, CLASSES):
+        assert f'"{label}"' in card.text.partition("candidate_labels=")[2].partition("\n")[0]
+    (result,) = card.data.eval_results
+    measured = json.loads((run / "evaluation" / "result.json").read_text())["models"]
+    assert (result.dataset_type, result.metric_value) == ("my_videos", measured["trained"]["top1"])
+    assert "| my\\_videos | held-out videos | all | top-1 accuracy |" in card.text
+    assert f"{measured['before (small)']['top1']} % before the training" in card.text
+    # Nothing of this machine.
+    assert str(run.parent) not in card.content
+    assert not any(word in card.text for word in ("dataloader", "disable\\_tqdm", "save\\_", "| null |"))
+
+
+def test_stated_facts_come_first(run, tmp_path):
+    facts = CardFacts("mine", summary="What I say.", example_labels=("juggling",), base_model="me/other")
+    card = card_of(run, tmp_path / "out", facts=facts)
+    assert "What I say." in card.text
+    assert 'candidate_labels=["juggling"]' in card.text
+    assert card.data.base_model == "me/other"
+    assert "Fine-tuned from small" in card.text
+
+
+def test_a_base_model_of_the_hub_is_named_and_one_on_this_disk_only_by_its_folder(copied, tmp_path):
+    change_recipe(copied, "model", checkpoint="openai/clip-vit-base-patch32")
+    card = card_of(copied, tmp_path / "hub")
+    assert card.data.base_model == "openai/clip-vit-base-patch32"
+    assert "training data, with their biases, came from the web" in card.text
+    change_recipe(copied, "model", checkpoint=str(tmp_path / "secret" / "earlier" / "model"))
+    card = card_of(copied, tmp_path / "disk")
+    assert card.data.base_model is None
+    assert "| model.checkpoint | earlier |" in card.text
+    assert "secret" not in card.content
+    assert repository("small") is None
+    assert shown_checkpoint("/home/me/clip") == "clip"
+
+
+def test_other_weights_in_the_place_of_the_trained_ones_get_none_of_their_training(copied, checkpoint, tmp_path):
+    shutil.rmtree(copied / "model")
+    shutil.copytree(checkpoint, copied / "model")
+    card = card_of(copied, tmp_path / "out")
+    assert "Not stated at export" in card.text
+    assert "my_videos" not in card.content
+    assert card.data.eval_results is None
+
+
+def test_weights_trained_from_frosters_keep_its_license(copied, checkpoint, tmp_path):
+    base = shutil.copytree(checkpoint, tmp_path / "base")
+    report = {
+        "source": "swa.pth",
+        "layout": "froster",
+        "sha256": "ab" * 32,
+        "left_out": {"projector_v": "a projector"},
+    }
+    (base / "conversion.json").write_text(json.dumps(report))
+    first = shutil.copytree(copied, tmp_path / "first")
+    change_recipe(first, "model", checkpoint=str(base))
+    change_recipe(copied, "model", checkpoint=str(first / "model"))
+    assert card_of(copied, tmp_path / "out").data.license == "cc-by-nc-sa-4.0"
+    with pytest.raises(ValueError, match="stay so"):
+        card_of(copied, tmp_path / "other", license="mit")
+
+
+@pytest.mark.parametrize("damage", ["{", '{"weights": 3}', "evaluation"])
+def test_a_damaged_record_is_an_error_that_names_it(copied, damage, tmp_path):
+    path = copied / "run_record.json"
+    if damage == "evaluation":
+        damage = json.dumps(json.loads(path.read_text()) | {"evaluation": {"all": {"top1": "high", "num_labels": 2}}})
+    path.write_text(damage)
+    with pytest.raises(ValueError, match=r"run_record\.json|run's record"):
+        card_of(copied, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_begun_again_has_no_record_of_the_old_one(copied):
+    remove_run(copied, of_recipe=True)
+    assert not (copied / "run_record.json").exists()
