@@ -305,8 +305,8 @@ def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may
     stated = license or facts.license
     if is_froster and stated not in (None, FROSTER_LICENSE):
         raise ValueError(
-            f"The license is given as {stated!r}, but these weights were made from FROSTER's, which are under "
-            f"{FROSTER_LICENSE!r} and stay so. Leave the license out."
+            f"The license is given as {stated!r}, but these weights, or those that they were trained from, were "
+            f"converted from FROSTER's, which are under {FROSTER_LICENSE!r} and stay so. Leave the license out."
         )
     if is_froster or (may_be_froster and stated in (None, FROSTER_LICENSE)):
         return replace(facts, license=FROSTER_LICENSE, license_note=facts.license_note or LICENSE_NOTE)
