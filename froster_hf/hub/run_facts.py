@@ -14,7 +14,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..checkpoint_loading import SHIPPED_CHECKPOINTS
 from ..data.catalogue import DATASETS
-from ..evaluation.metrics import METRICS
+from ..evaluation.metrics import metrics_of
 from ..settings import read_fields
 from ..training.recipes import Recipe
 from ..training.run_record import RunRecord, read_record
@@ -161,8 +161,8 @@ def _results(run: Run) -> Iterator[MeasuredResult]:
     held_out = run.recipe.data.held_out is not None
     for part, numbers in run.record.evaluation.items():
         num_labels = numbers["num_labels"]
-        for metric, entry in METRICS.items():
-            if "card" not in entry.shown_in or metric not in numbers or (metric == "top5" and num_labels <= 5):
+        for metric in metrics_of("one_label", shown_in="card"):
+            if metric not in numbers or (metric == "top5" and num_labels <= 5):
                 continue
             yield MeasuredResult(
                 dataset=run.data_name,

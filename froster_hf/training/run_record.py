@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.metrics import METRICS
+from ..evaluation.metrics import metrics_of
 from ..evaluation.predicting import model_fingerprint
 from ..evaluation.report import package_versions
 from ..modeling.modeling_froster import FrosterForVideoClassification
@@ -61,7 +61,9 @@ def record_run(recipe: Recipe, trainer: Any, metrics: Mapping[str, float], *, mo
     """
     evaluation = {}
     for part, clips in (trainer.eval_dataset or {}).items():
-        found = {name: round(metrics[key], 2) for name in METRICS if (key := f"eval_{part}_{name}") in metrics}
+        found = {
+            name: round(metrics[key], 2) for name in metrics_of("one_label") if (key := f"eval_{part}_{name}") in metrics
+        }
         evaluation[part] = {**found, "num_clips": len(clips), "num_labels": len(class_names(clips) or ())}
     saved = FrosterForVideoClassification.from_pretrained(model, dtype="auto")
     return RunRecord(
