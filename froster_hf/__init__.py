@@ -22,8 +22,10 @@ _PUBLIC_NAMES = {
     "FrosterVideoProcessor": "processing.video_processing_froster",
     "VideoDecodeError": "video.decoding",
     "ZeroShotVideoClassificationPipeline": "pipeline.pipeline_froster",
+    "index_videos": "integrations.search",
     "load_pipeline": "checkpoint_loading",
     "predict_videos": "pipeline.many_videos",
+    "search_videos": "integrations.search",
 }
 
 __all__ = [
@@ -37,12 +39,15 @@ __all__ = [
     "FrosterVideoProcessor",
     "VideoDecodeError",
     "ZeroShotVideoClassificationPipeline",
+    "index_videos",
     "load_pipeline",
     "predict_videos",
+    "search_videos",
 ]
 
 if TYPE_CHECKING:
     from .checkpoint_loading import load_pipeline
+    from .integrations.search import index_videos, search_videos
     from .modeling.configuration_froster import FrosterConfig
     from .modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
     from .pipeline.many_videos import predict_videos

@@ -24,6 +24,7 @@ EXTRAS: dict[str, Extra] = {
     "export": Extra("onnxruntime", "ONNX towers of `froster export --towers onnx`"),
     "lora": Extra("peft", "training low-rank updates (`trained_parameters=lora`), adapters"),
     "torchcodec": Extra("torchcodec", "another decoder, which needs FFmpeg's shared libraries"),
+    "search": Extra("lancedb", "an index of videos to search in: `froster index`, `froster search`"),
     "docs": Extra("mkdocs", "the documentation site (`make docs`)"),
 }
 

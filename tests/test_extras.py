@@ -62,6 +62,6 @@ def test_froster_alone_shows_the_everyday_questions_with_commands_that_exist(cap
     import shlex
 
     commands = [line[line.index("froster ") :] for line in QUESTIONS.splitlines() if line.startswith("  ")]
-    assert len(commands) == 9
+    assert len(commands) == 11
     for command in commands:
         build_parser().parse_args(shlex.split(command.partition("   ")[0])[1:])

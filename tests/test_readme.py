@@ -12,6 +12,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 
 from froster_hf.cli import main
 from froster_hf.data.catalogue import FORMATS
+from froster_hf.extras import is_installed
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -33,6 +34,8 @@ PAGES = (
 SLOW = ("docs/serving.md", "docs/evaluation.md")  # one exports graphs, the other renders videos
 # A comment before a block says why it cannot be run.
 BLOCK = re.compile(r"(?P<reason><!-- not run: .+? -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+# Verbs that need an extra, which the environment of the fast tests does not have.
+EXTRA_OF = {"index": "search", "search": "search"}
 # What these install or enter is here already.
 INSTALLING = ("make install", ". .venv/bin/activate", "pip install")
 
@@ -91,6 +94,8 @@ def run_shell_block(block: str) -> None:
     for line in block.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["froster"]:
+            if words[1] in EXTRA_OF and not is_installed(EXTRA_OF[words[1]]):
+                continue
             assert main(words[1:]) == 0, line
         else:
             assert not words or line.startswith(INSTALLING), line

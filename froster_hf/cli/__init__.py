@@ -29,6 +29,8 @@ QUESTIONS = """What do you want to know?
   Which of these occur, if any?        froster predict clip.mp4 --labels-file actions.txt --multi-label
   When does it happen?                 froster timeline match.mp4 --labels "a goal,a corner kick" --output match.png
   The same of many videos?             froster predict videos/ --labels-file actions.txt --resume answers.jsonl
+  Where is something like this?        froster index videos/ --output my-index
+                                       froster search my-index "a person opens a door" --html found.html
   How good is it on my videos?         froster evaluate my_videos --model openai/clip-vit-base-patch32
   Can it learn my actions?             froster train my_videos --model openai/clip-vit-base-patch32
   Where does it look?                  froster explain clip.mp4 --label juggling --output maps

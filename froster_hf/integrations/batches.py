@@ -112,11 +112,9 @@ class EmbedVideos(VideoBatches):
 
     answer_columns = ("embedding", "error")
 
-    @torch.no_grad()
     def __call__(self, columns: Mapping[str, Any]) -> Columns:
         """All columns of the batch, and the two of the answers."""
-        read, embed = self.pipeline.preprocess, self.pipeline.model
-        embed = getattr(embed, "froster", embed)
+        read = self.pipeline.preprocess
         videos = self.videos(columns)
         embeddings: list[list[float] | None] = []
         errors: list[str] = []
@@ -126,7 +124,7 @@ class EmbedVideos(VideoBatches):
                 for video in videos[start : start + self.batch_size]
             ]
             pixels = [entry for entry in entries if isinstance(entry, torch.Tensor)]
-            found = iter(self._embed(embed, pixels) if pixels else ())
+            found = iter(self._embed(pixels) if pixels else ())
             for entry in entries:
                 embedding = next(found) if isinstance(entry, torch.Tensor) else None
                 if embedding is not None and not np.isfinite(embedding).all():
@@ -135,14 +133,11 @@ class EmbedVideos(VideoBatches):
                 errors.append("" if embedding is not None else str(entry))
         return {**columns, "embedding": embeddings, "error": errors}
 
-    def _embed(self, model: Any, pixels: Sequence[torch.Tensor]) -> list[list[float]]:
+    def _embed(self, pixels: Sequence[torch.Tensor]) -> list[list[float]]:
         """Pixels (V, T, 3, S, S) of each of B videos to its D numbers."""
         clips = torch.stack(list(pixels))
-        flat = clips.flatten(0, 1).to(self.pipeline.device, model.dtype)
-        embeds = model.get_video_features(flat, only_embeds=True, return_dict=True).pooler_output.unflatten(
-            0, clips.shape[:2]
-        )
-        return embeds.float().mean(dim=1).cpu().tolist()
+        embeds = embed_clips(self.pipeline, clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        return embeds.mean(dim=1).tolist()
 
 
 class ClassifyVideos(VideoBatches):
@@ -188,6 +183,14 @@ class ClassifyVideos(VideoBatches):
             "scores": [None if bad else [a["score"] for a in answer] for bad, answer in zip(failed, answers)],
             "error": [str(answer) if bad else "" for bad, answer in zip(failed, answers)],
         }
+
+
+@torch.no_grad()
+def embed_clips(classify: Any, clips: torch.Tensor) -> torch.Tensor:
+    """`pooler_output` (B, D) of clips (B, T, 3, S, S), by the model of a zero-shot pipeline, in float32."""
+    model = getattr(classify.model, "froster", classify.model)
+    clips = clips.to(classify.device, model.dtype)
+    return model.get_video_features(clips, only_embeds=True, return_dict=True).pooler_output.float().cpu()
 
 
 def _version(checkpoint: str) -> list[Any]:

@@ -482,6 +482,7 @@ class WindowStream:
         stride_seconds: from one window's start to the next.
         num_frames: T, frames a window.
         num_thumbnails: small frames to keep, evenly spread.
+        on_frame: called with each frame that the windows need, (3, h, w), and its time on the player's clock.
     """
 
     def __init__(
@@ -493,13 +494,14 @@ class WindowStream:
         stride_seconds: float,
         num_frames: int,
         num_thumbnails: int = 0,
+        on_frame: Callable[[float, torch.Tensor], None] | None = None,
     ):
         plan_windows(0.0, window_seconds, stride_seconds)
         if num_frames < 1:
             raise ValueError(f"`num_frames` is {num_frames}; a window needs at least 1.")
         self.video_processor, self.video = video_processor, video
         self.window_seconds, self.stride_seconds = window_seconds, stride_seconds
-        self.num_frames, self.num_thumbnails = num_frames, num_thumbnails
+        self.num_frames, self.num_thumbnails, self.on_frame = num_frames, num_thumbnails, on_frame
         self.windows: list[tuple[float, float]] = []
         self.start_seconds = self.duration_seconds = 0.0
         self.thumbnails: list[tuple[float, torch.Tensor]] = []
@@ -536,6 +538,8 @@ class WindowStream:
             time = self._times[position]
             if len(self.thumbnails) * self.duration_seconds <= time * self.num_thumbnails:
                 self.thumbnails.append((self.start_seconds + time, _thumbnail(shown.frame)))
+            if self.on_frame is not None:
+                self.on_frame(self.start_seconds + time, shown.frame)
             yield time, shown.frame
 
     def _prepare(self, frames: torch.Tensor) -> torch.Tensor:

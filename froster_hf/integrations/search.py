@@ -1,0 +1,685 @@
+"""Find me more like this: an index of the segments of many videos, searched by words, by a clip, or by both.
+
+    videos --overlapping windows--> embeddings (n, D) of unit length --> one table of LanceDB, in a folder or a bucket
+    words, clip --> embedding (D,) of unit length --> the segments with the highest cosine, overlapping ones once
+
+A row of the table is a segment: the video's path and state (size and time of change), start and end, embedding, and a
+small picture. All rows of a video come with one commit, so a run that is killed leaves whole videos, and the next one
+goes on with the others. What the table remembers of the model: its name, a hash of its weights, and what model and
+processor make of one fixed clip. Searching compares all segments, not an approximation.
+
+Needs the extra `search`.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from itertools import chain, islice
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.nn import functional
+from transformers.utils.logging import tqdm
+
+from ..checkpoint_loading import SHIPPED_CHECKPOINTS, load_pipeline
+from ..extras import import_extra
+from ..pipeline.pipeline_froster import NUM_READING_THREADS, ReadingThreads, take_ahead
+from ..pipeline.timeline_froster import WindowStream, plan_windows
+from ..printing import printable
+from ..settings import read_fields
+from ..video.files import UNREADABLE, search_folder
+from ..video.stores import find_videos, is_address, open_store
+from ..video.types import UnreadableVideoError, VideoDecodeError
+from ..whole_files import check_writable
+from .batches import embed_clips
+
+TABLE = "segments"
+METADATA_KEY = b"froster"
+DEFAULT_WINDOW_SECONDS, DEFAULT_STRIDE_SECONDS = 4.0, 2.0
+# A kill costs at most what came after the last commit; each commit is a version of the table and some files.
+ROWS_PER_COMMIT = 2000
+SECONDS_PER_COMMIT = 20.0
+# Old versions of the table stay this long, for searches that are under way.
+KEPT_VERSIONS = timedelta(hours=1)
+# An open index sees within this time what another process has written.
+SEEN_WITHIN = timedelta(seconds=5)
+PICTURE_SIZE = (256, 144)
+# Of two models that embed the fixed clip with a lower cosine than this, one is another model.
+LEAST_COSINE = 0.999
+VIDEOS_PER_DELETION = 500
+LIKE_BATCH_SIZE = 8
+FOUND_COLUMNS = ["video", "start_seconds", "end_seconds", "picture"]
+
+
+class SearchIndexError(ValueError):
+    """An index cannot be used: there is none, it is damaged, or it is of another model or other windows."""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What all segments of an index have in common.
+
+    Args:
+        model: name of the checkpoint.
+        weights: hash of its weights.
+        probe: (D,), its embedding of the fixed clip.
+        window_seconds: length of a segment.
+        stride_seconds: from one segment's start to the next.
+        num_frames: T, frames of a segment.
+    """
+
+    model: str
+    weights: str
+    probe: list[float]
+    window_seconds: float
+    stride_seconds: float
+    num_frames: int
+
+
+@dataclass
+class IndexReport:
+    """What a run of `index_videos` did.
+
+    Attributes:
+        new: videos that were not in the index before.
+        changed: videos whose files had changed.
+        gone: videos whose files are no longer there; they have left the index.
+        unchanged: videos that were in the index already.
+        errors: by video, why it could not be read.
+        num_videos: videos in the index now.
+        num_segments: segments in the index now.
+    """
+
+    new: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+    num_videos: int = 0
+    num_segments: int = 0
+
+
+@dataclass(frozen=True)
+class FoundSegment:
+    """A segment of a video that a search found.
+
+    Args:
+        video: path or address of the video.
+        start_seconds: where it begins, on a player's clock.
+        end_seconds: where it ends.
+        score: cosine of its embedding and the query's, from -1 to 1; comparable within one search.
+        picture: its middle frame, JPEG.
+    """
+
+    video: str
+    start_seconds: float
+    end_seconds: float
+    score: float
+    picture: bytes = field(repr=False, default=b"")
+
+
+class VideoIndex:
+    """An index that is there; [`open_index`] opens it.
+
+    Args:
+        path: folder or address.
+        table: of LanceDB.
+        settings: what its segments have in common.
+    """
+
+    def __init__(self, path: str, table: Any, settings: IndexSettings):
+        self.path, self.table, self.settings = path, table, settings
+
+    def __len__(self) -> int:
+        """Segments."""
+        return self.table.count_rows()
+
+    def states(self) -> dict[str, str]:
+        """The videos of the index, each with the state of its file when it was read."""
+        rows = self.table.search().select(["video", "state"]).to_arrow().group_by(["video", "state"]).aggregate([])
+        return dict(zip(rows["video"].to_pylist(), rows["state"].to_pylist()))
+
+    def check_model(self, classify: Any) -> None:
+        """Refuse a model whose embeddings are not to be compared with those of the index.
+
+        Raises:
+            SearchIndexError: the pipeline's model has other weights, or makes something else of a clip.
+        """
+        weights = hash_weights(classify.model)
+        probe = embed_probe(classify, self.settings.num_frames)
+        same = weights == self.settings.weights and len(probe) == len(self.settings.probe)
+        if not (same and float(probe @ torch.tensor(self.settings.probe)) >= LEAST_COSINE):
+            raise SearchIndexError(
+                f"{printable(self.path)} was made with the model {printable(self.settings.model)} (weights "
+                f"{printable(self.settings.weights[:8])}), and this is {printable(model_name(classify))} "
+                f"({weights[:8]}), or one that is set up otherwise; their embeddings cannot be compared. Use the "
+                "index's model, or make another index."
+            )
+
+    def nearest(self, query: torch.Tensor, *, top_k: int = 10) -> list[FoundSegment]:
+        """The segments whose embeddings have the highest cosine with a query, best first.
+
+        Of segments of a video that overlap, only the best is given.
+
+        Args:
+            query: (D,), of unit length.
+            top_k: how many.
+        """
+        if top_k < 1:
+            raise ValueError(f"`top_k` is {top_k}; it must be at least 1.")
+        # A segment overlaps as many on each side as there are strides in a window.
+        number = top_k * (1 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))
+        while True:
+            search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
+            rows = search.select([*FOUND_COLUMNS, "_distance"]).limit(number).to_arrow().to_pylist()
+            # Of equal ones, in an order that does not depend on how the table lies on the disk.
+            rows.sort(key=lambda row: (row["_distance"], row["video"], row["start_seconds"]))
+            found: list[FoundSegment] = []
+            for row in rows:
+                segment = FoundSegment(score=1.0 - row["_distance"], **{name: row[name] for name in FOUND_COLUMNS})
+                if not any(_overlap(segment, other) for other in found):
+                    found.append(segment)
+            if len(found) >= top_k or len(rows) < number:
+                return found[:top_k]
+            number *= 2
+
+
+def open_index(path: str | os.PathLike[str]) -> VideoIndex:
+    """An index that [`index_videos`] has made.
+
+    Args:
+        path: folder, or address of a bucket (`s3://bucket/index`).
+
+    Raises:
+        SearchIndexError: there is none.
+        ImportError: LanceDB is not installed.
+    """
+    index = find_index(path)
+    if index is None:
+        raise SearchIndexError(
+            f"There is no index at {printable(os.fspath(path))}. Make one: froster index VIDEOS --output "
+            f"{printable(os.fspath(path))}"
+        )
+    return index
+
+
+def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
+    """As [`open_index`]; `None` where there is no index yet.
+
+    Raises:
+        SearchIndexError: there is something else.
+    """
+    path = _absolute(path)
+    lancedb = import_extra("search")
+    if not is_address(path):
+        if not os.path.lexists(path):
+            return None
+        if not os.path.isdir(path):
+            raise SearchIndexError(f"{printable(path)} is a file; an index is a folder.")
+        if not os.path.isdir(os.path.join(path, f"{TABLE}.lance")):
+            if os.listdir(path):
+                raise SearchIndexError(
+                    f"{printable(path)} is a folder of something else, not an index. Give another one."
+                )
+            return None
+    database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
+    if TABLE not in database.list_tables().tables:
+        return None
+    try:
+        table = database.open_table(TABLE)
+        stored = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        settings = read_fields(IndexSettings, stored, where=printable(path))
+        plan_windows(0.0, settings.window_seconds, settings.stride_seconds)
+    # Whatever LanceDB raises for a damaged table, and what is not said there.
+    except Exception as error:
+        raise SearchIndexError(
+            f"{printable(path)} is damaged, or a table of something else ({type(error).__name__}: "
+            f"{printable(str(error), limit=200)}). Make the index again in another place."
+        ) from error
+    return VideoIndex(path, table, settings)
+
+
+def index_videos(
+    classify: Any,
+    videos: Iterable[str | os.PathLike[str]],
+    *,
+    output: str | os.PathLike[str],
+    window_seconds: float | None = None,
+    stride_seconds: float | None = None,
+    num_frames: int | None = None,
+    batch_size: int = 8,
+    on_video: Callable[[Mapping[str, Any]], None] | None = None,
+) -> IndexReport:
+    """Make an index of videos, or bring it up to date: only new and changed files are read.
+
+    A file that is no longer there leaves the index, where it lay in one of the folders given or is given itself; the
+    others that the index has stay. A video that cannot be read costs itself alone, and is tried again the next time.
+
+    Args:
+        classify: zero-shot pipeline (`froster_hf.load_pipeline`); its model embeds.
+        videos: paths and addresses of videos, and of folders, which are searched.
+        output: the index: a folder, or the address of a bucket (`s3://bucket/index`).
+        window_seconds: length of a segment; by default that of the index, or 4.
+        stride_seconds: from one segment's start to the next; by default that of the index, or 2.
+        num_frames: T, frames of a segment; by default those of the index, or of the checkpoint.
+        batch_size: segments that go through the model together.
+        on_video: called with `{"video", "change", "segments"}` for each video that is `new`, `changed` or `gone`, and
+            with `{"video", "error"}` for one that cannot be read.
+
+    Raises:
+        SearchIndexError: the index is of another model or of other windows.
+        ValueError: an option that cannot be.
+        OSError: the index cannot be written.
+        ImportError: LanceDB is not installed.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
+    wanted = {"window_seconds": window_seconds, "stride_seconds": stride_seconds, "num_frames": num_frames}
+    index = find_index(output)
+    if index is None:
+        index = _create_index(classify, output, wanted)
+    else:
+        _check_same(index, wanted)
+        index.check_model(classify)
+    report = IndexReport()
+    known = index.states()
+    listing = _find_files(videos, known)
+    writer = _Writer(index.table, report, on_video or (lambda record: None))
+    try:
+        for video in listing.gone:
+            writer.remove(video)
+        todo = [(video, state) for video, state in listing.states.items() if known.get(video) != state]
+        report.unchanged += [video for video in listing.states if known.get(video) == listing.states[video]]
+        for video, reason in listing.errors.items():
+            writer.refuse(video, reason, was_known=video in known)
+        for video, state, begun in _read_ahead(classify, todo, index.settings, batch_size):
+            try:
+                writer.add(video, state, _embedded(classify, *begun.result()), was_known=video in known)
+            except VideoDecodeError as error:
+                writer.refuse(video, str(error), was_known=video in known)
+    finally:
+        # An interrupted run keeps what it has read.
+        writer.commit()
+    index.table.optimize(cleanup_older_than=KEPT_VERSIONS)
+    report.num_videos, report.num_segments = len(index.states()), len(index)
+    return report
+
+
+def search_videos(
+    index: VideoIndex | str | os.PathLike[str],
+    text: str | None = None,
+    *,
+    like: Any = None,
+    top_k: int = 10,
+    classify: Any = None,
+    templates: Sequence[str] | str | None = None,
+) -> list[FoundSegment]:
+    """The segments of an index that show what a text says, or that are like a video.
+
+    Args:
+        index: folder or address of an index, or an opened one.
+        text: what to look for, such as "a person opens a door".
+        like: a video in any form that `timeline` takes; its windows' embeddings are averaged. With a text, both count
+            alike.
+        top_k: segments; of several that overlap, only the best is given.
+        classify: zero-shot pipeline of the index's model, which is loaded by its name where it is not given.
+        templates: prompts for the text, a list or a named set; by default those of the checkpoint.
+
+    Returns:
+        Best first.
+
+    Raises:
+        SearchIndexError: there is no such index, or the model is another one.
+        VideoDecodeError: `like` cannot be read.
+        ValueError: neither a text nor a video is given, or an option cannot be.
+        ImportError: LanceDB is not installed.
+    """
+    if (text is None or not text.strip()) and like is None:
+        raise ValueError("There is nothing to look for: give a text, or a video with `like`.")
+    if not isinstance(index, VideoIndex):
+        index = open_index(index)
+    if classify is None:
+        classify = load_pipeline(index.settings.model)
+    index.check_model(classify)
+    queries = []
+    if text is not None and text.strip():
+        with torch.no_grad():
+            queries.append(classify.label_embeds([text], templates=templates)[0].float().cpu())
+    if like is not None:
+        windows = [
+            embed for _, _, embed in _embedded(classify, *_begin(classify, like, index.settings, LIKE_BATCH_SIZE))
+        ]
+        queries.append(torch.stack(windows).mean(0))
+    query = torch.stack([functional.normalize(one, dim=0) for one in queries]).mean(0)
+    return index.nearest(functional.normalize(query, dim=0), top_k=top_k)
+
+
+def model_name(classify: Any) -> str:
+    """The name under which a pipeline's model is loaded again; folders as absolute paths."""
+    path = str(classify.model.config._name_or_path)
+    shipped = {os.fspath(folder): name for name, folder in SHIPPED_CHECKPOINTS.items()}
+    return shipped.get(path) or (os.path.abspath(path) if os.path.isdir(path) else path)
+
+
+def hash_weights(model: Any) -> str:
+    """SHA-256 of the weights of both towers, in single precision, in which half precision is exact."""
+    state = getattr(model, "froster", model).state_dict()
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update((tensor.float() if tensor.is_floating_point() else tensor).cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def embed_probe(classify: Any, num_frames: int) -> torch.Tensor:
+    """What a pipeline's processor and model make of one fixed clip: (D,), of unit length."""
+    rows, columns, colors = torch.meshgrid(torch.arange(48), torch.arange(64), torch.arange(3), indexing="ij")
+    frames = [
+        (rows * (2 + time) + columns * 3 + colors * (40 + 5 * time)).remainder(256).permute(2, 0, 1)
+        for time in range(num_frames)
+    ]
+    options = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
+    pixels = classify.processor.video_processor([torch.stack(frames).to(torch.uint8)], return_tensors="pt", **options)
+    return functional.normalize(embed_clips(classify, pixels["pixel_values_videos"])[0], dim=0)
+
+
+def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping[str, Any]) -> VideoIndex:
+    pyarrow = import_extra("search", "pyarrow")
+    lancedb = import_extra("search")
+    own = classify.processor.video_processor.num_frames
+    defaults = (DEFAULT_WINDOW_SECONDS, DEFAULT_STRIDE_SECONDS, own)
+    lengths = {name: default if wanted[name] is None else wanted[name] for name, default in zip(wanted, defaults)}
+    # Refuses options that cannot be.
+    WindowStream(classify.processor.video_processor, None, **lengths)
+    probe = embed_probe(classify, lengths["num_frames"])
+    settings = IndexSettings(model_name(classify), hash_weights(classify.model), probe.tolist(), **lengths)
+    schema = pyarrow.schema(
+        [
+            pyarrow.field("video", pyarrow.string(), nullable=False),
+            pyarrow.field("state", pyarrow.string(), nullable=False),
+            pyarrow.field("start_seconds", pyarrow.float64(), nullable=False),
+            pyarrow.field("end_seconds", pyarrow.float64(), nullable=False),
+            pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), len(probe)), nullable=False),
+            pyarrow.field("picture", pyarrow.binary(), nullable=False),
+        ],
+        metadata={METADATA_KEY: json.dumps(asdict(settings)).encode()},
+    )
+    path = _absolute(output)
+    if not is_address(path):
+        check_writable(path)
+    database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
+    return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
+
+
+def _check_same(index: VideoIndex, wanted: Mapping[str, Any]) -> None:
+    for name, value in wanted.items():
+        there = getattr(index.settings, name)
+        if value is not None and value != there:
+            raise SearchIndexError(
+                f"`{name}` is {value}, but the segments of {printable(index.path)} were made with {there}. Leave it "
+                "out, or make another index."
+            )
+
+
+@dataclass
+class _Listing:
+    """The files that an index is to have.
+
+    Args:
+        states: by video, what changes with its file.
+        gone: videos of the index whose files are no longer there.
+        errors: by what was given or found, why it is not read.
+    """
+
+    states: dict[str, str] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str]) -> _Listing:
+    """What is given, searched; and of what the index has of it, what is gone."""
+    listing = _Listing()
+    for argument in given:
+        path = _absolute(argument)
+        try:
+            found = _search(path, listing)
+        except (OSError, UnreadableVideoError) as error:
+            listing.errors[path] = _reason(error)
+            found = [path]
+        else:
+            _take(found, listing)
+        if found == [path]:
+            if path in known and path in listing.errors and _is_gone(path):
+                listing.gone.append(path)
+            continue
+        inside = path.rstrip("/" + os.sep) + ("/" if is_address(path) else os.sep)
+        below = [video for video in known if video.startswith(inside)]
+        if not found and below:
+            raise ValueError(
+                f"{printable(path)} holds no videos, and the index has {len(below)} of it. Is the disk there? If they "
+                "are gone for good, make the index again in another place."
+            )
+        if not found:
+            listing.errors[path] = "the folder holds no videos"
+        listing.gone += [video for video in below if video not in listing.states and _is_gone(video)]
+    return listing
+
+
+def _search(path: str, listing: _Listing) -> list[str]:
+    """The videos that a path, address or URL stands for; itself, for a file.
+
+    Raises:
+        OSError: there is nothing, or it cannot be read.
+        UnreadableVideoError: a store cannot be searched.
+    """
+    if is_address(path):
+        return find_videos(path)
+    if "://" in path or not stat.S_ISDIR(os.stat(path).st_mode):
+        return [path]
+    content = search_folder(path)
+    if unreadable := content.passed_over[UNREADABLE]:
+        listing.errors[path] = f"{unreadable} {UNREADABLE} below it"
+    return [str(video) for video in content.videos]
+
+
+def _take(found: Iterable[str], listing: _Listing) -> None:
+    """Videos with their states, or why there is none."""
+    for video in found:
+        try:
+            video.encode()
+            listing.states[video] = _state(video)
+        except UnicodeEncodeError:
+            listing.errors[video] = "its path is not text in UTF-8; give it another name"
+        except (OSError, UnreadableVideoError) as error:
+            listing.errors[video] = _reason(error)
+
+
+def _state(video: str) -> str:
+    """A text that changes with a file; a URL of the web is read once.
+
+    Raises:
+        OSError: the file is not there, or not to be seen.
+        UnreadableVideoError: it is not there, in a store.
+    """
+    if is_address(video):
+        system, path = open_store(video)
+        try:
+            return str(system.ukey(path))
+        # Each store's client has errors of its own.
+        except Exception as error:
+            raise UnreadableVideoError(f"{type(error).__name__}: {error}") from error
+    if "://" in video:
+        return ""
+    found = os.stat(video)
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _is_gone(video: str) -> bool:
+    """Whether a file is no longer there, rather than not to be seen."""
+    if is_address(video):
+        system, path = open_store(video)
+        try:
+            return not system.exists(path)
+        except Exception:
+            return False
+    try:
+        os.lstat(video)
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return False
+
+
+Segments = Iterator[tuple[tuple[float, float], bytes, torch.Tensor]]
+
+
+def _read_ahead(
+    classify: Any, todo: Sequence[tuple[str, str]], settings: IndexSettings, batch_size: int
+) -> Iterator[tuple[str, str, Future]]:
+    """Videos in order, each with the future of its beginning; the next ones are read while the model embeds."""
+    threads = ReadingThreads(NUM_READING_THREADS)
+    begun = ((video, state, threads.submit(_begin, classify, video, settings, batch_size)) for video, state in todo)
+    with tqdm(total=len(todo), desc="Indexing", unit="video", disable=None) as progress:
+        for entry in take_ahead(begun, NUM_READING_THREADS):
+            yield entry
+            progress.update()
+
+
+def _begin(
+    classify: Any, video: Any, settings: IndexSettings, batch_size: int
+) -> tuple[WindowStream, list[bytes], Iterator[torch.Tensor]]:
+    """A video's windows, its pictures as they come, and its clips, of which the first batches have been read."""
+    pictures: list[bytes] = []
+
+    def keep_picture(seconds: float, frame: torch.Tensor) -> None:
+        windows = stream.windows
+        while len(pictures) < len(windows) and seconds >= sum(windows[len(pictures)]) / 2 - 1e-5:
+            pictures.append(_picture(frame))
+
+    stream = WindowStream(
+        classify.processor.video_processor,
+        video,
+        window_seconds=settings.window_seconds,
+        stride_seconds=settings.stride_seconds,
+        num_frames=settings.num_frames,
+        on_frame=keep_picture,
+    )
+    batches = stream.batches(batch_size)
+    # One batch more than a short video has: its decoding process is done and can read the next one.
+    first = list(islice(batches, 2))
+    return stream, pictures, chain(first, batches if len(first) == 2 else ())
+
+
+def _embedded(classify: Any, stream: WindowStream, pictures: list[bytes], batches: Iterator[torch.Tensor]) -> Segments:
+    position = 0
+    for clips in take_ahead(batches, 1):
+        # The model's own are means over frames, which are shorter.
+        for embed in functional.normalize(embed_clips(classify, clips), dim=-1):
+            if not embed.isfinite().all():
+                raise VideoDecodeError(str(stream.video), "the model", "its embedding is not finite")
+            yield stream.windows[position], pictures[position], embed
+            position += 1
+
+
+def _picture(frame: torch.Tensor) -> bytes:
+    """A frame (3, h, w) as a small JPEG."""
+    image = Image.fromarray(frame.permute(1, 2, 0).numpy())
+    image.thumbnail(PICTURE_SIZE)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=80)
+    return buffer.getvalue()
+
+
+class _Writer:
+    """Brings changes into a table, several videos with one commit."""
+
+    def __init__(self, table: Any, report: IndexReport, on_video: Callable[[Mapping[str, Any]], None]):
+        self.table, self.report, self.on_video = table, report, on_video
+        self._removed: list[str] = []
+        self._added: list[Any] = []
+        self._num_rows = 0
+        self._begun = time.monotonic()
+
+    def add(self, video: str, state: str, segments: Segments, *, was_known: bool) -> None:
+        """All segments of a video; none of them, where reading it fails."""
+        rows = list(segments)
+        if was_known:
+            self._removed.append(video)
+        self._added.append((video, state, rows))
+        self._num_rows += len(rows)
+        change = "changed" if was_known else "new"
+        getattr(self.report, change).append(video)
+        self._end_video({"video": video, "change": change, "segments": len(rows)})
+
+    def refuse(self, video: str, reason: str, *, was_known: bool) -> None:
+        """A video that cannot be read; what the index had of its file's former content is removed."""
+        if was_known:
+            self._removed.append(video)
+        self.report.errors[video] = reason
+        self._end_video({"video": video, "error": reason})
+
+    def remove(self, video: str) -> None:
+        """A video whose file is gone."""
+        self._removed.append(video)
+        self.report.gone.append(video)
+        self._end_video({"video": video, "change": "gone", "segments": 0})
+
+    def _end_video(self, record: Mapping[str, Any]) -> None:
+        if self._num_rows >= ROWS_PER_COMMIT or time.monotonic() - self._begun >= SECONDS_PER_COMMIT:
+            self.commit()
+        self.on_video(record)
+
+    def commit(self) -> None:
+        """Write what has come since the last time."""
+        for start in range(0, len(self._removed), VIDEOS_PER_DELETION):
+            names = ", ".join(
+                "'" + name.replace("'", "''") + "'" for name in self._removed[start:][:VIDEOS_PER_DELETION]
+            )
+            self.table.delete(f"video IN ({names})")
+        if self._added:
+            self.table.add(self._rows())
+        self._removed, self._added, self._num_rows, self._begun = [], [], 0, time.monotonic()
+
+    def _rows(self) -> Any:
+        pyarrow = import_extra("search", "pyarrow")
+        schema = self.table.schema
+        flat = [(video, state, *row) for video, state, rows in self._added for row in rows]
+        videos, states, windows, pictures, embeds = zip(*flat)
+        starts, ends = zip(*windows)
+        numbers = pyarrow.array(torch.stack(embeds).flatten().numpy())
+        embedding = pyarrow.FixedSizeListArray.from_arrays(numbers, embeds[0].numel())
+        columns = [videos, states, starts, ends, embedding, pictures]
+        return pyarrow.table(
+            [
+                column if name == "embedding" else pyarrow.array(column, schema.field(name).type)
+                for name, column in zip(schema.names, columns)
+            ],
+            schema=schema,
+        )
+
+
+def _overlap(segment: FoundSegment, other: FoundSegment) -> bool:
+    return (
+        segment.video == other.video
+        and segment.start_seconds < other.end_seconds
+        and other.start_seconds < segment.end_seconds
+    )
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """A path that does not depend on the current folder; addresses and URLs as they are."""
+    text = os.fspath(path)
+    return text if "://" in text else os.path.abspath(text)

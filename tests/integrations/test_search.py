@@ -1,0 +1,368 @@
+"""An index of videos, and searches in it, on the real LanceDB: what is found, read again, and refused."""
+
+import html
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from froster_hf import VideoDecodeError, load_pipeline
+from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
+from froster_hf.cli import main
+from froster_hf.integrations import search
+from froster_hf.integrations.search import FoundSegment, SearchIndexError, index_videos, open_index, search_videos
+from froster_hf.integrations.search_page import write_search_page
+from froster_hf.shapes import MovingShape
+from froster_hf.shapes.dataset import write_moving_shapes
+from froster_hf.shapes.video_files import write_mp4
+from froster_hf.video.decoding import decode_frames
+from tests.fixtures.subprocesses import REPOSITORY, environment
+
+pytest.importorskip("lancedb", reason="needs the extra search (make test-integrations)")
+
+STAR, SQUARE, RING = classes = [
+    MovingShape("red", "star", "sliding left"),
+    MovingShape("blue", "square", "pulsing"),
+    MovingShape("green", "ring", "growing"),
+]
+
+
+@pytest.fixture(scope="module")
+def classify():
+    return load_pipeline("small", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory) -> list[Path]:
+    """A clip of four seconds for each class."""
+    rows = write_moving_shapes(tmp_path_factory.mktemp("shapes"), classes, clips_per_class=1, seed=6, num_frames=32)
+    return [Path(row["video"]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def long_video(rendered, tmp_path_factory) -> Path:
+    """The three clips, one after the other."""
+    frames = torch.cat([decode_frames(path, list(range(32)))[0] for path in rendered])
+    return write_mp4(frames, tmp_path_factory.mktemp("long") / "long.mp4")
+
+
+@pytest.fixture
+def videos(rendered, tmp_path) -> Path:
+    folder = tmp_path / "videos"
+    (folder / "below").mkdir(parents=True)
+    for name, path in zip(("star.mp4", "below/it's a square.mp4", "ring.mp4"), rendered):
+        shutil.copy(path, folder / name)
+    return folder
+
+
+def names(found: list[FoundSegment]) -> list[str]:
+    return [Path(segment.video).name for segment in found]
+
+
+def test_words_find_the_segments_of_a_long_video_with_their_times(classify, long_video, tmp_path):
+    report = index_videos(classify, [long_video], output=tmp_path / "index")
+    assert (report.num_videos, report.num_segments, report.new) == (1, 5, [str(long_video)])
+    for number, label in enumerate(classes):
+        best, *others = search_videos(tmp_path / "index", str(label), classify=classify, top_k=9)
+        assert (best.start_seconds, best.end_seconds) == (4.0 * number, 4.0 * number + 4)
+        # What overlaps it is not given again.
+        assert all(
+            other.end_seconds <= best.start_seconds or other.start_seconds >= best.end_seconds for other in others
+        )
+        assert best.score > max(other.score for other in others)
+        assert best.picture.startswith(b"\xff\xd8")
+
+
+def test_a_clip_finds_itself_first_and_words_with_it_count_as_much(classify, videos, rendered, tmp_path):
+    index_videos(classify, [videos], output=tmp_path / "index")
+    found = search_videos(tmp_path / "index", like=str(rendered[1]), classify=classify)
+    assert names(found)[0] == "it's a square.mp4"
+    assert found[0].score == pytest.approx(1, abs=1e-5)
+    both = search_videos(tmp_path / "index", str(STAR), like=str(rendered[1]), classify=classify)
+    assert set(names(both)[:2]) == {"star.mp4", "it's a square.mp4"}
+
+
+def test_embeddings_are_those_of_the_timelines_windows_and_have_unit_length(classify, long_video, tmp_path):
+    index_videos(classify, [long_video], output=tmp_path / "index", batch_size=2)
+    rows = open_index(tmp_path / "index").table.search().to_arrow().sort_by("start_seconds")
+    embeds = torch.tensor(rows["embedding"].to_pylist())
+    torch.testing.assert_close(embeds.norm(dim=1), torch.ones(5))
+    labels = [str(label) for label in classes]
+    timeline = classify.timeline(str(long_video), labels, smoothing_seconds=0, function_to_apply="none")
+    assert timeline.windows == list(zip(rows["start_seconds"].to_pylist(), rows["end_seconds"].to_pylist()))
+    backbone = classify.model.froster
+    with torch.no_grad():
+        logits = backbone.similarity(embeds, classify.label_embeds(labels))
+    scores = torch.stack([timeline.scores.of(place) for place in range(3)], dim=1)
+    # The timeline's embeddings, means over frames, are shorter than 1, the same for all labels.
+    normalize = torch.nn.functional.normalize
+    torch.testing.assert_close(normalize(logits), normalize(scores), rtol=0, atol=1e-5)
+
+
+def test_a_second_run_reads_new_and_changed_files_only_and_forgets_what_is_gone(
+    classify, videos, rendered, tmp_path, monkeypatch
+):
+    index = tmp_path / "index"
+    index_videos(classify, [videos], output=index)
+    before = open_index(index).states()
+    read = []
+    begin = search._begin
+    monkeypatch.setattr(
+        search, "_begin", lambda classify, video, *rest: read.append(video) or begin(classify, video, *rest)
+    )
+    assert len(index_videos(classify, [videos], output=index).unchanged) == 3
+    assert read == []
+
+    shutil.copy(rendered[0], videos / "new.mp4")
+    shutil.copy(rendered[2], videos / "star.mp4")
+    (videos / "ring.mp4").unlink()
+    report = index_videos(classify, [videos], output=index)
+    assert sorted(read) == [str(videos / "new.mp4"), str(videos / "star.mp4")]
+    assert report.new == [str(videos / "new.mp4")]
+    assert report.changed == [str(videos / "star.mp4")]
+    assert report.gone == [str(videos / "ring.mp4")]
+    assert len(report.unchanged) == 1
+    after = open_index(index).states()
+    assert set(after) == {str(videos / name) for name in ("new.mp4", "star.mp4", "below/it's a square.mp4")}
+    assert after[str(videos / "star.mp4")] != before[str(videos / "star.mp4")]
+    assert names(search_videos(index, str(STAR), classify=classify, top_k=1)) == ["new.mp4"]
+    assert names(search_videos(index, str(RING), classify=classify, top_k=1)) == ["star.mp4"]
+
+
+def test_only_what_was_searched_can_be_gone(classify, videos, rendered, tmp_path):
+    index, other = tmp_path / "index", tmp_path / "other"
+    index_videos(classify, [videos], output=index)
+    shutil.move(videos, other)
+    report = index_videos(classify, [other / "star.mp4"], output=index)
+    assert (report.gone, report.num_videos) == ([], 4)
+    (other / "star.mp4").unlink()
+    report = index_videos(classify, [other / "star.mp4"], output=index)
+    assert report.gone == list(report.errors) == [str(other / "star.mp4")]
+    # A disk that is not there looks like an empty folder.
+    videos.mkdir()
+    with pytest.raises(ValueError, match="Is the disk there"):
+        index_videos(classify, [videos], output=index)
+    assert open_index(index).table.count_rows() == 3
+
+
+def test_a_damaged_video_costs_itself_alone_and_is_tried_again(classify, videos, rendered, tmp_path):
+    index, damaged = tmp_path / "index", videos / "below" / "damaged.mp4"
+    damaged.write_bytes(b"not a video")
+    records = []
+    report = index_videos(classify, [videos, tmp_path / "nowhere.mp4"], output=index, on_video=records.append)
+    assert report.num_videos == len(report.new) == 3
+    assert list(report.errors) == [str(tmp_path / "nowhere.mp4"), str(damaged)]
+    assert "damaged.mp4" in report.errors[str(damaged)]
+    assert {record["video"] for record in records if "error" in record} == set(report.errors)
+    shutil.copy(rendered[0], damaged)
+    assert index_videos(classify, [videos], output=index).new == [str(damaged)]
+    # A file that was readable before: what the index has is of what is no longer there.
+    damaged.write_bytes(b"not a video again")
+    assert list(index_videos(classify, [videos], output=index).errors) == [str(damaged)]
+    assert str(damaged) not in open_index(index).states()
+
+
+def test_what_the_machine_lacks_ends_the_run_and_what_was_read_stays(classify, videos, tmp_path, monkeypatch):
+    from froster_hf import DecodingUnavailableError
+
+    begin = search._begin
+
+    def lacking(classify, video, *rest):
+        if video.endswith("star.mp4"):
+            raise DecodingUnavailableError("no process can be started")
+        return begin(classify, video, *rest)
+
+    monkeypatch.setattr(search, "_begin", lacking)
+    with pytest.raises(DecodingUnavailableError):
+        index_videos(classify, [videos], output=tmp_path / "index")
+    assert sorted(map(os.path.basename, open_index(tmp_path / "index").states())) == ["it's a square.mp4", "ring.mp4"]
+
+
+KILLED = """
+import os, signal, sys
+from froster_hf import load_pipeline
+from froster_hf.integrations import search
+
+search.ROWS_PER_COMMIT = 1
+seen = []
+
+def kill(record):
+    seen.append(record)
+    if len(seen) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+search.index_videos(load_pipeline("small", device="cpu"), [sys.argv[1]], output=sys.argv[2], on_video=kill)
+"""
+
+
+def test_after_a_kill_the_next_run_goes_on(classify, videos, tmp_path):
+    index = tmp_path / "index"
+    run = subprocess.run([sys.executable, "-c", KILLED, str(videos), str(index)], env=environment())
+    assert run.returncode == -signal.SIGKILL
+    there = open_index(index).states()
+    assert len(there) == 2
+    report = index_videos(classify, [videos], output=index)
+    assert sorted(report.unchanged) == sorted(there)
+    assert (len(report.new), report.num_videos, report.num_segments) == (1, 3, 3)
+
+
+def test_an_index_is_searched_and_extended_by_its_own_model_alone(classify, videos, tmp_path, monkeypatch):
+    index = tmp_path / "index"
+    index_videos(classify, [videos], output=index)
+    other = load_pipeline(SMALL_CLIP, device="cpu")
+    for use in (
+        lambda model: search_videos(index, "a star", classify=model),
+        lambda model: index_videos(model, [videos], output=index),
+    ):
+        with pytest.raises(SearchIndexError, match="made with the model small"):
+            use(other)
+    # The same weights, another way to see.
+    seeing = load_pipeline(SMALL_FROSTER, device="cpu")
+    monkeypatch.setattr(seeing.processor.video_processor, "image_mean", [0.0, 0.0, 0.0])
+    with pytest.raises(SearchIndexError, match="set up otherwise"):
+        search_videos(index, "a star", classify=seeing)
+    trained = load_pipeline(SMALL_FROSTER, device="cpu")
+    with torch.no_grad():
+        next(trained.model.froster.vision_model.parameters())[0] += 1e-6
+    with pytest.raises(SearchIndexError):
+        search_videos(index, "a star", classify=trained)
+    # Not given, it is loaded by its name.
+    assert names(search_videos(index, str(STAR), top_k=1)) == ["star.mp4"]
+
+
+def test_wrong_options_are_errors(classify, videos, tmp_path):
+    index = tmp_path / "index"
+    with pytest.raises(SearchIndexError, match="There is no index"):
+        search_videos(index, "a star", classify=classify)
+    with pytest.raises(ValueError, match="`window_seconds` is -1"):
+        index_videos(classify, [videos], output=index, window_seconds=-1)
+    assert not index.exists()
+    index_videos(classify, [videos], output=index, window_seconds=2, stride_seconds=2)
+    with pytest.raises(SearchIndexError, match=r"`stride_seconds` is 1, .* made with 2"):
+        index_videos(classify, [videos], output=index, stride_seconds=1)
+    with pytest.raises(ValueError, match="nothing to look for"):
+        search_videos(index, "  ", classify=classify)
+    with pytest.raises(ValueError, match="`top_k` is 0"):
+        search_videos(index, "a star", classify=classify, top_k=0)
+    with pytest.raises(VideoDecodeError):
+        search_videos(index, like=str(tmp_path / "nowhere.mp4"), classify=classify)
+    with pytest.raises(SearchIndexError, match="something else"):
+        index_videos(classify, [videos], output=videos)
+    for manifest in (index / "segments.lance" / "_versions").iterdir():
+        manifest.write_bytes(b"damaged")
+    with pytest.raises(SearchIndexError, match="damaged"):
+        open_index(index)
+
+
+def test_a_name_that_is_no_text_costs_its_own_video(classify, videos, rendered, tmp_path):
+    shutil.copy(rendered[0], os.fsencode(videos) + b"/\xff.mp4")
+    report = index_videos(classify, [videos], output=tmp_path / "index")
+    [(name, reason)] = report.errors.items()
+    assert name.endswith("\udcff.mp4")
+    assert "UTF-8" in reason
+    assert report.num_videos == 3
+
+
+def test_videos_of_a_store_are_indexed_by_their_addresses(classify, rendered, tmp_path):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for number, path in enumerate(rendered):
+        store.pipe(f"/shapes/{number}.mp4", path.read_bytes())
+    address, index = "memory://shapes", tmp_path / "index"
+    allowed = classify.processor.video_processor.allow_urls
+    classify.processor.video_processor.allow_urls = [address]
+    try:
+        assert len(index_videos(classify, [address], output=index).new) == 3
+        store.rm("/shapes/0.mp4")
+        report = index_videos(classify, [address], output=index)
+    finally:
+        classify.processor.video_processor.allow_urls = allowed
+        store.rm("/shapes", recursive=True)
+    assert (report.gone, len(report.unchanged)) == (["memory://shapes/0.mp4"], 2)
+    assert names(search_videos(index, str(RING), classify=classify, top_k=1)) == ["2.mp4"]
+
+
+def test_a_search_is_the_same_as_comparing_all(tmp_path, classify):
+    """Ten thousand segments, of which none overlap."""
+    index = search._create_index(
+        classify, tmp_path / "index", dict.fromkeys(("window_seconds", "stride_seconds", "num_frames"))
+    )
+    generator = torch.Generator().manual_seed(3)
+    embeds = torch.nn.functional.normalize(torch.randn(10_000, 128, generator=generator), dim=-1)
+    writer = search._Writer(index.table, search.IndexReport(), lambda record: None)
+    for number in range(0, 10_000, 100):
+        rows = [
+            ((8.0 * place, 8.0 * place + 4), b"", embed) for place, embed in enumerate(embeds[number : number + 100])
+        ]
+        writer.add(f"{number}.mp4", "", iter(rows), was_known=False)
+    writer.commit()
+    assert len(open_index(tmp_path / "index").states()) == 100
+    found = index.nearest(embeds[1234], top_k=50)
+    scores, places = (embeds @ embeds[1234]).topk(50)
+    assert [(int(Path(one.video).stem) + one.start_seconds / 8) for one in found] == places.tolist()
+    np.testing.assert_allclose([one.score for one in found], scores, rtol=0, atol=1e-6)
+
+
+def test_the_page_shows_pictures_and_times_and_no_name_acts(tmp_path):
+    name = "/videos/<script>alert('x')</script>\x1b[2J&.mp4"
+    found = [FoundSegment(name, 3661.5, 3665.5, 0.25, b"\xff\xd8"), FoundSegment("s3://b/a.mp4", 0, 4, 0.2, b"")]
+    write_search_page(found, tmp_path / "found.html", title="<b>a door")
+    page = (tmp_path / "found.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "\x1b" not in page
+    assert "&lt;b&gt;a door" in page
+    assert html.escape("alert('x')") in page
+    assert "1:01:01.5 – 1:01:05.5" in page
+    assert page.count("<img") == 2
+    assert "#t=3661.50,3665.50" in page
+    assert re.findall(r'(?:src|href)="([a-z]+):', page) == ["file", "data", "data"]
+
+
+def test_the_verbs_say_what_they_did(videos, tmp_path, capsys):
+    (videos / "damaged.mp4").write_bytes(b"not a video")
+    index = str(tmp_path / "index")
+    assert main(["index", str(videos), "--output", index, "--model", "small"]) == 1
+    printed = capsys.readouterr()
+    assert "3 segments of 3 videos (3 new, 1 could not be read)" in printed.out
+    assert "damaged.mp4" in printed.err
+    (videos / "damaged.mp4").unlink()
+    (videos / "ring.mp4").unlink()
+    # The model of the index is the default now.
+    assert main(["index", str(videos / "*.mp4"), str(videos), "--output", index, "--json"]) == 0
+    *records, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert records == [{"video": str(videos / "ring.mp4"), "change": "gone", "segments": 0}]
+    assert (last["videos"], last["gone"], last["unchanged"]) == (2, 1, 2)
+    page = tmp_path / "found.html"
+    assert main(["search", index, str(STAR), "--top-k", "1", "--json", "--html", str(page)]) == 0
+    [found] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert found["video"] == str(videos / "star.mp4")
+    assert set(found) == {"video", "start_seconds", "end_seconds", "score"}
+    assert "star.mp4" in page.read_text(encoding="utf-8")
+    assert main(["search", index, "--like", str(videos / "star.mp4"), "--top-k", "1"]) == 0
+    assert re.fullmatch(r" 1\.000 +0:00\.0 - +0:04\.0  .*star\.mp4\n", capsys.readouterr().out)
+
+
+def test_every_block_of_the_guide_runs(videos, rendered, tmp_path, monkeypatch):
+    shutil.copy(rendered[0], tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "docs" / "guides" / "search.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert {language for language, _ in blocks} == {"bash", "python"}
+    for language, block in blocks:
+        if language == "python":
+            exec(compile(block, "search.md", "exec"), {})
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            assert program == "froster"
+            assert main(arguments) == 0, line
