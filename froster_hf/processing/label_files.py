@@ -23,6 +23,8 @@ from .prompts_froster import (
 from .text_files import LINE_END, AnnotationError, parse_json, read_text, shown_path
 
 MAX_LABEL_FILE_BYTES = 16 * 2**20
+# {label: one sentence}, written for this package and under its license.
+DESCRIPTIONS_FOLDER = Path(__file__).parent / "descriptions"
 
 # What first lines of tables call their columns.
 _HEADERS = {
@@ -73,10 +75,15 @@ def read_label_file(path: str | os.PathLike) -> LabelList:
 def read_descriptions(path: str | os.PathLike) -> dict[str, str | None]:
     """The descriptions of a file of labels by name, `None` for labels that it names without one.
 
+    Args:
+        path: a file, or a name of `shipped_descriptions`; a file of such a name is given as `./NAME`.
+
     Raises:
         AnnotationError: see `read_label_file`, or no label has a description.
         OSError: the file cannot be opened.
     """
+    if os.fspath(path) in shipped_descriptions():
+        path = DESCRIPTIONS_FOLDER / f"{os.fspath(path)}.json"
     labels = read_label_file(path)
     if labels.descriptions is None:
         raise AnnotationError(
@@ -84,6 +91,11 @@ def read_descriptions(path: str | os.PathLike) -> dict[str, str | None]:
             "lines of a label, a tab and a description."
         )
     return dict(labels.pairs)
+
+
+def shipped_descriptions() -> list[str]:
+    """The data sets whose labels this package describes, one sentence each."""
+    return sorted(file.stem for file in DESCRIPTIONS_FOLDER.glob("*.json"))
 
 
 def split_labels(text: str) -> list[str]:

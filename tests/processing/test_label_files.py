@@ -4,12 +4,15 @@ import codecs
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from froster_hf.processing.label_files import read_descriptions, read_label_file, split_labels
+import froster_hf
+from froster_hf.processing.label_files import read_descriptions, read_label_file, shipped_descriptions, split_labels
+from froster_hf.processing.label_matching import match_labels
 from froster_hf.processing.text_files import AnnotationError
 
 NAMES = ("growing", "up, then down", "sliding left")
@@ -71,6 +74,22 @@ def test_descriptions_are_read_by_name_and_their_absence_is_said(tmp_path):
     assert read_descriptions(described) == {"growing": "it gets larger", "shrinking": None, "sliding left": None}
     with pytest.raises(AnnotationError, match=r"list\.json holds no descriptions \(JSON, list of names\)"):
         read_descriptions(written(tmp_path, "list.json", READ_ALIKE["list.json"]))
+
+
+@pytest.mark.parametrize(("name", "spelled"), [("ucf101", "ApplyEyeMakeup"), ("hmdb51", "brush hair")])
+def test_every_class_of_a_published_data_set_has_a_sentence_of_its_own(tmp_path, monkeypatch, name, spelled):
+    descriptions = read_descriptions(name)
+    counts = json.loads((Path(froster_hf.__file__).parent / "data" / "published_counts.json").read_text())
+    assert len(descriptions) == counts[name]["all"]["classes"]
+    assert name in shipped_descriptions()
+    sentences = [sentence for sentence in descriptions.values() if sentence]
+    assert len(set(sentences)) >= len(descriptions) - 1
+    assert all(3 < len(sentence.split()) < 20 and sentence[-1].isalpha() for sentence in sentences)
+    assert match_labels(descriptions, [spelled], allow_more=True).described[spelled] in sentences
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("mine\tmy own")
+    assert read_descriptions(name) == descriptions
+    assert read_descriptions(f"./{name}") == {"mine": "my own"}
 
 
 def test_the_form_says_what_was_recognized(tmp_path):

@@ -71,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON, what the checkpoints were trained on; with --frozen, writes label similarity against gain",
     )
     models.add_argument("--method", default="this checkpoint", help="name of the row in the table")
-    models.add_argument("--descriptions", metavar="FILE", help="JSON, {label: description}")
+    models.add_argument(
+        "--descriptions", metavar="FILE", help="JSON, {label: description}; or ucf101 or hmdb51, which ship"
+    )
     own = parser.add_argument_group("own videos")
     own.add_argument("--multi-label", action="store_true", help="a video may show several actions, or none")
     own.add_argument(
