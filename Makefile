@@ -59,8 +59,10 @@ $(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt
 	$(INTEGRATIONS)/bin/python -m pip install --quiet -c constraints-integrations.txt -e ".[dev,integrations]"
 	@touch $(INTEGRATIONS)/.installed
 
+# A file's tests share what they start (Ray, trainings of two processes), so they stay together; on a busy machine these
+# take long, and what they wait for are events.
 test-integrations: $(INTEGRATIONS)/.installed  ## Run the tests of docs/integrations with the real libraries
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(INTEGRATIONS)/bin/python -m pytest -n 2 tests/integrations
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(INTEGRATIONS)/bin/python -m pytest -n 2 --dist loadfile --timeout 900 tests/integrations
 
 # In a cache folder of the user's: transformers' tests of the installed version (see tests/transformers/source.py).
 test-transformers: $(INSTALLED)  ## Run transformers' own tests on this package's classes (a few minutes)

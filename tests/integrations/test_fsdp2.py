@@ -27,7 +27,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     # As `accelerate launch` sets it up; that itself chooses a free port and binds it seconds later.
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
     command += ["--main_process_port", "0", str(Path(__file__).with_name("fsdp_run.py")), str(folder), *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
