@@ -119,8 +119,9 @@ def print_comparison(classify: Any, options: dict[str, Any]) -> None:
     Raises:
         ValueError: labels or options are wrong.
     """
-    names = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
-    description = classify.scoring(**{name: options[name] for name in names if name in options}).description
+    from ..pipeline.pipeline_froster import SCORING_OPTIONS
+
+    description = classify.scoring(**{name: options[name] for name in SCORING_OPTIONS if name in options}).description
     if description is not None:
         print(f"froster: {printable(description)}", file=sys.stderr)
 

@@ -14,8 +14,8 @@ import torch
 
 from ..video.live import LiveFrame, LiveWindow, live_frames, rolling_windows
 from ..video.types import VideoLimits
-from .pipeline_froster import ZeroShotVideoClassificationPipeline
-from .timeline_froster import SegmentFinder, TimelineSegment, keep_best, plan_windows, smooth_scores
+from .pipeline_froster import ClipScorer, ZeroShotVideoClassificationPipeline
+from .timeline_froster import WINDOW_OPTIONS, TimelineSegment, plan_windows, smooth_scores
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def live_timeline(
         smoothing_seconds: scores are averaged over the windows whose centers lie within half of it.
         min_segment_seconds: shorter segments go to a neighbor.
         max_segment_seconds: a longer stretch is told in pieces.
-        num_frames: frames a window, by default those of the checkpoint.
+        num_frames: frames per window; by default the checkpoint's.
         fps: see `live_frames`.
         limits: see `live_frames`.
         max_reconnects: see `live_frames`.
@@ -78,22 +78,8 @@ def live_timeline(
         ValueError: labels or options are wrong, or scores are not finite.
     """
     plan_windows(0.0, window_seconds, stride_seconds)
-    _, forward, postprocess = classify._sanitize_parameters(candidate_labels=candidate_labels, **options)
-    labels = classify.label_names(forward.get("candidate_labels"))
-    names = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
-    scoring = classify.scoring(**{name: postprocess[name] for name in names if name in postprocess})
-    scoring.check_threshold(postprocess.get("threshold"))
-    for_itself = scoring.function == "sigmoid"
-
-    def finder() -> SegmentFinder:
-        return SegmentFinder(
-            labels,
-            threshold=postprocess.get("threshold", scoring.default_threshold),
-            min_segment_seconds=min_segment_seconds,
-            multi_label=for_itself,
-        )
-
-    num_frames = num_frames or classify.processor.video_processor.num_frames
+    scorer = ClipScorer(classify, candidate_labels, **options)
+    num_frames = classify.frames_per_window(num_frames)
     frames = live_frames(
         source,
         interval_seconds=window_seconds / num_frames,
@@ -105,17 +91,29 @@ def live_timeline(
     windows = rolling_windows(
         clock, window_seconds=window_seconds, stride_seconds=stride_seconds, num_frames=num_frames
     )
-    found, began, last_end = finder(), None, None
-    for (start, end), scores in smooth_scores(_scored(classify, scoring, forward, windows), smoothing_seconds):
+    scored = smooth_scores(_score_windows(windows, scorer, classify.processor.video_processor), smoothing_seconds)
+    for segment in _segments(scored, scorer, min_segment_seconds, max_segment_seconds):
+        yield clock.event(segment)
+
+
+def _segments(
+    scored: Iterable[tuple[tuple[float, float], torch.Tensor]],
+    scorer: ClipScorer,
+    min_segment_seconds: float,
+    max_segment_seconds: float,
+) -> Iterator[TimelineSegment]:
+    """The segments of windows with scores, begun again after a gap and after `max_segment_seconds`."""
+    finder = scorer.segment_finder(min_segment_seconds)
+    began, last_end = None, None
+    for (start, end), scores in scored:
         is_after_gap = last_end is not None and start > last_end
         if began is not None and (is_after_gap or end - began >= max_segment_seconds):
-            yield from map(clock.event, found.finish())
-            found, began = finder(), None
+            yield from finder.finish()
+            finder, began = scorer.segment_finder(min_segment_seconds), None
         began, last_end = start if began is None else began, end
-        best = keep_best(scores[None, : len(labels)])
-        none_score = float(scores[-1]) if len(scores) > len(labels) and not for_itself else None
-        yield from map(clock.event, found.add((start, end), best.values[0], best.indices[0], none_score))
-    yield from map(clock.event, found.finish())
+        _, final = finder.add_scores((start, end), scores)
+        yield from final
+    yield from finder.finish()
 
 
 class _Clock:
@@ -144,13 +142,10 @@ class _Clock:
         )
 
 
-def _scored(
-    classify: ZeroShotVideoClassificationPipeline, scoring: Any, forward: dict[str, Any], windows: Iterable[LiveWindow]
+def _score_windows(
+    windows: Iterable[LiveWindow], scorer: ClipScorer, video_processor: Any
 ) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
     """Windows with their scores (K,), or (K + 1,) where "none of these" has one."""
-    video_processor = classify.processor.video_processor
-    options = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
     for window in windows:
-        clips = video_processor([window.frames], return_tensors="pt", **options)["pixel_values_videos"]
-        logits = classify.logits_of_clips(clips, **forward)
-        yield (window.start_seconds, window.end_seconds), scoring.scores(logits).cpu()[0]
+        clips = video_processor([window.frames], return_tensors="pt", **WINDOW_OPTIONS)["pixel_values_videos"]
+        yield (window.start_seconds, window.end_seconds), scorer(clips)[0]

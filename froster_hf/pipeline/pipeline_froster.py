@@ -60,146 +60,20 @@ VIDEOS_WITHOUT_PROGRESS = 8
 NUM_READING_THREADS = 2
 
 OnError = Literal["raise", "return"]
+# A list of names, or a mapping from name to a describing sentence; `FrosterProcessor.read_labels` takes more forms.
+Labels = Sequence[str] | Mapping[str, str | None]
+
+# What labels are compared with, and how their logits become scores.
+SCORING_OPTIONS = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
+# The options of a call, by the step that takes them.
+STEP_OPTIONS: dict[str, tuple[str, ...]] = {
+    "preprocess": ("num_views", "num_crops", "num_frames", "on_error", "timeout"),
+    "forward": (*SCORING_OPTIONS, "templates"),
+    "postprocess": (*SCORING_OPTIONS, "top_k", "threshold", "on_error"),
+}
 
 # Position of a video among those of a call (`None` for a single one), and its tensor or its error.
 Entry = tuple[int | None, Any]
-
-
-class NumberedVideo(NamedTuple):
-    """A video and its position among those of a call."""
-
-    position: int
-    video: Any
-
-
-class VideoSequence(Dataset):
-    """Videos that are read by index: those of a list, of a dataset or of a dataset's column."""
-
-    def __init__(self, videos: Any):
-        self.videos = videos
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> NumberedVideo:
-        return NumberedVideo(index, self.videos[index])
-
-
-class VideoStream(IterableDataset):
-    """Videos that can only be read from start to end: those of a generator, or of a streaming dataset."""
-
-    def __init__(self, videos: Any):
-        self.videos = videos
-
-    def __iter__(self) -> Iterator[NumberedVideo]:
-        return (NumberedVideo(position, video) for position, video in enumerate(self.videos))
-
-
-class SequenceAhead(Dataset):
-    """A `VideoSequence` read ahead: the future of a video's entry at its index, and the next ones under way."""
-
-    def __init__(self, videos: VideoSequence, read: Callable[[NumberedVideo], Any], num_ahead: int):
-        self.videos, self.read, self.num_ahead = videos, read, num_ahead
-        self._threads = ReadingThreads(NUM_READING_THREADS)
-        self._futures: dict[int, Future] = {}
-        # Somebody's data set need not bear being read by two threads at once.
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> Future:
-        for following in range(index, min(index + self.num_ahead + 1, len(self))):
-            if following not in self._futures:
-                self._futures[following] = self._threads.submit(self._read, following)
-        return self._futures.pop(index)
-
-    def _read(self, index: int) -> Any:
-        with self._lock:
-            video = self.videos[index]
-        return self.read(video)
-
-
-class StreamAhead(IterableDataset):
-    """A `VideoStream` read ahead: futures of the videos' entries, in order."""
-
-    def __init__(self, videos: VideoStream, read: Callable[[NumberedVideo], Any], num_ahead: int):
-        self.videos, self.read, self.num_ahead = videos, read, num_ahead
-
-    def __iter__(self) -> Iterator[Future]:
-        threads = ReadingThreads(NUM_READING_THREADS)
-        return take_ahead((threads.submit(self.read, video) for video in self.videos), self.num_ahead)
-
-
-class ReadingThreads:
-    """Threads that read videos; the decoding processes that they wait for do the work.
-
-    Daemons, unlike those of `concurrent.futures`: an interrupted program does not wait for what is being read.
-
-    Args:
-        count: how many.
-    """
-
-    def __init__(self, count: int):
-        self._tasks: SimpleQueue[tuple[Future, Callable[[], Any]] | None] = SimpleQueue()
-        for _ in range(count):
-            threading.Thread(target=_work, args=(self._tasks,), name="video-reading", daemon=True).start()
-        weakref.finalize(self, _end_work, self._tasks, count)
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Have a thread call a function; its result or error is the future's."""
-        future: Future = Future()
-        self._tasks.put((future, partial(function, *arguments)))
-        return future
-
-
-def _work(tasks: SimpleQueue) -> None:
-    while (task := tasks.get()) is not None:
-        future, call = task
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-        # Nothing that was read is kept while the thread waits.
-        del task, future, call
-
-
-def _end_work(tasks: SimpleQueue, count: int) -> None:
-    for _ in range(count):
-        tasks.put(None)
-
-
-def take_ahead(items: Iterable[Any], num_ahead: int) -> Iterator[Any]:
-    """The items of an iterable, in order, which a thread takes from it while those before them are used.
-
-    Args:
-        items: any iterable; an error that it raises is raised in its place.
-        num_ahead: items that are taken beyond the one in use.
-    """
-    taken: SimpleQueue[tuple[Any, BaseException | None] | None] = SimpleQueue()
-    room, is_abandoned = threading.Semaphore(num_ahead), threading.Event()
-
-    def take(iterator: Iterator[Any]) -> None:
-        try:
-            while room.acquire() and not is_abandoned.is_set():
-                taken.put((next(iterator), None))
-        except StopIteration:
-            taken.put(None)
-        except BaseException as error:
-            taken.put((None, error))
-
-    threading.Thread(target=take, args=(iter(items),), name="video-taking", daemon=True).start()
-    del items
-    try:
-        while (item_or_error := taken.get()) is not None:
-            room.release()
-            item, error = item_or_error
-            if error is not None:
-                raise error
-            yield item
-    finally:
-        is_abandoned.set()
-        room.release()
 
 
 class ZeroShotVideoClassificationPipeline(Pipeline):
@@ -323,22 +197,17 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     def timeline(
         self,
         video: Any,
-        candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None,
+        candidate_labels: Labels | None = None,
         *,
         window_seconds: float = 4.0,
         stride_seconds: float = 2.0,
         smoothing_seconds: float = 4.0,
-        threshold: float | None = None,
         min_segment_seconds: float = 0.0,
+        num_frames: int | None = None,
         batch_size: int = 8,
         num_thumbnails: int = 8,
-        num_frames: int | None = None,
-        background_labels: Sequence[str] | Mapping[str, str | None] | None = None,
-        hypothesis_template: str | None = None,
-        templates: Sequence[str] | str | None = None,
-        function_to_apply: ScoreFunction | None = None,
-        multi_label: bool | None = None,
         on_segment: Callable[[TimelineSegment], None] | None = None,
+        **options: Any,
     ) -> Timeline:
         """What happens when in a long video, read once as a stream.
 
@@ -349,151 +218,82 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             stride_seconds: from the start of one window to that of the next.
             smoothing_seconds: scores are averaged over the windows whose centers lie within half of it; 0 switches it
                 off.
-            threshold: windows in which a label scores less do not show it. With each label for itself, by default that
-                of the calibration, or 0.5.
             min_segment_seconds: shorter segments go to a neighbor, or with each label for itself are left out.
+            num_frames: frames per window; by default the checkpoint's.
             batch_size: windows that go through the model together.
             num_thumbnails: frames kept for a plot.
-            num_frames: frames a window.
-            background_labels: as when the pipeline is called, like the options that follow.
-            hypothesis_template: one prompt template, or
-            templates: a list of them or a named set.
-            function_to_apply: `softmax` (default), `sigmoid` or `none`.
-            multi_label: each label for itself, with segments of its own, which may overlap.
             on_segment: called with each segment as soon as nothing that follows can change it, before its `contrast`
                 is known.
+            options: `threshold`, `background_labels`, `templates`, `hypothesis_template`, `function_to_apply` and
+                `multi_label`, as when the pipeline is called. Windows in which a label scores less than `threshold` do
+                not show it; with each label for itself, it is by default that of the calibration, or 0.5, and segments
+                may overlap.
 
         Raises:
             VideoDecodeError: the video cannot be read.
             ValueError: labels or options are wrong, or scores are not finite.
         """
-        steps = self._sanitize_parameters(
-            candidate_labels=candidate_labels,
-            background_labels=background_labels,
-            hypothesis_template=hypothesis_template,
-            templates=templates,
-            function_to_apply=function_to_apply,
-            threshold=threshold,
-            num_frames=num_frames,
-            multi_label=multi_label,
-        )
-        given = (self._preprocess_params, self._forward_params, self._postprocess_params)
-        preprocess, forward, postprocess = ({**before, **now} for before, now in zip(given, steps))
-        labels = self.label_names(forward.get("candidate_labels"))
-        names = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
-        scoring = self.scoring(**{name: postprocess[name] for name in names if name in postprocess})
-        scoring.check_threshold(postprocess.get("threshold"))
+        scorer = ClipScorer(self, candidate_labels, **options)
         stream = WindowStream(
             self.processor.video_processor,
             video,
             window_seconds=window_seconds,
             stride_seconds=stride_seconds,
-            num_frames=preprocess.get("num_frames", self.processor.video_processor.num_frames),
+            num_frames=self.frames_per_window(num_frames),
             num_thumbnails=num_thumbnails,
         )
-        threshold = postprocess.get("threshold", scoring.default_threshold)
-        for_itself = scoring.function == "sigmoid"
-        finder = SegmentFinder(
-            labels, threshold=threshold, min_segment_seconds=min_segment_seconds, multi_label=for_itself
-        )
-        scored = smooth_scores(self._score_windows(stream, scoring, forward, batch_size), smoothing_seconds)
+        finder = scorer.segment_finder(min_segment_seconds)
+        scored = smooth_scores(_score_windows(stream, scorer, batch_size), smoothing_seconds)
         scores, segments = collect_segments(scored, finder, on_segment=on_segment)
         return Timeline(
-            labels=labels,
+            labels=scorer.labels,
             start_seconds=stream.start_seconds,
             duration_seconds=stream.duration_seconds,
             windows=stream.windows,
             scores=scores,
-            segments=contrast_segments(segments, labels, stream.windows, scores),
+            segments=contrast_segments(segments, scorer.labels, stream.windows, scores),
             thumbnails=stream.thumbnails,
-            threshold=threshold,
-            multi_label=for_itself,
-            compared_with=scoring.description,
+            threshold=finder.threshold,
+            multi_label=finder.multi_label,
+            compared_with=scorer.scoring.description,
             name=os.path.basename(video) if isinstance(video, str | os.PathLike) else None,
         )
 
-    def logits_of_clips(self, clips: torch.Tensor, **forward: Any) -> torch.Tensor:
-        """Clips (b, T, 3, S, S), each a video of its own, to logits (b, K).
-
-        Args:
-            clips: their pixels.
-            forward: labels and templates, as `_sanitize_parameters` sorts them.
+    def frames_per_window(self, num_frames: int | None = None) -> int:
+        """The number that is given here, else to the constructor, else the checkpoint's.
 
         Raises:
-            ValueError: logits that are not finite.
+            ValueError: a number below 1.
         """
-        entries = list_entries(self.forward({"entries": [(None, clip[None]) for clip in clips]}, **forward))
-        logits = torch.cat([window for _, window in entries])
-        check_finite(logits)
-        return logits
+        preprocess, _, _ = self._sanitize_parameters(num_frames=num_frames)
+        default = self.processor.video_processor.num_frames
+        return {**self._preprocess_params, **preprocess}.get("num_frames", default)
 
-    def _score_windows(
-        self, stream: WindowStream, scoring: Scoring, forward: Mapping[str, Any], batch_size: int
-    ) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
-        """The windows of a stream, each with its scores (K,), or (K + 1,) where "none of these" has one."""
-        position = 0
-        with tqdm(desc="Classifying", unit="window", disable=None) as progress:
-            for clips in take_ahead(stream.batches(batch_size), 1):
-                logits = self.logits_of_clips(clips, **forward)
-                progress.total = len(stream.windows)
-                progress.update(len(clips))
-                for scores in scoring.scores(logits).cpu():
-                    yield stream.windows[position], scores
-                    position += 1
-
-    def _sanitize_parameters(  # type: ignore[override]
-        self,
-        candidate_labels: Sequence[str] | Mapping[str, str | None] | None = None,
-        hypothesis_template: str | None = None,
-        templates: Sequence[str] | str | None = None,
-        background_labels: Sequence[str] | Mapping[str, str | None] | None = None,
-        top_k: int | None = None,
-        function_to_apply: ScoreFunction | None = None,
-        threshold: float | None = None,
-        multi_label: bool | None = None,
-        num_views: int | None = None,
-        num_crops: int | None = None,
-        num_frames: int | None = None,
-        on_error: OnError | None = None,
-        timeout: float | None = None,
-        tokenizer_kwargs: Mapping[str, Any] | None = None,
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Sort what the constructor or a call was given into the three steps."""
-        if hypothesis_template is not None and templates is not None:
-            raise ValueError("Give `hypothesis_template`, one template, or `templates`, a list or a set; not both.")
-        functions = get_args(ScoreFunction)
-        if function_to_apply not in (None, *functions):
-            raise ValueError(
-                f"`function_to_apply` is {function_to_apply!r}; it must be one of {', '.join(map(repr, functions))}."
-            )
-        counts = {"num_views": num_views, "num_crops": num_crops, "num_frames": num_frames}
-        for name, count in {**counts, "top_k": top_k}.items():
-            if count is not None and count < 1:
-                raise ValueError(f"`{name}` is {count}; it must be at least 1, or None for the default.")
-        if on_error not in (None, "raise", "return"):
-            raise ValueError(f"`on_error` is {on_error!r}; it must be 'raise' or 'return'.")
+    def _sanitize_parameters(
+        self, *, hypothesis_template: str | None = None, tokenizer_kwargs: Any = None, **options: Any
+    ) -> tuple[dict[str, Any], ...]:
+        """Sort what the constructor or a call was given into the three steps; `None` is not given."""
+        given = {name: value for name, value in options.items() if value is not None}
         if tokenizer_kwargs:
             raise ValueError(
                 f"`tokenizer_kwargs` is {dict(tokenizer_kwargs)}, but how prompts are tokenized is up to the "
                 "checkpoint: padded to the longest of them, and refused where they are too long. Leave it out."
             )
+        if hypothesis_template is not None:
+            if "templates" in given:
+                raise ValueError(
+                    "Give `hypothesis_template`, one template, or `templates`, a list or a set; not both."
+                )
+            given["templates"] = [hypothesis_template]
+        _check_options(given)
         # Read here once for all videos: a generator can be read only once, and a long list takes its time.
-        labels = {
-            "candidate_labels": None if candidate_labels is None else self.processor.read_labels(candidate_labels),
-            "background_labels": self._read_background(background_labels),
-            "function_to_apply": function_to_apply,
-            "multi_label": multi_label,
-        }
-        preprocess = {**counts, "on_error": on_error, "timeout": timeout}
-        forward = {**labels, "templates": [hypothesis_template] if hypothesis_template is not None else templates}
-        postprocess = {
-            **labels,
-            "top_k": top_k,
-            "threshold": threshold,
-            "on_error": on_error,
-        }
-        given = [{k: v for k, v in step.items() if v is not None} for step in (preprocess, forward, postprocess)]
-        return given[0], given[1], given[2]
+        if "candidate_labels" in given:
+            given["candidate_labels"] = self.processor.read_labels(given["candidate_labels"])
+        if "background_labels" in given:
+            given["background_labels"] = self._read_background(given["background_labels"])
+        return tuple(
+            {name: given[name] for name in names if given.get(name) is not None} for names in STEP_OPTIONS.values()
+        )
 
     def _read_background(self, background_labels: Any) -> Any:
         """As `FrosterProcessor.read_labels`; an empty list is none."""
@@ -705,6 +505,121 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
+class ClipScorer:
+    """Scores clips that are videos of their own, such as the windows of a timeline, against one list of labels.
+
+    Args:
+        classify: the pipeline.
+        candidate_labels: K labels, as in a call.
+        threshold: least score of a label that is shown; where each label is scored for itself, by default that of the
+            calibration, or 0.5.
+        background_labels: as in a call, like the options that follow.
+        hypothesis_template: one prompt template, or
+        templates: a list of them or a named set.
+        function_to_apply: `softmax`, `sigmoid` or `none`.
+        multi_label: each label for itself.
+
+    Attributes:
+        labels: the K names.
+        scoring: how their logits become scores.
+
+    Raises:
+        ValueError: labels or options are wrong.
+    """
+
+    def __init__(
+        self,
+        classify: ZeroShotVideoClassificationPipeline,
+        candidate_labels: Any = None,
+        *,
+        threshold: float | None = None,
+        background_labels: Labels | None = None,
+        hypothesis_template: str | None = None,
+        templates: Sequence[str] | str | None = None,
+        function_to_apply: ScoreFunction | None = None,
+        multi_label: bool | None = None,
+    ):
+        _, forward, postprocess = classify._sanitize_parameters(
+            candidate_labels=candidate_labels,
+            threshold=threshold,
+            background_labels=background_labels,
+            hypothesis_template=hypothesis_template,
+            templates=templates,
+            function_to_apply=function_to_apply,
+            multi_label=multi_label,
+        )
+        self._classify = classify
+        self._forward = {**classify._forward_params, **forward}
+        self.labels = classify.label_names(self._forward.get("candidate_labels"))
+        self.scoring = classify.scoring(
+            **{name: self._forward[name] for name in SCORING_OPTIONS if name in self._forward}
+        )
+        given = {**classify._postprocess_params, **postprocess}
+        self.scoring.check_threshold(given.get("threshold"))
+        self._threshold = given.get("threshold", self.scoring.default_threshold)
+
+    def __call__(self, clips: torch.Tensor) -> torch.Tensor:
+        """Clips (b, T, 3, S, S) to scores (b, K), or (b, K + 1) where "none of these" has one, on the CPU.
+
+        Raises:
+            ValueError: logits that are not finite.
+        """
+        entries: list[Entry] = [(None, clip[None]) for clip in clips]
+        outputs = list_entries(self._classify.forward({"entries": entries}, **self._forward))
+        logits = torch.cat([views for _, views in outputs])
+        check_finite(logits)
+        return self.scoring.scores(logits).cpu()
+
+    def segment_finder(self, min_segment_seconds: float) -> SegmentFinder:
+        """Makes segments of windows with these scores."""
+        return SegmentFinder(
+            self.labels,
+            threshold=self._threshold,
+            min_segment_seconds=min_segment_seconds,
+            multi_label=self.scoring.function == "sigmoid",
+        )
+
+
+def _score_windows(
+    stream: WindowStream, scorer: ClipScorer, batch_size: int
+) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
+    """The windows of a stream, each with its scores (K,), or (K + 1,) where "none of these" has one."""
+    position = 0
+    with tqdm(desc="Classifying", unit="window", disable=None) as progress:
+        for clips in take_ahead(stream.batches(batch_size), 1):
+            batch_scores = scorer(clips)
+            progress.total = len(stream.windows)
+            progress.update(len(clips))
+            for scores in batch_scores:
+                yield stream.windows[position], scores
+                position += 1
+
+
+def _check_options(given: Mapping[str, Any]) -> None:
+    """Refuse options of a call that no step takes, and values that cannot be.
+
+    Raises:
+        TypeError: an unknown option.
+        ValueError: a value that the option does not take.
+    """
+    known = sorted({name for names in STEP_OPTIONS.values() for name in names})
+    if unknown := sorted(set(given) - set(known)):
+        raise TypeError(
+            f"The pipeline has no option `{unknown[0]}`; it has `hypothesis_template`, {', '.join(known)}."
+        )
+    functions = get_args(ScoreFunction)
+    if given.get("function_to_apply", functions[0]) not in functions:
+        raise ValueError(
+            f"`function_to_apply` is {given['function_to_apply']!r}; it must be one of "
+            f"{', '.join(map(repr, functions))}."
+        )
+    for name in ("num_views", "num_crops", "num_frames", "top_k"):
+        if given.get(name, 1) < 1:
+            raise ValueError(f"`{name}` is {given[name]}; it must be at least 1, or None for the default.")
+    if given.get("on_error", "raise") not in get_args(OnError):
+        raise ValueError(f"`on_error` is {given['on_error']!r}; it must be 'raise' or 'return'.")
+
+
 def _present(targets: Any, labels: Sequence[str]) -> torch.Tensor:
     """(n, K), true where a label is in a video, from such a tensor or from the names of those that are.
 
@@ -752,6 +667,36 @@ def _check_tokenizer(config: Any, tokenizer: Any) -> None:
             f"The tokenizer has {len(tokenizer)} tokens and ends texts with token {tokenizer.eos_token_id}, but the "
             f"model has {text.vocab_size} and reads at {end}. Load the tokenizer of this model's checkpoint."
         )
+
+
+class NumberedVideo(NamedTuple):
+    """A video and its position among those of a call."""
+
+    position: int
+    video: Any
+
+
+class VideoSequence(Dataset):
+    """Videos that are read by index: those of a list, of a dataset or of a dataset's column."""
+
+    def __init__(self, videos: Any):
+        self.videos = videos
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> NumberedVideo:
+        return NumberedVideo(index, self.videos[index])
+
+
+class VideoStream(IterableDataset):
+    """Videos that can only be read from start to end: those of a generator, or of a streaming dataset."""
+
+    def __init__(self, videos: Any):
+        self.videos = videos
+
+    def __iter__(self) -> Iterator[NumberedVideo]:
+        return (NumberedVideo(position, video) for position, video in enumerate(self.videos))
 
 
 def several_videos(inputs: Any, video_processor: Any) -> VideoSequence | VideoStream | None:
@@ -835,3 +780,110 @@ def wrap_dual_encoder(dual_encoder: Any, processor: Any) -> tuple[Any, Any]:
         processor_class: Any = PROCESSOR_MAPPING[config_class]
         processor = processor_class.from_dual_encoder_processor(processor, config)
     return model.to(dual_encoder.device).eval(), processor
+
+
+class SequenceAhead(Dataset):
+    """A `VideoSequence` read ahead: the future of a video's entry at its index, and the next ones under way."""
+
+    def __init__(self, videos: VideoSequence, read: Callable[[NumberedVideo], Any], num_ahead: int):
+        self.videos, self.read, self.num_ahead = videos, read, num_ahead
+        self._threads = ReadingThreads(NUM_READING_THREADS)
+        self._futures: dict[int, Future] = {}
+        # Somebody's data set need not bear being read by two threads at once.
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> Future:
+        for following in range(index, min(index + self.num_ahead + 1, len(self))):
+            if following not in self._futures:
+                self._futures[following] = self._threads.submit(self._read, following)
+        return self._futures.pop(index)
+
+    def _read(self, index: int) -> Any:
+        with self._lock:
+            video = self.videos[index]
+        return self.read(video)
+
+
+class StreamAhead(IterableDataset):
+    """A `VideoStream` read ahead: futures of the videos' entries, in order."""
+
+    def __init__(self, videos: VideoStream, read: Callable[[NumberedVideo], Any], num_ahead: int):
+        self.videos, self.read, self.num_ahead = videos, read, num_ahead
+
+    def __iter__(self) -> Iterator[Future]:
+        threads = ReadingThreads(NUM_READING_THREADS)
+        return take_ahead((threads.submit(self.read, video) for video in self.videos), self.num_ahead)
+
+
+class ReadingThreads:
+    """Threads that read videos; the decoding processes that they wait for do the work.
+
+    Daemons, unlike those of `concurrent.futures`: an interrupted program does not wait for what is being read.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int):
+        self._tasks: SimpleQueue[tuple[Future, Callable[[], Any]] | None] = SimpleQueue()
+        for _ in range(count):
+            threading.Thread(target=_work, args=(self._tasks,), name="video-reading", daemon=True).start()
+        weakref.finalize(self, _end_work, self._tasks, count)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Have a thread call a function; its result or error is the future's."""
+        future: Future = Future()
+        self._tasks.put((future, partial(function, *arguments)))
+        return future
+
+
+def _work(tasks: SimpleQueue) -> None:
+    while (task := tasks.get()) is not None:
+        future, call = task
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+        # Nothing that was read is kept while the thread waits.
+        del task, future, call
+
+
+def _end_work(tasks: SimpleQueue, count: int) -> None:
+    for _ in range(count):
+        tasks.put(None)
+
+
+def take_ahead(items: Iterable[Any], num_ahead: int) -> Iterator[Any]:
+    """The items of an iterable, in order, which a thread takes from it while those before them are used.
+
+    Args:
+        items: any iterable; an error that it raises is raised in its place.
+        num_ahead: items that are taken beyond the one in use.
+    """
+    taken: SimpleQueue[tuple[Any, BaseException | None] | None] = SimpleQueue()
+    room, is_abandoned = threading.Semaphore(num_ahead), threading.Event()
+
+    def take(iterator: Iterator[Any]) -> None:
+        try:
+            while room.acquire() and not is_abandoned.is_set():
+                taken.put((next(iterator), None))
+        except StopIteration:
+            taken.put(None)
+        except BaseException as error:
+            taken.put((None, error))
+
+    threading.Thread(target=take, args=(iter(items),), name="video-taking", daemon=True).start()
+    del items
+    try:
+        while (item_or_error := taken.get()) is not None:
+            room.release()
+            item, error = item_or_error
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        is_abandoned.set()
+        room.release()

@@ -231,12 +231,11 @@ def choose_scoring(
         raise ValueError(
             f"{twice[0]!r} is asked for and stands in the background as well; take it out of one of them."
         )
-    if function_to_apply == "none" or (
-        num_labels > 1 and not multi_label and function_to_apply not in ("sigmoid", "evidence")
-    ):
+    is_contest = num_labels > 1 and not multi_label and function_to_apply not in ("sigmoid", "evidence")
+    if is_contest or function_to_apply == "none":
         return Scoring(num_labels, function_to_apply or "softmax", given, answers_none=bool(given))
     if function_to_apply == "evidence":
-        # What calibrations are made of knows of none.
+        # What calibrations are fitted to; it knows of none.
         calibration = None
     if given:
         fits = calibration is not None and calibration.background_labels == given
@@ -251,27 +250,27 @@ def choose_scoring(
         used = tuple(name for name in used if name not in labels)
     if function_to_apply == "evidence":
         return Scoring(num_labels, "evidence", used, is_own)
-    if function_to_apply == "sigmoid" and calibration is None and not has_own_sigmoid:
+    if calibration is None and not has_own_sigmoid:
+        _check_comparison(used, function_to_apply, multi_label)
+    answers_none = bool(used) and num_labels == 1 and not multi_label
+    return Scoring(num_labels, "sigmoid", used, is_own, calibration, answers_none=answers_none)
+
+
+def _check_comparison(background: Sequence[str], function_to_apply: ScoreFunction | None, multi_label: bool) -> None:
+    """Refuse scores of a softmax model without a calibration that would say nothing of a label by itself."""
+    if function_to_apply == "sigmoid":
         raise ValueError(
             "`function_to_apply='sigmoid'`: this checkpoint was trained with a softmax, and the sigmoid of its logits "
             "is near 1 for whatever is asked. Use `multi_label=True`, which compares each label with a background, or "
             "calibrate the checkpoint first: `froster evaluate LIST --calibrate`."
         )
-    if not used and calibration is None and not has_own_sigmoid:
+    if not background:
         subject = "Each label for itself" if multi_label else "One label alone"
         raise ValueError(
             f"{subject} has nothing to be compared with, and this checkpoint has no background of its own. Give "
             "`background_labels` (`--background`): things that the video may show instead, such as 'a person standing "
             "still', 'an empty room'. Or give several labels, of which one is chosen."
         )
-    return Scoring(
-        num_labels,
-        "sigmoid",
-        used,
-        is_own,
-        calibration,
-        answers_none=bool(used) and num_labels == 1 and not multi_label,
-    )
 
 
 def fit_platt(evidence: torch.Tensor, targets: torch.Tensor, *, background_labels: Sequence[str] = ()) -> Calibration:

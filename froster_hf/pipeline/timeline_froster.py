@@ -31,6 +31,8 @@ import torch
 KEPT_LABELS = 32
 # What is close outside of a segment: this part of its length before it, and as much behind.
 OUTSIDE_SHARE = 0.25
+# How the video processor takes the frames of a window, which are sampled already.
+WINDOW_OPTIONS: dict[str, Any] = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,23 @@ class SegmentFinder:
         known = (self._borders[last] - self._borders[before], _center(window) - self._borders[last])
         return self._settle(last) if min(known) >= self.min_segment_seconds else []
 
+    def add_scores(
+        self, window: tuple[float, float], scores: torch.Tensor
+    ) -> tuple[WindowScores, list[TimelineSegment]]:
+        """Take the next window with the scores of all labels.
+
+        Args:
+            window: start and end in seconds.
+            scores: (K,), or (K + 1,) where "none of these" has one.
+
+        Returns:
+            The best of the scores, (1, k), and the segments that are final now.
+        """
+        num_labels = len(self.labels)
+        best = keep_best(scores[None, :num_labels])
+        none_score = float(scores[-1]) if len(scores) > num_labels and not self.multi_label else None
+        return best, self.add(window, best.values[0], best.indices[0], none_score)
+
     def finish(self) -> list[TimelineSegment]:
         """The segments that end with the video."""
         if self._last is None:
@@ -327,7 +346,6 @@ def collect_segments(
     Returns:
         The best scores of all windows, and the segments by their starts.
     """
-    num_labels = len(finder.labels)
     kept: list[WindowScores] = []
     segments: list[TimelineSegment] = []
 
@@ -338,10 +356,9 @@ def collect_segments(
                 on_segment(segment)
 
     for window, scores in scored:
-        best = keep_best(scores[None, :num_labels])
+        best, final = finder.add_scores(window, scores)
         kept.append(best)
-        none_score = float(scores[-1]) if len(scores) > num_labels and not finder.multi_label else None
-        give_out(finder.add(window, best.values[0], best.indices[0], none_score))
+        give_out(final)
     give_out(finder.finish())
     segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
     return WindowScores(
@@ -543,8 +560,7 @@ class WindowStream:
             yield time, shown.frame
 
     def _prepare(self, frames: torch.Tensor) -> torch.Tensor:
-        options = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
-        return self.video_processor([frames], return_tensors="pt", **options)["pixel_values_videos"][0]
+        return self.video_processor([frames], return_tensors="pt", **WINDOW_OPTIONS)["pixel_values_videos"][0]
 
 
 def _thumbnail(frame: torch.Tensor) -> torch.Tensor:
