@@ -52,7 +52,7 @@ def load_pipeline(
     Args:
         name: a folder, a name on the Hub, or `small`.
         device: such as `cpu` or `cuda:0`; by default the first accelerator.
-        dtype: of the weights; `auto` is the checkpoint's.
+        dtype: type of the weights; `auto` is the checkpoint's.
 
     Raises:
         ModelNotFoundError: there is no such checkpoint.
@@ -98,7 +98,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     Args:
         checkpoint: a folder, a name on the Hub, or `small`, the shipped checkpoint.
         device: such as `cpu` or `cuda:0`; by default the first accelerator.
-        dtype: of the weights; `auto` is the checkpoint's.
+        dtype: type of the weights; `auto` is the checkpoint's.
 
     Raises:
         ValueError: the checkpoint has no weights for a part of its model, which transformers would draw at random.

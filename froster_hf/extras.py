@@ -47,7 +47,7 @@ def import_extra(extra: str, module: str | None = None) -> Any:
 
     Args:
         extra: a key of `EXTRAS`.
-        module: of its package; by default the one that the table names.
+        module: module of its package; by default the one that the table names.
 
     Raises:
         ImportError: it is not installed; says how to get it.

@@ -23,7 +23,7 @@ def drop_foreign_code(folder: Path) -> list[str]:
     References to this package's own files in the same folder stay. Files in which nothing is dropped are not touched.
 
     Args:
-        folder: of a checkpoint that is being written.
+        folder: folder of a checkpoint that is being written.
 
     Returns:
         What was dropped, one line each, such as "tokenizer_config.json: AutoTokenizer: 'owner/name--module.Class'".

@@ -65,7 +65,7 @@ def json_text(
 
     Args:
         value: what is written.
-        encoding: of the output.
+        encoding: encoding of the output.
         indent: as in `json.dumps`.
         default: as in `json.dumps`.
 

@@ -56,7 +56,7 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
     Args:
         name: a folder, a name on the Hub, or `small`, the shipped checkpoint.
         device: such as `cpu` or `cuda:0`; by default the first accelerator.
-        dtype: of the weights; `auto` is the checkpoint's.
+        dtype: type of the weights; `auto` is the checkpoint's.
 
     Raises:
         ValueError: there is no such device or checkpoint, the checkpoint is damaged or of another kind, or the device

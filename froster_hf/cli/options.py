@@ -66,7 +66,7 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
 def add_video_arguments(parser: argparse.ArgumentParser, *, streams: bool = False) -> None:
     """`--num-frames`, `--allow-urls`, and `--backend`, of which a verb that streams has no choice."""
     group = parser.add_argument_group("video")
-    group.add_argument("--num-frames", type=int, help="frames a window (default: the checkpoint's)")
+    group.add_argument("--num-frames", type=int, help="frames per window (default: the checkpoint's)")
     if streams:
         parser.set_defaults(backend=None)
     else:

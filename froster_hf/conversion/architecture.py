@@ -264,7 +264,7 @@ class _Known:
     """All that is said about fields that no weight shows.
 
     Args:
-        options: of the caller.
+        options: options of the caller.
         stated: the text that this package's export leaves beside the weights.
         run: FROSTER's run configuration.
     """

@@ -46,13 +46,13 @@ class ConversionReport:
         output: the folder that was written.
         format: how the source is stored: `pickle`, `torchscript`, `safetensors`, `transformers`.
         layout: whose names it has.
-        sha256: of the source's bytes.
+        sha256: SHA-256 of the source's bytes.
         wrapping: the section of the file and the prefix that the weights were found under; empty for none.
         num_tensors: tensors written.
         num_parameters: numbers in them.
         dtypes: tensors written by dtype.
         settings: every field of the configuration with its origin.
-        license: of the weights, where the source shows it: FROSTER's own files do, by their projectors or teacher.
+        license: license of the weights, where the source shows it; FROSTER's own files do, by projectors or teacher.
         left_out: tensors of the source that are not in the output, each with the reason.
         other: entries of the source that are not tensors, and what they are.
         unused: names that nobody knows; always empty with `strict=True`.
@@ -109,7 +109,7 @@ def read_report(path: Path) -> Mapping[str, Any] | None:
     """The report that `froster convert` left beside the weights; `None` where there is none.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         ValueError: the file is there, but is not such a report.
@@ -152,7 +152,7 @@ def convert_checkpoint(
         keep_projectors: also write FROSTER's distillation projectors, to go on training with them.
         teacher_output: also write the frozen teacher of a FROSTER file to this folder, as a CLIP of transformers.
         strict: refuse tensors that no table knows. If not, they are listed in the report.
-        max_shard_size: of one weight file.
+        max_shard_size: largest size of one weight file.
         unshown: what no weight shows (temporal module, activation, heads, ...); see [`UnshownOptions`]. Not needed for
             files that [`write_original_checkpoint`] wrote, which state it.
 

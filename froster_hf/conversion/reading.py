@@ -86,7 +86,7 @@ class RawCheckpoint:
         texts: those of them that are texts, such as a configuration.
         statement: what this package's export states beside the weights, as JSON.
         config: the parsed `config.json` of a folder.
-        sha256: of the file, or of the weight files of a folder in order of their names.
+        sha256: SHA-256 of the file, or of the weight files of a folder in order of their names.
     """
 
     path: Path

@@ -60,7 +60,7 @@ class AnnotationFormat:
     Attributes:
         read: from the files, the split and the fold to a {video, label} table; `None` where videos are rendered
             or long.
-        read_segments: of lists of long videos, from the files and the subset to the actions in them.
+        read_segments: reader of lists of long videos, from the files and the subset to the actions in them.
         renders: where videos are rendered, the module that does it, by name: nothing of the library imports a world.
         files: what the user gives, in words.
         needs: fields of [`DataFiles`] that must be given beside `root`.
@@ -224,10 +224,10 @@ def read_videos(
 
     Args:
         videos: the folder, or the file of the list.
-        root: of a list, the folder that its paths begin in; by default the one that the list lies in.
-        labels: of a list, the names of its labels; see `read_video_list`.
-        multi_label: of a list, whether a video may show several actions, or none.
-        missing: of a list, what to do with videos that are not there; see `video_table`.
+        root: for a list, the folder that its paths begin in; by default the one that the list lies in.
+        labels: for a list, the names of its labels; see `read_video_list`.
+        multi_label: for a list, whether a video may show several actions, or none.
+        missing: for a list, what to do with videos that are not there; see `video_table`.
         allow_links: whether links may lead out of the folder.
 
     Raises:

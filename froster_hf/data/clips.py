@@ -84,7 +84,7 @@ class TrainingClips(_Clips):
     Args:
         dataset: {video, label} table.
         video_processor: `FrosterVideoProcessor`.
-        seed: of the run, at least 0.
+        seed: seed of the run, at least 0.
         video_options: options of the video processor for these clips, over the published recipe's random window,
             scale, crop and flip; for example `{"flip_probability": 0.0}` where left and right are labels.
         max_replacements: videos tried in place of one, before the run stops.

@@ -80,7 +80,7 @@ def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
 
     Args:
         dataset: {video, label}.
-        share: of each class's videos, between 0 and 1.
+        share: share of each class's videos, between 0 and 1.
 
     Raises:
         ValueError: a share outside of 0 to 1, or no class has two videos.

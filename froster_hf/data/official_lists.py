@@ -91,7 +91,7 @@ def read_hmdb51(
 ) -> Dataset:
     """HMDB-51 by `testTrainMulti_7030_splits`.
 
-    A file a class, "clip.avi mark" a line; mark 1 trains, 2 tests, 0 is unused.
+    A file per class, "clip.avi mark" per line; mark 1 trains, 2 tests, 0 is unused.
 
     Args:
         root: folder of the 51 class folders.

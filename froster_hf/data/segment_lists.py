@@ -45,7 +45,7 @@ class SegmentTable:
     Args:
         labels: K classes.
         videos: absolute paths, each once; those without any action are tested as well.
-        segments: of these videos.
+        segments: segments of these videos.
         source: where they come from, and what was passed over.
     """
 

@@ -239,7 +239,7 @@ def distinct_label_texts(names: Iterable[str], *, where: str, ignore_case: bool 
     """`label_text` of each name, in order.
 
     Args:
-        names: of the classes.
+        names: names of the classes.
         where: the file or folder that names them, for the error message.
         ignore_case: whether names that differ in capitals or hyphens alone are spellings of one class, as in names
             that people have typed; published lists tell such classes apart.

@@ -378,7 +378,7 @@ def ensemble_scores(
         first: view logits (m, V, K).
         second: view logits of the other model on the same clips, (m, V', K).
         columns: (k,) labels to choose from.
-        weight: of the second model.
+        weight: weight of the second model.
         average: `probabilities` (after softmax and views) or `logits` (before; needs V = V').
 
     Returns:

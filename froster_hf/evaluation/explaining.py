@@ -37,7 +37,7 @@ class Explanation:
 
     Args:
         label: that was explained.
-        probability: of the label among the candidates.
+        probability: probability of the label among the candidates.
         maps: by method, (T, h, w), not negative.
         strips: by method, the PNG of all frames, originals above their maps.
         animations: by method, the GIF.
@@ -68,7 +68,7 @@ def explain_video(
         processor: pixels and prompts.
         video: whatever the video processor takes.
         label: whose score is explained.
-        output_dir: of the pictures `rollout.png`, `rollout.gif`, `gradient.png`, `gradient.gif`.
+        output_dir: folder of the pictures `rollout.png`, `rollout.gif`, `gradient.png`, `gradient.gif`.
         candidate_labels: labels to tell it from; they set the reported probability only.
         methods: which maps.
         frame_milliseconds: how long the animation shows a frame.

@@ -43,7 +43,7 @@ def similarity_table(
 
     Args:
         model: frozen CLIP.
-        processor: of the model.
+        processor: processor of the model.
         training_labels: labels that the evaluated model was trained on.
         tested: {name: {"labels": label texts, "accuracy": fine-tuned top-1, "frozen_accuracy": frozen top-1}},
             accuracies in percent.

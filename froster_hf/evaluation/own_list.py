@@ -51,11 +51,11 @@ class ModelResult:
     """What was found of one model.
 
     Attributes:
-        name: of the model, as it was given.
+        name: name of the model, as it was given.
         scores: (n, K), NaN where a video could not be decoded.
         right: (n,), 1 where the best label is one of the video's, 0 where not, NaN for a video without labels.
         numbers: by name, accuracies in percent.
-        header: of the predictions: hashes of weights, data and prompts, and settings.
+        header: header of the predictions: hashes of weights, data and prompts, and settings.
         part: accuracies by class and confusions; `None` for lists of several labels per video.
     """
 
@@ -89,7 +89,7 @@ def evaluate_videos(
         models: zero-shot pipelines by the names that they have in the report. The others are compared with the first.
         output_dir: result folder: `index.html` (numbers, confusions, the videos that went wrong with their pictures),
             `result.md`, `result.json`, `plots/`, `predictions/`.
-        name: of the videos in the report; by default that of their folder or list.
+        name: name of the videos in the report; by default that of their folder or list.
         calibrate: fit the probabilities of `multi_label` to this list (Platt scaling), and save the first model with
             them into `calibrated` in the result folder.
         accelerator: None makes one.

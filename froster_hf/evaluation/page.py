@@ -117,7 +117,7 @@ def write_page(
         table: {video, label}, of which the mistakes are rows.
         plots: pictures by model, relative to the folder.
         processor: reads a frame of each video that went wrong.
-        folder: of the result.
+        folder: folder of the result.
     """
     title = printable(report["protocol"]["name"])
     heads, rows = rows_of_models(report)

@@ -58,7 +58,7 @@ class ClipPrediction:
     """What a model said of one clip.
 
     Args:
-        row: of the table.
+        row: row of the table.
         video: its name.
         view_logits: (V*C, K) float32; None where the video could not be decoded.
         error: why it could not.
@@ -77,7 +77,7 @@ class PredictionStore:
         folder: made if it is not there.
         header: what the predictions depend on, JSON values; stored predictions must have the same.
         label_texts: K labels, for the readable `top` of a line.
-        process_index: of this process; names its file.
+        process_index: index of this process; names its file.
 
     Raises:
         PredictionMismatchError: the folder holds predictions with another header; names what differs.
@@ -269,7 +269,7 @@ class Computing:
     Args:
         batch_size: clips computed together (V * C forward passes' worth each).
         num_workers: processes that read videos; with 0, a thread reads the next batch while the model computes.
-        precision: of the vision tower's computation (autocast); the logits are stored in float32.
+        precision: precision of the vision tower's computation (autocast); the logits are stored in float32.
 
     Raises:
         ValueError: a value that cannot be.
@@ -314,7 +314,7 @@ def predict(
         descriptions: sentences by label; None takes the processor's.
         extra_labels: scored behind the table's own, such as a background.
         num_views: V windows spread over the video.
-        num_crops: C crops a frame.
+        num_crops: C crops per frame.
         video_options: further options of the video processor.
         accelerator: None makes one, which takes the GPU or the processes that `accelerate launch` gives.
         computing: `batch_size`, `num_workers` and `precision`; see [`Computing`].

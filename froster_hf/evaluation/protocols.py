@@ -39,7 +39,7 @@ class EvaluationProtocol:
     """What is evaluated, and how.
 
     Args:
-        name: of the protocol; a file's stem.
+        name: name of the protocol; a file's stem.
         protocol: `base_to_novel` (base and novel halves, harmonic mean), `cross_dataset` (full set, splits), or
             `random_labels` (label lists drawn from the moving-shapes world, whose clips are rendered).
         dataset: a key of the catalogue's `DATASETS`; `moving_shapes` is rendered.
@@ -48,11 +48,11 @@ class EvaluationProtocol:
         num_views: V windows.
         num_crops: C crops.
         num_frames: T; None takes the checkpoint's.
-        frame_stride: frames between two sampled ones at 30 frames a second.
+        frame_stride: frames between two sampled ones at 30 frames per second.
         sampling: which frames, one of `SAMPLINGS` that draws no random numbers: `dense` (windows) or `uniform` (the
             whole video).
         num_label_splits: K-600 only: splits of the labels that are new.
-        labels_per_split: K-600, moving shapes: labels a split.
+        labels_per_split: K-600, moving shapes: labels per split.
         seeds: moving shapes only: a split is drawn and rendered from each.
         label_content: moving shapes only: `action` draws labels such as "a red star sliding left"; `appearance` has
             every color of every shape without its motion ("a red star"); `motion` has every motion of one object that
@@ -109,10 +109,10 @@ class DetectionProtocol:
     """Which actions are found in long videos, and how they are measured.
 
     Args:
-        name: of the protocol; a file's stem.
+        name: name of the protocol; a file's stem.
         protocol: `temporal_detection`.
         dataset: a key of the catalogue's `DATASETS`; `moving_shapes` is rendered.
-        subset: of the annotations: `validation` of ActivityNet, `test` of THUMOS14.
+        subset: subset of the annotations: `validation` of ActivityNet, `test` of THUMOS14.
         iou_thresholds: least overlaps at which average precision is measured: 0.3 to 0.7 on THUMOS14, 0.5 to 0.95 in
             steps of 0.05 on ActivityNet.
         window_seconds: length of a window.
@@ -176,7 +176,7 @@ class EvaluationData:
         labels: Something-Something: the labels JSON.
         base_labels: list of the base labels (JSON), instead of splitting by frequency.
         known_labels: K-600: the K-400 labels (JSON), which are left out.
-        label_splits: K-600: lists of labels (JSON), one a split; without them, seeded draws are used and reported.
+        label_splits: K-600: lists of labels (JSON), one per split; without them, seeded draws are used and reported.
         missing: what to do with listed videos that are not there.
         allow_links: whether symbolic links may lead out of the folder of the videos.
     """
@@ -424,10 +424,10 @@ class PartResult:
     """One part's numbers.
 
     Args:
-        name: of the part.
+        name: name of the part.
         metrics: those of `METRICS` for clips with one label, by name; accuracies are shares in [0, 1].
         num_clips: tested clips, those that could not be decoded included: they count as wrong.
-        num_undecodable: of them.
+        num_undecodable: those of them that could not be decoded.
         labels: k label texts.
         class_accuracies: (k,).
         confusion: (k, k), row = true class.
@@ -446,7 +446,7 @@ def evaluate_scores(part: Part, scores: np.ndarray, labels: np.ndarray, texts: S
     """The numbers of a part from scores that are averaged over views already.
 
     Args:
-        part: of m rows and k columns.
+        part: m rows and k columns.
         scores: (m, k), NaN where a clip could not be decoded.
         labels: (n,), of the whole table.
         texts: K label texts.

@@ -117,7 +117,7 @@ def write_report(
     Args:
         report: as `evaluate_protocol` returns it.
         details: the first row's parts, for the plots by class.
-        folder: of the result.
+        folder: folder of the result.
     """
     folder = make_folder(folder)
     if can_plot():

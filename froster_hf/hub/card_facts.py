@@ -30,7 +30,7 @@ class CardFacts:
     """Facts of a card. All text is shown literally.
 
     Args:
-        name: of the model, the card's title.
+        name: name of the model, the card's title.
         summary: what it is, in a sentence or two.
         license: identifier of the weights' license on the Hub, such as `cc-by-nc-sa-4.0`.
         license_note: whose license it is, and what it asks for.

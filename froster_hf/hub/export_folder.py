@@ -69,7 +69,7 @@ class ExportedFolder:
     Args:
         folder: where.
         files: all files in it, with their sizes in bytes.
-        license: of the weights, as the card states it.
+        license: license of the weights, as the card states it.
         results: the measured numbers on the card.
         towers: the split towers, with their measured differences.
         dropped: references of the checkpoint's files to code that is not this package's; none of them is written.
@@ -113,13 +113,13 @@ def export_checkpoint(
         output: the folder to write; must not exist, or be empty. It appears when it is complete.
         facts: what the card says that can be read neither off the checkpoint nor off the folder of its training; a
             YAML file of them, or `None` for none but the folder's name.
-        license: of the weights, where the facts do not state it.
+        license: license of the weights, where the facts do not state it.
         results: `result.json` files of `froster evaluate`, measured on these weights.
         recipe: the YAML file of the training recipe; its paths are left out. The model of a training's folder needs
             none: its card tells what the run has left there (`froster_hf.training.run_record`).
         labels: a label list to store in the checkpoint, in any form that `read_label_list` takes.
         repo_id: the repository that the card's examples load.
-        max_shard_size: of one weight file.
+        max_shard_size: largest size of one weight file.
         towers: also write the towers apart, in these formats; see [`export_towers`].
         quantize: write them in int8 as well.
 
@@ -292,7 +292,7 @@ def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may
     Weights of FROSTER's authors keep theirs.
 
     Args:
-        facts: of the card.
+        facts: facts of the card.
         license: as the caller states it.
         is_froster: whether the weights are those of FROSTER's authors.
         may_be_froster: whether they have FROSTER's names; so have Open-VCLIP's. Another license may then be stated.

@@ -25,12 +25,12 @@ def push_folder(
     """Upload what `export_checkpoint` wrote, in one commit; other files in the folder stay where they are.
 
     Args:
-        folder: of the export.
+        folder: folder of the export.
         repo_id: `user/name`; made if it does not exist.
         private: for a repository that is made; by default the owner's setting.
         revision: branch.
         create_pr: open a pull request rather than commit.
-        commit_message: of the commit.
+        commit_message: message of the commit.
         api: the client, with its token and endpoint; by default the environment's.
 
     Raises:

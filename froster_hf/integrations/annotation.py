@@ -39,7 +39,7 @@ def label_studio_task(
     """A task of Label Studio with a timeline's segments as its prediction; a list of them is a file to import.
 
     Args:
-        timeline: of the pipeline.
+        timeline: what the pipeline's `timeline` gives.
         video: the address under which Label Studio loads the video.
         frames_per_second: as in [`label_studio_config`].
         model_version: name of the checkpoint, which Label Studio shows beside the prediction.
@@ -76,7 +76,7 @@ def fiftyone_detections(timeline: Any, metadata: Any) -> Any:
     """A timeline's segments as `fiftyone.TemporalDetections`. Imports `fiftyone`.
 
     Args:
-        timeline: of the pipeline.
+        timeline: what the pipeline's `timeline` gives.
         metadata: the sample's `fiftyone.VideoMetadata` (`sample.compute_metadata()` fills it): FiftyOne turns seconds
             into frames by it.
 

@@ -31,9 +31,9 @@ class VideoBatches:
         video_column: name of the column of videos, each in any form that the pipeline takes: a path, bytes, or a row
             of an undecoded video column of `datasets`.
         device: such as `cuda:0`; by default the first accelerator.
-        dtype: of the weights; `auto` is the checkpoint's.
+        dtype: type of the weights; `auto` is the checkpoint's.
         batch_size: videos that go through the model together, however many a batch has.
-        options: of reading videos, as the pipeline takes them: `num_views`, `num_crops`, `num_frames`, `timeout`.
+        options: how videos are read, as the pipeline takes it: `num_views`, `num_crops`, `num_frames`, `timeout`.
     """
 
     answer_columns: tuple[str, ...]
@@ -148,9 +148,9 @@ class ClassifyVideos(VideoBatches):
         checkpoint: see [`VideoBatches`].
         candidate_labels: the labels to choose from, in any form that the pipeline takes; may be left out for a
             checkpoint that has stored labels.
-        top_k: labels a video.
+        top_k: labels per video.
         background_labels: see the pipeline, as the others.
-        options: of the pipeline and of [`VideoBatches`].
+        options: options of the pipeline and of [`VideoBatches`].
     """
 
     answer_columns = ("labels", "scores", "error")

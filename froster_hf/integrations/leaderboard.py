@@ -33,8 +33,8 @@ class FrosterEncoder(AbsEncoder):
             Open-VCLIP's release [`KINETICS_400_TASKS`]; an empty list for none, `None` for "not known". They mark
             results that are not zero-shot.
         name: `organization/name` for the results; the checkpoint's own where it is a name on the Hub.
-        revision: of the checkpoint; part of the results' folder.
-        license: of the weights, such as `cc-by-nc-sa-4.0`.
+        revision: revision of the checkpoint; part of the results' folder.
+        license: license of the weights, such as `cc-by-nc-sa-4.0`.
         device: such as `cuda:0`; by default the first accelerator.
         batch_size: videos that go through the model together.
 

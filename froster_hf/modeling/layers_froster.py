@@ -651,7 +651,7 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, *, problem_t
     Args:
         logits: (B, K).
         labels: (B,) indices, or (B, K) floats of a multi-label problem.
-        problem_type: of the configuration; `None` is a single label per video.
+        problem_type: problem type of the configuration; `None` is a single label per video.
 
     Raises:
         ValueError: a regression, or labels that are not those of the problem.

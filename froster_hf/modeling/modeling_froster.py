@@ -114,10 +114,10 @@ class FrosterOutput(ModelOutput):
         frame_embeds: (B, T, D).
         projected_frame_embeds: (B, T, D of the teacher), with distillation projectors.
         projected_text_embeds: (n, D of the teacher), with distillation projectors.
-        hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
-        attentions: of the vision tower.
-        text_hidden_states: of the text tower; see [`FrosterTextFeatures`].
-        text_attentions: of the text tower.
+        hidden_states: hidden states of the vision tower; see [`FrosterVideoFeatures`].
+        attentions: attentions of the vision tower.
+        text_hidden_states: hidden states of the text tower; see [`FrosterTextFeatures`].
+        text_attentions: attentions of the text tower.
     """
 
     loss: torch.Tensor | None = None
@@ -148,8 +148,8 @@ class FrosterVideoClassificationOutput(ModelOutput):
             `stored_label_embeds()`, and no part of an output, of which every tensor belongs to the batch.
         projected_frame_embeds: (B, T, D of the teacher), with distillation projectors.
         projected_text_embeds: (K, D of the teacher), as `text_embeds`, with distillation projectors.
-        hidden_states: of the vision tower; see [`FrosterVideoFeatures`].
-        attentions: of the vision tower.
+        hidden_states: hidden states of the vision tower; see [`FrosterVideoFeatures`].
+        attentions: attentions of the vision tower.
     """
 
     loss: torch.Tensor | None = None
@@ -226,7 +226,7 @@ def text_lengths(input_ids: torch.Tensor, end_token: EndToken) -> torch.Tensor:
 
     Args:
         input_ids: (n, L).
-        end_token: of the configuration.
+        end_token: end token of the configuration.
 
     Returns:
         (n,).
@@ -245,7 +245,7 @@ def trim_to_longest(
 
     Args:
         input_ids: (n, L).
-        end_token: of the configuration.
+        end_token: end token of the configuration.
         chunk_size: texts per chunk.
 
     Returns:

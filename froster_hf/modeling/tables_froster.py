@@ -49,12 +49,12 @@ class BackboneEntry:
     Args:
         description: what it is, in a line.
         source: the publications that it comes from.
-        license: of the published weights.
+        license: license of the published weights.
         checkpoints: some of them on the Hub.
-        config: configuration of the dual encoder, a class or the name of one in transformers; likewise
-        text_config: of its text tower,
-        vision_config: of its vision tower,
-        text_model: the text tower, and
+        config: configuration of the dual encoder: a class, or the name of one in transformers, as all of these.
+        text_config: configuration of its text tower.
+        vision_config: configuration of its vision tower.
+        text_model: the text tower.
         vision_model: the vision tower.
         has_class_token: whether the first token of an image is a class token, which stands for the image. Without,
             temporal modules that need one take the mean of the patches.
@@ -103,7 +103,7 @@ class TemporalModuleEntry:
         place: what of the backbone it replaces: the `attention` of every block, every `block`, or the `embeddings`,
             which then take whole clips (B, T, 3, S, S) and make one sequence of each.
         mixes_frames: whether an embedding of one frame depends on the other frames of its clip. Attention and blocks
-            that do are told the number of frames by the keyword `num_frames`.
+            that do get the number of frames as the keyword `num_frames`.
         time_symmetric: whether a clip played backwards gives the same frame embeddings, in reverse order.
         fields: further fields of [`FrosterConfig`] that it reads; with `num_frames` among them, its parameters are
             tied to that number of frames.
@@ -472,7 +472,7 @@ def find_implementation(implementation: str | type | None, place: Any) -> Any:
     """The class of an entry.
 
     Args:
-        implementation: of the entry, or one of its classes.
+        implementation: the entry's `implementation`, or one of its classes.
         place: names of the file that the table's own classes are in, or the module transformers.
 
     Raises:

@@ -117,7 +117,7 @@ def attend(
         attention: CLIP's, or one whose `forward` takes `num_read`.
         hidden_states: (B*T, N, W), normalized.
         num_read: tokens that ask.
-        kwargs: of the attention's `forward`.
+        kwargs: keywords of the attention's `forward`.
 
     Returns:
         (B*T, `num_read`, W).
@@ -540,7 +540,7 @@ class ContextAttention(TemporalAttention):
             attention_mask: none.
             context: (B, M, W), normalized, or `None`.
             num_read: tokens that ask, the first ones; by default all.
-            kwargs: of the kernel.
+            kwargs: keywords of the kernel.
 
         Returns:
             (B*T, N, W); with eager attention, the weights (B*T, H, N, N + M), the context last; and how much of its
@@ -712,7 +712,7 @@ def zero_what_starts_at_zero(module: nn.Module, names: Sequence[str]) -> None:
     """Start as the tower without what a temporal module adds; called after transformers has drawn all layers.
 
     Args:
-        module: of the vision tower.
+        module: module of the vision tower.
         names: its parameters, or parts with parameters, that start at zero.
     """
     for name in names:
@@ -766,7 +766,7 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
         Args:
             pixel_values: (B*T, 3, S, S), or (B, T, 3, S, S) for a temporal module in place of the embeddings.
             interpolate_pos_encoding: take other sizes than the tower's.
-            kwargs: of the blocks, such as `num_frames`.
+            kwargs: keywords of the blocks, such as `num_frames`.
 
         Returns:
             (B*T, W), or (B, W) where a clip is one sequence.

@@ -44,7 +44,7 @@ def predict_videos(
             answer, appears when all are. What is in the way of a new file is replaced.
         resume: go on with the answers of `output` (`.jsonl`): videos that it has are passed over, failed ones too.
         shard: (k, n): the k-th of n parts, counted from 1, for machines side by side; every n-th video.
-        options: of the pipeline's call, such as `candidate_labels`, `top_k`, `batch_size` and `num_workers`.
+        options: options of the pipeline's call, such as `candidate_labels`, `top_k`, `batch_size` and `num_workers`.
 
     Returns:
         An iterator of `{"video", "answers"}`, or `{"video", "error"}` for one that cannot be read or scored.

@@ -139,9 +139,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             function_to_apply: `softmax` (default) over the labels, `none` for logits, `sigmoid` for each label, of
                 checkpoints that are calibrated or were trained so, or `evidence`: the log odds of each label against
                 the background, to which `calibrate` fits.
-            num_views: windows of frames a video; their scores are averaged.
+            num_views: windows of frames per video; their scores are averaged.
             num_crops: crops of each window, likewise.
-            num_frames: frames a window, by default those of the checkpoint.
+            num_frames: frames per window, by default those of the checkpoint.
             background_labels: things that are not an answer. They compete with the labels, and what they win is
                 reported as "none of these". One label alone is compared with those of the checkpoint by default,
                 which "none of these" then lists as its `background`.

@@ -399,7 +399,7 @@ class LabelSet:
 
     Args:
         labels: the K names.
-        descriptions: one a label, or `None` for those that the processor knows.
+        descriptions: one per label, or `None` for those that the processor knows.
         templates: prompt templates, or `None` for the processor's.
     """
 

@@ -66,7 +66,7 @@ def json_pieces(timeline: Timeline, *, separator: str, encoding: str = "utf-8") 
     Args:
         timeline: what is written.
         separator: white space between windows, and at the end of what stands before and behind them.
-        encoding: of the output.
+        encoding: encoding of the output.
 
     Raises:
         ValueError: a score is infinite or NaN, which JSON does not have.

@@ -84,14 +84,14 @@ class Timeline:
         labels: K names.
         duration_seconds: length of the video.
         windows: n pairs of start and end in seconds.
-        scores: of the labels that score highest in each window, smoothed.
+        scores: scores of the labels that score highest in each window, smoothed.
         segments: in order; where none of the labels holds there is a gap. With `multi_label` they may overlap.
         start_seconds: when the picture starts.
         thumbnails: pairs of a time in seconds and a small frame, uint8 (3, h, w).
         threshold: least score of a segment's windows.
         multi_label: each label has segments of its own.
         compared_with: what labels were compared with, in words, where it is not just each other.
-        name: of the video's file.
+        name: name of the video's file.
     """
 
     labels: list[str]
@@ -340,7 +340,7 @@ def collect_segments(
 
     Args:
         scored: windows in order, each with its scores (K,), or (K + 1,) where "none of these" has one.
-        finder: of the K labels.
+        finder: makes segments of the K labels.
         on_segment: called with each segment as soon as it is final.
 
     Returns:
@@ -375,10 +375,10 @@ def contrast_segments(
     """Segments with their `contrast`: inside against close outside.
 
     Args:
-        segments: of the labels.
+        segments: segments of these labels.
         labels: K names.
         windows: n pairs of start and end in seconds.
-        scores: of these windows.
+        scores: scores of these windows.
     """
     index = {label: position for position, label in enumerate(labels)}
     centers = [_center(window) for window in windows]
@@ -414,7 +414,7 @@ def _merge_short_runs(
     Args:
         picks: the label of each of n windows, changed in place.
         borders: n + 1 times in seconds.
-        mean: of the windows from one to another, the mean score of a label.
+        mean: gives the mean score of a label over the windows from one to another.
         min_seconds: shorter runs are merged, the shortest first, and of several the earliest.
 
     Returns:
@@ -497,7 +497,7 @@ class WindowStream:
         video: what it can stream.
         window_seconds: length of a window.
         stride_seconds: from one window's start to the next.
-        num_frames: T, frames a window.
+        num_frames: T, frames per window.
         num_thumbnails: small frames to keep, evenly spread.
         on_frame: called with each frame that the windows need, (3, h, w), and its time on the player's clock.
     """

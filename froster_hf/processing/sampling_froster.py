@@ -58,7 +58,7 @@ def sample_frame_indices(
             the point (v+1)/(V+1) of each segment). `dense` takes T frames of a window of T * `frame_stride` frames at
             30 fps; view v starts at v * floor((F - window) / (V - 1)), a single view in the middle. `random_segment`
             takes a random frame of each segment, `random_dense` puts the window at a random place: both for training.
-        fps: frames a second of the video, by which the dense window is scaled (fps / 30). `None` counts as 30.
+        fps: frames per second of the video, by which the dense window is scaled (fps / 30). `None` counts as 30.
         frame_stride: frames between two frames of a dense window, at 30 fps.
         num_views: V, how many times the video is sampled.
         generator: source of the random numbers; `None` is torch's global one.

@@ -40,7 +40,7 @@ def read_text(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> st
     """A UTF-8 text file's content, without the byte order mark that editors on Windows begin it with.
 
     Args:
-        path: of a file, or its address in a store (`s3://bucket/labels.txt`), which the caller names.
+        path: path of a file, or its address in a store (`s3://bucket/labels.txt`), which the caller names.
         max_bytes: a larger file is refused.
 
     Raises:

@@ -83,8 +83,8 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
 
     Args:
         load: builds it.
-        name: of the checkpoint, a folder or a name on the Hub.
-        kwargs: of the loader, of which those that say where the files are count.
+        name: name of the checkpoint, a folder or a name on the Hub.
+        kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
         TokenizerError: see `check_tokenizer_files`.
@@ -111,8 +111,8 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     """Refuse a checkpoint whose tokenizer does other things with texts than those of the backbones.
 
     Args:
-        name: of the checkpoint, a folder or a name on the Hub.
-        kwargs: of the loader, of which those that say where the files are count.
+        name: name of the checkpoint, a folder or a name on the Hub.
+        kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
         TokenizerError: a class, a part, an expression or a size that none of the backbones' tokenizers has.
@@ -165,7 +165,7 @@ def check_description(content: Mapping[str, Any]) -> None:
     """Refuse a tokenizer.json that does other things with texts than the backbones' tokenizers.
 
     Args:
-        content: of the file.
+        content: content of the file.
 
     Raises:
         TokenizerError: see `check_tokenizer_files`.
@@ -216,7 +216,7 @@ def check_tokenizer(tokenizer: Any) -> None:
     """Refuse a tokenizer object that does other things with texts than those of the backbones, whatever made it.
 
     Args:
-        tokenizer: of transformers.
+        tokenizer: one of transformers.
 
     Raises:
         TokenizerError: see `check_tokenizer_files`.
@@ -325,7 +325,7 @@ def is_bounded_table(table: bytes) -> bool:
     the texts that are written for them, each up to a NUL. Its readers follow it without looking.
 
     Args:
-        table: of the model; empty for one that replaces nothing.
+        table: table of the model; empty for one that replaces nothing.
     """
     if not table:
         return True

@@ -62,15 +62,15 @@ class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
     Attributes:
         sampling: which frames represent a video, a name in `SAMPLINGS`; see `sample_frame_indices`.
         frame_stride: frames between two frames of a `dense` window, at 30 fps.
-        num_views: V, windows of frames a video.
-        num_crops: C, `center` crops a frame, spread along the longer side.
+        num_views: V, windows of frames per video.
+        num_crops: C, `center` crops per frame, spread along the longer side.
         cropping: `center` for inference; `random` for training: the short side is scaled to a random length, a random
             square is cut out, and the clip may be mirrored, alike in all its frames.
         short_side_range: shortest and longest short side of `random` cropping in pixels; `None` is from the crop size
             to 8/7 of it (224 to 256).
         flip_probability: how often `random` cropping mirrors a clip. Zero where the direction of a motion is part of
             the label.
-        seed: makes the random choices reproducible; one number, or one a video.
+        seed: makes the random choices reproducible; one number, or one per video.
         video_backend: `auto`, or a name in `BACKENDS`. This and the two that follow are the caller's: a
             checkpoint neither sets nor stores them.
         video_limits: what a file may cost, fields of `VideoLimits`. A checkpoint may lower them.
@@ -420,7 +420,7 @@ def _list_generators(seed: int | Sequence[int] | None, num_videos: int) -> list[
     if isinstance(seed, int):
         return [torch.Generator().manual_seed(seed)] * num_videos
     if len(seed) != num_videos:
-        raise ValueError(f"There are {num_videos} videos and {len(seed)} seeds; give one seed, or one a video.")
+        raise ValueError(f"There are {num_videos} videos and {len(seed)} seeds; give one seed, or one per video.")
     return [torch.Generator().manual_seed(number) for number in seed]
 
 

@@ -46,11 +46,11 @@ def write_moving_shapes(
     Args:
         root: the folder, made when it is missing.
         classes: K classes; their labels are the names of the `label` feature.
-        clips_per_class: files a class.
+        clips_per_class: files per class.
         seed: decides everything that the other arguments leave open.
         num_frames: frames a file.
         resolution: side or (height, width) in pixels, even.
-        fps: frames a second.
+        fps: frames per second.
         trail_rate: the share of clips in which objects leave a trail.
         second_object_rate: the share of clips with a second, unlabeled object.
         hardships: what makes them harder.

@@ -24,7 +24,7 @@ def write_mp4(
     Args:
         frames: (T, 3, H, W) uint8 with even height and width (H.264 halves the color planes).
         path: the file to write; its folder must exist.
-        fps: frames a second.
+        fps: frames per second.
         crf: x264's quality, 0 (lossless) to 51; 23 is its default.
         preset: x264's speed, from "ultrafast" to "veryslow".
 
@@ -65,9 +65,9 @@ def render_demo_videos(
 
     Args:
         folder: made when it is missing.
-        labels: of the form "a COLOR SHAPE MOTION".
+        labels: labels of the form "a COLOR SHAPE MOTION".
         seed: decides size, place and background.
-        num_frames: frames a label, at 8 a second.
+        num_frames: frames per label, at 8 per second.
 
     Returns:
         The files, named by their labels; the last is `STORY`.

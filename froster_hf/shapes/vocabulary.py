@@ -117,10 +117,10 @@ class MovingShape:
     """A class of the world: one object by color, shape and motion. `str()` of it is its label.
 
     Args:
-        color: of `COLORS`.
-        shape: of `SHAPES`.
-        motion: of `MOTIONS`.
-        speed: of `SPEEDS`, or nothing, in worlds whose labels tell none.
+        color: one of `COLORS`.
+        shape: one of `SHAPES`.
+        motion: one of `MOTIONS`.
+        speed: one of `SPEEDS`, or nothing, in worlds whose labels tell none.
 
     Raises:
         ValueError: a word is not of this world, or the motion cannot be seen on the shape (a spinning circle).

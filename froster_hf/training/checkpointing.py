@@ -104,7 +104,7 @@ class AtomicCheckpointing(Trainer):
 
         Args:
             resume_from_checkpoint: `True` for the newest sound checkpoint, or the folder of one.
-            trial: of a hyperparameter search.
+            trial: trial of a hyperparameter search.
             args, kwargs: see the Trainer.
             overwrite: delete the run that is in `output_dir`.
 

@@ -204,7 +204,7 @@ def collate_videos(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack clips and labels.
 
     Args:
-        samples: of [`TrainingClips`] or [`EvaluationClips`], or mappings with `pixel_values_videos` (T, 3, S, S), a
+        samples: from [`TrainingClips`] or [`EvaluationClips`], or mappings with `pixel_values_videos` (T, 3, S, S), a
             tensor or an array, and `labels` or `label`, an index.
 
     Returns:

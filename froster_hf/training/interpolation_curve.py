@@ -48,7 +48,7 @@ def interpolation_curve(
     Args:
         checkpoint_a: at ratio 0, such as the CLIP that training started from; see [`interpolate`].
         checkpoint_b: at ratio 1, a FROSTER checkpoint with its processor.
-        protocol: of the evaluation; see [`~froster_hf.evaluation.evaluate_protocol`].
+        protocol: protocol of the evaluation; see [`~froster_hf.evaluation.evaluate_protocol`].
         data: where its videos and annotation files are.
         output_dir: gets `curve.json`, `curve.png` and a result folder per ratio. Weights are not kept.
         ratios: from 0 to 1.

@@ -83,7 +83,7 @@ def plan_training(
         videos: a folder of class folders, or a list of videos and labels.
         model: a CLIP or FROSTER checkpoint to begin from: a folder, a name on the Hub, or `small`.
         eval_videos: videos to measure on, as `videos`; by default a fifth of each class is held out.
-        root: of a list, the folder that its paths begin in.
+        root: for a list, the folder that its paths begin in.
         output_dir: where the run is written; `runs/<name of the videos>` by default.
         overrides: `field=value` of the recipe, such as `training.num_train_epochs=5`.
 

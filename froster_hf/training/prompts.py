@@ -51,7 +51,7 @@ class LabelPrompts:
         """From tokens (K * P, L), all prompts of the first label first.
 
         Args:
-            end_token: of the model's configuration.
+            end_token: end token of the model's configuration.
 
         Raises:
             ValueError: the number of texts is not K * P.
@@ -122,7 +122,7 @@ class PromptSampler:
     Args:
         templates: to draw from.
         prompts: see [`FrosterTrainingArguments`].
-        seed: of the run, at least 0.
+        seed: seed of the run, at least 0.
     """
 
     def __init__(self, templates: Sequence[str], *, prompts: TrainingPrompts = "random_and_bare", seed: int):

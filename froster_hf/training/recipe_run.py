@@ -159,7 +159,7 @@ def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArgu
 
     Args:
         recipe: see [`load_recipe`].
-        num_clips: of the training data, which make the steps of an epoch.
+        num_clips: clips of the training data, which make the steps of an epoch.
 
     Raises:
         ValueError: the total batch size is not a multiple of what the processes take at once.

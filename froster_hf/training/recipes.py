@@ -89,9 +89,9 @@ class RecipeData:
         label_set: `base` trains on the frequent half of the classes and evaluates base and novel apart; `all` does not
             split.
         base_labels: JSON list of the base half, in place of the frequent one.
-        shots: clips a class that are drawn; `null` takes all.
-        shots_seed: of the draw; the published Kinetics numbers average three.
-        fold: of UCF-101 and HMDB-51.
+        shots: clips per class that are drawn; `null` takes all.
+        shots_seed: seed of the draw; the published Kinetics numbers average three.
+        fold: split of UCF-101 and HMDB-51.
         published: name under which classes and clips are compared with the published counts; `null` does not compare.
         missing: what to do with listed videos that are not there: `error`, `drop` or `keep`.
         allow_links: whether symbolic links may lead out of the folders of the videos.
@@ -122,8 +122,8 @@ class RecipeWorld:
     Args:
         seed: decides classes, clips and evaluation clips.
         num_classes: K, classes trained on (and as many novel ones with `label_set: base`).
-        clips_per_class: training files a class.
-        eval_clips_per_class: evaluation files a class; 0 evaluates nothing.
+        clips_per_class: training files per class.
+        eval_clips_per_class: evaluation files per class; 0 evaluates nothing.
         motions: what the objects may do; `null` is everything.
         trail_rate: the share of clips in which objects leave a fading trail.
         second_object_rate: the share of clips with a second, unlabeled object.
@@ -244,7 +244,7 @@ def argument_hints(kind: type[TrainingArguments], *, reserved: Collection[str]) 
     """Types of the training arguments that a recipe's `training` section may give, by name.
 
     Args:
-        kind: of the arguments.
+        kind: kind of the arguments.
         reserved: names that the recipe says elsewhere.
     """
     hints = get_type_hints(kind)

@@ -119,12 +119,12 @@ def identity_of(
     """By name, what has to be the same when a run is resumed.
 
     Args:
-        args: of the training.
+        args: arguments of the training.
         model: the student; its weights are the checkpoint's.
         teacher: if there is one.
-        prompts: of the training's labels.
+        prompts: prompts of the training's labels.
         train_dataset: clips of a table, or any other data set, of which only its kind and length are known.
-        seed: of clips and prompts.
+        seed: seed of clips and prompts.
     """
     text = json.dumps([prompts.labels, prompts.templates, prompts.input_ids.tolist()])
     return {

@@ -62,7 +62,7 @@ def average_models(models: Iterable[Model]) -> Model:
     """The first model, in place, with the mean of all models' weights.
 
     Args:
-        models: of one architecture; an iterable may load them one by one, since two at a time are held.
+        models: all of one architecture; an iterable may load them one by one, since two at a time are held.
 
     Raises:
         ValueError: no model, or weights that differ in name or shape.

@@ -69,8 +69,8 @@ def live_frames(
     Args:
         source: the index of a camera; the address of a stream; or an iterable of frames, each an array or tensor uint8
             (h, w, 3) or (3, h, w), a PIL image, or a pair of seconds and one of these.
-        interval_seconds: of a camera or an address, seconds from frame to frame.
-        fps: of an iterable without times, its frames per second.
+        interval_seconds: for a camera or an address, seconds from frame to frame.
+        fps: for an iterable without times, its frames per second.
         limits: `timeout_seconds` bounds how long nothing may come, `max_pixels` the size of a frame.
         max_reconnects: how often in a row a source that broke off is joined again.
 

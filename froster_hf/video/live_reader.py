@@ -59,7 +59,7 @@ def read_live(
     """The frames of a live source, one every `interval_seconds`; ends where the stream says that it has ended.
 
     Args:
-        address: of a stream, or the index of a camera.
+        address: address of a stream, or the index of a camera.
         interval_seconds: from frame to frame.
         limits: `max_pixels` bounds a frame, `timeout_seconds` how long nothing may come.
         is_rejoined: whether the source broke off before. One that has an end by now is over, and not played again.

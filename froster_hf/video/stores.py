@@ -34,7 +34,7 @@ def is_named(address: str, named: Sequence[str]) -> bool:
     """Whether an address is one that the caller has named, or lies below one of them.
 
     Args:
-        address: of a file.
+        address: address of a file.
         named: addresses of files, folders or buckets.
     """
     if address in named:
@@ -50,7 +50,7 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes]:
     """A copy of a file on the local disk, which is gone when it is closed.
 
     Args:
-        address: of a file, named by the caller.
+        address: address of a file, named by the caller.
         limits: `max_file_bytes` bounds its size, `timeout_seconds` the copying; a store that does not answer is waited
             for as long as its own client waits.
 

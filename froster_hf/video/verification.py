@@ -35,7 +35,7 @@ def read_frames(
         reader: the strict reader of the same file.
         handle: the file.
         indices: which frames, in any order.
-        module: of the backend; its `read` returns them.
+        module: module of the backend; its `read` returns them.
         containers: those that the backend reads exactly; `None` is the strict reader itself.
         threads: decoding threads.
 

@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--labels", metavar="FILE", help="own list: names of its labels; SSv2: the labels JSON")
     data.add_argument("--base-labels", metavar="FILE", help="the base half as a JSON list")
     data.add_argument("--known-labels", metavar="FILE", help="K-600: the labels of K-400, JSON")
-    data.add_argument("--label-splits", nargs="+", metavar="FILE", help="K-600: a JSON list of labels a split")
+    data.add_argument("--label-splits", nargs="+", metavar="FILE", help="K-600: a JSON list of labels per split")
     data.add_argument(
         "--missing", choices=("error", "drop", "keep"), default="error", help="listed videos that are not there"
     )

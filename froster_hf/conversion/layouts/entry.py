@@ -151,7 +151,7 @@ class LayoutEntry:
         is_it: what tells it from a layout with the same patch embedding, of the names of a state dict; where several
             say yes, the first one in the table counts.
         told_by: a section of its files, also an empty one, that tells it from such a layout.
-        prefixes: of its names; the first that fits decides, in both directions.
+        prefixes: prefixes of its names; the first that fits decides, in both directions.
         clip: the rows of the two towers.
         poolings: the rows of temporal poolings that have weights, each known by its first row.
         projectors: the rows of distillation projectors.
@@ -171,7 +171,7 @@ class LayoutEntry:
         temporal_module: what its published checkpoints have where their weights show no module.
         temporal_pooling: likewise.
         templates: the prompts that its published checkpoints were evaluated with.
-        license: of its authors' weights, which are told by projectors or a teacher.
+        license: license of its authors' weights, which are recognized by projectors or a teacher.
         notes: what to say of it, by the temporal module or pooling, or the empty text for always.
     """
 

@@ -82,7 +82,7 @@ class PretrainingRecipe:
         kind: tells it from the recipes of fine-tuning.
         model: see [`RecipeArchitecture`].
         stills: see [`RecipeStills`].
-        seed: of the weights, the tokenizer, the stills and their captions.
+        seed: seed of the weights, the tokenizer, the stills and their captions.
         steps: optimizer steps.
         batch_size: B, stills and captions of a step.
         num_eval_stills: held-out stills that the accuracy is measured on.

@@ -40,11 +40,11 @@ class StillBatches(Dataset):
     - `matches` (B, B) bool, which captions are true of which stills.
 
     Args:
-        tokenizer: of the captions.
+        tokenizer: tokenizer of the captions.
         steps: how many batches.
         batch_size: B.
         resolution: S.
-        seed: of the stills and captions.
+        seed: seed of the stills and captions.
         stills: what is shown.
     """
 

@@ -36,7 +36,7 @@ class ClipPretrainer(AtomicCheckpointing):
             `train_sampling_strategy="sequential"`.
         batches: to train on.
         held_out: to evaluate on.
-        tokenizer: of the captions, saved with the checkpoints.
+        tokenizer: tokenizer of the captions, saved with the checkpoints.
         muon_learning_rate: for the matrices inside the layers; `args.learning_rate` is for the others.
 
     Raises:
@@ -197,8 +197,8 @@ def orthogonalize(
 
     Args:
         matrix: (m, n).
-        coefficients: of the polynomial a x + b x^3 + c x^5 that all singular values go through in a step.
-        steps: of the iteration.
+        coefficients: coefficients of the polynomial a x + b x^3 + c x^5 that all singular values go through in a step.
+        steps: steps of the iteration.
         eps: smallest norm that is divided by.
     """
     a, b, c = coefficients
@@ -214,8 +214,8 @@ class MuonAndAdamW(Optimizer):
     """Two optimizers that the Trainer, its schedule and its checkpoints see as one.
 
     Args:
-        muon: of some parameters.
-        adamw: of the others.
+        muon: optimizer of some parameters.
+        adamw: optimizer of the others.
     """
 
     def __init__(self, muon: Muon, adamw: AdamW):
@@ -257,7 +257,7 @@ def muon_and_adamw(
         muon_learning_rate: for the matrices of the layers.
         learning_rate: for everything else.
         weight_decay: for all but vectors and position embeddings.
-        betas: of AdamW.
+        betas: those of AdamW.
     """
     decays = set(decay_parameter_names(model))
     matrices: list[nn.Parameter] = []

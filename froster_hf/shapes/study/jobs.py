@@ -212,8 +212,8 @@ class Job:
     Args:
         method: its name in the plan.
         world: that it happens in.
-        seed: of the fine-tuning.
-        overrides: of the recipe, hyperparameters included.
+        seed: seed of the fine-tuning.
+        overrides: overrides of the recipe, hyperparameters included.
         variants: what else is measured.
         is_trial: whether it is there to choose hyperparameters: only the top-1 of base and novel is measured.
     """

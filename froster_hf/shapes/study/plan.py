@@ -24,7 +24,7 @@ class Method:
     """One way to fine-tune.
 
     Args:
-        overrides: of the study's recipe, as `froster train` takes them.
+        overrides: overrides of the study's recipe, as `froster train` takes them.
         grid: values to choose from on the validation world, by name in `GRID_FIELDS`; tried one field after the
             other, in this order, each with the best so far of those before.
         choices_of: the method whose choices are taken over, where there is no grid of its own.
@@ -52,10 +52,10 @@ class StudyPlan:
         name: a file's stem.
         about: what it is for, in a sentence.
         pretraining: recipe and overrides of the small CLIP of every world.
-        recipe: of the fine-tunings; the methods override it.
+        recipe: recipe of the fine-tunings; the methods override it.
         validation_worlds: seeds of the worlds that hyperparameters are chosen on, by the mean over them.
         test_worlds: seeds of the worlds that are reported.
-        seeds: of the fine-tunings, in every test world.
+        seeds: seeds of the fine-tunings, in every test world.
         methods: by name; `frozen`, which is not trained, is always measured too.
         reference: method that the others are compared with, pair by pair.
         grid_extensions: where the best value of a grid stands at its edge, how many further values are tried beyond

@@ -24,7 +24,7 @@ class Estimate:
     """A mean and its confidence interval (Student's t), in the units of the values.
 
     Args:
-        mean: of the values.
+        mean: mean of the values.
         low, high: ends of the interval; NaN for a single value, which has none.
         count: values that it was made of.
         unit: what a value is, `world` or `run`.
@@ -186,7 +186,7 @@ def differences(runs: Sequence[Mapping[str, Any]], *, corrected: bool = False) -
     """Every claim whose two methods were run, with the difference that was found.
 
     Args:
-        runs: of a study.
+        runs: runs of a study.
         corrected: make the intervals wider, so that all of them together hold with 95% confidence (Bonferroni).
     """
     pairs = [

@@ -46,7 +46,7 @@ class World:
 
     Args:
         plan: its recipes make the world.
-        seed: of everything in it.
+        seed: seed of everything in it.
         work: folder of the study.
     """
 
