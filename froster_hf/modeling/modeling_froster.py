@@ -290,14 +290,6 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
     # A training checkpoint carries the projectors, a classifier its label bank: FrosterModel leaves both behind.
     _keys_to_ignore_on_load_unexpected = [r"distillation_projectors\.", r"^label_embeds$"]
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
-        super()._init_weights(module)
-        # The starting values of what is not CLIP's.
-        start = getattr(module, "init_own_weights", None)
-        if start is not None:
-            start()
-
     @classmethod
     def from_clip(
         cls,

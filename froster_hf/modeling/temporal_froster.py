@@ -723,7 +723,7 @@ def zero_what_starts_at_zero(module: nn.Module, names: Sequence[str]) -> None:
 
 
 class GuardedInitialization:
-    """Says to transformers that weights are drawn by its own guarded initializers, as in its own models.
+    """Draws all weights by transformers' guarded initializers, as its own models do, and says so to transformers.
 
     For other "custom code" it skips the modules that have no parameter of their own, since their loaded weights might
     be overwritten, and with them the zero layers of the adapters and CLIP's scales.
@@ -733,6 +733,14 @@ class GuardedInitialization:
     def is_custom_code(cls) -> bool:
         """See the class."""
         return False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)  # type: ignore[misc]
+        # The starting values of modules that transformers does not know.
+        start = getattr(module, "init_own_weights", None)
+        if start is not None:
+            start()
 
 
 class FrosterVisionModel(GuardedInitialization, VisionModel):
@@ -752,10 +760,6 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        # The starting values of what is not a layer of transformers'.
-        start = getattr(module, "init_own_weights", None)
-        if start is not None:
-            start()
         zero_what_starts_at_zero(module, self._zero_start)
 
     def embed(self, pixel_values: torch.Tensor, *, interpolate_pos_encoding: bool = False, **kwargs) -> torch.Tensor:

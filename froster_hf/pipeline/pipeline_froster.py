@@ -140,7 +140,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 checkpoints that are calibrated or were trained so, or `evidence`: the log odds of each label against
                 the background, to which `calibrate` fits.
             num_views: windows of frames per video; their scores are averaged.
-            num_crops: crops of each window, likewise.
+            num_crops: crops of each window; their scores are averaged, too.
             num_frames: frames per window, by default those of the checkpoint.
             background_labels: things that are not an answer. They compete with the labels, and what they win is
                 reported as "none of these". One label alone is compared with those of the checkpoint by default,
@@ -180,7 +180,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     def get_iterator(
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
     ):
-        """The three steps, of which the first runs ahead of the others, unless it draws random numbers in turn."""
+        """Run the three steps, the first ahead of the others, unless it draws random numbers in turn."""
         ahead: dict[type, Any] = {VideoSequence: SequenceAhead, VideoStream: StreamAhead}
         if num_workers == 0 and type(inputs) in ahead and not self.processor.video_processor.is_random:
             read = partial(self.preprocess, **preprocess_params)
@@ -193,6 +193,180 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             # forking was the default.
             answers.loader.loader.multiprocessing_context = "fork"
         return answers
+
+    def _sanitize_parameters(
+        self, *, hypothesis_template: str | None = None, tokenizer_kwargs: Any = None, **options: Any
+    ) -> tuple[dict[str, Any], ...]:
+        """Sort the options of the constructor or a call into the three steps; `None` means not given."""
+        given = {name: value for name, value in options.items() if value is not None}
+        if tokenizer_kwargs:
+            raise ValueError(
+                f"`tokenizer_kwargs` is {dict(tokenizer_kwargs)}, but how prompts are tokenized is up to the "
+                "checkpoint: padded to the longest of them, and refused where they are too long. Leave it out."
+            )
+        if hypothesis_template is not None:
+            if "templates" in given:
+                raise ValueError(
+                    "Give `hypothesis_template`, one template, or `templates`, a list or a set; not both."
+                )
+            given["templates"] = [hypothesis_template]
+        _check_options(given)
+        # Read here once for all videos: a generator can be read only once, and a long list takes its time.
+        if "candidate_labels" in given:
+            given["candidate_labels"] = self.processor.read_labels(given["candidate_labels"])
+        if "background_labels" in given:
+            given["background_labels"] = self._read_background(given["background_labels"])
+        return tuple(
+            {name: given[name] for name in names if given.get(name) is not None} for names in STEP_OPTIONS.values()
+        )
+
+    def _read_background(self, background_labels: Any) -> Any:
+        """`FrosterProcessor.read_labels`; `None` for an empty list."""
+        is_empty = isinstance(background_labels, Sequence | Mapping) and not background_labels
+        return None if background_labels is None or is_empty else self.processor.read_labels(background_labels)
+
+    def preprocess(  # type: ignore[override]
+        self, input_: Any, *, on_error: OnError = "raise", timeout: float | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """One video to an entry with its pixels (V, T, 3, S, S), or with the error for which there are none.
+
+        A future holds such an entry.
+        """
+        if isinstance(input_, Future):
+            return input_.result()
+        position, video = input_ if isinstance(input_, NumberedVideo) else (None, input_)
+        video_processor = self.processor.video_processor
+        if timeout is not None:
+            options["video_limits"] = {**(video_processor.video_limits or {}), "timeout_seconds": timeout}
+        try:
+            inputs = video_processor([video], return_tensors="pt", **options)
+        except (OSError, TypeError, ValueError) as error:
+            if position is None and on_error == "raise":
+                raise
+            return {"entries": (position, error)}
+        return {"entries": (position, inputs["pixel_values_videos"])}
+
+    def _forward(  # type: ignore[override]
+        self, input_tensors: dict[str, Any], *, templates: Sequence[str] | str | None = None, **labels: Any
+    ) -> dict[str, Any]:
+        """Entries with pixels (V, T, 3, S, S) to entries with logits (V, K + M), those of the background last."""
+        background = self.scoring(**labels).background
+        bank = self.label_embeds(
+            labels.get("candidate_labels"),
+            background_labels=labels.get("background_labels") or background,
+            templates=templates,
+        )
+        backbone = self.label_banks.model
+
+        def classify(pixels: torch.Tensor) -> torch.Tensor:
+            clips = pixels.flatten(0, 1).to(self.dtype)
+            video_embeds = backbone.get_video_features(clips, only_embeds=True, return_dict=True).video_embeds
+            return backbone.similarity(video_embeds, bank).unflatten(0, pixels.shape[:2])
+
+        return {"entries": map_tensors(list_entries(input_tensors), classify)}
+
+    def postprocess(  # type: ignore[override]
+        self,
+        model_outputs: dict[str, Any],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+        on_error: OnError = "raise",
+        **labels: Any,
+    ) -> list[Answer] | Exception:
+        """An entry with the logits (V, K + M) of one video to its answers; its error is raised or handed on."""
+        scoring = self.scoring(**labels)
+        scoring.check_threshold(threshold)
+        [(position, content)] = list_entries(model_outputs)
+        try:
+            if isinstance(content, Exception):
+                raise content
+            check_finite(content)
+        except (OSError, TypeError, ValueError) as error:
+            if on_error == "return":
+                return error
+            raise error_of(error, position) from None
+        return rank(
+            scoring.score_views(content),
+            self.label_names(labels.get("candidate_labels")),
+            top_k=top_k,
+            threshold=threshold,
+            background=scoring.background if scoring.is_own else (),
+        )
+
+    def scoring(
+        self,
+        candidate_labels: Any = None,
+        *,
+        background_labels: Any = None,
+        function_to_apply: ScoreFunction | None = None,
+        multi_label: bool = False,
+    ) -> Scoring:
+        """How a call with these arguments turns logits into scores, and what it compares the labels with.
+
+        Its `description` says so in one line.
+
+        Raises:
+            ValueError: see `choose_scoring`.
+        """
+        stored = self.processor.calibration
+        background = self._read_background(background_labels)
+        return choose_scoring(
+            self.label_names(candidate_labels),
+            function_to_apply=function_to_apply,
+            multi_label=multi_label,
+            background=None if background is None else background.names,
+            own_background=self.processor.background_labels,
+            calibration=None if stored is None else Calibration.from_dict(stored),
+            has_own_sigmoid=self.label_banks.model.config.backbone_entry.has_calibrated_sigmoid,
+        )
+
+    def label_names(self, candidate_labels: Any = None) -> list[str]:
+        """The K labels of a call: those given, in any form that a call takes, or those stored in the model.
+
+        Raises:
+            ValueError: there are neither.
+        """
+        if candidate_labels is not None:
+            return list(self.processor.read_labels(candidate_labels).names)
+        # The base model has no place for embeddings of labels, whatever its configuration names.
+        id2label = self.model.config.id2label if hasattr(self.model, "stored_label_embeds") else {}
+        if not id2label:
+            raise ValueError(
+                "Give `candidate_labels`, the list of actions to choose from; this checkpoint has no stored labels."
+            )
+        # By index: a configuration's file need not list them in order.
+        return [id2label[index] for index in range(len(id2label))]
+
+    def label_embeds(
+        self,
+        candidate_labels: Any = None,
+        *,
+        background_labels: Any = None,
+        templates: Sequence[str] | str | None = None,
+    ) -> torch.Tensor:
+        """Embeddings (K, D) of the labels, those of the background behind them; kept from call to call.
+
+        Raises:
+            ValueError: there are no labels, names without embeddings, or templates for labels whose embeddings are
+                stored in the model.
+        """
+        if candidate_labels is not None:
+            embeds = self.label_banks.get(LabelSet.of(self.processor.read_labels(candidate_labels), templates))
+        else:
+            self.label_names()
+            if templates is not None:
+                raise ValueError(
+                    f"`templates` or `hypothesis_template` is {templates!r}, but without `candidate_labels` the "
+                    "embeddings that are stored in the checkpoint are used, whose prompts are fixed. Give the labels "
+                    "too, or leave the templates out."
+                )
+            embeds = self.model.stored_label_embeds()
+        read_background = self._read_background(background_labels)
+        if read_background is None:
+            return embeds
+        background = self.label_banks.get(LabelSet.of(read_background, templates))
+        return torch.cat([embeds.to(background), background])
 
     def timeline(
         self,
@@ -269,133 +443,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         default = self.processor.video_processor.num_frames
         return {**self._preprocess_params, **preprocess}.get("num_frames", default)
 
-    def _sanitize_parameters(
-        self, *, hypothesis_template: str | None = None, tokenizer_kwargs: Any = None, **options: Any
-    ) -> tuple[dict[str, Any], ...]:
-        """Sort what the constructor or a call was given into the three steps; `None` is not given."""
-        given = {name: value for name, value in options.items() if value is not None}
-        if tokenizer_kwargs:
-            raise ValueError(
-                f"`tokenizer_kwargs` is {dict(tokenizer_kwargs)}, but how prompts are tokenized is up to the "
-                "checkpoint: padded to the longest of them, and refused where they are too long. Leave it out."
-            )
-        if hypothesis_template is not None:
-            if "templates" in given:
-                raise ValueError(
-                    "Give `hypothesis_template`, one template, or `templates`, a list or a set; not both."
-                )
-            given["templates"] = [hypothesis_template]
-        _check_options(given)
-        # Read here once for all videos: a generator can be read only once, and a long list takes its time.
-        if "candidate_labels" in given:
-            given["candidate_labels"] = self.processor.read_labels(given["candidate_labels"])
-        if "background_labels" in given:
-            given["background_labels"] = self._read_background(given["background_labels"])
-        return tuple(
-            {name: given[name] for name in names if given.get(name) is not None} for names in STEP_OPTIONS.values()
-        )
-
-    def _read_background(self, background_labels: Any) -> Any:
-        """As `FrosterProcessor.read_labels`; an empty list is none."""
-        is_empty = isinstance(background_labels, Sequence | Mapping) and not background_labels
-        return None if background_labels is None or is_empty else self.processor.read_labels(background_labels)
-
-    def preprocess(  # type: ignore[override]
-        self, input_: Any, *, on_error: OnError = "raise", timeout: float | None = None, **options: Any
-    ) -> dict[str, Any]:
-        """One video to an entry with its pixels (V, T, 3, S, S), or with the error for which there are none.
-
-        A future is of such an entry.
-        """
-        if isinstance(input_, Future):
-            return input_.result()
-        position, video = input_ if isinstance(input_, NumberedVideo) else (None, input_)
-        video_processor = self.processor.video_processor
-        if timeout is not None:
-            options["video_limits"] = {**(video_processor.video_limits or {}), "timeout_seconds": timeout}
-        try:
-            inputs = video_processor([video], return_tensors="pt", **options)
-        except (OSError, TypeError, ValueError) as error:
-            if position is None and on_error == "raise":
-                raise
-            return {"entries": (position, error)}
-        return {"entries": (position, inputs["pixel_values_videos"])}
-
-    def _forward(  # type: ignore[override]
-        self, input_tensors: dict[str, Any], *, templates: Sequence[str] | str | None = None, **labels: Any
-    ) -> dict[str, Any]:
-        """Entries with pixels (V, T, 3, S, S) to entries with logits (V, K + M), M of them of the background."""
-        background = self.scoring(**labels).background
-        bank = self.label_embeds(
-            labels.get("candidate_labels"),
-            background_labels=labels.get("background_labels") or background,
-            templates=templates,
-        )
-        backbone = self.label_banks.model
-
-        def classify(pixels: torch.Tensor) -> torch.Tensor:
-            clips = pixels.flatten(0, 1).to(self.dtype)
-            video_embeds = backbone.get_video_features(clips, only_embeds=True, return_dict=True).video_embeds
-            return backbone.similarity(video_embeds, bank).unflatten(0, pixels.shape[:2])
-
-        return {"entries": map_tensors(list_entries(input_tensors), classify)}
-
-    def postprocess(  # type: ignore[override]
-        self,
-        model_outputs: dict[str, Any],
-        *,
-        top_k: int | None = None,
-        threshold: float | None = None,
-        on_error: OnError = "raise",
-        **labels: Any,
-    ) -> list[Answer] | Exception:
-        """An entry with the logits (V, K + M) of one video to its answers; its error is raised or handed on."""
-        scoring = self.scoring(**labels)
-        scoring.check_threshold(threshold)
-        [(position, content)] = list_entries(model_outputs)
-        try:
-            if isinstance(content, Exception):
-                raise content
-            check_finite(content)
-        except (OSError, TypeError, ValueError) as error:
-            if on_error == "return":
-                return error
-            raise error_of(error, position) from None
-        return rank(
-            scoring.score_views(content),
-            self.label_names(labels.get("candidate_labels")),
-            top_k=top_k,
-            threshold=threshold,
-            background=scoring.background if scoring.is_own else (),
-        )
-
-    def scoring(
-        self,
-        candidate_labels: Any = None,
-        *,
-        background_labels: Any = None,
-        function_to_apply: ScoreFunction | None = None,
-        multi_label: bool = False,
-    ) -> Scoring:
-        """How a call with these arguments turns logits into scores, and what it compares the labels with.
-
-        Its `description` says so in one line.
-
-        Raises:
-            ValueError: see `choose_scoring`.
-        """
-        stored = self.processor.calibration
-        background = self._read_background(background_labels)
-        return choose_scoring(
-            self.label_names(candidate_labels),
-            function_to_apply=function_to_apply,
-            multi_label=multi_label,
-            background=None if background is None else background.names,
-            own_background=self.processor.background_labels,
-            calibration=None if stored is None else Calibration.from_dict(stored),
-            has_own_sigmoid=self.label_banks.model.config.backbone_entry.has_calibrated_sigmoid,
-        )
-
     def calibrate(
         self,
         videos: Any,
@@ -438,53 +485,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         calibration = fit_platt(torch.tensor(rows), present, background_labels=background)
         self.processor.calibration = calibration.to_dict()
         return calibration
-
-    def label_names(self, candidate_labels: Any = None) -> list[str]:
-        """The K labels of a call: those given, in any form that a call takes, or those stored in the model.
-
-        Raises:
-            ValueError: there are neither.
-        """
-        if candidate_labels is not None:
-            return list(self.processor.read_labels(candidate_labels).names)
-        # The base model has no place for embeddings of labels, whatever its configuration names.
-        id2label = self.model.config.id2label if hasattr(self.model, "stored_label_embeds") else {}
-        if not id2label:
-            raise ValueError(
-                "Give `candidate_labels`, the list of actions to choose from; this checkpoint has no stored labels."
-            )
-        # By index: a configuration's file need not list them in order.
-        return [id2label[index] for index in range(len(id2label))]
-
-    def label_embeds(
-        self,
-        candidate_labels: Any = None,
-        *,
-        background_labels: Any = None,
-        templates: Sequence[str] | str | None = None,
-    ) -> torch.Tensor:
-        """Embeddings (K, D) of the labels, those of the background behind them; kept from call to call.
-
-        Raises:
-            ValueError: there are no labels, names without embeddings, or templates for labels whose embeddings are
-                stored in the model.
-        """
-        if candidate_labels is not None:
-            embeds = self.label_banks.get(LabelSet.of(self.processor.read_labels(candidate_labels), templates))
-        else:
-            self.label_names()
-            if templates is not None:
-                raise ValueError(
-                    f"`templates` or `hypothesis_template` is {templates!r}, but without `candidate_labels` the "
-                    "embeddings that are stored in the checkpoint are used, whose prompts are fixed. Give the labels "
-                    "too, or leave the templates out."
-                )
-            embeds = self.model.stored_label_embeds()
-        read_background = self._read_background(background_labels)
-        if read_background is None:
-            return embeds
-        background = self.label_banks.get(LabelSet.of(read_background, templates))
-        return torch.cat([embeds.to(background), background])
 
     def clear_label_bank(self) -> None:
         """Forget the embeddings of all label lists; they are computed again when they are next asked for.
@@ -669,6 +669,9 @@ def _check_tokenizer(config: Any, tokenizer: Any) -> None:
         )
 
 
+# The videos of a call.
+
+
 class NumberedVideo(NamedTuple):
     """A video and its position among those of a call."""
 
@@ -700,7 +703,7 @@ class VideoStream(IterableDataset):
 
 
 def several_videos(inputs: Any, video_processor: Any) -> VideoSequence | VideoStream | None:
-    """What a caller of the pipeline passed as a dataset of numbered videos; `None` for a single video.
+    """The inputs of a call as a dataset of numbered videos; `None` for a single video.
 
     Args:
         inputs: a video, a list or array of them, or what is read as the answers are asked for: a generator, iterator,
@@ -722,7 +725,7 @@ def several_videos(inputs: Any, video_processor: Any) -> VideoSequence | VideoSt
 
 
 def _listed(videos: Iterable[Any], video_processor: Any) -> list[Any]:
-    """The videos of a batch, in which there may be batches again; what is not a video is kept, and refused in turn."""
+    """The videos of a batch, which may hold batches; what is not a video is kept, and refused when its turn comes."""
     single = []
     for item in videos:
         try:
@@ -733,7 +736,7 @@ def _listed(videos: Iterable[Any], video_processor: Any) -> list[Any]:
 
 
 def list_entries(step: dict[str, Any]) -> list[Entry]:
-    """The entries in what a step was handed: transformers passes one alone as it is, those of a batch as a list."""
+    """The entries that a step gets: transformers passes a single one as it is, and those of a batch as a list."""
     entries = step["entries"]
     return entries if isinstance(entries, list) else [entries]
 
@@ -748,7 +751,7 @@ def map_tensors(entries: Sequence[Entry], function: Callable[[torch.Tensor], tor
 
 
 def error_of(error: Exception, position: int | None) -> Exception:
-    """The error of a video, saying which one of the call's videos it belongs to."""
+    """A video's error with the position of the video in its message."""
     if position is not None and not isinstance(error, OSError):
         error.args = (
             f"Video {position} of the call, counted from 0: {error} (`on_error='return'` gives the answers of the "
@@ -780,6 +783,9 @@ def wrap_dual_encoder(dual_encoder: Any, processor: Any) -> tuple[Any, Any]:
         processor_class: Any = PROCESSOR_MAPPING[config_class]
         processor = processor_class.from_dual_encoder_processor(processor, config)
     return model.to(dual_encoder.device).eval(), processor
+
+
+# Reading ahead.
 
 
 class SequenceAhead(Dataset):

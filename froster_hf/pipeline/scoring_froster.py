@@ -159,10 +159,10 @@ class Scoring:
         return self.scores(logits).mean(0)
 
     def check_threshold(self, threshold: float | None) -> None:
-        """Refuse a threshold on logits, and one that no score or every score passes.
+        """Refuse a threshold that scores cannot be compared with.
 
         Raises:
-            ValueError: see there.
+            ValueError: scores are logits, or the threshold is outside of 0 to 1.
         """
         if threshold is not None and (self.function in ("none", "evidence") or not 0 <= threshold <= 1):
             raise ValueError(
@@ -201,7 +201,7 @@ def choose_scoring(
     calibration: Calibration | None = None,
     has_own_sigmoid: bool = False,
 ) -> Scoring:
-    """What a call asks for, in the light of what the checkpoint has.
+    """Choose how a call's logits become scores, from what it asks for and what the checkpoint has.
 
     Several labels compete in a softmax. One alone, or each of several with `multi_label`, is compared with a
     background: the caller's, else the one that the calibration was fitted against, else the checkpoint's own. A model
@@ -209,11 +209,11 @@ def choose_scoring(
 
     Args:
         labels: K names. Those that stand in the checkpoint's own background are taken out of it.
-        function_to_apply: as the pipeline is called.
-        multi_label: likewise.
+        function_to_apply: as when the pipeline is called.
+        multi_label: as when the pipeline is called.
         background: names of the caller's background labels.
-        own_background: names of the checkpoint's.
-        calibration: the checkpoint's.
+        own_background: names of the checkpoint's background labels.
+        calibration: the checkpoint's calibration.
         has_own_sigmoid: the model was trained with a sigmoid loss, with a bias of its own (SigLIP).
 
     Raises:
@@ -324,7 +324,7 @@ def fit_platt(evidence: torch.Tensor, targets: torch.Tensor, *, background_label
     if not scale > 0:
         raise ValueError(
             "The evidence is no higher for labels that are in the videos than for others: this checkpoint cannot tell "
-            "them on this list. Look at the list, the labels and the background."
+            "them apart on this list. Look at the list, the labels and the background."
         )
     bias = float(theta[1] - theta[0] * center / spread)
     threshold = best_f1_threshold((scale * evidence.detach().double().cpu() + bias).sigmoid(), targets)
@@ -348,10 +348,10 @@ def best_f1_threshold(scores: torch.Tensor, targets: torch.Tensor) -> float:
 
 
 def check_finite(logits: torch.Tensor) -> None:
-    """Refuse logits that are not numbers: no score can be made of them.
+    """Refuse logits from which no score can be computed.
 
     Raises:
-        ValueError: see there.
+        ValueError: logits that are infinite or NaN.
     """
     if not bool(logits.isfinite().all()):
         raise ValueError(
