@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 from transformers.utils import logging
 
@@ -211,28 +212,29 @@ def test_transformers_is_as_talkative_afterwards_as_before(sound, tmp_path):
         logging.set_verbosity(before[0])
 
 
-def test_the_reason_is_the_last_error_of_a_traceback_that_is_handed_on_as_text(monkeypatch, sound):
-    import transformers
-
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            ValueError(
+                "Could not load it.\nTraceback (most recent call last):\n  File x\nOSError: first\n\nDuring handling\n"
+                "Traceback (most recent call last):\n  File y\nmodule.OwnError: the reason,\nin two lines\n"
+            ),
+            r"cannot be loaded: the reason, in two lines$",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has\nmany processes."),
+            r"no room for the model \(CUDA out of memory\). Give another one",
+        ),
+    ],
+    ids=["the last error of a traceback that is handed on as text", "a full device, not the checkpoint"],
+)
+def test_the_reason_is_one_line_of_what_transformers_raised(monkeypatch, sound, error, reason):
     def fail(*args, **kwargs):
-        raise ValueError(
-            "Could not load it.\nTraceback (most recent call last):\n  File x\nOSError: first\n\nDuring handling\n"
-            "Traceback (most recent call last):\n  File y\nmodule.OwnError: the reason,\nin two lines\n"
-        )
+        raise error
 
     monkeypatch.setattr(transformers, "pipeline", fail)
-    with pytest.raises(ValueError, match=r"cannot be loaded: the reason, in two lines$"):
-        load_checkpoint(str(sound))
-
-
-def test_a_device_that_is_full_is_not_the_checkpoints_fault(monkeypatch, sound):
-    import transformers
-
-    def fail(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has\nmany processes.")
-
-    monkeypatch.setattr(transformers, "pipeline", fail)
-    with pytest.raises(ValueError, match=r"no room for the model \(CUDA out of memory\). Give another one"):
+    with pytest.raises(ValueError, match=reason):
         load_checkpoint(str(sound))
 
 

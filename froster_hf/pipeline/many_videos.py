@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -75,8 +75,9 @@ def _records(
     sources = (sys.stdin.buffer if video == "-" else video for video in videos)
     answers = classify(sources, **{**options, "on_error": "return"})
     with _opened(path, resume=resume) as file:
-        writer = csv.writer(file, lineterminator="\n") if path is not None and path.suffix == ".csv" else None
-        if writer is not None:
+        writer = None
+        if file is not None and path is not None and path.suffix == ".csv":
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["video", "label", "score", "error"])
         for video, found in zip(videos, answers):
             failed = isinstance(found, Exception)
@@ -91,27 +92,17 @@ def _records(
             yield record
 
 
-def _opened(path: Path | None, *, resume: bool) -> Any:
+@contextmanager
+def _opened(path: Path | None, *, resume: bool) -> Iterator[TextIO | None]:
+    """The file of answers; a table of them (.csv) appears when it is whole."""
     if path is None:
-        return nullcontext()
-    if path.suffix == ".csv":
-        return _WholeFile(path)
-    return path.open("a" if resume else "w", encoding="utf-8", newline="")
-
-
-class _WholeFile:
-    """A text file that appears when it is whole."""
-
-    def __init__(self, path: Path):
-        self._part = written_whole(path)
-
-    def __enter__(self) -> TextIO:
-        self._file = self._part.__enter__().open("w", encoding="utf-8", newline="")
-        return self._file
-
-    def __exit__(self, *exception: Any) -> None:
-        self._file.close()
-        self._part.__exit__(*exception)
+        yield None
+    elif path.suffix == ".csv":
+        with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    else:
+        with path.open("a" if resume else "w", encoding="utf-8", newline="") as file:
+            yield file
 
 
 def _csv_rows(record: dict[str, Any]) -> list[list[Any]]:

@@ -7,7 +7,6 @@ Letters: B videos, T frames, S pixels, K labels, P prompts per label, L text tok
 """
 
 import functools
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from .prompts_froster import (
     readable_label,
     resolve_templates,
 )
-from .video_processing_froster import FrosterVideoProcessor, FrosterVideoProcessorKwargs
+from .video_processing_froster import FrosterVideoProcessor, FrosterVideoProcessorKwargs, package_module
 
 LabelStyle = Literal["as_given", "words"]
 
@@ -230,7 +229,7 @@ class FrosterProcessor(ProcessorMixin):
             subfolder=subfolder,
             **kwargs,
         )
-        files = _tokenizer_files()
+        files = package_module("processing.tokenizer_files")
         if files is None:
             return load()
         return files.checked(load, pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
@@ -389,23 +388,9 @@ class FrosterProcessor(ProcessorMixin):
                 )
 
 
-@functools.cache
-def _tokenizer_files() -> Any:
-    """`froster_hf.processing.tokenizer_files`, which checks tokenizers; `None` where the package is not installed.
-
-    By name, since transformers' loader of remote code demands whatever an import statement names.
-    """
-    try:
-        return importlib.import_module("froster_hf.processing.tokenizer_files")
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("froster_hf"):
-            raise
-        return None
-
-
 def _load_processor(name: str | os.PathLike[str], **kwargs: Any) -> Any:
     """The processor of a checkpoint of any kind."""
-    files = _tokenizer_files()
+    files = package_module("processing.tokenizer_files")
     return (AutoProcessor.from_pretrained if files is None else files.load_processor)(name, **kwargs)
 
 

@@ -703,17 +703,22 @@ _INSTALL = "Install it: `pip install froster-hf`."
 
 
 @functools.cache
-def _decoding() -> Any:
-    """`froster_hf.video.decoding`, which reads encoded videos; `None` where the package is not installed.
+def package_module(name: str) -> Any:
+    """A module of `froster_hf`; `None` where the package is not installed.
 
     By name, since transformers' loader of remote code demands whatever an import statement names.
     """
     try:
-        return importlib.import_module("froster_hf.video.decoding")
+        return importlib.import_module(f"froster_hf.{name}")
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("froster_hf"):
             raise
         return None
+
+
+def _decoding() -> Any:
+    """Reads encoded videos."""
+    return package_module("video.decoding")
 
 
 def _unreadable(video: Any, reader: str, reason: str) -> ValueError:

@@ -104,14 +104,10 @@ def open_store(address: str) -> tuple[Any, str]:
         UnreadableVideoError: nothing is known to open such addresses.
         DecodingUnavailableError: what opens them is not installed.
     """
-    try:
+    with _reading(address, failure="it cannot be opened"):
         import fsspec
 
         return fsspec.core.url_to_fs(address)
-    except ImportError as error:
-        raise DecodingUnavailableError(f"{address!r} cannot be opened on this machine: {error}") from error
-    except Exception as error:
-        raise UnreadableVideoError(f"it cannot be opened: {_said(error)}") from error
 
 
 def find_videos(address: str) -> list[str]:
@@ -148,7 +144,7 @@ def _is_hidden(name: str, *, below: str) -> bool:
 
 
 @contextlib.contextmanager
-def _reading(address: str) -> Iterator[None]:
+def _reading(address: str, *, failure: str = "reading it failed") -> Iterator[None]:
     """Whatever a store's client raises is the fault of the file."""
     try:
         yield
@@ -157,7 +153,7 @@ def _reading(address: str) -> Iterator[None]:
     except ImportError as error:
         raise DecodingUnavailableError(f"{address!r} cannot be opened on this machine: {error}") from error
     except Exception as error:
-        raise UnreadableVideoError(f"reading it failed: {_said(error)}") from error
+        raise UnreadableVideoError(f"{failure}: {_said(error)}") from error
 
 
 def _room() -> IO[bytes]:

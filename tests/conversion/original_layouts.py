@@ -117,3 +117,12 @@ def _block(name: str, width: int) -> dict[str, tuple[int, ...]]:
         f"{name}.mlp.c_proj.bias": (width,),
         **_norm(f"{name}.ln_2", width),
     }
+
+
+def assert_bit_equal(ours, expected):
+    """Two state dicts have the same names, types, shapes and values."""
+    assert set(ours) == set(expected)
+    for name, tensor in expected.items():
+        assert ours[name].dtype == tensor.dtype, name
+        assert ours[name].shape == tensor.shape, name
+        assert torch.equal(ours[name], tensor), name

@@ -15,6 +15,7 @@ from froster_hf.conversion import convert_checkpoint, convert_state_dict, write_
 from tests.conversion.hostile_files import scripted_archive
 from tests.conversion.original_layouts import (
     PARITY,
+    assert_bit_equal,
     clip_state_dict,
     froster_state_dict,
     load_trio,
@@ -25,13 +26,6 @@ from tests.fixtures.tiny import tiny_tokenizer
 from tests.modeling.tiny import tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
-
-
-def assert_bit_equal(ours, expected):
-    assert set(ours) == set(expected)
-    for name, tensor in expected.items():
-        assert ours[name].dtype == tensor.dtype, name
-        assert torch.equal(ours[name], tensor), name
 
 
 def saved_tensors(folder):

@@ -15,19 +15,12 @@ from tests.conversion.original_layouts import (
     PARITY,
     SIZES,
     TRIOS,
+    assert_bit_equal,
     clip_state_dict,
     froster_state_dict,
     load_trio,
     vificlip_state_dict,
 )
-
-
-def assert_bit_equal(ours, expected):
-    assert set(ours) == set(expected)
-    for name, tensor in expected.items():
-        assert ours[name].dtype == tensor.dtype, name
-        assert ours[name].shape == tensor.shape, name
-        assert torch.equal(ours[name], tensor), name
 
 
 @pytest.mark.parametrize(("trio", "module"), TRIOS.items())

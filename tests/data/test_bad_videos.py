@@ -1,6 +1,5 @@
 """A whole epoch over videos of which some are corrupt, missing, or make the decoder die or hang."""
 
-import contextlib
 import os
 import signal
 from pathlib import Path
@@ -10,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from froster_hf.data import DecodeFailureLog, EpochSampler, TrainingClips, collate_clips, read_video_list
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
+from tests.fixtures.subprocesses import decoding_processes
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 KINDS_OF_BAD = ("corrupt", "missing", "fifo", "killed", "stopped")
@@ -27,17 +27,6 @@ class HarmedVideoProcessor(FrosterVideoProcessor):
             for process in decoding_processes():
                 os.kill(process, self.harm)
         return super()._sample_views(*arguments, **kwargs)
-
-
-def decoding_processes() -> list[int]:
-    """Decoders that this process started."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            is_child = status.read_text().rpartition(")")[2].split()[1] == str(os.getpid())
-            if is_child and b"froster_video" in (status.parent / "cmdline").read_bytes():
-                found.append(int(status.parent.name))
-    return found
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ class Killed(BaseException):
     """In place of SIGKILL: nothing catches it but the test."""
 
 
+def seal_again(checkpoint):
+    """As if a checkpoint had been written as it is now."""
+    (checkpoint / "manifest.json").unlink()
+    seal(checkpoint)
+
+
 def write_new(folder: Path, content: str) -> None:
     incomplete = prepare_incomplete(folder)
     (incomplete / "inner").mkdir()
@@ -216,8 +222,7 @@ def test_hidden_files_do_not_count(run):
 def test_a_scaler_of_half_precision_ends_no_resume_in_single_precision_without_a_word(run):
     checkpoint = run / "checkpoint-6"
     torch.save({}, checkpoint / "scaler.pt")
-    (checkpoint / "manifest.json").unlink()
-    seal(checkpoint)
+    seal_again(checkpoint)
     with pytest.raises(ResumeError, match=r"scaler\.pt.*half precision"):
         resumed(run)
 
@@ -293,8 +298,7 @@ def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(
     monkeypatch.chdir(run.parent)
     name, forge = FORGERIES[forgery]
     forge(run / "checkpoint-4" / name)
-    (run / "checkpoint-4" / "manifest.json").unlink()
-    seal(run / "checkpoint-4")
+    seal_again(run / "checkpoint-4")
     with pytest.raises(ResumeError, match="checkpoint-4 cannot be resumed") as raised:
         resumed(run, str(run / "checkpoint-4"))
     assert "weights_only" not in str(raised.value)
@@ -303,8 +307,7 @@ def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(
 
 def test_a_checkpoint_beyond_the_end_of_the_run_is_an_error_and_not_a_finished_run(run):
     write_fields(run / "checkpoint-4" / "trainer_state.json", global_step=7)
-    (run / "checkpoint-4" / "manifest.json").unlink()
-    seal(run / "checkpoint-4")
+    seal_again(run / "checkpoint-4")
     with pytest.raises(ResumeError, match="at step 7, but this run has 6 steps"):
         resumed(run, str(run / "checkpoint-4"))
 
@@ -349,8 +352,7 @@ def test_without_any_sound_checkpoint_nothing_is_resumed(run):
 def test_a_checkpoint_without_a_state_is_an_error_not_a_silent_start(run, name):
     checkpoint = run / "checkpoint-6"
     (checkpoint / name).unlink()
-    (checkpoint / "manifest.json").unlink()
-    seal(checkpoint)
+    seal_again(checkpoint)
     with pytest.raises(ResumeError, match=rf"checkpoint-6 has no {name}"):
         resumed(run)
 
@@ -360,8 +362,7 @@ def test_weights_of_another_model_are_an_error(run):
     weights = load_file(checkpoint / "model.safetensors")
     kept = {name: tensor for name, tensor in weights.items() if "distillation_projectors" not in name}
     save_file(kept, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    (checkpoint / "manifest.json").unlink()
-    seal(checkpoint)
+    seal_again(checkpoint)
     with pytest.raises(ResumeError, match="distillation_projectors"):
         resumed(run)
 

@@ -31,7 +31,7 @@ from froster_hf.video.decoding import (
 )
 from froster_hf.video.protocol import read_message
 from froster_hf.video.types import BackendUnavailableError, SystemLacksError
-from tests.fixtures.subprocesses import run_as_ordinary_user
+from tests.fixtures.subprocesses import decoding_processes, run_as_ordinary_user
 from tests.fixtures.videos import read_index
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -39,18 +39,6 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 def shown(frames: torch.Tensor) -> list[int | None]:
     return [read_index(frame.numpy()) for frame in frames]
-
-
-def decoders() -> list[int]:
-    """The decoding processes of this process, zombies included."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            is_child = status.read_text().rpartition(")")[2].split()[1] == str(os.getpid())
-            is_zombie = status.read_text().rpartition(")")[2].split()[0] == "Z"
-            if is_child and (is_zombie or b"froster_video" in (status.parent / "cmdline").read_bytes()):
-                found.append(int(status.parent.name))
-    return found
 
 
 ORDINARY = """
@@ -295,7 +283,7 @@ def test_killed_and_stopped_decoders_leave_nothing_behind(video_file, no_warm_pr
     path = video_file("h264_mp4")
 
     def harm(sig, *, seconds=30.0):
-        (pid,) = decoders()
+        (pid,) = decoding_processes(zombies=True)
         with pytest.raises(VideoDecodeError) as caught:
             decode_frames(path, lambda info: os.kill(pid, sig) or [0], limits=VideoLimits(timeout_seconds=seconds))
         return caught.value.reason
@@ -310,7 +298,7 @@ def test_killed_and_stopped_decoders_leave_nothing_behind(video_file, no_warm_pr
         assert shown(decode_frames(path, [9])[0]) == [9]
     assert "timeout_seconds" in harm(signal.SIGSTOP, seconds=1.0)
     assert shown(decode_frames(path, [9])[0]) == [9]
-    assert len(decoders()) == 1
+    assert len(decoding_processes(zombies=True)) == 1
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 

@@ -1,6 +1,5 @@
 """What a caller of the decoder sees: inputs, indices, sizes, colors, limits, streams, processes."""
 
-import contextlib
 import io
 import itertools
 import os
@@ -28,6 +27,7 @@ from froster_hf.video.decoding import (
 )
 from tests.fixtures.backends import needs_backend
 from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.subprocesses import decoding_processes
 from tests.fixtures.videos import (
     VIDEO_KINDS,
     VideoKind,
@@ -311,20 +311,9 @@ def test_a_decoder_that_dies_is_reported_and_replaced(video_file):
 
 
 def _kill_decoders(sig) -> None:
-    for process in _children():
+    for process in decoding_processes():
         os.kill(process, sig)
     time.sleep(0.2)
-
-
-def _children() -> list[int]:
-    """The decoding processes of this process."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            is_child = status.read_text().rpartition(")")[2].split()[1] == str(os.getpid())
-            if is_child and b"froster_video" in (status.parent / "cmdline").read_bytes():
-                found.append(int(status.parent.name))
-    return found
 
 
 def test_a_caller_that_fails_in_between_leaves_no_answer_behind(video_file):
@@ -387,7 +376,7 @@ def test_no_decoding_process_outlives_its_parent(video_file):
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         decode_frames(video_file("h264_mp4"), [0])
-        os.write(writer, " ".join(map(str, _children())).encode())
+        os.write(writer, " ".join(map(str, decoding_processes())).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     decoders = [int(pid) for pid in os.read(reader, 1000).split()]
@@ -475,7 +464,7 @@ def test_a_long_stream_holds_one_frame(tmp_path):
     peaks = []
     for frame in stream_frames(path):
         if frame.frame_index in (50, 390):
-            peaks.append(sum(_resident_bytes(pid) for pid in [os.getpid(), *_children()]))
+            peaks.append(sum(_resident_bytes(pid) for pid in [os.getpid(), *decoding_processes()]))
     # 340 frames of 230 KB each lie between the two.
     assert peaks[1] - peaks[0] < 30 * 320 * 240 * 3
 
