@@ -146,7 +146,7 @@ def infer_config(
 
 
 def _temporal_settings(converted: ConvertedStateDict, known: "_Known") -> list[Setting]:
-    """What lies between the frames and after them, under the names of `FrosterConfig`."""
+    """The temporal module and the pooling, under the names of `FrosterConfig`."""
     weights, layout = converted.model, find_layout(converted.layout)
     module = known.choose("temporal_module", layout.temporal_module, shown=converted.temporal_module)
     entry = find_entry("temporal_module", module.value, TEMPORAL_MODULES)

@@ -75,7 +75,7 @@ def write_original_checkpoint(
         teacher: a CLIP folder of transformers that becomes FROSTER's `raw_model.*`.
 
     Returns:
-        What was written and left out. What no weight shows (the activation, heads, ...) is told in the notes, and
+        What was written and left out. What no weight shows (the activation, heads, ...) is in the notes, and
         stated in the file for `convert_checkpoint`.
 
     Raises:

@@ -392,7 +392,7 @@ def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
 
 
 def _recognize(raw: RawCheckpoint, tensors: Mapping[str, Tensor]) -> str:
-    """The layout; an ActionCLIP file with the head that has no weights is told by its empty section."""
+    """The layout; an ActionCLIP file with the head that has no weights is recognized by its empty section."""
     return told_by_section(recognize_layout(tensors), raw.other)
 
 

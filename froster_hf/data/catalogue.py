@@ -193,7 +193,7 @@ def read_split(format_name: str, files: DataFiles, *, split: Split = "train", fo
         format_name: its key.
         files: where the split is.
         split: which one, where the format's annotations hold several.
-        fold: which one, likewise.
+        fold: which of the published splits.
 
     Raises:
         ValueError: no such format, or a file is needed that is not given; names it.

@@ -77,7 +77,7 @@ def evaluate_protocol(
     overwrite: bool = False,
     **computing: Any,
 ) -> dict[str, Any]:
-    """Evaluates checkpoints by a protocol; run again after a kill, it goes on where it was, to the same result.
+    """Evaluates checkpoints by a protocol; run again after an interruption, it resumes, with the same result.
 
     Args:
         protocol: name of a shipped protocol, a YAML file, or the protocol itself.
@@ -147,7 +147,7 @@ class _Scored:
     Attributes:
         rows: for each row of the report, how its samples score a part.
         headers: what the predictions of each sample depend on.
-        frozen_header: likewise of the frozen model, if there is one.
+        frozen_header: the same of the frozen model, if there is one.
     """
 
     rows: dict[str, list[Score]]

@@ -3,7 +3,7 @@
 Class folders and file names spell the answer out (`ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`). Prompts may be made
 of label texts only, and the same prompts serve every clip. Looked for are a clip's file name and each folder name of
 its path as written there; a name that *is* a label text (a folder called `juggling`) cannot be told from the label and
-is passed over. What is found is told in a warning: the labels may well be somebody's names of folders.
+is passed over. What is found becomes a warning: the labels may well be somebody's names of folders.
 """
 
 import logging

@@ -241,7 +241,7 @@ class Metric:
             object.__setattr__(self, "heading", self.title)
 
     def shown(self, value: float, *, digits: int | None = None) -> float | None:
-        """The value in its unit; None for what is not known.
+        """The value in its unit; None for a value that is not known.
 
         Args:
             value: as `function` gives it.

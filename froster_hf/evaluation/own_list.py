@@ -42,7 +42,7 @@ from .predicting import Computing, predict
 from .protocols import Part, PartResult, evaluate_scores
 from .report import package_versions, part_report, percent, write_result
 
-# Of the confusions, those that are told in words.
+# Confusions that the report puts into words.
 MAX_CONFUSIONS = 20
 
 
@@ -82,7 +82,7 @@ def evaluate_videos(
     precision: Any = "float32",
     **reading: Any,
 ) -> dict[str, Any]:
-    """Measures zero-shot pipelines on labeled videos; run again after a kill, it goes on where it was.
+    """Measures zero-shot pipelines on labeled videos; run again after an interruption, it resumes where it stopped.
 
     Args:
         videos: a folder of class folders, a list, or a table (`froster_hf.data`).

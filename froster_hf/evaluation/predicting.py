@@ -7,7 +7,7 @@ The table is cut into fixed batches, [0, B), [B, 2B), ...; a batch is the unit o
 among processes. Every clip is therefore computed in the same company whatever the number of processes and kills, and
 its logits are the same to the last bit on the same hardware.
 
-Predictions are appended clip by clip, so that an evaluation that was killed goes on where it was:
+Predictions are appended clip by clip, so that an interrupted evaluation resumes where it stopped:
 
     predictions.0.jsonl   {"header": {"model": ..., "data": ..., "prompts": ..., "protocol": {...}}}
                           {"row": 0, "video": "...", "top": [["juggling", 0.91], ...], "logits": "<base64>"}
@@ -243,7 +243,7 @@ def _short(value: Any) -> str:
 
 
 def _flat(header: Mapping[str, Any]) -> dict[str, Any]:
-    """A header with the fields of its inner objects beside its own, so that only what differs is told."""
+    """A header with the fields of its inner objects beside its own, so that a message names only what differs."""
     inner = [(key, value) for key, value in header.items() if isinstance(value, Mapping)]
     flat = {key: value for key, value in header.items() if not isinstance(value, Mapping)}
     return {**flat, **{f"{key}.{name}": entry for key, value in inner for name, entry in value.items()}}

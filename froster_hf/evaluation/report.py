@@ -38,7 +38,7 @@ def published_results() -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what a number depends on."""
+    """Versions of the packages that a number depends on."""
     versions = {"python": platform.python_version(), "froster-hf": __version__}
     for package in (*PACKAGES, *(name for backend in BACKENDS.values() for name in backend.distributions)):
         try:
@@ -63,7 +63,7 @@ def part_report(result: PartResult) -> dict[str, Any]:
 
 
 def percent(share: float | None) -> float | None:
-    """A share in percent, two decimals; None for what is not known."""
+    """A share in percent with two decimals; None for a value that is not known."""
     return None if share is None or math.isnan(share) else round(100 * float(share), 2)
 
 

@@ -40,7 +40,7 @@ def evaluate_detection(
     batch_size: int = 8,
     on_video: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Find the actions in long videos and measure them; run again after a kill, it goes on where it was.
+    """Find the actions in long videos and measure them; run again after an interruption, it resumes where it stopped.
 
     A video's windows are scored once per model, each label for itself; its segments are those at each of the
     protocol's thresholds, ranked by their contrast or score, without those that overlap a better one.

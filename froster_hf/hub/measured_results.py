@@ -41,7 +41,7 @@ class MeasuredResult:
         protocol: its kind, such as `base_to_novel` or `temporal_detection`; of a run's own evaluation, `held_out` or
             `training_evaluation`.
         num_clips: clips or long videos tested; `None` for a number over several parts.
-        num_labels: labels to choose from, likewise.
+        num_labels: labels to choose from; `None` for a number over several parts.
         remarks: what stands between it and the published numbers.
     """
 

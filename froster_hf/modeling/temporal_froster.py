@@ -30,7 +30,7 @@ class BackbonePart:
     """What becomes a module on top of a class of the backbone, whose methods are `super()`'s; see `on_backbone`."""
 
     def placed_at(self, layer_index: int) -> None:
-        """Told, once, which block it is or is part of; from 0."""
+        """Called once with the index of the block that it is, or is part of; from 0."""
 
     def __reduce__(self) -> tuple:
         part, base = type(self).__bases__
@@ -482,8 +482,8 @@ def merge_tokens(tokens: torch.Tensor, num_tokens: int, *, max_merged: int) -> t
 
     Args:
         tokens: (B, M, W).
-        num_tokens: to be left; nothing is done where there are no more.
-        max_merged: pairs per step, at most.
+        num_tokens: tokens to keep; with no more than these, nothing is done.
+        max_merged: most pairs that are merged in one step.
 
     Returns:
         (B, min(M, num_tokens), W).

@@ -1,4 +1,4 @@
-"""What happens in a live source, told as it happens: rolling windows through the pipeline, segments as they end.
+"""What happens in a live source, reported as it happens: rolling windows through the pipeline, segments as they end.
 
 Beside the pipeline rather than in it: a checkpoint's folder holds no decoder of streams.
 """
@@ -65,7 +65,7 @@ def live_timeline(
         stride_seconds: from one window's start to the next, at most `window_seconds`.
         smoothing_seconds: scores are averaged over the windows whose centers lie within half of it.
         min_segment_seconds: shorter segments go to a neighbor.
-        max_segment_seconds: a longer stretch is told in pieces.
+        max_segment_seconds: a longer stretch is reported in pieces.
         num_frames: frames per window; by default the checkpoint's.
         fps: see `live_frames`.
         limits: see `live_frames`.

@@ -43,7 +43,7 @@ def interpolation_curve(
     ratios: Sequence[float] = RATIOS,
     **computing: Any,
 ) -> dict[str, Any]:
-    """Evaluates the checkpoints between two others; run again after a kill, it goes on where it was.
+    """Evaluates the checkpoints between two others; run again after an interruption, it resumes where it stopped.
 
     Args:
         checkpoint_a: at ratio 0, such as the CLIP that training started from; see [`interpolate`].

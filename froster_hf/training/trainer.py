@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 
 class FrosterTrainer(ClipTrainer):
-    """Fine-tunes a FROSTER model on labeled videos; what is not named here is as in [`transformers.Trainer`].
+    """Fine-tunes a FROSTER model on labeled videos; everything else is as in [`transformers.Trainer`].
 
     Data sets are `datasets` tables {video, label} (`froster_hf.data`), decoded in the workers, or any data sets of
     {`pixel_values_videos` (T, 3, S, S), `labels`}. Logs carry `loss` and its parts before weighting: `loss_ce` or

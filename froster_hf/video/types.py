@@ -119,8 +119,8 @@ class VideoInfo:
         duration_seconds: From the first frame's time to the last frame's end.
         start_seconds: When the first frame is shown on a player's clock, which counts from the start of the file; more
             than zero where the sound starts before the picture.
-        height: Pixels, after rotation, and stretched where the stored pixels are not square.
-        width: Pixels, likewise.
+        height: Pixels after rotation, stretched where the stored pixels are not square.
+        width: Pixels after rotation, stretched where the stored pixels are not square.
         rotation: Degrees counter-clockwise by which the stored frames were turned: 0, 90, 180 or 270.
         is_mirrored: Whether they were mirrored left to right after that, as the file asks for.
         container: FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2".

@@ -55,7 +55,7 @@ _DENIED = tuple(
         "fec0::/10",  # site-local
     )
 )
-# Of what a server or a library says, enough to know what is wrong.
+# Characters of a server's or library's message that are shown: enough to know what is wrong.
 _QUOTED_CHARACTERS = 200
 
 

@@ -6,8 +6,8 @@ examples:
       --data root=UCF-101 annotations=ucfTrainTestlist --ratios 0,0.25,0.5,0.75,1 --output curve
 
 Ratio 0 is the first checkpoint, 1 the second. With --protocol, the output folder gets curve.json and curve.png, the
-accuracies on trained and on other classes against the ratio, and a result folder per ratio; run again after a kill, it
-goes on where it was.
+accuracies on trained and on other classes against the ratio, and a result folder per ratio; run again after an
+interruption, it resumes where it stopped.
 """
 
 import argparse

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_label_arguments(parser)
     add_video_arguments(parser)
     parser.add_argument("--num-views", type=int, help="windows per video, whose scores are averaged")
-    parser.add_argument("--num-crops", type=int, help="crops per window, likewise")
+    parser.add_argument("--num-crops", type=int, help="crops per window; their scores are averaged, too")
     add_model_arguments(parser)
 
 

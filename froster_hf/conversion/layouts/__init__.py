@@ -77,7 +77,7 @@ def recognize_layout(names: Iterable[str]) -> str:
         match = next((name for name in sorted(names) if re.fullmatch(pattern, name)), None)
         if match:
             raise ValueError(f"The checkpoint cannot be converted: it {reason} (told by the name {printable(match)}).")
-    # Those that are told by more than the patch embedding come first.
+    # Those that are recognized by more than the patch embedding come first.
     found = [name for name, entry in LAYOUTS.items() if entry.patch_embedding in names and entry.is_it(names)]
     if found:
         return max(found, key=lambda name: LAYOUTS[name].told_by is not None)

@@ -147,7 +147,7 @@ class LayoutEntry:
 
     Args:
         title: its name for people.
-        patch_embedding: the name of the vision tower's patch embedding, by which its checkpoints are told.
+        patch_embedding: the name of the vision tower's patch embedding, by which its checkpoints are recognized.
         is_it: what tells it from a layout with the same patch embedding, of the names of a state dict; where several
             say yes, the first one in the table counts.
         told_by: a section of its files, also an empty one, that tells it from such a layout.
@@ -169,7 +169,7 @@ class LayoutEntry:
         complete: tensors that its code wants in a file besides, and what to say of them; takes the tensors under its
             names and under ours.
         temporal_module: what its published checkpoints have where their weights show no module.
-        temporal_pooling: likewise.
+        temporal_pooling: the same for the temporal pooling.
         templates: the prompts that its published checkpoints were evaluated with.
         license: license of its authors' weights, which are recognized by projectors or a teacher.
         notes: what to say of it, by the temporal module or pooling, or the empty text for always.

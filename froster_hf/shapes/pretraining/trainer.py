@@ -28,7 +28,7 @@ from .stills import HeldOutStills, StillBatches, held_out_accuracy, single_batch
 
 
 class ClipPretrainer(AtomicCheckpointing):
-    """Trains a CLIP model from random weights, in one process; what is not named here is as in the Trainer.
+    """Trains a CLIP model from random weights, in one process; everything else is as in the Trainer.
 
     Args:
         model: to train.
