@@ -18,6 +18,7 @@ from torch import nn
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import make_folder, write_text_whole
 from .plots import plot_similarity_gain
+from .report import cell, markdown_table, one_decimal
 
 
 def mean_best_cosine(tested_embeds: torch.Tensor, training_embeds: torch.Tensor) -> float:
@@ -70,11 +71,19 @@ def similarity_table(
 def write_similarity_report(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike) -> None:
     """Writes `label_similarity.json`, `.md` and `.png`."""
     folder = make_folder(folder)
-    lines = ["| data set | label similarity | frozen CLIP | fine-tuned | gain |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        name = row["name"].replace("|", "\\|")
-        numbers = f"{row['frozen_accuracy']:.1f} | {row['accuracy']:.1f} | {row['gain']:+.1f}"
-        lines.append(f"| {name} | {row['similarity']:.3f} | {numbers} |")
+    lines = markdown_table(
+        ["data set", "label similarity", "frozen CLIP", "fine-tuned", "gain"],
+        [
+            [
+                cell(row["name"]),
+                f"{row['similarity']:.3f}",
+                one_decimal(row["frozen_accuracy"]),
+                one_decimal(row["accuracy"]),
+                f"{row['gain']:+.1f}",
+            ]
+            for row in rows
+        ],
+    )
     write_text_whole(folder / "label_similarity.md", "\n".join(lines) + "\n")
     plot_similarity_gain(rows, folder / "label_similarity.png", title="Label similarity and gain over frozen CLIP")
     write_text_whole(folder / "label_similarity.json", json.dumps(list(rows), indent=2) + "\n")

@@ -22,7 +22,7 @@ from ..video.types import VideoDecodeError
 from ..whole_files import write_text_whole
 from .explaining import shown_frames
 from .metrics import METRICS
-from .report import cell
+from .report import cell, markdown_table, one_decimal
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def rows_of_models(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]
     heads = ["model", *(METRICS[name].heading for name in shown), f"95 % interval of {METRICS[of_right].heading}"]
     rows = []
     for name, entry in report["models"].items():
-        numbers = ["" if entry.get(key) is None else f"{entry[key]:.1f}" for key in shown]
+        numbers = [one_decimal(entry.get(key)) for key in shown]
         row = [name, *numbers, "{:.1f} to {:.1f}".format(*entry["interval"])]
         if several:
             row.append(
@@ -87,8 +87,7 @@ def markdown_of_list(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     heads, rows = rows_of_models(report)
     lines = [f"# {cell(report['protocol']['name'])}", "", summary(report), ""]
-    lines += [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    lines += [f"| {' | '.join(cell(text) for text in row)} |" for row in rows]
+    lines += markdown_table(heads, [[cell(text) for text in row] for row in rows])
     if report["confusions"]:
         lines += ["", "Most frequent confusions of the first model:", ""]
         lines += [f"- {cell(confusion_in_words(entry))}" for entry in report["confusions"]]

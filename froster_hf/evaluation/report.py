@@ -5,7 +5,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -72,14 +72,12 @@ def markdown_report(report: Mapping[str, Any]) -> str:
     protocol = report["protocol"]
     columns = COLUMNS[protocol["protocol"]]
     published = published_results().get(protocol["protocol"], {}).get(protocol["dataset"], {})
+    rows = [[f"{cell(name)} (published)", *map(one_decimal, row)] for name, row in published.items()]
+    for name, result in report["results"].items():
+        rows.append([f"**{text}**" for text in (cell(name), *_own_row(protocol["protocol"], result))])
     lines = [f"# {protocol['name']}", "", "Top-1 accuracy in percent.", ""]
-    lines += [f"| method | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+    lines += markdown_table(["method", *columns], rows)
     texts = published_results()["label_text"]
-    lines += [f"| {cell(name)} (published) | {' | '.join(map(_number, row))} |" for name, row in published.items()]
-    lines += [
-        f"| **{cell(name)}** | {' | '.join(f'**{value}**' for value in _own_row(protocol['protocol'], result))} |"
-        for name, result in report["results"].items()
-    ]
     views = f"{protocol['num_views']} views x {protocol['num_crops']} crops"
     lines += [
         "",
@@ -147,13 +145,19 @@ def write_result(report: Mapping[str, Any], markdown: str, folder: Path) -> None
 
 def _own_row(protocol: str, result: Mapping[str, Any]) -> list[str]:
     if protocol == "base_to_novel":
-        return [_number(result[key]) for key in ("base", "novel", "harmonic_mean")]
-    splits = f"{_number(result['splits_mean'])} ± {_number(result['splits_std'])}"
-    return [splits] if protocol == "random_labels" else [_number(result["full"]), splits]
+        return [one_decimal(result[key]) for key in ("base", "novel", "harmonic_mean")]
+    splits = f"{one_decimal(result['splits_mean'])} ± {one_decimal(result['splits_std'])}"
+    return [splits] if protocol == "random_labels" else [one_decimal(result["full"]), splits]
 
 
-def _number(value: float | None) -> str:
+def one_decimal(value: float | None) -> str:
+    """A number of a table, with one decimal; nothing for a value that is not known."""
     return "" if value is None else f"{value:.1f}"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table of Markdown, from cells whose text is safe; see `cell`."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def cell(text: str) -> str:

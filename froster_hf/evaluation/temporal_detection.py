@@ -24,7 +24,7 @@ from .evaluating import prepare_folder
 from .metrics import METRICS, Metric, TemporalDetection, compute, metrics_of
 from .predicting import model_fingerprint, refuse_mismatch
 from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
-from .report import cell, package_versions, percent, write_result
+from .report import cell, markdown_table, one_decimal, package_versions, percent, write_result
 from .segments import DetectedSegment, suppress_overlapping
 
 PathLike = str | os.PathLike[str]
@@ -224,16 +224,11 @@ def detection_markdown(report: Mapping[str, Any]) -> str:
 
 
 def _metric_table(name: str, metric: Metric, results: Mapping[str, Any]) -> list[str]:
-    columns = list(next(iter(results.values()))[name])
+    thresholds = list(next(iter(results.values()))[name])
+    rows = [
+        [cell(model), *(one_decimal(row[name][iou]) for iou in thresholds), one_decimal(row[f"average_{name}"])]
+        for model, row in results.items()
+    ]
     unit = "percent" if metric.unit == "%" else metric.unit
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.1f}"
-
-    rows = []
-    for model, row in results.items():
-        values = [*(row[name][iou] for iou in columns), row[f"average_{name}"]]
-        rows.append(f"| {cell(model)} | {' | '.join(map(number, values))} |")
     title = f"{metric.title[0].upper()}{metric.title[1:]} in {unit} at thresholds of IoU:"
-    head = f"| | {' | '.join(columns)} | average |"
-    return [title, "", head, f"|---|{'---|' * (len(columns) + 1)}", *rows, ""]
+    return [title, "", *markdown_table(["model", *thresholds, "average"], rows), ""]

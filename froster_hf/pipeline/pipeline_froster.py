@@ -65,6 +65,8 @@ Labels = Sequence[str] | Mapping[str, str | None]
 
 # What labels are compared with, and how their logits become scores.
 SCORING_OPTIONS = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
+# What says how clips are scored, beside the labels.
+SCORER_OPTIONS = ("threshold", *SCORING_OPTIONS[1:], "templates", "hypothesis_template")
 # The options of a call, by the step that takes them.
 STEP_OPTIONS: dict[str, tuple[str, ...]] = {
     "preprocess": ("num_views", "num_crops", "num_frames", "on_error", "timeout"),
@@ -511,43 +513,22 @@ class ClipScorer:
     Args:
         classify: the pipeline.
         candidate_labels: K labels, as in a call.
-        threshold: least score of a label that is shown; where each label is scored for itself, by default that of the
-            calibration, or 0.5.
-        background_labels: as in a call, like the options that follow.
-        hypothesis_template: one prompt template, or
-        templates: a list of them or a named set.
-        function_to_apply: `softmax`, `sigmoid` or `none`.
-        multi_label: each label for itself.
+        options: of a call, those of `SCORER_OPTIONS`. Where each label is scored for itself, the `threshold` is by
+            default that of the calibration, or 0.5.
 
     Attributes:
         labels: the K names.
         scoring: how their logits become scores.
 
     Raises:
+        TypeError: another option.
         ValueError: labels or options are wrong.
     """
 
-    def __init__(
-        self,
-        classify: ZeroShotVideoClassificationPipeline,
-        candidate_labels: Any = None,
-        *,
-        threshold: float | None = None,
-        background_labels: Labels | None = None,
-        hypothesis_template: str | None = None,
-        templates: Sequence[str] | str | None = None,
-        function_to_apply: ScoreFunction | None = None,
-        multi_label: bool | None = None,
-    ):
-        _, forward, postprocess = classify._sanitize_parameters(
-            candidate_labels=candidate_labels,
-            threshold=threshold,
-            background_labels=background_labels,
-            hypothesis_template=hypothesis_template,
-            templates=templates,
-            function_to_apply=function_to_apply,
-            multi_label=multi_label,
-        )
+    def __init__(self, classify: ZeroShotVideoClassificationPipeline, candidate_labels: Any = None, **options: Any):
+        if others := sorted(set(options) - set(SCORER_OPTIONS)):
+            raise TypeError(f"There is no option `{others[0]}` here; there are {', '.join(SCORER_OPTIONS)}.")
+        _, forward, postprocess = classify._sanitize_parameters(candidate_labels=candidate_labels, **options)
         self._classify = classify
         self._forward = {**classify._forward_params, **forward}
         self.labels = classify.label_names(self._forward.get("candidate_labels"))

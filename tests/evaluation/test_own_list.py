@@ -130,8 +130,11 @@ def test_another_evaluation_is_not_written_over(videos, result, capsys):
     [
         (["nowhere/videos"], "nowhere/videos is not there"),
         (["{videos}", "num_views=1"], "fields are for protocols"),
-        (["{videos}", "--annotations", "x"], "--annotations: only with a protocol"),
-        (["base_to_novel_hmdb51", "--root", "{videos}", "--calibrate"], "--calibrate: only of own videos"),
+        (["{videos}", "--annotations", "x"], "--annotations has no effect on own videos"),
+        (
+            ["base_to_novel_hmdb51", "--root", "{videos}", "--calibrate"],
+            "--calibrate has no effect on a protocol of clips",
+        ),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(videos, capsys, arguments, message):

@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from ...evaluation.protocols import DetectionProtocol
 
 DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_labels", "known_labels", "label_splits")
+# What would have no effect is refused.
+CLIP_PROTOCOL_OPTIONS = ("average", "frozen", "frozen_weight", "training_labels", "descriptions", *DATA_FIELDS[2:])
+OWN_VIDEOS_OPTIONS = ("multi_label", "calibrate")
+WITHOUT_EFFECT = {
+    "own videos": ("annotations", *(name for name in CLIP_PROTOCOL_OPTIONS if name != "labels")),
+    "a protocol of clips": OWN_VIDEOS_OPTIONS,
+    "temporal detection": (*OWN_VIDEOS_OPTIONS, *CLIP_PROTOCOL_OPTIONS, "num_workers", "precision"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,9 +135,7 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
         raise ValueError(
             f"{printable(arguments.overrides[0])}: fields are for protocols; own videos have options only."
         )
-    protocol_only = ("frozen", "training_labels", "descriptions", "annotations", "train_annotations", "base_labels")
-    if given := [name for name in protocol_only if getattr(arguments, name) is not None]:
-        raise ValueError(f"--{given[0].replace('_', '-')}: only with a protocol.")
+    _refuse_options(arguments, "own videos")
     if not Path(arguments.what).exists():
         raise ValueError(
             f"{printable(arguments.what)} is not there. Give a folder with one folder per class, or a list."
@@ -168,6 +174,12 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
     return 0
 
 
+def _refuse_options(arguments: argparse.Namespace, kind: str) -> None:
+    for name in WITHOUT_EFFECT[kind]:
+        if getattr(arguments, name) not in (None, False, 0, "float32"):
+            raise ValueError(f"--{name.replace('_', '-')} has no effect on {kind}; leave it out.")
+
+
 def _computing(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("batch_size", "num_workers", "precision")}
 
@@ -176,8 +188,6 @@ def _run_protocol(arguments: argparse.Namespace, output: str) -> int:
     check_named(arguments.what, arguments.overrides, kind="protocol")
     if arguments.root is None:
         raise ValueError("Missing: --root, the folder of the videos.")
-    if given := [name for name in ("multi_label", "calibrate") if getattr(arguments, name)]:
-        raise ValueError(f"--{given[0].replace('_', '-')}: only of own videos.")
     if arguments.training_labels and arguments.frozen is None:
         raise ValueError("--training-labels compares the gain over a frozen model: give --frozen, too.")
 
@@ -193,6 +203,7 @@ def _run_protocol(arguments: argparse.Namespace, output: str) -> int:
     protocol = load_protocol(arguments.what, arguments.overrides)
     if not isinstance(protocol, EvaluationProtocol):
         return _detect(arguments, protocol, output)
+    _refuse_options(arguments, "a protocol of clips")
     data = {name: getattr(arguments, name) for name in DATA_FIELDS if getattr(arguments, name) is not None}
     training_labels = read_labels(arguments.training_labels) if arguments.training_labels else None
     frozen = None
@@ -226,10 +237,7 @@ def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol", output
 
     from ...evaluation.temporal_detection import detection_markdown, evaluate_detection
 
-    given = [name for name in ("average", "frozen", "descriptions", "num_workers") if getattr(arguments, name)]
-    given += ["precision"] if arguments.precision != "float32" else []
-    if given:
-        raise ValueError(f"--{given[0].replace('_', '-')}: not for {protocol.name}, which is temporal detection.")
+    _refuse_options(arguments, "temporal detection")
     names = arguments.model if len(arguments.model) > 1 else [arguments.method]
     models = {name: load_checkpoint(checkpoint, dtype="float32") for name, checkpoint in zip(names, arguments.model)}
     data = {name: getattr(arguments, name) for name in ("root", "annotations", "missing", "allow_links")}
