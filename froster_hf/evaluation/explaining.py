@@ -30,6 +30,9 @@ from ..whole_files import make_folder, written_whole
 
 MapMethod = Literal["rollout", "gradient"]
 
+# Pictures: least side of a frame and the gap between two in pixels; weight of a map's color at its highest value.
+SMALLEST_SIDE, STRIP_GAP, MOST_COLOR = 192, 4, 0.6
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -113,13 +116,13 @@ def shown_frames(pixels: torch.Tensor, processor: FrosterProcessor) -> np.ndarra
     return frames.round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def enlarged(frames: np.ndarray, *, smallest_side: int = 192) -> np.ndarray:
+def enlarged(frames: np.ndarray) -> np.ndarray:
     """Small frames (T, S, S, 3) by a whole factor, so that people can see what the model saw."""
-    factor = -(-smallest_side // frames.shape[1])
+    factor = -(-SMALLEST_SIDE // frames.shape[1])
     return frames.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def overlay(frames: np.ndarray, maps: torch.Tensor, *, strength: float = 0.6) -> np.ndarray:
+def overlay(frames: np.ndarray, maps: torch.Tensor) -> np.ndarray:
     """Frames (T, S, S, 3) with maps (T, h, w) in color over them, as uint8.
 
     One scale for the whole clip, so that a frame that is looked at little stays pale.
@@ -130,7 +133,7 @@ def overlay(frames: np.ndarray, maps: torch.Tensor, *, strength: float = 0.6) ->
     low, high = torch.quantile(heat, torch.tensor([0.01, 0.99]))
     shown = ((heat - low) / torch.maximum(high - low, 0.5 * high).clamp(min=1e-12)).clamp(0, 1).numpy()
     colors = 255 * _inferno(shown)
-    share = strength * shown[..., None]
+    share = MOST_COLOR * shown[..., None]
     return ((1 - share) * frames * 0.8 + share * colors).round().astype(np.uint8)
 
 
@@ -143,12 +146,13 @@ def _inferno(shares: np.ndarray) -> np.ndarray:
     return np.asarray(import_extra("plots").colormaps["inferno"](shares))[..., :3]
 
 
-def _save_strip(frames: np.ndarray, overlaid: np.ndarray, path: Path, *, gap: int = 4) -> Path:
+def _save_strip(frames: np.ndarray, overlaid: np.ndarray, path: Path) -> Path:
+    """Frames above, the same with their maps below."""
     num_frames, height, width, _ = frames.shape
-    strip = np.full((2 * height + gap, num_frames * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    strip = np.full((2 * height + STRIP_GAP, num_frames * (width + STRIP_GAP) - STRIP_GAP, 3), 255, dtype=np.uint8)
     for row, pictures in enumerate((frames, overlaid)):
         for column, picture in enumerate(pictures):
-            top, left = row * (height + gap), column * (width + gap)
+            top, left = row * (height + STRIP_GAP), column * (width + STRIP_GAP)
             strip[top : top + height, left : left + width] = picture
     with written_whole(path) as part:
         Image.fromarray(strip).save(part)

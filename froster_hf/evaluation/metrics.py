@@ -179,32 +179,24 @@ def f1_score(answered: np.ndarray, present: np.ndarray) -> float:
     return 2 * hits / total if total else 0.0
 
 
-def paired_intervals(
-    values: np.ndarray, *, seed: int = 0, num_draws: int = 2000, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals for means over the same videos, and for their differences from the first, by a paired bootstrap.
+def paired_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % intervals for means over the same videos, and for their differences from the first, by a paired bootstrap.
 
     Videos are drawn with replacement, the same ones for every model: what makes a video hard for all of them does not
     widen the interval of the difference.
 
     Args:
         values: (M, n), of each model for each video, such as 1 where it is right and 0 where it is wrong.
-        seed: seed of the draws.
-        num_draws: how many.
-        confidence: share of the draws that lies within an interval.
 
     Returns:
         (M, 2) and (M, 2): low and high ends; the first row of the differences is zero.
     """
     values = np.asarray(values, dtype=np.float64)
     num_videos = values.shape[1]
-    generator = np.random.default_rng(seed)
-    means = np.stack(
-        [values[:, generator.integers(num_videos, size=num_videos)].mean(axis=1) for _ in range(num_draws)]
-    )
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    generator = np.random.default_rng(0)
+    means = np.stack([values[:, generator.integers(num_videos, size=num_videos)].mean(axis=1) for _ in range(2000)])
     differences = means - means[:, :1]
-    return np.quantile(means, ends, axis=0).T, np.quantile(differences, ends, axis=0).T
+    return np.quantile(means, [0.025, 0.975], axis=0).T, np.quantile(differences, [0.025, 0.975], axis=0).T
 
 
 Needs = Literal["one_label", "labels", "answers", "segments"]

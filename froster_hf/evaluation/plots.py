@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#7F7F7F"
 # Above this many classes, tick labels would run into each other.
 MAX_TICK_LABELS = 60
+MAX_BARS = 60
 
 
 def can_plot() -> bool:
@@ -59,13 +60,13 @@ def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.
 
 
 def plot_class_accuracies(
-    accuracies: np.ndarray, labels: Sequence[str], path: str | os.PathLike, *, title: str, max_classes: int = 60
+    accuracies: np.ndarray, labels: Sequence[str], path: str | os.PathLike, *, title: str
 ) -> Path:
-    """Bars of top-1 by class, best first; of more than `max_classes` the best and the worst halves."""
+    """Bars of top-1 by class, best first; of more than `MAX_BARS` classes the best and the worst."""
     known = np.flatnonzero(np.isfinite(accuracies))
     order = known[np.argsort(-accuracies[known], kind="stable")]
-    if len(order) > max_classes:
-        order = np.concatenate([order[: max_classes // 2], order[-(max_classes - max_classes // 2) :]])
+    if len(order) > MAX_BARS:
+        order = np.concatenate([order[: MAX_BARS // 2], order[-MAX_BARS // 2 :]])
         title = f"{title} (best and worst of {len(known)} classes)"
     figure = new_figure(figsize=(7.0, max(2.5, 0.22 * len(order) + 1.2)), layout="constrained")
     axes = figure.subplots()
@@ -142,8 +143,8 @@ def plot_similarity_gain(rows: Sequence[Mapping[str, Any]], path: str | os.PathL
     return save_figure(figure, path)
 
 
-def _short(text: str, length: int = 32) -> str:
-    return figure_text(text if len(text) <= length else text[: length - 1] + "…")
+def _short(text: str) -> str:
+    return figure_text(text if len(text) <= 32 else text[:31] + "…")
 
 
 def save_figure(figure: Any, path: str | os.PathLike) -> Path:
