@@ -27,7 +27,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, default: str | None 
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16", "float64"),
         default="auto",
-        help="of the weights (default: the checkpoint's)",
+        help="type of the weights (default: the checkpoint's)",
     )
 
 

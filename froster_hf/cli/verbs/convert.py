@@ -52,18 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(TEMPORAL_MODULES),
         help="default: local_attention for FROSTER and Open-VCLIP, else none",
     )
-    told.add_argument("--temporal-radius", type=int, metavar="N", help="of local_attention (default: 1)")
+    told.add_argument("--temporal-radius", type=int, metavar="N", help="radius of local_attention (default: 1)")
     told.add_argument("--num-frames", type=int, metavar="N", help="frames per clip in training (default: 8)")
     told.add_argument(
         "--temporal-pooling",
         choices=tuple(TEMPORAL_POOLINGS),
         help="default: mean, for ActionCLIP and ViFi-CLIP mean_unnormalized",
     )
-    told.add_argument("--pooling-heads", type=int, metavar="N", help="of a pooling with attention")
+    told.add_argument("--pooling-heads", type=int, metavar="N", help="heads of a pooling with attention")
     told.add_argument(
         "--hidden-act", metavar="NAME", help="activation of both towers, such as gelu (default: quick_gelu)"
     )
-    told.add_argument("--layer-norm-eps", type=float, metavar="X", help="of both towers (default: 1e-5)")
+    told.add_argument("--layer-norm-eps", type=float, metavar="X", help="epsilon of both towers (default: 1e-5)")
     told.add_argument("--vision-heads", type=int, metavar="N", help="attention heads (default: heads of width 64)")
     told.add_argument("--text-heads", type=int, metavar="N", help="attention heads (default: heads of width 64)")
     told.add_argument("--layout", choices=tuple(LAYOUTS), help="whose names the source has (default: recognized)")
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts.add_argument(
         "--allow-unused", action="store_true", help="leave out tensors that are not known, and list them"
     )
-    parts.add_argument("--max-shard-size", metavar="SIZE", help="of one weight file, such as 500MB (default: 5GB)")
+    parts.add_argument("--max-shard-size", metavar="SIZE", help="largest weight file, such as 500MB (default: 5GB)")
     back = parser.add_argument_group("the way back")
     back.add_argument("--to", choices=written_layouts(), help="write OUT as a file of this code base")
     back.add_argument("--teacher", metavar="FOLDER", help="with --to froster: the CLIP that becomes raw_model.*")

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster demo`."""
     parser.add_argument("--output", default="demo_output", metavar="FOLDER", help="(default: %(default)s)")
     parser.add_argument("--labels", metavar="A,B,C", help="labels to choose from (default: those of the videos)")
-    parser.add_argument("--seed", type=int, default=0, help="of the videos (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the videos (default: %(default)s)")
     add_video_arguments(parser)
     add_model_arguments(parser, default=None)
 

@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--root",
         metavar="FOLDER",
-        help="of the videos (default for a list: where it lies); those of moving shapes are rendered into it",
+        help="folder of the videos (default for a list: its own folder); moving shapes are rendered into it",
     )
     data.add_argument("--annotations", metavar="PATH", help="official list of the tested clips, or its folder")
     data.add_argument("--train-annotations", metavar="PATH", help="K-400, SSv2: training list, to split the labels")

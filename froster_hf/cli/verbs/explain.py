@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video", metavar="VIDEO", help="a video file, or a folder of frames")
     parser.add_argument("--label", required=True, help="the action whose score is explained")
     parser.add_argument("--against", metavar="A,B,C", default="", help="other labels, for the label's probability")
-    parser.add_argument("--output", metavar="FOLDER", required=True, help="of the pictures")
+    parser.add_argument("--output", metavar="FOLDER", required=True, help="folder of the pictures")
     parser.add_argument(
         "--method", nargs="+", choices=("rollout", "gradient"), default=("rollout", "gradient"), help="default: both"
     )

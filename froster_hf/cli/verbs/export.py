@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster export`."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder, a name on the Hub, or small")
     parser.add_argument("output", metavar="OUT", help="the folder to write; must not exist, or be empty")
-    parser.add_argument("--max-shard-size", default="5GB", help="of one weight file (default: %(default)s)")
+    parser.add_argument("--max-shard-size", default="5GB", help="largest weight file (default: %(default)s)")
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument("--labels", metavar="A,B,C", help="store these labels in the checkpoint")
     labels.add_argument(
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     card = parser.add_argument_group("model card")
     card.add_argument("--facts", metavar="FILE", help="YAML: name, summary, license, base_model, datasets, ...")
-    card.add_argument("--license", help="of the weights, such as apache-2.0, where the facts do not state it")
+    card.add_argument("--license", help="license of the weights, such as apache-2.0, where the facts do not state it")
     card.add_argument(
         "--results", nargs="+", default=[], metavar="FILE", help="result.json files of `froster evaluate`"
     )

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster interpolate`."""
     parser.add_argument("first", metavar="FIRST", help="folder of a CLIP or FROSTER checkpoint, at ratio 0")
     parser.add_argument("second", metavar="SECOND", help="folder of a checkpoint that was trained from it, at ratio 1")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="of the checkpoint, or of the curve")
-    parser.add_argument("--ratio", type=float, default=0.5, help="of the checkpoint (default: %(default)s)")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the checkpoint, or of the curve")
+    parser.add_argument("--ratio", type=float, default=0.5, help="ratio of the checkpoint (default: %(default)s)")
     curve = parser.add_argument_group("curve")
     curve.add_argument("--protocol", metavar="PROTOCOL", help="evaluate by it; a name of `froster evaluate --list`")
     curve.add_argument("--data", nargs="+", default=[], metavar="FIELD=PATH", help="such as root=UCF-101")

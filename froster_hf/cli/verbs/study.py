@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", nargs="?", metavar="PLAN", help="a shipped plan's name, or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as test_worlds=[7]")
     parser.add_argument("--list", action="store_true", help="list the shipped plans")
-    parser.add_argument("--output", metavar="FOLDER", help="of the report (default: runs/study-PLAN/report)")
+    parser.add_argument("--output", metavar="FOLDER", help="folder of the report (default: runs/study-PLAN/report)")
     parser.add_argument("--overwrite", action="store_true", help="write over another report in the output folder")
-    parser.add_argument("--work", metavar="FOLDER", help="of worlds and runs (default: runs/study-PLAN)")
+    parser.add_argument("--work", metavar="FOLDER", help="folder of worlds and runs (default: runs/study-PLAN)")
     parser.add_argument("--minutes", type=float, help="begin nothing new after as many; the next call goes on")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
 

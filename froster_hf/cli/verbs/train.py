@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {DEFAULT_MODEL})",
     )
     own.add_argument("--eval", metavar="VIDEOS", help="measure on these (default: hold out a fifth of every class)")
-    own.add_argument("--root", metavar="FOLDER", help="of a list's videos (default: where the list lies)")
+    own.add_argument("--root", metavar="FOLDER", help="folder of a list's videos (default: the list's own folder)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the newest sound checkpoint")
     again.add_argument("--overwrite", action="store_true", help="delete the run that is in the output folder")
