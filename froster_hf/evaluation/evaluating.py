@@ -142,7 +142,7 @@ def evaluate_protocol(
 
 @dataclass(frozen=True)
 class _Scored:
-    """What the models say of the table.
+    """The predictions of all models for the table.
 
     Attributes:
         rows: for each row of the report, how its samples score a part.
@@ -281,7 +281,7 @@ def _report(
     tested: Mapping[str, Sequence[dict[str, PartResult]]],
     scored: _Scored,
 ) -> dict[str, Any]:
-    """What `result.json` holds; nothing in it depends on when or in how many attempts it was made."""
+    """The content of `result.json`; nothing in it depends on when or in how many attempts it was made."""
     headers, frozen_header = scored.headers, scored.frozen_header
     return {
         "protocol": protocol.to_dict(),

@@ -36,7 +36,7 @@ SMALLEST_SIDE, STRIP_GAP, MOST_COLOR = 192, 4, 0.6
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain_video` found and wrote.
+    """Maps that `explain_video` computed, and the files that it wrote.
 
     Args:
         label: that was explained.

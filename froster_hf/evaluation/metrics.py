@@ -412,7 +412,7 @@ def _info_of(module: evaluate.Metric, features: dict[str, Any]) -> evaluate.Metr
 
 
 def compute(module: type[evaluate.Metric], **inputs: Any) -> dict[str, Any]:
-    """What a module makes of inputs that are in memory as a whole.
+    """Compute a module's numbers from inputs that are in memory as a whole.
 
     Without the module's store of batches, whose files a user's cache may not take, and which is fifty times as slow as
     the metrics are.

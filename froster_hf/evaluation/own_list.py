@@ -48,7 +48,7 @@ MAX_CONFUSIONS = 20
 
 @dataclass
 class ModelResult:
-    """What was found of one model.
+    """Scores and numbers of one model.
 
     Attributes:
         name: name of the model, as it was given.
@@ -253,7 +253,7 @@ def _report(
 
 
 def confusions(part: PartResult, *, limit: int = MAX_CONFUSIONS) -> list[dict[str, Any]]:
-    """What is most often taken for what: `true`, `predicted`, `count`, and `of`, the clips of the true label."""
+    """The most frequent confusions: `true`, `predicted`, `count`, and `of`, the number of clips of the true label."""
     counts = part.confusion.copy()
     totals = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)

@@ -76,7 +76,7 @@ def confusion_in_words(entry: Mapping[str, Any]) -> str:
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """What was measured, in a sentence."""
+    """One sentence on what was measured."""
     first = next(iter(report["models"].values()))
     undecodable = first["num_undecodable"]
     failed = f"; {undecodable} could not be decoded and count as wrong" if undecodable else ""

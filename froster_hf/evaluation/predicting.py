@@ -55,7 +55,7 @@ class PredictionMismatchError(ValueError):
 
 @dataclass(frozen=True)
 class ClipPrediction:
-    """What a model said of one clip.
+    """A model's scores of one clip.
 
     Args:
         row: row of the table.

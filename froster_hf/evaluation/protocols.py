@@ -36,7 +36,7 @@ PROTOCOL_FOLDER = SHIPPED_FOLDERS["protocol"]
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """What is evaluated, and how.
+    """How clips are scored: data set, labels and views.
 
     Args:
         name: name of the protocol; a file's stem.
@@ -106,7 +106,7 @@ class EvaluationProtocol:
 
 @dataclass(frozen=True)
 class DetectionProtocol:
-    """Which actions are found in long videos, and how they are measured.
+    """How actions are found in long videos, and how they are measured.
 
     Args:
         name: name of the protocol; a file's stem.
@@ -406,7 +406,7 @@ def _read(protocol: EvaluationProtocol, data: EvaluationData, *, split: Split, f
 
 
 def _differences(table: Dataset, protocol: EvaluationProtocol, part: str) -> dict[str, Any]:
-    """What differs from the published counts, where there are any."""
+    """Differences from the published counts, where there are any."""
     if part not in published_counts().get(protocol.dataset, {}):
         return {}
     return count_differences(table, name=protocol.dataset, part=part)

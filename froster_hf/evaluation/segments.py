@@ -38,7 +38,7 @@ class DetectedSegment:
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """What became of the found segments of one class.
+    """The found segments of one class, each right or wrong.
 
     Args:
         hits: (I, n) bool, whether each is right at each threshold, from the best score down.
@@ -143,7 +143,7 @@ def detection_average_precisions(
 
 
 def suppress_overlapping(found: Sequence[DetectedSegment], *, max_iou: float) -> list[DetectedSegment]:
-    """Of segments of one class in one video that overlap by more than `max_iou`, those with the best score."""
+    """Keep the best of the segments of one class in one video that overlap by more than `max_iou`."""
     kept: dict[tuple[str, str], list[DetectedSegment]] = defaultdict(list)
     for detected in sorted(found, key=lambda detected: -detected.score):
         better = kept[detected.video, detected.label]

@@ -102,7 +102,7 @@ def evaluate_detection(
 
 
 def _header(protocol: DetectionProtocol, table: SegmentTable, classify: Any) -> dict[str, Any]:
-    """What the predictions of a model depend on, as JSON values."""
+    """Everything that the predictions of a model depend on, as JSON values."""
     data = json.dumps([table.labels, [os.path.basename(video) for video in table.videos]])
     header = {
         "model": model_fingerprint(classify.model),

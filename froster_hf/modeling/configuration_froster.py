@@ -325,12 +325,12 @@ class FrosterConfig(PreTrainedConfig):
 
     @property
     def temporal_entries(self) -> tuple[TemporalModuleEntry, TemporalPoolingEntry]:
-        """What the tables say of the temporal module and of the pooling."""
+        """The tables' entries of the temporal module and of the pooling."""
         return TEMPORAL_MODULES[self.temporal_module], TEMPORAL_POOLINGS[self.temporal_pooling]
 
     @property
     def backbone_entry(self) -> BackboneEntry:
-        """What the table says of the backbone."""
+        """The table's entry of the backbone."""
         return BACKBONES[self.backbone]
 
     @property

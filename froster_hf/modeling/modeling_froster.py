@@ -60,7 +60,7 @@ AUTO_MAP = {
 
 @dataclass
 class FrosterVideoFeatures(ModelOutput):
-    r"""What the vision tower says of a batch of clips.
+    r"""Outputs of the vision tower for a batch of clips.
 
     Args:
         frame_embeds: (B, T, D), L2-normalized; (B, 1, D) for `joint`, which has one embedding per clip.
@@ -83,7 +83,7 @@ class FrosterVideoFeatures(ModelOutput):
 
 @dataclass
 class FrosterTextFeatures(ModelOutput):
-    r"""What the text tower says of a batch of texts.
+    r"""Outputs of the text tower for a batch of texts.
 
     Args:
         text_embeds: (n, D), L2-normalized.
@@ -164,7 +164,7 @@ class FrosterVideoClassificationOutput(ModelOutput):
 
 
 def check_pixels(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
-    """Floating point (B, T, 3, S, S).
+    """Refuse clips that are not floating point (B, T, 3, S, S).
 
     Raises:
         ValueError: another shape or dtype.
@@ -185,7 +185,8 @@ def check_pixels(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
 
 
 def check_input_ids(input_ids: torch.Tensor, config: FrosterConfig) -> None:
-    """Integers (n, L), L within the text tower's positions; all of them, for a tower that reads its padding.
+    """Refuse texts that are not integers (n, L), with L at most the text tower's positions, or equal to them for a
+    tower that reads its padding.
 
     Raises:
         ValueError: another shape or dtype, or texts that are too long or not padded as far as the tower reads.
@@ -209,7 +210,7 @@ def check_input_ids(input_ids: torch.Tensor, config: FrosterConfig) -> None:
 
 
 def check_text_embeds(text_embeds: torch.Tensor | None, width: int) -> torch.Tensor:
-    """(K, D), returned.
+    """Return text embeddings (K, D) after checking that there are some.
 
     Raises:
         ValueError: none, or another shape.
@@ -222,7 +223,7 @@ def check_text_embeds(text_embeds: torch.Tensor | None, width: int) -> torch.Ten
 
 
 def text_lengths(input_ids: torch.Tensor, end_token: EndToken) -> torch.Tensor:
-    """Tokens that count: those up to and including the end token, where a causal text tower is read.
+    """The number of tokens up to and including the end token, at which a causal text tower is read.
 
     Args:
         input_ids: (n, L).
@@ -645,10 +646,10 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
-        """As in transformers. Other label names than the checkpoint's are names without embeddings: what a file holds
-        for an index belongs to the name that its configuration has there. To rename labels, give the stored
-        embeddings to `set_labels`. So are the checkpoint's own names where an adapter is loaded on top of it: their
-        embeddings are those of another text tower."""
+        """As in transformers. Label names other than the checkpoint's have no embeddings: what a file holds for an
+        index belongs to the name that its configuration has there. To rename labels, give the stored embeddings to
+        `set_labels`. Where an adapter is loaded on top of a checkpoint, its own names have none either: the stored
+        ones are those of another text tower."""
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # Where adapters are loaded, the checkpoint that they are for.
@@ -726,7 +727,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         self._has_label_embeds = True
 
     def _store_label_embeds(self, label_embeds: torch.Tensor) -> None:
-        """An empty bank is not worth a key in the checkpoint."""
+        """Register the buffer (K, D); an empty one is not saved."""
         self.register_buffer("label_embeds", label_embeds, persistent=label_embeds.shape[0] > 0)
 
     @can_return_tuple

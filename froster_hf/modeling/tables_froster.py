@@ -194,17 +194,17 @@ def tower_width(config: Any) -> int:
 
 
 def historical_end_token(text_config: Any) -> EndToken:
-    """As CLIP's tower reads: configurations of before 2023 say 2, and mean the highest token."""
+    """The end token of CLIP: configurations from before 2023 say 2, and mean the highest token."""
     return "highest" if text_config.eos_token_id == 2 else text_config.eos_token_id
 
 
 def stated_end_token(text_config: Any) -> EndToken:
-    """As the configuration says."""
+    """The end token that the configuration names."""
     return text_config.eos_token_id
 
 
 def no_end_token(text_config: Any) -> EndToken:
-    """A tower that reads its padding."""
+    """None, for a tower that reads its padding."""
     return None
 
 

@@ -27,7 +27,8 @@ from .tables_froster import BACKBONES, TEMPORAL_MODULES, find_implementation
 
 
 class BackbonePart:
-    """What becomes a module on top of a class of the backbone, whose methods are `super()`'s; see `on_backbone`."""
+    """Base of classes that become modules on top of a class of the backbone, which is their `super()`; see
+    `on_backbone`."""
 
     def placed_at(self, layer_index: int) -> None:
         """Called once with the index of the block that it is, or is part of; from 0."""
@@ -198,7 +199,7 @@ class LocalAttention(TemporalAttention):
         self.radius = temporal.temporal_radius
 
     def context(self, hidden_states: torch.Tensor, num_frames: int) -> torch.Tensor:
-        """What keys and values are made from: (B*T, N, W) to (B*T, N, W)."""
+        """The source of keys and values: (B*T, N, W) to (B*T, N, W)."""
         return hidden_states
 
     @reads_first_tokens

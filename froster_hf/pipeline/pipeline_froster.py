@@ -385,7 +385,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         on_segment: Callable[[TimelineSegment], None] | None = None,
         **options: Any,
     ) -> Timeline:
-        """What happens when in a long video, read once as a stream.
+        """Find what happens when in a long video, which is read once, as a stream.
 
         Args:
             video: a path, URL, bytes or open binary file.

@@ -179,7 +179,7 @@ class Scoring:
 
     @property
     def description(self) -> str | None:
-        """What the labels are compared with, in one line; `None` for the ordinary contest among labels."""
+        """One line on what the labels are compared with; `None` for the ordinary contest among labels."""
         if not self.background:
             return "each label for itself" if self.function == "sigmoid" else None
         listed = ", ".join(self.background[:LISTED_BACKGROUND])

@@ -121,7 +121,7 @@ class Timeline:
         return contrast_segments([*segments, *finder.finish()], self.labels, self.windows, self.scores)
 
     def outline(self) -> dict[str, Any]:
-        """What `to_dict` has beside the windows, whose number may be large."""
+        """`to_dict` without the windows, whose number may be large."""
         return {
             "name": self.name,
             "start_seconds": self.start_seconds,

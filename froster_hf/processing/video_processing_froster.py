@@ -181,7 +181,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             raise ValueError(f"No video can be processed with this checkpoint's options: {reason:.500}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """What belongs into a checkpoint: everything but the options that are the caller's."""
+        """The options that a checkpoint stores: all but those that are the caller's."""
         return {name: value for name, value in super().to_dict().items() if name not in CALLERS_OPTIONS}
 
     def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
