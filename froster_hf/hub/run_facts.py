@@ -144,7 +144,7 @@ def _limitations(run: Run) -> tuple[str, ...]:
 
 
 def run_results(run: Run) -> list[MeasuredResult]:
-    """The accuracies on a run's evaluation videos, but top-5 where it is no feat: of at most five labels.
+    """The accuracies on a run's evaluation videos, without top-5 for at most five labels, which is always 100 %.
 
     Raises:
         ValueError: a record whose numbers are none.

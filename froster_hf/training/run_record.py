@@ -62,7 +62,9 @@ def record_run(recipe: Recipe, trainer: Any, metrics: Mapping[str, float], *, mo
     evaluation = {}
     for part, clips in (trainer.eval_dataset or {}).items():
         found = {
-            name: round(metrics[key], 2) for name in metrics_of("one_label") if (key := f"eval_{part}_{name}") in metrics
+            name: round(metrics[key], 2)
+            for name in metrics_of("one_label")
+            if (key := f"eval_{part}_{name}") in metrics
         }
         evaluation[part] = {**found, "num_clips": len(clips), "num_labels": len(class_names(clips) or ())}
     saved = FrosterForVideoClassification.from_pretrained(model, dtype="auto")

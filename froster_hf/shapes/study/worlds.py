@@ -159,7 +159,7 @@ def prepare_world(world: World) -> None:
             clips = EvaluationClips(
                 train if side == TRAIN else tables[side],
                 video_processor=processor.video_processor,
-                # Which frames of a training clip are seen is drawn anew in every epoch.
+                # Which frames of a training clip are seen is drawn again in every epoch.
                 video_options=ALL_FRAMES if side == TRAIN else tuning.training.get("eval_video_options"),
             )
             batches = list(DataLoader(clips, batch_size=_BATCH, collate_fn=collate_clips))
