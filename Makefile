@@ -23,6 +23,7 @@ test: $(INSTALLED)  ## Run the fast tests
 	$(PYTEST) -n 2 -m "not slow and not gpu"
 
 test-all: $(INSTALLED)  ## Run every test that this machine can run
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[notebooks]"
 	$(PYTEST) -n 2
 
 check: $(INSTALLED)  ## Formatting, lint and types

@@ -25,6 +25,7 @@ EXTRAS: dict[str, Extra] = {
     "lora": Extra("peft", "training low-rank updates (`trained_parameters=lora`), adapters"),
     "torchcodec": Extra("torchcodec", "another decoder, which needs FFmpeg's shared libraries"),
     "search": Extra("lancedb", "an index of videos to search in: `froster index`, `froster search`"),
+    "notebooks": Extra("ipykernel", "running the notebooks of the repository"),
     "docs": Extra("mkdocs", "the documentation site (`make docs`)"),
 }
 
