@@ -18,7 +18,6 @@ from .own_list import evaluate_videos
 from .predicting import PredictionMismatchError, predict
 from .protocols import DetectionProtocol, EvaluationData, EvaluationProtocol, list_protocols, load_protocol
 from .report import published_results
-from .segments import detection_average_precisions
 from .temporal_detection import evaluate_detection
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "TemporalDetection",
     "attention_rollout",
     "compute_metrics",
-    "detection_average_precisions",
     "evaluate_detection",
     "evaluate_protocol",
     "evaluate_videos",

@@ -135,13 +135,6 @@ def mean_class_average_precision(matches: Mapping[str, ClassMatches]) -> np.ndar
     return np.mean(list(class_average_precisions(matches).values()), axis=0)
 
 
-def detection_average_precisions(
-    found: Sequence[DetectedSegment], true: Sequence[AnnotatedSegment], *, iou_thresholds: Sequence[float]
-) -> dict[str, np.ndarray]:
-    """Average precision of each class that has true segments, at each of I thresholds: (I,); see `match_segments`."""
-    return class_average_precisions(match_segments(found, true, iou_thresholds=iou_thresholds))
-
-
 def suppress_overlapping(found: Sequence[DetectedSegment], *, max_iou: float) -> list[DetectedSegment]:
     """Keep the best of the segments of one class in one video that overlap by more than `max_iou`."""
     kept: dict[tuple[str, str], list[DetectedSegment]] = defaultdict(list)

@@ -69,6 +69,8 @@ def evaluate_detection(
         raise ValueError("No model was given to evaluate.")
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
     table: SegmentTable = plan_evaluation(protocol, data)
+    # Before any video is read: a model that cannot score each label for itself costs no other one's work.
+    headers = {name: _header(protocol, table, name, classify) for name, classify in models.items()}
     folder = Path(output_dir)
     prepare_folder(folder, protocol.to_dict(), Accelerator(), overwrite=overwrite, subfolders=("predictions",))
     report: dict[str, Any] = {
@@ -83,7 +85,7 @@ def evaluate_detection(
     }
     num_done = 0
     for number, (name, classify) in enumerate(models.items()):
-        header = _header(protocol, table, classify)
+        header = headers[name]
         found: list[DetectedSegment] = []
         predictions = _predictions(
             classify, protocol, table, header, folder / "predictions" / f"model_{number}", batch_size=batch_size
@@ -101,13 +103,17 @@ def evaluate_detection(
     return report
 
 
-def _header(protocol: DetectionProtocol, table: SegmentTable, classify: Any) -> dict[str, Any]:
+def _header(protocol: DetectionProtocol, table: SegmentTable, name: str, classify: Any) -> dict[str, Any]:
     """Everything that the predictions of a model depend on, as JSON values."""
+    try:
+        compared_with = classify.scoring(table.labels, multi_label=True).description
+    except ValueError as error:
+        raise ValueError(f"{printable(name)}: {error}") from error
     data = json.dumps([table.labels, [os.path.basename(video) for video in table.videos]])
     header = {
         "model": model_fingerprint(classify.model),
         "data": hashlib.sha256(data.encode()).hexdigest(),
-        "compared_with": classify.scoring(table.labels, multi_label=True).description,
+        "compared_with": compared_with,
         "protocol": protocol.to_dict(),
     }
     return json.loads(json.dumps(header))  # tuples are lists there

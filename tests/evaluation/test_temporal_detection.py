@@ -15,8 +15,9 @@ from froster_hf.evaluation.metrics import METRICS, Metric
 from froster_hf.evaluation.predicting import PredictionMismatchError, model_fingerprint
 from froster_hf.evaluation.segments import (
     DetectedSegment,
-    detection_average_precisions,
+    class_average_precisions,
     interpolated_average_precision,
+    match_segments,
     suppress_overlapping,
     temporal_iou,
 )
@@ -34,7 +35,7 @@ def true(start, end, video="v", label="a"):
 
 
 def precision(detections, truths, iou=0.5, label="a"):
-    return detection_average_precisions(detections, truths, iou_thresholds=[iou])[label][0]
+    return class_average_precisions(match_segments(detections, truths, iou_thresholds=[iou]))[label][0]
 
 
 def test_overlap_is_intersection_over_union():
@@ -75,12 +76,12 @@ def test_classes_videos_and_thresholds_are_told_apart():
         found(0, 10, 0.4, label="c"),
         found(50, 60, 0.1, "x"),
     ]
-    by_class = detection_average_precisions(detections, truths, iou_thresholds=[0.5, 0.8, 0.9])
+    by_class = class_average_precisions(match_segments(detections, truths, iou_thresholds=[0.5, 0.8, 0.9]))
     assert set(by_class) == {"a", "b"}
     np.testing.assert_allclose(by_class["a"], [0.5, 0.5, 0.5])
     np.testing.assert_allclose(by_class["b"], [1, 1, 0])
     with pytest.raises(ValueError, match="infinite or NaN"):
-        detection_average_precisions([found(0, 1, float("nan"))], truths, iou_thresholds=[0.5])
+        match_segments([found(0, 1, float("nan"))], truths, iou_thresholds=[0.5])
 
 
 def test_of_overlapping_candidates_the_best_stays():
@@ -185,6 +186,17 @@ def test_several_models_and_a_new_metric_are_rows_and_a_table_and_reach_the_card
     assert found["all", "map"].remarks[0] == "mean over IoU 0.3, 0.4, 0.5, 0.6, 0.7"
     assert found["all", "map"].to_eval_result().metric_type == "mean_average_precision"
     assert len(found) == 2 * 6
+
+
+def test_a_model_without_a_background_is_named_before_any_video_is_read(classify, data, tmp_path, monkeypatch):
+    other = tiny_pipeline(1)
+    other.processor.background_labels = None
+    monkeypatch.setattr(classify, "timeline", lambda *args, **kwargs: pytest.fail("a video was read"))
+    with pytest.raises(ValueError, match=r"^second: Each label for itself has nothing to be compared with"):
+        evaluate_detection(
+            PROTOCOL, models={"first": classify, "second": other}, data=data, output_dir=tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_protocols_of_the_other_kind_are_refused(classify, data, tmp_path):
