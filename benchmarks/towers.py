@@ -1,13 +1,14 @@
 """Video and text tower: ours against the data flow of the original, written naively here.
 
     python benchmarks/towers.py > benchmarks/towers.md
+    python benchmarks/towers.py --device cuda --dtype bfloat16 --clips 8
 
 The naive video tower copies keys and values three times (next, previous, own frame), computes the softmax in full and
 QuickGELU in three passes; the naive text tower encodes all 77 tokens of every prompt. Both use the same weights and
 give the same numbers; each round runs them one after the other, and a ratio is the median over the rounds of the ratio
 within a round. The fraction of the peak is the arithmetic that is needed over the time that it took, against the
-fastest matrix product measured in the same round. One compute thread, and its processor time: what other programs do
-beside it counts less.
+fastest matrix product measured in the same round. On a CPU one compute thread, and its processor time: what other
+programs do beside it counts less; on a GPU wall time.
 
 Texts are what the package writes with FROSTER's 28 templates and the bare label, one token a word. The naive text
 tower does the same for every text, so that it is measured on a share of the texts, and compared per text.
@@ -37,7 +38,7 @@ INTRODUCTION = """# Towers against the data flow of the original
 `{command}`
 
 {machine}.
-float32, processor time of one thread, medians of {rounds} paired rounds. "Of the peak": the operations that are needed
+{dtype}, {clock}, medians of {rounds} paired rounds. "Of the peak": the operations that are needed
 (of the last block, keys and values of all tokens, and the rest at the tokens that are read alone) over the time,
 against the fastest matrix product of the same round.
 """
@@ -58,7 +59,7 @@ class NaiveTemporalAttention(CLIPAttention):
 
         def with_neighbors(frames):
             channels_first = frames.transpose(-1, -2).contiguous()
-            buffer = torch.zeros(*channels_first.shape[:-1], 3 * num_tokens)
+            buffer = channels_first.new_zeros(*channels_first.shape[:-1], 3 * num_tokens)
             buffer[:, :-1, ..., :num_tokens] = channels_first[:, 1:]
             buffer[:, 1:, ..., num_tokens : 2 * num_tokens] = channels_first[:, :-1]
             buffer[..., 2 * num_tokens :] = channels_first
@@ -97,21 +98,29 @@ def write_texts(num_labels: int, words_of_description: int) -> torch.Tensor:
     templates = [*resolve_templates("froster"), "{}"]
     prompts = [text for label, line in zip(labels, sentences) for text in fill_templates(templates, label, line)]
     numbers: dict[str, int] = {}
-    ids = torch.zeros(len(prompts), CONTEXT, dtype=torch.long)
+    ids = torch.zeros(len(prompts), CONTEXT, dtype=torch.long, device="cpu")
     for row, prompt in enumerate(prompts):
         tokens = [numbers.setdefault(word, len(numbers) + 1) for word in re.findall(r"\w+|[^\w\s]", prompt)]
-        ids[row, : len(tokens) + 2] = torch.tensor([START, *tokens[: CONTEXT - 2], END])
-    return ids
+        ids[row, : len(tokens) + 2] = torch.tensor([START, *tokens[: CONTEXT - 2], END], device="cpu")
+    return ids.to(torch.get_default_device())
+
+
+def now() -> float:
+    """Seconds of the clock of the default device, on which all is computed."""
+    if torch.get_default_device().type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def seconds(function: Callable[[], object]) -> float:
-    start = time.process_time()
+    start = now()
     function()
-    return time.process_time() - start
+    return now() - start
 
 
 def matrix_product_flops() -> float:
-    """The best of a few products in the shape of a ViT-B layer, in operations a second."""
+    """The best of a few products in the shape of a ViT-B layer, in operations per second."""
     a, b = torch.randn(1576, 768), torch.randn(768, 3072)
     return max(2 * 1576 * 768 * 3072 / seconds(lambda: a @ b) for _ in range(10))
 
@@ -136,9 +145,9 @@ def needed_text_flops(texts: torch.Tensor) -> float:
     return 2 * width * width * (nodes * ((layers - 1) * 12 + 2) + len(texts) * 10)
 
 
-def measure_video(model: FrosterModel, naive: FrosterModel, rounds: int) -> None:
+def measure_video(model: FrosterModel, naive: FrosterModel, rounds: int, num_clips: int) -> None:
     """The table of the video tower, with what each step gives alone."""
-    clips = torch.randn(1, NUM_FRAMES, 3, 224, 224)
+    clips = torch.randn(num_clips, NUM_FRAMES, 3, 224, 224)
     flows = {
         "the original's data flow": (naive, CLIPMLP, False),
         "ours, whole, QuickGELU in three passes": (model, CLIPMLP, False),
@@ -153,10 +162,10 @@ def measure_video(model: FrosterModel, naive: FrosterModel, rounds: int) -> None
         peak = matrix_product_flops()
         for name, (tower, mlp, only_embeds) in flows.items():
             use_mlps(tower, mlp)
-            start = time.process_time()
+            start = now()
             embeds[name] = tower.get_video_features(clips, only_embeds=only_embeds).video_embeds
-            taken[name].append(time.process_time() - start)
-            fractions[name].append(needed_video_flops(1) / taken[name][-1] / peak)
+            taken[name].append(now() - start)
+            fractions[name].append(needed_video_flops(num_clips) / taken[name][-1] / peak)
     first, whole = list(flows)[:2]
     print(
         "| video tower, ViT-B/16, 8 frames of 224 | times the original | times ours whole | of the peak | difference |"
@@ -172,7 +181,7 @@ def measure_texts(model: FrosterModel, naive: FrosterModel, num_labels: int) -> 
     """The table of the text tower."""
     use_mlps(model, OnePassMLP)
     print(
-        "\n| text tower, 29 prompts a label | tokens, naive / ours | times the original | of the peak | difference |"
+        "\n| text tower, 29 prompts per label | tokens, naive / ours | times the original | of the peak | difference |"
     )
     print("| --- | --- | --- | --- | --- |")
     for name, words in (("bare labels", 0), ("labels with a sentence of 12 words", 12)):
@@ -181,12 +190,12 @@ def measure_texts(model: FrosterModel, naive: FrosterModel, num_labels: int) -> 
         fewer = texts.numel() / sum(len(chunk.tokens) for chunk in chunks)
         some = texts[: NAIVE_LABELS * PROMPTS_PER_LABEL]
         peak = matrix_product_flops()
-        start = time.process_time()
+        start = now()
         expected = naive.get_text_features(some).text_embeds
-        theirs = time.process_time() - start
-        start = time.process_time()
+        theirs = now() - start
+        start = now()
         found = model.get_label_embeds(texts, chunk_size=CHUNK)
-        ours = time.process_time() - start
+        ours = now() - start
         faster = theirs / len(some) * len(texts) / ours
         difference = (found[: len(some)] - expected).abs().max()
         fraction = needed_text_flops(texts) / ours / peak
@@ -198,13 +207,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="paired measurements of the video tower (default: 5)")
     parser.add_argument("--labels", type=int, default=100, help="labels of the text tower (default: 100)")
+    parser.add_argument("--clips", type=int, default=1, help="clips of a batch of the video tower (default: 1)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of weights and inputs")
     arguments = parser.parse_args()
+    machine, clock = describe_machine(), "processor time of one thread"
+    if arguments.device == "cuda":
+        machine, clock = f"{machine}, {torch.cuda.get_device_name()}", "wall time"
     torch.set_num_threads(1)
+    torch.set_default_device(arguments.device)
+    torch.set_default_dtype(getattr(torch, arguments.dtype))
     torch.manual_seed(0)
     model = FrosterModel(FrosterConfig(vision_config=VIT_B16)).eval()
     naive = naive_copy(model)
-    print(INTRODUCTION.format(command=command_line(), machine=describe_machine(), rounds=arguments.rounds))
-    measure_video(model, naive, arguments.rounds)
+    facts = {"machine": machine, "clock": clock, "dtype": arguments.dtype, "rounds": arguments.rounds}
+    print(INTRODUCTION.format(command=command_line(), **facts))
+    measure_video(model, naive, arguments.rounds, arguments.clips)
     measure_texts(model, naive, arguments.labels)
 
 

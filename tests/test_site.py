@@ -11,7 +11,14 @@ import froster_hf
 from tests.test_readme import BLOCK, PAGES, ROOT
 
 DOCS = ROOT / "docs"
-DOCUMENTS = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "model_cards").glob("*.md")])
+DOCUMENTS = sorted(
+    [
+        *DOCS.rglob("*.md"),
+        *ROOT.glob("*.md"),
+        *(ROOT / "model_cards").glob("*.md"),
+        *(ROOT / "benchmarks").glob("*.md"),
+    ]
+)
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 

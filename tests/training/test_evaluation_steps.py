@@ -134,14 +134,17 @@ def test_texts_that_only_the_models_own_forward_may_encode_give_the_same_numbers
 
 def test_long_label_lists_have_the_same_gradients_in_chunks(tmp_path):
     gradients = []
-    for chunk_size in (None, 2):
+    for chunk_size in (None, 2, 64):
         trainer = tiny_trainer(tmp_path, train_dataset=Arrays(4), text_chunk_size=chunk_size)
+        # On a CPU texts share their beginnings, fewer than a chunk too.
+        assert trainer.texts_of(None).for_all_labels([0]).student_inputs["text_chunk_size"] == chunk_size
         batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index] for index in range(4)]))
         loss = trainer.compute_loss(trainer.model, batch)
         loss.backward()
         gradients.append({name: parameter.grad for name, parameter in trainer.model.named_parameters()})
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-5)
+        for chunked in gradients[1:]:
+            torch.testing.assert_close(chunked[name], gradient, rtol=0, atol=1e-5)
 
 
 def moving_shapes(folder):

@@ -1,0 +1,62 @@
+"""The tables of `benchmarks/`: each has a command that is there, with options that it takes, and a line in the list."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.test_readme import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+LIST = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+TABLES = sorted(path for path in BENCHMARKS.glob("*.md") if path.name != "README.md")
+COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*python (?:-m benchmarks\.|benchmarks/)\w+[^`\n#>]*")
+
+
+def commands(text: str) -> list[str]:
+    """Those that run a benchmark, but for where they write."""
+    return [command.strip() for command in COMMAND.findall(text.replace("\\\n", " "))]
+
+
+def script_of(command: str) -> Path:
+    """The file that a command runs."""
+    words = shlex.split(command)
+    target = words[words.index("python") + 1 :]
+    name = target[1] if target[0] == "-m" else target[0].removesuffix(".py")
+    return ROOT / f"{name.replace('.', '/')}.py"
+
+
+DOCUMENTS = [*TABLES, BENCHMARKS / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "fuzzing.md"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_run_files_that_are_there_with_options_that_they_take(path):
+    found = commands(path.read_text(encoding="utf-8"))
+    assert found
+    for command in found:
+        source = script_of(command).read_text(encoding="utf-8")
+        for option in re.findall(r"--[a-z-]+", command):
+            assert f'"{option}"' in source, command
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.name)
+def test_every_table_is_listed_with_the_command_that_it_names(path):
+    (line,) = [line for line in LIST.splitlines() if f"[{path.name}]({path.name})" in line]
+    (listed,) = {script_of(command) for command in commands(line)}
+    assert listed in {script_of(command) for command in commands(path.read_text(encoding="utf-8"))}
+
+
+def test_every_benchmark_is_in_the_list():
+    measuring = {path for path in BENCHMARKS.glob("*.py") if not path.name.startswith(("fuzz_", "machine"))}
+    assert measuring <= {script_of(command) for command in commands(LIST)}
+
+
+def test_the_page_on_performance_takes_its_figures_from_tables():
+    """Whatever part of it states a measured figure links to the table that it is from."""
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(\.\./benchmarks/(\w+\.md)\)", text))
+    assert {path.name for path in TABLES} & linked == linked
+    for section in re.split(r"^## ", text, flags=re.M):
+        figures = re.findall(r"\d[\d.,]* (?:%|ms|s|seconds|hours|times|MiB|GiB|dollars|videos)\b", section)
+        assert not figures or "](../benchmarks/" in section, f"{section.splitlines()[0]}: {figures}"
