@@ -1,4 +1,4 @@
-"""The tables of `benchmarks/`: each has a command that is there, with options that it takes, and a line in the list."""
+"""The tables of `benchmarks/`: each has a command that is there, options that it takes, and a line in the list."""
 
 import re
 import shlex
@@ -56,7 +56,7 @@ def test_the_page_on_performance_takes_its_figures_from_tables():
     """Whatever part of it states a measured figure links to the table that it is from."""
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     linked = set(re.findall(r"\]\(\.\./benchmarks/(\w+\.md)\)", text))
-    assert {path.name for path in TABLES} & linked == linked
+    assert linked - {"README.md"} <= {path.name for path in TABLES}
     for section in re.split(r"^## ", text, flags=re.M):
         figures = re.findall(r"\d[\d.,]* (?:%|ms|s|seconds|hours|times|MiB|GiB|dollars|videos)\b", section)
         assert not figures or "](../benchmarks/" in section, f"{section.splitlines()[0]}: {figures}"
