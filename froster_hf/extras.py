@@ -23,6 +23,7 @@ EXTRAS: dict[str, Extra] = {
     "plots": Extra("matplotlib", "pictures: plots of evaluations, timelines as .png, maps of `froster explain`"),
     "export": Extra("onnxruntime", "ONNX towers of `froster export --towers onnx`"),
     "lora": Extra("peft", "training low-rank updates (`trained_parameters=lora`), adapters"),
+    "app": Extra("gradio", "the web page of `froster app`"),
     "torchcodec": Extra("torchcodec", "another decoder, which needs FFmpeg's shared libraries"),
     "search": Extra("lancedb", "an index of videos to search in: `froster index`, `froster search`"),
     "notebooks": Extra("ipykernel", "running the notebooks of the repository"),

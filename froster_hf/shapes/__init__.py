@@ -12,7 +12,7 @@ from .dataset import stream_moving_shapes, write_moving_shapes
 from .rendering import render_clips, render_stills
 from .scenes import Hardships, Scenes, draw_scenes, ease
 from .splits import BaseNovelSplit, draw_classes, split_base_novel, with_speeds
-from .video_files import DEMO_LABELS, STORY, render_demo_videos, write_mp4
+from .video_files import DEMO_LABELS, STORY, STORY_WINDOWS, render_demo_videos, write_mp4
 from .vocabulary import (
     ATTRIBUTES,
     COLORS,
@@ -42,6 +42,7 @@ __all__ = [
     "SPEEDS",
     "STILL_MOTIONS",
     "STORY",
+    "STORY_WINDOWS",
     "TRAIL_MOTIONS",
     "UNSAID",
     "BaseNovelSplit",

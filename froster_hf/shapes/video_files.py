@@ -14,6 +14,8 @@ from .vocabulary import MovingShape
 
 DEMO_LABELS = ("a red star sliding left", "a blue square spinning", "a green ring growing", "a yellow heart bouncing")
 STORY = "one_after_the_other.mp4"
+# Of a timeline of it: each label holds for two seconds.
+STORY_WINDOWS = {"window_seconds": 2.0, "stride_seconds": 0.25, "smoothing_seconds": 0.5}
 
 
 def write_mp4(

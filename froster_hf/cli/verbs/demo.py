@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     # After the model: the garbage collection of these imports does not look at its own again.
     from ...pipeline.timeline_files import write_timeline
-    from ...shapes import DEMO_LABELS, render_demo_videos
+    from ...shapes import DEMO_LABELS, STORY_WINDOWS, render_demo_videos
 
     labels = labels or list(DEMO_LABELS)
     *videos, story = render_demo_videos(output, seed=arguments.seed)
@@ -56,12 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
         report({"video": str(video), "answers": answers}, as_json=False)
     # A timeline is a stream, which PyAV alone reads.
     classify.processor.video_processor.video_backend = "auto"
-    windows = {"window_seconds": 2.0, "stride_seconds": 0.25, "smoothing_seconds": 0.5}
-    timeline = classify.timeline(str(story), labels, num_frames=arguments.num_frames, **windows)
+    timeline = classify.timeline(str(story), labels, num_frames=arguments.num_frames, **STORY_WINDOWS)
     picture = output / "timeline.png" if is_installed("plots") else None
     if picture is not None:
         write_timeline(timeline, picture)
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in windows.items())
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in STORY_WINDOWS.items())
     quoted, folder, model = (one_line(text) for text in (",".join(labels), str(output), arguments.model))
     print(
         f"\n{len(videos)} videos, {story.name} of all of them"

@@ -1,0 +1,481 @@
+"""`froster app`: a page, by Gradio, on which colleagues try a checkpoint with videos of their own, and its HTTP API.
+
+Uploads come from anybody: they are limited in size, reach the model by way of the decoding process alone, and lie in a
+folder that nobody else can read, which goes with the app. What people and files are called is shown as text. Neither
+the server nor the page asks anything of another machine.
+"""
+
+import contextlib
+import html
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..extras import import_extra
+from ..printing import one_line, printable
+from ..video.types import DecodingUnavailableError
+from .app_page import CSS, SEEK, answers_html, error_html, heading_html, page_theme, segments_html, text_html
+
+LONGEST_LABELS = 50_000
+"""Characters of a list of labels."""
+
+MOST_WAITING = 16
+"""Questions that wait while one is answered; the model answers one at a time."""
+
+# What is wrong with a question or a video, or with this machine; all else is an error of the program, for its log.
+EXPECTED = (ValueError, OSError, DecodingUnavailableError)
+# Uploads and pictures are deleted after this time, and all of them when the app ends.
+KEPT_SECONDS = 3600
+# Every resource is the app's own; whatever else a page might name, the browser does not ask for it.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; base-uri 'self'; form-action 'self'; object-src 'none'"
+)
+
+
+# Of a timeline, as the page has them at first, in the order of its fields.
+WINDOWS = {"window_seconds": 4.0, "stride_seconds": 2.0, "smoothing_seconds": 4.0}
+
+
+@dataclass(frozen=True)
+class AppExample:
+    """A video at hand, with what is asked about it.
+
+    Args:
+        video: its file.
+        labels: actions to choose from.
+        windows: settings of its timeline that differ from `WINDOWS`.
+    """
+
+    video: str | os.PathLike[str]
+    labels: Sequence[str]
+    windows: Mapping[str, float] = field(default_factory=dict)
+
+
+def build_app(classify: Any, *, examples: Sequence[AppExample] = ()) -> Any:
+    """The page and its API as a `gradio.Blocks`, to be served by `launch_app`, or mounted in an app of yours.
+
+    Args:
+        classify: the zero-shot pipeline.
+        examples: videos at hand.
+
+    Raises:
+        ImportError: Gradio or matplotlib is not installed.
+    """
+    gr = import_extra("app")
+    import_extra("plots")
+    answering = Answering(classify)
+    # One question at a time: maps of attention change the model for a moment.
+    events = {"concurrency_id": "model", "concurrency_limit": 1}
+    inside = {**events, "api_visibility": "private"}
+    # The folder's own name: where it lies on this machine is nobody's business.
+    name = os.path.basename(os.path.normpath(str(classify.model.config._name_or_path)))
+    app = _blocks(gr)(title="What happens in a video?", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS))
+    with app:
+        gr.HTML(heading_html(name), elem_classes="froster-html")
+        with gr.Row():
+            with gr.Column(min_width=320):
+                video = gr.Video(label="Video", sources=["upload"], elem_id="froster-video", height=300)
+                labels = gr.Textbox(
+                    label="Labels, one per line",
+                    placeholder="riding a bike\njuggling\nplaying the cello",
+                    lines=4,
+                    max_lines=12,
+                    elem_id="froster-labels",
+                    max_length=LONGEST_LABELS,
+                )
+                multi_label = gr.Checkbox(label="Each label for itself: several may occur, or none")
+                with gr.Accordion("Settings", open=False):
+                    background = gr.Textbox(
+                        label="Background, one per line",
+                        info="What is not an answer. One label alone, and each label for itself, is compared with it.",
+                        lines=2,
+                        max_length=LONGEST_LABELS,
+                    )
+                    threshold = gr.Number(
+                        value=None,
+                        label="Threshold",
+                        info="Least score of an answer, from 0 to 1",
+                        minimum=0,
+                        maximum=1,
+                    )
+                    seconds = [
+                        gr.Number(
+                            WINDOWS["window_seconds"], label="Timeline: seconds per window", minimum=0.1, step=0.1
+                        ),
+                        gr.Number(
+                            WINDOWS["stride_seconds"], label="Seconds from window to window", minimum=0.05, step=0.05
+                        ),
+                        gr.Number(
+                            WINDOWS["smoothing_seconds"],
+                            label="Seconds that scores are averaged over",
+                            minimum=0,
+                            step=0.1,
+                        ),
+                    ]
+                if examples:
+                    gr.Examples(
+                        [
+                            [str(example.video), "\n".join(example.labels), *{**WINDOWS, **example.windows}.values()]
+                            for example in examples
+                        ],
+                        [video, labels, *seconds],
+                        example_labels=[printable(Path(example.video).stem.replace("_", " ")) for example in examples],
+                        cache_examples=False,
+                        label="Examples",
+                        api_visibility="private",
+                    )
+            with gr.Column(min_width=320):
+                asked = [video, labels, multi_label, background, threshold]
+                with gr.Tab("Which?"):
+                    score = gr.Button("Score the labels", variant="primary", elem_id="froster-score")
+                    answers = gr.HTML(
+                        text_html("Upload a video, write labels, and ask."),
+                        elem_id="froster-answers",
+                        elem_classes="froster-html",
+                    )
+                with gr.Tab("When?"):
+                    find = gr.Button("Draw the timeline", variant="primary", elem_id="froster-find")
+                    picture = _picture(gr, "Timeline", "froster-plot")
+                    segments = gr.HTML(
+                        text_html("A row of the table takes the player there."),
+                        js_on_load=SEEK,
+                        elem_id="froster-segments",
+                        elem_classes="froster-html",
+                    )
+                with gr.Tab("Where?"):
+                    label = gr.Dropdown(
+                        [], label="Label", info="Whose score is explained", allow_custom_value=True, interactive=True
+                    )
+                    method = gr.Radio(
+                        [("what speaks for the label", "gradient"), ("where information comes from", "rollout")],
+                        value="gradient",
+                        label="Map",
+                    )
+                    explain = gr.Button("Show where it looks", variant="primary", elem_id="froster-explain")
+                    animation = _picture(gr, "As a movie", "froster-movie", wide=False)
+                    strip = _picture(gr, "Frame by frame", "froster-strip")
+                    told = gr.HTML(elem_id="froster-told", elem_classes="froster-html")
+        score.click(answering.show_answers, asked, answers, **inside)
+        find.click(answering.show_timeline, [*asked, *seconds], [picture, segments], **inside)
+        explain.click(answering.show_where, [video, label, labels, method], [animation, strip, told], **inside)
+        labels.change(
+            answering.choices,
+            labels,
+            label,
+            queue=False,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+        # What programs ask: numbers in place of what is shown.
+        asking, result = gr.Button(visible=False), gr.JSON(visible=False)
+        pictures = [gr.Image(visible=False), gr.Image(visible=False)]
+        asking.click(answering.predict, asked, result, api_name="predict", **events)
+        asking.click(answering.timeline, [*asked, *seconds], result, api_name="timeline", **events)
+        asking.click(answering.explain, [video, label, labels, method], pictures, api_name="explain", **events)
+    return app.queue(max_size=MOST_WAITING)
+
+
+@contextlib.contextmanager
+def served_app(
+    classify: Any,
+    *,
+    examples: Sequence[AppExample] = (),
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    max_megabytes: int = 512,
+    share: bool = False,
+) -> Iterator[str]:
+    """Serves the app inside of a `with` block, which is given its address; uploads are deleted behind it.
+
+    Args:
+        classify: the zero-shot pipeline.
+        examples: videos at hand.
+        host: on which it listens; `0.0.0.0` is every network that this machine is in.
+        port: by default the first free one from 7860 on.
+        max_megabytes: size of an upload.
+        share: also give it a public address, by way of a server of Gradio's, for at most a week. Downloads Gradio's
+            program for that.
+
+    Raises:
+        ImportError: Gradio or matplotlib is not installed.
+        OSError: the port is taken.
+    """
+    import_extra("app")
+    middleware = import_extra("app", "starlette.middleware")
+    with tempfile.TemporaryDirectory(prefix="froster-app-") as folder, _environment(GRADIO_TEMP_DIR=folder):
+        app = build_app(classify, examples=examples)
+        try:
+            _, address, public = app.launch(
+                server_name=host,
+                server_port=port,
+                share=share,
+                max_file_size=max_megabytes * 2**20,
+                theme=page_theme(),
+                css=CSS,
+                footer_links=["api", "settings"],
+                app_kwargs={"middleware": [middleware.Middleware(_OwnResourcesOnly)]},
+                prevent_thread_lock=True,
+                quiet=True,
+                # Given, where Gradio would ask the environment or its own taste.
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                run_history=False,
+                enable_monitoring=False,
+            )
+            yield public or address
+        finally:
+            app.close(verbose=False)
+
+
+def launch_app(classify: Any, **options: Any) -> None:
+    """Serves the app until the process is interrupted; says where on standard error.
+
+    Args:
+        classify: the zero-shot pipeline.
+        options: as `served_app` takes them.
+
+    Raises:
+        ImportError: Gradio or matplotlib is not installed.
+        OSError: the port is taken.
+    """
+    with served_app(classify, **options) as address:
+        print(f"froster: the app is at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)  # noqa: T201
+        while True:
+            time.sleep(3600)
+
+
+class Answering:
+    """What the page and the API ask of a pipeline: the API gets values and errors, the page gets HTML of both.
+
+    Args:
+        classify: the zero-shot pipeline.
+    """
+
+    def __init__(self, classify: Any):
+        self.classify = classify
+
+    def predict(
+        self,
+        video: str,
+        labels: str,
+        multi_label: bool = False,
+        background: str | None = None,
+        threshold: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Scores of labels (one per line) for a video, best first."""
+        with _told(video):
+            return self._answers(video, _options(labels, multi_label, background, threshold))
+
+    def timeline(
+        self,
+        video: str,
+        labels: str,
+        multi_label: bool = False,
+        background: str | None = None,
+        threshold: float | None = None,
+        window_seconds: float = WINDOWS["window_seconds"],
+        stride_seconds: float = WINDOWS["stride_seconds"],
+        smoothing_seconds: float = WINDOWS["smoothing_seconds"],
+    ) -> dict[str, Any]:
+        """Segments of a video with the labels (one per line) that hold in them."""
+        with _told(video):
+            options = _options(labels, multi_label, background, threshold)
+            return self._timeline(video, options, window_seconds, stride_seconds, smoothing_seconds).outline()
+
+    def explain(self, video: str, label: str, labels: str | None = None, method: str = "gradient") -> tuple[str, str]:
+        """Which regions of a video a label's score looks at: a movie and a strip of all frames."""
+        with _told(video):
+            return self._pictures(video, label, labels, method)
+
+    def show_answers(
+        self, video: str, labels: str, multi_label: bool, background: str | None, threshold: float | None
+    ) -> str:
+        """`predict` as a list with bars."""
+        try:
+            options = _options(labels, multi_label, background, threshold)
+            answers = self._answers(video, options)
+            options.pop("threshold", None)
+            return answers_html(answers, compared_with=self.classify.scoring(**options).description)
+        except EXPECTED as error:
+            return error_html(_reason(error, video))
+
+    def show_timeline(self, video: str, labels: str, *settings: Any) -> tuple[str | None, str]:
+        """`timeline` as a picture and as a table whose rows take the player there."""
+        from ..pipeline.timeline_files import write_timeline
+
+        try:
+            multi_label, background, threshold, *windows = settings
+            timeline = self._timeline(video, _options(labels, multi_label, background, threshold), *windows)
+            path = _new_folder() / "timeline.png"
+            write_timeline(timeline, path)
+            return str(path), segments_html(timeline)
+        except EXPECTED as error:
+            return None, error_html(_reason(error, video))
+
+    def show_where(
+        self, video: str, label: str, labels: str | None, method: str
+    ) -> tuple[str | None, str | None, str]:
+        """`explain` as pictures, or why there are none."""
+        try:
+            return *self._pictures(video, label, labels, method), ""
+        except EXPECTED as error:
+            return None, None, error_html(_reason(error, video))
+
+    def choices(self, labels: str | None) -> Any:
+        """The labels, to choose one from."""
+        names = _lines(labels)[:1000]
+        return import_extra("app").Dropdown(choices=names, value=names[0] if names else None)
+
+    def _answers(self, video: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+        return list(self.classify(_given(video), **options))
+
+    def _timeline(
+        self, video: str, options: dict[str, Any], window: float | None, stride: float | None, smoothing: float | None
+    ) -> Any:
+        seconds = dict(zip(WINDOWS, (window, stride, smoothing)))
+        # A field that somebody has emptied means the default.
+        given = {name: value for name, value in seconds.items() if value is not None}
+        return self.classify.timeline(_given(video), **options, **given)
+
+    def _pictures(self, video: str, label: str, labels: str | None, method: str) -> tuple[str, str]:
+        from ..evaluation.explaining import explain_video
+
+        _given(video)
+        if not (label or "").strip():
+            raise ValueError("Choose a label whose score is explained.")
+        explanation = explain_video(
+            self.classify.model,
+            self.classify.processor,
+            video,
+            label=label.strip(),
+            candidate_labels=_lines(labels),
+            output_dir=_new_folder(),
+            methods=[method],  # type: ignore[list-item]
+        )
+        return str(explanation.animations[method]), str(explanation.strips[method])
+
+
+def _options(labels: str, multi_label: bool, background: str | None, threshold: float | None) -> dict[str, Any]:
+    """What the pipeline is called with.
+
+    Raises:
+        ValueError: there are no labels, or too many.
+    """
+    names = _lines(labels)
+    if not names:
+        raise ValueError("Write at least one label, one per line.")
+    options = {
+        "candidate_labels": names,
+        "background_labels": _lines(background) or None,
+        "multi_label": multi_label or None,
+        "threshold": threshold,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _lines(text: str | None) -> list[str]:
+    if len(text or "") > LONGEST_LABELS:
+        raise ValueError(f"The labels have {len(text or '')} characters; at most {LONGEST_LABELS} are taken.")
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+
+
+def _given(video: str | None) -> str:
+    if not video:
+        raise ValueError("Upload a video first.")
+    return video
+
+
+def _new_folder() -> Path:
+    """A folder among the uploads, which goes with them."""
+    return Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
+
+
+@contextlib.contextmanager
+def _told(video: str | None) -> Iterator[None]:
+    """Errors for whoever asks the API; Gradio takes their message for HTML."""
+    gr = import_extra("app")
+    try:
+        yield
+    except EXPECTED as error:
+        message = html.escape(_reason(error, video), quote=False)
+        raise gr.Error(message, duration=None, print_exception=False) from error
+
+
+def _reason(error: Exception, video: str | None) -> str:
+    """An error as one line, without the folders of the server."""
+    message = str(error)
+    if video:
+        message = message.replace(video, os.path.basename(video))
+    return one_line(message)
+
+
+def _picture(gr: Any, name: str, elem_id: str, *, wide: bool = True) -> Any:
+    """A picture that is shown; a wide one can be moved sideways on a small screen."""
+    return gr.Image(
+        label=name,
+        show_label=False,
+        interactive=False,
+        buttons=["download", "fullscreen"],
+        elem_id=elem_id,
+        elem_classes="froster-wide" if wide else None,
+    )
+
+
+def _blocks(gr: Any) -> Any:
+    """Gradio's page, which fetches no address for anybody: a call may name one in the place of an upload."""
+
+    class UploadsOnly(gr.Blocks):
+        async def preprocess_data(self, block_fn: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+            if _names_address(inputs):
+                raise gr.Error("Addresses are not fetched here: upload the video.", print_exception=False)
+            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
+
+    return UploadsOnly
+
+
+def _names_address(value: Any) -> bool:
+    """Whether a file among the inputs of a call lies elsewhere."""
+    if isinstance(value, list | tuple):
+        return any(map(_names_address, value))
+    if not isinstance(value, dict):
+        return False
+    path = value.get("path")
+    return (isinstance(path, str) and "://" in path) or any(map(_names_address, value.values()))
+
+
+class _OwnResourcesOnly:
+    """Tells browsers, with every answer, that the page needs nothing of other machines."""
+
+    def __init__(self, app: Callable[..., Any]):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_policy(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                policy = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
+                message = {**message, "headers": [*message.get("headers", []), policy]}
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy if scope["type"] == "http" else send)
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,377 @@
+"""The web app, asked by its HTTP API and by a browser: answers, errors, hostile names, and that nobody phones home."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from froster_hf import load_pipeline
+from froster_hf.shapes import DEMO_LABELS, STORY, STORY_WINDOWS, render_demo_videos
+from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.subprocesses import REPOSITORY, environment
+
+gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app: pip install 'froster-hf[app]'")
+pytest.importorskip("gradio", reason="needs the extra app: pip install 'froster-hf[app]'")
+
+from froster_hf.integrations.app import AppExample, served_app  # noqa: E402
+
+LABELS = "\n".join(DEMO_LABELS)
+HOSTILE = (
+    "<img src=x onerror=\"document.title='taken'\"> {{value}} ${1+1} {% x %} </li><script>document.title=1</script>"
+)
+MAX_MEGABYTES = 1
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("rendered")
+    render_demo_videos(folder)
+    # Long enough for the windows of a timeline as they stand.
+    render_demo_videos(folder / "long", num_frames=64)[-1].rename(folder / "long.mp4")
+    (folder / "damaged.mp4").write_bytes(b"not a video")
+    (folder / "large.mp4").write_bytes(bytes(MAX_MEGABYTES * 2**20 + 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(videos):
+    story = AppExample(videos / STORY, DEMO_LABELS, STORY_WINDOWS)
+    with served_app(load_pipeline("small"), examples=[story], max_megabytes=MAX_MEGABYTES) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    client = gradio_client.Client(address, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+def uploaded(path: Path):
+    return gradio_client.handle_file(str(path))
+
+
+def test_labels_are_scored(client, videos):
+    answers = client.predict(uploaded(videos / "a_red_star_sliding_left.mp4"), LABELS, api_name="/predict")
+    assert answers[0]["label"] == "a red star sliding left"
+    assert answers[0]["score"] > 0.9
+    assert {answer["label"] for answer in answers} == set(DEMO_LABELS)
+
+
+def test_one_label_is_compared_with_the_background(client, videos):
+    answers = client.predict(
+        uploaded(videos / "a_red_star_sliding_left.mp4"),
+        "a yellow heart bouncing",
+        background="a red star sliding left\na green ring growing",
+        api_name="/predict",
+    )
+    assert [answer["label"] for answer in answers] == ["none of these", "a yellow heart bouncing"]
+
+
+def test_a_timeline_has_the_segments_of_the_story(client, videos):
+    timeline = client.predict(uploaded(videos / STORY), LABELS, **STORY_WINDOWS, api_name="/timeline")
+    assert [segment["label"] for segment in timeline["segments"]] == list(DEMO_LABELS)
+    assert timeline["segments"][1]["start_seconds"] == pytest.approx(2, abs=0.5)
+
+
+def test_an_explanation_is_two_pictures(client, videos):
+    movie, strip = client.predict(
+        uploaded(videos / "a_red_star_sliding_left.mp4"), "a red star sliding left", LABELS, api_name="/explain"
+    )
+    assert Path(movie).read_bytes()[:4] == b"GIF8"
+    assert Path(strip).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_page_of_the_guide_runs(address, videos, tmp_path, monkeypatch):
+    text = (REPOSITORY / "docs" / "guides" / "app.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(block.splitlines()) == 5
+    shutil.copy(videos / STORY, tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.replace("http://127.0.0.1:7860", address), "app.md", "exec"), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "message"),
+    [
+        ("damaged.mp4", LABELS, r"Cannot decode 'damaged\.mp4'"),
+        (STORY, " \n ", "Write at least one label, one per line."),
+        (STORY, "a\na", "a"),
+        (STORY, "a" * 50_001, "at most 50000"),
+    ],
+)
+def test_errors_are_one_line_without_folders_of_the_server(client, videos, name, labels, message):
+    with pytest.raises(gradio_client.exceptions.AppError, match=message) as error:
+        client.predict(uploaded(videos / name), labels, api_name="/predict")
+    assert "\n" not in str(error.value)
+    assert tempfile.gettempdir() not in str(error.value)
+
+
+def test_without_a_video_it_says_so(client):
+    with pytest.raises(gradio_client.exceptions.AppError, match=r"Upload a video first\."):
+        client.predict(None, LABELS, api_name="/predict")
+
+
+def test_no_address_is_fetched_and_no_file_of_the_server_is_read(client, address, videos):
+    for path, message in (("https://example.org/a.mp4", "Addresses are not fetched"), (str(videos / STORY), "")):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        call = json.dumps({"data": [file, LABELS, False, "", None]}).encode()
+        url, headers = f"{address}gradio_api/call/predict", {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(url, call, headers)) as response:
+            event = json.load(response)["event_id"]
+        with urllib.request.urlopen(f"{url}/{event}") as response:
+            told = response.read().decode()
+        assert told.startswith("event: error")
+        assert message in told
+
+
+def test_an_upload_that_is_too_large_is_refused(client, videos):
+    with pytest.raises(Exception, match=r"(?i)size|413|large"):
+        client.predict(uploaded(videos / "large.mp4"), LABELS, api_name="/predict")
+
+
+def test_browsers_are_told_to_load_nothing_from_elsewhere(address):
+    with urllib.request.urlopen(address) as response:
+        policy, page = response.headers["Content-Security-Policy"], response.read().decode()
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+    assert "fonts.googleapis.com" not in page
+
+
+def test_uploads_are_gone_when_the_app_ends(videos):
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with served_app(load_pipeline("small")) as address:
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        client = gradio_client.Client(address, verbose=False, analytics_enabled=False)
+        client.predict(uploaded(videos / STORY), LABELS, api_name="/predict")
+        client.close()
+        assert list(folder.rglob(STORY))
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
+    assert os.environ.get("GRADIO_TEMP_DIR") == before
+
+
+SERVED_AND_ASKED = """
+import ipaddress, sys
+asked = []
+
+def watch(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        asked.append(arguments[1][0])
+    elif event == "socket.getaddrinfo":
+        asked.append(arguments[0])
+
+sys.addaudithook(watch)
+import gradio_client
+from froster_hf import load_pipeline
+from froster_hf.integrations.app import served_app
+
+def is_here(host):
+    host = host.decode() if isinstance(host, bytes) else host
+    try:
+        return host in (None, "localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+with served_app(load_pipeline("small")) as address:
+    client = gradio_client.Client(address, verbose=False, analytics_enabled=False)
+    print(client.predict(gradio_client.handle_file(sys.argv[1]), "a star\\na ring", api_name="/predict")[0]["label"])
+    client.close()
+assert any(map(is_here, asked)), asked
+print(sorted({str(host) for host in asked if not is_here(host)}))
+"""
+
+
+def test_the_server_asks_nothing_of_other_machines(videos):
+    command = [sys.executable, "-c", SERVED_AND_ASKED, str(videos / "a_red_star_sliding_left.mp4")]
+    variables = {name: value for name, value in environment().items() if not name.startswith("GRADIO_")}
+    finished = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stdout == "a star\n[]\n"
+
+
+def test_the_verb_serves_until_it_is_interrupted(videos):
+    command = [sys.executable, "-m", "froster_hf", "app", "--model", "small"]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    try:
+        told = next(line for line in process.stderr if "the app is at" in line)
+        address = re.search(r"http://127\.0\.0\.1:\d+/", told)[0]
+        client = gradio_client.Client(address, verbose=False, analytics_enabled=False)
+        assert client.predict(uploaded(videos / STORY), LABELS, api_name="/predict")
+        client.close()
+        with urllib.request.urlopen(f"{address}config") as response:
+            assert "one after the other" in response.read().decode()
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate()[1]
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+
+
+@pytest.fixture(scope="module")
+def space():
+    """The app.py of examples/space, imported."""
+    import runpy
+
+    return runpy.run_path(str(REPOSITORY / "examples" / "space" / "app.py"))
+
+
+def test_the_space_answers_with_the_shipped_checkpoint(space, videos):
+    with served_app(space["classify"], examples=space["examples"]) as address:
+        client = gradio_client.Client(address, verbose=False, analytics_enabled=False)
+        answers = client.predict(uploaded(videos / "a_red_star_sliding_left.mp4"), LABELS, api_name="/predict")
+        client.close()
+    assert answers[0]["label"] == "a red star sliding left"
+    assert Path(space["examples"][0].video).name == STORY
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
+    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs Chromium and its driver (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run"):
+        options.add_argument(f"--{flag}")
+    for flag in ("disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1280,1000"):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+class Page:
+    """The app in a browser."""
+
+    def __init__(self, browser, address):
+        self.browser = browser
+        browser.get(address)
+        self.find("#froster-score")
+
+    def find(self, selector: str, *, text: str = ""):
+        """The element, as soon as it is shown and has this text in it."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        def shown(browser):
+            elements = browser.find_elements("css selector", selector)
+            return next((item for item in elements if item.is_displayed() and text in item.text), None)
+
+        return WebDriverWait(self.browser, 60).until(shown)
+
+    def ask(self, path: Path, labels: str) -> None:
+        """Upload a video and write labels."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.browser.find_element("css selector", "#froster-video input[type=file]").send_keys(str(path))
+        WebDriverWait(self.browser, 60).until(
+            lambda browser: browser.find_elements("css selector", "#froster-video video")
+        )
+        area = self.find("#froster-labels textarea")
+        area.clear()
+        area.send_keys(labels)
+
+    def open(self, tab: str) -> None:
+        """Show a tab."""
+        self.find("button[role=tab]", text=tab).click()
+
+    def requested(self) -> set[str]:
+        """Hosts of all that the page has asked for since the last call."""
+        messages = [json.loads(line["message"])["message"] for line in self.browser.get_log("performance")]
+        urls = [
+            message["params"]["request"]["url"]
+            for message in messages
+            if message["method"] == "Network.requestWillBeSent"
+        ]
+        urls += [message["params"]["url"] for message in messages if message["method"] == "Network.webSocketCreated"]
+        return {parts.hostname for parts in map(urlsplit, urls) if parts.scheme in ("http", "https", "ws", "wss")}
+
+
+def test_a_colleague_uploads_asks_and_is_taken_to_a_segment(browser, address, videos):
+    page = Page(browser, address)
+    page.ask(videos / "long.mp4", LABELS)
+    page.find("#froster-score").click()
+    assert page.find("#froster-answers .froster-row", text="a yellow heart bouncing")
+    page.open("When?")
+    page.find("#froster-find").click()
+    page.find("#froster-segments .froster-row")
+    page.find("#froster-plot img")
+    last = browser.find_elements("css selector", "#froster-segments .froster-row")[-1]
+    last.click()
+    seconds = browser.execute_script("return document.querySelector('#froster-video video').currentTime")
+    assert seconds == pytest.approx(float(last.get_attribute("data-seconds")))
+    assert seconds > 0
+    page.open("Where?")
+    page.find("#froster-explain").click()
+    page.find("#froster-strip img")
+    assert page.requested() == {"127.0.0.1"}
+
+
+def test_an_example_is_at_hand(browser, address):
+    page = Page(browser, address)
+    page.find(".gallery-item", text="one after the other").click()
+    page.find("#froster-video video")
+    page.find("#froster-score").click()
+    page.find("#froster-answers .froster-row")
+
+
+def test_hostile_labels_and_names_are_text_and_errors_stay(browser, address, tmp_path, videos):
+    from selenium.webdriver.common.keys import Keys
+
+    page = Page(browser, address)
+    title = browser.title
+    page.ask(videos / STORY, f"{HOSTILE}\na star")
+    page.find("#froster-score").click()
+    assert page.find("#froster-answers .froster-name", text=HOSTILE)
+    page.open("When?")
+    page.find("#froster-find").click()
+    page.find("#froster-segments .froster-name")
+    damaged = tmp_path / "<img src=x onerror=document.title='taken'>.mp4"
+    damaged.write_bytes(b"not a video")
+    page = Page(browser, address)
+    page.ask(damaged, "<b id=bold>a</b>\na star")
+    page.find("#froster-score").click()
+    page.find("#froster-answers .froster-error", text="Cannot decode")
+    page.find("#froster-labels textarea").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    page.find("#froster-score").click()
+    page.find("#froster-answers .froster-error", text="Write at least one label")
+    assert browser.title == title
+    assert not browser.find_elements("css selector", "#bold, img[src=x]")
+
+
+def test_a_phone_shows_the_page_without_moving_it_sideways(browser, address, videos):
+    sizes = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+    try:
+        page = Page(browser, address)
+        page.ask(videos / STORY, LABELS)
+        page.open("When?")
+        page.find("#froster-find").click()
+        page.find("#froster-segments .froster-row")
+        page.find("#froster-plot img")
+        widths = "return [document.documentElement.scrollWidth, window.innerWidth]"
+        assert browser.execute_script(widths) == [390, 390]
+        assert (
+            browser.execute_script("return document.querySelector('#froster-plot img').getBoundingClientRect().x") >= 0
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_videos_that_people_have_are_answered(client):
+    if REAL_VIDEOS["bikes"].stat().st_size > MAX_MEGABYTES * 2**20:
+        pytest.skip("the real video is larger than what this app takes")
+    assert client.predict(uploaded(REAL_VIDEOS["bikes"]), "a\nb", api_name="/predict")
