@@ -49,6 +49,14 @@ def test_a_picture_without_matplotlib_is_refused_before_the_work(tmp_path):
     assert "pip install 'froster-hf[plots]'" in ended.stderr
 
 
+def test_the_app_without_gradio_is_refused_before_the_work(monkeypatch, capsys):
+    monkeypatch.setitem(extras.EXTRAS, "app", extras.Extra("no_such_module", "the web page"))
+    assert main(["app", "--model", "nowhere"]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "pip install 'froster-hf[app]'" in told
+
+
 def test_info_says_what_is_missing_and_how_to_get_it():
     ended = without_matplotlib("info")
     assert ended.returncode == 0
@@ -62,6 +70,6 @@ def test_froster_alone_shows_the_everyday_questions_with_commands_that_exist(cap
     import shlex
 
     commands = [line[line.index("froster ") :] for line in QUESTIONS.splitlines() if line.startswith("  ")]
-    assert len(commands) == 11
+    assert len(commands) == 12
     for command in commands:
         build_parser().parse_args(shlex.split(command.partition("   ")[0])[1:])

@@ -34,6 +34,7 @@ QUESTIONS = """What do you want to know?
   How good is it on my videos?         froster evaluate my_videos --model openai/clip-vit-base-patch32
   Can it learn my actions?             froster train my_videos --model openai/clip-vit-base-patch32
   Where does it look?                  froster explain clip.mp4 --label juggling --output maps
+  Can my colleagues try it?            froster app --model small
   Does it work here?                   froster demo        What is missing?  froster info
 
 `froster --help` lists all verbs, `froster VERB --help` explains one; --model small is a model that is always there.

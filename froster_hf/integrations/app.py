@@ -19,7 +19,17 @@ from typing import Any
 from ..extras import import_extra
 from ..printing import one_line, printable
 from ..video.types import DecodingUnavailableError
-from .app_page import CSS, SEEK, answers_html, error_html, heading_html, page_theme, segments_html, text_html
+from .app_page import (
+    CSS,
+    SEEK,
+    answers_html,
+    error_html,
+    found_html,
+    heading_html,
+    page_theme,
+    segments_html,
+    text_html,
+)
 
 LONGEST_LABELS = 50_000
 """Characters of a list of labels."""
@@ -29,6 +39,9 @@ MOST_WAITING = 16
 
 # What is wrong with a question or a video, or with this machine; all else is an error of the program, for its log.
 EXPECTED = (ValueError, OSError, DecodingUnavailableError)
+# One question at a time: maps of attention change the model for a moment.
+EVENT = {"concurrency_id": "model", "concurrency_limit": 1}
+PAGE_EVENT = {**EVENT, "api_visibility": "private"}
 # Uploads and pictures are deleted after this time, and all of them when the app ends.
 KEPT_SECONDS = 3600
 # Every resource is the app's own; whatever else a page might name, the browser does not ask for it.
@@ -57,22 +70,21 @@ class AppExample:
     windows: Mapping[str, float] = field(default_factory=dict)
 
 
-def build_app(classify: Any, *, examples: Sequence[AppExample] = ()) -> Any:
+def build_app(classify: Any, *, index: Any = None, examples: Sequence[AppExample] = ()) -> Any:
     """The page and its API as a `gradio.Blocks`, to be served by `launch_app`, or mounted in an app of yours.
 
     Args:
         classify: the zero-shot pipeline.
+        index: folder or address of an index of the same model, to search in; without one, the page has no search.
         examples: videos at hand.
 
     Raises:
-        ImportError: Gradio or matplotlib is not installed.
+        ImportError: Gradio or matplotlib is not installed, or for an index LanceDB.
+        SearchIndexError: there is no such index, or it is of another model.
     """
     gr = import_extra("app")
     import_extra("plots")
-    answering = Answering(classify)
-    # One question at a time: maps of attention change the model for a moment.
-    events = {"concurrency_id": "model", "concurrency_limit": 1}
-    inside = {**events, "api_visibility": "private"}
+    answering = Answering(classify, index)
     # The folder's own name: where it lies on this machine is nobody's business.
     name = os.path.basename(os.path.normpath(str(classify.model.config._name_or_path)))
     app = _blocks(gr)(title="What happens in a video?", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS))
@@ -80,112 +92,129 @@ def build_app(classify: Any, *, examples: Sequence[AppExample] = ()) -> Any:
         gr.HTML(heading_html(name), elem_classes="froster-html")
         with gr.Row():
             with gr.Column(min_width=320):
-                video = gr.Video(label="Video", sources=["upload"], elem_id="froster-video", height=300)
-                labels = gr.Textbox(
-                    label="Labels, one per line",
-                    placeholder="riding a bike\njuggling\nplaying the cello",
-                    lines=4,
-                    max_lines=12,
-                    elem_id="froster-labels",
-                    max_length=LONGEST_LABELS,
-                )
-                multi_label = gr.Checkbox(label="Each label for itself: several may occur, or none")
-                with gr.Accordion("Settings", open=False):
-                    background = gr.Textbox(
-                        label="Background, one per line",
-                        info="What is not an answer. One label alone, and each label for itself, is compared with it.",
-                        lines=2,
-                        max_length=LONGEST_LABELS,
-                    )
-                    threshold = gr.Number(
-                        value=None,
-                        label="Threshold",
-                        info="Least score of an answer, from 0 to 1",
-                        minimum=0,
-                        maximum=1,
-                    )
-                    seconds = [
-                        gr.Number(
-                            WINDOWS["window_seconds"], label="Timeline: seconds per window", minimum=0.1, step=0.1
-                        ),
-                        gr.Number(
-                            WINDOWS["stride_seconds"], label="Seconds from window to window", minimum=0.05, step=0.05
-                        ),
-                        gr.Number(
-                            WINDOWS["smoothing_seconds"],
-                            label="Seconds that scores are averaged over",
-                            minimum=0,
-                            step=0.1,
-                        ),
-                    ]
-                if examples:
-                    gr.Examples(
-                        [
-                            [str(example.video), "\n".join(example.labels), *{**WINDOWS, **example.windows}.values()]
-                            for example in examples
-                        ],
-                        [video, labels, *seconds],
-                        example_labels=[printable(Path(example.video).stem.replace("_", " ")) for example in examples],
-                        cache_examples=False,
-                        label="Examples",
-                        api_visibility="private",
-                    )
+                asked, seconds = _add_questions(gr, examples)
             with gr.Column(min_width=320):
-                asked = [video, labels, multi_label, background, threshold]
-                with gr.Tab("Which?"):
-                    score = gr.Button("Score the labels", variant="primary", elem_id="froster-score")
-                    answers = gr.HTML(
-                        text_html("Upload a video, write labels, and ask."),
-                        elem_id="froster-answers",
-                        elem_classes="froster-html",
-                    )
-                with gr.Tab("When?"):
-                    find = gr.Button("Draw the timeline", variant="primary", elem_id="froster-find")
-                    picture = _picture(gr, "Timeline", "froster-plot")
-                    segments = gr.HTML(
-                        text_html("A row of the table takes the player there."),
-                        js_on_load=SEEK,
-                        elem_id="froster-segments",
-                        elem_classes="froster-html",
-                    )
-                with gr.Tab("Where?"):
-                    label = gr.Dropdown(
-                        [], label="Label", info="Whose score is explained", allow_custom_value=True, interactive=True
-                    )
-                    method = gr.Radio(
-                        [("what speaks for the label", "gradient"), ("where information comes from", "rollout")],
-                        value="gradient",
-                        label="Map",
-                    )
-                    explain = gr.Button("Show where it looks", variant="primary", elem_id="froster-explain")
-                    animation = _picture(gr, "As a movie", "froster-movie", wide=False)
-                    strip = _picture(gr, "Frame by frame", "froster-strip")
-                    told = gr.HTML(elem_id="froster-told", elem_classes="froster-html")
-        score.click(answering.show_answers, asked, answers, **inside)
-        find.click(answering.show_timeline, [*asked, *seconds], [picture, segments], **inside)
-        explain.click(answering.show_where, [video, label, labels, method], [animation, strip, told], **inside)
-        labels.change(
-            answering.choices,
-            labels,
-            label,
-            queue=False,
-            show_progress="hidden",
-            trigger_mode="always_last",
+                _add_which(gr, answering, asked)
+                _add_when(gr, answering, asked, seconds)
+                _add_where(gr, answering, asked)
+                if index is not None:
+                    _add_search(gr, answering, asked)
+    return app.queue(max_size=MOST_WAITING)
+
+
+def _add_questions(gr: Any, examples: Sequence[AppExample]) -> tuple[list[Any], list[Any]]:
+    """What is asked: video, labels, multi-label, background and threshold; and the timeline's seconds."""
+    video = gr.Video(label="Video", sources=["upload"], elem_id="froster-video", height=300)
+    labels = gr.Textbox(
+        label="Labels, one per line",
+        placeholder="riding a bike\njuggling\nplaying the cello",
+        lines=4,
+        max_lines=12,
+        max_length=LONGEST_LABELS,
+        elem_id="froster-labels",
+    )
+    multi_label = gr.Checkbox(label="Each label for itself: several may occur, or none")
+    with gr.Accordion("Settings", open=False):
+        background = gr.Textbox(
+            label="Background, one per line",
+            info="What is not an answer. One label alone, and each label for itself, is compared with it.",
+            lines=2,
+            max_length=LONGEST_LABELS,
+        )
+        threshold = gr.Number(
+            None, label="Threshold", info="Least score of an answer, from 0 to 1", minimum=0, maximum=1, step=0.05
+        )
+        names = (
+            "Timeline: seconds per window",
+            "Seconds from window to window",
+            "Seconds that scores are averaged over",
+        )
+        seconds = [
+            gr.Number(value, label=name, minimum=least, step=0.05)
+            for name, value, least in zip(names, WINDOWS.values(), (0.1, 0.05, 0))
+        ]
+    if examples:
+        gr.Examples(
+            [
+                [str(example.video), "\n".join(example.labels), *{**WINDOWS, **example.windows}.values()]
+                for example in examples
+            ],
+            [video, labels, *seconds],
+            example_labels=[printable(Path(example.video).stem.replace("_", " ")) for example in examples],
+            cache_examples=False,
             api_visibility="private",
         )
-        # What programs ask: numbers in place of what is shown.
-        asking, result = gr.Button(visible=False), gr.JSON(visible=False)
-        pictures = [gr.Image(visible=False), gr.Image(visible=False)]
-        asking.click(answering.predict, asked, result, api_name="predict", **events)
-        asking.click(answering.timeline, [*asked, *seconds], result, api_name="timeline", **events)
-        asking.click(answering.explain, [video, label, labels, method], pictures, api_name="explain", **events)
-    return app.queue(max_size=MOST_WAITING)
+    return [video, labels, multi_label, background, threshold], seconds
+
+
+def _add_which(gr: Any, answering: "Answering", asked: list[Any]) -> None:
+    with gr.Tab("Which?"):
+        score = gr.Button("Score the labels", variant="primary", elem_id="froster-score")
+        answers = _html(gr, "froster-answers", "Upload a video, write labels, and ask.")
+    score.click(answering.show_answers, asked, answers, **PAGE_EVENT)
+    _add_endpoint(gr, "predict", answering.predict, asked, [gr.JSON(visible=False)])
+
+
+def _add_when(gr: Any, answering: "Answering", asked: list[Any], seconds: list[Any]) -> None:
+    with gr.Tab("When?"):
+        find = gr.Button("Draw the timeline", variant="primary", elem_id="froster-find")
+        picture = _picture(gr, "Timeline", "froster-plot")
+        segments = _html(gr, "froster-segments", "A row of the table takes the player there.", js_on_load=SEEK)
+    find.click(answering.show_timeline, [*asked, *seconds], [picture, segments], **PAGE_EVENT)
+    _add_endpoint(gr, "timeline", answering.timeline, [*asked, *seconds], [gr.JSON(visible=False)])
+
+
+def _add_where(gr: Any, answering: "Answering", asked: list[Any]) -> None:
+    video, labels = asked[:2]
+    with gr.Tab("Where?"):
+        label = gr.Dropdown(
+            [], label="Label", info="Whose score is explained", allow_custom_value=True, interactive=True
+        )
+        method = gr.Radio(
+            [("what speaks for the label", "gradient"), ("where information comes from", "rollout")],
+            value="gradient",
+            label="Map",
+        )
+        explain = gr.Button("Show where it looks", variant="primary", elem_id="froster-explain")
+        movie = _picture(gr, "As a movie", "froster-movie", wide=False)
+        strip = _picture(gr, "Frame by frame", "froster-strip")
+        told = _html(gr, "froster-told")
+    labels.change(
+        answering.choices,
+        labels,
+        label,
+        queue=False,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
+    inputs = [video, label, labels, method]
+    explain.click(answering.show_where, inputs, [movie, strip, told], **PAGE_EVENT)
+    _add_endpoint(gr, "explain", answering.explain, inputs, [gr.Image(visible=False), gr.Image(visible=False)])
+
+
+def _add_search(gr: Any, answering: "Answering", asked: list[Any]) -> None:
+    video = asked[0]
+    with gr.Tab("Search"):
+        words = gr.Textbox(label="What to look for", placeholder="a person opens a door", elem_id="froster-words")
+        like = gr.Checkbox(label="Like the video on this page")
+        top_k = gr.Number(10, label="How many", minimum=1, maximum=100, precision=0)
+        search = gr.Button("Search", variant="primary", elem_id="froster-search")
+        found = _html(gr, "froster-found", "Looks for segments of the indexed videos.")
+    search.click(answering.show_found, [words, like, video, top_k], found, **PAGE_EVENT)
+    _add_endpoint(gr, "search", answering.search, [words, video, top_k], [gr.JSON(visible=False)])
+
+
+def _add_endpoint(gr: Any, name: str, function: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
+    """What programs ask: values in place of what is shown."""
+    gr.Button(visible=False).click(function, inputs, outputs, api_name=name, **EVENT)
 
 
 @contextlib.contextmanager
 def served_app(
     classify: Any,
     *,
+    index: Any = None,
     examples: Sequence[AppExample] = (),
     host: str = "127.0.0.1",
     port: int | None = None,
@@ -196,6 +225,7 @@ def served_app(
 
     Args:
         classify: the zero-shot pipeline.
+        index: folder or address of an index of the same model, to search in.
         examples: videos at hand.
         host: on which it listens; `0.0.0.0` is every network that this machine is in.
         port: by default the first free one from 7860 on.
@@ -210,7 +240,7 @@ def served_app(
     import_extra("app")
     middleware = import_extra("app", "starlette.middleware")
     with tempfile.TemporaryDirectory(prefix="froster-app-") as folder, _environment(GRADIO_TEMP_DIR=folder):
-        app = build_app(classify, examples=examples)
+        app = build_app(classify, index=index, examples=examples)
         try:
             _, address, public = app.launch(
                 server_name=host,
@@ -257,10 +287,20 @@ class Answering:
 
     Args:
         classify: the zero-shot pipeline.
+        index: folder or address of an index of the same model.
+
+    Raises:
+        SearchIndexError: there is no such index, or it is of another model.
     """
 
-    def __init__(self, classify: Any):
+    def __init__(self, classify: Any, index: Any = None):
         self.classify = classify
+        self.index: Any = None
+        if index is not None:
+            from .search import open_index
+
+            self.index = open_index(index)
+            self.index.check_model(classify)
 
     def predict(
         self,
@@ -294,6 +334,19 @@ class Answering:
         """Which regions of a video a label's score looks at: a movie and a strip of all frames."""
         with _told(video):
             return self._pictures(video, label, labels, method)
+
+    def search(self, words: str | None = None, video: str | None = None, top_k: int = 10) -> list[dict[str, Any]]:
+        """Segments of the indexed videos that show what the words say, or that are like a video, or both."""
+        with _told(video):
+            return [
+                {
+                    "video": os.path.basename(segment.video),
+                    "start_seconds": segment.start_seconds,
+                    "end_seconds": segment.end_seconds,
+                    "score": segment.score,
+                }
+                for segment in self._found(words, video, top_k)
+            ]
 
     def show_answers(
         self, video: str, labels: str, multi_label: bool, background: str | None, threshold: float | None
@@ -329,10 +382,22 @@ class Answering:
         except EXPECTED as error:
             return None, None, error_html(_reason(error, video))
 
+    def show_found(self, words: str | None, like: bool, video: str | None, top_k: int | None) -> str:
+        """`search` as pictures with times and scores."""
+        try:
+            return found_html(self._found(words, _given(video) if like else None, top_k or 10))
+        except EXPECTED as error:
+            return error_html(_reason(error, video))
+
     def choices(self, labels: str | None) -> Any:
         """The labels, to choose one from."""
         names = _lines(labels)[:1000]
         return import_extra("app").Dropdown(choices=names, value=names[0] if names else None)
+
+    def _found(self, words: str | None, video: str | None, top_k: int) -> list[Any]:
+        from .search import search_videos
+
+        return search_videos(self.index, words, like=video, top_k=top_k, classify=self.classify)
 
     def _answers(self, video: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         return list(self.classify(_given(video), **options))
@@ -415,6 +480,10 @@ def _reason(error: Exception, video: str | None) -> str:
     if video:
         message = message.replace(video, os.path.basename(video))
     return one_line(message)
+
+
+def _html(gr: Any, elem_id: str, text: str | None = None, **options: Any) -> Any:
+    return gr.HTML(text and text_html(text), elem_id=elem_id, elem_classes="froster-html", **options)
 
 
 def _picture(gr: Any, name: str, elem_id: str, *, wide: bool = True) -> Any:

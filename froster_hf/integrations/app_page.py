@@ -1,6 +1,8 @@
 """What the page of `froster app` looks like: foreign text as HTML, colors that follow light and dark, the seeking."""
 
+import base64
 import html
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +36,10 @@ CSS = """
 .froster-row > .froster-bar { position: absolute; inset: 0 auto 0 0; background: var(--color-accent); opacity: .22; }
 .froster-row > .froster-name { flex: 1; overflow-wrap: anywhere; }
 .froster-row > .froster-number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.froster-found { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem; padding: 0;
+  list-style: none; margin: .25rem 0; font-size: .9rem; overflow-wrap: anywhere; }
+.froster-found img { width: 100%; aspect-ratio: 16 / 9; object-fit: contain; border-radius: 8px; margin: 0 0 .25rem;
+  background: var(--background-fill-secondary); }
 button.froster-row { cursor: pointer; }
 button.froster-row:hover, button.froster-row:focus-visible, .froster-row.froster-here {
   border-color: var(--color-accent); outline: none; box-shadow: 0 0 0 1px var(--color-accent); }
@@ -104,6 +110,19 @@ def segments_html(timeline: Any) -> str:
     return (
         f'<ol class="froster-rows">{"".join(rows)}</ol>{_more(len(timeline.segments))}{_note(timeline.compared_with)}'
     )
+
+
+def found_html(found: Sequence[Any]) -> str:
+    """What a search found, best first: a picture, the video's name, times, and the score."""
+    items = []
+    for segment in found:
+        start, end = (short_clock(time, with_tenths=True) for time in (segment.start_seconds, segment.end_seconds))
+        picture = base64.b64encode(segment.picture).decode()
+        items.append(
+            f'<li><img alt="" src="data:image/jpeg;base64,{picture}"><b>{_text(os.path.basename(segment.video))}</b>'
+            f"<br>{start} - {end}, {segment.score:.3f}</li>"
+        )
+    return f'<ol class="froster-found">{"".join(items)}</ol>' if found else text_html("The index is empty.")
 
 
 def _bar(score: float | None) -> str:

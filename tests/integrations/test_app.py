@@ -92,10 +92,38 @@ def test_an_explanation_is_two_pictures(client, videos):
     assert Path(strip).read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.fixture(scope="module")
+def index(videos):
+    pytest.importorskip("lancedb", reason="needs the extra search: pip install 'froster-hf[search]'")
+    from froster_hf import index_videos
+
+    folder = videos / "index"
+    index_videos(
+        load_pipeline("small"), [str(videos / "a_red_star_sliding_left.mp4"), str(videos / STORY)], output=folder
+    )
+    return folder
+
+
+def test_an_index_is_searched_by_words_and_by_a_video(index, videos):
+    with served_app(load_pipeline("small"), index=index) as address:
+        client = gradio_client.Client(address, verbose=False, analytics_enabled=False)
+        by_words = client.predict("a red star sliding left", top_k=1, api_name="/search")
+        by_video = client.predict(None, uploaded(videos / STORY), 1, api_name="/search")
+        client.close()
+    assert by_words[0]["video"] == "a_red_star_sliding_left.mp4"
+    assert by_video[0]["video"] == STORY
+    assert set(by_video[0]) == {"video", "start_seconds", "end_seconds", "score"}
+
+
+def test_without_an_index_there_is_no_search(address):
+    with urllib.request.urlopen(f"{address}gradio_api/info") as response:
+        assert set(json.load(response)["named_endpoints"]) == {"/predict", "/timeline", "/explain"}
+
+
 def test_the_page_of_the_guide_runs(address, videos, tmp_path, monkeypatch):
     text = (REPOSITORY / "docs" / "guides" / "app.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    assert len(block.splitlines()) == 5
+    assert len([line for line in block.splitlines() if line]) == 5
     shutil.copy(videos / STORY, tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
     exec(compile(block.replace("http://127.0.0.1:7860", address), "app.md", "exec"), {})
@@ -216,6 +244,21 @@ def test_the_verb_serves_until_it_is_interrupted(videos):
         rest = process.communicate()[1]
     assert process.returncode == 130
     assert "Traceback" not in rest
+
+
+def test_the_front_matter_of_the_space_names_what_it_runs(space):
+    import yaml
+    from packaging.requirements import Requirement
+
+    folder = REPOSITORY / "examples" / "space"
+    front = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    assert front["sdk"] == "gradio"
+    assert (folder / front["app_file"]).is_file()
+    assert len(front["short_description"]) <= 60  # the Hub's limit
+    (requirement,) = map(Requirement, (folder / "requirements.txt").read_text().splitlines())
+    assert (requirement.name, requirement.extras) == ("froster-hf", {"app"})
+    (gradio,) = re.findall(r'"(gradio[^"]*)"', (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert Requirement(gradio).specifier.contains(front["sdk_version"])
 
 
 @pytest.fixture(scope="module")

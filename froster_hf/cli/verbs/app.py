@@ -3,6 +3,7 @@
 examples:
   froster app --model small                               # with examples at hand
   froster app --model openai/clip-vit-base-patch32
+  froster app --model small --index my-index              # with a search in what `froster index` made
   froster app --model my-froster --host 0.0.0.0 --port 80 # for all who reach this machine
 
 Needs the extra `app` (Gradio). The page asks nothing of other machines, and neither does the server; uploads are
@@ -19,6 +20,7 @@ from ..options import add_model_arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster app`."""
+    parser.add_argument("--index", metavar="IDX", help="of `froster index`, of the same model, to search in")
     parser.add_argument(
         "--host", default="127.0.0.1", help="where it listens; 0.0.0.0 is every network (default: this machine alone)"
     )
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    for extra in ("app", "plots"):
+    for extra in ("app", "plots", *(["search"] if arguments.index else [])):
         if not is_installed(extra):
             import_extra(extra)
     classify = load_pipeline(arguments)
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             examples.insert(0, AppExample(story, DEMO_LABELS, STORY_WINDOWS))
         launch_app(
             classify,
+            index=arguments.index,
             examples=examples,
             host=arguments.host,
             port=arguments.port,
