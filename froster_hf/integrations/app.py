@@ -93,7 +93,7 @@ def build_app(classify: Any, *, index: Any = None, examples: Sequence[AppExample
         with gr.Row():
             with gr.Column(min_width=320):
                 asked, seconds = _add_questions(gr, examples)
-            with gr.Column(min_width=320):
+            with gr.Column(min_width=320), gr.Tabs():
                 _add_which(gr, answering, asked)
                 _add_when(gr, answering, asked, seconds)
                 _add_where(gr, answering, asked)
@@ -151,8 +151,8 @@ def _add_which(gr: Any, answering: "Answering", asked: list[Any]) -> None:
     with gr.Tab("Which?"):
         score = gr.Button("Score the labels", variant="primary", elem_id="froster-score")
         answers = _html(gr, "froster-answers", "Upload a video, write labels, and ask.")
+        _add_endpoint(gr, "predict", answering.predict, asked, [gr.JSON(visible=False)])
     score.click(answering.show_answers, asked, answers, **PAGE_EVENT)
-    _add_endpoint(gr, "predict", answering.predict, asked, [gr.JSON(visible=False)])
 
 
 def _add_when(gr: Any, answering: "Answering", asked: list[Any], seconds: list[Any]) -> None:
@@ -160,8 +160,8 @@ def _add_when(gr: Any, answering: "Answering", asked: list[Any], seconds: list[A
         find = gr.Button("Draw the timeline", variant="primary", elem_id="froster-find")
         picture = _picture(gr, "Timeline", "froster-plot")
         segments = _html(gr, "froster-segments", "A row of the table takes the player there.", js_on_load=SEEK)
+        _add_endpoint(gr, "timeline", answering.timeline, [*asked, *seconds], [gr.JSON(visible=False)])
     find.click(answering.show_timeline, [*asked, *seconds], [picture, segments], **PAGE_EVENT)
-    _add_endpoint(gr, "timeline", answering.timeline, [*asked, *seconds], [gr.JSON(visible=False)])
 
 
 def _add_where(gr: Any, answering: "Answering", asked: list[Any]) -> None:
@@ -179,6 +179,8 @@ def _add_where(gr: Any, answering: "Answering", asked: list[Any]) -> None:
         movie = _picture(gr, "As a movie", "froster-movie", wide=False)
         strip = _picture(gr, "Frame by frame", "froster-strip")
         told = _html(gr, "froster-told")
+        inputs = [video, label, labels, method]
+        _add_endpoint(gr, "explain", answering.explain, inputs, [gr.Image(visible=False), gr.Image(visible=False)])
     labels.change(
         answering.choices,
         labels,
@@ -188,9 +190,7 @@ def _add_where(gr: Any, answering: "Answering", asked: list[Any]) -> None:
         trigger_mode="always_last",
         api_visibility="private",
     )
-    inputs = [video, label, labels, method]
     explain.click(answering.show_where, inputs, [movie, strip, told], **PAGE_EVENT)
-    _add_endpoint(gr, "explain", answering.explain, inputs, [gr.Image(visible=False), gr.Image(visible=False)])
 
 
 def _add_search(gr: Any, answering: "Answering", asked: list[Any]) -> None:
@@ -201,8 +201,8 @@ def _add_search(gr: Any, answering: "Answering", asked: list[Any]) -> None:
         top_k = gr.Number(10, label="How many", minimum=1, maximum=100, precision=0)
         search = gr.Button("Search", variant="primary", elem_id="froster-search")
         found = _html(gr, "froster-found", "Looks for segments of the indexed videos.")
+        _add_endpoint(gr, "search", answering.search, [words, video, top_k], [gr.JSON(visible=False)])
     search.click(answering.show_found, [words, like, video, top_k], found, **PAGE_EVENT)
-    _add_endpoint(gr, "search", answering.search, [words, video, top_k], [gr.JSON(visible=False)])
 
 
 def _add_endpoint(gr: Any, name: str, function: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:

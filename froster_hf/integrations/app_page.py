@@ -23,6 +23,7 @@ CSS = """
 @media (max-width: 640px) {
   .gradio-container .main { padding: 12px !important; }
   .froster-wide .image-frame { min-width: 640px; }
+  .gradio-container button[role=tab] { padding: 0 10px; }
 }
 .froster-head h1 { font-size: 1.5rem; margin: 0 0 .25rem; }
 .froster-head p, .froster-note { color: var(--body-text-color-subdued); margin: .25rem 0; overflow-wrap: anywhere; }
