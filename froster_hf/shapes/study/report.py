@@ -34,7 +34,8 @@ SUMMARY = {
     "residual": "FROSTER's residual distillation",
     "directional residual": "the same, `directional_attention`",
     "ST-Adapter residual": "the same, `st_adapter`",
-    "motion adapter residual": "the same, `motion_adapter`",
+    "ST-Adapter still": "still frames distilled, `st_adapter`",
+    "motion adapter residual": "FROSTER's, `motion_adapter`",
     "motion adapter": "no distillation, `motion_adapter`",
     "TACO + weight_average": "TACO",
 }
