@@ -290,13 +290,17 @@ def _trainer(job: Job) -> FrosterTrainer:
     model, processor = build_model(recipe.model)
     table, _ = read_recipe_data(recipe.data, recipe.world)
     arguments = training_arguments(recipe, num_clips=len(table))
-    is_clip = (arguments.teacher, arguments.teacher_momentum, arguments.teacher_dtype) == (None, None, "float32")
+    is_clip = arguments.teacher is None and arguments.teacher_momentum is None
+    # As the stored embeddings were made: in single precision.
+    is_single = arguments.teacher_dtype in (None, "float32") and not (arguments.bf16 or arguments.fp16)
     return FrosterTrainer(
         model,
         arguments,
         train_dataset=training_clips(job.world, recipe, table, video_processor=processor.video_processor),
         processing_class=processor,
-        teacher=remembering_teacher(job.world) if is_clip and arguments.distillation != NO_DISTILLATION else None,
+        teacher=remembering_teacher(job.world)
+        if is_clip and is_single and arguments.distillation != NO_DISTILLATION
+        else None,
     )
 
 

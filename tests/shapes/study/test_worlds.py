@@ -88,6 +88,7 @@ def test_a_teacher_remembers_frames_that_it_has_seen_and_looks_at_others(world, 
 def test_a_job_trains_the_model_that_its_recipe_trains(world, tmp_path):
     job = job_of(world, "residual")
     trainers = [_trainer(job), build_trainer(world.placed(job.recipe(), output_dir=tmp_path))]
+    assert isinstance(trainers[0].teacher, RememberingTeacher)
     losses = []
     for trainer in trainers:
         trainer.train()
