@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from froster_hf import VideoDecodeError
-from froster_hf.cli import main
+from froster_hf.cli import build_parser, main, name_options
 from froster_hf.cli.verbs import info
 from froster_hf.data.decode_failures import TooManyDecodeFailures
 from froster_hf.training.losses import NonFiniteError
@@ -110,3 +110,16 @@ def test_an_output_that_is_full_is_an_error():
     assert ended.returncode != 0
     assert b"froster: error: " in ended.stderr
     assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("`top_k` is 0; at least 1, or None for the default.", "--top-k is 0; at least 1, or left out."),
+        ("Give `candidate_labels`, the list of actions.", "Give --labels, the list of actions."),
+        ("the column `video`, or None for the default", "the column `video`, or None for the default"),
+    ],
+)
+def test_messages_name_the_options_of_the_shell(message, told):
+    arguments = build_parser().parse_args(["predict", "clip.mp4"])
+    assert name_options(message, arguments) == told

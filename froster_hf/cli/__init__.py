@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 # The reader of our output has gone, as with `froster ... | head`.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 1
-            print(f"froster: error: {describe_error(error)}", *getattr(error, "advice", ()), sep="\n", file=sys.stderr)
+            message = name_options(describe_error(error), arguments)
+            print(f"froster: error: {message}", *getattr(error, "advice", ()), sep="\n", file=sys.stderr)
             return 1
 
 
@@ -82,6 +83,29 @@ def describe_error(error: Exception) -> str:
     ):
         return message
     return one_line(f"{kind.__name__}: {message}").rstrip(": ") + " (--traceback shows where it came from)"
+
+
+# Arguments of Python functions whose options have other names.
+_OPTIONS = {
+    "candidate_labels": "--labels",
+    "background_labels": "--background",
+    "function_to_apply": "--function",
+    "quantize": "--int8",
+}
+
+
+def name_options(message: str, arguments: argparse.Namespace) -> str:
+    """A message with the verb's options in place of Python's names for them: `top_k` is --top-k."""
+
+    def option(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in _OPTIONS and hasattr(arguments, _OPTIONS[name].lstrip("-")):
+            return _OPTIONS[name]
+        return f"--{name.replace('_', '-')}" if hasattr(arguments, name) else match[0]
+
+    # Single words may be columns, fields or positional arguments.
+    named = re.sub(r"`([a-z]+(?:_[a-z]+)+|quantize|threshold)`", option, message)
+    return named if named == message else named.replace(", or None for the default", ", or left out")
 
 
 @contextlib.contextmanager
