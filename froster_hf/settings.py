@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import yaml
 
 from .printing import listing, one_line, printable
+from .whole_files import refuse_irregular
 
 # Kind of settings files -> folder of those that ship. It stands here, and not beside what reads them, so that they can
 # be listed and named without importing torch.
@@ -61,19 +62,30 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
-# Text, numbers, true, false and null; dates, `=` and `<<` are text like any other, and so are `yes`, `no`, `on` and
-# `off`, which YAML 1.1 takes for true and false: `save_strategy: no` means "no".
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("int", "float", "null")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-# YAML 1.1 takes `1e-5`, without a dot, for text.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+# What is not text, as YAML 1.2 has it (its core schema). PyYAML reads YAML 1.1, which takes `12:30` for 750, `010` for
+# 8, `1_000` for 1000, `no` for false and `1e-5` for text; dates, `=` and `<<` are text as well.
+_Loader.yaml_implicit_resolvers = {}
+for _kind, _pattern, _first in (
+    ("null", r"(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
+    (
+        "float",
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), _first)
+
+
+def _read_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """A leading zero makes no octal number, as in YAML 1.2."""
+    text = loader.construct_scalar(node)
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    return int(text[2:] if base != 10 else text, base)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _read_int)
 
 
 def _refused(problem: str, place: Any) -> yaml.MarkedYAMLError:
@@ -110,6 +122,7 @@ def read_yaml_file(path: str | os.PathLike) -> Any:
         ValueError: it is not YAML, or not UTF-8.
         OSError: it cannot be read.
     """
+    refuse_irregular(path)
     with open(path, encoding="utf-8") as file:
         try:
             text = file.read(MAX_CHARACTERS + 1)

@@ -8,7 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .printing import one_line
+from .printing import one_line, printable
+
+# Of a full disk, a user's share of it that is used up, and a file that is larger than the process may write.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -19,24 +22,51 @@ def written_whole(file: str | os.PathLike[str]) -> Iterator[Path]:
     guess or enter. A link at `file` is replaced, not followed.
     """
     file = Path(file)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=file.parent, ignore_cleanup_errors=True) as folder:
+    with (
+        full_disk_named(file),
+        tempfile.TemporaryDirectory(prefix=".unfinished-", dir=file.parent, ignore_cleanup_errors=True) as folder,
+    ):
         part = Path(folder) / file.name
         yield part
         part.replace(file)
+
+
+@contextlib.contextmanager
+def full_disk_named(file: str | os.PathLike[str]) -> Iterator[None]:
+    """Make the error of a disk without room, which names no file or a part of one, that of the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        reason = os.strerror(error.errno)
+        raise type(error)(error.errno, f"{os.fspath(file)} cannot be written ({reason})") from error
 
 
 def prepare_file(file: str | os.PathLike[str]) -> None:
     """Make the folder of a file that is written at the end of some work, and find out before it whether it can be.
 
     Raises:
+        ValueError: there is a pipe or a device in the file's place, which could be waited for without end.
         OSError: the folder cannot be made or written to, or there is a folder in the file's place.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    refuse_irregular(file)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=file.parent):
         pass
+
+
+def refuse_irregular(file: str | os.PathLike[str]) -> None:
+    """Raise where a file that will be opened is a pipe or a device, which could be waited for without end.
+
+    Raises:
+        ValueError: it is one, or a folder.
+    """
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise ValueError(f"{printable(os.fspath(file))} is not a regular file. Give the name of one.")
 
 
 def write_text_whole(file: str | os.PathLike[str], text: str) -> None:
@@ -53,10 +83,19 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
         OSError: it cannot be made.
     """
     folder = Path(folder)
-    if folder.is_symlink():
-        raise ValueError(f"{folder} is a link, which is not followed. Give the folder that it leads to.")
+    refuse_link(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def refuse_link(folder: str | os.PathLike[str]) -> None:
+    """Raise where there is a link in the place of a folder that will be written.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if os.path.islink(folder):
+        raise ValueError(f"{folder} is a link, which is not followed. Give the folder that it leads to.")
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
@@ -87,8 +126,7 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: nothing can be written there; raised before the block is entered.
     """
     target = Path(target)
-    if target.is_symlink():
-        raise ValueError(f"{target} is a link, which is not followed. Give the folder that it leads to.")
+    refuse_link(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder. Give another folder, or remove it.")
     with contextlib.ExitStack() as stack:
@@ -134,7 +172,7 @@ def write_errors(target: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        reason = error.strerror or os.strerror(error.errno)
+        reason = os.strerror(error.errno)
         raise type(error)(error.errno, f"{target} cannot be written ({reason}). Nothing of it was left") from error
     except Exception as error:
         reason = one_line(str(error), limit=300)

@@ -16,7 +16,14 @@ import froster_hf
 from froster_hf.cli import main
 from froster_hf.data.decode_failures import DecodeFailureLog
 from froster_hf.shapes import DEMO_LABELS, MovingShape, render_demo_videos, write_moving_shapes
-from froster_hf.whole_files import check_writable, make_folder, new_folder, write_text_whole, written_whole
+from froster_hf.whole_files import (
+    check_writable,
+    make_folder,
+    new_folder,
+    prepare_file,
+    write_text_whole,
+    written_whole,
+)
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -75,11 +82,20 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path):
         "import resource, sys; from froster_hf.whole_files import write_text_whole\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         f"try:\n    write_text_whole({str(file)!r}, 'x' * 100_000)\n"
-        "except OSError as error:\n    sys.exit(error.errno)\n"
+        "except OSError as error:\n    print(error)\n    sys.exit(error.errno)\n"
     )
-    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == errno.EFBIG
+    ended = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True, text=True)
+    assert ended.returncode == errno.EFBIG
+    assert f"{file} cannot be written (File too large)" in ended.stdout
     assert file.read_text() == "old"
     assert os.listdir(tmp_path) == ["result.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in this system's folders")
+def test_a_pipe_in_a_files_place_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "answers.jsonl")
+    with pytest.raises(ValueError, match="not a regular file"):
+        prepare_file(tmp_path / "answers.jsonl")
 
 
 # Folders

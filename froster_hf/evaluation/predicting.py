@@ -42,7 +42,7 @@ from ..data.video_table import label_names, pixel_options, table_fingerprint
 from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
 from ..processing.processing_froster import FrosterProcessor
-from ..whole_files import make_folder
+from ..whole_files import full_disk_named, make_folder, refuse_irregular
 from .leak_check import warn_of_leaks
 from .metrics import average_views
 
@@ -97,6 +97,7 @@ class PredictionStore:
         make_folder(self.folder)
         self._file = self.folder / f"predictions.{process_index}.jsonl"
         for file in self._files():
+            refuse_irregular(file)
             if (stored := _stored_header(file)) is not None:
                 refuse_mismatch(file, stored, self.header)
 
@@ -106,8 +107,7 @@ class PredictionStore:
         _cut_torn_line(self._file)
         self._handle = self._file.open("a", encoding="utf-8")
         if self._file.stat().st_size == 0:
-            self._handle.write(json.dumps({"header": self.header}) + "\n")
-            self._handle.flush()
+            self._write(json.dumps({"header": self.header}) + "\n")
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -125,8 +125,12 @@ class PredictionStore:
                     f"The scores of row {prediction.row} ({printable(prediction.video)}) are not finite: the model's "
                     "weights are damaged, or the precision is too low for them. Nothing of its batch was stored."
                 )
-        self._handle.write("".join(json.dumps(self._line(prediction)) + "\n" for prediction in predictions))
-        self._handle.flush()
+        self._write("".join(json.dumps(self._line(prediction)) + "\n" for prediction in predictions))
+
+    def _write(self, text: str) -> None:
+        with full_disk_named(self._file):
+            self._handle.write(text)
+            self._handle.flush()
 
     def read(self) -> dict[int, ClipPrediction]:
         """All complete predictions of all processes, by row.

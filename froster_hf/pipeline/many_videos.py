@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..printing import json_text, printable
-from ..whole_files import prepare_file, written_whole
+from ..whole_files import full_disk_named, prepare_file, written_whole
 from .timeline_files import spreadsheet_cell
 
 FORMATS = (".jsonl", ".csv")
@@ -86,9 +86,10 @@ def _records(
             )
             if writer is not None:
                 writer.writerows(_csv_rows(record))
-            elif file is not None:
-                file.write(json_text({**record, "settings": settings}) + "\n")
-                file.flush()
+            elif path is not None:
+                with full_disk_named(path):
+                    file.write(json_text({**record, "settings": settings}) + "\n")
+                    file.flush()
             yield record
 
 

@@ -27,7 +27,7 @@ from ..evaluation.own_list import evaluate_videos
 from ..modeling.tables_froster import TEMPORAL_MODULES
 from ..printing import listing, printable
 from ..settings import override_fields, read_fields
-from ..whole_files import check_writable, write_text_whole
+from ..whole_files import check_writable, refuse_link, write_text_whole
 from .checkpointing import MODEL_NAME
 from .recipe_run import read_recipe_data, train_recipe
 from .recipes import Recipe
@@ -40,6 +40,7 @@ DIRECTION_WORDS = re.compile(
     r"|fill|empty|empti)(e|p)?(s|es|ing)?\b"
 )
 HELD_OUT = 0.2
+EVALUATION_NAME = "evaluation"
 # Optimizer steps that a training on few videos has: enough to learn them, too few to forget CLIP.
 TARGET_STEPS = 300
 MIN_EPOCHS, MAX_EPOCHS = 3, 20
@@ -144,6 +145,8 @@ def train_on_videos(
     plan = videos if isinstance(videos, TrainingPlan) else plan_training(videos, **planning)
     folder = Path(str(plan.recipe.output_dir))
     check_writable(folder)
+    # Found out before the training, not after it.
+    refuse_link(folder / EVALUATION_NAME)
     trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
     # The recipe that was run, for `froster train` to run again.
     write_text_whole(
@@ -163,7 +166,7 @@ def train_on_videos(
             "trained": load_pipeline(folder / MODEL_NAME, device=str(device)),
             f"before ({start})": load_pipeline(start, device=str(device)),
         },
-        output_dir=folder / "evaluation",
+        output_dir=folder / EVALUATION_NAME,
         overwrite=True,
     )
     trained, before = report["models"].values()
@@ -173,7 +176,7 @@ def train_on_videos(
         write_record(folder, dataclasses.replace(record, evaluation={"all": everything}))
     return {
         **result,
-        "evaluation": str(folder / "evaluation"),
+        "evaluation": str(folder / EVALUATION_NAME),
         "trained": trained["top1"],
         "before": before["top1"],
         # Of the training, not of what was before it.
