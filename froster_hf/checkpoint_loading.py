@@ -8,10 +8,22 @@ from typing import Any
 
 from .adapters import check_adapter_loaded, read_adapter
 from .assets import SMALL_FROSTER
-from .printing import listing, one_line, printable
+from .printing import listing, one_line, printable, without_warnings
 
 QUANTIZERS = ("bitsandbytes", "torchao")
 """Methods of quantization whose code in transformers fetches nothing: it calls the installed library of that name."""
+
+# Options with which transformers loads models and configurations by installed code only.
+INSTALLED_ONLY = {
+    # Given explicitly: transformers would otherwise ask on standard input.
+    "trust_remote_code": False,
+    # Given, if only as the default: a file could name a repository of kernels, whose machine code would run.
+    "attn_implementation": None,
+    "experts_implementation": None,
+}
+
+# Numbers of a model that is loaded whatever its files hold; transformers then names the tensors that they lack.
+SMALL_MODEL = 10_000_000
 
 # Names that stand for checkpoints that ship with the package; they come before folders of the same name.
 SHIPPED_CHECKPOINTS = {"small": SMALL_FROSTER}
@@ -114,22 +126,18 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     adapter = read_adapter(checkpoint)
     base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
     refuse_foreign_parts(base)
-    installed_only = {
-        # Given explicitly: transformers would otherwise ask on standard input.
-        "trust_remote_code": False,
-        # Given, if only as the default: a file could name a repository of kernels, whose machine code would run.
-        "attn_implementation": None,
-        "experts_implementation": None,
-    }
-    config = AutoConfig.from_pretrained(base, **installed_only)
+    config = AutoConfig.from_pretrained(base, **INSTALLED_ONLY)
     is_froster = config.model_type == "froster"
     if not is_froster:
         # Refuses models of other kinds before their weights are read.
         FrosterConfig.from_dual_encoder_config(config)
     model_class = AutoModelForVideoClassification if is_froster else AutoModel
-    model, report = model_class.from_pretrained(
-        checkpoint, config=config, dtype=dtype, output_loading_info=True, **installed_only
-    )
+    refuse_oversized(config, base)
+    # What transformers says of the files' tensors, by their names; what matters of it is said below.
+    with without_warnings():
+        model, report = model_class.from_pretrained(
+            checkpoint, config=config, dtype=dtype, output_loading_info=True, **INSTALLED_ONLY
+        )
     task: Any = "zero-shot-video-classification"
     processor = (FrosterProcessor.from_pretrained if is_froster else load_processor)(base, trust_remote_code=False)
     classify = pipeline(task, model=model, processor=processor, device=device)
@@ -173,6 +181,52 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> None:
                 f"Hub; {' and '.join(QUANTIZERS)} run installed code only. Get the checkpoint without quantization, "
                 "or, if you trust its kernels, load it with `from_pretrained` yourself."
             )
+
+
+def refuse_oversized(config: Any, checkpoint: str | os.PathLike[str]) -> None:
+    """Raise where a configuration describes a model that its files cannot hold, before memory is taken for it.
+
+    A number takes a byte at least, or half of one where it is quantized.
+
+    Args:
+        config: of a FROSTER model or a dual encoder.
+        checkpoint: a folder, or a name on the Hub.
+
+    Raises:
+        ValueError: the model has more numbers than the files of weights have room for.
+    """
+    import torch
+    from transformers import AutoModel, AutoModelForVideoClassification
+    from transformers.initialization import no_init_weights
+
+    stored = sum(map(os.path.getsize, _weight_files(os.fspath(checkpoint))))
+    if not stored:
+        return
+    model_class = AutoModelForVideoClassification if config.model_type == "froster" else AutoModel
+    with torch.device("meta"), no_init_weights():
+        described = model_class.from_config(config, trust_remote_code=False, attn_implementation="eager")
+    count = sum(tensor.numel() for tensor in described.state_dict().values())
+    numbers_per_byte = 1 if getattr(config, "quantization_config", None) is None else 2
+    if count > max(numbers_per_byte * stored, SMALL_MODEL):
+        raise ValueError(
+            f"config.json describes a model of {count:,} numbers, but the weights take {stored:,} bytes: they are not "
+            "those of the model. Get the whole checkpoint."
+        )
+
+
+def _weight_files(checkpoint: str) -> Iterator[str]:
+    """The files that transformers would read the weights of a checkpoint from; none where it would find none."""
+    from transformers.utils import cached_file
+    from transformers.utils.hub import get_checkpoint_shard_files
+
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (file := cached_file(checkpoint, name, _raise_exceptions_for_missing_entries=False)) is not None:
+            yield file
+            return
+        index = cached_file(checkpoint, f"{name}.index.json", _raise_exceptions_for_missing_entries=False)
+        if index is not None:
+            yield from get_checkpoint_shard_files(checkpoint, index)[0]
+            return
 
 
 def _quantizers_of(config: Any) -> Iterator[Any]:

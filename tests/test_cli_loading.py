@@ -120,6 +120,25 @@ DAMAGES = {
         lambda folder: change_json(folder / "tokenizer_config.json", model_max_length="long"),
         "`model_max_length` 'long'",
     ),
+    "a vocabulary larger than the files": (
+        lambda folder: change_json(
+            folder / "config.json",
+            text_config={
+                **json.loads((folder / "config.json").read_text())["text_config"],
+                "vocab_size": 10**7,
+            },
+        ),
+        "config.json describes a model of",
+    ),
+    "a mean beyond all numbers": (
+        lambda folder: change_processor(folder, image_mean=[1e39] * 3),
+        "its pixels are not numbers",
+    ),
+    "a mean that is text": (lambda folder: change_processor(folder, image_mean=["x"] * 3), "image_mean"),
+    "a length below zero": (
+        lambda folder: change_json(folder / "tokenizer_config.json", model_max_length=-5),
+        "`model_max_length` -5",
+    ),
     "an adapter that imports a module": (adapter_of, "has an adapter_config.json"),
     "an adapter of a model elsewhere": (
         lambda folder: [adapter_of(folder), (folder / "config.json").unlink()],
@@ -160,6 +179,26 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(checkpoint, capfd, damage)
     for advice in ("weights_only", "trust_remote_code", "Traceback"):
         assert advice not in printed.err
     assert not (checkpoint / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda stored: stored["model"]["vocab"].update({"a</w>": 10**6}), "the token 1000000, but the model has"),
+        (lambda stored: stored.update(post_processor=None), "texts without the token"),
+    ],
+    ids=["beyond the vocabulary", "without an end"],
+)
+def test_tokens_that_the_model_cannot_read_are_one_error_and_no_scores(checkpoint, capfd, change, expected):
+    stored = json.loads((checkpoint / "tokenizer.json").read_text())
+    change(stored)
+    (checkpoint / "tokenizer.json").write_text(json.dumps(stored))
+    change_json(checkpoint / "tokenizer_config.json", tokenizer_class="TokenizersBackend")
+    assert main(["predict", BIKES, "--labels", "a,b", "--model", str(checkpoint), "--device", "cpu"]) == 1
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert expected in printed.err
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ from .layers_froster import (
     sort_by_beginning,
     use_one_pass_mlps,
 )
-from .tables_froster import BACKBONES, EndToken, TemporalModule, find_implementation
+from .tables_froster import BACKBONES, EndToken, TemporalModule, find_implementation, is_temporal
 from .temporal_froster import GuardedInitialization, build_vision_model, reads_class_token
 
 PROJECTORS_PREFIX = "distillation_projectors."
@@ -290,6 +290,50 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
     _supports_attention_backend = True
     # A training checkpoint carries the projectors, a classifier its label bank: FrosterModel leaves both behind.
     _keys_to_ignore_on_load_unexpected = [r"distillation_projectors\.", r"^label_embeds$"]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """As in transformers, but weights that the checkpoint should have and has not are an error.
+
+        transformers draws them at random, and an answer follows. New are only those of a temporal module or pooling
+        that the caller adds to a checkpoint which has none. `output_loading_info=True` gives the account and raises
+        nothing.
+
+        Raises:
+            ValueError: names weights that the model's configuration describes and the files lack.
+        """
+        if kwargs.pop("output_loading_info", False):
+            return super().from_pretrained(
+                pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+            )
+        loaded: Any = super().from_pretrained(
+            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+        )
+        model, report = loaded
+        missing = sorted(report["missing_keys"])
+        if missing and not model._is_as_stored(**kwargs):
+            missing = [name for name in missing if not is_temporal(name)]
+        if missing:
+            shown = ", ".join(missing[:3]) + (f", and {len(missing) - 3} more" if len(missing) > 3 else "")
+            raise ValueError(
+                f"{len(missing)} tensors of the model that its configuration describes are not in the files of "
+                f"{str(pretrained_model_name_or_path)!r}: {shown}. Get the whole checkpoint; with "
+                "`output_loading_info=True` the model is loaded all the same, and they are drawn at random."
+            )
+        return model
+
+    def _is_as_stored(self, **kwargs) -> bool:
+        """Whether the checkpoint's own configuration describes the temporal modules and the pooling of the model."""
+        # Where adapters are loaded, the checkpoint that they are for; none where the weights were given.
+        source = self.config.name_or_path
+        if not source:
+            return False
+        hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
+        stored, _ = PreTrainedConfig.get_config_dict(source, **hub_kwargs)
+        if stored.get("model_type") != self.config.model_type:
+            return False
+        own = self.config_class.from_dict(stored)
+        return all(getattr(own, field) == getattr(self.config, field) for field in ARCHITECTURE_FIELDS)
 
     @classmethod
     def from_clip(

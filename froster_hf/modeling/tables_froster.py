@@ -64,6 +64,7 @@ class BackboneEntry:
         end_token: where a text ends, from the text tower's configuration. With `None`, every text is padded to the
             tower's number of positions, and nothing is cut off.
         logit_scale: initial logarithm of the scale of the logits, where the configuration does not say it.
+        pad_tokens: what its published tokenizers fill texts up with, where the tower reads its padding.
         logit_bias: initial bias of the logits, or `None` for a dual encoder without one. With one, the encoder was
             trained with a sigmoid per pair, and the sigmoid of a logit is the probability that a label holds.
     """
@@ -83,6 +84,7 @@ class BackboneEntry:
     end_token: Callable[[Any], EndToken]
     logit_scale: float
     logit_bias: float | None = None
+    pad_tokens: tuple[str, ...] = ()
 
     @property
     def has_calibrated_sigmoid(self) -> bool:
@@ -258,6 +260,7 @@ BACKBONES: dict[str, BackboneEntry] = {
         end_token=no_end_token,
         logit_scale=2.3026,
         logit_bias=-10.0,
+        pad_tokens=("</s>", "<pad>"),
     ),
 }
 
@@ -436,6 +439,12 @@ TEMPORAL_POOLINGS: dict[str, TemporalPoolingEntry] = {
         time_symmetric=True,
     ),
 }
+
+
+def is_temporal(name: str) -> bool:
+    """Whether a parameter is one that no backbone has: of a temporal module or pooling."""
+    modules = {part for entry in TEMPORAL_MODULES.values() for part in entry.own_parameters}
+    return not ({"temporal_pooling"} | modules).isdisjoint(name.split("."))
 
 
 def modules_without_parameters() -> list[str]:

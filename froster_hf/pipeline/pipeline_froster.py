@@ -648,6 +648,12 @@ def _check_tokenizer(config: Any, tokenizer: Any) -> None:
             f"The tokenizer has {len(tokenizer)} tokens and ends texts with token {tokenizer.eos_token_id}, but the "
             f"model has {text.vocab_size} and reads at {end}. Load the tokenizer of this model's checkpoint."
         )
+    pads = config.backbone_entry.pad_tokens
+    if pads and tokenizer.pad_token not in pads:
+        raise ValueError(
+            f"The tokenizer fills texts up with {tokenizer.pad_token!r:.100}, and the text tower reads its padding, "
+            f"which is {' or '.join(pads)}. Load the tokenizer of this model's checkpoint."
+        )
 
 
 # The videos of a call.

@@ -364,11 +364,38 @@ class FrosterProcessor(ProcessorMixin):
             encoded = self.encode_labels(names[chunk], texts[chunk] if are_described else None, templates=templates)
             # Offloaded weights are on no device; accelerate then moves the tokens to where it computes.
             input_ids = encoded["input_ids"]
+            self.check_tokens(input_ids, model.config)
             input_ids = input_ids if model.device.type == "meta" else input_ids.to(model.device)
             embeds.append(
                 model.get_label_embeds(input_ids, num_prompts=encoded["num_prompts"], chunk_size=TEXTS_PER_BATCH)
             )
         return torch.cat(embeds)
+
+    def check_tokens(self, input_ids: torch.Tensor, config: Any) -> None:
+        """Refuse tokens that the text tower does not have, and texts without the token at which it reads them.
+
+        Args:
+            input_ids: (n, L), on the CPU.
+            config: the [`FrosterConfig`] of the model.
+
+        Raises:
+            ValueError: the tokenizer is not that of the model.
+        """
+        highest, vocabulary = int(input_ids.max()), config.text_config.vocab_size
+        if highest >= vocabulary:
+            raise ValueError(
+                f"The tokenizer gives the token {highest}, but the model has {vocabulary}, from 0 on. Load the "
+                "tokenizer of this model's checkpoint."
+            )
+        end = self.tokenizer.eos_token_id if config.end_token == "highest" else config.end_token
+        if end is None:
+            return
+        ends = input_ids.max(dim=-1).values if config.end_token == "highest" else input_ids
+        if not (ends == end).view(len(input_ids), -1).any(dim=-1).all():
+            raise ValueError(
+                f"The tokenizer gives texts without the token {end}, at which the model reads them. Load the "
+                "tokenizer of this model's checkpoint."
+            )
 
     def _padding(self) -> dict[str, Any]:
         """How the tokenizer pads."""

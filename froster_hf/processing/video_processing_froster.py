@@ -175,7 +175,9 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             if options["do_sample_frames"]:
                 self._frame_indices(VideoMetadata(total_num_frames=64, fps=30.0), options=options, generator=generator)
             if max(sides, default=1) == side:
-                self._clips_of_video(torch.zeros(1, 1, 3, side, side, dtype=torch.uint8), options, generator)
+                clips = self._clips_of_video(torch.zeros(1, 1, 3, side, side, dtype=torch.uint8), options, generator)
+                if not all(clip.isfinite().all() for clip in clips):
+                    raise ValueError("its pixels are not numbers")
         except Exception as error:  # whatever transformers and torch raise for options that their types allow
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"No video can be processed with this checkpoint's options: {reason:.500}") from error

@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedConfig
+from transformers import AutoConfig
 
-from ..checkpoint_loading import checkpoint_path, refuse_foreign_parts
+from ..checkpoint_loading import INSTALLED_ONLY, checkpoint_path, refuse_foreign_parts, refuse_oversized
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
 from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sample_shots
 from ..data.official_lists import Split
 from ..data.readers import read_labels
 from ..data.video_table import label_names
 from ..modeling.modeling_froster import FrosterForVideoClassification
+from ..printing import without_warnings
 from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
@@ -110,10 +111,13 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
             "model.checkpoint=FOLDER."
         )
     refuse_foreign_parts(recipe.checkpoint)
-    config, _ = PreTrainedConfig.get_config_dict(recipe.checkpoint)
-    if config.get("model_type") == "froster":
+    config = AutoConfig.from_pretrained(recipe.checkpoint, **INSTALLED_ONLY)
+    refuse_oversized(config, recipe.checkpoint)
+    if config.model_type == "froster":
         return _load_froster(recipe)
-    model = FrosterForVideoClassification.from_dual_encoder(recipe.checkpoint, **_given(recipe, MODEL_FIELDS))
+    # What transformers says of tensors: those of the temporal module are new, and others that are missing an error.
+    with without_warnings():
+        model = FrosterForVideoClassification.from_dual_encoder(recipe.checkpoint, **_given(recipe, MODEL_FIELDS))
     processor = FrosterProcessor.from_dual_encoder(
         recipe.checkpoint,
         video_options={"sampling": "dense", **_given(recipe, VIDEO_FIELDS)},
@@ -134,7 +138,8 @@ def _load_froster(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, F
     Raises:
         ValueError: the recipe asks for another architecture, sampling or prompts than the checkpoint has.
     """
-    model = FrosterForVideoClassification.from_pretrained(recipe.checkpoint)
+    with without_warnings():
+        model = FrosterForVideoClassification.from_pretrained(recipe.checkpoint)
     processor = FrosterProcessor.from_pretrained(recipe.checkpoint, trust_remote_code=False)
     own = {
         **{name: getattr(model.config, name) for name in MODEL_FIELDS},

@@ -17,7 +17,7 @@ from transformers.utils import is_peft_available
 
 from ..extras import import_extra
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..modeling.tables_froster import TEMPORAL_MODULES, modules_without_parameters
+from ..modeling.tables_froster import TEMPORAL_MODULES, is_temporal, modules_without_parameters
 from ..whole_files import new_folder
 from .arguments import FrosterTrainingArguments, TrainedParameters
 from .distillation import (
@@ -167,7 +167,7 @@ _CHOOSERS: dict[str, Callable[[str], bool]] = {
     "adapters": lambda name: _is_of(
         name, *(part for entry in TEMPORAL_MODULES.values() if entry.adapter_divisor for part in entry.own_parameters)
     ),
-    "temporal": lambda name: is_temporal(name),
+    "temporal": is_temporal,
     "lora": lambda name: ".lora_" in name or is_temporal(name),
 }
 
@@ -175,12 +175,6 @@ _CHOOSERS: dict[str, Callable[[str], bool]] = {
 def _is_of(name: str, *parts: str) -> bool:
     """Whether a parameter is one of these, or belongs to a module of one of these names."""
     return not set(parts).isdisjoint(name.split("."))
-
-
-def is_temporal(name: str) -> bool:
-    """Whether a parameter is one that CLIP does not have: of a temporal module or pooling."""
-    modules = (part for entry in TEMPORAL_MODULES.values() for part in entry.own_parameters)
-    return _is_of(name, "temporal_pooling", *modules)
 
 
 def is_text(name: str) -> bool:

@@ -25,6 +25,7 @@ from ..modeling.modeling_froster import (
     FrosterForVideoClassification,
     FrosterVideoClassificationOutput,
 )
+from ..modeling.tables_froster import is_temporal
 from ..printing import listing
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
@@ -48,7 +49,6 @@ from .student import (
     decay_parameter_names,
     forget_labels,
     has_lora,
-    is_temporal,
     labels_stored,
     merged_state_dict,
     prepare_student,
@@ -235,7 +235,9 @@ class FrosterTrainer(ClipTrainer):
                 "`FrosterProcessor.from_clip(...)`, or the tokens as `prompts`."
             )
         end_token = model.config.end_token
-        return LabelPrompts.from_processor(self.processing_class, names, end_token=end_token)
+        prompts = LabelPrompts.from_processor(self.processing_class, names, end_token=end_token)
+        self.processing_class.check_tokens(prompts.input_ids.flatten(0, 1), model.config)
+        return prompts
 
     def texts_of(self, labels: Sequence[str] | None) -> LabelTexts:
         """The texts of a label list, `None` for that of the training; labels of the training keep their prompts."""
