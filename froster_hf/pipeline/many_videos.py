@@ -86,7 +86,7 @@ def _records(
             )
             if writer is not None:
                 writer.writerows(_csv_rows(record))
-            elif path is not None:
+            elif path is not None and file is not None:
                 with full_disk_named(path):
                     file.write(json_text({**record, "settings": settings}) + "\n")
                     file.flush()
