@@ -154,7 +154,7 @@ def test_labels_that_are_digits_are_not_taken_for_indices_of_their_descriptions(
         (["--labels", 'a,"b'], "quote a label as in CSV"),
         (["--labels", "a,a"], "repeated"),
         (["--labels-file", "missing.txt"], "missing.txt"),
-        ([], "candidate_labels"),
+        ([], "Give --labels"),
         (["--labels", "a", "--model", "/nowhere/at/all"], "/nowhere/at/all"),
         (["--labels", "a", "--device", "toaster"], "--device toaster"),
         (["--labels", "a", "--device", "meta"], "--device meta"),
