@@ -1,6 +1,7 @@
 """An exported checkpoint and a few videos, under the names that the pages use."""
 
 import importlib
+import os
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,10 @@ def workplace(exported, videos, tmp_path, monkeypatch) -> Path:
     shutil.copy(REAL_VIDEOS["carphone_pristine"], tmp_path / "match.mp4")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+# Ray gives its workers a niceness of 15: on a busy machine they hardly run, and a test waits for them.
+os.environ["RAY_worker_niceness"] = "0"
 
 
 @pytest.fixture(scope="session")
