@@ -51,7 +51,7 @@ def workplace(exported, videos, tmp_path, monkeypatch) -> Path:
 
 
 # Ray gives its workers a niceness of 15: on a busy machine they hardly run, and a test waits for them.
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (its name)
 
 
 @pytest.fixture(scope="session")
