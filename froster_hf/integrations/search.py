@@ -20,6 +20,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from itertools import chain, islice
@@ -37,7 +38,7 @@ from ..pipeline.timeline_froster import WindowStream, plan_windows
 from ..printing import printable
 from ..settings import read_fields
 from ..video.files import UNREADABLE, search_folder
-from ..video.stores import find_videos, is_address, open_store
+from ..video.stores import find_videos, is_address, is_named, open_store
 from ..video.types import UnreadableVideoError, VideoDecodeError
 from ..whole_files import check_writable
 from .batches import embed_clips
@@ -55,6 +56,11 @@ SEEN_WITHIN = timedelta(seconds=5)
 PICTURE_SIZE = (256, 144)
 # Of two models that embed the fixed clip with a lower cosine than this, one is another model.
 LEAST_COSINE = 0.999
+# Numbers of a stranger's index that no index of this package has are refused before anything is computed.
+MOST_FRAMES, MOST_STRIDES_PER_WINDOW, MOST_DIMENSIONS = 1024, 1000, 16384
+# A cosine of rounded unit vectors.
+HIGHEST_COSINE = 1.001
+LATEST_SECONDS = 1e9
 VIDEOS_PER_DELETION = 500
 LIKE_BATCH_SIZE = 8
 FOUND_COLUMNS = ["video", "start_seconds", "end_seconds", "picture"]
@@ -145,7 +151,8 @@ class VideoIndex:
 
     def states(self) -> dict[str, str]:
         """The videos of the index, each with the state of its file when it was read."""
-        rows = self.table.search().select(["video", "state"]).to_arrow().group_by(["video", "state"]).aggregate([])
+        with self._naming_damage():
+            rows = self.table.search().select(["video", "state"]).to_arrow().group_by(["video", "state"]).aggregate([])
         return dict(zip(rows["video"].to_pylist(), rows["state"].to_pylist()))
 
     def check_model(self, classify: Any) -> None:
@@ -155,15 +162,17 @@ class VideoIndex:
             SearchIndexError: the pipeline's model has other weights, or makes something else of a clip.
         """
         weights = hash_weights(classify.model)
-        probe = embed_probe(classify, self.settings.num_frames)
-        same = weights == self.settings.weights and len(probe) == len(self.settings.probe)
-        if not (same and float(probe @ torch.tensor(self.settings.probe)) >= LEAST_COSINE):
+        if weights != self.settings.weights or not self._embeds_alike(classify):
             raise SearchIndexError(
                 f"{printable(self.path)} was made with the model {printable(self.settings.model)} (weights "
                 f"{printable(self.settings.weights[:8])}), and this is {printable(model_name(classify))} "
                 f"({weights[:8]}), or one that is set up otherwise; their embeddings cannot be compared. Use the "
                 "index's model, or make another index."
             )
+
+    def _embeds_alike(self, classify: Any) -> bool:
+        probe, own = embed_probe(classify, self.settings.num_frames), torch.tensor(self.settings.probe)
+        return probe.shape == own.shape and float(probe @ own) >= LEAST_COSINE
 
     def nearest(self, query: torch.Tensor, *, top_k: int = 10) -> list[FoundSegment]:
         """The segments whose embeddings have the highest cosine with a query, best first.
@@ -173,24 +182,52 @@ class VideoIndex:
         Args:
             query: (D,), of unit length.
             top_k: how many.
+
+        Raises:
+            SearchIndexError: the index is damaged.
         """
         if top_k < 1:
             raise ValueError(f"`top_k` is {top_k}; it must be at least 1.")
         # A segment overlaps as many on each side as there are strides in a window.
         number = top_k * (1 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))
         while True:
-            search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
-            rows = search.select([*FOUND_COLUMNS, "_distance"]).limit(number).to_arrow().to_pylist()
+            with self._naming_damage():
+                search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
+                rows = search.select([*FOUND_COLUMNS, "_distance"]).limit(number).to_arrow().to_pylist()
+            for row in rows:
+                self._check_row(row)
             # Of equal ones, in an order that does not depend on how the table lies on the disk.
             rows.sort(key=lambda row: (row["_distance"], row["video"], row["start_seconds"]))
-            found: list[FoundSegment] = []
+            found: dict[str, list[FoundSegment]] = {}
+            best: list[FoundSegment] = []
             for row in rows:
                 segment = FoundSegment(score=1.0 - row["_distance"], **{name: row[name] for name in FOUND_COLUMNS})
-                if not any(_overlap(segment, other) for other in found):
-                    found.append(segment)
-            if len(found) >= top_k or len(rows) < number:
-                return found[:top_k]
+                of_video = found.setdefault(segment.video, [])
+                if len(best) < top_k and not any(_overlap(segment, other) for other in of_video):
+                    of_video.append(segment)
+                    best.append(segment)
+            if len(best) >= top_k or len(rows) < number:
+                return best
             number *= 2
+
+    def _check_row(self, row: Mapping[str, Any]) -> None:
+        times = row["start_seconds"], row["end_seconds"]
+        if not (all(0 <= time <= LATEST_SECONDS for time in times) and abs(1 - row["_distance"]) <= HIGHEST_COSINE):
+            raise SearchIndexError(
+                f"{printable(self.path)} is damaged: a segment of {printable(row['video'])} is at {times[0]:g} to "
+                f"{times[1]:g} seconds, with a cosine of {1 - row['_distance']:g}. Make the index again."
+            )
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """LanceDB's errors, whose types and messages are many, name the index."""
+        try:
+            yield
+        except Exception as error:
+            raise SearchIndexError(
+                f"{printable(self.path)} is damaged ({type(error).__name__}: {printable(str(error), limit=200)}). "
+                "Make the index again in another place."
+            ) from error
 
 
 def open_index(path: str | os.PathLike[str]) -> VideoIndex:
@@ -225,6 +262,7 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
             return None
         if not os.path.isdir(path):
             raise SearchIndexError(f"{printable(path)} is a file; an index is a folder.")
+        _refuse_links(path)
         if not os.path.isdir(os.path.join(path, f"{TABLE}.lance")):
             if os.listdir(path):
                 raise SearchIndexError(
@@ -238,7 +276,9 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
         table = database.open_table(TABLE)
         stored = json.loads((table.schema.metadata or {})[METADATA_KEY])
         settings = read_fields(IndexSettings, stored, where=printable(path))
-        plan_windows(0.0, settings.window_seconds, settings.stride_seconds)
+        _check_settings(settings)
+        if table.schema.remove_metadata() != _schema(len(settings.probe)):
+            raise ValueError(f"its columns are {printable(str(table.schema.names), limit=200)}, or of other types")
     # Whatever LanceDB raises for a damaged table, and what is not said there.
     except Exception as error:
         raise SearchIndexError(
@@ -394,7 +434,6 @@ def embed_probe(classify: Any, num_frames: int) -> torch.Tensor:
 
 
 def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping[str, Any]) -> VideoIndex:
-    pyarrow = import_extra("search", "pyarrow")
     lancedb = import_extra("search")
     own = classify.processor.video_processor.num_frames
     defaults = (DEFAULT_WINDOW_SECONDS, DEFAULT_STRIDE_SECONDS, own)
@@ -403,22 +442,62 @@ def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping
     WindowStream(classify.processor.video_processor, None, **lengths)
     probe = embed_probe(classify, lengths["num_frames"])
     settings = IndexSettings(model_name(classify), hash_weights(classify.model), probe.tolist(), **lengths)
-    schema = pyarrow.schema(
-        [
-            pyarrow.field("video", pyarrow.string(), nullable=False),
-            pyarrow.field("state", pyarrow.string(), nullable=False),
-            pyarrow.field("start_seconds", pyarrow.float64(), nullable=False),
-            pyarrow.field("end_seconds", pyarrow.float64(), nullable=False),
-            pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), len(probe)), nullable=False),
-            pyarrow.field("picture", pyarrow.binary(), nullable=False),
-        ],
-        metadata={METADATA_KEY: json.dumps(asdict(settings)).encode()},
-    )
+    _check_settings(settings)
+    schema = _schema(len(probe)).with_metadata({METADATA_KEY: json.dumps(asdict(settings)).encode()})
     path = _absolute(output)
     if not is_address(path):
         check_writable(path)
     database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
     return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
+
+
+def _schema(num_dimensions: int) -> Any:
+    """The columns of an index; the settings are its metadata."""
+    pyarrow = import_extra("search", "pyarrow")
+    return pyarrow.schema(
+        [
+            pyarrow.field("video", pyarrow.string(), nullable=False),
+            pyarrow.field("state", pyarrow.string(), nullable=False),
+            pyarrow.field("start_seconds", pyarrow.float64(), nullable=False),
+            pyarrow.field("end_seconds", pyarrow.float64(), nullable=False),
+            pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), num_dimensions), nullable=False),
+            pyarrow.field("picture", pyarrow.binary(), nullable=False),
+        ]
+    )
+
+
+def _refuse_links(folder: str) -> None:
+    """LanceDB follows links, also when it deletes; and it waits for a pipe without end.
+
+    Raises:
+        SearchIndexError: something below the folder is neither a folder nor a file.
+    """
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            _refuse_links(entry.path)
+        elif not entry.is_file(follow_symlinks=False):
+            raise SearchIndexError(
+                f"{printable(entry.path)} is a link or a special file; an index has folders and files of its own "
+                "only. Take it away, or make the index again in another place."
+            )
+
+
+def _check_settings(settings: IndexSettings) -> None:
+    """Refuse what no index of this package has, before anything is computed.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    if not 1 <= settings.num_frames <= MOST_FRAMES:
+        raise ValueError(f"num_frames is {settings.num_frames}; 1 to {MOST_FRAMES} are read")
+    plan_windows(0.0, settings.window_seconds, settings.stride_seconds)
+    if settings.window_seconds > MOST_STRIDES_PER_WINDOW * settings.stride_seconds:
+        raise ValueError(
+            f"window_seconds is {settings.window_seconds:g} and stride_seconds is {settings.stride_seconds:g}; at "
+            f"most {MOST_STRIDES_PER_WINDOW} segments overlap"
+        )
+    if not 1 <= len(settings.probe) <= MOST_DIMENSIONS or not all(abs(value) <= 1.01 for value in settings.probe):
+        raise ValueError("probe is not an embedding of unit length")
 
 
 def _check_same(index: VideoIndex, wanted: Mapping[str, Any]) -> None:
@@ -462,8 +541,10 @@ def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str
             if path in known and path in listing.errors and _is_gone(path):
                 listing.gone.append(path)
             continue
-        inside = path.rstrip("/" + os.sep) + ("/" if is_address(path) else os.sep)
-        below = [video for video in known if video.startswith(inside)]
+        if is_address(path):
+            below = [video for video in known if is_named(video, [path])]
+        else:
+            below = [video for video in known if video.startswith(path.rstrip(os.sep) + os.sep)]
         if not found and below:
             raise ValueError(
                 f"{printable(path)} holds no videos, and the index has {len(below)} of it. Is the disk there? If they "

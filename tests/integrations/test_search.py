@@ -366,3 +366,96 @@ def test_every_block_of_the_guide_runs(videos, rendered, tmp_path, monkeypatch):
             program, *arguments = shlex.split(line, comments=True)
             assert program == "froster"
             assert main(arguments) == 0, line
+
+
+@pytest.fixture(scope="module")
+def index_of_one(classify, rendered, tmp_path_factory) -> Path:
+    index = tmp_path_factory.mktemp("one") / "index"
+    index_videos(classify, rendered[:1], output=index)
+    return index
+
+
+@pytest.mark.parametrize("place", ["segments.lance", "segments.lance/_indices", "segments.lance/data/more"])
+def test_a_link_in_an_index_is_refused_and_nothing_behind_it_is_touched(
+    classify, index_of_one, rendered, tmp_path, place
+):
+    elsewhere, index = tmp_path / "elsewhere", tmp_path / "index"
+    shutil.copytree(index_of_one / "segments.lance" if place == "segments.lance" else index_of_one, elsewhere)
+    shutil.copytree(index_of_one, index)
+    shutil.rmtree(index / place, ignore_errors=True)
+    (index / place).symlink_to(elsewhere)
+    before = {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")}
+    with pytest.raises(SearchIndexError, match="is a link or a special file"):
+        index_videos(classify, rendered, output=index)
+    assert {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_an_index_is_refused_and_not_waited_for(index_of_one, tmp_path):
+    shutil.copytree(index_of_one, tmp_path / "index")
+    data = next((tmp_path / "index/segments.lance/data").iterdir())
+    data.unlink()
+    os.mkfifo(data)
+    with pytest.raises(SearchIndexError, match="is a link or a special file"):
+        open_index(tmp_path / "index")
+
+
+def copy_with(index: Path, output: Path, settings=(), **columns) -> Path:
+    """An index as somebody else could have made it: other settings, or other values in its rows."""
+    lancedb, pyarrow = pytest.importorskip("lancedb"), pytest.importorskip("pyarrow")
+    table = lancedb.connect(str(index)).open_table("segments")
+    rows = table.to_arrow()
+    stored = {**json.loads(table.schema.metadata[b"froster"]), **dict(settings)}
+    for name, value in columns.items():
+        values = value if isinstance(value, pyarrow.Array) else pyarrow.array([value] * len(rows), rows[name].type)
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, pyarrow.field(name, values.type, nullable=False), values)
+    rows = rows.replace_schema_metadata({b"froster": json.dumps(stored).encode()})
+    lancedb.connect(str(output)).create_table("segments", rows)
+    return output
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_frames": 10**9}, "num_frames is 1000000000; 1 to 1024"),
+        ({"num_frames": 0}, "num_frames is 0"),
+        ({"window_seconds": 1e9, "stride_seconds": 1e-3}, "at most 1000 segments overlap"),
+        ({"window_seconds": 1e308, "stride_seconds": 1e-308}, "damaged"),
+        ({"probe": [10**400]}, "damaged"),
+        ({"probe": []}, "probe is not an embedding"),
+    ],
+)
+def test_settings_that_no_index_has_are_refused_before_anything_is_computed(
+    index_of_one, tmp_path, monkeypatch, settings, message
+):
+    monkeypatch.setattr(search, "embed_probe", lambda *_: pytest.fail("computed"))
+    with pytest.raises(SearchIndexError, match=message):
+        open_index(copy_with(index_of_one, tmp_path / "index", settings))
+
+
+def test_columns_of_other_types_are_refused(index_of_one, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    numbers = pyarrow.array([7] * len(open_index(index_of_one)))
+    with pytest.raises(SearchIndexError, match="or of other types"):
+        open_index(copy_with(index_of_one, tmp_path / "index", video=numbers))
+
+
+@pytest.mark.parametrize(
+    "columns", [{"start_seconds": float("nan")}, {"end_seconds": 1e308}, {"embedding": None}], ids=str
+)
+def test_rows_that_no_index_has_are_named_and_never_found(classify, index_of_one, tmp_path, columns):
+    if columns == {"embedding": None}:
+        columns = {"embedding": [3e38] * len(open_index(index_of_one).settings.probe)}
+    forged = copy_with(index_of_one, tmp_path / "index", **columns)
+    with pytest.raises(SearchIndexError, match="is damaged: a segment of"):
+        search_videos(forged, "a red star", classify=classify)
+
+
+def test_a_data_file_that_was_cut_short_is_one_line_with_the_name_of_the_index(classify, index_of_one, tmp_path):
+    shutil.copytree(index_of_one, tmp_path / "index")
+    data = next((tmp_path / "index/segments.lance/data").iterdir())
+    data.write_bytes(data.read_bytes()[:200])
+    with pytest.raises(SearchIndexError, match="index is damaged") as caught:
+        search_videos(tmp_path / "index", "a red star", classify=classify)
+    assert "\n" not in str(caught.value)
