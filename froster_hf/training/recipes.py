@@ -178,6 +178,12 @@ class Recipe:
     def __post_init__(self):
         hints = argument_hints(FrosterTrainingArguments, reserved=RESERVED_ARGUMENTS)
         check_fields(self.training, hints, where=f"{self.name}, training")
+        if tokens := [name for name, value in self.training.items() if name.endswith("_token") and value is not None]:
+            # A recipe is stored beside the model, and shown.
+            raise ValueError(
+                f"{self.name}: training.{tokens[0]} is given; a recipe holds no access token. Log in with "
+                "`hf auth login`, or set the environment variable HF_TOKEN."
+            )
         if self.total_batch_size < 1:
             raise ValueError(f"{self.name}: total_batch_size is {self.total_batch_size}; it must be at least 1.")
         if not 0 <= self.warmup_epochs < math.inf:

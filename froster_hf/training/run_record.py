@@ -16,6 +16,7 @@ from ..evaluation.metrics import metrics_of
 from ..evaluation.predicting import model_fingerprint
 from ..evaluation.report import package_versions
 from ..modeling.modeling_froster import FrosterForVideoClassification
+from ..printing import printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
 from ..whole_files import write_text_whole
@@ -24,6 +25,9 @@ from .clip_datasets import class_names
 from .recipes import Recipe
 
 MAX_RECORD_BYTES = 1 << 20
+# Far more than a training writes: `all`, or `base` and `novel`.
+MAX_PARTS = 16
+MAX_COUNT = 10**12
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,21 @@ class RunRecord:
     num_steps: int
     evaluation: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if len(self.evaluation) > MAX_PARTS:
+            raise ValueError(
+                f"{RECORD_NAME}: evaluation has {len(self.evaluation)} parts; at most {MAX_PARTS} are read."
+            )
+        numbers = {"num_clips": self.num_clips, "num_labels": self.num_labels, "num_steps": self.num_steps}
+        for part, own in self.evaluation.items():
+            numbers |= {f"evaluation, {part}, {name}": value for name, value in own.items()}
+        for name, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_COUNT:
+                raise ValueError(
+                    f"{RECORD_NAME}: {printable(name)} is {printable(repr(value), limit=60)}; it must be a number "
+                    f"from 0 to {MAX_COUNT}."
+                )
 
 
 def record_run(recipe: Recipe, trainer: Any, metrics: Mapping[str, float], *, model: Path) -> RunRecord:

@@ -136,3 +136,21 @@ def test_a_damaged_record_is_an_error_that_names_it(copied, damage, tmp_path):
 def test_a_run_that_is_begun_again_has_no_record_of_the_old_one(copied):
     remove_run(copied, of_recipe=True)
     assert not (copied / "run_record.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation": {str(part): {"top1": 5.0} for part in range(8000)}}, "8000 parts; at most 16"),
+        ({"evaluation": {"all": {"top1": 10**400, "num_clips": 1, "num_labels": 2}}}, "top1 is 1000"),
+        ({"num_steps": 10**400}, "num_steps is 1000"),
+        ({"num_clips": -5}, "num_clips is -5"),
+    ],
+    ids=["parts", "accuracy", "steps", "clips"],
+)
+def test_numbers_that_no_run_has_are_one_error_with_the_files_name(copied, tmp_path, changes, message):
+    record = json.loads((copied / "run_record.json").read_text())
+    (copied / "run_record.json").write_text(json.dumps(record | changes))
+    with pytest.raises(ValueError, match=f"run_record.json: .*{message}"):
+        export_checkpoint(copied / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

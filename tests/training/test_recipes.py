@@ -338,3 +338,9 @@ def test_a_world_is_rendered_once_and_split_into_base_and_novel(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")} == files
     with pytest.raises(ValueError, match="other arguments"):
         read_recipe_data(recipe.data, dataclasses.replace(recipe.world, seed=1))
+
+
+def test_an_access_token_in_a_recipe_is_refused_and_not_repeated():
+    with pytest.raises(ValueError, match="HF_TOKEN") as caught:
+        load_recipe("taco_k400", overrides=["training.hub_token=hf_secret"])
+    assert "hf_secret" not in str(caught.value)
