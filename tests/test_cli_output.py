@@ -77,6 +77,9 @@ ARGUMENTS = {
     "study": [HOSTILE],
     "info": [HOSTILE],
     "interpolate": [HOSTILE, HOSTILE, "--output", "{folder}"],
+    "index": [HOSTILE, "--model", HOSTILE, "--output", "{folder}"],
+    "search": [HOSTILE, HOSTILE],
+    "app": ["--model", HOSTILE, "--index", HOSTILE],
     "demo": ["--output", "{folder}", "--labels", HOSTILE, "--model", HOSTILE],
 }
 
