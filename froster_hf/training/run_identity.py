@@ -35,8 +35,8 @@ FREE_ARGUMENTS = (
     *("skip_memory_metrics", "text_chunk_size", "use_cpu"),
     # Compared as what they make together: the clips of a step, and the length of the run.
     *("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps"),
-    # Compared as what they give: the seed of clips and prompts, and the teacher's weights.
-    *("data_seed", "teacher"),
+    # Compared as what they give: the seed of clips and prompts, the teacher's weights and its precision.
+    *("data_seed", "teacher", "teacher_dtype"),
 )
 # Fields of a model's configuration that say nothing of what it computes.
 FREE_FIELDS = ("_name_or_path", "architectures", "auto_map", "id2label", "label2id", "transformers_version")
@@ -127,13 +127,20 @@ def identity_of(
         seed: seed of clips and prompts.
     """
     text = json.dumps([prompts.labels, prompts.templates, prompts.input_ids.tolist()])
+    precision = {} if teacher is None else {"teacher_dtype": _precision_of(teacher)}
     return {
         "teacher": "none" if teacher is None else teacher.fingerprint(),
         "labels or templates": hashlib.sha256(text.encode()).hexdigest(),
         "data": data_identity(train_dataset),
         "model": model_identity(model),
-        "arguments": {**argument_identity(args), "data_seed": seed},
+        "arguments": {**argument_identity(args), **precision, "data_seed": seed},
     }
+
+
+def _precision_of(teacher: FrozenTeacher) -> str:
+    """The precision of a teacher's passes, whether it was asked for or follows from that of the training."""
+    weights, frames = (str(dtype).removeprefix("torch.") for dtype in (teacher.dtype, teacher.frames_dtype))
+    return weights if frames == weights else f"{weights}, of frames {frames}"
 
 
 def argument_identity(args: TrainingArguments) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A checkpoint goes on only in the run that it belongs to."""
 
 import dataclasses
+import json
 import re
 import shutil
 
@@ -86,6 +87,20 @@ def test_what_decides_nothing_may_change(run, tmp_path):
     )
     trainer.train(resume_from_checkpoint=True)
     assert trainer.state.global_step == 2
+
+
+def test_the_teachers_precision_is_compared_as_what_it_comes_to(run, tmp_path):
+    assert (
+        json.loads((run / "checkpoint-1" / "run_identity.json").read_text())["arguments"]["teacher_dtype"] == "float32"
+    )
+    shutil.copytree(run, tmp_path / "run")
+    resume(tmp_path / "run", teacher_dtype="float32")
+    message = 'teacher_dtype was "float32" and is "float32, of frames bfloat16" now'
+    with pytest.raises(ResumeError, match=re.escape(message)):
+        resume(run, bf16=True)
+    with pytest.raises(ResumeError, match="bf16 was false and is true now") as caught:
+        resume(run, bf16=True, teacher_dtype="float32")
+    assert "teacher_dtype" not in str(caught.value)
 
 
 def test_with_the_clips_of_a_batch_as_negatives_accumulated_batches_are_another_run(tmp_path):
