@@ -55,31 +55,40 @@ def evaluate_detection(
         on_video: called with the number of videos that are done, and of all, those of every model counted.
 
     Returns:
-        What `result.json` holds: `results` by model (mAP in percent at each threshold and on average, average
-        precisions by class), `checkpoints` (hashes of the weights), and the videos that could not be read, in which
-        nothing was found.
+        What `result.json` holds: `videos` (paths below the root), `results` by model (mAP in percent at each threshold
+        and on average, average precisions by class, and `unreadable`, the videos that could not be read, in which
+        nothing was found), and `checkpoints` (hashes of the weights). As with clips, a video that could not be read is
+        not tried again; delete its file in `predictions/` for that.
 
     Raises:
-        ValueError: no model, a protocol of another kind, or labels without a background; see the pipeline.
+        ValueError: no model, a protocol of another kind, several processes, or labels without a background; see the
+            pipeline.
         AnnotationError: an annotation file that cannot be used.
         PredictionMismatchError: the folder holds another evaluation.
     """
     protocol = find_protocol(protocol, DetectionProtocol)
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise ValueError(
+            f"Temporal detection runs in one process, but {accelerator.num_processes} were started, which would all "
+            "write the same files. Start it without `accelerate launch`."
+        )
     if not models:
         raise ValueError("No model was given to evaluate.")
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
     table: SegmentTable = plan_evaluation(protocol, data)
     # Before any video is read: a model that cannot score each label for itself costs no other one's work.
-    headers = {name: _header(protocol, table, name, classify) for name, classify in models.items()}
+    names = _video_names(table, data.root)
+    fingerprint = _fingerprint(table, names)
+    headers = {name: _header(protocol, table, fingerprint, name, classify) for name, classify in models.items()}
     folder = Path(output_dir)
-    prepare_folder(folder, protocol.to_dict(), Accelerator(), overwrite=overwrite, subfolders=("predictions",))
+    prepare_folder(folder, protocol.to_dict(), accelerator, overwrite=overwrite, subfolders=("predictions",))
     report: dict[str, Any] = {
         "protocol": protocol.to_dict(),
         "results": {},
         "checkpoints": [],
         "labels": table.labels,
-        "videos": [os.path.basename(video) for video in table.videos],
-        "unreadable": {},
+        "videos": names,
         "notes": [table.source],
         "versions": package_versions(),
     }
@@ -87,32 +96,50 @@ def evaluate_detection(
     for number, (name, classify) in enumerate(models.items()):
         header = headers[name]
         found: list[DetectedSegment] = []
+        unreadable: dict[str, str] = {}
         predictions = _predictions(
             classify, protocol, table, header, folder / "predictions" / f"model_{number}", batch_size=batch_size
         )
-        for video, stored in zip(table.videos, predictions):
+        for video, video_name, stored in zip(table.videos, names, predictions):
             if "error" in stored:
-                report["unreadable"][os.path.basename(video)] = stored["error"]
+                unreadable[video_name] = stored["error"]
             found += [DetectedSegment(video, **segment) for segment in stored.get("segments", [])]
             num_done += 1
             if on_video is not None:
                 on_video(num_done, len(models) * len(table.videos))
-        report["results"][name] = {**_measure(protocol, table, found), "compared_with": header["compared_with"]}
+        report["results"][name] = {
+            **_measure(protocol, table, found),
+            "compared_with": header["compared_with"],
+            "unreadable": unreadable,
+        }
         report["checkpoints"].append(header["model"])
     write_result(report, detection_markdown(report), folder)
     return report
 
 
-def _header(protocol: DetectionProtocol, table: SegmentTable, name: str, classify: Any) -> dict[str, Any]:
+def _video_names(table: SegmentTable, root: str) -> list[str]:
+    """The videos as paths below the folder that holds them; two folders may hold files of the same name."""
+    folder = Path(root).resolve()
+    return [os.path.relpath(video, folder).replace(os.sep, "/") for video in table.videos]
+
+
+def _fingerprint(table: SegmentTable, names: Sequence[str]) -> str:
+    """SHA-256 over the labels, and names and sizes of the videos."""
+    sizes = [os.path.getsize(video) if os.path.isfile(video) else None for video in table.videos]
+    return hashlib.sha256(json.dumps([table.labels, list(zip(names, sizes))]).encode()).hexdigest()
+
+
+def _header(
+    protocol: DetectionProtocol, table: SegmentTable, fingerprint: str, name: str, classify: Any
+) -> dict[str, Any]:
     """Everything that the predictions of a model depend on, as JSON values."""
     try:
         compared_with = classify.scoring(table.labels, multi_label=True).description
     except ValueError as error:
         raise ValueError(f"{printable(name)}: {error}") from error
-    data = json.dumps([table.labels, [os.path.basename(video) for video in table.videos]])
     header = {
         "model": model_fingerprint(classify.model),
-        "data": hashlib.sha256(data.encode()).hexdigest(),
+        "data": fingerprint,
         "compared_with": compared_with,
         "protocol": protocol.to_dict(),
     }
@@ -218,8 +245,7 @@ def detection_markdown(report: Mapping[str, Any]) -> str:
     for name in metrics_of("segments", shown_in="report"):
         lines += _metric_table(name, METRICS[name], results)
     lines += [
-        f"Measured on {first['num_videos']} videos with {first['num_segments']} segments; "
-        f"{len(report['unreadable'])} videos could not be read.",
+        f"Measured on {first['num_videos']} videos with {first['num_segments']} segments. {_unreadable_told(results)}",
         "",
     ]
     for compared_with in dict.fromkeys(row["compared_with"] for row in results.values()):
@@ -227,6 +253,14 @@ def detection_markdown(report: Mapping[str, Any]) -> str:
     checkpoints = ", ".join(f"`{name[:12]}`" for name in report["checkpoints"])
     lines += [f"Checkpoints: {checkpoints} (SHA-256 of the weights).", ""]
     return "\n".join([*lines, *(f"- {printable(note)}" for note in report["notes"]), ""])
+
+
+def _unreadable_told(results: Mapping[str, Any]) -> str:
+    """How many videos could not be read, of each model where they differ."""
+    counts = {name: len(row["unreadable"]) for name, row in results.items()}
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} videos could not be read."
+    return f"Videos that could not be read: {', '.join(f'{printable(name)} {n}' for name, n in counts.items())}."
 
 
 def _metric_table(name: str, metric: Metric, results: Mapping[str, Any]) -> list[str]:

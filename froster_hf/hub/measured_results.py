@@ -179,7 +179,7 @@ def _clip_results(report: Mapping[str, Any], sample: int, shared: Mapping[str, A
 
 def _segment_results(report: Mapping[str, Any], sample: int, shared: Mapping[str, Any]) -> Iterator[MeasuredResult]:
     row = list(report["results"].values())[sample]
-    unreadable = len(report["unreadable"])
+    unreadable = len(row["unreadable"])
     remarks = (f"{unreadable} videos unreadable, nothing found in them",) if unreadable else ()
     counts = {"num_clips": row["num_videos"], "num_labels": len(report["labels"])}
     for metric in metrics_of("segments", shown_in="card"):

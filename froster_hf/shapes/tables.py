@@ -158,7 +158,7 @@ def long_videos(protocol: DetectionProtocol, *, root: str | Path) -> SegmentTabl
     """
     classes = draw_classes(protocol.seeds[0], protocol.labels_per_video)
     labels = [str(c) for c in classes]
-    folder = make_folder(root)
+    folder = make_folder(root).resolve()
     videos, segments = [], []
     for seed in protocol.seeds:
         path = folder / f"long_{protocol.labels_per_video}_{protocol.seeds[0]}_{seed}.mp4"

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from transformers import pipeline
 from transformers.utils import logging
 
@@ -140,7 +141,8 @@ def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_p
     assert done == [(1, 3), (2, 3), (3, 3)]
     assert set(report["results"]["tiny"]["map"]) == {"0.3", "0.4", "0.5", "0.6", "0.7"}
     assert report["results"]["tiny"]["num_segments"] == 5
-    assert list(report["unreadable"]) == ["v_c.mp4"]
+    assert list(report["results"]["tiny"]["unreadable"]) == ["v_c.mp4"]
+    assert report["videos"] == ["v_a.mp4", "v_b.mp4", "v_c.mp4"]
     assert json.loads((tmp_path / "result.json").read_text()) == json.loads(json.dumps(report))
     assert "| 0.3 | 0.4 | 0.5 | 0.6 | 0.7 | average |" in (tmp_path / "result.md").read_text()
 
@@ -159,6 +161,36 @@ def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_p
         evaluate_detection(other, models=models, data=data, output_dir=tmp_path)
     evaluate_detection(other, models=models, data=data, output_dir=tmp_path, overwrite=True)
     assert len(seen) == 4
+
+
+def test_videos_of_the_same_name_in_two_folders_are_told_apart(classify, tmp_path):
+    def data_of(*names):
+        entry = {"subset": "validation", "annotations": [{"label": "Archery", "segment": [0, 1]}]}
+        (tmp_path / "list.json").write_text(json.dumps({"database": dict.fromkeys(names, entry)}))
+        return {"root": str(tmp_path), "annotations": str(tmp_path / "list.json")}
+
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.mp4").write_text("not a video")
+    report = evaluate_detection(
+        PROTOCOL, models={"t": classify}, data=data_of("a/1", "b/1"), output_dir=tmp_path / "o"
+    )
+    assert report["videos"] == list(report["results"]["t"]["unreadable"]) == ["a/1.mp4", "b/1.mp4"]
+    assert "2 videos could not be read." in (tmp_path / "o" / "result.md").read_text()
+    evaluate_detection(PROTOCOL, models={"t": classify}, data=data_of("a/1"), output_dir=tmp_path / "other")
+    with pytest.raises(PredictionMismatchError, match="data: stored"):
+        evaluate_detection(PROTOCOL, models={"t": classify}, data=data_of("b/1"), output_dir=tmp_path / "other")
+    data = data_of("a/1")
+    (tmp_path / "a" / "1.mp4").write_text("another file")
+    with pytest.raises(PredictionMismatchError, match="data: stored"):
+        evaluate_detection(PROTOCOL, models={"t": classify}, data=data, output_dir=tmp_path / "other")
+
+
+def test_several_processes_are_refused_before_anything_is_written(classify, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    with pytest.raises(ValueError, match="runs in one process, but 2 were started"):
+        evaluate_detection(PROTOCOL, models={"tiny": classify}, data=data, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_several_models_and_a_new_metric_are_rows_and_a_table_and_reach_the_card(
