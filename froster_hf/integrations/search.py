@@ -302,7 +302,8 @@ def index_videos(
     """Make an index of videos, or bring it up to date: only new and changed files are read.
 
     A file that is no longer there leaves the index, where it lay in one of the folders given or is given itself; the
-    others that the index has stay. A video that cannot be read costs itself alone, and is tried again the next time.
+    others that the index has stay. A video that cannot be read costs itself alone, and is tried again the next time;
+    what the index has of it stays, unless its file has changed.
 
     Args:
         classify: zero-shot pipeline (`froster_hf.load_pipeline`); its model embeds.
@@ -340,12 +341,13 @@ def index_videos(
         todo = [(video, state) for video, state in listing.states.items() if known.get(video) != state]
         report.unchanged += [video for video in listing.states if known.get(video) == listing.states[video]]
         for video, reason in listing.errors.items():
-            writer.refuse(video, reason, was_known=video in known)
+            # Whether it has changed is not known, so what the index has of it stays.
+            writer.refuse(video, reason, has_changed=False)
         for video, state, begun in _read_ahead(classify, todo, index.settings, batch_size):
             try:
                 writer.add(video, state, _embedded(classify, *begun.result()), was_known=video in known)
             except VideoDecodeError as error:
-                writer.refuse(video, str(error), was_known=video in known)
+                writer.refuse(video, str(error), has_changed=video in known)
     finally:
         # An interrupted run keeps what it has read.
         writer.commit()
@@ -705,9 +707,9 @@ class _Writer:
         getattr(self.report, change).append(video)
         self._end_video({"video": video, "change": change, "segments": len(rows)})
 
-    def refuse(self, video: str, reason: str, *, was_known: bool) -> None:
-        """A video that cannot be read; what the index had of its file's former content is removed."""
-        if was_known:
+    def refuse(self, video: str, reason: str, *, has_changed: bool) -> None:
+        """A video that cannot be read; what the index had of a changed file's former content is removed."""
+        if has_changed:
             self._removed.append(video)
         self.report.errors[video] = reason
         self._end_video({"video": video, "error": reason})

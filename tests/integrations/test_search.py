@@ -1,5 +1,6 @@
 """An index of videos, and searches in it, on the real LanceDB: what is found, read again, and refused."""
 
+import errno
 import html
 import json
 import os
@@ -169,6 +170,24 @@ def test_a_damaged_video_costs_itself_alone_and_is_tried_again(classify, videos,
     damaged.write_bytes(b"not a video again")
     assert list(index_videos(classify, [videos], output=index).errors) == [str(damaged)]
     assert str(damaged) not in open_index(index).states()
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_file_that_cannot_be_looked_at_keeps_its_segments(classify, videos, tmp_path, monkeypatch, as_folder):
+    index, hidden = tmp_path / "index", str(videos / "star.mp4")
+    index_videos(classify, [videos], output=index)
+    before = open_index(index).states()
+    state = search._state
+
+    def failing(video):
+        if video == hidden:
+            raise OSError(errno.EIO, "Input/output error")
+        return state(video)
+
+    monkeypatch.setattr(search, "_state", failing)
+    report = index_videos(classify, [videos if as_folder else hidden], output=index)
+    assert (report.errors, report.gone) == ({hidden: "Input/output error"}, [])
+    assert (open_index(index).states(), report.num_segments) == (before, 3)
 
 
 def test_what_the_machine_lacks_ends_the_run_and_what_was_read_stays(classify, videos, tmp_path, monkeypatch):
