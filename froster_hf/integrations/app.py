@@ -53,6 +53,8 @@ CONTENT_SECURITY_POLICY = (
 
 # Of a timeline, as the page has them at first, in the order of its fields.
 WINDOWS = {"window_seconds": 4.0, "stride_seconds": 2.0, "smoothing_seconds": 4.0}
+# Of a search, as the page has it at first.
+NUM_FOUND = 10
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _add_search(gr: Any, answering: "Answering", asked: list[Any]) -> None:
     with gr.Tab("Search"):
         words = gr.Textbox(label="What to look for", placeholder="a person opens a door", elem_id="froster-words")
         like = gr.Checkbox(label="Like the video on this page")
-        top_k = gr.Number(10, label="How many", minimum=1, maximum=100, precision=0)
+        top_k = gr.Number(NUM_FOUND, label="How many", minimum=1, maximum=100, precision=0)
         search = gr.Button("Search", variant="primary", elem_id="froster-search")
         found = _html(gr, "froster-found", "Looks for segments of the indexed videos.")
         _add_endpoint(gr, "search", answering.search, [words, video, top_k], [gr.JSON(visible=False)])
@@ -335,7 +337,9 @@ class Answering:
         with _told(video):
             return self._pictures(video, label, labels, method)
 
-    def search(self, words: str | None = None, video: str | None = None, top_k: int = 10) -> list[dict[str, Any]]:
+    def search(
+        self, words: str | None = None, video: str | None = None, top_k: int | None = NUM_FOUND
+    ) -> list[dict[str, Any]]:
         """Segments of the indexed videos that show what the words say, or that are like a video, or both."""
         with _told(video):
             return [
@@ -385,7 +389,7 @@ class Answering:
     def show_found(self, words: str | None, like: bool, video: str | None, top_k: int | None) -> str:
         """`search` as pictures with times and scores."""
         try:
-            return found_html(self._found(words, _given(video) if like else None, top_k or 10))
+            return found_html(self._found(words, _given(video) if like else None, top_k))
         except EXPECTED as error:
             return error_html(_reason(error, video))
 
@@ -394,10 +398,12 @@ class Answering:
         names = _lines(labels)[:1000]
         return import_extra("app").Dropdown(choices=names, value=names[0] if names else None)
 
-    def _found(self, words: str | None, video: str | None, top_k: int) -> list[Any]:
+    def _found(self, words: str | None, video: str | None, top_k: int | None) -> list[Any]:
         from .search import search_videos
 
-        return search_videos(self.index, words, like=video, top_k=top_k, classify=self.classify)
+        # A field that somebody has emptied means the default.
+        number = NUM_FOUND if top_k is None else top_k
+        return search_videos(self.index, words, like=video, top_k=number, classify=self.classify)
 
     def _answers(self, video: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         return list(self.classify(_given(video), **options))
