@@ -29,6 +29,7 @@ from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING, AutoModelForVideoCla
 from transformers.utils.logging import get_logger, tqdm
 
 from .scoring_froster import (
+    LOGIT_FUNCTIONS,
     Answer,
     Calibration,
     LabelBanks,
@@ -213,13 +214,16 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 )
             given["templates"] = [hypothesis_template]
         _check_options(given)
+        # A threshold that the pipeline was built with is one of scores; a call for logits does without it.
+        without = ("threshold",) if given.get("function_to_apply") in LOGIT_FUNCTIONS else ()
         # Read here once for all videos: a generator can be read only once, and a long list takes its time.
         if "candidate_labels" in given:
             given["candidate_labels"] = self.processor.read_labels(given["candidate_labels"])
         if "background_labels" in given:
             given["background_labels"] = self._read_background(given["background_labels"])
         return tuple(
-            {name: given[name] for name in names if given.get(name) is not None} for names in STEP_OPTIONS.values()
+            {name: given.get(name) for name in names if given.get(name) is not None or name in without}
+            for names in STEP_OPTIONS.values()
         )
 
     def _read_background(self, background_labels: Any) -> Any:
@@ -460,7 +464,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         the calibration: by default the checkpoint's own, or none where it has none.
 
         Args:
-            videos: n videos, in any form that a call takes.
+            videos: n videos, or one, in any form that a call takes.
             targets: for each video the names of the labels in it, or (n, K), true for those.
             candidate_labels: K labels, as in a call.
             background_labels: as in a call.
@@ -470,12 +474,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             VideoDecodeError: a video cannot be read.
             ValueError: see `fit_platt`; a target that is none of the labels, or another number of targets than videos.
         """
-        names = self.label_names(candidate_labels)
-        call = {
-            "candidate_labels": candidate_labels,
-            "background_labels": background_labels,
-            "function_to_apply": "evidence",
-        }
+        given = {"candidate_labels": candidate_labels, "background_labels": background_labels}
+        # What the pipeline was built with stands in for what is left out, as in a call.
+        call = {name: self._forward_params.get(name) if labels is None else labels for name, labels in given.items()}
+        call |= {"function_to_apply": "evidence", "multi_label": False}
+        names = self.label_names(call["candidate_labels"])
+        video_processor = self.processor.video_processor
+        if several_videos(video_processor.without_video_decoding(videos), video_processor) is None:
+            videos = [videos]
         rows = []
         for answers in self(videos, **{**options, **call, "on_error": "raise", "top_k": len(names)}):
             evidence = {answer["label"]: answer["score"] for answer in answers}

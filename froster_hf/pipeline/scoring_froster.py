@@ -19,6 +19,8 @@ import torch
 from torch import nn
 
 ScoreFunction = Literal["softmax", "sigmoid", "evidence", "none"]
+# Those whose scores are not between 0 and 1.
+LOGIT_FUNCTIONS: tuple[ScoreFunction, ...] = ("none", "evidence")
 Answer = dict[str, Any]
 
 NONE_OF_THESE = "none of these"
@@ -164,7 +166,7 @@ class Scoring:
         Raises:
             ValueError: scores are logits, or the threshold is outside of 0 to 1.
         """
-        if threshold is not None and (self.function in ("none", "evidence") or not 0 <= threshold <= 1):
+        if threshold is not None and (self.function in LOGIT_FUNCTIONS or not 0 <= threshold <= 1):
             raise ValueError(
                 f"`threshold` is {threshold} with the function {self.function!r}; it is one of scores from 0 to 1, "
                 "which 'softmax' and `multi_label` give."

@@ -208,6 +208,30 @@ def test_calibrate_fits_stores_and_saves(with_background, tmp_path):
             with_background.calibrate(videos, targets, LABELS)
 
 
+def test_one_video_calibrates_as_a_list_of_it(with_background):
+    evidence = scores(with_background(BIKES, LABELS, function_to_apply="evidence"))
+    best = max(evidence, key=evidence.get)
+    assert with_background.calibrate(BIKES, [[best]], LABELS) == with_background.calibrate([BIKES], [[best]], LABELS)
+    with pytest.raises(ValueError, match="1 videos and targets for 2 of them"):
+        with_background.calibrate(BIKES, [[best], []], LABELS)
+
+
+def test_what_a_pipeline_was_built_with_does_not_stand_in_the_way_of_logits(with_background):
+    model, processor = with_background.model, with_background.processor
+    defaults = {"threshold": 0.6, "multi_label": True, "candidate_labels": LABELS, "background_labels": ["nothing"]}
+    built = pipeline("zero-shot-video-classification", model=model, processor=processor, **defaults)
+    evidence = scores(built(BIKES, function_to_apply="evidence", multi_label=False))
+    assert set(evidence) == set(LABELS)
+    best = max(evidence, key=evidence.get)
+    assert built.calibrate(BIKES, [[best]]).background_labels == ("nothing",)
+    plain = pipeline("zero-shot-video-classification", model=model, processor=processor, threshold=0.6)
+    answers = plain(BIKES, LABELS, function_to_apply="none")
+    assert answers == with_background(BIKES, LABELS, function_to_apply="none")
+    with pytest.raises(ValueError, match=r"`threshold` is 0\.5 with the function 'none'"):
+        plain(BIKES, LABELS, function_to_apply="none", threshold=0.5)
+    assert plain(BIKES, LABELS, threshold=None) == with_background(BIKES, LABELS, threshold=0.6)
+
+
 @pytest.mark.parametrize(
     "stored",
     [
