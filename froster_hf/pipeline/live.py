@@ -6,6 +6,8 @@ Beside the pipeline rather than in it: a checkpoint's folder holds no decoder of
 from __future__ import annotations
 
 import datetime
+import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +65,8 @@ def live_timeline(
         candidate_labels: as when the pipeline is called.
         window_seconds: length of a window.
         stride_seconds: from one window's start to the next, at most `window_seconds`.
-        smoothing_seconds: scores are averaged over the windows whose centers lie within half of it.
+        smoothing_seconds: scores are averaged over the windows whose centers lie within half of it, with no gap
+            between them.
         min_segment_seconds: shorter segments go to a neighbor.
         max_segment_seconds: a longer stretch is reported in pieces.
         num_frames: frames per window; by default the checkpoint's.
@@ -91,9 +94,26 @@ def live_timeline(
     windows = rolling_windows(
         clock, window_seconds=window_seconds, stride_seconds=stride_seconds, num_frames=num_frames
     )
-    scored = smooth_scores(_score_windows(windows, scorer, classify.processor.video_processor), smoothing_seconds)
+    scored = _smooth_stretches(_score_windows(windows, scorer, classify.processor.video_processor), smoothing_seconds)
     for segment in _segments(scored, scorer, min_segment_seconds, max_segment_seconds):
         yield clock.event(segment)
+
+
+def _smooth_stretches(
+    scored: Iterable[tuple[tuple[float, float], torch.Tensor]], smoothing_seconds: float
+) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
+    """`smooth_scores` that averages nothing across a gap."""
+    stretch, last_end = 0, math.inf
+
+    def stretch_of(item: tuple[tuple[float, float], torch.Tensor]) -> int:
+        nonlocal stretch, last_end
+        (start, end), _ = item
+        stretch += start > last_end
+        last_end = end
+        return stretch
+
+    for _, windows in itertools.groupby(scored, stretch_of):
+        yield from smooth_scores(windows, smoothing_seconds)
 
 
 def _segments(

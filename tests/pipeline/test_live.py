@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import main
-from froster_hf.pipeline.live import live_timeline
+from froster_hf.pipeline.live import _smooth_stretches, live_timeline
 from froster_hf.shapes import DEMO_LABELS, STORY, render_demo_videos
 from froster_hf.video.decoding import stream_frames
 from tests.video.test_live import http_folder, write_hls
@@ -62,6 +63,15 @@ def test_a_segment_comes_while_the_source_goes_on_and_long_ones_in_pieces(classi
     assert given < 200
     assert first.end_seconds - first.start_seconds <= 12.0
     assert second.start_seconds >= first.start_seconds
+
+
+def test_nothing_is_averaged_across_a_gap():
+    before = [((0.0, 1.0), 0.0), ((1.0, 2.0), 0.5)]
+    after = [((2.5, 3.5), 1.0), ((3.5, 4.5), 1.0)]
+    scored = [(window, torch.tensor([score])) for window, score in before + after]
+    smoothed = [(window, float(score)) for window, score in _smooth_stretches(scored, 10.0)]
+    assert smoothed == [(window, 0.25) for window, _ in before] + after
+    assert [float(score) for _, score in _smooth_stretches(scored[:2], 0.0)] == [0.0, 0.5]
 
 
 def test_the_shell_prints_json_lines(tmp_path, capsys):
