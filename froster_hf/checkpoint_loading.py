@@ -141,6 +141,8 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     task: Any = "zero-shot-video-classification"
     processor = (FrosterProcessor.from_pretrained if is_froster else load_processor)(base, trust_remote_code=False)
     classify = pipeline(task, model=model, processor=processor, device=device)
+    # Of an adapter, transformers gives the name of the checkpoint that it is for.
+    classify.model.config._name_or_path = checkpoint
     if adapter is not None:
         check_adapter_loaded(classify.model, checkpoint)
     if missing := sorted(report["missing_keys"]):
