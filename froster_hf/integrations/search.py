@@ -18,6 +18,7 @@ import json
 import os
 import stat
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -144,6 +145,8 @@ class VideoIndex:
 
     def __init__(self, path: str, table: Any, settings: IndexSettings):
         self.path, self.table, self.settings = path, table, settings
+        # The model that was checked last, with what its embeddings depend on.
+        self._checked: tuple[weakref.ref, Any] | None = None
 
     def __len__(self) -> int:
         """Segments."""
@@ -158,9 +161,14 @@ class VideoIndex:
     def check_model(self, classify: Any) -> None:
         """Refuse a model whose embeddings are not to be compared with those of the index.
 
+        The model that was checked last is not checked again, unless it or its processor has been changed since.
+
         Raises:
             SearchIndexError: the pipeline's model has other weights, or makes something else of a clip.
         """
+        state = _state_of(classify)
+        if self._checked is not None and (self._checked[0](), self._checked[1]) == (classify.model, state):
+            return
         weights = hash_weights(classify.model)
         if weights != self.settings.weights or not self._embeds_alike(classify):
             raise SearchIndexError(
@@ -169,6 +177,7 @@ class VideoIndex:
                 f"({weights[:8]}), or one that is set up otherwise; their embeddings cannot be compared. Use the "
                 "index's model, or make another index."
             )
+        self._checked = weakref.ref(classify.model), state
 
     def _embeds_alike(self, classify: Any) -> bool:
         probe, own = embed_probe(classify, self.settings.num_frames), torch.tensor(self.settings.probe)
@@ -368,7 +377,7 @@ def search_videos(
     """The segments of an index that show what a text says, or that are like a video.
 
     Args:
-        index: folder or address of an index, or an opened one.
+        index: folder or address of an index, or an opened one, which checks the model once for all searches.
         text: what to look for, such as "a person opens a door".
         like: a video in any form that `timeline` takes; its windows' embeddings are averaged. With a text, both count
             alike.
@@ -421,6 +430,14 @@ def hash_weights(model: Any) -> str:
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update((tensor.float() if tensor.is_floating_point() else tensor).cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _state_of(classify: Any) -> Any:
+    """What changes when a model or its processor is changed in place, such as by training; takes no computation."""
+    tensors = chain(classify.model.parameters(), classify.model.buffers())
+    # Tensors of inference mode cannot be changed where changes are counted.
+    versions = [(id(tensor), tensor.dtype, 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+    return versions, classify.processor.video_processor.to_json_string()
 
 
 def embed_probe(classify: Any, num_frames: int) -> torch.Tensor:

@@ -258,6 +258,37 @@ def test_an_index_is_searched_and_extended_by_its_own_model_alone(classify, vide
     assert names(search_videos(index, str(STAR), top_k=1)) == ["star.mp4"]
 
 
+def test_an_open_index_checks_a_model_once_and_again_when_it_has_changed(index_of_one, monkeypatch):
+    index, own = open_index(index_of_one), load_pipeline("small", device="cpu")
+    hashed, hash_weights = [], search.hash_weights
+    monkeypatch.setattr(search, "hash_weights", lambda model: hashed.append(model) or hash_weights(model))
+    for _ in range(3):
+        search_videos(index, "a star", classify=own)
+    assert hashed == [own.model]
+    with monkeypatch.context() as changed:
+        changed.setattr(own.processor.video_processor, "image_mean", [0.0, 0.0, 0.0])
+        with pytest.raises(SearchIndexError):
+            search_videos(index, "a star", classify=own)
+    search_videos(index, "a star", classify=own)
+    with torch.no_grad():
+        next(own.model.froster.vision_model.parameters())[0] += 1e-6
+    with pytest.raises(SearchIndexError):
+        search_videos(index, "a star", classify=own)
+    with pytest.raises(SearchIndexError):
+        search_videos(index, "a star", classify=load_pipeline(SMALL_CLIP, device="cpu"))
+
+
+def test_an_index_of_an_adapter_is_searched_by_its_own_name(videos, tmp_path):
+    peft = pytest.importorskip("peft", reason="needs the extra lora")
+    index, adapter = tmp_path / "index", tmp_path / "adapter"
+    model = load_pipeline("small", device="cpu").model
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    model.save_pretrained(adapter)
+    index_videos(load_pipeline(adapter, device="cpu"), [videos], output=index)
+    assert open_index(index).settings.model == str(adapter)
+    assert len(search_videos(index, str(STAR))) == 3
+
+
 def test_wrong_options_are_errors(classify, videos, tmp_path):
     index = tmp_path / "index"
     with pytest.raises(SearchIndexError, match="There is no index"):
