@@ -558,6 +558,7 @@ def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str
             _take(found, listing)
         if found == [path]:
             if path in known and path in listing.errors and _is_gone(path):
+                del listing.errors[path]
                 listing.gone.append(path)
             continue
         if is_address(path):
