@@ -1,5 +1,6 @@
 """The pipeline of a checkpoint that somebody else made: by installed code only, with a reason where it fails."""
 
+import difflib
 import os
 import pickle
 import re
@@ -96,8 +97,10 @@ def model_not_found(name: str, error: Exception) -> ModelNotFoundError:
             "Choose a model:",
             HOW_TO_GET_A_MODEL,
         )
+    close = difflib.get_close_matches(name, SHIPPED_CHECKPOINTS, n=1)
+    guess = f"Did you mean {close[0]}? " if close else ""
     return ModelNotFoundError(
-        f"The model {printable(name)!r} cannot be loaded: it is not a folder on this disk, and the Hub did not "
+        f"{guess}The model {printable(name)!r} cannot be loaded: it is not a folder on this disk, and the Hub did not "
         f"provide it. Name another one with --model. ({one_line(str(error))})"
     )
 

@@ -123,3 +123,33 @@ def test_an_output_that_is_full_is_an_error():
 def test_messages_name_the_options_of_the_shell(message, told):
     arguments = build_parser().parse_args(["predict", "clip.mp4"])
     assert name_options(message, arguments) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["predict", "a.mp4", "--labels", "a", "--modle", "small"], "--model"),
+        (["tmeline", "a.mp4"], "timeline"),
+        (["predict", "a.mp4", "--backend", "pyva"], "pyav"),
+    ],
+)
+def test_a_misspelled_word_is_one_line_that_says_what_may_be_meant(capsys, arguments, meant):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert f"did you mean {meant}?" in told
+    assert told.count("\n") == 1
+
+
+def test_files_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "nothere.mp4", "--labels", "a,b", "--model", "small"]) == 1
+    assert "froster: 'nothere.mp4': there is no such file\n" in capsys.readouterr().err
+    assert main(["predict", "nothere.mp4", "--labels-file", "nothere.txt", "--model", "small"]) == 1
+    assert capsys.readouterr().err == "froster: error: --labels-file nothere.txt: there is no such file\n"
+
+
+def test_a_misspelled_name_of_the_shipped_model_is_guessed(capsys):
+    assert main(["predict", "a.mp4", "--labels", "a,b", "--model", "smal"]) == 1
+    assert "Did you mean small?" in capsys.readouterr().err

@@ -7,6 +7,7 @@ defines `add_arguments(parser)` and `run(arguments) -> int`, the exit code, and 
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import os
 import pkgutil
@@ -24,20 +25,21 @@ INTERRUPTED = 130
 
 QUESTIONS = """What do you want to know?
 
-  Which of these happens in a video?   froster predict clip.mp4 --labels "chopping wood,juggling,playing the cello"
-  Is it in there?                      froster predict clip.mp4 --labels juggling
-  Which of these occur, if any?        froster predict clip.mp4 --labels-file actions.txt --multi-label
-  When does it happen?                 froster timeline match.mp4 --labels "a goal,a corner kick" --output match.png
-  The same of many videos?             froster predict videos/ --labels-file actions.txt --resume answers.jsonl
-  Where is something like this?        froster index videos/ --output my-index
+  Which of these happens in a video?   froster predict clip.mp4 --labels "juggling,golf" --model small
+  Is it in there?                      froster predict clip.mp4 --labels juggling --model small
+  Which of these occur, if any?        froster predict clip.mp4 --labels-file actions.txt --multi-label --model small
+  When does it happen?                 froster timeline match.mp4 --labels goal,foul --output match.png --model small
+  The same of many videos?             froster predict videos/ --labels-file actions.txt --resume a.jsonl --model small
+  Where is something like this?        froster index videos/ --output my-index --model small
                                        froster search my-index "a person opens a door" --html found.html
   How good is it on my videos?         froster evaluate my_videos --model openai/clip-vit-base-patch32
   Can it learn my actions?             froster train my_videos --model openai/clip-vit-base-patch32
-  Where does it look?                  froster explain clip.mp4 --label juggling --output maps
+  Where does it look?                  froster explain clip.mp4 --label juggling --output maps --model small
   Can my colleagues try it?            froster app --model small
   Does it work here?                   froster demo        What is missing?  froster info
 
-`froster --help` lists all verbs, `froster VERB --help` explains one; --model small is a model that is always there.
+`froster --help` lists all verbs, `froster VERB --help` explains one; --model small ships with the package and
+knows moving shapes only; for real videos take --model openai/clip-vit-base-patch32.
 """
 
 
@@ -125,8 +127,26 @@ def _output_that_takes_every_character() -> Iterator[None]:
 class _Parser(argparse.ArgumentParser):
     """Repeats arguments that are wrong without their control characters; verbs' parsers are of this class too."""
 
+    verbs: tuple["_Parser", ...] = ()
+
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        """One line, without the usage, which hides it where a verb has many options."""
+        guess = self._guess(message)
+        self.exit(2, f"{self.prog}: error: {one_line(message)}{guess} ({self.prog} --help lists what there is)\n")
+
+    def _guess(self, message: str) -> str:
+        """What may be meant by an option or a verb that does not exist."""
+        if (choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)) is not None:
+            allowed = re.findall(r"[\w.-]+", choice[2])
+            meant = difflib.get_close_matches(choice[1], allowed, n=1)
+        elif message.startswith("unrecognized arguments: "):
+            known = sorted(set(re.findall(r"--[\w-]+", "".join(verb.format_usage() for verb in self.verbs))))
+            given = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+            close = [difflib.get_close_matches(word, known, n=1) for word in given]
+            meant = [option for options in close for option in options]
+        else:
+            meant = []
+        return f"; did you mean {', '.join(meant)}?" if meant else ""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -134,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="froster",
         description="Open-vocabulary action recognition: what happens in a video, in words of your own.",
-        epilog='example:\n  froster predict clip.mp4 --labels "chopping wood,juggling,playing the cello"',
+        epilog='example:\n  froster predict clip.mp4 --labels "juggling,playing the cello" --model small',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"froster-hf {__version__}")
@@ -150,6 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(subparser)
         subparser.add_argument("--traceback", action="store_true", help="show where an error came from")
         subparser.set_defaults(run=module.run)
+        parser.verbs += (subparser,)
     return parser
 
 

@@ -19,8 +19,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, default: str | None 
     group.add_argument(
         "--model",
         default=default,
-        help="a FROSTER or CLIP checkpoint: a folder, a name on the Hub, or small, the one that ships with the "
-        f"package (default: {default or 'see above'})",
+        help="a FROSTER, CLIP, SigLIP or MetaCLIP 2 checkpoint: a folder, a name on the Hub, or small, the "
+        f"one that ships with the package (default: {f'{default}, not published yet' if default else 'see above'})",
     )
     group.add_argument("--device", help="such as cpu, cuda:0 or mps (default: the first accelerator, else the CPU)")
     group.add_argument(
@@ -135,7 +135,10 @@ def read_labels(arguments: argparse.Namespace) -> LabelList | list[str] | None:
         return split_labels(arguments.labels)
     if arguments.labels_file is None:
         return None
-    labels = read_label_file(arguments.labels_file)
+    try:
+        labels = read_label_file(arguments.labels_file)
+    except FileNotFoundError as error:
+        raise ValueError(f"--labels-file {printable(arguments.labels_file)}: there is no such file") from error
     name = printable(arguments.labels_file)
     print(f"froster: {name}: {len(labels.names)} labels ({labels.form})", file=sys.stderr)
     return labels

@@ -88,7 +88,9 @@ def build_app(classify: Any, *, index: Any = None, examples: Sequence[AppExample
     import_extra("plots")
     answering = Answering(classify, index)
     # The folder's own name: where it lies on this machine is nobody's business.
-    name = os.path.basename(os.path.normpath(str(classify.model.config._name_or_path)))
+    from .search import model_name
+
+    name = os.path.basename(os.path.normpath(model_name(classify)))
     app = _blocks(gr)(title="What happens in a video?", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS))
     with app:
         gr.HTML(heading_html(name), elem_classes="froster-html")

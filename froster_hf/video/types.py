@@ -3,6 +3,8 @@
 Pure Python, since the decoding process imports it too and must start fast.
 """
 
+import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
@@ -22,7 +24,11 @@ class VideoDecodeError(ValueError):
     """
 
     def __init__(self, file: str, backend: str = "", reason: str = ""):
-        super().__init__(f"Cannot decode {file!r} with {backend}: {reason}" if reason else file)
+        if reason == os.strerror(errno.ENOENT):
+            # The fault of a name, with which no decoder has anything to do.
+            super().__init__(f"{file!r}: there is no such file")
+        else:
+            super().__init__(f"Cannot decode {file!r} with {backend}: {reason}" if reason else file)
         self.file = file
         self.backend = backend
         self.reason = reason

@@ -30,14 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, score, draw."""
-    from ...assets import SMALL_FROSTER
     from .predict import report
 
     output = Path(arguments.output)
     make_folder(output)
     labels = split_labels(arguments.labels) if arguments.labels is not None else None
     if arguments.model is None:
-        arguments.model = str(SMALL_FROSTER)
+        arguments.model = "small"
         print(
             "The model is the small FROSTER that ships with the package: 1.4 million parameters, trained on rendered\n"
             "shapes like these, for trying things out. With a real CLIP: froster demo --model "

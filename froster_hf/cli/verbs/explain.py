@@ -1,8 +1,8 @@
 """Show which regions of a video a label's score looks at.
 
 examples:
-  froster explain clip.mp4 --label juggling --output maps
-  froster explain clip.mp4 --label juggling --against "chopping wood,playing the cello" --method gradient --output maps
+  froster explain clip.mp4 --label juggling --output maps --model small
+  froster explain clip.mp4 --label juggling --against golf,tennis --method gradient --output maps --model small
 
 Writes a strip of all frames (PNG) and an animation (GIF) for each method: `rollout` follows the attention, whatever
 the label; `gradient` asks what speaks for this label.

@@ -1,13 +1,13 @@
 """Score videos by labels of your own.
 
 examples:
-  froster predict clip.mp4 --labels "chopping wood,juggling,playing the cello"
-  froster predict videos/ --labels-file actions.txt --top-k 3 --json > answers.jsonl
-  froster predict "holiday/**/*.mov" --labels surfing,sailing --background "an empty beach"
+  froster predict clip.mp4 --labels "chopping wood,juggling,playing the cello" --model small
+  froster predict videos/ --labels-file actions.txt --top-k 3 --json --model small > answers.jsonl
+  froster predict "holiday/**/*.mov" --labels surfing,sailing --background "an empty beach" --model small
   froster predict clip.mp4 --labels golf,tennis --model openai/clip-vit-base-patch32
-  froster predict clip.mp4 --labels juggling          # one label alone: is it in there?
-  froster predict videos/ --labels-file actions.txt --multi-label --threshold 0.5
-  froster predict videos/ list.txt --labels-file actions.txt --resume answers.jsonl --shard 3/8 --batch-size 8
+  froster predict clip.mp4 --labels juggling --model small  # one label alone: is it in there?
+  froster predict videos/ --labels-file actions.txt --multi-label --threshold 0.5 --model small
+  froster predict videos/ list.txt --labels-file actions.txt --resume answers.jsonl --shard 3/8 --model small
 
 A video that cannot be read is reported, and the others are still scored; the exit code is then 1. Where no label
 reaches --threshold and there is no --background, the answer is "none of these" without a score (null in JSON).

@@ -1,12 +1,12 @@
 """Find out what happens when in a long video.
 
 examples:
-  froster timeline match.mp4 --labels "a goal,a corner kick,a foul" --background "people standing"
-  froster timeline match.mp4 --labels-file actions.txt --output match.srt --output match.png
-  froster timeline match.mp4 --labels-file actions.txt --window-seconds 8 --threshold 0.4 --json
-  froster timeline match.mp4 --labels "a goal"                          # when is it in there?
-  froster timeline match.mp4 --labels-file actions.txt --multi-label    # several at a time
-  froster timeline --live rtsp://camera.local/1 --labels "a person falls" --background "an empty room"
+  froster timeline match.mp4 --labels "a goal,a corner kick,a foul" --background "people standing" --model small
+  froster timeline match.mp4 --labels-file actions.txt --output match.srt --output match.png --model small
+  froster timeline match.mp4 --labels-file actions.txt --window-seconds 8 --threshold 0.4 --json --model small
+  froster timeline match.mp4 --labels "a goal" --model small  # when is it in there?
+  froster timeline match.mp4 --labels-file actions.txt --multi-label --model small  # several at a time
+  froster timeline --live rtsp://camera.local/1 --labels "a person falls" --background "an empty room" --model small
 
 The video is read once, as a stream, and segments are printed as soon as they are known; its length does not matter
 for memory, nor does the number of labels: the best 32 of each window are kept. In .csv files, a label that a
