@@ -467,8 +467,10 @@ def _given(video: str | None) -> str:
 
 
 def _new_folder() -> Path:
-    """A folder among the uploads, which goes with them."""
-    return Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
+    """A folder among the uploads: Gradio shows files from there without a copy, and deletes them by age."""
+    folder = import_extra("app", "gradio.utils").get_upload_folder()
+    os.makedirs(folder, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=folder))
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from tests.fixtures.subprocesses import REPOSITORY, environment
 gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app: pip install 'froster-hf[app]'")
 pytest.importorskip("gradio", reason="needs the extra app: pip install 'froster-hf[app]'")
 
-from froster_hf.integrations.app import AppExample, served_app  # noqa: E402
+from froster_hf.integrations.app import Answering, AppExample, build_app, served_app  # noqa: E402
 
 LABELS = "\n".join(DEMO_LABELS)
 HOSTILE = "<img src=x onerror=document.title=1> {{value}} ${1+1}"
@@ -188,6 +188,24 @@ def test_uploads_are_gone_when_the_app_ends(videos):
         assert folder.stat().st_mode & 0o077 == 0
     assert not folder.exists()
     assert os.environ.get("GRADIO_TEMP_DIR") == before
+
+
+def test_pictures_of_an_app_that_is_mounted_elsewhere_are_deleted_by_age(videos, tmp_path, monkeypatch):
+    from gradio.route_utils import delete_files_created_by_app
+
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    classify = load_pipeline("small")
+    app = build_app(classify)
+    movie, strip = Answering(classify).explain(
+        str(videos / "a_red_star_sliding_left.mp4"), "a red star sliding left", LABELS
+    )
+    shown = next(block for block in app.blocks.values() if block.get_block_name() == "image")
+    for path in (movie, strip):
+        shown.move_resource_to_block_cache(path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {Path(movie).name, Path(strip).name}
+    delete_files_created_by_app(app, age=0)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix in (".gif", ".png")]
 
 
 SERVED_AND_ASKED = """
