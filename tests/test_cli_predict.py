@@ -264,3 +264,13 @@ def test_standard_input_is_a_file(tmp_path):
     )
     assert piped.returncode == 0, piped.stderr[-2000:]
     assert b"golf" in piped.stdout
+
+
+def test_all_labels_that_reach_the_threshold_are_shown_where_several_may_occur(capsys):
+    labels = ",".join(f"a red star number {number}" for number in range(7))
+    call = ["predict", str(REAL_VIDEOS["bikes"]), "--labels", labels, "--multi-label", "--model", "small"]
+    counts = []
+    for options in ([], ["--threshold", "0"], ["--threshold", "0", "--top-k", "3"]):
+        assert main([*call, *options, "--json"]) == 0
+        counts.append(len(json.loads(capsys.readouterr().out)["answers"]))
+    assert counts == [5, 7, 3]

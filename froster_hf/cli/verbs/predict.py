@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="VIDEO",
         help="files, folders, patterns, folders of frames, lists of them (.txt, .csv or .jsonl), - for standard input",
     )
-    parser.add_argument("--top-k", type=int, default=5, help="answers per video (default: %(default)s)")
+    parser.add_argument(
+        "--top-k",
+        type=int,
+        help="answers per video (default: 5; with --multi-label and --threshold, all that reach it)",
+    )
     parser.add_argument(
         "--json", action="store_true", help="a JSON object per line: video and answers, or video and error"
     )
@@ -60,9 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score the videos one after the other; 1 if one of them could not be read."""
+    # A label that reaches the threshold occurs, however many others do.
+    all_that_occur = arguments.multi_label and arguments.threshold is not None
+    top_k = 5 if arguments.top_k is None and not all_that_occur else arguments.top_k
     options = {
         **label_options(arguments),
-        "top_k": arguments.top_k,
+        "top_k": top_k,
         "function_to_apply": arguments.function,
         "num_views": arguments.num_views,
         "num_crops": arguments.num_crops,
