@@ -40,8 +40,8 @@ def is_installed(extra: str) -> bool:
 
 
 def how_to_install(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"pip install 'froster-hf[{extra}]'"
+    """The command that installs an extra, from the package index and from a checkout."""
+    return f"pip install 'froster-hf[{extra}]' (in a checkout: pip install -e '.[{extra}]')"
 
 
 def import_extra(extra: str, module: str | None = None) -> Any:

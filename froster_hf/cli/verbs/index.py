@@ -10,7 +10,7 @@ Videos are cut into overlapping segments. A file that is no longer there leaves 
 command goes on. A video that cannot be read is reported, costs nothing else, and is tried again the next time; the
 exit code is then 1. The index remembers its model, which is the default the next time, and refuses another.
 
-Needs LanceDB: pip install 'froster-hf[search]'
+Needs LanceDB: pip install 'froster-hf[search]' (in a checkout: pip install -e '.[search]')
 """
 
 import argparse
