@@ -130,6 +130,13 @@ DAMAGES = {
         ),
         "config.json describes a model of",
     ),
+    "weights under another name": (
+        lambda folder: [
+            (folder / "model.safetensors").rename(folder / "w.safetensors"),
+            change_json(folder / "config.json", transformers_weights="w.safetensors"),
+        ],
+        "names a file of weights, 'w.safetensors'",
+    ),
     "a mean beyond all numbers": (
         lambda folder: change_processor(folder, image_mean=[1e39] * 3),
         "its pixels are not numbers",

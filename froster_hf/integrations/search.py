@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 import time
 import weakref
@@ -467,7 +468,13 @@ def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping
     if not is_address(path):
         check_writable(path)
     database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
-    return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
+    try:
+        return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
+    # LanceDB's errors are of many types.
+    except Exception as error:
+        if not is_address(path):
+            shutil.rmtree(os.path.join(path, f"{TABLE}.lance"), ignore_errors=True)
+        raise OSError(f"{printable(path)} cannot be written: {printable(str(error), limit=200)}") from error
 
 
 def _schema(num_dimensions: int) -> Any:

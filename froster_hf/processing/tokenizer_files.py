@@ -32,6 +32,7 @@ TOKENIZER_CLASSES = (
     "TokenizersBackend",
     "PreTrainedTokenizer",
 )
+PROCESSOR_CLASSES = ("FrosterProcessor", "CLIPProcessor", "SiglipProcessor", "Siglip2Processor")
 MODEL_TYPES = ("BPE", "Unigram")
 # Beyond every text tower.
 LONGEST_TEXT = 4096
@@ -129,6 +130,11 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
 
     settings = _settings(find("tokenizer_config.json"))
     config = _settings(find("config.json"))
+    for file in ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"):
+        check_processor_settings(_settings(find(file)))
+    check_processor_settings(settings)
+    if (audio := find("audio_tokenizer_config.json")) is not None:
+        raise _refused("its processor has a tokenizer of sounds,", audio, "none")
     by_model = TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
     for stated in (settings.get("tokenizer_class"), config.get("tokenizer_class"), by_model):
         _check_class(stated, has_code="auto_map" in settings)
@@ -144,6 +150,22 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     for model in SENTENCEPIECE_FILES:
         if (file := find(model)) is not None:
             _check_sentencepiece(file)
+
+
+def check_processor_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse a processor's file that names something else to load: transformers would run that one's code.
+
+    Args:
+        settings: content of the file.
+
+    Raises:
+        TokenizerError: it names a tokenizer of sounds, or a processor of other models.
+    """
+    if settings.get("audio_tokenizer") is not None:
+        raise _refused("its processor has a tokenizer of sounds,", settings["audio_tokenizer"], "none")
+    stated = settings.get("processor_class")
+    if stated is not None and stated not in PROCESSOR_CLASSES:
+        raise _refused("the class of its processor is", stated, listing(PROCESSOR_CLASSES))
 
 
 def _settings(file: str | None) -> Mapping[str, Any]:
@@ -238,6 +260,7 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 def _check_parts(value: Any, section: str, allowed: Mapping[str, Callable[[Mapping[str, Any]], bool]]) -> None:
     counts: dict[str, int] = {}
+    expanding = 0
     for part in _flat(value):
         kind = part.get("type") if isinstance(part, Mapping) else None
         counts[str(kind)] = counts.get(str(kind), 0) + 1
@@ -245,9 +268,30 @@ def _check_parts(value: Any, section: str, allowed: Mapping[str, Callable[[Mappi
             raise _refused(f"a part of its {section} is", kind or part, listing(allowed))
         if not allowed[kind](part):
             raise _refused(f"a part of its {section} is", part, f"{kind} as the backbones' tokenizers have it")
-        # Each of them writes a text's bytes as characters of up to two.
-        if sum(counts.values()) > MAX_PARTS or counts.get("ByteLevel", 0) > 1:
-            raise _refused(f"the parts of its {section} are", counts, f"up to {MAX_PARTS}, and one ByteLevel")
+        # Each ByteLevel writes a text's bytes as characters of up to two.
+        if (
+            sum(counts.values()) > MAX_PARTS
+            or counts.get("ByteLevel", 0) > 1
+            or counts.get("TemplateProcessing", 0) > 1
+        ):
+            raise _refused(
+                f"the parts of its {section} are",
+                counts,
+                f"up to {MAX_PARTS}, and one ByteLevel or TemplateProcessing",
+            )
+        # Each is bounded by itself; one after the other, they multiply.
+        expanding += _expands(part)
+        if expanding > 1:
+            raise _refused(f"several parts of its {section} lengthen a text,", counts, "one of them")
+
+
+def _expands(part: Mapping[str, Any]) -> bool:
+    """Whether a part writes several characters for one, or one that such a part would write so."""
+    if part["type"] == "Precompiled":
+        return bool(part.get("precompiled_charsmap"))
+    if part["type"] == "Replace":
+        return not part["content"].replace("\u2581", "").isascii()  # The block that stands for a space.
+    return part["type"] in ("NFKC", "NFKD")
 
 
 def _flat(value: Any, depth: int = 0) -> Iterator[Any]:
@@ -295,14 +339,32 @@ def _is_known(expression: Any, *, simple_only: bool = False) -> bool:
 
 
 def _is_bounded_template(part: Mapping[str, Any]) -> bool:
-    """Whether a template puts a few tokens around a text."""
+    """Whether a template puts a few tokens around a text; the tokenizers library panics over others, at a text."""
     special = part.get("special_tokens")
     return (
         isinstance(special, Mapping)
-        and all(isinstance(token, Mapping) and len(token.get("ids") or ()) <= 1 for token in special.values())
-        and all(len(part.get(pieces) or ()) <= MAX_PARTS for pieces in ("single", "pair"))
         and len(special) <= MAX_PARTS
+        and all(isinstance(token, Mapping) and len(token.get("ids") or ()) == 1 for token in special.values())
+        and _is_template(part.get("single"), special, texts=["A"])
+        and (not part.get("pair") or _is_template(part["pair"], special, texts=["A", "B"]))
     )
+
+
+def _is_template(pieces: Any, special: Mapping[str, Any], *, texts: list[str]) -> bool:
+    """Whether a template has every text once, in order, and else only special tokens that are described."""
+    if not isinstance(pieces, list) or len(pieces) > MAX_PARTS:
+        return False
+    found = []
+    for piece in pieces:
+        (kind, named), *others = piece.items() if isinstance(piece, Mapping) and piece else [("", None)]
+        name = named.get("id") if isinstance(named, Mapping) else None
+        if others or not isinstance(name, str) or type(named.get("type_id")) is not int:
+            return False
+        if kind == "Sequence":
+            found.append(name)
+        elif kind != "SpecialToken" or name not in special:
+            return False
+    return found == texts
 
 
 def _is_bounded_table(part: Mapping[str, Any]) -> bool:

@@ -66,7 +66,37 @@ TEMPLATE_OF_THOUSANDS = {
     "pair": [],
     "special_tokens": {"<|startoftext|>": {"id": "<|startoftext|>", "ids": [871], "tokens": ["<|startoftext|>"]}},
 }
+
+
+def template(*pieces: dict, special: dict | None = None) -> dict:
+    described = TEMPLATE_OF_THOUSANDS["special_tokens"] if special is None else special
+    return {"type": "TemplateProcessing", "single": list(pieces), "pair": [], "special_tokens": described}
+
+
+def text_of(name: str) -> dict:
+    return {"Sequence": {"id": name, "type_id": 0}}
+
+
+def lengthening_table() -> dict:
+    """A sound table that writes 256 letters for an "a"."""
+    units = [0] * 1024
+    units[0], units[353], units[865] = 256 << 10, 97 | 256 | (512 << 10), 0x80000000
+    return table(*units, texts=b"a" * 256 + b"\0")["normalizer"]
+
+
+START = {"SpecialToken": {"id": "<|startoftext|>", "type_id": 0}}
+# One character that is 18 letters in Unicode's compatible form.
+LIGATURE = {"type": "Replace", "pattern": {"Regex": "[^x]"}, "content": "\ufdfa"}
 HOSTILE: dict[str, dict] = {
+    "tables that multiply": {"normalizer": sequence_of(*[lengthening_table()] * 6)},
+    "forms of characters that multiply": {"normalizer": sequence_of(*[LIGATURE, {"type": "NFKC"}] * 8)},
+    "a template of a token without a description": {"post_processor": template(START, text_of("A"), special={})},
+    "a template that writes a text several times": {"post_processor": template(*[text_of("A")] * 3)},
+    "a template of a text that is not there": {"post_processor": template(text_of("B"))},
+    "a template of nothing": {"post_processor": template()},
+    "templates of templates": {
+        "post_processor": {"type": "Sequence", "processors": [template(START, text_of("A"))] * 2}
+    },
     "a text multiplied": {"normalizer": sequence_of(*[MULTIPLY] * 4)},
     "a text multiplied in one step": {"normalizer": MULTIPLY},
     "a text multiplied by few characters at a time": {"normalizer": {**MULTIPLY, "content": "aa"}},
@@ -126,6 +156,34 @@ def test_other_classes_and_files_are_refused(tmp_path, fields):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster", **fields)
     with pytest.raises(TokenizerError, match="Take the tokenizer of"):
         FrosterProcessor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("case", ["in the processor's file", "in a file of its own", "a processor of other models"])
+@pytest.mark.parametrize(
+    ("original", "load"), [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)], ids=str
+)
+def test_a_processor_that_names_something_else_to_load_is_refused_and_nobody_is_asked(
+    tmp_path, monkeypatch, original, load, case
+):
+    """Else transformers loads any class from anywhere, and asks on standard input whether to run its code."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"model_type": "x", "auto_map": {"AutoConfig": "code.Config"}}))
+    (other / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    sounds = {"audio_tokenizer_class": "AutoModel", "audio_tokenizer_name_or_path": str(other)}
+    file, says = {
+        "in the processor's file": ("processor_config.json", {"audio_tokenizer": sounds}),
+        "in a file of its own": ("audio_tokenizer_config.json", sounds),
+        "a processor of other models": ("processor_config.json", {"processor_class": "DiaProcessor"}),
+    }[case]
+    folder = shutil.copytree(original, tmp_path / "checkpoint")
+    existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps({**existing, **says}))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    for loader in (load, load_pipeline):
+        with pytest.raises(ValueError, match="allowed: "):
+            loader(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_model_of_another_kind_brings_no_tokenizer(tmp_path):
