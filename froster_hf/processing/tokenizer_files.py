@@ -356,13 +356,15 @@ def _is_template(pieces: Any, special: Mapping[str, Any], *, texts: list[str]) -
         return False
     found = []
     for piece in pieces:
-        (kind, named), *others = piece.items() if isinstance(piece, Mapping) and piece else [("", None)]
-        name = named.get("id") if isinstance(named, Mapping) else None
-        if others or not isinstance(name, str) or type(named.get("type_id")) is not int:
+        if not isinstance(piece, Mapping) or len(piece) != 1:
             return False
+        ((kind, named),) = piece.items()
+        if not isinstance(named, Mapping) or type(named.get("type_id")) is not int:
+            return False
+        name = named.get("id")
         if kind == "Sequence":
             found.append(name)
-        elif kind != "SpecialToken" or name not in special:
+        elif kind != "SpecialToken" or not isinstance(name, str) or name not in special:
             return False
     return found == texts
 
