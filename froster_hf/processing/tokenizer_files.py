@@ -130,8 +130,8 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
 
     settings = _settings(find("tokenizer_config.json"))
     config = _settings(find("config.json"))
-    for file in ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"):
-        check_processor_settings(_settings(find(file)))
+    for holder in ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"):
+        check_processor_settings(_settings(find(holder)))
     check_processor_settings(settings)
     if (audio := find("audio_tokenizer_config.json")) is not None:
         raise _refused("its processor has a tokenizer of sounds,", audio, "none")
