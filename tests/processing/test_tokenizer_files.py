@@ -160,7 +160,9 @@ def test_other_classes_and_files_are_refused(tmp_path, fields):
 
 @pytest.mark.parametrize("case", ["in the processor's file", "in a file of its own", "a processor of other models"])
 @pytest.mark.parametrize(
-    ("original", "load"), [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)], ids=str
+    ("original", "load"),
+    [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
+    ids=["a FROSTER processor", "a CLIP processor"],
 )
 def test_a_processor_that_names_something_else_to_load_is_refused_and_nobody_is_asked(
     tmp_path, monkeypatch, original, load, case
