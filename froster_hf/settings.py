@@ -186,8 +186,8 @@ def read_named(
     # Unlike `path.is_file()`, false for names that are too long for the file system.
     if not os.path.isfile(path):
         raise ValueError(
-            f"There is no {what} {_shown(os.fspath(name))}. Shipped are {', '.join(list_named(folder))}; or give a "
-            ".yaml file."
+            f"There is no {what} {printable(repr(os.fspath(name)))}. Shipped are {', '.join(list_named(folder))}; or "
+            "give a .yaml file."
         )
     fields = read_yaml_file(path)
     if not isinstance(fields, dict):

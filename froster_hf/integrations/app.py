@@ -19,6 +19,7 @@ from typing import Any
 from ..extras import import_extra
 from ..printing import one_line, printable
 from ..video.types import DecodingUnavailableError
+from ..whole_files import make_folder
 from .app_page import (
     CSS,
     SEEK,
@@ -469,8 +470,7 @@ def _given(video: str | None) -> str:
 def _new_folder() -> Path:
     """A folder among the uploads: Gradio shows files from there without a copy, and deletes them by age."""
     folder = import_extra("app", "gradio.utils").get_upload_folder()
-    os.makedirs(folder, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=folder))
+    return Path(tempfile.mkdtemp(dir=make_folder(folder)))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..printing import listing, printable
-from .text_files import read_json
+from .text_files import read_json, read_text
 
 # transformers' classes for CLIP, MetaCLIP 2, SigLIP and SigLIP 2, and the one that takes tokenizer.json as it is.
 TOKENIZER_CLASSES = (
@@ -131,7 +131,7 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     settings = _settings(find("tokenizer_config.json"))
     config = _settings(find("config.json"))
     for holder in ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"):
-        check_processor_settings(_settings(find(holder)))
+        check_processor_settings(_processor_settings(find(holder)))
     check_processor_settings(settings)
     if (audio := find("audio_tokenizer_config.json")) is not None:
         raise _refused("its processor has a tokenizer of sounds,", audio, "none")
@@ -166,6 +166,16 @@ def check_processor_settings(settings: Mapping[str, Any]) -> None:
     stated = settings.get("processor_class")
     if stated is not None and stated not in PROCESSOR_CLASSES:
         raise _refused("the class of its processor is", stated, listing(PROCESSOR_CLASSES))
+
+
+def _processor_settings(file: str | None) -> Mapping[str, Any]:
+    """What transformers reads of a processor's file, by Python's own rules; it says itself what it cannot read."""
+    text = "{}" if file is None else read_text(file)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
 
 
 def _settings(file: str | None) -> Mapping[str, Any]:
