@@ -26,6 +26,7 @@ FOUNDATION = {
     "extras",
     "checkpoint_loading",
     "child_environment",
+    "fingerprints",
     "foreign_code",
     "hub_cache",
     "printing",

@@ -39,6 +39,7 @@ from transformers.utils.logging import tqdm
 
 from ..data.clips import EvaluationClips, collate_clips
 from ..data.video_table import label_names, pixel_options, table_fingerprint
+from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
 from ..processing.processing_froster import FrosterProcessor
@@ -406,21 +407,6 @@ def _predict_batches(
             )
             progress.update(len(rows))
     model.train(was_training)
-
-
-# Stored next to the weights, but not what a prediction over given labels depends on.
-_NOT_WEIGHTS = ("label_embeds", "distillation_projectors.")
-
-
-def model_fingerprint(model: nn.Module) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of the weights; the same for a model in memory and on disk."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if not any(part in name for part in _NOT_WEIGHTS):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(memoryview(flat.view(torch.uint8).numpy()))
-    return digest.hexdigest()
 
 
 def prompts_fingerprint(label_texts: list[str], encoded: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from ..data.segment_lists import SegmentTable
+from ..fingerprints import model_fingerprint
 from ..printing import json_text, printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
@@ -22,7 +23,7 @@ from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
 from .evaluating import prepare_folder
 from .metrics import METRICS, Metric, TemporalDetection, compute, metrics_of
-from .predicting import model_fingerprint, refuse_mismatch
+from .predicting import refuse_mismatch
 from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
 from .report import cell, markdown_table, one_decimal, package_versions, percent, write_result
 from .segments import DetectedSegment, suppress_overlapping

@@ -5,7 +5,6 @@ checkpoint -> the zero-shot pipeline -> its own save_pretrained (weights, proces
            -> what sentence-transformers reads, which embeds texts and videos with the same folder
 """
 
-import copy
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from huggingface_hub import ModelCard, eval_result_entries_to_yaml, hf_hub_downl
 from ..checkpoint_loading import checkpoint_path, load_installed, loading_reason, refuse_foreign_parts
 from ..conversion.convert import REPORT_FILE, read_report
 from ..conversion.layouts.froster import FROSTER_LICENSE
-from ..evaluation.predicting import model_fingerprint
+from ..fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
 from ..printing import printable, printable_lines
 from ..settings import read_yaml_file
@@ -328,7 +327,7 @@ def fingerprints(model: torch.nn.Module) -> set[str]:
     """Hashes of the weights as they are stored, and in float32, in which `froster evaluate` loads them."""
     found = {model_fingerprint(model)}
     if any(tensor.dtype != torch.float32 for tensor in model.state_dict().values()):
-        found.add(model_fingerprint(copy.deepcopy(model).float()))
+        found.add(model_fingerprint(model, dtype=torch.float32))
     return found
 
 

@@ -12,7 +12,6 @@ Needs the extra `search`.
 """
 
 import errno
-import hashlib
 import io
 import json
 import os
@@ -35,8 +34,9 @@ from transformers.utils.logging import tqdm
 
 from ..checkpoint_loading import SHIPPED_CHECKPOINTS, load_pipeline
 from ..extras import import_extra
+from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import NUM_READING_THREADS, ReadingThreads, take_ahead
-from ..pipeline.timeline_froster import WindowStream, plan_windows
+from ..pipeline.timeline_froster import WINDOW_OPTIONS, WindowStream, plan_windows
 from ..printing import printable
 from ..settings import read_fields
 from ..video.files import UNREADABLE, search_folder
@@ -170,7 +170,7 @@ class VideoIndex:
         state = _state_of(classify)
         if self._checked is not None and (self._checked[0](), self._checked[1]) == (classify.model, state):
             return
-        weights = hash_weights(classify.model)
+        weights = _fingerprint(classify)
         if weights != self.settings.weights or not self._embeds_alike(classify):
             raise SearchIndexError(
                 f"{printable(self.path)} was made with the model {printable(self.settings.model)} (weights "
@@ -422,15 +422,9 @@ def model_name(classify: Any) -> str:
     return shipped.get(path) or (os.path.abspath(path) if os.path.isdir(path) else path)
 
 
-def hash_weights(model: Any) -> str:
-    """SHA-256 of the weights of both towers, in single precision, in which half precision is exact."""
-    state = getattr(model, "froster", model).state_dict()
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update((tensor.float() if tensor.is_floating_point() else tensor).cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _fingerprint(classify: Any) -> str:
+    """The hash of both towers' weights in single precision, in which half precision is exact."""
+    return model_fingerprint(getattr(classify.model, "froster", classify.model), dtype=torch.float32)
 
 
 def _state_of(classify: Any) -> Any:
@@ -448,8 +442,9 @@ def embed_probe(classify: Any, num_frames: int) -> torch.Tensor:
         (rows * (2 + time) + columns * 3 + colors * (40 + 5 * time)).remainder(256).permute(2, 0, 1)
         for time in range(num_frames)
     ]
-    options = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
-    pixels = classify.processor.video_processor([torch.stack(frames).to(torch.uint8)], return_tensors="pt", **options)
+    pixels = classify.processor.video_processor(
+        [torch.stack(frames).to(torch.uint8)], return_tensors="pt", **WINDOW_OPTIONS
+    )
     return functional.normalize(embed_clips(classify, pixels["pixel_values_videos"])[0], dim=0)
 
 
@@ -461,7 +456,7 @@ def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping
     # Refuses options that cannot be.
     WindowStream(classify.processor.video_processor, None, **lengths)
     probe = embed_probe(classify, lengths["num_frames"])
-    settings = IndexSettings(model_name(classify), hash_weights(classify.model), probe.tolist(), **lengths)
+    settings = IndexSettings(model_name(classify), _fingerprint(classify), probe.tolist(), **lengths)
     _check_settings(settings)
     schema = _schema(len(probe)).with_metadata({METADATA_KEY: json.dumps(asdict(settings)).encode()})
     path = _absolute(output)

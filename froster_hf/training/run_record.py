@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.metrics import metrics_of
-from ..evaluation.predicting import model_fingerprint
 from ..evaluation.report import package_versions
+from ..fingerprints import model_fingerprint
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..printing import printable
 from ..processing.text_files import read_json

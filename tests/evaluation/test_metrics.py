@@ -25,7 +25,7 @@ from froster_hf.evaluation.metrics import (
     mean_and_std,
     top_k_accuracy,
 )
-from froster_hf.evaluation.predicting import model_fingerprint
+from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub.measured_results import read_measured_results
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.modeling.table import markdown_table, yes_or_no

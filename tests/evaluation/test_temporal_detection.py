@@ -13,7 +13,7 @@ from froster_hf.cli import main
 from froster_hf.data.segment_lists import AnnotatedSegment
 from froster_hf.evaluation import DetectionProtocol, TemporalDetection, evaluate_detection, load_protocol
 from froster_hf.evaluation.metrics import METRICS, Metric
-from froster_hf.evaluation.predicting import PredictionMismatchError, model_fingerprint
+from froster_hf.evaluation.predicting import PredictionMismatchError
 from froster_hf.evaluation.segments import (
     DetectedSegment,
     class_average_precisions,
@@ -22,6 +22,7 @@ from froster_hf.evaluation.segments import (
     suppress_overlapping,
     temporal_iou,
 )
+from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import read_measured_results
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video

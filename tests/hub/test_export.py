@@ -18,7 +18,7 @@ import froster_hf.video
 from froster_hf.cli import main
 from froster_hf.conversion import convert_checkpoint, write_original_checkpoint
 from froster_hf.evaluation import evaluate_protocol, load_protocol
-from froster_hf.evaluation.predicting import model_fingerprint
+from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts, read_measured_results
 from froster_hf.hub.export_folder import read_license
 from tests.conversion.hostile_files import malicious_pickle

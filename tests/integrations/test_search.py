@@ -260,8 +260,8 @@ def test_an_index_is_searched_and_extended_by_its_own_model_alone(classify, vide
 
 def test_an_open_index_checks_a_model_once_and_again_when_it_has_changed(index_of_one, monkeypatch):
     index, own = open_index(index_of_one), load_pipeline("small", device="cpu")
-    hashed, hash_weights = [], search.hash_weights
-    monkeypatch.setattr(search, "hash_weights", lambda model: hashed.append(model) or hash_weights(model))
+    hashed, fingerprint = [], search._fingerprint
+    monkeypatch.setattr(search, "_fingerprint", lambda used: hashed.append(used.model) or fingerprint(used))
     for _ in range(3):
         search_videos(index, "a star", classify=own)
     assert hashed == [own.model]
