@@ -5,6 +5,7 @@ or `one_line`: a name must not move a terminal's cursor, set its title, or begin
 """
 
 import contextlib
+import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +40,11 @@ def one_line(text: str, *, limit: int = LONGEST_MESSAGE) -> str:
 def figure_text(text: str) -> str:
     """Text for matplotlib, which reads what stands between dollar signs as mathematics, or fails to."""
     return printable(text).replace("$", r"\$")
+
+
+def html_text(text: str) -> str:
+    """Text as HTML: fit to be shown, and nothing of it taken for markup."""
+    return html.escape(printable(text))
 
 
 def printable_lines(lines: Iterable[str]) -> str:

@@ -85,6 +85,11 @@ def add_video_arguments(parser: argparse.ArgumentParser, *, streams: bool = Fals
     )
 
 
+def set_video_defaults(parser: argparse.ArgumentParser) -> None:
+    """What `load_pipeline` asks of a verb without these options: the usual decoder and limits, no addresses."""
+    parser.set_defaults(backend=None, max_pixels=None, allow_urls="none")
+
+
 def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the pipeline is called with, of the options of `add_label_arguments`.
 

@@ -5,7 +5,6 @@ videos and labels is foreign: it is printed through `printable` and escaped.
 """
 
 import base64
-import html
 import io
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from datasets import Dataset
 from PIL import Image
 
 from ..data.video_table import VIDEO_COLUMN
-from ..printing import printable
+from ..printing import html_text, printable
 from ..processing.processing_froster import FrosterProcessor
 from ..video.types import VideoDecodeError
 from ..whole_files import write_text_whole
@@ -120,32 +119,28 @@ def write_page(
     """
     title = printable(report["protocol"]["name"])
     heads, rows = rows_of_models(report)
-    parts = [f"<h1>How good on {_text(title)}?</h1>", f"<p>{_text(summary(report))}</p>", _table(heads, rows)]
+    parts = [f"<h1>How good on {html_text(title)}?</h1>", f"<p>{html_text(summary(report))}</p>", _table(heads, rows)]
     if report["confusions"]:
         parts.append("<h2>Most frequent confusions</h2>")
         words = (confusion_in_words(entry) for entry in report["confusions"])
-        parts.append("<ul>" + "".join(f"<li>{_text(line)}</li>" for line in words) + "</ul>")
+        parts.append("<ul>" + "".join(f"<li>{html_text(line)}</li>" for line in words) + "</ul>")
     parts += _mistakes(report["mistakes"], table, processor)
     parts += _classes(next(iter(report["models"].values())))
     for name, pictures in plots.items():
-        parts.append(f"<h2>{_text(name)}</h2><div class=plots>")
-        parts += [f'<img src="{_text(picture)}" alt="{_text(Path(picture).stem)}">' for picture in pictures]
+        parts.append(f"<h2>{html_text(name)}</h2><div class=plots>")
+        parts += [f'<img src="{html_text(picture)}" alt="{html_text(Path(picture).stem)}">' for picture in pictures]
         parts.append("</div>")
     head = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title><style>{STYLE}</style>"
+        f"<title>{html_text(title)}</title><style>{STYLE}</style>"
     )
     write_text_whole(folder / "index.html", "\n".join([head, *parts, "</html>\n"]))
 
 
-def _text(text: str) -> str:
-    return html.escape(printable(text))
-
-
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{_text(head)}</th>" for head in heads) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{_text(text)}</td>" for text in row) + "</tr>" for row in rows]
+    lines = ["<tr>" + "".join(f"<th>{html_text(head)}</th>" for head in heads) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{html_text(text)}</td>" for text in row) + "</tr>" for row in rows]
     return f"<div class=scroll><table>{''.join(lines)}</table></div>"
 
 
@@ -156,7 +151,7 @@ def _classes(numbers: Mapping[str, Any]) -> list[str]:
     )
     known = sorted((value, label) for label, value in numbers[name].items() if value is not None)
     rows = "".join(
-        f"<tr><td>{_text(label)}</td><td>{value:.1f}</td>"
+        f"<tr><td>{html_text(label)}</td><td>{value:.1f}</td>"
         f"<td><div class=bar style='width:{value:.0f}%'></div></td></tr>"
         for value, label in known
     )
@@ -179,10 +174,10 @@ def _mistakes(mistakes: Sequence[Mapping[str, Any]], table: Dataset, processor: 
         said = (
             "could not be decoded"
             if entry["predicted"] is None
-            else f"taken for <b>{_text(entry['predicted'])}</b> ({entry['score']:.2f})"
+            else f"taken for <b>{html_text(entry['predicted'])}</b> ({entry['score']:.2f})"
         )
-        file = _text(Path(entry["video"]).name)
-        parts.append(f"<li>{picture}<div><b>{_text(true)}</b> {said}</div><div class=file>{file}</div></li>")
+        file = html_text(Path(entry["video"]).name)
+        parts.append(f"<li>{picture}<div><b>{html_text(true)}</b> {said}</div><div class=file>{file}</div></li>")
     return [*parts, "</ul>"]
 
 

@@ -27,9 +27,9 @@ from .app_page import (
     error_html,
     found_html,
     heading_html,
+    note_html,
     page_theme,
     segments_html,
-    text_html,
 )
 
 LONGEST_LABELS = 50_000
@@ -493,7 +493,7 @@ def _reason(error: Exception, video: str | None) -> str:
 
 
 def _html(gr: Any, elem_id: str, text: str | None = None, **options: Any) -> Any:
-    return gr.HTML(text and text_html(text), elem_id=elem_id, elem_classes="froster-html", **options)
+    return gr.HTML(text and note_html(text), elem_id=elem_id, elem_classes="froster-html", **options)
 
 
 def _picture(gr: Any, name: str, elem_id: str, *, wide: bool = True) -> Any:

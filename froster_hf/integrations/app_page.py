@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..extras import import_extra
-from ..pipeline.timeline_files import short_clock
-from ..printing import printable
+from ..pipeline.timeline_files import short_clocks
+from ..printing import html_text
 
 MOST_ROWS = 200
 
@@ -67,9 +67,9 @@ def page_theme() -> Any:
     return themes.Default(primary_hue="teal", secondary_hue="teal", **fonts)
 
 
-def text_html(text: str) -> str:
+def note_html(text: str) -> str:
     """A note, as text."""
-    return f'<p class="froster-note">{_text(text)}</p>'
+    return f'<p class="froster-note">{html_text(text)}</p>'
 
 
 def error_html(reason: str) -> str:
@@ -81,14 +81,15 @@ def heading_html(model: str) -> str:
     """The head of the page."""
     return (
         '<div class="froster-head"><h1>What happens in a video?</h1>'
-        f"<p>Actions in words of your own, scored by {_text(model)}.</p></div>"
+        f"<p>Actions in words of your own, scored by {html_text(model)}.</p></div>"
     )
 
 
 def answers_html(answers: Sequence[Mapping[str, Any]], *, compared_with: str | None) -> str:
     """The answers of the pipeline for one video, best first, each with a bar."""
     rows = [
-        f'<li class="froster-row">{_bar(answer["score"])}<span class="froster-name">{_text(answer["label"])}</span>'
+        f'<li class="froster-row">{_bar(answer["score"])}'
+        f'<span class="froster-name">{html_text(answer["label"])}</span>'
         f'<span class="froster-number">{_number(answer["score"])}</span></li>'
         for answer in answers[:MOST_ROWS]
     ]
@@ -98,14 +99,14 @@ def answers_html(answers: Sequence[Mapping[str, Any]], *, compared_with: str | N
 def segments_html(timeline: Any) -> str:
     """The segments of a timeline, each of them a button with the second at which it begins."""
     if not timeline.segments:
-        return text_html("None of these, from start to end.") + _note(timeline.compared_with)
+        return note_html("None of these, from start to end.") + _note(timeline.compared_with)
     rows = []
     for segment in timeline.segments[:MOST_ROWS]:
-        start, end = (short_clock(time, with_tenths=True) for time in (segment.start_seconds, segment.end_seconds))
+        start, end = short_clocks(segment)
         rows.append(
             f'<li><button type="button" class="froster-row" data-seconds="{segment.start_seconds:.3f}">'
             f'{_bar(segment.score)}<span class="froster-number">{start} - {end}</span>'
-            f'<span class="froster-name">{_text(segment.label)}</span>'
+            f'<span class="froster-name">{html_text(segment.label)}</span>'
             f'<span class="froster-number">{_number(segment.score)}</span></button></li>'
         )
     return (
@@ -117,13 +118,13 @@ def found_html(found: Sequence[Any]) -> str:
     """What a search found, best first: a picture, the video's name, times, and the score."""
     items = []
     for segment in found:
-        start, end = (short_clock(time, with_tenths=True) for time in (segment.start_seconds, segment.end_seconds))
+        start, end = short_clocks(segment)
         picture = base64.b64encode(segment.picture).decode()
         items.append(
-            f'<li><img alt="" src="data:image/jpeg;base64,{picture}"><b>{_text(os.path.basename(segment.video))}</b>'
-            f"<br>{start} - {end}, {segment.score:.3f}</li>"
+            f'<li><img alt="" src="data:image/jpeg;base64,{picture}">'
+            f"<b>{html_text(os.path.basename(segment.video))}</b><br>{start} - {end}, {segment.score:.3f}</li>"
         )
-    return f'<ol class="froster-found">{"".join(items)}</ol>' if found else text_html("The index is empty.")
+    return f'<ol class="froster-found">{"".join(items)}</ol>' if found else note_html("The index is empty.")
 
 
 def _bar(score: float | None) -> str:
@@ -136,12 +137,8 @@ def _number(score: float | None) -> str:
 
 
 def _more(count: int) -> str:
-    return text_html(f"and {count - MOST_ROWS} more") if count > MOST_ROWS else ""
+    return note_html(f"and {count - MOST_ROWS} more") if count > MOST_ROWS else ""
 
 
 def _note(text: str | None) -> str:
-    return text_html(text) if text else ""
-
-
-def _text(text: str) -> str:
-    return html.escape(printable(text))
+    return note_html(text) if text else ""

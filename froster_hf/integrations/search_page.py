@@ -10,8 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..pipeline.timeline_files import short_clock
-from ..printing import printable
+from ..pipeline.timeline_files import short_clocks
+from ..printing import html_text
 from ..whole_files import write_text_whole
 from .search import FoundSegment
 
@@ -41,25 +41,22 @@ def write_search_page(found: Sequence[FoundSegment], file: str | os.PathLike[str
     head = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title><style>{STYLE}</style>"
+        f"<title>{html_text(title)}</title><style>{STYLE}</style>"
     )
     number = "Nothing found: the index is empty." if not found else "Best first; the score is the cosine."
     items = [_item(segment) for segment in found]
-    write_text_whole(file, "\n".join([head, f"<h1>{_text(title)}</h1><p>{number}</p><ol>", *items, "</ol></html>\n"]))
+    write_text_whole(
+        file, "\n".join([head, f"<h1>{html_text(title)}</h1><p>{number}</p><ol>", *items, "</ol></html>\n"])
+    )
 
 
 def _item(segment: FoundSegment) -> str:
     name, folder = os.path.basename(segment.video), os.path.dirname(segment.video)
-    ends = (segment.start_seconds, segment.end_seconds)
-    times = " – ".join(short_clock(seconds, with_tenths=True) for seconds in ends)
+    times = " – ".join(short_clocks(segment))
     picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(segment.picture).decode()}">'
-    shown = f"{picture}<span class=score>{segment.score:.3f}</span><b>{_text(name)}</b>"
+    shown = f"{picture}<span class=score>{segment.score:.3f}</span><b>{html_text(name)}</b>"
     if os.path.isabs(segment.video):
         # Players take the part after `#t=` as the time to show.
         place = f"{Path(segment.video).as_uri()}#t={segment.start_seconds:.2f},{segment.end_seconds:.2f}"
         shown = f'<a href="{html.escape(place)}">{shown}</a>'
-    return f"<li>{shown}<br>{times}<div class=folder>{_text(folder)}</div></li>"
-
-
-def _text(text: str) -> str:
-    return html.escape(printable(text))
+    return f"<li>{shown}<br>{times}<div class=folder>{html_text(folder)}</div></li>"

@@ -219,6 +219,14 @@ def short_clock(seconds: float, *, with_tenths: bool = False) -> str:
     return f"{text}:{rest // 10:02d}" + f".{rest % 10}" * (with_tenths or rest % 10 > 0)
 
 
+def short_clocks(segment: Any) -> tuple[str, str]:
+    """Start and end of anything that has `start_seconds` and `end_seconds`, by `short_clock` with tenths."""
+    return (
+        short_clock(segment.start_seconds, with_tenths=True),
+        short_clock(segment.end_seconds, with_tenths=True),
+    )
+
+
 WRITERS: dict[str, Callable[[Timeline, Path], None]] = {
     ".json": write_json,
     ".csv": write_csv,

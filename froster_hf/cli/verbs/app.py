@@ -15,7 +15,7 @@ import tempfile
 
 from ...extras import import_extra, is_installed
 from ..loading import load_pipeline
-from ..options import add_model_arguments
+from ..options import add_model_arguments, set_video_defaults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also give it a public address for a week; everything then passes through a server of Gradio's, whose "
         "program for it is downloaded",
     )
-    parser.set_defaults(backend=None, max_pixels=None, allow_urls="none")
+    set_video_defaults(parser)
     add_model_arguments(parser)
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from ...printing import json_text, printable
 from ...processing.prompts_froster import TEMPLATE_SETS
 from ..loading import load_pipeline
-from ..options import add_model_arguments
+from ..options import add_model_arguments, set_video_defaults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--templates", choices=tuple(TEMPLATE_SETS), help="prompts for the text (default: the checkpoint's)"
     )
-    parser.set_defaults(backend=None, max_pixels=None, allow_urls="none")
+    set_video_defaults(parser)
     add_model_arguments(parser, default=None)
 
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ...integrations.search import open_index, search_videos
     from ...integrations.search_page import write_search_page
-    from ...pipeline.timeline_files import short_clock
+    from ...pipeline.timeline_files import short_clocks
     from ...whole_files import prepare_file
 
     if arguments.html is not None:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             record = {name: value for name, value in asdict(segment).items() if name != "picture"}
             print(json_text(record, encoding=sys.stdout.encoding or "utf-8"))
         else:
-            start, end = (short_clock(time, with_tenths=True) for time in (segment.start_seconds, segment.end_seconds))
+            start, end = short_clocks(segment)
             print(f"{segment.score:6.3f}  {start:>10} - {end:>10}  {printable(segment.video)}")
     if not found:
         print(f"froster: {printable(arguments.index)} is empty", file=sys.stderr)

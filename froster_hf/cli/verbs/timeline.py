@@ -124,8 +124,8 @@ def _print_segment(segment: Any) -> None:
     """A line as soon as a segment is known, above the progress bar."""
     from tqdm import tqdm
 
-    from ...pipeline.timeline_files import short_clock
+    from ...pipeline.timeline_files import short_clocks
 
-    start, end = (short_clock(time, with_tenths=True) for time in (segment.start_seconds, segment.end_seconds))
+    start, end = short_clocks(segment)
     tqdm.write(f"{start:>10} - {end:>10}  {segment.score:.3f}  {printable(segment.label)}", file=sys.stdout)
     sys.stdout.flush()

@@ -39,6 +39,7 @@ from ...whole_files import make_folder, write_text_whole, written_whole
 from ..vocabulary import MovingShape
 from .plan import GRID_FIELDS, Variant
 from .worlds import (
+    BATCH_SIZE,
     OUT_OF_CONTEXT,
     SIDES,
     DecodedClips,
@@ -55,7 +56,6 @@ from .worlds import (
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
 CLIP, FROZEN = "clip", "frozen"
-_BATCH = 32
 _COUNTED_FRAMES, _COUNTED_SIDE = 8, 224
 
 
@@ -152,7 +152,7 @@ def score_side(
     text_embeds = processor.embed_labels(texts, model=model)
 
     def logits(pixel_values_videos: torch.Tensor) -> np.ndarray:
-        batches = (batch.to(model.device) for batch in pixel_values_videos.split(_BATCH))
+        batches = (batch.to(model.device) for batch in pixel_values_videos.split(BATCH_SIZE))
         return torch.cat([model(batch, text_embeds=text_embeds).logits.float().cpu() for batch in batches]).numpy()
 
     pixels = clips.pixel_values_videos

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluation.plots import BLUE, GRAY, ORANGE, new_figure, save_figure
+from ...evaluation.report import markdown_table
 from ...whole_files import make_folder, write_text_whole
 from .plan import VARIANTS
 from .statistics import Estimate, by_pair, differences, estimate, paired_difference
@@ -152,12 +153,12 @@ def summary(study: Mapping[str, Any]) -> str:
     columns = {**COLUMNS, "hm": "harmonic mean", "novel_direction": "forward or backward, novel"}
     if any(run.get("out_of_context_top1") is not None for run in study["runs"]):
         columns["out_of_context_top1"] = "out of context"
-    lines = [f"| trained with | {' | '.join(columns.values())} |", f"|{' --- |' * (len(columns) + 1)}"]
+    rows = []
     for method, text in SUMMARY.items():
         values = [by_pair(study["runs"], method, metric) for metric in columns]
         if all(values):
-            lines.append(f"| {text} | {' | '.join(f'{100 * estimate(own).mean:.1f}' for own in values)} |")
-    return "\n".join(lines)
+            rows.append([text, *(f"{100 * estimate(own).mean:.1f}" for own in values)])
+    return "\n".join(markdown_table(["trained with", *columns.values()], rows))
 
 
 def _claims(study: Mapping[str, Any]) -> str:

@@ -34,8 +34,9 @@ from .plan import StudyPlan
 SIDES, OUT_OF_CONTEXT = ("base", "novel"), "out_of_context"
 # The base clips that are trained on: all frames of them, and what the CLIP of the world makes of each.
 TRAIN, PIXELS, EMBEDS = "train", "pixel_values_videos", "teacher_embeds"
+# Clips that are decoded, embedded or scored together.
+BATCH_SIZE = 32
 ALL_FRAMES = {"do_sample_frames": False}
-_BATCH = 32
 # Written last by the pre-training.
 PROCESSOR_FILE = "preprocessor_config.json"
 
@@ -162,11 +163,11 @@ def prepare_world(world: World) -> None:
                 # Which frames of a training clip are seen is drawn again in every epoch.
                 video_options=ALL_FRAMES if side == TRAIN else tuning.training.get("eval_video_options"),
             )
-            batches = list(DataLoader(clips, batch_size=_BATCH, collate_fn=collate_clips))
+            batches = list(DataLoader(clips, batch_size=BATCH_SIZE, collate_fn=collate_clips))
             tensors = {name: torch.cat([batch[name] for batch in batches]) for name in (PIXELS, "labels")}
             if side == TRAIN:
                 teacher = FrozenTeacher.from_dual_encoder(world.clip)
-                tensors[EMBEDS] = torch.cat([teacher.embed_frames(part) for part in tensors[PIXELS].split(_BATCH)])
+                tensors[EMBEDS] = torch.cat([teacher.embed_frames(part) for part in tensors[PIXELS].split(BATCH_SIZE)])
             make_folder(file.parent)
             with written_whole(file) as part:
                 save_file(tensors, part, metadata={"labels": json.dumps(clips.label_names)})
