@@ -104,6 +104,8 @@ def main() -> None:
         if torch.distributed.get_rank() == 0:
             save_file(weights, folder / f"{name}.safetensors")
             (folder / f"{name}.json").write_text(json.dumps(log))
+    # Else its threads may end a process that is done with an abort.
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
