@@ -221,7 +221,7 @@ class FrosterProcessor(ProcessorMixin):
     def get_processor_dict(cls, pretrained_model_name_or_path, **kwargs):
         """As in transformers, if the files name nothing else to load."""
         if (files := package_module("processing.tokenizer_files")) is not None:
-            files.check_tokenizer_files(pretrained_model_name_or_path, **kwargs)
+            files.check_processor_files(pretrained_model_name_or_path, **kwargs)
         return super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
 
     @classmethod

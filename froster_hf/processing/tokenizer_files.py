@@ -15,6 +15,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,13 @@ TOKENIZER_CLASSES = (
     "PreTrainedTokenizer",
 )
 PROCESSOR_CLASSES = ("FrosterProcessor", "CLIPProcessor", "SiglipProcessor", "Siglip2Processor")
+# Files in which transformers looks for the class of a processor.
+PROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer_config.json",
+)
 MODEL_TYPES = ("BPE", "Unigram")
 # Beyond every text tower.
 LONGEST_TEXT = 4096
@@ -74,6 +82,7 @@ def load_processor(name: str | os.PathLike[str], **kwargs: Any) -> Any:
     """
     from transformers import AutoProcessor
 
+    check_processor_files(name, **kwargs)
     return checked(lambda: AutoProcessor.from_pretrained(name, **kwargs), name, **kwargs)
 
 
@@ -121,20 +130,10 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         OSError: a file cannot be read, or the Hub cannot be reached.
     """
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
-    from transformers.utils import cached_file
 
-    where = {key: kwargs[key] for key in HUB_KEYWORDS if kwargs.get(key) is not None}
-
-    def find(file: str) -> str | None:
-        return cached_file(os.fspath(name), file, **where, _raise_exceptions_for_missing_entries=False)
-
+    find = _finder(name, kwargs)
     settings = _settings(find("tokenizer_config.json"))
     config = _settings(find("config.json"))
-    for holder in ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"):
-        check_processor_settings(_processor_settings(find(holder)))
-    check_processor_settings(settings)
-    if (audio := find("audio_tokenizer_config.json")) is not None:
-        raise _refused("its processor has a tokenizer of sounds,", audio, "none")
     by_model = TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
     for stated in (settings.get("tokenizer_class"), config.get("tokenizer_class"), by_model):
         _check_class(stated, has_code="auto_map" in settings)
@@ -152,20 +151,35 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
             _check_sentencepiece(file)
 
 
-def check_processor_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse a processor's file that names something else to load: transformers would run that one's code.
+def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
+    """Refuse a checkpoint whose processor names something else to load: transformers would run that one's code.
 
     Args:
-        settings: content of the file.
+        name: name of the checkpoint, a folder or a name on the Hub.
+        kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
-        TokenizerError: it names a tokenizer of sounds, or a processor of other models.
+        TokenizerError: a file names a tokenizer of sounds, or a processor of other models.
+        OSError: a file cannot be read, or the Hub cannot be reached.
     """
-    if settings.get("audio_tokenizer") is not None:
-        raise _refused("its processor has a tokenizer of sounds,", settings["audio_tokenizer"], "none")
-    stated = settings.get("processor_class")
-    if stated is not None and stated not in PROCESSOR_CLASSES:
-        raise _refused("the class of its processor is", stated, listing(PROCESSOR_CLASSES))
+    find = _finder(name, kwargs)
+    for file in PROCESSOR_FILES:
+        settings = _processor_settings(find(file))
+        if settings.get("audio_tokenizer") is not None:
+            raise _refused("its processor has a tokenizer of sounds,", settings["audio_tokenizer"], "none")
+        stated = settings.get("processor_class")
+        if stated is not None and stated not in PROCESSOR_CLASSES:
+            raise _refused("the class of its processor is", stated, listing(PROCESSOR_CLASSES))
+    if (audio := find("audio_tokenizer_config.json")) is not None:
+        raise _refused("its processor has a tokenizer of sounds,", audio, "none")
+
+
+def _finder(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> Callable[[str], str | None]:
+    """What finds a file of a checkpoint by its name, as transformers' loaders do; `None` where there is none."""
+    from transformers.utils import cached_file
+
+    where = {key: kwargs[key] for key in HUB_KEYWORDS if kwargs.get(key) is not None}
+    return partial(cached_file, os.fspath(name), **where, _raise_exceptions_for_missing_entries=False)
 
 
 def _processor_settings(file: str | None) -> Mapping[str, Any]:
