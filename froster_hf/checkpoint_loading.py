@@ -119,23 +119,17 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
         ValueError: the checkpoint has no weights for a part of its model, which transformers would draw at random.
         Exception: of any kind that transformers raises; `loading_reason` says it in one line.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, pipeline
+    from transformers import AutoModel, AutoModelForVideoClassification, pipeline
 
-    from .modeling.configuration_froster import FrosterConfig
     from .processing.processing_froster import FrosterProcessor
     from .processing.tokenizer_files import load_processor
 
     checkpoint = checkpoint_path(checkpoint)
     adapter = read_adapter(checkpoint)
     base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
-    refuse_foreign_parts(base)
-    config = AutoConfig.from_pretrained(base, **INSTALLED_ONLY)
+    config = checked_config(base)
     is_froster = config.model_type == "froster"
-    if not is_froster:
-        # Refuses models of other kinds before their weights are read.
-        FrosterConfig.from_dual_encoder_config(config)
     model_class = AutoModelForVideoClassification if is_froster else AutoModel
-    refuse_oversized(config, base)
     # What transformers says of the files' tensors, by their names; what matters of it is said below.
     with without_warnings():
         model, report = model_class.from_pretrained(
@@ -154,6 +148,29 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
             f"{listing(missing, limit=3)}."
         )
     return classify
+
+
+def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
+    """The configuration of a checkpoint whose weights can be loaded: by installed code, and no more than there are.
+
+    Args:
+        checkpoint: a folder, or a name on the Hub.
+
+    Raises:
+        ValueError: see `refuse_foreign_parts` and `refuse_oversized`; or the model is of another kind.
+        OSError: there is no such checkpoint.
+    """
+    from transformers import AutoConfig
+
+    from .modeling.configuration_froster import FrosterConfig
+
+    refuse_foreign_parts(checkpoint)
+    config = AutoConfig.from_pretrained(checkpoint, **INSTALLED_ONLY)
+    if config.model_type != "froster":
+        # Refuses models of other kinds, whatever their size.
+        FrosterConfig.from_dual_encoder_config(config)
+    refuse_oversized(config, checkpoint)
+    return config
 
 
 def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig
 
-from ..checkpoint_loading import INSTALLED_ONLY, checkpoint_path, refuse_foreign_parts, refuse_oversized
+from ..checkpoint_loading import checked_config, checkpoint_path
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
 from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sample_shots
 from ..data.official_lists import Split
@@ -110,10 +109,7 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
             f"There is no checkpoint in {recipe.checkpoint}. Train or download it first, or give another one with "
             "model.checkpoint=FOLDER."
         )
-    refuse_foreign_parts(recipe.checkpoint)
-    config = AutoConfig.from_pretrained(recipe.checkpoint, **INSTALLED_ONLY)
-    refuse_oversized(config, recipe.checkpoint)
-    if config.model_type == "froster":
+    if checked_config(recipe.checkpoint).model_type == "froster":
         return _load_froster(recipe)
     # What transformers says of tensors: those of the temporal module are new, and others that are missing an error.
     with without_warnings():
