@@ -93,29 +93,40 @@ def evaluate_detection(
         "notes": [table.source],
         "versions": package_versions(),
     }
-    num_done = 0
+    num_done, num_all = 0, len(models) * len(table.videos)
     for number, (name, classify) in enumerate(models.items()):
-        header = headers[name]
-        found: list[DetectedSegment] = []
-        unreadable: dict[str, str] = {}
-        predictions = _predictions(
-            classify, protocol, table, header, folder / "predictions" / f"model_{number}", batch_size=batch_size
-        )
-        for video, video_name, stored in zip(table.videos, names, predictions):
-            if "error" in stored:
-                unreadable[video_name] = stored["error"]
-            found += [DetectedSegment(video, **segment) for segment in stored.get("segments", [])]
+        stored = []
+        for prediction in _predictions(
+            classify, protocol, table, headers[name], folder / "predictions" / f"model_{number}", batch_size=batch_size
+        ):
+            stored.append(prediction)
             num_done += 1
             if on_video is not None:
-                on_video(num_done, len(models) * len(table.videos))
-        report["results"][name] = {
-            **_measure(protocol, table, found),
-            "compared_with": header["compared_with"],
-            "unreadable": unreadable,
-        }
-        report["checkpoints"].append(header["model"])
+                on_video(num_done, num_all)
+        report["results"][name] = _model_result(protocol, table, names, stored, headers[name]["compared_with"])
+        report["checkpoints"].append(headers[name]["model"])
     write_result(report, detection_markdown(report), folder)
     return report
+
+
+def _model_result(
+    protocol: DetectionProtocol,
+    table: SegmentTable,
+    names: Sequence[str],
+    stored: Sequence[Mapping[str, Any]],
+    compared_with: str | None,
+) -> dict[str, Any]:
+    """What the report says of a model, from what is stored of it for each video."""
+    found = [
+        DetectedSegment(video, **segment)
+        for video, prediction in zip(table.videos, stored)
+        for segment in prediction.get("segments", ())
+    ]
+    return {
+        **_measure(protocol, table, found),
+        "compared_with": compared_with,
+        "unreadable": {name: entry["error"] for name, entry in zip(names, stored) if "error" in entry},
+    }
 
 
 def _video_names(table: SegmentTable, root: str) -> list[str]:
