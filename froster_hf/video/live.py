@@ -10,6 +10,7 @@ across the gap.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ import torch
 
 from .backends import LIVE_READER, get_backend
 from .client import decoding_process
+from .live_reader import SCHEMES
 from .types import UnreadableVideoError, VideoDecodeError, VideoLimits
 from .watchdog import TimeBudget
 
@@ -63,7 +65,7 @@ def live_frames(
 ) -> Iterator[LiveFrame]:
     """The frames of a live source, as they come.
 
-    An address is opened because the caller names it: RTSP, RTMP, HLS and MPEG-TS over HTTP, TCP, UDP or SRT. It is
+    An address is opened because the caller names it: RTSP, RTMP, HLS and MPEG-TS over HTTP, TCP or UDP. It is
     read in a process of its own, which opens no files, and drops frames that the caller does not take in time.
 
     Args:
@@ -85,7 +87,14 @@ def live_frames(
     if interval_seconds <= 0:
         raise ValueError(f"`interval_seconds` is {interval_seconds}; it must be more than 0.")
     address, limits = str(source), limits or VideoLimits()
-    name = f"camera {address}" if address.isdigit() else address
+    name = _shown_name(address)
+    if not address.isdecimal() and address.partition("://")[0] not in SCHEMES:
+        raise VideoDecodeError(
+            name,
+            LIVE_READER,
+            "it cannot be opened: a live source is the index of a camera, such as 0, or an address that begins with "
+            f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}",
+        )
     began: float | None = None
     attempt, last, has_end = 0, 0.0, False
     while True:
@@ -109,6 +118,13 @@ def live_frames(
             logger.warning("%s: %s; joining it again.", name, error)
         threading.Event().wait(min(FIRST_WAIT_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS))
         attempt += 1
+
+
+def _shown_name(address: str) -> str:
+    """A source's name as messages show it: without the password of its address."""
+    if address.isdecimal():
+        return f"camera {address}"
+    return re.sub(r"^([a-z]+://[^/@:]*):[^/]*@", r"\1:***@", address)
 
 
 def _connection(

@@ -8,8 +8,8 @@ and formats only those of streams are known here, so that a playlist opens no fi
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib
-import re
 import sys
 import threading
 from collections import deque
@@ -22,10 +22,11 @@ from .geometry import check_pixels
 from .packets import ffmpeg_reason
 from .types import UnreadableVideoError, VideoLimits
 
-PROTOCOLS = "http,https,tcp,tls,crypto,udp,rtp,rtsp,rtsps,rtmp,rtmps,srt"
+SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "udp", "rtp", "srt")
+PROTOCOLS = ",".join([*SCHEMES, "tls", "crypto"])
 FORMATS = "hls,rtsp,rtp,sdp,mpegts,mpjpeg,mjpeg,flv,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,h264,hevc"
-# Devices of the systems that have them, by the index of a camera.
-_CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
+# Format and name of a camera by its index, on the systems that know cameras so.
+_CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 # A jump of the stream's clock beyond this is the clock's, not time that has passed.
 MAX_STEP_SECONDS = 10.0
 # What waits for the caller.
@@ -116,17 +117,24 @@ def _open(address: str, limits: VideoLimits) -> Any:
     av: Any = importlib.import_module("av")
     options: dict[str, str] = {}
     container_format, file = None, address
-    if re.fullmatch(r"[0-9]+", address):
-        container_format, name = _CAMERAS.get(sys.platform, ("v4l2", "/dev/video{}"))
+    if is_camera := address.isdecimal():
+        if sys.platform not in _CAMERAS:
+            raise UnreadableVideoError(f"it cannot be opened: on {sys.platform}, give a stream's address")
+        container_format, name = _CAMERAS[sys.platform]
         file = name.format(address)
     else:
         options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
         if address.startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"
+            # Datagrams that are lost leave gray pictures; some cameras have nothing else.
+            options["rtsp_flags"] = "prefer_tcp"
     try:
         return av.open(file, format=container_format, options=options, timeout=limits.timeout_seconds)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableVideoError(f"it cannot be opened: {ffmpeg_reason(error)}") from error
+        reason = ffmpeg_reason(error)
+        if is_camera and isinstance(error, FileNotFoundError):
+            cameras = ", ".join(sorted(glob.glob(name.format("*"))))
+            reason = f"there is no {file}; " + (f"there are {cameras}" if cameras else "this machine has no camera")
+        raise UnreadableVideoError(f"it cannot be opened: {reason}") from error
 
 
 def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> Iterator[tuple[float, np.ndarray]]:

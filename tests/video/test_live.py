@@ -5,6 +5,7 @@ import functools
 import http.server
 import logging
 import socket
+import sys
 import threading
 
 import av
@@ -16,6 +17,7 @@ from PIL import Image
 from froster_hf.video import client, live
 from froster_hf.video.live import LiveFrame, live_frames, rolling_windows
 from froster_hf.video.types import VideoDecodeError, VideoLimits
+from tests.fixtures.rtsp import rtp_packets, rtsp_camera
 from tests.fixtures.videos import draw_frame, read_index
 
 FRAME = torch.zeros(3, 4, 4, dtype=torch.uint8)
@@ -91,6 +93,79 @@ def test_a_stream_that_breaks_off_is_joined_again_and_given_up_in_the_end(video_
     times = [frame.time_seconds for frame in found]
     assert times == sorted(times)
     assert "the stream broke off; joining it again" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def packets():
+    return rtp_packets(50)
+
+
+@pytest.mark.parametrize("options", [{}, {"is_udp": True}], ids=["over the connection", "as datagrams"])
+def test_a_camera_on_the_network_is_watched_and_joined_again(packets, options, caplog):
+    found = []
+    with (
+        caplog.at_level(logging.WARNING),
+        rtsp_camera(packets, packets, credentials="me:secret", **options) as address,
+        pytest.raises(VideoDecodeError, match=r"'rtsp://me:\*\*\*@.*joined again 1 times in vain") as failure,
+    ):
+        found.extend(live_frames(address.replace("//", "//me:secret@"), interval_seconds=0.4, max_reconnects=1))
+    assert indices(found) == [0, 10, 20, 30, 40] * 2
+    assert [frame.follows for frame in found] == [False, True, True, True, True] * 2
+    times = [frame.time_seconds for frame in found]
+    assert times[:5] == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6], abs=0.01)
+    assert times == sorted(times)
+    assert "joining it again" in caplog.text
+    assert "secret" not in caplog.text + str(failure.value)
+
+
+def test_a_camera_is_joined_in_the_middle(packets):
+    with rtsp_camera(packets[10:]) as address:
+        frames = live_frames(address, interval_seconds=0.4)
+        first, second = next(frames), next(frames)
+        frames.close()
+    # There is a key frame every 25 frames.
+    assert indices([first, second]) == [25, 35]
+    assert second.time_seconds - first.time_seconds == pytest.approx(0.4, abs=0.01)
+
+
+def test_a_recording_over_rtsp_ends_where_it_ends(packets):
+    with rtsp_camera(packets, duration_seconds=2) as address:
+        assert indices(live_frames(address, interval_seconds=0.4)) == [0, 10, 20, 30, 40]
+
+
+def test_a_wrong_password_is_an_error_at_once(packets):
+    with (
+        rtsp_camera(packets, credentials="me:secret") as address,
+        pytest.raises(VideoDecodeError, match="401 Unauthorized"),
+    ):
+        next(live_frames(address))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras have other names elsewhere")
+@pytest.mark.parametrize("source", [987, "987"])
+def test_a_camera_that_is_not_there_is_an_error_that_says_so(source):
+    with pytest.raises(VideoDecodeError, match=r"'camera 987'.* there is no /dev/video987; th"):
+        next(live_frames(source))
+
+
+@pytest.mark.parametrize("address", ["camera", "/dev/video0", "clip.mp4", "", "-1", "file:///etc/passwd"])
+def test_what_is_no_live_source_is_told_from_one(address):
+    with pytest.raises(VideoDecodeError, match="the index of a camera, such as 0, or an address that begins with rt"):
+        next(live_frames(address))
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("0", "camera 0"),
+        ("rtsp://camera/1", "rtsp://camera/1"),
+        ("rtsp://me@camera/1", "rtsp://me@camera/1"),
+        ("rtsp://me:se:c@ret@camera/a:b@c", "rtsp://me:***@camera/a:b@c"),
+        ("rtsp://:secret@camera", "rtsp://:***@camera"),
+    ],
+)
+def test_no_message_shows_a_password(address, shown):
+    assert live._shown_name(address) == shown
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "gopher://127.0.0.1/x", "file:///etc/passwd"])

@@ -12,8 +12,8 @@ The video is read once, as a stream, and segments are printed as soon as they ar
 for memory, nor does the number of labels: the best 32 of each window are kept. In .csv files, a label that a
 spreadsheet would take for a formula has an apostrophe before it.
 
---live watches a source that does not end: a stream's address (RTSP, RTMP, HLS, MPEG-TS over HTTP, TCP, UDP, SRT) or
-the index of a camera. Segments come as JSON lines as soon as they are over; a stream that breaks off is joined again.
+--live watches a source that does not end: a stream's address (RTSP, RTMP, HLS, MPEG-TS over HTTP, TCP, UDP) or the
+index of a camera. Segments come as JSON lines as soon as they are over; a stream that breaks off is joined again.
 """
 
 import argparse
