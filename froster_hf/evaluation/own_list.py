@@ -100,8 +100,8 @@ def evaluate_videos(
         reading: `root`, `labels`, `multi_label`, `missing`, `allow_links`; see `froster_hf.data.read_videos`.
 
     Returns:
-        What `result.json` holds: `models` by name (accuracies in percent, with intervals); `confusions`, `mistakes`
-        and `calibration` of the first; `versions`.
+        What `result.json` holds: `models` by name (accuracies in percent, with intervals; that of a difference is
+        `None` with fewer than six videos); `confusions`, `mistakes` and `calibration` of the first; `versions`.
 
     Raises:
         ValueError: no models, or a calibration that cannot be fitted.
@@ -238,7 +238,8 @@ def _report(
             entry["class_accuracies"] = part_report(result.part)["class_accuracies"]
         if number:
             entry["difference"] = percent(right[number].mean() - right[0].mean())
-            entry["difference_interval"] = [percent(end) for end in differences[number]]
+            known = np.isfinite(differences[number]).all()
+            entry["difference_interval"] = [percent(end) for end in differences[number]] if known else None
         models[result.name] = entry
     return {
         "protocol": dict(subject),

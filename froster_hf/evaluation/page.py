@@ -60,13 +60,16 @@ def rows_of_models(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]
         numbers = [one_decimal(entry.get(key)) for key in shown]
         row = [name, *numbers, "{:.1f} to {:.1f}".format(*entry["interval"])]
         if several:
-            row.append(
-                "{:+.1f} ({:+.1f} to {:+.1f})".format(entry["difference"], *entry["difference_interval"])
-                if "difference" in entry
-                else ""
-            )
+            row.append(difference_in_words(entry) if "difference" in entry else "")
         rows.append(row)
     return [*heads, *(["against the first, paired (95 % interval)"] if several else [])], rows
+
+
+def difference_in_words(entry: Mapping[str, Any]) -> str:
+    """Such as `+4.0 (-2.1 to +9.8)`."""
+    ends = entry["difference_interval"]
+    said = "too few videos to say" if ends is None else "{:+.1f} to {:+.1f}".format(*ends)
+    return f"{entry['difference']:+.1f} ({said})"
 
 
 def confusion_in_words(entry: Mapping[str, Any]) -> str:

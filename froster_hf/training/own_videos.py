@@ -44,6 +44,8 @@ EVALUATION_NAME = "evaluation"
 # Optimizer steps that a training on few videos has: enough to learn them, too few to forget CLIP.
 TARGET_STEPS = 300
 MIN_EPOCHS, MAX_EPOCHS = 3, 20
+# Of all steps, so that a training of any length reaches its learning rate.
+WARMUP_SHARE = 0.1
 # Widths of vision towers below it are those of toys, which learn at other rates.
 SMALLEST_REAL_WIDTH = 384
 
@@ -101,6 +103,11 @@ def plan_training(
     directed = [name for name in names if DIRECTION_WORDS.search(name.casefold())]
     num_trained = len(table) if eval_videos is not None else len(table) - round(HELD_OUT * len(table))
     training, reasons = _choose_settings(num_trained, config)
+    if "warmup_epochs" not in override_fields({}, overrides):
+        training["warmup_steps"] = WARMUP_SHARE
+        reasons.append(
+            f"the learning rate rises over the first {WARMUP_SHARE:.0%} of the steps, however many there are"
+        )
     warnings = []
     if directed:
         training["train_video_options"]["flip_probability"] = 0.0
@@ -135,8 +142,8 @@ def train_on_videos(
 
     Returns:
         `model` (folder of the trained model), `evaluation` (folder of the page with what went wrong), and `trained`,
-        `before` and `difference`: top-1 in percent on the held-out videos, the last with its interval
-        `difference_interval`. `None` where nothing is held out.
+        `before` and `difference`: top-1 in percent on the `num_held_out` held-out videos, the last with its interval
+        `difference_interval`, `None` where they are too few for one. All `None` where nothing is held out.
 
     Raises:
         RunExistsError: there is a run in the output folder, and neither of the two was asked for.
@@ -155,7 +162,8 @@ def train_on_videos(
     result: dict[str, Any] = {"model": str(folder / MODEL_NAME), "evaluation": None}
     _, held_out = read_recipe_data(plan.recipe.data, plan.recipe.world)
     if not held_out:
-        return {**result, "trained": None, "before": None, "difference": None, "difference_interval": None}
+        names = ("trained", "before", "difference", "difference_interval", "num_held_out")
+        return {**result, **dict.fromkeys(names)}
     table: Dataset = held_out["all"]
     start = plan.recipe.model.checkpoint
     device = trainer.args.device
@@ -170,6 +178,7 @@ def train_on_videos(
         overwrite=True,
     )
     trained, before = report["models"].values()
+    interval = before["difference_interval"]
     if trainer.is_world_process_zero() and (record := read_record(folder)) is not None:
         measured = {name: trained[name] for name in ("top1", "top5", "num_clips", "num_labels") if name in trained}
         everything = {**measured, "before": before["top1"]}
@@ -181,7 +190,8 @@ def train_on_videos(
         "before": before["top1"],
         # Of the training, not of what was before it.
         "difference": _negative(before["difference"]),
-        "difference_interval": [_negative(end) for end in reversed(before["difference_interval"])],
+        "difference_interval": interval and [_negative(end) for end in reversed(interval)],
+        "num_held_out": trained["num_clips"],
     }
 
 
@@ -255,7 +265,7 @@ def _choose_settings(num_videos: int, config: dict[str, Any]) -> tuple[dict[str,
         "logging_strategy": "epoch",
         "report_to": "none",
         "disable_tqdm": not sys.stderr.isatty(),
-        "recipe": {"total_batch_size": total, "warmup_epochs": round(0.1 * epochs, 2)},
+        "recipe": {"total_batch_size": total},
     }
     reasons = [
         f"{epochs} epochs of {num_videos} videos, {total} per step: about {epochs * steps} steps",

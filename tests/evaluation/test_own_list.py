@@ -179,5 +179,26 @@ def test_what_is_hard_for_both_models_does_not_widen_the_interval_of_their_diffe
     assert differences[0].tolist() == [0.0, 0.0]
     assert differences[1][0] > 0, "20 of 400 more, and none less, is a difference"
     assert own[0][1] > own[1][0], "while the intervals of the two overlap"
-    again = paired_intervals(np.stack([first, second]))
-    assert np.array_equal(again[0], own)
+
+
+def test_few_videos_that_agree_are_not_taken_for_certainty():
+    own, differences = paired_intervals(np.ones((2, 3)))
+    np.testing.assert_allclose(own, [[0.4385, 1.0]] * 2, atol=1e-4)  # Wilson's, of 3 of 3
+    assert np.isnan(differences[1]).all()
+    _, differences = paired_intervals(np.ones((2, 12)))
+    np.testing.assert_allclose(differences[1], [-0.1980, 0.1980], atol=1e-4)  # Bonett and Price's, of no disagreement
+    assert np.isnan(paired_intervals(np.ones((2, 0)))).all()
+
+
+@pytest.mark.parametrize("num_videos", [6, 12, 20])
+def test_intervals_hold_what_was_measured_and_stay_within_what_is_possible(num_videos):
+    for gained in range(num_videos + 1):
+        for lost in range(num_videos + 1 - gained):
+            first, second = np.zeros((2, num_videos))
+            second[:gained] = 1
+            first[gained : gained + lost] = 1
+            for found, least in zip(paired_intervals(np.stack([first, second])), (0.0, -1.0)):
+                low, high = found[1]
+                measured = second.mean() if least == 0 else second.mean() - first.mean()
+                assert least <= low <= measured + 1e-12
+                assert measured - 1e-12 <= high <= 1.0

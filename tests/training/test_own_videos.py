@@ -7,12 +7,14 @@ import pytest
 
 from froster_hf.assets import SMALL_CLIP
 from froster_hf.cli import main
+from froster_hf.cli.verbs.train import _certainty
 from froster_hf.data import read_video_folder
 from froster_hf.data.label_splits import hold_out
 from froster_hf.data.video_table import VIDEO_COLUMN, label_array
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.training import plan_training, train_on_videos
+from froster_hf.training.recipe_run import training_arguments
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
 
@@ -68,6 +70,15 @@ def test_the_plan_says_classes_settings_and_directions(videos):
     assert "directional_attention sees them" in str(seeing)
 
 
+def test_the_learning_rate_rises_over_a_share_of_whatever_is_trained(videos):
+    plan = plan_training(videos, model="small", overrides=["training.max_steps=40"])
+    assert plan.recipe.warmup_epochs == 0
+    assert training_arguments(plan.recipe, num_clips=8).get_warmup_steps(40) == 4
+    assert "over the first 10% of the steps" in str(plan)
+    own = plan_training(videos, model="small", overrides=["warmup_epochs=3"])
+    assert training_arguments(own.recipe, num_clips=16).get_warmup_steps(40) == 6
+
+
 def test_classes_without_directions_are_mirrored(videos, tmp_path):
     for source, name in zip(sorted(videos.iterdir()), ("a dog running", "a cat sleeping")):
         shutil.copytree(source, tmp_path / "animals" / name)
@@ -87,6 +98,7 @@ def test_one_command_trains_and_measures_before_and_after(videos, tmp_path, caps
     assert main([*command, "--output-dir", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
     assert "Held-out top-1: " in said
+    assert "; 2 videos are too few to say whether it is chance)" in said
     assert f"froster predict VIDEO --model {tmp_path / 'run' / 'model'}" in said
     assert (tmp_path / "run" / "evaluation" / "index.html").is_file()
     # The recipe that was run can be run again.
@@ -94,6 +106,12 @@ def test_one_command_trains_and_measures_before_and_after(videos, tmp_path, caps
     assert "held_out: 0.2" in capsys.readouterr().out
     assert main([*command, "--output-dir", str(tmp_path / "run")]) == 1
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_what_is_said_of_a_difference_is_what_its_interval_allows():
+    assert _certainty([4.5, 30.0], 40) == "; 95 % interval +4.5 to +30.0).\n"
+    assert "these 12 videos do not tell the two apart" in _certainty([-19.8, 19.8], 12)
+    assert "3 videos are too few to say" in _certainty(None, 3)
 
 
 def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(videos, tmp_path, capsys):

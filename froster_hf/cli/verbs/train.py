@@ -94,14 +94,22 @@ def _train_own(arguments: argparse.Namespace) -> int:
     with without_warnings(), contextlib.nullcontext() if sys.stderr.isatty() else without_progress_bars():
         result = train_on_videos(plan, resume=arguments.resume, overwrite=arguments.overwrite)
     if result["trained"] is not None:
-        low, high = result["difference_interval"]
         print(
             f"\nHeld-out top-1: {result['trained']:.1f} % trained, {result['before']:.1f} % before "
-            f"({result['difference']:+.1f}; 95 % interval {low:+.1f} to {high:+.1f}).\n"
+            f"({result['difference']:+.1f}{_certainty(result['difference_interval'], result['num_held_out'])}"
             f"What went wrong, with pictures: {printable(result['evaluation'])}/index.html"
         )
     print(f"The model is in {printable(result['model'])}. Next:\n  froster predict VIDEO --model {result['model']}")
     return 0
+
+
+def _certainty(interval: list[float] | None, num_videos: int) -> str:
+    """What the held-out videos say of the difference; it ends the brackets that the difference stands in."""
+    if interval is None:
+        return f"; {num_videos} videos are too few to say whether it is chance).\n"
+    low, high = interval
+    doubt = f"Zero lies in it: these {num_videos} videos do not tell the two apart.\n" if low <= 0 <= high else ""
+    return f"; 95 % interval {low:+.1f} to {high:+.1f}).\n{doubt}"
 
 
 def _train_recipe(arguments: argparse.Namespace) -> int:
