@@ -31,6 +31,7 @@ FOUNDATION = {
     "hub_cache",
     "printing",
     "settings",
+    "weights_license",
     "whole_files",
 }
 # Part of the package -> the parts that it may import.

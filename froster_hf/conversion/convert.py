@@ -25,6 +25,7 @@ from ..printing import json_text, listing, one_line, printable, printable_lines
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.text_files import read_json
 from ..processing.video_processing_froster import FrosterVideoProcessor
+from ..weights_license import REPORT_FILE
 from ..whole_files import new_folder, write_errors
 from .architecture import FOREIGN_CONFIGURATION, Setting, UnshownOptions, infer_config, stated_license
 from .layouts import Layout, find_layout
@@ -32,7 +33,6 @@ from .reading import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedd
 from .state_dicts import ConvertedStateDict, convert_state_dict
 
 PathLike = str | os.PathLike[str]
-REPORT_FILE = "conversion.json"
 SHOWN = 4
 MAX_REPORT_BYTES = 64 << 20
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
 from ..printing import printable, printable_lines
+from ..weights_license import REPORT_FILE
 from ..whole_files import prepare_file, write_errors, written_whole
 from .architecture import UNSHOWN, state_unshown
-from .convert import REPORT_FILE, read_report
+from .convert import read_report
 from .layouts import LayoutEntry, OriginalLayout, find_layout, written_layouts
 from .pickle_worker import STATEMENT
 from .reading import RawCheckpoint, read_checkpoint

@@ -14,25 +14,23 @@ from typing import Any
 
 import torch
 import yaml
-from huggingface_hub import ModelCard, eval_result_entries_to_yaml, hf_hub_download
+from huggingface_hub import eval_result_entries_to_yaml
 
 from ..checkpoint_loading import checkpoint_path, load_installed, loading_reason, refuse_foreign_parts
-from ..conversion.convert import REPORT_FILE, read_report
-from ..conversion.layouts.froster import FROSTER_LICENSE
+from ..conversion.convert import read_report
 from ..fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
 from ..printing import printable, printable_lines
 from ..settings import read_yaml_file
+from ..weights_license import CARD_FILE, FROSTER_LICENSE, REPORT_FILE, beside_weights, stated_license
 from ..whole_files import make_folder, new_folder, write_errors
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import build_model_card, source_name
-from .run_facts import fill_facts, read_run, run_results
+from .run_facts import fill_facts, read_run, run_results, shown_checkpoint
 from .serving import TowerFormat, TowerReport, export_towers
 
 PathLike = str | os.PathLike[str]
-CARD_FILE = "README.md"
-MAX_CARD_BYTES = 4 << 20
 # What `SentenceTransformer.save_pretrained` writes for such a folder, without the versions that wrote it: both towers'
 # embeddings as they are, without a pooling of its own, compared by their cosine.
 SENTENCE_TRANSFORMERS_FILES: dict[str, Any] = {
@@ -60,6 +58,8 @@ LICENSE_NOTE = (
     "from them."
 )
 
+INHERITED_NOTE = "These weights, or those that they were trained from, were found under this license."
+
 
 @dataclass(frozen=True)
 class ExportedFolder:
@@ -72,6 +72,7 @@ class ExportedFolder:
         results: the measured numbers on the card.
         towers: the split towers, with their measured differences.
         dropped: references of the checkpoint's files to code that is not this package's; none of them is written.
+        base: what the weights were trained from, where their run tells it.
     """
 
     folder: Path
@@ -80,11 +81,14 @@ class ExportedFolder:
     results: tuple[MeasuredResult, ...] = ()
     towers: tuple[TowerReport, ...] = ()
     dropped: tuple[str, ...] = ()
+    base: str | None = None
 
     def __str__(self) -> str:
         lines = [f"written   {self.folder}"]
         lines += [f"  {size:>13,} bytes  {name}" for name, size in self.files.items()]
-        lines.append(f"license   {self.license or 'not stated; give it in the card facts, or with --license'}")
+        lines.append(f"license   {self.license or 'not stated; give it with --license, or in the card facts'}")
+        if self.license is None and self.base is not None:
+            lines.append(f"          the weights were trained from {self.base}: its license holds for them, too")
         lines.append(f"measured  {len(self.results)} results on the card")
         lines += [line for tower in self.towers for line in str(tower).split("\n")]
         lines += [f"dropped   foreign code: {reference}" for reference in self.dropped]
@@ -138,7 +142,7 @@ def export_checkpoint(
         card_facts = with_license(
             stated if isinstance(stated, CardFacts) else load_card_facts(stated),
             license,
-            is_froster=has_froster_license(checkpoint),
+            inherited=inherited_licenses(checkpoint),
             may_be_froster=conversion is not None and conversion["layout"] == "froster",
         )
         measured = [result for path in results for result in read_measured_results(path, fingerprints=own)]
@@ -172,6 +176,7 @@ def export_checkpoint(
         results=tuple(measured),
         towers=tuple(exported),
         dropped=tuple(dropped),
+        base=None if run is None else shown_checkpoint(run.base),
     )
 
 
@@ -222,7 +227,7 @@ def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:
     Raises:
         ValueError: the file is there, but is not such a report.
     """
-    path = _companion(checkpoint, REPORT_FILE)
+    path = beside_weights(checkpoint, REPORT_FILE)
     return None if path is None else read_report(path)
 
 
@@ -239,61 +244,34 @@ def write_sentence_transformers(folder: Path) -> None:
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_license(checkpoint: PathLike) -> str | None:
-    """The license on the checkpoint's own card; `None` where there is no card, or none that can be read."""
-    path = _companion(checkpoint, CARD_FILE)
-    if path is None or path.stat().st_size > MAX_CARD_BYTES:
-        return None
-    try:
-        card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-        license = card.data.to_dict().get("license")
-        return license if isinstance(license, str) else None
-    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
-        return None
+def inherited_licenses(checkpoint: PathLike) -> list[str]:
+    """The licenses stated of weights, and of those that they were trained from, the nearest first.
 
-
-def has_froster_license(checkpoint: PathLike) -> bool:
-    """Whether weights, or those that they were trained from by runs that are still there, are FROSTER's authors'."""
+    A run remembers the license of what it began from, which need not be there any more.
+    """
+    found: list[str | None] = []
     seen: set[str] = set()
     while (name := os.fspath(checkpoint)) not in seen:
         seen.add(name)
-        if is_of_froster(read_conversion(name)) or read_license(name) == FROSTER_LICENSE:
-            return True
+        found.append(stated_license(name))
         if (run := read_run(name)) is None:
-            return False
+            break
+        found.append(run.record.base_license)
         checkpoint = checkpoint_path(run.base)
-    return False
+    return [license for license in found if license is not None]
 
 
-def _companion(checkpoint: PathLike, name: str) -> Path | None:
-    """A file beside the weights, in a folder or in a repository on the Hub, or `None`."""
-    if os.path.isdir(checkpoint):
-        path = Path(checkpoint) / name
-        return path if path.is_file() else None
-    try:
-        return Path(hf_hub_download(os.fspath(checkpoint), name))
-    except (OSError, ValueError):  # No such file, repository or name; if there are no weights either, loading says so.
-        return None
-
-
-def is_of_froster(conversion: Mapping[str, Any] | None) -> bool:
-    """Whether weights were converted from those that FROSTER's authors released."""
-    if conversion is None:
-        return False
-    return conversion.get("license") == FROSTER_LICENSE or (
-        conversion["layout"] == "froster" and any(name.startswith("projector_") for name in conversion["left_out"])
-    )
-
-
-def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may_be_froster: bool) -> CardFacts:
-    """The facts with the weights' license.
+def with_license(
+    facts: CardFacts, license: str | None, *, inherited: Sequence[str], may_be_froster: bool
+) -> CardFacts:
+    """The facts with the weights' license: as the caller or the facts state it, or else the nearest inherited one.
 
     Weights of FROSTER's authors keep theirs.
 
     Args:
         facts: facts of the card.
         license: as the caller states it.
-        is_froster: whether the weights are those of FROSTER's authors.
+        inherited: see `inherited_licenses`; with FROSTER's among them, the weights are its authors'.
         may_be_froster: whether they have FROSTER's names; so have Open-VCLIP's. Another license may then be stated.
 
     Raises:
@@ -302,6 +280,7 @@ def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may
     if license is not None and facts.license not in (None, license):
         raise ValueError(f"The card facts state the license {facts.license!r}, the option {license!r}. Give one.")
     stated = license or facts.license
+    is_froster = FROSTER_LICENSE in inherited
     if is_froster and stated not in (None, FROSTER_LICENSE):
         raise ValueError(
             f"The license is given as {stated!r}, but these weights, or those that they were trained from, were "
@@ -309,6 +288,8 @@ def with_license(facts: CardFacts, license: str | None, *, is_froster: bool, may
         )
     if is_froster or (may_be_froster and stated in (None, FROSTER_LICENSE)):
         return replace(facts, license=FROSTER_LICENSE, license_note=facts.license_note or LICENSE_NOTE)
+    if stated is None and inherited:
+        return replace(facts, license=inherited[0], license_note=facts.license_note or INHERITED_NOTE)
     return replace(facts, license=stated)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint_loading import checkpoint_path
 from ..evaluation.metrics import metrics_of
 from ..evaluation.report import package_versions
 from ..fingerprints import model_fingerprint
@@ -19,6 +20,7 @@ from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..printing import printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
+from ..weights_license import stated_license
 from ..whole_files import write_text_whole
 from .checkpointing import RECORD_NAME
 from .clip_datasets import class_names
@@ -43,6 +45,7 @@ class RunRecord:
         evaluation: part (`all`, `base`, `novel`) -> `top1` and `top5` in percent, `num_clips`, `num_labels`, and,
             where it was measured, `before`: top-1 of the model that the training began from.
         versions: of the packages.
+        base_license: license of the weights that the training began from, where it was known then.
     """
 
     weights: str
@@ -52,6 +55,7 @@ class RunRecord:
     num_steps: int
     evaluation: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    base_license: str | None = None
 
     def __post_init__(self):
         if len(self.evaluation) > MAX_PARTS:
@@ -95,7 +99,16 @@ def record_run(recipe: Recipe, trainer: Any, metrics: Mapping[str, float], *, mo
         num_steps=trainer.state.global_step,
         evaluation=evaluation,
         versions=package_versions(),
+        base_license=license_of_base(checkpoint_path(recipe.model.checkpoint)),
     )
+
+
+def license_of_base(checkpoint: str) -> str | None:
+    """What a checkpoint states, or else what the run that trained it had found out about its own start."""
+    license = stated_license(checkpoint)
+    if license is None and os.path.isdir(checkpoint) and (earlier := read_record(Path(checkpoint).resolve().parent)):
+        license = earlier.base_license
+    return license
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

@@ -20,7 +20,7 @@ from froster_hf.conversion import convert_checkpoint, write_original_checkpoint
 from froster_hf.evaluation import evaluate_protocol, load_protocol
 from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts, read_measured_results
-from froster_hf.hub.export_folder import read_license
+from froster_hf.weights_license import read_license
 from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
 from tests.conversion.test_convert import clip_processor

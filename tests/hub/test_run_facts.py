@@ -14,6 +14,7 @@ from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.training import train_on_videos
 from froster_hf.training.checkpointing import remove_run
+from froster_hf.training.run_record import license_of_base
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
 
@@ -120,6 +121,48 @@ def test_weights_trained_from_frosters_keep_its_license(copied, checkpoint, tmp_
     assert card_of(copied, tmp_path / "out").data.license == "cc-by-nc-sa-4.0"
     with pytest.raises(ValueError, match="stay so"):
         card_of(copied, tmp_path / "other", license="mit")
+
+
+def change_record(run: Path, **fields) -> None:
+    record = json.loads((run / "run_record.json").read_text())
+    (run / "run_record.json").write_text(json.dumps(record | fields))
+
+
+def test_a_run_remembers_the_license_of_a_base_that_is_gone(copied, tmp_path, capsys):
+    change_recipe(copied, "model", checkpoint=str(tmp_path / "deleted" / "base"))
+    change_record(copied, base_license="cc-by-nc-sa-4.0")
+    assert card_of(copied, tmp_path / "out").data.license == "cc-by-nc-sa-4.0"
+    with pytest.raises(ValueError, match="stay so"):
+        card_of(copied, tmp_path / "other", license="mit")
+    change_record(copied, base_license="apache-2.0")
+    assert card_of(copied, tmp_path / "inherited").data.license == "apache-2.0"
+    assert card_of(copied, tmp_path / "given", license="mit").data.license == "mit"
+    change_record(copied, base_license=None)
+    assert main(["export", str(copied / "model"), str(tmp_path / "unknown")]) == 0
+    said = capsys.readouterr().out
+    assert "license   not stated; give it with --license" in said
+    assert "the weights were trained from base: its license holds for them, too" in said
+
+
+@pytest.mark.parametrize(
+    ("card", "report", "license"),
+    [
+        ("---\nlicense: mit\n---\n", None, "mit"),
+        ("---\nlicense: mit\n---\n", {"layout": "froster", "left_out": {"projector_v": ""}}, "cc-by-nc-sa-4.0"),
+        ("---\nlicense: '](javascript:x)'\n---\n", [1], None),
+        (None, {"layout": "openai", "left_out": {}, "license": "apache-2.0"}, "apache-2.0"),
+        (None, None, None),
+    ],
+)
+def test_the_record_has_what_the_base_states_or_its_own_run_knew(copied, card, report, license, tmp_path):
+    base = copied / "model"
+    if card is not None:
+        (base / "README.md").write_text(card)
+    if report is not None:
+        (base / "conversion.json").write_text(json.dumps(report))
+    assert license_of_base(str(base)) == license
+    change_record(copied, base_license="bsd-3-clause")
+    assert license_of_base(str(base)) == (license or "bsd-3-clause")
 
 
 @pytest.mark.parametrize("damage", ["{", '{"weights": 3}', "evaluation"])

@@ -1,9 +1,7 @@
 """FROSTER and Open-VCLIP: `model.`; in some files also `raw_model.`, `projector_v.` and `projector_t.`."""
 
+from ...weights_license import FROSTER_LICENSE
 from .entry import LayoutEntry, Prefix, Row
-
-FROSTER_LICENSE = "cc-by-nc-sa-4.0"
-"""The license of the weights that FROSTER's authors released; whatever they are converted to stays under it."""
 
 PROJECTORS: tuple[Row, ...] = tuple(
     Row(f"projector_{short}.{position}.weight", f"distillation_projectors.{name}.{layer}.weight")

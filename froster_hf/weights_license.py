@@ -1,0 +1,71 @@
+"""The license that weights are under, as far as the files beside them say it: a model card, a conversion's report."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FROSTER_LICENSE = "cc-by-nc-sa-4.0"
+"""The license of the weights that FROSTER's authors released; whatever they are converted to stays under it."""
+
+REPORT_FILE, CARD_FILE = "conversion.json", "README.md"
+MAX_BYTES = 4 << 20
+# As the Hub writes licenses: `apache-2.0`, `cc-by-nc-sa-4.0`, `llama3.1`.
+IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+
+
+def beside_weights(checkpoint: str | os.PathLike[str], name: str) -> Path | None:
+    """A file beside the weights, in a folder or in a repository on the Hub, or `None`."""
+    if os.path.isdir(checkpoint):
+        path = Path(checkpoint) / name
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download  # waits for the network's libraries
+
+    try:
+        return Path(hf_hub_download(os.fspath(checkpoint), name))
+    except (OSError, ValueError):  # No such file, repository or name; if there are no weights either, loading says so.
+        return None
+
+
+def is_of_froster(report: Mapping[str, Any] | None) -> bool:
+    """Whether weights were converted from those that FROSTER's authors released, by the report of the conversion."""
+    if report is None:
+        return False
+    return report.get("license") == FROSTER_LICENSE or (
+        report.get("layout") == "froster" and any(str(name).startswith("projector_") for name in report["left_out"])
+    )
+
+
+def read_license(checkpoint: str | os.PathLike[str]) -> str | None:
+    """The license on the checkpoint's own card; `None` where there is no card, or none that can be read."""
+    path = beside_weights(checkpoint, CARD_FILE)
+    if path is None or path.stat().st_size > MAX_BYTES:
+        return None
+    import yaml
+    from huggingface_hub import ModelCard
+
+    try:
+        card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+        return _identifier(card.data.to_dict().get("license"))
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        return None
+
+
+def stated_license(checkpoint: str | os.PathLike[str]) -> str | None:
+    """The license that a checkpoint states of its weights: in the report of their conversion, or on its card."""
+    path = beside_weights(checkpoint, REPORT_FILE)
+    if path is not None and path.stat().st_size <= MAX_BYTES:
+        try:
+            report = json.loads(path.read_bytes())
+            license = FROSTER_LICENSE if is_of_froster(report) else _identifier(report.get("license"))
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            license = None  # Whoever exports such a folder is told what is wrong with the file.
+        if license is not None:
+            return license
+    return read_license(checkpoint)
+
+
+def _identifier(license: Any) -> str | None:
+    return license if isinstance(license, str) and IDENTIFIER.fullmatch(license) else None
