@@ -6,7 +6,7 @@ The files are the user's own; none is shipped. Labels become words, as in the li
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,13 @@ def read_activitynet(
             f"{where}: no video is of the subset {printable(subset[:80])!r}; there are "
             f"{printable(str(sorted(subsets)[:5]))}."
         )
-    return _segment_table(
-        sorted(names), listed, VideoRoot(root, allow_links=allow_links), ("v_{}", "{}"), missing=missing, where=where
+    return segment_table(
+        listed,
+        names=sorted(names),
+        root=VideoRoot(root, allow_links=allow_links),
+        patterns=("v_{}", "{}"),
+        missing=missing,
+        where=where,
     )
 
 
@@ -137,16 +142,15 @@ def read_thumos14(
             cells = line.split()
             if len(cells) != 3:
                 raise AnnotationError(f"{place}: expected `video start end`, got {printable(line[:200])!r}.")
-            listed.setdefault(cells[0], []).append((name, *_seconds(cells[1:], place)))
+            listed.setdefault(cells[0], []).append((name, *segment_seconds(cells[1:], place)))
     if not listed:
         raise AnnotationError(
             f"{shown_path(folder)} holds no segments in files named CLASS_{printable(subset[:80])}.txt."
         )
-    return _segment_table(
-        names,
+    return segment_table(
         listed,
-        VideoRoot(root, allow_links=allow_links),
-        ("{}",),
+        names=names,
+        root=VideoRoot(root, allow_links=allow_links),
         missing=missing,
         where=shown_path(folder),
     )
@@ -158,10 +162,19 @@ def _activitynet_segment(item: Any, place: str) -> tuple[str, float, float]:
     segment = item.get("segment")
     if not isinstance(segment, list) or len(segment) != 2:
         raise AnnotationError(f"{place}: `segment` must be two numbers, start and end in seconds.")
-    return (item["label"], *_seconds(segment, place))
+    return (item["label"], *segment_seconds(segment, place))
 
 
-def _seconds(values: Iterable[Any], place: str) -> tuple[float, float]:
+def segment_seconds(values: Iterable[Any], place: str) -> tuple[float, float]:
+    """Start and end of a segment, from the two texts or numbers that a list has for it.
+
+    Args:
+        values: start and end, in seconds.
+        place: the file and line, for errors.
+
+    Raises:
+        AnnotationError: they are not two numbers from 0 on of which the second is not smaller.
+    """
     try:
         start, end = (float(value) for value in values)
     except (TypeError, ValueError):
@@ -171,23 +184,37 @@ def _seconds(values: Iterable[Any], place: str) -> tuple[float, float]:
     return start, end
 
 
-def _segment_table(
-    names: list[str],
-    listed: dict[str, list[tuple[str, float, float]]],
-    root: VideoRoot,
-    patterns: tuple[str, ...],
+def segment_table(
+    listed: Mapping[str, Sequence[tuple[str, float, float]]],
     *,
-    missing: MissingFiles,
+    names: Sequence[str],
+    root: VideoRoot,
+    patterns: Sequence[str] = ("{}",),
+    missing: MissingFiles = "error",
     where: str,
 ) -> SegmentTable:
-    """Classes, files and segments of a list; each video under the first name that is there."""
+    """What every reader of lists of long videos ends with: files are found, classes become words.
+
+    Args:
+        listed: video, as the list names it -> class name, start and end of each of its segments; an empty list for a
+            video without any action, which is tested as well. Segments without length are left out, and counted.
+        names: the classes, as the list names them, in the order of the table; each becomes words of its own.
+        root: the folder of the videos; no name leads out of it.
+        patterns: how the files of a video may be called, before their ending (.mp4, .mkv, .webm, .avi); the first that
+            is there is taken. A name that has such an ending gets no other.
+        missing: what to do with listed videos that are not there.
+        where: the list, for errors and for what the table says of itself.
+
+    Raises:
+        AnnotationError: videos are missing under `missing="error"`, none is there, a name leads out of the folder, or
+            two classes become the same words.
+    """
     text_of = dict(zip(names, distinct_label_texts(names, where=where)))
     videos, segments, absent, empty = [], [], [], 0
     for video, found in listed.items():
+        endings = ("",) if video.lower().endswith(VIDEO_ENDINGS) else VIDEO_ENDINGS
         candidates = [
-            root.resolve(pattern.format(video) + ending, where=where)
-            for pattern in patterns
-            for ending in VIDEO_ENDINGS
+            root.resolve(pattern.format(video) + ending, where=where) for pattern in patterns for ending in endings
         ]
         path = next((path for path in candidates if is_video_path(path)), None)
         if path is None and missing != "keep":

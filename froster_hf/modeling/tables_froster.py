@@ -111,6 +111,7 @@ class TemporalModuleEntry:
             tied to that number of frames.
         own_parameters: names of the parameters and sub-modules that no backbone has.
         zero_start: those of them, or of their parts, that start at zero.
+        starts_as_backbone: whether a new model gives a single frame, without neighbors, the backbone's own embedding.
         position_embeddings: those of them that are learned positions, which do not decay.
         adapter_divisor: where it has adapters: the published width of their bottleneck is the tower's by this.
         recorded: whether all that it carries between frames passes through the attention weights that a model returns.
@@ -128,6 +129,7 @@ class TemporalModuleEntry:
     fields: tuple[str, ...] = ()
     own_parameters: tuple[str, ...] = ()
     zero_start: tuple[str, ...] = ()
+    starts_as_backbone: bool = True
     position_embeddings: tuple[str, ...] = ()
     adapter_divisor: int | None = None
     recorded: bool = True
@@ -301,6 +303,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         place="attention",
         mixes_frames=True,
         time_symmetric=False,
+        starts_as_backbone=False,
         recorded=False,
     ),
     "cross_frame": TemporalModuleEntry(
@@ -311,6 +314,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         mixes_frames=True,
         time_symmetric=True,
         own_parameters=("message_proj", "message_norm", "message_attn"),
+        starts_as_backbone=False,
         recorded=False,
     ),
     "st_adapter": TemporalModuleEntry(
@@ -384,6 +388,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         mixes_frames=True,
         time_symmetric=True,
         own_parameters=("local_bias", "context_bias"),
+        starts_as_backbone=False,
         recorded=False,
         hands_on=True,
         loops_over_frames=True,
@@ -474,7 +479,10 @@ for _names, _table in (
     (TemporalPooling, TEMPORAL_POOLINGS),
 ):
     if get_args(_names) != tuple(_table):
-        raise TypeError(f"The Literal of names {get_args(_names)} and the table of {tuple(_table)} differ.")
+        raise TypeError(
+            f"The Literal of names {get_args(_names)} and the table of {tuple(_table)} differ; they must have the "
+            "same names in the same order."
+        )
 
 
 def find_implementation(implementation: str | type | None, place: Any) -> Any:

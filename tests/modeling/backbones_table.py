@@ -46,8 +46,8 @@ What differs between them is looked after:
 - **Teachers.** Student and teacher have to share a tokenizer: distill from the backbone that the student started from,
   which is the default.
 
-With one frame, or with `temporal_module="none"`, the scores are those of the original model. SigLIP 2 with images of
-any shape (NaFlex, `model_type: siglip2`) is not a backbone: its tower takes lists of patches.
+With `temporal_module="none"`, the scores are those of the original model, averaged over the frames. SigLIP 2 with
+images of any shape (NaFlex, `model_type: siglip2`) is not a backbone: its tower takes lists of patches.
 """
 
 
