@@ -1,20 +1,19 @@
 """The checkpoints that ship: small, without code of their own, and as good as their card says they are."""
 
 import json
-from pathlib import Path
+import shutil
 
 import pytest
 import torch
 from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor, pipeline
 
-import froster_hf
 from froster_hf import FrosterForVideoClassification
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
-from froster_hf.hub import export_checkpoint
 from froster_hf.shapes import draw_classes, draw_scenes, render_clips, write_mp4
+from tests.fixtures.pages import ROOT, runs
 
-CARDS = Path(__file__).parents[1] / "model_cards"
+CARDS = ROOT / "model_cards"
 
 
 def test_together_they_are_at_most_8_mb():
@@ -60,13 +59,14 @@ def test_words_of_another_world_do_not_break_it(tmp_path):
     assert {answer["label"] for answer in answers} == set(labels)
 
 
-def test_the_card_is_what_an_export_of_them_writes(tmp_path):
+@runs("model_cards/README.md")
+def test_the_card_is_what_the_export_of_its_page_writes(page, tmp_path, monkeypatch):
+    for part in ("model_cards", "froster_hf/assets/small_froster", "froster_hf/training/recipes"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    monkeypatch.chdir(tmp_path)
+    page.run()
+    assert (tmp_path / "OUT" / "README.md").read_text() == (CARDS / "small-froster.md").read_text()
     results = [CARDS / "results" / f"small_froster_{part}.json" for part in ("appearance", "actions", "motions")]
-    recipe = Path(froster_hf.__file__).parent / "training" / "recipes" / "small_froster.yaml"
-    export_checkpoint(
-        SMALL_FROSTER, tmp_path / "out", facts=CARDS / "small-froster.yaml", results=results, recipe=recipe
-    )
-    assert (tmp_path / "out" / "README.md").read_text() == (CARDS / "small-froster.md").read_text()
     means = [json.loads(file.read_text())["results"]["this checkpoint"]["splits_mean"] for file in results]
     assert means[0] >= 95
     assert means[1] >= 85

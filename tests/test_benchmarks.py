@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_readme import ROOT
+from tests.fixtures.pages import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 LIST = (BENCHMARKS / "README.md").read_text(encoding="utf-8")

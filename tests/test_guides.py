@@ -1,19 +1,15 @@
 """Every block of the guides to the everyday verbs runs as written, on rendered videos and shipped checkpoints."""
 
 import json
-import re
-import shlex
 import shutil
-from pathlib import Path
 
 import pytest
 
 from froster_hf.assets import SMALL_CLIP
-from froster_hf.cli import main
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
+from tests.fixtures.pages import runs
 
-GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
 
 
@@ -40,18 +36,6 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("guide", ["my_list", "train_my_folder", "many_videos"])
-def test_every_block_of_a_guide_runs(guide, workplace):
-    text = (GUIDES / f"{guide}.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    assert {language for language, _ in blocks} == {"bash", "python"} | {"text"} & {language for language, _ in blocks}
-    for language, block in blocks:
-        if language == "text":
-            continue
-        if language == "python":
-            exec(compile(block, guide, "exec"), {})
-            continue
-        for line in block.replace("\\\n", " ").splitlines():
-            program, *arguments = shlex.split(line)
-            assert program == "froster"
-            assert main(arguments) == 0, line
+@runs("docs/guides/my_list.md", "docs/guides/train_my_folder.md", "docs/guides/many_videos.md")
+def test_every_block_of_a_guide_runs(page, workplace):
+    page.run()

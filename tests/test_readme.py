@@ -1,7 +1,6 @@
 """Every block of README.md and of the pages beside the guides runs as written, beside small checkpoints and videos."""
 
 import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -10,40 +9,23 @@ import torch
 import yaml
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from froster_hf.cli import main
-from froster_hf.data.catalogue import FORMATS
-from froster_hf.extras import is_installed
+from froster_hf.assets import SMALL_FROSTER
+from froster_hf.conversion import write_original_checkpoint
+from froster_hf.data.catalogue import DATASETS, FORMATS
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from tests.fixtures.dual_encoders import save_dual_encoder
+from tests.fixtures.pages import ROOT, runs
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
 
-ROOT = Path(__file__).parent.parent
-# Other guides, and the pages of integrations, have tests of their own, with the files that they speak of.
-PAGES = (
-    "README.md",
-    "docs/index.md",
-    "docs/fine_tuning.md",
-    "docs/sharing.md",
-    "docs/guides/score.md",
-    "docs/guides/backbones.md",
-    "docs/serving.md",
-    "docs/evaluation.md",
-    "docs/adding.md",
-)
-SLOW = ("docs/serving.md", "docs/evaluation.md")  # one exports graphs, the other renders videos
-# A comment before a block says why it cannot be run.
-BLOCK = re.compile(r"(?P<reason><!-- not run: .+? -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
-# Verbs that need an extra, which the environment of the fast tests does not have.
-EXTRA_OF = {"index": "search", "search": "search"}
-# What these install or enter is here already.
-INSTALLING = ("make install", ". .venv/bin/activate", "pip install")
 
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and code of the blocks of a page that can be run."""
-    found = [match for match in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")) if not match["reason"]]
-    return [(match["language"], match["code"]) for match in found]
+def save_original_checkpoint(path: Path) -> None:
+    """What the authors offer for download, with random weights; their file does not say how wide a head is, but 64."""
+    text, vision = tiny_tower_options()
+    wide = {"hidden_size": 64, "num_attention_heads": 1}
+    model = tiny_model(text_config={**text, **wide}, vision_config={**vision, **wide}, projection_dim=16)
+    model.save_pretrained(path.parent / "wide")
+    write_original_checkpoint(path.parent / "wide", path, layout="froster")
 
 
 @pytest.fixture
@@ -58,6 +40,9 @@ def workplace(tmp_path, monkeypatch) -> Path:
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     CLIPProcessor(images, tiny_tokenizer()).save_pretrained(clip)
     save_dual_encoder("siglip", tmp_path / "google" / "siglip2-base-patch16-224")
+    shutil.copytree(clip, tmp_path / "openai" / "clip-vit-base-patch16")
+    save_original_checkpoint(tmp_path / "swa_2_22.pth")
+    shutil.copytree(SMALL_FROSTER, tmp_path / "path" / "to" / "this" / "folder")
     shutil.copy(REAL_VIDEOS["bikes"], tmp_path / "clip.mp4")
     shutil.copy(REAL_VIDEOS["carphone_pristine"], tmp_path / "match.mp4")
     (tmp_path / "videos").mkdir()
@@ -76,34 +61,20 @@ def workplace(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def run_page(page: str) -> dict:
-    """Run the blocks in order; the names that the Python blocks define."""
-    namespace: dict = {}
-    for language, block in blocks(page):
-        if language == "python":
-            exec(compile(block, page, "exec"), namespace)
-        elif language in ("bash", ""):
-            run_shell_block(block)
-        else:
-            assert language in ("bibtex", "text", "yaml"), f"a block of language {language!r} is run by nothing"
-    return namespace
+@pytest.fixture(autouse=True)
+def tables():
+    """Takes what a page enters in the tables out again."""
+    before = [(table, set(table)) for table in (TEMPORAL_MODULES, FORMATS, DATASETS)]
+    yield
+    for table, names in before:
+        for name in set(table) - names:
+            del table[name]
 
 
-def run_shell_block(block: str) -> None:
-    """The lines of `froster`, in this process."""
-    for line in block.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        if words[:1] == ["froster"]:
-            if words[1] in EXTRA_OF and not is_installed(EXTRA_OF[words[1]]):
-                continue
-            assert main(words[1:]) == 0, line
-        else:
-            assert not words or line.startswith(INSTALLING), line
-
-
-def test_every_block_of_the_readme_runs(workplace):
-    assert len(blocks("README.md")) >= 7
-    namespace = run_page("README.md")
+@runs("README.md")
+def test_every_block_of_the_readme_runs(page, workplace):
+    assert len(page.left) >= 7
+    namespace = page.run()
     assert [len(answer) for answer in namespace["answers"]] == [3, 3]
     assert "none of these" in {answer["label"] for answer in namespace["answers"][0]}
     assert (workplace / "match.png").stat().st_size > 0
@@ -112,21 +83,23 @@ def test_every_block_of_the_readme_runs(workplace):
     assert (workplace / "with-code" / "pipeline_froster.py").is_file()
 
 
-@pytest.fixture(autouse=True)
-def tables():
-    """Takes what a page enters in the tables out again."""
-    before = [(table, set(table)) for table in (TEMPORAL_MODULES, FORMATS)]
-    yield
-    for table, names in before:
-        for name in set(table) - names:
-            del table[name]
-
-
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in PAGES[1:]]
+# Other guides, and the pages of integrations, have tests of their own, with the files that they speak of.
+@runs(
+    "docs/index.md",
+    "docs/fine_tuning.md",
+    "docs/sharing.md",
+    "docs/guides/score.md",
+    "docs/guides/backbones.md",
+    "docs/serving.md",
+    "docs/evaluation.md",
+    "docs/adding.md",
+    "CONTRIBUTING.md",
+    "model_cards/froster-b16.md",
+    "model_cards/small-froster.md",
+    slow=("docs/serving.md", "docs/evaluation.md"),  # one exports graphs, the other renders videos
 )
 def test_every_block_of_a_page_runs(page, workplace):
-    run_page(page)
+    page.run()
 
 
 def test_the_results_of_the_readme_are_those_of_the_study_and_of_the_card():

@@ -8,17 +8,10 @@ import pytest
 import yaml
 
 import froster_hf
-from tests.test_readme import BLOCK, PAGES, ROOT
+from tests.fixtures.pages import ROOT, RUNNERS, blocks_of, documents, running_tests
 
 DOCS = ROOT / "docs"
-DOCUMENTS = sorted(
-    [
-        *DOCS.rglob("*.md"),
-        *ROOT.glob("*.md"),
-        *(ROOT / "model_cards").glob("*.md"),
-        *(ROOT / "benchmarks").glob("*.md"),
-    ]
-)
+DOCUMENTS = documents()
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -52,8 +45,9 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_links_lead_to_files_and_headings(path):
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_links_lead_to_files_and_headings(page):
+    path = ROOT / page
     text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
     for target, anchor in LINK.findall(text):
         file = path.parent / target if target else path
@@ -65,17 +59,36 @@ def test_pictures_are_small():
     assert all(path.stat().st_size < 100_000 for path in (DOCS / "images").iterdir())
 
 
-def test_every_page_with_commands_is_run_by_a_test():
-    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    for path in DOCUMENTS:
-        name = path.relative_to(ROOT).as_posix()
-        found = [match for match in BLOCK.finditer(path.read_text(encoding="utf-8")) if not match["reason"]]
-        if not any(match["language"] in ("bash", "python") for match in found) or name in PAGES:
-            continue
-        if path.parent == DOCS / "integrations":  # tests/integrations/test_pages.py runs Python blocks.
-            assert all(match["language"] == "python" for match in found), f"{name}: say why the other is not run"
-            continue
-        assert path.name in tests or f'"{path.stem}"' in tests, f"{name} has blocks that no test names"
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_every_block_is_run_by_a_test_or_says_why_not(page):
+    """What `runs` gives to a test is run by it as a whole, or the test fails."""
+    blocks = blocks_of(page)
+    fences = re.findall(r"^\s*(?:```|~~~).*$", (ROOT / page).read_text(encoding="utf-8"), flags=re.M)
+    assert len(fences) == 2 * len(blocks), "a block is indented, not closed, or within another"
+    assert {block.language for block in blocks} <= set(RUNNERS), "say what language a block is in"
+    tests, left = running_tests().get(page, []), [block for block in blocks if block.reason is None]
+    assert bool(tests) == bool(left), (
+        f"{page}: {len(left)} blocks are to be run, from line {left[0].line if left else 0}, by {tests}; decorate a "
+        "test with `runs`, or write `<!-- not run: REASON -->` in the line before a block that cannot be run"
+    )
+
+
+# What a command printed begins with the command; tests/test_benchmarks.py and tests/shapes/study hold these.
+PRINTED = ("benchmarks/", "docs/study/")
+
+
+@pytest.mark.parametrize("page", [page for page in DOCUMENTS if not page.startswith(PRINTED)])
+def test_code_stands_in_fenced_blocks(page):
+    """An indented block has no language, and nothing runs it."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.M | re.S)
+    paragraphs = re.split(r"\n\s*\n", text)
+    indented = [part for part in paragraphs if part.startswith("    ")]
+    assert not indented, indented[0]
+
+
+def test_all_pages_that_tests_run_are_there():
+    assert set(running_tests()) <= set(DOCUMENTS)
+    assert [page for page, tests in running_tests().items() if len(tests) > 1] == []
 
 
 def test_messages_of_the_troubleshooting_page_are_those_of_the_program():

@@ -17,6 +17,7 @@ import pytest
 
 from froster_hf import load_pipeline
 from froster_hf.shapes import DEMO_LABELS, STORY, STORY_WINDOWS, render_demo_videos
+from tests.fixtures.pages import runs
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import REPOSITORY, environment
 
@@ -121,13 +122,12 @@ def test_without_an_index_there_is_no_search(address):
         assert set(json.load(response)["named_endpoints"]) == {"/predict", "/timeline", "/explain"}
 
 
-def test_the_page_of_the_guide_runs(address, videos, tmp_path, monkeypatch):
-    text = (REPOSITORY / "docs" / "guides" / "app.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    assert len([line for line in block.splitlines() if line]) == 5
+@runs("docs/guides/app.md")
+def test_the_page_of_the_guide_runs(page, address, videos, tmp_path, monkeypatch):
     shutil.copy(videos / STORY, tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
-    exec(compile(block.replace("http://127.0.0.1:7860", address), "app.md", "exec"), {})
+    namespace = page.run(replacing=("http://127.0.0.1:7860", address))
+    assert {"answers", "timeline", "strip"} <= set(namespace)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import html
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -26,7 +25,8 @@ from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.shapes.video_files import write_mp4
 from froster_hf.video.decoding import decode_frames
-from tests.fixtures.subprocesses import REPOSITORY, environment
+from tests.fixtures.pages import runs
+from tests.fixtures.subprocesses import environment
 
 pytest.importorskip("lancedb", reason="needs the extra search (make test-integrations)")
 
@@ -402,20 +402,11 @@ def test_the_verbs_say_what_they_did(videos, tmp_path, capsys):
     assert re.fullmatch(r" 1\.000 +0:00\.0 - +0:04\.0  .*star\.mp4\n", capsys.readouterr().out)
 
 
-def test_every_block_of_the_guide_runs(videos, rendered, tmp_path, monkeypatch):
+@runs("docs/guides/search.md")
+def test_every_block_of_the_guide_runs(page, videos, rendered, tmp_path, monkeypatch):
     shutil.copy(rendered[0], tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
-    text = (REPOSITORY / "docs" / "guides" / "search.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    assert {language for language, _ in blocks} == {"bash", "python"}
-    for language, block in blocks:
-        if language == "python":
-            exec(compile(block, "search.md", "exec"), {})
-            continue
-        for line in block.replace("\\\n", " ").splitlines():
-            program, *arguments = shlex.split(line, comments=True)
-            assert program == "froster"
-            assert main(arguments) == 0, line
+    page.run()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import datetime
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from froster_hf.cli import main
 from froster_hf.pipeline.live import _smooth_stretches, live_timeline
 from froster_hf.shapes import DEMO_LABELS, STORY, render_demo_videos
 from froster_hf.video.decoding import stream_frames
+from tests.fixtures.pages import runs
 from tests.video.test_live import http_folder, write_hls
 
 
@@ -93,10 +93,9 @@ def test_a_file_or_a_live_source_is_given(arguments, capsys):
     assert "Give a video file, or --live and a source; not both." in capsys.readouterr().err
 
 
-def test_the_guide_prints_a_line_per_event(capsys):
-    guide = Path(__file__).parents[2] / "docs" / "guides" / "live.md"
-    (block,) = re.findall(r"^```python\n(.*?)^```$", guide.read_text(), flags=re.MULTILINE | re.DOTALL)
-    exec(compile(block, guide.name, "exec"), {})
+@runs("docs/guides/live.md")
+def test_the_guide_prints_a_line_per_event(page, capsys):
+    page.run()
     lines = capsys.readouterr().out.splitlines()
     assert lines
     for line in lines:

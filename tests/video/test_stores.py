@@ -3,11 +3,9 @@
 import importlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import datasets
 import fsspec
@@ -29,6 +27,7 @@ from froster_hf.video.decoding import (
     stream_frames,
 )
 from froster_hf.video.stores import is_named, named_folder
+from tests.fixtures.pages import runs
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.hub.loopback_hub import LoopbackHub
@@ -208,11 +207,9 @@ def test_a_file_on_the_hub_is_read(video_file):
     assert done.stdout.split() == [str(int(frames.long().sum())), str(info.num_frames)]
 
 
-def test_the_guide_runs(store, tmp_path, monkeypatch):
-    guide = Path(__file__).parents[2] / "docs" / "guides" / "files_elsewhere.md"
-    (block,) = re.findall(r"^```python\n(.*?)^```$", guide.read_text(), flags=re.MULTILINE | re.DOTALL)
+@runs("docs/guides/files_elsewhere.md")
+def test_the_guide_runs(page, store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    namespace: dict = {}
-    exec(compile(block, guide.name, "exec"), namespace)
+    namespace = page.run()
     answers = namespace["classify"]("memory://bucket/clips/a.mp4", candidate_labels=["a", "b"])
     assert len(answers) == 2
