@@ -16,6 +16,10 @@ ROOT = Path(__file__).parents[1]
 # Pages of the site that are files of the repository outside of docs/, in the order of the navigation.
 PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md"}
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?(\))")
+# Docstrings name classes as those of transformers do: [`FrosterConfig`], [`~transformers.Trainer`].
+NAMED = re.compile(r"\[<code>(~?)([\w.]+)</code>\]")
+CELL = re.compile(r"<td([^>]*)>(.*?)</td>", re.S)
+ANCHOR = re.compile(r'id="(froster_hf\.[\w.]+)"')
 
 
 def site_path(repository_path: str) -> str:
@@ -71,3 +75,35 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{match[1]}{posixpath.relpath(site_path(target), here or '.')}{match[3] or ''}{match[4]}"
 
     return LINK.sub(relink, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Mark the cells of tables that hold sentences; the style sheet gives them room."""
+
+    def mark(match: re.Match[str]) -> str:
+        attributes, content = match.groups()
+        long = len(re.sub("<[^>]+>", "", content)) > 40
+        return f"<td{attributes}{' data-sentence' * long}>{content}</td>"
+
+    return CELL.sub(mark, html)
+
+
+def on_env(env, config: MkDocsConfig, files: Files) -> None:
+    """Turn the names in docstrings into links to where the reference has them; others are shown as code."""
+    shown = [file.page for file in files.documentation_pages() if file.page is not None and file.page.content]
+    place: dict[str, tuple[str, str]] = {}
+    for page in shown:
+        for anchor in ANCHOR.findall(page.content):
+            place.setdefault(anchor.rpartition(".")[2], (page.file.url, anchor))
+
+    for page in shown:
+
+        def link(match: re.Match[str], here: str = page.file.url) -> str:
+            name = match[2].rpartition(".")[2] if match[1] else match[2]
+            if match[2] not in place:
+                return f"<code>{name}</code>"
+            url, anchor = place[match[2]]
+            target = "" if url == here else posixpath.relpath(url, posixpath.dirname(here) or ".")
+            return f'<a href="{target}#{anchor}"><code>{name}</code></a>'
+
+        page.content = NAMED.sub(link, page.content)
