@@ -2,12 +2,15 @@
 
 import pkgutil
 import re
+import shlex
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 
 import froster_hf
+from froster_hf.cli import build_parser
 from tests.fixtures.pages import ROOT, RUNNERS, blocks_of, documents, running_tests
 
 DOCS = ROOT / "docs"
@@ -71,6 +74,31 @@ def test_every_block_is_run_by_a_test_or_says_why_not(page):
         f"{page}: {len(left)} blocks are to be run, from line {left[0].line if left else 0}, by {tests}; decorate a "
         "test with `runs`, or write `<!-- not run: REASON -->` in the line before a block that cannot be run"
     )
+
+
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [
+        pytest.param(page, block, id=f"{page}:{block.line}")
+        for page in DOCUMENTS
+        for block in blocks_of(page)
+        if block.reason is not None
+    ],
+)
+def test_a_block_that_is_not_run_can_be_typed(page, block):
+    """Python compiles, the shell takes the options, extras, files and the stated test are there."""
+    for file in re.findall(r"tests/[\w/]+\.py", block.reason):
+        assert (ROOT / file).is_file(), file
+    if block.language == "python":
+        compile(block.code, page, "exec")
+        return
+    extras = metadata.metadata("froster-hf").get_all("Provides-Extra")
+    for line in block.code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.partition(" > ")[0], comments=True)
+        if words[:1] == ["froster"]:
+            build_parser().parse_args(words[1:])
+        assert all((ROOT / word).is_file() for word in words if word.startswith(("examples/", "benchmarks/"))), line
+        assert set(re.findall(r"froster-hf\[([\w-]+)\]", line)) <= set(extras), line
 
 
 # What a command printed begins with the command; tests/test_benchmarks.py and tests/shapes/study hold these.
