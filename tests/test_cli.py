@@ -115,6 +115,33 @@ def test_folders_patterns_and_names_become_videos(tmp_path):
     assert find_videos(["https://host/a?b=*"]) == ["https://host/a?b=*"]
 
 
+def test_a_folder_without_videos_is_one_clear_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_bytes(b"")
+    (tmp_path / "list.txt").write_bytes(b"")
+    assert main(["predict", str(tmp_path / "empty"), "--labels", "a,b", "--model", "small"]) == 1
+    assert capsys.readouterr().err == (
+        f"froster: error: There is no video in {tmp_path / 'empty'}. Give videos, folders of them, or folders of "
+        "frames.\n"
+    )
+    with pytest.raises(ValueError, match=r"There is no video in .*list\.txt\."):
+        find_videos([str(tmp_path / "list.txt")])
+    # Beside others it is reported as what cannot be read.
+    assert find_videos([str(tmp_path / "empty"), "a.mp4"]) == [str(tmp_path / "empty"), "a.mp4"]
+    for verb in ("evaluate", "train"):
+        assert main([verb, str(tmp_path / "empty"), "--model", "small"]) == 1
+        error = capsys.readouterr().err
+        assert "has no class folders with videos" in error
+        assert error.count("\n") == 1
+
+
+def test_the_shipped_checkpoint_is_a_name_for_verbs_about_weights_too(tmp_path, capsys):
+    assert main(["interpolate", "small", "small", "--ratio", "0.25", "--output", str(tmp_path / "between")]) == 0
+    assert (tmp_path / "between" / "model.safetensors").is_file()
+    assert main(["convert", "small", str(tmp_path / "converted")]) == 1
+    assert "is a checkpoint of this package already" in capsys.readouterr().err
+
+
 def test_garbage_collection_goes_on_after_loading_that_failed():
     with contextlib.suppress(OSError), without_garbage_collection():
         assert not gc.isenabled()

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..printing import printable
+from ..printing import listing, printable
 from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_lines, shown_path
 from ..video.files import UNREADABLE, search_folder
 from ..video.stores import find_videos as find_videos_at
@@ -25,11 +25,17 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
     be read shows when it is read.
 
     Raises:
-        ValueError: a store cannot be searched; names it.
+        ValueError: a store cannot be searched, or there is nothing in the folders; names it.
     """
     found: dict[str, None] = {}
     for argument in arguments:
         found.update(dict.fromkeys(_expand(argument)))
+    if all(map(os.path.isdir, found)):
+        from ..data.video_table import is_video_path
+
+        if not any(map(is_video_path, found)):
+            named = listing(found or arguments, limit=5)
+            raise ValueError(f"There is no video in {named}. Give videos, folders of them, or folders of frames.")
     return list(found)
 
 

@@ -17,7 +17,17 @@ from .timeline_froster import Timeline, TimelineSegment
 # Labels with the highest scores that a picture can tell apart.
 LABELS_IN_PLOT = 9
 # Of matplotlib's ten, without the gray; the labels without one of their own are gray.
-COLORS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
+COLORS = {
+    "blue": "C0",
+    "orange": "C1",
+    "green": "C2",
+    "red": "C3",
+    "purple": "C4",
+    "brown": "C5",
+    "pink": "C6",
+    "yellow": "C8",
+    "cyan": "C9",
+}
 OTHER_COLOR = "0.75"
 # Steps between ticks that people count in.
 TICK_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200)
@@ -167,7 +177,19 @@ def _leading_labels(timeline: Timeline) -> dict[str, str]:
             break
     order = sorted({*seconds, *best}, key=lambda label: (-seconds.get(label, 0.0), -best.get(label, -math.inf)))
     leading = set(order[:LABELS_IN_PLOT])
-    return dict(zip((label for label in timeline.labels if label in leading), COLORS))
+    return _color_labels([label for label in timeline.labels if label in leading])
+
+
+def _color_labels(labels: list[str]) -> dict[str, str]:
+    """Each label with its color: the one that it names, since a red star drawn blue misleads, or the next free one."""
+    named: dict[str, str] = {}
+    for label in labels:
+        words = re.findall(r"\w+", label.lower())
+        free = (word for word in words if word in COLORS and COLORS[word] not in named.values())
+        if word := next(free, None):
+            named[label] = COLORS[word]
+    others = (color for color in COLORS.values() if color not in named.values())
+    return {label: named[label] if label in named else next(others) for label in labels}
 
 
 def _draw_frames(timeline: Timeline, axis: Any) -> None:

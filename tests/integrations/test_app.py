@@ -385,9 +385,13 @@ def test_a_colleague_uploads_asks_and_is_taken_to_a_segment(browser, address, vi
 def test_an_example_is_at_hand(browser, address):
     page = Page(browser, address)
     page.find(".gallery-item", text="one after the other").click()
-    page.find("#froster-video video")
+    player = page.find("#froster-video video")
     page.find("#froster-score").click()
     page.find("#froster-answers .froster-row")
+    assert Path(urlsplit(player.get_attribute("src")).path).name == STORY
+    assert browser.find_element("css selector", "#froster-labels textarea").get_attribute("value") == LABELS
+    answers = [item.text for item in browser.find_elements("css selector", "#froster-answers .froster-name")]
+    assert sorted(answers) == sorted(DEMO_LABELS)
 
 
 def test_hostile_labels_and_names_are_text_and_errors_stay(browser, address, tmp_path, videos):

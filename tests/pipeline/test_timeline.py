@@ -16,7 +16,7 @@ from transformers import pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf.pipeline import timeline_froster
-from froster_hf.pipeline.timeline_files import json_pieces, write_timeline
+from froster_hf.pipeline.timeline_files import COLORS, _color_labels, json_pieces, write_timeline
 from froster_hf.pipeline.timeline_froster import (
     KEPT_LABELS,
     SegmentFinder,
@@ -278,6 +278,15 @@ def test_the_plot_shows_frames_scores_and_segments(timeline, tmp_path):
     with Image.open(tmp_path / "t.png") as image:
         assert image.size == (1200, 500)
         assert len(image.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_a_label_that_names_a_color_is_drawn_in_it():
+    labels = ["juggling", "a Red star", "a blue, red-edged ball", "reddish", "another red star"]
+    colors = _color_labels(labels)
+    assert list(colors) == labels
+    assert [colors[label] for label in labels[1:3]] == [COLORS["red"], COLORS["blue"]]
+    assert len(set(colors.values())) == len(labels)
+    assert list(_color_labels(["golf", "tennis"]).values()) == list(COLORS.values())[:2]
 
 
 def test_other_formats_are_refused(timeline, tmp_path):

@@ -38,12 +38,16 @@ CONVERSION_OPTIONS = (
     "teacher_output",
     "max_shard_size",
 )
+# Arguments that are checkpoints.
+CHECKPOINTS = ("source", "processor_from", "token_embedding_from", "teacher")
 EXPORT_OPTIONS = ("to", "teacher", "json", "traceback", "run", "source", "output")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster convert`."""
-    parser.add_argument("source", metavar="SOURCE", help="a checkpoint file, a CLIP folder, or a CLIP on the Hub")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a checkpoint file, or a CLIP: a folder, on the Hub, or small"
+    )
     parser.add_argument("output", metavar="OUT", help="the folder to write; with --to, the file")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     told = parser.add_argument_group("what the weights cannot show")
@@ -86,8 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @without_progress_bars()
 def run(arguments: argparse.Namespace) -> int:
     """Convert or export, and print the report."""
+    from ...checkpoint_loading import checkpoint_path
     from ...conversion import ConversionReport, ExportReport, convert_checkpoint, write_original_checkpoint
 
+    for name in CHECKPOINTS:
+        if getattr(arguments, name) is not None:
+            setattr(arguments, name, checkpoint_path(getattr(arguments, name)))
     report: ConversionReport | ExportReport
     if arguments.to is not None:
         _refuse(arguments, [name for name in vars(arguments) if name not in EXPORT_OPTIONS], "without --to")

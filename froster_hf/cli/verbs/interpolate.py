@@ -18,7 +18,7 @@ from ...settings import check_named, override_fields
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster interpolate`."""
-    parser.add_argument("first", metavar="FIRST", help="folder of a CLIP or FROSTER checkpoint, at ratio 0")
+    parser.add_argument("first", metavar="FIRST", help="folder of a CLIP or FROSTER checkpoint, or small, at ratio 0")
     parser.add_argument("second", metavar="SECOND", help="folder of a checkpoint that was trained from it, at ratio 1")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the checkpoint, or of the curve")
     parser.add_argument("--ratio", type=float, default=0.5, help="ratio of the checkpoint (default: %(default)s)")
@@ -32,16 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Interpolate once, or along the way."""
+    from ...checkpoint_loading import checkpoint_path
+
+    first, second = checkpoint_path(arguments.first), checkpoint_path(arguments.second)
     if arguments.protocol is None:
         if arguments.data:
             raise ValueError("--data is for a curve: give --protocol, too.")
         from ...training.weights import interpolate
 
-        print(
-            printable(
-                str(interpolate(arguments.first, arguments.second, arguments.ratio, output_dir=arguments.output))
-            )
-        )
+        print(printable(str(interpolate(first, second, arguments.ratio, output_dir=arguments.output))))
         return 0
     check_named(arguments.protocol, [], kind="protocol")
     try:
@@ -52,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ...training.interpolation_curve import interpolation_curve
 
     curve = interpolation_curve(
-        arguments.first,
-        arguments.second,
+        first,
+        second,
         protocol=arguments.protocol,
         data=override_fields({}, arguments.data),
         output_dir=arguments.output,
