@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..extras import import_extra
-from ..printing import one_line, printable
+from ..printing import printable
 from ..video.types import DecodingUnavailableError
 from ..whole_files import make_folder
 from .app_page import (
@@ -31,6 +31,7 @@ from .app_page import (
     page_theme,
     segments_html,
 )
+from .app_requests import GuardedServer, guarded_blocks, request_reason
 
 LONGEST_LABELS = 50_000
 """Characters of a list of labels."""
@@ -45,12 +46,6 @@ EVENT = {"concurrency_id": "model", "concurrency_limit": 1}
 PAGE_EVENT = {**EVENT, "api_visibility": "private"}
 # Uploads and pictures are deleted after this time, and all of them when the app ends.
 KEPT_SECONDS = 3600
-# Every resource is the app's own; whatever else a page might name, the browser does not ask for it.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; base-uri 'self'; form-action 'self'; object-src 'none'"
-)
-
 
 # Of a timeline, as the page has them at first, in the order of its fields.
 WINDOWS = {"window_seconds": 4.0, "stride_seconds": 2.0, "smoothing_seconds": 4.0}
@@ -92,7 +87,9 @@ def build_app(classify: Any, *, index: Any = None, examples: Sequence[AppExample
     from .search import model_name
 
     name = os.path.basename(os.path.normpath(model_name(classify)))
-    app = _blocks(gr)(title="What happens in a video?", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS))
+    app = guarded_blocks(gr)(
+        title="What happens in a video?", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)
+    )
     with app:
         gr.HTML(heading_html(name), elem_classes="froster-html")
         with gr.Row():
@@ -255,7 +252,7 @@ def served_app(
                 theme=page_theme(),
                 css=CSS,
                 footer_links=["api", "settings"],
-                app_kwargs={"middleware": [middleware.Middleware(_OwnResourcesOnly)]},
+                app_kwargs={"middleware": [middleware.Middleware(GuardedServer)]},
                 prevent_thread_lock=True,
                 quiet=True,
                 # Given, where Gradio would ask the environment or its own taste.
@@ -486,10 +483,8 @@ def _told(video: str | None) -> Iterator[None]:
 
 def _reason(error: Exception, video: str | None) -> str:
     """An error as one line, without the folders of the server."""
-    message = str(error)
-    if video:
-        message = message.replace(video, os.path.basename(video))
-    return one_line(message)
+    folders = [os.path.dirname(video)] if video else []
+    return request_reason(error, *folders, import_extra("app", "gradio.utils").get_upload_folder())
 
 
 def _html(gr: Any, elem_id: str, text: str | None = None, **options: Any) -> Any:
@@ -506,44 +501,6 @@ def _picture(gr: Any, name: str, elem_id: str, *, wide: bool = True) -> Any:
         elem_id=elem_id,
         elem_classes="froster-wide" if wide else None,
     )
-
-
-def _blocks(gr: Any) -> Any:
-    """Gradio's page, which fetches no address for anybody: a call may name one in the place of an upload."""
-
-    class UploadsOnly(gr.Blocks):
-        async def preprocess_data(self, block_fn: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
-            if _names_address(inputs):
-                raise gr.Error("Addresses are not fetched here: upload the video.", print_exception=False)
-            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
-
-    return UploadsOnly
-
-
-def _names_address(value: Any) -> bool:
-    """Whether a file among the inputs of a call lies elsewhere."""
-    if isinstance(value, list | tuple):
-        return any(map(_names_address, value))
-    if not isinstance(value, dict):
-        return False
-    path = value.get("path")
-    return (isinstance(path, str) and "://" in path) or any(map(_names_address, value.values()))
-
-
-class _OwnResourcesOnly:
-    """Tells browsers, with every answer, that the page needs nothing of other machines."""
-
-    def __init__(self, app: Callable[..., Any]):
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                policy = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
-                message = {**message, "headers": [*message.get("headers", []), policy]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy if scope["type"] == "http" else send)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The web app, asked by its HTTP API and by a browser: answers, errors, hostile names, and that nobody phones home."""
 
+import asyncio
 import json
 import os
 import re
@@ -25,8 +26,10 @@ gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app
 pytest.importorskip("gradio", reason="needs the extra app: pip install 'froster-hf[app]'")
 
 from froster_hf.integrations.app import Answering, AppExample, build_app, served_app  # noqa: E402
+from froster_hf.integrations.app_requests import GuardedServer  # noqa: E402
 
 LABELS = "\n".join(DEMO_LABELS)
+CLEARS = "\x1b[2J\u202e"
 HOSTILE = "<img src=x onerror=document.title=1> {{value}} ${1+1}"
 MAX_MEGABYTES = 1
 
@@ -146,20 +149,84 @@ def test_errors_are_one_line_without_folders_of_the_server(client, videos, name,
     assert tempfile.gettempdir() not in str(error.value)
 
 
+def asked(address, endpoint: str, inputs: list) -> str:
+    """What the API's stream of events says, of a call whose inputs are as they stand."""
+    url, headers = f"{address}gradio_api/call/{endpoint}", {"Content-Type": "application/json"}
+    call = json.dumps({"data": inputs}).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, call, headers)) as response:
+        event = json.load(response)["event_id"]
+    with urllib.request.urlopen(f"{url}/{event}") as response:
+        return response.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "inputs", "message"),
+    [
+        ("predict", [None, {"a": CLEARS}, False, "", None], "Labels, one per line: .* was given; give text"),
+        ("predict", [None, ["a", "b"], False, "", None], "Labels, one per line: .* was given; give text"),
+        ("predict", [None, LABELS, "yes", "", None], "Each label for itself.* was given; give true or false"),
+        ("predict", [None, LABELS, False, "", CLEARS], "Threshold: .* was given; give a number"),
+        ("predict", [None, LABELS, False, "", True], "Threshold: True was given; give a number"),
+        ("predict", [CLEARS, LABELS, False, "", None], "Video: .* was given; give an uploaded file"),
+        ("predict", [{"path": f"/etc/{CLEARS}"}, LABELS, False, "", None], "is not an upload of this page"),
+        ("predict", [None, LABELS], "2 values were given; give 5"),
+        ("explain", [None, ["a star"], LABELS, "gradient"], "Label: .* was given; give text"),
+        ("explain", [None, "a star", LABELS, f"<b>{CLEARS}"], "&lt;b&gt;.* is not in the list of choices"),
+    ],
+)
+def test_inputs_of_other_types_are_one_line_and_nothing_on_the_terminal(address, capfd, endpoint, inputs, message):
+    told = asked(address, endpoint, inputs)
+    assert told.startswith("event: error")
+    assert re.search(message, json.loads(told.partition("data: ")[2])["error"])
+    assert tempfile.gettempdir() not in told
+    assert capfd.readouterr().err == ""
+
+
+def test_a_failure_of_the_program_is_one_line_on_the_terminal(address, capfd, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError(f"no such thing:\n{CLEARS}")
+
+    monkeypatch.setattr("froster_hf.integrations.app._options", fail)
+    assert "The server failed" in asked(address, "predict", [None, LABELS, False, "", None])
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(r"froster: a request failed: RuntimeError: no such thing: \x1b[2J\u202e")
+
+
+def test_a_failure_outside_of_the_page_is_one_line_on_the_terminal(capfd):
+    sent = []
+
+    async def failing(scope, receive, send):
+        raise OSError(f"/tmp/{CLEARS} cannot be read")
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(GuardedServer(failing)({"type": "http"}, None, send))
+    assert sent[0]["status"] == 500
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(r"froster: a request failed: OSError: /tmp/\x1b[2J\u202e cannot be read")
+
+
+@pytest.mark.parametrize("name", [f"a{CLEARS[-1]}b.mp4", "a'b.mp4", f"{'a' * 200}.mp4"])
+def test_no_name_of_a_video_makes_an_error_tell_the_folder_of_uploads(client, tmp_path, name):
+    (tmp_path / name).write_bytes(b"not a video")
+    with pytest.raises(gradio_client.exceptions.AppError, match=r"Cannot decode") as error:
+        client.predict(uploaded(tmp_path / name), LABELS, api_name="/predict")
+    assert os.environ["GRADIO_TEMP_DIR"] not in str(error.value)
+
+
 def test_without_a_video_it_says_so(client):
     with pytest.raises(gradio_client.exceptions.AppError, match=r"Upload a video first\."):
         client.predict(None, LABELS, api_name="/predict")
 
 
 def test_no_address_is_fetched_and_no_file_of_the_server_is_read(client, address, videos):
-    for path, message in (("https://example.org/a.mp4", "Addresses are not fetched"), (str(videos / STORY), "")):
+    for path, message in (
+        ("https://example.org/a.mp4", "Addresses are not fetched"),
+        (str(videos / STORY), "is not an upload of this page"),
+    ):
         file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        call = json.dumps({"data": [file, LABELS, False, "", None]}).encode()
-        url, headers = f"{address}gradio_api/call/predict", {"Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(url, call, headers)) as response:
-            event = json.load(response)["event_id"]
-        with urllib.request.urlopen(f"{url}/{event}") as response:
-            told = response.read().decode()
+        told = asked(address, "predict", [file, LABELS, False, "", None])
         assert told.startswith("event: error")
         assert message in told
 
