@@ -36,6 +36,9 @@ STATEMENT = "froster_hf.json"
 MAX_MEMBERS = 200_000
 MAX_DEPTH = 64
 MAX_TEXT = 65_536
+MAX_CHARACTERS = 16 << 20
+"""Of all names and texts together; CLIP's names have some 100,000."""
+
 CHUNK_BYTES = 4 << 20
 MEMORY_SLACK_BYTES = 2 << 30
 
@@ -129,6 +132,27 @@ def check_members(archive: zipfile.ZipFile, file_bytes: int) -> tuple[str, bool]
     return root, is_torchscript
 
 
+class Account:
+    """Counts what is found in a file: it can name one text, or one module, many times over, and so describe far more
+    than it holds."""
+
+    def __init__(self) -> None:
+        self.entries = self.characters = 0
+
+    def add(self, *texts: str) -> None:
+        """Count an entry with its name, and a text if it is one.
+
+        Raises:
+            ValueError: there have been more entries or characters than any checkpoint has.
+        """
+        self.entries += 1
+        self.characters += sum(map(len, texts))
+        if self.entries > MAX_MEMBERS:
+            raise ValueError(f"it describes more than the allowed {MAX_MEMBERS} entries")
+        if self.characters > MAX_CHARACTERS:
+            raise ValueError(f"its names and texts have more than the allowed {MAX_CHARACTERS} characters")
+
+
 def flatten_payload(payload: object) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
     """The tensors of a pickled object, one level of sections deep, and an account of everything else."""
     if not isinstance(payload, Mapping):
@@ -136,8 +160,10 @@ def flatten_payload(payload: object) -> tuple[dict[str, Tensor], dict[str, str],
     tensors: dict[str, Tensor] = {}
     other: dict[str, str] = {}
     texts: dict[str, str] = {}
+    account = Account()
 
     def sort(name: str, value: object) -> None:
+        account.add(name, value if isinstance(value, str) else "")
         if isinstance(value, Tensor):
             tensors[name] = value
         elif isinstance(value, str) and len(value) <= MAX_TEXT:
@@ -199,7 +225,7 @@ def read_torchscript(archive: zipfile.ZipFile, root: str) -> tuple[dict[str, Ten
         raise ValueError(f"the TorchScript archive holds a {type(module).__name__}, not a module")
     tensors: dict[str, Tensor] = {}
     other: dict[str, str] = {}
-    for name, value in walk(module, ""):
+    for name, value in walk(module, "", Account()):
         if isinstance(value, Tensor):
             tensors[name] = value
         elif name.rpartition(".")[2] not in ("training", "_is_full_backward_hook"):
@@ -211,13 +237,14 @@ class AttributeHolder:
     """Stands for every class of a TorchScript program: it has attributes and does nothing."""
 
 
-def walk(holder: AttributeHolder, prefix: str, depth: int = 0) -> Iterator[tuple[str, object]]:
-    """Every attribute of nested holders, by its dotted name."""
+def walk(holder: AttributeHolder, prefix: str, account: Account, depth: int = 0) -> Iterator[tuple[str, object]]:
+    """Every attribute of nested holders, by its dotted name; of a holder in several places, in each of them."""
     if depth > MAX_DEPTH:
         raise ValueError(f"the modules are nested more than {MAX_DEPTH} deep")
     for name, value in vars(holder).items():
+        account.add(prefix, name)
         if isinstance(value, AttributeHolder):
-            yield from walk(value, f"{prefix}{name}.", depth + 1)
+            yield from walk(value, f"{prefix}{name}.", account, depth + 1)
         else:
             yield f"{prefix}{name}", value
 

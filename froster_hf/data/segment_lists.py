@@ -162,6 +162,9 @@ def _activitynet_segment(item: Any, place: str) -> tuple[str, float, float]:
     segment = item.get("segment")
     if not isinstance(segment, list) or len(segment) != 2:
         raise AnnotationError(f"{place}: `segment` must be two numbers, start and end in seconds.")
+    # To Python, true is a number, and so is the text of one.
+    if not all(type(value) in (int, float) for value in segment):
+        raise AnnotationError(f"{place}: start and end must be numbers, got {printable(str(segment)[:80])}.")
     return (item["label"], *segment_seconds(segment, place))
 
 
@@ -177,7 +180,7 @@ def segment_seconds(values: Iterable[Any], place: str) -> tuple[float, float]:
     """
     try:
         start, end = (float(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # 10^400 is an integer of JSON
         raise AnnotationError(f"{place}: start and end must be numbers, got {printable(str(values)[:80])}.") from None
     if not (math.isfinite(start) and math.isfinite(end) and 0 <= start <= end):
         raise AnnotationError(f"{place}: a segment runs from {start} to {end} s; it must not end before it starts.")

@@ -97,6 +97,9 @@ def test_tensors_that_share_a_storage_are_read_as_separate_ones(tmp_path):
         ({0: torch.zeros(1)}, "a key of type int"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "a is not a plain tensor"),
         ({"a": torch.empty(3, device="meta")}, "a is not a plain tensor"),
+        # One text, many times: a file of some kilobytes that describes a gigabyte.
+        (dict.fromkeys(map(str, range(8000)), "x" * 60_000), "names and texts have more than the allowed"),
+        ({"s" * 60_000: {str(i): torch.zeros(1) for i in range(600)}}, "names and texts have more than the allowed"),
     ],
 )
 def test_what_is_no_plain_state_dict_is_refused(tmp_path, content, message):
@@ -232,6 +235,19 @@ def test_a_torchscript_archive_that_would_run_a_command_is_refused_and_runs_noth
     with pytest.raises(ValueError, match=r"its pickle calls for (posix|nt)\.system"):
         read_archive(evil, ENOUGH)
     assert not marker.exists()
+
+
+def test_torchscript_modules_that_are_in_many_places_at_once_are_refused(tmp_path):
+    # 2^40 paths lead to the innermost one.
+    holder = b"c__torch__\nM\n)\x81}"
+    pickled = b"\x80\x02" + holder + b"bq\x000"
+    for level in range(1, 40):
+        inner = b"h" + bytes([level - 1])
+        pickled += holder + b"(X\x01\0\0\0a" + inner + b"X\x01\0\0\0b" + inner + b"ubq" + bytes([level]) + b"0"
+    path = scripted_archive({"w": torch.ones(2)}, tmp_path / "a.pt")
+    many = with_members(path, tmp_path / "many.pt", replaced={"data.pkl": pickled + b"h'."})
+    with pytest.raises(ValueError, match="describes more than the allowed 200000 entries"):
+        read_archive(many, ENOUGH)
 
 
 def test_a_torchscript_tensor_beyond_its_storage_is_refused(tmp_path):

@@ -51,6 +51,9 @@ def test_activitynets_segments_of_a_subset_are_read(tmp_path, videos):
         ({"annotations": [{"segment": [0, 1]}]}, "with `label` and `segment`"),
         ({"annotations": [{"label": "a", "segment": [1]}]}, "two numbers"),
         ({"annotations": [{"label": "a", "segment": ["x", 1]}]}, "must be numbers"),
+        ({"annotations": [{"label": "a", "segment": [0, 10**400]}]}, "must be numbers, got .0, 1000"),
+        ({"annotations": [{"label": "a", "segment": [False, True]}]}, "must be numbers, got .False, True"),
+        ({"annotations": [{"label": "a", "segment": ["0", "1"]}]}, "must be numbers, got"),
         ({"annotations": [{"label": "a", "segment": [5, 1]}]}, "from 5.0 to 1.0 s"),
     ],
 )
