@@ -88,6 +88,26 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def folder_for_results(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """`make_folder`, before the work whose results go there; taken away again where the work fails without any.
+
+    Raises:
+        ValueError: there is a link in its place.
+        OSError: it cannot be made.
+    """
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    make_folder(folder)
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):  # something is in it
+            for path in missing:
+                path.rmdir()
+        raise
+
+
 def refuse_link(folder: str | os.PathLike[str]) -> None:
     """Raise where there is a link in the place of a folder that will be written.
 

@@ -18,6 +18,7 @@ from froster_hf.data.decode_failures import DecodeFailureLog
 from froster_hf.shapes import DEMO_LABELS, MovingShape, render_demo_videos, write_moving_shapes
 from froster_hf.whole_files import (
     check_writable,
+    folder_for_results,
     make_folder,
     new_folder,
     prepare_file,
@@ -211,6 +212,28 @@ def test_no_folder_is_made_or_written_behind_a_link(tmp_path):
     assert not os.listdir(tmp_path / "victim")
     assert not (tmp_path / "nowhere").exists()
     assert make_folder(tmp_path / "link" / "below").is_dir()  # the way to a folder may lead over links
+
+
+def test_a_folder_of_results_is_gone_where_there_are_none(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "a" / "b"):
+        with contextlib.suppress(KeyError), folder_for_results(folder):
+            assert folder.is_dir()
+            raise KeyError
+    assert os.listdir(tmp_path) == ["there"]
+    with contextlib.suppress(KeyError), folder_for_results(tmp_path / "a" / "b") as folder:
+        (folder / "result").touch()
+        raise KeyError
+    assert (tmp_path / "a" / "b" / "result").exists()
+
+
+def test_a_video_that_cannot_be_explained_leaves_no_folder(tmp_path, capsys):
+    (tmp_path / "a.mp4").write_bytes(b"not a video")
+    output = tmp_path / "maps"
+    options = ["--label", "a star", "--output", str(output), "--model", "small"]
+    assert main(["explain", str(tmp_path / "a.mp4"), *options]) == 1
+    assert "Cannot decode" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_folders_are_made_by_this_module_only():

@@ -26,7 +26,7 @@ from torch import nn
 
 from ..extras import import_extra
 from ..processing.processing_froster import FrosterProcessor
-from ..whole_files import make_folder, written_whole
+from ..whole_files import folder_for_results, written_whole
 
 MapMethod = Literal["rollout", "gradient"]
 
@@ -84,7 +84,20 @@ def explain_video(
         raise ValueError(f"Unknown methods {unknown}; choose among 'rollout' and 'gradient'.")
     labels = list(dict.fromkeys([label, *candidate_labels]))
     # Made before the work, which would be lost where it cannot be.
-    folder = make_folder(output_dir)
+    with folder_for_results(output_dir) as folder:
+        return _explain(model, processor, video, labels, folder, methods, frame_milliseconds)
+
+
+def _explain(
+    model: nn.Module,
+    processor: FrosterProcessor,
+    video: Any,
+    labels: list[str],
+    folder: Path,
+    methods: Sequence[MapMethod],
+    frame_milliseconds: int,
+) -> Explanation:
+    """The maps of the first of the labels, and their pictures."""
     pixels = processor.video_processor(video, num_views=1, num_crops=1, return_tensors="pt")["pixel_values_videos"]
     device = next(model.parameters()).device
     pixels = pixels.to(device)
@@ -105,7 +118,7 @@ def explain_video(
         overlaid = overlay(frames, values)
         strips[method] = _save_strip(frames, overlaid, folder / f"{method}.png")
         animations[method] = _save_animation(overlaid, folder / f"{method}.gif", frame_milliseconds)
-    return Explanation(label, float(logits.softmax(-1)[0]), maps, strips, animations)
+    return Explanation(labels[0], float(logits.softmax(-1)[0]), maps, strips, animations)
 
 
 def shown_frames(pixels: torch.Tensor, processor: FrosterProcessor) -> np.ndarray:

@@ -8,13 +8,13 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ..printing import json_text, printable
-from ..whole_files import full_disk_named, prepare_file, written_whole
+from ..whole_files import full_disk_named, prepare_file, write_text_whole, written_whole
 from .timeline_files import spreadsheet_cell
 
 FORMATS = (".jsonl", ".csv")
@@ -41,7 +41,7 @@ def predict_videos(
         classify: zero-shot pipeline (`froster_hf.load_pipeline`).
         videos: paths, each once; `-` is standard input, a whole file.
         output: file of the answers. `.jsonl` has a record per line, each written when it is there; `.csv`, a line per
-            answer, appears when all are. What is in the way of a new file is replaced.
+            answer, appears when all are. The first record, or the table, replaces what is there.
         resume: go on with the answers of `output` (`.jsonl`): videos that it has are passed over, failed ones too.
         shard: (k, n): the k-th of n parts, counted from 1, for machines side by side; every n-th video.
         options: options of the pipeline's call, such as `candidate_labels`, `top_k`, `batch_size` and `num_workers`.
@@ -74,36 +74,61 @@ def _records(
     # A generator is read as the answers are asked for: each record is there before the next videos are waited for.
     sources = (sys.stdin.buffer if video == "-" else video for video in videos)
     answers = classify(sources, **{**options, "on_error": "return"})
-    with _opened(path, resume=resume) as file:
-        writer = None
-        if file is not None and path is not None and path.suffix == ".csv":
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["video", "label", "score", "error"])
+    with _writing(path, settings, resume=resume) as write:
         for video, found in zip(videos, answers):
             failed = isinstance(found, Exception)
             record: dict[str, Any] = (
                 {"video": video, "error": str(found)} if failed else {"video": video, "answers": found}
             )
-            if writer is not None:
-                writer.writerows(_csv_rows(record))
-            elif path is not None and file is not None:
-                with full_disk_named(path):
-                    file.write(json_text({**record, "settings": settings}) + "\n")
-                    file.flush()
+            write(record)
             yield record
 
 
 @contextmanager
-def _opened(path: Path | None, *, resume: bool) -> Iterator[TextIO | None]:
-    """The file of answers; a table of them (.csv) appears when it is whole."""
+def _writing(path: Path | None, settings: str, *, resume: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What a record is given to; a table (.csv) appears when it is whole, and a file of records with the first one."""
     if path is None:
-        yield None
+        yield lambda record: None
     elif path.suffix == ".csv":
         with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-            yield file
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["video", "label", "score", "error"])
+            yield lambda record: writer.writerows(_csv_rows(record))
     else:
-        with path.open("a" if resume else "w", encoding="utf-8", newline="") as file:
-            yield file
+        records = _Records(path, settings, begun=resume and path.exists())
+        yield records.write
+        if not records.begun:
+            write_text_whole(path, "")
+
+
+class _Records:
+    """A file of records, in which each is there whole as soon as it is written.
+
+    Args:
+        path: the file.
+        settings: of each record.
+        begun: whether it is gone on with; otherwise the first record replaces what is there.
+    """
+
+    def __init__(self, path: Path, settings: str, *, begun: bool):
+        self.path, self.settings, self.begun = path, settings, begun
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a record; on a full disk, the file is left as it was."""
+        line = json_text({**record, "settings": self.settings}) + "\n"
+        if not self.begun:
+            write_text_whole(self.path, line)
+            self.begun = True
+            return
+        # Without a buffer, which would be written at the end whatever has failed.
+        with full_disk_named(self.path), self.path.open("ab", buffering=0) as file:
+            size, rest = file.tell(), line.encode()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(size)
+                raise
 
 
 def _csv_rows(record: dict[str, Any]) -> list[list[Any]]:

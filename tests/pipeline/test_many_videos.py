@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 
 import pytest
 
@@ -58,6 +59,47 @@ def test_a_file_of_answers_is_gone_on_with_after_a_kill(videos, tmp_path, capsys
         for records in (read(answers), map(json.loads, lines))
     ]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+@pytest.fixture
+def full_disk():
+    """Files that grow beyond a size fail, as on a full disk, after a part of what is written."""
+    resource = pytest.importorskip("resource", reason="limits are of Unix")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_empty_one(videos, classify, tmp_path, full_disk):
+    (tmp_path / "old.jsonl").write_text("old")
+    for name in ("old.jsonl", "new.jsonl"):
+        records = predict_videos(classify, [str(videos / "0.mp4")], output=tmp_path / name, candidate_labels=LABELS)
+        full_disk(40)
+        with pytest.raises(OSError, match=rf"{name} cannot be written"):
+            list(records)
+        full_disk(10**9)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.jsonl"]
+    assert (tmp_path / "old.jsonl").read_text() == "old"
+
+
+def test_a_full_disk_leaves_whole_records(videos, classify, tmp_path, full_disk):
+    paths = [str(videos / f"{number}.mp4") for number in range(2)]
+    answers = tmp_path / "answers.jsonl"
+    records = predict_videos(classify, paths, output=answers, candidate_labels=LABELS)
+    first = next(records)
+    whole = answers.read_text()
+    full_disk(len(whole) + 40)
+    with pytest.raises(OSError, match=r"answers\.jsonl cannot be written"):
+        next(records)
+    assert answers.read_text() == whole
+    assert read(answers)[0].items() >= json.loads(json.dumps(first)).items()
+
+
+def test_a_file_of_no_answers_is_empty(classify, tmp_path):
+    assert list(predict_videos(classify, [], output=tmp_path / "a.jsonl", candidate_labels=LABELS)) == []
+    assert (tmp_path / "a.jsonl").read_text() == ""
 
 
 def test_other_labels_are_not_mixed_into_a_file(videos, classify, tmp_path):

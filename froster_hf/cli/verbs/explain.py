@@ -9,9 +9,10 @@ the label; `gradient` asks what speaks for this label.
 """
 
 import argparse
+from typing import Any
 
 from ...printing import printable
-from ...whole_files import make_folder
+from ...whole_files import folder_for_results
 from ..loading import load_pipeline
 from ..options import add_model_arguments, add_video_arguments
 
@@ -31,14 +32,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain the video, and print what was written."""
-    make_folder(arguments.output)
+    with folder_for_results(arguments.output):
+        explanation = _explain(arguments)
+    if arguments.against:
+        print(f"{printable(explanation.label)}: {explanation.probability:.3f}")
+    for method, strip in explanation.strips.items():
+        for picture in (strip, explanation.animations[method]):
+            print(printable(str(picture)))
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> Any:
     classify = load_pipeline(arguments)
 
     from ...evaluation import explain_video
 
     if arguments.num_frames is not None:
         classify.processor.video_processor.num_frames = arguments.num_frames
-    explanation = explain_video(
+    return explain_video(
         classify.model,
         classify.processor,
         arguments.video,
@@ -47,9 +58,3 @@ def run(arguments: argparse.Namespace) -> int:
         output_dir=arguments.output,
         methods=arguments.method,
     )
-    if arguments.against:
-        print(f"{printable(explanation.label)}: {explanation.probability:.3f}")
-    for method, strip in explanation.strips.items():
-        for picture in (strip, explanation.animations[method]):
-            print(printable(str(picture)))
-    return 0
