@@ -28,6 +28,7 @@ from torch import nn
 from transformers import PreTrainedConfig, Trainer, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from ..checkpoint_loading import refuse_oversized
 from ..foreign_code import drop_foreign_code
 from ..hub_cache import blobs_of_snapshot
 from ..modeling.configuration_froster import FrosterConfig, read_dual_encoder_config
@@ -322,6 +323,10 @@ class WeightsFolder:
         self._files: dict[str, Path] = {}
         for file in self._weight_files():
             self._read_layout(file)
+        try:
+            refuse_oversized(self.config, self.folder)
+        except Exception as error:
+            raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor by FrosterModel's name."""

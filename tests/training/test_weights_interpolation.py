@@ -215,6 +215,11 @@ def test_what_is_no_checkpoint_is_refused(clip_folder, tuned_folder, tmp_path):
         ("config.json", '{"model_type": ["clip"]}', r"of type \['clip'\]"),
         ("config.json", '{"model_type": "clip", "text_config": 7}', "cannot be used"),
         ("config.json", '{"model_type": "froster", "vision_config": {"hidden_size": "wide"}}', "cannot be used"),
+        (
+            "config.json",
+            '{"model_type": "clip", "text_config": {"vocab_size": 1000000}, "vision_config": {"hidden_size": 12288}}',
+            r"config\.json cannot be used: .* describes a model of [\d,]+ numbers, but the weights take",
+        ),
         ("model.safetensors.index.json", "[]", "is not an index of shards"),
         ("model.safetensors.index.json", "{}", "is not an index of shards"),
         ("model.safetensors.index.json", '{"weight_map": [1]}', "is not an index of shards"),
