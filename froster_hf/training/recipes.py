@@ -12,7 +12,8 @@ import dataclasses
 import math
 import os
 import pkgutil
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -37,6 +38,10 @@ from .arguments import FrosterTrainingArguments
 RECIPE_FOLDER = SHIPPED_FOLDERS["recipe"]
 # Said once, elsewhere in the recipe.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
+# Arguments that send something to other machines, by the accounts of whoever trains, or run what a file names.
+CALLERS_ARGUMENTS = re.compile("push_to_hub|hub_.*|report_to|project|trackio_.*|deepspeed")
+# What they are where nothing is sent.
+NOTHING_IS_SENT = {"push_to_hub": False, "report_to": "none"}
 
 
 @dataclass(frozen=True)
@@ -231,14 +236,34 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Any
         A [`Recipe`], or the dataclass that `RECIPE_KINDS` has for another kind.
 
     Raises:
-        ValueError: no such recipe, no YAML, an unknown field, or a value that is none of the allowed ones.
+        ValueError: no such recipe, no YAML, an unknown field, a value that is none of the allowed ones, or, in the
+            file, one that is for the caller to give; see [`refuse_callers_arguments`].
     """
-    fields = override_fields(read_named(recipe, folder=RECIPE_FOLDER, what="recipe"), overrides)
-    name = Path(recipe).stem
+    fields, name = read_named(recipe, folder=RECIPE_FOLDER, what="recipe"), Path(recipe).stem
+    refuse_callers_arguments(fields.get("training"), where=name)
+    fields = override_fields(fields, overrides)
     kind = fields.get("kind", "fine_tuning")
     if not isinstance(kind, str) or kind not in RECIPE_KINDS:
         raise ValueError(f"{name}: kind is {kind!r}; it must be one of {', '.join(RECIPE_KINDS)}.")
     return read_fields(pkgutil.resolve_name(RECIPE_KINDS[kind].fields), with_name(fields, recipe), where=name)
+
+
+def refuse_callers_arguments(training: Any, *, where: str) -> None:
+    """Raise where a `training` section that somebody else may have written decides what is for the caller to decide.
+
+    Args:
+        training: arguments by name.
+        where: what they are of, for messages.
+
+    Raises:
+        ValueError: one of them sends something to other machines; names it.
+    """
+    for name, value in training.items() if isinstance(training, Mapping) else ():
+        if CALLERS_ARGUMENTS.fullmatch(str(name)) and value is not None and value != NOTHING_IS_SENT.get(name, ...):
+            raise ValueError(
+                f"{where}: training.{name} is given. What is sent to other machines by your accounts is not a file's "
+                f"to say: take it out, and give it in your command, as training.{name}=VALUE."
+            )
 
 
 def output_folder(recipe: Any) -> Path:

@@ -340,6 +340,25 @@ def test_a_world_is_rendered_once_and_split_into_base_and_novel(tmp_path):
         read_recipe_data(recipe.data, dataclasses.replace(recipe.world, seed=1))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "push_to_hub: true",
+        "hub_model_id: a/b",
+        "hub_private_repo: false",
+        "report_to: [wandb]",
+        "trackio_space_id: a/b",
+    ],
+)
+def test_what_is_sent_elsewhere_is_for_the_caller_to_say_and_not_for_a_file(tmp_path, line):
+    name, _, value = line.partition(": ")
+    text = f"extends: moving_shapes_base_to_novel\ntraining:\n  {line}\n"
+    (tmp_path / "theirs.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"theirs: training\.{name} is given.* as training\.{name}=VALUE"):
+        load_recipe(tmp_path / "theirs.yaml")
+    assert name in load_recipe("moving_shapes_base_to_novel", [f"training.{name}={value}"]).training
+
+
 def test_an_access_token_in_a_recipe_is_refused_and_not_repeated():
     with pytest.raises(ValueError, match="HF_TOKEN") as caught:
         load_recipe("taco_k400", overrides=["training.hub_token=hf_secret"])

@@ -23,7 +23,7 @@ from ...processing.sampling_froster import sample_frame_indices
 from ...processing.video_processing_froster import FrosterVideoProcessor
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME
 from ...training.recipe_run import read_recipe_data
-from ...training.recipes import Recipe, load_recipe
+from ...training.recipes import Recipe, load_recipe, refuse_callers_arguments
 from ...training.teacher import FrozenTeacher
 from ...whole_files import make_folder, written_whole
 from ..pretraining import PretrainingRecipe, pretrain
@@ -74,6 +74,8 @@ class World:
         recipe = load_recipe(name, [*overrides, f"seed={self.seed}"])
         if not isinstance(recipe, PretrainingRecipe):
             raise ValueError(f"The plan pre-trains with {name!r}, which is not a recipe of `kind: pretraining`.")
+        # The overrides are the plan's.
+        refuse_callers_arguments(recipe.training, where=f"The plan {self.plan.name}")
         return recipe
 
     def recipe(self, overrides: Sequence[str] = (), *, seed: int = 0) -> Recipe:
@@ -84,6 +86,7 @@ class World:
             raise ValueError(f"The plan fine-tunes with {name!r}, which is not a recipe of `kind: fine_tuning`.")
         if (recipe.data.format, recipe.data.label_set) != ("moving_shapes", "base"):
             raise ValueError(f"The plan fine-tunes with {name!r}; a study needs moving_shapes with `label_set: base`.")
+        refuse_callers_arguments(recipe.training, where=f"The plan {self.plan.name}")
         return recipe
 
     def placed(self, recipe: Recipe, *, output_dir: Path | None = None) -> Recipe:
