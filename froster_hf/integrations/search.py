@@ -15,6 +15,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -37,10 +38,11 @@ from ..extras import import_extra
 from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import NUM_READING_THREADS, ReadingThreads, take_ahead
 from ..pipeline.timeline_froster import WINDOW_OPTIONS, WindowStream, plan_windows
-from ..printing import printable
+from ..printing import one_line, printable
 from ..settings import read_fields
 from ..video.files import UNREADABLE, search_folder
-from ..video.stores import find_videos, is_address, is_named, open_store
+from ..video.source import split_policy
+from ..video.stores import find_videos, is_address, is_named, open_store, refuse_unnamed
 from ..video.types import UnreadableVideoError, VideoDecodeError
 from ..whole_files import check_writable
 from .batches import embed_clips
@@ -151,11 +153,12 @@ class VideoIndex:
 
     def __len__(self) -> int:
         """Segments."""
-        return self.table.count_rows()
+        with _lance_reading(self.path):
+            return self.table.count_rows()
 
     def states(self) -> dict[str, str]:
         """The videos of the index, each with the state of its file when it was read."""
-        with self._naming_damage():
+        with _lance_reading(self.path):
             rows = self.table.search().select(["video", "state"]).to_arrow().group_by(["video", "state"]).aggregate([])
         return dict(zip(rows["video"].to_pylist(), rows["state"].to_pylist()))
 
@@ -201,7 +204,7 @@ class VideoIndex:
         # A segment overlaps as many on each side as there are strides in a window.
         number = top_k * (1 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))
         while True:
-            with self._naming_damage():
+            with _lance_reading(self.path):
                 search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
                 rows = search.select([*FOUND_COLUMNS, "_distance"]).limit(number).to_arrow().to_pylist()
             for row in rows:
@@ -228,16 +231,42 @@ class VideoIndex:
                 f"{times[1]:g} seconds, with a cosine of {1 - row['_distance']:g}. Make the index again."
             )
 
-    @contextmanager
-    def _naming_damage(self) -> Iterator[None]:
-        """LanceDB's errors, whose types and messages are many, name the index."""
-        try:
-            yield
-        except Exception as error:
-            raise SearchIndexError(
-                f"{printable(self.path)} is damaged ({type(error).__name__}: {printable(str(error), limit=200)}). "
-                "Make the index again in another place."
-            ) from error
+
+@contextmanager
+def _lance_reading(path: str) -> Iterator[None]:
+    """Make whatever LanceDB raises for an index that it cannot read one line that names the index.
+
+    Its own messages quote the index's files and name lines of its code; the machine's part of them is kept, and of a
+    store all, which may tell of the network or of credentials.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (reason := _machine_reason(path, error)) is not None:
+            raise SearchIndexError(f"{printable(path)} cannot be read: {reason}.") from error
+        raise SearchIndexError(
+            f"{printable(path)} is damaged, or not an index. Make the index again in another place."
+        ) from error
+
+
+@contextmanager
+def _lance_writing(path: str) -> Iterator[None]:
+    """Make whatever LanceDB raises for an index that it cannot write one line that names the index."""
+    try:
+        yield
+    except Exception as error:
+        reason = _machine_reason(path, error) or "its files are not as they were"
+        raise OSError(f"{printable(path)} cannot be written: {reason}.") from error
+
+
+def _machine_reason(path: str, error: Exception) -> str | None:
+    """What the system or a store has said to LanceDB; `None` where it has found fault with the files."""
+    if is_address(path):
+        return one_line(f"{type(error).__name__}: {error}", limit=200)
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if found is None or int(found[1]) == errno.ENOENT:
+        return None
+    return os.strerror(int(found[1]))
 
 
 def open_index(path: str | os.PathLike[str]) -> VideoIndex:
@@ -279,21 +308,22 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
                     f"{printable(path)} is a folder of something else, not an index. Give another one."
                 )
             return None
-    database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
-    if TABLE not in database.list_tables().tables:
-        return None
-    try:
+    with _lance_reading(path):
+        database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
+        if TABLE not in database.list_tables().tables:
+            return None
         table = database.open_table(TABLE)
-        stored = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        schema = table.schema
+    try:
+        stored = json.loads((schema.metadata or {}).get(METADATA_KEY, b"null"))
         settings = read_fields(IndexSettings, stored, where=printable(path))
         _check_settings(settings)
-        if table.schema.remove_metadata() != _schema(len(settings.probe)):
-            raise ValueError(f"its columns are {printable(str(table.schema.names), limit=200)}, or of other types")
-    # Whatever LanceDB raises for a damaged table, and what is not said there.
-    except Exception as error:
+        if schema.remove_metadata() != _schema(len(settings.probe)):
+            raise ValueError(f"its columns are {printable(str(schema.names), limit=200)}, or of other types")
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise SearchIndexError(
-            f"{printable(path)} is damaged, or a table of something else ({type(error).__name__}: "
-            f"{printable(str(error), limit=200)}). Make the index again in another place."
+            f"{printable(path)} is damaged, or a table of something else ({one_line(str(error), limit=200)}). Make "
+            "the index again in another place."
         ) from error
     return VideoIndex(path, table, settings)
 
@@ -317,7 +347,8 @@ def index_videos(
 
     Args:
         classify: zero-shot pipeline (`froster_hf.load_pipeline`); its model embeds.
-        videos: paths and addresses of videos, and of folders, which are searched.
+        videos: paths and addresses of videos, and of folders, which are searched; addresses of stores only where
+            `allow_urls` of the video processor names them or a folder above them.
         output: the index: a folder, or the address of a bucket (`s3://bucket/index`).
         window_seconds: length of a segment; by default that of the index, or 4.
         stride_seconds: from one segment's start to the next; by default that of the index, or 2.
@@ -343,8 +374,9 @@ def index_videos(
         index.check_model(classify)
     report = IndexReport()
     known = index.states()
-    listing = _find_files(videos, known)
-    writer = _Writer(index.table, report, on_video or (lambda record: None))
+    _, named = split_policy(classify.processor.video_processor.allow_urls)
+    listing = _find_files(videos, known, named)
+    writer = _Writer(index, report, on_video or (lambda record: None))
     try:
         for video in listing.gone:
             writer.remove(video)
@@ -361,7 +393,8 @@ def index_videos(
     finally:
         # An interrupted run keeps what it has read.
         writer.commit()
-    index.table.optimize(cleanup_older_than=KEPT_VERSIONS)
+    with _lance_writing(index.path):
+        index.table.optimize(cleanup_older_than=KEPT_VERSIONS)
     report.num_videos, report.num_segments = len(index.states()), len(index)
     return report
 
@@ -462,14 +495,14 @@ def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping
     path = _absolute(output)
     if not is_address(path):
         check_writable(path)
-    database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
     try:
-        return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
-    # LanceDB's errors are of many types.
-    except Exception as error:
+        with _lance_writing(path):
+            database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
+            return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
+    except OSError:
         if not is_address(path):
             shutil.rmtree(os.path.join(path, f"{TABLE}.lance"), ignore_errors=True)
-        raise OSError(f"{printable(path)} cannot be written: {printable(str(error), limit=200)}") from error
+        raise
 
 
 def _schema(num_dimensions: int) -> Any:
@@ -536,19 +569,21 @@ class _Listing:
     """The files that an index is to have.
 
     Args:
+        named: addresses that the caller has named; no others are opened, or asked for.
         states: by video, what changes with its file.
         gone: videos of the index whose files are no longer there.
         errors: by what was given or found, why it is not read.
     """
 
+    named: Sequence[str] = ()
     states: dict[str, str] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
 
 
-def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str]) -> _Listing:
+def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str], named: Sequence[str]) -> _Listing:
     """What is given, searched; and of what the index has of it, what is gone."""
-    listing = _Listing()
+    listing = _Listing(named)
     for argument in given:
         path = _absolute(argument)
         try:
@@ -559,7 +594,7 @@ def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str
         else:
             _take(found, listing)
         if found == [path]:
-            if path in known and path in listing.errors and _is_gone(path):
+            if path in known and path in listing.errors and _is_gone(path, named):
                 del listing.errors[path]
                 listing.gone.append(path)
             continue
@@ -574,7 +609,7 @@ def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str
             )
         if not found:
             listing.errors[path] = "the folder holds no videos"
-        listing.gone += [video for video in below if video not in listing.states and _is_gone(video)]
+        listing.gone += [video for video in below if video not in listing.states and _is_gone(video, named)]
     return listing
 
 
@@ -583,9 +618,10 @@ def _search(path: str, listing: _Listing) -> list[str]:
 
     Raises:
         OSError: there is nothing, or it cannot be read.
-        UnreadableVideoError: a store cannot be searched.
+        UnreadableVideoError: a store cannot be searched, or may not be opened.
     """
     if is_address(path):
+        refuse_unnamed(path, listing.named)
         return find_videos(path)
     if "://" in path or not stat.S_ISDIR(os.stat(path).st_mode):
         return [path]
@@ -600,21 +636,23 @@ def _take(found: Iterable[str], listing: _Listing) -> None:
     for video in found:
         try:
             video.encode()
-            listing.states[video] = _state(video)
+            listing.states[video] = _state(video, listing.named)
         except UnicodeEncodeError:
             listing.errors[video] = "its path is not text in UTF-8; give it another name"
         except (OSError, UnreadableVideoError) as error:
             listing.errors[video] = _reason(error)
 
 
-def _state(video: str) -> str:
+def _state(video: str, named: Sequence[str]) -> str:
     """A text that changes with a file; a URL of the web is read once.
 
     Raises:
         OSError: the file is not there, or not to be seen.
-        UnreadableVideoError: it is not there, in a store.
+        UnreadableVideoError: it is not there, in a store, or may not be opened.
     """
     if is_address(video):
+        # A file in a store that is named can have the name of a chain, which leads to another one.
+        refuse_unnamed(video, named)
         system, path = open_store(video)
         try:
             return str(system.ukey(path))
@@ -631,9 +669,11 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _is_gone(video: str) -> bool:
+def _is_gone(video: str, named: Sequence[str]) -> bool:
     """Whether a file is no longer there, rather than not to be seen."""
     if is_address(video):
+        if not is_named(video, named):
+            return False
         system, path = open_store(video)
         try:
             return not system.exists(path)
@@ -709,8 +749,8 @@ def _picture(frame: torch.Tensor) -> bytes:
 class _Writer:
     """Brings changes into a table, several videos with one commit."""
 
-    def __init__(self, table: Any, report: IndexReport, on_video: Callable[[Mapping[str, Any]], None]):
-        self.table, self.report, self.on_video = table, report, on_video
+    def __init__(self, index: VideoIndex, report: IndexReport, on_video: Callable[[Mapping[str, Any]], None]):
+        self.index, self.report, self.on_video = index, report, on_video
         self._removed: list[str] = []
         self._added: list[Any] = []
         self._num_rows = 0
@@ -751,14 +791,17 @@ class _Writer:
             names = ", ".join(
                 "'" + name.replace("'", "''") + "'" for name in self._removed[start:][:VIDEOS_PER_DELETION]
             )
-            self.table.delete(f"video IN ({names})")
+            with _lance_writing(self.index.path):
+                self.index.table.delete(f"video IN ({names})")
         if self._added:
-            self.table.add(self._rows())
+            rows = self._rows()
+            with _lance_writing(self.index.path):
+                self.index.table.add(rows)
         self._removed, self._added, self._num_rows, self._begun = [], [], 0, time.monotonic()
 
     def _rows(self) -> Any:
         pyarrow = import_extra("search", "pyarrow")
-        schema = self.table.schema
+        schema = self.index.table.schema
         flat = [(video, state, *row) for video, state, rows in self._added for row in rows]
         videos, states, windows, pictures, embeds = zip(*flat)
         starts, ends = zip(*windows)

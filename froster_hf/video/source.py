@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, BinaryIO
 
-from .stores import fetch_file, is_address, is_named
+from .stores import fetch_file, is_address, refuse_unnamed
 from .types import UnreadableVideoError, VideoLimits
 from .url import WEB_POLICIES, WebPolicy, fetch_url
 
@@ -114,11 +114,7 @@ def split_policy(allow_urls: UrlPolicy) -> tuple[WebPolicy, tuple[str, ...]]:
 
 
 def _fetched(address: str, named: Sequence[str], limits: VideoLimits) -> CheckedSource:
-    if not is_named(address, named):
-        raise UnreadableVideoError(
-            "it is a URL, and URLs are not fetched unless allow_urls names them or a folder above them; if you trust "
-            "where it comes from, name it there"
-        )
+    refuse_unnamed(address, named)
     copy = fetch_file(address, limits)
     try:
         return replace(_checked_path(copy.name, limits), copy=copy)

@@ -46,6 +46,19 @@ def is_named(address: str, named: Sequence[str]) -> bool:
     return any(plain.startswith(_HUB_REVISION.sub(r"\1", folder).rstrip("/") + "/") for folder in named)
 
 
+def refuse_unnamed(address: str, named: Sequence[str]) -> None:
+    """Raise where an address may not be opened, before any of its stores is asked.
+
+    Raises:
+        UnreadableVideoError: the caller has not named it; see `is_named`.
+    """
+    if not is_named(address, named):
+        raise UnreadableVideoError(
+            "it is a URL, and URLs are not fetched unless allow_urls names them or a folder above them; if you trust "
+            "where it comes from, name it there"
+        )
+
+
 def fetch_file(address: str, limits: VideoLimits) -> IO[bytes]:
     """A copy of a file on the local disk, which is gone when it is closed.
 
