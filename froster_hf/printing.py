@@ -7,6 +7,7 @@ or `one_line`: a name must not move a terminal's cursor, set its title, or begin
 import contextlib
 import html
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -87,31 +88,40 @@ def json_text(
     return text if shows_as_it_is else json.dumps(value, allow_nan=False, indent=indent, default=default)
 
 
+class PrintableFormatter(logging.Formatter):
+    """Of messages that repeat foreign text: each line of them is `printable`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message as text for a terminal."""
+        # Colors, too, which transformers gives its reports on a terminal.
+        return printable_lines(re.sub(r"\x1b\[[\d;]*m", "", super().format(record)).split("\n"))
+
+
 @contextlib.contextmanager
 def without_progress_bars() -> Iterator[None]:
     """Without transformers' progress bars, which show where there is no terminal, too; then they are as before."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    were_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    were_shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         if were_shown:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
     """Without transformers' messages below errors; afterwards it is as talkative as before."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _shown(character: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
@@ -290,6 +290,30 @@ def test_a_checkpoint_pickled_by_hand_is_refused_as_well(checkpoint):
     with pytest.raises(ValueError, match="cannot be loaded") as refused:
         load_checkpoint(str(checkpoint), device="cpu")
     assert "weights_only" not in str(refused.value)
+
+
+REPORTING = """
+import sys
+from transformers import AutoModelForVideoClassification
+import froster_hf
+from froster_hf.cli import main
+print("predict", file=sys.stderr, flush=True)
+main(["predict", sys.argv[1], "--labels", "a,b", "--model", sys.argv[2], "--device", "cpu"])
+print("transformers", file=sys.stderr, flush=True)
+AutoModelForVideoClassification.from_pretrained(sys.argv[2])
+"""
+
+
+def test_names_of_tensors_in_transformers_report_reach_no_terminal(checkpoint):
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["\x1b]0;title\x07"] = torch.zeros(2)
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    command = [sys.executable, "-c", REPORTING, BIKES, str(checkpoint)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=250, check=True).stderr
+    ours, theirs = told.partition("predict\n")[2].split("transformers\n")
+    assert "\x1b" not in ours
+    # What the report would show.
+    assert "\x1b]0;title" in theirs
 
 
 def test_hostile_names_of_tensors_are_shown_safely(tmp_path, capsys):

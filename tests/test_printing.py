@@ -1,12 +1,22 @@
 """Text of unknown origin on its way to a terminal, a file or a JSON reader."""
 
 import json
+import logging
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from froster_hf.printing import LONGEST_MESSAGE, LONGEST_NAME, json_text, listing, one_line, printable
+from froster_hf.cli.verbs.train import _messages_of_the_training
+from froster_hf.printing import (
+    LONGEST_MESSAGE,
+    LONGEST_NAME,
+    PrintableFormatter,
+    json_text,
+    listing,
+    one_line,
+    printable,
+)
 
 # Sets a terminal's title, rings, begins a line, turns the reading direction, and is no character at all.
 HOSTILE = "\x1b]0;title\x07\rtop\nnext\u202eback\udcff\x9b1m"
@@ -22,6 +32,23 @@ def test_ordinary_text_of_every_script_is_shown_as_it_is():
 def test_what_would_act_on_a_terminal_is_written_out():
     assert printable(HOSTILE) == r"\x1b]0;title\x07\rtop\nnext\u202eback\udcff\x9b1m"
     assert one_line("first\n\n  second\t\x1b[31mred") == r"first second \x1b[31mred"
+
+
+def test_messages_of_other_libraries_keep_their_lines_and_lose_what_acts():
+    record = logging.LogRecord("a", logging.WARNING, "", 0, "\x1b[1mReport\x1b[0m of %s\nnext", (HOSTILE,), None)
+    lines = PrintableFormatter().format(record).split("\n")
+    assert lines[0] == r"Report of \x1b]0;title\x07\rtop"
+    assert lines[-1] == "next"
+    assert all(line.isprintable() for line in lines)
+
+
+def test_what_is_logged_in_a_training_is_fit_for_a_terminal(capfd):
+    handlers = [(handler, handler.formatter) for handler in logging.getLogger("transformers").handlers]
+    with _messages_of_the_training():
+        logging.getLogger("froster_hf.training").warning("of \x1b[2J")
+        assert all(isinstance(handler.formatter, PrintableFormatter) for handler, _ in handlers)
+    assert [(handler, handler.formatter) for handler, _ in handlers] == handlers
+    assert capfd.readouterr().err == "of \\x1b[2J\n"
 
 
 @given(ANYTHING)

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...printing import printable, without_progress_bars, without_warnings
+from ...printing import PrintableFormatter, printable, without_progress_bars, without_warnings
 from ...settings import check_named
 from ..options import DEFAULT_MODEL, names_videos, print_shipped
 
@@ -138,13 +138,19 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _messages_of_the_training() -> Iterator[None]:
-    """Show what the training says of itself, such as the classes that it trains on and their counts."""
+    """Show what the training says of itself, such as the classes that it trains on and their counts, and transformers
+    of checkpoints, by the names in their files."""
     logger, handler = logging.getLogger("froster_hf.training"), logging.StreamHandler()
     before = logger.level
+    formatters = {other: other.formatter for other in logging.getLogger("transformers").handlers}
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    for each in (handler, *formatters):
+        each.setFormatter(PrintableFormatter())
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+        for each, formatter in formatters.items():
+            each.setFormatter(formatter)
