@@ -40,8 +40,8 @@ RECIPE_FOLDER = SHIPPED_FOLDERS["recipe"]
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
 # Arguments that send something to other machines, by the accounts of whoever trains, or run what a file names.
 CALLERS_ARGUMENTS = re.compile("push_to_hub|hub_.*|report_to|project|trackio_.*|deepspeed")
-# What they are where nothing is sent.
-NOTHING_IS_SENT = {"push_to_hub": False, "report_to": "none"}
+# What they may be in a file: nothing is sent.
+NOTHING_IS_SENT = {"push_to_hub": [False], "report_to": ["none", "tensorboard", ["none"], ["tensorboard"]]}
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def refuse_callers_arguments(training: Any, *, where: str) -> None:
         ValueError: one of them sends something to other machines; names it.
     """
     for name, value in training.items() if isinstance(training, Mapping) else ():
-        if CALLERS_ARGUMENTS.fullmatch(str(name)) and value is not None and value != NOTHING_IS_SENT.get(name, ...):
+        if CALLERS_ARGUMENTS.fullmatch(str(name)) and value not in [None, *NOTHING_IS_SENT.get(name, [])]:
             raise ValueError(
                 f"{where}: training.{name} is given. What is sent to other machines by your accounts is not a file's "
                 f"to say: take it out, and give it in your command, as training.{name}=VALUE."

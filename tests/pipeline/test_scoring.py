@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoProcessor, pipeline
+from transformers import AutoModel, AutoProcessor, pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf.pipeline.scoring_froster import (
@@ -259,6 +259,15 @@ def test_siglip_scores_each_label_by_its_own_sigmoid(tmp_path):
     alone = classify(BIKES, LABELS[:1])
     assert alone == [{"score": pytest.approx(sigmoid(logits[LABELS[0]]), abs=1e-5), "label": LABELS[0]}]
     assert classify.timeline(BIKES, LABELS, multi_label=True).threshold == 0.5
+
+
+def test_a_padding_that_siglips_tower_does_not_read_is_refused(tmp_path):
+    save_dual_encoder("siglip", tmp_path)
+    processor = FrosterProcessor.from_dual_encoder(tmp_path, prompt_templates="none")
+    model = AutoModel.from_pretrained(tmp_path)
+    processor.tokenizer.pad_token = "<mask>"
+    with pytest.raises(ValueError, match="fills texts up with '<mask>', and the text tower reads its padding"):
+        pipeline("zero-shot-video-classification", model=model, processor=processor)
 
 
 def test_answers_below_a_threshold_leave_none_with_its_score():

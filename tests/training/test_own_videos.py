@@ -1,5 +1,6 @@
 """A folder of own videos, trained on by one command: what is held out, what is chosen and why, and what is said."""
 
+import os
 import shutil
 
 import numpy as np
@@ -112,6 +113,16 @@ def test_what_is_said_of_a_difference_is_what_its_interval_allows():
     assert _certainty([4.5, 30.0], 40) == "; 95 % interval +4.5 to +30.0).\n"
     assert "these 12 videos do not tell the two apart" in _certainty([-19.8, 19.8], 12)
     assert "3 videos are too few to say" in _certainty(None, 3)
+
+
+def test_a_link_in_the_place_of_the_evaluation_is_refused_before_the_training(videos, tmp_path, capsys):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "evaluation").symlink_to(tmp_path / "victim")
+    assert main(["train", str(videos), "--model", "small", "--output-dir", str(tmp_path / "run")]) == 1
+    assert f"{tmp_path / 'run' / 'evaluation'} is a link, which is not followed" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "run") == ["evaluation"]
+    assert os.listdir(tmp_path / "victim") == []
 
 
 def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(videos, tmp_path, capsys):
