@@ -41,7 +41,10 @@ RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
 # Arguments that send something to other machines, by the accounts of whoever trains, or run what a file names.
 CALLERS_ARGUMENTS = re.compile("push_to_hub|hub_.*|report_to|project|trackio_.*|deepspeed")
 # What they may be in a file: nothing is sent.
-NOTHING_IS_SENT = {"push_to_hub": [False], "report_to": ["none", "tensorboard", ["none"], ["tensorboard"]]}
+NOTHING_IS_SENT: dict[str, list[Any]] = {
+    "push_to_hub": [False],
+    "report_to": ["none", "tensorboard", ["none"], ["tensorboard"]],
+}
 
 
 @dataclass(frozen=True)
