@@ -11,7 +11,7 @@ import yaml
 
 import froster_hf
 from froster_hf.cli import build_parser
-from tests.fixtures.pages import ROOT, RUNNERS, blocks_of, documents, running_tests
+from tests.fixtures.pages import ROOT, RUNNERS, blocks_of, documents, running_tests, runs
 
 DOCS = ROOT / "docs"
 DOCUMENTS = documents()
@@ -112,6 +112,15 @@ def test_code_stands_in_fenced_blocks(page):
     paragraphs = re.split(r"\n\s*\n", text)
     indented = [part for part in paragraphs if part.startswith("    ")]
     assert not indented, indented[0]
+
+
+def test_a_test_that_leaves_blocks_out_fails():
+    @runs("docs/guides/score.md")
+    def leaves_the_python_out(page):
+        page.take("bash")
+
+    with pytest.raises(AssertionError, match=r"docs/guides/score\.md: \d blocks were not run, from line"):
+        leaves_the_python_out(page="docs/guides/score.md")
 
 
 def test_all_pages_that_tests_run_are_there():
