@@ -5,7 +5,7 @@ import importlib
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
 from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
 from .run_record import record_run, write_record
+from .teacher import FrozenTeacher
 from .trainer import FrosterTrainer
 
 logger = logging.getLogger(__name__)
@@ -73,8 +74,21 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     return trainer
 
 
-def build_trainer(recipe: Recipe) -> FrosterTrainer:
-    """The Trainer of a recipe, ready to train."""
+def build_trainer(
+    recipe: Recipe,
+    *,
+    make_clips: Callable[..., Any] | None = None,
+    make_teacher: Callable[[FrosterTrainingArguments], FrozenTeacher | None] | None = None,
+) -> FrosterTrainer:
+    """The Trainer of a recipe, ready to train.
+
+    Args:
+        recipe: see [`load_recipe`].
+        make_clips: makes the training set of its table and, by keyword, of the `video_processor`; by default the
+            table is decoded in the workers.
+        make_teacher: makes the teacher of the arguments; by default, and where it gives `None`, it is the one that
+            they describe.
+    """
     model, processor = build_model(recipe.model)
     train, evaluation = read_recipe_data(recipe.data, recipe.world)
     if recipe.data.descriptions is not None:
@@ -85,12 +99,14 @@ def build_trainer(recipe: Recipe) -> FrosterTrainer:
             labels_from=recipe.data.descriptions,
             allow_more=True,
         ).described
+    arguments = training_arguments(recipe, num_clips=len(train))
     return FrosterTrainer(
         model,
-        training_arguments(recipe, num_clips=len(train)),
-        train_dataset=train,
+        arguments,
+        train_dataset=make_clips(train, video_processor=processor.video_processor) if make_clips else train,
         eval_dataset=evaluation or None,
         processing_class=processor,
+        teacher=make_teacher(arguments) if make_teacher else None,
     )
 
 

@@ -12,6 +12,7 @@ Speed is measured likewise where labels tell it: between the label and that of t
 Letters: n clips, m of them with a direction, K labels, E opposites and other speeds that are not labels of this side.
 """
 
+import functools
 import json
 import math
 import shutil
@@ -29,10 +30,12 @@ from ...evaluation.metrics import harmonic_mean, top_k_accuracy
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
 from ...processing.processing_froster import FrosterProcessor
+from ...training.arguments import FrosterTrainingArguments
 from ...training.checkpointing import AVERAGE_NAME
 from ...training.distillation import NO_DISTILLATION
-from ...training.recipe_run import build_model, read_recipe_data, training_arguments
+from ...training.recipe_run import build_model, build_trainer
 from ...training.recipes import Recipe, RecipeModel
+from ...training.teacher import FrozenTeacher
 from ...training.trainer import FrosterTrainer
 from ...training.weights import interpolate
 from ...whole_files import make_folder, write_text_whole, written_whole
@@ -285,23 +288,22 @@ def run_job(job: Job) -> dict[str, Metrics]:
 
 
 def _trainer(job: Job) -> FrosterTrainer:
-    """As `build_trainer` makes it of the job's recipe, with what `prepare_world` has computed for all jobs."""
+    """That of the job's recipe, with what `prepare_world` has computed for all jobs."""
     recipe = job.world.placed(job.recipe(), output_dir=job.folder / "run")
-    model, processor = build_model(recipe.model)
-    table, _ = read_recipe_data(recipe.data, recipe.world)
-    arguments = training_arguments(recipe, num_clips=len(table))
+    return build_trainer(
+        recipe,
+        make_clips=functools.partial(training_clips, job.world, recipe),
+        make_teacher=functools.partial(_teacher, job.world),
+    )
+
+
+def _teacher(world: World, arguments: FrosterTrainingArguments) -> FrozenTeacher | None:
+    """The world's own, where it answers as the teacher that the arguments describe."""
     is_clip = arguments.teacher is None and arguments.teacher_momentum is None
     # As the stored embeddings were made: in single precision.
     is_single = arguments.teacher_dtype in (None, "float32") and not (arguments.bf16 or arguments.fp16)
-    return FrosterTrainer(
-        model,
-        arguments,
-        train_dataset=training_clips(job.world, recipe, table, video_processor=processor.video_processor),
-        processing_class=processor,
-        teacher=remembering_teacher(job.world)
-        if is_clip and is_single and arguments.distillation != NO_DISTILLATION
-        else None,
-    )
+    is_used = arguments.distillation != NO_DISTILLATION
+    return remembering_teacher(world) if is_clip and is_single and is_used else None
 
 
 def gigaflops(model: RecipeModel) -> float:
