@@ -112,10 +112,9 @@ def mean_and_std(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "std": float(np.std(values))}
 
 
-def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The mean of `class_accuracies` over the classes that have clips; NaN without any."""
-    per_class = class_accuracies(scores, labels)
-    return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of the values that are numbers; NaN without any."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def average_precisions(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -147,12 +146,6 @@ def average_precisions(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     return found
 
 
-def mean_average_precision(scores: np.ndarray, present: np.ndarray) -> float:
-    """The mean of `average_precisions` over the labels that are in some video; NaN without any."""
-    found = average_precisions(scores, present)
-    return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
-
-
 def best_label_is_present(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Whether the label with the best score is in the video, (n,): 1 or 0, NaN for a video without labels.
 
@@ -168,8 +161,7 @@ def best_label_is_present(scores: np.ndarray, present: np.ndarray) -> np.ndarray
 
 def best_label_accuracy(scores: np.ndarray, present: np.ndarray) -> float:
     """The mean of `best_label_is_present` over the videos with labels; NaN without any."""
-    right = best_label_is_present(scores, present)
-    return float(np.nanmean(right)) if np.isfinite(right).any() else float("nan")
+    return mean_of_known(best_label_is_present(scores, present))
 
 
 def f1_score(answered: np.ndarray, present: np.ndarray) -> float:
@@ -228,7 +220,8 @@ class Metric:
     """A number that is measured of predictions.
 
     Args:
-        function: takes what the metric needs, and gives a share or number; of segments, one per threshold (I,).
+        function: takes what the metric needs, and gives a share or number; of segments, one per threshold (I,); with
+            `by_class`, one per class (K,), NaN where it is not known.
         title: in words.
         heading: stands in the head of a table; by default the title.
         needs: what `function` takes. `one_label`: scores (n, K) and the label of each clip (n,). `labels`: scores
@@ -238,6 +231,7 @@ class Metric:
         shown_in: `training` (the Trainer's evaluations), `report` (`froster evaluate`), `card` (model cards, which
             take it from the report).
         card_type: its type in the metadata of a model card.
+        by_class: name of the numbers of the classes, of which the metric is the mean.
     """
 
     function: Callable[..., Any]
@@ -247,6 +241,7 @@ class Metric:
     unit: str = "%"
     shown_in: Collection[Place] = ("training", "report", "card")
     card_type: str = "accuracy"
+    by_class: str = ""
 
     def __post_init__(self) -> None:
         if not self.heading:
@@ -269,10 +264,19 @@ METRICS: dict[str, Metric] = {
     "top1": Metric(functools.partial(top_k_accuracy, k=1), "top-1 accuracy", "top-1"),
     "top5": Metric(functools.partial(top_k_accuracy, k=5), "top-5 accuracy", "top-5"),
     "mean_class_accuracy": Metric(
-        mean_class_accuracy, "mean accuracy over classes", "mean over classes", shown_in=["report"]
+        class_accuracies,
+        "mean accuracy over classes",
+        "mean over classes",
+        shown_in=["report"],
+        by_class="class_accuracies",
     ),
     "mean_average_precision": Metric(
-        mean_average_precision, "mean average precision over labels", "mAP", needs="labels", shown_in=["report"]
+        average_precisions,
+        "mean average precision over labels",
+        "mAP",
+        needs="labels",
+        shown_in=["report"],
+        by_class="average_precisions",
     ),
     "best_label_is_there": Metric(
         best_label_accuracy,
@@ -308,9 +312,15 @@ def metrics_of(needs: Needs, *, shown_in: Place | None = None) -> dict[str, Metr
     }
 
 
-def measure(needs: Needs, *inputs: Any) -> dict[str, Any]:
-    """Every metric of `METRICS` that needs these inputs, by name."""
-    return {name: metric.function(*inputs) for name, metric in metrics_of(needs).items()}
+def measure(needs: Needs, *inputs: Any, per_class: bool = False) -> dict[str, Any]:
+    """Every metric of `METRICS` that needs these inputs, by name; `per_class` adds the numbers of the classes."""
+    results = {}
+    for name, metric in metrics_of(needs).items():
+        value = metric.function(*inputs)
+        results[name] = mean_of_known(value) if metric.by_class else value
+        if metric.by_class and per_class:
+            results[metric.by_class] = value.tolist()
+    return results
 
 
 class ActionAccuracy(evaluate.Metric):
@@ -329,9 +339,8 @@ class ActionAccuracy(evaluate.Metric):
 
     def _compute(self, predictions: Any, references: Any, per_class: bool = False) -> dict[str, Any]:
         scores, labels = np.asarray(predictions), np.asarray(references)
-        results = measure("one_label", scores, labels)
+        results = measure("one_label", scores, labels, per_class=per_class)
         if per_class:
-            results["class_accuracies"] = class_accuracies(scores, labels).tolist()
             results["confusion_matrix"] = confusion_matrix(scores, labels).tolist()
         return results
 
@@ -358,8 +367,7 @@ class MultiLabelPrecision(evaluate.Metric):
         present = np.zeros(scores.shape, dtype=bool)
         for row, labels in enumerate(references):
             present[row, list(labels)] = True
-        precisions = average_precisions(scores, present).tolist()
-        return {**measure("labels", scores, present), "average_precisions": precisions}
+        return measure("labels", scores, present, per_class=True)
 
 
 class TemporalDetection(evaluate.Metric):
