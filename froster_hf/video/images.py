@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .geometry import check_pixels
-from .types import SystemLacksError, UnreadableVideoError, VideoLimits
+from .types import SystemLacksError, UnreadableVideoError, VideoLimits, path_error
 
 # Suffix -> format as Pillow names it.
 IMAGE_FORMATS = {
@@ -58,7 +58,7 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if _is_image_file(entry)]
     except OSError as error:
-        raise UnreadableVideoError(error.strerror or str(error)) from error
+        raise path_error(error) from error
     if not names:
         raise UnreadableVideoError("it holds no image files")
     if len(names) > limits.max_frames:

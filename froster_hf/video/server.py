@@ -27,7 +27,7 @@ from .images import image_files, read_images
 from .live_reader import read_live
 from .protocol import read_message, write_message
 from .reader import FrameCountError, StrictReader
-from .types import SystemLacksError, UnreadableVideoError, VideoLimits
+from .types import SystemLacksError, UnreadableVideoError, VideoLimits, path_error
 from .verification import read_frames
 
 try:
@@ -254,7 +254,7 @@ def _open_regular(path: str) -> BinaryIO:
     except OSError as error:
         if error.errno in _LACKS:
             raise SystemLacksError(error.errno, error.strerror) from error
-        raise UnreadableVideoError(error.strerror or str(error)) from error
+        raise path_error(error) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UnreadableVideoError("it is not a regular file")

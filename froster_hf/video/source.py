@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, BinaryIO
 
 from .stores import fetch_file, is_address, refuse_unnamed
-from .types import UnreadableVideoError, VideoLimits
+from .types import UnreadableVideoError, VideoLimits, path_error
 from .url import WEB_POLICIES, WebPolicy, fetch_url
 
 # Which addresses may be opened: a policy of the web, addresses that the caller names, or a list of these.
@@ -126,8 +126,8 @@ def _fetched(address: str, named: Sequence[str], limits: VideoLimits) -> Checked
 def _checked_path(path: str, limits: VideoLimits) -> CheckedSource:
     try:
         status = os.stat(path)
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        raise UnreadableVideoError(getattr(error, "strerror", None) or str(error)) from error
+    except (OSError, ValueError) as error:
+        raise path_error(error) from error
     for is_kind, reason in _KINDS:
         if is_kind(status.st_mode):
             raise UnreadableVideoError(f"{reason}, not a regular file")

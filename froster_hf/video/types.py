@@ -3,12 +3,12 @@
 Pure Python, since the decoding process imports it too and must start fast.
 """
 
-import errno
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
+
+NO_SUCH_FILE = "there is no such file"
 
 
 class VideoDecodeError(ValueError):
@@ -24,9 +24,9 @@ class VideoDecodeError(ValueError):
     """
 
     def __init__(self, file: str, backend: str = "", reason: str = ""):
-        if reason == os.strerror(errno.ENOENT):
+        if reason == NO_SUCH_FILE:
             # The fault of a name, with which no decoder has anything to do.
-            super().__init__(f"{file!r}: there is no such file")
+            super().__init__(f"{file!r}: {reason}")
         else:
             super().__init__(f"Cannot decode {file!r} with {backend}: {reason}" if reason else file)
         self.file = file
@@ -39,6 +39,13 @@ class VideoDecodeError(ValueError):
 
 class UnreadableVideoError(Exception):
     """The reason of a `VideoDecodeError`, raised where the file's name is not known."""
+
+
+def path_error(error: OSError | ValueError) -> UnreadableVideoError:
+    """What is wrong with a path that cannot be opened; a `ValueError` is one with a NUL byte."""
+    if isinstance(error, FileNotFoundError):
+        return UnreadableVideoError(NO_SUCH_FILE)
+    return UnreadableVideoError(getattr(error, "strerror", None) or str(error))
 
 
 class DecodingUnavailableError(RuntimeError):

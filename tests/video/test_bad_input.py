@@ -16,6 +16,7 @@ from PIL import Image
 
 from froster_hf.video import client
 from froster_hf.video.decoding import VideoDecodeError, decode_frames, probe_video, stream_frames
+from froster_hf.video.types import NO_SUCH_FILE
 from tests.fixtures.backends import VERIFIED, needs_backend
 from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video
 
@@ -159,7 +160,7 @@ def test_paths_that_are_no_files_are_named(tmp_path):
         assert fails(tmp_path / "socket.mp4").reason == "it is a socket, not a regular file"
     assert fails(tmp_path).reason == "it is a folder, not a regular file"
     assert fails("/dev/zero").reason == "it is a character device, not a regular file"
-    assert fails(tmp_path / "missing.mp4").reason == "No such file or directory"
+    assert fails(tmp_path / "missing.mp4").reason == NO_SUCH_FILE
     assert "null" in fails("a\0b.mp4").reason
     (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
     assert "symbolic links" in fails(tmp_path / "loop.mp4").reason
@@ -186,7 +187,7 @@ def test_a_file_that_cannot_be_read_after_it_was_checked_is_named(video_file, tm
         return status
 
     monkeypatch.setattr(os, "stat", stat_and_remove)
-    assert fails(path).reason == "No such file or directory"
+    assert fails(path).reason == NO_SUCH_FILE
 
 
 def test_a_file_that_is_swapped_after_it_was_checked_is_not_read(video_file, tmp_path, monkeypatch):
@@ -233,7 +234,7 @@ def test_a_playlist_opens_no_other_file_and_no_socket(video_file, tmp_path, kind
 
 @pytest.mark.parametrize("url", ["concat:a.mp4|b.mp4", "file:a.mp4", "pipe:0", "cache:a.mp4", "subfile,,start,0,,:a"])
 def test_a_string_is_a_path_and_never_a_protocol(url):
-    assert fails(url).reason == "No such file or directory"
+    assert fails(url).reason == NO_SUCH_FILE
 
 
 @pytest.mark.parametrize(

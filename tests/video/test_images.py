@@ -135,7 +135,7 @@ def test_files_and_pictures_in_memory_make_one_video(tmp_path):
 def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(VideoDecodeError, match=f"{target}: (it is not a regular file|No such file)"):
+    with pytest.raises(VideoDecodeError, match=f"{target}: (it is not a regular file|there is no such file)"):
         read_video([str(tmp_path / target)], None)
 
 
