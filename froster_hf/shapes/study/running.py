@@ -80,40 +80,28 @@ def run_study(
     if not overwrite:
         _refuse_other_report(plan, output)
     watch = _Stopwatch(work, plan.name)
+    test_worlds = [World(plan, seed, work) for seed in plan.test_worlds]
+    has_choices = any(method.grid for method in plan.methods.values())
+    validation_worlds = [World(plan, seed, work) for seed in plan.validation_worlds if has_choices]
     with _Workers(processes, work, log, watch, minutes) as workers:
-
-        def pretrain(worlds: Sequence[World]) -> list[dict[str, Metrics]]:
-            titles = [f"the CLIP of world {world.seed}" for world in worlds]
-            return workers.run(titles, [world.clip.parent for world in worlds], pretrain_and_measure, worlds)
-
-        def prepare(worlds: Sequence[World]) -> list[dict[str, Metrics]]:
-            titles = [f"world {world.seed}, rendered" for world in worlds]
-            return workers.run(titles, [world.frozen for world in worlds], prepare_and_measure, worlds)
-
-        def run_jobs(jobs: Sequence[Job]) -> list[dict[str, Metrics]]:
-            return workers.run([job.title for job in jobs], [job.folder for job in jobs], run_job, jobs)
-
-        test_worlds = [World(plan, seed, work) for seed in plan.test_worlds]
-        has_choices = any(method.grid for method in plan.methods.values())
-        validation_worlds = [World(plan, seed, work) for seed in plan.validation_worlds if has_choices]
         # The pre-trainings first: they know nothing of the worlds, and draw none.
-        clips = pretrain([*validation_worlds, *test_worlds])
-        prepare(validation_worlds)
-        choices, trials = choose(plan, work, run_jobs)
+        clips = workers.pretrain([*validation_worlds, *test_worlds])
+        workers.prepare(validation_worlds)
+        choices, trials = choose(plan, work, workers.run_jobs)
         _keep_choices(
             choices, work / f"choices-{plan.name}.json", drawn=any(world.folder.exists() for world in test_worlds)
         )
         for method, values in choices.items():
             log(f"Chosen for {method}: {values or 'nothing to choose'}")
 
-        frozen = prepare(test_worlds)
+        frozen = workers.prepare(test_worlds)
         jobs = [
             job_for(method, world=world, seed=seed, choices=choices[method], test=True)
             for world in test_worlds
             for seed in plan.seeds
             for method in plan.methods
         ]
-        measured = run_jobs(jobs)
+        measured = workers.run_jobs(jobs)
     study = {
         "plan": plan.to_dict(),
         "recipe": what_decides(test_worlds[0].recipe()),
@@ -308,7 +296,21 @@ class _Workers:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def run(
+    def pretrain(self, worlds: Sequence[World]) -> list[dict[str, Metrics]]:
+        """The CLIPs of worlds, and what is measured of each."""
+        titles = [f"the CLIP of world {world.seed}" for world in worlds]
+        return self._run(titles, [world.clip.parent for world in worlds], pretrain_and_measure, worlds)
+
+    def prepare(self, worlds: Sequence[World]) -> list[dict[str, Metrics]]:
+        """Render worlds, and measure the CLIP of each as it is."""
+        titles = [f"world {world.seed}, rendered" for world in worlds]
+        return self._run(titles, [world.frozen for world in worlds], prepare_and_measure, worlds)
+
+    def run_jobs(self, jobs: Sequence[Job]) -> list[dict[str, Metrics]]:
+        """Fine-tunings, and what is measured of each."""
+        return self._run([job.title for job in jobs], [job.folder for job in jobs], run_job, jobs)
+
+    def _run(
         self, titles: Sequence[str], folders: Sequence[Path], function: Callable[..., Any], arguments: Sequence[Any]
     ) -> list[dict[str, Metrics]]:
         """`function(argument)` for each, unless its folder tells what an earlier study in this place measured.
