@@ -153,16 +153,7 @@ def draw_scenes(
     num_scenes = len(classes) if classes is not None else int(num_scenes or 0)
 
     has_second = rng.random(num_scenes) < second_object_rate
-    attributes = _draw_attributes(rng, num_scenes, motions, has_second)
-    if classes is not None:
-        for column, index in (
-            (COLOR, [COLOR_NAMES.index(c.color) for c in classes]),
-            (SHAPE, [SHAPES.index(c.shape) for c in classes]),
-            (MOTION, [MOTIONS.index(c.motion) for c in classes]),
-        ):
-            attributes[:, 0, column] = index
-    attributes[:, 1] = _make_distinct(rng, attributes[:, 1], attributes[:, 0])
-    attributes[_RESIZING[attributes[..., MOTION]], SIZE] = _MEDIUM
+    attributes = _draw_attributes(rng, motions, has_second, classes)
     radius = _between(rng, *np.moveaxis(_SIZE_RANGES[attributes[..., SIZE]], -1, 0))
     rgb = _RGB[attributes[..., COLOR]] + rng.uniform(-0.03, 0.03, (num_scenes, MAX_OBJECTS, 3))
     motion = attributes[..., MOTION].copy()
@@ -261,8 +252,13 @@ def ease(scenes: Scenes, variety: float) -> Scenes:
 
 
 def _draw_attributes(
-    rng: np.random.Generator, num_scenes: int, motions: Sequence[str], has_second: np.ndarray
+    rng: np.random.Generator,
+    motions: Sequence[str],
+    has_second: np.ndarray,
+    classes: Sequence[MovingShape] | None,
 ) -> np.ndarray:
+    """What the objects are and do (B, O, A), the first ones as `classes` say; the second are drawn everywhere."""
+    num_scenes = len(has_second)
     attributes = np.empty((num_scenes, MAX_OBJECTS, len(ATTRIBUTES)), dtype=np.int64)
     attributes[..., COLOR] = rng.integers(len(COLORS), size=(num_scenes, MAX_OBJECTS))
     attributes[..., MOTION] = rng.choice([MOTIONS.index(motion) for motion in motions], (num_scenes, MAX_OBJECTS))
@@ -272,6 +268,15 @@ def _draw_attributes(
     # Two objects must leave each other room: neither is large.
     num_sizes = np.where(has_second, len(SIZES) - 1, len(SIZES))[:, None]
     attributes[..., SIZE] = rng.integers(num_sizes, size=(num_scenes, MAX_OBJECTS))
+    if classes is not None:
+        for column, index in (
+            (COLOR, [COLOR_NAMES.index(c.color) for c in classes]),
+            (SHAPE, [SHAPES.index(c.shape) for c in classes]),
+            (MOTION, [MOTIONS.index(c.motion) for c in classes]),
+        ):
+            attributes[:, 0, column] = index
+    attributes[:, 1] = _make_distinct(rng, attributes[:, 1], attributes[:, 0])
+    attributes[_RESIZING[attributes[..., MOTION]], SIZE] = _MEDIUM
     return attributes
 
 
