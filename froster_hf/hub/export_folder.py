@@ -134,13 +134,14 @@ def export_checkpoint(
     target = Path(output)
     with new_folder(target) as folder:
         conversion = read_conversion(checkpoint)
-        stated = CardFacts((repo_id or target.name).rpartition("/")[2]) if facts is None else facts
         classify = load_pipeline(checkpoint)
         check_finite(classify.model)
         own = fingerprints(classify.model)
         run = read_run(checkpoint, fingerprints=own)
+        if facts is None:
+            facts = CardFacts((repo_id or target.name).rpartition("/")[2])
         card_facts = with_license(
-            stated if isinstance(stated, CardFacts) else load_card_facts(stated),
+            facts if isinstance(facts, CardFacts) else load_card_facts(facts),
             license,
             inherited=inherited_licenses(checkpoint),
             may_be_froster=conversion is not None and conversion["layout"] == "froster",

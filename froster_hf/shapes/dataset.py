@@ -93,7 +93,10 @@ def write_moving_shapes(
             writer.writerows(zip(names, (str(classes[int(label)]) for label in labels), captions.texts))
         # Written last: a folder without it is not complete.
         write_text_whole(recipe_file, json.dumps(recipe, indent=2))
+    return _read_folder(root, classes)
 
+
+def _read_folder(root: Path, classes: Sequence[MovingShape]) -> Dataset:
     with open(root / _METADATA_FILE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     columns = {
