@@ -121,18 +121,27 @@ def timed(work: Callable[[], Any]) -> float:
 # The steps
 
 
-@torch.inference_mode()
-def build_steps(folder: Path) -> list[Step]:
-    """All of them; models are loaded here, once."""
-    texts = {"text_config": {"num_hidden_layers": 1}}
-    vit_b32 = FrosterModel(FrosterConfig(vision_config={"patch_size": 32}, **texts)).eval()
-    vit_b16 = FrosterModel(FrosterConfig(vision_config={"patch_size": 16, "num_hidden_layers": 4}, **texts)).eval()
-    classify = load_pipeline(str(SMALL_FROSTER))
-    processor, model, width = classify.processor, classify.label_banks.model, classify.model.config.projection_dim
-    generator = torch.Generator().manual_seed(0)
+class Works:
+    """Makes the work of each step for a size of its input; models are loaded here, once.
 
-    def look(model: FrosterModel, num_frames: int, side: int) -> Callable[[], Any]:
-        clips = torch.randn(1, num_frames, 3, side, side, generator=generator)
+    Args:
+        folder: for files.
+    """
+
+    def __init__(self, folder: Path):
+        texts = {"text_config": {"num_hidden_layers": 1}}
+        self.folder = folder
+        self.vit_b32 = FrosterModel(FrosterConfig(vision_config={"patch_size": 32}, **texts)).eval()
+        few_blocks = {"patch_size": 16, "num_hidden_layers": 4}
+        self.vit_b16 = FrosterModel(FrosterConfig(vision_config=few_blocks, **texts)).eval()
+        self.classify = load_pipeline(str(SMALL_FROSTER))
+        self.model, self.width = self.classify.label_banks.model, self.classify.model.config.projection_dim
+        self.generator = torch.Generator().manual_seed(0)
+        self.clip = folder / "clip.mp4"
+        render(self.clip, SCENES[0])
+
+    def look(self, model: FrosterModel, num_frames: int, side: int) -> Callable[[], Any]:
+        clips = torch.randn(1, num_frames, 3, side, side, generator=self.generator)
 
         @torch.inference_mode()
         def work() -> None:
@@ -140,22 +149,18 @@ def build_steps(folder: Path) -> list[Step]:
 
         return work
 
-    def names(count: int) -> list[str]:
-        words = ("square", "circle", "triangle", "star", "red", "blue", "green", "grows", "turns", "left")
-        return [" ".join(words[int(digit)] for digit in f"{number:05d}") for number in range(count)]
-
-    def encode(count: int) -> Callable[[], Any]:
+    def encode(self, count: int) -> Callable[[], Any]:
         labels = names(count)
 
         @torch.inference_mode()
         def work() -> None:
-            processor.embed_labels(labels, model=model, templates="single")
+            self.classify.processor.embed_labels(labels, model=self.model, templates="single")
 
         return work
 
-    def score(count: int) -> Callable[[], Any]:
-        labels, embeds = names(count), torch.randn(count, width, generator=generator)
-        video, scoring = torch.randn(1, width, generator=generator), Scoring(count)
+    def score(self, count: int) -> Callable[[], Any]:
+        labels, embeds = names(count), torch.randn(count, self.width, generator=self.generator)
+        video, scoring = torch.randn(1, self.width, generator=self.generator), Scoring(count)
 
         @torch.inference_mode()
         def work() -> None:
@@ -163,38 +168,37 @@ def build_steps(folder: Path) -> list[Step]:
 
         return work
 
-    def read_lists(count: int) -> Callable[[], Any]:
+    def read_lists(self, count: int) -> Callable[[], Any]:
         rows = [f"videos/clip_{number}.mp4,action {number % 100}" for number in range(count)]
-        file = folder / f"list_{count}.csv"
+        file = self.folder / f"list_{count}.csv"
         file.write_text("video,label\n" + "\n".join(rows) + "\n")
-        return lambda: (find_videos([str(file)]), read_video_list(file, root=folder, missing="keep"))
+        return lambda: (find_videos([str(file)]), read_video_list(file, root=self.folder, missing="keep"))
 
-    def keep_answers(count: int) -> Callable[[], Any]:
+    def keep_answers(self, count: int) -> Callable[[], Any]:
         """All of `froster predict` but decoding and the model: reading ahead, records, the file, and going on."""
         pixels = torch.zeros(1, 1)
-        embeds = torch.randn(1, width, generator=generator)
 
         def preprocess(input_: Any, **options: Any) -> dict[str, Any]:
             return input_.result() if isinstance(input_, Future) else {"entries": (input_.position, pixels[None])}
 
-        classify.preprocess = preprocess
+        self.classify.preprocess = preprocess
 
         class Tower:
-            video_embeds = embeds
+            video_embeds = torch.randn(1, self.width, generator=self.generator)
 
-        model.get_video_features = lambda clips, **options: Tower
-        videos, output = [f"clip_{number}.mp4" for number in range(count)], folder / f"answers_{count}.jsonl"
+        self.model.get_video_features = lambda clips, **options: Tower
+        videos, output = [f"clip_{number}.mp4" for number in range(count)], self.folder / f"answers_{count}.jsonl"
         options = {"candidate_labels": names(20), "top_k": 5, "output": output}
 
         def work() -> None:
-            for _ in predict_videos(classify, videos, **options):
+            for _ in predict_videos(self.classify, videos, **options):
                 pass
-            assert not list(predict_videos(classify, videos, resume=True, **options))
+            assert not list(predict_videos(self.classify, videos, resume=True, **options))
 
         return work
 
-    def find_segments(count: int) -> Callable[[], Any]:
-        scores = torch.rand(count, 20, generator=generator).softmax(-1)
+    def find_segments(self, count: int) -> Callable[[], Any]:
+        scores = torch.rand(count, 20, generator=self.generator).softmax(-1)
         labels = names(20)
 
         def work() -> None:
@@ -203,12 +207,13 @@ def build_steps(folder: Path) -> list[Step]:
 
         return work
 
-    def decode(count: int) -> Callable[[], Any]:
+    def decode(self, count: int) -> Callable[[], Any]:
         """Processor seconds of decoding six clips in each of so many processes, side by side."""
 
         def work() -> float:
             before = children_seconds()
-            processes = [multiprocessing.get_context("fork").Process(target=decode_clips) for _ in range(count)]
+            start_process = multiprocessing.get_context("fork").Process
+            processes = [start_process(target=decode_clips, args=(self.clip,)) for _ in range(count)]
             for process in processes:
                 process.start()
             for process in processes:
@@ -217,39 +222,51 @@ def build_steps(folder: Path) -> list[Step]:
 
         return work
 
-    clip = folder / "clip.mp4"
-    render(clip, SCENES[0])
 
-    def decode_clips() -> None:
-        for _ in range(6):
-            with open(clip, "rb") as file, StrictReader(file, limits=VideoLimits()) as reader:
-                reader.read(choose_frames("uniform", 0, reader.info))
+def names(count: int) -> list[str]:
+    words = ("square", "circle", "triangle", "star", "red", "blue", "green", "grows", "turns", "left")
+    return [" ".join(words[int(digit)] for digit in f"{number:05d}") for number in range(count)]
 
-    def squared(side: int) -> int:
-        return side * side
 
+def decode_clips(clip: Path) -> None:
+    for _ in range(6):
+        with open(clip, "rb") as file, StrictReader(file, limits=VideoLimits()) as reader:
+            reader.read(choose_frames("uniform", 0, reader.info))
+
+
+def squared(side: int) -> int:
+    return side * side
+
+
+def build_steps(works: Works) -> list[Step]:
+    """All of them."""
     return [
-        Step("video tower, ViT-B/32 of 224 px", "frames", (8, 16, 32, 64), lambda count: look(vit_b32, count, 224)),
+        Step(
+            "video tower, ViT-B/32 of 224 px",
+            "frames",
+            (8, 16, 32, 64),
+            lambda count: works.look(works.vit_b32, count, 224),
+        ),
         Step(
             "4 blocks of ViT-B/16, 2 frames",
             "pixels of a frame",
             (112, 224, 336, 448),
-            lambda side: look(vit_b16, 2, side),
+            lambda side: works.look(works.vit_b16, 2, side),
             per=squared,
             note="attention compares every pair of patches of a frame",
         ),
-        Step("labels encoded, one template, small", "labels", (10, 100, 1_000, 10_000, 100_000), encode),
+        Step("labels encoded, one template, small", "labels", (10, 100, 1_000, 10_000, 100_000), works.encode),
         Step(
             "a video scored by labels, small",
             "labels",
             (10, 100, 1_000, 10_000, 100_000),
-            score,
+            works.score,
             note="the embeddings of 100,000 labels do not fit into the processor's caches any more",
         ),
-        Step("lists read, no video opened", "videos", (10, 100, 1_000, 10_000), read_lists),
-        Step("`predict` without decoding and model", "videos", (10, 100, 1_000, 10_000), keep_answers),
-        Step("segments of a timeline, 20 labels", "windows", (10, 100, 1_000, 10_000), find_segments),
-        Step("clips decoded, six per process", "processes", (1, 2, 4), decode, memory_is_measured=False),
+        Step("lists read, no video opened", "videos", (10, 100, 1_000, 10_000), works.read_lists),
+        Step("`predict` without decoding and model", "videos", (10, 100, 1_000, 10_000), works.keep_answers),
+        Step("segments of a timeline, 20 labels", "windows", (10, 100, 1_000, 10_000), works.find_segments),
+        Step("clips decoded, six per process", "processes", (1, 2, 4), works.decode, memory_is_measured=False),
     ]
 
 
@@ -345,7 +362,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         steps = [
             step
-            for step in build_steps(Path(folder))
+            for step in build_steps(Works(Path(folder)))
             if not arguments.steps or any(word in step.name for word in arguments.steps)
         ]
         print(INTRODUCTION.format(command=command_line(), machine=describe_machine()))
