@@ -131,15 +131,14 @@ def read_yaml_file(path: str | os.PathLike) -> Any:
     return read_yaml(text.removeprefix("\ufeff"), where=os.fspath(path))
 
 
-def list_named(folder: Path) -> list[str]:
-    """Names of the shipped YAML files of a folder."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+def list_named(kind: str) -> list[str]:
+    """Names of the shipped settings files of a kind of `SHIPPED_FOLDERS`."""
+    return sorted(path.stem for path in SHIPPED_FOLDERS[kind].glob("*.yaml"))
 
 
 def describe_shipped(kind: str) -> dict[str, str]:
-    """Names of the shipped settings files of a kind of `SHIPPED_FOLDERS`, each with what it says `about` itself."""
-    folder = SHIPPED_FOLDERS[kind]
-    return {name: read_named(name, folder=folder, what=kind)["about"] for name in list_named(folder)}
+    """The names of `list_named`, each with what its file says `about` itself."""
+    return {name: read_named(name, kind=kind)["about"] for name in list_named(kind)}
 
 
 def check_named(name: str | os.PathLike, overrides: Sequence[str], *, kind: str) -> None:
@@ -148,7 +147,7 @@ def check_named(name: str | os.PathLike, overrides: Sequence[str], *, kind: str)
     Raises:
         ValueError: no such file, no YAML, no fields, or an override that is not of the form `field=value`.
     """
-    override_fields(read_named(name, folder=SHIPPED_FOLDERS[kind], what=kind), overrides)
+    override_fields(read_named(name, kind=kind), overrides)
 
 
 def merge_sections(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,17 +162,15 @@ def merge_sections(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
 def read_named(
     name: str | os.PathLike,
     *,
-    folder: Path,
-    what: str,
+    kind: str,
     merge: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] = merge_sections,
     seen: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The fields of a shipped YAML file by name, or of one by path, over those of the file that it `extends`.
 
     Args:
-        name: name of the file in `folder` without its ending, or a path that ends in .yaml or .yml.
-        folder: folder of the shipped files.
-        what: kind of the files, such as "recipe", for messages.
+        name: name of a shipped file without its ending, or a path that ends in .yaml or .yml.
+        kind: kind of the files, a name in `SHIPPED_FOLDERS`.
         merge: how a file's fields are laid over those of the file that it extends.
         seen: names of the files that extend one another down to this one.
 
@@ -182,11 +179,11 @@ def read_named(
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        path = folder / f"{name}.yaml"
+        path = SHIPPED_FOLDERS[kind] / f"{name}.yaml"
     # Unlike `path.is_file()`, false for names that are too long for the file system.
     if not os.path.isfile(path):
         raise ValueError(
-            f"There is no {what} {printable(repr(os.fspath(name)))}. Shipped are {', '.join(list_named(folder))}; or "
+            f"There is no {kind} {printable(repr(os.fspath(name)))}. Shipped are {', '.join(list_named(kind))}; or "
             "give a .yaml file."
         )
     fields = read_yaml_file(path)
@@ -196,10 +193,10 @@ def read_named(
     if base is None:
         return fields
     if not isinstance(base, str):
-        raise ValueError(f"{path}: extends is {_shown(base)}; give the name of one {what}.")
+        raise ValueError(f"{path}: extends is {_shown(base)}; give the name of one {kind}.")
     if base in seen:
         raise ValueError(f"{path} extends itself: {' -> '.join([*seen, base])}.")
-    return merge(read_named(base, folder=folder, what=what, merge=merge, seen=(*seen, base)), fields)
+    return merge(read_named(base, kind=kind, merge=merge, seen=(*seen, base)), fields)
 
 
 def override_fields(fields: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from froster_hf.hub.card_facts import load_card_facts
 from froster_hf.settings import (
     MAX_CHARACTERS,
     MAX_DEPTH,
+    SHIPPED_FOLDERS,
     override_fields,
     read_fields,
     read_named,
@@ -212,10 +213,11 @@ def test_overrides_come_one_after_the_other():
         ("extends: " + "b/" * 9999 + "c.yaml", "There is no recipe"),
     ],
 )
-def test_what_a_file_extends_is_one_other_file(tmp_path, content, message):
+def test_what_a_file_extends_is_one_other_file(tmp_path, monkeypatch, content, message):
+    monkeypatch.setitem(SHIPPED_FOLDERS, "recipe", tmp_path)
     (tmp_path / "a.yaml").write_text(content)
     with pytest.raises(ValueError, match=message):
-        read_named("a", folder=tmp_path, what="recipe")
+        read_named("a", kind="recipe")
 
 
 VALUES = st.recursive(

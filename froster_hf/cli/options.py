@@ -9,7 +9,7 @@ from ..checkpoint_loading import DEFAULT_MODEL
 from ..printing import printable
 from ..processing.label_files import read_label_file, split_labels
 from ..processing.prompts_froster import TEMPLATE_SETS, LabelList
-from ..settings import SHIPPED_FOLDERS, describe_shipped, list_named
+from ..settings import describe_shipped, list_named
 from ..video.backends import backend_choices
 
 
@@ -162,6 +162,6 @@ def names_videos(what: str, *, kind: str) -> bool:
 
     A shipped name comes first; a folder of that name is given with a slash (`./name`).
     """
-    if what in list_named(SHIPPED_FOLDERS[kind]) or what.lower().endswith((".yaml", ".yml")):
+    if what in list_named(kind) or what.lower().endswith((".yaml", ".yml")):
         return False
     return Path(what).exists() or Path(what).suffix != "" or "/" in what

@@ -16,7 +16,7 @@ from .metrics import (
 )
 from .own_list import evaluate_videos
 from .predicting import PredictionMismatchError, predict
-from .protocols import DetectionProtocol, EvaluationData, EvaluationProtocol, list_protocols, load_protocol
+from .protocols import DetectionProtocol, EvaluationData, EvaluationProtocol, load_protocol
 from .report import published_results
 from .temporal_detection import evaluate_detection
 
@@ -42,7 +42,6 @@ __all__ = [
     "explain_video",
     "find_leaks",
     "gradient_map",
-    "list_protocols",
     "load_protocol",
     "mean_best_cosine",
     "predict",

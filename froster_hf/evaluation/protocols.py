@@ -28,10 +28,8 @@ from ..data.video_table import VIDEO_COLUMN, MissingFiles, label_array, label_na
 from ..printing import one_line, printable
 from ..processing.label_matching import label_words
 from ..processing.sampling_froster import check_sampling
-from ..settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named, with_name
+from ..settings import override_fields, read_fields, read_named, with_name
 from .metrics import accuracies, class_accuracies, confusion_matrix
-
-PROTOCOL_FOLDER = SHIPPED_FOLDERS["protocol"]
 
 
 @dataclass(frozen=True)
@@ -79,11 +77,7 @@ class EvaluationProtocol:
     about: str = ""
 
     def __post_init__(self):
-        known = datasets_of(self.protocol)
-        if self.dataset not in known:
-            raise ValueError(
-                f"Protocol {self.name}: dataset={printable(repr(self.dataset))}; {self.protocol} is for {known}."
-            )
+        _check_dataset(self)
         try:
             check_sampling(self.sampling, deterministic=True)
         except ValueError as error:
@@ -144,11 +138,7 @@ class DetectionProtocol:
     about: str = ""
 
     def __post_init__(self):
-        known = datasets_of(self.protocol)
-        if self.dataset not in known:
-            raise ValueError(
-                f"Protocol {self.name}: dataset={printable(repr(self.dataset))}; {self.protocol} is for {known}."
-            )
+        _check_dataset(self)
         for field_name in ("iou_thresholds", "thresholds"):
             values = getattr(self, field_name)
             if not values or not all(0 < value <= 1 for value in values):
@@ -192,11 +182,6 @@ class EvaluationData:
     allow_links: bool = False
 
 
-def list_protocols() -> list[str]:
-    """Names of the shipped protocols."""
-    return list_named(PROTOCOL_FOLDER)
-
-
 def load_protocol(
     protocol: str | os.PathLike, overrides: Sequence[str] = ()
 ) -> EvaluationProtocol | DetectionProtocol:
@@ -209,9 +194,16 @@ def load_protocol(
     Raises:
         ValueError: no such protocol, no YAML, an unknown field, or a value that the field does not take.
     """
-    fields = override_fields(read_named(protocol, folder=PROTOCOL_FOLDER, what="protocol"), overrides)
+    fields = override_fields(read_named(protocol, kind="protocol"), overrides)
     kind = DetectionProtocol if fields.get("protocol") == "temporal_detection" else EvaluationProtocol
     return read_fields(kind, with_name(fields, protocol), where=Path(protocol).stem)
+
+
+def _check_dataset(protocol: EvaluationProtocol | DetectionProtocol) -> None:
+    known = datasets_of(protocol.protocol)
+    if protocol.dataset not in known:
+        given = printable(repr(protocol.dataset))
+        raise ValueError(f"Protocol {protocol.name}: dataset={given}; {protocol.protocol} is for {known}.")
 
 
 Protocol = TypeVar("Protocol", EvaluationProtocol, DetectionProtocol)

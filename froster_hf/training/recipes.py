@@ -24,10 +24,8 @@ from ..data.catalogue import FORMATS, published_counts
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ..settings import (
-    SHIPPED_FOLDERS,
     NameIn,
     check_fields,
-    list_named,
     override_fields,
     read_fields,
     read_named,
@@ -35,7 +33,6 @@ from ..settings import (
 )
 from .arguments import FrosterTrainingArguments
 
-RECIPE_FOLDER = SHIPPED_FOLDERS["recipe"]
 # Said once, elsewhere in the recipe.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
 # Arguments that send something to other machines, by the accounts of whoever trains, or run what a file names.
@@ -223,11 +220,6 @@ RECIPE_KINDS: dict[str, RecipeKind] = {
 }
 
 
-def list_recipes() -> list[str]:
-    """Names of the shipped recipes."""
-    return list_named(RECIPE_FOLDER)
-
-
 def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Any:
     """A shipped recipe by name, or a YAML file. Its field `kind` says what it is of, `fine_tuning` by default.
 
@@ -242,7 +234,7 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Any
         ValueError: no such recipe, no YAML, an unknown field, a value that is none of the allowed ones, or, in the
             file, one that is for the caller to give; see [`refuse_callers_arguments`].
     """
-    fields, name = read_named(recipe, folder=RECIPE_FOLDER, what="recipe"), Path(recipe).stem
+    fields, name = read_named(recipe, kind="recipe"), Path(recipe).stem
     refuse_callers_arguments(fields.get("training"), where=name)
     fields = override_fields(fields, overrides)
     kind = fields.get("kind", "fine_tuning")

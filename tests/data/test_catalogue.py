@@ -15,12 +15,13 @@ from froster_hf.data.catalogue import (
     read_split,
 )
 from froster_hf.data.video_table import ListedClip, video_table
-from froster_hf.evaluation import EvaluationData, evaluate_protocol, list_protocols, load_protocol
+from froster_hf.evaluation import EvaluationData, evaluate_protocol, load_protocol
 from froster_hf.evaluation.protocols import PLANS, EvaluationProtocol
 from froster_hf.hub.measured_results import MeasuredResult
 from froster_hf.processing.text_files import read_lines
+from froster_hf.settings import list_named
 from froster_hf.training.recipe_run import train_recipe
-from froster_hf.training.recipes import list_recipes, load_recipe
+from froster_hf.training.recipes import load_recipe
 from tests.data.table import DOCUMENT, render
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video
@@ -37,9 +38,9 @@ def test_every_entry_has_what_the_rest_asks_it_for():
 
 
 def test_what_is_shipped_names_only_known_data_sets():
-    for name in list_protocols():
+    for name in list_named("protocol"):
         assert load_protocol(name).dataset in DATASETS
-    recipes = [load_recipe(name) for name in list_recipes()]
+    recipes = [load_recipe(name) for name in list_named("recipe")]
     for recipe in recipes:
         if recipe.kind == "fine_tuning":
             assert recipe.data.format in FORMATS

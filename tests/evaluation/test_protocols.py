@@ -7,12 +7,13 @@ import pytest
 
 from froster_hf.data.catalogue import DATASETS
 from froster_hf.data.video_table import label_array, label_names
-from froster_hf.evaluation import EvaluationData, EvaluationProtocol, list_protocols, load_protocol, published_results
+from froster_hf.evaluation import EvaluationData, EvaluationProtocol, load_protocol, published_results
 from froster_hf.evaluation.protocols import plan_evaluation
+from froster_hf.settings import list_named
 
 
 def test_every_published_setting_has_a_recipe_that_parses():
-    assert list_protocols() == [
+    assert list_named("protocol") == [
         "base_to_novel_hmdb51",
         "base_to_novel_k400",
         "base_to_novel_ssv2",
@@ -29,7 +30,7 @@ def test_every_published_setting_has_a_recipe_that_parses():
     ]
     published = [
         protocol
-        for protocol in map(load_protocol, list_protocols())
+        for protocol in map(load_protocol, list_named("protocol"))
         if protocol.dataset != "moving_shapes" and isinstance(protocol, EvaluationProtocol)
     ]
     assert len(published) == 7
@@ -38,7 +39,7 @@ def test_every_published_setting_has_a_recipe_that_parses():
         assert published_results()[protocol.protocol][protocol.dataset]["FROSTER"]
 
 
-@pytest.mark.parametrize("name", list_protocols())
+@pytest.mark.parametrize("name", list_named("protocol"))
 def test_what_the_list_says_of_a_protocol_is_what_it_does(name):
     protocol = load_protocol(name)
     kind, title = protocol.protocol, DATASETS[protocol.dataset].title

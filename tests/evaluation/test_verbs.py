@@ -3,7 +3,7 @@ import json
 import pytest
 
 from froster_hf.cli import main
-from froster_hf.evaluation import list_protocols
+from froster_hf.settings import list_named
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 from .conftest import write_clip
@@ -21,7 +21,7 @@ def checkpoints(tmp_path_factory):
 def test_the_recipes_are_listed(capsys):
     assert main(["evaluate", "--list"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed] == list_protocols()
+    assert [line.split()[0] for line in printed] == list_named("protocol")
 
 
 def evaluate(data, output_dir, *options, overrides=()):

@@ -11,6 +11,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from froster_hf.cli import main
 from froster_hf.data.video_table import label_names
+from froster_hf.settings import list_named
 from froster_hf.training import FrosterTrainingArguments
 from froster_hf.training.recipe_run import (
     build_model,
@@ -19,11 +20,11 @@ from froster_hf.training.recipe_run import (
     train_recipe,
     training_arguments,
 )
-from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, list_recipes, load_recipe
+from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, load_recipe
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
-FINE_TUNING = [name for name in list_recipes() if load_recipe(name).kind == "fine_tuning"]
+FINE_TUNING = [name for name in list_named("recipe") if load_recipe(name).kind == "fine_tuning"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@
 Run by `froster study`; everything that is done is found again by the next run.
 """
 
-from .plan import StudyPlan, list_plans, load_plan
+from .plan import StudyPlan, load_plan
 from .running import run_study
 
-__all__ = ["StudyPlan", "list_plans", "load_plan", "run_study"]
+__all__ = ["StudyPlan", "load_plan", "run_study"]

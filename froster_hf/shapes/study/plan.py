@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ...settings import SHIPPED_FOLDERS, list_named, override_fields, read_fields, read_named, with_name
+from ...settings import override_fields, read_fields, read_named, with_name
 
-PLAN_FOLDER = SHIPPED_FOLDERS["plan"]
 # What else is measured of a fine-tuned model, at no further training.
 Variant = Literal["interpolation", "ensemble", "weight_average"]
 VARIANTS: dict[str, str] = {
@@ -110,11 +109,6 @@ class StudyPlan:
         return dataclasses.asdict(self)
 
 
-def list_plans() -> list[str]:
-    """Names of the shipped plans."""
-    return list_named(PLAN_FOLDER)
-
-
 def load_plan(plan: str | os.PathLike, overrides: Sequence[str] = ()) -> StudyPlan:
     """A shipped plan by name, or a YAML file; one that says `extends: NAME` changes the fields that it names.
 
@@ -126,5 +120,5 @@ def load_plan(plan: str | os.PathLike, overrides: Sequence[str] = ()) -> StudyPl
         ValueError: no such plan, no YAML, an unknown or a missing field, or a value that the field does not take.
     """
     # A plan's methods replace those of the plan that it extends.
-    fields = read_named(plan, folder=PLAN_FOLDER, what="plan", merge=lambda base, own: {**base, **own})
+    fields = read_named(plan, kind="plan", merge=lambda base, own: {**base, **own})
     return read_fields(StudyPlan, with_name(override_fields(fields, overrides), plan), where=Path(plan).stem)

@@ -3,7 +3,8 @@
 import pytest
 
 from froster_hf.cli import main
-from froster_hf.shapes.study import list_plans, load_plan, run_study
+from froster_hf.settings import list_named
+from froster_hf.shapes.study import load_plan, run_study
 from froster_hf.shapes.study.jobs import job_for
 from froster_hf.shapes.study.running import _check_jobs
 from froster_hf.shapes.study.worlds import World
@@ -21,7 +22,7 @@ methods: {plain: {overrides: [training.distillation=none]}}
 """
 
 
-@pytest.mark.parametrize("name", list_plans())
+@pytest.mark.parametrize("name", list_named("plan"))
 def test_every_override_of_a_shipped_plan_is_a_field_of_its_recipe(name, tmp_path):
     plan = load_plan(name)
     assert load_recipe(plan.pretraining[0], plan.pretraining[1:]).kind == "pretraining"
@@ -34,7 +35,7 @@ def test_every_override_of_a_shipped_plan_is_a_field_of_its_recipe(name, tmp_pat
 def test_plans_are_listed(capsys):
     assert main(["study", "--list"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in list_plans())
+    assert all(name in printed for name in list_named("plan"))
 
 
 @pytest.mark.parametrize(
