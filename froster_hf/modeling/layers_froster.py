@@ -298,18 +298,19 @@ def _read_ends(tower: CLIPTextModel, nodes: torch.Tensor, texts: torch.Tensor, e
     return tower.final_layer_norm(pooled + last.mlp(last.layer_norm2(pooled)))
 
 
+def split_heads(projected: torch.Tensor, attention: CLIPAttention) -> torch.Tensor:
+    """Queries, keys or values of an attention as its kernels take them: (B, n, W) to (B, H, n, d)."""
+    return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+
 def _attend_to_paths(
     attention: CLIPAttention, queries: torch.Tensor, normed: torch.Tensor, paths: torch.Tensor, sees: torch.Tensor
 ) -> torch.Tensor:
     """Queries (R, S, W) against the keys and values of the nodes (M, W) along paths (R, L): (R, S, W)."""
-
-    def split(projected: torch.Tensor) -> torch.Tensor:
-        return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-
     output = F.scaled_dot_product_attention(
-        split(queries),
-        split(attention.k_proj(normed)[paths]),
-        split(attention.v_proj(normed)[paths]),
+        split_heads(queries, attention),
+        split_heads(attention.k_proj(normed)[paths], attention),
+        split_heads(attention.v_proj(normed)[paths], attention),
         attn_mask=sees,
         dropout_p=float(attention.dropout or 0.0) if attention.training else 0.0,
         scale=attention.scale,
@@ -453,16 +454,14 @@ class PackedAttention(nn.Module):
 class PostNormLayer(nn.Module):
     """`torch.nn.TransformerEncoderLayer` with its defaults, parameters and their names; see [`PackedAttention`]."""
 
-    def __init__(
-        self, width: int, *, num_heads: int, inner_width: int = CLASS_TOKEN_INNER_WIDTH, dropout: float = 0.1
-    ):
+    def __init__(self, width: int, *, num_heads: int):
         super().__init__()
-        self.self_attn = PackedAttention(width, num_heads=num_heads, dropout=dropout)
-        self.linear1 = nn.Linear(width, inner_width)
-        self.linear2 = nn.Linear(inner_width, width)
+        self.self_attn = PackedAttention(width, num_heads=num_heads, dropout=0.1)
+        self.linear1 = nn.Linear(width, CLASS_TOKEN_INNER_WIDTH)
+        self.linear2 = nn.Linear(CLASS_TOKEN_INNER_WIDTH, width)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(0.1)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, n, D) to (B, n, D)."""

@@ -22,7 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
 
 from .configuration_froster import FrosterConfig
-from .layers_froster import use_one_pass_mlps
+from .layers_froster import split_heads, use_one_pass_mlps
 from .tables_froster import BACKBONES, TEMPORAL_MODULES, find_implementation
 
 
@@ -109,6 +109,21 @@ def reads_first_tokens(forward: Callable) -> Callable:
     return forward
 
 
+def run_kernel(
+    attention: CLIPAttention, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, **kwargs
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Queries (X, Y, n, d) against keys and values (X, Y, m, d) by whichever kernel is configured.
+
+    Returns:
+        (X, n, Y, d), and with eager attention the weights (X, Y, n, m).
+    """
+    kernel: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+        attention.config._attn_implementation, eager_attention_forward
+    )
+    dropout = attention.dropout if attention.training else 0.0
+    return kernel(attention, queries, keys, values, None, scaling=attention.scale, dropout=dropout, **kwargs)
+
+
 def attend(
     attention: CLIPAttention, hidden_states: torch.Tensor, num_read: int | None = None, **kwargs
 ) -> torch.Tensor:
@@ -127,21 +142,11 @@ def attend(
         return attention(hidden_states, **kwargs)[0]
     if type(attention).forward is not CLIPAttention.forward:
         return attention(hidden_states, num_read=num_read, **kwargs)[0]
-
-    def split(projected: torch.Tensor) -> torch.Tensor:
-        return projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-
-    interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-        attention.config._attn_implementation, eager_attention_forward
-    )
-    output, _ = interface(
+    output, _ = run_kernel(
         attention,
-        split(attention.q_proj(hidden_states[:, :num_read])),
-        split(attention.k_proj(hidden_states)),
-        split(attention.v_proj(hidden_states)),
-        None,
-        scaling=attention.scale,
-        dropout=attention.dropout if attention.training else 0.0,
+        split_heads(attention.q_proj(hidden_states[:, :num_read]), attention),
+        split_heads(attention.k_proj(hidden_states), attention),
+        split_heads(attention.v_proj(hidden_states), attention),
         **kwargs,
     )
     return attention.out_proj(output.flatten(2))
@@ -175,16 +180,6 @@ class TemporalAttention(Attention):
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
-
-    def _attend(
-        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(X, Y, n, d) queries against (X, Y, m, d) keys with whichever attention is configured: (X, n, Y, d)."""
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        dropout = self.dropout if self.training else 0.0
-        return attention(self, queries, keys, values, None, scaling=self.scale, dropout=dropout, **kwargs)
 
 
 class LocalAttention(TemporalAttention):
@@ -220,10 +215,10 @@ class LocalAttention(TemporalAttention):
             # It copies the windows in any case; in this order the weights that it returns are those that are used, and
             # have gradients.
             by_frame = (projected.transpose(1, 2).flatten(0, 1) for projected in (queries, keys, values))
-            output, weights = self._attend(*by_frame, **kwargs)  # (B*T, N, H, d)
+            output, weights = run_kernel(self, *by_frame, **kwargs)  # (B*T, N, H, d)
         else:
             # The attention functions take four dimensions: (B*H) stands for their batch and T for their heads.
-            output, _ = self._attend(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), **kwargs)
+            output, _ = run_kernel(self, queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), **kwargs)
             output = output.unflatten(0, (-1, self.num_heads)).permute(0, 3, 2, 1, 4)  # (B, T, N, H, d)
         return self.out_proj(output.reshape(hidden_states.shape[0], -1, self.embed_dim)), weights
 
@@ -271,18 +266,12 @@ class ChannelShiftAttention(TemporalAttention):
     def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
         """(B*T, N, W) to (B*T, N, W) and, with eager attention, weights (B*T, H, N, N)."""
 
-        def split(projected: torch.Tensor) -> torch.Tensor:
-            return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        def shifted(projected: torch.Tensor) -> torch.Tensor:
+            return split_heads(shift_channels(projected.unflatten(0, (-1, num_frames))).flatten(0, 1), self)
 
-        def shift(projected: torch.Tensor) -> torch.Tensor:
-            return shift_channels(projected.unflatten(0, (-1, num_frames))).flatten(0, 1)
-
-        output, weights = self._attend(
-            split(self.q_proj(hidden_states[:, :num_read])),
-            split(shift(self.k_proj(hidden_states))),
-            split(shift(self.v_proj(hidden_states))),
-            **kwargs,
-        )
+        queries = split_heads(self.q_proj(hidden_states[:, :num_read]), self)
+        keys, values = shifted(self.k_proj(hidden_states)), shifted(self.v_proj(hidden_states))
+        output, weights = run_kernel(self, queries, keys, values, **kwargs)
         return self.out_proj(output.flatten(2)), weights
 
 
@@ -547,22 +536,18 @@ class ContextAttention(TemporalAttention):
             (B*T, N, W); with eager attention, the weights (B*T, H, N, N + M), the context last; and how much of its
             attention a frame pays to each of its patches (B*T, patches), without gradient.
         """
-
-        def split(projected: torch.Tensor) -> torch.Tensor:
-            return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-
         num_tokens = hidden_states.shape[1]
-        queries = split(self.q_proj(hidden_states[:, :num_read]))
-        keys, values = (split(projection(hidden_states)) for projection in (self.k_proj, self.v_proj))
+        queries = split_heads(self.q_proj(hidden_states[:, :num_read]), self)
+        keys, values = (split_heads(projection(hidden_states), self) for projection in (self.k_proj, self.v_proj))
         if context is not None:
             num_frames = hidden_states.shape[0] // context.shape[0]
             more_keys, more_values = (
-                split(projection(context)).repeat_interleave(num_frames, dim=0)
+                split_heads(projection(context), self).repeat_interleave(num_frames, dim=0)
                 for projection in (self.k_proj, self.v_proj)
             )
             queries, keys = self._with_biases(queries, keys, more_keys)
             values = F.pad(torch.cat([values, more_values], dim=2), (0, self.bias_channels))
-        output, weights = self._attend(queries, keys, values, **kwargs)
+        output, weights = run_kernel(self, queries, keys, values, **kwargs)
         output = self.out_proj(output[..., : self.head_dim].flatten(2))
         return output, weights, self._paid_to_patches(queries, keys, num_tokens)
 

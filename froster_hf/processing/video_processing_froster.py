@@ -167,14 +167,14 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         """
         options = self._standardize_kwargs(**self._options({}))
         _refuse_fps(options["fps"])
-        sides = [side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side]
-        side = min(max(sides, default=1), LARGEST_TRIED_SIDE)
+        largest = _largest_side(options)
+        side = min(largest, LARGEST_TRIED_SIDE)
         try:
             _list_generators(options["seed"], 1)
             generator = torch.Generator().manual_seed(0)
             if options["do_sample_frames"]:
                 self._frame_indices(VideoMetadata(total_num_frames=64, fps=30.0), options=options, generator=generator)
-            if max(sides, default=1) == side:
+            if side == largest:
                 clips = self._clips_of_video(torch.zeros(1, 1, 3, side, side, dtype=torch.uint8), options, generator)
                 if not all(clip.isfinite().all() for clip in clips):
                     raise ValueError("its pixels are not numbers")
@@ -434,10 +434,15 @@ def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
         )
 
 
+def _largest_side(options: Mapping[str, Any]) -> int:
+    return max(
+        (side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side), default=1
+    )
+
+
 def _refuse_long_frames(video: Any, frames: torch.Tensor, options: Mapping[str, Any]) -> None:
     """Frames a pixel high and a million wide, of which the short side is enlarged."""
-    sides = [side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side]
-    short_side = max(sides, default=1)
+    short_side = _largest_side(options)
     height, width = frames.shape[-2:]
     values = frames.shape[0] * 3 * short_side * max(short_side, short_side * max(height, width) // min(height, width))
     if options["do_resize"] and values > max(MAX_VALUES, frames.numel()):
