@@ -75,6 +75,18 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
     return classify
 
 
+def end_process_group() -> None:
+    """End the processes' work together, where `torchrun` began it.
+
+    At the end of a verb, since the group's threads may else end a process that is done with an abort; not after an
+    error, when others may still wait for this one.
+    """
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _check_device(name: str) -> None:
     import torch
 

@@ -324,6 +324,13 @@ def test_the_command_line_lists_shows_and_trains(tmp_path, capsys, clip_folder, 
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
+def test_the_process_group_of_a_launcher_ends_with_the_verb(tmp_path, clip_folder, video_folder):
+    overrides = [*tiny_overrides(clip_folder, video_folder, tmp_path / "run"), "training.num_train_epochs=0"]
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    assert main(["train", "froster_k400", *overrides, "data.eval_root=null"]) == 0
+    assert not torch.distributed.is_initialized()
+
+
 def test_a_world_is_rendered_once_and_split_into_base_and_novel(tmp_path):
     overrides = ["data.format=moving_shapes", f"data.root={tmp_path}", "data.label_set=base", "world.num_classes=6"]
     overrides += ["world.clips_per_class=2", "world.eval_clips_per_class=1", "world.num_frames=2"]

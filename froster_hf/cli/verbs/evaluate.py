@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...printing import printable
 from ...settings import check_named
-from ..loading import load_checkpoint
+from ..loading import end_process_group, load_checkpoint
 from ..options import DEFAULT_MODEL, names_videos, print_shipped
 
 if TYPE_CHECKING:
@@ -123,11 +123,10 @@ def run(arguments: argparse.Namespace) -> int:
             "name of `froster evaluate --list`."
         )
     output = arguments.output or f"runs/evaluate-{Path(arguments.what).stem}"
-    return (
-        _run_own(arguments, output)
-        if names_videos(arguments.what, kind="protocol")
-        else _run_protocol(arguments, output)
-    )
+    evaluate = _run_own if names_videos(arguments.what, kind="protocol") else _run_protocol
+    code = evaluate(arguments, output)
+    end_process_group()
+    return code
 
 
 def _run_own(arguments: argparse.Namespace, output: str) -> int:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from ...printing import PrintableFormatter, printable, without_progress_bars, without_warnings
 from ...settings import check_named
+from ..loading import end_process_group
 from ..options import DEFAULT_MODEL, names_videos, print_shipped
 
 
@@ -65,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
             "What is to be trained on? Give a folder with one folder per class, a list of videos and labels, or a "
             "name of `froster train --list`."
         )
-    return _train_own(arguments) if names_videos(arguments.what, kind="recipe") else _train_recipe(arguments)
+    code = _train_own(arguments) if names_videos(arguments.what, kind="recipe") else _train_recipe(arguments)
+    end_process_group()
+    return code
 
 
 def _train_own(arguments: argparse.Namespace) -> int:
