@@ -8,7 +8,7 @@ label} table of `video_table.py` with all classes of the data set, in the data s
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import Dataset
 
@@ -147,28 +147,7 @@ def read_kinetics(
         AnnotationError: a file or line that does not fit; names it.
     """
     video_root = VideoRoot(root, allow_links=allow_links)
-    lines = list(read_lines(annotations))
-    if not lines:
-        raise AnnotationError(f"{shown_path(annotations)} is empty.")
-    header = [name.strip() for name in csv_cells(*lines[0])]
-    columns = ("label", "youtube_id", "time_start", "time_end", "split")
-    if not set(columns) <= set(header):
-        raise AnnotationError(
-            f"{lines[0][1]}: the columns are {listing(header, limit=10)[:300]}; needed are {list(columns)}."
-        )
-    rows = []
-    for line, where in lines[1:]:
-        cells = csv_cells(line, where)
-        if len(cells) != len(header):
-            raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
-        row: dict = dict(zip(header, (cell.strip() for cell in cells)))
-        try:
-            row["time_start"], row["time_end"] = int(float(row["time_start"])), int(float(row["time_end"]))
-        except (ValueError, OverflowError) as error:
-            raise AnnotationError(
-                f"{where}: time_start and time_end must be seconds ({type(error).__name__})."
-            ) from error
-        rows.append((row, where))
+    rows = _kinetics_rows(annotations)
     classes = sorted({row["label"] for row, _ in rows})
     index_of = {name: index for index, name in enumerate(classes)}
 
@@ -189,6 +168,33 @@ def read_kinetics(
 
     texts = distinct_label_texts(classes, where=shown_path(annotations))
     return video_table(clips(), labels=texts, missing=missing, source=f"Read from {shown_path(annotations)}.")
+
+
+def _kinetics_rows(annotations: str | os.PathLike) -> list[tuple[dict[str, Any], str]]:
+    """The clips of a CSV file by its columns, each with its place in the file."""
+    lines = list(read_lines(annotations))
+    if not lines:
+        raise AnnotationError(f"{shown_path(annotations)} is empty.")
+    header = [name.strip() for name in csv_cells(*lines[0])]
+    columns = ("label", "youtube_id", "time_start", "time_end", "split")
+    if not set(columns) <= set(header):
+        raise AnnotationError(
+            f"{lines[0][1]}: the columns are {listing(header, limit=10)[:300]}; needed are {list(columns)}."
+        )
+    rows = []
+    for line, where in lines[1:]:
+        cells = csv_cells(line, where)
+        if len(cells) != len(header):
+            raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
+        row: dict[str, Any] = dict(zip(header, (cell.strip() for cell in cells)))
+        try:
+            row["time_start"], row["time_end"] = int(float(row["time_start"])), int(float(row["time_end"]))
+        except (ValueError, OverflowError) as error:
+            raise AnnotationError(
+                f"{where}: time_start and time_end must be seconds ({type(error).__name__})."
+            ) from error
+        rows.append((row, where))
+    return rows
 
 
 def read_something_something(
