@@ -204,6 +204,22 @@ def flops(kind: type[nn.Module], *, num_frames: int = 8) -> int:
     return counter.get_total_flops()
 
 
+def build_optimizer(model: nn.Module, *, learning_rate: float, steps: int):
+    """AdamW and its schedule, a short rise and a cosine, by step."""
+    decaying = set(decay_parameter_names(model))
+    groups = [
+        {
+            "params": [p for name, p in model.named_parameters() if p.requires_grad and (name in decaying) == decays],
+            "weight_decay": decay,
+        }
+        for decays, decay in ((True, 0.01), (False, 0.0))
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / 12, 0.5 + 0.5 * np.cos(np.pi * step / steps))
+    )
+
+
 def train_and_measure(run: tuple[str, str, str, float], seed: int, options: argparse.Namespace) -> dict[str, float]:
     module, trained, distillation_name, weight = run
     torch.manual_seed(seed)
@@ -222,18 +238,8 @@ def train_and_measure(run: tuple[str, str, str, float], seed: int, options: argp
         distillation = begin_distillation(
             model, distillation=distillation_name, teacher=teacher, target=target, alpha=0.5, weight=weight
         )
-    decaying = set(decay_parameter_names(model))
-    groups = [
-        {
-            "params": [p for name, p in model.named_parameters() if p.requires_grad and (name in decaying) == decays],
-            "weight_decay": decay,
-        }
-        for decays, decay in ((True, 0.01), (False, 0.0))
-    ]
-    rate = options.learning_rate or LEARNING_RATES[trained]
-    optimizer = torch.optim.AdamW(groups, lr=rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / 12, 0.5 + 0.5 * np.cos(np.pi * step / options.steps))
+    optimizer, schedule = build_optimizer(
+        model, learning_rate=options.learning_rate or LEARNING_RATES[trained], steps=options.steps
     )
     clip_rng = np.random.default_rng([seed, 2])
     # As few clips as the study has: eight of every class, again in every epoch.
