@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import datasets
 import torch
-from torch import Tensor
 from transformers import TrainerCallback
 
 from ..data.clips import EpochSampler, EvaluationClips, TrainingClips, collate_clips
@@ -225,13 +224,9 @@ def collate_videos(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "`datasets.Video` column and it has no transform of its own."
         )
     return {
-        "pixel_values_videos": torch.stack([_as_tensor(sample["pixel_values_videos"]) for sample in samples]),
+        "pixel_values_videos": torch.stack([torch.as_tensor(sample["pixel_values_videos"]) for sample in samples]),
         "labels": torch.tensor([int(sample[label_key]) for sample in samples]),
     }
-
-
-def _as_tensor(clip: Any) -> Tensor:
-    return clip if isinstance(clip, Tensor) else torch.as_tensor(clip)
 
 
 def is_video_table(dataset: Any) -> bool:
