@@ -5,9 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.conversion import write_original_checkpoint
@@ -16,7 +14,7 @@ from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.pages import ROOT, runs
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
+from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor, tiny_tower_options
 
 
 def save_original_checkpoint(path: Path) -> None:
@@ -33,12 +31,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
     """A folder with the files and checkpoints that the pages speak of, as the current one."""
     tiny_model().save_pretrained(tmp_path / "visual-ai" / "froster-b16")
     tiny_processor().save_pretrained(tmp_path / "visual-ai" / "froster-b16")
-    text, vision = tiny_tower_options()
-    torch.manual_seed(0)
-    clip = tmp_path / "openai" / "clip-vit-base-patch32"
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(clip)
-    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(images, tiny_tokenizer()).save_pretrained(clip)
+    clip = save_tiny_clip(tmp_path / "openai" / "clip-vit-base-patch32")
     save_dual_encoder("siglip", tmp_path / "google" / "siglip2-base-patch16-224")
     shutil.copytree(clip, tmp_path / "openai" / "clip-vit-base-patch16")
     save_original_checkpoint(tmp_path / "swa_2_22.pth")

@@ -3,10 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
-
-from tests.fixtures.tiny import tiny_tokenizer, tiny_tower_options
+from tests.fixtures.tiny import save_tiny_clip
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "finetune_small_folder.py"
 
@@ -18,17 +15,9 @@ def load_example():
     return module
 
 
-def tiny_clip(folder: Path) -> Path:
-    text, vision = tiny_tower_options()
-    torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
-
-
 def test_the_example_learns_what_it_renders(tmp_path, capsys):
-    arguments = ["--model", str(tiny_clip(tmp_path / "clip")), "--output-dir", str(tmp_path), "--num-frames", "4"]
+    clip = save_tiny_clip(tmp_path / "clip", width=32)
+    arguments = ["--model", str(clip), "--output-dir", str(tmp_path), "--num-frames", "4"]
     example = load_example()
     answers = example.main([*arguments, "--learning-rate", "3e-3"])
     assert set(answers) == set(example.CLASSES)

@@ -15,9 +15,8 @@ from froster_hf import FrosterForVideoClassification
 from froster_hf.conversion import write_original_checkpoint
 from froster_hf.data import DATASETS, fetch_hub_copy
 from tests.evaluation.conftest import write_clip
-from tests.examples.test_finetune_small_folder import tiny_clip
 from tests.fixtures.subprocesses import REPOSITORY, environment
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor
 from tests.hub.loopback_hub import LoopbackHub
 
 FOLDER = REPOSITORY / "examples" / "reproduce"
@@ -107,7 +106,7 @@ def test_a_checkpoint_of_the_hub_is_measured_on_both_and_gets_a_card(hub, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["a file of FROSTER's code", "a CLIP"])
 def test_other_checkpoints_are_measured_as_well(hub, tmp_path, kind):
-    clip = tiny_clip(tmp_path / "clip")
+    clip = save_tiny_clip(tmp_path / "clip", width=32)
     arguments = [str(clip)]
     if kind != "a CLIP":
         model = FrosterForVideoClassification.from_clip(clip, temporal_module="local_attention")
@@ -122,7 +121,7 @@ def test_other_checkpoints_are_measured_as_well(hub, tmp_path, kind):
 
 @pytest.mark.slow
 def test_a_clip_is_trained_on_one_half_and_tested_on_both(hub, tmp_path):
-    clip = tiny_clip(tmp_path / "clip")
+    clip = save_tiny_clip(tmp_path / "clip", width=32)
     small = ["data.shots=2", f"model.checkpoint={clip}", "model.num_frames=4", "training.num_train_epochs=2"]
     small += ["total_batch_size=2", "training.per_device_train_batch_size=2", "data.published=null", "precision=fp32"]
     arguments = ["hmdb51", "--protocol", "num_views=1", "--set", *small]

@@ -12,8 +12,6 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
     CLIPModel,
     CLIPProcessor,
     VideoClassificationPipeline,
@@ -29,7 +27,7 @@ from froster_hf.pipeline.scoring_froster import NONE_OF_THESE, Scoring, rank
 from froster_hf.processing import processing_froster
 from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
+from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor, tiny_tower_options
 
 TASK = "zero-shot-video-classification"
 LABELS = ["riding a bike", "playing golf", "cooking"]
@@ -43,13 +41,7 @@ def classify() -> ZeroShotVideoClassificationPipeline:
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clip")
-    text, vision = tiny_tower_options()
-    torch.manual_seed(3)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
-    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(images, tiny_tokenizer()).save_pretrained(folder)
-    return folder
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"), seed=3)
 
 
 def scores(answers) -> dict[str, float]:

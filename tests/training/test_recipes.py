@@ -7,7 +7,6 @@ import re
 import pytest
 import torch
 import yaml
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from froster_hf.cli import main
 from froster_hf.data.video_table import label_names
@@ -21,7 +20,7 @@ from froster_hf.training.recipe_run import (
     training_arguments,
 )
 from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, load_recipe
-from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_tower_options
+from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 FINE_TUNING = [name for name in list_named("recipe") if load_recipe(name).kind == "fine_tuning"]
@@ -29,15 +28,7 @@ FINE_TUNING = [name for name in list_named("recipe") if load_recipe(name).kind =
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
-    """A CLIP checkpoint as the Hub has them: model, tokenizer, image processor."""
-    folder = tmp_path_factory.mktemp("clip")
-    text, vision = tiny_tower_options()
-    torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size).save_pretrained(folder)
-    return folder
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
