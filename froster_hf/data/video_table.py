@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 VIDEO_COLUMN, LABEL_COLUMN, LABELS_COLUMN = "video", "label", "labels"
 MissingFiles = Literal["error", "drop", "keep"]
+# In a description of a table.
+MAX_CLASSES_LISTED = 40
 
 
 @dataclass(frozen=True)
@@ -103,21 +105,22 @@ def is_video_path(path: str) -> bool:
         )
 
 
-def describe_table(table: Dataset, *, max_classes: int = 40) -> str:
+def describe_table(table: Dataset) -> str:
     """How many videos each class has, and what was passed over when the table was read; to be shown before training.
+
+    Of more than `MAX_CLASSES_LISTED`, the first ones are listed; those without a video are always counted.
 
     Args:
         table: {video, label}.
-        max_classes: classes that are listed; of more, the first ones. Those without a video are always counted.
     """
     names, present = label_names(table), label_matrix(table)
     counts = present.sum(axis=0)
-    shown = [printable(name) for name in names[:max_classes]]
+    shown = [printable(name) for name in names[:MAX_CLASSES_LISTED]]
     width = max((len(name) for name in shown), default=0)
     lines = [f"{len(table)} videos of {len(names)} classes:"]
     lines += [f"  {index:>5}  {name:<{width}}  {counts[index]:>7}" for index, name in enumerate(shown)]
-    if len(names) > max_classes:
-        rest = counts[max_classes:]
+    if len(names) > MAX_CLASSES_LISTED:
+        rest = counts[MAX_CLASSES_LISTED:]
         lines.append(f"  and {len(rest)} more classes with {rest.min()} to {rest.max()} videos each")
     if empty := [name for name, count in zip(names, counts) if count == 0]:
         lines.append(f"Classes without a video: {listing(empty, limit=10)}.")

@@ -38,9 +38,8 @@ def similarity_table(
     *,
     training_labels: Sequence[str],
     tested: Mapping[str, Mapping[str, Any]],
-    templates: str = "none",
 ) -> list[dict[str, Any]]:
-    """One row a tested data set, least similar first.
+    """One row per tested data set, by the bare labels, least similar first.
 
     Args:
         model: frozen CLIP.
@@ -48,12 +47,11 @@ def similarity_table(
         training_labels: labels that the evaluated model was trained on.
         tested: {name: {"labels": label texts, "accuracy": fine-tuned top-1, "frozen_accuracy": frozen top-1}},
             accuracies in percent.
-        templates: template set of the processor; `none` is the bare label.
 
     Returns:
         Rows {"name", "similarity", "accuracy", "frozen_accuracy", "gain"}.
     """
-    embed_labels = partial(processor.embed_labels, model=model, templates=templates)
+    embed_labels = partial(processor.embed_labels, model=model, templates="none")
     training = embed_labels(list(training_labels))
     rows = [
         {

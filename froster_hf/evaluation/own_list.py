@@ -253,12 +253,12 @@ def _report(
     }
 
 
-def confusions(part: PartResult, *, limit: int = MAX_CONFUSIONS) -> list[dict[str, Any]]:
+def confusions(part: PartResult) -> list[dict[str, Any]]:
     """The most frequent confusions: `true`, `predicted`, `count`, and `of`, the number of clips of the true label."""
     counts = part.confusion.copy()
     totals = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:limit]
+    order = np.argsort(-counts, axis=None, kind="stable")[:MAX_CONFUSIONS]
     found = []
     for true, predicted in zip(*np.unravel_index(order, counts.shape)):
         if counts[true, predicted]:

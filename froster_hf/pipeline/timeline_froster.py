@@ -110,11 +110,9 @@ class Timeline:
         """Everything but the pictures, for JSON."""
         return {**self.outline(), "windows": list(self.window_scores())}
 
-    def segments_at(self, threshold: float, *, min_segment_seconds: float = 0.0) -> list[TimelineSegment]:
+    def segments_at(self, threshold: float) -> list[TimelineSegment]:
         """The segments that another threshold gives, with each label for itself."""
-        finder = SegmentFinder(
-            self.labels, threshold=threshold, min_segment_seconds=min_segment_seconds, multi_label=True
-        )
+        finder = SegmentFinder(self.labels, threshold=threshold, multi_label=True)
         segments = []
         for window, values, indices in zip(self.windows, self.scores.values, self.scores.indices):
             segments += finder.add(window, values, indices)

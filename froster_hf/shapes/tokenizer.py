@@ -22,13 +22,12 @@ _WORD_END = "</w>"
 _MIN_VOCAB_SIZE = 2 * 256 + 2
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, model_max_length: int = 77) -> CLIPTokenizer:
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> CLIPTokenizer:
     """Learn a tokenizer from texts; `save_pretrained` writes what `CLIPTokenizer` and `AutoTokenizer` load.
 
     Args:
         texts: the training texts.
         vocab_size: tokens at most; fewer when the texts have no more pairs to merge.
-        model_max_length: tokens a text may have, as CLIP's 77.
 
     Raises:
         ValueError: `vocab_size` is too small for all bytes and the two special tokens.
@@ -43,7 +42,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, model_max_l
     tokens = [*byte_alphabet, *(byte + _WORD_END for byte in byte_alphabet), *("".join(pair) for pair in merges)]
     vocab = {token: index for index, token in enumerate([*tokens, START_TOKEN, END_TOKEN])}
     # Annotated as strings in transformers, taken as pairs by tokenizers.
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=model_max_length)  # type: ignore[arg-type]
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)  # type: ignore[arg-type]
 
 
 def moving_shapes_texts(seed: int, num_texts: int = 20_000) -> Iterator[str]:

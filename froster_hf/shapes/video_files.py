@@ -18,9 +18,7 @@ STORY = "one_after_the_other.mp4"
 STORY_WINDOWS = {"window_seconds": 2.0, "stride_seconds": 0.25, "smoothing_seconds": 0.5}
 
 
-def write_mp4(
-    frames: torch.Tensor | np.ndarray, path: str | Path, *, fps: int = 8, crf: int = 23, preset: str = "veryfast"
-) -> Path:
+def write_mp4(frames: torch.Tensor | np.ndarray, path: str | Path, *, fps: int = 8, crf: int = 23) -> Path:
     """Write one clip as an mp4 file; the same frames give the same bytes.
 
     Args:
@@ -28,7 +26,6 @@ def write_mp4(
         path: the file to write; its folder must exist.
         fps: frames per second.
         crf: x264's quality, 0 (lossless) to 51; 23 is its default.
-        preset: x264's speed, from "ultrafast" to "veryslow".
 
     Returns:
         The path.
@@ -47,7 +44,7 @@ def write_mp4(
     path = Path(path)
     # One thread, because x264's bytes depend on their number; no macroblock tree, because with it x264's vector code
     # writes different bytes for the same small pictures.
-    options = {"crf": str(crf), "preset": preset, "threads": "1", "x264-params": "mbtree=0"}
+    options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
     with (
         written_whole(path) as part,
         av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as container,

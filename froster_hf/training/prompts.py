@@ -70,12 +70,11 @@ class LabelPrompts:
         cls,
         processor: FrosterProcessor,
         labels: Sequence[str],
-        descriptions: Sequence[str | None] | None = None,
         *,
         end_token: EndToken,
     ) -> "LabelPrompts":
-        """With the processor's templates and tokenizer."""
-        encoded = processor.encode_labels(labels, descriptions)
+        """With the processor's templates, descriptions and tokenizer."""
+        encoded = processor.encode_labels(labels)
         return cls.from_tokens(labels, processor.prompt_templates, encoded["input_ids"], end_token=end_token)
 
     def at(self, positions: Sequence[int], labels: Sequence[str]) -> "LabelPrompts":
