@@ -134,8 +134,8 @@ def export_checkpoint(
     target = Path(output)
     with new_folder(target) as folder:
         conversion = read_conversion(checkpoint)
-        classify = load_pipeline(checkpoint)
-        check_finite(classify.model)
+        classify = load_for_export(checkpoint)
+        refuse_broken_weights(classify.model)
         own = fingerprints(classify.model)
         run = read_run(checkpoint, fingerprints=own)
         if facts is None:
@@ -201,7 +201,7 @@ def file_sizes(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
-def load_pipeline(checkpoint: PathLike) -> Any:
+def load_for_export(checkpoint: PathLike) -> Any:
     """The zero-shot pipeline of a checkpoint, in its own dtype, by installed code only.
 
     Raises:
@@ -294,7 +294,7 @@ def with_license(
     return replace(facts, license=stated)
 
 
-def check_finite(model: torch.nn.Module) -> None:
+def refuse_broken_weights(model: torch.nn.Module) -> None:
     """Refuse weights that are NaN or infinite.
 
     Raises:

@@ -6,7 +6,7 @@ recipe -> tokenizer, CLIP model, batches rendered in the loader -> `ClipPretrain
 from .recipe import PretrainingRecipe, RecipeArchitecture, RecipeStills
 from .run import build_pretrainer, pretrain
 from .stills import HeldOutStills, StillBatches, held_out_accuracy
-from .trainer import ClipPretrainer, contrastive_loss
+from .trainer import ClipPretrainer, caption_loss
 
 __all__ = [
     "ClipPretrainer",
@@ -16,7 +16,7 @@ __all__ = [
     "RecipeStills",
     "StillBatches",
     "build_pretrainer",
-    "contrastive_loss",
+    "caption_loss",
     "held_out_accuracy",
     "pretrain",
 ]

@@ -53,7 +53,7 @@ def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
     """The Trainer of a recipe, ready to train."""
     tokenizer = train_tokenizer(moving_shapes_texts(recipe.seed), vocab_size=recipe.model.vocab_size)
     set_seed(recipe.seed)
-    args = training_arguments(recipe)
+    args = pretraining_arguments(recipe)
     return ClipPretrainer(
         build_clip(recipe.model, tokenizer),
         args,
@@ -106,7 +106,7 @@ def image_processor(side: int) -> CLIPImageProcessor:
     return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
-def training_arguments(recipe: PretrainingRecipe) -> TrainingArguments:
+def pretraining_arguments(recipe: PretrainingRecipe) -> TrainingArguments:
     """The Trainer's arguments of a recipe."""
     return TrainingArguments(
         output_dir=str(output_folder(recipe)),

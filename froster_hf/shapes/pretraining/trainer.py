@@ -97,11 +97,11 @@ class ClipPretrainer(AtomicCheckpointing):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """See [`contrastive_loss`]."""
+        """See [`caption_loss`]."""
         stills = self._embedder.get_video_features(inputs["pixel_values"][:, None], only_embeds=True).video_embeds
         texts = self._embedder.get_text_features(inputs["input_ids"], only_embeds=True).text_embeds
         logits = self._embedder.logit_scale.exp() * stills @ texts.T
-        loss = contrastive_loss(logits.float(), inputs["matches"])
+        loss = caption_loss(logits.float(), inputs["matches"])
         return (loss, {"logits_per_image": logits}) if return_outputs else loss
 
     def evaluate(
@@ -129,7 +129,7 @@ def embedder_of(clip: CLIPModel) -> FrosterModel:
     return model
 
 
-def contrastive_loss(logits: Tensor, matches: Tensor) -> Tensor:
+def caption_loss(logits: Tensor, matches: Tensor) -> Tensor:
     """Each picture finds each of its captions among the captions that are not true of it, and the other way round.
 
     For a picture i with positives P(i) and negatives N(i), and the same with pictures and captions exchanged:
@@ -190,20 +190,17 @@ class SinglePrecisionMuon(Muon):
         return loss
 
 
-def orthogonalize(
-    matrix: torch.Tensor, *, coefficients: tuple[float, float, float], steps: int, eps: float = 1e-7
-) -> torch.Tensor:
+def orthogonalize(matrix: torch.Tensor, *, coefficients: tuple[float, float, float], steps: int) -> torch.Tensor:
     """The singular vectors of a matrix with singular values near 1, by the quintic iteration of Newton and Schulz.
 
     Args:
         matrix: (m, n).
         coefficients: coefficients of the polynomial a x + b x^3 + c x^5 that all singular values go through in a step.
         steps: steps of the iteration.
-        eps: smallest norm that is divided by.
     """
     a, b, c = coefficients
     wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
-    wide = wide / wide.norm().clamp(min=eps)
+    wide = wide / wide.norm().clamp(min=1e-7)
     for _ in range(steps):
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)

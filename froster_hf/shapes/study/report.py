@@ -43,7 +43,7 @@ SUMMARY = {
 Found = Mapping[str, Mapping[str, Estimate | None]]
 
 
-def write_report(study: Mapping[str, Any], output: Path) -> Path:
+def write_study(study: Mapping[str, Any], output: Path) -> Path:
     """Writes everything; returns the path of the README."""
     make_folder(output)
     runs, reference = study["runs"], study["plan"]["reference"]

@@ -36,7 +36,7 @@ from .jobs import (
     stored_metrics,
 )
 from .plan import StudyPlan
-from .report import write_report
+from .report import write_study
 from .worlds import World, what_decides
 
 # Runs jobs, side by side where it can, and returns what was measured of each.
@@ -118,7 +118,7 @@ def run_study(
         "trials": trials,
         "runs": _runs(test_worlds, frozen, jobs, measured),
     }
-    return write_report(study, output)
+    return write_study(study, output)
 
 
 def _costs(jobs: Sequence[Job]) -> dict[str, float]:

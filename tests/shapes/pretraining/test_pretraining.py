@@ -16,7 +16,7 @@ from froster_hf.shapes.pretraining import (
     RecipeArchitecture,
     RecipeStills,
     build_pretrainer,
-    contrastive_loss,
+    caption_loss,
 )
 from froster_hf.training.checkpointing import ResumeError
 from froster_hf.training.recipes import load_recipe
@@ -67,7 +67,7 @@ def test_a_step_is_that_of_transformers_clip(tmp_path):
     gradients = {name: parameter.grad.clone() for name, parameter in clip.named_parameters()}
     clip.zero_grad()
     logits = clip(input_ids=batch["input_ids"], pixel_values=batch["pixel_values"]).logits_per_image
-    contrastive_loss(logits, batch["matches"]).backward()
+    caption_loss(logits, batch["matches"]).backward()
     for name, parameter in clip.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, msg=name, rtol=1e-3, atol=1e-6)
 

@@ -10,7 +10,7 @@ import pytest
 
 from froster_hf.cli import main
 from froster_hf.shapes.study import load_plan, run_study
-from froster_hf.shapes.study.report import plot_cost, summary, write_report
+from froster_hf.shapes.study.report import plot_cost, summary, write_study
 from froster_hf.shapes.study.statistics import Estimate
 
 STUDY = Path(__file__).parents[3] / "docs" / "study" / "study.json"
@@ -22,7 +22,7 @@ def study():
 
 
 def test_the_committed_report_is_what_its_numbers_give(study, tmp_path):
-    write_report(study, tmp_path)
+    write_study(study, tmp_path)
     assert (tmp_path / "README.md").read_text() == STUDY.with_name("README.md").read_text()
 
 
@@ -37,7 +37,7 @@ def test_the_introduction_tells_what_makes_a_world_hard_and_how_good_its_clips_a
         "recipe": {**study["recipe"], "world": {**study["recipe"]["world"], "hardships": hard}},
         "clips": [{"world": 1, "accuracy": 0.71}, {"world": 2, "accuracy": 0.85}],
     }
-    text = write_report(told, tmp_path).read_text()
+    text = write_study(told, tmp_path).read_text()
     for part in ("in 90% of the clips the backdrop", "camera", "in front of 20%", "CRF of 35", "speed", "71% to 85%"):
         assert part in text
     assert "What makes them hard" not in (STUDY.parent / "README.md").read_text()
@@ -70,7 +70,7 @@ def test_a_full_disk_leaves_the_old_report(study, tmp_path):
         try:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-            write_report(study, tmp_path)
+            write_study(study, tmp_path)
         except OSError:
             code = 7
         finally:
