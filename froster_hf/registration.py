@@ -65,7 +65,7 @@ class _WrittenNotRead:
     `trust_remote_code=True` here as well, for code that is installed and registered.
     """
 
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __init__(self, name: str):
         self.name = name
 
     def __get__(self, instance: Any, owner: type | None = None) -> dict:
@@ -89,9 +89,7 @@ def register_pipeline() -> None:
         pt_model=AutoModelForVideoClassification,
         type="multimodal",
     )
-    hidden = _WrittenNotRead()
-    hidden.__set_name__(FrosterConfig, "custom_pipelines")
-    FrosterConfig.custom_pipelines = hidden  # type: ignore[attr-defined]
+    FrosterConfig.custom_pipelines = _WrittenNotRead("custom_pipelines")  # type: ignore[attr-defined]
 
 
 # Module of transformers -> what to register once it is there.

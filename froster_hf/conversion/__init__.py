@@ -15,7 +15,6 @@ _PUBLIC_NAMES = {
     "RawCheckpoint": "reading",
     "convert_checkpoint": "convert",
     "convert_state_dict": "state_dicts",
-    "convert_temporal_pooling": "state_dicts",
     "write_original_checkpoint": "export_original",
     "export_state_dict": "state_dicts",
     "read_checkpoint": "reading",
@@ -31,7 +30,6 @@ __all__ = [
     "RawCheckpoint",
     "convert_checkpoint",
     "convert_state_dict",
-    "convert_temporal_pooling",
     "export_state_dict",
     "read_checkpoint",
     "recognize_layout",
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from .state_dicts import (
         ConvertedStateDict,
         convert_state_dict,
-        convert_temporal_pooling,
         export_state_dict,
     )
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..printing import listing, printable
 from .layouts import LayoutEntry, dropped_names, find_layout, recognize_layout
-from .layouts.actionclip import POOLING_ROWS
 from .layouts.entry import CLIP, MODULE_ROWS, Operation, Part, Row
 
 
@@ -106,31 +105,6 @@ def convert_state_dict(
         dropped=dropped,
         unused=unused,
     )
-
-
-def convert_temporal_pooling(head: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """Convert one of ActionCLIP's temporal heads on its own.
-
-    Args:
-        head: the state dict of the original's fusion model.
-
-    Returns:
-        The name of the pooling (`mean_unnormalized` for the head without weights) and its tensors,
-        `temporal_pooling.*`.
-
-    Raises:
-        ValueError: a tensor of the head is missing.
-    """
-    pooling = _first_present(POOLING_ROWS, head)
-    if pooling is None:
-        return "mean_unnormalized", {}
-    rows = POOLING_ROWS[pooling]
-    converted: dict[str, Tensor] = {}
-    for pair in _expand(rows, [row.original for row in rows], head):
-        if pair.original not in head:
-            raise ValueError(f"The temporal head ({pooling}) lacks the tensor {pair.original}.")
-        converted.update(zip(pair.ours, _forward(head[pair.original], pair.operation, pair.original)))
-    return pooling, converted
 
 
 def export_state_dict(converted: ConvertedStateDict, *, layout: str | None = None) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Annotation readers, splits, clips for training and evaluation."""
 
 from ..processing.text_files import AnnotationError
-from .catalogue import DATASETS, CountMismatchError, check_counts, count_differences, published_counts, read_videos
+from .catalogue import DATASETS, count_differences, published_counts, read_videos
 from .class_folders import read_video_folder
 from .clips import EpochSampler, EvaluationClips, TrainingClips, collate_clips
 from .decode_failures import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
@@ -16,7 +16,6 @@ from .video_table import describe_table
 __all__ = [
     "DATASETS",
     "AnnotationError",
-    "CountMismatchError",
     "DecodeFailure",
     "DecodeFailureLog",
     "EpochSampler",
@@ -26,7 +25,6 @@ __all__ = [
     "UnsafePathError",
     "as_video_table",
     "base_and_novel_labels",
-    "check_counts",
     "collate_clips",
     "count_differences",
     "describe_table",

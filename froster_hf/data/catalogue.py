@@ -263,10 +263,6 @@ def datasets_of(protocol: str) -> list[str]:
     return [name for name, dataset in DATASETS.items() if protocol in dataset.plans]
 
 
-class CountMismatchError(ValueError):
-    """A table that does not have the published number of classes or clips."""
-
-
 @cache
 def published_counts() -> dict[str, dict[str, dict[str, int]]]:
     """Published counts, {data set: {part: {"classes": n, "clips": n}}}; no `clips` where none was published."""
@@ -298,15 +294,3 @@ def count_differences(dataset: Dataset, *, name: str, part: str) -> dict[str, di
     label_names(dataset)
     found = {"classes": len(np.unique(label_array(dataset))), "clips": len(dataset)}
     return {key: {"found": found[key], "published": count} for key, count in published.items() if found[key] != count}
-
-
-def check_counts(dataset: Dataset, *, name: str, part: str) -> None:
-    """Raises `CountMismatchError` when `count_differences` finds any."""
-    if differences := count_differences(dataset, name=name, part=part):
-        told = ", ".join(
-            f"{count['found']} {key} (published: {count['published']})" for key, count in differences.items()
-        )
-        raise CountMismatchError(
-            f"{name}, {part}: found {told}. Check that all videos are there and that the official lists are used; "
-            "numbers from other counts cannot be compared with the published ones."
-        )

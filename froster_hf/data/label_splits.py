@@ -6,7 +6,6 @@ training sees k clips of each base class; base and novel are tested separately, 
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Literal
 
 import numpy as np
 from datasets import Dataset
@@ -101,27 +100,25 @@ def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
     return dataset.select(kept), dataset.select(np.sort(held))
 
 
-def sample_shots(dataset: Dataset, shots: int, *, seed: int, too_few: Literal["error", "all"] = "error") -> Dataset:
+def sample_shots(dataset: Dataset, shots: int, *, seed: int) -> Dataset:
     """`shots` clips of every class, drawn without replacement; rows keep their order.
 
     A class's draw depends on the seed, its text and its own clips, not on the other classes.
 
     Args:
         seed: the published K-400 numbers average three samples: three seeds.
-        too_few: what to do with classes of fewer clips: refuse, or take all they have.
 
     Raises:
-        ValueError: `shots` is not positive, or a class has too few clips under `too_few="error"`.
+        ValueError: `shots` is not positive, or a class has fewer clips.
     """
     if shots < 1:
         raise ValueError(f"shots={shots}; at least 1 clip a class is needed.")
     names, labels = label_names(dataset), label_array(dataset)
     counts = np.bincount(labels, minlength=len(names))
     short = {names[index]: int(count) for index, count in enumerate(counts) if count < shots}
-    if short and too_few == "error":
+    if short:
         raise ValueError(
-            f"{len(short)} classes have fewer than {shots} clips: {dict(list(short.items())[:5])}. "
-            "Take fewer shots, or pass too_few='all'."
+            f"{len(short)} classes have fewer than {shots} clips: {dict(list(short.items())[:5])}. Take fewer shots."
         )
     chosen = []
     for index, name in enumerate(names):

@@ -8,7 +8,7 @@ recipes and protocols ask for, and `shipping.py`, which puts trained checkpoints
 """
 
 from .captions import Captions, draw_captions, still_attributes
-from .dataset import stream_moving_shapes, write_moving_shapes
+from .dataset import write_moving_shapes
 from .rendering import render_clips, render_stills
 from .scenes import Hardships, Scenes, draw_scenes, ease
 from .splits import BaseNovelSplit, draw_classes, split_base_novel, with_speeds
@@ -61,7 +61,6 @@ __all__ = [
     "render_stills",
     "split_base_novel",
     "still_attributes",
-    "stream_moving_shapes",
     "with_speeds",
     "write_moving_shapes",
     "write_mp4",

@@ -1,14 +1,12 @@
-"""`datasets` over the moving-shapes world: folders of mp4 files, or clips rendered while they are read."""
+"""`datasets` over the moving-shapes world: folders of mp4 files."""
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from datasets import Array4D, ClassLabel, Dataset, Features, IterableDataset, Value
+from datasets import ClassLabel, Dataset, Features, Value
 
 from ..whole_files import make_folder, write_text_whole, written_whole
 from .captions import Captions, draw_captions
@@ -107,74 +105,6 @@ def _read_folder(root: Path, classes: Sequence[MovingShape]) -> Dataset:
     label = ClassLabel(names=[str(c) for c in classes])
     features = Features({"video": Value("string"), "label": label, "caption": Value("string")})
     return Dataset.from_dict(columns, features=features)
-
-
-def stream_moving_shapes(
-    classes: Sequence[MovingShape],
-    *,
-    num_clips: int,
-    seed: int,
-    num_frames: int = 8,
-    resolution: int | tuple[int, int] = 32,
-    trail_rate: float = 0.0,
-    second_object_rate: float = 0.0,
-    hardships: Hardships = NO_HARDSHIPS,
-    num_shards: int = 1,
-) -> IterableDataset:
-    """Clips of random classes, rendered while they are read: nothing is stored, and every epoch is the same.
-
-    Args:
-        classes: K classes, drawn evenly at random.
-        num_clips: rows in all.
-        num_shards: parts that different workers can read.
-        seed, num_frames, resolution, trail_rate, second_object_rate, hardships: as in `write_moving_shapes`.
-
-    Returns:
-        Rows of `video` (uint8 array (T, 3, H, W)), `label` (index into `classes`), `caption`.
-    """
-
-    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
-    features = Features(
-        {
-            "video": Array4D((num_frames, 3, height, width), "uint8"),
-            "label": ClassLabel(names=[str(c) for c in classes]),
-            "caption": Value("string"),
-        }
-    )
-    draw = partial(_draw, classes, trail_rate=trail_rate, second_object_rate=second_object_rate, hardships=hardships)
-    render = partial(render_clips, num_frames=num_frames, resolution=resolution)
-    # Of this module, and not a local function, so that workers can be started in any way.
-    rows = partial(
-        _rows,
-        draw=draw,
-        render=render,
-        seed=seed,
-        num_classes=len(classes),
-        num_clips=num_clips,
-        num_shards=num_shards,
-    )
-    return IterableDataset.from_generator(rows, gen_kwargs={"shards": list(range(num_shards))}, features=features)
-
-
-def _rows(
-    shards: list[int],
-    *,
-    draw: Callable[..., tuple[Scenes, Captions]],
-    render: Callable[[Scenes], Any],
-    seed: int,
-    num_classes: int,
-    num_clips: int,
-    num_shards: int,
-) -> Iterator[dict]:
-    for shard in shards:
-        rng = np.random.default_rng([seed, shard])
-        labels = rng.integers(num_classes, size=len(range(shard, num_clips, num_shards)))
-        for start in range(0, len(labels), _CLIPS_AT_ONCE):
-            part = labels[start : start + _CLIPS_AT_ONCE]
-            scenes, captions = draw(part, rng)
-            clips = render(scenes).numpy()
-            for clip, label, text in zip(clips, part, captions.texts):
-                yield {"video": clip, "label": int(label), "caption": text}
 
 
 def _draw(

@@ -7,7 +7,6 @@ from transformers import CLIPConfig, CLIPModel
 
 from froster_hf.conversion import (
     convert_state_dict,
-    convert_temporal_pooling,
     export_state_dict,
     recognize_layout,
 )
@@ -144,9 +143,6 @@ def test_actionclip_with_a_temporal_head_comes_back_bit_equal(head, pooling):
     dropped = {"fusion_model.frame_position_embeddings.weight"} if head != "Transf" else set()
     assert set(converted.dropped) == dropped
     assert_bit_equal(export_state_dict(converted), {n: t for n, t in original.items() if n not in dropped})
-    name, alone = convert_temporal_pooling(state)
-    assert name == pooling
-    assert_bit_equal(alone, {n: t for n, t in converted.model.items() if n.startswith("temporal_pooling.")})
 
 
 def test_actionclips_joint_time_embedding_is_a_temporal_module():

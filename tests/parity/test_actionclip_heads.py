@@ -5,8 +5,10 @@ import torch
 from safetensors.torch import load_file
 
 from froster_hf import FrosterConfig
-from froster_hf.conversion import convert_temporal_pooling
+from froster_hf.conversion import convert_state_dict
+from froster_hf.conversion.layouts.actionclip import ACTIONCLIP
 from froster_hf.modeling.layers_froster import build_temporal_pooling
+from tests.conversion.original_layouts import clip_state_dict
 from tests.parity.trios import DATA
 
 pytestmark = pytest.mark.parity
@@ -24,13 +26,16 @@ def load_head(name):
     """Our pooling with the stored weights, and the stored input and output."""
     stored = load_file(DATA / "actionclip" / f"head_{name}.safetensors")
     state = {key.removeprefix("state."): value.float() for key, value in stored.items() if key.startswith("state.")}
-    kind, weights = convert_temporal_pooling(state)
+    whole = clip_state_dict() | {f"fusion_model.{key}": value for key, value in state.items()}
+    converted = convert_state_dict(whole, layout="actionclip")
+    kind = converted.temporal_pooling or ACTIONCLIP.temporal_pooling
     num_frames, width = stored["frame_embeds"].shape[1:]
     heads = None if kind != "transformer" else state["transformer.resblocks.0.ln_1.weight"].shape[0] // 64
     config = FrosterConfig(projection_dim=width, num_frames=num_frames, temporal_pooling=kind, pooling_num_heads=heads)
     pooling = build_temporal_pooling(config).eval()
     prefix = "temporal_pooling."
-    pooling.load_state_dict({key.removeprefix(prefix): value for key, value in weights.items()}, strict=True)
+    weights = {key.removeprefix(prefix): value for key, value in converted.model.items() if key.startswith(prefix)}
+    pooling.load_state_dict(weights, strict=True)
     return kind, pooling, stored["frame_embeds"].float(), stored["video_embeds"].float()
 
 

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 from datasets import load_dataset
-from torch.utils.data import DataLoader
 
 from froster_hf.shapes import (
     MovingShape,
     draw_scenes,
     render_clips,
-    stream_moving_shapes,
     write_moving_shapes,
     write_mp4,
 )
@@ -117,21 +115,3 @@ def test_folder_is_a_videofolder(tmp_path):
         "videofolder", data_dir=str(tmp_path / "clips"), split="train", cache_dir=str(tmp_path / "cache")
     )
     assert sorted(dataset["label"]) == sorted(str(c) for c in CLASSES)
-
-
-def test_stream_renders_rows_and_every_epoch_is_the_same():
-    stream = stream_moving_shapes(CLASSES, num_clips=20, seed=0, num_frames=4, resolution=16)
-    rows = list(stream)
-    assert len(rows) == 20
-    assert {row["label"] for row in rows} == {0, 1}
-    assert all(row["video"].shape == (4, 3, 16, 16) and row["video"].dtype == np.uint8 for row in rows)
-    assert stream.features["label"].names == [str(c) for c in CLASSES]
-    assert all(np.array_equal(a["video"], b["video"]) for a, b in zip(rows, stream))
-
-
-def test_workers_read_different_shards():
-    stream = stream_moving_shapes(CLASSES, num_clips=21, seed=0, num_frames=2, resolution=16, num_shards=2)
-    alone = sorted(row["video"].tobytes() for row in stream)
-    loader = DataLoader(stream, batch_size=None, num_workers=2)
-    assert sorted(np.asarray(row["video"], dtype=np.uint8).tobytes() for row in loader) == alone
-    assert len(set(alone)) == 21
