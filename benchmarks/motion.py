@@ -24,6 +24,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from benchmarks.direction import draw_clips, encode
 from froster_hf import FrosterConfig, FrosterForVideoClassification
+from froster_hf.evaluation.metrics import harmonic_mean
 from froster_hf.modeling.temporal_froster import (
     DirectionalAttention,
     LocalAttention,
@@ -234,10 +235,8 @@ def train_and_measure(run: tuple[str, str, str, float], seed: int, options: argp
             parameter.requires_grad_(not set(OWN).isdisjoint(name.split(".")))
     distillation = None
     if distillation_name != "none":
-        target = "both"
-        distillation = begin_distillation(
-            model, distillation=distillation_name, teacher=teacher, target=target, alpha=0.5, weight=weight
-        )
+        form = {"distillation": distillation_name, "target": "both", "alpha": 0.5, "weight": weight}
+        distillation = begin_distillation(model, teacher=teacher, **form)
     optimizer, schedule = build_optimizer(
         model, learning_rate=options.learning_rate or LEARNING_RATES[trained], steps=options.steps
     )
@@ -277,7 +276,7 @@ def train_and_measure(run: tuple[str, str, str, float], seed: int, options: argp
     return {
         "base": base,
         "novel": novel,
-        "HM": 2 * base * novel / (base + novel),
+        "HM": harmonic_mean(base, novel),
         "novel appearance": sides["novel"]["appearance"],
         "novel motion": sides["novel"]["motion"],
         "direction, base": sides["base"]["direction"],

@@ -138,14 +138,7 @@ def export_checkpoint(
         refuse_broken_weights(classify.model)
         own = fingerprints(classify.model)
         run = read_run(checkpoint, fingerprints=own)
-        if facts is None:
-            facts = CardFacts((repo_id or target.name).rpartition("/")[2])
-        card_facts = with_license(
-            facts if isinstance(facts, CardFacts) else load_card_facts(facts),
-            license,
-            inherited=inherited_licenses(checkpoint),
-            may_be_froster=conversion is not None and conversion["layout"] == "froster",
-        )
+        card_facts = _stated_facts(facts, license, repo_id or target.name, checkpoint, conversion)
         measured = [result for path in results for result in read_measured_results(path, fingerprints=own)]
         if run is not None:
             card_facts = fill_facts(card_facts, run)
@@ -178,6 +171,24 @@ def export_checkpoint(
         towers=tuple(exported),
         dropped=tuple(dropped),
         base=None if run is None else shown_checkpoint(run.base),
+    )
+
+
+def _stated_facts(
+    facts: CardFacts | PathLike | None,
+    license: str | None,
+    name: str,
+    checkpoint: PathLike,
+    conversion: Mapping[str, Any] | None,
+) -> CardFacts:
+    """What the caller states, or the name of the repository alone, with the license that the weights have."""
+    if facts is None:
+        facts = CardFacts(name.rpartition("/")[2])
+    return with_license(
+        facts if isinstance(facts, CardFacts) else load_card_facts(facts),
+        license,
+        inherited=inherited_licenses(checkpoint),
+        may_be_froster=conversion is not None and conversion["layout"] == "froster",
     )
 
 
