@@ -20,10 +20,12 @@ CSS = """
 .froster-wide .image-container { overflow-x: auto; }
 .froster-wide .image-container > button, .froster-wide .image-frame { justify-content: flex-start; width: 100%; }
 .froster-wide img { width: 100%; height: auto; object-fit: contain; }
+/* Not by @media, where Gradio looks for the selector below its own container. All tabs fit a phone, those too by which
+   Gradio measures whether they do. */
+.gradio-container .main { padding: clamp(12px, 2.5vw, 32px) !important; }
+.gradio-container .tab-container button { padding: 0 clamp(8px, 2vw, 16px) !important; }
 @media (max-width: 640px) {
-  .gradio-container .main { padding: 12px !important; }
   .froster-wide .image-frame { min-width: 640px; }
-  .gradio-container button[role=tab] { padding: 0 10px; }
 }
 .froster-head h1 { font-size: 1.5rem; margin: 0 0 .25rem; }
 .froster-head p, .froster-note { color: var(--body-text-color-subdued); margin: .25rem 0; overflow-wrap: anywhere; }
@@ -64,7 +66,9 @@ def page_theme() -> Any:
     """Gradio's theme with the fonts of the reader's machine; its own default asks nothing elsewhere, others do."""
     themes = import_extra("app").themes
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    return themes.Default(primary_hue="teal", secondary_hue="teal", **fonts)
+    theme = themes.Default(primary_hue="teal", secondary_hue="teal", **fonts)
+    # Its own gray of notes is too light to be read on white.
+    return theme.set(body_text_color_subdued="*neutral_500", block_info_text_color="*neutral_500")
 
 
 def note_html(text: str) -> str:

@@ -6,9 +6,10 @@ become prompts here and nowhere else: the model and the video processor know no 
 Letters: B videos, T frames, S pixels, K labels, P prompts per label, L text tokens, D the joint embedding width.
 """
 
+import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -265,7 +266,8 @@ class FrosterProcessor(ProcessorMixin):
             # Any other padding is refused by the model, so it is not a choice: callers pad by habit.
             options: dict[str, Any] = {name: kwargs[name] for name in kwargs if name not in ("padding", "max_length")}
             options["text_kwargs"] = {**options.get("text_kwargs", {}), **self._padding()}
-            inputs = super().__call__(videos=videos, text=text, **options)
+            with self._long_texts_named([text] if isinstance(text, str) else text):
+                inputs = super().__call__(videos=videos, text=text, **options)
         else:
             inputs = super().__call__(videos=videos, text=text, **kwargs)
         if text is not None:
@@ -327,7 +329,8 @@ class FrosterProcessor(ProcessorMixin):
         """
         labels = read_label_list(labels)
         prompts = self.write_prompts(labels, descriptions, templates=templates)
-        encoded = self.tokenizer(prompts, truncation=truncation, return_tensors="pt", **self._padding())
+        with self._long_texts_named(prompts):
+            encoded = self.tokenizer(prompts, truncation=truncation, return_tensors="pt", **self._padding())
         self._refuse_long_texts(prompts, encoded["input_ids"])
         return BatchEncoding({"input_ids": encoded["input_ids"], "num_prompts": len(prompts) // len(labels.names)})
 
@@ -410,9 +413,18 @@ class FrosterProcessor(ProcessorMixin):
             return {"padding": True}
         return {"padding": "max_length", "max_length": self.text_length}
 
-    def _refuse_long_texts(self, texts: Sequence[str], input_ids: Any) -> None:
+    @contextlib.contextmanager
+    def _long_texts_named(self, texts: Sequence[str]) -> Iterator[None]:
+        """Where a text beyond the one length of all makes the tokenizer fail, an error that names the text."""
+        try:
+            yield
+        except ValueError:
+            self._refuse_long_texts(texts)
+            raise
+
+    def _refuse_long_texts(self, texts: Sequence[str], input_ids: Any = None) -> None:
         longest = self.text_length or self.tokenizer.model_max_length
-        if len(input_ids) and max(len(row) for row in input_ids) > longest:
+        if input_ids is None or (len(input_ids) and max(len(row) for row in input_ids) > longest):
             lengths = [len(row) for row in self.tokenizer(list(texts))["input_ids"]]
             worst = max(range(len(lengths)), key=lengths.__getitem__)
             if lengths[worst] > longest:

@@ -485,11 +485,20 @@ def test_hostile_labels_and_names_are_text_and_errors_stay(browser, address, tmp
     assert not browser.find_elements("css selector", "#bold, img[src=x]")
 
 
-def test_a_phone_shows_the_page_without_moving_it_sideways(browser, address, videos):
+@pytest.fixture
+def searching_address(index, videos):
+    story = AppExample(videos / STORY, DEMO_LABELS, STORY_WINDOWS)
+    with served_app(load_pipeline("small"), index=index, examples=[story]) as address:
+        yield address
+
+
+def test_a_phone_shows_all_tabs_and_does_not_move_sideways(browser, searching_address, videos):
     sizes = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
     try:
-        page = Page(browser, address)
+        page = Page(browser, searching_address)
+        tabs = [tab.text for tab in browser.find_elements("css selector", "button[role=tab]")]
+        assert tabs == ["Which?", "When?", "Where?", "Search"]
         page.ask(videos / STORY, LABELS)
         page.open("When?")
         page.find("#froster-find").click()

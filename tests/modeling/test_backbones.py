@@ -162,8 +162,12 @@ def test_a_saved_processor_pads_alike(processor, tmp_path):
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert torch.equal(loaded.encode_labels(LABELS)["input_ids"], processor.encode_labels(LABELS)["input_ids"])
     long = "golf" * TEXT_LENGTH
-    with pytest.raises(ValueError, match=f"the text tower takes {TEXT_LENGTH}"):
-        loaded.encode_labels([long])
+    # Beside a short one, with which it makes no tensor, too.
+    for labels in ([long], ["golf", long]):
+        with pytest.raises(ValueError, match=f"the text tower takes {TEXT_LENGTH}: '.*golfgolf"):
+            loaded.encode_labels(labels)
+        with pytest.raises(ValueError, match=f"the text tower takes {TEXT_LENGTH}: 'golfgolf"):
+            loaded(text=labels, return_tensors="pt")
     assert loaded.encode_labels([long], truncation=True)["input_ids"].shape == (1, TEXT_LENGTH)
 
 
