@@ -17,6 +17,7 @@ from pathlib import Path
 
 from froster_hf.evaluation import protocols
 from froster_hf.hub.card_facts import load_card_facts
+from froster_hf.settings import SHIPPED_FOLDERS
 from froster_hf.shapes.study import plan
 from froster_hf.training import recipes
 
@@ -31,9 +32,9 @@ TOKENS = (
     *("0", "3", "-1", "0.5", "text", "[1, 2]", "[a, b]", "{a: 1}", "é" * 99),
 )
 READERS: dict[str, tuple[Callable[[Path], object], list[Path]]] = {
-    "recipes": (recipes.load_recipe, sorted(recipes.RECIPE_FOLDER.glob("*.yaml"))),
-    "protocols": (protocols.load_protocol, sorted(protocols.PROTOCOL_FOLDER.glob("*.yaml"))),
-    "study plans": (plan.load_plan, sorted(plan.PLAN_FOLDER.glob("*.yaml"))),
+    "recipes": (recipes.load_recipe, sorted(SHIPPED_FOLDERS["recipe"].glob("*.yaml"))),
+    "protocols": (protocols.load_protocol, sorted(SHIPPED_FOLDERS["protocol"].glob("*.yaml"))),
+    "study plans": (plan.load_plan, sorted(SHIPPED_FOLDERS["plan"].glob("*.yaml"))),
     "model cards": (load_card_facts, sorted((Path(__file__).parents[1] / "model_cards").glob("*.yaml"))),
 }
 
