@@ -11,6 +11,7 @@ from froster_hf.assets import SMALL_FROSTER
 from froster_hf.conversion import write_original_checkpoint
 from froster_hf.data.catalogue import DATASETS, FORMATS
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
+from froster_hf.shapes.study.report import SUMMARY
 from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.pages import ROOT, runs
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -97,15 +98,19 @@ def test_every_block_of_a_page_runs(page, workplace):
 
 def test_the_results_of_the_readme_are_those_of_the_study_and_of_the_card():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    study = (ROOT / "docs" / "study" / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("| trained with |")[2].partition("\n\n")[0]
-    rows = [[cell.strip() for cell in line.split("|")[2:6]] for line in table.splitlines()[2:]]
-    methods = ("frozen", "plain", "residual", "directional residual", "ST-Adapter residual")
-    assert len(rows) == len(methods)
-    for row, method in zip(rows, methods):
-        results, answers = re.findall(rf"^\| {method} \|(.*)$", study, flags=re.M)[:2]
-        assert row[:3] == re.findall(r"([\d.]+) ±", results), method
-        assert row[3] == re.findall(r"([\d.]+) ±", answers)[3], method
+    tables = readme.split("| trained with |")[1:]
+    studies = [ROOT / "docs" / "study" / name / "README.md" for name in ("clear", ".")]
+    assert len(tables) == len(studies)
+    for table, study in zip(tables, studies):
+        report = study.read_text(encoding="utf-8")
+        rows = [line.split("|")[1:] for line in table.partition("\n\n")[0].splitlines()[2:]]
+        assert len(rows) > 4
+        for name, *cells in rows:
+            method = next(method for method, text in SUMMARY.items() if text == name.strip())
+            results, answers = re.findall(rf"^\| {re.escape(method)} \|(.*)$", report, flags=re.M)[:2]
+            shown = [cell.strip() for cell in cells]
+            assert shown[:3] == re.findall(r"([\d.]+) ±", results), method
+            assert shown[3] == re.findall(r"([\d.]+) ±", answers)[3], method
     facts = yaml.safe_load((ROOT / "model_cards" / "froster-b16.yaml").read_text(encoding="utf-8"))
     published = {entry["setting"]: entry["value"] for entry in facts["published"]}
     row = readme.partition("FROSTER, ViT-B/16")[2].partition("\n")[0]

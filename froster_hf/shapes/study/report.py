@@ -89,7 +89,7 @@ def _introduction(study: Mapping[str, Any]) -> str:
         *([f"    {study['command']}"] if study["command"] else []),
         f"Every world has a small CLIP of its own, pre-trained on rendered stills in {study['pretraining']['steps']} "
         f'steps, and two halves of {world["num_classes"]} classes such as "a red star sliding left": base and novel '
-        "ones share motions, and no color and no shape. Models are fine-tuned on "
+        f"ones share motions, and no color and no shape. Models are fine-tuned by the recipe `{plan['recipe']}` on "
         f"{world['clips_per_class']} clips of every base class and tested on {world['eval_clips_per_class']} others "
         f"of every class, base and novel apart. Clips are H.264 files of {world['num_frames']} frames of "
         f"{world['resolution']} pixels; in {100 * world['trail_rate']:.0f}% of them objects leave a trail that tells "

@@ -100,4 +100,4 @@ def test_numbers_without_a_dot_are_numbers(tmp_path):
 
 def test_an_unknown_plan_is_an_error_that_lists_the_shipped_ones(capsys):
     assert main(["study", "nothing"]) == 1
-    assert "Shipped are direction, long, second, short" in capsys.readouterr().err
+    assert "Shipped are clear, direction, long, second, short" in capsys.readouterr().err

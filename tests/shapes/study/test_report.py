@@ -14,6 +14,7 @@ from froster_hf.shapes.study.report import plot_cost, summary, write_study
 from froster_hf.shapes.study.statistics import Estimate
 
 STUDY = Path(__file__).parents[3] / "docs" / "study" / "study.json"
+IN_README = [STUDY, STUDY.parent / "clear" / "study.json"]
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +22,17 @@ def study():
     return json.loads(STUDY.read_text())
 
 
-def test_the_committed_report_is_what_its_numbers_give(study, tmp_path):
-    write_study(study, tmp_path)
-    assert (tmp_path / "README.md").read_text() == STUDY.with_name("README.md").read_text()
+@pytest.mark.parametrize(
+    "file", [*IN_README, STUDY.parent / "direction" / "study.json"], ids=lambda file: file.parent.name
+)
+def test_a_committed_report_is_what_its_numbers_give(file, tmp_path):
+    write_study(json.loads(file.read_text()), tmp_path)
+    assert (tmp_path / "README.md").read_text() == file.with_name("README.md").read_text()
 
 
-def test_the_readme_shows_what_the_study_found(study):
-    assert summary(study) in (Path(__file__).parents[3] / "README.md").read_text()
+@pytest.mark.parametrize("file", IN_README, ids=lambda file: file.parent.name)
+def test_the_readme_shows_what_a_study_found(file):
+    assert summary(json.loads(file.read_text())) in (Path(__file__).parents[3] / "README.md").read_text()
 
 
 def test_the_introduction_tells_what_makes_a_world_hard_and_how_good_its_clips_are(study, tmp_path):
@@ -40,7 +45,7 @@ def test_the_introduction_tells_what_makes_a_world_hard_and_how_good_its_clips_a
     text = write_study(told, tmp_path).read_text()
     for part in ("in 90% of the clips the backdrop", "camera", "in front of 20%", "CRF of 35", "speed", "71% to 85%"):
         assert part in text
-    assert "What makes them hard" not in (STUDY.parent / "README.md").read_text()
+    assert "What makes them hard" not in (STUDY.parent / "clear" / "README.md").read_text()
 
 
 def test_points_of_the_same_cost_do_not_hide_each_other_and_ensembles_leave_them_room(tmp_path):
