@@ -203,13 +203,13 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
 
 
 def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:
-    config_file = _inside(folder, "config.json")
+    config_file = inside(folder, "config.json")
     if not config_file.is_file():
         raise CheckpointError(f"{folder} holds no config.json; give the checkpoint file itself.")
     config = _read_object(config_file)
-    names, weight_map = _weight_files(folder)
+    names, weight_map = weight_files(folder)
     tensors: dict[str, Tensor] = {}
-    files = [_inside(folder, name) for name in names]
+    files = [inside(folder, name) for name in names]
     total = sum(file.stat().st_size for file in files if file.exists())
     if total > max_bytes:
         raise CheckpointError(f"The weights in {folder} have {total} bytes, more than the allowed {max_bytes}.")
@@ -226,12 +226,12 @@ def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> Raw
     return RawCheckpoint(folder, "transformers", tensors, config=config, sha256=_sha256(files))
 
 
-def _weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
+def weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
     """The weight files of a folder and, where they are shards, the index; safetensors before pickles."""
     for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
-        if _inside(folder, stem + suffix).exists():
+        if inside(folder, stem + suffix).exists():
             return [stem + suffix], None
-        index = _inside(folder, f"{stem}{suffix}.index.json")
+        index = inside(folder, f"{stem}{suffix}.index.json")
         if index.exists():
             weight_map = _read_object(index).get("weight_map")
             names = list(weight_map.values()) if isinstance(weight_map, dict) else []
@@ -241,7 +241,7 @@ def _weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
                 )
             names = sorted(set(names))
             for name in names:
-                _inside(folder, name)
+                inside(folder, name)
             return names, weight_map
     raise CheckpointError(
         f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin, in one file or in shards."
@@ -258,7 +258,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """A file of the folder itself; symbolic links may lead to the blobs of the same Hub cache entry, nowhere else."""
     if not re.fullmatch(r"[\w][\w.\- ]*", name) or len(name.encode()) > LONGEST_FILE_NAME:
         raise CheckpointError(

@@ -9,20 +9,32 @@ import logging
 import math
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast_object_list
+from safetensors import safe_open
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..whole_files import check_writable
+from .losses import refuse_nonfinite_weights
+from .stored_states import (
+    check_form,
+    check_optimizer,
+    check_scaler,
+    check_scheduler,
+    read_random_state,
+    read_state,
+)
 from .whole_folders import (
     DamagedFolderError,
     check_sound,
@@ -74,11 +86,16 @@ class CheckpointedCallback(TrainerCallback):
             ResumeError: the run cannot go on from it.
         """
 
-    def load_state(self, checkpoint: Path) -> None:
+    def load_state(self, checkpoint: Path, model: nn.Module) -> None:
         """Take up the state of a sound checkpoint; called in all processes, before the training begins.
+
+        Args:
+            checkpoint: its folder.
+            model: the model, with the checkpoint's weights.
 
         Raises:
             ResumeError: the state is not there.
+            ValueError: it is not one that this run can have written.
         """
 
 
@@ -158,9 +175,9 @@ class AtomicCheckpointing(Trainer):
         return None
 
     def _check_resumable(self, checkpoint: Path) -> None:
-        rank, world_size = self.args.process_index, self.args.world_size
-        needed = [TRAINER_STATE_NAME, "rng_state.pth" if world_size <= 1 else f"rng_state_{rank}.pth"]
-        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # whose formats have other names
+        world_size = self.args.world_size
+        needed = [TRAINER_STATE_NAME, self._random_state_name()]
+        if not self._splits_parameters:
             needed += [OPTIMIZER_NAME, SCHEDULER_NAME]
             needed += [SCALER_NAME] if self.accelerator.scaler is not None else []
         missing = [name for name in needed if not (checkpoint / name).is_file()]
@@ -188,7 +205,23 @@ class AtomicCheckpointing(Trainer):
         with _refusing_to_resume(resume_from_checkpoint):
             for callback in self._checkpointed_callbacks():
                 callback.check_state(Path(resume_from_checkpoint))
+            if not self._splits_parameters:
+                self._check_weights(Path(resume_from_checkpoint))
             super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+
+    def _check_weights(self, checkpoint: Path) -> None:
+        """Refuse weights other than tensors of the model's names and shapes, in safetensors files of the folder."""
+        own = cast(nn.Module, self.model).state_dict()
+        names, _ = weight_files(checkpoint)
+        if pickles := [name for name in names if not name.endswith(".safetensors")]:
+            raise ValueError(f"its weights are in {printable(pickles[0])}; a training writes safetensors files")
+        stored: set[str] = set()
+        for name in names:
+            with safe_open(checkpoint / name, framework="pt") as file:
+                stored |= set(file.keys())
+                for key in own.keys() & set(file.keys()):
+                    check_form(file.get_tensor(key), own[key], where=f"`{key}` of {name}")
+        _refuse_other_weights(missing=sorted(own.keys() - stored), unexpected=sorted(stored - own.keys()))
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         begun = super()._init_training_state(max_steps, *args, **kwargs)
@@ -201,32 +234,62 @@ class AtomicCheckpointing(Trainer):
         return begun
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _refusing_to_resume(checkpoint):
-            super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        with _refusing_to_resume(checkpoint), tempfile.TemporaryDirectory() as folder:
+            # The Trainer reads a file, and knows the devices: it gets one that holds what was checked.
+            name = self._random_state_name()
+            torch.save(read_random_state(Path(checkpoint) / name), Path(folder) / name)
+            super()._load_rng_state(folder)
+
+    def _random_state_name(self) -> str:
+        return "rng_state.pth" if self.args.world_size <= 1 else f"rng_state_{self.args.process_index}.pth"
 
     def _load_scaler(self, checkpoint: str | None) -> None:
+        scaler = self.accelerator.scaler
+        if checkpoint is None or scaler is None:
+            return
         with _refusing_to_resume(checkpoint):
-            super()._load_scaler(checkpoint)
-            if self.accelerator.scaler is not None:
-                _check_scaler(self.accelerator.scaler.state_dict())
+            state = read_state(Path(checkpoint) / SCALER_NAME)
+            check_scaler(state, scaler.state_dict())
+            scaler.load_state_dict(state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
         # The last thing that is loaded before the first step; callbacks have no event there.
         with _refusing_to_resume(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
-            if checkpoint is not None:
-                for callback in self._checkpointed_callbacks():
-                    callback.load_state(Path(checkpoint))
+            if self._splits_parameters:  # in formats of their own
+                super()._load_optimizer_and_scheduler(checkpoint)
+            else:
+                self._load_checked(Path(checkpoint))
+            for callback in self._checkpointed_callbacks():
+                callback.load_state(Path(checkpoint), cast(nn.Module, self.model))
+
+    def _load_checked(self, checkpoint: Path) -> None:
+        """Take up the states of optimizer and scheduler, where they have the form of this run's own."""
+        # Without accelerate's wrappers.
+        optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
+        scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        num_steps = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
+        num_parameters = sum(len(group["params"]) for group in optimizer.param_groups)
+        scheduler_state = read_state(checkpoint / SCHEDULER_NAME)
+        rates = check_scheduler(scheduler_state, scheduler, max_steps=num_steps * self.args.world_size)
+        optimizer_state = read_state(checkpoint / OPTIMIZER_NAME, num_parameters=num_parameters)
+        # The schedule stands still at a step that is skipped.
+        is_begun = rates is not None and scheduler_state["last_epoch"] > 0
+        check_optimizer(optimizer_state, optimizer, rates=rates, num_steps=num_steps, is_begun=is_begun)
+        optimizer.load_state_dict(optimizer_state)
+        scheduler.load_state_dict(scheduler_state)
+
+    @property
+    def _splits_parameters(self) -> bool:
+        """Whether processes have parts of the parameters, which are stored in formats of their own."""
+        return bool(self.is_deepspeed_enabled or self.is_fsdp_enabled)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # The Trainer only warns of weights that do not fit, and would train on without them.
-        if load_result.missing_keys or load_result.unexpected_keys:
-            raise ResumeError(
-                "The checkpoint is not of this model. Weights that it lacks: "
-                f"{listing(load_result.missing_keys, limit=3) or 'none'}; that the model lacks: "
-                f"{listing(load_result.unexpected_keys, limit=3) or 'none'}. Build the model and its projectors as "
-                "for the run that wrote it."
-            )
+        _refuse_other_weights(missing=load_result.missing_keys, unexpected=load_result.unexpected_keys)
 
     def _load_best_model(self) -> None:
         # Read at the end of a training, when the file may have been damaged since it was written.
@@ -261,6 +324,16 @@ class AtomicCheckpointing(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """See [`~transformers.Trainer.save_model`]; a model for use has finite weights.
+
+        Raises:
+            NonFiniteError: it has not.
+        """
+        if self._incomplete_checkpoint is None and not self._splits_parameters:
+            refuse_nonfinite_weights(cast(nn.Module, self.model))
+        super().save_model(output_dir, _internal_call=_internal_call)
 
     def save_model_whole(self, folder: Path) -> None:
         """`save_model`, so that the folder is the old one until the new one is whole; called in all processes."""
@@ -378,6 +451,15 @@ def newest_sound_checkpoint(run_folder: str | Path) -> str:
     )
 
 
+def _refuse_other_weights(*, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    if missing or unexpected:
+        raise ResumeError(
+            "The checkpoint is not of this model. Weights that it lacks: "
+            f"{listing(missing, limit=3) or 'none'}; that the model lacks: {listing(unexpected, limit=3) or 'none'}. "
+            "Build the model and its projectors as for the run that wrote it."
+        )
+
+
 def _check_state(state: TrainerState, *, folders: set[Path]) -> None:
     """Refuse a stored state that the Trainer would stumble over in the midst of a training, or follow elsewhere.
 
@@ -395,24 +477,15 @@ def _check_state(state: TrainerState, *, folders: set[Path]) -> None:
             raise ValueError(f"`{name}` of {TRAINER_STATE_NAME} is {printable(repr(value), limit=100)}")
     if not isinstance(state.global_step, int) or not isinstance(state.log_history, list | None):
         raise ValueError(f"`global_step` or `log_history` of {TRAINER_STATE_NAME} is of another type")
+    for entry in state.log_history or ():
+        if not (isinstance(entry, dict) and isinstance(entry.get("step"), int)):
+            raise ValueError(f"`log_history` of {TRAINER_STATE_NAME} has an entry without a step")
     best = state.best_model_checkpoint
     if best is not None and not (isinstance(best, str) and Path(best).resolve().parent in folders):
         raise ValueError(
             f"`best_model_checkpoint` of {TRAINER_STATE_NAME} is {printable(repr(best))}, which is not in the run's "
             "folder"
         )
-
-
-def _check_scaler(state: Mapping[str, Any]) -> None:
-    """Refuse scales of half precision that would make every gradient 0 or infinite.
-
-    Raises:
-        ValueError: names the field.
-    """
-    for name, value in state.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or value < 0 or (value == 0 and name != "_growth_tracker"):
-            raise ValueError(f"`{name}` of {SCALER_NAME} is {printable(repr(value), limit=100)}")
 
 
 @contextmanager
@@ -426,7 +499,9 @@ def _refusing_to_resume(checkpoint: str | Path | None) -> Iterator[None]:
     except (ResumeError, OSError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {one_line(str(error))}"
+        reason = one_line(str(error))
+        if not isinstance(error, ValueError):
+            reason = f"{type(error).__name__}: {reason}"
         if isinstance(error, pickle.UnpicklingError):
             reason = "one of its files is a damaged pickle, or holds more than tensors"
         raise ResumeError(

@@ -20,11 +20,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
 from ..modeling.layers_froster import IGNORED_LABEL
+from ..printing import listing
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,23 @@ SKIPPED_STEPS = "skipped_nonfinite_steps"
 
 
 class NonFiniteError(RuntimeError):
-    """Too many steps in a row had a loss or gradient that is not finite; the message names the files."""
+    """Too many steps in a row had a loss or gradient that is not finite, or weights are not; named in the message."""
+
+
+def refuse_nonfinite_weights(model: nn.Module) -> None:
+    """Raise where a trained model has weights with which nothing can be computed.
+
+    Raises:
+        NonFiniteError: names the first of them.
+    """
+    weights = model.state_dict().items()
+    bad = [name for name, tensor in weights if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise NonFiniteError(
+            f"{len(bad)} weights of the trained model are not finite ({listing(bad, limit=3)}), so it is not saved. "
+            "Go on from an earlier checkpoint (`--resume`, once the later ones are deleted), or train again with a "
+            "lower learning rate, in bfloat16 or float32."
+        )
 
 
 class NonFiniteGuard:

@@ -22,6 +22,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
 from .checkpointing import CheckpointedCallback, ResumeError
+from .stored_states import check_form
 
 TeacherDtype = Literal["float32", "bfloat16", "float16"]
 # An averaged teacher, in a checkpoint.
@@ -213,7 +214,7 @@ class TeacherAveraging(CheckpointedCallback):
         """Its weights, so that they are restored exactly."""
         save_file(self.teacher().model.state_dict(), checkpoint / STATE_NAME)
 
-    def load_state(self, checkpoint: Path) -> None:
+    def load_state(self, checkpoint: Path, model: nn.Module) -> None:
         """Go on with the teacher of a checkpoint."""
         path = checkpoint / STATE_NAME
         if not path.is_file():
@@ -221,4 +222,6 @@ class TeacherAveraging(CheckpointedCallback):
                 f"{checkpoint} was written without an averaged teacher (`teacher_momentum`). Resume with the arguments"
                 " that wrote it, or begin a new run from its weights with `from_pretrained`."
             )
-        self.teacher().model.load_state_dict(load_file(path))
+        weights, teacher = load_file(path), self.teacher().model
+        check_form(weights, teacher.state_dict(), where=STATE_NAME)
+        teacher.load_state_dict(weights)

@@ -39,6 +39,7 @@ from .losses import (
     cross_entropy_loss,
     gather_labels,
     gather_rows,
+    refuse_nonfinite_weights,
     symmetric_kl_loss,
     total_loss,
 )
@@ -409,6 +410,8 @@ class FrosterTrainer(ClipTrainer):
                 "Load it and call `set_labels` to use it without a processor."
             )
             return super().save_model(output_dir, _internal_call=_internal_call)
+        # Before labels are embedded with them.
+        refuse_nonfinite_weights(self.student)
         texts = self.texts_of(None)
         with labels_stored(self.student, texts.prompts.labels, texts.student_label_embeds()):
             return super().save_model(output_dir, _internal_call=_internal_call)

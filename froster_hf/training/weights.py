@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedConfig, Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_loading import refuse_oversized
@@ -37,6 +38,7 @@ from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from ..whole_files import check_writable, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
+from .stored_states import check_form
 from .whole_folders import MANIFEST_NAME, replaced_folder
 
 logger = logging.getLogger(__name__)
@@ -174,7 +176,7 @@ class WeightAveraging(CheckpointedCallback):
         """The mean as it is kept, so that it is restored exactly."""
         save_file(self.mean, checkpoint / STATE_NAME, metadata={"epochs": json.dumps(self.epochs)})
 
-    def load_state(self, checkpoint: Path) -> None:
+    def load_state(self, checkpoint: Path, model: nn.Module) -> None:
         """Go on with the mean of a checkpoint."""
         path = checkpoint / STATE_NAME
         if not path.is_file():
@@ -183,8 +185,18 @@ class WeightAveraging(CheckpointedCallback):
                 "`WeightAveraging`, and average the weights of the checkpoints afterwards."
             )
         with safe_open(path, framework="pt") as file:
-            self.epochs = json.loads(file.metadata()["epochs"])
-            self.mean = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            epochs = json.loads((file.metadata() or {}).get("epochs", "null"))
+            mean = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        # Each epoch once, in the order of the training, and none of the future.
+        last = int(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).epoch or 0)
+        possible = range(self.first_epoch, min(last, self.last_epoch or last) + 1)
+        is_possible = isinstance(epochs, list) and all(type(epoch) is int and epoch in possible for epoch in epochs)
+        if not is_possible or epochs != sorted(set(epochs)):
+            raise ValueError(f"{STATE_NAME} is the mean of epochs that the training has not had")
+        trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+        own = {name: tensor.detach().to("cpu", torch.float64) for name, tensor in trained.items()} if epochs else {}
+        check_form(mean, own, where=STATE_NAME)
+        self.epochs, self.mean = epochs, mean
 
     @torch.no_grad()
     def _add(self, model: nn.Module, epoch: int) -> None:

@@ -6,8 +6,10 @@ import os
 import resource
 import shutil
 import signal
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -263,7 +265,118 @@ def write_fields(file: Path, **fields) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
 
+def alter(file: Path, change) -> None:
+    state = torch.load(file, weights_only=False)
+    change(state)
+    torch.save(state, file)
+
+
+def moments(**fields):
+    """Change what an optimizer keeps of its first parameter."""
+    return lambda state: next(iter(state["state"].values())).update(fields)
+
+
+def group(**fields):
+    return lambda state: state["param_groups"][0].update(fields)
+
+
+def many_lists():
+    """A list of lists of lists..., of 2**40 in all, in a few bytes."""
+    value = [1.0]
+    for _ in range(40):
+        value = [value, value]
+    return value
+
+
+def deflate(file: Path) -> None:
+    """A gigabyte of zeros in a megabyte."""
+    with zipfile.ZipFile(file) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    root = next(iter(members)).partition("/")[0]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, b"" if name.endswith("data/0") else content)
+        with archive.open(f"{root}/data/more", "w") as member:
+            for _ in range(64):
+                member.write(bytes(1 << 24))
+
+
+def lead_out(file: Path) -> None:
+    """An index of shards that names a file beside the checkpoint."""
+    outside = file.parents[1] / "outside.safetensors"
+    os.replace(file, outside)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(load_file(outside), "../outside.safetensors")}
+    (file.parent / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def poison(file: Path) -> None:
+    weights = load_file(file)
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def pickle_weights(file: Path) -> None:
+    torch.save(load_file(file), file.with_name("pytorch_model.bin"))
+    file.unlink()
+
+
+OPTIMIZER_FORGERIES = {
+    "moments of another shape": moments(exp_avg=torch.zeros(1), exp_avg_sq=torch.zeros(1)),
+    "moments that are a scalar": moments(exp_avg=torch.zeros(())),
+    "one number as a billion": moments(exp_avg=torch.zeros(1).expand(3 * 10**9)),
+    "one small number as a billion": moments(exp_avg=torch.zeros(1, dtype=torch.float16).expand(3 * 10**9)),
+    "moments that are lists of lists": moments(exp_avg=many_lists()),
+    "steps that are lists of lists": moments(step=many_lists()),
+    "moments that are not numbers": lambda state: next(iter(state["state"].values()))["exp_avg"].fill_(torch.nan),
+    "negative squares": lambda state: next(iter(state["state"].values()))["exp_avg_sq"].fill_(-1),
+    "steps of the future": moments(step=torch.tensor(1e9)),
+    "moments under another name": moments(more=torch.zeros(1)),
+    "a state of no parameter": lambda state: state["state"].update({10**6: {"step": torch.tensor(1.0)}}),
+    "no state at all": lambda state: state["state"].clear(),
+    "a group that climbs": group(maximize=True),
+    "another learning rate": group(lr=1e30),
+    "a learning rate that is no number": group(lr=float("nan")),
+    "another weight decay": group(weight_decay=-1e9),
+    "a weight decay that is no number": group(weight_decay=float("nan")),
+    "betas of another type": group(betas="0.9"),
+    "betas that are lists of lists": group(betas=many_lists()),
+    "a group without betas": lambda state: state["param_groups"][0].pop("betas"),
+    "parameters in another order": lambda state: state["param_groups"][0]["params"].reverse(),
+}
+SCHEDULER_FORGERIES = {
+    "base rates of another run": lambda state: state.update(base_lrs=[1e30] * len(state["base_lrs"])),
+    "no base rates": lambda state: state.update(base_lrs=[]),
+    "a method of the scheduler": lambda state: state.update(step=5, optimizer=None),
+    "a schedule far on": lambda state: state.update(last_epoch=10**15),
+    "a schedule that is no number": lambda state: state.update(last_epoch=float("nan")),
+    "last rates that are lists of lists": lambda state: state.update(_last_lr=many_lists()),
+}
+RANDOM_FORGERIES = {
+    "a position behind numpy's words": lambda state: state.update(numpy=(*state["numpy"][:2], 10**9, 0, 0.0)),
+    "too few of numpy's words": lambda state: state.update(
+        numpy=("MT19937", np.zeros(3, dtype=np.uint32), *state["numpy"][2:])
+    ),
+    "python's words as a text": lambda state: state.update(python=(3, "words", None)),
+    "torch's words as numbers": lambda state: state.update(cpu=torch.zeros(5056)),
+}
 FORGERIES = {
+    **{
+        f"optimizer: {name}": ("optimizer.pt", lambda file, change=change: alter(file, change))
+        for name, change in OPTIMIZER_FORGERIES.items()
+    },
+    **{
+        f"scheduler: {name}": ("scheduler.pt", lambda file, change=change: alter(file, change))
+        for name, change in SCHEDULER_FORGERIES.items()
+    },
+    **{
+        f"random state: {name}": ("rng_state.pth", lambda file, change=change: alter(file, change))
+        for name, change in RANDOM_FORGERIES.items()
+    },
+    "an optimizer that is a compressed gigabyte": ("optimizer.pt", deflate),
+    "weights that are not numbers": ("model.safetensors", poison),
+    "weights outside of the folder": ("model.safetensors", lead_out),
+    "weights in a pickle": ("model.safetensors", pickle_weights),
+    "a history of no steps": ("trainer_state.json", lambda file: write_fields(file, log_history=[1, "x"])),
     "a state nested deeply": ("trainer_state.json", lambda file: file.write_text("[" * 100_000)),
     "a state that is a list": ("trainer_state.json", lambda file: file.write_text("[]")),
     "a step that is no number": ("trainer_state.json", lambda file: file.write_text('{"global_step": NaN}')),

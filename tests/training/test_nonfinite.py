@@ -182,3 +182,20 @@ def test_optimizers_pass_over_parameters_without_gradients():
             optimizer.zero_grad()
             optimizer.step()
             assert equal((layer.state_dict(), optimizer.state_dict()), before)
+
+
+@pytest.mark.parametrize("part", ["vision", "text"])
+def test_a_model_whose_weights_are_not_finite_is_not_saved(tmp_path, part):
+    """The last step can have made them so, which no loss shows any more."""
+    trainer = trainer_over(tmp_path, Arrays())
+    trainer.train()
+    trainer.save_model_whole(tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    name, weight = next((name, tensor) for name, tensor in trainer.model.named_parameters() if part in name)
+    with torch.no_grad():
+        weight.view(-1)[0] = torch.inf
+    for save in (lambda: trainer.save_model_whole(tmp_path / "model"), lambda: trainer.save_model(tmp_path / "other")):
+        with pytest.raises(NonFiniteError, match=rf"1 weights .*{name}.*not saved.* lower learning rate"):
+            save()
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+    assert not (tmp_path / "other").exists()

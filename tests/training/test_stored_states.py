@@ -1,0 +1,181 @@
+"""What a run takes up of a checkpoint has the form that its own optimizer, schedule and random generators write."""
+
+import copy
+import pickle
+import random
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
+from transformers import Adafactor
+
+from froster_hf.shapes.pretraining.trainer import muon_and_adamw
+from froster_hf.training.stored_states import (
+    check_optimizer,
+    check_scheduler,
+    read_random_state,
+    read_state,
+)
+
+OPTIMIZERS = {
+    "fused AdamW": lambda model: torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True),
+    "AdamW of largest squares": lambda model: torch.optim.AdamW(model.parameters(), lr=1e-3, amsgrad=True),
+    "SGD": lambda model: torch.optim.SGD(model.parameters(), lr=1e-3),
+    "SGD with momentum": lambda model: torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9),
+    "RMSprop": lambda model: torch.optim.RMSprop(model.parameters(), lr=1e-3, momentum=0.9, centered=True),
+    "Adagrad": lambda model: torch.optim.Adagrad(model.parameters(), lr=1e-3),
+    "NAdam": lambda model: torch.optim.NAdam(model.parameters(), lr=1e-3),
+    "Adafactor": lambda model: Adafactor(model.parameters(), lr=1e-3, relative_step=False, scale_parameter=False),
+    "torch's Adafactor": lambda model: torch.optim.Adafactor(model.parameters(), lr=1e-3),
+    "Muon and AdamW": lambda model: muon_and_adamw(
+        model, muon_learning_rate=1e-2, learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.98)
+    ),
+}
+
+
+class Model(nn.Module):
+    """Two matrices in layers, one outside, vectors, and a parameter that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = nn.ModuleDict({"layers": nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4))})
+        self.head = nn.Linear(4, 3)
+        self.unread = nn.Parameter(torch.zeros(2))
+
+
+def trained(name: str, steps: int = 3):
+    torch.manual_seed(0)
+    model = Model()
+    optimizer = OPTIMIZERS[name](model)
+    scheduler = LambdaLR(optimizer, lambda step: 1 / (step + 1))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.head(model.tower["layers"](torch.ones(2, 6))).square().sum().backward()
+        optimizer.step()
+        scheduler.step()
+    return model, optimizer, scheduler
+
+
+def stored(state, tmp_path):
+    torch.save(state, tmp_path / "state.pt")
+    return read_state(tmp_path / "state.pt", num_parameters=10)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_of_every_optimizer_is_read_and_taken_as_it_was_written(name, tmp_path):
+    _, optimizer, scheduler = trained(name)
+    state = stored(optimizer.state_dict(), tmp_path)
+    expected = torch.load(tmp_path / "state.pt")
+    assert repr(state) == repr(expected)
+    new_model, new, new_scheduler = trained(name, steps=0)
+    before, begun = copy.deepcopy(new_model.state_dict()), repr(new.state_dict())
+    rates = check_scheduler(stored(scheduler.state_dict(), tmp_path), new_scheduler, max_steps=3)
+    check_optimizer(state, new, rates=rates, num_steps=3)
+    # Nothing has moved: neither the weights nor what the optimizer knows of them.
+    assert all(torch.equal(tensor, before[key]) for key, tensor in new_model.state_dict().items())
+    assert repr(new.state_dict()) == begun
+    new.load_state_dict(state)
+    assert repr(new.state_dict()) == repr(optimizer.state_dict())
+    check_optimizer(state, optimizer, rates=rates, num_steps=3)
+    assert repr(new.state_dict()) == repr(optimizer.state_dict())
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "SGD"])
+def test_a_tensor_of_another_shape_is_refused_in_the_state_of_every_optimizer(name):
+    _, optimizer, _ = trained(name)
+    state = optimizer.state_dict()
+    for number, one in state["state"].items():
+        for key, value in one.items():
+            if not isinstance(value, torch.Tensor):
+                continue
+            for forged in (torch.zeros(3, 1, 1), value.new_zeros(1).expand(10**9), value.long(), [value]):
+                altered = {**state["state"], number: {**one, key: forged}}
+                with pytest.raises(ValueError, match=rf"optimizer\.pt\['state'\]\[{number}\]\['{key}'\]"):
+                    check_optimizer({**state, "state": altered}, optimizer, rates=None, num_steps=3)
+
+
+def test_what_an_unknown_optimizer_keeps_is_an_honest_error():
+    model = Model()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    state = {**optimizer.state_dict(), "state": {0: {}}}
+    with pytest.raises(ValueError, match="what LBFGS keeps of its steps cannot be found out"):
+        check_optimizer(state, optimizer, rates=None, num_steps=1)
+
+
+@pytest.mark.parametrize("kind", [ReduceLROnPlateau, OneCycleLR])
+def test_schedules_that_are_no_function_of_the_step_are_plain_numbers(kind, tmp_path):
+    def build():
+        optimizer = torch.optim.AdamW(Model().parameters(), lr=1e-3)
+        given = {"max_lr": 1e-2, "total_steps": 10} if kind is OneCycleLR else {"patience": 0}
+        return optimizer, kind(optimizer, **given)
+
+    optimizer, scheduler = build()
+    for metric in (3.0, 4.0, 5.0):
+        optimizer.step()
+        scheduler.step(*([metric] if kind is ReduceLROnPlateau else []))
+    own, own_scheduler = build()
+    state = stored({key: value for key, value in scheduler.state_dict().items() if not callable(value)}, tmp_path)
+    assert check_scheduler(state, own_scheduler, max_steps=3) is None
+    check_optimizer(optimizer.state_dict(), own, rates=None, num_steps=0)
+    for forged in ({**state, "step": 1}, {**state, "_last_lr": torch.zeros(1)}, {**state, "last_epoch": 10**9}):
+        with pytest.raises(ValueError, match=r"scheduler\.pt"):
+            check_scheduler(forged, own_scheduler, max_steps=3)
+
+
+class Calls:
+    def __init__(self, function, *given):
+        self.called = function, given
+
+    def __reduce__(self):
+        return self.called
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Calls(bytearray, 10**9),
+        Calls(torch.Tensor, 10),
+        {(1, 2): 3},
+        {2**61 - 1: 3},
+        {"a": {1, 2}},
+        nn.Parameter(torch.zeros(2)),
+    ],
+)
+def test_a_pickle_of_anything_but_tensors_and_numbers_is_refused(value, tmp_path):
+    with pytest.raises(ValueError, match=r"state\.pt is not what a training writes"):
+        stored(value, tmp_path)
+
+
+def test_pickles_that_lie_about_their_sizes_are_refused(tmp_path):
+    torch.save({"x": torch.arange(8.0)}, tmp_path / "state.pt")
+    with zipfile.ZipFile(tmp_path / "state.pt") as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    root = next(iter(members)).partition("/")[0]
+    lies = {
+        "another size is claimed": {f"{root}/data/0": bytes(8)},
+        "more than 65536": {f"{root}/data.pkl": pickle.dumps(list(range(40_000)), protocol=2)},
+        "is not what a training writes": {f"{root}/data.pkl": b"\x80\x02]r\xff\xff\xff\x7f\x8a"},
+    }
+    for reason, changed in lies.items():
+        with zipfile.ZipFile(tmp_path / "state.pt", "w") as archive:
+            for name, content in {**members, **changed}.items():
+                archive.writestr(name, content)
+        with pytest.raises(ValueError, match=reason):
+            read_state(tmp_path / "state.pt")
+
+
+def test_random_states_go_on_as_they_were(tmp_path):
+    random.gauss(0, 1)
+    np.random.standard_normal()
+    states = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
+    expected = random.gauss(0, 1), np.random.standard_normal(), torch.rand(1)
+    torch.save({**states, "cuda": [torch.zeros(16, dtype=torch.uint8)]}, tmp_path / "rng_state.pth")
+    read = read_random_state(tmp_path / "rng_state.pth")
+    random.setstate(read["python"])
+    np.random.set_state(read["numpy"])
+    torch.set_rng_state(read["cpu"])
+    assert (random.gauss(0, 1), np.random.standard_normal(), torch.rand(1)) == expected
+    assert read["cuda"][0].dtype == torch.uint8
