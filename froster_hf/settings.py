@@ -8,6 +8,7 @@ be read. Unknown fields, and values of another type than the field's, are errors
 """
 
 import dataclasses
+import math
 import os
 import re
 import types
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import yaml
 
 from .printing import listing, one_line, printable
+from .video.stores import is_address
 from .whole_files import refuse_irregular
 
 # Kind of settings files -> folder of those that ship. It stands here, and not beside what reads them, so that they can
@@ -32,6 +34,7 @@ SHIPPED_FOLDERS = {
 }
 MAX_CHARACTERS = 250_000
 MAX_DEPTH = 20
+MAX_DIGITS = 1000
 _SHOWN_CHARACTERS = 80
 
 
@@ -81,6 +84,9 @@ for _kind, _pattern, _first in (
 def _read_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     """A leading zero makes no octal number, as in YAML 1.2."""
     text = loader.construct_scalar(node)
+    if len(text) > MAX_DIGITS:
+        # Python writes no longer ones out, not even in a message.
+        raise _refused(f"a number has more than {MAX_DIGITS} digits", node)
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
     return int(text[2:] if base != 10 else text, base)
 
@@ -189,6 +195,7 @@ def read_named(
     fields = read_yaml_file(path)
     if not isinstance(fields, dict):
         raise ValueError(f"{path} holds no `field: value` lines.")
+    _refuse_addresses(fields, path)
     base = fields.pop("extends", None)
     if base is None:
         return fields
@@ -197,6 +204,28 @@ def read_named(
     if base in seen:
         raise ValueError(f"{path} extends itself: {' -> '.join([*seen, base])}.")
     return merge(read_named(base, kind=kind, merge=merge, seen=(*seen, base)), fields)
+
+
+def _refuse_addresses(value: Any, path: Path) -> None:
+    """Raise where a file names an address, which would be opened with the accounts of whoever runs it.
+
+    Raises:
+        ValueError: names it.
+    """
+    if isinstance(value, str):
+        # An override in a study plan is a text `field=value`.
+        for text in (value, value.partition("=")[2]):
+            if is_address(text):
+                raise ValueError(
+                    f"{path} names the address {printable(repr(text), limit=100)}. What lies in a store is for the "
+                    "command to name: take it out, and give it there, as field=ADDRESS."
+                )
+    elif isinstance(value, dict):
+        for part in value.values():
+            _refuse_addresses(part, path)
+    elif isinstance(value, list):
+        for part in value:
+            _refuse_addresses(part, path)
 
 
 def override_fields(fields: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -324,14 +353,16 @@ def _fits(hint: Any, value: Any) -> bool:
             _fits(arguments[0], key) and _fits(arguments[1], part) for key, part in value.items()
         )
     if hint in (int, float):
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+        # Whole numbers of 64 bits, and none that is infinite: others end in errors of whatever computes with them.
+        is_number = isinstance(value, (int, hint)) and not isinstance(value, bool)
+        return is_number and (abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value))
     return not isinstance(hint, type) or hint not in _TYPE_NAMES or isinstance(value, hint)
 
 
 _TYPE_NAMES = {
     str: "text (numbers and true or false in quotes)",
-    int: "a whole number",
-    float: "a number",
+    int: "a whole number of at most 64 bits",
+    float: "a number that is finite",
     bool: "true or false",
     type(None): "null",
     list: "a list",

@@ -66,7 +66,8 @@ class Outer:
         ("a: 1\nb: 2\na: 3", "twice (line 1, column 1)"),
         ("[a", "line 1"),
         ("a: \x07", "special characters"),
-        ("a: " + "9" * 5000, "digits"),
+        ("a: " + "9" * 5000, "more than 1000 digits"),
+        ("a: 0x" + "f" * 20_000, "more than 1000 digits"),
         ("? [a]\n: b", "unhashable"),
     ],
 )
@@ -86,6 +87,20 @@ def test_every_settings_file_is_read_within_the_bounds(tmp_path, load, text):
     with pytest.raises(ValueError, match="is not valid YAML") as caught:
         load(file)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("load", [load_recipe, load_protocol, load_plan])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: {annotations: 's3://bucket/list.csv'}",
+        "methods: {a: {overrides: ['data.labels=zip://a::http://127.0.0.1/x']}}",
+    ],
+)
+def test_an_address_is_for_the_command_to_name_and_not_for_a_file(tmp_path, load, text):
+    (tmp_path / "mine.yaml").write_text(f"about: see https://example.org\n{text}")
+    with pytest.raises(ValueError, match=r"mine\.yaml names the address '[^']*'. What lies in a store"):
+        load(tmp_path / "mine.yaml")
 
 
 @pytest.mark.parametrize("verb", [["train"], ["evaluate"], ["study"]])
@@ -152,6 +167,8 @@ def test_fields_become_the_dataclass_with_its_types():
         ({"name": 5}, "mine: name is 5; it must be text"),
         ({"name": "a", "rate": "fast"}, "rate is 'fast'; it must be a number"),
         ({"name": "a", "rate": True}, "rate is True; it must be a number"),
+        ({"name": "a", "rate": float("inf")}, "rate is inf; it must be a number that is finite"),
+        ({"name": "a", "rate": 10**400}, "; it must be a number that is finite"),
         ({"name": "a", "flag": 1}, "flag is 1; it must be true or false"),
         ({"name": "a", "mode": "fsat"}, "mode is 'fsat'; it must be one of slow, fast"),
         ({"name": "a", "mode": ["slow"]}, "mode is ['slow']; it must be one of"),

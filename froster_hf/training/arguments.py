@@ -222,6 +222,9 @@ class FrosterTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"`max_consecutive_nonfinite_steps` is {self.max_consecutive_nonfinite_steps}; give at least 1."
             )
+        for name, least, most in (("lora_rank", 1, 4096), ("dataloader_num_workers", 0, 1024)):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it goes from {least} to {most}.")
         if self.text_chunk_size is not None and self.text_chunk_size < 1:
             raise ValueError(f"`text_chunk_size` is {self.text_chunk_size}; give at least 1, or None for one pass.")
         if not 0 <= self.max_undecodable_share <= 1:

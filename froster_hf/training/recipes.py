@@ -13,7 +13,7 @@ import math
 import os
 import pkgutil
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -23,6 +23,8 @@ from transformers import TrainingArguments
 from ..data.catalogue import FORMATS, published_counts
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
+from ..printing import printable
+from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..settings import (
     NameIn,
     check_fields,
@@ -33,9 +35,11 @@ from ..settings import (
 )
 from .arguments import FrosterTrainingArguments
 
+# Of a rendered world: half a gigabyte of pictures at a time, and as many files as a folder should hold.
+MOST_CLIPS, MOST_PIXELS = 1_000_000, 10_000_000
 # Said once, elsewhere in the recipe.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
-# Arguments that send something to other machines, by the accounts of whoever trains, or run what a file names.
+# Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings.
 CALLERS_ARGUMENTS = re.compile("push_to_hub|hub_.*|report_to|project|trackio_.*|deepspeed")
 # What they may be in a file: nothing is sent.
 NOTHING_IS_SENT: dict[str, list[Any]] = {
@@ -148,6 +152,16 @@ class RecipeWorld:
     resolution: int = 192
     hardships: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self):
+        num_clips = self.num_classes * (self.clips_per_class + self.eval_clips_per_class)
+        num_pixels = self.num_frames * self.resolution**2
+        for name, value, most in (
+            ("clips of all classes", num_clips, MOST_CLIPS),
+            ("pixels of a clip (num_frames * resolution^2)", num_pixels, MOST_PIXELS),
+        ):
+            if value > most:
+                raise ValueError(f"world: {value:,} {name} are asked for; at most {most:,} are rendered.")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -220,22 +234,26 @@ RECIPE_KINDS: dict[str, RecipeKind] = {
 }
 
 
-def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Any:
+def load_recipe(
+    recipe: str | os.PathLike, overrides: Sequence[str] = (), *, overrides_of_file: Sequence[str] = ()
+) -> Any:
     """A shipped recipe by name, or a YAML file. Its field `kind` says what it is of, `fine_tuning` by default.
 
     Args:
         recipe: name or path. A file that says `extends: NAME` changes the fields that it names of another one.
         overrides: `field=value`, with dots into sections: `training.learning_rate=1e-5`. Values are read as YAML.
+        overrides_of_file: further ones, before these, that a file makes, such as a study plan, and not the caller.
 
     Returns:
         A [`Recipe`], or the dataclass that `RECIPE_KINDS` has for another kind.
 
     Raises:
         ValueError: no such recipe, no YAML, an unknown field, a value that is none of the allowed ones, or, in the
-            file, one that is for the caller to give; see [`refuse_callers_arguments`].
+            file, one that is for the caller to give; see [`refuse_callers_fields`].
     """
-    fields, name = read_named(recipe, kind="recipe"), Path(recipe).stem
-    refuse_callers_arguments(fields.get("training"), where=name)
+    name = Path(recipe).stem
+    fields = override_fields(read_named(recipe, kind="recipe"), overrides_of_file)
+    refuse_callers_fields(fields, where=name)
     fields = override_fields(fields, overrides)
     kind = fields.get("kind", "fine_tuning")
     if not isinstance(kind, str) or kind not in RECIPE_KINDS:
@@ -243,22 +261,35 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Any
     return read_fields(pkgutil.resolve_name(RECIPE_KINDS[kind].fields), with_name(fields, recipe), where=name)
 
 
-def refuse_callers_arguments(training: Any, *, where: str) -> None:
-    """Raise where a `training` section that somebody else may have written decides what is for the caller to decide.
+def refuse_callers_fields(fields: Mapping[str, Any], *, where: str) -> None:
+    """Raise where a file, which somebody else may have written, decides what is for whoever runs it to decide.
 
     Args:
-        training: arguments by name.
+        fields: of a recipe, by name.
         where: what they are of, for messages.
 
     Raises:
-        ValueError: one of them sends something to other machines; names it.
+        ValueError: a field that sends something to other machines, names another file of settings to read, opens
+            addresses, or lets links lead out of the folder of the videos; names it.
     """
-    for name, value in training.items() if isinstance(training, Mapping) else ():
-        if CALLERS_ARGUMENTS.fullmatch(str(name)) and value not in [None, *NOTHING_IS_SENT.get(name, [])]:
-            raise ValueError(
-                f"{where}: training.{name} is given. What is sent to other machines by your accounts is not a file's "
-                f"to say: take it out, and give it in your command, as training.{name}=VALUE."
-            )
+    for name, value in _callers_fields(fields):
+        raise ValueError(
+            f"{where}: {name} is {printable(repr(value), limit=100)}, which is not for a file to say, but for whoever "
+            f"runs it: take it out, and give it in your command, as {name}=VALUE."
+        )
+
+
+def _callers_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    data, training = ({} if not isinstance(part, Mapping) else part for part in map(fields.get, ("data", "training")))
+    if data.get("allow_links"):
+        yield "data.allow_links", data["allow_links"]
+    for name, value in training.items():
+        if value is None or value in NOTHING_IS_SENT.get(name, []):
+            continue
+        takes_fields = name in FrosterTrainingArguments._VALID_DICT_FIELDS
+        sets_policy = isinstance(value, Mapping) and any(option in value for option in CALLERS_OPTIONS)
+        if CALLERS_ARGUMENTS.fullmatch(str(name)) or (takes_fields and (isinstance(value, str) or sets_policy)):
+            yield f"training.{name}", value
 
 
 def output_folder(recipe: Any) -> Path:

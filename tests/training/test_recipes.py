@@ -340,22 +340,51 @@ def test_a_world_is_rendered_once_and_split_into_base_and_novel(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line",
+    "field",
     [
-        "push_to_hub: true",
-        "hub_model_id: a/b",
-        "hub_private_repo: false",
-        "report_to: [wandb]",
-        "trackio_space_id: a/b",
+        "training: {push_to_hub: true}",
+        "training: {hub_model_id: a/b}",
+        "training: {hub_private_repo: false}",
+        "training: {report_to: [wandb]}",
+        "training: {trackio_space_id: a/b}",
+        "training: {accelerator_config: /dev/zero}",
+        "training: {fsdp_config: /dev/zero}",
+        "training: {train_video_options: {allow_urls: http}}",
+        "training: {eval_video_options: {video_limits: {max_pixels: 1}}}",
+        "data: {allow_links: true}",
     ],
 )
-def test_what_is_sent_elsewhere_is_for_the_caller_to_say_and_not_for_a_file(tmp_path, line):
-    name, _, value = line.partition(": ")
-    text = f"extends: moving_shapes_base_to_novel\ntraining:\n  {line}\n"
-    (tmp_path / "theirs.yaml").write_text(text)
-    with pytest.raises(ValueError, match=rf"theirs: training\.{name} is given.* as training\.{name}=VALUE"):
+def test_what_is_for_the_caller_to_say_is_taken_from_no_file(tmp_path, field):
+    (tmp_path / "theirs.yaml").write_text(f"extends: moving_shapes_base_to_novel\n{field}\n")
+    section, name, value = re.fullmatch(r"(\w+): {(\w+): (.*)}", field).groups()
+    message = rf"theirs: {section}\.{name} is .*, which is not for a file to say.* as {section}\.{name}=VALUE"
+    with pytest.raises(ValueError, match=message) as refused:
         load_recipe(tmp_path / "theirs.yaml")
-    assert name in load_recipe("moving_shapes_base_to_novel", [f"training.{name}={value}"]).training
+    assert "\n" not in str(refused.value)
+    override = f"{section}.{name}={value}"
+    load_recipe("moving_shapes_base_to_novel", [override])
+    with pytest.raises(ValueError, match="which is not for a file to say"):
+        load_recipe("moving_shapes_base_to_novel", overrides_of_file=[override])
+
+
+def test_what_is_reported_on_this_machine_alone_may_stand_in_a_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("about: a\ntraining: {report_to: tensorboard, push_to_hub: false}\n")
+    assert load_recipe(tmp_path / "mine.yaml").training["report_to"] == "tensorboard"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("world.clips_per_class=1000000000", "world: 48,000,000,.* clips of all classes are asked for"),
+        ("world.num_frames=1000000000", "pixels of a clip"),
+        ("training.num_train_epochs=.inf", "num_train_epochs is inf; it must be a number"),
+        ("training.save_steps=.nan", "save_steps is nan; it must be a number"),
+        (f"training.learning_rate={10**400}", "learning_rate is 1000.*; it must be a number"),
+    ],
+)
+def test_sizes_and_numbers_that_no_training_has_are_refused_at_once(override, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe("moving_shapes_base_to_novel", [override])
 
 
 def test_an_access_token_in_a_recipe_is_refused_and_not_repeated():

@@ -23,6 +23,10 @@ RESERVED_ARGUMENTS = (
 )
 
 
+# Of a batch of stills, in gigabytes of single precision: 3.
+MOST_PIXELS = 2**28
+
+
 @dataclass(frozen=True)
 class RecipeArchitecture:
     """A CLIP model with two towers of the same width.
@@ -49,6 +53,12 @@ class RecipeArchitecture:
     projection_dim: int = 128
     vocab_size: int = 1024
     initializer_range: float = 0.2
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            most = {"num_vision_layers": 128, "num_text_layers": 128, "vocab_size": 10**6}.get(name, 2**14)
+            if not 0 < value <= most:
+                raise ValueError(f"model.{name} is {value!r}; it is above 0, and at most {most}.")
 
 
 @dataclass(frozen=True)
@@ -108,10 +118,17 @@ class PretrainingRecipe:
     def __post_init__(self):
         hints = argument_hints(TrainingArguments, reserved=RESERVED_ARGUMENTS)
         check_fields(self.training, hints, where=f"{self.name}, training")
-        for name, least in (("seed", 0), ("steps", 1), ("batch_size", 2), ("num_eval_stills", 1)):
+        for name, least, most in (
+            ("seed", 0, 2**32 - 1),
+            ("steps", 1, 10**8),
+            ("batch_size", 2, 2**16),
+            ("num_eval_stills", 1, 10**6),
+        ):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{self.name}: {name} is {value!r}; give a whole number of at least {least}.")
+            if not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"{self.name}: {name} is {value!r}; give a whole number from {least} to {most}.")
+        if (num_pixels := self.batch_size * self.model.image_size**2) > MOST_PIXELS:
+            raise ValueError(f"{self.name}: a batch has {num_pixels:,} pixels; at most {MOST_PIXELS:,} are rendered.")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with their defaults, as YAML would hold them."""

@@ -23,7 +23,7 @@ from ...processing.sampling_froster import sample_frame_indices
 from ...processing.video_processing_froster import FrosterVideoProcessor
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME
 from ...training.recipe_run import read_recipe_data
-from ...training.recipes import Recipe, load_recipe, refuse_callers_arguments
+from ...training.recipes import Recipe, load_recipe
 from ...training.teacher import FrozenTeacher
 from ...whole_files import make_folder, written_whole
 from ..pretraining import PretrainingRecipe, pretrain
@@ -71,22 +71,19 @@ class World:
     def pretraining(self) -> PretrainingRecipe:
         """The recipe of the world's CLIP."""
         name, *overrides = self.plan.pretraining
-        recipe = load_recipe(name, [*overrides, f"seed={self.seed}"])
+        recipe = load_recipe(name, [f"seed={self.seed}"], overrides_of_file=overrides)
         if not isinstance(recipe, PretrainingRecipe):
             raise ValueError(f"The plan pre-trains with {name!r}, which is not a recipe of `kind: pretraining`.")
-        # The overrides are the plan's.
-        refuse_callers_arguments(recipe.training, where=f"The plan {self.plan.name}")
         return recipe
 
     def recipe(self, overrides: Sequence[str] = (), *, seed: int = 0) -> Recipe:
         """The plan's fine-tuning recipe for this world, with no place yet."""
         name = self.plan.recipe
-        recipe = load_recipe(name, [f"world.seed={self.seed}", f"training.seed={seed}", *overrides])
+        recipe = load_recipe(name, [f"world.seed={self.seed}", f"training.seed={seed}"], overrides_of_file=overrides)
         if not isinstance(recipe, Recipe):
             raise ValueError(f"The plan fine-tunes with {name!r}, which is not a recipe of `kind: fine_tuning`.")
         if (recipe.data.format, recipe.data.label_set) != ("moving_shapes", "base"):
             raise ValueError(f"The plan fine-tunes with {name!r}; a study needs moving_shapes with `label_set: base`.")
-        refuse_callers_arguments(recipe.training, where=f"The plan {self.plan.name}")
         return recipe
 
     def placed(self, recipe: Recipe, *, output_dir: Path | None = None) -> Recipe:

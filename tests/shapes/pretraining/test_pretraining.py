@@ -161,7 +161,10 @@ def test_both_learning_rates_follow_the_schedule(tmp_path):
         ("stills.trails=1", "small_clip, stills: unknown fields trails"),
         ("stills.trail_rate=1.5", "stills.trail_rate is a share, from 0 to 1; received 1.5"),
         ("training.max_steps=5", "small_clip, training: unknown fields max_steps"),
-        ("steps=0", "steps is 0; give a whole number of at least 1"),
+        ("steps=0", "steps is 0; give a whole number from 1 to"),
+        ("batch_size=60000000", "batch_size is 60000000; give a whole number from 2 to"),
+        ("model.image_size=16000", "a batch has 16,384,000,000 pixels; at most"),
+        ("model.num_text_layers=100000", "model.num_text_layers is 100000; it is above 0, and at most 128"),
         ("batch_size=many", "batch_size is 'many'; it must be a whole number"),
     ],
 )
