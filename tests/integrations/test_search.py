@@ -180,10 +180,10 @@ def test_a_file_that_cannot_be_looked_at_keeps_its_segments(classify, videos, tm
     before = open_index(index).states()
     state = search._state
 
-    def failing(video):
+    def failing(video, named):
         if video == hidden:
             raise OSError(errno.EIO, "Input/output error")
-        return state(video)
+        return state(video, named)
 
     monkeypatch.setattr(search, "_state", failing)
     report = index_videos(classify, [videos if as_folder else hidden], output=index)
