@@ -93,7 +93,7 @@ def live_frames(
             name,
             LIVE_READER,
             "it cannot be opened: a live source is the index of a camera, such as 0, or an address that begins with "
-            f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}",
+            f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}; a file is not one",
         )
     began: float | None = None
     attempt, last, has_end = 0, 0.0, False
