@@ -9,9 +9,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from hypothesis import settings
 
 from froster_hf.modeling.tables_froster import BACKBONES
 from tests.fixtures.videos import VIDEO_KINDS, render_video
+
+# The same examples in every run, and none that fails on a busy machine.
+settings.register_profile("seeded", derandomize=True, deadline=None)
+settings.load_profile("seeded")
 
 
 @pytest.fixture(autouse=True)

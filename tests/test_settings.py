@@ -244,7 +244,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(VALUES)
 def test_what_yaml_writes_comes_back(value):
     class NoAliases(yaml.SafeDumper):
@@ -264,13 +264,13 @@ def message_of(read) -> str:
     return ""
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(st.text(alphabet="ab1 \n\t[]{}:,-&*!|>'\"#%@?~.=<e+", max_size=60))
 def test_any_text_is_read_or_refused_in_one_line(text):
     assert len(message_of(lambda: read_yaml(text, where="x")).splitlines()) <= 1
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from([entry.name for entry in dataclasses.fields(Outer)]), VALUES))
 def test_any_fields_are_taken_or_refused_in_one_line(fields):
     assert len(message_of(lambda: read_fields(Outer, fields, where="mine")).splitlines()) <= 1

@@ -248,7 +248,7 @@ def padded(texts: list[list[int]]) -> torch.Tensor:
 TEXTS = st.lists(st.lists(st.integers(1, 3), max_size=12), min_size=1, max_size=9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=TEXTS, chunk_size=st.integers(1, 10))
 def test_texts_that_begin_alike_are_encoded_as_if_each_were_alone(texts, chunk_size):
     model = double_model().froster
