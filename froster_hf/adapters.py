@@ -17,6 +17,12 @@ from .printing import printable
 PEFT_TYPES = ("IA3", "LOHA", "LOKR", "LORA")
 MAX_CONFIG_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
+# PEFT compares each name with each module of a model. A backbone of 24 and 12 layers has 216 linear modules.
+MOST_NAMES = 1000
+# These names PEFT compiles as expressions. Python keeps 512 of them; beyond, each is compiled anew for each module,
+# which takes minutes.
+MOST_EXPRESSIONS = 450
+EXPRESSIONS = ("rank_pattern", "alpha_pattern", "layers_pattern", "modules_to_save")
 
 
 def _is_flag(value: Any) -> bool:
@@ -37,7 +43,7 @@ def _is_text(value: Any) -> bool:
 
 def _is_names(value: Any) -> bool:
     """Names of modules as a list, not as a pattern."""
-    return isinstance(value, list) and len(value) <= 10_000 and all(_is_name(name) for name in value)
+    return isinstance(value, list) and all(_is_name(name) for name in value)
 
 
 def _is_name(value: Any) -> bool:
@@ -54,7 +60,9 @@ def _is_ranks(value: Any) -> bool:
 
 
 def _is_layers(value: Any) -> bool:
-    return _is_rank(value) or (isinstance(value, list) and all(isinstance(layer, int) for layer in value))
+    return _is_rank(value) or (
+        isinstance(value, list) and len(value) <= MOST_NAMES and all(isinstance(layer, int) for layer in value)
+    )
 
 
 # Field -> what its value has to be, where it is not nothing. A field that does not stand here has to be nothing, or
@@ -160,6 +168,21 @@ def check_adapter_config(content: Any, name: str) -> None:
         elif field in defaults and type(value) is type(defaults[field]) and value == defaults[field]:
             continue
         _refuse(name, field, value)
+    _refuse_many_names(content, name)
+
+
+def _refuse_many_names(content: dict[str, Any], name: str) -> None:
+    """Refuse so many names of modules that PEFT would compare them with a model's modules for minutes."""
+    counts = {field: len(value) for field, value in content.items() if isinstance(value, list | dict)}
+    counts.pop("auto_mapping", None)
+    for fields, most in ((EXPRESSIONS, MOST_EXPRESSIONS), (tuple(counts), MOST_NAMES)):
+        named = {field: counts[field] for field in fields if counts.get(field)}
+        if sum(named.values()) > most:
+            raise ValueError(
+                f"{printable(name)} has an adapter_config.json with {sum(named.values())} names of modules in "
+                f"{', '.join(f'`{field}`' for field in named)}; at most {most} are let through. Merge the adapter "
+                "into its model where it was trained, and save that."
+            )
 
 
 def check_adapter_loaded(model: Any, checkpoint: str | os.PathLike[str]) -> None:

@@ -69,6 +69,22 @@ def refuse_irregular(file: str | os.PathLike[str]) -> None:
         raise ValueError(f"{printable(os.fspath(file))} is not a regular file. Give the name of one.")
 
 
+def refuse_other_names(file: str | os.PathLike[str]) -> None:
+    """Raise where a file that will be written in place has other names, under which it would change as well.
+
+    Raises:
+        ValueError: it is a link, or has hard links.
+    """
+    shown = printable(os.fspath(file))
+    if os.path.islink(file):
+        raise ValueError(f"{shown} is a link, which is not followed. Remove it, or give the file that it leads to.")
+    if os.path.isfile(file) and os.stat(file).st_nlink > 1:
+        raise ValueError(
+            f"{shown} has a second name (a hard link), whose file would be changed as well. Remove it, or give "
+            "another name."
+        )
+
+
 def write_text_whole(file: str | os.PathLike[str], text: str) -> None:
     """Write a text file in UTF-8, with the line ends that `text` has."""
     with written_whole(file) as part:

@@ -139,6 +139,10 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
     check_adapter_config(
         {**PLAIN, "megatron_core": "megatron.core", "loftq_config": {}, "of_a_later_release": None}, "own"
     )
+    # Every linear module of the largest backbone by its full name.
+    names = [f"froster.vision_model.encoder.layers.{number}" for number in range(216)]
+    numbers = dict.fromkeys(names, 8)
+    check_adapter_config({**PLAIN, "target_modules": names, "rank_pattern": numbers, "alpha_pattern": numbers}, "own")
 
 
 @pytest.mark.parametrize(
@@ -162,8 +166,14 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
         {"layer_replication": [[0, 4000]]},
         {"bias": {"a": 1}},
         {"of_a_later_release": "own.module"},
+        {"rank_pattern": {f"{'.' * 190}{number}": 8 for number in range(3000)}},
+        {"rank_pattern": {f"a{n}": 8 for n in range(300)}, "alpha_pattern": {f"a{n}": 8 for n in range(300)}},
+        {"modules_to_save": [f"a{number}" for number in range(500)]},
+        {"layers_pattern": [f"a{number}" for number in range(500)]},
+        {"target_modules": [f"a{number}" for number in range(600)], "exclude_modules": ["b"] * 600},
+        {"layers_to_transform": list(range(2000))},
     ],
-    ids=str,
+    ids=lambda fields: str(fields)[:60],
 )
 def test_other_fields_are_refused_by_name(fields):
     with pytest.raises(ValueError, match=r"has an adapter_config\.json") as caught:

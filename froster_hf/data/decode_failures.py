@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..printing import one_line, printable
-from ..whole_files import make_folder
+from ..whole_files import make_folder, refuse_other_names
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +90,7 @@ class DecodeFailureLog:
         self.folder, self.num_videos, self.max_share = Path(folder), num_videos, max_share
         make_folder(self.folder)
         self._file = self.folder / f"decode_failures.{rank}.jsonl"
-        if self._file.is_symlink():
-            raise ValueError(f"{self._file} is a link; failures are not written behind one. Remove it.")
+        refuse_other_names(self._file)
         entries = _read_entries(self.folder)
         self._outdated = {entry for entry in entries if is_current is not None and not is_current(entry)}
         self.failures = self._read()

@@ -10,11 +10,14 @@ its logits are the same to the last bit on the same hardware.
 Predictions are appended clip by clip, so that an interrupted evaluation resumes where it stopped:
 
     predictions.0.jsonl   {"header": {"model": ..., "data": ..., "prompts": ..., "protocol": {...}}}
-                          {"row": 0, "video": "...", "top": [["juggling", 0.91], ...], "logits": "<base64>"}
+                          {"row": 0, "video": "...", "top": [["juggling", 0.91], ...], "logits": "<base64>",
+                           "sha256": "..."}
                           ...
 
 One file per process. `logits` are (V*C, K) little-endian float32 in base64: exact, so that every protocol, ensemble
 and view count is computed from the file afterwards. A clip that could not be decoded has `logits` null and an `error`.
+`sha256` is the hash of the rest of the line, by which a line that was altered or damaged is told from one that was
+computed.
 """
 
 import base64
@@ -43,11 +46,14 @@ from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
 from ..processing.processing_froster import FrosterProcessor
-from ..whole_files import full_disk_named, make_folder, refuse_irregular
+from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
 from .leak_check import warn_of_leaks
 from .metrics import average_views
 
 logger = logging.getLogger(__name__)
+
+# Scores of `top` have four digits; the last may be another one on another machine.
+TOP_TOLERANCE = 2e-4
 
 
 class PredictionMismatchError(ValueError):
@@ -103,8 +109,7 @@ class PredictionStore:
                 refuse_mismatch(file, stored, self.header)
 
     def __enter__(self) -> "PredictionStore":
-        if self._file.is_symlink():
-            raise ValueError(f"{self._file} is a link; predictions are not written behind one. Remove it.")
+        refuse_other_names(self._file)
         _cut_torn_line(self._file)
         self._handle = self._file.open("a", encoding="utf-8")
         if self._file.stat().st_size == 0:
@@ -161,17 +166,19 @@ class PredictionStore:
     def _line(self, prediction: ClipPrediction) -> dict[str, Any]:
         line: dict[str, Any] = {"row": prediction.row, "video": prediction.video, "error": prediction.error}
         if prediction.view_logits is None:
-            return {**line, "top": [], "logits": None}
+            return _with_checksum({**line, "top": [], "logits": None})
         logits = np.ascontiguousarray(prediction.view_logits, dtype="<f4")
         scores = average_views(logits)
         best = np.argsort(-scores, kind="stable")[:5]
         line["top"] = [[self.label_texts[index], round(float(scores[index]), 4)] for index in best]
-        return {**line, "logits": base64.b64encode(logits.tobytes()).decode()}
+        return _with_checksum({**line, "logits": base64.b64encode(logits.tobytes()).decode()})
 
     def _prediction(self, entry: Mapping[str, Any]) -> ClipPrediction:
         row, video, logits, error = (entry[name] for name in ("row", "video", "logits", "error"))
         if type(row) is not int or row < 0 or not isinstance(video, str):
             raise ValueError("`row` must be a number and `video` a name")
+        if _with_checksum(entry) != entry:
+            raise ValueError("it was altered or damaged: `sha256` is not the hash of the rest")
         if logits is None and isinstance(error, str):
             return ClipPrediction(row, video, None, error)
         if error is not None:
@@ -180,7 +187,33 @@ class PredictionStore:
         view_logits = flat.reshape(-1, len(self.label_texts)).astype(np.float32)
         if not len(view_logits) or not np.isfinite(view_logits).all():
             raise ValueError("`logits` must be finite numbers, one per view and label")
+        self._check_top(entry["top"], average_views(view_logits))
         return ClipPrediction(row, video, view_logits)
+
+    def _check_top(self, top: Any, scores: np.ndarray) -> None:
+        """Refuse a `top` that is not that of the logits; of equal scores, any may come first.
+
+        Args:
+            top: labels with scores, best first.
+            scores: (K,), those of the logits.
+
+        Raises:
+            ValueError: it is of other scores.
+        """
+        best = np.sort(scores)[::-1][:5]
+        told = [float(score) for _, score in top]
+        own = [scores[[name == label for name in self.label_texts]] for label, _ in top]
+        if len(top) != len(best) or not (
+            np.allclose(told, best, atol=TOP_TOLERANCE, rtol=0)
+            and all(np.isclose(one, score, atol=TOP_TOLERANCE, rtol=0).any() for one, score in zip(own, told))
+        ):
+            raise ValueError("`top` is not that of the `logits`")
+
+
+def _with_checksum(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line with the SHA-256 of its other fields."""
+    rest = {name: value for name, value in line.items() if name != "sha256"}
+    return {**rest, "sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def stack_view_logits(predictions: Mapping[int, ClipPrediction], *, num_rows: int) -> np.ndarray:

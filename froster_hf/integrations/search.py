@@ -46,6 +46,7 @@ from ..video.stores import find_videos, is_address, is_named, open_store, refuse
 from ..video.types import UnreadableVideoError, VideoDecodeError
 from ..whole_files import check_writable
 from .batches import embed_clips
+from .lance_places import refuse_other_places
 
 TABLE = "segments"
 METADATA_KEY = b"froster"
@@ -308,6 +309,13 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
                     f"{printable(path)} is a folder of something else, not an index. Give another one."
                 )
             return None
+        try:
+            refuse_other_places(path, TABLE)
+        except ValueError as error:
+            raise SearchIndexError(
+                f"{printable(path)} is not an index that lies in its folder alone, or is damaged: "
+                f"{printable(str(error), limit=200)}. Make the index again in another place."
+            ) from error
     with _lance_reading(path):
         database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
         if TABLE not in database.list_tables().tables:

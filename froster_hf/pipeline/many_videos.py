@@ -6,6 +6,7 @@ videos --part of the shard, without those that the file has--> pipeline --> one 
 import csv
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..printing import json_text, printable
-from ..whole_files import full_disk_named, prepare_file, write_text_whole, written_whole
+from ..whole_files import full_disk_named, prepare_file, refuse_other_names, write_text_whole, written_whole
+from .pipeline_froster import SCORING_OPTIONS
+from .scoring_froster import NONE_OF_THESE
 from .timeline_files import spreadsheet_cell
 
 FORMATS = (".jsonl", ".csv")
@@ -64,7 +67,7 @@ def predict_videos(
     # Wrong labels are one error, not one for every video.
     classify.label_embeds(**_label_options(options))
     settings = _settings_of(classify, options)
-    done = _read_done(path, settings) if path is not None and resume else set()
+    done = _read_done(path, settings, _answer_check(classify, options)) if path is not None and resume else set()
     return _records(classify, [video for video in own if video not in done], path, settings, resume, options)
 
 
@@ -146,8 +149,9 @@ def _check_output(path: Path, *, resume: bool) -> None:
         raise ValueError(f"Answers are written to {' or '.join(FORMATS)} files, not to {printable(str(path))}.")
     if resume and path.suffix != ".jsonl":
         raise ValueError(f"Only .jsonl files can be gone on with, not {printable(str(path))}.")
-    if path.is_symlink():
-        raise ValueError(f"{printable(str(path))} is a link, which is not followed. Give the file that it leads to.")
+    # A table is written whole, to a file of its own.
+    if path.suffix == ".jsonl" or path.is_symlink():
+        refuse_other_names(path)
     prepare_file(path)
 
 
@@ -175,20 +179,41 @@ def _settings_of(classify: Any, options: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _read_done(path: Path, settings: str) -> set[str]:
+def _answer_check(classify: Any, options: dict[str, Any]) -> Callable[[Any], bool]:
+    """Whether an object of JSON is an answer that a call with these options can give."""
+    given = {name: options[name] for name in SCORING_OPTIONS if name in options}
+    labels = {*classify.label_names(given.get("candidate_labels")), NONE_OF_THESE}
+    are_shares = classify.scoring(**given).function in ("softmax", "sigmoid")
+
+    def is_answer(answer: Any) -> bool:
+        score = answer["score"]
+        if score is None:
+            return answer["label"] == NONE_OF_THESE
+        is_score = type(score) in (int, float) and (-1e-3 <= score <= 1.001 if are_shares else math.isfinite(score))
+        return is_score and answer["label"] in labels
+
+    return is_answer
+
+
+def _read_done(path: Path, settings: str, is_answer: Callable[[Any], bool]) -> set[str]:
     """The videos that a file of answers has; a line that a kill cut short is removed."""
     if not path.exists():
         return set()
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     done = set()
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
+    # Only what `json_text` never writes within a line ends one.
+    for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
         try:
             record = json.loads(line)
             video, found = record["video"], record["settings"]
-        except (ValueError, KeyError, TypeError) as error:
+            # Answers of other settings may be of other labels.
+            if not isinstance(found, str) or (found == settings and not _is_record(record, is_answer)):
+                raise ValueError("its fields are other ones")
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise OtherAnswersError(
-                f"{printable(str(path))}, line {number}, is not a record of answers that can be gone on with."
+                f"{printable(str(path))}, line {number}, is not a record of answers that can be gone on with. Delete "
+                "the line, and its video is scored again; or write to another file."
             ) from error
         if found != settings:
             raise OtherAnswersError(
@@ -197,8 +222,9 @@ def _read_done(path: Path, settings: str) -> set[str]:
             )
         done.add(video)
     if whole < len(content):
-        begin = RECORD_BEGIN[: len(content) - whole]
-        if not content[whole:].startswith(begin):
+        torn = content[whole:]
+        # A line end that is not ours would make many records look like one that a kill cut short.
+        if not torn.startswith(RECORD_BEGIN[: len(torn)]) or b"\r" in torn:
             raise OtherAnswersError(
                 f"{printable(str(path))} ends in a line that is not the beginning of a record of answers; it would "
                 "be lost. Write to another file."
@@ -206,3 +232,17 @@ def _read_done(path: Path, settings: str) -> set[str]:
         with path.open("r+b") as file:
             file.truncate(whole)
     return done
+
+
+def _is_record(record: dict[str, Any], is_answer: Callable[[Any], bool]) -> bool:
+    """Whether an object of JSON is a record that `_records` has written.
+
+    Raises:
+        LookupError, TypeError: it is not.
+    """
+    if not isinstance(record["video"], str):
+        return False
+    if set(record) == {"video", "error", "settings"}:
+        return isinstance(record["error"], str)
+    answers = record["answers"]
+    return len(record) == 3 and isinstance(answers, list) and len(answers) > 0 and all(map(is_answer, answers))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from froster_hf.evaluation import PredictionMismatchError
-from froster_hf.evaluation.predicting import ClipPrediction, PredictionStore, stack_view_logits
+from froster_hf.evaluation.predicting import ClipPrediction, PredictionStore, _with_checksum, stack_view_logits
 
 HEADER = {"model": "abc", "video_options": {"num_views": 3, "size": (224, 224)}}
 TEXTS = ["juggling", "bowling", "golf"]
@@ -97,7 +97,8 @@ def test_stacking_needs_every_row_and_marks_undecodable_ones(tmp_path):
         stack_view_logits({**read, 1: more_views}, num_rows=2)
 
 
-ENTRY = {"row": 1, "video": "b.mp4", "error": None, "top": [], "logits": base64.b64encode(bytes(24)).decode()}
+TOP = [["juggling", 0.3333], ["bowling", 0.3333], ["golf", 0.3333]]
+ENTRY = {"row": 1, "video": "b.mp4", "error": None, "top": TOP, "logits": base64.b64encode(bytes(24)).decode()}
 ALTERED = {
     "a list": [1],
     "a number": 3,
@@ -112,6 +113,11 @@ ALTERED = {
     "logits that are NaN": {**ENTRY, "logits": base64.b64encode(np.full(3, np.nan, dtype="<f4").tobytes()).decode()},
     "neither logits nor an error": {**ENTRY, "logits": None},
     "logits and an error": {**ENTRY, "error": "no frames"},
+    "a top of other labels": {**ENTRY, "top": [["swimming", 0.3333], *TOP[1:]]},
+    "a top of other scores": {**ENTRY, "top": [["juggling", 0.9], *TOP[1:]]},
+    "a top of fewer labels": {**ENTRY, "top": TOP[:1]},
+    "a top that is text": {**ENTRY, "top": "juggling"},
+    "no top": {name: value for name, value in ENTRY.items() if name != "top"},
 }
 
 
@@ -119,9 +125,54 @@ ALTERED = {
 def test_an_altered_line_is_an_error_that_names_file_and_line(tmp_path, entry):
     write(tmp_path, [prediction(0)])
     with (tmp_path / "predictions.0.jsonl").open("a") as file:
-        file.write((json.dumps(entry) if entry else "[" * 100_000) + "\n")
+        # With a hash to match: what a line says is checked, too.
+        whole = _with_checksum(entry) if isinstance(entry, dict) else entry
+        file.write((json.dumps(whole) if entry else "[" * 100_000) + "\n")
     with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl, line 3, is not a prediction"):
         open_store(tmp_path).read()
+
+
+def test_an_entry_with_its_hash_is_a_prediction(tmp_path):
+    write(tmp_path, [prediction(0)])
+    with (tmp_path / "predictions.0.jsonl").open("a") as file:
+        file.write(json.dumps(_with_checksum(ENTRY)) + "\n")
+    assert list(open_store(tmp_path).read()) == [0, 1]
+
+
+def negated(line):
+    logits = -np.frombuffer(base64.b64decode(line["logits"]), dtype="<f4")
+    return {**line, "logits": base64.b64encode(logits.tobytes()).decode()}
+
+
+@pytest.mark.parametrize("rehash", [False, True])
+def test_scores_that_were_altered_are_an_error_that_names_file_and_line(tmp_path, rehash):
+    write(tmp_path, [prediction(0), prediction(1)])
+    file = tmp_path / "predictions.0.jsonl"
+    header, first, second = file.read_text().splitlines()
+    altered = negated(json.loads(second))
+    altered = _with_checksum(altered) if rehash else altered
+    file.write_text("\n".join([header, first, json.dumps(altered)]) + "\n")
+    with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl, line 3, is not a prediction"):
+        open_store(tmp_path).read()
+
+
+@pytest.mark.parametrize("change", [{"video": "other.mp4"}, {"row": 5}], ids=str)
+def test_names_and_rows_that_were_altered_are_an_error(tmp_path, change):
+    write(tmp_path, [prediction(0)])
+    file = tmp_path / "predictions.0.jsonl"
+    header, line = file.read_text().splitlines()
+    file.write_text(f"{header}\n{json.dumps({**json.loads(line), **change})}\n")
+    with pytest.raises(PredictionMismatchError, match=r"line 2, is not a prediction .*altered or damaged"):
+        open_store(tmp_path).read()
+
+
+def test_predictions_are_not_appended_to_a_file_with_a_second_name(tmp_path):
+    write(tmp_path / "out", [prediction(0)])
+    (tmp_path / "kept.jsonl").hardlink_to(tmp_path / "out/predictions.0.jsonl")
+    before = (tmp_path / "kept.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="has a second name"), open_store(tmp_path / "out"):
+        pass
+    assert (tmp_path / "kept.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("header", ["3", "null", "[1]", "[" * 100_000])

@@ -472,6 +472,68 @@ def test_a_pipe_in_an_index_is_refused_and_not_waited_for(index_of_one, tmp_path
         open_index(tmp_path / "index")
 
 
+def varint(number: int) -> bytes:
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
+
+
+def with_manifests(index: Path, output: Path, change) -> Path:
+    """An index as somebody else could have made it: its manifests' messages are changed."""
+    shutil.copytree(index, output)
+    for manifest in output.glob("segments.lance/_versions/*.manifest"):
+        content = manifest.read_bytes()
+        start = int.from_bytes(content[-16:-8], "little")
+        message = change(content[start + 4 : -16])
+        manifest.write_bytes(content[:start] + len(message).to_bytes(4, "little") + message + content[-16:])
+    return output
+
+
+BASE_PATH = b"\x08\x01\x18\x01\x22\x15s3://somebodys/bucket"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # The number of a field and its wire type, in a varint: base paths, a branch, one of a later release.
+        (lambda message: message + varint(18 << 3 | 2) + varint(len(BASE_PATH)) + BASE_PATH, "field 18"),
+        (lambda message: varint(18 << 3 | 2) + varint(len(BASE_PATH)) + BASE_PATH + message, "field 18"),
+        (lambda message: message + varint(20 << 3 | 2) + b"\x01a", "field 20"),
+        (lambda message: message + varint(22 << 3 | 2) + b"\x00", "field 22"),
+        # Shorter and longer ways to write the same.
+        (lambda message: message + b"\x92\x81\x80\x00" + varint(len(BASE_PATH)) + BASE_PATH, "field 18"),
+        (lambda message: message + b"\x0a", "cut short"),
+        (lambda message: message + b"\x0a\xff\xff\xff\xff\x0f", "cut short"),
+        (lambda message: message + b"\xff" * 20, "is not a manifest"),
+        (lambda message: message + b"\x0b", "is not a manifest"),
+        (lambda message: b"\x18\x01" * 300_000, "may name other places"),
+    ],
+)
+def test_a_table_that_names_other_places_is_refused_before_it_is_read(
+    index_of_one, tmp_path, monkeypatch, change, message
+):
+    forged = with_manifests(index_of_one, tmp_path / "index", change)
+    monkeypatch.setattr("lancedb.connect", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(SearchIndexError, match=message) as caught:
+        open_index(forged)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 19, 40])
+def test_a_manifest_that_was_cut_short_is_refused_by_name(index_of_one, tmp_path, cut):
+    shutil.copytree(index_of_one, tmp_path / "index")
+    manifest = next((tmp_path / "index/segments.lance/_versions").glob("*.manifest"))
+    manifest.write_bytes(manifest.read_bytes()[:cut])
+    with pytest.raises(SearchIndexError, match=re.escape(manifest.name)):
+        open_index(tmp_path / "index")
+
+
+def test_a_catalogue_beside_a_table_is_refused(index_of_one, tmp_path):
+    shutil.copytree(index_of_one, tmp_path / "index")
+    shutil.copytree(index_of_one / "segments.lance", tmp_path / "index/__manifest")
+    with pytest.raises(SearchIndexError, match="__manifest may name other places"):
+        open_index(tmp_path / "index")
+
+
 def copy_with(index: Path, output: Path, settings=(), **columns) -> Path:
     """An index as somebody else could have made it: other settings, or other values in its rows."""
     lancedb, pyarrow = pytest.importorskip("lancedb"), pytest.importorskip("pyarrow")

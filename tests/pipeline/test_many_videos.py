@@ -168,6 +168,77 @@ def test_a_file_of_something_else_is_not_gone_on_with(videos, tmp_path, capsys, 
     assert (tmp_path / "notes.jsonl").read_text() == text
 
 
+ANSWERS = [{"score": 0.9, "label": LABELS[0]}]
+FORGED = {
+    "a list as the video": {"video": ["x"], "answers": ANSWERS},
+    "a number as the video": {"video": 1, "answers": ANSWERS},
+    "neither answers nor an error": {"video": "0.mp4"},
+    "no answers": {"video": "0.mp4", "answers": []},
+    "answers that are text": {"video": "0.mp4", "answers": "none"},
+    "answers that are numbers": {"video": "0.mp4", "answers": [1]},
+    "an answer of another label": {"video": "0.mp4", "answers": [{"score": 0.9, "label": "\x1b[31m"}]},
+    "a label that is a list": {"video": "0.mp4", "answers": [{"score": 0.9, "label": ["a"]}]},
+    "a score above 1": {"video": "0.mp4", "answers": [{**ANSWERS[0], "score": 9}]},
+    "a score that is not a number": {"video": "0.mp4", "answers": [{**ANSWERS[0], "score": float("nan")}]},
+    "a score that is text": {"video": "0.mp4", "answers": [{**ANSWERS[0], "score": "1"}]},
+    "an answer without a score": {"video": "0.mp4", "answers": [{"label": LABELS[0]}]},
+    "answers and an error": {"video": "0.mp4", "answers": ANSWERS, "error": "no frames"},
+    "an error that is a list": {"video": "0.mp4", "error": []},
+    "a field of its own": {"video": "0.mp4", "answers": ANSWERS, "more": 1},
+    "a list": [1],
+    "nesting": None,
+}
+
+
+@pytest.mark.parametrize("record", FORGED.values(), ids=FORGED)
+def test_a_line_that_was_not_written_by_a_run_is_one_error_that_names_it(videos, classify, tmp_path, record):
+    answers = tmp_path / "answers.jsonl"
+    list(predict_videos(classify, [str(videos / "1.mp4")], output=answers, candidate_labels=LABELS))
+    if isinstance(record, dict):
+        record = {**record, "settings": read(answers)[0]["settings"]}
+    with answers.open("a") as file:
+        file.write(("[" * 100_000 if record is None else json.dumps(record)) + "\n")
+    before = answers.read_bytes()
+    with pytest.raises(OtherAnswersError, match=r"answers\.jsonl, line 2, is not a record of answers"):
+        predict_videos(classify, [str(videos / "0.mp4")], output=answers, resume=True, candidate_labels=LABELS)
+    assert answers.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threshold": 0.99999}, {"background_labels": ["a wall"]}, {"top_k": 1}, {"function_to_apply": "none"}],
+    ids=str,
+)
+def test_answers_of_every_kind_are_gone_on_with(videos, classify, tmp_path, options):
+    call = {"output": tmp_path / "answers.jsonl", "candidate_labels": LABELS, **options}
+    paths = [str(videos / "0.mp4"), str(videos / "broken.mp4")]
+    assert len(list(predict_videos(classify, paths, **call))) == 2
+    assert list(predict_videos(classify, paths, resume=True, **call)) == []
+
+
+def test_line_ends_of_another_program_cost_no_answers(videos, classify, tmp_path):
+    answers, call = tmp_path / "answers.jsonl", {"candidate_labels": LABELS, "output": tmp_path / "answers.jsonl"}
+    paths = [str(videos / "0.mp4"), str(videos / "1.mp4")]
+    list(predict_videos(classify, paths, **call))
+    whole = answers.read_bytes()
+    answers.write_bytes(whole.replace(b"\n", b"\r"))
+    with pytest.raises(OtherAnswersError, match="it would be lost"):
+        predict_videos(classify, paths, resume=True, **call)
+    assert answers.read_bytes() == whole.replace(b"\n", b"\r")
+    answers.write_bytes(whole.replace(b"\n", b"\r\n"))
+    assert list(predict_videos(classify, paths, resume=True, **call)) == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_answers_are_not_written_to_a_file_with_a_second_name(videos, classify, tmp_path, resume):
+    (tmp_path / "notes.txt").write_text("precious\n")
+    answers = tmp_path / "answers.jsonl"
+    answers.hardlink_to(tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="has a second name"):
+        predict_videos(classify, [str(videos / "0.mp4")], output=answers, resume=resume, candidate_labels=LABELS)
+    assert (tmp_path / "notes.txt").read_text() == "precious\n"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,0 +1,95 @@
+"""Where a table of LanceDB says that its files are, read before LanceDB follows it.
+
+A table's manifests (`_versions/*.manifest`, a protobuf message each) may name base paths: other folders, or buckets,
+which are opened with the caller's credentials. A catalogue (`__manifest`) may name other places for whole tables. An
+index of this package has neither.
+
+    manifest:  ... | message's length, 4 bytes | message | its length's place, 8 bytes | version, 4 bytes | LANC
+"""
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Numbers of the manifest's fields in Lance's format (table.proto) that lead nowhere; what LanceDB writes for an index
+# is among them. 18 is `base_paths`, 20 the name of a branch, whose files lie elsewhere.
+KNOWN_FIELDS = frozenset({*range(1, 17), 19, 21})
+CATALOGUE = "__manifest"
+# One per fragment and column; what LanceDB writes has thousands at most.
+MOST_FIELDS = 200_000
+_FOOTER_BYTES = 16
+_FIXED_BYTES = {1: 8, 5: 4}
+
+
+def refuse_other_places(folder: str | os.PathLike[str], table: str) -> None:
+    """Refuse a folder of LanceDB whose table could have files elsewhere.
+
+    Args:
+        folder: folder of the database.
+        table: name of the table.
+
+    Raises:
+        ValueError: it has a catalogue, or a manifest that names other places or cannot be read.
+    """
+    catalogue = Path(folder, CATALOGUE)
+    if os.path.lexists(catalogue):
+        raise ValueError(f"{CATALOGUE} may name other places for its table")
+    # What a writer that was killed has left ends in another way, and is not opened.
+    for manifest in sorted(Path(folder, f"{table}.lance").rglob("*manifest")):
+        try:
+            with open(manifest, "rb") as file:
+                _check_manifest(file.fileno(), manifest.name)
+        except (FileNotFoundError, IsADirectoryError):
+            # Another process has taken an old version away.
+            continue
+
+
+def _check_manifest(descriptor: int, name: str) -> None:
+    if os.fstat(descriptor).st_size < _FOOTER_BYTES + 4:
+        raise ValueError(f"{name} is cut short")
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+        end = len(content) - _FOOTER_BYTES
+        start = int.from_bytes(content[end : end + 8], "little") + 4
+        if (
+            content[-4:] != b"LANC"
+            or start > end
+            or int.from_bytes(content[start - 4 : start], "little") != end - start
+        ):
+            raise ValueError(f"{name} is not a manifest")
+        for count, field in enumerate(_fields(content, start, end, name)):
+            if field not in KNOWN_FIELDS or count >= MOST_FIELDS:
+                raise ValueError(f"{name} may name other places for its files (field {field})")
+
+
+def _fields(content: mmap.mmap, position: int, end: int, name: str) -> Iterator[int]:
+    """The numbers of a protobuf message's fields, whose values are passed over."""
+    while position < end:
+        key, position = _varint(content, position, end, name)
+        kind = key & 7
+        if kind == 0:
+            _, position = _varint(content, position, end, name)
+        elif kind == 2:
+            length, position = _varint(content, position, end, name)
+            position += length
+        elif kind in _FIXED_BYTES:
+            position += _FIXED_BYTES[kind]
+        else:
+            raise ValueError(f"{name} is not a manifest")
+        yield key >> 3
+    if position != end:
+        raise ValueError(f"{name} is cut short")
+
+
+def _varint(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, int]:
+    """A number of 7 bits per byte, lowest first, and the position after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            raise ValueError(f"{name} is cut short")
+        byte = content[position]
+        value |= (byte & 127) << shift
+        position += 1
+        if byte < 128:
+            return value, position
+    raise ValueError(f"{name} is not a manifest")
