@@ -149,8 +149,8 @@ def _check_output(path: Path, *, resume: bool) -> None:
         raise ValueError(f"Answers are written to {' or '.join(FORMATS)} files, not to {printable(str(path))}.")
     if resume and path.suffix != ".jsonl":
         raise ValueError(f"Only .jsonl files can be gone on with, not {printable(str(path))}.")
-    # A table is written whole, to a file of its own.
-    if path.suffix == ".jsonl" or path.is_symlink():
+    # A new file takes the place of one that is there, whose other names keep what they have.
+    if resume or path.is_symlink():
         refuse_other_names(path)
     prepare_file(path)
 

@@ -229,14 +229,17 @@ def test_line_ends_of_another_program_cost_no_answers(videos, classify, tmp_path
     assert list(predict_videos(classify, paths, resume=True, **call)) == []
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_answers_are_not_written_to_a_file_with_a_second_name(videos, classify, tmp_path, resume):
-    (tmp_path / "notes.txt").write_text("precious\n")
-    answers = tmp_path / "answers.jsonl"
-    answers.hardlink_to(tmp_path / "notes.txt")
+def test_answers_are_not_written_to_a_file_with_a_second_name(videos, classify, tmp_path):
+    answers, paths = tmp_path / "answers.jsonl", [str(videos / "0.mp4"), str(videos / "1.mp4")]
+    list(predict_videos(classify, paths[:1], output=answers, candidate_labels=LABELS))
+    (tmp_path / "kept.jsonl").hardlink_to(answers)
+    before = answers.read_bytes()
     with pytest.raises(ValueError, match="has a second name"):
-        predict_videos(classify, [str(videos / "0.mp4")], output=answers, resume=resume, candidate_labels=LABELS)
-    assert (tmp_path / "notes.txt").read_text() == "precious\n"
+        predict_videos(classify, paths, output=answers, resume=True, candidate_labels=LABELS)
+    # A new file takes the place of its own name only.
+    list(predict_videos(classify, paths, output=answers, candidate_labels=LABELS))
+    assert len(read(answers)) == 2
+    assert (tmp_path / "kept.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(
