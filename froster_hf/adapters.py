@@ -19,7 +19,7 @@ MAX_CONFIG_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
 # PEFT compares each name with each module of a model. A backbone of 24 and 12 layers has 216 linear modules.
 MOST_NAMES = 1000
-# These names PEFT compiles as expressions. Python keeps 512 of them; beyond, each is compiled anew for each module,
+# These names PEFT compiles as expressions. Python keeps 512 of them; beyond, each is compiled again for each module,
 # which takes minutes.
 MOST_EXPRESSIONS = 450
 EXPRESSIONS = ("rank_pattern", "alpha_pattern", "layers_pattern", "modules_to_save")
