@@ -23,7 +23,6 @@ from transformers import TrainingArguments
 from ..data.catalogue import FORMATS, published_counts
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
-from ..printing import printable
 from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..settings import (
     NameIn,
@@ -272,24 +271,25 @@ def refuse_callers_fields(fields: Mapping[str, Any], *, where: str) -> None:
         ValueError: a field that sends something to other machines, names another file of settings to read, opens
             addresses, or lets links lead out of the folder of the videos; names it.
     """
-    for name, value in _callers_fields(fields):
+    for name in _callers_fields(fields):
+        # Without its value, which can be an access token.
         raise ValueError(
-            f"{where}: {name} is {printable(repr(value), limit=100)}, which is not for a file to say, but for whoever "
-            f"runs it: take it out, and give it in your command, as {name}=VALUE."
+            f"{where}: {name} is given, which is not for a file to say, but for whoever runs it: take it out, and "
+            f"give it in your command, as {name}=VALUE."
         )
 
 
-def _callers_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _callers_fields(fields: Mapping[str, Any]) -> Iterator[str]:
     data, training = ({} if not isinstance(part, Mapping) else part for part in map(fields.get, ("data", "training")))
     if data.get("allow_links"):
-        yield "data.allow_links", data["allow_links"]
+        yield "data.allow_links"
     for name, value in training.items():
         if value is None or value in NOTHING_IS_SENT.get(name, []):
             continue
         takes_fields = name in FrosterTrainingArguments._VALID_DICT_FIELDS
         sets_policy = isinstance(value, Mapping) and any(option in value for option in CALLERS_OPTIONS)
         if CALLERS_ARGUMENTS.fullmatch(str(name)) or (takes_fields and (isinstance(value, str) or sets_policy)):
-            yield f"training.{name}", value
+            yield f"training.{name}"
 
 
 def output_folder(recipe: Any) -> Path:

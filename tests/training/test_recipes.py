@@ -357,7 +357,7 @@ def test_a_world_is_rendered_once_and_split_into_base_and_novel(tmp_path):
 def test_what_is_for_the_caller_to_say_is_taken_from_no_file(tmp_path, field):
     (tmp_path / "theirs.yaml").write_text(f"extends: moving_shapes_base_to_novel\n{field}\n")
     section, name, value = re.fullmatch(r"(\w+): {(\w+): (.*)}", field).groups()
-    message = rf"theirs: {section}\.{name} is .*, which is not for a file to say.* as {section}\.{name}=VALUE"
+    message = rf"theirs: {section}\.{name} is given, which is not for a file to say.* as {section}\.{name}=VALUE"
     with pytest.raises(ValueError, match=message) as refused:
         load_recipe(tmp_path / "theirs.yaml")
     assert "\n" not in str(refused.value)
@@ -387,7 +387,11 @@ def test_sizes_and_numbers_that_no_training_has_are_refused_at_once(override, me
         load_recipe("moving_shapes_base_to_novel", [override])
 
 
-def test_an_access_token_in_a_recipe_is_refused_and_not_repeated():
+def test_an_access_token_in_a_recipe_is_refused_and_not_repeated(tmp_path):
     with pytest.raises(ValueError, match="HF_TOKEN") as caught:
         load_recipe("taco_k400", overrides=["training.hub_token=hf_secret"])
+    assert "hf_secret" not in str(caught.value)
+    (tmp_path / "mine.yaml").write_text("about: a\ntraining: {hub_token: hf_secret}")
+    with pytest.raises(ValueError, match=r"training\.hub_token is given") as caught:
+        load_recipe(tmp_path / "mine.yaml")
     assert "hf_secret" not in str(caught.value)

@@ -71,7 +71,7 @@ def test_a_job_is_the_same_however_its_fields_were_arrived_at(tmp_path):
     ("method", "message"),
     [
         ("{overrides: [training.distilation=none]}", "method plain: .*distilation"),
-        ("{overrides: [training.push_to_hub=true]}", r"method plain: .*training\.push_to_hub is True, which is not"),
+        ("{overrides: [training.push_to_hub=true]}", r"method plain: .*training\.push_to_hub is given, which is not"),
         ("{overrides: [training]}", "method plain: 'training' is not of the form"),
         ("{variants: [weight_average]}", "average_weights_from_epoch"),
         ("{overrides: [model.temporal_module=aim], variants: [interpolation]}", "aim has weights that CLIP does not"),
