@@ -166,18 +166,18 @@ class PredictionStore:
     def _line(self, prediction: ClipPrediction) -> dict[str, Any]:
         line: dict[str, Any] = {"row": prediction.row, "video": prediction.video, "error": prediction.error}
         if prediction.view_logits is None:
-            return _with_checksum({**line, "top": [], "logits": None})
+            return with_checksum({**line, "top": [], "logits": None})
         logits = np.ascontiguousarray(prediction.view_logits, dtype="<f4")
         scores = average_views(logits)
         best = np.argsort(-scores, kind="stable")[:5]
         line["top"] = [[self.label_texts[index], round(float(scores[index]), 4)] for index in best]
-        return _with_checksum({**line, "logits": base64.b64encode(logits.tobytes()).decode()})
+        return with_checksum({**line, "logits": base64.b64encode(logits.tobytes()).decode()})
 
     def _prediction(self, entry: Mapping[str, Any]) -> ClipPrediction:
         row, video, logits, error = (entry[name] for name in ("row", "video", "logits", "error"))
         if type(row) is not int or row < 0 or not isinstance(video, str):
             raise ValueError("`row` must be a number and `video` a name")
-        if _with_checksum(entry) != entry:
+        if with_checksum(entry) != entry:
             raise ValueError("it was altered or damaged: `sha256` is not the hash of the rest")
         if logits is None and isinstance(error, str):
             return ClipPrediction(row, video, None, error)
@@ -210,8 +210,8 @@ class PredictionStore:
             raise ValueError("`top` is not that of the `logits`")
 
 
-def _with_checksum(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A line with the SHA-256 of its other fields."""
+def with_checksum(line: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of JSON with the SHA-256 of its other fields."""
     rest = {name: value for name, value in line.items() if name != "sha256"}
     return {**rest, "sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 

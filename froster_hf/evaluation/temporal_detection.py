@@ -16,19 +16,20 @@ from accelerate import Accelerator
 
 from ..data.segment_lists import SegmentTable
 from ..fingerprints import model_fingerprint
-from ..printing import json_text, printable
+from ..printing import json_text, one_line, printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
 from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
 from .evaluating import prepare_folder
 from .metrics import METRICS, Metric, TemporalDetection, compute, metrics_of
-from .predicting import refuse_mismatch
+from .predicting import PredictionMismatchError, refuse_mismatch, with_checksum
 from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
 from .report import cell, markdown_table, one_decimal, package_versions, percent, write_result
 from .segments import DetectedSegment, suppress_overlapping
 
 PathLike = str | os.PathLike[str]
+REPLACE = "replace the evaluation: `--overwrite`, `overwrite=True`."
 
 
 def evaluate_detection(
@@ -170,14 +171,46 @@ def _predictions(
     """The segments of each video, or its error: read from the folder, or found now and written to it."""
     file = make_folder(folder) / "header.json"
     if file.exists():
-        refuse_mismatch(file, read_json(file), header)
+        refuse_mismatch(file, _object(file), header)
     else:
         write_text_whole(file, json_text(header) + "\n")
     for number, video in enumerate(table.videos):
         file = folder / f"{number:06d}.json"
         if not file.exists():
-            write_text_whole(file, json_text(_detect(classify, video, table.labels, protocol, batch_size)) + "\n")
-        yield read_json(file)
+            found = with_checksum(_detect(classify, video, table.labels, protocol, batch_size))
+            write_text_whole(file, json_text(found) + "\n")
+        yield _stored_detection(file, table.labels)
+
+
+def _object(file: Path) -> dict[str, Any]:
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise PredictionMismatchError(f"{file} is not a stored prediction; {REPLACE}")
+    return content
+
+
+def _stored_detection(file: Path, labels: Sequence[str]) -> dict[str, Any]:
+    """What `_detect` has found, from its file.
+
+    Raises:
+        PredictionMismatchError: it was altered or damaged; names the file.
+    """
+    entry = _object(file)
+    try:
+        if with_checksum(entry)["sha256"] != entry.pop("sha256"):
+            raise ValueError("it was altered or damaged: `sha256` is not the hash of the rest")
+        if not isinstance(entry.get("error", ""), str):
+            raise ValueError("`error` must be text")
+        for segment in [] if "error" in entry else entry["segments"]:
+            read = read_fields(DetectedSegment, {"video": "", **segment}, where="a segment")
+            if read.label not in labels or not read.start_seconds <= read.end_seconds:
+                raise ValueError("a segment is of another label, or ends before it starts")
+    except (ValueError, TypeError, LookupError) as error:
+        reason = f"{type(error).__name__}: {one_line(str(error), limit=300)}"
+        raise PredictionMismatchError(
+            f"{file} is not a stored prediction ({reason}). Delete it, and its video is predicted again; or {REPLACE}"
+        ) from error
+    return entry
 
 
 def _detect(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from froster_hf.evaluation import PredictionMismatchError
-from froster_hf.evaluation.predicting import ClipPrediction, PredictionStore, _with_checksum, stack_view_logits
+from froster_hf.evaluation.predicting import ClipPrediction, PredictionStore, stack_view_logits, with_checksum
 
 HEADER = {"model": "abc", "video_options": {"num_views": 3, "size": (224, 224)}}
 TEXTS = ["juggling", "bowling", "golf"]
@@ -126,7 +126,7 @@ def test_an_altered_line_is_an_error_that_names_file_and_line(tmp_path, entry):
     write(tmp_path, [prediction(0)])
     with (tmp_path / "predictions.0.jsonl").open("a") as file:
         # With a hash to match: what a line says is checked, too.
-        whole = _with_checksum(entry) if isinstance(entry, dict) else entry
+        whole = with_checksum(entry) if isinstance(entry, dict) else entry
         file.write((json.dumps(whole) if entry else "[" * 100_000) + "\n")
     with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl, line 3, is not a prediction"):
         open_store(tmp_path).read()
@@ -135,7 +135,7 @@ def test_an_altered_line_is_an_error_that_names_file_and_line(tmp_path, entry):
 def test_an_entry_with_its_hash_is_a_prediction(tmp_path):
     write(tmp_path, [prediction(0)])
     with (tmp_path / "predictions.0.jsonl").open("a") as file:
-        file.write(json.dumps(_with_checksum(ENTRY)) + "\n")
+        file.write(json.dumps(with_checksum(ENTRY)) + "\n")
     assert list(open_store(tmp_path).read()) == [0, 1]
 
 
@@ -150,7 +150,7 @@ def test_scores_that_were_altered_are_an_error_that_names_file_and_line(tmp_path
     file = tmp_path / "predictions.0.jsonl"
     header, first, second = file.read_text().splitlines()
     altered = negated(json.loads(second))
-    altered = _with_checksum(altered) if rehash else altered
+    altered = with_checksum(altered) if rehash else altered
     file.write_text("\n".join([header, first, json.dumps(altered)]) + "\n")
     with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl, line 3, is not a prediction"):
         open_store(tmp_path).read()

@@ -13,7 +13,7 @@ from froster_hf.cli import main
 from froster_hf.data.segment_lists import AnnotatedSegment
 from froster_hf.evaluation import DetectionProtocol, TemporalDetection, evaluate_detection, load_protocol
 from froster_hf.evaluation.metrics import METRICS, Metric
-from froster_hf.evaluation.predicting import PredictionMismatchError
+from froster_hf.evaluation.predicting import PredictionMismatchError, with_checksum
 from froster_hf.evaluation.segments import (
     DetectedSegment,
     class_average_precisions,
@@ -22,6 +22,7 @@ from froster_hf.evaluation.segments import (
     suppress_overlapping,
     temporal_iou,
 )
+from froster_hf.evaluation.temporal_detection import _stored_detection
 from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import read_measured_results
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -162,6 +163,35 @@ def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_p
         evaluate_detection(other, models=models, data=data, output_dir=tmp_path)
     evaluate_detection(other, models=models, data=data, output_dir=tmp_path, overwrite=True)
     assert len(seen) == 4
+
+
+def later(entry):
+    return {**entry, "segments": [{**entry["segments"][0], "end_seconds": 1e9}]}
+
+
+ALTERED = {
+    "later, under the old hash": later,
+    "an error, under the old hash": lambda entry: {**entry, "error": "no frames"},
+    "another label": lambda entry: with_checksum({**entry, "segments": [{**entry["segments"][0], "label": "Golf"}]}),
+    "text as a score": lambda entry: with_checksum({**entry, "segments": [{**entry["segments"][0], "score": "x"}]}),
+    "a segment that is a list": lambda entry: with_checksum({**entry, "segments": [[1]]}),
+    "no segments": lambda entry: with_checksum({"duration_seconds": 1.0}),
+    "an error that is a list": lambda entry: with_checksum({"error": []}),
+    "a list": lambda entry: [entry],
+    "no hash": lambda entry: {name: value for name, value in entry.items() if name != "sha256"},
+}
+
+
+@pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
+def test_altered_detections_are_an_error_that_names_the_file(tmp_path, change):
+    segment = {"label": "Zumba", "start_seconds": 0.0, "end_seconds": 1.0, "score": 0.5}
+    sound = with_checksum({"duration_seconds": 2.0, "segments": [segment]})
+    file = tmp_path / "000000.json"
+    file.write_text(json.dumps(sound))
+    assert _stored_detection(file, ["Zumba"])["segments"] == [segment]
+    file.write_text(json.dumps(change(sound)))
+    with pytest.raises(PredictionMismatchError, match=r"000000\.json is not a stored prediction"):
+        _stored_detection(file, ["Zumba"])
 
 
 def test_videos_of_the_same_name_in_two_folders_are_told_apart(classify, tmp_path):
