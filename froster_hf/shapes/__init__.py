@@ -11,11 +11,12 @@ from .captions import Captions, draw_captions, still_attributes
 from .dataset import write_moving_shapes
 from .rendering import render_clips, render_stills
 from .scenes import Hardships, Scenes, draw_scenes, ease
-from .splits import BaseNovelSplit, draw_classes, split_base_novel, with_speeds
+from .splits import BaseNovelSplit, draw_classes, split_base_novel, with_interactions, with_speeds
 from .video_files import DEMO_LABELS, STORY, STORY_WINDOWS, render_demo_videos, write_mp4
 from .vocabulary import (
     ATTRIBUTES,
     COLORS,
+    INTERACTIONS,
     MOTIONS,
     OPPOSITES,
     ROUND,
@@ -34,6 +35,7 @@ __all__ = [
     "ATTRIBUTES",
     "COLORS",
     "DEMO_LABELS",
+    "INTERACTIONS",
     "MOTIONS",
     "OPPOSITES",
     "ROUND",
@@ -61,6 +63,7 @@ __all__ = [
     "render_stills",
     "split_base_novel",
     "still_attributes",
+    "with_interactions",
     "with_speeds",
     "write_moving_shapes",
     "write_mp4",

@@ -92,8 +92,7 @@ def _cover(scenes: Scenes, slot: int, times: np.ndarray, height: int, width: int
     """How much of each pixel the object in `slot` covers at the given times (n, S): (n, S, H, W) in [0, 1]."""
     own_times = scenes.tempo[:, slot, None] * times
     pose = poses(scenes.motion[:, slot], own_times, Draw(scenes.pace[:, slot, None], scenes.phase[:, slot, None]))
-    center = scenes.center[:, slot, None] + scenes.reach[:, slot, None, None] * pose.offset
-    center = center - times[..., None] * scenes.camera[:, None]
+    center = scenes.path(slot, times, pose.offset)
     radius = scenes.radius[:, slot, None] * pose.scale
     angle = scenes.angle[:, slot, None] + pose.angle
     shape = np.repeat(scenes.attributes[:, slot, SHAPE], times.shape[1])

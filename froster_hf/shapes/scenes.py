@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .interactions import draw_courses
 from .motions import Draw, frame_times, poses
 from .vocabulary import (
     ATTRIBUTES,
@@ -39,7 +40,8 @@ _INVISIBLE = np.array([[not is_visible(shape, motion) for motion in MOTIONS] for
 _SEEN_SPINNING = np.array([i for i, shape in enumerate(SHAPES) if is_visible(shape, "spinning")])
 # While the size itself changes, no word for it is true of the whole clip.
 _RESIZING = np.array([motion in ("growing", "shrinking", "pulsing") for motion in MOTIONS])
-_MEDIUM = tuple(SIZES).index("medium")
+_SMALL, _MEDIUM = map(tuple(SIZES).index, ("small", "medium"))
+_STILL = MOTIONS.index("standing still")
 
 
 # A label's own backdrop is more blotched than others, and differs a little from clip to clip.
@@ -57,6 +59,8 @@ class Hardships:
         occlusion_rate: share of the clips in which a gray post stands in front of everything.
         max_crf: the quality of a file is drawn from x264's default, 23, to this; 51 is the worst.
         speeds: whether labels tell the speed of a motion that has one, "slowly" or "quickly".
+        interactions: share of the labels that name two objects and what one does to the other ("a red star pushing a
+            blue square"), in groups of eight of the same two objects: who they are tells nothing of what they do.
 
     Raises:
         ValueError: a value that cannot be.
@@ -67,11 +71,12 @@ class Hardships:
     occlusion_rate: float = 0.0
     max_crf: int = 23
     speeds: bool = False
+    interactions: float = 0.0
 
     def __post_init__(self):
-        for name in ("scene_bias", "occlusion_rate"):
+        for name, of in (("scene_bias", "clips"), ("occlusion_rate", "clips"), ("interactions", "labels")):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share of the clips, from 0 to 1; received {getattr(self, name)}.")
+                raise ValueError(f"{name} is a share of the {of}, from 0 to 1; received {getattr(self, name)}.")
         if not 0 <= self.camera_speed <= 1:
             raise ValueError(f"camera_speed goes from 0 to 1 half short sides; received {self.camera_speed}.")
         if not 23 <= self.max_crf <= 51:
@@ -109,6 +114,8 @@ class Scenes:
     grain_origin: np.ndarray  # (B, 2) int: where the fine noise is cut from
     tempo: np.ndarray  # (B, O) the part of a motion's path that a clip covers
     camera: np.ndarray  # (B, 2) how far the camera pans in half a clip
+    course: np.ndarray  # (B, O, 2) the way that an interaction takes an object in a unit of time
+    moving: np.ndarray  # (B, O, 2) the times from and to which it takes it
     post: np.ndarray  # (B, 3) place across, half width and brightness of what stands in front; half width 0: nothing
 
     def __len__(self) -> int:
@@ -116,6 +123,20 @@ class Scenes:
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Scenes":
         return Scenes(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+    def places(self, slot: int, times: np.ndarray) -> np.ndarray:
+        """Where the centers of the objects in `slot` are in the picture at the given times (B, S): (B, S, 2)."""
+        own_times = self.tempo[:, slot, None] * times
+        pose = poses(self.motion[:, slot], own_times, Draw(self.pace[:, slot, None], self.phase[:, slot, None]))
+        return self.path(slot, times, pose.offset)
+
+    def path(self, slot: int, times: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """`places`, where the offsets (B, S, 2) of the objects' own motions are known."""
+        center = self.center[:, slot, None] + self.reach[:, slot, None, None] * offset
+        if self.course.any():
+            first, last = np.moveaxis(self.moving[:, slot, None], -1, 0)
+            center = center + self.course[:, slot, None] * times.clip(first, last)[..., None]
+        return center - times[..., None] * self.camera[:, None]
 
 
 def draw_scenes(
@@ -135,7 +156,7 @@ def draw_scenes(
     Args:
         seed: an integer, or a generator to draw from.
         num_scenes: how many, when no classes are given.
-        classes: what the first object of each scene is and does.
+        classes: what the first object of each scene is and does, to the second where it is an interaction.
         motions: what other objects may do.
         second_object_rate: the share of scenes with two objects.
         trail_rate: the share of scenes in which objects leave a fading trail.
@@ -154,12 +175,18 @@ def draw_scenes(
 
     has_second = rng.random(num_scenes) < second_object_rate
     attributes = _draw_attributes(rng, motions, has_second, classes)
+    interacting = np.array([bool(c.partner) for c in classes or ()], dtype=bool)
+    if interacting.any():
+        has_second |= interacting
     radius = _between(rng, *np.moveaxis(_SIZE_RANGES[attributes[..., SIZE]], -1, 0))
     rgb = _RGB[attributes[..., COLOR]] + rng.uniform(-0.03, 0.03, (num_scenes, MAX_OBJECTS, 3))
     motion = attributes[..., MOTION].copy()
     attributes[_RESIZING[motion], SIZE] = UNSAID
     attributes[~has_second, 1] = UNSAID
     motion[~has_second, 1] = UNSAID
+    if interacting.any():
+        # No word for the motion of one object alone is said of it.
+        attributes[interacting, :, MOTION] = UNSAID
 
     pace, phase = rng.random((2, num_scenes, MAX_OBJECTS))
     center, reach = _place_paths(rng, motion, radius, pace, phase, has_second)
@@ -182,9 +209,30 @@ def draw_scenes(
         grain_origin=rng.integers(0, 1 << 16, (num_scenes, 2)),
         tempo=tempo,
         camera=np.zeros((num_scenes, 2)),
+        course=np.zeros((num_scenes, MAX_OBJECTS, 2)),
+        moving=np.broadcast_to([-np.inf, np.inf], (num_scenes, MAX_OBJECTS, 2)),
         post=np.zeros((num_scenes, 3)),
     )
+    if interacting.any():
+        scenes = _interact(rng, scenes, interacting, [c.motion for c in classes or () if c.partner])
     return scenes if hardships == NO_HARDSHIPS else _harden(rng, scenes, hardships, classes)
+
+
+def _partners(classes: Sequence[MovingShape]) -> np.ndarray:
+    """The second objects (n, A) that interactions name, which do nothing of their own."""
+    partners = np.empty((len(classes), len(ATTRIBUTES)), dtype=np.int64)
+    words = [c.partner.split(" ") for c in classes]
+    partners[:, COLOR] = [COLOR_NAMES.index(color) for color, _ in words]
+    partners[:, SHAPE] = [SHAPES.index(shape) for _, shape in words]
+    partners[:, SIZE], partners[:, MOTION] = _SMALL, _STILL
+    return partners
+
+
+def _interact(rng: np.random.Generator, scenes: Scenes, rows: np.ndarray, interactions: Sequence[str]) -> Scenes:
+    """The scenes, with the objects of some rows (a mask) on the courses of their interactions."""
+    center, course, moving = scenes.center.copy(), scenes.course.copy(), scenes.moving.copy()
+    center[rows], course[rows], moving[rows] = draw_courses(rng, interactions, scenes.radius[rows])
+    return dataclasses.replace(scenes, center=center, course=course, moving=moving)
 
 
 def _harden(
@@ -272,10 +320,14 @@ def _draw_attributes(
         for column, index in (
             (COLOR, [COLOR_NAMES.index(c.color) for c in classes]),
             (SHAPE, [SHAPES.index(c.shape) for c in classes]),
-            (MOTION, [MOTIONS.index(c.motion) for c in classes]),
+            (MOTION, [MOTIONS.index(c.motion) if c.motion in MOTIONS else _STILL for c in classes]),
         ):
             attributes[:, 0, column] = index
     attributes[:, 1] = _make_distinct(rng, attributes[:, 1], attributes[:, 0])
+    pairs = [row for row, c in enumerate(classes or ()) if c.partner]
+    if classes is not None and pairs:
+        attributes[pairs, 1] = _partners([classes[row] for row in pairs])
+        attributes[pairs, 0, SIZE] = _SMALL
     attributes[_RESIZING[attributes[..., MOTION]], SIZE] = _MEDIUM
     return attributes
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .vocabulary import COLOR_NAMES, MOTIONS, SHAPES, SPEEDS, UNHURRIED, MovingShape, all_classes
+from .vocabulary import COLOR_NAMES, INTERACTIONS, MOTIONS, SHAPES, SPEEDS, UNHURRIED, MovingShape, all_classes
 
 
 class BaseNovelSplit(NamedTuple):
@@ -104,3 +104,39 @@ def with_speeds(seed: int | np.random.Generator, classes: Sequence[MovingShape])
         told += [other] if other is not None else map(hurried, second)
     told += map(hurried, classes[2 * (len(classes) // 2) :])
     return list(dict.fromkeys(told))
+
+
+def with_interactions(
+    seed: int | np.random.Generator, classes: Sequence[MovingShape], share: float
+) -> list[MovingShape]:
+    """The classes, the last of them replaced by interactions of two objects of their colors and shapes.
+
+    The same two objects do all that two can do to each other, in both roles, before others are drawn: eight labels
+    that only the motion tells apart.
+
+    Args:
+        seed: an integer, or a generator to draw from.
+        classes: give way to the interactions, from the last on.
+        share: of the classes, from 0 to 1.
+
+    Raises:
+        ValueError: the classes have a single color or shape, or too few for so many interactions.
+    """
+    rng = np.random.default_rng(seed)
+    wanted = round(share * len(classes))
+    colors, shapes = (sorted({getattr(one, name) for one in classes}) for name in ("color", "shape"))
+    objects = [(color, shape) for color in colors for shape in shapes]
+    pairs = [(a, b) for a in objects for b in objects if a < b and a[0] != b[0] and a[1] != b[1]]
+    per_pair = 2 * len(INTERACTIONS)
+    if wanted > per_pair * len(pairs):
+        raise ValueError(
+            f"{wanted} interactions wanted; the colors and shapes of {len(classes)} classes make "
+            f"{per_pair * len(pairs)}. Ask for a smaller share, or for more classes."
+        )
+    told: list[MovingShape] = []
+    for index in rng.permutation(len(pairs))[: -(-wanted // per_pair)]:
+        (color, shape), partner = pairs[index]
+        for motion in INTERACTIONS:
+            one = MovingShape(color, shape, motion, partner=" ".join(partner))
+            told += [one, one.other_role]
+    return [*classes[: len(classes) - wanted], *told[:wanted]]

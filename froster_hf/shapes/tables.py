@@ -22,7 +22,7 @@ from ..whole_files import make_folder
 from .dataset import write_moving_shapes
 from .rendering import render_clips
 from .scenes import Hardships, draw_scenes
-from .splits import draw_classes, split_base_novel, with_speeds
+from .splits import draw_classes, split_base_novel, with_interactions, with_speeds
 from .video_files import write_mp4
 from .vocabulary import COLORS, MOTIONS, ROUND, SHAPES, UNSAID, MovingShape, all_classes
 
@@ -63,6 +63,10 @@ def render_world(
     else:
         drawn = draw_classes(world.seed, world.num_classes, motions=motions)
         classes = {"train": drawn, "all": drawn}
+    if hardships.interactions:
+        classes = {
+            part: with_interactions(world.seed, labels, hardships.interactions) for part, labels in classes.items()
+        }
     if hardships.speeds:
         classes = {part: with_speeds(world.seed, labels) for part, labels in classes.items()}
     if hardships.scene_bias:

@@ -1,7 +1,8 @@
 """What can be said about the moving-shapes world: colors, shapes, sizes, motions, and labels made of them.
 
-A label such as "a red star sliding left" names one object by color, shape and motion. Scenes and captions carry the
-same facts as integers (a column of `ATTRIBUTES` each), so that "is this caption true of that picture?" is arithmetic.
+A label such as "a red star sliding left" names one object by color, shape and motion; one such as "a red star pushing
+a blue square", two objects and what one does to the other. Scenes and captions carry the same facts of single objects
+as integers (a column of `ATTRIBUTES` each), so that "is this caption true of that picture?" is arithmetic.
 """
 
 from collections.abc import Iterable
@@ -80,10 +81,15 @@ OPPOSITES: dict[str, str] = {
 }
 OPPOSITES |= {backward: forward for forward, backward in OPPOSITES.items()}
 
+# What one object does to another. Pushing played backwards is pulling; who follows is then followed.
+INTERACTIONS = ("pushing", "pulling", "passing", "following")
+_ROLES_SWAP = frozenset({"following"})
+OPPOSITE_INTERACTIONS: dict[str, str] = {"pushing": "pulling", "pulling": "pushing"}
+
 # What may stand behind a motion, and which part of its path is then covered in a clip. A single frame does not tell.
 SPEEDS: dict[str, float] = {"slowly": 0.4, "quickly": 1.0}
 # Motions that have no speed.
-UNHURRIED = frozenset({"standing still", "fading in", "fading out"})
+UNHURRIED = frozenset({"standing still", "fading in", "fading out", *INTERACTIONS})
 
 # What these leave plainly to be seen in every single frame: stills are taken of them.
 STILL_MOTIONS = tuple(motion for motion in MOTIONS if motion not in ("fading in", "fading out", "blinking"))
@@ -114,28 +120,32 @@ ROUND = frozenset({"circle", "ring"})
 
 @dataclass(frozen=True, order=True)
 class MovingShape:
-    """A class of the world: one object by color, shape and motion. `str()` of it is its label.
+    """A class of the world: one object by color, shape and motion, or two by what one does to the other. `str()` of it
+    is its label.
 
     Args:
         color: one of `COLORS`.
         shape: one of `SHAPES`.
-        motion: one of `MOTIONS`.
+        motion: one of `MOTIONS`, or of `INTERACTIONS`.
         speed: one of `SPEEDS`, or nothing, in worlds whose labels tell none.
+        partner: color and shape of the other object of an interaction, "blue square"; of another color and shape.
 
     Raises:
-        ValueError: a word is not of this world, or the motion cannot be seen on the shape (a spinning circle).
+        ValueError: a word is not of this world, the motion cannot be seen on the shape (a spinning circle), or an
+            interaction without a partner, or a partner without one.
     """
 
     color: str
     shape: str
     motion: str
     speed: str = ""
+    partner: str = ""
 
     def __post_init__(self):
         for kind, word, known in (
             ("color", self.color, COLOR_NAMES),
             ("shape", self.shape, SHAPES),
-            ("motion", self.motion, MOTIONS),
+            ("motion", self.motion, (*MOTIONS, *INTERACTIONS)),
             ("speed", self.speed, ("", *SPEEDS)),
         ):
             if word not in known:
@@ -146,9 +156,22 @@ class MovingShape:
             raise ValueError(f"A {self.shape} looks the same while {self.motion}; choose another shape or motion.")
         if self.speed and self.motion in UNHURRIED:
             raise ValueError(f"{self.motion!r} has no speed; leave out {self.speed!r}.")
+        if (self.motion in INTERACTIONS) != bool(self.partner):
+            raise ValueError(
+                f"{self.motion!r} with the partner {self.partner!r}: {', '.join(INTERACTIONS)} need one, and nothing "
+                "else has one."
+            )
+        if self.partner:
+            color, _, shape = self.partner.partition(" ")
+            if color not in COLORS or shape not in SHAPES or color == self.color or shape == self.shape:
+                raise ValueError(
+                    f"The partner {self.partner!r} must be a color and a shape of this world, and neither that of "
+                    f"{self.appearance}."
+                )
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.appearance, self.motion, self.speed)))
+        other = with_article(self.partner) if self.partner else ""
+        return " ".join(filter(None, (self.appearance, self.motion, self.speed, other)))
 
     @property
     def appearance(self) -> str:
@@ -158,7 +181,22 @@ class MovingShape:
     @property
     def opposite(self) -> "MovingShape":
         """The class of the clips of this class played backwards (the class itself when direction does not matter)."""
-        return MovingShape(self.color, self.shape, OPPOSITES.get(self.motion, self.motion), self.speed)
+        if self.motion in _ROLES_SWAP:
+            return self.other_role
+        motion = {**OPPOSITES, **OPPOSITE_INTERACTIONS}.get(self.motion, self.motion)
+        return MovingShape(self.color, self.shape, motion, self.speed, self.partner)
+
+    @property
+    def other_role(self) -> "MovingShape":
+        """The class of the same interaction with the roles of its two objects exchanged.
+
+        Raises:
+            ValueError: it is the class of a single object.
+        """
+        if not self.partner:
+            raise ValueError(f"{str(self)!r} names a single object, which has no other role.")
+        color, shape = self.partner.split(" ")
+        return MovingShape(color, shape, self.motion, partner=f"{self.color} {self.shape}")
 
     @property
     def other_speed(self) -> "MovingShape | None":
@@ -170,14 +208,16 @@ class MovingShape:
 
     @classmethod
     def from_label(cls, label: str) -> "MovingShape":
-        """Read "a red star sliding left" back, or "a red star sliding left slowly".
+        """Read a label back: "a red star sliding left", "... slowly", or "a red star pushing a blue square".
 
         Raises:
-            ValueError: the label does not have the form "a COLOR SHAPE MOTION".
+            ValueError: the label does not have the form "a COLOR SHAPE MOTION", or that of an interaction.
         """
         words = label.split()
         if len(words) < 4 or words[0] not in ("a", "an"):
             raise ValueError(f"{label!r} is not of the form 'a COLOR SHAPE MOTION', as 'a red star sliding left' is.")
+        if words[3] in INTERACTIONS and len(words) == 7 and words[4] in ("a", "an"):
+            return cls(words[1], words[2], words[3], partner=" ".join(words[5:]))
         speed = words.pop() if words[-1] in SPEEDS else ""
         return cls(words[1], words[2], " ".join(words[3:]), speed)
 
