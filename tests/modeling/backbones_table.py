@@ -46,9 +46,30 @@ What differs between them is looked after:
 - **Teachers.** Student and teacher have to share a tokenizer: distill from the backbone that the student started from,
   which is the default.
 
-With `temporal_module="none"`, the scores are those of the original model, averaged over the frames. SigLIP 2 with
-images of any shape (NaFlex, `model_type: siglip2`) is not a backbone: its tower takes lists of patches.
+With `temporal_module="none"`, the scores are those of the original model, averaged over the frames.
+
+## What does not fit
+
+A backbone has a vision tower of transformer blocks, between which a temporal module can be put, and a text tower for
+which a text is its tokens up to the end, or a fixed number of them: so texts of any length share a batch and a label
+bank, and none changes another. These of transformers are of another kind, and are refused:
+
+| `model_type` | why |
+| --- | --- |
 """
+
+# Dual encoders of transformers that are no backbones.
+NO_BACKBONES = {
+    "altclip": "its text tower, XLM-RoBERTa, reads in both directions from the first token: without a mask over the "
+    "padding, a text's embedding depends on the others of its batch; for many languages take `metaclip_2` or SigLIP 2",
+    "chinese_clip": "the same, with BERT",
+    "siglip2": "images of any shape (NaFlex), as lists of patches; fixed resolutions say `siglip`",
+    "align": "its vision tower is an EfficientNet, without tokens and attention",
+    "flava": "its text tower is a BERT, and a third tower reads both",
+    "clipseg": "CLIP below a decoder of masks; take its CLIP",
+    "xclip": "its prompts depend on the video, so that there is no label bank",
+    "vision-text-dual-encoder": "any two towers, of which nothing is known",
+}
 
 
 def render() -> str:
@@ -74,7 +95,8 @@ def render() -> str:
         "class token",
         "sigmoid",
     ]
-    return "\n".join([BEGINNING, *markdown_table(header, rows), "", MIDDLE, END])
+    others = "".join(f"| `{name}` | {why} |\n" for name, why in NO_BACKBONES.items())
+    return "\n".join([BEGINNING, *markdown_table(header, rows), "", MIDDLE, END + others])
 
 
 if __name__ == "__main__":

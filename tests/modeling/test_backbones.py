@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor, Siglip2Config, SiglipModel
+from transformers import CONFIG_MAPPING, AutoProcessor, Siglip2Config, SiglipModel
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.modeling.tables_froster import BACKBONES, TEMPORAL_MODULES, TEMPORAL_POOLINGS
@@ -232,6 +232,14 @@ def test_images_of_any_shape_and_unknown_encoders_are_refused(tmp_path):
         FrosterModel.from_dual_encoder(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": ["clip"]}))
     with pytest.raises(ValueError, match=r"\['clip'\] is not that of a backbone"):
+        FrosterModel.from_dual_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", backbones_table.NO_BACKBONES)
+def test_what_the_guide_says_is_no_backbone_is_refused(model_type, tmp_path):
+    assert model_type in CONFIG_MAPPING
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(ValueError, match=f"'{model_type}' is not that of a backbone"):
         FrosterModel.from_dual_encoder(tmp_path)
 
 
