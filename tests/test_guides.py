@@ -36,6 +36,11 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-@runs("docs/guides/my_list.md", "docs/guides/train_my_folder.md", "docs/guides/many_videos.md")
+@runs(
+    "docs/guides/my_list.md",
+    "docs/guides/descriptions.md",
+    "docs/guides/train_my_folder.md",
+    "docs/guides/many_videos.md",
+)
 def test_every_block_of_a_guide_runs(page, workplace):
     page.run()

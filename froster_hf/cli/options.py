@@ -8,7 +8,7 @@ from typing import Any
 from ..checkpoint_loading import DEFAULT_MODEL
 from ..printing import printable
 from ..processing.label_files import read_label_file, split_labels
-from ..processing.prompts_froster import TEMPLATE_SETS, LabelList
+from ..processing.prompts_froster import TEMPLATE_SETS, TEXT_POOLINGS, LabelList
 from ..settings import describe_shipped, list_named
 from ..video.backends import backend_choices
 
@@ -39,8 +39,8 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--labels-file",
         metavar="FILE",
-        help="one label per line, after a tab its description if you like; JSON: a list, {label: description} or "
-        "{index: label}; or CSV with the columns id,name",
+        help="one label per line, after a tab its description if you like; JSON: a list, {label: description}, "
+        "{label: [description, ...]} or {index: label}; or CSV with the columns id,name",
     )
     prompts = group.add_mutually_exclusive_group()
     prompts.add_argument(
@@ -49,6 +49,7 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
         help="a named set of prompts (default: the checkpoint's)",
     )
     prompts.add_argument("--template", metavar="TEXT", help="one prompt with {} for the label")
+    add_text_pooling(group)
     group.add_argument(
         "--background",
         metavar="A,B,C",
@@ -61,6 +62,16 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
         help="score each label for itself against the background: several may occur together",
     )
     group.add_argument("--threshold", type=float, help="least score of an answer, from 0 to 1")
+
+
+def add_text_pooling(parser: Any) -> None:
+    """`--text-pooling`, for labels with several sentences."""
+    parser.add_argument(
+        "--text-pooling",
+        choices=tuple(TEXT_POOLINGS),
+        help="how several descriptions of a label are combined: the mean of their embeddings, or the highest of their "
+        "scores (default: the checkpoint's, mean)",
+    )
 
 
 def add_video_arguments(parser: argparse.ArgumentParser, *, streams: bool = False) -> None:
@@ -101,6 +112,7 @@ def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "candidate_labels": read_labels(arguments),
         "templates": arguments.templates,
         "hypothesis_template": arguments.template,
+        "text_pooling": arguments.text_pooling,
         "background_labels": read_background(arguments),
         "multi_label": arguments.multi_label or None,
         "threshold": arguments.threshold,

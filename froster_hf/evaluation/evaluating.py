@@ -13,18 +13,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from datasets import Dataset
 from torch import nn
 
 from ..data.video_table import label_array, label_names
 from ..printing import printable
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
+from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
 from ..whole_files import check_writable, make_folder
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
-from .page import CALIBRATED_FOLDER
+from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
 from .predicting import Computing, PredictionMismatchError, predict
 from .protocols import (
     EvaluationData,
@@ -72,7 +74,8 @@ def evaluate_protocol(
     output_dir: str | os.PathLike,
     method: str = "this checkpoint",
     frozen: FrozenModel | None = None,
-    descriptions: Mapping[str, str | None] | None = None,
+    descriptions: Mapping[str, Any] | None = None,
+    text_pooling: str | None = None,
     accelerator: Accelerator | None = None,
     overwrite: bool = False,
     **computing: Any,
@@ -87,8 +90,9 @@ def evaluate_protocol(
         output_dir: result folder: `result.json`, `result.md`, `plots/`, `predictions/`.
         method: name of our row.
         frozen: a model to compare with and to combine with.
-        descriptions: sentences by label, `None` for those without one; matched by name with the labels of the data, of
-            which none may be missing. None takes the processor's.
+        descriptions: a sentence by label, or several, `None` for those without one; matched by name with the labels of
+            the data, of which none may be missing. None takes the processor's.
+        text_pooling: how several are combined, `mean` or `max`; None takes the processor's way.
         accelerator: None makes one.
         overwrite: delete the evaluation that is in `output_dir`.
         computing: `batch_size`, `num_workers` and `precision`; see [`Computing`].
@@ -119,7 +123,8 @@ def evaluate_protocol(
         predict,
         table=plan.table,
         processor=processor,
-        descriptions=_matched(descriptions, plan),
+        descriptions=matched_descriptions(descriptions, plan.table),
+        text_pooling=text_pooling,
         num_views=protocol.num_views,
         num_crops=protocol.num_crops,
         video_options=protocol.video_options,
@@ -182,12 +187,16 @@ def _score_table(
     return _Scored(rows, headers, frozen_header)
 
 
-def _matched(descriptions: Mapping[str, str | None] | None, plan: EvaluationPlan) -> dict[str, str] | None:
-    """The descriptions of the plan's labels; `None` takes the processor's."""
+def matched_descriptions(descriptions: Mapping[str, Any] | None, table: Dataset) -> dict[str, Description] | None:
+    """The descriptions of a table's labels by name; `None`, which takes the processor's, for `None`.
+
+    Raises:
+        ValueError: a label of the table is not among them.
+    """
     if descriptions is None:
         return None
     match = match_labels(
-        descriptions, label_names(plan.table), labels_from="the descriptions", names_from="the data", allow_more=True
+        descriptions, label_names(table), labels_from="the descriptions", names_from="the data", allow_more=True
     )
     return match.described
 
@@ -237,7 +246,7 @@ def _remove_results(folder: Path) -> None:
         "label_similarity.png",
     ):
         (folder / name).unlink(missing_ok=True)
-    for part in (folder / "plots", folder / "predictions", folder / CALIBRATED_FOLDER):
+    for part in (folder / "plots", folder / "predictions", folder / CALIBRATED_FOLDER, folder / CHOSEN_FOLDER):
         if part.is_symlink():
             part.unlink()
         elif part.is_dir():

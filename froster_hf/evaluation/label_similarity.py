@@ -51,7 +51,7 @@ def similarity_table(
     Returns:
         Rows {"name", "similarity", "accuracy", "frozen_accuracy", "gain"}.
     """
-    embed_labels = partial(processor.embed_labels, model=model, templates="none")
+    embed_labels = partial(processor.embed_labels, model=model, templates="none", text_pooling="mean")
     training = embed_labels(list(training_labels))
     rows = [
         {

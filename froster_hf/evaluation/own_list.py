@@ -24,7 +24,7 @@ from ..data.video_table import VIDEO_COLUMN, is_multi_label, label_array, label_
 from ..pipeline.scoring_froster import Calibration, fit_platt
 from ..printing import without_progress_bars
 from ..whole_files import new_folder
-from .evaluating import prepare_folder
+from .evaluating import matched_descriptions, prepare_folder
 from .metrics import (
     METRICS,
     MultiLabelPrecision,
@@ -75,6 +75,8 @@ def evaluate_videos(
     output_dir: str | os.PathLike,
     name: str | None = None,
     calibrate: bool = False,
+    descriptions: Mapping[str, Any] | None = None,
+    text_pooling: str | None = None,
     accelerator: Accelerator | None = None,
     overwrite: bool = False,
     batch_size: int = 8,
@@ -92,6 +94,9 @@ def evaluate_videos(
         name: name of the videos in the report; by default that of their folder or list.
         calibrate: fit the probabilities of `multi_label` to this list (Platt scaling), and save the first model with
             them into `calibrated` in the result folder.
+        descriptions: a sentence by label, or several; matched by name with the labels of the videos, of which none may
+            be missing. None takes those of each model's processor.
+        text_pooling: how several are combined, `mean` or `max`; None takes each processor's way.
         accelerator: None makes one.
         overwrite: delete the evaluation that is in `output_dir`.
         batch_size: clips computed together.
@@ -104,7 +109,7 @@ def evaluate_videos(
         `None` with fewer than six videos); `confusions`, `mistakes` and `calibration` of the first; `versions`.
 
     Raises:
-        ValueError: no models, or a calibration that cannot be fitted.
+        ValueError: no models, a calibration that cannot be fitted, or descriptions of other labels.
         AnnotationError: videos or a list that cannot be used.
         OSError: nothing can be written to `output_dir`.
         PredictionMismatchError: the folder holds another evaluation.
@@ -123,7 +128,12 @@ def evaluate_videos(
         "multi_label": is_multi_label(table),
     }
     prepare_folder(folder, subject, accelerator, overwrite=overwrite)
-    options = {**vars(computing), "accelerator": accelerator}
+    options = {
+        **vars(computing),
+        "descriptions": matched_descriptions(descriptions, table),
+        "text_pooling": text_pooling,
+        "accelerator": accelerator,
+    }
     measured = [
         _measure(name, classify, table, folder / "predictions" / f"model_{number}", calibrate and number == 0, options)
         for number, (name, classify) in enumerate(models.items())
@@ -133,7 +143,10 @@ def evaluate_videos(
     if accelerator.is_main_process:
         _write(report, results, table, next(iter(models.values())), folder)
         if calibration is not None:
-            _save_calibrated(next(iter(models.values())), calibration, folder / CALIBRATED_FOLDER)
+            classify = next(iter(models.values()))
+            # The pipeline in memory has it from now on, too.
+            classify.processor.calibration = calibration.to_dict()
+            save_variant(classify, folder / CALIBRATED_FOLDER)
     accelerator.wait_for_everyone()
     return report
 
@@ -303,9 +316,8 @@ def _write(
     write_result(report, markdown_of_list(report), folder)
 
 
-def _save_calibrated(classify: Any, calibration: Calibration, folder: Path) -> None:
-    """The checkpoint with its calibration, which the pipeline in memory has from now on, too."""
-    classify.processor.calibration = calibration.to_dict()
+def save_variant(classify: Any, folder: Path) -> None:
+    """A pipeline's checkpoint with what was found for its processor, in the place of an earlier one."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_PICTURES = 120
 PICTURE_SIDE = 160
 CALIBRATED_FOLDER = "calibrated"
+CHOSEN_FOLDER = "chosen_templates"
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --muted: #777; --bar: #0072B2; }

@@ -332,7 +332,8 @@ def predict(
     *,
     processor: FrosterProcessor,
     output_dir: str | os.PathLike,
-    descriptions: Mapping[str, str] | None = None,
+    descriptions: Mapping[str, Any] | None = None,
+    text_pooling: str | None = None,
     extra_labels: Sequence[str] = (),
     num_views: int = 3,
     num_crops: int = 1,
@@ -349,7 +350,8 @@ def predict(
         table: {video, label}; its label texts are the K labels.
         processor: pixels and prompts.
         output_dir: folder of the predictions, shared by all processes.
-        descriptions: sentences by label; None takes the processor's.
+        descriptions: a sentence by label, or several; None takes the processor's.
+        text_pooling: how several are combined, `mean` or `max`; None takes the processor's way.
         extra_labels: scored behind the table's own, such as a background.
         num_views: V windows spread over the video.
         num_crops: C crops per frame.
@@ -363,10 +365,78 @@ def predict(
     Raises:
         PredictionMismatchError: `output_dir` holds predictions of other weights, data, prompts or settings.
     """
-    speed, accelerator = Computing(**computing), accelerator or Accelerator()
     texts = [*label_names(table), *extra_labels]
-    encoded = processor.encode_labels(texts, descriptions)
+    text_pooling = processor.text_pooling if text_pooling is None else text_pooling
+    encoded = processor.encode_sentences(texts, descriptions)
     warn_of_leaks(processor.write_prompts(texts, descriptions), table)
+    return _predict(
+        model,
+        table,
+        processor=processor,
+        output_dir=output_dir,
+        names=texts,
+        embed_texts=partial(processor.embed_labels, texts, descriptions, text_pooling=text_pooling, model=model),
+        prompts=prompts_fingerprint(texts, encoded, text_pooling=text_pooling),
+        num_views=num_views,
+        num_crops=num_crops,
+        video_options=video_options,
+        accelerator=accelerator,
+        **computing,
+    )
+
+
+def embed_videos(
+    model: nn.Module, table: Dataset, *, processor: FrosterProcessor, **viewing_and_computing: Any
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Embeds every clip of a table, so that any texts can be compared with it later.
+
+    Args:
+        model: see [`predict`].
+        table: {video, label}.
+        processor: reads the videos.
+        viewing_and_computing: `output_dir`, `num_views`, `num_crops`, `video_options`, `accelerator` and the rest as
+            in [`predict`]; clips that `output_dir` already has are not computed again.
+
+    Returns:
+        Embeddings (n, V*C, D), as the model compares them with texts, NaN where a video could not be decoded, and the header of what is
+        stored.
+
+    Raises:
+        PredictionMismatchError: see [`predict`].
+    """
+    backbone: Any = getattr(model, "froster", model)
+    width = backbone.config.projection_dim
+    # The unit vectors in the place of texts: what they are scored with are the coordinates, scaled as logits are.
+    logits, header = _predict(
+        model,
+        table,
+        processor=processor,
+        names=[f"coordinate {index}" for index in range(width)],
+        embed_texts=partial(torch.eye, width),
+        prompts="coordinates",
+        **viewing_and_computing,
+    )
+    shift = 0.0 if backbone.logit_bias is None else float(backbone.logit_bias.detach())
+    return (logits - shift) / float(backbone.logit_scale.detach().exp()), header
+
+
+def _predict(
+    model: nn.Module,
+    table: Dataset,
+    *,
+    processor: FrosterProcessor,
+    output_dir: str | os.PathLike,
+    names: Sequence[str],
+    embed_texts: Callable[[], torch.Tensor],
+    prompts: str,
+    num_views: int = 3,
+    num_crops: int = 1,
+    video_options: Mapping[str, Any] | None = None,
+    accelerator: Accelerator | None = None,
+    **computing: Any,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Scores every clip against embeddings that are computed where a clip is left to do; see [`predict`]."""
+    speed, accelerator = Computing(**computing), accelerator or Accelerator()
     clips = EvaluationClips(
         table,
         video_processor=processor.video_processor,
@@ -377,13 +447,13 @@ def predict(
     header = {
         "model": model_fingerprint(model),
         "data": table_fingerprint(table),
-        "prompts": prompts_fingerprint(texts, encoded),
+        "prompts": prompts,
         "video_options": pixel_options({**processor.video_processor.to_dict(), **clips.options}),
         "batch_size": speed.batch_size,
         "precision": speed.precision,
         "num_clips": len(table),
     }
-    store = PredictionStore(output_dir, header=header, label_texts=texts, process_index=accelerator.process_index)
+    store = PredictionStore(output_dir, header=header, label_texts=names, process_index=accelerator.process_index)
     # One process looks at what is there and tells the others: another may have begun to write while one still reads.
     remaining: list[Any] = [None]
     if accelerator.is_main_process:
@@ -394,8 +464,7 @@ def predict(
         # Ours and not `accelerator.prepare`d: that would deal the batches out once more, and pad them with
         # repetitions.
         loader = DataLoader(clips, batch_sampler=mine, collate_fn=collate_clips, num_workers=speed.num_workers)
-        embed_labels = partial(processor.embed_labels, texts, descriptions)
-        _predict_batches(model, loader, mine, embed_labels, store, speed.precision, accelerator)
+        _predict_batches(model, loader, mine, embed_texts, store, speed.precision, accelerator)
     accelerator.wait_for_everyone()
     return stack_view_logits(store.read(), num_rows=len(table)), store.header
 
@@ -410,7 +479,7 @@ def _predict_batches(
     model: nn.Module,
     loader: DataLoader,
     batches: list[list[int]],
-    embed_labels: Callable[..., torch.Tensor],
+    embed_texts: Callable[[], torch.Tensor],
     store: PredictionStore,
     precision: Precision,
     accelerator: Accelerator,
@@ -418,7 +487,7 @@ def _predict_batches(
     device = accelerator.device
     was_training = model.training
     model = model.to(device).eval()
-    text_embeds = embed_labels(model=model)
+    text_embeds = embed_texts().to(device)
     progress = tqdm(
         total=sum(map(len, batches)), unit="video", disable=None if accelerator.is_local_main_process else True
     )
@@ -442,14 +511,17 @@ def _predict_batches(
     model.train(was_training)
 
 
-def prompts_fingerprint(label_texts: list[str], encoded: Any) -> str:
-    """SHA-256 over the label texts and the token ids of their prompts.
+def prompts_fingerprint(label_texts: list[str], encoded: Any, *, text_pooling: str = "mean") -> str:
+    """SHA-256 over the label texts, the token ids of their prompts, and how several sentences are combined.
 
     Args:
         label_texts: K labels.
-        encoded: result of `FrosterProcessor.encode_labels`, `input_ids` (K*P, L).
+        encoded: result of `FrosterProcessor.encode_sentences`, `input_ids` (N*P, L).
+        text_pooling: of several sentences per label.
     """
     digest = hashlib.sha256("\n".join(label_texts).encode())
     digest.update(str(int(encoded["num_prompts"])).encode())
+    if len(counts := encoded["num_sentences"]) < sum(counts):
+        digest.update(f"{text_pooling} of {counts}".encode())
     digest.update(memoryview(encoded["input_ids"].to(torch.int64).contiguous().numpy().tobytes()))
     return digest.hexdigest()

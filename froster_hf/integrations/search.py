@@ -446,7 +446,7 @@ def search_videos(
     queries = []
     if text is not None and text.strip():
         with torch.no_grad():
-            queries.append(classify.label_embeds([text], templates=templates)[0].float().cpu())
+            queries.append(classify.label_embeds([text], templates=templates, text_pooling="mean")[0].float().cpu())
     if like is not None:
         windows = [
             embed for _, _, embed in _embedded(classify, *_begin(classify, like, index.settings, LIKE_BATCH_SIZE))

@@ -210,15 +210,18 @@ def check_input_ids(input_ids: torch.Tensor, config: FrosterConfig) -> None:
 
 
 def check_text_embeds(text_embeds: torch.Tensor | None, width: int) -> torch.Tensor:
-    """Return text embeddings (K, D) after checking that there are some.
+    """Return text embeddings, (K, D) or (K, S, D), after checking that there are some.
 
     Raises:
         ValueError: none, or another shape.
     """
     if text_embeds is None:
         raise ValueError("There is nothing to compare with: give `input_ids` (K*P, L) or `text_embeds` (K, D).")
-    if text_embeds.ndim != 2 or text_embeds.shape[1] != width:
-        raise ValueError(f"`text_embeds` has shape {tuple(text_embeds.shape)}; expected (labels, {width}).")
+    if text_embeds.ndim not in (2, 3) or text_embeds.shape[-1] != width:
+        raise ValueError(
+            f"`text_embeds` has shape {tuple(text_embeds.shape)}; expected (labels, {width}), or (labels, sentences, "
+            f"{width}) where the best of a label's sentences counts."
+        )
     return text_embeds
 
 
@@ -609,7 +612,7 @@ class FrosterModel(FrosterPreTrainedModel):
         Args:
             pixel_values_videos: (B, T, 3, S, S).
             input_ids: (K*P, L), all prompts of the first label first; or
-            text_embeds: (K, D), L2-normalized.
+            text_embeds: (K, D), L2-normalized; or (K, S, D), S sentences per label, of which the best counts.
             num_prompts: P; 1 for texts that are not labels.
             text_chunk_size: see `chunk_size` of `get_label_embeds`.
             attention_mask: of no effect, see `get_text_features`.
@@ -658,9 +661,15 @@ class FrosterModel(FrosterPreTrainedModel):
         )
 
     def similarity(self, video_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-        """(B, D) and (K, D) to logits (B, K): exp(logit_scale) times the scalar products, and logit_bias if any."""
+        """(B, D) and (K, D) to logits (B, K): exp(logit_scale) times the scalar products, and logit_bias if any.
+
+        Of text embeddings (K, S, D), S sentences per label, the highest logit of each label.
+        """
         text_embeds = text_embeds.to(video_embeds)
-        logits = self.logit_scale.exp().to(video_embeds.device) * (video_embeds @ text_embeds.T)
+        products = video_embeds @ text_embeds.flatten(0, -2).T
+        if text_embeds.ndim == 3:
+            products = products.unflatten(1, text_embeds.shape[:2]).amax(-1)
+        logits = self.logit_scale.exp().to(video_embeds.device) * products
         return logits if self.logit_bias is None else logits + self.logit_bias.to(video_embeds.device)
 
 
@@ -758,6 +767,11 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         elif input_ids is not None or text_embeds is None:
             raise ValueError("Give either `text_embeds` (K, D) or `input_ids` (K*P, L), and not both.")
         expected = (len(labels), self.config.projection_dim)
+        if text_embeds.ndim == 3:
+            raise ValueError(
+                "One embedding per label is stored, and there are several, of which the best counts. Combine them by "
+                "`text_pooling='mean'`, or give the labels when the model is used."
+            )
         if tuple(text_embeds.shape) != expected:
             raise ValueError(
                 f"{len(labels)} labels need embeddings of shape {expected}, got {tuple(text_embeds.shape)} "
@@ -795,7 +809,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             pixel_values_videos: (B, T, 3, S, S).
             input_ids: (K*P, L), all prompts of the first label first.
             num_prompts: P.
-            text_embeds: (K, D).
+            text_embeds: (K, D), or (K, S, D); see [`FrosterModel`].
             labels: (B,), indices into the label list; adds the loss. Where the configuration's `problem_type` is
                 `multi_label_classification`: (B, K), floating point, 1 for every label that holds.
             text_chunk_size: see `chunk_size` of [`FrosterModel.get_label_embeds`].

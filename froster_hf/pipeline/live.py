@@ -73,8 +73,8 @@ def live_timeline(
         fps: see `live_frames`.
         limits: see `live_frames`.
         max_reconnects: see `live_frames`.
-        options: `threshold`, `background_labels`, `templates`, `hypothesis_template`, `function_to_apply`,
-            `multi_label`, as when the pipeline is called.
+        options: `threshold`, `background_labels`, `templates`, `hypothesis_template`, `text_pooling`,
+            `function_to_apply`, `multi_label`, as when the pipeline is called.
 
     Raises:
         VideoDecodeError: the source cannot be opened, or not be joined again.

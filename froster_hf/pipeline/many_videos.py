@@ -161,6 +161,7 @@ def _label_options(options: dict[str, Any]) -> dict[str, Any]:
         "candidate_labels": options.get("candidate_labels"),
         "background_labels": options.get("background_labels"),
         "templates": options.get("templates") if template is None else [template],
+        "text_pooling": options.get("text_pooling"),
     }
 
 

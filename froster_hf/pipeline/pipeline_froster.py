@@ -40,6 +40,7 @@ from .scoring_froster import (
     choose_scoring,
     fit_platt,
     has_arithmetic,
+    join_banks,
     rank,
 )
 from .timeline_froster import (
@@ -61,17 +62,18 @@ VIDEOS_WITHOUT_PROGRESS = 8
 NUM_READING_THREADS = 2
 
 OnError = Literal["raise", "return"]
-# A list of names, or a mapping from name to a describing sentence; `FrosterProcessor.read_labels` takes more forms.
-Labels = Sequence[str] | Mapping[str, str | None]
+# A list of names, or a mapping from name to one describing sentence or several; `FrosterProcessor.read_labels` takes
+# more forms.
+Labels = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 
 # What labels are compared with, and how their logits become scores.
 SCORING_OPTIONS = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
 # What says how clips are scored, beside the labels.
-SCORER_OPTIONS = ("threshold", *SCORING_OPTIONS[1:], "templates", "hypothesis_template")
+SCORER_OPTIONS = ("threshold", *SCORING_OPTIONS[1:], "templates", "hypothesis_template", "text_pooling")
 # The options of a call, by the step that takes them.
 STEP_OPTIONS: dict[str, tuple[str, ...]] = {
     "preprocess": ("num_views", "num_crops", "num_frames", "on_error", "timeout"),
-    "forward": (*SCORING_OPTIONS, "templates"),
+    "forward": (*SCORING_OPTIONS, "templates", "text_pooling"),
     "postprocess": (*SCORING_OPTIONS, "top_k", "threshold", "on_error"),
 }
 
@@ -129,12 +131,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         Args:
             inputs: a video in any form that `FrosterVideoProcessor` takes, a list of them, or a generator, iterator,
                 dataset or dataset column of them, which is read as the answers are asked for.
-            candidate_labels: K class names, or a mapping from class name to a describing sentence, from index to name
-                or from name to index (`FrosterProcessor.read_labels` tells them apart). May be left out for a model
-                that has stored labels (`set_labels`).
+            candidate_labels: K class names, or a mapping from class name to a describing sentence or a list of
+                several, from index to name or from name to index (`FrosterProcessor.read_labels` tells them apart).
+                May be left out for a model that has stored labels (`set_labels`).
             hypothesis_template: one prompt template with `{}` for the label, or
             templates: a list of templates, or a named set (`froster`, `actionclip`, `single`, `none`); by default
                 those of the checkpoint.
+            text_pooling: how several sentences about a label are combined: `mean` of their embeddings, or `max`, the
+                highest of their scores; by default as the checkpoint says.
             top_k: best labels to report; all by default.
             multi_label: score each label for itself, for videos in which several occur or none. It is compared with
                 the background: `background_labels`, or else the checkpoint's own. Where the processor has a
@@ -253,7 +257,12 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return {"entries": (position, inputs["pixel_values_videos"])}
 
     def _forward(  # type: ignore[override]
-        self, input_tensors: dict[str, Any], *, templates: Sequence[str] | str | None = None, **labels: Any
+        self,
+        input_tensors: dict[str, Any],
+        *,
+        templates: Sequence[str] | str | None = None,
+        text_pooling: str | None = None,
+        **labels: Any,
     ) -> dict[str, Any]:
         """Entries with pixels (V, T, 3, S, S) to entries with logits (V, K + M), those of the background last."""
         background = self.scoring(**labels).background
@@ -261,6 +270,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             labels.get("candidate_labels"),
             background_labels=labels.get("background_labels") or background,
             templates=templates,
+            text_pooling=text_pooling,
         )
         backbone = self.label_banks.model
 
@@ -350,29 +360,32 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         *,
         background_labels: Any = None,
         templates: Sequence[str] | str | None = None,
+        text_pooling: str | None = None,
     ) -> torch.Tensor:
         """Embeddings (K, D) of the labels, those of the background behind them; kept from call to call.
 
+        With `text_pooling="max"` and several sentences about a label, (K, S, D); a model takes both as `text_embeds`.
+
         Raises:
-            ValueError: there are no labels, names without embeddings, or templates for labels whose embeddings are
-                stored in the model.
+            ValueError: there are no labels, names without embeddings, or templates or a pooling for labels whose
+                embeddings are stored in the model.
         """
         if candidate_labels is not None:
-            embeds = self.label_banks.get(LabelSet.of(self.processor.read_labels(candidate_labels), templates))
+            given = self.processor.read_labels(candidate_labels)
+            embeds = self.label_banks.get(LabelSet.of(given, templates, text_pooling))
         else:
             self.label_names()
-            if templates is not None:
-                raise ValueError(
-                    f"`templates` or `hypothesis_template` is {templates!r}, but without `candidate_labels` the "
-                    "embeddings that are stored in the checkpoint are used, whose prompts are fixed. Give the labels "
-                    "too, or leave the templates out."
-                )
+            for option, value in (("templates` or `hypothesis_template", templates), ("text_pooling", text_pooling)):
+                if value is not None:
+                    raise ValueError(
+                        f"`{option}` is {value!r}, but without `candidate_labels` the embeddings that are stored in "
+                        "the checkpoint are used, whose prompts are fixed. Give the labels too, or leave it out."
+                    )
             embeds = self.model.stored_label_embeds()
         read_background = self._read_background(background_labels)
         if read_background is None:
             return embeds
-        background = self.label_banks.get(LabelSet.of(read_background, templates))
-        return torch.cat([embeds.to(background), background])
+        return join_banks(embeds, self.label_banks.get(LabelSet.of(read_background, templates, text_pooling)))
 
     def timeline(
         self,
@@ -393,7 +406,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
         Args:
             video: a path, URL, bytes or open binary file.
-            candidate_labels: K class names, or a mapping from class name to a describing sentence.
+            candidate_labels: K class names, or a mapping from class name to a describing sentence or several.
             window_seconds: length of a window, which is classified as a video of its own.
             stride_seconds: from the start of one window to that of the next.
             smoothing_seconds: scores are averaged over the windows whose centers lie within half of it; 0 switches it
@@ -404,10 +417,10 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             num_thumbnails: frames kept for a plot.
             on_segment: called with each segment as soon as nothing that follows can change it, before its `contrast`
                 is known.
-            options: `threshold`, `background_labels`, `templates`, `hypothesis_template`, `function_to_apply` and
-                `multi_label`, as when the pipeline is called. Windows in which a label scores less than `threshold` do
-                not show it; with each label for itself, it is by default that of the calibration, or 0.5, and segments
-                may overlap.
+            options: `threshold`, `background_labels`, `templates`, `hypothesis_template`, `text_pooling`,
+                `function_to_apply` and `multi_label`, as when the pipeline is called. Windows in which a label scores
+                less than `threshold` do not show it; with each label for itself, it is by default that of the
+                calibration, or 0.5, and segments may overlap.
 
         Raises:
             VideoDecodeError: the video cannot be read.

@@ -403,18 +403,33 @@ class LabelSet:
         labels: the K names.
         descriptions: one per label, or `None` for those that the processor knows.
         templates: prompt templates, or `None` for the processor's.
+        text_pooling: how several sentences of a label are combined, or `None` for the processor's way.
     """
 
     labels: tuple[str, ...]
-    descriptions: tuple[str | None, ...] | None = None
+    descriptions: tuple[str | tuple[str, ...] | None, ...] | None = None
     templates: tuple[str, ...] | str | None = None
+    text_pooling: str | None = None
 
     @classmethod
-    def of(cls, labels: Any, templates: Sequence[str] | str | None) -> "LabelSet":
+    def of(
+        cls, labels: Any, templates: Sequence[str] | str | None = None, text_pooling: str | None = None
+    ) -> "LabelSet":
         """From what `FrosterProcessor.read_labels` makes of a label list."""
         if templates is not None and not isinstance(templates, str):
             templates = tuple(templates)
-        return cls(labels.names, labels.descriptions, templates)
+        return cls(labels.names, labels.descriptions, templates, text_pooling)
+
+
+def join_banks(labels: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
+    """Two label banks as one, each (K, D), or (K, S, D) where the best of S sentences counts."""
+    banks = [labels.to(background), background]
+    most = max(bank.shape[1] if bank.ndim == 3 else 0 for bank in banks)
+    if not most:
+        return torch.cat(banks)
+    # A repeated embedding changes no maximum.
+    banks = [bank if bank.ndim == 3 else bank[:, None] for bank in banks]
+    return torch.cat([torch.cat([bank, bank[:, -1:].expand(-1, most - bank.shape[1], -1)], dim=1) for bank in banks])
 
 
 class LabelBanks:
@@ -444,7 +459,8 @@ class LabelBanks:
         self.clear()
 
     def get(self, labels: LabelSet) -> torch.Tensor:
-        """Embeddings (K, D) of the labels; computed where they are not known for these labels and these weights.
+        """Embeddings of the labels, (K, D), or (K, S, D) where the best of a label's S sentences counts; computed
+        where they are not known for these labels and these weights.
 
         Of several threads that ask for a new list at once, one computes it and the others wait.
 
@@ -456,6 +472,7 @@ class LabelBanks:
             labels,
             tuple(processor.prompt_templates),
             processor.label_style,
+            processor.text_pooling,
             repr(processor.label_descriptions),
             weights_state(self.model),
         )
@@ -470,7 +487,11 @@ class LabelBanks:
         if is_new:
             try:
                 embeds = processor.embed_labels(
-                    labels.labels, labels.descriptions, model=self.model, templates=labels.templates
+                    labels.labels,
+                    labels.descriptions,
+                    model=self.model,
+                    templates=labels.templates,
+                    text_pooling=labels.text_pooling,
                 )
                 bank.set_result(embeds)
             except BaseException as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..printing import printable
 from .prompts_froster import (
+    Description,
     LabelList,
     checked_label_list,
     in_order_of_indices,
@@ -42,7 +43,8 @@ def read_label_file(path: str | os.PathLike) -> LabelList:
     """The labels of a file.
 
     - Text: one label per line, after a tab its description, or an index, a tab and a label.
-    - JSON (`.json`, or text that is JSON): a list of names, {index: name}, {name: index}, {name: description}.
+    - JSON (`.json`, or text that is JSON): a list of names, {index: name}, {name: index}, {name: description}, each
+      description a text or a list of texts.
     - CSV (`.csv`, `.tsv`): index and name in either order, name and description under a header, or names alone.
       Delimiter, header and quoting are decided once for the file.
 
@@ -72,7 +74,7 @@ def read_label_file(path: str | os.PathLike) -> LabelList:
         raise AnnotationError(str(error)) from error
 
 
-def read_descriptions(path: str | os.PathLike) -> dict[str, str | None]:
+def read_descriptions(path: str | os.PathLike) -> dict[str, Description]:
     """The descriptions of a file of labels by name, `None` for labels that it names without one.
 
     Args:
@@ -87,8 +89,8 @@ def read_descriptions(path: str | os.PathLike) -> dict[str, str | None]:
     labels = read_label_file(path)
     if labels.descriptions is None:
         raise AnnotationError(
-            f"{shown_path(path)} holds no descriptions ({labels.form}); expected JSON, {{label: description}}, or "
-            "lines of a label, a tab and a description."
+            f"{shown_path(path)} holds no descriptions ({labels.form}); expected JSON, {{label: description}} or "
+            "{{label: [description, ...]}}, or lines of a label, a tab and a description."
         )
     return dict(labels.pairs)
 

@@ -7,9 +7,10 @@ descriptions in the order of a `ClassLabel`; so names are compared, never indice
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..printing import listing
-from .prompts_froster import checked_label_list, index_of, read_label_list, readable_label
+from .prompts_froster import Description, checked_label_list, index_of, read_label_list, readable_label
 
 # Names that an error lists of each side.
 LISTED_NAMES = 10
@@ -29,16 +30,16 @@ class LabelMatch:
     names: tuple[str, ...]
     given: tuple[str, ...]
     positions: tuple[int, ...]
-    descriptions: tuple[str | None, ...] | None
+    descriptions: tuple[Description, ...] | None
 
     @property
-    def described(self) -> dict[str, str]:
+    def described(self) -> dict[str, Description]:
         """The descriptions by name, of those that have one."""
         return {name: text for name, text in zip(self.names, self.descriptions or ()) if text}
 
 
 def match_labels(
-    labels: Sequence[str] | Mapping[str, str | None],
+    labels: Sequence[str] | Mapping[str, Any],
     names: Sequence[str],
     *,
     labels_from: str = "`labels`",
@@ -98,7 +99,9 @@ def label_words(name: str) -> str:
 
 def _describes(labels: Mapping, wanted: list[str]) -> bool:
     """Whether the keys are known to be names, even where classes are called by digits, and the values are texts."""
-    if not set(wanted) <= set(labels) or not all(isinstance(text, str | None) for text in labels.values()):
+    if not set(wanted) <= set(labels) or not all(
+        isinstance(text, str | list | tuple | None) for text in labels.values()
+    ):
         return False
     return any(index_of(text) is None for text in labels.values())
 

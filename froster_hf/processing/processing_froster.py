@@ -3,7 +3,8 @@
 The video processor, CLIP's tokenizer and the prompt templates of a checkpoint, saved and loaded together. Labels
 become prompts here and nowhere else: the model and the video processor know no words.
 
-Letters: B videos, T frames, S pixels, K labels, P prompts per label, L text tokens, D the joint embedding width.
+Letters: B videos, T frames, S pixels, K labels, N sentences about them, P templates, L text tokens, D the joint
+embedding width.
 """
 
 import contextlib
@@ -20,12 +21,16 @@ from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokeni
 from transformers.utils.logging import tqdm
 
 from .prompts_froster import (
+    Description,
     LabelList,
+    checked_label_list,
     fill_templates,
+    find_text_pooling,
     pair_with_descriptions,
     read_label_list,
     readable_label,
     resolve_templates,
+    sentences_of,
 )
 from .video_processing_froster import FrosterVideoProcessor, FrosterVideoProcessorKwargs, package_module
 
@@ -81,7 +86,8 @@ class FrosterProcessor(ProcessorMixin):
         tokenizer: the backbone's.
         prompt_templates: `froster` (28 sentences and the bare label), `actionclip` (16), `single` ("a video of a
             person {}."), `none` (the bare label), one template, or a list of templates with one `{}` each.
-        label_descriptions: sentences about labels, used for every label that is found in it.
+        label_descriptions: sentences about labels, one or a list of several for each, used for every label that is
+            found in it.
         label_style: `words` writes `brushHair`, `brush_hair` and `ApplyEyeMakeup` as words in the prompts; `as_given`
             changes nothing. Results always carry the names as given.
         background_labels: what one label alone, or each of several that may occur together, is compared with; `None`
@@ -89,9 +95,12 @@ class FrosterProcessor(ProcessorMixin):
         calibration: what turns logits into probabilities of single labels, as the pipeline's `calibrate` fits it.
         text_length: tokens that every text is padded to, for a text tower that reads its padding (64 for SigLIP);
             `None` pads to the longest text of a call.
+        text_pooling: how several sentences about a label are combined: `mean` of their embeddings, or `max`, the
+            highest of their scores.
 
     Raises:
-        ValueError: a template without a place for the label, an unknown style, a background that is not a label list.
+        ValueError: a template without a place for the label, an unknown style or pooling, a background that is not a
+            label list, descriptions that are not texts.
     """
 
     valid_processor_kwargs = FrosterProcessorKwargs  # type: ignore[assignment]
@@ -101,17 +110,18 @@ class FrosterProcessor(ProcessorMixin):
         video_processor: FrosterVideoProcessor,
         tokenizer: PreTrainedTokenizerBase,
         prompt_templates: str | Sequence[str] = "froster",
-        label_descriptions: dict[str, str] | None = None,
+        label_descriptions: Mapping[str, Any] | None = None,
         label_style: LabelStyle = "as_given",
         background_labels: Sequence[str] | None = None,
         calibration: dict[str, Any] | None = None,
         text_length: int | None = None,
+        text_pooling: str = "mean",
         **kwargs: Any,
     ):
         if label_style not in ("as_given", "words"):
             raise ValueError(f"`label_style` is {label_style!r}; it must be 'as_given' or 'words'.")
         self.prompt_templates = resolve_templates(prompt_templates)
-        self.label_descriptions = dict(label_descriptions) if label_descriptions else None
+        self.label_descriptions: Mapping[str, Any] | None = _checked_descriptions(label_descriptions)
         self.label_style = label_style
         self.background_labels = _checked_background(background_labels)
         if calibration is not None and not isinstance(calibration, Mapping):
@@ -122,6 +132,8 @@ class FrosterProcessor(ProcessorMixin):
         if text_length is not None and (type(text_length) is not int or not 1 <= text_length <= MAX_TEXT_LENGTH):
             raise ValueError(f"`text_length` is {text_length!r}; it must be None or from 1 to {MAX_TEXT_LENGTH}.")
         self.text_length = text_length
+        find_text_pooling(text_pooling)
+        self.text_pooling = text_pooling
         super().__init__(video_processor, tokenizer, **kwargs)
 
     @classmethod
@@ -287,30 +299,22 @@ class FrosterProcessor(ProcessorMixin):
     def write_prompts(
         self,
         labels: Any,
-        descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
+        descriptions: Mapping[str, Any] | Sequence[Any] | None = None,
         *,
         templates: str | Sequence[str] | None = None,
     ) -> list[str]:
-        """The K * P prompts of a label list, all prompts of the first label first. See `encode_labels`."""
-        templates = self.prompt_templates if templates is None else resolve_templates(templates)
-        labels = read_label_list(labels)
-        if descriptions is None and labels.descriptions is None:
-            descriptions = self.label_descriptions
-        prompts: list[str] = []
-        for label, description in pair_with_descriptions(labels, descriptions):
-            words = readable_label(label) if self.label_style == "words" else label
-            prompts += fill_templates(templates, words, description)
-        return prompts
+        """The N * P prompts of a label list, all prompts of the first label first. See `encode_sentences`."""
+        return self._fill(self._sentences(labels, descriptions)[0], templates)
 
     def encode_labels(
         self,
         labels: Any,
-        descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
+        descriptions: Mapping[str, Any] | Sequence[Any] | None = None,
         *,
         templates: str | Sequence[str] | None = None,
         truncation: bool = False,
     ) -> BatchEncoding:
-        """A label list as the text tower reads it.
+        """A label list as the text tower reads it, with at most one sentence about each label.
 
         Args:
             labels: K class names, or a mapping from class name to description, from index to name or from name to
@@ -325,61 +329,129 @@ class FrosterProcessor(ProcessorMixin):
             `FrosterForVideoClassification` and its `set_labels` take.
 
         Raises:
+            ValueError: empty or repeated labels, a label with several sentences, or a prompt that is too long.
+        """
+        encoded = self.encode_sentences(labels, descriptions, templates=templates, truncation=truncation)
+        if len(counts := encoded.pop("num_sentences")) < sum(counts):
+            name = self.read_labels(labels).names[next(row for row, count in enumerate(counts) if count > 1)]
+            raise ValueError(
+                f"The label {name!r:.200} has {max(counts)} sentences, which no single list of prompts combines. Give "
+                "one per label, or take `embed_labels(labels, model=model)`, whose result is the `text_embeds` of a "
+                "model's call."
+            )
+        return encoded
+
+    def encode_sentences(
+        self,
+        labels: Any,
+        descriptions: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        templates: str | Sequence[str] | None = None,
+        truncation: bool = False,
+    ) -> BatchEncoding:
+        """As `encode_labels`, with any number of sentences about each label, every one under all templates.
+
+        Returns:
+            `input_ids` (N*P, L), `num_prompts` P, and `num_sentences`, K counts with the sum N.
+
+        Raises:
             ValueError: empty or repeated labels, or a prompt that is too long.
         """
-        labels = read_label_list(labels)
-        prompts = self.write_prompts(labels, descriptions, templates=templates)
-        with self._long_texts_named(prompts):
-            encoded = self.tokenizer(prompts, truncation=truncation, return_tensors="pt", **self._padding())
-        self._refuse_long_texts(prompts, encoded["input_ids"])
-        return BatchEncoding({"input_ids": encoded["input_ids"], "num_prompts": len(prompts) // len(labels.names)})
+        sentences, counts = self._sentences(labels, descriptions)
+        input_ids, num_prompts = self._tokenize(sentences, templates, truncation=truncation)
+        return BatchEncoding({"input_ids": input_ids, "num_prompts": num_prompts, "num_sentences": counts})
 
     @torch.no_grad()
     def embed_labels(
         self,
         labels: Any,
-        descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
+        descriptions: Mapping[str, Any] | Sequence[Any] | None = None,
         *,
         model: Any,
         templates: str | Sequence[str] | None = None,
+        text_pooling: str | None = None,
     ) -> torch.Tensor:
         """A label list as a model sees it: what its videos are compared with.
 
-        Written, tokenized and encoded a chunk of labels at a time: ten thousand of them need no more memory than a
-        chunk and the K embeddings. Without gradients.
+        Written, tokenized and encoded a chunk of sentences at a time: ten thousand labels need no more memory than a
+        chunk and their embeddings. Without gradients.
 
         Args:
             labels: K class names, see `encode_labels`.
-            descriptions: see `encode_labels`.
+            descriptions: see `encode_labels`; several sentences per label, too.
             model: a `FrosterModel`, or a model that has one as `froster`.
             templates: other templates than the processor's.
+            text_pooling: how several sentences are combined, `mean` or `max`; by default as the processor says.
 
         Returns:
-            (K, D), one embedding of unit length for each label, on the model's device.
+            (K, D), one embedding of unit length for each label, on the model's device; or, where a label has several
+            sentences whose maximum counts, (K, S, D), one for each of S sentences. A model takes both as
+            `text_embeds`.
 
         Raises:
-            ValueError: empty or repeated labels, or a prompt that is too long.
+            ValueError: empty or repeated labels, an unknown pooling, or a prompt that is too long.
+        """
+        pooling = find_text_pooling(self.text_pooling if text_pooling is None else text_pooling)
+        return pooling.pool(*self.embed_sentences(labels, descriptions, model=model, templates=templates))
+
+    @torch.no_grad()
+    def embed_sentences(
+        self,
+        labels: Any,
+        descriptions: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        model: Any,
+        templates: str | Sequence[str] | None = None,
+    ) -> tuple[torch.Tensor, list[int]]:
+        """As `embed_labels`, before the sentences about a label are combined.
+
+        Returns:
+            (N, D), one embedding of unit length for each sentence, all of the first label first; and how many each of
+            the K labels has. A label without sentences has one embedding.
         """
         model = getattr(model, "froster", model)
-        # The whole list is read before the first chunk: repeated labels may lie in different chunks.
-        labels = read_label_list(labels)
-        names, texts = zip(*pair_with_descriptions(labels, descriptions))
-        are_described = descriptions is not None or labels.descriptions is not None
+        sentences, counts = self._sentences(labels, descriptions)
         num_prompts = len(self.prompt_templates if templates is None else resolve_templates(templates))
         step = max(1, PROMPTS_PER_CHUNK // num_prompts)
-        hidden = True if len(names) * num_prompts <= PROMPTS_WITHOUT_PROGRESS else None
+        hidden = True if len(sentences) * num_prompts <= PROMPTS_WITHOUT_PROGRESS else None
         embeds = []
-        for start in tqdm(range(0, len(names), step), desc="Encoding labels", unit="chunk", disable=hidden):
-            chunk = slice(start, start + step)
-            encoded = self.encode_labels(names[chunk], texts[chunk] if are_described else None, templates=templates)
-            # Offloaded weights are on no device; accelerate then moves the tokens to where it computes.
-            input_ids = encoded["input_ids"]
+        for start in tqdm(range(0, len(sentences), step), desc="Encoding labels", unit="chunk", disable=hidden):
+            input_ids, _ = self._tokenize(sentences[start : start + step], templates)
             self.check_tokens(input_ids, model.config)
+            # Offloaded weights are on no device; accelerate then moves the tokens to where it computes.
             input_ids = input_ids if model.device.type == "meta" else input_ids.to(model.device)
-            embeds.append(
-                model.get_label_embeds(input_ids, num_prompts=encoded["num_prompts"], chunk_size=TEXTS_PER_BATCH)
-            )
-        return torch.cat(embeds)
+            embeds.append(model.get_label_embeds(input_ids, num_prompts=num_prompts, chunk_size=TEXTS_PER_BATCH))
+        return torch.cat(embeds), counts
+
+    def _sentences(self, labels: Any, descriptions: Any = None) -> tuple[list[tuple[str, str | None]], list[int]]:
+        """N pairs of a label and a sentence, all of the first label first, and how many each of K labels has."""
+        labels = read_label_list(labels)
+        if descriptions is None and labels.descriptions is None:
+            descriptions = self.label_descriptions
+        described = [(name, sentences_of(texts)) for name, texts in pair_with_descriptions(labels, descriptions)]
+        return [(name, text) for name, texts in described for text in texts], [len(texts) for _, texts in described]
+
+    def _fill(self, sentences: Sequence[tuple[str, str | None]], templates: str | Sequence[str] | None) -> list[str]:
+        templates = self.prompt_templates if templates is None else resolve_templates(templates)
+        prompts: list[str] = []
+        for label, sentence in sentences:
+            words = readable_label(label) if self.label_style == "words" else label
+            prompts += fill_templates(templates, words, sentence)
+        return prompts
+
+    def _tokenize(
+        self,
+        sentences: Sequence[tuple[str, str | None]],
+        templates: str | Sequence[str] | None,
+        *,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, int]:
+        """(N*P, L), and P."""
+        prompts = self._fill(sentences, templates)
+        with self._long_texts_named(prompts):
+            encoded = self.tokenizer(prompts, truncation=truncation, return_tensors="pt", **self._padding())
+        self._refuse_long_texts(prompts, encoded["input_ids"])
+        return encoded["input_ids"], len(prompts) // len(sentences)
 
     def check_tokens(self, input_ids: torch.Tensor, config: Any) -> None:
         """Refuse tokens that the text tower does not have, and texts without the token at which it reads them.
@@ -438,6 +510,23 @@ def _load_processor(name: str | os.PathLike[str], **kwargs: Any) -> Any:
     """The processor of a checkpoint of any kind."""
     files = package_module("processing.tokenizer_files")
     return (AutoProcessor.from_pretrained if files is None else files.load_processor)(name, **kwargs)
+
+
+def _checked_descriptions(descriptions: Any) -> dict[str, Description] | None:
+    """Sentences by label as they are stored.
+
+    Raises:
+        ValueError: other than texts, or lists of texts, by name.
+    """
+    if descriptions is None or (isinstance(descriptions, Mapping) and not descriptions):
+        return None
+    if not isinstance(descriptions, Mapping):
+        raise ValueError(
+            f"`label_descriptions` is of the type {type(descriptions).__name__}; it must be a mapping from label to "
+            "description, or None."
+        )
+    checked = checked_label_list(descriptions, descriptions.values(), source="`label_descriptions`")
+    return {name: text for name, text in checked.pairs if text} or None
 
 
 def _checked_background(labels: Any) -> list[str] | None:

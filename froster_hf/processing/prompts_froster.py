@@ -6,21 +6,36 @@ template sets are kept here as data; any other list of templates with one `{}` e
 A list of names, {index: name}, {name: index} and {name: description} are all called "the labels". Each is recognized
 by what it holds or refused; none is ever read as another. `label_files.py` brings files into these forms, and
 everything that takes `labels` or `candidate_labels` calls `read_label_list`.
+
+A description is a sentence, or several, each of which fills the templates as one alone would; `TEXT_POOLINGS` says how
+the embeddings of a label's sentences are combined. Letters: K labels, P templates, S sentences of a label, N sentences
+of all labels, D the joint embedding width.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the shell reads the names of templates and poolings without it
+    from torch import Tensor
 
 # More is not a list of actions, and would keep a text tower busy for hours.
 MAX_LABELS = 1_000_000
 MAX_LABEL_CHARACTERS = 100_000
+# Per label. The maximum keeps as many embeddings of every label as the label with the most sentences has.
+MAX_SENTENCES = 100
 # Names that an error lists.
 LISTED_NAMES = 5
 
+# One sentence about a label, several, or none.
+Description = str | tuple[str, ...] | None
+
 _INDEX = re.compile(r"[0-9]{1,9}")
+# A list that stands below one of these alone holds labels, not sentences about a label of this name.
+_WORDS_FOR_LABELS = {"labels", "classes", "names", "categories", "actions"}
 
 
 @dataclass(frozen=True)
@@ -29,21 +44,21 @@ class LabelList:
 
     Attributes:
         names: K distinct names.
-        descriptions: one per name, or `None` where none is described.
+        descriptions: one per name, a sentence or a tuple of several, or `None` where none is described.
         form: what the labels were recognized as, such as "index to name".
     """
 
     names: tuple[str, ...]
-    descriptions: tuple[str | None, ...] | None = None
+    descriptions: tuple[Description, ...] | None = None
     form: str = "list of names"
 
     @property
-    def pairs(self) -> list[tuple[str, str | None]]:
+    def pairs(self) -> list[tuple[str, Description]]:
         """Each name with its description."""
         return list(zip(self.names, self.descriptions or [None] * len(self.names)))
 
     @property
-    def labels(self) -> list[str] | dict[str, str | None]:
+    def labels(self) -> list[str] | dict[str, Description]:
         """What `candidate_labels` takes: the names, or a mapping from name to description."""
         return list(self.names) if self.descriptions is None else dict(self.pairs)
 
@@ -54,7 +69,7 @@ def read_label_list(labels: Any, *, source: str = "Labels") -> LabelList:
     - names: a list, tuple, array, series, generator, or anything else that can be iterated over;
     - {index: name}, whose keys are the numbers from 0 to K-1, as integers or strings, in any order;
     - {name: index}, whose values are these numbers;
-    - {name: description}, whose values are texts or `None`.
+    - {name: description}, whose values are texts, lists of texts or `None`.
 
     Args:
         labels: one of these; a `LabelList` is returned as it is.
@@ -139,7 +154,9 @@ def in_order_of_indices(pairs: Iterable[tuple[int, Any]], *, source: str) -> lis
 def index_of(value: Any) -> int | None:
     """The index that a value writes, an integer or a string of digits; `None` for anything else."""
     if isinstance(value, str):
-        return int(value) if _INDEX.fullmatch(value.strip()) else None
+        # Of what `strip` takes for a blank, `int` refuses some.
+        digits = value.strip()
+        return int(digits) if _INDEX.fullmatch(digits) else None
     # NumPy's integers are no `int`, and a Boolean is one.
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None
@@ -215,6 +232,79 @@ TEMPLATE_SETS: dict[str, TemplateSet] = {
 MAX_TEMPLATES = 1000
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextPooling:
+    """How the sentences of a label are combined.
+
+    Args:
+        pool: sentence embeddings (N, D) of unit length, all of the first label first, and K counts, to what videos are
+            compared with: (K, D), or (K, S, D), of whose S scores a label has the highest.
+        about: what it does, in a line for the documentation.
+        source: where it was published.
+    """
+
+    pool: "Callable[[Tensor, Sequence[int]], Tensor]"
+    about: str
+    source: str
+
+
+def _average_sentences(embeds: "Tensor", counts: Sequence[int]) -> "Tensor":
+    """(N, D) to (K, D): the mean over each label's sentences, normalized; a single sentence as it is."""
+    pooled = embeds[[end - count for end, count in zip(accumulate(counts), counts)]]
+    for label, sentences in enumerate(embeds.split(list(counts))):
+        if len(sentences) > 1:
+            mean = sentences.mean(0)
+            pooled[label] = mean / mean.norm().clamp_min(1e-12)
+    return pooled
+
+
+def _keep_sentences(embeds: "Tensor", counts: Sequence[int]) -> "Tensor":
+    """(N, D) to (K, S, D), S the most sentences of a label; (K, D) where that is one.
+
+    Labels with fewer repeat their last one, which changes no maximum.
+    """
+    most = max(counts)
+    if most == 1:
+        return embeds
+    ends = accumulate(counts)
+    rows = [end - count + min(place, count - 1) for end, count in zip(ends, counts) for place in range(most)]
+    return embeds[rows].unflatten(0, (len(counts), most))
+
+
+TEXT_POOLINGS: dict[str, TextPooling] = {
+    "mean": TextPooling(
+        pool=_average_sentences,
+        about="the mean of the sentences' embeddings, normalized again; the default",
+        source="CuPL, arXiv 2209.03320",
+    ),
+    "max": TextPooling(
+        pool=_keep_sentences,
+        about="the highest score of a label's sentences",
+        source="this package",
+    ),
+}
+
+
+def find_text_pooling(name: str) -> TextPooling:
+    """An entry of `TEXT_POOLINGS`.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if not isinstance(name, str) or name not in TEXT_POOLINGS:
+        raise ValueError(f"`text_pooling` is {_shown(name)}; it must be {' or '.join(map(repr, TEXT_POOLINGS))}.")
+    return TEXT_POOLINGS[name]
+
+
+def sentences_of(description: Description) -> tuple[str | None, ...]:
+    """The sentences of a description; `None` alone for a label without one.
+
+    >>> sentences_of("a ball is hit"), sentences_of(("a ball is hit", "someone swings")), sentences_of(None)
+    (('a ball is hit',), ('a ball is hit', 'someone swings'), (None,))
+    """
+    return description if isinstance(description, tuple) else (description,)
+
+
 def resolve_templates(templates: str | Sequence[str]) -> list[str]:
     """The templates of a named set, of one template, or of a list of them.
 
@@ -253,13 +343,14 @@ def fill_templates(templates: Sequence[str], label: str, description: str | None
 
 def pair_with_descriptions(
     labels: Any,
-    descriptions: Mapping[str, str] | Sequence[str | None] | None = None,
-) -> list[tuple[str, str | None]]:
+    descriptions: Mapping[str, Any] | Sequence[Any] | None = None,
+) -> list[tuple[str, Description]]:
     """Labels with their descriptions, from the forms that users write them in.
 
     Args:
         labels: any form that `read_label_list` takes.
-        descriptions: a mapping from class name to description, in which labels may be missing, or one per label.
+        descriptions: a mapping from class name to description, in which labels may be missing, or one per label; each
+            a text, a list of texts, or `None`.
 
     Raises:
         ValueError: no label, an empty or a repeated one, or descriptions that do not belong to the labels.
@@ -313,22 +404,40 @@ def _from_mapping(labels: Mapping[Any, Any], source: str) -> LabelList:
     if values_are_indices:
         names = in_order_of_indices(zip(values, labels), source=source)
         return checked_label_list(names, source=source, form="name to index")
+    is_wrapped = len(labels) == 1 and str(next(iter(labels))).lower().rpartition("_")[-1] in _WORDS_FOR_LABELS
     for key, value in labels.items():
-        if value is not None and not isinstance(value, str):
+        is_list = isinstance(value, list | tuple) and not is_wrapped
+        if value is not None and not isinstance(value, str) and not is_list:
             raise ValueError(
                 f"{source}: expected a mapping from index to name, from name to index (0 to {len(labels) - 1}) or "
-                f"from name to description; the value of {_shown(key)} is {_shown(value)}."
+                f"from name to description, a text or a list of texts; the value of {_shown(key)} is {_shown(value)}."
             )
     return checked_label_list(labels, labels.values(), source=source, form="name to description")
 
 
-def _description(text: Any, source: str) -> str | None:
+def _description(text: Any, source: str) -> Description:
     if text is None:
         return None
+    if isinstance(text, list | tuple):
+        return _sentences(text, source)
     if not isinstance(text, str):
-        raise ValueError(f"{source}: a description must be a text or None, got {_shown(text)}.")
+        raise ValueError(f"{source}: a description must be a text, a list of texts or None, got {_shown(text)}.")
     _check_text(text, source)
     return str(text) if text.strip() else None
+
+
+def _sentences(texts: Sequence[Any], source: str) -> Description:
+    """Several sentences about a label; one alone is a description as it is without a list."""
+    if not 1 <= len(texts) <= MAX_SENTENCES:
+        raise ValueError(
+            f"{source}: a label has a list of {len(texts)} sentences; it must have 1 to {MAX_SENTENCES}, and a label "
+            "without any has None."
+        )
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{source}: the sentences about a label must be non-empty texts; one is {_shown(text)}.")
+        _check_text(text, source)
+    return str(texts[0]) if len(texts) == 1 else tuple(str(text) for text in texts)
 
 
 def _check_text(text: str, source: str) -> None:

@@ -28,9 +28,9 @@ def classify():
 def encoded(classify, monkeypatch) -> list:
     """The label lists that were encoded."""
     lists = []
-    encode = classify.processor.encode_labels
+    embed = classify.processor.embed_labels
     monkeypatch.setattr(
-        classify.processor, "encode_labels", lambda *args, **kwargs: lists.append(args[0]) or encode(*args, **kwargs)
+        classify.processor, "embed_labels", lambda *args, **kwargs: lists.append(args[0]) or embed(*args, **kwargs)
     )
     return lists
 

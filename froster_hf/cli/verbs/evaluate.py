@@ -32,19 +32,20 @@ from typing import TYPE_CHECKING, Any
 from ...printing import printable
 from ...settings import check_named
 from ..loading import end_process_group, load_checkpoint
-from ..options import DEFAULT_MODEL, names_videos, print_shipped
+from ..options import DEFAULT_MODEL, add_text_pooling, names_videos, print_shipped
 
 if TYPE_CHECKING:
     from ...evaluation.protocols import DetectionProtocol
 
 DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_labels", "known_labels", "label_splits")
 # What would have no effect is refused.
-CLIP_PROTOCOL_OPTIONS = ("average", "frozen", "frozen_weight", "training_labels", "descriptions", *DATA_FIELDS[2:])
+CLIP_PROTOCOL_OPTIONS = ("average", "frozen", "frozen_weight", "training_labels", *DATA_FIELDS[2:])
 OWN_VIDEOS_OPTIONS = ("multi_label", "calibrate")
+TEXT_OPTIONS = ("descriptions", "text_pooling")
 WITHOUT_EFFECT = {
     "own videos": ("annotations", *(name for name in CLIP_PROTOCOL_OPTIONS if name != "labels")),
     "a protocol of clips": OWN_VIDEOS_OPTIONS,
-    "temporal detection": (*OWN_VIDEOS_OPTIONS, *CLIP_PROTOCOL_OPTIONS, "num_workers", "precision"),
+    "temporal detection": (*OWN_VIDEOS_OPTIONS, *CLIP_PROTOCOL_OPTIONS, *TEXT_OPTIONS, "num_workers", "precision"),
 }
 
 
@@ -80,8 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     models.add_argument("--method", default="this checkpoint", help="name of the row in the table")
     models.add_argument(
-        "--descriptions", metavar="FILE", help="JSON, {label: description}; or ucf101 or hmdb51, which ship"
+        "--descriptions",
+        metavar="FILE",
+        help="JSON, {label: description} or {label: [description, ...]}; or ucf101 or hmdb51, which ship",
     )
+    add_text_pooling(models)
     own = parser.add_argument_group("own videos")
     own.add_argument("--multi-label", action="store_true", help="a video may show several actions, or none")
     own.add_argument(
@@ -98,7 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--annotations", metavar="PATH", help="official list of the tested clips, or its folder")
     data.add_argument("--train-annotations", metavar="PATH", help="K-400, SSv2: training list, to split the labels")
-    data.add_argument("--labels", metavar="FILE", help="own list: names of its labels; SSv2: the labels JSON")
+    data.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="own list: its labels, with descriptions if you like (see --descriptions); SSv2: the labels JSON",
+    )
     data.add_argument("--base-labels", metavar="FILE", help="the base half as a JSON list")
     data.add_argument("--known-labels", metavar="FILE", help="K-600: the labels of K-400, JSON")
     data.add_argument("--label-splits", nargs="+", metavar="FILE", help="K-600: a JSON list of labels per split")
@@ -145,11 +153,16 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
     from ...data import read_videos
     from ...evaluation import evaluate_videos
     from ...evaluation.page import markdown_of_list
+    from ...processing.label_files import read_label_file
 
+    labels = read_label_file(arguments.labels) if arguments.labels else None
+    texts = _texts(arguments)
+    if texts["descriptions"] is None and labels is not None and labels.descriptions is not None:
+        texts["descriptions"] = dict(labels.pairs)
     table = read_videos(
         arguments.what,
         root=arguments.root,
-        labels=arguments.labels,
+        labels=labels,
         multi_label=arguments.multi_label,
         missing=arguments.missing,
         allow_links=arguments.allow_links,
@@ -161,6 +174,7 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
         models={name: _load(name) for name in arguments.model},
         output_dir=output,
         calibrate=arguments.calibrate,
+        **texts,
         accelerator=accelerator,
         overwrite=arguments.overwrite,
         **_computing(arguments),
@@ -177,6 +191,13 @@ def _refuse_options(arguments: argparse.Namespace, kind: str) -> None:
     for name in WITHOUT_EFFECT[kind]:
         if getattr(arguments, name) not in (None, False, 0, "float32"):
             raise ValueError(f"--{name.replace('_', '-')} has no effect on {kind}; leave it out.")
+
+
+def _texts(arguments: argparse.Namespace) -> dict[str, Any]:
+    from ...processing.label_files import read_descriptions
+
+    descriptions = read_descriptions(arguments.descriptions) if arguments.descriptions else None
+    return {"descriptions": descriptions, "text_pooling": arguments.text_pooling}
 
 
 def _computing(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -196,7 +217,6 @@ def _run_protocol(arguments: argparse.Namespace, output: str) -> int:
     from ...evaluation import FrozenModel, evaluate_protocol
     from ...evaluation.protocols import EvaluationProtocol, load_protocol
     from ...evaluation.report import markdown_report
-    from ...processing.label_files import read_descriptions
     from ...training.weights import average_models
 
     protocol = load_protocol(arguments.what, arguments.overrides)
@@ -220,7 +240,7 @@ def _run_protocol(arguments: argparse.Namespace, output: str) -> int:
         output_dir=output,
         method=arguments.method,
         frozen=frozen,
-        descriptions=read_descriptions(arguments.descriptions) if arguments.descriptions else None,
+        **_texts(arguments),
         accelerator=accelerator,
         overwrite=arguments.overwrite,
         **_computing(arguments),
