@@ -18,6 +18,7 @@ from .own_list import evaluate_videos
 from .predicting import PredictionMismatchError, predict
 from .protocols import DetectionProtocol, EvaluationData, EvaluationProtocol, load_protocol
 from .report import published_results
+from .template_choice import choose_templates
 from .temporal_detection import evaluate_detection
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "PredictionMismatchError",
     "TemporalDetection",
     "attention_rollout",
+    "choose_templates",
     "compute_metrics",
     "evaluate_detection",
     "evaluate_protocol",

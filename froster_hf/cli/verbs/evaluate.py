@@ -4,6 +4,7 @@ examples:
   froster evaluate my_videos --model my-model                         # a folder with one folder per class
   froster evaluate list.csv --root videos --model my-model openai/clip-vit-base-patch32
   froster evaluate scenes.jsonl --multi-label --model my-model --calibrate
+  froster evaluate list.csv --model my-model --choose-templates       # which prompts fit? measured by cross-validation
   froster evaluate --list
   froster evaluate base_to_novel_ucf101 --model froster-ucf --root UCF-101 --annotations ucfTrainTestlist
   froster evaluate cross_dataset_hmdb51 --model froster-b16 --frozen openai/clip-vit-base-patch16 \\
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_labels", "known_labels", "label_splits")
 # What would have no effect is refused.
 CLIP_PROTOCOL_OPTIONS = ("average", "frozen", "frozen_weight", "training_labels", *DATA_FIELDS[2:])
-OWN_VIDEOS_OPTIONS = ("multi_label", "calibrate")
+OWN_VIDEOS_OPTIONS = ("multi_label", "calibrate", "choose_templates")
 TEXT_OPTIONS = ("descriptions", "text_pooling")
 WITHOUT_EFFECT = {
     "own videos": ("annotations", *(name for name in CLIP_PROTOCOL_OPTIONS if name != "labels")),
@@ -93,6 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fit the probabilities of --multi-label to this list, and save the first model with them in the result "
         "folder",
+    )
+    own.add_argument(
+        "--choose-templates",
+        nargs="?",
+        const="sets",
+        choices=("sets", "greedy"),
+        help="choose the checkpoint's prompt templates by this list, with cross-validation: the best set of the "
+        "package (sets), or single templates one by one (greedy); saves the checkpoint with them in the result folder",
     )
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -168,6 +177,8 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
         allow_links=arguments.allow_links,
     )
     accelerator = Accelerator()
+    if arguments.choose_templates:
+        return _choose_templates(arguments, table, texts, accelerator, output)
     report = evaluate_videos(
         table,
         name=Path(arguments.what).name,
@@ -184,6 +195,30 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
         print(
             f"Videos that went wrong: {len(report['mistakes'])}; their pictures are in {printable(output)}/index.html"
         )
+    return 0
+
+
+def _choose_templates(
+    arguments: argparse.Namespace, table: Any, texts: dict[str, Any], accelerator: Any, output: str
+) -> int:
+    """Choose the templates of one checkpoint, and print what that is worth."""
+    from ...evaluation.template_choice import choose_templates, markdown_of_choice
+
+    if len(arguments.model) > 1 or arguments.calibrate:
+        raise ValueError("--choose-templates is for one --model; compare others, and calibrate, when they are chosen.")
+    report = choose_templates(
+        table,
+        classify=_load(arguments.model[0]),
+        output_dir=output,
+        search=arguments.choose_templates,
+        name=Path(arguments.what).name,
+        accelerator=accelerator,
+        overwrite=arguments.overwrite,
+        **texts,
+        **_computing(arguments),
+    )
+    if accelerator.is_main_process:
+        print(markdown_of_choice(report))
     return 0
 
 
