@@ -398,8 +398,8 @@ def embed_videos(
             in [`predict`]; clips that `output_dir` already has are not computed again.
 
     Returns:
-        Embeddings (n, V*C, D), as the model compares them with texts, NaN where a video could not be decoded, and the header of what is
-        stored.
+        Embeddings (n, V*C, D), as the model compares them with texts, NaN where a video could not be decoded, and the
+        header of what is stored.
 
     Raises:
         PredictionMismatchError: see [`predict`].
