@@ -139,7 +139,7 @@ def choose_templates(
     report = _report(subject, scorer, named, choose, folds)
     report |= {"data": header["data"], "labels": label_names(table), "model": header["model"]}
     report |= {"versions": package_versions()}
-    _keep(processor, report)
+    _keep(classify, report)
     if accelerator.is_main_process:
         write_result(report, markdown_of_choice(report), folder)
         save_variant(classify, folder / CHOSEN_FOLDER)
@@ -352,11 +352,18 @@ def _described(choice: _Choice, scorer: _TemplateScorer, named: Mapping[str, _Ch
     return {"name": name, "templates": [scorer.templates[index] for index in choice]}
 
 
-def _keep(processor: Any, report: dict[str, Any]) -> None:
-    """Give the processor the chosen templates; what was fitted to the former ones does not hold for others."""
+def _keep(classify: Any, report: dict[str, Any]) -> None:
+    """Give the processor the chosen templates; what was made with the former ones does not hold for others."""
+    processor, notes = classify.processor, []
     if processor.prompt_templates == report["chosen"]["templates"]:
         return
     processor.prompt_templates = list(report["chosen"]["templates"])
     if processor.calibration is not None:
         processor.calibration = None
-        report["note"] = "The calibration of the former templates is left out; fit it again with `--calibrate`."
+        notes.append("The calibration of the former templates is left out; fit it again with `--calibrate`.")
+    if classify.model.config.id2label:
+        notes.append(
+            "The labels stored in the checkpoint keep the embeddings of the former templates; store them again with "
+            "`froster export --labels`."
+        )
+    report["note"] = " ".join(notes)
