@@ -333,11 +333,11 @@ class FrosterProcessor(ProcessorMixin):
         """
         encoded = self.encode_sentences(labels, descriptions, templates=templates, truncation=truncation)
         if len(counts := encoded.pop("num_sentences")) < sum(counts):
-            name = self.read_labels(labels).names[next(row for row, count in enumerate(counts) if count > 1)]
+            row = next(row for row, count in enumerate(counts) if count > 1)
             raise ValueError(
-                f"The label {name!r:.200} has {max(counts)} sentences, which no single list of prompts combines. Give "
-                "one per label, or take `embed_labels(labels, model=model)`, whose result is the `text_embeds` of a "
-                "model's call."
+                f"The label {self.read_labels(labels).names[row]!r:.200} has {counts[row]} sentences, which no single "
+                "list of prompts combines. Give one per label, or take `embed_labels(labels, model=model)`, whose "
+                "result is the `text_embeds` of a model's call."
             )
         return encoded
 
