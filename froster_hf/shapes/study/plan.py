@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ...settings import override_fields, read_fields, read_named, with_name
+from ...printing import printable
+from ...settings import fits_in_paths, override_fields, read_fields, read_named, with_name
 
 # What else is measured of a fine-tuned model, at no further training.
 Variant = Literal["interpolation", "ensemble", "weight_average"]
@@ -85,6 +86,11 @@ class StudyPlan:
         if self.reference not in self.methods:
             raise ValueError(f"The plan {self.name}: reference is {self.reference!r}; it has {list(self.methods)}.")
         for name, method in self.methods.items():
+            if not isinstance(name, str) or not fits_in_paths(name):
+                raise ValueError(
+                    f"The plan {self.name}: a method's name is {printable(repr(name), limit=200)}; it becomes part of "
+                    "paths: give a few words."
+                )
             self._check(name, method)
 
     def _check(self, name: str, method: Method) -> None:
@@ -95,6 +101,8 @@ class StudyPlan:
         ):
             if unknown := sorted(set(given) - set(known)):
                 raise ValueError(f"{where}: unknown {kind} {unknown}; there are {known}.")
+        if empty := [field for field, values in method.grid.items() if not values]:
+            raise ValueError(f"{where}: the grid of {', '.join(empty)} has no values; give at least one.")
         if method.choices_of is None:
             return
         if method.grid:

@@ -1,6 +1,7 @@
 """Plans: the shipped ones load, and mistakes in one's own are named."""
 
 import pytest
+import yaml
 
 from froster_hf.cli import main
 from froster_hf.settings import list_named
@@ -48,6 +49,7 @@ def test_plans_are_listed(capsys):
         (("validation_worlds: [9]", "validation_worlds: []"), r"validation_worlds is \[\]"),
         (("seeds: [0]", "seed: 0"), "unknown fields seed"),
         (("overrides: [training.distillation=none]", "grid: {gamma: [1]}"), "unknown .*gamma"),
+        (("overrides: [training.distillation=none]", "grid: {beta: []}"), "the grid of beta has no values"),
         (("about: mine\n", ""), "the fields about are missing"),
     ],
 )
@@ -56,6 +58,16 @@ def test_mistakes_in_a_plan_are_named(tmp_path, change, message):
     file.write_text(PLAN.replace(*change))
     with pytest.raises(ValueError, match=message):
         load_plan(file)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "", "a\\b", "C:x", "x\n", "\x1b[31m", "x" * 101])
+def test_a_method_under_whose_name_results_are_written_leads_nowhere_else(tmp_path, name):
+    file = tmp_path / "mine.yaml"
+    methods = {name: {"overrides": []}}
+    file.write_text(yaml.safe_dump({"extends": "short", "methods": methods, "reference": name}))
+    with pytest.raises(ValueError, match=r"The plan mine: a method's name is .*; it becomes part of paths") as refused:
+        load_plan(file)
+    assert str(refused.value).isprintable()
 
 
 def test_a_job_is_the_same_however_its_fields_were_arrived_at(tmp_path):
