@@ -253,11 +253,6 @@ def override_fields(fields: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return merged
 
 
-def fits_in_paths(name: str) -> bool:
-    """Whether a name that a file gives can be a part of a path, and leads nowhere else."""
-    return name not in ("", ".", "..") and len(name) <= 100 and name.isprintable() and not set(name) & {"/", "\\", ":"}
-
-
 def with_name(fields: Mapping[str, Any], file: str | os.PathLike) -> dict[str, Any]:
     """The fields with a `name`, by default that of the file.
 
@@ -266,7 +261,7 @@ def with_name(fields: Mapping[str, Any], file: str | os.PathLike) -> dict[str, A
     """
     named = {"name": Path(file).stem, **fields}
     name = named["name"]
-    if isinstance(name, str) and not fits_in_paths(name):
+    if isinstance(name, str) and (name in ("", ".", "..") or not name.isprintable() or set(name) & {"/", "\\", ":"}):
         raise ValueError(
             f"{one_line(os.fspath(file))}: name is {_shown(name)}; it becomes part of paths: give one word."
         )

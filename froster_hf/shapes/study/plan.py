@@ -2,13 +2,17 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ...printing import printable
-from ...settings import fits_in_paths, override_fields, read_fields, read_named, with_name
+from ...settings import override_fields, read_fields, read_named, with_name
+
+# Names of methods become parts of paths, of Markdown tables and of pictures.
+METHOD_NAME = re.compile(r"\w[\w ,.+()-]{0,99}")
 
 # What else is measured of a fine-tuned model, at no further training.
 Variant = Literal["interpolation", "ensemble", "weight_average"]
@@ -86,10 +90,10 @@ class StudyPlan:
         if self.reference not in self.methods:
             raise ValueError(f"The plan {self.name}: reference is {self.reference!r}; it has {list(self.methods)}.")
         for name, method in self.methods.items():
-            if not isinstance(name, str) or not fits_in_paths(name):
+            if not isinstance(name, str) or not METHOD_NAME.fullmatch(name):
                 raise ValueError(
                     f"The plan {self.name}: a method's name is {printable(repr(name), limit=200)}; it becomes part of "
-                    "paths: give a few words."
+                    "paths and tables: give a few words, of letters, digits and spaces."
                 )
             self._check(name, method)
 

@@ -60,7 +60,9 @@ def test_mistakes_in_a_plan_are_named(tmp_path, change, message):
         load_plan(file)
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "", "a\\b", "C:x", "x\n", "\x1b[31m", "x" * 101])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/tmp/x", "..", "", "a\\b", "C:x", "x\n", "\x1b[31m", "<b>", "a|b", "$x$", "x" * 101]
+)
 def test_a_method_under_whose_name_results_are_written_leads_nowhere_else(tmp_path, name):
     file = tmp_path / "mine.yaml"
     methods = {name: {"overrides": []}}
