@@ -195,7 +195,7 @@ def read_named(
     fields = read_yaml_file(path)
     if not isinstance(fields, dict):
         raise ValueError(f"{path} holds no `field: value` lines.")
-    _refuse_addresses(fields, path)
+    refuse_addresses(fields, where=os.fspath(path))
     base = fields.pop("extends", None)
     if base is None:
         return fields
@@ -206,8 +206,12 @@ def read_named(
     return merge(read_named(base, kind=kind, merge=merge, seen=(*seen, base)), fields)
 
 
-def _refuse_addresses(value: Any, path: Path) -> None:
+def refuse_addresses(value: Any, *, where: str) -> None:
     """Raise where a file names an address, which would be opened with the accounts of whoever runs it.
+
+    Args:
+        value: of the file's fields; also of those that its overrides make.
+        where: the file, for messages.
 
     Raises:
         ValueError: names it.
@@ -217,15 +221,15 @@ def _refuse_addresses(value: Any, path: Path) -> None:
         for text in (value, value.partition("=")[2]):
             if is_address(text):
                 raise ValueError(
-                    f"{path} names the address {printable(repr(text), limit=100)}. What lies in a store is for the "
+                    f"{where} names the address {printable(repr(text), limit=100)}. What lies in a store is for the "
                     "command to name: take it out, and give it there, as field=ADDRESS."
                 )
     elif isinstance(value, dict):
         for part in value.values():
-            _refuse_addresses(part, path)
+            refuse_addresses(part, where=where)
     elif isinstance(value, list):
         for part in value:
-            _refuse_addresses(part, path)
+            refuse_addresses(part, where=where)
 
 
 def override_fields(fields: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

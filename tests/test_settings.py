@@ -103,6 +103,22 @@ def test_an_address_is_for_the_command_to_name_and_not_for_a_file(tmp_path, load
         load(tmp_path / "mine.yaml")
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.labels= s3://bucket/list.csv",
+        "data.labels='s3://bucket/list.csv'",
+        "data={labels: s3://bucket/list.csv}",
+        "data.labels=|\n  s3://bucket/list.csv",
+        "model.prompt_templates=[s3://bucket/list.csv]",
+    ],
+)
+def test_an_address_is_found_in_a_plans_overrides_however_it_is_written(override):
+    with pytest.raises(ValueError, match=r"moving_shapes_base_to_novel names the address 's3://bucket/list"):
+        load_recipe("moving_shapes_base_to_novel", overrides_of_file=[override])
+    load_recipe("moving_shapes_base_to_novel", [override])
+
+
 @pytest.mark.parametrize("verb", [["train"], ["evaluate"], ["study"]])
 def test_a_verb_says_it_in_one_line(tmp_path, capsys, verb):
     file = tmp_path / "mine.yaml"

@@ -30,6 +30,7 @@ from ..settings import (
     override_fields,
     read_fields,
     read_named,
+    refuse_addresses,
     with_name,
 )
 from .arguments import FrosterTrainingArguments
@@ -252,6 +253,7 @@ def load_recipe(
     """
     name = Path(recipe).stem
     fields = override_fields(read_named(recipe, kind="recipe"), overrides_of_file)
+    refuse_addresses(fields, where=name)
     refuse_callers_fields(fields, where=name)
     fields = override_fields(fields, overrides)
     kind = fields.get("kind", "fine_tuning")
