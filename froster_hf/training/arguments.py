@@ -4,6 +4,8 @@ The defaults are the published recipe's (ICLR 2024, section 4.1) where it does n
 batch size and warm-up are the recipes' (`recipes/*.yaml`).
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -24,7 +26,28 @@ if get_args(Distillation) != distillation_names():
     )
 
 
+# Least and most. The loader forks all workers, and asks for all that they are to have ready, before the first batch.
+_BOUNDS = {
+    "lora_rank": (1, 4096),
+    "dataloader_num_workers": (0, max(64, os.cpu_count() or 1)),
+    "dataloader_prefetch_factor": (1, 64),
+}
 _THEIRS = TrainingArguments.__dataclass_fields__
+
+
+def check_bounds(arguments: Mapping[str, Any]) -> None:
+    """Raise where an argument asks for more than any machine has.
+
+    Args:
+        arguments: of a training of any kind, by name; those that are missing or `None` are the defaults.
+
+    Raises:
+        ValueError: names the argument, and what it may be.
+    """
+    for name, (least, most) in _BOUNDS.items():
+        value = arguments.get(name)
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"`{name}` is {value}; it goes from {least} to {most}.")
 
 
 def _distillation_help() -> str:
@@ -222,9 +245,7 @@ class FrosterTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"`max_consecutive_nonfinite_steps` is {self.max_consecutive_nonfinite_steps}; give at least 1."
             )
-        for name, least, most in (("lora_rank", 1, 4096), ("dataloader_num_workers", 0, 1024)):
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it goes from {least} to {most}.")
+        check_bounds(vars(self))
         if self.text_chunk_size is not None and self.text_chunk_size < 1:
             raise ValueError(f"`text_chunk_size` is {self.text_chunk_size}; give at least 1, or None for one pass.")
         if not 0 <= self.max_undecodable_share <= 1:

@@ -33,7 +33,7 @@ from ..settings import (
     refuse_addresses,
     with_name,
 )
-from .arguments import FrosterTrainingArguments
+from .arguments import FrosterTrainingArguments, check_bounds
 
 # Of a rendered world: half a gigabyte of pictures at a time, and as many files as a folder should hold.
 MOST_CLIPS, MOST_PIXELS = 1_000_000, 10_000_000
@@ -197,6 +197,7 @@ class Recipe:
     def __post_init__(self):
         hints = argument_hints(FrosterTrainingArguments, reserved=RESERVED_ARGUMENTS)
         check_fields(self.training, hints, where=f"{self.name}, training")
+        check_bounds(self.training)
         if tokens := [name for name, value in self.training.items() if name.endswith("_token") and value is not None]:
             # A recipe is stored beside the model, and shown.
             raise ValueError(

