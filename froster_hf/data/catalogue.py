@@ -28,6 +28,9 @@ from .video_table import MissingFiles, label_array, label_names
 
 PathLike = str | os.PathLike
 
+# Of a rendered world: as many files as a folder should hold.
+MOST_CLIPS = 1_000_000
+
 
 @dataclass(frozen=True)
 class DataFiles:

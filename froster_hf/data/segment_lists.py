@@ -209,11 +209,12 @@ def segment_table(
         where: the list, for errors and for what the table says of itself.
 
     Raises:
-        AnnotationError: videos are missing under `missing="error"`, none is there, a name leads out of the folder, or
-            two classes become the same words.
+        AnnotationError: videos are missing under `missing="error"`, none is there, two names are of one file, a name
+            leads out of the folder, or two classes become the same words.
     """
     text_of = dict(zip(names, distinct_label_texts(names, where=where)))
     videos, segments, absent, empty = [], [], [], 0
+    name_of: dict[str, str] = {}
     for video, found in listed.items():
         endings = ("",) if video.lower().endswith(VIDEO_ENDINGS) else VIDEO_ENDINGS
         candidates = [
@@ -223,7 +224,14 @@ def segment_table(
         if path is None and missing != "keep":
             absent.append(video)
             continue
-        videos.append(path or candidates[0])
+        file = path or candidates[0]
+        if file in name_of:
+            named = " and ".join(printable(repr(name), limit=100) for name in (name_of[file], video))
+            raise AnnotationError(
+                f"{where}: {named} are the same file, whose segments would count twice. Take one of the two out."
+            )
+        name_of[file] = video
+        videos.append(file)
         for name, start, end in found:
             if end > start:
                 segments.append(AnnotatedSegment(videos[-1], text_of[name], start, end))

@@ -19,7 +19,16 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from datasets import Dataset
 
-from ..data.catalogue import DATASETS, FORMATS, DataFiles, count_differences, datasets_of, published_counts, read_split
+from ..data.catalogue import (
+    DATASETS,
+    FORMATS,
+    MOST_CLIPS,
+    DataFiles,
+    count_differences,
+    datasets_of,
+    published_counts,
+    read_split,
+)
 from ..data.label_splits import base_and_novel_labels, keep_labels
 from ..data.official_lists import Split
 from ..data.readers import read_labels
@@ -30,6 +39,22 @@ from ..processing.label_matching import label_words
 from ..processing.sampling_froster import check_sampling
 from ..settings import override_fields, read_fields, read_named, with_name
 from .metrics import accuracies, class_accuracies, confusion_matrix
+
+# Least and most of a protocol's numbers, or of each of several. A long video is rendered in memory, a gigabyte for 50
+# labels; windows are listed before they are read.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "num_label_splits": (1, 1000),
+    "labels_per_split": (1, 10_000),
+    "clips_per_label": (1, MOST_CLIPS),
+    "labels_per_video": (1, 50),
+    "seeds": (0, 2**32 - 1),
+    "iou_thresholds": (0, 1),
+    "thresholds": (0, 1),
+    "window_seconds": (0.01, 3600),
+    "stride_seconds": (0.01, 3600),
+    "smoothing_seconds": (0, 3600),
+}
+_MOST_NUMBERS = 1000
 
 
 @dataclass(frozen=True)
@@ -78,6 +103,14 @@ class EvaluationProtocol:
 
     def __post_init__(self):
         _check_dataset(self)
+        _check_bounds(self)
+        # Where labels are not drawn, there are 120 appearances and 21 motions.
+        num_labels = self.labels_per_split if self.label_content == "action" else 120
+        if (num_clips := len(self.seeds) * num_labels * self.clips_per_label) > MOST_CLIPS:
+            raise ValueError(
+                f"Protocol {self.name}: {num_clips:,} clips of all seeds and labels are asked for; at most "
+                f"{MOST_CLIPS:,} are rendered."
+            )
         try:
             check_sampling(self.sampling, deterministic=True)
         except ValueError as error:
@@ -139,6 +172,7 @@ class DetectionProtocol:
 
     def __post_init__(self):
         _check_dataset(self)
+        _check_bounds(self)
         for field_name in ("iou_thresholds", "thresholds"):
             values = getattr(self, field_name)
             if not values or not all(0 < value <= 1 for value in values):
@@ -204,6 +238,25 @@ def _check_dataset(protocol: EvaluationProtocol | DetectionProtocol) -> None:
     if protocol.dataset not in known:
         given = printable(repr(protocol.dataset))
         raise ValueError(f"Protocol {protocol.name}: dataset={given}; {protocol.protocol} is for {known}.")
+
+
+def _check_bounds(protocol: EvaluationProtocol | DetectionProtocol) -> None:
+    """Raise where a number is beyond `_BOUNDS`, or where one stands twice, and would count twice."""
+    for entry in dataclasses.fields(protocol):
+        value = getattr(protocol, entry.name)
+        if isinstance(value, tuple) and (len(value) > _MOST_NUMBERS or len(set(value)) < len(value)):
+            raise ValueError(
+                f"Protocol {protocol.name}: {entry.name} has {len(value)} numbers; give at most {_MOST_NUMBERS}, each "
+                "once."
+            )
+        if entry.name not in _BOUNDS:
+            continue
+        least, most = _BOUNDS[entry.name]
+        for number in value if isinstance(value, tuple) else (value,):
+            if not least <= number <= most:
+                raise ValueError(
+                    f"Protocol {protocol.name}: {entry.name} is {number}; it goes from {least} to {most}."
+                )
 
 
 Protocol = TypeVar("Protocol", EvaluationProtocol, DetectionProtocol)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from transformers import TrainingArguments
 
-from ..data.catalogue import FORMATS, published_counts
+from ..data.catalogue import FORMATS, MOST_CLIPS, published_counts
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ..processing.sampling_froster import CALLERS_OPTIONS
@@ -35,8 +35,8 @@ from ..settings import (
 )
 from .arguments import FrosterTrainingArguments, check_bounds
 
-# Of a rendered world: half a gigabyte of pictures at a time, and as many files as a folder should hold.
-MOST_CLIPS, MOST_PIXELS = 1_000_000, 10_000_000
+# Of a rendered clip: half a gigabyte of pictures at a time.
+MOST_PIXELS = 10_000_000
 # Said once, elsewhere in the recipe.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
 # Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings.

@@ -44,6 +44,14 @@ def test_activitynets_segments_of_a_subset_are_read(tmp_path, videos):
     assert "1 segments without length were left out" in table.source
 
 
+def test_one_file_by_two_names_is_refused(tmp_path, videos):
+    file = activitynet(tmp_path)
+    database = json.loads(file.read_text())["database"]
+    file.write_text(json.dumps({"database": {**database, "v_abc.mp4": database["abc"]}}))
+    with pytest.raises(AnnotationError, match=r"'abc' and 'v_abc\.mp4' are the same file"):
+        read_activitynet(file, videos)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -77,6 +77,32 @@ def test_overrides_replace_fields_and_unknown_recipes_are_named():
         load_protocol("base_to_novel_ucf")
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        (
+            "moving_shapes_actions",
+            ["clips_per_label=1000000000000"],
+            "clips_per_label is 10+; it goes from 1 to 1000000",
+        ),
+        ("moving_shapes_actions", ["clips_per_label=100000"], "6,000,000 clips of all seeds and labels"),
+        ("moving_shapes_actions", ["labels_per_split=-5", "clips_per_label=100000"], "labels_per_split is -5"),
+        ("moving_shapes_motions", ["labels_per_split=1", "clips_per_label=100000"], "36,000,000 clips"),
+        ("moving_shapes_actions", ["seeds=[-1]"], "seeds is -1; it goes from 0"),
+        ("moving_shapes_actions", ["seeds=[7, 7]"], "seeds has 2 numbers; give at most 1000, each once"),
+        ("moving_shapes_actions", [f"seeds={list(range(5000))}"], "seeds has 5000 numbers"),
+        ("cross_dataset_k600", ["num_label_splits=1000000000"], "num_label_splits is 1000000000"),
+        ("cross_dataset_ucf101", ["folds=[1, 1]"], "folds has 2 numbers"),
+        ("moving_shapes_detection", ["labels_per_video=1000"], "labels_per_video is 1000; it goes from 1 to 50"),
+        ("moving_shapes_detection", ["stride_seconds=1e-9"], "stride_seconds is 1e-09; it goes from 0.01"),
+    ],
+)
+def test_sizes_that_no_evaluation_has_are_refused_at_once(name, overrides, message):
+    with pytest.raises(ValueError, match=f"^Protocol {name}: .*{message}") as refused:
+        load_protocol(name, overrides)
+    assert "\n" not in str(refused.value)
+
+
 def test_base_and_novel_are_the_frequent_and_the_rare_classes(hmdb51_data):
     plan = plan_evaluation(load_protocol("base_to_novel_hmdb51"), hmdb51_data)
     texts, labels = label_names(plan.table), label_array(plan.table)
