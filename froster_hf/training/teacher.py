@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from ..checkpoint_loading import checked_config
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
 from .checkpointing import CheckpointedCallback, ResumeError
 from .stored_states import check_form
@@ -108,14 +109,14 @@ class FrozenTeacher:
         *,
         dtype: TeacherDtype = "float32",
         frames_dtype: TeacherDtype | None = None,
-        **kwargs: Any,
     ) -> "FrozenTeacher":
         """The checkpoint of CLIP, or of another backbone of transformers; see the class.
 
         Raises:
-            ValueError: the checkpoint is not that of a backbone.
+            ValueError: the checkpoint is not that of a backbone, or is refused by [`checked_config`].
         """
-        model = FrosterModel.from_dual_encoder(pretrained_model_name_or_path, temporal_module="none", **kwargs)
+        checked_config(pretrained_model_name_or_path)
+        model = FrosterModel.from_dual_encoder(pretrained_model_name_or_path, temporal_module="none")
         return cls(model, dtype=dtype, frames_dtype=frames_dtype)
 
     @property

@@ -1,5 +1,8 @@
 """The teacher is CLIP as the student began, outside of the student, and no second copy where that can be."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import TrainerCallback
@@ -39,6 +42,20 @@ def test_a_checkpoint_as_teacher(clip_folder):
     torch.testing.assert_close(
         from_folder.embed_frames(tiny_clips()), FrozenTeacher.from_student(student).embed_frames(tiny_clips())
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"projection_dim": 10**9}, "describes a model of .* numbers, but the weights take"),
+        ({"quantization_config": {"quant_method": "evil"}}, "is quantized by 'evil', which may run code"),
+    ],
+)
+def test_a_checkpoint_that_somebody_else_made_is_checked_before_it_is_a_teacher(clip_folder, fields, message):
+    file = Path(clip_folder) / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    with pytest.raises(ValueError, match=message):
+        FrozenTeacher.from_dual_encoder(clip_folder)
 
 
 def test_a_copied_teacher_stays_as_the_student_began():
