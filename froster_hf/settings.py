@@ -323,6 +323,15 @@ def check_fields(fields: Mapping[str, Any], hints: Mapping[str, Any], *, where: 
     return {name: _checked(hints[name], value, name, where) for name, value in fields.items()}
 
 
+def find_unbounded(value: Any) -> Any:
+    """The first number within a section of any fields, or a list, that no field takes; `None` where there is none."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return next((found for found in map(find_unbounded, value) if found is not None), None)
+    return value if isinstance(value, (int, float)) and not _fits(float, value + 0) else None
+
+
 def _checked(hint: Any, value: Any, name: str, where: str) -> Any:
     """The value as the type asks for it; types that YAML cannot say are not checked."""
     origin, arguments = get_origin(hint), get_args(hint)

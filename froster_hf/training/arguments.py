@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from transformers import TrainingArguments
 
+from ..settings import find_unbounded
 from .distillation import DISTILLATIONS, NO_DISTILLATION, DistillationTarget, distillation_names
 from .teacher import TeacherDtype
 
@@ -36,7 +37,7 @@ _THEIRS = TrainingArguments.__dataclass_fields__
 
 
 def check_bounds(arguments: Mapping[str, Any]) -> None:
-    """Raise where an argument asks for more than any machine has.
+    """Raise where an argument asks for more than any machine has, or has a part that is not finite.
 
     Args:
         arguments: of a training of any kind, by name; those that are missing or `None` are the defaults.
@@ -48,6 +49,11 @@ def check_bounds(arguments: Mapping[str, Any]) -> None:
         value = arguments.get(name)
         if value is not None and not least <= value <= most:
             raise ValueError(f"`{name}` is {value}; it goes from {least} to {most}.")
+    for name, value in arguments.items():
+        if isinstance(value, dict) and (number := find_unbounded(value)) is not None:
+            raise ValueError(
+                f"`{name}` holds {str(number)[:80]}; numbers must be finite, whole ones of 64 bits at most."
+            )
 
 
 def _distillation_help() -> str:

@@ -378,9 +378,16 @@ def test_what_is_reported_on_this_machine_alone_may_stand_in_a_file(tmp_path):
         ("world.clips_per_class=1000000000", "world: 48,000,000,.* clips of all classes are asked for"),
         ("world.num_frames=1000000000", "pixels of a clip"),
         ("training.num_train_epochs=.inf", "num_train_epochs is inf; it must be a number"),
-        ("training.dataloader_prefetch_factor=1000000000000", "`dataloader_prefetch_factor` is .*; it goes from 1 to 64"),
+        (
+            "training.dataloader_prefetch_factor=1000000000000",
+            "`dataloader_prefetch_factor` is .*; it goes from 1 to 64",
+        ),
         ("training.dataloader_num_workers=1000000", "`dataloader_num_workers` is .*; it goes from 0 to"),
         ("training.save_steps=.nan", "save_steps is nan; it must be a number"),
+        (
+            "training.lr_scheduler_kwargs={min_lr_rate: [.nan]}",
+            "`lr_scheduler_kwargs` holds nan; numbers must be finite",
+        ),
         (f"training.learning_rate={10**400}", "learning_rate is 1000.*; it must be a number"),
     ],
 )

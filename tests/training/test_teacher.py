@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from froster_hf.settings import merge_sections
 from froster_hf.training import FrozenTeacher
 from froster_hf.training.checkpointing import ResumeError
 from froster_hf.training.prompts import PromptEmbeds
@@ -47,13 +48,13 @@ def test_a_checkpoint_as_teacher(clip_folder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"projection_dim": 10**9}, "describes a model of .* numbers, but the weights take"),
+        ({"text_config": {"vocab_size": 10**6}}, "describes a model of .* numbers, but the weights take"),
         ({"quantization_config": {"quant_method": "evil"}}, "is quantized by 'evil', which may run code"),
     ],
 )
 def test_a_checkpoint_that_somebody_else_made_is_checked_before_it_is_a_teacher(clip_folder, fields, message):
     file = Path(clip_folder) / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    file.write_text(json.dumps(merge_sections(json.loads(file.read_text()), fields)))
     with pytest.raises(ValueError, match=message):
         FrozenTeacher.from_dual_encoder(clip_folder)
 

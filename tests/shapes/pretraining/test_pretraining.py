@@ -165,7 +165,10 @@ def test_both_learning_rates_follow_the_schedule(tmp_path):
         ("batch_size=60000000", "batch_size is 60000000; give a whole number from 2 to"),
         ("model.image_size=16000", "a batch has 16,384,000,000 pixels; at most"),
         ("model.num_text_layers=100000", "model.num_text_layers is 100000; it is above 0, and at most 128"),
-        ("training.dataloader_prefetch_factor=1000000", "`dataloader_prefetch_factor` is 1000000; it goes from 1 to 64"),
+        (
+            "training.dataloader_prefetch_factor=1000000",
+            "`dataloader_prefetch_factor` is 1000000; it goes from 1 to 64",
+        ),
         ("batch_size=many", "batch_size is 'many'; it must be a whole number"),
     ],
 )
