@@ -98,7 +98,13 @@ def evaluate_detection(
     for number, (name, classify) in enumerate(models.items()):
         stored = []
         for prediction in _predictions(
-            classify, protocol, table, headers[name], folder / "predictions" / f"model_{number}", batch_size=batch_size
+            classify,
+            protocol,
+            table,
+            names,
+            headers[name],
+            folder / "predictions" / f"model_{number}",
+            batch_size=batch_size,
         ):
             stored.append(prediction)
             num_done += 1
@@ -163,6 +169,7 @@ def _predictions(
     classify: Any,
     protocol: DetectionProtocol,
     table: SegmentTable,
+    names: Sequence[str],
     header: Mapping[str, Any],
     folder: Path,
     *,
@@ -174,12 +181,12 @@ def _predictions(
         refuse_mismatch(file, _object(file), header)
     else:
         write_text_whole(file, json_text(header) + "\n")
-    for number, video in enumerate(table.videos):
+    for number, (video, name) in enumerate(zip(table.videos, names)):
         file = folder / f"{number:06d}.json"
         if not file.exists():
-            found = with_checksum(_detect(classify, video, table.labels, protocol, batch_size))
-            write_text_whole(file, json_text(found) + "\n")
-        yield _stored_detection(file, table.labels)
+            found = _detect(classify, video, table.labels, protocol, batch_size)
+            write_text_whole(file, json_text(with_checksum({"video": name, **found})) + "\n")
+        yield _stored_detection(file, name, table.labels)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -189,16 +196,18 @@ def _object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _stored_detection(file: Path, labels: Sequence[str]) -> dict[str, Any]:
+def _stored_detection(file: Path, video: str, labels: Sequence[str]) -> dict[str, Any]:
     """What `_detect` has found, from its file.
 
     Raises:
-        PredictionMismatchError: it was altered or damaged; names the file.
+        PredictionMismatchError: it was altered or damaged, or is another video's; names the file.
     """
     entry = _object(file)
     try:
         if with_checksum(entry)["sha256"] != entry.pop("sha256"):
             raise ValueError("it was altered or damaged: `sha256` is not the hash of the rest")
+        if entry["video"] != video:
+            raise ValueError(f"it is of {printable(repr(entry['video']), limit=100)}, not of {printable(video)}")
         if not isinstance(entry.get("error", ""), str):
             raise ValueError("`error` must be text")
         for segment in [] if "error" in entry else entry["segments"]:

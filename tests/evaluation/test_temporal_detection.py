@@ -175,8 +175,10 @@ ALTERED = {
     "another label": lambda entry: with_checksum({**entry, "segments": [{**entry["segments"][0], "label": "Golf"}]}),
     "text as a score": lambda entry: with_checksum({**entry, "segments": [{**entry["segments"][0], "score": "x"}]}),
     "a segment that is a list": lambda entry: with_checksum({**entry, "segments": [[1]]}),
-    "no segments": lambda entry: with_checksum({"duration_seconds": 1.0}),
-    "an error that is a list": lambda entry: with_checksum({"error": []}),
+    "no segments": lambda entry: with_checksum({"video": "v.mp4", "duration_seconds": 1.0}),
+    "an error that is a list": lambda entry: with_checksum({"video": "v.mp4", "error": []}),
+    "another video": lambda entry: with_checksum({**entry, "video": "w.mp4"}),
+    "no video": lambda entry: with_checksum({name: value for name, value in entry.items() if name != "video"}),
     "a list": lambda entry: [entry],
     "no hash": lambda entry: {name: value for name, value in entry.items() if name != "sha256"},
 }
@@ -185,13 +187,13 @@ ALTERED = {
 @pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
 def test_altered_detections_are_an_error_that_names_the_file(tmp_path, change):
     segment = {"label": "Zumba", "start_seconds": 0.0, "end_seconds": 1.0, "score": 0.5}
-    sound = with_checksum({"duration_seconds": 2.0, "segments": [segment]})
+    sound = with_checksum({"video": "v.mp4", "duration_seconds": 2.0, "segments": [segment]})
     file = tmp_path / "000000.json"
     file.write_text(json.dumps(sound))
-    assert _stored_detection(file, ["Zumba"])["segments"] == [segment]
+    assert _stored_detection(file, "v.mp4", ["Zumba"])["segments"] == [segment]
     file.write_text(json.dumps(change(sound)))
     with pytest.raises(PredictionMismatchError, match=r"000000\.json is not a stored prediction"):
-        _stored_detection(file, ["Zumba"])
+        _stored_detection(file, "v.mp4", ["Zumba"])
 
 
 def test_videos_of_the_same_name_in_two_folders_are_told_apart(classify, tmp_path):
