@@ -272,6 +272,10 @@ class AtomicCheckpointing(Trainer):
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
         num_steps = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
+        # A larger number would leave out what is still to be trained. A copy may have any name of its own.
+        named = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", checkpoint.resolve().name)
+        if named is not None and int(named[1]) != num_steps:
+            raise ValueError(f"`global_step` of {TRAINER_STATE_NAME} is {num_steps}, and not {named[1]}")
         num_parameters = sum(len(group["params"]) for group in optimizer.param_groups)
         scheduler_state = read_state(checkpoint / SCHEDULER_NAME)
         rates = check_scheduler(scheduler_state, scheduler, max_steps=num_steps * self.args.world_size)

@@ -425,6 +425,14 @@ def test_a_checkpoint_beyond_the_end_of_the_run_is_an_error_and_not_a_finished_r
         resumed(run, str(run / "checkpoint-4"))
 
 
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_checkpoint_of_another_step_than_its_name_says_is_an_error_and_not_a_finished_run(run, step):
+    write_fields(run / "checkpoint-4" / "trainer_state.json", global_step=step)
+    seal_again(run / "checkpoint-4")
+    with pytest.raises(ResumeError, match=f"checkpoint-4 cannot be resumed .*`global_step` .* is {step}, and not 4"):
+        resumed(run, str(run / "checkpoint-4"))
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
