@@ -40,8 +40,9 @@ What differs between them is looked after:
 - **Pixels.** Size, mean, standard deviation and interpolation are those of the checkpoint's image processor. SigLIP
   does not crop: it scales both sides to the square.
 - **Texts.** CLIP's and MetaCLIP 2's text towers are causal and read at the end token, so texts are trimmed to what
-  counts. SigLIP's tower reads its padding: the processor pads every text to its 64 tokens, refuses longer ones, and the
-  model refuses texts of another length. MetaCLIP 2 and SigLIP 2 have multilingual tokenizers: labels may be in any of their languages.
+  counts. SigLIP's tower reads its padding: the processor pads every text to its 64 tokens, refuses longer ones, and
+  the model refuses texts of another length. MetaCLIP 2 and SigLIP 2 have multilingual tokenizers: labels may be in any
+  of their languages.
   SigLIP's first tokenizer needs `pip install sentencepiece protobuf`.
 - **Logits.** SigLIP was trained with a sigmoid per pair, so its logits have a bias, and the sigmoid of a logit is the
   probability that a label holds. A softmax over labels does not see the bias. Training with the cross-entropy over a
