@@ -162,18 +162,22 @@ def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
     """
     from transformers import AutoConfig
 
-    from .modeling.configuration_froster import FrosterConfig
+    from .modeling.configuration_froster import FrosterConfig, read_dual_encoder_config
+    from .modeling.tables_froster import BACKBONES
 
-    refuse_foreign_parts(checkpoint)
-    config = AutoConfig.from_pretrained(checkpoint, **INSTALLED_ONLY)
-    if config.model_type != "froster":
-        # Refuses models of other kinds, whatever their size.
-        FrosterConfig.from_dual_encoder_config(config)
+    fields = refuse_foreign_parts(checkpoint)
+    if fields.get("model_type") in list(BACKBONES):
+        config = read_dual_encoder_config(fields)
+    else:
+        config = AutoConfig.from_pretrained(checkpoint, **INSTALLED_ONLY)
+        if config.model_type != "froster":
+            # Refuses models of other kinds, whatever their size.
+            FrosterConfig.from_dual_encoder_config(config)
     refuse_oversized(config, checkpoint)
     return config
 
 
-def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> None:
+def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
     """Raise where transformers would load more for a checkpoint than its weights into an installed class.
 
     The configuration of a PEFT adapter names another model to load.
@@ -181,6 +185,9 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> None:
 
     Args:
         checkpoint: a folder, or a name on the Hub.
+
+    Returns:
+        The fields of its config.json.
 
     Raises:
         ValueError: the checkpoint has the configuration of an adapter, or names another quantizer than `QUANTIZERS`.
@@ -209,6 +216,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> None:
                 f"Hub; {' and '.join(QUANTIZERS)} run installed code only. Get the checkpoint without quantization, "
                 "or, if you trust its kernels, load it with `from_pretrained` yourself."
             )
+    return config
 
 
 def refuse_oversized(config: Any, checkpoint: str | os.PathLike[str]) -> None:
@@ -224,16 +232,22 @@ def refuse_oversized(config: Any, checkpoint: str | os.PathLike[str]) -> None:
         ValueError: the model has more numbers than the files of weights have room for.
     """
     import torch
-    from transformers import AutoModel, AutoModelForVideoClassification
     from transformers.initialization import no_init_weights
+
+    from .modeling.configuration_froster import FrosterConfig
+    from .modeling.modeling_froster import FrosterForVideoClassification
 
     stored = sum(map(os.path.getsize, _weight_files(os.fspath(checkpoint))))
     if not stored:
         return
-    model_class = AutoModelForVideoClassification if config.model_type == "froster" else AutoModel
+    # Of a dual encoder, the towers alone have all the numbers.
+    alone = {"temporal_module": "none"}
+    described = (
+        config if isinstance(config, FrosterConfig) else FrosterConfig.from_dual_encoder_config(config, **alone)
+    )
     with torch.device("meta"), no_init_weights():
-        described = model_class.from_config(config, trust_remote_code=False, attn_implementation="eager")
-    count = sum(tensor.numel() for tensor in described.state_dict().values())
+        model = FrosterForVideoClassification._from_config(described, attn_implementation="eager")
+    count = sum(tensor.numel() for tensor in model.state_dict().values())
     numbers_per_byte = 1 if getattr(config, "quantization_config", None) is None else 2
     if count > max(numbers_per_byte * stored, SMALL_MODEL):
         raise ValueError(
