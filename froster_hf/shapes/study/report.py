@@ -32,13 +32,14 @@ GRID_LABELS = {"learning_rate": "learning rate", "beta": "β (weight of the dist
 SUMMARY = {
     "frozen": "nothing (frozen CLIP)",
     "plain": "no distillation",
+    "X-CLIP attention": "no distillation, `cross_frame`",
     "residual": "FROSTER's residual distillation",
     "directional residual": "the same, `directional_attention`",
     "ST-Adapter residual": "the same, `st_adapter`",
     "ST-Adapter still": "still frames distilled, `st_adapter`",
     "motion adapter residual": "FROSTER's, `motion_adapter`",
     "motion adapter": "no distillation, `motion_adapter`",
-    "TACO + weight_average": "TACO",
+    "TACO + weight_average": "TACO, weights averaged over the epochs",
 }
 Found = Mapping[str, Mapping[str, Estimate | None]]
 
@@ -85,7 +86,7 @@ def _introduction(study: Mapping[str, Any]) -> str:
             "written down before the test worlds were drawn."
         )
     paragraphs = [
-        "# FROSTER in miniature, on moving shapes",
+        f"# FROSTER in miniature, on moving shapes: {plan['name']}",
         *([f"    {study['command']}"] if study["command"] else []),
         f"Every world has a small CLIP of its own, pre-trained on rendered stills in {study['pretraining']['steps']} "
         f'steps, and two halves of {world["num_classes"]} classes such as "a red star sliding left": base and novel '
