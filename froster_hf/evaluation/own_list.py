@@ -40,7 +40,7 @@ from .page import CALIBRATED_FOLDER, markdown_of_list, write_page
 from .plots import can_plot, plot_class_accuracies, plot_confusion
 from .predicting import Computing, predict
 from .protocols import Part, PartResult, evaluate_scores
-from .report import package_versions, part_report, percent, write_result
+from .report import package_versions, part_report, percent, percent_interval, write_result
 
 # Confusions that the report puts into words.
 MAX_CONFUSIONS = 20
@@ -118,13 +118,13 @@ def evaluate_videos(
         raise ValueError("No model was given to evaluate.")
     accelerator = accelerator or Accelerator()
     computing = Computing(batch_size, num_workers, precision)
-    table = videos if isinstance(videos, Dataset) else read_videos(videos, **reading)
+    table, own_name = named_table(videos, **reading)
     if not label_matrix(table).any():
         raise ValueError("No video of the list has a label, so there is nothing to measure.")
     folder = Path(output_dir)
     subject = {
         "protocol": "own_list",
-        "name": name or ("table" if isinstance(videos, Dataset) else Path(videos).name),
+        "name": name or own_name,
         "multi_label": is_multi_label(table),
     }
     prepare_folder(folder, subject, accelerator, overwrite=overwrite)
@@ -151,22 +151,34 @@ def evaluate_videos(
     return report
 
 
+def named_table(videos: str | os.PathLike | Dataset, **reading: Any) -> tuple[Dataset, str]:
+    """Videos in any form that [`evaluate_videos`] takes, as a table, and what they are called."""
+    return (videos, "table") if isinstance(videos, Dataset) else (read_videos(videos, **reading), Path(videos).name)
+
+
+def own_views(processor: Any) -> dict[str, Any]:
+    """What [`predict`] needs to see videos as the checkpoint does in use."""
+    video = processor.video_processor
+    return {
+        "num_views": video.num_views,
+        "num_crops": video.num_crops,
+        "video_options": {"sampling": video.sampling},
+    }
+
+
 def _measure(
     name: str, classify: Any, table: Dataset, folder: Path, calibrate: bool, options: Mapping[str, Any]
 ) -> tuple[ModelResult, Calibration | None]:
     """One model over the table, and the calibration that holds for it, fitted here or its own."""
     labels = label_names(table)
     scoring = _scoring(classify, table, fitted=calibrate)
-    video_processor = classify.processor.video_processor
     logits, header = predict(
         classify.model,
         table,
         processor=classify.processor,
         output_dir=folder,
         extra_labels=scoring.background if scoring else (),
-        num_views=video_processor.num_views,
-        num_crops=video_processor.num_crops,
-        video_options={"sampling": video_processor.sampling},
+        **own_views(classify.processor),
         **options,
     )
     evidence = _evidence(scoring, logits) if scoring else None
@@ -251,8 +263,7 @@ def _report(
             entry["class_accuracies"] = part_report(result.part)["class_accuracies"]
         if number:
             entry["difference"] = percent(right[number].mean() - right[0].mean())
-            known = np.isfinite(differences[number]).all()
-            entry["difference_interval"] = [percent(end) for end in differences[number]] if known else None
+            entry["difference_interval"] = percent_interval(differences[number])
         models[result.name] = entry
     return {
         "protocol": dict(subject),

@@ -177,8 +177,7 @@ class PredictionStore:
         row, video, logits, error = (entry[name] for name in ("row", "video", "logits", "error"))
         if type(row) is not int or row < 0 or not isinstance(video, str):
             raise ValueError("`row` must be a number and `video` a name")
-        if with_checksum(entry) != entry:
-            raise ValueError("it was altered or damaged: `sha256` is not the hash of the rest")
+        check_checksum(entry)
         if logits is None and isinstance(error, str):
             return ClipPrediction(row, video, None, error)
         if error is not None:
@@ -208,6 +207,16 @@ class PredictionStore:
             and all(np.isclose(one, score, atol=TOP_TOLERANCE, rtol=0).any() for one, score in zip(own, told))
         ):
             raise ValueError("`top` is not that of the `logits`")
+
+
+def check_checksum(line: Mapping[str, Any]) -> None:
+    """Raise where a line is not as [`with_checksum`] made it.
+
+    Raises:
+        ValueError: it was altered.
+    """
+    if with_checksum(line) != line:
+        raise ValueError("it was altered or damaged: `sha256` is not the hash of the rest")
 
 
 def with_checksum(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,11 @@ def percent(share: float | None) -> float | None:
     return None if share is None or math.isnan(share) else round(100 * float(share), 2)
 
 
+def percent_interval(ends: Sequence[float]) -> list[float | None] | None:
+    """Both ends in percent; None where nothing can be said of them."""
+    return None if any(map(math.isnan, ends)) else [percent(end) for end in ends]
+
+
 def markdown_report(report: Mapping[str, Any]) -> str:
     """The report as Markdown: our rows in bold beside the published ones, then what they rest on."""
     protocol = report["protocol"]

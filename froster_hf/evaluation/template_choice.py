@@ -21,15 +21,14 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from datasets import Dataset
 
-from ..data.catalogue import read_videos
 from ..data.video_table import is_multi_label, label_array, label_names
 from ..processing.prompts_froster import TEMPLATE_SETS, find_text_pooling, resolve_templates
 from .evaluating import matched_descriptions, prepare_folder
 from .metrics import average_views, paired_intervals, true_ranks
-from .own_list import save_variant
-from .page import CHOSEN_FOLDER
+from .own_list import named_table, own_views, save_variant
+from .page import CHOSEN_FOLDER, difference_in_words
 from .predicting import Computing, embed_videos
-from .report import cell, markdown_table, one_decimal, package_versions, percent, write_result
+from .report import cell, markdown_table, one_decimal, package_versions, percent, percent_interval, write_result
 
 TemplateSearch = Literal["sets", "greedy"]
 OWN_TEMPLATES = "the checkpoint's own"
@@ -97,12 +96,12 @@ def choose_templates(
     processor, accelerator = classify.processor, accelerator or Accelerator()
     computing = Computing(batch_size, num_workers, precision)
     sets = _candidate_sets(candidates, processor)
-    table = videos if isinstance(videos, Dataset) else read_videos(videos, **reading)
+    table, own_name = named_table(videos, **reading)
     if is_multi_label(table):
         raise ValueError("Templates are chosen by videos with one label each, and these may have several.")
     subject = {
         "protocol": "template_choice",
-        "name": name or ("table" if isinstance(videos, Dataset) else Path(videos).name),
+        "name": name or own_name,
         "search": search,
         "num_folds": num_folds,
         "seed": seed,
@@ -110,16 +109,13 @@ def choose_templates(
     }
     folder = Path(output_dir)
     prepare_folder(folder, subject, accelerator, overwrite=overwrite, subfolders=("predictions",))
-    options = processor.video_processor
     embeds, header = embed_videos(
         classify.model,
         table,
         processor=processor,
         output_dir=folder / "predictions",
-        num_views=options.num_views,
-        num_crops=options.num_crops,
-        video_options={"sampling": options.sampling},
         accelerator=accelerator,
+        **own_views(processor),
         **vars(computing),
     )
     pool = list(dict.fromkeys(template for templates in sets.values() for template in templates))
@@ -172,8 +168,7 @@ def markdown_of_choice(report: Mapping[str, Any]) -> str:
         "",
         f"**Held out: {held_out['top1']:.1f} %** ({held_out['interval'][0]:.1f} to {held_out['interval'][1]:.1f}), "
         f"every video with what the other {subject['num_folds'] - 1} of {subject['num_folds']} parts chose: "
-        f"{held_out['difference']:+.1f} ({held_out['difference_interval'][0]:+.1f} to "
-        f"{held_out['difference_interval'][1]:+.1f}) against {cell(first)}. {_verdict(held_out)}",
+        f"{difference_in_words(held_out)} against {cell(first)}. {_verdict(held_out)}",
         "",
         f"Chosen by the parts: {'; '.join(f'{cell(name)} ({count})' for name, count in folds.items())}.",
         "",
@@ -189,6 +184,8 @@ def markdown_of_choice(report: Mapping[str, Any]) -> str:
 
 
 def _verdict(held_out: Mapping[str, Any]) -> str:
+    if held_out["difference_interval"] is None:
+        return "These videos are too few to say that choosing helps."
     low, high = held_out["difference_interval"]
     if low > 0:
         return "The choice helps."
@@ -236,12 +233,11 @@ class _TemplateScorer:
         descriptions: Mapping[str, Any] | None,
         text_pooling: str | None,
     ):
-        backbone = getattr(model, "froster", model)
+        self._backbone = getattr(model, "froster", model)
         self.templates, self.labels_of_videos = list(templates), labels_of_videos
         self.decoded = np.isfinite(embeds).all(axis=(1, 2))
         self._pooling = find_text_pooling(processor.text_pooling if text_pooling is None else text_pooling)
         self._videos = torch.from_numpy(embeds[self.decoded]).float()
-        self._scale = float(backbone.logit_scale.detach().exp())
         self._right: dict[_Choice, np.ndarray] = {}
         texts = []
         for template in self.templates:
@@ -251,16 +247,15 @@ class _TemplateScorer:
             texts.append(sentences.float().cpu())
         self._texts = torch.stack(texts)  # (templates, N, D)
 
+    @torch.no_grad()
     def right(self, choice: _Choice) -> np.ndarray:
         """(n,), true for the videos whose label scores highest; of those that were decoded."""
         key = tuple(sorted(choice))
         if key not in self._right:
             sentences = F.normalize(self._texts[list(key)].mean(0), dim=-1)
             bank = self._pooling.pool(sentences, self._counts)
-            scores = self._videos.flatten(0, 1) @ bank.flatten(0, -2).T
-            if bank.ndim == 3:
-                scores = scores.unflatten(1, bank.shape[:2]).amax(-1)
-            logits = self._scale * scores.unflatten(0, self._videos.shape[:2])
+            logits = self._backbone.similarity(self._videos.flatten(0, 1), bank)
+            logits = logits.float().unflatten(0, self._videos.shape[:2])
             ranks = true_ranks(average_views(logits.numpy()), self.labels_of_videos[self.decoded])
             self._right[key] = ranks == 0
         return self._right[key]
@@ -340,7 +335,7 @@ def _report(
             "top1": percent(float(held_out.mean())),
             "interval": [percent(end) for end in own[1]],
             "difference": percent(float(held_out.mean() - first.mean())),
-            "difference_interval": [percent(end) for end in differences[1]],
+            "difference_interval": percent_interval(differences[1]),
         },
         "folds": choices,
         "note": "",

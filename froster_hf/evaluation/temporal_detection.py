@@ -23,7 +23,7 @@ from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
 from .evaluating import prepare_folder
 from .metrics import METRICS, Metric, TemporalDetection, compute, metrics_of
-from .predicting import PredictionMismatchError, refuse_mismatch, with_checksum
+from .predicting import PredictionMismatchError, check_checksum, refuse_mismatch, with_checksum
 from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
 from .report import cell, markdown_table, one_decimal, package_versions, percent, write_result
 from .segments import DetectedSegment, suppress_overlapping
@@ -204,8 +204,7 @@ def _stored_detection(file: Path, video: str, labels: Sequence[str]) -> dict[str
     """
     entry = _object(file)
     try:
-        if with_checksum(entry)["sha256"] != entry.pop("sha256"):
-            raise ValueError("it was altered or damaged: `sha256` is not the hash of the rest")
+        check_checksum(entry)
         if entry["video"] != video:
             raise ValueError(f"it is of {printable(repr(entry['video']), limit=100)}, not of {printable(video)}")
         if not isinstance(entry.get("error", ""), str):

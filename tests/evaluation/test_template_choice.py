@@ -193,6 +193,12 @@ def test_what_cannot_be_chosen_by_is_refused(listed, tmp_path, capsys, more, mes
     assert message in capsys.readouterr().err
 
 
+def test_with_few_videos_nothing_is_said_of_the_difference(table, classify, tmp_path):
+    report = choose_templates(table.select(range(4)), classify=classify, output_dir=tmp_path, num_folds=2)
+    assert report["held_out"]["difference_interval"] is None
+    assert "(too few videos to say) against" in (tmp_path / "result.md").read_text()
+
+
 def test_candidates_and_searches_that_cannot_be_are_refused(table, classify, tmp_path):
     with pytest.raises(ValueError, match="`search` is 'all'; it must be 'sets' or 'greedy'"):
         choose_templates(table, classify=classify, output_dir=tmp_path, search="all")
