@@ -240,15 +240,13 @@ def refuse_oversized(config: Any, checkpoint: str | os.PathLike[str]) -> None:
     stored = sum(map(os.path.getsize, _weight_files(os.fspath(checkpoint))))
     if not stored:
         return
-    # Of a dual encoder, the towers alone have all the numbers.
-    alone = {"temporal_module": "none"}
-    described = (
-        config if isinstance(config, FrosterConfig) else FrosterConfig.from_dual_encoder_config(config, **alone)
-    )
-    with torch.device("meta"), no_init_weights():
-        model = FrosterForVideoClassification._from_config(described, attn_implementation="eager")
-    count = sum(tensor.numel() for tensor in model.state_dict().values())
     numbers_per_byte = 1 if getattr(config, "quantization_config", None) is None else 2
+    if not isinstance(config, FrosterConfig):
+        # Of a dual encoder, the towers alone have all the numbers.
+        config = FrosterConfig.from_dual_encoder_config(config, temporal_module="none")
+    with torch.device("meta"), no_init_weights():
+        model = FrosterForVideoClassification._from_config(config, attn_implementation="eager")
+    count = sum(tensor.numel() for tensor in model.state_dict().values())
     if count > max(numbers_per_byte * stored, SMALL_MODEL):
         raise ValueError(
             f"config.json describes a model of {count:,} numbers, but the weights take {stored:,} bytes: they are not "

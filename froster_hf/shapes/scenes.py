@@ -175,18 +175,18 @@ def draw_scenes(
 
     has_second = rng.random(num_scenes) < second_object_rate
     attributes = _draw_attributes(rng, motions, has_second, classes)
-    interacting = np.array([bool(c.partner) for c in classes or ()], dtype=bool)
-    if interacting.any():
-        has_second |= interacting
+    interacting = np.zeros(num_scenes, dtype=bool)
+    if classes is not None:
+        interacting[:] = [bool(c.partner) for c in classes]
+    has_second |= interacting
     radius = _between(rng, *np.moveaxis(_SIZE_RANGES[attributes[..., SIZE]], -1, 0))
     rgb = _RGB[attributes[..., COLOR]] + rng.uniform(-0.03, 0.03, (num_scenes, MAX_OBJECTS, 3))
     motion = attributes[..., MOTION].copy()
     attributes[_RESIZING[motion], SIZE] = UNSAID
     attributes[~has_second, 1] = UNSAID
     motion[~has_second, 1] = UNSAID
-    if interacting.any():
-        # No word for the motion of one object alone is said of it.
-        attributes[interacting, :, MOTION] = UNSAID
+    # No word for the motion of one object alone is said of it.
+    attributes[interacting, :, MOTION] = UNSAID
 
     pace, phase = rng.random((2, num_scenes, MAX_OBJECTS))
     center, reach = _place_paths(rng, motion, radius, pace, phase, has_second)
