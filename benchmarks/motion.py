@@ -17,12 +17,12 @@ import time
 
 import numpy as np
 import torch
+from direction import draw_clips, encode
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTokenizer, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from benchmarks.direction import draw_clips, encode
 from froster_hf import FrosterConfig, FrosterForVideoClassification
 from froster_hf.evaluation.metrics import harmonic_mean
 from froster_hf.modeling.temporal_froster import (

@@ -8,6 +8,7 @@ alternate, and processor seconds of one thread are counted, so that a busy machi
 ratio.
 """
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -78,6 +79,7 @@ def captions(num: int):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tower = tiny_vision_tower()
@@ -92,7 +94,7 @@ def main():
     for num_frames in (16, 24):
         mp4_files(8, num_frames)
     rate = 256 / statistics.median(seconds(lambda: captions(256)) for _ in range(REPEATS))
-    print(f"\nCaptions, with the matrix of which are true of which of 256 scenes: {rate:,.0f} a second.")
+    print(f"\nCaptions, with the matrix of which are true of which of 256 scenes: {rate:,.0f} per second.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One training step, ours against the naive data flow, paired in one run: time, peak memory, equality of the losses.
 
-    OMP_NUM_THREADS=2 python benchmarks/training_step.py --rounds 1 --steps 1 > benchmarks/training_step.md
+    OMP_NUM_THREADS=2 python benchmarks/training_step.py --labels 100 400 --rounds 1 --steps 1 --memory-limit-gib 19 \\
+        > benchmarks/training_step.md
     python benchmarks/training_step.py --size small --labels 20 --rounds 1    # seconds, to see that it runs
     python benchmarks/training_step.py --device cuda --dtype bfloat16 --compile --clips 8
 
@@ -35,8 +36,9 @@ def main() -> None:
         print("RESULT " + json.dumps(CHILDREN[options.child](options)))
         return
     print(describe(options))
-    print("| labels | step time, naive / ours | seconds: naive, ours | peak memory, naive / ours | GiB: naive, ours |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| labels | step time, naive / ours | seconds: naive, ours | peak memory, naive / ours | GiB: naive, ours "
+          "| 10^12 operations: naive, ours | of the peak: naive, ours |")  # fmt: skip
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for num_labels in options.labels:
         results = {"naive": [], "ours": []}
         for _ in range(options.rounds):
@@ -73,6 +75,8 @@ INTRODUCTION = """# The training step against the original's data flow
 medians of {rounds} rounds of {steps} timed steps. The same student is trained on the same clips and prompts twice: by
 `FrosterTrainer`, and with the data flow of the original, written here again. Each measurement is a process of its own,
 the two take turns, and a ratio is of neighboring measurements. Peak memory is what a process holds above its imports.
+Operations are those of matrix products and attention that a step runs, counted by torch; "of the peak": these over the
+step's time, against the fastest matrix product of the same process.
 What is left out of the time: each of the 29 templates costs the teacher one pass over the labels, when it is first
 drawn.
 """
@@ -116,18 +120,25 @@ def run_child(flow: str, num_labels: int, options: argparse.Namespace) -> dict |
 
 
 def row(num_labels: int, results: dict) -> str:
-    if None in results["naive"]:
-        ours = results["ours"]
-        seconds, memory = statistics.median(r["seconds"] for r in ours), max(r["gib"] for r in ours)
-        return f"| {num_labels} | naive does not run | -, {seconds:.2f} | naive does not run | -, {memory:.2f} |"
-    pairs = list(zip(results["naive"], results["ours"]))
-    faster = statistics.median(naive["seconds"] / ours["seconds"] for naive, ours in pairs)
-    smaller = statistics.median(naive["gib"] / ours["gib"] for naive, ours in pairs)
-    seconds, memory = (
-        ", ".join(f"{statistics.median(r[key] for r in results[flow]):.2f}" for flow in ("naive", "ours"))
-        for key in ("seconds", "gib")
-    )
-    return f"| {num_labels} | {faster:.2f} | {seconds} | {smaller:.2f} | {memory} |"
+    runs_both = None not in results["naive"]
+
+    def both(key: str, form: str, scale: float = 1.0) -> str:
+        flows = (results[flow] if None not in results[flow] else None for flow in ("naive", "ours"))
+        return ", ".join("-" if runs is None else f"{median_of(runs, key) / scale:{form}}" for runs in flows)
+
+    def ratio(key: str) -> str:
+        if not runs_both:
+            return "naive does not run"
+        return (
+            f"{statistics.median(n[key] / o[key] for n, o in zip(results['naive'], results['ours'], strict=True)):.2f}"
+        )
+
+    measures = [ratio("seconds"), both("seconds", ".2f"), ratio("gib"), both("gib", ".2f")]
+    return f"| {' | '.join([str(num_labels), *measures, both('operations', '.2f', 1e12), both('of_peak', '.0%')])} |"
+
+
+def median_of(runs: list[dict], key: str) -> float:
+    return statistics.median(run[key] for run in runs)
 
 
 def check_equal(num_labels: int, results: dict) -> None:
@@ -187,14 +198,34 @@ def build(options: argparse.Namespace):
     return student, clips, labels, prompts
 
 
-def measured(step_seconds: list[float], losses: dict, before_gib: float, options: argparse.Namespace) -> dict:
+def measured(
+    step_seconds: list[float], losses: dict, before_gib: float, operations: int, options: argparse.Namespace
+) -> dict:
     import torch
 
     if options.device == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**30
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 - before_gib
-    return {"seconds": statistics.median(step_seconds[1:]), "gib": peak, "losses": losses}
+    seconds = statistics.median(step_seconds[1:])
+    of_peak = operations / seconds / matrix_product_rate(options)
+    return {"seconds": seconds, "gib": peak, "losses": losses, "operations": operations, "of_peak": of_peak}
+
+
+def matrix_product_rate(options: argparse.Namespace) -> float:
+    """The best of a few products in the shape of a ViT-B layer, in operations per second."""
+    import torch
+
+    dtype = getattr(torch, options.dtype)
+    a, b = torch.randn(1576, 768, device=options.device, dtype=dtype), torch.randn(768, 3072).to(options.device, dtype)
+    rates = []
+    for _ in range(10):
+        begun = time.perf_counter()
+        a @ b
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+        rates.append(2 * 1576 * 768 * 3072 / (time.perf_counter() - begun))
+    return max(rates)
 
 
 def resident_gib() -> float:
@@ -212,11 +243,13 @@ def resident_gib() -> float:
 def train_ours(options: argparse.Namespace) -> dict:
     before = resident_gib()
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
     from transformers import TrainerCallback
 
     from froster_hf.training import FrosterTrainer, FrosterTrainingArguments, LabelPrompts
 
     student, clips, labels, prompts = build(options)
+    counter = FlopCounterMode(display=False)
 
     class Clock(TrainerCallback):
         def __init__(self):
@@ -228,10 +261,14 @@ def train_ours(options: argparse.Namespace) -> dict:
             return time.perf_counter()
 
         def on_step_begin(self, args, state, control, **kwargs):
+            if not self.seconds:  # the first step is not timed
+                counter.__enter__()
             self.begun = self.now()
 
         def on_step_end(self, args, state, control, **kwargs):
             self.seconds.append(self.now() - self.begun)
+            if len(self.seconds) == 1:
+                counter.__exit__(None, None, None)
 
     templates = [f"{{}} {number}" for number in range(PROMPTS)]
     names = [f"label {number}" for number in range(len(prompts))]
@@ -263,7 +300,7 @@ def train_ours(options: argparse.Namespace) -> dict:
         trainer.train()
     parts = ("loss", "loss_ce", "loss_distill_video", "loss_distill_text")
     losses = {part: trainer.state.log_history[0][part] for part in parts}
-    return measured(clock.seconds, losses, before, options)
+    return measured(clock.seconds, losses, before, counter.get_total_flops(), options)
 
 
 # The naive flow
@@ -276,6 +313,7 @@ def train_naive(options: argparse.Namespace) -> dict:
 
     import torch
     import torch.nn.functional as F
+    from torch.utils.flop_counter import FlopCounterMode
 
     from froster_hf.modeling import modeling_froster
     from froster_hf.modeling.layers_froster import OnePassMLP
@@ -324,7 +362,10 @@ def train_naive(options: argparse.Namespace) -> dict:
     ]
     optimizer = torch.optim.AdamW(groups, lr=3.33e-6)
     seconds, losses = [], {}
-    for _ in range(options.steps + 1):
+    counter = FlopCounterMode(display=False)
+    for step in range(options.steps + 1):
+        if step == 0:  # which is not timed
+            counter.__enter__()
         begun = time.perf_counter()
         precision = contextlib.nullcontext()
         if options.dtype == "bfloat16":
@@ -345,9 +386,11 @@ def train_naive(options: argparse.Namespace) -> dict:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
+        if step == 0:
+            counter.__exit__(None, None, None)
         parts = {"loss": loss, "loss_ce": ce, "loss_distill_video": video, "loss_distill_text": text}
         losses = losses or {name: part.item() for name, part in parts.items()}
-    return measured(seconds, losses, before, options)
+    return measured(seconds, losses, before, counter.get_total_flops(), options)
 
 
 CHILDREN = {"ours": train_ours, "naive": train_naive}

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,39 @@ def test_every_table_is_listed_with_the_command_that_it_names(path):
 def test_every_benchmark_is_in_the_list():
     measuring = {path for path in BENCHMARKS.glob("*.py") if not path.name.startswith(("fuzz_", "machine"))}
     assert measuring <= {script_of(command) for command in commands(LIST)}
+
+
+# Each as `python` would start it, in one process: importing torch takes longer than the rest.
+START_ALL = """
+import contextlib, io, runpy, sys
+from pathlib import Path
+for target in sys.argv[1:]:
+    is_file = target.endswith(".py")
+    sys.path[0] = str(Path(target).parent) if is_file else ""
+    sys.argv = [target, "--help"]
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            (runpy.run_path if is_file else runpy.run_module)(target, run_name="__main__")
+    except SystemExit as ended:
+        assert ended.code == 0, target
+    assert "usage:" in printed.getvalue(), target
+    for name, module in list(sys.modules.items()):  # the next one finds its neighbors itself
+        if "benchmarks" in (getattr(module, "__file__", None) or ""):
+            del sys.modules[name]
+    print(target)
+"""
+
+
+def test_every_benchmark_starts_by_its_command():
+    words = [shlex.split(command) for page in DOCUMENTS for command in commands(page.read_text(encoding="utf-8"))]
+    after = [line[line.index("python") + 1 :] for line in words]
+    targets = {line[1] if line[0] == "-m" else line[0] for line in after}
+    finished = subprocess.run(
+        [sys.executable, "-c", START_ALL, *sorted(targets)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.split() == sorted(targets)
 
 
 def test_the_page_on_performance_takes_its_figures_from_tables():
