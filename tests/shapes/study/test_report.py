@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from froster_hf.cli import main
 from froster_hf.shapes.study import load_plan, run_study
 from froster_hf.shapes.study.report import plot_cost, summary, write_study
-from froster_hf.shapes.study.statistics import Estimate
+from froster_hf.shapes.study.statistics import Estimate, by_pair, estimate
 
 STUDY = Path(__file__).parents[3] / "docs" / "study" / "study.json"
-IN_README = [STUDY, STUDY.parent / "clear" / "study.json"]
+CLEAR = STUDY.parent / "clear" / "study.json"
+README = STUDY.parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +25,26 @@ def study():
 
 
 @pytest.mark.parametrize(
-    "file", [*IN_README, STUDY.parent / "direction" / "study.json"], ids=lambda file: file.parent.name
+    "file", [STUDY, CLEAR, STUDY.parent / "direction" / "study.json"], ids=lambda file: file.parent.name
 )
 def test_a_committed_report_is_what_its_numbers_give(file, tmp_path):
     write_study(json.loads(file.read_text()), tmp_path)
     assert (tmp_path / "README.md").read_text() == file.with_name("README.md").read_text()
 
 
-@pytest.mark.parametrize("file", IN_README, ids=lambda file: file.parent.name)
-def test_the_readme_shows_what_a_study_found(file):
-    assert summary(json.loads(file.read_text())) in (Path(__file__).parents[3] / "README.md").read_text()
+def test_the_readme_shows_what_the_study_of_clear_worlds_found():
+    assert summary(json.loads(CLEAR.read_text())) in README.read_text()
+
+
+def test_the_readme_says_what_the_study_of_hard_worlds_found(study):
+    said = " ".join(README.read_text().partition("`froster study second`")[2].partition("\n\n")[0].split())
+    methods = ("frozen", "plain", "residual", "ST-Adapter residual", "motion adapter")
+    means = [f"{100 * estimate(by_pair(study['runs'], method, 'hm')).mean:.1f}" for method in methods]
+    assert re.findall(r"(\d+\.\d) \(", said) == means
+    report = STUDY.with_name("README.md").read_text()
+    (alone,) = re.findall(r"^\| motion adapter \|.*\[-([\d.]+), -([\d.]+)\] \|$", report, flags=re.M)
+    (corrected,) = re.findall(r"motion adapter − residual, hm \| -[\d.]+ \[-([\d.]+), \+([\d.]+)\]", report)
+    assert f"-{corrected[0]} to {corrected[1]} points, corrected; -{alone[0]} to -{alone[1]} for this" in said
 
 
 def test_the_introduction_tells_what_makes_a_world_hard_and_how_good_its_clips_are(study, tmp_path):
