@@ -88,11 +88,18 @@ def class_accuracies(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts, (K, K), row = true class, column = predicted class; clips without label or finite scores left out."""
-    scores, labels = np.asarray(scores), np.asarray(labels)
+    """Counts, (K, K), row = true class, column = predicted class; clips without label or finite scores left out.
+
+    A class that only shares the best score is not predicted, as top-1 counts it.
+    """
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     num_classes = scores.shape[1]
     counted = (labels >= 0) & np.isfinite(scores).all(axis=1)
-    pairs = labels[counted] * num_classes + scores[counted].argmax(axis=1)
+    true = labels[counted]
+    rivals = scores[counted].copy()
+    rivals[np.arange(len(true)), true] = -np.inf
+    right = scores[counted, true] > rivals.max(axis=1, initial=-np.inf)
+    pairs = true * num_classes + np.where(right, true, rivals.argmax(axis=1))
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
@@ -140,7 +147,8 @@ def average_precisions(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
         order = np.argsort(-scores[:, label], kind="stable")
         hits = np.cumsum(present[order, label])
         # The last video of each run of equal scores.
-        ends = np.flatnonzero(np.append(np.diff(scores[order, label]) != 0, True))
+        ranked = scores[order, label]
+        ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
         gains = np.diff(hits[ends], prepend=0)
         found[label] = (gains * hits[ends] / (ends + 1)).sum() / hits[-1]
     return found

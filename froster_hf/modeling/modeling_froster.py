@@ -164,7 +164,7 @@ class FrosterVideoClassificationOutput(ModelOutput):
 
 
 def check_pixels(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
-    """Refuse clips that are not floating point (B, T, 3, S, S).
+    """Refuse clips that are not floating point (B, T, 3, S, S), or have no frame.
 
     Raises:
         ValueError: another shape or dtype.
@@ -177,6 +177,8 @@ def check_pixels(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
         elif pixels.ndim == 4:
             hint = "For one video, add the batch dimension with `pixel_values_videos[None]`."
         raise ValueError(f"`pixel_values_videos` has shape {tuple(pixels.shape)}; expected {expected}. {hint}")
+    if pixels.shape[1] == 0:
+        raise ValueError(f"`pixel_values_videos` has shape {tuple(pixels.shape)}: clips without a frame.")
     if not pixels.is_floating_point():
         raise ValueError(
             f"`pixel_values_videos` is {pixels.dtype}; expected a floating-point tensor of rescaled and normalized "
@@ -314,7 +316,7 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         )
         model, report = loaded
         missing = sorted(report["missing_keys"])
-        if missing and not model._is_as_stored(**kwargs):
+        if missing and model._adds_temporal_weights(**kwargs):
             missing = [name for name in missing if not is_temporal(name)]
         if missing:
             shown = ", ".join(missing[:3]) + (f", and {len(missing) - 3} more" if len(missing) > 3 else "")
@@ -325,18 +327,20 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
             )
         return model
 
-    def _is_as_stored(self, **kwargs) -> bool:
-        """Whether the checkpoint's own configuration describes the temporal modules and the pooling of the model."""
+    def _adds_temporal_weights(self, **kwargs) -> bool:
+        """Whether the caller asked for another temporal module or pooling than the checkpoint's."""
         # Where adapters are loaded, the checkpoint that they are for; none where the weights were given.
         source = self.config.name_or_path
         if not source:
-            return False
+            return True
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
         stored, _ = PreTrainedConfig.get_config_dict(source, **hub_kwargs)
         if stored.get("model_type") != self.config.model_type:
-            return False
+            return True
         own = self.config_class.from_dict(stored)
-        return all(getattr(own, field) == getattr(self.config, field) for field in ARCHITECTURE_FIELDS)
+        return any(
+            getattr(own, field) != getattr(self.config, field) for field in ("temporal_module", "temporal_pooling")
+        )
 
     @classmethod
     def from_clip(
@@ -566,8 +570,10 @@ class FrosterModel(FrosterPreTrainedModel):
             (K, D).
 
         Raises:
-            ValueError: the number of texts is not a multiple of P.
+            ValueError: no texts, or a number of them that is not a multiple of P.
         """
+        if input_ids.shape[0] == 0:
+            raise ValueError(f"`input_ids` has shape {tuple(input_ids.shape)}: no texts to embed.")
         if chunk_size is None:
             prompt_embeds = self.get_text_features(input_ids, only_embeds=True, return_dict=True).text_embeds
         else:
@@ -748,9 +754,11 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             chunk_size: texts encoded at a time.
 
         Raises:
-            ValueError: no or repeated names, another number of embeddings than names, or embeddings that are not
+            ValueError: no or repeated names, or ones that are no strings; another number of embeddings than names, or embeddings that are not
                 finite.
         """
+        if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"`labels` is {labels!r:.100}; it has to be a list of names, each a string.")
         labels = list(labels)
         repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
         if not labels or repeated:

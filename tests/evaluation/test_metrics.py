@@ -62,6 +62,12 @@ def test_undecodable_clips_and_scores_that_are_no_numbers_count_as_wrong():
     assert confusion_matrix(scores, np.array([0, 1, 2, -100])).sum() == 2
 
 
+def test_a_class_that_shares_the_best_score_is_not_right_in_the_confusions_either():
+    scores, labels = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]]), np.array([0, 1, 0])
+    assert confusion_matrix(scores, labels).tolist() == [[1, 1], [1, 0]]
+    assert top_k_accuracy(scores, labels, k=1) == pytest.approx(1 / 3)
+
+
 def test_labels_out_of_range_are_refused(scores):
     with pytest.raises(ValueError, match=r"0\.\.6 or be -100"):
         top_k_accuracy(scores, np.full(200, 7), k=1)

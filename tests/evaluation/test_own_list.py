@@ -161,6 +161,10 @@ def test_average_precision_by_hand():
     found = average_precisions(scores, np.array([[1, 0], [0, 0]]))
     assert found[0] == pytest.approx(0.5)
     assert np.isnan(found[1])
+    # Several of them are one rank: the order of the list does not matter.
+    scores = np.array([[0.9], [np.nan], [np.nan]])
+    for present in ([[0], [1], [0]], [[0], [0], [1]]):
+        assert average_precisions(scores, np.array(present)) == pytest.approx([1 / 3])
     module = compute(MultiLabelPrecision, predictions=[[0.9, 0.1], [0.2, 0.8]], references=[[0], [1]])
     assert module["mean_average_precision"] == 1.0
 

@@ -75,6 +75,8 @@ def test_texts_at_call_time_win_over_stored_labels():
     [
         ([], {"text_embeds": torch.zeros(0, 32)}, "different names"),
         (["a", "a"], {"text_embeds": torch.zeros(2, 32)}, r"repeated: \['a'\]"),
+        ([0, 1], {"text_embeds": torch.zeros(2, 32)}, "each a string"),
+        ("ab", {"text_embeds": torch.zeros(2, 32)}, "each a string"),
         (["a"], {}, "either"),
         (["a"], {"text_embeds": torch.zeros(1, 32), "input_ids": tiny_texts(1)}, "either"),
         (["a"], {"text_embeds": torch.zeros(2, 32)}, r"\(1, 32\), got \(2, 32\)"),
@@ -287,6 +289,7 @@ def test_transformers_own_trainer_trains_and_evaluates_a_model_with_stored_label
     ("arguments", "message"),
     [
         ({"pixel_values_videos": torch.zeros(4, 3, 16, 16)}, r"\(4, 3, 16, 16\).*\[None\]"),
+        ({"pixel_values_videos": torch.zeros(1, 0, 3, 16, 16)}, "without a frame"),
         ({"pixel_values_videos": torch.zeros(1, 4, 16, 16, 3)}, r"\(1, 4, 16, 16, 3\).*channels are last.*permute"),
         ({"pixel_values_videos": torch.zeros(1, 4, 1, 16, 16)}, r"\(1, 4, 1, 16, 16\).*expected"),
         ({"pixel_values_videos": torch.zeros(1, 4, 3, 16, 16, dtype=torch.uint8)}, "uint8.*floating-point"),

@@ -57,6 +57,14 @@ def test_a_temporal_module_that_the_configuration_says_must_be_there(tmp_path):
             load(tmp_path)
 
 
+@pytest.mark.parametrize("field", [{"num_frames": 16}, {"id2label": {0: "a"}}, {"temporal_radius": 2}], ids=str)
+def test_another_field_of_the_configuration_makes_no_weights_new(tmp_path, field):
+    tiny_model(temporal_module="st_adapter").save_pretrained(tmp_path)
+    without(tmp_path, "st_adapter")
+    with pytest.raises(ValueError, match="st_adapter"):
+        FrosterForVideoClassification.from_pretrained(tmp_path, **field)
+
+
 def test_a_temporal_module_or_pooling_that_the_caller_adds_is_new(tmp_path, checkpoint):
     tiny_model(temporal_module="local_attention").save_pretrained(tmp_path)
     added = FrosterForVideoClassification.from_pretrained(

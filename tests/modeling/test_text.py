@@ -92,6 +92,12 @@ def test_prompts_are_averaged_as_unit_vectors_and_normalized_again():
     assert average_prompts(embeds, 1) is embeds
 
 
+@pytest.mark.parametrize("chunk_size", [None, 8])
+def test_no_texts_have_no_embeddings(chunk_size):
+    with pytest.raises(ValueError, match="no texts to embed"):
+        tiny_model().froster.get_label_embeds(torch.zeros(0, 8, dtype=torch.long), chunk_size=chunk_size)
+
+
 @pytest.mark.parametrize("num_prompts", [4, 0, -1])
 def test_a_wrong_number_of_prompts_is_refused(num_prompts):
     with pytest.raises(ValueError, match=f"6 texts cannot be {num_prompts} prompts"):

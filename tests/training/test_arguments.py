@@ -85,6 +85,8 @@ def test_other_arguments_models_and_losses_are_refused(tmp_path):
     model.config.problem_type = "multi_label_classification"
     with pytest.raises(ValueError, match="FrosterTrainer trains one label per clip"):
         FrosterTrainer(model, arguments(output_dir=str(tmp_path)), prompts=label_prompts())
+    with pytest.raises(ValueError, match="`batch_eval_metrics=True` needs `compute_metrics`"):
+        FrosterTrainer(tiny_model(), arguments(batch_eval_metrics=True), prompts=label_prompts())
     with pytest.raises(ValueError, match="`compute_loss_func` is not used"):
         FrosterTrainer(tiny_model(), arguments(), prompts=label_prompts(), compute_loss_func=lambda *_: 0)
 
