@@ -754,8 +754,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             chunk_size: texts encoded at a time.
 
         Raises:
-            ValueError: no or repeated names, or ones that are no strings; another number of embeddings than names, or embeddings that are not
-                finite.
+            ValueError: no or repeated names, or ones that are no strings; another number of embeddings than names, or
+                embeddings that are not finite.
         """
         if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
             raise ValueError(f"`labels` is {labels!r:.100}; it has to be a list of names, each a string.")

@@ -72,8 +72,9 @@ class FrosterTrainer(ClipTrainer):
     `save_model()` and `push_to_hub()` write a model for inference, in float32: low-rank updates merged, projectors
     left behind, and the labels with their embeddings stored in it, so that it works in transformers'
     `video-classification` pipeline as well as zero-shot. The model in memory holds no label list from here on, since
-    its texts change while it learns: give labels with each call, or load what was saved. With `average_weights_from_epoch`, the mean of the weights is
-    written so too, into `weight-average`, when the training has ended.
+    its texts change while it learns: give labels with each call, or load what was saved. With
+    `average_weights_from_epoch`, the mean of the weights is written so too, into `weight-average`, when the training
+    has ended.
 
     Args:
         model: the student. Give it or `model_init`.
@@ -479,8 +480,8 @@ def _check_arguments(args: FrosterTrainingArguments, kwargs: dict[str, Any]) -> 
         )
     if args.batch_eval_metrics and kwargs.get("compute_metrics") is None:
         raise ValueError(
-            "`batch_eval_metrics=True` needs `compute_metrics` of your own, which takes `compute_result`: the accuracies "
-            "that are computed by default are those of all videos together."
+            "`batch_eval_metrics=True` needs `compute_metrics` of your own, which takes `compute_result`: the "
+            "accuracies that are computed by default are those of all videos together."
         )
     if args.n_gpu > 1:
         # DataParallel would deal the prompts of the labels out over the devices, as if they were clips.
