@@ -9,6 +9,7 @@ would look the name up again.
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import quote, urljoin, urlsplit
 
 from .types import UnreadableVideoError, VideoLimits
@@ -31,6 +32,9 @@ WEB_POLICIES: tuple[WebPolicy, ...] = get_args(WebPolicy)
 _ALLOWED = {"none": (), "https": ("https",), "http": ("https", "http")}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK_BYTES = 2**16
+# What is read besides a body: a hundred lines of a header as long as http.client takes them. Sizes of chunks come on
+# top, a quarter of the body at most.
+_FRAMING_BYTES = 8 * 2**20
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 # What stays as it is in a URL: "%" too, since a URL may be quoted already.
 _UNQUOTED = "%/:;=@!$&'()*+,?#[]~"
@@ -135,7 +139,8 @@ def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, de
     connection.default_port = default_port
     try:
         addresses = resolve(host, port)
-        connection.sock = _connect(addresses, port, host if parts.scheme == "https" else None, deadline)
+        connected = _connect(addresses, port, host if parts.scheme == "https" else None, deadline)
+        connection.sock = _BoundedSocket(connected, limits.max_memory_bytes)  # type: ignore[assignment]
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(
             "GET", quote(target, safe=_UNQUOTED), headers={"Accept-Encoding": "identity", "User-Agent": "froster-hf"}
@@ -156,8 +161,9 @@ def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, de
 def _connect(addresses: list[str], port: int, tls_host: str | None, deadline: _Deadline) -> socket.socket:
     failure: OSError = OSError("the host has no address")
     for address in addresses:
+        seconds_left = deadline.seconds_left()
         try:
-            plain = deadline.watch(socket.create_connection((address, port), timeout=deadline.seconds))
+            plain = deadline.watch(socket.create_connection((address, port), timeout=seconds_left))
             if tls_host is None:
                 return plain
             context = ssl.create_default_context()
@@ -167,6 +173,49 @@ def _connect(addresses: list[str], port: int, tls_host: str | None, deadline: _D
         except OSError as error:
             failure = error
     raise failure
+
+
+class _BoundedSocket:
+    """What http.client uses of a connection, from which no more is read than an answer within the limit takes.
+
+    http.client bounds its own reads by what a server says, such as a chunk of -1 bytes, which is one without an end.
+
+    Args:
+        connection: the socket.
+        max_bytes: size of the body.
+    """
+
+    def __init__(self, connection: socket.socket, max_bytes: int):
+        self.sendall, self.close = connection.sendall, connection.close
+        self._connection, self._max_bytes = connection, max_bytes
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What the server says."""
+        return io.BufferedReader(_BoundedReads(self._connection.makefile(mode, buffering=0), self._max_bytes))
+
+
+class _BoundedReads(io.RawIOBase):
+    def __init__(self, stream: Any, max_bytes: int):
+        self._stream, self._max_bytes = stream, max_bytes
+        self._num_left = max_bytes + max_bytes // 4 + _FRAMING_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer)
+        self._num_left -= count
+        if self._num_left < 0:
+            raise _too_large(self._max_bytes)
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _too_large(limit: int) -> UnreadableVideoError:
+    return UnreadableVideoError(f"the download is larger than VideoLimits.max_memory_bytes, {limit}")
 
 
 def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimits) -> bytes | str:
@@ -182,7 +231,7 @@ def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimi
         while len(body) <= limit and (chunk := response.read(_CHUNK_BYTES)):
             body += chunk
     if len(body) > limit or (response.length or 0) > limit:
-        raise UnreadableVideoError(f"the download is larger than VideoLimits.max_memory_bytes, {limit}")
+        raise _too_large(limit)
     if response.length:
         raise UnreadableVideoError(f"the download ended {response.length} bytes too early")
     return bytes(body)
@@ -232,6 +281,17 @@ class _Deadline:
                 raise
 
         return resolve_in_time
+
+    def seconds_left(self) -> float:
+        """Seconds until the end.
+
+        Raises:
+            UnreadableVideoError: there are none.
+        """
+        seconds = self._end_time - time.monotonic()
+        self._has_passed = self._has_passed or seconds <= 0
+        self.check()
+        return seconds
 
     def check(self) -> None:
         """Raise `UnreadableVideoError` where the time is over."""

@@ -1,5 +1,6 @@
 """Videos from the web, against a server on this machine: what is fetched, and everything that is not."""
 
+import contextlib
 import ipaddress
 import shutil
 import socket
@@ -53,6 +54,14 @@ class _Handler(BaseHTTPRequestHandler):
         while True:
             self.wfile.write(bytes(2**16))
 
+    def answer_chunk(self, rest):
+        """A body whose first chunk has the size that the path says, and which does not end."""
+        self._send(200, b"", {"Transfer-Encoding": "chunked"})
+        self.wfile.write(f"{rest}\r\n".encode())
+        while True:
+            self.wfile.write(bytes(2**16))
+            self.server.num_sent += 2**16
+
     def answer_drip(self, rest):
         self._send(200, b"", {"Content-Length": 1000})
         for _ in range(1000):
@@ -101,7 +110,7 @@ def server(video_file):
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     server.video = video_file("h264_mp4").read_bytes()
-    server.requests = []
+    server.requests, server.num_sent = [], 0
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -222,6 +231,43 @@ def test_every_hop_goes_to_the_address_that_was_checked(server):
 def test_a_download_beyond_the_size_limit_ends(server, path):
     with pytest.raises(UnreadableVideoError, match=r"larger than VideoLimits\.max_memory_bytes, 100000"):
         get(server, path, limits=VideoLimits(timeout_seconds=10, max_memory_bytes=100_000))
+
+
+@pytest.mark.parametrize("size", ["-1", "ffffffffffff"])
+def test_a_chunk_of_any_size_is_read_up_to_the_limit(server, size):
+    limits = VideoLimits(timeout_seconds=30, max_memory_bytes=2**20)
+    with pytest.raises(UnreadableVideoError, match=r"larger than VideoLimits\.max_memory_bytes, 1048576"):
+        get(server, f"/chunk/{size}", limits=limits)
+    # Some is on its way.
+    assert server.num_sent < 32 * 2**20
+
+
+def test_addresses_that_do_not_answer_share_the_time():
+    """A socket whose queue is full lets connections hang."""
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        asked = []
+        create = socket.create_connection
+
+        def connect(address, timeout):
+            asked.append(timeout)
+            return create(address, timeout)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(socket, "create_connection", connect)
+            with pytest.raises(UnreadableVideoError, match=r"took longer than 0\.5 seconds"):
+                fetch_url(
+                    f"http://videos.test:{full.getsockname()[1]}/a.mp4",
+                    policy="http",
+                    limits=VideoLimits(timeout_seconds=0.5),
+                    resolve=lambda host, port: ["127.0.0.1"] * 5,
+                )
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("path", ["/drip", "/dripping_header"])
