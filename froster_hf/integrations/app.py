@@ -71,6 +71,8 @@ class AppExample:
 def build_app(classify: Any, *, index: Any = None, examples: Sequence[AppExample] = ()) -> Any:
     """The page and its API as a `gradio.Blocks`, to be served by `launch_app`, or mounted in an app of yours.
 
+    What the page promises of requests takes [`~froster_hf.integrations.app_requests.GuardedServer`] around it.
+
     Args:
         classify: the zero-shot pipeline.
         index: folder or address of an index of the same model, to search in; without one, the page has no search.
@@ -252,7 +254,9 @@ def served_app(
                 theme=page_theme(),
                 css=CSS,
                 footer_links=["api", "settings"],
-                app_kwargs={"middleware": [middleware.Middleware(GuardedServer)]},
+                app_kwargs={
+                    "middleware": [middleware.Middleware(GuardedServer, max_upload_bytes=max_megabytes * 2**20)]
+                },
                 prevent_thread_lock=True,
                 quiet=True,
                 # Given, where Gradio would ask the environment or its own taste.

@@ -3,6 +3,9 @@
     request -> `GuardedServer` -> Gradio's routes -> `guarded_blocks`: types of the inputs -> Gradio's components
             -> the functions of `app.py`
 
+Gradio has routes that this page does not need: one runs FFmpeg on what it is sent, others fetch addresses, or print
+what they are asked. `ROUTES` are those that are served.
+
 Gradio and its server print the traceback of whatever they do not expect, with the values of the request in it as they
 came. So no error leaves the page but `gradio.Error`, of which nothing is printed, and none leaves the server: of a
 failure of the program there is one line, through `one_line`.
@@ -10,6 +13,7 @@ failure of the program there is one line, through `one_line`.
 
 import html
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -32,6 +36,26 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; base-uri 'self'; form-action 'self'; object-src 'none'"
 )
+
+
+# Of a URL that names a file to show; Gradio would fetch it.
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+:"
+_READING = (
+    r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/(?:assets|static|svelte)/.*|"
+    r"/gradio_api/(?:info/?|openapi\.json|app_id/?|theme\.css|startup-events|upload_progress|queue/data|queue/status|"
+    rf"heartbeat/[^/]+|call/[^/]+/[^/]+|file=(?!\s*{_SCHEME}).*)"
+)
+# By method, the paths that the page, `gradio_client` and `curl` need.
+ROUTES = {
+    "GET": re.compile(_READING, re.DOTALL),
+    "HEAD": re.compile(_READING, re.DOTALL),
+    "POST": re.compile(r"/gradio_api/(?:upload/?|queue/join/?|cancel/?|reset/?|call/[^/]+/?)"),
+}
+UPLOAD = "/gradio_api/upload"
+# Two lists of labels, each character in an escape of JSON.
+MOST_QUESTION_BYTES = 4 * 2**20
+# What a form has around a file.
+_FORM_BYTES = 2**16
 
 
 def guarded_blocks(gr: Any) -> Any:
@@ -118,20 +142,50 @@ def print_failure(error: BaseException) -> None:
     print(f"froster: a request failed: {line}{printable(where)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
+def refused_status(scope: Any, *, max_upload_bytes: int) -> int | None:
+    """The HTTP status with which a request is refused before anything of its body is read; `None` for one that is not.
+
+    Args:
+        scope: of the request, by ASGI.
+        max_upload_bytes: size of an uploaded file.
+    """
+    # As Starlette finds its routes, below the path at which the app is mounted.
+    path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+    allowed = ROUTES.get(scope["method"])
+    if allowed is None or not allowed.fullmatch(path):
+        return 404
+    if scope["method"] == "POST":
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"")
+        if b"transfer-encoding" in headers or not length.isdigit() or len(length) > 18:
+            return 411
+        if int(length) > (max_upload_bytes + _FORM_BYTES if path.startswith(UPLOAD) else MOST_QUESTION_BYTES):
+            return 413
+    return None
+
+
+REFUSED = {404: b"Not Found", 411: b"Length Required", 413: b"Content Too Large", 500: b"The server failed."}
+
+
 class GuardedServer:
-    """Tells browsers, with every answer, that the page needs nothing of other machines, and ends a request that fails.
+    """Serves the routes that the page needs, ends a request that fails, and tells browsers to ask no other machine.
+
+    For an app of yours: `gradio.mount_gradio_app(yours, build_app(...), path="/froster",
+    app_kwargs={"middleware": [starlette.middleware.Middleware(GuardedServer)]})`.
 
     Args:
         app: of ASGI.
+        max_upload_bytes: size of an uploaded file.
     """
 
-    def __init__(self, app: Callable[..., Any]):
-        self.app = app
+    def __init__(self, app: Callable[..., Any], max_upload_bytes: int = 512 * 2**20):
+        self.app, self.max_upload_bytes = app, max_upload_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
             return
         has_begun = False
 
@@ -143,11 +197,14 @@ class GuardedServer:
                 message = {**message, "headers": [*message.get("headers", []), policy]}
             await send(message)
 
-        try:
-            await self.app(scope, receive, send_with_policy)
-        except Exception as error:
-            print_failure(error)
-            if not has_begun:
-                headers = [(b"content-type", b"text/plain; charset=utf-8")]
-                await send_with_policy({"type": "http.response.start", "status": 500, "headers": headers})
-                await send_with_policy({"type": "http.response.body", "body": b"The server failed."})
+        status = refused_status(scope, max_upload_bytes=self.max_upload_bytes)
+        if status is None:
+            try:
+                await self.app(scope, receive, send_with_policy)
+            except Exception as error:
+                print_failure(error)
+                status = None if has_begun else 500
+        if status is not None:
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+            await send_with_policy({"type": "http.response.start", "status": status, "headers": headers})
+            await send_with_policy({"type": "http.response.body", "body": REFUSED[status]})

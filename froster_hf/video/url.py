@@ -140,7 +140,7 @@ def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, de
     try:
         addresses = resolve(host, port)
         connected = _connect(addresses, port, host if parts.scheme == "https" else None, deadline)
-        connection.sock = _BoundedSocket(connected, limits.max_memory_bytes)  # type: ignore[assignment]
+        connection.sock = _BoundedSocket(connected, limits.max_memory_bytes)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(
             "GET", quote(target, safe=_UNQUOTED), headers={"Accept-Encoding": "identity", "User-Agent": "froster-hf"}
@@ -189,7 +189,7 @@ class _BoundedSocket:
         self.sendall, self.close = connection.sendall, connection.close
         self._connection, self._max_bytes = connection, max_bytes
 
-    def makefile(self, mode: str) -> io.BufferedReader:
+    def makefile(self, mode: Literal["rb"]) -> io.BufferedReader:
         """What the server says."""
         return io.BufferedReader(_BoundedReads(self._connection.makefile(mode, buffering=0), self._max_bytes))
 

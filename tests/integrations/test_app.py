@@ -1,6 +1,8 @@
 """The web app, asked by its HTTP API and by a browser: answers, errors, hostile names, and that nobody phones home."""
 
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -26,7 +28,7 @@ gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app
 pytest.importorskip("gradio", reason="needs the extra app: pip install 'froster-hf[app]'")
 
 from froster_hf.integrations.app import Answering, AppExample, build_app, served_app  # noqa: E402
-from froster_hf.integrations.app_requests import GuardedServer  # noqa: E402
+from froster_hf.integrations.app_requests import GuardedServer, refused_status  # noqa: E402
 
 LABELS = "\n".join(DEMO_LABELS)
 CLEARS = "\x1b[2J\u202e"
@@ -201,10 +203,84 @@ def test_a_failure_outside_of_the_page_is_one_line_on_the_terminal(capfd):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(GuardedServer(failing)({"type": "http"}, None, send))
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(GuardedServer(failing)(scope, None, send))
     assert sent[0]["status"] == 500
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(r"froster: a request failed: OSError: /tmp/\x1b[2J\u202e cannot be read")
+
+
+def answered(request: urllib.request.Request | str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("gradio_api/process_recording", b"--b\r\n"),
+        ("gradio_api/file=http://videos.test/a.mp4", None),
+        ("gradio_api/file=%20https:%2F%2Fvideos.test/a.mp4", None),
+        ("gradio_api/proxy=http://127.0.0.1:1/", None),
+        ("gradio_api/custom_component/%1b%5d0;PWNED%07/server/x/%1b%5b2Jy", None),
+        ("gradio_api/component_server", b"{}"),
+        ("gradio_api/run/predict", b"{}"),
+        ("gradio_api/vibe-edit", b"{}"),
+        ("gradio_api/file/etc/passwd", None),
+        ("monitoring", None),
+        ("login", b""),
+        ("nothing/%1b%5b2J", None),
+    ],
+)
+def test_routes_that_the_page_does_not_need_are_not_served(address, capfd, path, body):
+    """Of Gradio's: one runs FFmpeg on uploads, with what the server knows; others fetch addresses, or print."""
+    shared = Path(tempfile.gettempdir(), "gradio")
+    before = set(shared.rglob("*"))
+    assert answered(urllib.request.Request(f"{address}{path}", body)) == (404, b"Not Found")
+    assert capfd.readouterr() == ("", "")
+    assert set(shared.rglob("*")) == before
+
+
+def test_what_gradio_may_come_to_serve_is_not_served_unasked(address):
+    """Each route of the installed release is either known, or refused."""
+    import gradio
+
+    served = set()
+    for route in gradio.routes.App.create_app(gradio.Blocks()).routes:
+        path = re.sub(r"{[^}]*}", "x", getattr(route, "path", ""))
+        for method in getattr(route, "methods", None) or ():
+            scope = {"method": method, "path": path, "headers": [(b"content-length", b"2")]}
+            if refused_status(scope, max_upload_bytes=1) is None:
+                served.add(path.strip("/").removeprefix("gradio_api/").partition("/")[0].partition("=")[0])
+    assert served <= {
+        *("", "config", "theme.css", "favicon.ico", "robots.txt", "manifest.json", "assets", "static", "svelte"),
+        *("info", "openapi.json", "app_id", "startup-events", "upload_progress", "upload", "queue", "heartbeat"),
+        *("call", "file", "cancel", "reset"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Length": str(4 * 2**20 + 1)}, 413),
+        ({"Content-Length": "1" * 30}, 411),
+        ({"Transfer-Encoding": "chunked"}, 411),
+    ],
+)
+@pytest.mark.parametrize("path", ["/gradio_api/call/predict", "/gradio_api/queue/join", "/gradio_api/upload"])
+def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(address, path, headers, status):
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", path)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            connection.putheader(name, value)
+        # Nothing of the body is sent.
+        connection.endheaders()
+        assert connection.getresponse().status in (status, 400)
 
 
 @pytest.mark.parametrize("name", [f"a{CLEARS[-1]}b.mp4", "a'b.mp4", f"{'a' * 200}.mp4"])
