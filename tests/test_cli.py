@@ -115,6 +115,17 @@ def test_folders_patterns_and_names_become_videos(tmp_path):
     assert find_videos(["https://host/a?b=*"]) == ["https://host/a?b=*"]
 
 
+def test_standard_input_is_an_argument_and_no_line_of_a_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("-\na.mp4\n")
+    (tmp_path / "list.csv").write_text("video\n-\n")
+    (tmp_path / "list.jsonl").write_text('{"video": "-"}')
+    (tmp_path / "-").write_bytes(b"")
+    assert find_videos(["list.txt"]) == ["./-", "a.mp4"]
+    assert find_videos(["list.csv"]) == find_videos(["list.jsonl"]) == find_videos(["?"]) == ["./-"]
+    assert find_videos(["list.txt", "-"]) == ["./-", "a.mp4", "-"]
+
+
 def test_a_folder_without_videos_is_one_clear_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_bytes(b"")

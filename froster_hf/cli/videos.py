@@ -12,6 +12,7 @@ from ..video.stores import find_videos as find_videos_at
 from ..video.stores import is_address
 from ..video.types import UnreadableVideoError
 
+STANDARD_INPUT = "-"
 LISTS = (".txt", ".csv", ".jsonl")
 
 
@@ -29,7 +30,11 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for argument in arguments:
-        found.update(dict.fromkeys(_expand(argument)))
+        # A file of this name that a list names or a pattern finds is not the caller's standard input.
+        found.update(
+            (os.path.join(os.curdir, video) if video == STANDARD_INPUT != argument else video, None)
+            for video in _expand(argument)
+        )
     if all(map(os.path.isdir, found)):
         from ..data.video_table import is_video_path
 
