@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .adapters import check_adapter_loaded, read_adapter
@@ -148,6 +149,27 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
             f"{listing(missing, limit=3)}."
         )
     return classify
+
+
+@contextmanager
+def naming_checkpoint(field: str, checkpoint: str | os.PathLike[str]) -> Iterator[None]:
+    """Make whatever transformers raises for somebody else's checkpoint one line that names it and the field.
+
+    Args:
+        field: name of the setting that names the checkpoint.
+        checkpoint: a folder, or a name on the Hub.
+    """
+    import torch
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"`{field}` is {printable(repr(os.fspath(checkpoint)))}, from which no model can be loaded: "
+            f"{loading_reason(error)}"
+        ) from error
 
 
 def checked_config(checkpoint: str | os.PathLike[str]) -> Any:

@@ -333,9 +333,9 @@ def find_unbounded(value: Any) -> Any:
 
 
 def _checked(hint: Any, value: Any, name: str, where: str) -> Any:
-    """The value as the type asks for it; types that YAML cannot say are not checked."""
+    """The value as the type asks for it."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+    if _is_section(hint):
         return value if isinstance(value, hint) else read_fields(hint, value, where=f"{where}, {name}")
     if not _fits(hint, value):
         raise ValueError(f"{where}: {name} is {_shown(value)}; it must be {_described(hint)}.")
@@ -357,8 +357,8 @@ def _fits(hint: Any, value: Any) -> bool:
         return _fits(arguments[0], value) and all(value in extra.table for extra in arguments[1:])
     if origin in (Union, types.UnionType):
         return any(_fits(part, value) for part in arguments)
-    if dataclasses.is_dataclass(hint):
-        return isinstance(value, Mapping)
+    if _is_section(hint):
+        return isinstance(value, (Mapping, hint))
     if origin in (list, tuple):
         return isinstance(value, (list, tuple)) and all(_fits(arguments[0], part) for part in value)
     if origin is dict:
@@ -369,7 +369,12 @@ def _fits(hint: Any, value: Any) -> bool:
         # Whole numbers of 64 bits, and none that is infinite: others end in errors of whatever computes with them.
         is_number = isinstance(value, (int, hint)) and not isinstance(value, bool)
         return is_number and (abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value))
-    return not isinstance(hint, type) or hint not in _TYPE_NAMES or isinstance(value, hint)
+    # An object of a class that YAML cannot say can be given in Python only.
+    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)
+
+
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 _TYPE_NAMES = {
@@ -391,7 +396,8 @@ def _described(hint: Any) -> str:
     if origin is Annotated:
         return f"one of {', '.join(arguments[1].table)}"
     if origin in (Union, types.UnionType):
-        return " or ".join(_described(part) for part in arguments)
+        sayable = [part for part in arguments if get_origin(part) or part in _TYPE_NAMES or _is_section(part)]
+        return " or ".join(_described(part) for part in sayable)
     if origin in (list, tuple):
         return f"a list, each of {_described(arguments[0])}"
     return _TYPE_NAMES.get(origin or hint, _TYPE_NAMES[dict])

@@ -7,10 +7,11 @@ index of this package has neither.
     manifest:  ... | message's length, 4 bytes | message | its length's place, 8 bytes | version, 4 bytes | LANC
 """
 
-import mmap
-import os
 from collections.abc import Iterator
-from pathlib import Path
+
+from fsspec.implementations.local import LocalFileSystem
+
+from ..video.stores import is_address, open_store
 
 # Numbers of the manifest's fields in Lance's format (table.proto) that lead nowhere; what LanceDB writes for an index
 # is among them. 18 is `base_paths`, 20 the name of a branch, whose files lie elsewhere.
@@ -18,51 +19,62 @@ KNOWN_FIELDS = frozenset({*range(1, 17), 19, 21})
 CATALOGUE = "__manifest"
 # One per fragment and column; what LanceDB writes has thousands at most.
 MOST_FIELDS = 200_000
+# They are read as a whole, and have some kilobytes.
+MOST_BYTES = 2**26
 _FOOTER_BYTES = 16
 _FIXED_BYTES = {1: 8, 5: 4}
 
 
-def refuse_other_places(folder: str | os.PathLike[str], table: str) -> None:
-    """Refuse a folder of LanceDB whose table could have files elsewhere.
+def refuse_other_places(folder: str, table: str) -> bool:
+    """Refuse a folder of LanceDB, or one in a store, whose table could have files elsewhere.
 
     Args:
-        folder: folder of the database.
+        folder: absolute path, or address, of the database's folder.
         table: name of the table.
+
+    Returns:
+        Whether it has a table of this name.
 
     Raises:
         ValueError: it has a catalogue, or a manifest that names other places or cannot be read.
+        UnreadableVideoError: nothing is known to open such addresses.
+        DecodingUnavailableError: what opens them is not installed.
     """
-    catalogue = Path(folder, CATALOGUE)
-    if os.path.lexists(catalogue):
+    system, path = open_store(folder) if is_address(folder) else (LocalFileSystem(), folder)
+    # Some stores remember what they have listed.
+    system.invalidate_cache()
+    path = path.rstrip("/")
+    if system.exists(f"{path}/{CATALOGUE}"):
         raise ValueError(f"{CATALOGUE} may name other places for its table")
     # What a writer that was killed has left ends in another way, and is not opened.
-    for manifest in sorted(Path(folder, f"{table}.lance").rglob("*manifest")):
+    found = system.find(f"{path}/{table}.lance", detail=True)
+    manifests = {file: found[file] for file in sorted(found) if file.endswith("manifest")}
+    for file, entry in manifests.items():
+        name = file.rpartition("/")[2]
+        if (entry.get("size") or 0) > MOST_BYTES:
+            raise ValueError(f"{name} has {entry['size']} bytes, and is not a manifest")
         try:
-            with open(manifest, "rb") as file:
-                _check_manifest(file.fileno(), manifest.name)
-        except (FileNotFoundError, IsADirectoryError):
+            content = system.cat_file(file, start=0, end=MOST_BYTES)
+        except FileNotFoundError:
             # Another process has taken an old version away.
             continue
+        _check_manifest(content, name)
+    return bool(manifests)
 
 
-def _check_manifest(descriptor: int, name: str) -> None:
-    if os.fstat(descriptor).st_size < _FOOTER_BYTES + 4:
+def _check_manifest(content: bytes, name: str) -> None:
+    if len(content) < _FOOTER_BYTES + 4:
         raise ValueError(f"{name} is cut short")
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
-        end = len(content) - _FOOTER_BYTES
-        start = int.from_bytes(content[end : end + 8], "little") + 4
-        if (
-            content[-4:] != b"LANC"
-            or start > end
-            or int.from_bytes(content[start - 4 : start], "little") != end - start
-        ):
-            raise ValueError(f"{name} is not a manifest")
-        for count, field in enumerate(_fields(content, start, end, name)):
-            if field not in KNOWN_FIELDS or count >= MOST_FIELDS:
-                raise ValueError(f"{name} may name other places for its files (field {field})")
+    end = len(content) - _FOOTER_BYTES
+    start = int.from_bytes(content[end : end + 8], "little") + 4
+    if content[-4:] != b"LANC" or start > end or int.from_bytes(content[start - 4 : start], "little") != end - start:
+        raise ValueError(f"{name} is not a manifest")
+    for count, field in enumerate(_fields(content, start, end, name)):
+        if field not in KNOWN_FIELDS or count >= MOST_FIELDS:
+            raise ValueError(f"{name} may name other places for its files (field {field})")
 
 
-def _fields(content: mmap.mmap, position: int, end: int, name: str) -> Iterator[int]:
+def _fields(content: bytes, position: int, end: int, name: str) -> Iterator[int]:
     """The numbers of a protobuf message's fields, whose values are passed over."""
     while position < end:
         key, position = _varint(content, position, end, name)
@@ -81,7 +93,7 @@ def _fields(content: mmap.mmap, position: int, end: int, name: str) -> Iterator[
         raise ValueError(f"{name} is cut short")
 
 
-def _varint(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, int]:
+def _varint(content: bytes, position: int, end: int, name: str) -> tuple[int, int]:
     """A number of 7 bits per byte, lowest first, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):

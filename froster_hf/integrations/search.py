@@ -43,7 +43,7 @@ from ..settings import read_fields
 from ..video.files import UNREADABLE, search_folder
 from ..video.source import split_policy
 from ..video.stores import find_videos, is_address, is_named, open_store, refuse_unnamed
-from ..video.types import UnreadableVideoError, VideoDecodeError
+from ..video.types import DecodingUnavailableError, UnreadableVideoError, VideoDecodeError
 from ..whole_files import check_writable
 from .batches import embed_clips
 from .lance_places import refuse_other_places
@@ -295,7 +295,7 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
     Raises:
         SearchIndexError: there is something else.
     """
-    path = _absolute(path)
+    path = _place(path)
     lancedb = import_extra("search")
     if not is_address(path):
         if not os.path.lexists(path):
@@ -309,17 +309,18 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
                     f"{printable(path)} is a folder of something else, not an index. Give another one."
                 )
             return None
-        try:
-            refuse_other_places(path, TABLE)
-        except ValueError as error:
-            raise SearchIndexError(
-                f"{printable(path)} is not an index that lies in its folder alone, or is damaged: "
-                f"{printable(str(error), limit=200)}. Make the index again in another place."
-            ) from error
+    is_checked = _check_places(path)
     with _lance_reading(path):
         database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
         if TABLE not in database.list_tables().tables:
             return None
+    if not is_checked and is_address(path):
+        # LanceDB has other credentials, or another server, than what has looked before it.
+        raise SearchIndexError(
+            f"{printable(path)} has no table where fsspec looks, but one where LanceDB does, so that it cannot be "
+            "checked. Set up both for the same store; for S3, AWS_ENDPOINT_URL is read by both."
+        )
+    with _lance_reading(path):
         table = database.open_table(TABLE)
         schema = table.schema
     try:
@@ -334,6 +335,25 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
             "the index again in another place."
         ) from error
     return VideoIndex(path, table, settings)
+
+
+def _check_places(path: str) -> bool:
+    """Refuse an index that could have files in other places; see `refuse_other_places`."""
+    try:
+        return refuse_other_places(path, TABLE)
+    except DecodingUnavailableError:
+        raise
+    except ValueError as error:
+        raise SearchIndexError(
+            f"{printable(path)} is not an index that lies in its folder alone, or is damaged: "
+            f"{printable(str(error), limit=200)}. Make the index again in another place."
+        ) from error
+    except Exception as error:
+        # Whatever a store's client raises.
+        if not is_address(path):
+            raise
+        reason = one_line(str(error)) if isinstance(error, UnreadableVideoError) else _machine_reason(path, error)
+        raise SearchIndexError(f"{printable(path)} cannot be read: {reason}.") from error
 
 
 def index_videos(
@@ -500,7 +520,7 @@ def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping
     settings = IndexSettings(model_name(classify), _fingerprint(classify), probe.tolist(), **lengths)
     _check_settings(settings)
     schema = _schema(len(probe)).with_metadata({METADATA_KEY: json.dumps(asdict(settings)).encode()})
-    path = _absolute(output)
+    path = _place(output)
     if not is_address(path):
         check_writable(path)
     try:
@@ -831,6 +851,12 @@ def _overlap(segment: FoundSegment, other: FoundSegment) -> bool:
         and segment.start_seconds < other.end_seconds
         and other.start_seconds < segment.end_seconds
     )
+
+
+def _place(path: str | os.PathLike[str]) -> str:
+    """Where an index lies: a folder of this machine is one however it is written."""
+    text = os.fspath(path)
+    return _absolute(re.sub("^file:///*", "/", text, flags=re.IGNORECASE))
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

@@ -4,12 +4,14 @@ The defaults are the published recipe's (ICLR 2024, section 4.1) where it does n
 batch size and warm-up are the recipes' (`recipes/*.yaml`).
 """
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 
 from ..settings import find_unbounded
 from .distillation import DISTILLATIONS, NO_DISTILLATION, DistillationTarget, distillation_names
@@ -30,14 +32,18 @@ if get_args(Distillation) != distillation_names():
 # Least and most. The loader forks all workers, and asks for all that they are to have ready, before the first batch.
 _BOUNDS = {
     "lora_rank": (1, 4096),
+    "label_smoothing_factor": (0, 1),
     "dataloader_num_workers": (0, max(64, os.cpu_count() or 1)),
     "dataloader_prefetch_factor": (1, 64),
 }
+# Handed on as keywords; of the others, a text may be the path of a file.
+_KEYWORDS = ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+_OPTIM_ARGS = re.compile(r"\s*([^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)?")
 _THEIRS = TrainingArguments.__dataclass_fields__
 
 
 def check_bounds(arguments: Mapping[str, Any]) -> None:
-    """Raise where an argument asks for more than any machine has, or has a part that is not finite.
+    """Raise where an argument asks for more than any machine has, or has a part that is not finite or not readable.
 
     Args:
         arguments: of a training of any kind, by name; those that are missing or `None` are the defaults.
@@ -49,11 +55,23 @@ def check_bounds(arguments: Mapping[str, Any]) -> None:
         value = arguments.get(name)
         if value is not None and not least <= value <= most:
             raise ValueError(f"`{name}` is {value}; it goes from {least} to {most}.")
+    for name in _KEYWORDS:
+        if isinstance(text := arguments.get(name), str) and not _is_json_object(text):
+            raise ValueError(f"`{name}` is {text[:80]!r}; it must be a mapping of names to values, or one as JSON.")
+    if not _OPTIM_ARGS.fullmatch(text := arguments.get("optim_args") or ""):
+        raise ValueError(f"`optim_args` is {text[:80]!r}; it must be of the form name=value,name=value.")
     for name, value in arguments.items():
         if isinstance(value, dict) and (number := find_unbounded(value)) is not None:
             raise ValueError(
                 f"`{name}` holds {str(number)[:80]}; numbers must be finite, whole ones of 64 bits at most."
             )
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _distillation_help() -> str:
@@ -201,7 +219,9 @@ class FrosterTrainingArguments(TrainingArguments):
     # The published recipe.
     learning_rate: float = field(default=3.33e-6, metadata=_THEIRS["learning_rate"].metadata)
     weight_decay: float = field(default=0.01, metadata=_THEIRS["weight_decay"].metadata)
-    lr_scheduler_type: str = field(default="cosine_warmup_with_min_lr", metadata=_THEIRS["lr_scheduler_type"].metadata)
+    lr_scheduler_type: SchedulerType | str = field(
+        default="cosine_warmup_with_min_lr", metadata=_THEIRS["lr_scheduler_type"].metadata
+    )
     # A loss that is not finite is kept out of the log where it is found, without waiting for the device every batch.
     logging_nan_inf_filter: bool = field(default=False, metadata=_THEIRS["logging_nan_inf_filter"].metadata)
     # The collator and the Trainer read columns that the model does not take.

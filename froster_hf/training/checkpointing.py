@@ -5,6 +5,7 @@ optimizer or random state where they are missing. Here a checkpoint appears unde
 (`whole_folders.py`), and every byte is checked before a run goes on from it.
 """
 
+import json
 import logging
 import math
 import pickle
@@ -19,15 +20,18 @@ import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..whole_files import check_writable
+from .argument_errors import ArgumentErrors
 from .losses import refuse_nonfinite_weights
 from .stored_states import (
+    check_callbacks,
     check_form,
     check_optimizer,
     check_scaler,
@@ -99,7 +103,7 @@ class CheckpointedCallback(TrainerCallback):
         """
 
 
-class AtomicCheckpointing(Trainer):
+class AtomicCheckpointing(ArgumentErrors):
     """Writes checkpoints whole or not at all, and resumes from sound ones only.
 
     `train(resume_from_checkpoint=True)` takes the newest sound checkpoint of `output_dir` and names the damaged ones
@@ -195,8 +199,12 @@ class AtomicCheckpointing(Trainer):
             )
 
         with _refusing_to_resume(checkpoint):
+            # Before the Trainer's class makes something of them.
+            stored = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            parts = (*self.callback_handler.callbacks, self.control)
+            check_callbacks(stored, [part for part in parts if isinstance(part, ExportableState)])
             _check_state(
-                TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)),
+                TrainerState(**stored),
                 folders={checkpoint.resolve().parent, Path(str(self.args.output_dir)).resolve()},
             )
 

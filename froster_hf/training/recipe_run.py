@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from ..checkpoint_loading import checked_config, checkpoint_path
+from ..checkpoint_loading import checked_config, checkpoint_path, naming_checkpoint
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
 from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sample_shots
 from ..data.official_lists import Split
@@ -25,6 +25,7 @@ from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import resolve_templates
 from ..whole_files import check_writable, write_text_whole
+from .argument_errors import naming_arguments
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
 from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
@@ -125,7 +126,9 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
             f"There is no checkpoint in {recipe.checkpoint}. Train or download it first, or give another one with "
             "model.checkpoint=FOLDER."
         )
-    if checked_config(recipe.checkpoint).model_type == "froster":
+    with naming_checkpoint("model.checkpoint", recipe.checkpoint):
+        config = checked_config(recipe.checkpoint)
+    if config.model_type == "froster":
         return _load_froster(recipe)
     # What transformers says of tensors: those of the temporal module are new, and others that are missing an error.
     with without_warnings():
@@ -191,7 +194,10 @@ def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArgu
         # A count, since the Trainer reads a number from 1 on as one, whatever it was meant to be a share of.
         steps_per_epoch = math.ceil(num_clips / recipe.total_batch_size)
         fields.setdefault("warmup_steps", math.ceil(recipe.warmup_epochs * steps_per_epoch))
-    args = FrosterTrainingArguments(output_dir=str(output_folder(recipe)), **fields)
+    sections = {name: fields.get(name) for name in FrosterTrainingArguments._VALID_DICT_FIELDS}
+    # Errors of values name their fields themselves.
+    with naming_arguments(sections, errors=(TypeError, AttributeError, LookupError)):
+        args = FrosterTrainingArguments(output_dir=str(output_folder(recipe)), **fields)
     at_once = args.train_batch_size * args.world_size
     if recipe.total_batch_size % at_once:
         raise ValueError(

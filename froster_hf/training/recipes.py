@@ -9,14 +9,18 @@ pre-training of a small CLIP in `froster_hf.shapes`.
 """
 
 import dataclasses
+import functools
 import math
+import operator
 import os
 import pkgutil
 import re
+import types
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from transformers import TrainingArguments
 
@@ -309,4 +313,15 @@ def argument_hints(kind: type[TrainingArguments], *, reserved: Collection[str]) 
     """
     hints = get_type_hints(kind)
     names = [entry.name for entry in dataclasses.fields(kind) if entry.init and entry.name not in reserved]
-    return {name: hints[name] for name in names}
+    return {name: _written_hint(hints[name]) for name in names}
+
+
+def _written_hint(hint: Any) -> Any:
+    """The type of what a file can hold for an argument: names of an enumeration's members, and no objects."""
+    parts: list[Any] = []
+    for part in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else [hint]:
+        if isinstance(part, type) and issubclass(part, Enum):
+            return Annotated[str, NameIn({member.value: member for member in part})]
+        if not dataclasses.is_dataclass(part):
+            parts.append(part)
+    return functools.reduce(operator.or_, parts)

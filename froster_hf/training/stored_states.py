@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
 
 from ..conversion.pickle_worker import TensorUnpickler, check_members, rebuild_tensor
 from ..printing import printable
@@ -311,6 +312,37 @@ def check_scheduler(stored: Any, scheduler: Any, *, max_steps: int) -> list[floa
         if not is_same_kind or isinstance(stored[name], list) != isinstance(own[name], list):
             raise ValueError(f"`{name}` of {SCHEDULER_NAME} is {_shown(stored[name])}, not as {_shown(own[name])}")
     return None
+
+
+def check_callbacks(stored: Any, callbacks: Sequence[ExportableState]) -> None:
+    """Refuse states of callbacks that those of this run have not written; the Trainer sets whatever they name.
+
+    Args:
+        stored: state of the Trainer, as the file says.
+        callbacks: those of this run that keep a state; without it, the next checkpoint could not be written.
+
+    Raises:
+        ValueError: names the callback, and what of its state differs.
+    """
+    states = stored.get("stateful_callbacks") if type(stored) is dict else stored
+    where = f"`stateful_callbacks` of {TRAINER_STATE_NAME}"
+    if type(states) is not dict:
+        raise ValueError(f"{where} is {_shown(states)}; a dict is needed")
+    for callback in callbacks:
+        name, own = type(callback).__name__, callback.state()
+        if name not in states:
+            raise ValueError(f"{where} has no {name}, which this run has; leave the callback out")
+        for state in states[name] if type(states[name]) is list else [states[name]]:
+            for part, values in own.items():
+                one = state.get(part) if type(state) is dict else state
+                if type(one) is not dict or one.keys() != values.keys():
+                    raise ValueError(f"{where}, {name}: `{part}` is {_shown(one)}; {_shown(values)} is needed")
+                for key, value in values.items():
+                    _check_plain(one[key], where=f"{where}, {name}: `{key}`")
+                    if type(value) in (bool, str) and type(one[key]) is not type(value):
+                        raise ValueError(f"{where}, {name}: `{key}` is {_shown(one[key])}, not as {_shown(value)}")
+                    if _is_finite(value) and not _is_finite(one[key]):
+                        raise ValueError(f"{where}, {name}: `{key}` is {_shown(one[key])}; a finite number is needed")
 
 
 def check_optimizer(

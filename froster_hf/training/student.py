@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import is_peft_available
 
+from ..checkpoint_loading import naming_checkpoint
 from ..extras import import_extra
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import TEMPORAL_MODULES, is_temporal, modules_without_parameters
@@ -103,7 +104,8 @@ def _teacher_of(
     if args.teacher is None:
         shared = may_share and clip_is_frozen(model)
         return FrozenTeacher.from_student(model, shared=shared, **precision)
-    teacher = FrozenTeacher.from_dual_encoder(args.teacher, **precision)
+    with naming_checkpoint("teacher", args.teacher):
+        teacher = FrozenTeacher.from_dual_encoder(args.teacher, **precision)
     _check_vocabulary(model, teacher)
     return teacher
 

@@ -20,6 +20,7 @@ from froster_hf import VideoDecodeError, load_pipeline
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.integrations import search
+from froster_hf.integrations.lance_places import MOST_BYTES
 from froster_hf.integrations.search import FoundSegment, SearchIndexError, index_videos, open_index, search_videos
 from froster_hf.integrations.search_page import write_search_page
 from froster_hf.shapes import MovingShape
@@ -532,6 +533,75 @@ def test_a_catalogue_beside_a_table_is_refused(index_of_one, tmp_path):
     shutil.copytree(index_of_one / "segments.lance", tmp_path / "index/__manifest")
     with pytest.raises(SearchIndexError, match="__manifest may name other places"):
         open_index(tmp_path / "index")
+
+
+@pytest.fixture
+def in_store():
+    """Puts a folder into a store; an address that LanceDB has not read before the store was looked at."""
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+
+    def put(folder: Path) -> str:
+        for file in filter(Path.is_file, folder.rglob("*")):
+            store.pipe(f"/bucket/index/{file.relative_to(folder)}", file.read_bytes())
+        return "memory://bucket/index"
+
+    yield put
+    if store.exists("/bucket"):
+        store.rm("/bucket", recursive=True)
+
+
+def other_places(index: Path, output: Path, kind: str) -> Path:
+    if kind == "field 18":
+        return with_manifests(
+            index, output, lambda message: message + varint(18 << 3 | 2) + varint(len(BASE_PATH)) + BASE_PATH
+        )
+    shutil.copytree(index, output)
+    manifest = next((output / "segments.lance/_versions").glob("*.manifest"))
+    if kind == "cut short":
+        manifest.write_bytes(manifest.read_bytes()[:19])
+    elif kind == "is not a manifest":
+        with open(manifest, "r+b") as file:
+            file.truncate(MOST_BYTES + 1)
+    else:
+        shutil.copytree(output / "segments.lance", output / "__manifest")
+    return output
+
+
+@pytest.mark.parametrize("kind", ["field 18", "cut short", "is not a manifest", "__manifest may name other places"])
+def test_a_table_in_a_store_that_names_other_places_is_refused_before_it_is_read(
+    index_of_one, tmp_path, monkeypatch, in_store, kind
+):
+    address = in_store(other_places(index_of_one, tmp_path / "index", kind))
+    monkeypatch.setattr("lancedb.connect", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(SearchIndexError, match=f"{address} is not an index that lies in its folder alone.*{kind}"):
+        open_index(address)
+
+
+def test_an_index_in_a_store_is_opened_where_it_names_no_other_places(index_of_one, monkeypatch, in_store):
+    lancedb = pytest.importorskip("lancedb")
+    address, connect = in_store(index_of_one), lancedb.connect
+    monkeypatch.setattr(lancedb, "connect", lambda path, **rest: connect(str(index_of_one), **rest))
+    assert open_index(address).states() == open_index(index_of_one).states()
+    # What has looked before LanceDB has seen nothing.
+    monkeypatch.setattr(lancedb, "connect", lambda path, **rest: connect(str(index_of_one), **rest))
+    with pytest.raises(SearchIndexError, match="no table where fsspec looks"):
+        open_index("memory://another/index")
+
+
+def test_an_index_in_a_store_that_nothing_can_look_into_is_one_line(monkeypatch):
+    monkeypatch.setattr("lancedb.connect", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(SearchIndexError, match=r"^nowhere://a/index cannot be read: .*Protocol not known: nowhere"):
+        open_index("nowhere://a/index")
+
+
+def test_the_address_of_a_folder_of_this_machine_is_a_folder(index_of_one, tmp_path):
+    shutil.copytree(index_of_one, tmp_path / "index")
+    assert len(open_index(f"file://{tmp_path}/index")) == len(open_index(index_of_one))
+    (tmp_path / "index/link").symlink_to("/etc")
+    with pytest.raises(SearchIndexError, match="is a link or a special file"):
+        open_index(f"file://{tmp_path}/index")
 
 
 def copy_with(index: Path, output: Path, settings=(), **columns) -> Path:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl
 
 from froster_hf.training import whole_folders
 from froster_hf.training.checkpointing import ResumeError, RunExistsError, list_checkpoints, newest_sound_checkpoint
@@ -359,6 +359,18 @@ RANDOM_FORGERIES = {
     "python's words as a text": lambda state: state.update(python=(3, "words", None)),
     "torch's words as numbers": lambda state: state.update(cpu=torch.zeros(5056)),
 }
+CONTROL = {"args": dict.fromkeys(vars(TrainerControl()), False), "attributes": {}}
+CALLBACK_FORGERIES = {
+    "a number": 5,
+    "a list": [CONTROL],
+    "null": None,
+    "none of the Trainer's own": {},
+    "a text": {"TrainerControl": "stop"},
+    "other arguments": {"TrainerControl": {"args": {"evil": 1}, "attributes": {}}},
+    "other attributes": {"TrainerControl": {**CONTROL, "attributes": {"_new_step": 1}}},
+    "a number for a switch": {"TrainerControl": {**CONTROL, "args": {**CONTROL["args"], "should_save": 1}}},
+    "one of several": {"TrainerControl": [CONTROL, 5]},
+}
 FORGERIES = {
     **{
         f"optimizer: {name}": ("optimizer.pt", lambda file, change=change: alter(file, change))
@@ -395,6 +407,13 @@ FORGERIES = {
         "trainer_state.json",
         lambda file: write_fields(file, best_model_checkpoint=["checkpoint-2"]),
     ),
+    **{
+        f"states of callbacks: {name}": (
+            "trainer_state.json",
+            lambda file, states=states: write_fields(file, stateful_callbacks=states),
+        )
+        for name, states in CALLBACK_FORGERIES.items()
+    },
     "an identity nested deeply": ("run_identity.json", lambda file: file.write_text("[" * 100_000)),
     "an optimizer of nothing": ("optimizer.pt", lambda file: torch.save({}, file)),
     "a random state that is a list": ("rng_state.pth", lambda file: torch.save([], file)),
@@ -416,6 +435,15 @@ def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(
         resumed(run, str(run / "checkpoint-4"))
     assert "weights_only" not in str(raised.value)
     assert not Path("called").exists()
+
+
+@pytest.mark.parametrize("states", CALLBACK_FORGERIES.values(), ids=CALLBACK_FORGERIES)
+def test_forged_states_of_callbacks_are_named(run, states):
+    write_fields(run / "checkpoint-4" / "trainer_state.json", stateful_callbacks=states)
+    seal_again(run / "checkpoint-4")
+    with pytest.raises(ResumeError, match=r"`stateful_callbacks` of trainer_state\.json") as raised:
+        resumed(run, str(run / "checkpoint-4"))
+    assert "\n" not in str(raised.value)
 
 
 def test_a_checkpoint_beyond_the_end_of_the_run_is_an_error_and_not_a_finished_run(run):

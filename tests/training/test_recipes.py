@@ -372,6 +372,49 @@ def test_what_is_reported_on_this_machine_alone_may_stand_in_a_file(tmp_path):
     assert load_recipe(tmp_path / "mine.yaml").training["report_to"] == "tensorboard"
 
 
+@pytest.mark.parametrize("recipe", ["froster_k400", "small_clip"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("parallelism_config={tp_size: 1000000}", "parallelism_config is {'tp_size': 1000000}; it must be null."),
+        ("optim=adam", "optim is 'adam'; it must be one of adamw_torch, "),
+        ("lr_scheduler_type=3", "lr_scheduler_type is 3; it must be one of linear, "),
+        ("save_strategy=often", "save_strategy is 'often'; it must be one of no, steps"),
+        ("lr_scheduler_kwargs=min", "`lr_scheduler_kwargs` is 'min'; it must be a mapping of names to values"),
+        ("lr_scheduler_kwargs='{min'", "`lr_scheduler_kwargs` is '{min'; it must be a mapping of names to values"),
+        ("gradient_checkpointing_kwargs='[1]'", "`gradient_checkpointing_kwargs` is '[1]'; it must be a mapping"),
+        ("label_smoothing_factor=1e6", "`label_smoothing_factor` is 1000000.0; it goes from 0 to 1."),
+        ("label_smoothing_factor=-0.1", "`label_smoothing_factor` is -0.1; it goes from 0 to 1."),
+        ("optim_args=momentum", "`optim_args` is 'momentum'; it must be of the form name=value,name=value."),
+        ("optim_args='a=1,,b=2'", "`optim_args` is 'a=1,,b=2'; it must be of the form"),
+    ],
+)
+def test_arguments_of_other_types_and_forms_are_named(recipe, override, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        load_recipe(recipe, [f"training.{override}"])
+    assert "\n" not in str(refused.value)
+
+
+def test_arguments_of_the_right_form_are_taken():
+    given = ["optim=sgd", "optim_args='momentum=0.9, nesterov=true'", "lr_scheduler_type=linear"]
+    given += ["lr_scheduler_kwargs='{}'", "label_smoothing_factor=0.1", "save_strategy=no"]
+    load_recipe("froster_k400", [f"training.{argument}" for argument in given])
+
+
+def test_options_that_transformers_does_not_have_are_named():
+    with pytest.raises(ValueError, match=r"`accelerator_config`, {'evil': 1}.*unexpected keyword argument 'evil'"):
+        arguments("froster_k400", "training.accelerator_config={evil: 1}")
+
+
+@pytest.mark.parametrize("checkpoint", ["/dev/zero", "a/../b/../c", "a b"])
+def test_a_checkpoint_that_is_none_is_named_with_its_field(tmp_path, clip_folder, video_folder, checkpoint):
+    overrides = tiny_overrides(clip_folder, video_folder, tmp_path)
+    with pytest.raises(ValueError, match=f"^`teacher` is '{checkpoint}', from which no model can be loaded: "):
+        build_trainer(load_recipe("froster_k400", [*overrides, "data.shots=null", f"training.teacher={checkpoint}"]))
+    with pytest.raises(ValueError, match=rf"model\.checkpoint\b.*{checkpoint}|{checkpoint}.*model\.checkpoint\b"):
+        build_model(RecipeModel(checkpoint=checkpoint))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
