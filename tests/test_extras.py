@@ -1,13 +1,14 @@
 """What an optional package that is not installed stops, and what is said of it."""
 
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from froster_hf import extras
 from froster_hf.cli import QUESTIONS, build_parser, main
+from tests.fixtures.subprocesses import REPOSITORY
 
 WITHOUT_MATPLOTLIB = """
 import sys
@@ -28,11 +29,21 @@ def without_matplotlib(*arguments):
 
 
 def test_every_extra_of_the_table_is_one_of_the_package():
-    required, _, optional = (
-        (Path(__file__).parents[1] / "pyproject.toml").read_text().partition("optional-dependencies")
-    )
+    required, _, optional = (REPOSITORY / "pyproject.toml").read_text().partition("optional-dependencies")
     assert all(f"\n{name} = [" in optional for name in extras.EXTRAS)
     assert "matplotlib" not in required
+
+
+def test_every_extra_is_installed_by_a_target_of_the_makefile():
+    """What no target installs, no test runs."""
+    _, _, section = (REPOSITORY / "pyproject.toml").read_text().partition("[project.optional-dependencies]\n")
+    _, *parts = re.split(r"^([a-z-]+) = ", section.partition("\n[")[0], flags=re.MULTILINE)
+    packages = dict(zip(parts[::2], parts[1::2]))
+    named = ",".join(re.findall(r'-e "\.\[(.*?)\]"', (REPOSITORY / "Makefile").read_text())).split(",")
+    brought = ",".join(names for name in named for names in re.findall(r"froster-hf\[(.*?)\]", packages[name])).split(
+        ","
+    )
+    assert {*named, *brought} == set(packages)
 
 
 def test_a_missing_package_is_told_with_the_line_that_installs_it(monkeypatch):

@@ -24,8 +24,8 @@ from tests.fixtures.pages import runs
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import REPOSITORY, environment
 
-gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app: pip install 'froster-hf[app]'")
-pytest.importorskip("gradio", reason="needs the extra app: pip install 'froster-hf[app]'")
+gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app (make test-extras)")
+pytest.importorskip("gradio", reason="needs the extra app (make test-extras)")
 
 from froster_hf.integrations.app import Answering, AppExample, build_app, served_app  # noqa: E402
 from froster_hf.integrations.app_requests import GuardedServer, refused_status  # noqa: E402
@@ -98,7 +98,7 @@ def test_an_explanation_is_two_pictures(client, videos):
 
 @pytest.fixture(scope="module")
 def index(videos):
-    pytest.importorskip("lancedb", reason="needs the extra search: pip install 'froster-hf[search]'")
+    pytest.importorskip("lancedb", reason="needs the extra search (make test-extras)")
     from froster_hf import index_videos
 
     folder = videos / "index"
@@ -392,7 +392,11 @@ def test_the_server_asks_nothing_of_other_machines(videos):
 
 def test_the_verb_serves_until_it_is_interrupted(videos):
     command = [sys.executable, "-m", "froster_hf", "app", "--model", "small"]
+    # A shell that starts the tests in the background ignores SIGINT, and so do the processes below it; one that is
+    # handled is not passed on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     try:
         told = next(line for line in process.stderr if "the app is at" in line)
         address = re.search(r"http://127\.0\.0\.1:\d+/", told)[0]

@@ -30,7 +30,7 @@ from froster_hf.video.decoding import decode_frames
 from tests.fixtures.pages import runs
 from tests.fixtures.subprocesses import environment
 
-pytest.importorskip("lancedb", reason="needs the extra search (make test-integrations)")
+pytest.importorskip("lancedb", reason="needs the extra search (make test-extras)")
 
 STAR, SQUARE, RING = classes = [
     MovingShape("red", "star", "sliding left"),
