@@ -37,14 +37,16 @@ ANSWERS = {
 class WritePart:
     """Answers the videos of one part and writes its file. One per worker, with its own copy of the model."""
 
-    def __init__(self, output: str, model: str, labels: list[str] | None):
+    def __init__(self, source: str, output: str, model: str, labels: list[str] | None):
         self.output = output
         self.answer = EmbedVideos(model) if labels is None else ClassifyVideos(model, labels)
+        if "://" in source:
+            # What the caller named may be opened, and what lies below it.
+            self.answer.pipeline.processor.video_processor.allow_urls = [source]
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
         videos = list(part["videos"])
-        read = [video if "://" not in video else fsspec.open(video).open().read() for video in videos]
-        found = self.answer({"video": read})
+        found = self.answer({"video": videos})
         columns = {"video": pyarrow.array(videos, pyarrow.string())}
         columns |= {name: pyarrow.array(found[name], ANSWERS[name]) for name in self.answer.answer_columns}
         write_whole(pyarrow.table(columns), self.output, part["file"])
@@ -60,14 +62,15 @@ def write_whole(table: pyarrow.Table, folder: str, name: str) -> None:
     system.mv(unfinished, f"{path}/{name}")
 
 
-def list_videos(source: str) -> list[str]:
-    """The videos of a folder and of those below it, sorted, as addresses that every worker can open."""
+def list_videos(source: str) -> tuple[str, list[str]]:
+    """The folder's own address, and the videos in it and below it, sorted, as addresses that every worker can open."""
     system, path = fsspec.core.url_to_fs(source)
     found = sorted(file for file in system.find(path) if file.lower().endswith(ENDINGS))
     if not found:
         raise SystemExit(f"{source} holds no videos; their names end in {', '.join(ENDINGS)}.")
-    is_local = isinstance(system, fsspec.implementations.local.LocalFileSystem)
-    return [file if is_local else system.unstrip_protocol(file) for file in found]
+    if isinstance(system, fsspec.implementations.local.LocalFileSystem):
+        return path, found
+    return system.unstrip_protocol(path), [system.unstrip_protocol(file) for file in found]
 
 
 def check_same_job(job: dict[str, Any], folder: str) -> None:
@@ -97,7 +100,7 @@ def main(arguments: list[str] | None = None) -> dict[str, int]:
     options = parser.parse_args(arguments)
 
     labels = [label.strip() for label in options.labels.split(",")] if options.labels else None
-    videos = list_videos(options.source)
+    source, videos = list_videos(options.source)
     size = options.videos_per_file
     job = {"videos": videos, "model": options.model, "labels": labels, "videos_per_file": size}
     check_same_job(job, options.output)
@@ -116,7 +119,7 @@ def main(arguments: list[str] | None = None) -> dict[str, int]:
         # A block of its own per part: what a dying worker takes with it is one part.
         answers = ray.data.from_items(missing, override_num_blocks=len(missing)).map(
             WritePart,
-            fn_constructor_args=[options.output, options.model, labels],
+            fn_constructor_args=[source, options.output, options.model, labels],
             concurrency=min(options.workers, len(missing)),
             num_gpus=options.gpus_per_worker,
         )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from froster_hf import load_pipeline
 from froster_hf.integrations import EmbedVideos
 from froster_hf.integrations.annotation import (
     fiftyone_classification,
@@ -99,6 +100,7 @@ def fiftyone(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # Its settings are read when it is first imported; it looks for no news and counts no uses.
         patch.setenv("FIFTYONE_MODEL_ZOO_DIR", str(tmp_path_factory.mktemp("zoo")))
+        patch.setenv("FIFTYONE_DATABASE_DIR", str(tmp_path_factory.mktemp("database")))
         patch.setenv("FIFTYONE_DO_NOT_TRACK", "true")
         yield pytest.importorskip("fiftyone", reason="needs the extra fiftyone (make test-integrations)")
 
@@ -201,3 +203,92 @@ def test_the_zoo_model_names_a_video_that_cannot_be_read(zoo_model, videos):
     reader = type("Reader", (), {**vars(reader), "__len__": lambda self: 0})()
     with pytest.raises(ValueError, match=r"damaged\.mp4"):
         zoo_model.predict(reader)
+
+
+def read_back(importer) -> list[tuple]:
+    with importer:
+        return list(importer)
+
+
+def test_fiftyones_exporters_write_what_its_importers_read_back(fiftyone, tmp_path):
+    """Its formats of temporal detections, in frames and in seconds, and its tree of classes; none needs a database."""
+    formats = pytest.importorskip("fiftyone.utils.data")
+    video = REAL_VIDEOS["carphone_pristine"]
+    metadata = fiftyone.VideoMetadata(frame_rate=25, total_frame_count=250, duration=10.0)
+    made = timeline(0.9, 0.5, 0.7)
+    for folder, in_seconds in (("frames", False), ("seconds", True)):
+        exporter = formats.FiftyOneTemporalDetectionDatasetExporter(str(tmp_path / folder), use_timestamps=in_seconds)
+        with exporter:
+            exporter.export_sample(str(video), fiftyone_detections(made, metadata), None, metadata=metadata)
+    [(path, _, found, _)] = read_back(formats.FiftyOneTemporalDetectionDatasetImporter(str(tmp_path / "frames")))
+    assert Path(path).read_bytes() == video.read_bytes()
+    for detection, expected in zip(found.detections, fiftyone_detections(made, metadata).detections, strict=True):
+        assert isinstance(detection, fiftyone.TemporalDetection)
+        fields = ("label", "support", "confidence")
+        assert [detection[field] for field in fields] == [expected[field] for field in fields]
+    [segments] = json.loads((tmp_path / "seconds" / "labels.json").read_text())["labels"].values()
+    for segment, expected in zip(segments, made.segments, strict=True):
+        assert segment["timestamps"] == pytest.approx([expected.start_seconds, expected.end_seconds], abs=1 / 25)
+
+    action = fiftyone_classification([{"label": LABELS[1], "score": 0.75}, {"label": "golf", "score": 0.25}])
+    with formats.VideoClassificationDirectoryTreeExporter(str(tmp_path / "classes")) as exporter:
+        exporter.export_sample(str(video), action, None)
+    [(path, _, found, _)] = read_back(formats.VideoClassificationDirectoryTreeImporter(str(tmp_path / "classes")))
+    assert (Path(path).name, found.label) == (video.name, LABELS[1])
+
+
+@pytest.fixture(scope="module")
+def dataset(fiftyone):
+    """Two videos in a data set of FiftyOne's own database, with their metadata."""
+    service = pytest.importorskip("fiftyone.core.service")
+    try:
+        service.DatabaseService.find_mongod()
+    except service.ServiceExecutableNotFound:
+        pytest.skip("FiftyOne's database server is not installed (docs/integrations/fiftyone.md)")
+    if shutil.which("ffprobe") is None:
+        pytest.skip("FiftyOne reads metadata with ffprobe, which is not installed")
+    dataset = fiftyone.Dataset()
+    videos = (REAL_VIDEOS["bikes"], REAL_VIDEOS["carphone_pristine"])
+    dataset.add_samples([fiftyone.Sample(filepath=str(path)) for path in videos], progress=False)
+    dataset.compute_metadata(progress=False)
+    yield dataset
+    dataset.delete()
+
+
+def test_a_data_set_keeps_answers_and_timelines_and_exports_them(fiftyone, dataset, exported, tmp_path):
+    classify = load_pipeline(exported, device="cpu")
+    for sample in dataset:
+        sample["action"] = fiftyone_classification(classify(sample.filepath, candidate_labels=LABELS))
+        sample["timeline"] = fiftyone_detections(classify.timeline(sample.filepath, LABELS), sample.metadata)
+        sample.save()
+    dataset.reload()
+    # Values are those of the database.
+    labels, supports = dataset.values(["timeline.detections.label", "timeline.detections.support"])
+    assert {*dataset.distinct("action.label"), *dataset.distinct("timeline.detections.label")} <= set(LABELS)
+    for found, frames in zip(supports, dataset.values("metadata.total_frame_count"), strict=True):
+        assert found
+        assert all(1 <= first <= last <= frames for first, last in found)
+
+    # Its own view of segments as clips, and its own format on disk.
+    assert [clip.support for clip in dataset.to_clips("timeline")] == [each for video in supports for each in video]
+    kind = fiftyone.types.FiftyOneTemporalDetectionDataset
+    dataset.export(str(tmp_path / "out"), dataset_type=kind, label_field="timeline", progress=False)
+    read = fiftyone.Dataset.from_dir(str(tmp_path / "out"), kind, label_field="timeline", progress=False)
+    assert read.values(["timeline.detections.label", "timeline.detections.support"]) == (labels, supports)
+    read.delete()
+
+
+def test_the_zoo_model_answers_for_a_whole_data_set_and_for_its_clips(fiftyone, dataset, zoo_model, exported):
+    dataset.apply_model(zoo_model, label_field="answer", progress=False)
+    dataset.compute_embeddings(zoo_model, embeddings_field="froster", progress=False)
+    assert set(dataset.values("answer.label")) <= set(LABELS)
+    expected = EmbedVideos(exported)({"video": dataset.values("filepath")})["embedding"]
+    np.testing.assert_allclose(np.stack(dataset.values("froster")), expected, rtol=0, atol=1e-6)
+
+    for sample in dataset:
+        sample["half"] = fiftyone.TemporalDetection(label="x", support=[1, sample.metadata.total_frame_count // 2])
+        sample.save()
+    clips = dataset.to_clips("half")
+    embeddings = clips.compute_embeddings(zoo_model, progress=False)
+    assert np.isfinite(embeddings).all()
+    assert np.abs(np.stack(list(embeddings)) - expected).max(axis=1).min() > 1e-4

@@ -1,5 +1,11 @@
 """`mteb.evaluate` runs a checkpoint on a task of three videos, and its figures are those of our own embeddings."""
 
+import functools
+import importlib
+import re
+import runpy
+import sys
+
 import datasets
 import numpy as np
 import pytest
@@ -7,6 +13,7 @@ import torch
 from transformers import AutoModel, AutoProcessor
 
 from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.subprocesses import REPOSITORY
 
 mteb = pytest.importorskip("mteb", reason="needs the extra mteb (make test-integrations)")
 
@@ -107,3 +114,15 @@ def test_a_video_that_cannot_be_read_is_named(encoder, videos):
 def test_a_folder_needs_a_name(exported):
     with pytest.raises(ValueError, match="organization/name"):
         FrosterEncoder(exported, training_datasets=None)
+
+
+def test_the_example_measures_on_tasks_that_the_library_has(exported, tmp_path, monkeypatch, capsys):
+    example = runpy.run_path(str(REPOSITORY / "examples" / "mteb_video_zero_shot.py"))
+    assert {task.metadata.name for task in mteb.get_tasks(tasks=example["TASKS"])} == set(example["TASKS"])
+    monkeypatch.setattr(mteb, "get_tasks", lambda tasks: [ThreeVideos()])
+    cache = importlib.import_module("mteb.cache").ResultCache(tmp_path)
+    monkeypatch.setattr(mteb, "evaluate", functools.partial(mteb.evaluate, cache=cache))
+    monkeypatch.setattr(sys, "argv", ["", str(exported), "--name", "somebody/tiny", "--revision", "1"])
+    example["main"]()
+    assert re.search(r"^ThreeVideosZeroShot: [01]\.\d{3}$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert list(tmp_path.rglob("ThreeVideosZeroShot.json")), "results that the leaderboard takes"

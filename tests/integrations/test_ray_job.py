@@ -1,5 +1,6 @@
 """The Ray job on a real local Ray: a killed worker, a killed job, and the same answers as one process."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import psutil
 import pyarrow.parquet
@@ -143,3 +145,30 @@ def test_a_folder_without_videos_is_refused(tmp_path):
     assert run.returncode == 1
     assert "holds no videos" in run.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bucket_is_answered_as_a_folder_is_and_a_video_that_is_gone_costs_its_row(exported, monkeypatch):
+    monkeypatch.syspath_prepend(str(JOB.parent))
+    job = importlib.import_module("ray_videos")
+    store = fsspec.filesystem("memory")
+    for name in ("bikes", "carphone_pristine"):
+        store.pipe_file(f"/archive/day one/{name}.mp4", REAL_VIDEOS[name].read_bytes())
+    try:
+        source, videos = job.list_videos("memory://archive")
+        assert [video.rpartition("/")[2] for video in videos] == ["bikes.mp4", "carphone_pristine.mp4"]
+        job.check_same_job({"videos": videos}, "memory://answers")
+        write = job.WritePart(source, "memory://answers", str(exported), None)
+        part = {"file": "part-0.parquet", "videos": [*videos, f"{source}/gone.mp4", "memory:///elsewhere/a.mp4"]}
+        assert write(part) == {"file": "part-0.parquet", "videos": 4, "failed": 2}
+        with store.open("/answers/part-0.parquet") as file:
+            rows = pyarrow.parquet.read_table(file).to_pylist()
+        assert sorted(store.ls("/answers", detail=False)) == ["/answers/job.json", "/answers/part-0.parquet"]
+    finally:
+        store.rm("/", recursive=True)
+    assert [row["video"] for row in rows] == part["videos"]
+    expected = EmbedVideos(exported)({"video": [str(REAL_VIDEOS[name]) for name in ("bikes", "carphone_pristine")]})
+    for row, embedding in zip(rows, expected["embedding"]):
+        np.testing.assert_allclose(row["embedding"], embedding, rtol=0, atol=1e-6)
+    assert [row["embedding"] for row in rows[2:]] == [None, None]
+    assert "no such file" in rows[2]["error"]
+    assert "allow_urls" in rows[3]["error"]
