@@ -26,6 +26,14 @@ from .text_files import LINE_END, AnnotationError, parse_json, read_text, shown_
 MAX_LABEL_FILE_BYTES = 16 * 2**20
 # {label: one sentence}, written for this package and under its license.
 DESCRIPTIONS_FOLDER = Path(__file__).parent / "descriptions"
+# Data set -> the files that describe its classes. Most of Kinetics-400 is in Kinetics-600, too.
+SHIPPED_DESCRIPTIONS: dict[str, tuple[str, ...]] = {
+    "ucf101": ("ucf101.json",),
+    "hmdb51": ("hmdb51.json",),
+    "k400": ("kinetics_shared.json", "k400_only.json"),
+    "k600": ("kinetics_shared.json", "k600_only.json"),
+    "ssv2": ("ssv2.json",),
+}
 
 # What first lines of tables call their columns.
 _HEADERS = {
@@ -78,26 +86,28 @@ def read_descriptions(path: str | os.PathLike) -> dict[str, Description]:
     """The descriptions of a file of labels by name, `None` for labels that it names without one.
 
     Args:
-        path: a file, or a name of `shipped_descriptions`; a file of such a name is given as `./NAME`.
+        path: a file, or a key of `SHIPPED_DESCRIPTIONS`; a file of such a name is given as `./NAME`.
 
     Raises:
-        AnnotationError: see `read_label_file`, or no label has a description.
+        AnnotationError: see `read_label_file`; there is no such file, or no label has a description.
         OSError: the file cannot be opened.
     """
-    if os.fspath(path) in shipped_descriptions():
-        path = DESCRIPTIONS_FOLDER / f"{os.fspath(path)}.json"
-    labels = read_label_file(path)
+    if shipped := SHIPPED_DESCRIPTIONS.get(os.fspath(path)):
+        files = [read_label_file(DESCRIPTIONS_FOLDER / name) for name in shipped]
+        return {name: text for file in files for name, text in file.pairs}
+    try:
+        labels = read_label_file(path)
+    except FileNotFoundError as error:
+        raise AnnotationError(
+            f"There is no file {shown_path(path)} of descriptions; those that ship are called "
+            f"{', '.join(SHIPPED_DESCRIPTIONS)}."
+        ) from error
     if labels.descriptions is None:
         raise AnnotationError(
             f"{shown_path(path)} holds no descriptions ({labels.form}); expected JSON, {{label: description}} or "
             "{{label: [description, ...]}}, or lines of a label, a tab and a description."
         )
     return dict(labels.pairs)
-
-
-def shipped_descriptions() -> list[str]:
-    """The data sets whose labels this package describes, one sentence each."""
-    return sorted(file.stem for file in DESCRIPTIONS_FOLDER.glob("*.json"))
 
 
 def split_labels(text: str) -> list[str]:

@@ -5,6 +5,7 @@ or a checkpoint says about them (`labels=`, stored labels, descriptions). Positi
 descriptions in the order of a `ClassLabel`; so names are compared, never indices.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,11 @@ from .prompts_froster import Description, checked_label_list, index_of, read_lab
 
 # Names that an error lists of each side.
 LISTED_NAMES = 10
+
+# After a number, one is a unit.
+_QUOTES = re.compile("(?<![0-9])[\"'\u2018\u2019\u201c\u201d]")
+# Hyphens of words only: those of numbers may be signs.
+_BREAKS = re.compile(r"[()\[\],]|(?<=[^\W\d_])-(?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def match_labels(
     """Find each of `names` in a label list, whatever the order of both.
 
     Names are equal when they are the same string, or, where that leaves one on each side, the same words: `BrushHair`,
-    `brush_hair` and `brush hair`.
+    `brush_hair` and `brush hair`, `hurling (sport)` and `hurling_sport`.
 
     Args:
         labels: any form that `read_label_list` takes, above all a mapping from name to description.
@@ -91,10 +97,16 @@ def match_labels(
 def label_words(name: str) -> str:
     """A label as words in lower case, the same for each spelling of it.
 
+    Folders and converted lists write published names without their apostrophes, commas and brackets, with hyphens, or
+    in quotes.
+
     >>> label_words("BrushHair"), label_words("brush_hair"), label_words("Brush hair")
     ('brush hair', 'brush hair', 'brush hair')
+    >>> label_words("massaging person's head"), label_words("hurling (sport)")
+    ('massaging persons head', 'hurling sport')
     """
-    return readable_label(name.strip()).casefold()
+    without_marks = _BREAKS.sub(" ", _QUOTES.sub("", name))
+    return readable_label(without_marks.strip() or name.strip()).casefold()
 
 
 def _describes(labels: Mapping, wanted: list[str]) -> bool:

@@ -97,8 +97,8 @@ class RecipeData:
         held_out: share of each class's videos that are evaluated on in place of being trained on, where there are no
             others to evaluate on; a matter of the names of classes and files, so the same ones each time.
         labels: file of the label texts, where the format needs one (`ssv2`, lists of indices).
-        descriptions: JSON file {label: sentence}, or a name of one that ships (`ucf101`, `hmdb51`); the sentences are
-            added to the prompts.
+        descriptions: JSON file {label: sentence}, or a data set whose sentences ship (`ucf101`, `hmdb51`, `k400`,
+            `k600`, `ssv2`); they are added to the prompts.
         label_set: `base` trains on the frequent half of the classes and evaluates base and novel apart; `all` does not
             split.
         base_labels: JSON list of the base half, in place of the frequent one.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from froster_hf.data.catalogue import DATASETS, FORMATS, published_counts
+from froster_hf.processing.label_files import SHIPPED_DESCRIPTIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data_sets.md"
 
@@ -25,8 +26,9 @@ may lead to its blobs.
 DATASET_NOTES = """\
 ## Data sets
 
-Counts are compared with the published ones wherever there are any. Copies on the Hub are other people's; whether they
-are whole has not been checked here.
+Counts are compared with the published ones wherever there are any. Where sentences ship, one per class, their name is
+for `froster evaluate --descriptions` and for `data.descriptions` of a recipe; [more](guides/descriptions.md). Copies
+on the Hub are other people's; whether they are whole has not been checked here.
 """
 
 
@@ -47,11 +49,12 @@ def render() -> str:
             f"`{dataset.format}`",
             ", ".join(protocol.replace("_", "-") for protocol in dataset.plans),
             ", ".join(f"`{part}`" for part in published_counts().get(name, {})) or "none",
+            f"`{name}`" if name in SHIPPED_DESCRIPTIONS else "none",
             ", ".join(f"`{copy}`" for copy in dataset.hub_copies) or "none known",
         ]
         for name, dataset in DATASETS.items()
     ]
-    header = ["name", "data set", "format", "protocols", "published counts", "copies on the Hub"]
+    header = ["name", "data set", "format", "protocols", "published counts", "sentences", "copies on the Hub"]
     return "\n".join(
         [
             INTRODUCTION,

@@ -4,15 +4,23 @@ import codecs
 import csv
 import io
 import json
-from pathlib import Path
+import re
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import froster_hf
-from froster_hf.processing.label_files import read_descriptions, read_label_file, shipped_descriptions, split_labels
-from froster_hf.processing.label_matching import match_labels
+from froster_hf.data.catalogue import DATASETS, published_counts
+from froster_hf.data.official_lists import _FOLDER_NAMES
+from froster_hf.processing.label_files import (
+    DESCRIPTIONS_FOLDER,
+    SHIPPED_DESCRIPTIONS,
+    read_descriptions,
+    read_label_file,
+    split_labels,
+)
+from froster_hf.processing.label_matching import label_words, match_labels
+from froster_hf.processing.prompts_froster import TEMPLATE_SETS, fill_templates, readable_label
 from froster_hf.processing.text_files import AnnotationError
 
 NAMES = ("growing", "up, then down", "sliding left")
@@ -76,20 +84,153 @@ def test_descriptions_are_read_by_name_and_their_absence_is_said(tmp_path):
         read_descriptions(written(tmp_path, "list.json", READ_ALIKE["list.json"]))
 
 
-@pytest.mark.parametrize(("name", "spelled"), [("ucf101", "ApplyEyeMakeup"), ("hmdb51", "brush hair")])
-def test_every_class_of_a_published_data_set_has_a_sentence_of_its_own(tmp_path, monkeypatch, name, spelled):
+# A class of each, as converted lists and folders write it.
+SPELLED = {
+    "ucf101": "apply eye makeup",
+    "hmdb51": "brush hair",
+    "k400": '"massaging person\'s head"',
+    "k600": "passing_american_football_not_in_game",
+    "ssv2": "Pulling [something] from left to right",
+}
+
+# What is easily taken for one another, and the word that one sentence of each group has alone.
+LOOK_ALIKES = [
+    ("k400", {"high jump": "mat", "long jump": "once", "triple jump": "hops", "pole vault": "pole"}),
+    (
+        "k400",
+        {
+            "catching or throwing baseball": "overhand",
+            "catching or throwing frisbee": "disc",
+            "catching or throwing softball": "underhand",
+            "throwing ball": "hand",
+            "hitting baseball": "batter",
+        },
+    ),
+    (
+        "k400",
+        {
+            "playing guitar": "tune",
+            "playing bass guitar": "electric",
+            "strumming guitar": "chords",
+            "tapping guitar": "tap",
+            "playing ukulele": "tiny",
+            "playing harp": "upright",
+            "playing cello": "bows",
+            "playing violin": "chin",
+        },
+    ),
+    (
+        "k400",
+        {
+            "playing flute": "across",
+            "playing clarinet": "black",
+            "playing recorder": "simple",
+            "playing saxophone": "curved",
+            "playing trumpet": "valves",
+            "playing trombone": "slide",
+            "playing didgeridoo": "wooden",
+            "playing harmonica": "lips",
+        },
+    ),
+    ("k400", {"golf chipping": "lofts", "golf driving": "tee", "golf putting": "rolls"}),
+    ("k400", {"clean and jerk": "pauses", "snatch weight lifting": "single", "deadlifting": "hanging"}),
+    ("k400", {"skiing slalom": "course", "skiing crosscountry": "strides", "ski jumping": "ramp"}),
+    ("k400", {"playing basketball": "teams", "shooting basketball": "stands", "dunking basketball": "slams"}),
+    ("k400", {"waxing back": "back", "waxing chest": "chest", "waxing eyebrows": "eyebrow", "waxing legs": "leg"}),
+    ("k600", {"hugging baby": "baby", "hugging (not baby)": "grown"}),
+    ("k600", {"putting on eyeliner": "line", "putting on mascara": "eyelashes", "putting on lipstick": "lips"}),
+    ("k600", {"cutting apple": "apple", "cutting orange": "orange", "cutting pineapple": "pineapple"}),
+    ("k600", {"tying necktie": "long", "tying bow tie": "short", "tying shoe laces": "laces"}),
+    (
+        "ssv2",
+        {
+            "Pulling something from left to right": "drag an object over the table from the left side",
+            "Pulling something from right to left": "drag an object over the table from the right side",
+            "Pushing something from left to right": "shoves it over the table from the left side",
+            "Pushing something from right to left": "shoves it over the table from the right side",
+        },
+    ),
+    (
+        "ssv2",
+        {
+            "Turning the camera left while filming something": "to the left,",
+            "Turning the camera right while filming something": "to the right,",
+            "Turning the camera upwards while filming something": "tilts up",
+            "Turning the camera downwards while filming something": "tilts down",
+            "Approaching something with your camera": "forward",
+            "Moving away from something with your camera": "backward",
+        },
+    ),
+    (
+        "ssv2",
+        {
+            "Putting something behind something": "far side",
+            "Putting something in front of something": "near side",
+            "Putting something next to something": "at the side",
+            "Putting something onto something": "on top",
+            "Putting something underneath something": "below",
+            "Putting something into something": "inside",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("name", SHIPPED_DESCRIPTIONS)
+def test_every_class_of_a_published_data_set_has_a_sentence_of_its_own(tmp_path, monkeypatch, name):
     descriptions = read_descriptions(name)
-    counts = json.loads((Path(froster_hf.__file__).parent / "data" / "published_counts.json").read_text())
-    assert len(descriptions) == counts[name]["all"]["classes"]
-    assert name in shipped_descriptions()
-    sentences = [sentence for sentence in descriptions.values() if sentence]
-    assert len(set(sentences)) >= len(descriptions) - 1
-    assert all(3 < len(sentence.split()) < 20 and sentence[-1].isalpha() for sentence in sentences)
+    assert len(descriptions) == published_counts()[name]["all"]["classes"]
+    sentences = list(descriptions.values())
+    assert len(set(sentences)) == len(sentences)
+    for sentence in sentences:
+        assert 6 <= len(sentence.split()) <= 20, sentence
+        assert re.fullmatch(r"[a-z][a-z ,'-]*[a-z]", sentence, re.ASCII | re.IGNORECASE), sentence
+        assert not re.search(r"\b(videos?|clip|footage)\b", sentence), sentence
+    spelled = SPELLED[name]
     assert match_labels(descriptions, [spelled], allow_more=True).described[spelled] in sentences
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text("mine\tmy own")
     assert read_descriptions(name) == descriptions
     assert read_descriptions(f"./{name}") == {"mine": "my own"}
+
+
+def test_each_file_of_sentences_serves_a_data_set_and_no_class_stands_twice():
+    files = {file for names in SHIPPED_DESCRIPTIONS.values() for file in names}
+    assert files == {path.name for path in DESCRIPTIONS_FOLDER.iterdir()}
+    assert set(SHIPPED_DESCRIPTIONS) <= set(DATASETS)
+    for names in SHIPPED_DESCRIPTIONS.values():
+        labels = [label for name in names for label in read_label_file(DESCRIPTIONS_FOLDER / name).names]
+        assert len({label_words(label) for label in labels}) == len(labels)
+
+
+@pytest.mark.parametrize("name", SHIPPED_DESCRIPTIONS)
+def test_a_sentence_fits_the_text_tower_under_the_longest_template(name):
+    (template,) = sorted(TEMPLATE_SETS["froster"].templates, key=len)[-1:]
+    for label, sentence in read_descriptions(name).items():
+        (prompt,) = fill_templates([template], label, sentence)
+        words = re.findall(r"[a-z]+|[^\sa-z]", readable_label(prompt).lower())
+        # An estimate: a long word may be two tokens. With CLIP's own vocabulary, no prompt has more than 61.
+        assert 2 + len(words) + sum(len(word) > 6 for word in words) <= 77, prompt
+
+
+@pytest.mark.parametrize(("name", "alike"), LOOK_ALIKES, ids=[next(iter(alike)) for _, alike in LOOK_ALIKES])
+def test_sentences_tell_classes_apart_that_look_alike(name, alike):
+    descriptions = read_descriptions(name)
+    for label, said in alike.items():
+        having = [other for other in alike if re.search(rf"\b{said}(?!\w)", descriptions[other])]
+        assert having == [label], (said, having)
+
+
+@pytest.mark.parametrize("spell", _FOLDER_NAMES[:4])
+@pytest.mark.parametrize("name", ["k400", "k600"])
+def test_names_as_folders_of_videos_are_called_find_their_sentences(name, spell):
+    descriptions = read_descriptions(name)
+    folders = [spell(label) for label in descriptions]
+    assert match_labels(descriptions, folders).described == dict(zip(folders, descriptions.values()))
+
+
+def test_descriptions_that_do_not_ship_are_an_error_that_names_those_that_do():
+    with pytest.raises(AnnotationError, match=r"no file k700 of descriptions.*ucf101, hmdb51, k400, k600, ssv2"):
+        read_descriptions("k700")
 
 
 def test_the_form_says_what_was_recognized(tmp_path):

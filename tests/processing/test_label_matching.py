@@ -26,6 +26,32 @@ def test_the_same_words_in_another_spelling_match():
     assert match.descriptions == (None, "a brush")
 
 
+@pytest.mark.parametrize(
+    ("published", "written"),
+    [
+        ("hurling (sport)", "hurling_sport"),
+        ("massaging person's head", "massaging persons head"),
+        ("massaging person's head", "massaging person\u2019s head"),
+        ("cross-country skiing", "cross country skiing"),
+        ("sharpening knives", '"sharpening knives"'),
+        (
+            "Lifting something up completely, then letting it drop down",
+            "lifting something up completely then letting it drop down",
+        ),
+        ("Holding something", "Holding [something]"),
+    ],
+)
+def test_marks_that_lists_and_folders_leave_out_or_add_do_not_count(published, written):
+    assert match_labels([published, "other"], ["other", written]).positions == (1, 0)
+    assert match_labels([written, "other"], ["other", published]).positions == (1, 0)
+
+
+@pytest.mark.parametrize(("one", "other"), [("(", ")"), ("turn -1", "turn 1"), ("C++", "C"), ("5' wide", '5" wide')])
+def test_marks_that_mean_something_count(one, other):
+    with pytest.raises(ValueError, match="do not name the same classes"):
+        match_labels([one], [other])
+
+
 def test_an_equal_name_is_preferred_to_equal_words():
     match = match_labels(["brush_hair", "brush hair"], ["brush hair", "brush_hair"])
     assert match.positions == (1, 0)

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...printing import printable
+from ...processing.label_files import SHIPPED_DESCRIPTIONS, read_descriptions
 from ...settings import check_named
 from ..loading import end_process_group, load_checkpoint
 from ..options import DEFAULT_MODEL, add_text_pooling, names_videos, print_shipped
@@ -84,7 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--descriptions",
         metavar="FILE",
-        help="JSON, {label: description} or {label: [description, ...]}; or ucf101 or hmdb51, which ship",
+        help="JSON, {label: description} or {label: [description, ...]}; or one that ships: "
+        f"{', '.join(SHIPPED_DESCRIPTIONS)}",
     )
     add_text_pooling(models)
     own = parser.add_argument_group("own videos")
@@ -229,8 +231,6 @@ def _refuse_options(arguments: argparse.Namespace, kind: str) -> None:
 
 
 def _texts(arguments: argparse.Namespace) -> dict[str, Any]:
-    from ...processing.label_files import read_descriptions
-
     descriptions = read_descriptions(arguments.descriptions) if arguments.descriptions else None
     return {"descriptions": descriptions, "text_pooling": arguments.text_pooling}
 
