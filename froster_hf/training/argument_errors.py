@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer
+from transformers import TrainingArguments
 
 from ..printing import one_line, printable
 
@@ -41,37 +41,19 @@ def naming_arguments(
         raise ValueError(f"Nothing can be trained with {told or 'these arguments'}: {reason}") from error
 
 
-class ArgumentErrors(Trainer):
-    """A Trainer whose errors about optimizer and schedule name the arguments."""
+def check_rates(scheduler: Any, args: TrainingArguments, *, num_steps: int) -> None:
+    """Refuse a schedule whose rates are not numbers from 0 on.
 
-    def create_optimizer(self, model: Any = None) -> Any:
-        """See [`~transformers.Trainer.create_optimizer`].
+    A value may be of use in the warm-up, and of none at the last step.
 
-        Raises:
-            ValueError: there is no such optimizer, or it does not take `optim_args`.
-        """
-        with naming_arguments({name: getattr(self.args, name) for name in ("optim", "optim_args")}):
-            return super().create_optimizer(model)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """See [`~transformers.Trainer.create_scheduler`].
-
-        Raises:
-            ValueError: the schedule does not take `lr_scheduler_kwargs`, or its rates are not numbers from 0 on.
-        """
-        with naming_arguments(
-            {name: getattr(self.args, name) for name in ("lr_scheduler_type", "lr_scheduler_kwargs")}
-        ):
-            scheduler = super().create_scheduler(num_training_steps, optimizer)
-            if isinstance(scheduler, LambdaLR):
-                self._check_rates(scheduler, num_training_steps)
-        return scheduler
-
-    def _check_rates(self, scheduler: LambdaLR, num_steps: int) -> None:
-        """A value may be of use in the warm-up, and of none at the last step."""
-        warmed = self.args.get_warmup_steps(num_steps)
-        for step in sorted({0, warmed - 1, warmed, (warmed + num_steps) // 2, num_steps - 1, num_steps}):
-            for factor in scheduler.lr_lambdas if step >= 0 else ():
-                rate = factor(step)
-                if not (isinstance(rate, int | float) and math.isfinite(rate) and rate >= 0):
-                    raise ValueError(f"at step {step}, the learning rate would be {rate!r} times `learning_rate`")
+    Raises:
+        ValueError: names the step, and what its rate would be.
+    """
+    if not isinstance(scheduler, LambdaLR):
+        return
+    warmed = args.get_warmup_steps(num_steps)
+    for step in sorted({0, warmed - 1, warmed, (warmed + num_steps) // 2, num_steps - 1, num_steps}):
+        for factor in scheduler.lr_lambdas if step >= 0 else ():
+            rate = factor(step)
+            if not (isinstance(rate, int | float) and math.isfinite(rate) and rate >= 0):
+                raise ValueError(f"at step {step}, the learning rate would be {rate!r} times `learning_rate`")

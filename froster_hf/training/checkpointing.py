@@ -20,7 +20,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 from torch import nn
-from transformers import TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -28,7 +28,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..whole_files import check_writable
-from .argument_errors import ArgumentErrors
 from .losses import refuse_nonfinite_weights
 from .stored_states import (
     check_callbacks,
@@ -103,7 +102,7 @@ class CheckpointedCallback(TrainerCallback):
         """
 
 
-class AtomicCheckpointing(ArgumentErrors):
+class AtomicCheckpointing(Trainer):
     """Writes checkpoints whole or not at all, and resumes from sound ones only.
 
     `train(resume_from_checkpoint=True)` takes the newest sound checkpoint of `output_dir` and names the damaged ones

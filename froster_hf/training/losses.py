@@ -31,10 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 class LossPart(NamedTuple):
-    """One term of the loss, which is logged under its name: a number, and its weight in the sum."""
+    """One term of the loss, which is logged under its name: a number, and its weight in the sum.
+
+    `of_all_processes`: it is one number of the clips of all processes together, and not of each one's own.
+    """
 
     value: Tensor
     weight: float = 1.0
+    of_all_processes: bool = False
 
 
 def total_loss(parts: Mapping[str, LossPart]) -> Tensor:

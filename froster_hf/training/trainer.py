@@ -30,6 +30,7 @@ from ..printing import listing
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import read_label_list
+from .argument_errors import check_rates, naming_arguments
 from .arguments import FrosterTrainingArguments
 from .clip_datasets import DECODE_FAILURES, PIXELS, VIDEO_NAMES, ClipTrainer, class_names
 from .losses import (
@@ -283,21 +284,30 @@ class FrosterTrainer(ClipTrainer):
     ) -> Any:
         """The loss of a batch, as its share of all clips of the optimizer step.
 
-        Every part is a mean over the batch, or does not depend on it. Weighted with the batch's share of the clips of
-        all accumulated batches on all processes, the parts add up to those of one large batch.
+        Every part is a mean over the batch, or does not depend on it. Weighted with the batch's share of the labeled
+        clips of all accumulated batches on all processes, the parts add up to those of one large batch.
         """
         clips, labels = inputs[PIXELS], inputs["labels"]
         parts, outputs = self._loss_parts(model, clips, labels)
-        loss = total_loss(parts)
-        share: Tensor | float = 1.0
         if num_items_in_batch is not None:
-            # None at all, where no clip of the step has a label.
-            share = (labels != IGNORED_LABEL).sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
-            if self.args.average_tokens_across_devices:
-                # Data parallelism takes the mean over processes where the sum is meant.
-                share = share * self.args.world_size
-        self._record_parts(parts, share, loss.isfinite())
-        return (share * loss, outputs) if return_outputs else share * loss
+            parts = {
+                name: part._replace(value=self._share(part, labels, num_items_in_batch) * part.value)
+                for name, part in parts.items()
+            }
+        loss = total_loss(parts)
+        self._record_parts(parts, loss.isfinite())
+        return (loss, outputs) if return_outputs else loss
+
+    def _share(self, part: LossPart, labels: Tensor, num_items_in_batch: Tensor | int) -> Tensor:
+        """The share of a part's clips in the labeled clips of the optimizer step."""
+        counts_all = self.args.average_tokens_across_devices
+        counted = gather_labels(labels) if part.of_all_processes and counts_all else labels
+        # None at all, where no clip of the step has a label.
+        share = (counted != IGNORED_LABEL).sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        if counts_all and not part.of_all_processes:
+            # Data parallelism takes the mean over processes where the sum is meant.
+            share = share * self.args.world_size
+        return share
 
     def _loss_parts(
         self, model: nn.Module, clips: Tensor, labels: Tensor
@@ -308,7 +318,11 @@ class FrosterTrainer(ClipTrainer):
             all_labels = gather_labels(labels)
             step_texts = texts.for_clips(all_labels, self._sampler.draw_for_clips(step, len(all_labels)))
             outputs = model(clips, **step_texts.student_inputs)
-            parts = {"kl": LossPart(symmetric_kl_loss(gather_rows(outputs.logits.float()), all_labels))}
+            parts = {
+                "kl": LossPart(
+                    symmetric_kl_loss(gather_rows(outputs.logits.float()), all_labels), of_all_processes=True
+                )
+            }
         else:
             step_texts = texts.for_all_labels(self._sampler.draw(step))
             outputs = model(clips, **step_texts.student_inputs)
@@ -326,9 +340,14 @@ class FrosterTrainer(ClipTrainer):
         return parts, outputs
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """See [`~transformers.Trainer.create_optimizer`]; `temporal_learning_rate` makes groups of their own."""
+        """See [`~transformers.Trainer.create_optimizer`]; `temporal_learning_rate` makes groups of their own.
+
+        Raises:
+            ValueError: there is no such optimizer, or it does not take `optim_args`.
+        """
         fresh = self.optimizer is None
-        optimizer = super().create_optimizer(model)
+        with naming_arguments({name: getattr(self.args, name) for name in ("optim", "optim_args")}):
+            optimizer = super().create_optimizer(model)
         if fresh and self.args.temporal_learning_rate is not None:
             names = {id(parameter): name for name, parameter in self.student.named_parameters()}
             for group in list(optimizer.param_groups):
@@ -339,6 +358,18 @@ class FrosterTrainer(ClipTrainer):
                 if own:
                     optimizer.add_param_group(group | {"params": own, "lr": self.args.temporal_learning_rate})
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """See [`~transformers.Trainer.create_scheduler`].
+
+        Raises:
+            ValueError: the schedule does not take `lr_scheduler_kwargs`, or its rates are not numbers from 0 on.
+        """
+        names = ("lr_scheduler_type", "lr_scheduler_kwargs")
+        with naming_arguments({name: getattr(self.args, name) for name in names}):
+            scheduler = super().create_scheduler(num_training_steps, optimizer)
+            check_rates(scheduler, self.args, num_steps=num_training_steps)
+        return scheduler
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """See [`decay_parameter_names`]."""
@@ -433,12 +464,12 @@ class FrosterTrainer(ClipTrainer):
 
     # The log
 
-    def _record_parts(self, parts: dict[str, LossPart], share: Tensor | float, is_finite: Tensor) -> None:
+    def _record_parts(self, parts: dict[str, LossPart], is_finite: Tensor) -> None:
         if not self._part_sums:
             self._parts_since_step = self.state.global_step
         for name, part in parts.items():
             # A step that is not finite is skipped, and stands in the log as zero, as its loss does.
-            value = torch.where(is_finite, share * part.value.detach(), 0.0)
+            value = torch.where(is_finite, part.value.detach(), 0.0)
             self._part_sums[name] = self._part_sums.get(name, 0.0) + value
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,24 @@ from tests.training.tiny import Arrays, tiny_trainer
 OBJECTIVES = {
     "cross_entropy": {},
     "symmetric_kl": {"objective": "symmetric_kl", "training_prompts": "random"},
+    # An odd number of them: in one step at least, the processes have different numbers of labels.
+    "symmetric_kl_with_few_labels": {
+        "objective": "symmetric_kl",
+        "training_prompts": "random",
+        "distillation": "none",
+        "unlabeled": (1, 5, 9),
+    },
 }
 # Plain SGD: Adam divides by the gradient's size, and so turns rounding into steps of full length.
 SGD = {"optim": "sgd", "learning_rate": 0.05, "lr_scheduler_type": "constant", "max_grad_norm": 1.0}
 PARTS = ("loss", "loss_ce", "loss_kl", "loss_distill_video", "loss_distill_text")
 
 
-def train(folder, *, batch_size: int, accumulation: int, **fields):
+def train(folder, *, batch_size: int, accumulation: int, unlabeled: Collection[int] = (), **fields):
     """Two optimizer steps over eight clips each; the weights and the log."""
     trainer = tiny_trainer(
         folder,
-        train_dataset=Arrays(16),
+        train_dataset=Arrays(16, unlabeled),
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=accumulation,
         **SGD | fields,

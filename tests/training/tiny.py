@@ -1,5 +1,7 @@
 """A tiny student, its labels as tokens, and arrays to train on."""
 
+from collections.abc import Collection
+
 import torch
 from torch.utils.data import Dataset
 
@@ -12,9 +14,10 @@ TEMPLATES = ("a video of {}.", "a photo of {}.", "an example of {}.", "{}")
 
 
 class Arrays(Dataset):
-    """Random clips with labels, for every index the same."""
+    """Random clips with labels, for every index the same; some without a label."""
 
-    def __init__(self, num_clips: int = 8):
+    def __init__(self, num_clips: int = 8, unlabeled: Collection[int] = ()):
+        self.unlabeled = unlabeled
         generator = torch.Generator().manual_seed(3)
         self.clips = torch.randn(num_clips, NUM_FRAMES, 3, SIZE, SIZE, generator=generator)
 
@@ -22,7 +25,8 @@ class Arrays(Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict:
-        return {"pixel_values_videos": self.clips[index], "label": index % len(LABELS)}
+        label = -100 if index in self.unlabeled else index % len(LABELS)
+        return {"pixel_values_videos": self.clips[index], "label": label}
 
 
 def label_prompts() -> LabelPrompts:
