@@ -33,7 +33,6 @@ from .scoring_froster import (
     Answer,
     Calibration,
     LabelBanks,
-    LabelSet,
     ScoreFunction,
     Scoring,
     check_finite,
@@ -370,9 +369,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             ValueError: there are no labels, names without embeddings, or templates or a pooling for labels whose
                 embeddings are stored in the model.
         """
+        prompts: dict[str, Any] = {"templates": templates, "text_pooling": text_pooling}
         if candidate_labels is not None:
-            given = self.processor.read_labels(candidate_labels)
-            embeds = self.label_banks.get(LabelSet.of(given, templates, text_pooling))
+            embeds = self.label_banks.get(self.processor.read_labels(candidate_labels), **prompts)
         else:
             self.label_names()
             for option, value in (("templates` or `hypothesis_template", templates), ("text_pooling", text_pooling)):
@@ -385,7 +384,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         read_background = self._read_background(background_labels)
         if read_background is None:
             return embeds
-        return join_banks(embeds, self.label_banks.get(LabelSet.of(read_background, templates, text_pooling)))
+        return join_banks(embeds, self.label_banks.get(read_background, **prompts))
 
     def timeline(
         self,

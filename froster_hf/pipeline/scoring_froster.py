@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -112,7 +112,7 @@ class Scoring:
     background: tuple[str, ...] = ()
     is_own: bool = False
     calibration: Calibration | None = None
-    answers_none: bool = field(default=False)
+    answers_none: bool = False
 
     def evidence(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits (..., K + M) to the evidence for each label (..., K).
@@ -395,32 +395,6 @@ def rank(
     return answers or [none]
 
 
-@dataclass(frozen=True)
-class LabelSet:
-    """A label list as a user asked for it.
-
-    Args:
-        labels: the K names.
-        descriptions: one per label, or `None` for those that the processor knows.
-        templates: prompt templates, or `None` for the processor's.
-        text_pooling: how several sentences of a label are combined, or `None` for the processor's way.
-    """
-
-    labels: tuple[str, ...]
-    descriptions: tuple[str | tuple[str, ...] | None, ...] | None = None
-    templates: tuple[str, ...] | str | None = None
-    text_pooling: str | None = None
-
-    @classmethod
-    def of(
-        cls, labels: Any, templates: Sequence[str] | str | None = None, text_pooling: str | None = None
-    ) -> "LabelSet":
-        """From what `FrosterProcessor.read_labels` makes of a label list."""
-        if templates is not None and not isinstance(templates, str):
-            templates = tuple(templates)
-        return cls(labels.names, labels.descriptions, templates, text_pooling)
-
-
 def join_banks(labels: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
     """Two label banks as one, each (K, D), or (K, S, D) where the best of S sentences counts."""
     banks = [labels.to(background), background]
@@ -458,18 +432,28 @@ class LabelBanks:
         vars(self).update(state)
         self.clear()
 
-    def get(self, labels: LabelSet) -> torch.Tensor:
+    def get(
+        self, labels: Any, *, templates: Sequence[str] | str | None = None, text_pooling: str | None = None
+    ) -> torch.Tensor:
         """Embeddings of the labels, (K, D), or (K, S, D) where the best of a label's S sentences counts; computed
         where they are not known for these labels and these weights.
 
         Of several threads that ask for a new list at once, one computes it and the others wait.
+
+        Args:
+            labels: what `FrosterProcessor.read_labels` makes of a label list.
+            templates: prompt templates, by default the processor's.
+            text_pooling: how several sentences of a label are combined, by default as the processor says.
 
         Raises:
             ValueError: labels that the processor refuses.
         """
         processor = self.processor
         key = (
-            labels,
+            labels.names,
+            labels.descriptions,
+            templates if templates is None or isinstance(templates, str) else tuple(templates),
+            text_pooling,
             tuple(processor.prompt_templates),
             processor.label_style,
             processor.text_pooling,
@@ -487,11 +471,7 @@ class LabelBanks:
         if is_new:
             try:
                 embeds = processor.embed_labels(
-                    labels.labels,
-                    labels.descriptions,
-                    model=self.model,
-                    templates=labels.templates,
-                    text_pooling=labels.text_pooling,
+                    labels, model=self.model, templates=templates, text_pooling=text_pooling
                 )
                 bank.set_result(embeds)
             except BaseException as error:

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
-from froster_hf.pipeline.scoring_froster import LabelBanks, LabelSet, weights_state
+from froster_hf.pipeline.scoring_froster import LabelBanks, weights_state
+from froster_hf.processing.prompts_froster import LabelList
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -145,13 +146,13 @@ def in_threads(function, number: int) -> list:
 def test_threads_with_one_new_list_compute_it_once(classify, encoded):
     banks = in_threads(lambda index: classify.label_embeds(LABELS), 8)
     assert all(bank is banks[0] for bank in banks)
-    assert [list(labels) for labels in encoded] == [LABELS]
+    assert [list(labels.names) for labels in encoded] == [LABELS]
 
 
 def test_lists_that_other_threads_push_out_are_computed_again():
     model, processor = tiny_model().froster, tiny_processor()
     banks = LabelBanks(processor, model, capacity=1)
-    lists = [LabelSet((f"action {number}",)) for number in range(4)]
+    lists = [LabelList((f"action {number}",)) for number in range(4)]
     alone = [LabelBanks(processor, model).get(labels) for labels in lists]
 
     def get_each(index: int) -> None:
