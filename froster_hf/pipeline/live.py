@@ -12,12 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from ..video.live import LiveFrame, LiveWindow, live_frames, rolling_windows
+from ..video.live import LiveWindow, live_frames, rolling_windows
 from ..video.types import VideoLimits
 from .pipeline_froster import ClipScorer, ZeroShotVideoClassificationPipeline
-from .timeline_froster import WINDOW_OPTIONS, TimelineSegment, plan_windows, smooth_scores
+from .timeline_froster import WINDOW_OPTIONS, ScoredWindow, TimelineSegment, plan_windows, smooth_scores
 
 
 @dataclass(frozen=True)
@@ -90,81 +88,54 @@ def live_timeline(
         limits=limits,
         max_reconnects=max_reconnects,
     )
-    clock = _Clock(frames)
+    first = next(frames, None)
+    if first is None:
+        return
+    began = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=first.time_seconds)
     windows = rolling_windows(
-        clock, window_seconds=window_seconds, stride_seconds=stride_seconds, num_frames=num_frames
+        itertools.chain([first], frames),
+        window_seconds=window_seconds,
+        stride_seconds=stride_seconds,
+        num_frames=num_frames,
     )
-    scored = _smooth_stretches(_score_windows(windows, scorer, classify.processor.video_processor), smoothing_seconds)
-    for segment in _segments(scored, scorer, min_segment_seconds, max_segment_seconds):
-        yield clock.event(segment)
+    for stretch in _stretches(_score_windows(windows, scorer, classify.processor.video_processor)):
+        smoothed = smooth_scores(stretch, smoothing_seconds)
+        for segment in _segments(smoothed, scorer, min_segment_seconds, max_segment_seconds):
+            start = segment.start_seconds
+            started_at = began + datetime.timedelta(seconds=start)
+            yield LiveEvent(start, segment.end_seconds, started_at, segment.label, segment.score)
 
 
-def _smooth_stretches(
-    scored: Iterable[tuple[tuple[float, float], torch.Tensor]], smoothing_seconds: float
-) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
-    """`smooth_scores` that averages nothing across a gap."""
+def _stretches(scored: Iterable[ScoredWindow]) -> Iterator[Iterator[ScoredWindow]]:
+    """The windows between gaps, across which nothing is averaged."""
     stretch, last_end = 0, math.inf
 
-    def stretch_of(item: tuple[tuple[float, float], torch.Tensor]) -> int:
+    def stretch_of(item: ScoredWindow) -> int:
         nonlocal stretch, last_end
         (start, end), _ = item
         stretch += start > last_end
         last_end = end
         return stretch
 
-    for _, windows in itertools.groupby(scored, stretch_of):
-        yield from smooth_scores(windows, smoothing_seconds)
+    return (windows for _, windows in itertools.groupby(scored, stretch_of))
 
 
 def _segments(
-    scored: Iterable[tuple[tuple[float, float], torch.Tensor]],
-    scorer: ClipScorer,
-    min_segment_seconds: float,
-    max_segment_seconds: float,
+    scored: Iterable[ScoredWindow], scorer: ClipScorer, min_segment_seconds: float, max_segment_seconds: float
 ) -> Iterator[TimelineSegment]:
-    """The segments of windows with scores, begun again after a gap and after `max_segment_seconds`."""
-    finder = scorer.segment_finder(min_segment_seconds)
-    began, last_end = None, None
+    """The segments of windows with scores, begun again after `max_segment_seconds`."""
+    finder, began = scorer.segment_finder(min_segment_seconds), None
     for (start, end), scores in scored:
-        is_after_gap = last_end is not None and start > last_end
-        if began is not None and (is_after_gap or end - began >= max_segment_seconds):
+        if began is not None and end - began >= max_segment_seconds:
             yield from finder.finish()
             finder, began = scorer.segment_finder(min_segment_seconds), None
-        began, last_end = start if began is None else began, end
+        began = start if began is None else began
         _, final = finder.add_scores((start, end), scores)
         yield from final
     yield from finder.finish()
 
 
-class _Clock:
-    """Passes frames on, and knows when the first of them came."""
-
-    def __init__(self, frames: Iterator[LiveFrame]):
-        self._frames = frames
-        self._began: datetime.datetime | None = None
-
-    def __iter__(self) -> Iterator[LiveFrame]:
-        for frame in self._frames:
-            if self._began is None:
-                now = datetime.datetime.now(datetime.timezone.utc)
-                self._began = now - datetime.timedelta(seconds=frame.time_seconds)
-            yield frame
-
-    def event(self, segment: TimelineSegment) -> LiveEvent:
-        """A segment with the time at which it began."""
-        began = self._began or datetime.datetime.now(datetime.timezone.utc)
-        return LiveEvent(
-            segment.start_seconds,
-            segment.end_seconds,
-            began + datetime.timedelta(seconds=segment.start_seconds),
-            segment.label,
-            segment.score,
-        )
-
-
-def _score_windows(
-    windows: Iterable[LiveWindow], scorer: ClipScorer, video_processor: Any
-) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
+def _score_windows(windows: Iterable[LiveWindow], scorer: ClipScorer, video_processor: Any) -> Iterator[ScoredWindow]:
     """Windows with their scores (K,), or (K + 1,) where "none of these" has one."""
     for window in windows:
         clips = video_processor([window.frames], return_tensors="pt", **WINDOW_OPTIONS)["pixel_values_videos"]

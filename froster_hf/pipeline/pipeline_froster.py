@@ -43,6 +43,7 @@ from .scoring_froster import (
     rank,
 )
 from .timeline_froster import (
+    ScoredWindow,
     SegmentFinder,
     Timeline,
     TimelineSegment,
@@ -579,19 +580,16 @@ class ClipScorer:
         )
 
 
-def _score_windows(
-    stream: WindowStream, scorer: ClipScorer, batch_size: int
-) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
-    """The windows of a stream, each with its scores (K,), or (K + 1,) where "none of these" has one."""
+def _score_windows(stream: WindowStream, scorer: ClipScorer, batch_size: int) -> Iterator[ScoredWindow]:
+    """The windows of a stream with their scores."""
     position = 0
     with tqdm(desc="Classifying", unit="window", disable=None) as progress:
         for clips in take_ahead(stream.batches(batch_size), 1):
             batch_scores = scorer(clips)
             progress.total = len(stream.windows)
             progress.update(len(clips))
-            for scores in batch_scores:
-                yield stream.windows[position], scores
-                position += 1
+            yield from zip(stream.windows[position : position + len(clips)], batch_scores)
+            position += len(clips)
 
 
 def _check_options(given: Mapping[str, Any]) -> None:

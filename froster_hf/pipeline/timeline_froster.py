@@ -33,6 +33,8 @@ KEPT_LABELS = 32
 OUTSIDE_SHARE = 0.25
 # How the video processor takes the frames of a window, which are sampled already.
 WINDOW_OPTIONS: dict[str, Any] = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
+# Start and end of a window in seconds, and its scores: (K,), or (K + 1,) where "none of these" has one.
+ScoredWindow = tuple[tuple[float, float], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,7 @@ def plan_windows(duration_seconds: float, window_seconds: float, stride_seconds:
     return [(start, min(start + window_seconds, duration_seconds)) for start in starts]
 
 
-def smooth_scores(
-    scored: Iterable[tuple[tuple[float, float], torch.Tensor]], smoothing_seconds: float
-) -> Iterator[tuple[tuple[float, float], torch.Tensor]]:
+def smooth_scores(scored: Iterable[ScoredWindow], smoothing_seconds: float) -> Iterator[ScoredWindow]:
     """Average the scores of the windows whose centers lie within half of `smoothing_seconds` of each other.
 
     Args:
@@ -167,10 +167,10 @@ def smooth_scores(
         The same windows with their smoothed scores, each as soon as the last window of its average has come.
     """
     reach = smoothing_seconds / 2 + 1e-6
-    held: deque[tuple[tuple[float, float], torch.Tensor]] = deque()  # what averages to come need
+    held: deque[ScoredWindow] = deque()  # what averages to come need
     waiting: deque[tuple[float, float]] = deque()
 
-    def average(window: tuple[float, float]) -> tuple[tuple[float, float], torch.Tensor]:
+    def average(window: tuple[float, float]) -> ScoredWindow:
         while _center(held[0][0]) < _center(window) - reach:
             held.popleft()
         near = [scores for other, scores in held if _center(other) <= _center(window) + reach]
@@ -329,7 +329,7 @@ class SegmentFinder:
 
 
 def collect_segments(
-    scored: Iterable[tuple[tuple[float, float], torch.Tensor]],
+    scored: Iterable[ScoredWindow],
     finder: SegmentFinder,
     *,
     on_segment: Callable[[TimelineSegment], None] | None = None,

@@ -12,7 +12,8 @@ from transformers import pipeline
 import froster_hf  # noqa: F401
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import main
-from froster_hf.pipeline.live import _smooth_stretches, live_timeline
+from froster_hf.pipeline.live import _stretches, live_timeline
+from froster_hf.pipeline.timeline_froster import smooth_scores
 from froster_hf.shapes import DEMO_LABELS, STORY, render_demo_videos
 from froster_hf.video.decoding import stream_frames
 from tests.fixtures.pages import runs
@@ -69,9 +70,8 @@ def test_nothing_is_averaged_across_a_gap():
     before = [((0.0, 1.0), 0.0), ((1.0, 2.0), 0.5)]
     after = [((2.5, 3.5), 1.0), ((3.5, 4.5), 1.0)]
     scored = [(window, torch.tensor([score])) for window, score in before + after]
-    smoothed = [(window, float(score)) for window, score in _smooth_stretches(scored, 10.0)]
-    assert smoothed == [(window, 0.25) for window, _ in before] + after
-    assert [float(score) for _, score in _smooth_stretches(scored[:2], 0.0)] == [0.0, 0.5]
+    stretches = [list(smooth_scores(stretch, 10.0)) for stretch in _stretches(scored)]
+    assert stretches == [[(window, torch.tensor([0.25])) for window, _ in before], scored[2:]]
 
 
 def test_the_shell_prints_json_lines(tmp_path, capsys):
