@@ -61,8 +61,7 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
         raise path_error(error) from error
     if not names:
         raise UnreadableVideoError("it holds no image files")
-    if len(names) > limits.max_frames:
-        raise UnreadableVideoError(f"it holds {len(names)} image files; VideoLimits.max_frames is {limits.max_frames}")
+    limits.check("max_frames", len(names), f"it holds {len(names)} image files")
     return [os.path.join(folder, name) for name in sorted(names, key=_numbers_by_value)]
 
 
@@ -105,10 +104,8 @@ def read_images(paths: Sequence[str], open_file: Callable[[str], BinaryIO], limi
         if picture.shape != pictures[0].shape:
             sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (pictures[0].shape, picture.shape))
             raise UnreadableVideoError(f"{name}: the frames differ in size: {sizes} (width x height)")
-        if (size := len(paths) * picture.size) > limits.max_decoded_bytes:
-            raise UnreadableVideoError(
-                f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {limits.max_decoded_bytes}"
-            )
+        size = len(paths) * picture.size
+        limits.check("max_decoded_bytes", size, f"the frames take {size} bytes")
     return pictures
 
 
@@ -117,8 +114,7 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
     pillow: Any = importlib.import_module("PIL.Image")
     size = os.fstat(file.fileno()).st_size
     for name in ("max_file_bytes", "max_memory_bytes"):
-        if size > (limit := getattr(limits, name)):
-            raise UnreadableVideoError(f"the file has {size} bytes; VideoLimits.{name} is {limit}")
+        limits.check(name, size, f"the file has {size} bytes")
     formats = sorted(set(IMAGE_FORMATS.values()))
     try:
         # From memory: the reader of TIFF files would open them again, and no descriptor is left for that.

@@ -184,11 +184,8 @@ def read_packets(
     if not packets or first is None:
         raise UnreadableVideoError("a video stream without frames")
     table = _table(packets, duration, stream, is_indexed)
-    if table.duration_seconds > limits.max_duration_seconds:
-        raise UnreadableVideoError(
-            f"{table.duration_seconds:.0f} seconds long; "
-            f"VideoLimits.max_duration_seconds is {limits.max_duration_seconds:.0f}"
-        )
+    seconds = table.duration_seconds
+    limits.check("max_duration_seconds", seconds, f"{seconds:.0f} seconds long")
     return table, first
 
 

@@ -133,10 +133,7 @@ def _checked_path(path: str, limits: VideoLimits) -> CheckedSource:
             raise UnreadableVideoError(f"{reason}, not a regular file")
     if status.st_size == 0:
         raise UnreadableVideoError("it is empty")
-    if status.st_size > limits.max_file_bytes:
-        raise UnreadableVideoError(
-            f"it has {status.st_size} bytes; VideoLimits.max_file_bytes is {limits.max_file_bytes}"
-        )
+    limits.check("max_file_bytes", status.st_size, f"it has {status.st_size} bytes")
     return CheckedSource(path=os.path.abspath(path), identity=(status.st_dev, status.st_ino))
 
 
@@ -144,8 +141,7 @@ def _checked_bytes(data: bytes | bytearray | memoryview, limits: VideoLimits) ->
     size = memoryview(data).nbytes
     if size == 0:
         raise UnreadableVideoError("it is empty")
-    if size > limits.max_memory_bytes:
-        raise UnreadableVideoError(f"it has {size} bytes; VideoLimits.max_memory_bytes is {limits.max_memory_bytes}")
+    limits.check("max_memory_bytes", size, f"it has {size} bytes")
     return CheckedSource(data=data)
 
 

@@ -121,6 +121,21 @@ class VideoLimits:
             raise ValueError(f"No such video limits: {', '.join(unknown)}. They are: {', '.join(allowed)}.")
         return cls(**(limits or {}))
 
+    def check(self, name: str, value: float, what: str) -> None:
+        """Refuse what costs more than a limit allows.
+
+        Args:
+            name: name of the limit.
+            value: what it bounds.
+            what: the same in words, for the error.
+
+        Raises:
+            UnreadableVideoError: the value is beyond the limit.
+        """
+        limit = getattr(self, name)
+        if value > limit:
+            raise UnreadableVideoError(f"{what}; VideoLimits.{name} is {limit:.0f}")
+
 
 @dataclass(frozen=True)
 class VideoInfo:
