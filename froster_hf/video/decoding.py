@@ -182,8 +182,7 @@ def decode_images(
     else:
         name = os.fsdecode(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
         request = {"files": [os.path.abspath(os.fsdecode(path)) for path in files]}
-    budget = TimeBudget(limits.timeout_seconds)
-    with _naming(name, IMAGE_READER), _asking("images", IMAGE_READER, request, (), budget, limits) as conversation:
+    with _naming(name, IMAGE_READER), asking("images", IMAGE_READER, request, limits=limits) as conversation:
         num_frames = int(conversation.receive()["num_frames"])
         wanted = [int(index) for index in indices(num_frames)]
         distinct = _distinct(wanted, num_frames)
@@ -235,7 +234,7 @@ def stream_frames(
 @contextlib.contextmanager
 def _conversation(
     source: VideoSource, task: str, backend: str, limits: VideoLimits, allow_urls: UrlPolicy
-) -> Iterator[_Conversation]:
+) -> Iterator[Conversation]:
     """One request for an encoded video."""
     budget = TimeBudget(limits.timeout_seconds)
     with _naming(source_name(source), backend):
@@ -243,7 +242,7 @@ def _conversation(
             checked = check_source(source, limits=limits, allow_urls=allow_urls)
         with contextlib.closing(checked):
             request, payload = checked.request()
-            with _asking(task, backend, request, payload, budget, limits) as conversation:
+            with asking(task, backend, request, *payload, limits=limits, budget=budget) as conversation:
                 yield conversation
 
 
@@ -257,12 +256,27 @@ def _naming(name: str, backend: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _asking(
-    task: str, backend: str, request: dict[str, Any], payload: tuple, budget: TimeBudget, limits: VideoLimits
-) -> Iterator[_Conversation]:
-    """One request to a decoding process."""
+def asking(
+    task: str,
+    backend: str,
+    request: dict[str, Any],
+    *payload: Any,
+    limits: VideoLimits,
+    budget: TimeBudget | None = None,
+) -> Iterator[Conversation]:
+    """One request to a decoding process.
+
+    Args:
+        task: what it is asked to do, as `server.py` knows it.
+        backend: name of what it reads with.
+        request: fields that say what is read.
+        payload: bytes that follow them.
+        limits: what it may cost.
+        budget: time of the conversation; by default all that the limits allow.
+    """
+    budget = budget or TimeBudget(limits.timeout_seconds)
     with decoding_process(backend, max_worker_bytes=limits.max_worker_bytes) as process:
-        conversation = _Conversation(process, backend, budget, limits)
+        conversation = Conversation(process, backend, budget, limits)
         entry = get_backend(backend)
         fields = {
             "task": task,
@@ -276,7 +290,7 @@ def _asking(
 
 
 @dataclass(frozen=True)
-class _Conversation:
+class Conversation:
     """What goes to and fro, within the limits."""
 
     process: DecodingProcess
@@ -285,9 +299,11 @@ class _Conversation:
     limits: VideoLimits
 
     def send(self, message: dict[str, Any], *payload: Any) -> None:
+        """Send a message and the bytes that follow it."""
         self.process.send(message, *payload, budget=self.budget)
 
     def receive(self) -> dict[str, Any]:
+        """The next message; an error that it reports is raised."""
         return self.process.receive(budget=self.budget)
 
     def info_of(self, reply: dict[str, Any]) -> VideoInfo:
@@ -307,10 +323,7 @@ class _Conversation:
 
     def check_size(self, size: int) -> None:
         """Refuse to hold so many bytes of frames, before they are made."""
-        if size > self.limits.max_decoded_bytes:
-            raise UnreadableVideoError(
-                f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {self.limits.max_decoded_bytes}"
-            )
+        self.limits.check("max_decoded_bytes", size, f"the frames take {size} bytes")
 
 
 def _distinct(wanted: Sequence[int], num_frames: int) -> list[int]:

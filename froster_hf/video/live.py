@@ -15,17 +15,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from .backends import LIVE_READER, get_backend
-from .client import decoding_process
+from .backends import LIVE_READER
+from .decoding import asking
 from .live_reader import SCHEMES
 from .types import UnreadableVideoError, VideoDecodeError, VideoLimits
-from .watchdog import TimeBudget
 
 logger = logging.getLogger(__name__)
 
@@ -131,26 +129,16 @@ def _connection(
     address: str, interval_seconds: float, limits: VideoLimits, is_rejoined: bool
 ) -> Iterator[tuple[float, torch.Tensor, bool]]:
     """The seconds and frames of one connection to a source, until it ends, and whether it is a recording."""
-    budget = TimeBudget(limits.timeout_seconds)
-    with decoding_process(LIVE_READER, max_worker_bytes=limits.max_worker_bytes) as process:
-        request = {
-            "task": "live",
-            "module": get_backend(LIVE_READER).module,
-            "address": address,
-            "interval_seconds": interval_seconds,
-            "is_rejoined": is_rejoined,
-            "limits": asdict(limits),
-        }
-        process.send(request, budget=budget)
-        while "shape" in (reply := process.receive(budget=budget)):
+    request = {"address": address, "interval_seconds": interval_seconds, "is_rejoined": is_rejoined}
+    with asking("live", LIVE_READER, request, limits=limits) as conversation:
+        while "shape" in (reply := conversation.receive()):
             height, width, channels = (int(side) for side in reply["shape"])
             if channels != 3 or not 0 < height * width <= limits.max_pixels:
                 raise UnreadableVideoError(f"a frame of shape {reply['shape']} came back")
-            data = process.receive_bytes(height * width * 3, budget=budget)
-            budget.renew()
+            picture = conversation.receive_frames([height, width, 3], reply["shape"])
+            conversation.budget.renew()
             if reply["num_dropped"]:
                 logger.debug("%d frames were dropped: they came faster than they were taken.", reply["num_dropped"])
-            picture = torch.frombuffer(data, dtype=torch.uint8).view(height, width, 3)
             yield float(reply["seconds"]), picture.permute(2, 0, 1), bool(reply["has_end"])
 
 

@@ -17,8 +17,8 @@ import re
 import signal
 import stat
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -120,39 +120,72 @@ def _confine(max_worker_bytes: int, *, opens_connections: bool) -> None:
 def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
     """One conversation. Every reply but an error says in `state` what comes next: more, a question, or nothing."""
     limits = VideoLimits(**request["limits"])
-    with _alarm_after(limits.timeout_seconds):
+    caller = _Caller(requests, replies, limits.timeout_seconds)
+    with _alarm_after(limits.timeout_seconds), contextlib.suppress(_BrokenOffError):
         if request["task"] == "live":
-            _answer_with_live(request, limits, replies)
-            return
-        if request["task"] == "images":
-            _answer_with_images(request, limits, requests, replies)
-            return
-        with (
-            _open_source(request, requests) as handle,
-            StrictReader(handle, limits=limits, threads=request["threads"]) as reader,
-        ):
-            if request["task"] == "probe":
-                reader.count()
-                write_message(replies, {"info": asdict(reader.info), "state": "idle"})
-            elif request["task"] == "stream":
-                _answer_with_stream(reader, limits, requests, replies)
-            else:
-                _answer_with_frames(reader, handle, request, limits, requests, replies)
+            _answer_with_live(caller, request, limits)
+        elif request["task"] == "images":
+            _answer_with_images(caller, request, limits)
+        else:
+            with (
+                _open_source(request, requests) as handle,
+                StrictReader(handle, limits=limits, threads=request["threads"]) as reader,
+            ):
+                if request["task"] == "probe":
+                    reader.count()
+                    caller.reply({"info": asdict(reader.info), "state": "idle"})
+                elif request["task"] == "stream":
+                    _answer_with_stream(caller, reader)
+                else:
+                    _answer_with_frames(caller, request, reader, handle)
 
 
-def _answer_with_frames(
-    reader: StrictReader,
-    handle: BinaryIO,
-    request: dict[str, Any],
-    limits: VideoLimits,
-    requests: BinaryIO,
-    replies: BinaryIO,
-) -> None:
+class _BrokenOffError(Exception):
+    """The caller wants no answer any more."""
+
+
+@dataclass(frozen=True)
+class _Caller:
+    """The other end of a conversation: decoding has to be done in time, what the caller does takes its own."""
+
+    requests: BinaryIO
+    replies: BinaryIO
+    timeout_seconds: float
+
+    def reply(self, message: dict[str, Any], *payload: Any) -> None:
+        write_message(self.replies, message, *payload)
+
+    def reply_with(self, pictures: Sequence[np.ndarray]) -> None:
+        """All frames of an answer."""
+        shape = pictures[0].shape if pictures else (0, 0, 3)
+        parts = [np.ascontiguousarray(picture).data for picture in pictures]
+        self.reply({"shape": [len(parts), *shape], "state": "idle"}, *parts)
+
+    def pass_on(self, header: dict[str, Any], picture: np.ndarray) -> None:
+        """One frame of many."""
+        _set_alarm(0)
+        self.reply({**header, "shape": picture.shape, "state": "working"}, np.ascontiguousarray(picture).data)
+        _set_alarm(self.timeout_seconds)
+
+    def ask(self, known: dict[str, Any]) -> dict[str, Any]:
+        """What the caller chooses, knowing the video.
+
+        Raises:
+            _BrokenOffError: it breaks off.
+        """
+        _set_alarm(0)
+        self.reply({**known, "state": "asking"})
+        choice = read_message(self.requests)
+        _set_alarm(self.timeout_seconds)
+        if choice is None or "cancel" in choice:
+            raise _BrokenOffError
+        return choice
+
+
+def _answer_with_frames(caller: _Caller, request: dict[str, Any], reader: StrictReader, handle: BinaryIO) -> None:
     frames = None
     while frames is None:
-        choice = _ask({"info": asdict(reader.info)}, limits, requests, replies)
-        if choice is None:
-            return
+        choice = caller.ask({"info": asdict(reader.info)})
         # A wrong count is known only at the end of the file: the caller chooses again, by the right one.
         with contextlib.suppress(FrameCountError):
             frames = read_frames(
@@ -163,59 +196,30 @@ def _answer_with_frames(
                 containers=request["containers"],
                 threads=request["threads"],
             )
-    shape = next(iter(frames.values())).shape if frames else (0, 0, 3)
-    parts = [np.ascontiguousarray(frames[index]).data for index in sorted(frames)]
-    write_message(replies, {"shape": [len(parts), *shape], "state": "idle"}, *parts)
+    caller.reply_with([frames[index] for index in sorted(frames)])
 
 
-def _answer_with_stream(reader: StrictReader, limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> None:
-    choice = _ask({"info": asdict(reader.info)}, limits, requests, replies)
-    if choice is None:
-        return
+def _answer_with_stream(caller: _Caller, reader: StrictReader) -> None:
+    choice = caller.ask({"info": asdict(reader.info)})
     for index, seconds, frame in reader.stream(choice["times"]):
-        # The reader of a stream may take its time between two frames; decoding one may not.
-        _set_alarm(0)
-        header = {"frame": index, "seconds": seconds, "shape": frame.shape, "state": "working"}
-        write_message(replies, header, frame.data)
-        _set_alarm(limits.timeout_seconds)
-    write_message(replies, {"state": "idle"})
+        caller.pass_on({"frame": index, "seconds": seconds}, frame)
+    caller.reply({"state": "idle"})
 
 
-def _answer_with_live(request: dict[str, Any], limits: VideoLimits, replies: BinaryIO) -> None:
+def _answer_with_live(caller: _Caller, request: dict[str, Any], limits: VideoLimits) -> None:
     options = {name: request[name] for name in ("interval_seconds", "is_rejoined")}
     for frame in read_live(request["address"], **options, limits=limits):
-        _set_alarm(0)
-        header = {
-            "seconds": frame.seconds,
-            "num_dropped": frame.num_dropped,
-            "has_end": frame.has_end,
-            "shape": frame.picture.shape,
-        }
-        write_message(replies, {**header, "state": "working"}, np.ascontiguousarray(frame.picture).data)
-        _set_alarm(limits.timeout_seconds)
-    write_message(replies, {"state": "idle"})
+        header = frame._asdict()
+        picture = header.pop("picture")
+        caller.pass_on(header, picture)
+    caller.reply({"state": "idle"})
 
 
-def _answer_with_images(request: dict[str, Any], limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> None:
+def _answer_with_images(caller: _Caller, request: dict[str, Any], limits: VideoLimits) -> None:
     """Image files of a folder, or named one by one, at the indices that the caller chooses knowing their number."""
     paths = request["files"] if "files" in request else image_files(request["folder"], limits)
-    choice = _ask({"num_frames": len(paths)}, limits, requests, replies)
-    if choice is None:
-        return
-    pictures = read_images([paths[index] for index in choice["indices"]], _open_regular, limits)
-    shape = pictures[0].shape if pictures else (0, 0, 3)
-    write_message(
-        replies, {"shape": [len(pictures), *shape], "state": "idle"}, *(picture.data for picture in pictures)
-    )
-
-
-def _ask(known: dict[str, Any], limits: VideoLimits, requests: BinaryIO, replies: BinaryIO) -> dict[str, Any] | None:
-    """What the caller chooses, knowing the video, or None where it breaks off. Its time is its own."""
-    _set_alarm(0)
-    write_message(replies, {**known, "state": "asking"})
-    choice = read_message(requests)
-    _set_alarm(limits.timeout_seconds)
-    return None if choice is None or "cancel" in choice else choice
+    choice = caller.ask({"num_frames": len(paths)})
+    caller.reply_with(read_images([paths[index] for index in choice["indices"]], _open_regular, limits))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ top, which is why "auto" takes the strict reader.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -55,8 +55,15 @@ def read_frames(
     read = importlib.import_module(module, __package__).read
     expected = reader.read(wanted)
     handle.seek(0)
-    frames = _without_backend_errors(lambda: read(handle, reader, wanted, threads))
-    frames = {index: reader.square(frame) for index, frame in frames.items()}
+    try:
+        decoded = read(handle, reader, wanted, threads)
+    except UnreadableVideoError:
+        raise
+    except Exception as error:
+        # Backends raise RuntimeErrors that end in a C++ stack trace.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise UnreadableVideoError(lines[0][:300] if lines else type(error).__name__) from error
+    frames = {index: reader.square(frame) for index, frame in decoded.items()}
     for index, frame in frames.items():
         if frame.shape != expected[index].shape:
             raise UnreadableVideoError(f"frame {index} has shape {frame.shape}, but must have {expected[index].shape}")
@@ -67,14 +74,3 @@ def read_frames(
                 "use backend 'auto' or 'pyav'"
             )
     return frames
-
-
-def _without_backend_errors(read: Callable[[], dict[int, np.ndarray]]) -> dict[int, np.ndarray]:
-    try:
-        return read()
-    except UnreadableVideoError:
-        raise
-    except Exception as error:
-        # Backends raise RuntimeErrors that end in a C++ stack trace.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UnreadableVideoError(lines[0][:300] if lines else type(error).__name__) from error
