@@ -229,9 +229,11 @@ def stack_view_logits(predictions: Mapping[int, ClipPrediction], *, num_rows: in
     """View logits of a whole table, (num_rows, V*C, K); NaN where a video could not be decoded.
 
     Raises:
-        ValueError: a row has no prediction, none could be decoded, or the predictions are of another table or of
-            several numbers of views.
+        ValueError: the table has no rows, a row has no prediction, none could be decoded, or the predictions are of
+            another table or of several numbers of views.
     """
+    if num_rows == 0:
+        raise ValueError("The table has no videos, so there is nothing to measure.")
     if missing := sorted(set(range(num_rows)) - set(predictions)):
         raise ValueError(f"{len(missing)} of {num_rows} clips have no prediction yet, such as row {missing[0]}.")
     shapes = {p.view_logits.shape: row for row, p in predictions.items() if p.view_logits is not None}

@@ -470,9 +470,11 @@ class LabelBanks:
                 self._banks.popitem(last=False)
         if is_new:
             try:
-                embeds = processor.embed_labels(
-                    labels, model=self.model, templates=templates, text_pooling=text_pooling
-                )
+                # Kept for callers of all kinds: what inference mode makes cannot be used where gradients are wanted.
+                with torch.inference_mode(False):
+                    embeds = processor.embed_labels(
+                        labels, model=self.model, templates=templates, text_pooling=text_pooling
+                    )
                 bank.set_result(embeds)
             except BaseException as error:
                 with self._lock:

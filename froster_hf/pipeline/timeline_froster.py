@@ -27,8 +27,10 @@ from typing import Any
 
 import torch
 
-# k: labels whose scores are kept of each window, the best of them.
+# k: labels whose scores are kept of each window, the best of them; more where each label has segments of its own,
+# which another threshold has to find again.
 KEPT_LABELS = 32
+KEPT_LABELS_OF_MULTI_LABEL = 256
 # What is close outside of a segment: this part of its length before it, and as much behind.
 OUTSIDE_SHARE = 0.25
 # How the video processor takes the frames of a window, which are sampled already.
@@ -113,7 +115,10 @@ class Timeline:
         return {**self.outline(), "windows": list(self.window_scores())}
 
     def segments_at(self, threshold: float) -> list[TimelineSegment]:
-        """The segments that another threshold gives, with each label for itself."""
+        """The segments that another threshold gives, with each label for itself.
+
+        Of more labels than are kept, one that is not among the best of a window does not show in it.
+        """
         finder = SegmentFinder(self.labels, threshold=threshold, multi_label=True)
         segments = []
         for window, values, indices in zip(self.windows, self.scores.values, self.scores.indices):
@@ -185,11 +190,11 @@ def smooth_scores(scored: Iterable[ScoredWindow], smoothing_seconds: float) -> I
         yield average(waiting.popleft())
 
 
-def keep_best(scores: torch.Tensor) -> WindowScores:
+def keep_best(scores: torch.Tensor, *, kept: int = KEPT_LABELS) -> WindowScores:
     """The best of the scores (n, K)."""
     # Of equal scores, that of the label that was given first.
     values, indices = scores.sort(descending=True, stable=True)
-    return WindowScores(values[:, :KEPT_LABELS].clone(), indices[:, :KEPT_LABELS].clone())
+    return WindowScores(values[:, :kept].clone(), indices[:, :kept].clone())
 
 
 class SegmentFinder:
@@ -233,7 +238,7 @@ class SegmentFinder:
 
         Args:
             window: start and end in seconds.
-            values: (k,), its best scores, best first.
+            values: (k,), its best scores, best first; of each label for itself in any order.
             indices: (k,), of which labels.
             none_score: score of "none of these", where there is one.
 
@@ -275,8 +280,13 @@ class SegmentFinder:
             The best of the scores, (1, k), and the segments that are final now.
         """
         num_labels = len(self.labels)
+        if self.multi_label:
+            # Whatever is kept, every label that reaches the threshold shows.
+            own = scores[:num_labels]
+            best = keep_best(own[None], kept=KEPT_LABELS_OF_MULTI_LABEL)
+            return best, self.add(window, own, torch.arange(num_labels, device=own.device))
         best = keep_best(scores[None, :num_labels])
-        none_score = float(scores[-1]) if len(scores) > num_labels and not self.multi_label else None
+        none_score = float(scores[-1]) if len(scores) > num_labels else None
         return best, self.add(window, best.values[0], best.indices[0], none_score)
 
     def finish(self) -> list[TimelineSegment]:
@@ -309,11 +319,10 @@ class SegmentFinder:
         return segments
 
     def _add_to_each(self, border: float, values: torch.Tensor, indices: torch.Tensor) -> list[TimelineSegment]:
-        shown = {
-            index: value
-            for index, value in zip(indices.tolist(), values.tolist())
-            if self.threshold is None or value >= self.threshold
-        }
+        if self.threshold is not None:
+            reached = values >= self.threshold
+            values, indices = values[reached], indices[reached]
+        shown = dict(zip(indices.tolist(), values.tolist()))
         closed = self._close(border, keep=set(shown))
         for index, value in shown.items():
             self._open.setdefault(index, (border, []))[1].append(value)

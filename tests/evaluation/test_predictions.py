@@ -89,7 +89,9 @@ def test_stacking_needs_every_row_and_marks_undecodable_ones(tmp_path):
     with pytest.raises(ValueError, match=r"1 of 3 clips have no prediction yet, such as row 2"):
         stack_view_logits(read, num_rows=3)
     with pytest.raises(ValueError, match="None of the videos"):
-        stack_view_logits({1: failed}, num_rows=0)
+        stack_view_logits({0: ClipPrediction(0, "a.mp4", None, "no frames")}, num_rows=1)
+    with pytest.raises(ValueError, match="has no videos"):
+        stack_view_logits({}, num_rows=0)
     with pytest.raises(ValueError, match="row 1, but the table has 1 rows"):
         stack_view_logits(read, num_rows=1)
     more_views = ClipPrediction(1, "b.mp4", np.zeros((1, 3), dtype=np.float32))

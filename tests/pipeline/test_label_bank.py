@@ -122,6 +122,16 @@ def test_switching_adapters_renews_it():
     assert not torch.allclose(banks["one"], banks["two"], atol=1e-3)
 
 
+def test_it_serves_gradients_too_where_it_was_first_used_in_inference_mode():
+    processor = tiny_processor()
+    banks, labels = LabelBanks(processor, tiny_model().froster), processor.read_labels(LABELS)
+    with torch.inference_mode():
+        banks.get(labels)
+    weight = torch.ones(1, requires_grad=True)
+    (weight * banks.get(labels)).sum().backward()
+    assert weight.grad is not None
+
+
 def in_threads(function, number: int) -> list:
     """What `function(0)`, `function(1)`, ... give when they start at the same moment; raises what one of them does."""
     results, errors, start = {}, [], threading.Barrier(number)

@@ -24,6 +24,7 @@ from froster_hf.pipeline.timeline_froster import (
     TimelineSegment,
     WindowScores,
     WindowStream,
+    collect_segments,
     contrast_segments,
     iterate_windows,
     keep_best,
@@ -445,6 +446,17 @@ def test_of_many_labels_only_the_best_scores_of_each_window_are_kept(classify):
     # What was not kept scored no more than what was.
     missing = set(range(len(labels))) - set(timeline.scores.indices[0].tolist())
     assert float(timeline.scores.of(min(missing))[0]) == float(timeline.scores.values[0, -1])
+
+
+def test_of_many_labels_every_one_that_reaches_the_threshold_has_its_segments():
+    labels = [f"action {number}" for number in range(3 * KEPT_LABELS)]
+    finder = SegmentFinder(labels, threshold=0.5, multi_label=True)
+    windows = [((float(start), start + 1.0), torch.full((len(labels),), 0.9)) for start in range(3)]
+    scores, segments = collect_segments(windows, finder)
+    assert {segment.label for segment in segments} == set(labels)
+    timeline = Timeline(labels, 3.0, [window for window, _ in windows], scores, segments, multi_label=True)
+    assert {segment.label for segment in timeline.segments_at(0.8)} == set(labels)
+    assert timeline.segments_at(0.95) == []
 
 
 def test_segments_come_one_by_one_and_know_their_background(classify):
