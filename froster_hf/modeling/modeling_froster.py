@@ -482,6 +482,10 @@ class FrosterModel(FrosterPreTrainedModel):
                 unless hidden states or attentions are asked for, or a module of the tower has hooks.
             kwargs: `output_hidden_states`, `output_attentions`.
 
+        Returns:
+            `video_embeds` (B, D), which is `pooler_output`, too: of unit length but for `temporal_pooling="mean"`,
+            FROSTER's, whose mean of unit vectors is a little shorter; and the others of `FrosterVideoFeatures`.
+
         Raises:
             ValueError: another shape or dtype, or a frame count that the model is tied to otherwise.
         """
@@ -534,6 +538,10 @@ class FrosterModel(FrosterPreTrainedModel):
             attention_mask: taken since tokenizers give one, and of no effect, for the same reasons.
             only_embeds: leave `last_hidden_state` out; see `get_video_features`.
             kwargs: `output_hidden_states`, `output_attentions`.
+
+        Returns:
+            `text_embeds` (n, D), which is `pooler_output`, too: of unit length; and the others of
+            `FrosterTextFeatures`.
 
         Raises:
             ValueError: another shape or dtype, or texts longer than the tower takes.

@@ -32,7 +32,7 @@ from .prompts_froster import (
     resolve_templates,
     sentences_of,
 )
-from .video_processing_froster import FrosterVideoProcessor, FrosterVideoProcessorKwargs, package_module
+from .video_processing_froster import FrosterVideoProcessor, package_module
 
 LabelStyle = Literal["as_given", "words"]
 
@@ -71,13 +71,6 @@ MAX_TEXT_LENGTH = 4096
 PROMPTS_WITHOUT_PROGRESS = 8192
 
 
-class FrosterProcessorKwargs(ProcessingKwargs, total=False):
-    """Options of a call: texts are padded to the longest of them, or as far as the text tower reads."""
-
-    videos_kwargs: FrosterVideoProcessorKwargs  # type: ignore[misc]
-    _defaults = {"text_kwargs": {"padding": True}}  # type: ignore[misc]
-
-
 class FrosterProcessor(ProcessorMixin):
     """Video processor, tokenizer and prompt templates of one checkpoint.
 
@@ -103,7 +96,8 @@ class FrosterProcessor(ProcessorMixin):
             label list, descriptions that are not texts.
     """
 
-    valid_processor_kwargs = FrosterProcessorKwargs  # type: ignore[assignment]
+    # Texts are padded to the longest of them, unless the call says otherwise or the text tower reads its padding.
+    text_kwargs = {"padding": True}
 
     def __init__(
         self,
@@ -258,7 +252,7 @@ class FrosterProcessor(ProcessorMixin):
         self,
         videos: Any = None,
         text: str | list[str] | None = None,
-        **kwargs: Unpack[FrosterProcessorKwargs],
+        **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature:
         """Prepare videos, texts, or both.
 
@@ -281,7 +275,11 @@ class FrosterProcessor(ProcessorMixin):
             with self._long_texts_named([text] if isinstance(text, str) else text):
                 inputs = super().__call__(videos=videos, text=text, **options)
         else:
-            inputs = super().__call__(videos=videos, text=text, **kwargs)
+            options = dict(kwargs)
+            if "padding" not in options:
+                # Which transformers does by itself from 5.23 on.
+                options["text_kwargs"] = {**self.text_kwargs, **options.get("text_kwargs", {})}
+            inputs = super().__call__(videos=videos, text=text, **options)
         if text is not None:
             self._refuse_long_texts([text] if isinstance(text, str) else text, inputs["input_ids"])
         return inputs
@@ -482,7 +480,7 @@ class FrosterProcessor(ProcessorMixin):
     def _padding(self) -> dict[str, Any]:
         """How the tokenizer pads."""
         if self.text_length is None:
-            return {"padding": True}
+            return dict(self.text_kwargs)
         return {"padding": "max_length", "max_length": self.text_length}
 
     @contextlib.contextmanager

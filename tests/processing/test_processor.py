@@ -44,6 +44,27 @@ def test_prompts_are_padded_to_the_longest_and_no_further():
     assert processor(text=["golf", "archery"], return_tensors="pt")["input_ids"].shape == (2, 9)
 
 
+@pytest.mark.parametrize(
+    "options", [{"padding": "max_length"}, {"text_kwargs": {"padding": "max_length"}}, {"padding": True}]
+)
+def test_a_call_says_otherwise_than_the_defaults_of_the_class(options):
+    assert FrosterProcessor.text_kwargs == {"padding": True}
+    length = 9 if options == {"padding": True} else 77
+    processor = tiny_processor("none")
+    assert processor(text=["golf", "archery"], return_tensors="pt", **options)["input_ids"].shape == (2, length)
+    assert "text_kwargs" not in processor.to_dict()
+
+
+def test_a_class_below_has_defaults_of_its_own():
+    class ToTheEnd(FrosterProcessor):
+        text_kwargs = {"padding": "max_length"}
+
+    processor = ToTheEnd(tiny_video_processor(), tiny_tokenizer(), "none")
+    assert processor(text=["golf", "archery"], return_tensors="pt")["input_ids"].shape == (2, 77)
+    assert processor(text=["golf", "archery"], padding=True, return_tensors="pt")["input_ids"].shape == (2, 9)
+    assert FrosterProcessor.text_kwargs == {"padding": True}
+
+
 def test_the_default_is_frosters_set_of_29():
     processor = FrosterProcessor(tiny_video_processor(), tiny_tokenizer())
     assert processor.num_prompts == 29
