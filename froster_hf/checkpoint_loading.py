@@ -1,5 +1,6 @@
 """The pipeline of a checkpoint that somebody else made: by installed code only, with a reason where it fails."""
 
+import contextlib
 import difflib
 import os
 import pickle
@@ -10,7 +11,8 @@ from typing import Any
 
 from .adapters import check_adapter_loaded, read_adapter
 from .assets import SMALL_FROSTER
-from .printing import listing, one_line, printable, without_warnings
+from .printing import did_you_mean, listing, one_line, printable, without_warnings
+from .video.files import find_alike
 
 QUANTIZERS = ("bitsandbytes", "torchao")
 """Methods of quantization whose code in transformers fetches nothing: it calls the installed library of that name."""
@@ -74,8 +76,11 @@ def load_pipeline(
     """
     import torch
 
+    if is_path(os.fspath(name)) and not os.path.exists(name):
+        raise model_not_found(os.fspath(name))
     try:
-        return load_installed(name, device=device, dtype=dtype)
+        with hub_asked_once(name):
+            return load_installed(name, device=device, dtype=dtype)
     except torch.OutOfMemoryError as error:
         reason = one_line(str(error)).partition(". ")[0]
         raise ValueError(
@@ -90,20 +95,70 @@ def load_pipeline(
         raise model_not_found(os.fspath(name), error) from error
 
 
-def model_not_found(name: str, error: Exception) -> ModelNotFoundError:
-    """The error for a name that no checkpoint has; for the default one, with how to get a model."""
+def model_not_found(name: str, error: Exception | None = None) -> ModelNotFoundError:
+    """The error for a name that no checkpoint has; for the default one, with how to get a model.
+
+    Args:
+        name: as it was given.
+        error: of the Hub; `None` where it was not asked, since the name is a path.
+    """
     if name == DEFAULT_MODEL:
         return ModelNotFoundError(
             f"The default model, {DEFAULT_MODEL}, cannot be had: it is not published, or the Hub cannot be reached. "
             "Choose a model:",
             HOW_TO_GET_A_MODEL,
         )
-    close = difflib.get_close_matches(name, SHIPPED_CHECKPOINTS, n=1)
-    guess = f"Did you mean {close[0]}? " if close else ""
+    guess = did_you_mean([*difflib.get_close_matches(name, SHIPPED_CHECKPOINTS, n=1), *find_alike(name)])
+    where = "there is no such folder" if error is None else "it is not a folder on this disk, and not had of the Hub"
+    reason = "" if error is None else f" ({one_line(str(error))})"
     return ModelNotFoundError(
-        f"{guess}The model {printable(name)!r} cannot be loaded: it is not a folder on this disk, and the Hub did not "
-        f"provide it. Name another one with --model. ({one_line(str(error))})"
+        f"The model {printable(name)!r} cannot be loaded: {where}. {guess}Name a folder, a name on the Hub, or small "
+        f"with --model.{reason}"
     )
+
+
+def is_path(name: str) -> bool:
+    """Whether a checkpoint's name is meant to be a folder: one on the Hub has one slash, and begins with a letter."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/")
+
+
+@contextlib.contextmanager
+def hub_asked_once(checkpoint: str | os.PathLike[str]) -> Iterator[None]:
+    """Ask the Hub for a checkpoint once; where it does not answer, the block finds what is in its cache, or nothing.
+
+    Each file that is not in the cache would be asked for again and again, for half a minute.
+
+    Args:
+        checkpoint: a folder, of which nobody is asked, or a name on the Hub.
+    """
+    from huggingface_hub import constants  # waits for the network's libraries
+
+    if os.path.exists(checkpoint_path(checkpoint)) or _hub_answers(checkpoint_path(checkpoint)):
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    # What the environment's HF_HUB_OFFLINE sets; huggingface_hub and transformers read it whenever they would ask.
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _hub_answers(name: str) -> bool:
+    """Whether the Hub says anything at all of a repository; if only that it has none of this name."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"))
+    except HfHubHTTPError as error:
+        return error.response.status_code < 500
+    except HFValidationError:  # not a name that it could have; loading says so
+        return True
+    except Exception:  # of the HTTP library, whose errors have no base class that huggingface_hub names
+        return False
+    return True
 
 
 def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dtype: str) -> Any:

@@ -60,6 +60,18 @@ def listing(names: Iterable[str], *, limit: int = 100) -> str:
     return ", ".join(printable(name) for name in names[:limit]) + rest
 
 
+def counted(number: float, noun: str) -> str:
+    """A number with its noun: `1 step`, `2 steps`."""
+    shown = f"{number:.2f}".rstrip("0").rstrip(".")
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """A sentence, with a blank behind it, that says what may be meant; nothing where there are no names."""
+    shown = " or ".join(printable(name) for name in names)
+    return f"Did you mean {shown}? " if shown else ""
+
+
 def json_text(
     value: Any,
     *,

@@ -8,6 +8,7 @@ be read. Unknown fields, and values of another type than the field's, are errors
 """
 
 import dataclasses
+import difflib
 import math
 import os
 import re
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import yaml
 
-from .printing import listing, one_line, printable
+from .printing import did_you_mean, listing, one_line, printable
 from .video.stores import is_address
 from .whole_files import refuse_irregular
 
@@ -188,8 +189,10 @@ def read_named(
         path = SHIPPED_FOLDERS[kind] / f"{name}.yaml"
     # Unlike `path.is_file()`, false for names that are too long for the file system.
     if not os.path.isfile(path):
+        shipped = list_named(kind)
+        guess = did_you_mean(difflib.get_close_matches(os.fspath(name), shipped, n=2))
         raise ValueError(
-            f"There is no {kind} {printable(repr(os.fspath(name)))}. Shipped are {', '.join(list_named(kind))}; or "
+            f"There is no {kind} {printable(repr(os.fspath(name)))}. {guess}Shipped are {', '.join(shipped)}; or "
             "give a .yaml file."
         )
     fields = read_yaml_file(path)
@@ -319,7 +322,10 @@ def check_fields(fields: Mapping[str, Any], hints: Mapping[str, Any], *, where: 
     """
     unknown = sorted(str(name) for name in fields if name not in hints)
     if unknown:
-        raise ValueError(f"{where}: unknown fields {listing(unknown, limit=5)}. Known are {', '.join(sorted(hints))}.")
+        close = [found for name in unknown[:5] for found in difflib.get_close_matches(name[:100], hints, n=1)]
+        guess = did_you_mean(close)
+        known = ", ".join(sorted(hints))
+        raise ValueError(f"{where}: unknown fields {listing(unknown, limit=5)}. Known are {known}. {guess}".rstrip())
     return {name: _checked(hints[name], value, name, where) for name, value in fields.items()}
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .checkpoint_loading import hub_asked_once
+
 FROSTER_LICENSE = "cc-by-nc-sa-4.0"
 """The license of the weights that FROSTER's authors released; whatever they are converted to stays under it."""
 
@@ -24,7 +26,8 @@ def beside_weights(checkpoint: str | os.PathLike[str], name: str) -> Path | None
     from huggingface_hub import hf_hub_download  # waits for the network's libraries
 
     try:
-        return Path(hf_hub_download(os.fspath(checkpoint), name))
+        with hub_asked_once(checkpoint):
+            return Path(hf_hub_download(os.fspath(checkpoint), name))
     except (OSError, ValueError):  # No such file, repository or name; if there are no weights either, loading says so.
         return None
 

@@ -43,10 +43,42 @@ def full_disk_named(file: str | os.PathLike[str]) -> Iterator[None]:
         raise type(error)(error.errno, f"{os.fspath(file)} cannot be written ({reason})") from error
 
 
-def prepare_file(file: str | os.PathLike[str]) -> None:
-    """Make the folder of a file that is written at the end of some work, and find out before it whether it can be.
+class ResultExistsError(ValueError):
+    """There is a result already where one would be written."""
+
+
+def refuse_results(*files: str | os.PathLike[str], overwrite: bool, resumable: bool = False) -> None:
+    """The rule for what is written at the end of some work: what is there is replaced only where this is asked for.
+
+    Files without content do not count, since nothing is lost with them.
+
+    Args:
+        files: that would be written.
+        overwrite: whether they may be replaced.
+        resumable: whether the work can go on with them, as the message then says.
 
     Raises:
+        ResultExistsError: names the first that is there.
+    """
+    for file in () if overwrite else files:
+        if os.path.islink(file) or (os.path.exists(file) and os.path.getsize(file)):
+            resume = "go on with it (`--resume`, `resume=True`), " if resumable else ""
+            raise ResultExistsError(
+                f"{printable(os.fspath(file))} exists already. Write elsewhere, {resume}or replace it (`--overwrite`, "
+                "`overwrite=True`)."
+            )
+
+
+def prepare_file(file: str | os.PathLike[str], *, overwrite: bool, resumable: bool = False) -> None:
+    """Make the folder of a file that is written at the end of some work, and find out before it whether it can be.
+
+    Args:
+        file: that will be written.
+        overwrite: see `refuse_results`.
+        resumable: see `refuse_results`.
+
+    Raises:
+        ResultExistsError: see `refuse_results`.
         ValueError: there is a pipe or a device in the file's place, which could be waited for without end.
         OSError: the folder cannot be made or written to, or there is a folder in the file's place.
     """
@@ -55,6 +87,7 @@ def prepare_file(file: str | os.PathLike[str]) -> None:
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     refuse_irregular(file)
+    refuse_results(file, overwrite=overwrite, resumable=resumable)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=file.parent):
         pass
 

@@ -22,8 +22,9 @@ def test_together_they_are_at_most_8_mb():
 
 
 @pytest.mark.parametrize("folder", [SMALL_CLIP, SMALL_FROSTER], ids=lambda folder: folder.name)
-def test_they_hold_weights_and_settings_only(folder):
-    assert {file.suffix for file in folder.iterdir()} == {".json", ".safetensors"}
+def test_they_hold_weights_settings_and_a_card_only(folder):
+    assert {file.suffix for file in folder.iterdir()} == {".json", ".safetensors", ".md"}
+    assert [file.name for file in folder.glob("*.md")] == ["README.md"]
     assert "auto_map" not in (folder / "config.json").read_text()
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118

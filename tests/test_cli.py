@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +11,19 @@ import pytest
 
 import froster_hf
 from froster_hf.assets import SMALL_FROSTER
-from froster_hf.cli import find_verbs, main
+from froster_hf.cli import QUESTIONS, build_parser, find_verbs, main
 from froster_hf.cli.loading import without_garbage_collection
 from froster_hf.cli.videos import find_videos
+from froster_hf.shapes.tokenizer import moving_shapes_texts
 from froster_hf.video.backends import BACKENDS
+from tests.fixtures.pages import blocks_of, documents
 from tests.fixtures.real_videos import REAL_VIDEOS
 
 FROSTER = str(Path(sys.executable).parent / "froster")
 
 
+# What stands behind them is labels.
+LABEL_OPTIONS = ("--labels", "--label", "--against", "--background")
 HEAVY = {"torch", "transformers", "numpy", "av", "PIL", "matplotlib", "datasets"}
 
 
@@ -74,6 +79,27 @@ def test_an_answer_needs_nothing_of_training_and_evaluation():
     assert not imported & {"datasets", "matplotlib", "pandas", "sklearn", "peft", "evaluate", "pyarrow"}
     parts = {name.split(".")[1] for name in imported if name.startswith("froster_hf.")}
     assert not parts & {"training", "evaluation", "data", "hub", "study"}
+
+
+def examples_of_the_shipped_model() -> list[str]:
+    """All commands in help texts and pages that name `small` as their model."""
+    blocks = [block.code for page in documents() for block in blocks_of(page) if block.language == "bash"]
+    texts = [QUESTIONS, build_parser().format_help(), *(verb.__doc__ for verb in find_verbs().values()), *blocks]
+    lines = [line.strip() for text in texts for line in text.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("froster ") and "--model small" in line]
+
+
+def test_examples_with_the_shipped_model_ask_for_what_it_knows():
+    known = {word for text in moving_shapes_texts(0) for word in text.split()} | {"something"}
+    examples, asked = examples_of_the_shipped_model(), []
+    for example in examples:
+        words = shlex.split(example, comments=True)
+        options = [words[place + 1] for place, word in enumerate(words) if word in LABEL_OPTIONS]
+        for label in (label for option in options for label in option.split(",")):
+            asked.append(label)
+            assert set(label.split()) <= known, example
+    assert len(examples) > 10
+    assert len(asked) > 10
 
 
 @pytest.mark.parametrize("verb", find_verbs())

@@ -153,3 +153,66 @@ def test_files_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
 def test_a_misspelled_name_of_the_shipped_model_is_guessed(capsys):
     assert main(["predict", "a.mp4", "--labels", "a,b", "--model", "smal"]) == 1
     assert "Did you mean small?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["timeline", "a.mp4", "b.mp4", "--labels", "a"],
+            "froster timeline: error: too many arguments: b.mp4; it takes VIDEO ",
+        ),
+        (["info", "twice"], "froster info: error: too many arguments: twice; it takes options only "),
+        # `explain` has a --label; this verb has none.
+        (
+            ["predict", "a.mp4", "--label", "a"],
+            "froster predict: error: unrecognized arguments: --label; did you mean --labels?",
+        ),
+    ],
+)
+def test_arguments_that_a_verb_does_not_take_are_compared_with_its_own(capsys, arguments, told):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(told)
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("evaluate", "protocol"), ("train", "recipe")])
+def test_what_is_neither_videos_nor_a_shipped_name_is_named_as_both(tmp_path, monkeypatch, capsys, verb, kind):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_videos").mkdir()
+    assert main([verb, "my_vidoes", "--model", "small"]) == 1
+    assert capsys.readouterr().err == (
+        f"froster: error: There is no {kind} 'my_vidoes', and no folder or list of this name. Did you mean my_videos? "
+        f"Give a folder with one folder per class, a list of videos and labels, or a name of "
+        f"`froster {verb} --list`.\n"
+    )
+    assert main([verb, "below/list.csv", "--model", "small"]) == 1
+    assert capsys.readouterr().err.startswith("froster: error: below/list.csv is not there. Give a folder")
+    shipped = {"protocol": "cross_dataset_k600", "recipe": "froster_k400"}[kind]
+    assert main([verb, shipped.replace("k", "K")]) == 1
+    assert f"Did you mean {shipped}" in capsys.readouterr().err
+
+
+def test_a_path_without_a_model_is_no_matter_for_the_hub(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    for arguments in (["predict", "a.mp4", "--labels", "a,b"], ["train", "."]):
+        assert main([*arguments, "--model", "./modle"]) == 1
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "froster: error: The model './modle' cannot be loaded: there is no such folder. Did you mean ./model? Name a "
+        "folder, a name on the Hub, or small with --model."
+    )
+
+
+def test_a_file_is_no_live_source(tmp_path, capsys):
+    (tmp_path / "a.mp4").touch()
+    assert main(["timeline", "--live", str(tmp_path / "a.mp4"), "--labels", "a", "--model", "/nowhere"]) == 1
+    assert "is a file, which has an end: give it as VIDEO, without --live." in capsys.readouterr().err
+
+
+def test_a_misspelled_field_of_a_recipe_is_guessed(capsys):
+    assert main(["train", "froster_k400", "training.lerning_rate=1", "data.root=x", "--show"]) == 1
+    told = capsys.readouterr().err
+    assert "froster_k400, training: unknown fields lerning_rate. Known are" in told
+    assert told.endswith("Did you mean learning_rate?\n")

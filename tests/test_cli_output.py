@@ -14,7 +14,7 @@ import torch
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
-from froster_hf.cli import find_verbs, main
+from froster_hf.cli import build_parser, find_verbs, main
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -216,7 +216,7 @@ sys.exit(main(sys.argv[1:]))
 def timeline_arguments(checkpoint: str, folder: Path) -> list[str]:
     outputs = [str(folder / f"t{suffix}") for suffix in (".json", ".csv", ".srt", ".vtt", ".png")]
     windows = ["--window-seconds", "0.4", "--stride-seconds", "0.1", "--smoothing-seconds", "0"]
-    options = [*windows, "--labels", "a,b", "--model", checkpoint, "--device", "cpu"]
+    options = [*windows, "--labels", "a,b", "--model", checkpoint, "--device", "cpu", "--overwrite"]
     return ["timeline", BIKES, *options, *(part for output in outputs for part in ("--output", output))]
 
 
@@ -240,6 +240,7 @@ def test_a_full_file_system_leaves_the_old_pictures(checkpoint, tmp_path):
     try:
         (tmp_path / "rollout.png").write_text("old")
         command = [FROSTER, "explain", BIKES, "--label", "a", "--output", str(tmp_path), "--model", checkpoint]
+        command.append("--overwrite")
         ended = subprocess.run(command, capture_output=True, text=True, timeout=250)
         assert ended.returncode == 1
         assert ended.stderr.startswith("froster: error: ")
@@ -249,6 +250,39 @@ def test_a_full_file_system_leaves_the_old_pictures(checkpoint, tmp_path):
         assert all(content == b"old" or content.startswith((b"\x89PNG", b"GIF8")) for content in left.values())
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+RESULTS = {
+    "predict": (["predict", BIKES, "--labels", "a,b"], "answers.jsonl"),
+    "predict, a table": (["predict", BIKES, "--labels", "a,b"], "answers.csv"),
+    "timeline": (["timeline", BIKES, "--labels", "a,b"], "timeline.srt"),
+    "explain": (["explain", BIKES, "--label", "a", "--method", "rollout"], "rollout.gif"),
+}
+
+
+@pytest.mark.parametrize("verb", RESULTS)
+def test_a_result_that_is_there_stays_unless_it_may_be_replaced(checkpoint, tmp_path, capsys, verb):
+    arguments, name = RESULTS[verb]
+    output = str(tmp_path if verb == "explain" else tmp_path / name)
+    (tmp_path / name).write_text("old")
+    # A model that is not there would be found out first, if the model were loaded first.
+    assert main([*arguments, "--output", output, "--model", "/nowhere/at/all"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"froster: error: {tmp_path / name} exists already. Write elsewhere, ")
+    assert told.endswith("or replace it (`--overwrite`, `overwrite=True`).\n")
+    assert ("--resume" in told) == name.endswith(".jsonl")
+    assert (tmp_path / name).read_text() == "old"
+    assert main([*arguments, "--output", output, "--model", checkpoint, "--overwrite"]) == 0
+    assert b"old" not in (tmp_path / name).read_bytes()
+
+
+def test_every_verb_that_writes_results_says_how_they_are_replaced():
+    # One brings up to date what is there, the other makes its own files again.
+    kept = {"index", "demo"}
+    for name, verb in build_parser().verbs.items():
+        text = verb.format_help()
+        writes = any(f"  {option} " in text for option in ("--output", "--output-dir", "--html"))
+        assert ("  --overwrite " in text) == (name not in kept) or not writes, name
 
 
 @pytest.mark.parametrize("label", ["{0.__class__}", "{:>999999999}", "%s%n", "{label}", "100%", "a\u200fb"])

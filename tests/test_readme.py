@@ -10,6 +10,7 @@ import yaml
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.conversion import write_original_checkpoint
 from froster_hf.data.catalogue import DATASETS, FORMATS
+from froster_hf.evaluation import published_results
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from froster_hf.shapes.study.report import SUMMARY
 from tests.fixtures.dual_encoders import save_dual_encoder
@@ -108,6 +109,14 @@ def test_the_results_of_the_readme_are_those_of_the_study_and_of_the_card():
         shown = [cell.strip() for cell in cells]
         assert shown[:3] == re.findall(r"([\d.]+) ±", results), method
         assert shown[3] == re.findall(r"([\d.]+) ±", answers)[3], method
+    plain = re.search(
+        r"plain CLIP ViT-B/16 without training has ([\d.]+) on UCF-101, ([\d.]+) on HMDB-51 and ([\d.]+) on", readme
+    )
+    assert plain is not None
+    cross = published_results()["cross_dataset"]
+    assert [float(value) for value in plain.groups()] == [
+        cross[name]["frozen CLIP"][1] for name in ("ucf101", "hmdb51", "k600")
+    ]
     facts = yaml.safe_load((ROOT / "model_cards" / "froster-b16.yaml").read_text(encoding="utf-8"))
     published = {entry["setting"]: entry["value"] for entry in facts["published"]}
     row = readme.partition("FROSTER, ViT-B/16")[2].partition("\n")[0]

@@ -17,6 +17,7 @@ from froster_hf.cli import main
 from froster_hf.data.decode_failures import DecodeFailureLog
 from froster_hf.shapes import DEMO_LABELS, MovingShape, render_demo_videos, write_moving_shapes
 from froster_hf.whole_files import (
+    ResultExistsError,
     check_writable,
     folder_for_results,
     make_folder,
@@ -45,6 +46,21 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         raise KeyError
     assert file.read_text() == "old"
     assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_what_is_there_is_prepared_for_only_where_it_may_be_replaced(tmp_path):
+    old, link = tmp_path / "old.json", tmp_path / "link.json"
+    old.write_text("old")
+    link.symlink_to("nowhere")
+    for file in (old, link):
+        with pytest.raises(ResultExistsError, match=rf"{file.name} exists already\. Write elsewhere, or replace it"):
+            prepare_file(file, overwrite=False)
+        prepare_file(file, overwrite=True)
+    # With an empty file, nothing would be lost.
+    (tmp_path / "empty.json").touch()
+    prepare_file(tmp_path / "empty.json", overwrite=False)
+    prepare_file(tmp_path / "new" / "new.json", overwrite=False)
+    assert old.read_text() == "old"
 
 
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
@@ -96,7 +112,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path):
 def test_a_pipe_in_a_files_place_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "answers.jsonl")
     with pytest.raises(ValueError, match="not a regular file"):
-        prepare_file(tmp_path / "answers.jsonl")
+        prepare_file(tmp_path / "answers.jsonl", overwrite=True)
 
 
 # Folders

@@ -15,32 +15,51 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
-from ..printing import one_line
+from ..printing import listing, one_line
 from . import verbs
 
 INTERRUPTED = 130
 
-QUESTIONS = """What do you want to know?
+CLIP = "openai/clip-vit-base-patch32"
+"""The model of examples with real actions: a baseline that anybody can have."""
 
-  Which of these happens in a video?   froster predict clip.mp4 --labels "juggling,golf" --model small
-  Is it in there?                      froster predict clip.mp4 --labels juggling --model small
-  Which of these occur, if any?        froster predict clip.mp4 --labels-file actions.txt --multi-label --model small
-  When does it happen?                 froster timeline match.mp4 --labels goal,foul --output match.png --model small
-  The same of many videos?             froster predict videos/ --labels-file actions.txt --resume a.jsonl --model small
-  Where is something like this?        froster index videos/ --output my-index --model small
-                                       froster search my-index "a person opens a door" --html found.html
-  How good is it on my videos?         froster evaluate my_videos --model openai/clip-vit-base-patch32
-  Can it learn my actions?             froster train my_videos --model openai/clip-vit-base-patch32
-  Where does it look?                  froster explain clip.mp4 --label juggling --output maps --model small
-  Can my colleagues try it?            froster app --model small
-  Does it work here?                   froster demo        What is missing?  froster info
+QUESTIONS = f"""What do you want to know?
 
-`froster --help` lists all verbs, `froster VERB --help` explains one; --model small ships with the package and
-knows moving shapes only; for real videos take --model openai/clip-vit-base-patch32.
+  Which of these happens in a video?
+    froster predict clip.mp4 --labels "juggling,golf" --model {CLIP}
+  Is it in there?
+    froster predict clip.mp4 --labels juggling --model {CLIP}
+  Which of these occur, if any?
+    froster predict clip.mp4 --labels-file actions.txt --multi-label --model {CLIP}
+  When does it happen?
+    froster timeline match.mp4 --labels "goal,foul" --output match.png --model {CLIP}
+  The same of many videos?
+    froster predict videos/ --labels-file actions.txt --resume answers.jsonl --model {CLIP}
+  Where is something like this?
+    froster index videos/ --output my-index --model {CLIP}
+    froster search my-index "a person opens a door" --html found.html
+  How good is it on my videos?
+    froster evaluate my_videos --model {CLIP}
+  Can it learn my actions?
+    froster train my_videos --model {CLIP}
+  Where does it look?
+    froster explain clip.mp4 --label juggling --output maps --model {CLIP}
+  Can my colleagues try it?
+    froster app --model small
+  Does it work here? What is missing?
+    froster demo
+    froster info
+
+`froster --help` lists all verbs, `froster VERB --help` explains one. {CLIP} is plain CLIP, 600 MB
+that are downloaded once; --model small ships with the package and knows moving shapes only ("a red star growing").
 """
+
+RULE = """Results that are there stay: a verb that would write over them stops before its work, and says so.
+--overwrite replaces them, --resume (predict, train) goes on with them; evaluate, interpolate, study and index go on by
+themselves. Folders of a checkpoint (export, convert, interpolate) must be new. `froster demo` makes its own again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,9 +144,30 @@ def _output_that_takes_every_character() -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Repeats arguments that are wrong without their control characters; verbs' parsers are of this class too."""
+    """Says in one line, without control characters, what is wrong with arguments and what may be meant.
 
-    verbs: tuple["_Parser", ...] = ()
+    Options are written out: what is short for one today may be short for two tomorrow. Verbs' parsers are of this
+    class, too.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+        self.verbs: dict[str, _Parser] = {}
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What is left over is compared with the options of its verb, not with those of all verbs."""
+        given = list(sys.argv[1:] if args is None else args)
+        arguments, left = self.parse_known_args(given, namespace)
+        if left:
+            self.verbs.get(given[0], self).refuse(left)
+        return arguments
+
+    def refuse(self, left: Sequence[str]) -> NoReturn:
+        """End with what is wrong with arguments that nothing takes."""
+        if options := [word for word in left if word.startswith("-")]:
+            self.error(f"unrecognized arguments: {' '.join(options)}")
+        taken = " ".join(str(action.metavar) for action in self._get_positional_actions())
+        self.error(f"too many arguments: {listing(left, limit=3)}; it takes {taken or 'options only'}")
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage, which hides it where a verb has many options."""
@@ -140,7 +180,7 @@ class _Parser(argparse.ArgumentParser):
             allowed = re.findall(r"[\w.-]+", choice[2])
             meant = difflib.get_close_matches(choice[1], allowed, n=1)
         elif message.startswith("unrecognized arguments: "):
-            known = sorted(set(re.findall(r"--[\w-]+", "".join(verb.format_usage() for verb in self.verbs))))
+            known = re.findall(r"--[\w-]+", self.format_usage())
             given = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
             close = [difflib.get_close_matches(word, known, n=1) for word in given]
             meant = [option for options in close for option in options]
@@ -154,7 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="froster",
         description="Open-vocabulary action recognition: what happens in a video, in words of your own.",
-        epilog='example:\n  froster predict clip.mp4 --labels "juggling,playing the cello" --model small',
+        epilog=f'example:\n  froster predict clip.mp4 --labels "juggling,playing the cello" --model {CLIP}\n\n{RULE}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"froster-hf {__version__}")
@@ -170,7 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(subparser)
         subparser.add_argument("--traceback", action="store_true", help="show where an error came from")
         subparser.set_defaults(run=module.run)
-        parser.verbs += (subparser,)
+        parser.verbs[name] = subparser
     return parser
 
 

@@ -1,16 +1,19 @@
 """Options that several verbs share: which model, which labels, which prompts."""
 
 import argparse
+import difflib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint_loading import DEFAULT_MODEL
-from ..printing import printable
+from ..printing import did_you_mean, printable
 from ..processing.label_files import read_label_file, split_labels
 from ..processing.prompts_froster import TEMPLATE_SETS, TEXT_POOLINGS, LabelList
 from ..settings import describe_shipped, list_named
 from ..video.backends import backend_choices
+from ..video.files import find_alike
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, default: str | None = DEFAULT_MODEL) -> None:
@@ -96,6 +99,13 @@ def add_video_arguments(parser: argparse.ArgumentParser, *, streams: bool = Fals
     )
 
 
+def add_overwrite_argument(group: Any, what: str) -> None:
+    """`--overwrite`, of every verb that writes results: without it, those that are there stay (`refuse_results`)."""
+    group.add_argument(
+        "--overwrite", action="store_true", help=f"replace {what}; without it, what is there is never written over"
+    )
+
+
 def set_video_defaults(parser: argparse.ArgumentParser) -> None:
     """What `load_pipeline` asks of a verb without these options: the usual decoder and limits, no addresses."""
     parser.set_defaults(backend=None, max_pixels=None, allow_urls="none")
@@ -169,11 +179,26 @@ def print_shipped(kind: str) -> None:
         print(f"{name:<{width}}{about}")
 
 
-def names_videos(what: str, *, kind: str) -> bool:
+def names_videos(what: str, *, kind: str, verb: str) -> bool:
     """Whether an argument names own videos, a folder or a list, and not a settings file of a kind.
 
     A shipped name comes first; a folder of that name is given with a slash (`./name`).
+
+    Raises:
+        ValueError: it is none of the three; with what may be meant.
     """
-    if what in list_named(kind) or what.lower().endswith((".yaml", ".yml")):
+    shipped = list_named(kind)
+    if what in shipped or what.lower().endswith((".yaml", ".yml")):
         return False
-    return Path(what).exists() or Path(what).suffix != "" or "/" in what
+    # Unlike `Path.exists`, false for names that are too long for the file system.
+    if os.path.exists(what):
+        return True
+    if Path(what).suffix or "/" in what:
+        missing = f"{printable(what)} is not there"
+    else:
+        missing = f"There is no {kind} {printable(repr(what))}, and no folder or list of this name"
+    meant = [*difflib.get_close_matches(what, shipped, n=2), *find_alike(what)]
+    raise ValueError(
+        f"{missing}. {did_you_mean(meant)}Give a folder with one folder per class, a list of videos and labels, or a "
+        f"name of `froster {verb} --list`."
+    )

@@ -66,33 +66,34 @@ def write_original_checkpoint(
     *,
     layout: OriginalLayout = "froster",
     teacher: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Write a checkpoint of this package in an original layout.
 
     Args:
         checkpoint: a folder as `save_pretrained` and `convert_checkpoint` write it.
-        output: the file to write with `torch.save`; must not exist.
+        output: the file to write with `torch.save`.
         layout: the code base that shall load it.
         teacher: a CLIP folder of transformers that becomes FROSTER's `raw_model.*`.
+        overwrite: replace what is at `output`.
 
     Returns:
         What was written and left out. What no weight shows (the activation, heads, ...) is in the notes, and
         stated in the file for `convert_checkpoint`.
 
     Raises:
+        ResultExistsError: `output` is taken.
         CheckpointError: a folder cannot be read.
-        ValueError: the checkpoint is not of this package, has weights that the layout has no names for, `output` is
-            taken, or a teacher is given to a layout that has none.
+        ValueError: the checkpoint is not of this package, has weights that the layout has no names for, or a teacher
+            is given to a layout that has none.
     """
     target = Path(output)
-    if os.path.lexists(target):
-        raise ValueError(f"{target} exists. Give another name, or remove it.")
     entry = find_layout(layout)
     if entry.file_sections is None:
         raise ValueError(f"Files of the {layout} layout are not written; those of {', '.join(written_layouts())} are.")
     if teacher is not None and not entry.has("teacher"):
         raise ValueError(f"The {layout} layout has no teacher; leave `teacher` out, or export to 'froster'.")
-    prepare_file(target)
+    prepare_file(target, overwrite=overwrite)
     with written_whole(target) as part:
         raw = read_checkpoint(checkpoint)
         conversion = read_report(Path(checkpoint) / REPORT_FILE)

@@ -26,7 +26,7 @@ from torch import nn
 
 from ..extras import import_extra
 from ..processing.processing_froster import FrosterProcessor
-from ..whole_files import folder_for_results, written_whole
+from ..whole_files import folder_for_results, refuse_results, written_whole
 
 MapMethod = Literal["rollout", "gradient"]
 
@@ -63,6 +63,7 @@ def explain_video(
     candidate_labels: Sequence[str] = (),
     methods: Sequence[MapMethod] = ("rollout", "gradient"),
     frame_milliseconds: int = 400,
+    overwrite: bool = False,
 ) -> Explanation:
     """Draws the attention rollout and the gradient map of a label over the frames of a video.
 
@@ -75,17 +76,30 @@ def explain_video(
         candidate_labels: labels to tell it from; they set the reported probability only.
         methods: which maps.
         frame_milliseconds: how long the animation shows a frame.
+        overwrite: replace the pictures of these methods that are in `output_dir`.
 
     Raises:
+        ResultExistsError: a picture of these methods is in `output_dir`.
         ValueError: an unknown method, or a link in the place of `output_dir`.
         VideoDecodeError: the video cannot be decoded.
     """
     if unknown := sorted(set(methods) - {"rollout", "gradient"}):
         raise ValueError(f"Unknown methods {unknown}; choose among 'rollout' and 'gradient'.")
     labels = list(dict.fromkeys([label, *candidate_labels]))
+    refuse_pictures(output_dir, methods, overwrite=overwrite)
     # Made before the work, which would be lost where it cannot be.
     with folder_for_results(output_dir) as folder:
         return _explain(model, processor, video, labels, folder, methods, frame_milliseconds)
+
+
+def picture_files(folder: str | os.PathLike, method: str) -> tuple[Path, Path]:
+    """The strip and the animation of a method."""
+    return Path(folder) / f"{method}.png", Path(folder) / f"{method}.gif"
+
+
+def refuse_pictures(folder: str | os.PathLike, methods: Sequence[str], *, overwrite: bool) -> None:
+    """Raise where pictures of these methods would be replaced that are there; see `refuse_results`."""
+    refuse_results(*(file for method in methods for file in picture_files(folder, method)), overwrite=overwrite)
 
 
 def _explain(
@@ -116,8 +130,9 @@ def _explain(
     strips, animations = {}, {}
     for method, values in maps.items():
         overlaid = overlay(frames, values)
-        strips[method] = _save_strip(frames, overlaid, folder / f"{method}.png")
-        animations[method] = _save_animation(overlaid, folder / f"{method}.gif", frame_milliseconds)
+        strip, animation = picture_files(folder, method)
+        strips[method] = _save_strip(frames, overlaid, strip)
+        animations[method] = _save_animation(overlaid, animation, frame_milliseconds)
     return Explanation(labels[0], float(logits.softmax(-1)[0]), maps, strips, animations)
 
 

@@ -16,7 +16,7 @@ import torch
 import yaml
 from huggingface_hub import eval_result_entries_to_yaml
 
-from ..checkpoint_loading import checkpoint_path, load_installed, loading_reason, refuse_foreign_parts
+from ..checkpoint_loading import checkpoint_path, hub_asked_once, load_installed, loading_reason, refuse_foreign_parts
 from ..conversion.convert import read_report
 from ..fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
@@ -219,8 +219,9 @@ def load_for_export(checkpoint: PathLike) -> Any:
         ValueError: the folder cannot be loaded; says why.
     """
     try:
-        refuse_foreign_parts(checkpoint)
-        classify = load_installed(checkpoint, device="cpu", dtype="auto")
+        with hub_asked_once(checkpoint):
+            refuse_foreign_parts(checkpoint)
+            classify = load_installed(checkpoint, device="cpu", dtype="auto")
     # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
     except Exception as error:
         if not os.path.exists(checkpoint):

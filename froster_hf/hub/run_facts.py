@@ -15,6 +15,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from ..checkpoint_loading import SHIPPED_CHECKPOINTS
 from ..data.catalogue import DATASETS
 from ..evaluation.metrics import metrics_of
+from ..printing import counted
 from ..settings import read_fields
 from ..training.recipes import Recipe
 from ..training.run_record import RunRecord, read_record
@@ -115,15 +116,11 @@ def _training(run: Run, base: str, clips: str) -> str:
     arguments, record = run.recipe.training, run.record
     if record.num_steps == 0:
         return f"No step was trained: the weights are those of {base}, with {record.num_labels} labels stored."
-    steps = f"{_count(record.num_steps, 'step')} of {run.recipe.total_batch_size} clips"
+    steps = f"{counted(record.num_steps, 'step')} of {run.recipe.total_batch_size} clips"
     if "num_train_epochs" in arguments and "max_steps" not in arguments:
-        steps += f" ({_count(arguments['num_train_epochs'], 'epoch')})"
+        steps += f" ({counted(arguments['num_train_epochs'], 'epoch')})"
     version = record.versions.get("froster-hf", "")
     return f"Fine-tuned from {base} on {run.data_title}, {clips}: {steps}, with froster-hf {version}".strip() + "."
-
-
-def _count(number: float, noun: str) -> str:
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def _evaluation_note(run: Run) -> str:

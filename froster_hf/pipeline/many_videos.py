@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ..printing import json_text, printable
-from ..whole_files import full_disk_named, prepare_file, refuse_other_names, write_text_whole, written_whole
+from ..whole_files import (
+    full_disk_named,
+    prepare_file,
+    refuse_other_names,
+    refuse_results,
+    write_text_whole,
+    written_whole,
+)
 from .pipeline_froster import SCORING_OPTIONS
 from .scoring_froster import NONE_OF_THESE
 from .timeline_files import spreadsheet_cell
@@ -35,6 +42,7 @@ def predict_videos(
     *,
     output: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     shard: tuple[int, int] = (1, 1),
     **options: Any,
 ) -> Iterator[dict[str, Any]]:
@@ -44,8 +52,9 @@ def predict_videos(
         classify: zero-shot pipeline (`froster_hf.load_pipeline`).
         videos: paths, each once; `-` is standard input, a whole file.
         output: file of the answers. `.jsonl` has a record per line, each written when it is there; `.csv`, a line per
-            answer, appears when all are. The first record, or the table, replaces what is there.
+            answer, appears when all are.
         resume: go on with the answers of `output` (`.jsonl`): videos that it has are passed over, failed ones too.
+        overwrite: replace the answers that `output` has, with the first record or the whole table.
         shard: (k, n): the k-th of n parts, counted from 1, for machines side by side; every n-th video.
         options: options of the pipeline's call, such as `candidate_labels`, `top_k`, `batch_size` and `num_workers`.
 
@@ -53,6 +62,7 @@ def predict_videos(
         An iterator of `{"video", "answers"}`, or `{"video", "error"}` for one that cannot be read or scored.
 
     Raises:
+        ResultExistsError: `output` has answers, and neither of the two was asked for.
         ValueError: labels, options, a shard or a file that cannot be.
         OtherAnswersError: see `resume`.
         OSError: the file cannot be written.
@@ -63,21 +73,29 @@ def predict_videos(
     own = list(dict.fromkeys(videos))[part - 1 :: parts]
     path = None if output is None else Path(output)
     if path is not None:
-        _check_output(path, resume=resume)
+        _check_output(path, resume=resume, overwrite=overwrite)
     # Wrong labels are one error, not one for every video.
     classify.label_embeds(**_label_options(options))
     settings = _settings_of(classify, options)
     done = _read_done(path, settings, _answer_check(classify, options)) if path is not None and resume else set()
-    return _records(classify, [video for video in own if video not in done], path, settings, resume, options)
+    left = [video for video in own if video not in done]
+    return _records(classify, left, path, settings, options, resume=resume, overwrite=overwrite)
 
 
 def _records(
-    classify: Any, videos: Sequence[str], path: Path | None, settings: str, resume: bool, options: dict[str, Any]
+    classify: Any,
+    videos: Sequence[str],
+    path: Path | None,
+    settings: str,
+    options: dict[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> Iterator[dict[str, Any]]:
     # A generator is read as the answers are asked for: each record is there before the next videos are waited for.
     sources = (sys.stdin.buffer if video == "-" else video for video in videos)
     answers = classify(sources, **{**options, "on_error": "return"})
-    with _writing(path, settings, resume=resume) as write:
+    with _writing(path, settings, resume=resume, overwrite=overwrite) as write:
         for video, found in zip(videos, answers):
             failed = isinstance(found, Exception)
             record: dict[str, Any] = (
@@ -88,7 +106,9 @@ def _records(
 
 
 @contextmanager
-def _writing(path: Path | None, settings: str, *, resume: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _writing(
+    path: Path | None, settings: str, *, resume: bool, overwrite: bool
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """What a record is given to; a table (.csv) appears when it is whole, and a file of records with the first one."""
     if path is None:
         yield lambda record: None
@@ -98,7 +118,7 @@ def _writing(path: Path | None, settings: str, *, resume: bool) -> Iterator[Call
             writer.writerow(["video", "label", "score", "error"])
             yield lambda record: writer.writerows(_csv_rows(record))
     else:
-        records = _Records(path, settings, begun=resume and path.exists())
+        records = _Records(path, settings, begun=resume and path.exists(), overwrite=overwrite)
         yield records.write
         if not records.begun:
             write_text_whole(path, "")
@@ -110,16 +130,19 @@ class _Records:
     Args:
         path: the file.
         settings: of each record.
-        begun: whether it is gone on with; otherwise the first record replaces what is there.
+        begun: whether it is gone on with; otherwise the first record makes it.
+        overwrite: whether the first record may replace what is there by then.
     """
 
-    def __init__(self, path: Path, settings: str, *, begun: bool):
-        self.path, self.settings, self.begun = path, settings, begun
+    def __init__(self, path: Path, settings: str, *, begun: bool, overwrite: bool):
+        self.path, self.settings, self.begun, self.overwrite = path, settings, begun, overwrite
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a record; on a full disk, the file is left as it was."""
         line = json_text({**record, "settings": self.settings}) + "\n"
         if not self.begun:
+            # Another process may have begun it since it was looked for.
+            refuse_results(self.path, overwrite=self.overwrite, resumable=True)
             write_text_whole(self.path, line)
             self.begun = True
             return
@@ -144,7 +167,9 @@ def _csv_rows(record: dict[str, Any]) -> list[list[Any]]:
     ]
 
 
-def _check_output(path: Path, *, resume: bool) -> None:
+def _check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise ValueError("A file of answers is either gone on with or overwritten; ask for one of the two.")
     if path.suffix not in FORMATS:
         raise ValueError(f"Answers are written to {' or '.join(FORMATS)} files, not to {printable(str(path))}.")
     if resume and path.suffix != ".jsonl":
@@ -152,7 +177,7 @@ def _check_output(path: Path, *, resume: bool) -> None:
     # A new file takes the place of one that is there, whose other names keep what they have.
     if resume or path.is_symlink():
         refuse_other_names(path)
-    prepare_file(path)
+    prepare_file(path, overwrite=resume or overwrite, resumable=path.suffix == ".jsonl")
 
 
 def _label_options(options: dict[str, Any]) -> dict[str, Any]:

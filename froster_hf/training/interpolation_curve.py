@@ -52,7 +52,8 @@ def interpolation_curve(
         data: where its videos and annotation files are.
         output_dir: gets `curve.json`, `curve.png` and a result folder per ratio. Weights are not kept.
         ratios: from 0 to 1.
-        computing: `batch_size`, `num_workers` and `precision`.
+        computing: `batch_size`, `num_workers` and `precision`; `overwrite` deletes the evaluations of other models,
+            data or settings that are there.
 
     Returns:
         What `curve.json` holds: `ratios`, and by name (`base`, `novel`, `harmonic_mean`; or `full`, `splits_mean`) the

@@ -7,10 +7,11 @@ The rules are for the sizes that people have, tens to thousands of videos; any f
 """
 
 import dataclasses
+import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,27 @@ import numpy as np
 import torch
 import yaml
 from datasets import Dataset
-from transformers import PreTrainedConfig
 
-from ..checkpoint_loading import DEFAULT_MODEL, checkpoint_path, load_pipeline, model_not_found, refuse_foreign_parts
+from ..checkpoint_loading import (
+    DEFAULT_MODEL,
+    checkpoint_path,
+    hub_asked_once,
+    is_path,
+    load_pipeline,
+    model_not_found,
+    refuse_foreign_parts,
+)
 from ..data.catalogue import read_videos
 from ..data.video_table import describe_table, label_array, label_names
 from ..evaluation.own_list import evaluate_videos
 from ..modeling.tables_froster import TEMPORAL_MODULES
-from ..printing import listing, printable
+from ..printing import counted, listing, printable
 from ..settings import override_fields, read_fields
 from ..whole_files import check_writable, refuse_link, write_text_whole
+from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME
-from .recipe_run import read_recipe_data, train_recipe
-from .recipes import Recipe
+from .recipe_run import read_recipe_data, train_recipe, training_arguments
+from .recipes import Recipe, RecipeData
 from .run_record import read_record, write_record
 
 # A name that means a direction of motion, or one of two opposite actions: played backwards, it would be the other.
@@ -99,33 +108,34 @@ def plan_training(
     counts = np.bincount(labels[labels >= 0], minlength=len(names))
     if np.count_nonzero(counts) < 2:
         raise ValueError(f"{printable(str(videos))} has one class; to tell actions apart, there must be two or more.")
-    config = _read_config(model)
-    directed = [name for name in names if DIRECTION_WORDS.search(name.casefold())]
-    num_trained = len(table) if eval_videos is not None else len(table) - round(HELD_OUT * len(table))
-    training, reasons = _choose_settings(num_trained, config)
-    if "warmup_epochs" not in override_fields({}, overrides):
-        training["warmup_steps"] = WARMUP_SHARE
-        reasons.append(
-            f"the learning rate rises over the first {WARMUP_SHARE:.0%} of the steps, however many there are"
-        )
-    warnings = []
-    if directed:
-        training["train_video_options"]["flip_probability"] = 0.0
-        reasons.append("no mirrored clips: class names speak of directions")
-        warnings.append(_about_direction(directed, config))
-    if few := [name for name, count in zip(names, counts) if 0 < count < 5]:
-        warnings.append(f"fewer than 5 videos each, which says little: {listing(few, limit=10)}.")
     fields: dict[str, Any] = {
         "name": Path(videos).stem,
         "about": f"Fine-tuned on {Path(videos).name}.",
-        "model": {"checkpoint": model, **_student_fields(config)},
+        "model": {"checkpoint": model},
         "data": _data_fields(videos, eval_videos, root),
         "output_dir": str(output_dir or Path("runs") / Path(videos).stem),
-        **training.pop("recipe"),
-        "training": training,
     }
-    recipe = read_fields(Recipe, override_fields(fields, overrides), where="the training")
-    reasons += [f"{printable(override)}, as given" for override in overrides]
+    # What is given decides on what the rules go by: the model, and how many videos there are to train on.
+    given = read_fields(Recipe, override_fields(fields, overrides), where="the training")
+    config = _read_config(given.model.checkpoint)
+    train, measured = read_recipe_data(given.data, given.world)
+    directed = [name for name in names if DIRECTION_WORDS.search(name.casefold())]
+    chosen, why_rate = _choose_settings(len(train), config, directed=bool(directed))
+    if "warmup_epochs" not in override_fields({}, overrides):
+        chosen["training"]["warmup_steps"] = WARMUP_SHARE
+    fields["model"] |= _student_fields(config)
+    recipe = read_fields(Recipe, override_fields({**fields, **chosen}, overrides), where="the training")
+    args = training_arguments(recipe, num_clips=len(train))
+    reasons = [
+        _measured(recipe.data, sum(map(len, measured.values()))),
+        *_settings(args, chosen["training"], why_rate, len(train)),
+        *(f"{printable(override)}, as given" for override in overrides),
+    ]
+    warnings = (
+        [_about_direction(directed, recipe.model.temporal_module or config["temporal_module"])] if directed else []
+    )
+    if few := [name for name, count in zip(names, counts) if 0 < count < 5]:
+        warnings.append(f"fewer than 5 videos each, which says little: {listing(few, limit=10)}.")
     return TrainingPlan(recipe, describe_table(table), tuple(reasons), tuple(warnings))
 
 
@@ -206,14 +216,16 @@ def _as_file(recipe: Recipe) -> dict[str, Any]:
 
 def _read_config(model: str) -> dict[str, Any]:
     """The configuration of the checkpoint to begin from."""
+    path = checkpoint_path(model)
+    if is_path(path) and not os.path.exists(path):
+        raise model_not_found(model)
     try:
-        refuse_foreign_parts(checkpoint_path(model))
-        config, _ = PreTrainedConfig.get_config_dict(checkpoint_path(model))
+        with hub_asked_once(path):
+            return refuse_foreign_parts(path)
     except OSError as error:
-        if os.path.exists(checkpoint_path(model)):
+        if os.path.exists(path):
             raise ValueError(f"{printable(model)} is not a checkpoint: it has no readable config.json.") from error
         raise model_not_found(model, error) from error
-    return config
 
 
 def _student_fields(config: dict[str, Any]) -> dict[str, Any]:
@@ -237,13 +249,11 @@ def _data_fields(
     return {**fields, ("eval_root" if videos.is_dir() else "eval_annotations"): str(eval_videos)}
 
 
-def _choose_settings(num_videos: int, config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Fields of the recipe's `training`, with those of the recipe itself under `recipe`, and a reason for each."""
+def _choose_settings(num_videos: int, config: dict[str, Any], *, directed: bool) -> tuple[dict[str, Any], str]:
+    """Fields of the recipe for a number of videos to train on and a model, and why its learning rate is what it is."""
     on_gpu = torch.cuda.is_available()
-    at_once = 8 if on_gpu else 2
     total = int(np.clip(2 ** int(np.log2(max(num_videos / 8, 1))), 8, 64))
-    steps = max(1, num_videos // total)
-    epochs = int(np.clip(round(TARGET_STEPS / steps), MIN_EPOCHS, MAX_EPOCHS))
+    epochs = int(np.clip(round(TARGET_STEPS / max(1, num_videos // total)), MIN_EPOCHS, MAX_EPOCHS))
     width = config.get("vision_config", {}).get("hidden_size", 768)
     if width < SMALLEST_REAL_WIDTH:
         learning_rate, why = 5e-4, f"a toy model, with a vision tower {width} wide"
@@ -251,34 +261,79 @@ def _choose_settings(num_videos: int, config: dict[str, Any]) -> tuple[dict[str,
         learning_rate, why = 3.33e-6, "the published one, for large data"
     else:
         learning_rate, why = 1e-5, "three times the published one, since there are few steps"
-    workers = min(4, os.cpu_count() or 1) if on_gpu else 1
     training: dict[str, Any] = {
         "distillation": "residual",
         "num_train_epochs": epochs,
         "learning_rate": learning_rate,
-        "per_device_train_batch_size": at_once,
-        "dataloader_num_workers": workers,
+        "per_device_train_batch_size": 8 if on_gpu else 2,
+        "dataloader_num_workers": min(4, os.cpu_count() or 1) if on_gpu else 1,
         "dataloader_pin_memory": on_gpu,
-        "train_video_options": {"sampling": "random_segment"},
+        "train_video_options": {"sampling": "random_segment", **({"flip_probability": 0.0} if directed else {})},
         "save_strategy": "epoch",
         "save_total_limit": 1,
         "logging_strategy": "epoch",
         "report_to": "none",
         "disable_tqdm": not sys.stderr.isatty(),
-        "recipe": {"total_batch_size": total},
     }
-    reasons = [
-        f"{epochs} epochs of {num_videos} videos, {total} per step: about {epochs * steps} steps",
-        f"{at_once} videos at a time, {workers} decoding process(es): {'a GPU' if on_gpu else 'no GPU'} is there",
-        f"learning rate {learning_rate:g}: {why}",
-        "distillation (residual, weight 2): the model stays near the one that it begins from, and keeps its words",
-    ]
-    return training, reasons
+    return {"total_batch_size": total, "training": training}, why
 
 
-def _about_direction(directed: Sequence[str], config: dict[str, Any]) -> str:
+def _settings(
+    args: FrosterTrainingArguments, chosen: Mapping[str, Any], why_rate: str, num_videos: int
+) -> Iterator[str]:
+    """What will be run, a line per setting, with its reason where it is the rule's.
+
+    Args:
+        args: of the training.
+        chosen: training arguments of the rule.
+        why_rate: why its learning rate is what it is.
+        num_videos: that are trained on.
+    """
+    at_once, accumulated = args.train_batch_size * args.world_size, args.gradient_accumulation_steps
+    # As the Trainer counts: a step's last batches may be missing at the end of an epoch.
+    batches = num_videos / at_once
+    per_epoch = math.ceil((math.floor if args.dataloader_drop_last else math.ceil)(batches) / accumulated)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * max(1, per_epoch))
+    epochs = args.num_train_epochs if args.max_steps <= 0 else steps / max(1, per_epoch)
+    length = f"{counted(epochs, 'epoch')} of {counted(num_videos, 'video')}"
+    yield f"{length}, {at_once * accumulated} per step: {counted(steps, 'step')}"
+    places = f" on each of {args.world_size} processes" if args.world_size > 1 else ""
+    device = "no GPU" if args.device.type == "cpu" else "a GPU"
+    precision = ", in bfloat16" if args.bf16 else ", in float16" if args.fp16 else ""
+    workers = args.dataloader_num_workers
+    decoding = f"{workers} decoding process{'' if workers == 1 else 'es'}"
+    yield f"{counted(args.train_batch_size, 'video')} at a time{places}, {decoding}: {device} is there{precision}"
+    is_chosen = args.learning_rate == chosen["learning_rate"]
+    yield f"learning rate {args.learning_rate:g}: {why_rate if is_chosen else 'as given'}"
+    rising = args.get_warmup_steps(steps)
+    if 0 < args.warmup_steps < 1:
+        yield f"the learning rate rises over the first {args.warmup_steps:.0%} of the steps ({rising} of {steps})"
+    elif rising:
+        yield f"the learning rate rises over the first {rising} of {counted(steps, 'step')}"
+    if args.distillation == "none":
+        yield "no distillation, as given: the model may forget what it knew"
+    else:
+        yield (
+            f"distillation ({args.distillation}, weight {args.distillation_weight:g}): the model stays near the one "
+            "that it begins from, and keeps its words"
+        )
+    if "flip_probability" in chosen["train_video_options"]:
+        options = args.train_video_options
+        flips = not isinstance(options, Mapping) or options.get("flip_probability") != 0
+        yield "mirrored clips, as given" if flips else "no mirrored clips: class names speak of directions"
+
+
+def _measured(data: RecipeData, num_videos: int) -> str:
+    """On what the model is measured."""
+    if not num_videos:
+        return "nothing to measure on: the accuracy will not be known"
+    if data.held_out is None:
+        return f"{num_videos} others to measure on"
+    return f"{counted(num_videos, 'video')} held out to measure on: {data.held_out:.0%} of every class"
+
+
+def _about_direction(directed: Sequence[str], own: str) -> str:
     seeing = [name for name, entry in TEMPORAL_MODULES.items() if not entry.time_symmetric]
-    own = config.get("temporal_module") if config.get("model_type") == "froster" else "local_attention"
     named = listing(directed, limit=5)
     if own in seeing:
         return f"class names speak of directions ({named}); the temporal module {own} sees them."

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from ..checkpoint_loading import checked_config, checkpoint_path, naming_checkpoint
+from ..checkpoint_loading import checked_config, checkpoint_path, hub_asked_once, is_path, naming_checkpoint
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
 from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sample_shots
 from ..data.official_lists import Split
@@ -28,6 +28,7 @@ from ..whole_files import check_writable, write_text_whole
 from .argument_errors import naming_arguments
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
+from .log_lines import show_lines
 from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
 from .run_record import record_run, write_record
 from .teacher import FrozenTeacher
@@ -101,7 +102,7 @@ def build_trainer(
             allow_more=True,
         ).described
     arguments = training_arguments(recipe, num_clips=len(train))
-    return FrosterTrainer(
+    trainer = FrosterTrainer(
         model,
         arguments,
         train_dataset=make_clips(train, video_processor=processor.video_processor) if make_clips else train,
@@ -109,6 +110,8 @@ def build_trainer(
         processing_class=processor,
         teacher=make_teacher(arguments) if make_teacher else None,
     )
+    show_lines(trainer)
+    return trainer
 
 
 def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, FrosterProcessor]:
@@ -119,26 +122,25 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
             a quantizer that may run code from the Hub.
     """
     recipe = dataclasses.replace(recipe, checkpoint=checkpoint_path(recipe.checkpoint))
-    # A name on the Hub has one slash; what has more, or begins as a path does, is meant to be one.
-    looks_like_path = recipe.checkpoint.startswith((".", "/", "~")) or recipe.checkpoint.count("/") > 1
-    if looks_like_path and not Path(recipe.checkpoint).exists():
+    if is_path(recipe.checkpoint) and not Path(recipe.checkpoint).exists():
         raise ValueError(
             f"There is no checkpoint in {recipe.checkpoint}. Train or download it first, or give another one with "
             "model.checkpoint=FOLDER."
         )
-    with naming_checkpoint("model.checkpoint", recipe.checkpoint):
-        config = checked_config(recipe.checkpoint)
-    if config.model_type == "froster":
-        return _load_froster(recipe)
-    # What transformers says of tensors: those of the temporal module are new, and others that are missing an error.
-    with without_warnings():
-        model = FrosterForVideoClassification.from_dual_encoder(recipe.checkpoint, **_given(recipe, MODEL_FIELDS))
-    processor = FrosterProcessor.from_dual_encoder(
-        recipe.checkpoint,
-        video_options={"sampling": "dense", **_given(recipe, VIDEO_FIELDS)},
-        trust_remote_code=False,
-        **_given(recipe, PROMPT_FIELDS),
-    )
+    with hub_asked_once(recipe.checkpoint):
+        with naming_checkpoint("model.checkpoint", recipe.checkpoint):
+            config = checked_config(recipe.checkpoint)
+        if config.model_type == "froster":
+            return _load_froster(recipe)
+        # What transformers says of tensors: those of the temporal module are new, others that are missing an error.
+        with without_warnings():
+            model = FrosterForVideoClassification.from_dual_encoder(recipe.checkpoint, **_given(recipe, MODEL_FIELDS))
+        processor = FrosterProcessor.from_dual_encoder(
+            recipe.checkpoint,
+            video_options={"sampling": "dense", **_given(recipe, VIDEO_FIELDS)},
+            trust_remote_code=False,
+            **_given(recipe, PROMPT_FIELDS),
+        )
     return model, processor
 
 

@@ -3,6 +3,7 @@
 Used by everything that searches folders, the readers of data sets and the command line alike.
 """
 
+import difflib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -46,6 +47,16 @@ def is_hidden(name: str) -> bool:
 def is_video_name(name: str) -> bool:
     """Whether a name has a video's suffix, in upper or lower case."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def find_alike(path: str | os.PathLike, *, most: int = 2) -> list[str]:
+    """Files and folders beside a path that is not there whose names are nearly its own, written as the path is."""
+    folder, name = os.path.split(os.fspath(path).rstrip("/"))
+    try:
+        names = [entry.name for entry in os.scandir(folder or ".") if not is_hidden(entry.name)]
+    except (OSError, ValueError):
+        return []
+    return [os.path.join(folder, found) for found in difflib.get_close_matches(name, names, n=most)]
 
 
 def search_folder(folder: str | os.PathLike) -> FolderContent:

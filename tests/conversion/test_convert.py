@@ -12,6 +12,7 @@ from transformers import AutoProcessor, AutoVideoProcessor, CLIPConfig, CLIPImag
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.conversion import convert_checkpoint, convert_state_dict, write_original_checkpoint
+from froster_hf.whole_files import ResultExistsError
 from tests.conversion.hostile_files import scripted_archive
 from tests.conversion.original_layouts import (
     PARITY,
@@ -331,8 +332,11 @@ def test_a_taken_output_is_left_alone(tmp_path):
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="not an empty folder"):
         convert_checkpoint(PARITY / "aim.pth", tmp_path / "out")
-    with pytest.raises(ValueError, match="exists"):
-        write_original_checkpoint(tmp_path, tmp_path / "out")
+    with pytest.raises(IsADirectoryError):
+        write_original_checkpoint(tmp_path, tmp_path / "out", overwrite=True)
+    with pytest.raises(ResultExistsError, match="exists already"):
+        write_original_checkpoint(tmp_path, tmp_path / "out" / "mine.txt")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
 def test_what_is_not_there_cannot_be_asked_for(tmp_path):

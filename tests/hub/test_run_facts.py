@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.hub import CardFacts, export_checkpoint
 from froster_hf.hub.run_facts import repository, shown_checkpoint
@@ -15,6 +16,7 @@ from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.training import train_on_videos
 from froster_hf.training.checkpointing import remove_run
 from froster_hf.training.run_record import license_of_base
+from froster_hf.weights_license import stated_license
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
 
@@ -123,6 +125,13 @@ def test_weights_trained_from_frosters_keep_its_license(copied, checkpoint, tmp_
         card_of(copied, tmp_path / "other", license="mit")
 
 
+def test_of_a_base_that_ships_the_license_is_known(run, tmp_path):
+    for folder in (SMALL_CLIP, SMALL_FROSTER):
+        assert stated_license(folder) == "apache-2.0"
+    assert json.loads((run / "run_record.json").read_text())["base_license"] == "apache-2.0"
+    assert card_of(run, tmp_path / "out").data.license == "apache-2.0"
+
+
 def change_record(run: Path, **fields) -> None:
     record = json.loads((run / "run_record.json").read_text())
     (run / "run_record.json").write_text(json.dumps(record | fields))
@@ -160,6 +169,7 @@ def test_the_record_has_what_the_base_states_or_its_own_run_knew(copied, card, r
         (base / "README.md").write_text(card)
     if report is not None:
         (base / "conversion.json").write_text(json.dumps(report))
+    change_record(copied, base_license=None)
     assert license_of_base(str(base)) == license
     change_record(copied, base_license="bsd-3-clause")
     assert license_of_base(str(base)) == (license or "bsd-3-clause")

@@ -12,6 +12,7 @@ from froster_hf.cli import main
 from froster_hf.pipeline.many_videos import OtherAnswersError
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
+from froster_hf.whole_files import ResultExistsError
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
 LABELS = [str(shape) for shape in CLASSES]
@@ -75,7 +76,9 @@ def full_disk():
 def test_a_full_disk_leaves_the_old_file_and_no_empty_one(videos, classify, tmp_path, full_disk):
     (tmp_path / "old.jsonl").write_text("old")
     for name in ("old.jsonl", "new.jsonl"):
-        records = predict_videos(classify, [str(videos / "0.mp4")], output=tmp_path / name, candidate_labels=LABELS)
+        records = predict_videos(
+            classify, [str(videos / "0.mp4")], output=tmp_path / name, overwrite=True, candidate_labels=LABELS
+        )
         full_disk(40)
         with pytest.raises(OSError, match=rf"{name} cannot be written"):
             list(records)
@@ -95,6 +98,32 @@ def test_a_full_disk_leaves_whole_records(videos, classify, tmp_path, full_disk)
         next(records)
     assert answers.read_text() == whole
     assert read(answers)[0].items() >= json.loads(json.dumps(first)).items()
+
+
+def test_answers_are_replaced_only_where_this_is_asked_for(videos, classify, tmp_path):
+    answers, paths = tmp_path / "answers.jsonl", [str(videos / "0.mp4"), str(videos / "1.mp4")]
+    call = {"output": answers, "candidate_labels": LABELS}
+    list(predict_videos(classify, paths, **call))
+    before = answers.read_bytes()
+    with pytest.raises(ResultExistsError, match=r"answers\.jsonl exists already\. Write elsewhere, go on with it"):
+        predict_videos(classify, paths, **call)
+    with pytest.raises(ValueError, match="either gone on with or overwritten"):
+        predict_videos(classify, paths, resume=True, overwrite=True, **call)
+    assert answers.read_bytes() == before
+    replacing = predict_videos(classify, paths, overwrite=True, **call)
+    next(replacing)
+    assert len(read(answers)) == 1
+    replacing.close()
+
+
+def test_a_file_that_another_process_has_begun_meanwhile_is_kept(videos, classify, tmp_path):
+    records = predict_videos(
+        classify, [str(videos / "0.mp4")], output=tmp_path / "answers.jsonl", candidate_labels=LABELS
+    )
+    (tmp_path / "answers.jsonl").write_text("of another")
+    with pytest.raises(ResultExistsError):
+        next(records)
+    assert (tmp_path / "answers.jsonl").read_text() == "of another"
 
 
 def test_a_file_of_no_answers_is_empty(classify, tmp_path):
@@ -237,7 +266,7 @@ def test_answers_are_not_written_to_a_file_with_a_second_name(videos, classify, 
     with pytest.raises(ValueError, match="has a second name"):
         predict_videos(classify, paths, output=answers, resume=True, candidate_labels=LABELS)
     # A new file takes the place of its own name only.
-    list(predict_videos(classify, paths, output=answers, candidate_labels=LABELS))
+    list(predict_videos(classify, paths, output=answers, overwrite=True, candidate_labels=LABELS))
     assert len(read(answers)) == 2
     assert (tmp_path / "kept.jsonl").read_bytes() == before
 
@@ -249,6 +278,8 @@ def test_answers_are_not_written_to_a_file_with_a_second_name(videos, classify, 
         (["--shard", "9/8"], "one of 1/8 to 8/8"),
         (["--output", "answers.xlsx"], ".jsonl or .csv files"),
         (["--resume", "answers.csv"], "Only .jsonl files can be gone on with"),
+        (["--overwrite"], "--overwrite replaces the answers of --output"),
+        (["--resume", "answers.jsonl", "--overwrite"], "--overwrite replaces the answers of --output"),
     ],
 )
 def test_wrong_options_are_one_line(videos, capsys, options, message):

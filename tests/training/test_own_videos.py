@@ -1,6 +1,7 @@
 """A folder of own videos, trained on by one command: what is held out, what is chosen and why, and what is said."""
 
 import os
+import re
 import shutil
 
 import numpy as np
@@ -15,7 +16,7 @@ from froster_hf.data.video_table import VIDEO_COLUMN, label_array
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.training import plan_training, train_on_videos
-from froster_hf.training.recipe_run import training_arguments
+from froster_hf.training.recipe_run import build_trainer, training_arguments
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
 
@@ -65,10 +66,53 @@ def test_the_plan_says_classes_settings_and_directions(videos):
     assert "model.temporal_module=directional_attention" in said
     assert plan.recipe.training["train_video_options"]["flip_probability"] == 0.0
     assert plan.recipe.data.held_out == 0.2
+    given = plan_training(videos, model=str(SMALL_CLIP), overrides=["model.temporal_module=directional_attention"])
+    assert "directional_attention sees them" in str(given)
     seeing = plan_training(videos, model="small", overrides=["training.num_train_epochs=1"])
     assert seeing.recipe.training["num_train_epochs"] == 1
     assert "training.num_train_epochs=1, as given" in str(seeing)
     assert "directional_attention sees them" in str(seeing)
+
+
+def number(pattern: str, said: str) -> float:
+    (found,) = re.findall(pattern, said)
+    return float(found)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["training.num_train_epochs=3", "training.learning_rate=1e-4", "total_batch_size=3", "data.held_out=0.4"],
+        ["training.max_steps=5", "training.per_device_train_batch_size=4", "warmup_epochs=2"],
+        ["training.warmup_steps=0", "training.distillation=none", "data.held_out=null", "total_batch_size=2"],
+    ],
+    ids=["the rule", "epochs and batches", "steps", "nothing held out"],
+)
+def test_the_plan_says_what_is_run(videos, overrides):
+    if "total_batch_size=3" in overrides:
+        overrides = [*overrides, "training.per_device_train_batch_size=1"]
+    plan = plan_training(videos, model="small", overrides=overrides)
+    trainer, said = build_trainer(plan.recipe), str(plan)
+    args, loader = trainer.args, trainer.get_train_dataloader()
+    per_epoch = -(-len(loader) // args.gradient_accumulation_steps)
+    steps = args.max_steps if args.max_steps > 0 else int(args.num_train_epochs * per_epoch)
+    assert number(r"epochs? of (\d+) videos?", said) == len(trainer.train_dataset)
+    assert number(r"([\d.]+) epochs? of", said) == pytest.approx(steps / per_epoch, rel=0.01)
+    assert number(r", (\d+) per step", said) == args.train_batch_size * args.gradient_accumulation_steps
+    assert number(r"per step: (\d+) steps?", said) == steps
+    assert number(r"(\d+) videos? at a time", said) == args.train_batch_size
+    assert number(r"(\d+) decoding process", said) == args.dataloader_num_workers
+    assert number(r"learning rate ([\d.e-]+):", said) == args.learning_rate
+    rising = args.get_warmup_steps(steps)
+    rises = re.findall(r"the learning rate rises over .*?(\d+) of \d+", said)
+    assert rises == [str(rising)] * bool(rising)
+    assert ("no distillation" in said) == (args.distillation == "none")
+    if trainer.eval_dataset:
+        assert number(r"(\d+) videos? held out", said) == sum(map(len, trainer.eval_dataset.values()))
+        assert number(r"held out to measure on: ([\d.]+)%", said) == 100 * plan.recipe.data.held_out
+    else:
+        assert "nothing to measure on" in said
 
 
 def test_the_learning_rate_rises_over_a_share_of_whatever_is_trained(videos):
@@ -99,6 +143,13 @@ def test_one_command_trains_and_measures_before_and_after(videos, tmp_path, caps
     assert main([*command, "--output-dir", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
     assert "Held-out top-1: " in said
+    assert "1 epoch of 8 videos, 8 per step: 1 step" in said
+    assert (tmp_path / "run" / "checkpoint-1").is_dir()
+    assert re.findall(
+        r"^epoch 1 of 1: loss [\d.]+ \(ce [\d.]+, distill_video [\d.]+, distill_text [\d.]+\)$", said, re.M
+    )
+    assert re.findall(r"^epoch 1 of 1: top-1 [\d.]+ %", said, re.M)
+    assert not re.findall(r"^\{", said, re.M), "a log of the Trainer as it is"
     assert "; 2 videos are too few to say whether it is chance)" in said
     assert f"froster predict VIDEO --model {tmp_path / 'run' / 'model'}" in said
     assert (tmp_path / "run" / "evaluation" / "index.html").is_file()

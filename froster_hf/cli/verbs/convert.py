@@ -19,6 +19,7 @@ from dataclasses import asdict
 from ...conversion.layouts import LAYOUTS, written_layouts
 from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ...printing import json_text, without_progress_bars
+from ..options import add_overwrite_argument
 
 # Options of `convert_checkpoint` by its own names; where one is not given, its default is the function's.
 CONVERSION_OPTIONS = (
@@ -40,7 +41,7 @@ CONVERSION_OPTIONS = (
 )
 # Arguments that are checkpoints.
 CHECKPOINTS = ("source", "processor_from", "token_embedding_from", "teacher")
-EXPORT_OPTIONS = ("to", "teacher", "json", "traceback", "run", "source", "output")
+EXPORT_OPTIONS = ("to", "teacher", "overwrite", "json", "traceback", "run", "source", "output")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="a checkpoint file, or a CLIP: a folder, on the Hub, or small"
     )
-    parser.add_argument("output", metavar="OUT", help="the folder to write; with --to, the file")
+    parser.add_argument("output", metavar="OUT", help="the folder to write, new or empty; with --to, the file")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     told = parser.add_argument_group("what the weights cannot show")
     told.add_argument(
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     back = parser.add_argument_group("the way back")
     back.add_argument("--to", choices=written_layouts(), help="write OUT as a file of this code base")
     back.add_argument("--teacher", metavar="FOLDER", help="with --to froster: the CLIP that becomes raw_model.*")
+    add_overwrite_argument(back, "the file that is there")
 
 
 @without_progress_bars()
@@ -100,10 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.to is not None:
         _refuse(arguments, [name for name in vars(arguments) if name not in EXPORT_OPTIONS], "without --to")
         report = write_original_checkpoint(
-            arguments.source, arguments.output, layout=arguments.to, teacher=arguments.teacher
+            arguments.source,
+            arguments.output,
+            layout=arguments.to,
+            teacher=arguments.teacher,
+            overwrite=arguments.overwrite,
         )
     else:
-        _refuse(arguments, ["teacher"], "with --to")
+        _refuse(arguments, ["teacher", "overwrite"], "with --to")
         report = convert_checkpoint(
             arguments.source,
             arguments.output,

@@ -34,7 +34,7 @@ from ...printing import printable
 from ...processing.label_files import SHIPPED_DESCRIPTIONS, read_descriptions
 from ...settings import check_named
 from ..loading import end_process_group, load_checkpoint
-from ..options import DEFAULT_MODEL, add_text_pooling, names_videos, print_shipped
+from ..options import DEFAULT_MODEL, add_overwrite_argument, add_text_pooling, names_videos, print_shipped
 
 if TYPE_CHECKING:
     from ...evaluation.protocols import DetectionProtocol
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as num_views=1")
     parser.add_argument("--list", action="store_true", help="list the shipped protocols")
     parser.add_argument("--output", metavar="FOLDER", help="the result folder (default: runs/evaluate-WHAT)")
-    parser.add_argument("--overwrite", action="store_true", help="delete the evaluation that is in the result folder")
+    add_overwrite_argument(parser, "the evaluation in the result folder")
     models = parser.add_argument_group("models")
     models.add_argument(
         "--model",
@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
             "name of `froster evaluate --list`."
         )
     output = arguments.output or f"runs/evaluate-{Path(arguments.what).stem}"
-    evaluate = _run_own if names_videos(arguments.what, kind="protocol") else _run_protocol
+    evaluate = _run_own if names_videos(arguments.what, kind="protocol", verb="evaluate") else _run_protocol
     code = evaluate(arguments, output)
     end_process_group()
     return code
@@ -154,10 +154,6 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
             f"{printable(arguments.overrides[0])}: fields are for protocols; own videos have options only."
         )
     _refuse_options(arguments, "own videos")
-    if not Path(arguments.what).exists():
-        raise ValueError(
-            f"{printable(arguments.what)} is not there. Give a folder with one folder per class, or a list."
-        )
 
     from accelerate import Accelerator
 

@@ -1,8 +1,9 @@
 """Show which regions of a video a label's score looks at.
 
 examples:
-  froster explain clip.mp4 --label juggling --output maps --model small
-  froster explain clip.mp4 --label juggling --against golf,tennis --method gradient --output maps --model small
+  froster explain clip.mp4 --label juggling --output maps --model openai/clip-vit-base-patch32
+  froster explain clip.mp4 --label juggling --against golf,yoga --output maps --model openai/clip-vit-base-patch32
+  froster explain demo_output/a_red_star_sliding_left.mp4 --label "a red star" --output maps --model small
 
 Writes a strip of all frames (PNG) and an animation (GIF) for each method: `rollout` follows the attention, whatever
 the label; `gradient` asks what speaks for this label.
@@ -14,7 +15,7 @@ from typing import Any
 from ...printing import printable
 from ...whole_files import folder_for_results
 from ..loading import load_pipeline
-from ..options import add_model_arguments, add_video_arguments
+from ..options import add_model_arguments, add_overwrite_argument, add_video_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", nargs="+", choices=("rollout", "gradient"), default=("rollout", "gradient"), help="default: both"
     )
+    add_overwrite_argument(parser, "pictures of these methods that are in the folder")
     add_video_arguments(parser)
     add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain the video, and print what was written."""
+    from ...evaluation.explaining import refuse_pictures
+
+    refuse_pictures(arguments.output, arguments.method, overwrite=arguments.overwrite)
     with folder_for_results(arguments.output):
         explanation = _explain(arguments)
     if arguments.against:
@@ -57,4 +62,5 @@ def _explain(arguments: argparse.Namespace) -> Any:
         candidate_labels=[label.strip() for label in arguments.against.split(",") if label.strip()],
         output_dir=arguments.output,
         methods=arguments.method,
+        overwrite=arguments.overwrite,
     )

@@ -14,13 +14,16 @@ import argparse
 
 from ...printing import printable
 from ...settings import check_named, override_fields
+from ..options import add_overwrite_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster interpolate`."""
     parser.add_argument("first", metavar="FIRST", help="folder of a CLIP or FROSTER checkpoint, or small, at ratio 0")
     parser.add_argument("second", metavar="SECOND", help="folder of a checkpoint that was trained from it, at ratio 1")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the checkpoint, or of the curve")
+    parser.add_argument(
+        "--output", required=True, metavar="FOLDER", help="new folder of a checkpoint, or that of a curve"
+    )
     parser.add_argument("--ratio", type=float, default=0.5, help="ratio of the checkpoint (default: %(default)s)")
     curve = parser.add_argument_group("curve")
     curve.add_argument("--protocol", metavar="PROTOCOL", help="evaluate by it; a name of `froster evaluate --list`")
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     curve.add_argument("--ratios", default="0,0.25,0.5,0.75,1", metavar="A,B,C", help="(default: %(default)s)")
     curve.add_argument("--batch-size", type=int, default=8, help="clips computed together (default: %(default)s)")
     curve.add_argument("--num-workers", type=int, default=0, help="decoding processes (default: %(default)s)")
+    add_overwrite_argument(curve, "the evaluations in the folder of the curve")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,8 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     first, second = checkpoint_path(arguments.first), checkpoint_path(arguments.second)
     if arguments.protocol is None:
-        if arguments.data:
-            raise ValueError("--data is for a curve: give --protocol, too.")
+        if arguments.data or arguments.overwrite:
+            raise ValueError("--data and --overwrite are for a curve: give --protocol, too.")
         from ...training.weights import interpolate
 
         print(printable(str(interpolate(first, second, arguments.ratio, output_dir=arguments.output))))
@@ -59,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         ratios=ratios,
         batch_size=arguments.batch_size,
         num_workers=arguments.num_workers,
+        overwrite=arguments.overwrite,
     )
     names = [name for name in curve if name != "ratios"]
     print("  ".join(["ratio", *names]))

@@ -1,13 +1,13 @@
 """Score videos by labels of your own.
 
 examples:
-  froster predict clip.mp4 --labels "chopping wood,juggling,playing the cello" --model small
-  froster predict videos/ --labels-file actions.txt --top-k 3 --json --model small > answers.jsonl
-  froster predict "holiday/**/*.mov" --labels surfing,sailing --background "an empty beach" --model small
-  froster predict clip.mp4 --labels golf,tennis --model openai/clip-vit-base-patch32
-  froster predict clip.mp4 --labels juggling --model small  # one label alone: is it in there?
-  froster predict videos/ --labels-file actions.txt --multi-label --threshold 0.5 --model small
-  froster predict videos/ list.txt --labels-file actions.txt --resume answers.jsonl --shard 3/8 --model small
+  froster predict clip.mp4 --labels "chopping wood,juggling" --model openai/clip-vit-base-patch32
+  froster predict videos/ --labels-file actions.txt --top-k 3 --json --model openai/clip-vit-base-patch32
+  froster predict "holiday/**/*.mov" --labels surfing,sailing --background beach --model openai/clip-vit-base-patch32
+  froster predict clip.mp4 --labels juggling --model openai/clip-vit-base-patch32  # one alone: is it in there?
+  froster predict videos/ --labels-file actions.txt --multi-label --threshold 0.5 --model openai/clip-vit-base-patch32
+  froster predict list.txt --labels-file actions.txt --resume a.jsonl --shard 3/8 --model openai/clip-vit-base-patch32
+  froster predict demo_output/ --labels "a red star sliding left,a blue square spinning" --model small  # after a demo
 
 A video that cannot be read is reported, and the others are still scored; the exit code is then 1. Where no label
 reaches --threshold and there is no --background, the answer is "none of these" without a score (null in JSON).
@@ -18,8 +18,16 @@ import sys
 from typing import Any
 
 from ...printing import json_text, one_line, printable
+from ...whole_files import refuse_results
 from ..loading import load_pipeline
-from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options, print_comparison
+from ..options import (
+    add_label_arguments,
+    add_model_arguments,
+    add_overwrite_argument,
+    add_video_arguments,
+    label_options,
+    print_comparison,
+)
 from ..videos import find_videos
 
 
@@ -47,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     written.add_argument(
         "--resume", metavar="FILE", help="go on with this .jsonl file: videos that it has are not scored again"
     )
+    add_overwrite_argument(many, "the answers in the --output file")
     many.add_argument("--shard", default="1/1", metavar="K/N", help="only the K-th of N parts of the videos")
     many.add_argument("--batch-size", type=int, default=1, help="videos computed together (default: %(default)s)")
     many.add_argument(
@@ -78,6 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
     }
     options = {name: value for name, value in options.items() if value is not None}
     shard = _read_shard(arguments.shard)
+    if arguments.overwrite and arguments.output is None:
+        raise ValueError("--overwrite replaces the answers of --output: give both, or --resume alone.")
+    if arguments.output is not None:
+        # Before the model is loaded.
+        refuse_results(arguments.output, overwrite=arguments.overwrite, resumable=arguments.output.endswith(".jsonl"))
     videos = find_videos(arguments.videos)
     classify = load_pipeline(arguments)
 
@@ -88,7 +102,13 @@ def run(arguments: argparse.Namespace) -> int:
     print_comparison(classify, options)
     output = arguments.resume or arguments.output
     records = predict_videos(
-        classify, videos, output=output, resume=arguments.resume is not None, shard=shard, **options
+        classify,
+        videos,
+        output=output,
+        resume=arguments.resume is not None,
+        overwrite=arguments.overwrite,
+        shard=shard,
+        **options,
     )
     failures = count = 0
     part, parts = shard

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from ...printing import json_text, printable
 from ...processing.prompts_froster import TEMPLATE_SETS
 from ..loading import load_pipeline
-from ..options import add_model_arguments, set_video_defaults
+from ..options import add_model_arguments, add_overwrite_argument, set_video_defaults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--like", dest="video", metavar="VIDEO", help="a clip that the segments should be like")
     parser.add_argument("--top-k", type=int, default=10, help="segments (default: %(default)s)")
     parser.add_argument("--html", metavar="FILE", help="write a page with pictures")
+    add_overwrite_argument(parser, "a page that is there")
     parser.add_argument("--json", action="store_true", help="a JSON object per segment")
     parser.add_argument(
         "--templates", choices=tuple(TEMPLATE_SETS), help="prompts for the text (default: the checkpoint's)"
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ...whole_files import prepare_file
 
     if arguments.html is not None:
-        prepare_file(arguments.html)
+        prepare_file(arguments.html, overwrite=arguments.overwrite)
     index = open_index(arguments.index)
     if arguments.model is None:
         arguments.model = index.settings.model

@@ -17,7 +17,7 @@ import shlex
 from pathlib import Path
 
 from ...settings import check_named
-from ..options import print_shipped
+from ..options import add_overwrite_argument, print_shipped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="such as test_worlds=[7]")
     parser.add_argument("--list", action="store_true", help="list the shipped plans")
     parser.add_argument("--output", metavar="FOLDER", help="folder of the report (default: runs/study-PLAN/report)")
-    parser.add_argument("--overwrite", action="store_true", help="write over another report in the output folder")
+    add_overwrite_argument(parser, "another report in the output folder")
     parser.add_argument("--work", metavar="FOLDER", help="folder of worlds and runs (default: runs/study-PLAN)")
     parser.add_argument("--minutes", type=float, help="begin nothing new after as many; the next call goes on")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")

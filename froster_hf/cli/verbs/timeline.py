@@ -1,12 +1,12 @@
 """Find out what happens when in a long video.
 
 examples:
-  froster timeline match.mp4 --labels "a goal,a corner kick,a foul" --background "people standing" --model small
-  froster timeline match.mp4 --labels-file actions.txt --output match.srt --output match.png --model small
-  froster timeline match.mp4 --labels-file actions.txt --window-seconds 8 --threshold 0.4 --json --model small
-  froster timeline match.mp4 --labels "a goal" --model small  # when is it in there?
-  froster timeline match.mp4 --labels-file actions.txt --multi-label --model small  # several at a time
-  froster timeline --live rtsp://camera.local/1 --labels "a person falls" --background "an empty room" --model small
+  froster timeline match.mp4 --labels "a goal,a foul" --background spectators --model openai/clip-vit-base-patch32
+  froster timeline match.mp4 --labels-file actions.txt --output match.srt --model openai/clip-vit-base-patch32
+  froster timeline match.mp4 --labels-file actions.txt --window-seconds 8 --json --model openai/clip-vit-base-patch32
+  froster timeline match.mp4 --labels "a goal" --model openai/clip-vit-base-patch32  # when is it in there?
+  froster timeline match.mp4 --labels-file actions.txt --multi-label --model openai/clip-vit-base-patch32  # several
+  froster timeline --live rtsp://camera.local/1 --labels "a person falls" --model openai/clip-vit-base-patch32
 
 The video is read once, as a stream, and segments are printed as soon as they are known; its length does not matter
 for memory, nor does the number of labels: the best 32 of each window are kept. In .csv files, a label that a
@@ -17,13 +17,21 @@ index of a camera. Segments come as JSON lines as soon as they are over; a strea
 """
 
 import argparse
+import os
 import sys
 from dataclasses import asdict
 from typing import Any
 
 from ...printing import json_text, printable
 from ..loading import load_pipeline
-from ..options import add_label_arguments, add_model_arguments, add_video_arguments, label_options, print_comparison
+from ..options import (
+    add_label_arguments,
+    add_model_arguments,
+    add_overwrite_argument,
+    add_video_arguments,
+    label_options,
+    print_comparison,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write .json, .csv, .srt, .vtt or .png; may be repeated",
     )
+    add_overwrite_argument(parser, "output files that are there")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     windows = parser.add_argument_group("windows")
     windows.add_argument("--window-seconds", type=float, default=4.0, help="length of a window (default: %(default)s)")
@@ -67,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     for path in arguments.output:
         check_format(path)
-        prepare_file(path)
+        prepare_file(path, overwrite=arguments.overwrite)
     options = label_options(arguments)
     classify = load_pipeline(arguments)
     print_comparison(classify, options)
@@ -96,6 +105,10 @@ def _watch(arguments: argparse.Namespace) -> int:
     """Print the segments of a live source as JSON lines, until it ends or the user does."""
     if arguments.output:
         raise ValueError("--output takes a timeline that ends; of a live source, keep the JSON lines.")
+    if os.path.isfile(arguments.live) and not arguments.live.isdecimal():
+        raise ValueError(
+            f"--live {printable(arguments.live)} is a file, which has an end: give it as VIDEO, without --live."
+        )
     options = label_options(arguments)
     classify = load_pipeline(arguments)
     print_comparison(classify, options)

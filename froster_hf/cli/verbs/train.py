@@ -22,12 +22,11 @@ import logging
 import pkgutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from ...printing import PrintableFormatter, printable, without_progress_bars, without_warnings
 from ...settings import check_named
 from ..loading import end_process_group
-from ..options import DEFAULT_MODEL, names_videos, print_shipped
+from ..options import DEFAULT_MODEL, add_overwrite_argument, names_videos, print_shipped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--root", metavar="FOLDER", help="folder of a list's videos (default: the list's own folder)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the newest sound checkpoint")
-    again.add_argument("--overwrite", action="store_true", help="delete the run that is in the output folder")
+    add_overwrite_argument(again, "the run in the output folder")
     parser.add_argument("--list", action="store_true", help="list the shipped recipes")
     parser.add_argument("--show", action="store_true", help="print the recipe with all its fields, and stop")
 
@@ -66,17 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
             "What is to be trained on? Give a folder with one folder per class, a list of videos and labels, or a "
             "name of `froster train --list`."
         )
-    code = _train_own(arguments) if names_videos(arguments.what, kind="recipe") else _train_recipe(arguments)
+    train = _train_own if names_videos(arguments.what, kind="recipe", verb="train") else _train_recipe
+    code = train(arguments)
     end_process_group()
     return code
 
 
 def _train_own(arguments: argparse.Namespace) -> int:
-    if not Path(arguments.what).exists():
-        raise ValueError(
-            f"{printable(arguments.what)} is not there. Give a folder with one folder per class, or a list."
-        )
-
     import yaml
 
     from ...training.own_videos import plan_training, train_on_videos

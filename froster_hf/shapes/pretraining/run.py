@@ -6,6 +6,7 @@ from typing import Any
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, TrainingArguments, set_seed
 
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
+from ...training.log_lines import show_lines
 from ...training.recipes import output_folder
 from ...training.run_identity import RunIdentity, argument_identity
 from ...training.whole_folders import replaced_folder
@@ -54,7 +55,7 @@ def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
     tokenizer = train_tokenizer(moving_shapes_texts(recipe.seed), vocab_size=recipe.model.vocab_size)
     set_seed(recipe.seed)
     args = pretraining_arguments(recipe)
-    return ClipPretrainer(
+    trainer = ClipPretrainer(
         build_clip(recipe.model, tokenizer),
         args,
         batches=StillBatches(
@@ -70,6 +71,8 @@ def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
         muon_learning_rate=recipe.muon_learning_rate,
         callbacks=[RunIdentity(lambda: _identity(recipe, args))],
     )
+    show_lines(trainer)
+    return trainer
 
 
 def build_clip(architecture: RecipeArchitecture, tokenizer: CLIPTokenizer) -> CLIPModel:

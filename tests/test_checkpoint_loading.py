@@ -1,0 +1,108 @@
+"""Asking the Hub for a checkpoint: once, and never where the name is a path or the Hub does not answer."""
+
+import http.server
+import threading
+
+import pytest
+from huggingface_hub import constants, is_offline_mode
+
+from froster_hf.assets import SMALL_FROSTER
+from froster_hf.checkpoint_loading import ModelNotFoundError, hub_asked_once, is_path, load_pipeline
+from froster_hf.training import plan_training
+from froster_hf.weights_license import stated_license
+from tests.hub.loopback_hub import LoopbackHub
+
+
+class Silent(http.server.BaseHTTPRequestHandler):
+    """A Hub that is down."""
+
+    asked: list[tuple[str, str]]
+
+    def do_HEAD(self):
+        self.asked.append((self.command, self.path))
+        self.send_error(503)
+
+    do_GET = do_HEAD
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def go_online(monkeypatch, tmp_path):
+    """Makes an address the Hub's, with an empty cache."""
+
+    def go(endpoint: str) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    return go
+
+
+@pytest.fixture
+def silent(go_online):
+    """The requests that a Hub was made that is down."""
+    asked: list[tuple[str, str]] = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Silent,), {"asked": asked}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    go_online(f"http://127.0.0.1:{server.server_port}")
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_that_is_down_is_asked_once(silent, tmp_path):
+    once = [("HEAD", "/owner/froster/resolve/main/config.json")]
+    with pytest.raises(ModelNotFoundError, match="'owner/froster' cannot be loaded: it is not a folder") as refused:
+        load_pipeline("owner/froster", device="cpu")
+    assert "couldn't connect to" in str(refused.value)
+    assert silent == once
+    assert not is_offline_mode(), "as it was before"
+    for label in ("a", "b"):
+        (tmp_path / "videos" / label).mkdir(parents=True)
+        (tmp_path / "videos" / label / "0.mp4").touch()
+    with pytest.raises(ModelNotFoundError):
+        plan_training(tmp_path / "videos", model="owner/froster")
+    assert stated_license("owner/froster") is None
+    # One for the plan, and one for each of the two files that may state a license.
+    assert silent == 4 * once
+
+
+def test_a_checkpoint_in_the_cache_is_loaded_where_the_hub_is_down(go_online, silent):
+    hub = LoopbackHub("owner/froster")
+    hub.files |= {path.name: path.read_bytes() for path in SMALL_FROSTER.iterdir()}
+    down = constants.ENDPOINT
+    go_online(hub.endpoint)
+    load_pipeline("owner/froster", device="cpu")
+    hub.close()
+    go_online(down)
+    assert load_pipeline("owner/froster", device="cpu").model.config.model_type == "froster"
+    assert len(silent) == 1
+
+
+def test_of_a_folder_or_a_path_nobody_is_asked(silent, tmp_path):
+    load_pipeline("small", device="cpu")
+    with hub_asked_once(tmp_path):
+        assert not is_offline_mode()
+    with pytest.raises(ModelNotFoundError, match="there is no such folder"):
+        load_pipeline(tmp_path / "nowhere", device="cpu")
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("small", False),
+        ("owner/name", False),
+        ("./a", True),
+        ("/a", True),
+        ("~/a", True),
+        ("a/b/c", True),
+        ("a/", True),
+    ],
+)
+def test_paths_are_told_from_names_on_the_hub(name, expected):
+    assert is_path(name) == expected
