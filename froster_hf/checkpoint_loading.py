@@ -109,7 +109,11 @@ def model_not_found(name: str, error: Exception | None = None) -> ModelNotFoundE
             HOW_TO_GET_A_MODEL,
         )
     guess = did_you_mean([*difflib.get_close_matches(name, SHIPPED_CHECKPOINTS, n=1), *find_alike(name)])
-    where = "there is no such folder" if error is None else "it is not a folder on this disk, and not had of the Hub"
+    where = (
+        "there is no such folder"
+        if error is None
+        else "it is not a folder on this disk, and the Hub did not provide it"
+    )
     reason = "" if error is None else f" ({one_line(str(error))})"
     return ModelNotFoundError(
         f"The model {printable(name)!r} cannot be loaded: {where}. {guess}Name a folder, a name on the Hub, or small "

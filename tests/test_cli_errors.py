@@ -162,6 +162,7 @@ def test_a_misspelled_name_of_the_shipped_model_is_guessed(capsys):
             ["timeline", "a.mp4", "b.mp4", "--labels", "a"],
             "froster timeline: error: too many arguments: b.mp4; it takes VIDEO ",
         ),
+        (["--model", "small"], "froster: error: --model comes before the verb; options stand behind it, "),
         (["info", "twice"], "froster info: error: too many arguments: twice; it takes options only "),
         # `explain` has a --label; this verb has none.
         (

@@ -68,24 +68,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (sys.argv[1:] if argv is None else argv):
             print(QUESTIONS, end="")
             return 0
-        arguments = build_parser().parse_args(argv)
         try:
-            code = arguments.run(arguments)
-            # What cannot be written is an error here, not one of the interpreter on its way out.
-            sys.stdout.flush()
-            return code
+            return _run(build_parser().parse_args(argv))
         except KeyboardInterrupt:
             return INTERRUPTED
-        except Exception as error:
-            if arguments.traceback:
-                raise
-            if isinstance(error, BrokenPipeError):
-                # The reader of our output has gone, as with `froster ... | head`.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return 1
-            message = name_options(describe_error(error), arguments)
-            print(f"froster: error: {message}", *getattr(error, "advice", ()), sep="\n", file=sys.stderr)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run the verb of the arguments; an error is one line, and the exit code 1."""
+    try:
+        code = arguments.run(arguments)
+        # What cannot be written is an error here, not one of the interpreter on its way out.
+        sys.stdout.flush()
+        return code
+    except Exception as error:
+        if arguments.traceback:
+            raise
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output has gone, as with `froster ... | head`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        message = name_options(describe_error(error), arguments)
+        print(f"froster: error: {message}", *getattr(error, "advice", ()), sep="\n", file=sys.stderr)
+        return 1
 
 
 # A DataLoader gives the error of its worker with the worker's traceback before it, whose lines are indented.
@@ -157,6 +162,10 @@ class _Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """What is left over is compared with the options of its verb, not with those of all verbs."""
         given = list(sys.argv[1:] if args is None else args)
+        if self.verbs and given[:1] and given[0].startswith("--") and given[0] not in self._option_string_actions:
+            self.error(
+                f"{given[0]} comes before the verb; options stand behind it, as in froster predict clip.mp4 ..."
+            )
         arguments, left = self.parse_known_args(given, namespace)
         if left:
             self.verbs.get(given[0], self).refuse(left)

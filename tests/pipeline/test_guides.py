@@ -1,11 +1,13 @@
-"""Every block of the guides to one label, many labels and timelines runs as written, with the shipped checkpoint."""
+"""Every block of the guides to one label, many labels, timelines and maps runs, with the shipped checkpoint."""
 
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from froster_hf.assets import SMALL_FROSTER
-from tests.fixtures.pages import runs
+from tests.fixtures.pages import ROOT, runs
 
 
 @pytest.fixture
@@ -45,3 +47,22 @@ def test_timeline(page, workplace, capsys):
     }
     assert all((workplace / name).stat().st_size for name in ("timeline.png", "timeline.srt", "several.png"))
     assert "Mean average precision" in capsys.readouterr().out
+
+
+@runs("docs/guides/explain.md")
+def test_explain(page, workplace, capsys):
+    namespace = page.run()
+    said = capsys.readouterr().out.splitlines()
+    assert "a red star sliding left: 1.000" in said
+    assert [line for line in said if line.startswith("maps/")] == [
+        f"maps/{method}.{suffix}" for method in ("rollout", "gradient") for suffix in ("png", "gif")
+    ]
+    maps = namespace["explanation"].maps
+    assert {name: shown.sum().item() for name, shown in maps.items()} == pytest.approx({"rollout": 1, "gradient": 1})
+    # The pictures of the page are what the command writes.
+    for method in ("rollout", "gradient"):
+        drawn, shown = (
+            np.asarray(Image.open(file), dtype=float)
+            for file in (workplace / "maps" / f"{method}.png", ROOT / "docs" / "images" / f"explain_{method}.png")
+        )
+        assert np.abs(drawn - shown).mean() < 2

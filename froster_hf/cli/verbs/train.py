@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import logging
 import pkgutil
+import shlex
 import sys
 from collections.abc import Iterator
 
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train_own(arguments: argparse.Namespace) -> int:
     import yaml
+    from accelerate import PartialState
 
     from ...training.own_videos import plan_training, train_on_videos
 
@@ -87,17 +89,22 @@ def _train_own(arguments: argparse.Namespace) -> int:
     if arguments.show:
         print(yaml.safe_dump(plan.recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0
-    print(plan, flush=True)
+    is_main = PartialState().is_main_process
+    if is_main:
+        print(plan, flush=True)
     # What transformers says of every file that it loads and saves.
     with without_warnings(), contextlib.nullcontext() if sys.stderr.isatty() else without_progress_bars():
         result = train_on_videos(plan, resume=arguments.resume, overwrite=arguments.overwrite)
+    if not is_main:
+        return 0
     if result["trained"] is not None:
         print(
             f"\nHeld-out top-1: {result['trained']:.1f} % trained, {result['before']:.1f} % before "
             f"({result['difference']:+.1f}{_certainty(result['difference_interval'], result['num_held_out'])}"
             f"What went wrong, with pictures: {printable(result['evaluation'])}/index.html"
         )
-    print(f"The model is in {printable(result['model'])}. Next:\n  froster predict VIDEO --model {result['model']}")
+    model = printable(result["model"])
+    print(f"The model is in {model}. Next:\n  froster predict VIDEO --model {shlex.quote(model)}")
     return 0
 
 
