@@ -251,7 +251,7 @@ def test_transformers_is_as_talkative_afterwards_as_before(sound, tmp_path):
     try:
         load_checkpoint(str(sound), device="cpu")
         assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.INFO, before[1])
-        with pytest.raises(ValueError, match="not a folder"):
+        with pytest.raises(ValueError, match="there is no such folder"):
             load_checkpoint(str(tmp_path / "nowhere"), device="cpu")
         assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.INFO, before[1])
     finally:

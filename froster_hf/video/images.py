@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .files import is_hidden, is_video_name
 from .geometry import check_pixels
 from .types import SystemLacksError, UnreadableVideoError, VideoLimits, path_error
 
@@ -52,13 +53,18 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
         limits: `max_frames` bounds their number.
 
     Raises:
-        UnreadableVideoError: the folder cannot be read, holds no image file, or holds too many.
+        UnreadableVideoError: the folder cannot be read, holds no image file, too many, or videos.
     """
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if _is_image_file(entry)]
+            listed = [entry for entry in entries if not is_hidden(entry.name)]
+            names = [entry.name for entry in listed if _is_image_file(entry)]
+            videos = [entry.name for entry in listed if is_video_name(entry.name) and os.path.isfile(entry.path)]
     except OSError as error:
         raise path_error(error) from error
+    if videos:
+        # Its pictures are not frames of one video, but of something about them, such as a poster.
+        raise UnreadableVideoError(f"it is a folder of videos, such as {videos[0]!r}, not of frames; give one of them")
     if not names:
         raise UnreadableVideoError("it holds no image files")
     limits.check("max_frames", len(names), f"it holds {len(names)} image files")
@@ -67,7 +73,7 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
 
 def _is_image_file(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()
-    return suffix in IMAGE_FORMATS and not entry.name.startswith(".") and os.path.isfile(entry.path)
+    return suffix in IMAGE_FORMATS and os.path.isfile(entry.path)
 
 
 def _numbers_by_value(name: str) -> tuple[list[str | int], str]:

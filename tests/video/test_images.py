@@ -200,3 +200,13 @@ def test_memory_is_bounded(tmp_path):
     (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     with pytest.raises(VideoDecodeError, match="max_worker_bytes"):
         values(tmp_path, limits={"max_pixels": 2**40, "max_worker_bytes": 2**28})
+
+
+def test_a_folder_of_videos_is_not_read_as_the_frames_of_its_pictures(tmp_path):
+    picture(90).save(tmp_path / "poster.png")
+    (tmp_path / "._poster.mp4").touch()
+    (tmp_path / "clips.mp4").mkdir()
+    assert values(tmp_path) == [90]
+    (tmp_path / "clip.MP4").touch()
+    with pytest.raises(VideoDecodeError, match=r"a folder of videos, such as 'clip\.MP4', not of frames"):
+        values(tmp_path)

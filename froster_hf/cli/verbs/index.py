@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...checkpoint_loading import DEFAULT_MODEL
-from ...printing import json_text, one_line, printable
+from ...printing import counted, json_text, one_line, printable
 from ...video.stores import is_address, named_folder
 from ..loading import load_pipeline
 from ..options import add_model_arguments, add_video_arguments
@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         counts["could not be read"] = counts.pop("failed")
         said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
-        print(f"{printable(arguments.output)}: {report.num_segments} segments of {report.num_videos} videos ({said})")
+        segments = counted(report.num_segments, "segment")
+        print(f"{printable(arguments.output)}: {segments} of {counted(report.num_videos, 'video')} ({said})")
     return 1 if report.errors else 0
 
 

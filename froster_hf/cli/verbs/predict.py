@@ -17,7 +17,7 @@ import argparse
 import sys
 from typing import Any
 
-from ...printing import json_text, one_line, printable
+from ...printing import counted, json_text, one_line, printable
 from ...whole_files import refuse_results
 from ..loading import load_pipeline
 from ..options import (
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     progress.close()
     if output is not None:
         before = f", beside {total - count} that were there" if arguments.resume and count < total else ""
-        print(f"{printable(output)}: answers of {count} videos{before}")
+        print(f"{printable(output)}: answers of {counted(count, 'video')}{before}")
     if failures and not arguments.json:
         print(f"froster: {failures} of {count} videos could not be read", file=sys.stderr)
     return 1 if failures else 0
