@@ -329,6 +329,26 @@ def check_fields(fields: Mapping[str, Any], hints: Mapping[str, Any], *, where: 
     return {name: _checked(hints[name], value, name, where) for name, value in fields.items()}
 
 
+def check_bounds(values: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]], *, where: str = "") -> None:
+    """Raise where a number, or one of several, is beyond its bounds.
+
+    Args:
+        values: by name; those that are missing or `None` are the defaults.
+        bounds: least and most by name; infinite where there is no most.
+        where: what the values are of, for messages; without, they are arguments of Python.
+
+    Raises:
+        ValueError: names the value, and what it may be.
+    """
+    for name, (least, most) in bounds.items():
+        value = values.get(name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not least <= number <= most:
+                named = f"{where}: {name}" if where else f"`{name}`"
+                allowed = f"it goes from {least} to {most}" if most < math.inf else f"it must be at least {least}"
+                raise ValueError(f"{named} is {_shown(number)}; {allowed}.")
+
+
 def find_unbounded(value: Any) -> Any:
     """The first number within a section of any fields, or a list, that no field takes; `None` where there is none."""
     if isinstance(value, Mapping):

@@ -24,6 +24,7 @@ import base64
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
 from ..processing.processing_froster import FrosterProcessor
+from ..settings import check_bounds
 from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
 from .leak_check import warn_of_leaks
 from .metrics import average_views
@@ -329,10 +331,7 @@ class Computing:
     precision: Precision = "float32"
 
     def __post_init__(self):
-        if self.batch_size < 1:
-            raise ValueError(f"`batch_size` is {self.batch_size}; it must be at least 1.")
-        if self.num_workers < 0:
-            raise ValueError(f"`num_workers` is {self.num_workers}; it must be at least 0.")
+        check_bounds(vars(self), {"batch_size": (1, math.inf), "num_workers": (0, math.inf)})
         if self.precision not in get_args(Precision):
             raise ValueError(f"`precision` is {self.precision!r}; it must be one of {', '.join(get_args(Precision))}.")
 

@@ -37,7 +37,7 @@ from ..data.video_table import VIDEO_COLUMN, MissingFiles, label_array, label_na
 from ..printing import one_line, printable
 from ..processing.label_matching import label_words
 from ..processing.sampling_froster import check_sampling
-from ..settings import override_fields, read_fields, read_named, with_name
+from ..settings import check_bounds, override_fields, read_fields, read_named, with_name
 from .metrics import accuracies, class_accuracies, confusion_matrix
 
 # Least and most of a protocol's numbers, or of each of several. A long video is rendered in memory, a gigabyte for 50
@@ -242,21 +242,12 @@ def _check_dataset(protocol: EvaluationProtocol | DetectionProtocol) -> None:
 
 def _check_bounds(protocol: EvaluationProtocol | DetectionProtocol) -> None:
     """Raise where a number is beyond `_BOUNDS`, or where one stands twice, and would count twice."""
-    for entry in dataclasses.fields(protocol):
-        value = getattr(protocol, entry.name)
+    check_bounds(vars(protocol), _BOUNDS, where=f"Protocol {protocol.name}")
+    for name, value in vars(protocol).items():
         if isinstance(value, tuple) and (len(value) > _MOST_NUMBERS or len(set(value)) < len(value)):
             raise ValueError(
-                f"Protocol {protocol.name}: {entry.name} has {len(value)} numbers; give at most {_MOST_NUMBERS}, each "
-                "once."
+                f"Protocol {protocol.name}: {name} has {len(value)} numbers; give at most {_MOST_NUMBERS}, each once."
             )
-        if entry.name not in _BOUNDS:
-            continue
-        least, most = _BOUNDS[entry.name]
-        for number in value if isinstance(value, tuple) else (value,):
-            if not least <= number <= most:
-                raise ValueError(
-                    f"Protocol {protocol.name}: {entry.name} is {number}; it goes from {least} to {most}."
-                )
 
 
 Protocol = TypeVar("Protocol", EvaluationProtocol, DetectionProtocol)

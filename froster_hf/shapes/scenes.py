@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..settings import check_bounds
 from .interactions import draw_courses
 from .motions import Draw, frame_times, poses
 from .vocabulary import (
@@ -74,13 +75,8 @@ class Hardships:
     interactions: float = 0.0
 
     def __post_init__(self):
-        for name, of in (("scene_bias", "clips"), ("occlusion_rate", "clips"), ("interactions", "labels")):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share of the {of}, from 0 to 1; received {getattr(self, name)}.")
-        if not 0 <= self.camera_speed <= 1:
-            raise ValueError(f"camera_speed goes from 0 to 1 half short sides; received {self.camera_speed}.")
-        if not 23 <= self.max_crf <= 51:
-            raise ValueError(f"max_crf goes from 23, x264's default, to 51; received {self.max_crf}.")
+        shares = dict.fromkeys(("scene_bias", "camera_speed", "occlusion_rate", "interactions"), (0, 1))
+        check_bounds(vars(self), shares | {"max_crf": (23, 51)}, where="hardships")
 
     @property
     def told(self) -> dict[str, Any]:
@@ -167,9 +163,8 @@ def draw_scenes(
     """
     if (num_scenes is None) == (classes is None):
         raise ValueError("Give either num_scenes (anything in the world) or classes (one scene each), not both.")
-    for name, rate in (("second_object_rate", second_object_rate), ("trail_rate", trail_rate)):
-        if not 0 <= rate <= 1:
-            raise ValueError(f"{name} is a share of the scenes, from 0 to 1; received {rate}.")
+    rates = {"second_object_rate": second_object_rate, "trail_rate": trail_rate}
+    check_bounds(rates, dict.fromkeys(rates, (0, 1)))
     rng = np.random.default_rng(seed)
     num_scenes = len(classes) if classes is not None else int(num_scenes or 0)
 
@@ -282,8 +277,7 @@ def ease(scenes: Scenes, variety: float) -> Scenes:
     Raises:
         ValueError: `variety` is not in [0, 1].
     """
-    if not 0 <= variety <= 1:
-        raise ValueError(f"variety goes from 0 (all in the middle) to 1 (as drawn); received {variety}.")
+    check_bounds({"variety": variety}, {"variety": (0, 1)})
     alone = (scenes.motion != UNSAID).sum(1, keepdims=True) == 1
     part = np.where(alone, variety, 1.0)
     radius = part * scenes.radius + (1 - part) * np.maximum(scenes.radius, _SIZE_RANGES[-1, 0])

@@ -5,6 +5,7 @@ batch size and warm-up are the recipes' (`recipes/*.yaml`).
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from transformers import SchedulerType, TrainingArguments
 
-from ..settings import find_unbounded
+from ..settings import check_bounds, find_unbounded
 from .distillation import DISTILLATIONS, NO_DISTILLATION, DistillationTarget, distillation_names
 from .teacher import TeacherDtype
 
@@ -29,10 +30,15 @@ if get_args(Distillation) != distillation_names():
     )
 
 
-# Least and most. The loader forks all workers, and asks for all that they are to have ready, before the first batch.
+# Least and most.
 _BOUNDS = {
+    "distillation_weight": (0, math.inf),
     "lora_rank": (1, 4096),
     "label_smoothing_factor": (0, 1),
+    "text_chunk_size": (1, math.inf),
+    "max_undecodable_share": (0, 1),
+    "max_consecutive_nonfinite_steps": (1, math.inf),
+    # The loader forks all workers, and asks for all that they are to have ready, before the first batch.
     "dataloader_num_workers": (0, max(64, os.cpu_count() or 1)),
     "dataloader_prefetch_factor": (1, 64),
 }
@@ -42,8 +48,8 @@ _OPTIM_ARGS = re.compile(r"\s*([^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)?")
 _THEIRS = TrainingArguments.__dataclass_fields__
 
 
-def check_bounds(arguments: Mapping[str, Any]) -> None:
-    """Raise where an argument asks for more than any machine has, or has a part that is not finite or not readable.
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise where an argument is beyond its bounds, or has a part that is not finite or not readable.
 
     Args:
         arguments: of a training of any kind, by name; those that are missing or `None` are the defaults.
@@ -51,10 +57,7 @@ def check_bounds(arguments: Mapping[str, Any]) -> None:
     Raises:
         ValueError: names the argument, and what it may be.
     """
-    for name, (least, most) in _BOUNDS.items():
-        value = arguments.get(name)
-        if value is not None and not least <= value <= most:
-            raise ValueError(f"`{name}` is {value}; it goes from {least} to {most}.")
+    check_bounds(arguments, _BOUNDS)
     for name in _KEYWORDS:
         if isinstance(text := arguments.get(name), str) and not _is_json_object(text):
             raise ValueError(f"`{name}` is {text[:80]!r}; it must be a mapping of names to values, or one as JSON.")
@@ -249,8 +252,6 @@ class FrosterTrainingArguments(TrainingArguments):
         self._check_choices()
         if self.remove_unused_columns:
             raise ValueError("`remove_unused_columns=True` would drop what the collator reads; leave it False.")
-        if self.distillation_weight < 0:
-            raise ValueError(f"`distillation_weight` is {self.distillation_weight}; it must not be negative.")
         self._check_teacher_and_averages()
         if self.objective == "symmetric_kl" and self.training_prompts != "random":
             raise ValueError(
@@ -267,15 +268,7 @@ class FrosterTrainingArguments(TrainingArguments):
                 f"`train_sampling_strategy` is {self.train_sampling_strategy!r}; all clips have the same number of "
                 "frames, so there are no lengths to go by. Choose 'random' or 'sequential'."
             )
-        if self.max_consecutive_nonfinite_steps < 1:
-            raise ValueError(
-                f"`max_consecutive_nonfinite_steps` is {self.max_consecutive_nonfinite_steps}; give at least 1."
-            )
-        check_bounds(vars(self))
-        if self.text_chunk_size is not None and self.text_chunk_size < 1:
-            raise ValueError(f"`text_chunk_size` is {self.text_chunk_size}; give at least 1, or None for one pass.")
-        if not 0 <= self.max_undecodable_share <= 1:
-            raise ValueError(f"`max_undecodable_share` is {self.max_undecodable_share}; it is a share, from 0 to 1.")
+        check_arguments(vars(self))
 
     def _check_teacher_and_averages(self) -> None:
         if self.teacher_momentum is not None:

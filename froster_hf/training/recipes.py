@@ -30,6 +30,7 @@ from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..settings import (
     NameIn,
+    check_bounds,
     check_fields,
     override_fields,
     read_fields,
@@ -37,7 +38,7 @@ from ..settings import (
     refuse_addresses,
     with_name,
 )
-from .arguments import FrosterTrainingArguments, check_bounds
+from .arguments import FrosterTrainingArguments, check_arguments
 
 # Of a rendered clip: half a gigabyte of pictures at a time.
 MOST_PIXELS = 10_000_000
@@ -201,17 +202,15 @@ class Recipe:
     def __post_init__(self):
         hints = argument_hints(FrosterTrainingArguments, reserved=RESERVED_ARGUMENTS)
         check_fields(self.training, hints, where=f"{self.name}, training")
-        check_bounds(self.training)
+        check_arguments(self.training)
         if tokens := [name for name, value in self.training.items() if name.endswith("_token") and value is not None]:
             # A recipe is stored beside the model, and shown.
             raise ValueError(
                 f"{self.name}: training.{tokens[0]} is given; a recipe holds no access token. Log in with "
                 "`hf auth login`, or set the environment variable HF_TOKEN."
             )
-        if self.total_batch_size < 1:
-            raise ValueError(f"{self.name}: total_batch_size is {self.total_batch_size}; it must be at least 1.")
-        if not 0 <= self.warmup_epochs < math.inf:
-            raise ValueError(f"{self.name}: warmup_epochs is {self.warmup_epochs}; it must be a number from 0 on.")
+        bounds = {"total_batch_size": (1, math.inf), "warmup_epochs": (0, math.inf)}
+        check_bounds(vars(self), bounds, where=self.name)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with their defaults, as YAML would hold them."""

@@ -161,9 +161,9 @@ def test_a_recipe_with_scene_bias_is_evaluated_out_of_context_too(tmp_path):
     ("hardships", "message"),
     [
         ({"scene_bais": 1.0}, "world.hardships: unknown fields scene_bais"),
-        ({"scene_bias": 2.0}, "scene_bias is a share"),
-        ({"camera_speed": -0.1}, "camera_speed goes from 0 to 1"),
-        ({"max_crf": 60}, "max_crf goes from 23"),
+        ({"scene_bias": 2.0}, "hardships: scene_bias is 2.0; it goes from 0 to 1"),
+        ({"camera_speed": -0.1}, "camera_speed is -0.1; it goes from 0 to 1"),
+        ({"max_crf": 60}, "max_crf is 60; it goes from 23 to 51"),
         ({"speeds": "yes"}, "speeds is 'yes'; it must be true or false"),
     ],
 )

@@ -191,7 +191,7 @@ def test_more_interactions_than_there_are_objects_are_refused():
         with_interactions(
             0, [MovingShape("red", "star", motion) for motion in ("spinning", "growing", "pulsing")], 1.0
         )
-    with pytest.raises(ValueError, match="interactions is a share of the labels"):
+    with pytest.raises(ValueError, match=r"interactions is 2\.0; it goes from 0 to 1"):
         Hardships(interactions=2.0)
 
 

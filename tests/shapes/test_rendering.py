@@ -223,7 +223,7 @@ def test_eased_scenes_begin_large_in_the_middle_and_end_as_drawn():
     half = ease(scenes, 0.5)
     assert (np.abs(half.center[alone]) <= np.abs(scenes.center[alone])).all()
     assert _gap(render_stills(half), render_stills(scenes)) > 1
-    with pytest.raises(ValueError, match="received 2"):
+    with pytest.raises(ValueError, match="`variety` is 2; it goes from 0 to 1"):
         ease(scenes, 2)
 
 

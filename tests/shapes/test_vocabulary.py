@@ -137,7 +137,7 @@ def test_no_scene_shows_a_round_shape_spinning():
 def test_scenes_need_a_number_or_classes():
     with pytest.raises(ValueError, match="not both"):
         draw_scenes(0)
-    with pytest.raises(ValueError, match=r"trail_rate.*received 2"):
+    with pytest.raises(ValueError, match="`trail_rate` is 2; it goes from 0 to 1"):
         draw_scenes(0, 3, trail_rate=2)
 
 

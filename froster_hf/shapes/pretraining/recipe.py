@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from transformers import TrainingArguments
 
-from ...settings import check_fields
-from ...training.arguments import check_bounds
+from ...settings import check_bounds, check_fields
+from ...training.arguments import check_arguments
 from ...training.recipes import argument_hints
 
 # Said once, elsewhere in the recipe, or settled by how the training works.
@@ -23,9 +23,15 @@ RESERVED_ARGUMENTS = (
     "remove_unused_columns",
 )
 
-
 # Of a batch of stills, in gigabytes of single precision: 3.
 MOST_PIXELS = 2**28
+# Least and most of a recipe's numbers.
+_BOUNDS = {
+    "seed": (0, 2**32 - 1),
+    "steps": (1, 10**8),
+    "batch_size": (2, 2**16),
+    "num_eval_stills": (1, 10**6),
+}
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,9 @@ class RecipeArchitecture:
     initializer_range: float = 0.2
 
     def __post_init__(self):
-        for name, value in dataclasses.asdict(self).items():
-            most = {"num_vision_layers": 128, "num_text_layers": 128, "vocab_size": 10**6}.get(name, 2**14)
-            if not 0 < value <= most:
-                raise ValueError(f"model.{name} is {value!r}; it is above 0, and at most {most}.")
+        bounds: dict[str, tuple[float, float]] = dict.fromkeys(vars(self), (1, 2**14))
+        bounds |= {"num_vision_layers": (1, 128), "num_text_layers": (1, 128), "vocab_size": (1, 10**6)}
+        check_bounds(vars(self), bounds | {"initializer_range": (1e-6, 2**14)}, where="model")
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,7 @@ class RecipeStills:
     ramp: float = 0.35
 
     def __post_init__(self):
-        for name, value in dataclasses.asdict(self).items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"stills.{name} is a share, from 0 to 1; received {value!r}.")
+        check_bounds(vars(self), dict.fromkeys(vars(self), (0, 1)), where="stills")
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,8 @@ class PretrainingRecipe:
     def __post_init__(self):
         hints = argument_hints(TrainingArguments, reserved=RESERVED_ARGUMENTS)
         check_fields(self.training, hints, where=f"{self.name}, training")
-        check_bounds(self.training)
-        for name, least, most in (
-            ("seed", 0, 2**32 - 1),
-            ("steps", 1, 10**8),
-            ("batch_size", 2, 2**16),
-            ("num_eval_stills", 1, 10**6),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"{self.name}: {name} is {value!r}; give a whole number from {least} to {most}.")
+        check_arguments(self.training)
+        check_bounds(vars(self), _BOUNDS, where=self.name)
         if (num_pixels := self.batch_size * self.model.image_size**2) > MOST_PIXELS:
             raise ValueError(f"{self.name}: a batch has {num_pixels:,} pixels; at most {MOST_PIXELS:,} are rendered.")
 
