@@ -45,7 +45,6 @@ _BOUNDS = {
 # Handed on as keywords; of the others, a text may be the path of a file.
 _KEYWORDS = ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
 _OPTIM_ARGS = re.compile(r"\s*([^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)?")
-_THEIRS = TrainingArguments.__dataclass_fields__
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -80,6 +79,15 @@ def _is_json_object(text: str) -> bool:
 def _distillation_help() -> str:
     forms = "; ".join(f"{name}: {form.about}" for name, form in DISTILLATIONS.items())
     return f"how the student is kept near the teacher. none: not at all; {forms}"
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+def _their_option(name: str, default: Any) -> Any:
+    """A field of transformers' with another default."""
+    return field(default=default, metadata=TrainingArguments.__dataclass_fields__[name].metadata)
 
 
 @dataclass
@@ -154,85 +162,58 @@ class FrosterTrainingArguments(TrainingArguments):
         ValueError: a value that is none of the above, or a combination that cannot be trained.
     """
 
-    objective: Objective = field(
-        default="cross_entropy",
-        metadata={"help": "what a clip is matched with: the texts of all labels, or of the batch"},
+    objective: Objective = _option(
+        "cross_entropy", "what a clip is matched with: the texts of all labels, or of the batch"
     )
-    distillation: Distillation = field(default="residual", metadata={"help": _distillation_help()})
-    distillation_weight: float = field(
-        default=2.0, metadata={"help": "beta, the weight of the distillation terms against the objective"}
+    distillation: Distillation = _option("residual", _distillation_help())
+    distillation_weight: float = _option(2.0, "beta, the weight of the distillation terms against the objective")
+    distillation_alpha: float = _option(0.1, "alpha, the weight of the MLP; for 'residual' only")
+    distillation_target: DistillationTarget = _option(
+        "both", "the embeddings that are distilled: frames, texts, or both"
     )
-    distillation_alpha: float = field(
-        default=0.1, metadata={"help": "alpha, the weight of the MLP; for 'residual' only"}
+    teacher: str | None = _option(None, "a CLIP checkpoint; by default the student as it is at the start")
+    teacher_dtype: TeacherDtype | None = _option(
+        None, "precision of the teacher; none: float32, of its passes over frames that of the training"
     )
-    distillation_target: DistillationTarget = field(
-        default="both", metadata={"help": "the embeddings that are distilled: frames, texts, or both"}
+    teacher_momentum: float | None = _option(
+        None, "the teacher is a moving average of the student; none: it is frozen"
     )
-    teacher: str | None = field(
-        default=None, metadata={"help": "a CLIP checkpoint; by default the student as it is at the start"}
+    trained_parameters: TrainedParameters = _option("all", "what is trained, besides the distillation projectors")
+    temporal_learning_rate: float | None = _option(
+        None, "learning rate of temporal module and pooling; none: that of all"
     )
-    teacher_dtype: TeacherDtype | None = field(
-        default=None,
-        metadata={"help": "precision of the teacher; none: float32, of its passes over frames that of the training"},
+    lora_rank: int = _option(16, "rank of the low-rank updates; for 'lora' only")
+    lora_alpha: int = _option(32, "scale of the updates times their rank; for 'lora' only")
+    lora_dropout: float = _option(0.0, "dropout before the updates; for 'lora' only")
+    training_prompts: TrainingPrompts = _option(
+        "random_and_bare", "the templates of a step, drawn from the processor's"
     )
-    teacher_momentum: float | None = field(
-        default=None, metadata={"help": "the teacher is a moving average of the student; none: it is frozen"}
+    text_chunk_size: int | None = _option(64, "texts encoded at a time, with recomputation in the backward pass")
+    train_video_options: dict[str, Any] | str | None = _option(
+        None, "options of the video processor for training clips, as JSON"
     )
-    trained_parameters: TrainedParameters = field(
-        default="all", metadata={"help": "what is trained, besides the distillation projectors"}
+    eval_video_options: dict[str, Any] | str | None = _option(
+        None, "options of the video processor for evaluation, saved with it, as JSON"
     )
-    temporal_learning_rate: float | None = field(
-        default=None, metadata={"help": "learning rate of temporal module and pooling; none: that of all"}
+    max_undecodable_share: float = _option(0.05, "the run stops when more of the training videos cannot be decoded")
+    max_consecutive_nonfinite_steps: int = _option(5, "steps in a row that are not finite, at which the run stops")
+    average_weights_from_epoch: int | None = _option(
+        None, "first epoch, from 1, of the averaged weights, 0: those before; none: no mean"
     )
-    lora_rank: int = field(default=16, metadata={"help": "rank of the low-rank updates; for 'lora' only"})
-    lora_alpha: int = field(default=32, metadata={"help": "scale of the updates times their rank; for 'lora' only"})
-    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before the updates; for 'lora' only"})
-    training_prompts: TrainingPrompts = field(
-        default="random_and_bare", metadata={"help": "the templates of a step, drawn from the processor's"}
-    )
-    text_chunk_size: int | None = field(
-        default=64, metadata={"help": "texts encoded at a time, with recomputation in the backward pass"}
-    )
-    train_video_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "options of the video processor for training clips, as JSON"}
-    )
-    eval_video_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "options of the video processor for evaluation, saved with it, as JSON"}
-    )
-    max_undecodable_share: float = field(
-        default=0.05, metadata={"help": "the run stops when more of the training videos cannot be decoded"}
-    )
-    max_consecutive_nonfinite_steps: int = field(
-        default=5, metadata={"help": "steps in a row that are not finite, at which the run stops"}
-    )
-    average_weights_from_epoch: int | None = field(
-        default=None,
-        metadata={"help": "first epoch, from 1, of the averaged weights, 0: those before; none: no mean"},
-    )
-    weight_average: WeightAverage = field(
-        default="uniform", metadata={"help": "what an epoch counts in the averaged weights"}
-    )
-    weight_average_center: float | None = field(
-        default=None, metadata={"help": "the epoch that counts most; for 'gaussian' only"}
-    )
-    weight_average_width: float | None = field(
-        default=None, metadata={"help": "standard deviation in epochs; for 'gaussian' only"}
-    )
+    weight_average: WeightAverage = _option("uniform", "what an epoch counts in the averaged weights")
+    weight_average_center: float | None = _option(None, "the epoch that counts most; for 'gaussian' only")
+    weight_average_width: float | None = _option(None, "standard deviation in epochs; for 'gaussian' only")
 
     # The published recipe.
-    learning_rate: float = field(default=3.33e-6, metadata=_THEIRS["learning_rate"].metadata)
-    weight_decay: float = field(default=0.01, metadata=_THEIRS["weight_decay"].metadata)
-    lr_scheduler_type: SchedulerType | str = field(
-        default="cosine_warmup_with_min_lr", metadata=_THEIRS["lr_scheduler_type"].metadata
-    )
+    learning_rate: float = _their_option("learning_rate", 3.33e-6)
+    weight_decay: float = _their_option("weight_decay", 0.01)
+    lr_scheduler_type: SchedulerType | str = _their_option("lr_scheduler_type", "cosine_warmup_with_min_lr")
     # A loss that is not finite is kept out of the log where it is found, without waiting for the device every batch.
-    logging_nan_inf_filter: bool = field(default=False, metadata=_THEIRS["logging_nan_inf_filter"].metadata)
+    logging_nan_inf_filter: bool = _their_option("logging_nan_inf_filter", False)
     # The collator and the Trainer read columns that the model does not take.
-    remove_unused_columns: bool = field(default=False, metadata=_THEIRS["remove_unused_columns"].metadata)
+    remove_unused_columns: bool = _their_option("remove_unused_columns", False)
     # Every trained parameter takes part in every step.
-    ddp_find_unused_parameters: bool | None = field(
-        default=False, metadata=_THEIRS["ddp_find_unused_parameters"].metadata
-    )
+    ddp_find_unused_parameters: bool | None = _their_option("ddp_find_unused_parameters", False)
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "train_video_options", "eval_video_options"]
 
