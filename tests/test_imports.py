@@ -30,6 +30,7 @@ FOUNDATION = {
     "foreign_code",
     "hub_cache",
     "printing",
+    "processes",
     "settings",
     "weights_license",
     "whole_files",

@@ -12,12 +12,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch import nn
 
 from ..data.video_table import label_array, label_names
 from ..printing import printable
+from ..processes import in_main_process
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
@@ -115,7 +115,7 @@ def evaluate_protocol(
     Computing(**computing)
     accelerator = accelerator or Accelerator()
     folder = Path(output_dir)
-    prepare_folder(folder, protocol.to_dict(), accelerator, overwrite=overwrite)
+    prepare_folder(folder, protocol.to_dict(), overwrite=overwrite)
     plan = plan_evaluation(protocol, data)
     for name, found in plan.count_differences.items():
         logger.warning("%s differs from the published counts: %s", name, found)
@@ -204,7 +204,6 @@ def matched_descriptions(descriptions: Mapping[str, Any] | None, table: Dataset)
 def prepare_folder(
     folder: Path,
     protocol: Mapping[str, Any],
-    accelerator: Accelerator,
     *,
     overwrite: bool,
     subfolders: Sequence[str] = ("plots", "predictions"),
@@ -214,25 +213,20 @@ def prepare_folder(
     Args:
         folder: the result folder.
         protocol: what is evaluated, as `result.json` will say.
-        accelerator: knows the processes.
         overwrite: delete the evaluation that is there; otherwise the result of another one is refused.
         subfolders: folders to make in it.
     """
-    failure: list[Exception | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            check_writable(folder)
-            if overwrite:
-                _remove_results(folder)
-            else:
-                _refuse_other_protocol(folder, protocol)
-            for name in subfolders:
-                make_folder(folder / name)
-        except (ValueError, OSError) as error:
-            failure[0] = error
-    (found,) = broadcast_object_list(failure)
-    if found is not None:
-        raise found
+
+    def prepare() -> None:
+        check_writable(folder)
+        if overwrite:
+            _remove_results(folder)
+        else:
+            _refuse_other_protocol(folder, protocol)
+        for name in subfolders:
+            make_folder(folder / name)
+
+    in_main_process(prepare)
 
 
 def _remove_results(folder: Path) -> None:

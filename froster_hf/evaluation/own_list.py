@@ -127,7 +127,7 @@ def evaluate_videos(
         "name": name or own_name,
         "multi_label": is_multi_label(table),
     }
-    prepare_folder(folder, subject, accelerator, overwrite=overwrite)
+    prepare_folder(folder, subject, overwrite=overwrite)
     options = {
         **vars(computing),
         "descriptions": matched_descriptions(descriptions, table),

@@ -35,7 +35,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
@@ -46,6 +45,7 @@ from ..data.video_table import label_names, pixel_options, table_fingerprint
 from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
+from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..settings import check_bounds
 from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
@@ -465,10 +465,7 @@ def _predict(
     }
     store = PredictionStore(output_dir, header=header, label_texts=names, process_index=accelerator.process_index)
     # One process looks at what is there and tells the others: another may have begun to write while one still reads.
-    remaining: list[Any] = [None]
-    if accelerator.is_main_process:
-        remaining = [_remaining_batches(len(table), speed.batch_size, done=set(store.read()))]
-    (batches,) = broadcast_object_list(remaining)
+    batches = in_main_process(lambda: _remaining_batches(len(table), speed.batch_size, done=set(store.read())))
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     if mine:
         # Ours and not `accelerator.prepare`d: that would deal the batches out once more, and pad them with

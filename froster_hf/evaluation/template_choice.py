@@ -108,7 +108,7 @@ def choose_templates(
         "candidates": {key: list(templates) for key, templates in sets.items()},
     }
     folder = Path(output_dir)
-    prepare_folder(folder, subject, accelerator, overwrite=overwrite, subfolders=("predictions",))
+    prepare_folder(folder, subject, overwrite=overwrite, subfolders=("predictions",))
     embeds, header = embed_videos(
         classify.model,
         table,

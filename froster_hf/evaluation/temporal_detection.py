@@ -84,7 +84,7 @@ def evaluate_detection(
     fingerprint = _fingerprint(table, names)
     headers = {name: _header(protocol, table, fingerprint, name, classify) for name, classify in models.items()}
     folder = Path(output_dir)
-    prepare_folder(folder, protocol.to_dict(), accelerator, overwrite=overwrite, subfolders=("predictions",))
+    prepare_folder(folder, protocol.to_dict(), overwrite=overwrite, subfolders=("predictions",))
     report: dict[str, Any] = {
         "protocol": protocol.to_dict(),
         "results": {},

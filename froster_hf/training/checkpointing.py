@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerState
@@ -27,8 +26,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
+from ..processes import in_main_process
 from ..whole_files import check_writable
-from .losses import refuse_nonfinite_weights
 from .stored_states import (
     check_callbacks,
     check_form,
@@ -140,26 +139,11 @@ class AtomicCheckpointing(Trainer):
         # The trials of a hyperparameter search have folders of their own, which the Trainer gives them later.
         checkpoint = resume_from_checkpoint
         if trial is None:
-            checkpoint = self._in_main_process(
-                lambda: self._prepare_folder(resume_from_checkpoint, overwrite=overwrite)
-            )
+            checkpoint = in_main_process(lambda: self._prepare_folder(resume_from_checkpoint, overwrite=overwrite))
         if isinstance(checkpoint, str):
             check_sound(checkpoint, hashes=False)
             self._check_resumable(Path(checkpoint))
         return super().train(checkpoint, trial, *args, **kwargs)
-
-    def _in_main_process(self, work: Callable[[], Any]) -> Any:
-        """What the main process finds, or its error, in all processes."""
-        outcome: list[Any] = [None, None]
-        if self.is_world_process_zero():
-            try:
-                outcome[0] = work()
-            except (ValueError, OSError) as error:
-                outcome[1] = error
-        found, failure = broadcast_object_list(outcome)
-        if failure is not None:
-            raise failure
-        return found
 
     def _prepare_folder(self, requested: str | bool | None, *, overwrite: bool) -> str | None:
         """Make `output_dir` ready to write to, and choose the checkpoint to go on from; every byte of it is read."""
@@ -310,59 +294,49 @@ class AtomicCheckpointing(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # The Trainer writes into `checkpoint-N` itself; there is no event before the first and after the last file.
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        incomplete = incomplete_path(folder)
-        if self.args.should_save:
-            prepare_incomplete(folder)
-        self.accelerator.wait_for_everyone()
-        self._incomplete_checkpoint = incomplete
-        try:
-            super()._save_checkpoint(model, trial)
+        with self._written_whole(folder, seal) as incomplete:
+            self._incomplete_checkpoint = incomplete
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._incomplete_checkpoint = None
             if self.args.should_save:
                 for callback in self._checkpointed_callbacks():
                     callback.save_state(incomplete)
             self._name_best_checkpoint(incomplete, folder)
-        except BaseException:
-            if self.args.should_save:
-                discard(incomplete)  # a full disk needs the space
-            raise
-        finally:
-            self._incomplete_checkpoint = None
-        self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            seal(incomplete)
-            publish(incomplete, folder)
             self._rotate_checkpoints(folder)
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """See [`~transformers.Trainer.save_model`]; a model for use has finite weights.
-
-        Raises:
-            NonFiniteError: it has not.
-        """
-        if self._incomplete_checkpoint is None and not self._splits_parameters:
-            refuse_nonfinite_weights(cast(nn.Module, self.model))
-        super().save_model(output_dir, _internal_call=_internal_call)
-
     def save_model_whole(self, folder: Path) -> None:
         """`save_model`, so that the folder is the old one until the new one is whole; called in all processes."""
+        with self._written_whole(folder, flush_folder) as incomplete:
+            self.save_model(str(incomplete))
+
+    @contextmanager
+    def _written_whole(self, folder: Path, finish: Callable[[Path], None]) -> Iterator[Path]:
+        """A place that all processes write to, which becomes `folder` when they have and `finish` is done with it."""
         incomplete = incomplete_path(folder)
         if self.args.should_save:
             prepare_incomplete(folder)
         self.accelerator.wait_for_everyone()
         try:
-            self.save_model(str(incomplete))
+            yield incomplete
         except BaseException:
             if self.args.should_save:
-                discard(incomplete)
+                discard(incomplete)  # a full disk needs the space
             raise
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            flush_folder(incomplete)
+            finish(incomplete)
             publish(incomplete, folder)
         self.accelerator.wait_for_everyone()
+
+    @property
+    def _writes_checkpoint(self) -> bool:
+        return self._incomplete_checkpoint is not None
 
     def _get_output_dir(self, trial: Any) -> str:
         # Where super()._save_checkpoint() puts its `checkpoint-N`.
@@ -372,7 +346,7 @@ class AtomicCheckpointing(Trainer):
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         # Not while the checkpoint has its temporary name; `_save_checkpoint` pushes it when it is whole.
-        if self._incomplete_checkpoint is None:
+        if not self._writes_checkpoint:
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _name_best_checkpoint(self, incomplete: Path, folder: Path) -> None:

@@ -186,16 +186,10 @@ class FrosterTrainer(ClipTrainer):
         """What is learned from; `None` without distillation."""
         return self.distillation.teacher
 
-    @property
-    def _holds_whole_parameters(self) -> bool:
-        """Whether every process has every parameter at all times."""
-        return not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
     def _prepare(self, model: FrosterForVideoClassification) -> None:
         """Choose what is trained, build the teacher from the weights as they are now, and find the labels."""
-        self.distillation = prepare_student(
-            model, self.args, teacher=self._given_teacher, may_share=self._holds_whole_parameters
-        )
+        may_share = not self._splits_parameters
+        self.distillation = prepare_student(model, self.args, teacher=self._given_teacher, may_share=may_share)
         self._prompts = self._training_prompts(model)
         if model.config.id2label:
             forget_labels(model)
@@ -256,7 +250,7 @@ class FrosterTrainer(ClipTrainer):
                 student=self.student,
                 teacher=self.teacher,
                 chunk_size=self.args.text_chunk_size,
-                encode_apart=self._holds_whole_parameters,
+                encode_apart=not self._splits_parameters,
             )
         return self._texts[key]
 
@@ -434,10 +428,14 @@ class FrosterTrainer(ClipTrainer):
     # Saving
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model for inference; see [`~transformers.Trainer.save_model`]."""
+        """Save the model for inference; see [`~transformers.Trainer.save_model`].
+
+        Raises:
+            NonFiniteError: its weights are not finite.
+        """
         if self._writes_checkpoint:
             return super().save_model(output_dir, _internal_call=_internal_call)
-        if not self._holds_whole_parameters:
+        if self._splits_parameters:
             logger.warning(
                 "The parameters are split over the processes, so the labels are not stored in the saved model. "
                 "Load it and call `set_labels` to use it without a processor."
@@ -457,10 +455,6 @@ class FrosterTrainer(ClipTrainer):
             state_dict = merged_state_dict(self.student) if has_lora(self.student) else self.student.state_dict()
         kept = {name: tensor for name, tensor in state_dict.items() if PROJECTORS_PREFIX not in name}
         return super()._save(output_dir, kept)
-
-    @property
-    def _writes_checkpoint(self) -> bool:
-        return self._incomplete_checkpoint is not None
 
     # The log
 

@@ -121,7 +121,7 @@ def test_texts_that_only_the_models_own_forward_may_encode_give_the_same_numbers
     fields |= {"trained_parameters": "adapters", "text_chunk_size": 5}
     expected = tiny_trainer(tmp_path, **fields)
     expected.train()
-    monkeypatch.setattr(FrosterTrainer, "_holds_whole_parameters", False)
+    monkeypatch.setattr(FrosterTrainer, "_splits_parameters", True)
     trainer = tiny_trainer(tmp_path, **fields)
     assert not trainer.teacher.shared
     assert trainer.texts_of(None).frozen_embeds is None

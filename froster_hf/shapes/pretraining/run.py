@@ -7,6 +7,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
 from ...training.log_lines import show_lines
+from ...training.losses import refuse_nonfinite_weights
 from ...training.recipes import output_folder
 from ...training.run_identity import RunIdentity, argument_identity
 from ...training.whole_folders import replaced_folder
@@ -43,6 +44,7 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
     trainer = build_pretrainer(recipe)
     trainer.train(resume_from_checkpoint=resume or None)
     write_text_whole(folder / RESULTS_NAME, json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
+    refuse_nonfinite_weights(trainer.clip)
     # Not `save_model`, which adds pickled arguments to what others load.
     with replaced_folder(folder / MODEL_NAME) as model:
         for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
