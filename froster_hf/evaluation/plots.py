@@ -30,13 +30,19 @@ def can_plot() -> bool:
     return False
 
 
-def new_figure(**options: Any) -> Any:
-    """A figure of matplotlib's, without a window.
+def new_axes(width: float, height: float, **subplots: Any) -> tuple[Any, Any]:
+    """A figure of matplotlib's, without a window, and its axes.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        subplots: options of `Figure.subplots`, for several axes.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    return import_extra("plots", "matplotlib.figure").Figure(**options)
+    figure = import_extra("plots", "matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**subplots)
 
 
 def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.PathLike, *, title: str) -> Path:
@@ -44,8 +50,7 @@ def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     side = float(np.clip(0.28 * len(labels), 4.0, 10.0))
-    figure = new_figure(figsize=(side + 2.2, side + 1.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(side + 2.2, side + 1.2)
     from matplotlib.colors import PowerNorm
 
     # A square root of the shares, so that rare confusions show beside the diagonal.
@@ -68,8 +73,7 @@ def plot_class_accuracies(
     if len(order) > MAX_BARS:
         order = np.concatenate([order[: MAX_BARS // 2], order[-MAX_BARS // 2 :]])
         title = f"{title} (best and worst of {len(known)} classes)"
-    figure = new_figure(figsize=(7.0, max(2.5, 0.22 * len(order) + 1.2)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(7.0, max(2.5, 0.22 * len(order) + 1.2))
     axes.barh(range(len(order)), 100 * accuracies[order], color=BLUE)
     axes.axvline(100 * float(np.mean(accuracies[known])), color=ORANGE, label="mean over classes")
     axes.set_yticks(range(len(order)), [_short(labels[index]) for index in order], fontsize=8)
@@ -88,8 +92,7 @@ def plot_base_novel(
     title: str,
 ) -> Path:
     """Base against novel accuracy (percent), published methods in gray, lines of equal harmonic mean."""
-    figure = new_figure(figsize=(7.0, 5.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(7.0, 5.5)
     points = {**{name: tuple(row[:2]) for name, row in published.items()}, **ours}
     values = np.array(list(points.values()))
     margin = max(2.0, 0.15 * float(np.ptp(values)))
@@ -122,8 +125,7 @@ def plot_base_novel(
 
 def plot_similarity_gain(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *, title: str) -> Path:
     """Gain over frozen CLIP (points) against the similarity of the label sets; rows of `similarity_table`."""
-    figure = new_figure(figsize=(6.5, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(6.5, 4.5)
     axes.axhline(0, color=GRAY, linewidth=0.8)
     for row in rows:
         axes.scatter(row["similarity"], row["gain"], color=BLUE if row["gain"] >= 0 else ORANGE, zorder=3)

@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from ..evaluation.evaluating import evaluate_protocol
-from ..evaluation.plots import BLUE, GRAY, ORANGE, save_figure
+from ..evaluation.plots import BLUE, GRAY, ORANGE, new_axes, save_figure
 from ..evaluation.protocols import EvaluationData, EvaluationProtocol
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
@@ -95,8 +93,7 @@ def interpolation_curve(
 
 
 def _plot(curve: Mapping[str, Sequence[float]], path: Path) -> Path:
-    figure = Figure(figsize=(5.5, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(5.5, 4)
     colors = {"base": BLUE, "novel": ORANGE, "harmonic_mean": GRAY}
     for name, title in _LINES.items():
         if name in curve:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...evaluation.plots import BLUE, GRAY, ORANGE, new_figure, save_figure
+from ...evaluation.plots import BLUE, GRAY, ORANGE, new_axes, save_figure
 from ...evaluation.report import markdown_table
 from ...whole_files import make_folder, write_text_whole
 from .plan import VARIANTS
@@ -137,11 +137,12 @@ def _table(study: Mapping[str, Any], found: Found) -> str:
     ]
     if some.unit == "run":
         lines[-1] += " Runs of one world share its CLIP and videos: the intervals speak of these worlds."
-    lines += ["", f"| method | base | novel | HM | HM − {reference} |", "|---|---|---|---|---|"]
+    rows = []
     for method in sorted(ranked, key=lambda name: -ranked[name].mean):
-        cells = [_percent(found[metric][method]) for metric in COLUMNS]
         pair = paired_difference(by_pair(runs, method, "hm"), by_pair(runs, reference, "hm"))
-        lines.append(f"| {method} | {' | '.join(cells)} | {'' if method == reference else _points(pair)} |")
+        measures = [_percent(found[metric][method]) for metric in COLUMNS]
+        rows.append([method, *measures, "" if method == reference else _points(pair)])
+    lines += ["", *markdown_table(["method", *COLUMNS.values(), f"HM − {reference}"], rows)]
     measured = {variant for method in study["plan"]["methods"].values() for variant in method["variants"]}
     variants = "; ".join(f"`{name}`: {text}" for name, text in VARIANTS.items() if name in measured)
     lines += ["", f"Variants of a fine-tuned model: {variants}.", ""] if variants else [""]
@@ -163,25 +164,26 @@ def summary(study: Mapping[str, Any]) -> str:
 
 
 def _claims(study: Mapping[str, Any]) -> str:
+    correction = "not corrected for their number"
+    if study["plan"]["corrected"]:
+        correction = "corrected for their number (Bonferroni): all of them hold together with this confidence"
     lines = [
         "## Claims",
         "",
-        f"Paired differences in points, with 95% intervals, {_correction(study)}. A claim *appears* when the whole "
+        f"Paired differences in points, with 95% intervals, {correction}. A claim *appears* when the whole "
         "interval agrees with it.",
         "",
-        "| claim | compared | difference | verdict |",
-        "|---|---|---|---|",
     ]
-    for claim, difference in differences(study["runs"], corrected=study["plan"]["corrected"]):
-        compared = f"{claim.ours} − {claim.theirs}, {claim.metric.replace('_', ' ')}"
-        lines.append(f"| {claim.text} | {compared} | {_points(difference)} | {claim.verdict(difference)} |")
-    return "\n".join(lines)
-
-
-def _correction(study: Mapping[str, Any]) -> str:
-    if study["plan"]["corrected"]:
-        return "corrected for their number (Bonferroni): all of them hold together with this confidence"
-    return "not corrected for their number"
+    rows = [
+        [
+            claim.text,
+            f"{claim.ours} − {claim.theirs}, {claim.metric.replace('_', ' ')}",
+            _points(difference),
+            claim.verdict(difference),
+        ]
+        for claim, difference in differences(study["runs"], corrected=study["plan"]["corrected"])
+    ]
+    return "\n".join([*lines, *markdown_table(["claim", "compared", "difference", "verdict"], rows)])
 
 
 def _details(found: Found) -> str:
@@ -199,11 +201,9 @@ def _details(found: Found) -> str:
             " Out of context: top-1 of base classes in front of backdrops drawn again, where in training and in the "
             "other tests a backdrop goes with its label."
         )
-    lines = ["## Where the answers are right", "", text, ""]
-    lines += [f"| method | {' | '.join(shown.values())} |", f"|---{'|---' * len(shown)}|"]
-    for method in found["hm"]:
-        lines.append(f"| {method} | {' | '.join(_percent(found[metric][method]) for metric in shown)} |")
-    return "\n".join(lines)
+    rows = [[method, *(_percent(found[metric][method]) for metric in shown)] for method in found["hm"]]
+    table = markdown_table(["method", *shown.values()], rows)
+    return "\n".join(["## Where the answers are right", "", text, "", *table])
 
 
 def _cost(study: Mapping[str, Any]) -> str:
@@ -216,17 +216,17 @@ def _cost(study: Mapping[str, Any]) -> str:
         "Arithmetic of the vision tower at the size of ViT-B/16 on one clip of 8 frames, and over that of "
         f"`{reference}`.",
         "",
-        "| method | GFLOP | more |",
-        "|---|---|---|",
     ]
-    for method, cost in sorted(costs.items(), key=lambda item: item[1]):
-        lines.append(f"| {method} | {cost:.1f} | {100 * (cost / costs[reference] - 1):+.1f}% |")
+    rows = [
+        [method, f"{cost:.1f}", f"{100 * (cost / costs[reference] - 1):+.1f}%"]
+        for method, cost in sorted(costs.items(), key=lambda item: item[1])
+    ]
+    lines += markdown_table(["method", "GFLOP", "more"], rows)
     return "\n".join([*lines, "", "![Harmonic mean against arithmetic](cost.png)"])
 
 
 def _choices(study: Mapping[str, Any]) -> str:
-    lines = ["## Choices", "", f"| method | chosen on the validation {_noun(study)} |", "|---|---|"]
-    methods = study["plan"]["methods"]
+    methods, rows = study["plan"]["methods"], []
     for method, values in study["choices"].items():
         own = methods[method]["choices_of"]
         tried = {
@@ -240,8 +240,10 @@ def _choices(study: Mapping[str, Any]) -> str:
         text = ", ".join(
             f"{name.replace('_', ' ')} {value:g}{_edge(value, tried[name])}" for name, value in values.items()
         )
-        lines.append(f"| {method} | {text or 'nothing'}{f'; those of {own}' if own else ''} |")
-    return "\n".join([*lines, *(["", "![Grids](grids.png)"] if study["trials"] else [])])
+        rows.append([method, (text or "nothing") + (f"; those of {own}" if own else "")])
+    noun = "world" if len(study["plan"]["validation_worlds"]) == 1 else "worlds"
+    table = markdown_table(["method", f"chosen on the validation {noun}"], rows)
+    return "\n".join(["## Choices", "", *table, *(["", "![Grids](grids.png)"] if study["trials"] else [])])
 
 
 def _edge(value: float, tried: Sequence[float]) -> str:
@@ -268,10 +270,6 @@ def _worlds(seeds: list[int]) -> str:
     return f"world {seeds[0]}" if len(seeds) == 1 else f"the worlds {_listed(seeds)}, by its mean"
 
 
-def _noun(study: Mapping[str, Any]) -> str:
-    return "world" if len(study["plan"]["validation_worlds"]) == 1 else "worlds"
-
-
 def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
 
@@ -285,14 +283,17 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def _color(method: str, reference: str) -> str:
+    return ORANGE if method == reference else GRAY if method == "frozen" else BLUE
+
+
 def plot_harmonic_means(estimates: Mapping[str, Estimate], path: Path, *, reference: str) -> Path:
     """Bars of HM (percent), best first, with 95% intervals where there are any."""
     names = sorted(estimates, key=lambda name: -estimates[name].mean)
-    figure = new_figure(figsize=(7.5, 0.36 * len(names) + 1.3), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(7.5, 0.36 * len(names) + 1.3)
     means = [100 * estimates[name].mean for name in names]
     errors = [100 * estimates[name].half_width for name in names]
-    colors = [ORANGE if name == reference else GRAY if name == "frozen" else BLUE for name in names]
+    colors = [_color(name, reference) for name in names]
     axes.barh(range(len(names)), means, xerr=errors, color=colors, ecolor="black", capsize=2.5)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -304,14 +305,12 @@ def plot_base_against_novel(
     base: Mapping[str, Estimate], novel: Mapping[str, Estimate], path: Path, *, reference: str
 ) -> Path:
     """One point a method: base and novel top-1 (percent)."""
-    figure = new_figure(figsize=(7.5, 5.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(7.5, 5.5)
     # Numbers in the picture and names beside it: the methods lie too close for names.
     order = sorted(base, key=lambda name: -novel[name].mean)
     for number, name in enumerate(order, start=1):
         x, y = 100 * base[name].mean, 100 * novel[name].mean
-        color = ORANGE if name == reference else GRAY if name == "frozen" else BLUE
-        axes.scatter(x, y, color=color, zorder=3, label=f"{number}  {name}")
+        axes.scatter(x, y, color=_color(name, reference), zorder=3, label=f"{number}  {name}")
         axes.annotate(str(number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=9)
     axes.margins(0.1)
     axes.grid(linewidth=0.4)
@@ -326,8 +325,7 @@ def plot_cost(estimates: Mapping[str, Estimate], costs: Mapping[str, float], pat
     Points of the same arithmetic stand side by side. What costs half as much again as the reference, as an ensemble
     does, would leave no room for the others; it is named instead.
     """
-    figure = new_figure(figsize=(8.5, 5.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(8.5, 5.5)
     relative = {name: 100 * costs[name] / costs[reference] for name in estimates if name in costs}
     order = sorted(relative, key=lambda name: -estimates[name].mean)
     beyond = [f"{name} ({relative[name]:.0f}%)" for name in order if relative[name] > 150]
@@ -336,7 +334,7 @@ def plot_cost(estimates: Mapping[str, Estimate], costs: Mapping[str, float], pat
         beside = [other for other in shown if abs(relative[other] - relative[name]) < 0.5]
         x = relative[name] + 0.12 * (beside.index(name) - (len(beside) - 1) / 2)
         own = estimates[name]
-        color = ORANGE if name == reference else GRAY if name == "frozen" else BLUE
+        color = _color(name, reference)
         error = 0 if own.count == 1 else 100 * own.half_width
         axes.errorbar(
             x, 100 * own.mean, yerr=error, fmt="o", color=color, capsize=2, linewidth=0.8, label=f"{number}  {name}"
@@ -356,8 +354,8 @@ def plot_grid(trials: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """HM on the validation world along each grid that was tried."""
     fields = [name for name in GRID_LABELS if any(trial["field"] == name for trial in trials)]
     methods = list(dict.fromkeys(trial["method"] for trial in trials))
-    figure = new_figure(figsize=(4.2 * len(fields) + 2.2, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
+    figure, panels = new_axes(4.2 * len(fields) + 2.2, 4.2, ncols=len(fields), sharey=True, squeeze=False)
+    panels = panels[0]
     drawn: dict[str, Any] = {}
     for axes, name in zip(panels, fields):
         for number, method in enumerate(methods):
