@@ -79,13 +79,15 @@ def read_video_list(
     list_file = os.fspath(list_file)
     video_root = VideoRoot(root, allow_links=allow_links)
     names = None if labels is None else read_labels(labels)
+    columns = (video_field, label_field)
     suffix = Path(list_file).suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        rows = _json_rows(_json_lines(list_file), video_field, label_field, multi_label)
+        written = _json_rows(_json_lines(list_file), columns, multi_label)
     elif suffix == ".json":
-        rows = _json_rows(_json_entries(list_file), video_field, label_field, multi_label)
+        written = _json_rows(_json_entries(list_file), columns, multi_label)
     else:
-        rows = _table_rows(list_file, video_root, video_field, label_field, multi_label)
+        written = _table_rows(list_file, video_root, columns)
+    rows = [Row(video, _read_label(label, where, multi_label), where) for video, label, where in written]
     if not rows:
         raise AnnotationError(f"No video is left: {shown_path(list_file)} lists none.")
     if names is None:
@@ -159,36 +161,35 @@ def _json_entries(path: str) -> list[tuple[Any, str]]:
     return [(entry, f"{shown_path(path)}, entry {number}") for number, entry in enumerate(entries)]
 
 
-def _json_rows(entries: Sequence[tuple[Any, str]], video_field: str, label_field: str, multi_label: bool) -> list[Row]:
+def _json_rows(
+    entries: Sequence[tuple[Any, str]], columns: tuple[str, str], multi_label: bool
+) -> list[tuple[str, Any, str]]:
+    """(path, label, where) of every object."""
     rows = []
     for entry, where in entries:
-        if not isinstance(entry, dict) or not {video_field, label_field} <= set(entry):
+        if not isinstance(entry, dict) or not set(columns) <= set(entry):
             has = f"one with {sorted(entry)}" if isinstance(entry, dict) else f"a {type(entry).__name__}"
             raise AnnotationError(
-                f"{where}: expected a JSON object with {video_field!r} and {label_field!r}, got {has:.200}. Other "
+                f"{where}: expected a JSON object with {columns[0]!r} and {columns[1]!r}, got {has:.200}. Other "
                 "names can be given as video_field= and label_field=."
             )
-        video, label = entry[video_field], entry[label_field]
+        video, label = (entry[name] for name in columns)
         labels = label if multi_label and isinstance(label, list) else [label]
         if not isinstance(video, str) or any(isinstance(x, bool) or not isinstance(x, (str, int)) for x in labels):
             raise AnnotationError(
                 f"{where}: the video must be a path and the label a text or an index, not a {type(video).__name__} "
                 f"and a {type(label).__name__}."
             )
-        checked = (
-            tuple(_checked_label(part, where) for part in label)
-            if multi_label and isinstance(label, list)
-            else _checked_label(label, where, multi_label)
-        )
-        rows.append(Row(video.strip(), checked, where))
+        rows.append((video.strip(), label, where))
     return rows
 
 
-def _checked_label(label: str | int, where: str, multi_label: bool = False) -> Any:
+def _read_label(label: Any, where: str, multi_label: bool) -> Any:
     """A label without blanks around it; with `multi_label`, all that the field holds, as a tuple."""
     if multi_label:
-        parts = [label] if isinstance(label, int) else [part for part in label.split("|") if label.strip()]
-        return tuple(_checked_label(part, where) for part in parts)
+        if isinstance(label, str):
+            label = label.split("|") if label.strip() else []
+        return tuple(_read_label(part, where, False) for part in (label if isinstance(label, list) else [label]))
     if isinstance(label, int):
         return label
     try:
@@ -200,51 +201,36 @@ def _checked_label(label: str | int, where: str, multi_label: bool = False) -> A
     return label.strip()
 
 
-def _table_rows(path: str, root: VideoRoot, video_field: str, label_field: str, multi_label: bool) -> list[Row]:
-    """Rows of a text file with columns."""
+def _table_rows(path: str, root: VideoRoot, columns: tuple[str, str]) -> list[tuple[str, str, str]]:
+    """(path, label, where) of every line of a text file with columns."""
     lines = [(line.strip(), where) for line, where in read_lines(path)]
     if not lines:
         return []
     for delimiter in _DELIMITERS:
+        header: list[str] = []
         with contextlib.suppress(AnnotationError):  # quotes that another delimiter makes sense of
             header = csv_cells(*lines[0], delimiter)
-            if video_field in header and label_field in header:
-                break
-    else:
-        return _rows_without_header(lines, root, video_field, label_field, multi_label)
-    return _rows_below_header(lines, header, delimiter, video_field, label_field, multi_label)
-
-
-def _rows_without_header(
-    lines: Sequence[tuple[str, str]], root: VideoRoot, video_field: str, label_field: str, multi_label: bool
-) -> list[Row]:
+        if set(columns) <= set(header):
+            return _rows_below_header(lines, header, delimiter, columns)
     layouts = [_Layout(delimiter, lines) for delimiter in _DELIMITERS]
     # Python's `max` takes the first of equals.
     layout = max(layouts, key=lambda layout: (layout.num_paths(root), layout.misfit is None))
     if layout.misfit is not None:
         raise layout.misfit
-    layout.refuse_header(root, video_field, label_field)
-    return [
-        Row(video, _checked_label(label, where, multi_label), where)
-        for video, label, where in layout.without_counts(root)
-    ]
+    layout.refuse_header(root, columns)
+    return layout.without_counts(root)
 
 
 def _rows_below_header(
-    lines: Sequence[tuple[str, str]],
-    header: list[str],
-    delimiter: str,
-    video_field: str,
-    label_field: str,
-    multi_label: bool,
-) -> list[Row]:
-    video_at, label_at = header.index(video_field), header.index(label_field)
+    lines: Sequence[tuple[str, str]], header: list[str], delimiter: str, columns: tuple[str, str]
+) -> list[tuple[str, str, str]]:
     rows = []
     for line, where in lines[1:]:
         cells = csv_cells(line, where, delimiter)
         if len(cells) != len(header):
             raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
-        rows.append(Row(cells[video_at], _checked_label(cells[label_at], where, multi_label), where))
+        video, label = (cells[header.index(name)] for name in columns)
+        rows.append((video, label, where))
     return rows
 
 
@@ -289,7 +275,7 @@ class _Layout:
             return self.rows
         return [(path.strip(), label, where) for (path, _, _), (_, label, where) in zip(parts, self.rows)]
 
-    def refuse_header(self, root: VideoRoot, video_field: str, label_field: str) -> None:
+    def refuse_header(self, root: VideoRoot, columns: tuple[str, str]) -> None:
         """A first line that no other line is like names columns.
 
         Raises:
@@ -306,7 +292,7 @@ class _Layout:
             raise AnnotationError(
                 f"{where} looks like a header, with the columns {printable(video)[:80]!r} and "
                 f"{printable(label)[:80]!r} divided by {_DELIMITERS[self.delimiter]}, and names neither "
-                f"{video_field!r} nor {label_field!r}. Say which columns are meant with video_field= and label_field=."
+                f"{columns[0]!r} nor {columns[1]!r}. Say which columns are meant with video_field= and label_field=."
             )
 
 
