@@ -10,6 +10,7 @@ Letters: B clips, K labels, P templates, L text tokens, D the joint embedding wi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from torch import Tensor
 from ..modeling.layers_froster import average_prompts
 from ..modeling.modeling_froster import FrosterForVideoClassification, text_lengths
 from ..modeling.tables_froster import EndToken
-from ..processing.processing_froster import FrosterProcessor
 from .arguments import TrainingPrompts
 from .losses import IGNORED_LABEL
 from .student import is_text
@@ -64,18 +64,6 @@ class LabelPrompts:
         lengths = text_lengths(input_ids, end_token)
         shape = (len(labels), len(templates))
         return cls(tuple(labels), tuple(templates), input_ids.unflatten(0, shape), lengths.unflatten(0, shape))
-
-    @classmethod
-    def from_processor(
-        cls,
-        processor: FrosterProcessor,
-        labels: Sequence[str],
-        *,
-        end_token: EndToken,
-    ) -> "LabelPrompts":
-        """With the processor's templates, descriptions and tokenizer."""
-        encoded = processor.encode_labels(labels)
-        return cls.from_tokens(labels, processor.prompt_templates, encoded["input_ids"], end_token=end_token)
 
     def at(self, positions: Sequence[int], labels: Sequence[str]) -> "LabelPrompts":
         """The prompts of some labels, in another order and under other names.
@@ -218,13 +206,15 @@ class LabelTexts:
     ):
         self.prompts, self.student, self.chunk_size = prompts, student, chunk_size
         self.encode_apart = encode_apart
-        self.teacher_embeds = (
-            None if teacher is None else PromptEmbeds(prompts, self._encode_with(teacher), changes=teacher.changes)
-        )
+        self.teacher_embeds: PromptEmbeds | None = None
+        if teacher is not None:
+            encode = partial(self._encode, teacher.embed_texts)
+            self.teacher_embeds = PromptEmbeds(prompts, encode, changes=teacher.changes)
         self.frozen_embeds: PromptEmbeds | None = None
         if encode_apart and _text_is_frozen(student):
             shared = teacher is not None and teacher.shared and teacher.dtype == torch.float32
-            self.frozen_embeds = self.teacher_embeds if shared else PromptEmbeds(prompts, self._encode_student)
+            encode = partial(self._encode, student.froster.get_label_embeds)
+            self.frozen_embeds = self.teacher_embeds if shared else PromptEmbeds(prompts, encode)
 
     def for_all_labels(self, templates: Sequence[int]) -> StepTexts:
         """Every label under some templates."""
@@ -281,17 +271,9 @@ class LabelTexts:
             "text_chunk_size": self.chunk_size if split else None,
         }
 
-    def _encode_with(self, teacher: FrozenTeacher):
-        def encode(input_ids: Tensor) -> Tensor:
-            return teacher.embed_texts(input_ids.to(self.student.device), chunk_size=self.chunk_size or 256)
-
-        return encode
-
     @torch.no_grad()
-    def _encode_student(self, input_ids: Tensor) -> Tensor:
-        return self.student.froster.get_label_embeds(
-            input_ids.to(self.student.device), chunk_size=self.chunk_size or 256
-        ).float()
+    def _encode(self, encode: Callable[..., Tensor], input_ids: Tensor) -> Tensor:
+        return encode(input_ids.to(self.student.device), chunk_size=self.chunk_size or 256).float()
 
 
 def _text_is_frozen(student: FrosterForVideoClassification) -> bool:

@@ -232,10 +232,11 @@ class FrosterTrainer(ClipTrainer):
                 "The labels have to become prompts: pass a FrosterProcessor as `processing_class`, for example "
                 "`FrosterProcessor.from_clip(...)`, or the tokens as `prompts`."
             )
+        processor = self.processing_class
+        input_ids = processor.encode_labels(names)["input_ids"]
+        processor.check_tokens(input_ids, model.config)
         end_token = model.config.end_token
-        prompts = LabelPrompts.from_processor(self.processing_class, names, end_token=end_token)
-        self.processing_class.check_tokens(prompts.input_ids.flatten(0, 1), model.config)
-        return prompts
+        return LabelPrompts.from_tokens(names, processor.prompt_templates, input_ids, end_token=end_token)
 
     def texts_of(self, labels: Sequence[str] | None) -> LabelTexts:
         """The texts of a label list, `None` for that of the training; labels of the training keep their prompts."""
