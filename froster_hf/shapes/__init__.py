@@ -7,24 +7,18 @@ Beside it: `pretraining/` of a small CLIP on its stills, `study/`, the paper's e
 recipes and protocols ask for, and `shipping.py`, which puts trained checkpoints into the package.
 """
 
-from .captions import Captions, draw_captions, still_attributes
+from .captions import draw_captions, still_attributes
 from .dataset import write_moving_shapes
 from .rendering import render_clips, render_stills
-from .scenes import Hardships, Scenes, draw_scenes, ease
-from .splits import BaseNovelSplit, draw_classes, split_base_novel, with_interactions, with_speeds
+from .scenes import Hardships, draw_scenes, ease
+from .splits import draw_classes, split_base_novel, with_interactions, with_speeds
 from .video_files import DEMO_LABELS, STORY, STORY_WINDOWS, render_demo_videos, write_mp4
 from .vocabulary import (
-    ATTRIBUTES,
     COLORS,
     INTERACTIONS,
     MOTIONS,
     OPPOSITES,
-    ROUND,
     SHAPES,
-    SIZES,
-    SPEEDS,
-    STILL_MOTIONS,
-    TRAIL_MOTIONS,
     UNSAID,
     MovingShape,
     all_classes,
@@ -32,26 +26,17 @@ from .vocabulary import (
 )
 
 __all__ = [
-    "ATTRIBUTES",
     "COLORS",
     "DEMO_LABELS",
     "INTERACTIONS",
     "MOTIONS",
     "OPPOSITES",
-    "ROUND",
     "SHAPES",
-    "SIZES",
-    "SPEEDS",
-    "STILL_MOTIONS",
     "STORY",
     "STORY_WINDOWS",
-    "TRAIL_MOTIONS",
     "UNSAID",
-    "BaseNovelSplit",
-    "Captions",
     "Hardships",
     "MovingShape",
-    "Scenes",
     "all_classes",
     "draw_captions",
     "draw_classes",

@@ -114,17 +114,3 @@ def weight_sections() -> dict[str, str]:
     for entry in LAYOUTS.values():
         found |= entry.sections
     return found
-
-
-__all__ = [
-    "LAYOUTS",
-    "Layout",
-    "LayoutEntry",
-    "OriginalLayout",
-    "dropped_names",
-    "find_layout",
-    "recognize_layout",
-    "told_by_section",
-    "weight_sections",
-    "written_layouts",
-]
