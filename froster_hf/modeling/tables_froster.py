@@ -187,29 +187,9 @@ class TemporalPoolingEntry:
         return "num_frames" in self.fields
 
 
-def projected_width(config: Any) -> int:
-    """D of a dual encoder whose towers are projected."""
-    return config.projection_dim
-
-
-def tower_width(config: Any) -> int:
-    """D of a dual encoder whose towers end in the joint space."""
-    return config.vision_config.hidden_size
-
-
 def historical_end_token(text_config: Any) -> EndToken:
     """The end token of CLIP: configurations from before 2023 say 2, and mean the highest token."""
     return "highest" if text_config.eos_token_id == 2 else text_config.eos_token_id
-
-
-def stated_end_token(text_config: Any) -> EndToken:
-    """The end token that the configuration names."""
-    return text_config.eos_token_id
-
-
-def no_end_token(text_config: Any) -> EndToken:
-    """None, for a tower that reads its padding."""
-    return None
 
 
 # By transformers' `model_type` of the dual encoder.
@@ -226,7 +206,7 @@ BACKBONES: dict[str, BackboneEntry] = {
         vision_model="CLIPVisionModel",
         has_class_token=True,
         has_projections=True,
-        embed_width=projected_width,
+        embed_width=lambda config: config.projection_dim,
         end_token=historical_end_token,
         logit_scale=2.6592,
     ),
@@ -242,8 +222,8 @@ BACKBONES: dict[str, BackboneEntry] = {
         vision_model="MetaClip2VisionModel",
         has_class_token=True,
         has_projections=True,
-        embed_width=projected_width,
-        end_token=stated_end_token,
+        embed_width=lambda config: config.projection_dim,
+        end_token=lambda text_config: text_config.eos_token_id,
         logit_scale=2.6592,
     ),
     "siglip": BackboneEntry(
@@ -258,8 +238,8 @@ BACKBONES: dict[str, BackboneEntry] = {
         vision_model="SiglipVisionModel",
         has_class_token=False,
         has_projections=False,
-        embed_width=tower_width,
-        end_token=no_end_token,
+        embed_width=lambda config: config.vision_config.hidden_size,
+        end_token=lambda text_config: None,
         logit_scale=2.3026,
         logit_bias=-10.0,
         pad_tokens=("</s>", "<pad>"),

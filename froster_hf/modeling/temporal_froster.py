@@ -9,7 +9,7 @@ Letters: B videos, T frames, N tokens per frame (class token first, if there is 
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +23,7 @@ from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLay
 
 from .configuration_froster import FrosterConfig
 from .layers_froster import split_heads, use_one_pass_mlps
-from .tables_froster import BACKBONES, TEMPORAL_MODULES, find_implementation
+from .tables_froster import TEMPORAL_MODULES, find_implementation
 
 
 class BackbonePart:
@@ -283,7 +283,7 @@ class CrossFrameLayer(EncoderLayer):
         self.message_proj = nn.Linear(self.embed_dim, self.embed_dim)
         self.message_norm = nn.LayerNorm(self.embed_dim, eps=config.layer_norm_eps)
         self.message_attn = type(self.self_attn)(config)
-        self.has_class_token = has_class_token(temporal)
+        self.has_class_token = temporal.backbone_entry.has_class_token
 
     @reads_first_tokens
     def forward(self, hidden_states, attention_mask=None, *, num_frames: int, num_read: int | None = None, **kwargs):
@@ -301,14 +301,9 @@ class CrossFrameLayer(EncoderLayer):
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
 
 
-def has_class_token(config: FrosterConfig) -> bool:
-    """Whether the first token of a frame stands for the frame."""
-    return BACKBONES[config.backbone].has_class_token
-
-
 def adapter_width(width: int, temporal: FrosterConfig) -> int:
     """The width of the adapters' bottleneck in a tower of this width."""
-    return temporal.adapter_size or width // (TEMPORAL_MODULES[temporal.temporal_module].adapter_divisor or 1)
+    return temporal.adapter_size or width // (temporal.temporal_entries[0].adapter_divisor or 1)
 
 
 class BottleneckAdapter(nn.Module):
@@ -403,7 +398,7 @@ class SpatioTemporalAdapterLayer(EncoderLayer):
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
-        self.num_prefix_tokens = int(has_class_token(temporal))
+        self.num_prefix_tokens = int(temporal.backbone_entry.has_class_token)
         self.st_adapter = SpatioTemporalAdapter(self.embed_dim, adapter_width(self.embed_dim, temporal))
 
     @reads_first_tokens
@@ -508,7 +503,7 @@ class ContextAttention(TemporalAttention):
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config, temporal)
-        self.num_prefix_tokens = int(has_class_token(temporal))
+        self.num_prefix_tokens = int(temporal.backbone_entry.has_class_token)
 
     def add_biases(self) -> None:
         """For a block that gets context tokens."""
@@ -588,7 +583,7 @@ class ContextTokensLayer(EncoderLayer):
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
-        self.num_prefix_tokens = int(has_class_token(temporal))
+        self.num_prefix_tokens = int(temporal.backbone_entry.has_class_token)
         attention: Any = type(self.self_attn)
         self.self_attn = on_backbone(ContextAttention, attention)(config, temporal)
 
@@ -646,7 +641,7 @@ class JointEmbeddings(VisionEmbeddings):
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)
-        self.num_prefix_tokens = int(has_class_token(temporal))
+        self.num_prefix_tokens = int(temporal.backbone_entry.has_class_token)
         self.time_embedding = nn.Parameter(torch.zeros(temporal.num_frames, self.embed_dim))
 
     def forward(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False) -> torch.Tensor:
@@ -672,7 +667,7 @@ def insert_temporal_module(vision_model: "FrosterVisionModel", config: FrosterCo
         vision_model: changed in place.
         config: whose `temporal_module` and its fields are read.
     """
-    entry = TEMPORAL_MODULES[config.temporal_module]
+    entry = config.temporal_entries[0]
     part = find_implementation(entry.implementation, globals())
     if part is None:
         return
@@ -692,20 +687,6 @@ def insert_temporal_module(vision_model: "FrosterVisionModel", config: FrosterCo
         )
     else:
         vision_model.embeddings = build(vision_model.embeddings)
-
-
-def zero_what_starts_at_zero(module: nn.Module, names: Sequence[str]) -> None:
-    """Start as the tower without what a temporal module adds; called after transformers has drawn all layers.
-
-    Args:
-        module: module of the vision tower.
-        names: its parameters, or parts with parameters, that start at zero.
-    """
-    for name in names:
-        part = getattr(module, name, None)
-        parameters = part.parameters() if isinstance(part, nn.Module) else [part] if part is not None else []
-        for parameter in parameters:
-            init.zeros_(parameter)
 
 
 class GuardedInitialization:
@@ -736,7 +717,7 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
 
     def __init__(self, config: CLIPVisionConfig, *, temporal: FrosterConfig):
         super().__init__(config)
-        self._zero_start = TEMPORAL_MODULES[temporal.temporal_module].zero_start
+        self._zero_start = temporal.temporal_entries[0].zero_start
         insert_temporal_module(self, temporal)
         use_one_pass_mlps(self)
         # What must not be split over devices: the tower's blocks and embeddings, whichever they are now.
@@ -746,7 +727,11 @@ class FrosterVisionModel(GuardedInitialization, VisionModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        zero_what_starts_at_zero(module, self._zero_start)
+        for name in self._zero_start:
+            part = getattr(module, name, None)
+            for parameter in part.parameters() if isinstance(part, nn.Module) else [part]:
+                if parameter is not None:
+                    init.zeros_(parameter)
 
     def embed(self, pixel_values: torch.Tensor, *, interpolate_pos_encoding: bool = False, **kwargs) -> torch.Tensor:
         """The `pooler_output` of this model alone: the last block is evaluated at the class token.
@@ -776,7 +761,7 @@ def reads_class_token(tower: nn.Module) -> bool:
 
 def build_vision_model(config: FrosterConfig) -> FrosterVisionModel:
     """The vision tower of `config.backbone` with `config.temporal_module`, with freshly drawn weights."""
-    base = find_implementation(BACKBONES[config.backbone].vision_model, transformers)
+    base = find_implementation(config.backbone_entry.vision_model, transformers)
     return on_backbone(FrosterVisionModel, base)._from_config(config.vision_config, temporal=config)
 
 
