@@ -139,8 +139,8 @@ def export_state_dict(converted: ConvertedStateDict, *, layout: str | None = Non
         for pair in _expand(rows, [row.ours for row in rows], tensors) if entry.has(part) else ():
             if all(name in tensors for name in pair.ours) and not left.isdisjoint(pair.ours):
                 left.difference_update(pair.ours)
-                exported[_full_name(pair.original, part, entry)] = _backward(
-                    [tensors[name] for name in pair.ours], pair.operation
+                exported[_full_name(pair.original, part, entry)] = (
+                    _CHANGES[pair.operation].backward([tensors[name] for name in pair.ours]).contiguous()
                 )
         unnamed += [name for name in tensors if name in left]
     if unnamed:
@@ -176,41 +176,42 @@ def _expand(rows: Sequence[Row], sided: Sequence[str], names: Iterable[str]) -> 
             yield _Pair(row.original.replace("{i}", str(i)), triple if "{qkv}" in ours else (ours,), row.operation)
 
 
-def _forward(tensor: Tensor, operation: Operation, name: str) -> tuple[Tensor, ...]:
+class _Change(NamedTuple):
+    """An operation: which shapes it takes, the tensors of ours that an original one holds, and the way back."""
+
+    fits: Callable[[tuple[int, ...]], bool]
+    forward: Callable[[Tensor], Sequence[Tensor]]
+    backward: Callable[[Sequence[Tensor]], Tensor]
+
+
+_CHANGES: dict[Operation, _Change] = {
+    "same": _Change(lambda shape: True, lambda t: [t], lambda ours: ours[0]),
+    "transpose": _Change(lambda shape: len(shape) == 2, lambda t: [t.T], lambda ours: ours[0].T),
+    "split_qkv": _Change(
+        lambda shape: len(shape) > 0 and shape[0] % 3 == 0,
+        # Clones: three views of one storage could not be saved as three tensors.
+        lambda t: [third.clone() for third in t.chunk(3)],
+        lambda ours: torch.cat(list(ours)),
+    ),
+    "drop_last_axis": _Change(
+        lambda shape: len(shape) == 4 and shape[3] == 1, lambda t: [t[..., 0]], lambda ours: ours[0][..., None]
+    ),
+    "drop_last_two_axes": _Change(
+        lambda shape: len(shape) == 4 and shape[2:] == (1, 1),
+        lambda t: [t[..., 0, 0]],
+        lambda ours: ours[0][..., None, None],
+    ),
+}
+
+
+def _forward(tensor: Tensor, operation: Operation, name: str) -> list[Tensor]:
     """The tensors of ours that one original tensor holds."""
-    shape = tuple(tensor.shape)
-    fits = {
-        "same": True,
-        "transpose": len(shape) == 2,
-        "split_qkv": len(shape) > 0 and shape[0] % 3 == 0,
-        "drop_last_axis": len(shape) == 4 and shape[3] == 1,
-        "drop_last_two_axes": len(shape) == 4 and shape[2:] == (1, 1),
-    }
-    if not fits[operation]:
+    change, shape = _CHANGES[operation], tuple(tensor.shape)
+    if not change.fits(shape):
         raise ValueError(
             f"The tensor {printable(name)} has shape {shape}, which cannot be converted by {operation!r}."
         )
-    if operation == "split_qkv":
-        # Clones: three views of one storage could not be saved as three tensors.
-        return tuple(third.clone() for third in tensor.chunk(3))
-    operations: dict[Operation, Callable[[Tensor], Tensor]] = {
-        "same": lambda t: t,
-        "transpose": lambda t: t.T,
-        "drop_last_axis": lambda t: t[..., 0],
-        "drop_last_two_axes": lambda t: t[..., 0, 0],
-    }
-    return (operations[operation](tensor).contiguous(),)
-
-
-def _backward(tensors: Sequence[Tensor], operation: Operation) -> Tensor:
-    """The original tensor that holds ours; the inverse of `_forward`."""
-    operations: dict[Operation, Callable[[Tensor], Tensor]] = {
-        "same": lambda t: t,
-        "transpose": lambda t: t.T,
-        "drop_last_axis": lambda t: t[..., None],
-        "drop_last_two_axes": lambda t: t[..., None, None],
-    }
-    return torch.cat(list(tensors)) if operation == "split_qkv" else operations[operation](tensors[0]).contiguous()
+    return [part.contiguous() for part in change.forward(tensor)]
 
 
 def _by_part(original: Iterable[str], entry: LayoutEntry) -> dict[Part, dict[str, str]]:
