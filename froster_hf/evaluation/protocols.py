@@ -11,7 +11,7 @@ depend on the others.
 import dataclasses
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -57,8 +57,30 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 _MOST_NUMBERS = 1000
 
 
+class AnyProtocol:
+    """What both kinds of protocols have."""
+
+    name: str
+    protocol: str
+    dataset: str
+
+    def __post_init__(self):
+        where, known = f"Protocol {self.name}", datasets_of(self.protocol)
+        if self.dataset not in known:
+            raise ValueError(f"{where}: dataset={printable(repr(self.dataset))}; {self.protocol} is for {known}.")
+        check_bounds(vars(self), _BOUNDS, where=where)
+        for name, value in vars(self).items():
+            # A number that stands twice would count twice.
+            if isinstance(value, tuple) and (len(value) > _MOST_NUMBERS or len(set(value)) < len(value)):
+                raise ValueError(f"{where}: {name} has {len(value)} numbers; give at most {_MOST_NUMBERS}, each once.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields that decide a result; `about` does not."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "about"}  # type: ignore
+
+
 @dataclass(frozen=True)
-class EvaluationProtocol:
+class EvaluationProtocol(AnyProtocol):
     """How clips are scored: data set, labels and views.
 
     Args:
@@ -102,8 +124,7 @@ class EvaluationProtocol:
     about: str = ""
 
     def __post_init__(self):
-        _check_dataset(self)
-        _check_bounds(self)
+        super().__post_init__()
         # Where labels are not drawn, there are 120 appearances and 21 motions.
         num_labels = self.labels_per_split if self.label_content == "action" else 120
         if (num_clips := len(self.seeds) * num_labels * self.clips_per_label) > MOST_CLIPS:
@@ -120,10 +141,6 @@ class EvaluationProtocol:
                 f"Protocol {self.name}: seeds={list(self.seeds)}; random_labels, and no other, needs some."
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields that decide a result; `about` does not."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "about"}
-
     @property
     def video_options(self) -> dict[str, Any]:
         """Options of the video processor that the protocol fixes."""
@@ -132,7 +149,7 @@ class EvaluationProtocol:
 
 
 @dataclass(frozen=True)
-class DetectionProtocol:
+class DetectionProtocol(AnyProtocol):
     """How actions are found in long videos, and how they are measured.
 
     Args:
@@ -171,8 +188,7 @@ class DetectionProtocol:
     about: str = ""
 
     def __post_init__(self):
-        _check_dataset(self)
-        _check_bounds(self)
+        super().__post_init__()
         for field_name in ("iou_thresholds", "thresholds"):
             values = getattr(self, field_name)
             if not values or not all(0 < value <= 1 for value in values):
@@ -181,10 +197,6 @@ class DetectionProtocol:
             raise ValueError(
                 f"Protocol {self.name}: seeds={list(self.seeds)}; rendered videos, and no others, need some."
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields that decide a result; `about` does not."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "about"}
 
 
 @dataclass(frozen=True)
@@ -233,29 +245,10 @@ def load_protocol(
     return read_fields(kind, with_name(fields, protocol), where=Path(protocol).stem)
 
 
-def _check_dataset(protocol: EvaluationProtocol | DetectionProtocol) -> None:
-    known = datasets_of(protocol.protocol)
-    if protocol.dataset not in known:
-        given = printable(repr(protocol.dataset))
-        raise ValueError(f"Protocol {protocol.name}: dataset={given}; {protocol.protocol} is for {known}.")
-
-
-def _check_bounds(protocol: EvaluationProtocol | DetectionProtocol) -> None:
-    """Raise where a number is beyond `_BOUNDS`, or where one stands twice, and would count twice."""
-    check_bounds(vars(protocol), _BOUNDS, where=f"Protocol {protocol.name}")
-    for name, value in vars(protocol).items():
-        if isinstance(value, tuple) and (len(value) > _MOST_NUMBERS or len(set(value)) < len(value)):
-            raise ValueError(
-                f"Protocol {protocol.name}: {name} has {len(value)} numbers; give at most {_MOST_NUMBERS}, each once."
-            )
-
-
 Protocol = TypeVar("Protocol", EvaluationProtocol, DetectionProtocol)
 
 
-def find_protocol(
-    protocol: str | os.PathLike | EvaluationProtocol | DetectionProtocol, kind: type[Protocol]
-) -> Protocol:
+def find_protocol(protocol: str | os.PathLike | AnyProtocol, kind: type[Protocol]) -> Protocol:
     """A protocol that is given as such, or as `load_protocol` takes it.
 
     Raises:
@@ -300,7 +293,7 @@ class EvaluationPlan:
     notes: list[str] = field(default_factory=list)
 
 
-def plan_evaluation(protocol: EvaluationProtocol | DetectionProtocol, data: EvaluationData) -> Any:
+def plan_evaluation(protocol: AnyProtocol, data: EvaluationData) -> Any:
     """Reads the table that a protocol needs and cuts it into the protocol's parts: an `EvaluationPlan`.
 
     For temporal detection it is a `SegmentTable`.
@@ -341,11 +334,8 @@ def _plan_halves(protocol: EvaluationProtocol, data: EvaluationData) -> Evaluati
         base, novel = base_and_novel_labels(_read(protocol, data, split="train"))
     labels, texts = label_array(table), label_names(table)
     parts = {name: part_of_labels(name, labels, texts, chosen) for name, chosen in (("base", base), ("novel", novel))}
-    differences = {
-        name: _differences(keep_labels(table, chosen), protocol, published)
-        for name, chosen, published in (("base", base, "base_test"), ("novel", novel, "novel_test"))
-    }
-    return EvaluationPlan(table, parts, {name: found for name, found in differences.items() if found})
+    counted = {"base": (keep_labels(table, base), "base_test"), "novel": (keep_labels(table, novel), "novel_test")}
+    return EvaluationPlan(table, parts, _differences(protocol, counted))
 
 
 def _plan_folds(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
@@ -353,14 +343,14 @@ def _plan_folds(protocol: EvaluationProtocol, data: EvaluationData) -> Evaluatio
     row_of = {row["path"]: index for index, row in enumerate(table[VIDEO_COLUMN])}
     columns = np.arange(len(label_names(table)))
     parts = {"full": Part("full", np.arange(len(table)), columns)}
-    differences = {"full": _differences(table, protocol, "all")}
+    counted = {"full": (table, "all")}
     for fold in protocol.folds:
         tested = _read(protocol, data, split="test", fold=fold)
         name = f"split {fold}"
         parts[name] = Part(name, np.array([row_of[row["path"]] for row in tested[VIDEO_COLUMN]]), columns)
         if fold == 1:
-            differences[name] = _differences(tested, protocol, "test_split")
-    return EvaluationPlan(table, parts, {name: found for name, found in differences.items() if found})
+            counted[name] = (tested, "test_split")
+    return EvaluationPlan(table, parts, _differences(protocol, counted))
 
 
 def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
@@ -392,8 +382,8 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
         f"split {number}": part_of_labels(f"split {number}", labels, texts, chosen)
         for number, chosen in enumerate(splits, start=1)
     }
-    differences = {name: _differences(table.select(part.rows), protocol, "novel_test") for name, part in parts.items()}
-    return EvaluationPlan(table, parts, {name: found for name, found in differences.items() if found}, notes)
+    counted = {name: (table.select(part.rows), "novel_test") for name, part in parts.items()}
+    return EvaluationPlan(table, parts, _differences(protocol, counted), notes)
 
 
 def _plan_worlds(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
@@ -441,11 +431,15 @@ def _read(protocol: EvaluationProtocol, data: EvaluationData, *, split: Split, f
     return read_split(name, files, split=split, fold=protocol.folds[0] if fold is None else fold)
 
 
-def _differences(table: Dataset, protocol: EvaluationProtocol, part: str) -> dict[str, Any]:
-    """Differences from the published counts, where there are any."""
-    if part not in published_counts().get(protocol.dataset, {}):
-        return {}
-    return count_differences(table, name=protocol.dataset, part=part)
+def _differences(protocol: EvaluationProtocol, counted: Mapping[str, tuple[Dataset, str]]) -> dict[str, Any]:
+    """Of each part, as a table and under its published name, what differs from the published counts, if anything."""
+    published = published_counts().get(protocol.dataset, {})
+    found = {
+        name: count_differences(table, name=protocol.dataset, part=part)
+        for name, (table, part) in counted.items()
+        if part in published
+    }
+    return {name: differences for name, differences in found.items() if differences}
 
 
 def _needed(data: EvaluationData, name: str, protocol: EvaluationProtocol) -> str:
