@@ -1,9 +1,12 @@
-"""A hash that tells the weights of models apart; stored predictions, records of runs, cards and indexes name it."""
+"""Hashes that tell the weights of models apart, which stored predictions, records of runs, cards and indexes name; and
+files."""
 
 import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 # Stored next to the weights, but not what a prediction over given labels depends on.
@@ -26,4 +29,14 @@ def model_fingerprint(model: "torch.nn.Module", *, dtype: "torch.dtype | None" =
         hashed = tensor.detach().to(dtype) if dtype is not None and tensor.is_floating_point() else tensor.detach()
         digest.update(f"{name} {tuple(hashed.shape)} {hashed.dtype}\n".encode())
         digest.update(memoryview(hashed.cpu().contiguous().flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def file_fingerprint(*files: "Path") -> str:
+    """SHA-256 over the bytes of files, one after the other."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
     return digest.hexdigest()

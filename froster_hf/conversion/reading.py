@@ -7,7 +7,6 @@ Code bases wrap their weights differently: in sections of a training file, behin
 folder with a `config.json`. `load_source` gives a flat state dict in a known layout.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..child_environment import child_environment
+from ..fingerprints import file_fingerprint
 from ..hub_cache import blobs_of_snapshot
 from ..printing import listing, one_line, printable
 from ..processing.text_files import AnnotationError, read_json
@@ -119,7 +119,7 @@ def read_checkpoint(
         raw = _read_folder(path, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
     else:
         raw = _read_file(path, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
-        raw.sha256 = _sha256([path])
+        raw.sha256 = file_fingerprint(path)
     unknown = [name for name, tensor in raw.tensors.items() if tensor.dtype not in DTYPES]
     if unknown:
         raise CheckpointError(
@@ -223,7 +223,7 @@ def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> Raw
                     "be incomplete, or the files belong to different checkpoints."
                 )
         tensors |= shard
-    return RawCheckpoint(folder, "transformers", tensors, config=config, sha256=_sha256(files))
+    return RawCheckpoint(folder, "transformers", tensors, config=config, sha256=file_fingerprint(*files))
 
 
 def weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
@@ -272,15 +272,6 @@ def inside(folder: Path, name: str) -> Path:
     if resolved.parent not in allowed:
         raise CheckpointError(f"{path} is a link to {resolved}, outside of the checkpoint's folder.")
     return path
-
-
-def _sha256(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 @dataclass

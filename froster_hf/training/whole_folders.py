@@ -8,7 +8,6 @@ A process can be killed at any instruction, and a disk can lose what was not flu
 `checkpointing.py` writes the Trainer's checkpoints this way, `weights.py` its results, which have no manifest.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,12 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from ..fingerprints import file_fingerprint
 from ..printing import one_line, printable
 
 MANIFEST_NAME = "manifest.json"
 # The underscore keeps it out of uploads: the Trainer pushes the run's folder without what starts with one.
 INCOMPLETE_NAME = "_incomplete"
-READ_SIZE = 1 << 22
 
 
 class DamagedFolderError(ValueError):
@@ -68,7 +67,7 @@ def prepare_incomplete(folder: Path) -> Path:
 def seal(folder: Path) -> None:
     """Flush all files of a folder to the disk and write its manifest."""
     files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _hash(path)}
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": file_fingerprint(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -144,7 +143,7 @@ def check_sound(folder: str | os.PathLike, *, hashes: bool = True) -> None:
         if size != entry["size"]:
             stored = printable(str(entry["size"]))
             raise DamagedFolderError(f"{folder} is damaged: {shown} has {size} bytes instead of {stored}.")
-        if hashes and _hash(path) != entry["sha256"]:
+        if hashes and file_fingerprint(path) != entry["sha256"]:
             raise DamagedFolderError(f"{folder} is damaged: the content of {shown} is not what was written.")
 
 
@@ -188,14 +187,6 @@ def _read_manifest(folder: Path) -> dict[str, dict]:
             f"{folder} is damaged: {MANIFEST_NAME} cannot be read ({one_line(str(error))})."
         ) from error
     return files
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(READ_SIZE):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _flush(path: Path) -> None:
