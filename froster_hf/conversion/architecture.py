@@ -165,10 +165,9 @@ def _temporal_settings(converted: ConvertedStateDict, known: "_Known") -> list[S
         settings.append(known.choose("temporal_radius", 1))
     elif known.options.get("temporal_radius") is not None:
         raise ValueError(f"`temporal_radius` is given, but the temporal module is {module.value!r}, which has none.")
-    for adapter in ("mlp_adapter", "st_adapter", "motion_adapter"):
-        name = f"vision_model.encoder.layers.0.{adapter}.down_proj.weight"
-        if name in weights:
-            settings.append(Setting("adapter_size", _axes(weights, name, 2)[0], "weights"))
+    if entry.adapter_divisor:
+        adapter = f"vision_model.encoder.layers.0.{entry.own_parameters[0]}.down_proj.weight"
+        settings.append(Setting("adapter_size", _axes(weights, adapter, 2)[0], "weights"))
     if pooling_entry.layers is not None:
         count = _count_layers(weights, f"temporal_pooling.{pooling_entry.layers}.")
         settings.append(Setting("pooling_num_layers", count, "weights"))

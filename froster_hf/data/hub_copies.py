@@ -13,10 +13,10 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from ..printing import printable
+from ..video.files import VIDEO_SUFFIXES, is_video_name
 from ..whole_files import new_folder
 from .catalogue import DATASETS, FORMATS, DataFiles
 
-VIDEO_ENDINGS = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
@@ -50,11 +50,11 @@ def fetch_hub_copy(
     for archive in sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS)):
         _unpack(archive, folder / "unpacked" / archive.relative_to(fetched).as_posix().replace("/", "-"))
     files = [path for path in folder.rglob("*") if path.is_file()]
-    places = Counter(path.parent.parent for path in files if path.suffix.lower() in VIDEO_ENDINGS)
+    places = Counter(path.parent.parent for path in files if is_video_name(path.name))
     if not places:
         endings = Counter(path.suffix for path in files).most_common(5)
         raise ValueError(
-            f"{printable(repo_id)} has no videos ({', '.join(VIDEO_ENDINGS)}), also not in its archives "
+            f"{printable(repo_id)} has no videos ({', '.join(sorted(VIDEO_SUFFIXES))}), also not in its archives "
             f"({', '.join(ARCHIVE_ENDINGS)}), but files of {', '.join(printable(ending) for ending, _ in endings)}. "
             "Name another copy with `repo_id`."
         )
