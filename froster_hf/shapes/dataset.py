@@ -9,9 +9,9 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ..whole_files import make_folder, write_text_whole, written_whole
-from .captions import Captions, draw_captions
+from .captions import draw_captions
 from .rendering import render_clips
-from .scenes import NO_HARDSHIPS, Hardships, Scenes, draw_scenes
+from .scenes import NO_HARDSHIPS, Hardships, draw_scenes
 from .video_files import write_mp4
 from .vocabulary import MovingShape
 
@@ -78,7 +78,15 @@ def write_moving_shapes(
     else:
         make_folder(root)
         labels = np.repeat(np.arange(len(classes)), clips_per_class)
-        scenes, captions = _draw(classes, labels, seed, trail_rate, second_object_rate, hardships)
+        rng = np.random.default_rng(seed)
+        scenes = draw_scenes(
+            rng,
+            classes=[classes[label] for label in labels.tolist()],
+            trail_rate=trail_rate,
+            second_object_rate=second_object_rate,
+            hardships=hardships,
+        )
+        captions = draw_captions(rng, scenes.attributes)
         qualities = np.random.default_rng([seed, 1]).integers(_CRF, hardships.max_crf + 1, len(labels))
         names = [f"{index:06d}.mp4" for index in range(len(labels))]
         for start in range(0, len(labels), _CLIPS_AT_ONCE):
@@ -105,22 +113,3 @@ def _read_folder(root: Path, classes: Sequence[MovingShape]) -> Dataset:
     label = ClassLabel(names=[str(c) for c in classes])
     features = Features({"video": Value("string"), "label": label, "caption": Value("string")})
     return Dataset.from_dict(columns, features=features)
-
-
-def _draw(
-    classes: Sequence[MovingShape],
-    labels: np.ndarray,
-    seed: int | np.random.Generator,
-    trail_rate: float,
-    second_object_rate: float,
-    hardships: Hardships,
-) -> tuple[Scenes, Captions]:
-    rng = np.random.default_rng(seed)
-    scenes = draw_scenes(
-        rng,
-        classes=[classes[label] for label in labels],
-        trail_rate=trail_rate,
-        second_object_rate=second_object_rate,
-        hardships=hardships,
-    )
-    return scenes, draw_captions(rng, scenes.attributes)
