@@ -463,10 +463,15 @@ def accuracies(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def compute_metrics(prediction: Any) -> dict[str, float]:
-    """`accuracies` for transformers' Trainer: `Trainer(compute_metrics=compute_metrics)`.
+    """The metrics that training shows (top-1 and top-5 accuracy in percent), as `froster evaluate` counts: videos that
+    could not be decoded (label -100) and scores that are not finite or equal for several labels are wrong.
+
+    What [`FrosterTrainer`] computes; for transformers' own, `Trainer(compute_metrics=compute_metrics)`.
 
     Args:
         prediction: `EvalPrediction`; its predictions are logits (n, K), or a tuple that begins with them.
     """
     logits = prediction.predictions
-    return accuracies(logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)
+    found = accuracies(logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)
+    shown = {name: metric.shown(found[name]) for name, metric in metrics_of("one_label", shown_in="training").items()}
+    return {name: value for name, value in shown.items() if value is not None}

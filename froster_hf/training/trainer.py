@@ -15,10 +15,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..evaluation.metrics import accuracies, metrics_of
+from ..evaluation.metrics import compute_metrics
 from ..modeling.layers_froster import check_labels
 from ..modeling.modeling_froster import (
     PROJECTORS_PREFIX,
@@ -125,7 +124,7 @@ class FrosterTrainer(ClipTrainer):
         self._part_sums: dict[str, Tensor] = {}
         self._parts_since_step = 0
         self._guard = NonFiniteGuard(self)
-        kwargs = {"compute_metrics": accuracy, **kwargs}
+        kwargs = {"compute_metrics": compute_metrics, **kwargs}
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.model_accepts_loss_kwargs = True
         self._prepare(self.student)
@@ -475,14 +474,6 @@ class FrosterTrainer(ClipTrainer):
                 logs[f"loss_{name}"] = self.accelerator.gather(total.reshape(1)).mean().item() / num_steps
             self._part_sums = {}
         super().log(logs, *args, **kwargs)
-
-
-def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """The metrics that training shows (top-1 and top-5 accuracy in percent), as `froster evaluate` counts: videos that
-    could not be decoded (label -100) and scores that are not finite or equal for several labels are wrong."""
-    found = accuracies(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
-    shown = {name: metric.shown(found[name]) for name, metric in metrics_of("one_label", shown_in="training").items()}
-    return {name: value for name, value in shown.items() if value is not None}
 
 
 def mean_log_probabilities(logits: Tensor, num_videos: int) -> Tensor:

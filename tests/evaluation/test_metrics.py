@@ -108,9 +108,10 @@ def test_mean_and_std_over_splits_divide_by_the_count():
         mean_and_std([])
 
 
-def test_the_trainer_gets_the_same_numbers(scores, labels):
+def test_the_trainer_gets_the_same_numbers_in_percent(scores, labels):
     prediction = EvalPrediction(predictions=(scores, None), label_ids=labels)
-    assert compute_metrics(prediction) == accuracies(scores, labels)
+    shares = accuracies(scores, labels)
+    assert compute_metrics(prediction) == {name: 100 * shares[name] for name in ("top1", "top5")}
 
 
 def test_the_evaluate_modules_take_batches_and_agree(scores, labels, tmp_path):

@@ -8,10 +8,11 @@ from transformers import EvalPrediction, pipeline
 
 from froster_hf.data import read_video_folder
 from froster_hf.data.video_table import label_array
+from froster_hf.evaluation import compute_metrics
 from froster_hf.evaluation.metrics import top_k_accuracy
 from froster_hf.shapes import all_classes, write_moving_shapes
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
-from froster_hf.training.trainer import accuracy, mean_log_probabilities
+from froster_hf.training.trainer import mean_log_probabilities
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 from tests.training.tiny import Arrays, tiny_trainer
@@ -96,7 +97,7 @@ def test_a_broken_video_in_training_is_replaced_and_named(tmp_path, folders):
 
 def test_accuracy_in_percent():
     logits = np.array([[3.0, 2, 1, 0, 0, 0], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [1, 0, 0, 0, 0, 0]])
-    metrics = accuracy(EvalPrediction(predictions=logits, label_ids=np.array([0, 4, 0, -100])))
+    metrics = compute_metrics(EvalPrediction(predictions=logits, label_ids=np.array([0, 4, 0, -100])))
     assert metrics == {"top1": 25.0, "top5": 50.0}
 
 
@@ -104,7 +105,7 @@ def test_accuracy_is_the_evaluations_own():
     """Rows of NaN and equal scores are wrong, whatever the class."""
     logits = np.array([[np.nan] * 3, [1.0, 1, 0], [0, 0, 0], [2, 1, 0], [np.inf, 0, 0]])
     labels = np.array([0, 0, 2, 0, 0])
-    metrics = accuracy(EvalPrediction(predictions=logits, label_ids=labels))
+    metrics = compute_metrics(EvalPrediction(predictions=logits, label_ids=labels))
     assert metrics["top1"] == 20.0
     assert metrics["top1"] == 100 * top_k_accuracy(logits, labels, k=1)
 
