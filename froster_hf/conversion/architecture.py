@@ -239,7 +239,7 @@ def read_statement(text: str | None) -> dict[str, object]:
     return {name: value for name, value in stated.items() if name in known and isinstance(value, str | int | float)}
 
 
-def stated_license(text: str | None) -> str | None:
+def read_license(text: str | None) -> str | None:
     """The license in such a statement, if there is one."""
     license = _statement(text).get("license")
     return license if isinstance(license, str) and len(license) <= LONGEST_LICENSE else None

@@ -27,7 +27,7 @@ from ..processing.text_files import read_json
 from ..processing.video_processing_froster import FrosterVideoProcessor
 from ..weights_license import REPORT_FILE
 from ..whole_files import new_folder, write_errors
-from .architecture import FOREIGN_CONFIGURATION, Setting, UnshownOptions, infer_config, stated_license
+from .architecture import FOREIGN_CONFIGURATION, Setting, UnshownOptions, infer_config, read_license
 from .layouts import Layout, find_layout
 from .reading import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
 from .state_dicts import ConvertedStateDict, convert_state_dict
@@ -218,7 +218,7 @@ def _account(found: Source, converted: ConvertedStateDict, state: Mapping[str, T
         "num_tensors": len(state),
         "num_parameters": sum(tensor.numel() for tensor in state.values()),
         "dtypes": dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
-        "license": own_license if converted.projectors or converted.teacher else stated_license(found.raw.statement),
+        "license": own_license if converted.projectors or converted.teacher else read_license(found.raw.statement),
         "other": found.raw.other,
         "unused": found.unused + converted.unused,
     }

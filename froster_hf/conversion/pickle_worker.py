@@ -59,7 +59,7 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
     """
     with zipfile.ZipFile(source) as archive:
         root, is_torchscript = check_members(archive, source.stat().st_size)
-        statement = read_text(archive, f"{root}/{STATEMENT}")
+        statement = read_member(archive, f"{root}/{STATEMENT}")
         if is_torchscript:
             tensors, other = read_torchscript(archive, root)
             texts: dict[str, str] = {}
@@ -83,7 +83,7 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
     return tensors, {"format": kind, "other": other, "texts": texts, "statement": statement}
 
 
-def read_text(archive: zipfile.ZipFile, name: str) -> str | None:
+def read_member(archive: zipfile.ZipFile, name: str) -> str | None:
     """The text of a member, or `None` where there is none or it is too long to be one."""
     if name not in archive.namelist() or archive.getinfo(name).file_size > MAX_TEXT:
         return None

@@ -34,7 +34,7 @@ _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
 
 
 @dataclass(frozen=True)
-class Row:
+class _Row:
     """One line of a list: the path as written, the label as written, and the file and line."""
 
     video: str
@@ -87,7 +87,7 @@ def read_video_list(
         written = _json_rows(_json_entries(list_file), columns, multi_label)
     else:
         written = _table_rows(list_file, video_root, columns)
-    rows = [Row(video, _read_label(label, where, multi_label), where) for video, label, where in written]
+    rows = [_Row(video, _read_label(label, where, multi_label), where) for video, label, where in written]
     if not rows:
         raise AnnotationError(f"No video is left: {shown_path(list_file)} lists none.")
     if names is None:
@@ -113,11 +113,11 @@ def _one_per_video(clips: Sequence[ListedClip]) -> list[ListedClip]:
     return list(found.values())
 
 
-def _labels_of(row: Row) -> tuple[str | int, ...]:
+def _labels_of(row: _Row) -> tuple[str | int, ...]:
     return row.label if isinstance(row.label, tuple) else (row.label,)
 
 
-def _names_in(rows: Sequence[Row], list_file: str) -> list[str]:
+def _names_in(rows: Sequence[_Row], list_file: str) -> list[str]:
     written = sorted({str(label) for row in rows for label in _labels_of(row)})
     if not written:
         raise AnnotationError(
@@ -133,7 +133,7 @@ def _names_in(rows: Sequence[Row], list_file: str) -> list[str]:
     return written
 
 
-def _label_index(row: Row, indices: Mapping[str, int]) -> int | tuple[int, ...]:
+def _label_index(row: _Row, indices: Mapping[str, int]) -> int | tuple[int, ...]:
     found = tuple(_index_in(label, indices, row.where) for label in _labels_of(row))
     return found if isinstance(row.label, tuple) else found[0]
 

@@ -78,7 +78,7 @@ def confusion_in_words(entry: Mapping[str, Any]) -> str:
     return f'{entry["count"]} of {entry["of"]} videos of "{entry["true"]}" were taken for "{entry["predicted"]}"'
 
 
-def summary(report: Mapping[str, Any]) -> str:
+def counts_in_words(report: Mapping[str, Any]) -> str:
     """One sentence on what was measured."""
     first = next(iter(report["models"].values()))
     undecodable = first["num_undecodable"]
@@ -89,7 +89,7 @@ def summary(report: Mapping[str, Any]) -> str:
 def markdown_of_list(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     heads, rows = rows_of_models(report)
-    lines = [f"# {cell(report['protocol']['name'])}", "", summary(report), ""]
+    lines = [f"# {cell(report['protocol']['name'])}", "", counts_in_words(report), ""]
     lines += markdown_table(heads, [[cell(text) for text in row] for row in rows])
     if report["confusions"]:
         lines += ["", "Most frequent confusions of the first model:", ""]
@@ -123,7 +123,11 @@ def write_page(
     """
     title = printable(report["protocol"]["name"])
     heads, rows = rows_of_models(report)
-    parts = [f"<h1>How good on {html_text(title)}?</h1>", f"<p>{html_text(summary(report))}</p>", _table(heads, rows)]
+    parts = [
+        f"<h1>How good on {html_text(title)}?</h1>",
+        f"<p>{html_text(counts_in_words(report))}</p>",
+        _table(heads, rows),
+    ]
     if report["confusions"]:
         parts.append("<h2>Most frequent confusions</h2>")
         words = (confusion_in_words(entry) for entry in report["confusions"])

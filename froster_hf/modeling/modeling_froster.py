@@ -163,7 +163,7 @@ class FrosterVideoClassificationOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-def check_pixels(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
+def check_clips(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
     """Refuse clips that are not floating point (B, T, 3, S, S), or have no frame.
 
     Raises:
@@ -489,7 +489,7 @@ class FrosterModel(FrosterPreTrainedModel):
         Raises:
             ValueError: another shape or dtype, or a frame count that the model is tied to otherwise.
         """
-        check_pixels(pixel_values_videos, self.config.vision_config)
+        check_clips(pixel_values_videos, self.config.vision_config)
         temporal, pooling = self.config.temporal_entries
         whole_clips = temporal.place == "embeddings"
         if temporal.takes_num_frames:
