@@ -81,16 +81,14 @@ class StudyPlan:
 
     def __post_init__(self):
         for name in ("validation_worlds", "test_worlds", "seeds"):
-            value = getattr(self, name)
-            if not (isinstance(value, list) and value and all(isinstance(number, int) for number in value)):
-                raise ValueError(f"The plan {self.name}: {name} is {value!r}; give a list of whole numbers.")
-        for world in self.validation_worlds:
-            if world in self.test_worlds:
-                raise ValueError(f"World {world} cannot be both for validation and for the test.")
+            if not getattr(self, name):
+                raise ValueError(f"The plan {self.name}: {name} is []; give a list of whole numbers.")
+        for world in set(self.validation_worlds) & set(self.test_worlds):
+            raise ValueError(f"World {world} cannot be both for validation and for the test.")
         if self.reference not in self.methods:
             raise ValueError(f"The plan {self.name}: reference is {self.reference!r}; it has {list(self.methods)}.")
         for name, method in self.methods.items():
-            if not isinstance(name, str) or not METHOD_NAME.fullmatch(name):
+            if not METHOD_NAME.fullmatch(name):
                 raise ValueError(
                     f"The plan {self.name}: a method's name is {printable(repr(name), limit=200)}; it becomes part of "
                     "paths and tables: give a few words, of letters, digits and spaces."
@@ -99,12 +97,8 @@ class StudyPlan:
 
     def _check(self, name: str, method: Method) -> None:
         where = f"The plan {self.name}, method {name}"
-        for kind, given, known in (
-            ("grid", method.grid, list(GRID_FIELDS)),
-            ("variants", method.variants, list(VARIANTS)),
-        ):
-            if unknown := sorted(set(given) - set(known)):
-                raise ValueError(f"{where}: unknown {kind} {unknown}; there are {known}.")
+        if unknown := sorted(set(method.grid) - set(GRID_FIELDS)):
+            raise ValueError(f"{where}: unknown grid {unknown}; there are {list(GRID_FIELDS)}.")
         if empty := [field for field, values in method.grid.items() if not values]:
             raise ValueError(f"{where}: the grid of {', '.join(empty)} has no values; give at least one.")
         if method.choices_of is None:
