@@ -481,7 +481,6 @@ def _remaining_batches(num_clips: int, batch_size: int, *, done: set[int]) -> li
     return [batch for batch in batches if not done.issuperset(batch)]
 
 
-@torch.inference_mode()
 def _predict_batches(
     model: nn.Module,
     loader: DataLoader,
@@ -493,29 +492,33 @@ def _predict_batches(
 ) -> None:
     device = accelerator.device
     was_training = model.training
+    # Outside of inference mode: parameters that are moved in it could not be trained any more.
     model = model.to(device).eval()
-    text_embeds = embed_texts().to(device)
     progress = tqdm(
         total=sum(map(len, batches)), unit="video", disable=None if accelerator.is_local_main_process else True
     )
-    with store, progress:
-        # Workers read ahead by themselves; without any, a thread does.
-        for rows, batch in zip(batches, loader if loader.num_workers else take_ahead(loader, 1)):
-            pixels = batch["pixel_values_videos"].to(device, non_blocking=True)
-            with torch.autocast(device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
-                logits = model(pixel_values_videos=pixels, text_embeds=text_embeds).logits
-            view_logits = logits.float().unflatten(0, (len(rows), -1)).cpu().numpy()
-            failures = {failure.row: failure.reason for failure in batch["decode_failures"]}
-            for row, reason in failures.items():
-                logger.warning("Clip %d cannot be decoded and counts as wrong: %s", row, reason)
-            store.append(
-                [
-                    ClipPrediction(row, name, None if row in failures else own_logits, failures.get(row))
-                    for row, name, own_logits in zip(rows, batch["video_names"], view_logits)
-                ]
-            )
-            progress.update(len(rows))
-    model.train(was_training)
+    try:
+        with torch.inference_mode():
+            text_embeds = embed_texts().to(device)
+        with torch.inference_mode(), store, progress:
+            # Workers read ahead by themselves; without any, a thread does.
+            for rows, batch in zip(batches, loader if loader.num_workers else take_ahead(loader, 1)):
+                pixels = batch["pixel_values_videos"].to(device, non_blocking=True)
+                with torch.autocast(device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
+                    logits = model(pixel_values_videos=pixels, text_embeds=text_embeds).logits
+                view_logits = logits.float().unflatten(0, (len(rows), -1)).cpu().numpy()
+                failures = {failure.row: failure.reason for failure in batch["decode_failures"]}
+                for row, reason in failures.items():
+                    logger.warning("Clip %d cannot be decoded and counts as wrong: %s", row, reason)
+                store.append(
+                    [
+                        ClipPrediction(row, name, None if row in failures else own_logits, failures.get(row))
+                        for row, name, own_logits in zip(rows, batch["video_names"], view_logits)
+                    ]
+                )
+                progress.update(len(rows))
+    finally:
+        model.train(was_training)
 
 
 def prompts_fingerprint(label_texts: list[str], encoded: Any, *, text_pooling: str = "mean") -> str:

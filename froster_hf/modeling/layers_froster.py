@@ -623,7 +623,7 @@ def check_labels(labels: torch.Tensor, num_labels: int, *, multi_label: bool) ->
         ValueError: another shape or dtype than the problem has, or an index out of range.
     """
     has_shape = labels.ndim == 2 and labels.shape[1] == num_labels if multi_label else labels.ndim == 1
-    if not has_shape or labels.is_floating_point() != multi_label:
+    if not has_shape or labels.is_floating_point() != multi_label or labels.dtype == torch.bool:
         told = f"`labels` has shape {tuple(labels.shape)} and dtype {labels.dtype}, but `config.problem_type` is "
         if multi_label:
             told += (
@@ -665,7 +665,7 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, *, problem_t
     labels = labels.to(logits.device)
     if multi_label:
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-    return F.cross_entropy(logits, labels)
+    return F.cross_entropy(logits, labels.long())
 
 
 def pairwise_sigmoid_loss(logits: torch.Tensor) -> torch.Tensor:

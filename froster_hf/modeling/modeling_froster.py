@@ -400,7 +400,11 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         return cls.from_pretrained(source, config=config, **kwargs)
 
     def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | os.PathLike, *, state_dict: dict | None = None, **kwargs
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        state_dict: dict | None = None,
+        **kwargs,
     ):
         """As in transformers, but without the distillation projectors unless `state_dict` is given and has them."""
         if state_dict is None:
@@ -408,7 +412,7 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         if self._auto_class is not None:
             # One folder serves both classes as remote code, whichever of them was saved.
             self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **AUTO_MAP}
-        return super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
+        return super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
 
 
 class FrosterModel(FrosterPreTrainedModel):
@@ -657,6 +661,11 @@ class FrosterModel(FrosterPreTrainedModel):
         else:
             text_embeds = self.get_label_embeds(input_ids, num_prompts=num_prompts, chunk_size=text_chunk_size)
         logits_per_video = self.similarity(video.video_embeds, text_embeds)
+        if return_loss and logits_per_video.shape[0] != logits_per_video.shape[1]:
+            raise ValueError(
+                f"`return_loss=True` pairs clip i with text i, but there are {logits_per_video.shape[0]} clips and "
+                f"{logits_per_video.shape[1]} texts."
+            )
         pair_loss = contrastive_loss if self.logit_bias is None else pairwise_sigmoid_loss
         projectors = self.distillation_projectors
         return FrosterOutput(

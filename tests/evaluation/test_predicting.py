@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from froster_hf import FrosterForVideoClassification
 from froster_hf.data import read_hmdb51
 from froster_hf.data.video_table import label_array, label_names, video_features
 from froster_hf.evaluation import PredictionMismatchError, predict
@@ -41,6 +42,15 @@ def test_logits_are_the_model_s_own_for_every_view(table, logits):
         assert np.allclose(logits[row], expected.numpy(), atol=1e-5)
     assert logits.shape == (12, 2, 4)
     assert np.ptp(logits[:, :, 0]) > 1e-3, "the clips differ"
+
+
+def test_a_model_that_was_moved_can_be_trained_afterwards(table, tmp_path, monkeypatch):
+    # As moving to a GPU does: the parameters are made anew.
+    monkeypatch.setattr(FrosterForVideoClassification, "to", lambda model, device: model._apply(torch.clone))
+    model = tiny_model().train()
+    predict(model, table, processor=tiny_processor(), output_dir=tmp_path, **OPTIONS)
+    assert model.training
+    assert not any(parameter.is_inference() for parameter in model.parameters())
 
 
 def test_a_rerun_computes_nothing(table, logits, tmp_path):

@@ -28,6 +28,7 @@ def test_the_loss_is_cross_entropy_over_the_label_list():
     labels = torch.tensor([2, 0])
     outputs = model(tiny_clips(), **TEXTS, labels=labels)
     torch.testing.assert_close(outputs.loss, F.cross_entropy(outputs.logits, labels))
+    torch.testing.assert_close(model(tiny_clips(), **TEXTS, labels=labels.int()).loss, outputs.loss)
 
 
 @torch.no_grad()
@@ -37,6 +38,8 @@ def test_the_contrastive_loss_pairs_clips_and_texts_in_order():
     rows, columns = outputs.logits_per_video.log_softmax(1), outputs.logits_per_video.log_softmax(0)
     torch.testing.assert_close(outputs.loss, -(rows.diagonal().mean() + columns.diagonal().mean()) / 2)
     torch.testing.assert_close(outputs.logits_per_text, outputs.logits_per_video.T)
+    with pytest.raises(ValueError, match="there are 3 clips and 2 texts"):
+        model(tiny_clips(3), tiny_texts(2), return_loss=True)
 
 
 @torch.no_grad()
@@ -195,6 +198,7 @@ def test_several_labels_per_video_are_binary_problems():
 @pytest.mark.parametrize(
     ("problem", "labels", "message"),
     [
+        (None, torch.tensor([True, False]), "torch.bool"),
         (None, torch.ones(2, 3), r"torch.float32.*'single_label_classification'.*problem_type"),
         ("single_label_classification", torch.ones(2, 3).long(), r"shape \(2, 3\)"),
         ("multi_label_classification", torch.tensor([0, 1]), r"int64.*'multi_label_classification': expected floats"),

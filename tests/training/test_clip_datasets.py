@@ -1,6 +1,7 @@
 """Data sets of every kind that the Trainer takes, or refuses with a word on what to do."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from datasets import DatasetDict, Video, load_dataset
 
 from froster_hf.data.video_table import label_array
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from tests.fixtures.pages import ROOT
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 
@@ -35,6 +37,19 @@ def test_a_column_that_decodes_is_read_by_this_packages_reader(tmp_path, video_t
     trained.train()
     assert trained.evaluate()["eval_top1"] >= 0
     assert trained.predict(decoding).predictions.shape == (6, 2)
+
+
+def test_the_guide_to_fine_tuning_explains_names_that_are_logged(tmp_path, video_table):
+    decoding = video_table.cast_column("video", Video())
+    trained = trainer(tmp_path, decoding, decoding, logging_steps=1)
+    trained.train()
+    logged = {name for entry in [*trained.state.log_history, trained.evaluate()] for name in entry}
+    table = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8").partition("## Reading the logs")[2]
+    explained = [
+        name for line in re.findall(r"^\| (`.*?) \|", table, flags=re.M) for name in re.findall(r"`(\w+)`", line)
+    ]
+    assert len(explained) >= 6
+    assert set(explained) - logged == {"loss_kl"}, "of another objective"
 
 
 def test_a_folder_as_load_dataset_gives_it(tmp_path, video_table):

@@ -153,6 +153,18 @@ def test_a_folder_that_cannot_be_listed_is_one_error(tmp_path):
         decode_images(tmp_path, indices=range)
 
 
+def test_pictures_of_more_than_eight_bits_are_one_error(tmp_path):
+    deep = Image.fromarray(np.linspace(0, 65535, 24 * 32).astype(np.uint16).reshape(24, 32))
+    deep.save(tmp_path / "1.png")
+    with pytest.raises(VideoDecodeError, match=r"1\.png: it has more than 8 bits per channel"):
+        values(tmp_path)
+    with pytest.raises(ValueError, match=r"goes beyond 255: give pictures of 8 bits"):
+        read_video([deep], None)
+    # A few bits in a wide type are all there.
+    frames, _ = read_video([Image.fromarray(np.full((24, 32), 200, np.int32))], None)
+    assert frames.unique().tolist() == [200]
+
+
 def test_frames_of_different_sizes_are_one_error(tmp_path):
     picture(1).save(tmp_path / "1.png")
     picture(1).resize((30, 24)).save(tmp_path / "2.png")
