@@ -2,6 +2,7 @@
 files."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,15 +22,29 @@ def model_fingerprint(model: "torch.nn.Module", *, dtype: "torch.dtype | None" =
         dtype: type that the weights are hashed in, one by one, as if the model had been cast; by default their own.
     """
     import torch
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
 
+    weights = model.state_dict()
+    if any(tensor.is_meta for tensor in weights.values()):  # offloaded: accelerate's hooks bring them
+        weights = get_state_dict_offloaded_model(model)
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(weights.items()):
         if any(part in name for part in NOT_WEIGHTS):
             continue
-        hashed = tensor.detach().to(dtype) if dtype is not None and tensor.is_floating_point() else tensor.detach()
-        digest.update(f"{name} {tuple(hashed.shape)} {hashed.dtype}\n".encode())
-        digest.update(memoryview(hashed.cpu().contiguous().flatten().view(torch.uint8).numpy()))
+        for part, plain in _plain_tensors(name, tensor.detach()):
+            hashed = plain.to(dtype) if dtype is not None and plain.is_floating_point() else plain
+            digest.update(f"{part} {tuple(hashed.shape)} {hashed.dtype}\n".encode())
+            digest.update(memoryview(hashed.cpu().contiguous().flatten().view(torch.uint8).numpy()))
     return digest.hexdigest()
+
+
+def _plain_tensors(name: str, tensor: "torch.Tensor") -> Iterator[tuple[str, "torch.Tensor"]]:
+    """A tensor, or those that one of another class, such as a quantized one, is made of."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        for part in tensor.__tensor_flatten__()[0]:
+            yield from _plain_tensors(f"{name}.{part}", getattr(tensor, part))
+    else:
+        yield name, tensor
 
 
 def file_fingerprint(*files: "Path") -> str:

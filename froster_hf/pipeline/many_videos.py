@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..fingerprints import model_fingerprint
 from ..printing import json_text, printable
 from ..whole_files import (
     full_disk_named,
@@ -76,7 +77,7 @@ def predict_videos(
         _check_output(path, resume=resume, overwrite=overwrite)
     # Wrong labels are one error, not one for every video.
     classify.label_embeds(**_label_options(options))
-    settings = _settings_of(classify, options)
+    settings = "" if path is None else _settings_of(classify, options)
     done = _read_done(path, settings, _answer_check(classify, options)) if path is not None and resume else set()
     left = [video for video in own if video not in done]
     return _records(classify, left, path, settings, options, resume=resume, overwrite=overwrite)
@@ -191,7 +192,7 @@ def _label_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings_of(classify: Any, options: dict[str, Any]) -> str:
-    """A short hash of what answers depend on: model, labels and options, not how they are computed."""
+    """A short hash of what answers depend on: weights, processor, labels and options, not how they are computed."""
     kept = {
         name: value
         for name, value in options.items()
@@ -201,7 +202,10 @@ def _settings_of(classify: Any, options: dict[str, Any]) -> str:
         if kept.get(name) is not None:
             labels = classify.processor.read_labels(kept[name])
             kept[name] = [list(labels.names), list(labels.descriptions or ())]
-    text = json.dumps([classify.model.config._name_or_path, kept], sort_keys=True, default=str)
+    for given in (classify._preprocess_params, classify._forward_params, classify._postprocess_params):
+        kept = given | kept
+    processor = json.loads(classify.processor.to_json_string())
+    text = json.dumps([model_fingerprint(classify.model), processor, kept], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

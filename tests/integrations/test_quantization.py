@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForVideoClassification, AutoProcessor, TorchAoConfig, pipeline
 
+from froster_hf import FrosterForVideoClassification
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.checkpoint_loading import load_installed
+from froster_hf.fingerprints import model_fingerprint
 from tests.fixtures.real_videos import REAL_VIDEOS
 
 quantization = pytest.importorskip(
@@ -22,6 +24,17 @@ TASK = "zero-shot-video-classification"
 def scores(classify) -> torch.Tensor:
     found = {answer["label"]: answer["score"] for answer in classify(BIKES, candidate_labels=LABELS)}
     return torch.tensor([found[label] for label in LABELS])
+
+
+def test_quantized_weights_have_a_fingerprint_of_their_own():
+    fingerprints = set()
+    for scale in (1.0, 1.5):
+        model = FrosterForVideoClassification.from_pretrained(SMALL_FROSTER)
+        with torch.no_grad():
+            model.froster.visual_projection.weight.mul_(scale)
+        quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+        fingerprints.add(model_fingerprint(model))
+    assert len(fingerprints) == 2
 
 
 @pytest.mark.parametrize("kind", ["Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig"])

@@ -6,8 +6,10 @@ import shutil
 import signal
 
 import pytest
+import torch
 
-from froster_hf import load_pipeline, predict_videos
+from froster_hf import FrosterForVideoClassification, load_pipeline, predict_videos
+from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.pipeline.many_videos import OtherAnswersError
 from froster_hf.shapes import MovingShape
@@ -144,6 +146,27 @@ def test_other_labels_are_not_mixed_into_a_file(videos, classify, tmp_path):
     answers.write_text("not a record\n")
     with pytest.raises(OtherAnswersError, match="line 1"):
         predict_videos(classify, paths, output=answers, resume=True, candidate_labels=LABELS)
+
+
+def test_another_model_in_the_same_folder_is_another_model(videos, tmp_path):
+    folder, answers, paths = tmp_path / "model", tmp_path / "answers.jsonl", [str(videos / "0.mp4")]
+    shutil.copytree(SMALL_FROSTER, folder)
+    call = {"output": answers, "candidate_labels": LABELS}
+    list(predict_videos(load_pipeline(folder), paths, **call))
+    assert list(predict_videos(load_pipeline(folder), paths, resume=True, **call)) == []
+    other_prompts = load_pipeline(folder)
+    other_prompts.processor.prompt_templates = ["{}"]
+    with pytest.raises(OtherAnswersError):
+        predict_videos(other_prompts, paths, resume=True, **call)
+    other_limits = load_pipeline(folder)
+    other_limits.processor.video_processor.video_backend = "pyav"
+    other_limits.processor.video_processor.video_limits = {"max_pixels": 12_000_000}
+    assert list(predict_videos(other_limits, paths, resume=True, **call)) == []
+    trained = FrosterForVideoClassification.from_pretrained(folder)
+    torch.nn.init.ones_(trained.froster.text_projection.weight)
+    trained.save_pretrained(folder)
+    with pytest.raises(OtherAnswersError):
+        predict_videos(load_pipeline(folder), paths, resume=True, **call)
 
 
 def test_shards_are_all_videos_each_once(videos, classify):

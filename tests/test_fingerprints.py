@@ -1,0 +1,28 @@
+"""A model has one fingerprint, wherever its weights lie."""
+
+import torch
+
+from froster_hf import FrosterForVideoClassification
+from froster_hf.fingerprints import model_fingerprint
+from tests.fixtures.tiny import tiny_model
+
+
+def test_it_is_that_of_the_weights(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    fingerprint = model_fingerprint(model)
+    assert model_fingerprint(FrosterForVideoClassification.from_pretrained(tmp_path)) == fingerprint
+    with torch.no_grad():
+        model.froster.logit_scale.add_(1e-3)
+    assert model_fingerprint(model) != fingerprint
+
+
+def test_offloaded_weights_count_too(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    on_disk = ("vision_model", "text_model", "visual_projection", "text_projection")
+    places = {"froster.logit_scale": "cpu", **{f"froster.{name}": "disk" for name in on_disk}}
+    offloaded = FrosterForVideoClassification.from_pretrained(
+        tmp_path, device_map=places, offload_folder=tmp_path / "offload"
+    )
+    assert model_fingerprint(offloaded) == model_fingerprint(model)
