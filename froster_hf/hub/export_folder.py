@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from huggingface_hub import eval_result_entries_to_yaml
 
 from ..checkpoint_loading import checkpoint_path, hub_asked_once, load_installed, loading_reason, refuse_foreign_parts
 from ..conversion.convert import read_report
 from ..fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
-from ..printing import printable, printable_lines
+from ..printing import printable, printable_lines, yaml_text
 from ..settings import read_yaml_file
 from ..weights_license import CARD_FILE, FROSTER_LICENSE, REPORT_FILE, beside_weights, stated_license
 from ..whole_files import make_folder, new_folder, write_errors
@@ -332,4 +331,4 @@ def write_benchmarks(folder: Path, results: list[MeasuredResult], facts: CardFac
         path = folder / ".eval_results" / f"{dataset.replace('/', '--')}.yaml"
         make_folder(path.parent)
         own = eval_result_entries_to_yaml([entry for entry in entries if entry.dataset_id == dataset])
-        path.write_text(yaml.safe_dump(own, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(yaml_text(own), encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..modeling.configuration_froster import FrosterConfig
+from ..printing import json_text, printable_lines, yaml_text
 from ..training.run_identity import FREE_PREFIXES
 from .card_facts import CardFacts
 from .markdown import Safe, render
@@ -34,6 +35,20 @@ MACHINE_FIELDS = tuple(
     for name in (*FREE_PREFIXES, "disable_tqdm", "per_device_", "report_to", "text_chunk_size", "use_cpu")
 )
 RECIPE_DATA_FIELDS = ("format", "published", "label_set", "held_out", "shots")
+
+
+class ShownCardData(ModelCardData):
+    """The metadata of a card, as text that acts on no terminal."""
+
+    def to_yaml(self, line_break: str | None = None, original_order: list[str] | None = None) -> str:
+        """See [`~huggingface_hub.ModelCardData.to_yaml`]; the order is that of the fields."""
+        return yaml_text(self.to_dict()).strip()
+
+
+class ShownCard(ModelCard):
+    """A card whose text and metadata act on no terminal; the Hub's own writes its metadata again."""
+
+    card_data_class = ShownCardData
 
 
 def build_model_card(
@@ -62,7 +77,7 @@ def build_model_card(
     Raises:
         ValueError: metadata that huggingface_hub's classes refuse.
     """
-    data = ModelCardData(
+    data = ShownCardData(
         license=facts.license,
         base_model=facts.base_model,
         datasets=list(facts.datasets) or None,
@@ -79,10 +94,10 @@ def build_model_card(
     body = render(
         TEMPLATE,
         facts=facts,
-        citation=Safe(facts.citation.strip()),
+        citation=Safe(printable_lines(facts.citation.strip().expandtabs().split("\n"))),
         repo_id=repo_id or PLACE,
         # As Python writes them, on one line.
-        example_labels=Safe(json.dumps(list(examples), ensure_ascii=False)),
+        example_labels=Safe(json_text(list(examples))),
         architecture=architecture_rows(config, num_parameters, len(prompt_templates)),
         is_time_symmetric=all(entry.time_symmetric for entry in config.temporal_entries),
         results=results,
@@ -91,7 +106,7 @@ def build_model_card(
         labels=labels[:SHOWN_LABELS],
         num_labels=len(labels),
     )
-    card = ModelCard(f"---\n{data}\n---\n\n{body}")
+    card = ShownCard(f"---\n{data}\n---\n\n{body}")
     if card.data.to_dict() != data.to_dict():
         raise ValueError("The card's metadata did not survive being written; check the facts for odd values.")
     return card

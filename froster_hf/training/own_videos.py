@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from datasets import Dataset
 
 from ..checkpoint_loading import (
@@ -33,7 +32,7 @@ from ..data.catalogue import read_videos
 from ..data.video_table import describe_table, label_array, label_names
 from ..evaluation.own_list import evaluate_videos
 from ..modeling.tables_froster import TEMPORAL_MODULES
-from ..printing import counted, listing, printable
+from ..printing import counted, listing, printable, yaml_text
 from ..settings import override_fields, read_fields
 from ..whole_files import check_writable, refuse_link, write_text_whole
 from .arguments import FrosterTrainingArguments
@@ -166,9 +165,7 @@ def train_on_videos(
     refuse_link(folder / EVALUATION_NAME)
     trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
     # The recipe that was run, for `froster train` to run again.
-    write_text_whole(
-        folder / "recipe.yaml", yaml.safe_dump(_as_file(plan.recipe), sort_keys=False, allow_unicode=True)
-    )
+    write_text_whole(folder / "recipe.yaml", yaml_text(_as_file(plan.recipe)))
     result: dict[str, Any] = {"model": str(folder / MODEL_NAME), "evaluation": None}
     _, held_out = read_recipe_data(plan.recipe.data, plan.recipe.world)
     if not held_out:

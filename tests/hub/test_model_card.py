@@ -1,5 +1,7 @@
 """Cards: hostile text stays text, committed cards are what their facts give, published numbers are the papers'."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,25 @@ def test_hostile_text_stays_text_wherever_it_stands(text):
     assert again.data.to_dict() == hostile.data.to_dict()
     assert again.data.license == "mit"
     assert again.data.eval_results[0].dataset_split == text
+
+
+def test_no_text_of_the_facts_acts_on_a_terminal_or_hides_in_code():
+    acts = "\x1b]0;title\x07\u202e\u009b2J\u2028"
+    facts = CardFacts(
+        f"a{acts}b",
+        license=f"mit{acts}",
+        citation=f"@misc{{a,\n\ttitle={{é{acts}}}}}",
+        example_labels=(f"é{acts}", "plain"),
+        summary=acts,
+    )
+    card = build_model_card(facts, config=tiny_config())
+    assert all(line.isprintable() for line in str(card).split("\n"))
+    assert ModelCard(str(card)).data.license == facts.license
+    assert r"    title={é\x1b]0;title\x07\u202e\x9b2J\u2028}" in str(card).replace(" " * 8, " " * 4)
+    (code,) = re.findall(r"candidate_labels=(\[.*\])", str(card))
+    assert json.loads(code) == list(facts.example_labels)
+    # Without any, letters of all languages are as they are.
+    assert '["é"]' in str(build_model_card(CardFacts("ü", example_labels=("é",)), config=tiny_config()))
 
 
 def test_what_only_code_and_links_may_hold_is_checked():

@@ -24,7 +24,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from ...printing import PrintableFormatter, printable, without_progress_bars, without_warnings
+from ...printing import PrintableFormatter, printable, without_progress_bars, without_warnings, yaml_text
 from ...settings import check_named
 from ..loading import end_process_group
 from ..options import DEFAULT_MODEL, add_overwrite_argument, names_videos, print_shipped
@@ -73,7 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train_own(arguments: argparse.Namespace) -> int:
-    import yaml
     from accelerate import PartialState
 
     from ...training.own_videos import plan_training, train_on_videos
@@ -87,7 +86,7 @@ def _train_own(arguments: argparse.Namespace) -> int:
         overrides=arguments.overrides,
     )
     if arguments.show:
-        print(yaml.safe_dump(plan.recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
+        print(yaml_text(plan.recipe.to_dict()), end="")
         return 0
     is_main = PartialState().is_main_process
     if is_main:
@@ -122,15 +121,13 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--{given[0]}: only of own videos; a recipe has fields, such as model.checkpoint=FOLDER.")
     check_named(arguments.what, arguments.overrides, kind="recipe")
 
-    import yaml
-
     from ...training.recipes import RECIPE_KINDS, load_recipe
 
     recipe = load_recipe(arguments.what, arguments.overrides)
     if arguments.output_dir is not None:
         recipe = dataclasses.replace(recipe, output_dir=arguments.output_dir)
     if arguments.show:
-        print(yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True), end="")
+        print(yaml_text(recipe.to_dict()), end="")
         return 0
 
     train = pkgutil.resolve_name(RECIPE_KINDS[recipe.kind].train)
