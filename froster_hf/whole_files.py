@@ -185,25 +185,30 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+def new_folder(target: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """A folder to write to, which becomes `target` at the end of a `with` block that succeeds; its parents are made.
 
     Its files get the permissions that new files have, whatever wrote them.
 
+    Args:
+        target: where the folder will be.
+        replace: whether what is there gives way at the end: a folder with all in it, or a link and nothing behind it.
+
     Raises:
-        ValueError: `target` is a link, or exists and is not an empty folder.
+        ValueError: `target` is a link, or exists and is not an empty folder, and is not to be replaced.
         OSError: nothing can be written there; raised before the block is entered.
     """
     target = Path(target)
-    refuse_link(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if not replace:
+        refuse_link(target)
+    if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder. Give another folder, or remove it.")
     with contextlib.ExitStack() as stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = tempfile.TemporaryDirectory(prefix=".unfinished-", dir=target.parent, ignore_cleanup_errors=True)
             unfinished = Path(stack.enter_context(scratch))
-            if target.exists():
+            if target.exists() and not replace:
                 # An empty folder of somebody else may refuse to be replaced: better now than after the work.
                 target.rename(unfinished / "before")
                 stack.callback(_put_back, unfinished / "before", target)
@@ -219,11 +224,14 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         for path in folder.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 path.chmod(probe.stat().st_mode & 0o777)
+        if replace and os.path.lexists(target):
+            target.rename(unfinished / "before")
+            stack.callback(_put_back, unfinished / "before", target)
         folder.rename(target)
 
 
 def _put_back(before: Path, target: Path) -> None:
-    """Give an empty folder its name again, unless something has it now."""
+    """Give what was there its name again, unless something has it now."""
     if not os.path.lexists(target):
         before.rename(target)
 

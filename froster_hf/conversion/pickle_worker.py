@@ -9,6 +9,7 @@ Two kinds of zip archive are read, neither by running code of theirs. `torch.sav
 `data.pkl` names the parameters, and an unpickler that can build only tensors and bare attribute holders reads it.
 """
 
+import contextlib
 import json
 import pickle
 import re
@@ -24,6 +25,7 @@ if __name__ == "__main__":
     sys.path.pop(0)
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -32,6 +34,9 @@ TRAINING_STATE = re.compile(r"(optimizer|optim|lr_scheduler|scheduler|scaler)(_s
 
 STATEMENT = "froster_hf.json"
 """A member that this package adds to the archives it writes: what no weight shows. `torch.load` passes over it."""
+
+NO_ROOM_STATUS = 74
+"""With which the process ends where its results cannot be written."""
 
 MAX_MEMBERS = 200_000
 MAX_DEPTH = 64
@@ -354,19 +359,30 @@ def limit_memory(extra_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
+@contextlib.contextmanager
+def exiting_without_room() -> Iterator[None]:
+    """A result that cannot be written is the machine's fault, not the file's: the process says so by its status."""
+    try:
+        yield
+    except (OSError, SafetensorError):
+        raise SystemExit(NO_ROOM_STATUS) from None
+
+
 def main(source: Path, folder: Path, max_bytes: int) -> None:
     """Read `source` and leave the result, or the reason why there is none, in `folder`."""
     try:
         limit_memory(3 * source.stat().st_size + MEMORY_SLACK_BYTES)
         tensors, summary = read_archive(source, max_bytes)
-        write(tensors, folder / "tensors.safetensors")
+        with exiting_without_room():
+            write(tensors, folder / "tensors.safetensors")
     except zipfile.BadZipFile as error:
         summary = {"error": f"it is damaged: {error}"}
     except MemoryError:
         summary = {"error": "reading it takes far more memory than its size"}
     except Exception as error:  # Whatever a broken file provokes becomes a reason; nothing is retried another way.
         summary = {"error": (str(error) if isinstance(error, ValueError) else repr(error))[:2000]}
-    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    with exiting_without_room():
+        (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Code bases wrap their weights differently: in sections of a training file, behin
 folder with a `config.json`. `load_source` gives a flat state dict in a known layout.
 """
 
+import errno
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from ..hub_cache import blobs_of_snapshot
 from ..printing import listing, one_line, printable
 from ..processing.text_files import AnnotationError, read_json
 from .layouts import find_layout, recognize_layout, told_by_section, weight_sections
+from .pickle_worker import NO_ROOM_STATUS
 from .state_dicts import convert_state_dict
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
@@ -182,6 +184,12 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
             )
         except subprocess.TimeoutExpired as error:
             raise CheckpointError(f"{path} was not read within {timeout_seconds:.0f} seconds.") from error
+        if worker.returncode == NO_ROOM_STATUS:
+            raise OSError(
+                errno.ENOSPC,
+                f"The tensors of {path} cannot be copied to the temporary folder {tempfile.gettempdir()}. Free some "
+                "room, or set TMPDIR to a folder with more",
+            )
         summary_file = Path(folder, "summary.json")
         if worker.returncode != 0 or not summary_file.exists():
             last_line = worker.stderr.decode(errors="replace").strip().rpartition("\n")[2]

@@ -8,7 +8,6 @@ K labels, M models.
 """
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..data.catalogue import read_videos
 from ..data.video_table import VIDEO_COLUMN, is_multi_label, label_array, label_matrix, label_names, video_name
 from ..pipeline.scoring_froster import Calibration, fit_platt
 from ..printing import without_progress_bars
-from ..whole_files import new_folder
+from ..whole_files import new_folder, write_errors
 from .evaluating import matched_descriptions, prepare_folder
 from .metrics import (
     METRICS,
@@ -141,12 +140,13 @@ def evaluate_videos(
     results, calibration = [result for result, _ in measured], measured[0][1] if calibrate else None
     report = _report(subject, table, results, calibration)
     if accelerator.is_main_process:
-        _write(report, results, table, next(iter(models.values())), folder)
+        classify = next(iter(models.values()))
         if calibration is not None:
-            classify = next(iter(models.values()))
             # The pipeline in memory has it from now on, too.
             classify.processor.calibration = calibration.to_dict()
+            # First, since the report says that it is there.
             save_variant(classify, folder / CALIBRATED_FOLDER)
+        _write(report, results, table, classify, folder)
     accelerator.wait_for_everyone()
     return report
 
@@ -328,10 +328,10 @@ def _write(
 
 
 def save_variant(classify: Any, folder: Path) -> None:
-    """A pipeline's checkpoint with what was found for its processor, in the place of an earlier one."""
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
-    with without_progress_bars(), new_folder(folder) as part:
+    """A pipeline's checkpoint with what was found for its processor, in the place of an earlier one.
+
+    Raises:
+        OSError: it cannot be written; the earlier one is there as before.
+    """
+    with without_progress_bars(), new_folder(folder, replace=True) as part, write_errors(folder):
         classify.save_pretrained(part)

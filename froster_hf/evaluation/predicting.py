@@ -119,7 +119,9 @@ class PredictionStore:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._handle.close()
+        # Writes what an append has not.
+        with full_disk_named(self._file):
+            self._handle.close()
 
     def append(self, predictions: Sequence[ClipPrediction]) -> None:
         """Write a batch's predictions at once.

@@ -137,8 +137,9 @@ def choose_templates(
     report |= {"versions": package_versions()}
     _keep(classify, report)
     if accelerator.is_main_process:
-        write_result(report, markdown_of_choice(report), folder)
+        # First, since the report says that it is there.
         save_variant(classify, folder / CHOSEN_FOLDER)
+        write_result(report, markdown_of_choice(report), folder)
     accelerator.wait_for_everyone()
     return report
 

@@ -7,7 +7,7 @@ videos --pipeline.timeline, once per model--> window scores --segments at each t
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,7 @@ def _predictions(
     batch_size: int,
 ) -> Iterator[dict[str, Any]]:
     """The segments of each video, or its error: read from the folder, or found now and written to it."""
+    labels = frozenset(table.labels)
     file = make_folder(folder) / "header.json"
     if file.exists():
         refuse_mismatch(file, _object(file), header)
@@ -186,7 +187,7 @@ def _predictions(
         if not file.exists():
             found = _detect(classify, video, table.labels, protocol, batch_size)
             write_text_whole(file, json_text(with_checksum({"video": name, **found})) + "\n")
-        yield _stored_detection(file, name, table.labels)
+        yield _stored_detection(file, name, labels)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -196,7 +197,7 @@ def _object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _stored_detection(file: Path, video: str, labels: Sequence[str]) -> dict[str, Any]:
+def _stored_detection(file: Path, video: str, labels: Collection[str]) -> dict[str, Any]:
     """What `_detect` has found, from its file.
 
     Raises:

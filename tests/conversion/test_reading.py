@@ -50,6 +50,21 @@ def test_a_training_file_is_read_exactly_and_without_its_optimizer(tmp_path):
     assert len(raw.sha256) == 64
 
 
+def test_a_full_temporary_folder_is_not_the_files_fault(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+    torch.save({"model_state": clip_state_dict()}, tmp_path / "a.pth")
+    run = subprocess.run
+
+    def limited(*arguments, **options):
+        return run(*arguments, **options, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
+
+    monkeypatch.setattr(subprocess, "run", limited)
+    with pytest.raises(
+        OSError, match=r"The tensors of .*a\.pth cannot be copied to the temporary folder .* set TMPDIR"
+    ):
+        read_checkpoint(tmp_path / "a.pth")
+
+
 def test_a_pickle_that_would_run_a_command_is_refused_and_runs_nothing(tmp_path):
     marker = tmp_path / "marker"
     path = malicious_pickle(tmp_path / "evil.pth", marker)

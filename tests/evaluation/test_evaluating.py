@@ -213,8 +213,8 @@ def limited(size, work, *arguments, **options):
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
             work(*arguments, **options)
-        except OSError:
-            code = 7
+        except OSError as error:
+            code = 7 if "cannot be written" in str(error) else 8
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 7

@@ -13,6 +13,7 @@ from froster_hf.data import AnnotationError, read_videos
 from froster_hf.data.video_table import label_matrix, label_names
 from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
 from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
+from froster_hf.evaluation.own_list import save_variant
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 
@@ -87,6 +88,47 @@ def test_the_calibrated_checkpoint_is_a_checkpoint(result):
     report = json.loads((result / "result.json").read_text())
     assert classify.processor.calibration == report["calibration"]
     assert classify.scoring(["a red star", "a blue square"], multi_label=True).calibration is not None
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_an_earlier_checkpoint_stays_where_a_new_one_cannot_be_written(tmp_path, is_link):
+    earlier = tmp_path / ("elsewhere" if is_link else "calibrated")
+    earlier.mkdir()
+    (earlier / "model.safetensors").write_text("earlier")
+    if is_link:
+        (tmp_path / "calibrated").symlink_to(earlier)
+
+    class Pipeline:
+        """Fails as safetensors does on a full disk, and then does not."""
+
+        is_full = True
+
+        def save_pretrained(self, folder):
+            (folder / "model.safetensors").write_text("new")
+            if self.is_full:
+                raise RuntimeError("Error while serializing: I/O error: File too large (os error 27)")
+
+    classify = Pipeline()
+    with pytest.raises(OSError, match=r"calibrated cannot be written \(Error while serializing.*Is the disk full\?"):
+        save_variant(classify, tmp_path / "calibrated")
+    assert (tmp_path / "calibrated/model.safetensors").read_text() == "earlier"
+    classify.is_full = False
+    save_variant(classify, tmp_path / "calibrated")
+    assert (tmp_path / "calibrated/model.safetensors").read_text() == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"calibrated", earlier.name}
+    # Nothing is written behind a link.
+    assert (earlier / "model.safetensors").read_text() == ("earlier" if is_link else "new")
+
+
+def test_the_report_that_names_a_calibrated_checkpoint_comes_after_it(videos, tmp_path, monkeypatch):
+    def fail(classify, folder):
+        raise OSError("full")
+
+    monkeypatch.setattr("froster_hf.evaluation.own_list.save_variant", fail)
+    small = {"small": load_pipeline("small", device="cpu")}
+    with pytest.raises(OSError, match="full"):
+        evaluate_videos(videos / "classes", models=small, output_dir=tmp_path, calibrate=True)
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_several_labels_per_video_are_measured_by_every_metric_of_theirs(videos, tmp_path, capsys, monkeypatch):

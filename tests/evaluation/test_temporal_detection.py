@@ -10,7 +10,7 @@ from transformers import pipeline
 from transformers.utils import logging
 
 from froster_hf.cli import main
-from froster_hf.data.segment_lists import AnnotatedSegment
+from froster_hf.data.segment_lists import AnnotatedSegment, SegmentTable
 from froster_hf.evaluation import DetectionProtocol, TemporalDetection, evaluate_detection, load_protocol
 from froster_hf.evaluation.metrics import METRICS, Metric
 from froster_hf.evaluation.predicting import PredictionMismatchError, with_checksum
@@ -22,7 +22,7 @@ from froster_hf.evaluation.segments import (
     suppress_overlapping,
     temporal_iou,
 )
-from froster_hf.evaluation.temporal_detection import _stored_detection
+from froster_hf.evaluation.temporal_detection import _predictions, _stored_detection
 from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import read_measured_results
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -299,3 +299,23 @@ def test_rendered_long_videos_are_the_same_again_and_are_evaluated_from_the_shel
     finally:
         logging.enable_progress_bar()
     assert "on 1 videos with 4 segments" in capsys.readouterr().out
+
+
+def test_stored_segments_are_not_compared_with_every_label(tmp_path):
+    compared = []
+
+    class Label(str):
+        def __eq__(self, other):
+            compared.append(other)
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [f"label {number}" for number in range(300)]
+    segments = [{"label": name, "start_seconds": 0.0, "end_seconds": 1.0, "score": 0.5} for name in names]
+    stored = with_checksum({"video": "a.mp4", "duration_seconds": 1.0, "segments": segments})
+    (tmp_path / "000000.json").write_text(json.dumps(stored))
+    table = SegmentTable([Label(name) for name in names], ["/videos/a.mp4"], [], "")
+    (found,) = _predictions(None, None, table, ["a.mp4"], {}, tmp_path, batch_size=1)
+    assert len(found["segments"]) == 300
+    assert len(compared) < 3000
