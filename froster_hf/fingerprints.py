@@ -34,7 +34,7 @@ def model_fingerprint(model: "torch.nn.Module", *, dtype: "torch.dtype | None" =
         for part, plain in _plain_tensors(name, tensor.detach()):
             hashed = plain.to(dtype) if dtype is not None and plain.is_floating_point() else plain
             digest.update(f"{part} {tuple(hashed.shape)} {hashed.dtype}\n".encode())
-            digest.update(memoryview(hashed.cpu().contiguous().flatten().view(torch.uint8).numpy()))
+            digest.update(hashed.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

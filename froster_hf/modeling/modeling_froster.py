@@ -592,6 +592,7 @@ class FrosterModel(FrosterPreTrainedModel):
             prompt_embeds = self._encode_in_chunks(input_ids, chunk_size)
         return average_prompts(prompt_embeds, num_prompts)
 
+    @torch.compiler.disable
     def _encode_in_chunks(self, input_ids: torch.Tensor, chunk_size: int) -> torch.Tensor:
         """(n, L) to (n, D), a chunk at a time."""
         check_input_ids(input_ids, self.config)

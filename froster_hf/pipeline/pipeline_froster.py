@@ -101,7 +101,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     _load_feature_extractor = False  # type: ignore[assignment]
     _load_tokenizer = False  # type: ignore[assignment]
 
-    model: Any
     processor: Any
 
     def __init__(self, model: Any, processor: Any = None, **kwargs: Any):
@@ -114,7 +113,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             model, processor = wrap_dual_encoder(model, processor)
         _check_sizes(model.config, processor.video_processor)
         _check_tokenizer(model.config, processor.tokenizer)
-        self.label_banks = LabelBanks(processor, getattr(model, "froster", model))
+        self.processor = processor
         super().__init__(model=model, processor=processor, **kwargs)
         # The type of the weights as they were given.
         self.stored_dtype: torch.dtype = model.dtype
@@ -272,14 +271,24 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             templates=templates,
             text_pooling=text_pooling,
         )
-        backbone = self.label_banks.model
 
         def classify(pixels: torch.Tensor) -> torch.Tensor:
             clips = pixels.flatten(0, 1).to(self.dtype)
-            video_embeds = backbone.get_video_features(clips, only_embeds=True, return_dict=True).video_embeds
-            return backbone.similarity(video_embeds, bank).unflatten(0, pixels.shape[:2])
+            outputs = self.model(pixel_values_videos=clips, text_embeds=bank, return_dict=True)
+            logits = outputs.logits if "logits" in outputs else outputs.logits_per_video  # of a `FrosterModel`
+            return logits.unflatten(0, pixels.shape[:2])
 
         return {"entries": map_tensors(list_entries(input_tensors), classify)}
+
+    @property
+    def model(self) -> Any:
+        """The model that answers; another, compiled or wrapped one may be put in its place."""
+        return self._model
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        self._model = model
+        self.label_banks = LabelBanks(self.processor, getattr(model, "froster", model))
 
     def postprocess(  # type: ignore[override]
         self,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._dynamo.testing import CompileCounter
 from transformers import (
     CLIPModel,
     CLIPProcessor,
@@ -54,6 +55,24 @@ def test_answers_are_scored_labels_best_first(classify):
     assert [set(answer) for answer in answers] == [{"score", "label"}] * 3
     assert answers == sorted(answers, key=lambda answer: -answer["score"])
     assert sum(scores(answers).values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_model_that_is_put_in_its_place_answers():
+    classify = pipeline(TASK, model=tiny_model(), processor=tiny_processor())
+    before = scores(classify(BIKES, candidate_labels=LABELS))
+    other, calls = tiny_model(seed=5), []
+    other.register_forward_hook(lambda *call: calls.append(call))
+    classify.model = other
+    after = scores(classify(BIKES, candidate_labels=LABELS))
+    expected = pipeline(TASK, model=other, processor=tiny_processor())
+    assert after == pytest.approx(scores(expected(BIKES, candidate_labels=LABELS)), abs=1e-6)
+    assert after != pytest.approx(before, abs=1e-4)
+    assert len(calls) == 2
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    classify.model = torch.compile(other, backend=counter)
+    assert scores(classify(BIKES, candidate_labels=LABELS)) == pytest.approx(after, abs=1e-6)
+    assert counter.frame_count > 0
 
 
 def test_scores_are_those_of_model_and_processor(classify):

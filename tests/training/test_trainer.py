@@ -39,6 +39,16 @@ def test_the_trainer_is_made_of_three_classes_of_this_package():
     assert own == ["FrosterTrainer", "ClipTrainer", "AtomicCheckpointing"]
 
 
+def test_a_compiled_student_learns_texts_in_chunks(tmp_path):
+    torch._dynamo.reset()
+    losses = []
+    for fields in ({}, {"torch_compile": True, "torch_compile_backend": "eager"}):
+        trainer = tiny_trainer(tmp_path, text_chunk_size=2, max_steps=1, **fields)
+        trainer.train()
+        losses.append(next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
 def test_what_a_training_left_behind_is_not_in_the_log_of_the_next(tmp_path):
     trainer = tiny_trainer(tmp_path, max_steps=3, logging_steps=2)
     trainer.train()
