@@ -32,7 +32,7 @@ def base_and_novel_labels(
     """
     names = label_names(dataset)
     if base_labels is None:
-        counts = np.bincount(label_array(dataset), minlength=len(names))
+        counts = _class_counts(dataset)
         rarest_first = np.argsort(counts, kind="stable")
         chosen = {names[index] for index in rarest_first[len(names) // 2 :]}
     else:
@@ -75,7 +75,7 @@ def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
     """A table in two: to train on, and to measure on. Rows keep their order.
 
     Of every class with at least two videos, `share` of them is held out, at least one and never all. Which ones is a
-    matter of their names: the same videos are held out again, wherever their folder lies.
+    matter of their names: the same videos are held out again, wherever their folder lies. Videos without a label stay.
 
     Args:
         dataset: {video, label}.
@@ -90,7 +90,7 @@ def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
     names = [video_name(row).replace("\\", "/").split("/") for row in dataset[VIDEO_COLUMN]]
     ranks = [blake2b("/".join(parts[-2:]).encode(errors="replace"), digest_size=8).digest() for parts in names]
     held: list[int] = []
-    for label in np.unique(labels):
+    for label in np.unique(labels[labels >= 0]):
         rows = sorted(np.flatnonzero(labels == label).tolist(), key=lambda row: ranks[row])
         if len(rows) > 1:
             held += rows[: int(np.clip(round(share * len(rows)), 1, len(rows) - 1))]
@@ -114,7 +114,7 @@ def sample_shots(dataset: Dataset, shots: int, *, seed: int) -> Dataset:
     if shots < 1:
         raise ValueError(f"shots={shots}; at least 1 clip a class is needed.")
     names, labels = label_names(dataset), label_array(dataset)
-    counts = np.bincount(labels, minlength=len(names))
+    counts = _class_counts(dataset)
     short = {names[index]: int(count) for index, count in enumerate(counts) if count < shots}
     if short:
         raise ValueError(
@@ -127,3 +127,9 @@ def sample_shots(dataset: Dataset, shots: int, *, seed: int) -> Dataset:
         generator = np.random.default_rng((seed, name_seed))
         chosen.append(generator.permutation(rows)[:shots])
     return dataset.select(np.sort(np.concatenate(chosen)))
+
+
+def _class_counts(dataset: Dataset) -> np.ndarray:
+    """Rows of each label, (K,); those without one are in none."""
+    labels = label_array(dataset)
+    return np.bincount(labels[labels >= 0], minlength=len(label_names(dataset)))

@@ -13,6 +13,7 @@ Letters: T frames, N tokens per frame (class token first), H heads, W width, h x
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from torch import nn
 from ..extras import import_extra
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import folder_for_results, refuse_results, written_whole
+
+# Threads that share a model take turns with its implementation of attention.
+_SWITCHING = threading.Lock()
 
 MapMethod = Literal["rollout", "gradient"]
 
@@ -271,7 +275,13 @@ def patch_relevance(
     froster: Any = model.froster
     normed: list[torch.Tensor] = []
     last_norm = froster.vision_model.encoder.layers[-1].layer_norm1
-    hook = last_norm.register_forward_hook(lambda module, inputs, output: normed.append(output))
+    own_thread = threading.get_ident()
+
+    def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        if threading.get_ident() == own_thread:  # others may use the model meanwhile
+            normed.append(output)
+
+    hook = last_norm.register_forward_hook(note)
     try:
         with torch.enable_grad():
             # A model with frozen weights has a graph only if the pixels ask for one.
@@ -299,12 +309,13 @@ def _clip_shape(model: nn.Module, pixels: torch.Tensor) -> tuple[int, int, int]:
 def _with_eager_attention(model: nn.Module, compute: Any) -> Any:
     """Only eager attention writes its weights down; the model's own implementation is put back."""
     configured: Any = model
-    implementation = configured.config._attn_implementation
-    configured.set_attn_implementation("eager")
-    try:
-        return compute()
-    finally:
-        configured.set_attn_implementation(implementation)
+    with _SWITCHING:
+        implementation = configured.config._attn_implementation
+        configured.set_attn_implementation("eager")
+        try:
+            return compute()
+        finally:
+            configured.set_attn_implementation(implementation)
 
 
 def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int, prefix: int) -> torch.Tensor:

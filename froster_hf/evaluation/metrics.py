@@ -469,9 +469,16 @@ def compute_metrics(prediction: Any) -> dict[str, float]:
     What [`FrosterTrainer`] computes; for transformers' own, `Trainer(compute_metrics=compute_metrics)`.
 
     Args:
-        prediction: `EvalPrediction`; its predictions are logits (n, K), or a tuple that begins with them.
+        prediction: `EvalPrediction`; its predictions are logits (n, K), or a tuple that begins with them; or lists
+            of those of each batch (`eval_do_concat_batches=False`).
     """
+
+    def joined(values: Any) -> Any:
+        return np.concatenate([joined(value) for value in values]) if isinstance(values, list) else values
+
     logits = prediction.predictions
-    found = accuracies(logits[0] if isinstance(logits, tuple) else logits, prediction.label_ids)
+    if isinstance(logits, list):
+        logits = [batch[0] if isinstance(batch, tuple) else batch for batch in logits]
+    found = accuracies(joined(logits[0] if isinstance(logits, tuple) else logits), joined(prediction.label_ids))
     shown = {name: metric.shown(found[name]) for name, metric in metrics_of("one_label", shown_in="training").items()}
     return {name: value for name, value in shown.items() if value is not None}

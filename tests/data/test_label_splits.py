@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from froster_hf.data import base_and_novel_labels, keep_labels, sample_shots
-from froster_hf.data.video_table import ListedClip, label_array, video_table
+from froster_hf.data.label_splits import hold_out
+from froster_hf.data.video_table import ListedClip, label_array, video_table, with_labels
 
 
 def table(counts: dict[str, int], order_seed: int = 0):
@@ -59,6 +60,19 @@ def test_a_class_draws_the_same_shots_whatever_the_other_classes():
     alone = chosen(sample_shots(keep_labels(dataset, ["b"]), 4, seed=3))
     together = {path for path in chosen(sample_shots(dataset, 4, seed=3)) if path.startswith("/b/")}
     assert alone == together
+
+
+def test_videos_without_a_label_are_of_no_class():
+    labeled = table({"a": 4, "b": 3})
+    without = np.flatnonzero(label_array(labeled) == 0)[:1]
+    indices = label_array(labeled).copy()
+    indices[without] = -1
+    dataset = with_labels(labeled, indices, ["a", "b"])
+    assert base_and_novel_labels(dataset) == (["b"], ["a"])
+    assert len(sample_shots(dataset, 3, seed=0)) == 6
+    train, held = hold_out(dataset, 0.5)
+    assert -1 in label_array(train)
+    assert -1 not in label_array(held)
 
 
 def test_a_class_with_too_few_clips_is_named():

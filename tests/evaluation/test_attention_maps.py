@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +43,14 @@ def test_a_rollout_is_a_distribution_over_the_patches_of_all_frames(module):
 def test_attention_of_an_unknown_layout_is_refused(shape):
     with pytest.raises(ValueError, match="of no layout that the rollout knows"):
         _clip_attention(torch.ones(shape), num_patches=PATCHES**2, num_frames=NUM_FRAMES, prefix=1)
+
+
+def test_threads_leave_the_model_its_implementation_of_attention():
+    model, clips = tiny_model(), tiny_clips(1)
+    with ThreadPoolExecutor(3) as threads:
+        rollouts = list(threads.map(lambda _: attention_rollout(model, clips), range(12)))
+    assert all(torch.equal(rollout, rollouts[0]) for rollout in rollouts)
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_attention_to_a_neighboring_frame_is_followed_to_that_frame():

@@ -111,7 +111,11 @@ def test_mean_and_std_over_splits_divide_by_the_count():
 def test_the_trainer_gets_the_same_numbers_in_percent(scores, labels):
     prediction = EvalPrediction(predictions=(scores, None), label_ids=labels)
     shares = accuracies(scores, labels)
-    assert compute_metrics(prediction) == {name: 100 * shares[name] for name in ("top1", "top5")}
+    expected = {name: 100 * shares[name] for name in ("top1", "top5")}
+    assert compute_metrics(prediction) == expected
+    # Without `eval_do_concat_batches`, the last batch is smaller.
+    batches = EvalPrediction(predictions=[scores[:150], scores[150:]], label_ids=[labels[:150], labels[150:]])
+    assert compute_metrics(batches) == expected
 
 
 def test_the_evaluate_modules_take_batches_and_agree(scores, labels, tmp_path):
