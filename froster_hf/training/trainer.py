@@ -187,6 +187,12 @@ class FrosterTrainer(ClipTrainer):
 
     def _prepare(self, model: FrosterForVideoClassification) -> None:
         """Choose what is trained, build the teacher from the weights as they are now, and find the labels."""
+        if self.is_deepspeed_enabled:
+            # DeepSpeed 0.19 cannot broadcast a scalar, and leaves out what has this attribute. Scale and bias of the
+            # logits come from the checkpoint and are the same in every process.
+            for parameter in model.parameters():
+                if parameter.dim() == 0:
+                    parameter.ds_optim_param = True  # type: ignore[attr-defined]
         may_share = not self._splits_parameters
         self.distillation = prepare_student(model, self.args, teacher=self._given_teacher, may_share=may_share)
         self._prompts = self._training_prompts(model)

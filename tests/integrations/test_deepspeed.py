@@ -30,8 +30,6 @@ def test_four_steps_are_those_of_one_process(tmp_path):
     command += [str(Path(__file__).with_name("fsdp_run.py")), str(two)]
     variables = {**environment(), "DS_ACCELERATOR": "cpu"}
     run = subprocess.run(command, env=variables, capture_output=True, text=True)
-    if "self.dim() cannot be 0 to view" in run.stderr:
-        pytest.xfail("this DeepSpeed cannot broadcast a scalar parameter, and CLIP's logit scale is one")
     assert run.returncode == 0, run.stderr[-3000:]
     expected, found = load_file(one / "weights.safetensors"), load_file(two / "weights.safetensors")
     assert found.keys() == expected.keys()
