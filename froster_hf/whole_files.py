@@ -61,7 +61,7 @@ def refuse_results(*files: str | os.PathLike[str], overwrite: bool, resumable: b
         ResultExistsError: names the first that is there.
     """
     for file in () if overwrite else files:
-        if os.path.islink(file) or (os.path.exists(file) and os.path.getsize(file)):
+        if os.path.islink(file) or (os.path.isfile(file) and os.path.getsize(file)):
             resume = "go on with it (`--resume`, `resume=True`), " if resumable else ""
             raise ResultExistsError(
                 f"{printable(os.fspath(file))} exists already. Write elsewhere, {resume}or replace it (`--overwrite`, "

@@ -217,3 +217,10 @@ def test_a_misspelled_field_of_a_recipe_is_guessed(capsys):
     told = capsys.readouterr().err
     assert "froster_k400, training: unknown fields lerning_rate. Known are" in told
     assert told.endswith("Did you mean learning_rate?\n")
+
+
+def test_a_folder_where_a_file_is_needed_is_said_before_the_model_is_loaded(tmp_path, capsys):
+    assert main(["timeline", str(tmp_path), "--labels", "a", "--model", "/nowhere"]) == 1
+    assert "is a folder; a timeline is of one video file." in capsys.readouterr().err
+    assert main(["predict", "a.mp4", "--labels", "a,b", "--model", "small", "--output", str(tmp_path)]) == 1
+    assert "Answers are written to .jsonl or .csv files" in capsys.readouterr().err

@@ -241,6 +241,8 @@ def _data_fields(
         fields = {"format": "list", "root": str(root or videos.parent), "annotations": str(videos)}
     if eval_videos is None:
         return {**fields, "held_out": HELD_OUT}
+    if not os.path.exists(eval_videos):
+        raise ValueError(f"The videos to measure on, {printable(os.fspath(eval_videos))}, are not there.")
     if Path(eval_videos).is_dir() != videos.is_dir():
         raise ValueError("The videos to train and to measure on must both be folders, or both lists.")
     return {**fields, ("eval_root" if videos.is_dir() else "eval_annotations"): str(eval_videos)}
@@ -326,7 +328,7 @@ def _measured(data: RecipeData, num_videos: int) -> str:
         return "nothing to measure on: the accuracy will not be known"
     if data.held_out is None:
         return f"{num_videos} others to measure on"
-    return f"{counted(num_videos, 'video')} held out to measure on: {data.held_out:.0%} of every class"
+    return f"{counted(num_videos, 'video')} held out to measure on: {data.held_out:.0%} of every class, rounded"
 
 
 def _about_direction(directed: Sequence[str], own: str) -> str:

@@ -136,6 +136,9 @@ def test_videos_to_measure_on_may_be_given(videos):
     plan = plan_training(videos, model="small", eval_videos=videos)
     assert plan.recipe.data.held_out is None
     assert plan.recipe.data.eval_root == str(videos)
+    assert "10 others to measure on" in str(plan)
+    with pytest.raises(ValueError, match="The videos to measure on, nowhere, are not there"):
+        plan_training(videos, model="small", eval_videos="nowhere")
 
 
 def test_one_command_trains_and_measures_before_and_after(videos, tmp_path, capsys):

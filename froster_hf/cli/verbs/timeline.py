@@ -71,6 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.live is not None:
         return _watch(arguments)
 
+    if os.path.isdir(arguments.video):
+        raise ValueError(
+            f"{printable(arguments.video)} is a folder; a timeline is of one video file. `froster predict` and "
+            "`froster index` take folders."
+        )
+
     from ...pipeline.timeline_files import check_format, json_pieces, write_timeline
     from ...whole_files import prepare_file
 
