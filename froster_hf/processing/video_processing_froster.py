@@ -208,7 +208,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         self._check_options(options)
         _refuse_fps(options["fps"])
 
-        batch = list_videos(videos)
+        batch = self.list_videos(videos)
         metadata = _list_metadata(options["video_metadata"], len(batch))
         generators = _list_generators(options["seed"], len(batch))
         clips: list[torch.Tensor] = []
@@ -247,20 +247,40 @@ class FrosterVideoProcessor(BaseVideoProcessor):
 
     @staticmethod
     def is_single_video(videos: Any) -> bool:
-        """Whether what a caller passed is one video rather than a batch; a list of frames is one."""
-        return is_single_video(videos)
+        """Whether what a caller passed as `videos` is a single video, rather than a batch of them.
 
-    @staticmethod
-    def list_videos(videos: Any) -> list[Any]:
-        """Split what a caller passed into single videos; a list of frames is one."""
-        return list_videos(videos)
+        A 5-D array is a batch, any other one a video. A list is one video where its first element is a frame (a PIL
+        image, a 2-D or 3-D array), otherwise a batch: of paths, of lists of frames, of anything, mixed.
+        """
+        if isinstance(videos, np.ndarray | torch.Tensor):
+            return videos.ndim != 5
+        return not isinstance(videos, list | tuple) or bool(videos and _is_frame(videos[0]))
+
+    @classmethod
+    def list_videos(cls, videos: Any) -> list[Any]:
+        """Split what a caller passed as `videos` into single videos: as `is_single_video` says, and batches in a list
+        too.
+
+        A 3-D array and a PIL image are a video of one frame; in a batch, a list is a video, whatever its frames are.
+
+        Raises:
+            ValueError: an empty batch or an array with another number of dimensions.
+            TypeError: something that is not a video.
+        """
+        if cls.is_single_video(videos):
+            return [_video_of_frames(videos)]
+        if len(videos) == 0:
+            raise ValueError("No video was given: the list is empty.")
+        single: list[Any] = []
+        for item in videos:
+            single += [_video_of_frames(item)] if isinstance(item, list | tuple) else cls.list_videos(item)
+        return single
 
     @staticmethod
     def without_video_decoding(data: Any) -> Any:
         """A table or column of `datasets` whose rows are files for this processor, not decoders."""
-        if _decoding() is None:
-            return data
-        return importlib.import_module("froster_hf.video.columns").without_video_decoding(data)
+        columns = package_module("video.columns")
+        return data if columns is None else columns.without_video_decoding(data)
 
     def stream_frames(self, video: Any, times_seconds: Any) -> Iterator[Any]:
         """Read a video of any length once, holding one frame; see `froster_hf.video.decoding.stream_frames`.
@@ -303,18 +323,13 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         self._check_options(options)
         seed = options["seed"]
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
-        return np.array(self._sample_views(metadata, options, generator)).reshape(-1)
+        return np.array(self._frame_indices(metadata, options=options, generator=generator))
 
     def _frame_indices(
         self, metadata: VideoMetadata, *, options: dict[str, Any], generator: torch.Generator | None
     ) -> list[int]:
         """The frames of all views, one view after the other."""
-        return [index for view in self._sample_views(metadata, options, generator) for index in view]
-
-    def _sample_views(
-        self, metadata: VideoMetadata, options: dict[str, Any], generator: torch.Generator | None
-    ) -> list[list[int]]:
-        return sample_frame_indices(
+        views = sample_frame_indices(
             metadata.total_num_frames,
             options["num_frames"],
             sampling=options["sampling"],
@@ -323,6 +338,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             num_views=options["num_views"],
             generator=generator,
         )
+        return [index for view in views for index in view]
 
     def _clips_of_video(
         self, views: torch.Tensor, options: dict[str, Any], generator: torch.Generator | None
@@ -464,36 +480,6 @@ def _stack(clips: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(clips)
 
 
-def is_single_video(videos: Any) -> bool:
-    """Whether what a caller passed as `videos` is a single video, rather than a batch of them.
-
-    A 5-D array is a batch, any other one a video. A list is one video where its first element is a frame (a PIL image,
-    a 2-D or 3-D array), otherwise a batch: of paths, of lists of frames, of anything, mixed.
-    """
-    if isinstance(videos, np.ndarray | torch.Tensor):
-        return videos.ndim != 5
-    return not isinstance(videos, list | tuple) or bool(videos and _is_frame(videos[0]))
-
-
-def list_videos(videos: Any) -> list[Any]:
-    """Split what a caller passed as `videos` into single videos: as `is_single_video` says, and batches in a list too.
-
-    A 3-D array and a PIL image are a video of one frame; in a batch, a list is a video, whatever its frames are.
-
-    Raises:
-        ValueError: an empty batch or an array with another number of dimensions.
-        TypeError: something that is not a video.
-    """
-    if is_single_video(videos):
-        return [_video_of_frames(videos)]
-    if len(videos) == 0:
-        raise ValueError("No video was given: the list is empty.")
-    single: list[Any] = []
-    for item in videos:
-        single += [_video_of_frames(item)] if isinstance(item, list | tuple) else list_videos(item)
-    return single
-
-
 def _video_of_frames(video: Any) -> Any:
     """A single video that has a dimension, or a list, of frames where it consists of frames."""
     if isinstance(video, np.ndarray | torch.Tensor):
@@ -531,7 +517,7 @@ def read_video(
     """Read the frames of one video at the indices that `choose` names; `None` reads all of them.
 
     Args:
-        video: one element of what `list_videos` returns.
+        video: one element of what `FrosterVideoProcessor.list_videos` returns.
         choose: from the video's metadata (`total_num_frames`, `fps`) to indices, in any order, also repeated.
         metadata: what is known of frames in memory, above all their `fps`.
         backend: what reads encoded videos.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers.video_utils import VideoMetadata
 
-from froster_hf.processing.video_processing_froster import is_single_video, list_videos, read_video
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor, read_video
 from tests.fixtures.subprocesses import environment
 
 FRAME = np.zeros((4, 4, 3), np.uint8)
@@ -39,23 +39,23 @@ MANY = {
 
 @pytest.mark.parametrize("kind", ONE)
 def test_one_video_is_one(kind):
-    assert is_single_video(ONE[kind])
-    assert len(list_videos(ONE[kind])) == 1
+    assert FrosterVideoProcessor.is_single_video(ONE[kind])
+    assert len(FrosterVideoProcessor.list_videos(ONE[kind])) == 1
 
 
 @pytest.mark.parametrize("kind", MANY)
 def test_several_videos_are_as_many(kind):
     videos, number = MANY[kind]
-    assert not is_single_video(videos)
-    single = list_videos(videos)
+    assert not FrosterVideoProcessor.is_single_video(videos)
+    single = FrosterVideoProcessor.list_videos(videos)
     assert len(single) == number
-    assert all(len(list_videos([video])) == 1 for video in single)
+    assert all(len(FrosterVideoProcessor.list_videos([video])) == 1 for video in single)
 
 
 @pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 3, 4, 4, 3), np.uint8), [[]], ["clip.mp4", ()]])
 def test_nothing_is_refused(nothing):
     with pytest.raises(ValueError, match="empty"):
-        list_videos(nothing)
+        FrosterVideoProcessor.list_videos(nothing)
 
 
 @pytest.mark.parametrize("form", ["array", "list", "folder", "file"])
