@@ -72,8 +72,7 @@ class MeasuredResult:
     @property
     def dataset_title(self) -> str:
         """The data set's name as people write it."""
-        known = DATASETS.get(self.dataset)
-        return self.dataset if known is None else known.title
+        return DATASETS[self.dataset].title if self.dataset in DATASETS else self.dataset
 
     @property
     def metric_title(self) -> str:

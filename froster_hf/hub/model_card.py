@@ -102,7 +102,7 @@ def build_model_card(
         is_time_symmetric=all(entry.time_symmetric for entry in config.temporal_entries),
         results=results,
         recipe=recipe_rows(recipe or {}),
-        conversion=_conversion(conversion),
+        conversion=conversion and {**conversion, "source": converted_file(conversion)},
         labels=labels[:SHOWN_LABELS],
         num_labels=len(labels),
     )
@@ -157,13 +157,6 @@ def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def source_name(report: Mapping[str, Any]) -> str:
+def converted_file(report: Mapping[str, Any]) -> str:
     """The name of the file that was converted, without the path on somebody's disk."""
     return str(report["source"]).replace("\\", "/").rstrip("/").rpartition("/")[2]
-
-
-def _conversion(report: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Where converted weights come from; the name of the file, not the path on somebody's disk."""
-    if report is None:
-        return None
-    return {"source": source_name(report), "layout": report["layout"], "sha256": report["sha256"]}

@@ -53,8 +53,7 @@ class Run:
     @property
     def data_title(self) -> str:
         """As people write it."""
-        known = DATASETS.get(self.data_name)
-        return self.data_name if known is None else known.title
+        return DATASETS[self.data_name].title if self.data_name in DATASETS else self.data_name
 
 
 def read_run(checkpoint: str | os.PathLike[str], *, fingerprints: set[str] | None = None) -> Run | None:

@@ -47,30 +47,29 @@ class TowerReport:
         )
 
 
-class VideoTower(nn.Module):
-    """`get_video_features` as a graph's forward."""
+class Tower(nn.Module):
+    """A tower apart, whose `forward` is that of a graph."""
 
     def __init__(self, froster: nn.Module):
         super().__init__()
-        self.froster = froster
+        # Its methods are known to no type checker.
+        self.froster: Any = froster
+
+
+class VideoTower(Tower):
+    """`get_video_features` as a graph's forward."""
 
     def forward(self, pixel_values_videos: Tensor) -> Tensor:
         """(B, T, 3, S, S) to (B, D)."""
-        features: Any = self.froster.get_video_features
-        return features(pixel_values_videos, only_embeds=True).video_embeds
+        return self.froster.get_video_features(pixel_values_videos, only_embeds=True).video_embeds
 
 
-class TextTower(nn.Module):
+class TextTower(Tower):
     """`get_text_features` as a graph's forward."""
-
-    def __init__(self, froster: nn.Module):
-        super().__init__()
-        self.froster = froster
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """(n, L) to (n, D), each of unit length."""
-        features: Any = self.froster.get_text_features
-        return features(input_ids, only_embeds=True).text_embeds
+        return self.froster.get_text_features(input_ids, only_embeds=True).text_embeds
 
 
 def export_towers(
