@@ -1,5 +1,6 @@
 """`froster convert`: every parity trio from its file to the stored logits, through the command line."""
 
+import argparse
 import inspect
 import json
 import subprocess
@@ -90,8 +91,16 @@ def test_options_without_effect_are_refused(options, message, tmp_path, capsys):
 
 
 def test_every_option_of_the_function_is_one_of_the_verb():
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
     options = {*inspect.signature(convert_checkpoint).parameters, *UnshownOptions.__annotations__}
-    assert options - {"source", "output", "strict", "unshown"} == set(verb.CONVERSION_OPTIONS)
+    named = {action.dest for action in parser._actions} - {
+        *verb.OF_BOTH_WAYS,
+        *verb.OF_THE_WAY_BACK,
+        "help",
+        "allow_unused",
+    }
+    assert named == options - {"source", "output", "strict", "unshown"}
     assert set(UNSHOWN) == set(UnshownOptions.__annotations__)
 
 

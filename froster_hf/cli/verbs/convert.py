@@ -21,27 +21,10 @@ from ...modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from ...printing import json_text, without_progress_bars
 from ..options import add_overwrite_argument
 
-# Options of `convert_checkpoint` by its own names; where one is not given, its default is the function's.
-CONVERSION_OPTIONS = (
-    "temporal_module",
-    "temporal_radius",
-    "num_frames",
-    "temporal_pooling",
-    "pooling_heads",
-    "hidden_act",
-    "layer_norm_eps",
-    "vision_heads",
-    "text_heads",
-    "layout",
-    "processor_from",
-    "token_embedding_from",
-    "keep_projectors",
-    "teacher_output",
-    "max_shard_size",
-)
 # Arguments that are checkpoints.
 CHECKPOINTS = ("source", "processor_from", "token_embedding_from", "teacher")
-EXPORT_OPTIONS = ("to", "teacher", "overwrite", "json", "traceback", "run", "source", "output")
+OF_THE_WAY_BACK = ("teacher", "overwrite")
+OF_BOTH_WAYS = ("source", "output", "to", "json", "traceback", "run")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,32 +81,23 @@ def run(arguments: argparse.Namespace) -> int:
     for name in CHECKPOINTS:
         if getattr(arguments, name) is not None:
             setattr(arguments, name, checkpoint_path(getattr(arguments, name)))
+    # Those of `convert_checkpoint`, by its own names; where one is not given, its default is the function's.
+    given = {
+        name: value
+        for name, value in vars(arguments).items()
+        if name not in OF_BOTH_WAYS and value is not None and value is not False
+    }
+    back = {name: given.pop(name) for name in OF_THE_WAY_BACK if name in given}
+    refused, when = (back, "with --to") if arguments.to is None else (given, "without --to")
+    if refused:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
+        raise ValueError(f"{options}: only {when}.")
     report: ConversionReport | ExportReport
     if arguments.to is not None:
-        _refuse(arguments, [name for name in vars(arguments) if name not in EXPORT_OPTIONS], "without --to")
-        report = write_original_checkpoint(
-            arguments.source,
-            arguments.output,
-            layout=arguments.to,
-            teacher=arguments.teacher,
-            overwrite=arguments.overwrite,
-        )
+        report = write_original_checkpoint(arguments.source, arguments.output, layout=arguments.to, **back)
     else:
-        _refuse(arguments, ["teacher", "overwrite"], "with --to")
-        report = convert_checkpoint(
-            arguments.source,
-            arguments.output,
-            strict=not arguments.allow_unused,
-            **{name: value for name in CONVERSION_OPTIONS if (value := getattr(arguments, name)) is not None},
-        )
+        strict = not given.pop("allow_unused", False)
+        report = convert_checkpoint(arguments.source, arguments.output, strict=strict, **given)
     encoding = sys.stdout.encoding or "utf-8"
     print(json_text(asdict(report), encoding=encoding, indent=1, default=str) if arguments.json else report)
     return 0
-
-
-def _refuse(arguments: argparse.Namespace, names: list[str], when: str) -> None:
-    """Options that would have no effect are errors."""
-    given = [name for name in names if getattr(arguments, name) not in (None, False)]
-    if given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"{options}: only {when}.")
