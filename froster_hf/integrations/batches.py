@@ -9,15 +9,15 @@ Letters: B videos, V views, T frames, S pixels, K labels, D the joint embedding 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import try_to_load_from_cache
 
 from ..checkpoint_loading import load_installed
+from ..pipeline.pipeline_froster import map_tensors
 
 Columns = dict[str, Any]
 
@@ -119,25 +119,19 @@ class EmbedVideos(VideoBatches):
         embeddings: list[list[float] | None] = []
         errors: list[str] = []
         for start in range(0, len(videos), self.batch_size):
-            entries = [
-                read(video, on_error="return", **self.options)["entries"][1]
-                for video in videos[start : start + self.batch_size]
-            ]
-            pixels = [entry for entry in entries if isinstance(entry, torch.Tensor)]
-            found = iter(self._embed(pixels) if pixels else ())
-            for entry in entries:
-                embedding = next(found) if isinstance(entry, torch.Tensor) else None
-                if embedding is not None and not np.isfinite(embedding).all():
-                    embedding, entry = None, ValueError("The model gives an embedding that is not finite.")
-                embeddings.append(embedding)
-                errors.append("" if embedding is not None else str(entry))
+            batch = videos[start : start + self.batch_size]
+            entries = [read(video, on_error="return", **self.options)["entries"] for video in batch]
+            for _, answer in map_tensors(entries, self._embed):
+                if isinstance(answer, torch.Tensor) and not answer.isfinite().all():
+                    answer = ValueError("The model gives an embedding that is not finite.")
+                failed = isinstance(answer, Exception)
+                embeddings.append(None if failed else answer.tolist())
+                errors.append(str(answer) if failed else "")
         return {**columns, "embedding": embeddings, "error": errors}
 
-    def _embed(self, pixels: Sequence[torch.Tensor]) -> list[list[float]]:
-        """Pixels (V, T, 3, S, S) of each of B videos to its D numbers."""
-        clips = torch.stack(list(pixels))
-        embeds = embed_clips(self.pipeline, clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
-        return embeds.mean(dim=1).tolist()
+    def _embed(self, clips: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, V, T, 3, S, S) to embeddings (B, D)."""
+        return embed_clips(self.pipeline, clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).mean(dim=1)
 
 
 class ClassifyVideos(VideoBatches):
