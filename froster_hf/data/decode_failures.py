@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..printing import one_line, printable
-from ..whole_files import make_folder, refuse_other_names
+from ..whole_files import make_folder, refuse_irregular, refuse_other_names
 
 logger = logging.getLogger(__name__)
 
 
 _FILES = "decode_failures.*.jsonl"
 MAX_LISTED = 20
+# Of a file; half a million failures.
+MAX_BYTES = 2**28
 
 
 class DecodeFailure(NamedTuple):
@@ -90,6 +92,7 @@ class DecodeFailureLog:
         self.folder, self.num_videos, self.max_share = Path(folder), num_videos, max_share
         make_folder(self.folder)
         self._file = self.folder / f"decode_failures.{rank}.jsonl"
+        refuse_irregular(self._file)
         refuse_other_names(self._file)
         entries = _read_entries(self.folder)
         self._outdated = {entry for entry in entries if is_current is not None and not is_current(entry)}
@@ -139,6 +142,11 @@ def _by_row(entries: Iterable[DecodeFailure]) -> dict[int, DecodeFailure]:
 def _read_entries(folder: str | os.PathLike) -> list[DecodeFailure]:
     entries = []
     for file in sorted(Path(folder).glob(_FILES)):
+        refuse_irregular(file)
+        if file.stat().st_size > MAX_BYTES:
+            raise ValueError(
+                f"{printable(str(file))} has more than {MAX_BYTES} bytes. Delete it; the count starts again."
+            )
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)

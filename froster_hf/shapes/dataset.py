@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
-from ..whole_files import make_folder, write_text_whole, written_whole
+from ..whole_files import make_folder, refuse_irregular, write_text_whole, written_whole
 from .captions import draw_captions
 from .rendering import render_clips
 from .scenes import NO_HARDSHIPS, Hardships, draw_scenes
@@ -72,6 +72,8 @@ def write_moving_shapes(
         **({"hardships": hardships.told} if hardships.told else {}),
     }
     recipe_file = root / _RECIPE_FILE
+    for file in (recipe_file, root / _METADATA_FILE):
+        refuse_irregular(file)
     if recipe_file.exists():
         if json.loads(recipe_file.read_text(encoding="utf-8")) != recipe:
             raise ValueError(f"{root} holds clips made with other arguments (see {recipe_file}); give another folder.")

@@ -2,7 +2,13 @@ import os
 
 import pytest
 
-from froster_hf.data import DecodeFailure, DecodeFailureLog, TooManyDecodeFailures, read_decode_failures
+from froster_hf.data import (
+    DecodeFailure,
+    DecodeFailureLog,
+    TooManyDecodeFailures,
+    decode_failures,
+    read_decode_failures,
+)
 from froster_hf.data.decode_failures import video_state
 
 
@@ -92,3 +98,16 @@ def test_names_and_reasons_of_hostile_files_are_shown_as_text(tmp_path, caplog):
         assert text.isprintable()
         assert "title" in text
     assert log.failures[0].video == "\x1b]0;title\x07\udcff.mp4"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_no_file_or_too_large_in_the_place_of_one_is_refused_and_not_waited_for(tmp_path, monkeypatch, rank):
+    log = tmp_path / f"decode_failures.{rank}.jsonl"
+    os.mkfifo(log)
+    with pytest.raises(ValueError, match=rf"decode_failures\.{rank}\.jsonl is not a regular file"):
+        DecodeFailureLog(tmp_path, num_videos=9)
+    log.unlink()
+    log.write_text("x" * 100)
+    monkeypatch.setattr(decode_failures, "MAX_BYTES", 99)
+    with pytest.raises(ValueError, match=rf"decode_failures\.{rank}\.jsonl has more than 99 bytes"):
+        DecodeFailureLog(tmp_path, num_videos=9)

@@ -38,7 +38,7 @@ from ...training.recipes import Recipe, RecipeModel
 from ...training.teacher import FrozenTeacher
 from ...training.trainer import FrosterTrainer
 from ...training.weights import interpolate
-from ...whole_files import make_folder, write_text_whole, written_whole
+from ...whole_files import make_folder, refuse_irregular, write_text_whole, written_whole
 from ..vocabulary import MovingShape
 from .plan import GRID_FIELDS, Variant
 from .worlds import (
@@ -332,6 +332,7 @@ def costs_of(job: Job) -> dict[str, float]:
 def stored_metrics(folder: Path) -> dict[str, Metrics] | None:
     """What was measured in a folder, `None` where that is not done."""
     file = folder / METRICS_FILE
+    refuse_irregular(file)
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 

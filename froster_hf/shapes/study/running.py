@@ -21,7 +21,7 @@ from ...evaluation.report import package_versions
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.tables_froster import modules_without_parameters
 from ...processing.text_files import read_json
-from ...whole_files import check_writable, make_folder, write_text_whole
+from ...whole_files import check_writable, make_folder, refuse_irregular, write_text_whole
 from .jobs import (
     CLIP,
     FROZEN,
@@ -241,6 +241,7 @@ def _keep_choices(choices: dict[str, dict[str, float]], file: Path, *, drawn: bo
     Raises:
         ValueError: the test worlds were drawn before, and not after these very choices.
     """
+    refuse_irregular(file)
     if drawn and not (file.exists() and json.loads(file.read_text(encoding="utf-8")) == choices):
         raise ValueError(
             f"The test worlds in {file.parent} were not drawn after these choices (see {file.name}); a choice made "
@@ -272,6 +273,7 @@ class _Stopwatch:
         return self._seconds() / 60
 
     def _seconds(self) -> float:
+        refuse_irregular(self._file)
         return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else 0.0
 
 
@@ -349,6 +351,7 @@ def _start_worker(log_file: Path) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     make_folder(log_file.parent)
+    refuse_irregular(log_file)
     with open(log_file, "a", encoding="utf-8") as log:
         # By descriptor: loggers hold on to the streams that they found when they were made.
         os.dup2(log.fileno(), 1)

@@ -25,7 +25,7 @@ from ...training.checkpointing import MODEL_NAME, RESULTS_NAME
 from ...training.recipe_run import read_recipe_data
 from ...training.recipes import Recipe, load_recipe
 from ...training.teacher import FrozenTeacher
-from ...whole_files import make_folder, written_whole
+from ...whole_files import make_folder, refuse_irregular, written_whole
 from ..pretraining import PretrainingRecipe, pretrain
 from ..tables import read_hardships
 from .plan import StudyPlan
@@ -141,6 +141,7 @@ def pretrain_clip(world: World) -> dict[str, float]:
     if not (world.clip / PROCESSOR_FILE).exists():
         # What a pre-training that was killed has left is not gone on with.
         pretrain(replace(world.pretraining(), output_dir=str(folder)), overwrite=True)
+    refuse_irregular(folder / RESULTS_NAME)
     results = json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))
     return {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
 
