@@ -161,7 +161,10 @@ class VideoIndex:
         """The videos of the index, each with the state of its file when it was read."""
         with _lance_reading(self.path):
             rows = self.table.search().select(["video", "state"]).to_arrow().group_by(["video", "state"]).aggregate([])
-        return dict(zip(rows["video"].to_pylist(), rows["state"].to_pylist()))
+        states = dict(zip(rows["video"].to_pylist(), rows["state"].to_pylist()))
+        for video in states:
+            self._check_name(video)
+        return states
 
     def check_model(self, classify: Any) -> None:
         """Refuse a model whose embeddings are not to be compared with those of the index.
@@ -224,7 +227,16 @@ class VideoIndex:
                 return best
             number *= 2
 
+    def _check_name(self, video: str) -> None:
+        """Refuse a name that no file has."""
+        if "\0" in video or not video:
+            raise SearchIndexError(
+                f"{printable(self.path)} is damaged: a segment is of the video {printable(video)!r}, which is not the "
+                "name of a file. Make the index again."
+            )
+
     def _check_row(self, row: Mapping[str, Any]) -> None:
+        self._check_name(row["video"])
         times = row["start_seconds"], row["end_seconds"]
         if not (all(0 <= time <= LATEST_SECONDS for time in times) and abs(1 - row["_distance"]) <= HIGHEST_COSINE):
             raise SearchIndexError(

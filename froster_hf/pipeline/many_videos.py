@@ -31,6 +31,8 @@ from .timeline_files import spreadsheet_cell
 FORMATS = (".jsonl", ".csv")
 # How a record begins, whole or cut short.
 RECORD_BEGIN = b'{"video": '
+# Scores of as many labels as are taken.
+MOST_RECORD_BYTES = 2**28
 
 
 class OtherAnswersError(ValueError):
@@ -78,7 +80,7 @@ def predict_videos(
     # Wrong labels are one error, not one for every video.
     classify.label_embeds(**_label_options(options))
     settings = "" if path is None else _settings_of(classify, options)
-    done = _read_done(path, settings, _answer_check(classify, options)) if path is not None and resume else set()
+    done = _read_done(path, settings, _answers_check(classify, options)) if path is not None and resume else set()
     left = [video for video in own if video not in done]
     return _records(classify, left, path, settings, options, resume=resume, overwrite=overwrite)
 
@@ -209,36 +211,47 @@ def _settings_of(classify: Any, options: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _answer_check(classify: Any, options: dict[str, Any]) -> Callable[[Any], bool]:
-    """Whether an object of JSON is an answer that a call with these options can give."""
+def _answers_check(classify: Any, options: dict[str, Any]) -> Callable[[Any], bool]:
+    """Whether a value of JSON is the answers that a call with these options can give."""
     given = {name: options[name] for name in SCORING_OPTIONS if name in options}
     labels = {*classify.label_names(given.get("candidate_labels")), NONE_OF_THESE}
-    are_shares = classify.scoring(**given).function in ("softmax", "sigmoid")
+    scoring = classify.scoring(**given)
+    are_shares = scoring.function in ("softmax", "sigmoid")
+    # The labels, and "none of these".
+    most = min(options.get("top_k") or len(labels), len(labels)) + 1
 
     def is_answer(answer: Any) -> bool:
-        score = answer["score"]
+        score, background = answer["score"], answer.get("background", [*scoring.background])
+        if answer.keys() - {"score", "label", "background"} or background != [*scoring.background]:
+            return False
         if score is None:
             return answer["label"] == NONE_OF_THESE
-        is_score = type(score) in (int, float) and (-1e-3 <= score <= 1.001 if are_shares else math.isfinite(score))
+        is_score = type(score) is float and (-1e-3 <= score <= 1.001 if are_shares else math.isfinite(score))
         return is_score and answer["label"] in labels
 
-    return is_answer
+    def are_answers(answers: Any) -> bool:
+        if not isinstance(answers, list) or not 0 < len(answers) <= most or not all(map(is_answer, answers)):
+            return False
+        return len({answer["label"] for answer in answers}) == len(answers)
+
+    return are_answers
 
 
-def _read_done(path: Path, settings: str, is_answer: Callable[[Any], bool]) -> set[str]:
+def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool]) -> set[str]:
     """The videos that a file of answers has; a line that a kill cut short is removed."""
     if not path.exists():
         return set()
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    done = set()
+    whole, torn, done = 0, b"", set()
     # Only what `json_text` never writes within a line ends one.
-    for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
+    for number, line in enumerate(_lines_of(path), start=1):
+        if not line.endswith(b"\n") and len(line) <= MOST_RECORD_BYTES:
+            torn = line
+            break
         try:
             record = json.loads(line)
             video, found = record["video"], record["settings"]
             # Answers of other settings may be of other labels.
-            if not isinstance(found, str) or (found == settings and not _is_record(record, is_answer)):
+            if not isinstance(found, str) or (found == settings and not _is_record(record, are_answers)):
                 raise ValueError("its fields are other ones")
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise OtherAnswersError(
@@ -251,8 +264,8 @@ def _read_done(path: Path, settings: str, is_answer: Callable[[Any], bool]) -> s
                 "file, or run the command that began it."
             )
         done.add(video)
-    if whole < len(content):
-        torn = content[whole:]
+        whole += len(line)
+    if torn:
         # A line end that is not ours would make many records look like one that a kill cut short.
         if not torn.startswith(RECORD_BEGIN[: len(torn)]) or b"\r" in torn:
             raise OtherAnswersError(
@@ -264,7 +277,14 @@ def _read_done(path: Path, settings: str, is_answer: Callable[[Any], bool]) -> s
     return done
 
 
-def _is_record(record: dict[str, Any], is_answer: Callable[[Any], bool]) -> bool:
+def _lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a file with their ends; of one that is longer than any record, its beginning."""
+    with path.open("rb") as file:
+        while line := file.readline(MOST_RECORD_BYTES + 1):
+            yield line
+
+
+def _is_record(record: dict[str, Any], are_answers: Callable[[Any], bool]) -> bool:
     """Whether an object of JSON is a record that `_records` has written.
 
     Raises:
@@ -274,5 +294,4 @@ def _is_record(record: dict[str, Any], is_answer: Callable[[Any], bool]) -> bool
         return False
     if set(record) == {"video", "error", "settings"}:
         return isinstance(record["error"], str)
-    answers = record["answers"]
-    return len(record) == 3 and isinstance(answers, list) and len(answers) > 0 and all(map(is_answer, answers))
+    return len(record) == 3 and are_answers(record["answers"])

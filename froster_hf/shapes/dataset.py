@@ -72,8 +72,8 @@ def write_moving_shapes(
         **({"hardships": hardships.told} if hardships.told else {}),
     }
     recipe_file = root / _RECIPE_FILE
-    for file in (recipe_file, root / _METADATA_FILE):
-        refuse_irregular(file)
+    for stored in (recipe_file, root / _METADATA_FILE):
+        refuse_irregular(stored)
     if recipe_file.exists():
         if json.loads(recipe_file.read_text(encoding="utf-8")) != recipe:
             raise ValueError(f"{root} holds clips made with other arguments (see {recipe_file}); give another folder.")

@@ -656,6 +656,16 @@ def test_rows_that_no_index_has_are_named_and_never_found(classify, index_of_one
         search_videos(forged, "a red star", classify=classify)
 
 
+@pytest.mark.parametrize("name", ["{folder}/a\0b.mp4", ""])
+def test_a_row_of_no_file_is_named_and_ends_what_reads_it(classify, index_of_one, rendered, tmp_path, name):
+    forged = copy_with(index_of_one, tmp_path / "index", video=name.format(folder=rendered[0].parent))
+    told = r"index is damaged: a segment is of the video .*, which is not the name of a file"
+    with pytest.raises(SearchIndexError, match=told):
+        search_videos(forged, "a red star", classify=classify)
+    with pytest.raises(SearchIndexError, match=told):
+        index_videos(classify, [rendered[0].parent], output=forged)
+
+
 def test_a_data_file_that_was_cut_short_is_one_line_with_the_name_of_the_index(classify, index_of_one, tmp_path):
     shutil.copytree(index_of_one, tmp_path / "index")
     data = next((tmp_path / "index/segments.lance/data").iterdir())

@@ -11,6 +11,7 @@ import torch
 from froster_hf import FrosterForVideoClassification, load_pipeline, predict_videos
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import main
+from froster_hf.pipeline import many_videos
 from froster_hf.pipeline.many_videos import OtherAnswersError
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
@@ -237,6 +238,11 @@ FORGED = {
     "answers and an error": {"video": "0.mp4", "answers": ANSWERS, "error": "no frames"},
     "an error that is a list": {"video": "0.mp4", "error": []},
     "a field of its own": {"video": "0.mp4", "answers": ANSWERS, "more": 1},
+    "a field of its own in an answer": {"video": "0.mp4", "answers": [{**ANSWERS[0], "more": "\x1b"}]},
+    "another background": {"video": "0.mp4", "answers": [{**ANSWERS[0], "background": ["\x1b"]}]},
+    "a label twice": {"video": "0.mp4", "answers": ANSWERS * 2},
+    "a score that is a whole number": {"video": "0.mp4", "answers": [{**ANSWERS[0], "score": 1}]},
+    "a score of many digits": {"video": "0.mp4", "answers": [{**ANSWERS[0], "score": 10**400}]},
     "a list": [1],
     "nesting": None,
 }
@@ -254,6 +260,31 @@ def test_a_line_that_was_not_written_by_a_run_is_one_error_that_names_it(videos,
     with pytest.raises(OtherAnswersError, match=r"answers\.jsonl, line 2, is not a record of answers"):
         predict_videos(classify, [str(videos / "0.mp4")], output=answers, resume=True, candidate_labels=LABELS)
     assert answers.read_bytes() == before
+
+
+def test_scores_of_many_digits_and_more_answers_than_asked_for_are_refused_too(videos, classify, tmp_path):
+    answers, options = (
+        tmp_path / "answers.jsonl",
+        {"candidate_labels": LABELS, "function_to_apply": "none", "top_k": 1},
+    )
+    list(predict_videos(classify, [str(videos / "1.mp4")], output=answers, **options))
+    (record,) = read(answers)
+    many = [{"score": 0.5, "label": label} for label in LABELS]
+    for forged in ([{**record["answers"][0], "score": 10**400}], many + many):
+        answers.write_text(json.dumps({**record, "answers": forged}) + "\n")
+        with pytest.raises(OtherAnswersError, match="line 1, is not a record of answers"):
+            predict_videos(classify, [], output=answers, resume=True, **options)
+
+
+def test_a_line_that_is_longer_than_any_record_is_refused_without_reading_all_of_it(
+    videos, classify, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(many_videos, "MOST_RECORD_BYTES", 1000)
+    answers = tmp_path / "answers.jsonl"
+    answers.write_bytes(b'{"video": "' + b"a" * 5000)
+    with pytest.raises(OtherAnswersError, match="line 1, is not a record of answers"):
+        predict_videos(classify, [str(videos / "0.mp4")], output=answers, resume=True, candidate_labels=LABELS)
+    assert answers.stat().st_size == 5011
 
 
 @pytest.mark.parametrize(
