@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
@@ -27,7 +27,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..processes import in_main_process
-from ..whole_files import check_writable
+from ..whole_files import NO_ROOM, check_writable, write_errors
 from .stored_states import (
     check_callbacks,
     check_form,
@@ -230,7 +230,9 @@ class AtomicCheckpointing(Trainer):
         with _refusing_to_resume(checkpoint), tempfile.TemporaryDirectory() as folder:
             # The Trainer reads a file, and knows the devices: it gets one that holds what was checked.
             name = self._random_state_name()
-            torch.save(read_random_state(Path(checkpoint) / name), Path(folder) / name)
+            state = read_random_state(Path(checkpoint) / name)
+            with write_errors(folder):
+                torch.save(state, Path(folder) / name)
             super()._load_rng_state(folder)
 
     def _random_state_name(self) -> str:
@@ -324,9 +326,12 @@ class AtomicCheckpointing(Trainer):
         self.accelerator.wait_for_everyone()
         try:
             yield incomplete
-        except BaseException:
+        except BaseException as error:
             if self.args.should_save:
                 discard(incomplete)  # a full disk needs the space
+            if _is_of_a_writer(error):
+                with write_errors(folder):
+                    raise
             raise
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -471,6 +476,13 @@ def _check_state(state: TrainerState, *, folders: set[Path]) -> None:
             f"`best_model_checkpoint` of {TRAINER_STATE_NAME} is {printable(repr(best))}, which is not in the run's "
             "folder"
         )
+
+
+def _is_of_a_writer(error: BaseException) -> bool:
+    """Whether an error says, in words of its own, that a file could not be written to its end."""
+    if isinstance(error, RuntimeError):
+        return "inline_container" in str(error) or "PytorchStreamWriter" in str(error)  # torch.save
+    return isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
 
 @contextmanager
