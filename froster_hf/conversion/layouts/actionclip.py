@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .entry import LayoutEntry, Prefix, Row, block
+from .entry import LayoutEntry, Prefix, Row, block, with_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 HEAD = "fusion_model."
 HEAD_SECTION = "fusion_model_state_dict"
 POSITIONS = f"{HEAD}frame_position_embeddings.weight"
+ENCODER_LAYER = ("transformer.transformer_enc.layers.{i}", "temporal_pooling.encoder.layers.{i}")
 
 POOLING_ROWS: dict[str, tuple[Row, ...]] = {
     "lstm": tuple(
@@ -26,29 +27,15 @@ POOLING_ROWS: dict[str, tuple[Row, ...]] = {
         Row("transformer.cls_token", "temporal_pooling.class_token"),
         Row("transformer.pos_embed", "temporal_pooling.position_embedding"),
         *(
-            Row(f"transformer.transformer_enc.{name}", f"temporal_pooling.encoder.{name}")
-            for name in (
-                *(
-                    f"layers.{{i}}.{part}"
-                    for part in (
-                        "self_attn.in_proj_weight",
-                        "self_attn.in_proj_bias",
-                        "self_attn.out_proj.weight",
-                        "self_attn.out_proj.bias",
-                        "linear1.weight",
-                        "linear1.bias",
-                        "linear2.weight",
-                        "linear2.bias",
-                        "norm1.weight",
-                        "norm1.bias",
-                        "norm2.weight",
-                        "norm2.bias",
-                    )
-                ),
-                "norm.weight",
-                "norm.bias",
-            )
+            Row(f"{ENCODER_LAYER[0]}.self_attn.{name}", f"{ENCODER_LAYER[1]}.self_attn.{name}")
+            for name in ("in_proj_weight", "in_proj_bias")
         ),
+        *(
+            row
+            for name in ("self_attn.out_proj", "linear1", "linear2", "norm1", "norm2")
+            for row in with_bias(f"{ENCODER_LAYER[0]}.{name}", f"{ENCODER_LAYER[1]}.{name}")
+        ),
+        *with_bias("transformer.transformer_enc.norm", "temporal_pooling.encoder.norm"),
     ),
 }
 """ActionCLIP's post-network heads, named as in its fusion model, each known by its first row."""
