@@ -32,7 +32,7 @@ from ..hub_cache import blobs_of_snapshot
 from ..printing import listing, one_line, printable
 from ..processing.text_files import AnnotationError, read_json
 from .layouts import find_layout, recognize_layout, told_by_section, weight_sections
-from .pickle_worker import NO_ROOM_STATUS
+from .pickle_worker import NO_ROOM_STATUS, TensorUnpickler
 from .state_dicts import convert_state_dict
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
@@ -42,18 +42,7 @@ MAX_BYTES = 32 << 30
 MAX_RANK = 8
 TIMEOUT_SECONDS = 900.0
 MINIMUM_TORCH = "2.10"
-DTYPES = (
-    torch.float64,
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.int64,
-    torch.int32,
-    torch.int16,
-    torch.int8,
-    torch.uint8,
-    torch.bool,
-)
+DTYPES = tuple(TensorUnpickler.storages.values())
 """Types of weights and of the buffers beside them; of others, not all can be searched for infinite values."""
 
 LONGEST_FILE_NAME = 255
