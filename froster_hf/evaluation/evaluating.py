@@ -231,16 +231,10 @@ def prepare_folder(
 
 def _remove_results(folder: Path) -> None:
     """Delete what an evaluation has left; a link, but nothing behind it."""
-    for name in (
-        "result.json",
-        "result.md",
-        "index.html",
-        "label_similarity.json",
-        "label_similarity.md",
-        "label_similarity.png",
-    ):
+    files = ["result.json", "result.md", "index.html", *(f"label_similarity.{kind}" for kind in ("json", "md", "png"))]
+    for name in files:
         (folder / name).unlink(missing_ok=True)
-    for part in (folder / "plots", folder / "predictions", folder / CALIBRATED_FOLDER, folder / CHOSEN_FOLDER):
+    for part in (folder / name for name in ("plots", "predictions", CALIBRATED_FOLDER, CHOSEN_FOLDER)):
         if part.is_symlink():
             part.unlink()
         elif part.is_dir():
