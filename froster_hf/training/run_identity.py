@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from ..data.video_table import pixel_options, table_fingerprint
 from .checkpointing import CheckpointedCallback, ResumeError
@@ -84,9 +84,7 @@ class RunIdentity(CheckpointedCallback):
                 "start, from the model before the training and not from a checkpoint, or train in another folder."
             )
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The next training may be of a model that is built again."""
         self._identity = None
 

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from ..checkpoint_loading import checked_config
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
@@ -205,9 +204,7 @@ class TeacherAveraging(CheckpointedCallback):
     def __init__(self, teacher: Callable[[], AveragedTeacher]):
         self.teacher = teacher
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Follow."""
         self.teacher().follow(kwargs["model"])
 

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedConfig, Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedConfig, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
@@ -151,9 +151,7 @@ class WeightAveraging(CheckpointedCallback):
         finally:
             _copy_into(own, trained)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin again, unless the run is resumed."""
         if args.fsdp or args.deepspeed:
             raise ValueError("Weights that FSDP or DeepSpeed split over processes cannot be averaged while training.")
@@ -162,9 +160,7 @@ class WeightAveraging(CheckpointedCallback):
             if self.first_epoch == 0:
                 self._add(kwargs["model"], 0)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take in the weights, where this was the last step of an epoch of the range."""
         # Not at `on_epoch_end`: a checkpoint of an epoch's last step is written before that, and a run resumed from it
         # begins with the next epoch.
