@@ -123,14 +123,25 @@ def _model_result(
     stored: Sequence[Mapping[str, Any]],
     compared_with: str | None,
 ) -> dict[str, Any]:
-    """What the report says of a model, from what is stored of it for each video."""
-    found = [
-        DetectedSegment(video, **segment)
-        for video, prediction in zip(table.videos, stored)
-        for segment in prediction.get("segments", ())
-    ]
+    """What the report says of a model, accuracies in percent, from what is stored of it for each video."""
+    found = [prediction.get("segments", []) for prediction in stored]
+    true: dict[str, list[dict[str, Any]]] = {video: [] for video in table.videos}
+    for segment in table.segments:
+        true[segment.video].append(_without_video(segment))
+    thresholds = protocol.iou_thresholds
+    measured = compute(TemporalDetection, predictions=found, references=list(true.values()), iou_thresholds=thresholds)
+    numbers: dict[str, Any] = {}
+    for name, metric in metrics_of("segments", shown_in="report").items():
+        numbers[name] = {f"{iou:g}": metric.shown(value, digits=2) for iou, value in zip(thresholds, measured[name])}
+        numbers[f"average_{name}"] = metric.shown(measured[f"average_{name}"], digits=2)
     return {
-        **_measure(protocol, table, found),
+        **numbers,
+        "average_precisions": {
+            label: [percent(value) for value in values] for label, values in measured["average_precisions"].items()
+        },
+        "num_videos": len(table.videos),
+        "num_segments": len(table.segments),
+        "num_found": sum(map(len, found)),
         "compared_with": compared_with,
         "unreadable": {name: entry["error"] for name, entry in zip(names, stored) if "error" in entry},
     }
@@ -258,37 +269,6 @@ def _detect(
 
 def _without_video(segment: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(segment).items() if name != "video"}
-
-
-def _measure(protocol: DetectionProtocol, table: SegmentTable, found: Sequence[DetectedSegment]) -> dict[str, Any]:
-    """The numbers of one model, in percent."""
-
-    def by_video(segments: Sequence[Any]) -> list[list[dict[str, Any]]]:
-        rows: dict[str, list[dict[str, Any]]] = {video: [] for video in table.videos}
-        for segment in segments:
-            rows[segment.video].append(_without_video(segment))
-        return list(rows.values())
-
-    measured = compute(
-        TemporalDetection,
-        predictions=by_video(found),
-        references=by_video(table.segments),
-        iou_thresholds=protocol.iou_thresholds,
-    )
-    numbers: dict[str, Any] = {}
-    for name, metric in metrics_of("segments", shown_in="report").items():
-        thresholds = zip(protocol.iou_thresholds, measured[name])
-        numbers[name] = {f"{iou:g}": metric.shown(value, digits=2) for iou, value in thresholds}
-        numbers[f"average_{name}"] = metric.shown(measured[f"average_{name}"], digits=2)
-    return {
-        **numbers,
-        "average_precisions": {
-            label: [percent(value) for value in values] for label, values in measured["average_precisions"].items()
-        },
-        "num_videos": len(table.videos),
-        "num_segments": len(table.segments),
-        "num_found": len(found),
-    }
 
 
 def detection_markdown(report: Mapping[str, Any]) -> str:
