@@ -306,7 +306,8 @@ def load_source(source: str | os.PathLike[str], *, layout: str | None = None) ->
     raw = read_checkpoint(resolve(source))
     clip_config = _clip_config(raw)
     weights, wrapping, unused = _unwrap(raw)
-    layout = layout or _recognize(raw, weights)
+    # An ActionCLIP file with the head that has no weights is recognized by its empty section.
+    layout = layout or told_by_section(recognize_layout(weights), raw.other)
     if find_layout(layout).needs_config and clip_config is None:
         raise ValueError(
             f"{raw.path} has the names of transformers, but weights do not show heads and activation. Give the folder "
@@ -377,11 +378,6 @@ def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
         unwrapped[plain] = tensors[name]
     found = [f"prefix {'.'.join(common)}."] if common else []
     return unwrapped, found + [f"wrappers {', '.join(sorted(inside))} inside names"] * bool(inside)
-
-
-def _recognize(raw: RawCheckpoint, tensors: Mapping[str, Tensor]) -> str:
-    """The layout; an ActionCLIP file with the head that has no weights is recognized by its empty section."""
-    return told_by_section(recognize_layout(tensors), raw.other)
 
 
 def _clip_config(raw: RawCheckpoint) -> dict | None:

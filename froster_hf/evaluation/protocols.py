@@ -396,10 +396,9 @@ def _plan_worlds(protocol: EvaluationProtocol, data: EvaluationData) -> Evaluati
 def _plan_segments(protocol: DetectionProtocol, data: EvaluationData) -> SegmentTable:
     known = FORMATS[DATASETS[protocol.dataset].format]
     assert known.read_segments is not None  # the catalogue gives this plan to lists of long videos
-    annotations = data.annotations
-    if annotations is None:
-        raise ValueError(f"Protocol {protocol.name} needs annotations=, {known.files}; see EvaluationData.")
-    files = DataFiles(data.root, annotations, missing=data.missing, allow_links=data.allow_links)
+    files = DataFiles(
+        data.root, _needed(data, "annotations", protocol), missing=data.missing, allow_links=data.allow_links
+    )
     return known.read_segments(files, protocol.subset)
 
 
@@ -442,10 +441,11 @@ def _differences(protocol: EvaluationProtocol, counted: Mapping[str, tuple[Datas
     return {name: differences for name, differences in found.items() if differences}
 
 
-def _needed(data: EvaluationData, name: str, protocol: EvaluationProtocol) -> str:
+def _needed(data: EvaluationData, name: str, protocol: AnyProtocol) -> str:
     value = getattr(data, name)
     if value is None:
-        raise ValueError(f"Protocol {protocol.name} needs {name}=; see EvaluationData.")
+        files = f", {FORMATS[DATASETS[protocol.dataset].format].files}" if name == "annotations" else ""
+        raise ValueError(f"Protocol {protocol.name} needs {name}={files}; see EvaluationData.")
     return value
 
 
