@@ -218,10 +218,7 @@ class LabelTexts:
 
     def for_all_labels(self, templates: Sequence[int]) -> StepTexts:
         """Every label under some templates."""
-        teacher_embeds = self.teacher_embeds.of_all_labels(templates) if self.teacher_embeds else torch.empty(0, 0)
-        if self.frozen_embeds is not None:
-            return StepTexts({"text_embeds": self.frozen_embeds.of_all_labels(templates)}, teacher_embeds)
-        return StepTexts(self._tokens(self.prompts.of_all_labels(templates), len(templates)), teacher_embeds)
+        return self._step_texts(lambda texts: texts.of_all_labels(templates), num_prompts=len(templates))
 
     def for_clips(self, labels: Tensor, templates: Sequence[int]) -> StepTexts:
         """The label of every clip under a template of its own.
@@ -233,10 +230,14 @@ class LabelTexts:
         """
         pairs = [pair for pair in zip(labels.tolist(), templates) if pair[0] != IGNORED_LABEL] or [(0, 0)]
         labels, templates = torch.tensor([label for label, _ in pairs]), [template for _, template in pairs]
-        teacher_embeds = self.teacher_embeds.of_clips(labels, templates) if self.teacher_embeds else torch.empty(0, 0)
+        return self._step_texts(lambda texts: texts.of_clips(labels, templates), num_prompts=1)
+
+    def _step_texts(self, choose: Callable[[Any], Tensor], *, num_prompts: int) -> StepTexts:
+        """What is chosen of the prompts, as tokens for the student, or of their embeddings where those are kept."""
+        teacher_embeds = choose(self.teacher_embeds) if self.teacher_embeds else torch.empty(0, 0)
         if self.frozen_embeds is not None:
-            return StepTexts({"text_embeds": self.frozen_embeds.of_clips(labels, templates)}, teacher_embeds)
-        return StepTexts(self._tokens(self.prompts.of_clips(labels, templates), 1), teacher_embeds)
+            return StepTexts({"text_embeds": choose(self.frozen_embeds)}, teacher_embeds)
+        return StepTexts(self._tokens(choose(self.prompts), num_prompts), teacher_embeds)
 
     def for_evaluation(self) -> dict[str, Any]:
         """Keywords for the student's forward pass: every label over all templates, encoded here where it can be."""
