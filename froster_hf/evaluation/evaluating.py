@@ -285,7 +285,7 @@ def _report(
         "results": {name: _row_result(protocol, results) for name, results in tested.items()},
         "checkpoints": [header["model"] for header in headers],
         "frozen_checkpoint": None if frozen_header is None else frozen_header["model"],
-        **{key: headers[0][key] for key in ("data", "prompts", "precision", "video_options")},
+        **{key: headers[0][key] for key in ("data", "prompts", "descriptions", "precision", "video_options")},
         "count_differences": plan.count_differences,
         "notes": _notes(protocol, plan, len(headers)),
         "versions": package_versions(),

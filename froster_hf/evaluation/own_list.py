@@ -257,7 +257,7 @@ def _report(
         entry: dict[str, Any] = {
             **result.numbers,
             "interval": [percent(end) for end in own[number]],
-            **{key: result.header[key] for key in ("model", "prompts", "precision", "video_options")},
+            **{key: result.header[key] for key in ("model", "prompts", "descriptions", "precision", "video_options")},
         }
         if result.part is not None:
             entry["class_accuracies"] = part_report(result.part)["class_accuracies"]

@@ -83,7 +83,8 @@ def counts_in_words(report: Mapping[str, Any]) -> str:
     first = next(iter(report["models"].values()))
     undecodable = first["num_undecodable"]
     failed = f"; {undecodable} could not be decoded and count as wrong" if undecodable else ""
-    return f"{first['num_clips']} videos, {first['num_labels']} labels{failed}. Accuracies in percent."
+    said = f", {first['descriptions']}" if first["descriptions"] else ""
+    return f"{first['num_clips']} videos, {first['num_labels']} labels{said}{failed}. Accuracies in percent."
 
 
 def markdown_of_list(report: Mapping[str, Any]) -> str:

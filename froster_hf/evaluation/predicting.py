@@ -47,6 +47,7 @@ from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
 from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
+from ..processing.prompts_froster import pair_with_descriptions, sentences_of
 from ..settings import check_bounds
 from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
 from .leak_check import warn_of_leaks
@@ -372,7 +373,8 @@ def predict(
         computing: `batch_size`, `num_workers` and `precision`; see [`Computing`].
 
     Returns:
-        View logits (n, V*C, K), NaN where a video could not be decoded, and the header of the predictions.
+        View logits (n, V*C, K), NaN where a video could not be decoded, and the header of the predictions with
+        `descriptions`, what was said about the labels, in words, or `None`.
 
     Raises:
         PredictionMismatchError: `output_dir` holds predictions of other weights, data, prompts or settings.
@@ -381,7 +383,9 @@ def predict(
     text_pooling = processor.text_pooling if text_pooling is None else text_pooling
     encoded = processor.encode_sentences(texts, descriptions)
     warn_of_leaks(processor.write_prompts(texts, descriptions), table)
-    return _predict(
+    given = processor.label_descriptions if descriptions is None else descriptions
+    said = descriptions_in_words(label_names(table), given, text_pooling)
+    logits, header = _predict(
         model,
         table,
         processor=processor,
@@ -395,6 +399,7 @@ def predict(
         accelerator=accelerator,
         **computing,
     )
+    return logits, header | {"descriptions": said}
 
 
 def embed_videos(
@@ -521,6 +526,23 @@ def _predict_batches(
                 progress.update(len(rows))
     finally:
         model.train(was_training)
+
+
+def descriptions_in_words(
+    labels: Sequence[str], descriptions: Mapping[str, Any] | None, text_pooling: str
+) -> str | None:
+    """What is said about the labels beyond their names; `None` where nothing is.
+
+    >>> descriptions_in_words(["golf", "yoga"], {"golf": "a ball is hit", "yoga": None}, "mean")
+    'sentences about 1 of 2 labels'
+    >>> descriptions_in_words(["golf"], {"golf": ["a ball is hit", "a club is swung"]}, "max")
+    'sentences about 1 of 1 labels, up to 2 each, combined by max'
+    """
+    counts = [len(sentences_of(text)) for _, text in pair_with_descriptions(labels, descriptions) if text]
+    if not counts:
+        return None
+    several = f", up to {max(counts)} each, combined by {text_pooling}" if max(counts) > 1 else ""
+    return f"sentences about {len(counts)} of {len(labels)} labels{several}"
 
 
 def prompts_fingerprint(label_texts: list[str], encoded: Any, *, text_pooling: str = "mean") -> str:

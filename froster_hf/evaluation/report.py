@@ -88,6 +88,8 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         "",
         f"Protocol: {protocol['protocol'].replace('_', '-')}, {protocol['dataset']}, {views}, softmax averaged.",
     ]
+    if report["descriptions"]:
+        lines.append(f"Labels: the data set's names and {report['descriptions']}.")
     rephrased = [f"{cell(name)} ({texts[name]})" for name in published if name in texts]
     lines.append(
         f"Published with labels other than the data set's names: {', '.join(rephrased)}." if rephrased else ""

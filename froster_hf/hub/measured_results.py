@@ -154,10 +154,15 @@ def _results(report: Mapping[str, Any], sample: int) -> Iterator[MeasuredResult]
 def _clip_results(report: Mapping[str, Any], sample: int, shared: Mapping[str, Any]) -> Iterator[MeasuredResult]:
     row, *_others = report["results"].values()
     differences = report["count_differences"]
+    # Of reports that were stored before, it is not known.
+    said = (str(report["descriptions"]),) if report.get("descriptions") else ()
     for part, numbers in row["parts"][sample].items():
-        remarks = tuple(
-            f"{found['found']} {what}, published {found['published']}"
-            for what, found in differences.get(part, {}).items()
+        remarks = (
+            *said,
+            *(
+                f"{found['found']} {what}, published {found['published']}"
+                for what, found in differences.get(part, {}).items()
+            ),
         )
         if numbers["num_undecodable"]:
             remarks += (f"{numbers['num_undecodable']} clips undecodable, counted as wrong",)
@@ -173,7 +178,7 @@ def _clip_results(report: Mapping[str, Any], sample: int, shared: Mapping[str, A
         summaries = ("splits_mean", "splits_std") if sample == 0 else ()
     for metric in summaries:
         if row.get(metric) is not None:
-            yield MeasuredResult(part="all", metric=metric, value=row[metric], **shared)
+            yield MeasuredResult(part="all", metric=metric, value=row[metric], remarks=said, **shared)
 
 
 def _segment_results(report: Mapping[str, Any], sample: int, shared: Mapping[str, Any]) -> Iterator[MeasuredResult]:

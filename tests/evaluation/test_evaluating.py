@@ -201,6 +201,8 @@ def test_descriptions_belong_to_names_and_not_to_places(hmdb51_data, tmp_path):
     first = evaluate(hmdb51_data, tmp_path / "first", descriptions=described)
     turned = dict(reversed(described.items())) | {"juggling": "not tested here"}
     assert evaluate(hmdb51_data, tmp_path / "second", descriptions=turned)["prompts"] == first["prompts"]
+    assert first["descriptions"] == "sentences about 3 of 4 labels"
+    assert "names and sentences about 3 of 4 labels." in (tmp_path / "first" / "result.md").read_text()
     with pytest.raises(ValueError, match="without 1 of its names: wave"):
         evaluate(hmdb51_data, tmp_path / "third", descriptions={k: v for k, v in described.items() if k != "wave"})
 

@@ -273,6 +273,16 @@ def test_results_of_these_weights_reach_the_card_and_nothing_else_does(checkpoin
     ]
 
 
+def test_numbers_with_described_labels_say_so_on_the_card(checkpoint, tmp_path):
+    own = model_fingerprint(AutoModelForVideoClassification.from_pretrained(checkpoint))
+    result = result_file(tmp_path / "result.json", fingerprints=[own])
+    said = "sentences about 4 of 4 labels"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"descriptions": said}))
+    report = export_checkpoint(checkpoint, tmp_path / "out", results=[result])
+    assert all(said in found.remarks for found in report.results)
+    assert f"{said}; 4 classes, published 50" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_of_several_few_shot_samples_only_its_own_numbers_are_claimed(checkpoint, tmp_path):
     own = model_fingerprint(AutoModelForVideoClassification.from_pretrained(checkpoint))
     result = result_file(tmp_path / "result.json", fingerprints=["0" * 64, own])

@@ -233,6 +233,9 @@ def test_evaluation_takes_them_and_tells_the_poolings_apart(classify, checkpoint
         assert main([*command, *more]) == 0, capsys.readouterr().err
         reports.append(json.loads((output / "result.json").read_text())["models"][checkpoint])
     assert reports[0]["prompts"] != reports[1]["prompts"]
+    said = [report["descriptions"].partition(", ")[2] for report in reports]
+    assert said == [f"up to {len(SENTENCES['golf'])} each, combined by {pooling}" for pooling in ("max", "mean")]
+    assert said[1] in (tmp_path / "result1" / "result.md").read_text()
     table = read_videos(tmp_path / "list.csv", root=REAL_VIDEOS["bikes"].parent, labels=list(SENTENCES))
     found, _ = predict(
         classify.model,
