@@ -382,12 +382,12 @@ class FrosterTrainer(ClipTrainer):
         # A data set without names of its own is measured against the training's labels.
         self._eval_texts = self.texts_of(class_names(dataloader.dataset))
         self._eval_inputs = self._eval_texts.for_evaluation()
-        self._cosines: dict[str, Tensor] = {}
+        self._cosines: dict[str, Tensor] | None = None  # of the first batch
         with self._weights_kept():
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics = cast(dict[str, float], output.metrics)
-        for name, cosine in self._cosines.items():
+        for name, cosine in (self._cosines or {}).items():
             metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
         del self._eval_inputs
         return output
@@ -425,7 +425,7 @@ class FrosterTrainer(ClipTrainer):
             if clips.shape[0] != labels.shape[0]:
                 logits = mean_log_probabilities(logits, labels.shape[0])
             loss = cross_entropy_loss(logits, labels)
-            if not self._cosines:
+            if self._cosines is None:
                 templates = range(len(self._eval_texts.prompts.templates))
                 teacher_texts = self._eval_texts.for_all_labels(templates).teacher_embeds
                 self._cosines = self.distillation.cosines(outputs, clips=clips, teacher_texts=teacher_texts)
