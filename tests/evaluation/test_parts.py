@@ -113,3 +113,18 @@ def test_the_published_harmonic_means_follow_from_base_and_novel():
         for method, (base, novel, published) in rows.items():
             # Rounded inputs; K-400 rows average three samples.
             assert harmonic_mean(base, novel) == pytest.approx(published, abs=0.16), (dataset, method)
+
+
+def test_later_results_stand_beside_frosters_and_say_where_names_were_rephrased():
+    published = published_results()
+    rows = [
+        {name: set(methods) for name, methods in published[protocol].items() if not name.startswith("_")}
+        for protocol in ("base_to_novel", "cross_dataset")
+    ]
+    for later, datasets in zip(({"T2L (EZ-CLIP)", "GA2-CLIP (32 frames)"}, {"T2L (EZ-CLIP)", "MoTE", "TACO"}), rows):
+        for methods in datasets.values():
+            assert {"FROSTER", "ViFi-CLIP", "TC-CLIP", *later} <= methods
+    rephrased = {
+        method for datasets in rows for methods in datasets.values() for method in methods if "rephr" in method
+    }
+    assert set(published["label_text"]) == {"FROSTER", *rephrased}
