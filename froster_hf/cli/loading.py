@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .. import checkpoint_loading
+from ..checkpoint_loading import load_pipeline
 from ..printing import without_progress_bars, without_warnings
 from ..video.stores import is_address, named_folder
 
@@ -29,7 +29,7 @@ def without_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def load_pipeline(arguments: argparse.Namespace) -> Any:
+def load_model(arguments: argparse.Namespace) -> Any:
     """The zero-shot pipeline of the options of `add_model_arguments` and `add_video_arguments`.
 
     Raises:
@@ -68,7 +68,7 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
     import froster_hf  # noqa: F401
 
     with without_warnings(), without_progress_bars():
-        classify = checkpoint_loading.load_pipeline(name, device=device, dtype=dtype)
+        classify = load_pipeline(name, device=device, dtype=dtype)
     if classify.stored_dtype != classify.model.dtype:
         half = str(classify.stored_dtype).removeprefix("torch.")
         print(f"froster: computing in float32, since this processor has no arithmetic in {half}", file=sys.stderr)

@@ -107,7 +107,7 @@ def add_overwrite_argument(group: Any, what: str) -> None:
 
 
 def set_video_defaults(parser: argparse.ArgumentParser) -> None:
-    """What `load_pipeline` asks of a verb without these options: the usual decoder and limits, no addresses."""
+    """What `load_model` asks of a verb without these options: the usual decoder and limits, no addresses."""
     parser.set_defaults(backend=None, max_pixels=None, allow_urls="none")
 
 
@@ -119,11 +119,11 @@ def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
         OSError: a file that cannot be read.
     """
     options = {
-        "candidate_labels": read_labels(arguments),
+        "candidate_labels": given_labels(arguments),
         "templates": arguments.templates,
         "hypothesis_template": arguments.template,
         "text_pooling": arguments.text_pooling,
-        "background_labels": read_background(arguments),
+        "background_labels": given_background(arguments),
         "multi_label": arguments.multi_label or None,
         "threshold": arguments.threshold,
         "num_frames": arguments.num_frames,
@@ -131,7 +131,7 @@ def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def read_background(arguments: argparse.Namespace) -> LabelList | list[str] | None:
+def given_background(arguments: argparse.Namespace) -> LabelList | list[str] | None:
     """The labels of `--background`: those listed, or those of a file of this name."""
     if not arguments.background:
         return None
@@ -153,7 +153,7 @@ def print_comparison(classify: Any, options: dict[str, Any]) -> None:
         print(f"froster: {printable(description)}", file=sys.stderr)
 
 
-def read_labels(arguments: argparse.Namespace) -> LabelList | list[str] | None:
+def given_labels(arguments: argparse.Namespace) -> LabelList | list[str] | None:
     """The labels of `--labels` or `--labels-file`; `None` where neither is given.
 
     What a file was read as is said on standard error, since a wrong reading would show in nothing but the scores.

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from ..printing import listing, printable
 from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_lines, shown_path
 from ..video.files import UNREADABLE, search_folder
-from ..video.stores import find_videos as find_videos_at
-from ..video.stores import is_address
+from ..video.stores import find_videos_at, is_address
 from ..video.types import UnreadableVideoError
 
 STANDARD_INPUT = "-"

@@ -174,7 +174,7 @@ class VideoIndex:
         Raises:
             SearchIndexError: the pipeline's model has other weights, or makes something else of a clip.
         """
-        state = _state_of(classify)
+        state = weights_state(classify.model), classify.processor.video_processor.to_json_string()
         if self._checked is not None and (self._checked[0](), self._checked[1]) == (classify.model, state):
             return
         weights = _fingerprint(classify)
@@ -858,11 +858,7 @@ class _Writer:
 
 
 def _overlap(segment: FoundSegment, other: FoundSegment) -> bool:
-    return (
-        segment.video == other.video
-        and segment.start_seconds < other.end_seconds
-        and other.start_seconds < segment.end_seconds
-    )
+    return segment.start_seconds < other.end_seconds and other.start_seconds < segment.end_seconds
 
 
 def _place(path: str | os.PathLike[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..extras import import_extra, is_installed
+from ..extras import import_extra
 from ..printing import figure_text, json_text, printable
 from ..whole_files import write_text_whole, written_whole
 from .timeline_froster import Timeline, TimelineSegment
@@ -60,7 +60,7 @@ def check_format(path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"{path.name!r}: a timeline is written as {', '.join(WRITERS)}.")
-    if path.suffix.lower() == ".png" and not is_installed("plots"):
+    if path.suffix.lower() == ".png":
         import_extra("plots")
 
 

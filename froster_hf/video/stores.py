@@ -123,7 +123,7 @@ def open_store(address: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(address)
 
 
-def find_videos(address: str) -> list[str]:
+def find_videos_at(address: str) -> list[str]:
     """The videos that an address stands for: those that match a pattern, those in and below a folder, or itself.
 
     Raises:

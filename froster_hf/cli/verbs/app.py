@@ -13,8 +13,8 @@ deleted after an hour, and when the app ends. Whoever reaches the address may us
 import argparse
 import tempfile
 
-from ...extras import import_extra, is_installed
-from ..loading import load_pipeline
+from ...extras import import_extra
+from ..loading import load_model
 from ..options import add_model_arguments, set_video_defaults
 
 
@@ -41,9 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted."""
     for extra in ("app", "plots", *(["search"] if arguments.index else [])):
-        if not is_installed(extra):
-            import_extra(extra)
-    classify = load_pipeline(arguments)
+        import_extra(extra)
+    classify = load_model(arguments)
 
     from ...integrations.app import AppExample, launch_app
     from ...shapes import DEMO_LABELS, STORY_WINDOWS, render_demo_videos

@@ -15,7 +15,7 @@ from pathlib import Path
 from ...extras import how_to_install, is_installed
 from ...printing import one_line
 from ...whole_files import make_folder
-from ..loading import load_pipeline
+from ..loading import load_model
 from ..options import add_model_arguments, add_video_arguments, split_labels
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             "shapes like these, for trying things out. With a real CLIP: froster demo --model "
             "openai/clip-vit-base-patch32\n"
         )
-    classify = load_pipeline(arguments)
+    classify = load_model(arguments)
 
     # After the model: the garbage collection of these imports does not look at its own again.
     from ...pipeline.timeline_files import write_timeline

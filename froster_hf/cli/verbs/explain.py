@@ -14,7 +14,7 @@ from typing import Any
 
 from ...printing import printable
 from ...whole_files import folder_for_results
-from ..loading import load_pipeline
+from ..loading import load_model
 from ..options import add_model_arguments, add_overwrite_argument, add_video_arguments
 
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> Any:
-    classify = load_pipeline(arguments)
+    classify = load_model(arguments)
 
     from ...evaluation import explain_video
 

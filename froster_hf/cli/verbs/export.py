@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Export, upload where asked to, and print what was written."""
     from ...checkpoint_loading import checkpoint_path
     from ...hub import export_checkpoint, push_folder
-    from ..options import read_labels
+    from ..options import given_labels
 
     if arguments.push_to_hub is None and (arguments.private or arguments.create_pr):
         raise ValueError("--private, --create-pr: only with --push-to-hub.")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         license=arguments.license,
         results=arguments.results,
         recipe=arguments.recipe,
-        labels=read_labels(arguments),
+        labels=given_labels(arguments),
         repo_id=arguments.push_to_hub,
         max_shard_size=arguments.max_shard_size,
         towers=arguments.towers,

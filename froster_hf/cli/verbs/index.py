@@ -22,7 +22,7 @@ from typing import Any
 from ...checkpoint_loading import DEFAULT_MODEL
 from ...printing import counted, json_text, one_line, printable
 from ...video.stores import is_address, named_folder
-from ..loading import load_pipeline
+from ..loading import load_model
 from ..options import add_model_arguments, add_video_arguments
 from ..videos import find_videos
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model is None:
         arguments.model = DEFAULT_MODEL if index is None else index.settings.model
     videos = list(_named(arguments.videos))
-    classify = load_pipeline(arguments)
+    classify = load_model(arguments)
 
     def show(record: Mapping[str, Any]) -> None:
         from tqdm import tqdm
@@ -76,21 +76,16 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         on_video=show,
     )
-    counts = {
-        "new": len(report.new),
-        "changed": len(report.changed),
-        "gone": len(report.gone),
-        "unchanged": len(report.unchanged),
-        "failed": len(report.errors),
-    }
+    counts = {name: len(getattr(report, name)) for name in ("new", "changed", "gone", "unchanged")}
+    failed = len(report.errors)
     if arguments.json:
-        print(json_text({"videos": report.num_videos, "segments": report.num_segments, **counts}))
+        print(json_text({"videos": report.num_videos, "segments": report.num_segments, **counts, "failed": failed}))
     else:
-        counts["could not be read"] = counts.pop("failed")
+        counts["could not be read"] = failed
         said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
         segments = counted(report.num_segments, "segment")
         print(f"{printable(arguments.output)}: {segments} of {counted(report.num_videos, 'video')} ({said})")
-    return 1 if report.errors else 0
+    return 1 if failed else 0
 
 
 def _named(arguments: Sequence[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ...printing import counted, json_text, one_line, printable
 from ...whole_files import refuse_results
-from ..loading import load_pipeline
+from ..loading import load_model
 from ..options import (
     add_label_arguments,
     add_model_arguments,
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         # Before the model is loaded.
         refuse_results(arguments.output, overwrite=arguments.overwrite, resumable=arguments.output.endswith(".jsonl"))
     videos = find_videos(arguments.videos)
-    classify = load_pipeline(arguments)
+    classify = load_model(arguments)
 
     from transformers.utils.logging import tqdm
 

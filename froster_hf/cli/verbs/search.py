@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 from ...printing import json_text, printable
 from ...processing.prompts_froster import TEMPLATE_SETS
-from ..loading import load_pipeline
+from ..loading import load_model
 from ..options import add_model_arguments, add_overwrite_argument, set_video_defaults
 
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.text,
         like=arguments.video,
         top_k=arguments.top_k,
-        classify=load_pipeline(arguments),
+        classify=load_model(arguments),
         templates=arguments.templates,
     )
     for segment in found:

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ...printing import json_text, printable
-from ..loading import load_pipeline
+from ..loading import load_model
 from ..options import (
     add_label_arguments,
     add_model_arguments,
@@ -32,6 +32,8 @@ from ..options import (
     label_options,
     print_comparison,
 )
+
+WINDOW_LENGTHS = ("window_seconds", "stride_seconds", "smoothing_seconds", "min_segment_seconds")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,14 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
         check_format(path)
         prepare_file(path, overwrite=arguments.overwrite)
     options = label_options(arguments)
-    classify = load_pipeline(arguments)
+    classify = load_model(arguments)
     print_comparison(classify, options)
     timeline = classify.timeline(
         sys.stdin.buffer if arguments.video == "-" else arguments.video,
-        window_seconds=arguments.window_seconds,
-        stride_seconds=arguments.stride_seconds,
-        smoothing_seconds=arguments.smoothing_seconds,
-        min_segment_seconds=arguments.min_segment_seconds,
+        **{name: getattr(arguments, name) for name in WINDOW_LENGTHS},
         batch_size=arguments.batch_size,
         on_segment=None if arguments.json else _print_segment,
         **options,
@@ -116,7 +115,7 @@ def _watch(arguments: argparse.Namespace) -> int:
             f"--live {printable(arguments.live)} is a file, which has an end: give it as VIDEO, without --live."
         )
     options = label_options(arguments)
-    classify = load_pipeline(arguments)
+    classify = load_model(arguments)
     print_comparison(classify, options)
 
     from ...pipeline.live import live_timeline
@@ -125,13 +124,9 @@ def _watch(arguments: argparse.Namespace) -> int:
     events = live_timeline(
         classify,
         arguments.live,
-        window_seconds=arguments.window_seconds,
-        stride_seconds=arguments.stride_seconds,
-        smoothing_seconds=arguments.smoothing_seconds,
-        min_segment_seconds=arguments.min_segment_seconds,
-        num_frames=arguments.num_frames,
+        **{name: getattr(arguments, name) for name in WINDOW_LENGTHS},
         limits=VideoLimits.of(classify.processor.video_processor.video_limits),
-        **{name: value for name, value in options.items() if name != "num_frames"},
+        **options,
     )
     for event in events:
         line = {**asdict(event), "started_at": event.started_at.isoformat(timespec="milliseconds")}
