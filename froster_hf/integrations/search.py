@@ -37,12 +37,13 @@ from ..checkpoint_loading import SHIPPED_CHECKPOINTS, load_pipeline
 from ..extras import import_extra
 from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import NUM_READING_THREADS, ReadingThreads, take_ahead
+from ..pipeline.scoring_froster import weights_state
 from ..pipeline.timeline_froster import WINDOW_OPTIONS, WindowStream, plan_windows
 from ..printing import one_line, printable
 from ..settings import read_fields
 from ..video.files import UNREADABLE, search_folder
 from ..video.source import split_policy
-from ..video.stores import find_videos, is_address, is_named, open_store, refuse_unnamed
+from ..video.stores import find_videos_at, is_address, is_named, open_store, refuse_unnamed
 from ..video.types import DecodingUnavailableError, UnreadableVideoError, VideoDecodeError
 from ..whole_files import check_writable
 from .batches import embed_clips
@@ -500,14 +501,6 @@ def _fingerprint(classify: Any) -> str:
     return model_fingerprint(getattr(classify.model, "froster", classify.model), dtype=torch.float32)
 
 
-def _state_of(classify: Any) -> Any:
-    """What changes when a model or its processor is changed in place, such as by training; takes no computation."""
-    tensors = chain(classify.model.parameters(), classify.model.buffers())
-    # Tensors of inference mode cannot be changed where changes are counted.
-    versions = [(id(tensor), tensor.dtype, 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
-    return versions, classify.processor.video_processor.to_json_string()
-
-
 def embed_probe(classify: Any, num_frames: int) -> torch.Tensor:
     """What a pipeline's processor and model make of one fixed clip: (D,), of unit length."""
     rows, columns, colors = torch.meshgrid(torch.arange(48), torch.arange(64), torch.arange(3), indexing="ij")
@@ -662,7 +655,7 @@ def _search(path: str, listing: _Listing) -> list[str]:
     """
     if is_address(path):
         refuse_unnamed(path, listing.named)
-        return find_videos(path)
+        return find_videos_at(path)
     if "://" in path or not stat.S_ISDIR(os.stat(path).st_mode):
         return [path]
     content = search_folder(path)
