@@ -11,7 +11,7 @@ from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from tests.fixtures.tiny import tiny_model as spelling_model
 from tests.fixtures.tiny import tiny_processor
 from tests.modeling.tiny import tiny_model
-from tests.training.tiny import LABELS, Arrays, label_prompts, tiny_trainer
+from tests.training.tiny import LABELS, Arrays, tiny_trainer
 
 
 class NamedClips(torch.utils.data.Dataset):
@@ -50,20 +50,21 @@ def _trials_are_mappings(monkeypatch):
     )
 
 
-def search_arguments(folder, **fields) -> FrosterTrainingArguments:
-    defaults = {"max_steps": 1, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "no"}
-    defaults |= {"report_to": "none", "disable_tqdm": True, "use_cpu": True, "per_device_train_batch_size": 2}
-    return FrosterTrainingArguments(output_dir=str(folder), **defaults | fields)
+def search_trainer(folder, *, clips, held_out) -> FrosterTrainer:
+    """A Trainer that builds its model anew for every trial."""
+    args = {"max_steps": 1, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "no"}
+    args |= {"report_to": "none", "disable_tqdm": True, "use_cpu": True, "per_device_train_batch_size": 2}
+    return FrosterTrainer(
+        args=FrosterTrainingArguments(output_dir=str(folder), **args),
+        model_init=lambda: spelling_model(),
+        train_dataset=clips,
+        eval_dataset=held_out,
+        processing_class=tiny_processor(),
+    )
 
 
 def test_every_trial_of_a_search_trains_with_its_own_values(tmp_path):
-    trainer = FrosterTrainer(
-        args=search_arguments(tmp_path),
-        model_init=lambda: spelling_model(),
-        train_dataset=NamedClips(),
-        eval_dataset=NamedClips(),
-        processing_class=tiny_processor(),
-    )
+    trainer = search_trainer(tmp_path, clips=NamedClips(), held_out=NamedClips())
     trials = [{"distillation": "none"}, {"distillation": "projector"}, {"distillation": "residual"}]
     assert run_trials(trainer, trials) == [None, "mlp", "residual"]
     evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
@@ -71,39 +72,21 @@ def test_every_trial_of_a_search_trains_with_its_own_values(tmp_path):
 
 
 def test_the_clips_of_a_trial_are_made_with_its_seed_and_options(tmp_path, video_table):
-    trainer = FrosterTrainer(
-        args=search_arguments(tmp_path),
-        model_init=lambda: spelling_model(),
-        train_dataset=video_table,
-        eval_dataset={"held_out": video_table},
-        processing_class=tiny_processor(),
-    )
+    trainer = search_trainer(tmp_path, clips=video_table, held_out={"held_out": video_table})
     run_trials(trainer, [{"seed": 7, "train_video_options": {"flip_probability": 0.0}}])
     assert trainer.train_dataset.seed == 7
     assert trainer.train_dataset.options["flip_probability"] == 0.0
 
 
 def test_a_value_of_a_search_that_is_none_of_the_choices_is_refused(tmp_path):
-    trainer = FrosterTrainer(
-        args=search_arguments(tmp_path),
-        model_init=lambda: tiny_model(),
-        train_dataset=Arrays(),
-        eval_dataset=Arrays(),
-        prompts=label_prompts(),
-    )
+    trainer = search_trainer(tmp_path, clips=NamedClips(), held_out=NamedClips())
     with pytest.raises(ValueError, match="`trained_parameters` is 'head'; it must be one of"):
         run_trials(trainer, [{"trained_parameters": "head"}])
 
 
 def test_a_search_with_optuna(tmp_path):
     pytest.importorskip("optuna", reason="`pip install optuna` to try transformers' own search")
-    trainer = FrosterTrainer(
-        args=search_arguments(tmp_path),
-        model_init=lambda: spelling_model(),
-        train_dataset=NamedClips(),
-        eval_dataset=NamedClips(),
-        processing_class=tiny_processor(),
-    )
+    trainer = search_trainer(tmp_path, clips=NamedClips(), held_out=NamedClips())
     space = {"distillation": ["none", "residual"]}
     best = trainer.hyperparameter_search(
         n_trials=3,
