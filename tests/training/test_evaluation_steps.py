@@ -14,20 +14,15 @@ from froster_hf.shapes import all_classes, write_moving_shapes
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from froster_hf.training.trainer import mean_log_probabilities
 from tests.fixtures.tiny import tiny_model, tiny_processor
-from tests.fixtures.videos import VIDEO_KINDS, render_video
+from tests.fixtures.videos import render_classes
 from tests.training.tiny import Arrays, tiny_trainer
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Two folders of videos with different classes."""
-    root = tmp_path_factory.mktemp("videos")
-    video = render_video(root / "clip.mp4", VIDEO_KINDS["h264_mp4"], num_frames=30).read_bytes()
-    for name in ("base/juggling", "base/rowing", "novel/diving", "novel/surfing", "novel/yoga"):
-        (root / name).mkdir(parents=True)
-        for index in range(2):
-            (root / name / f"{index}.mp4").write_bytes(video)
-    return root
+    names = ("base/juggling", "base/rowing", "novel/diving", "novel/surfing", "novel/yoga")
+    return render_classes(tmp_path_factory.mktemp("videos"), dict.fromkeys(names, 2))
 
 
 def video_trainer(tmp_path, folders, **fields) -> FrosterTrainer:

@@ -21,7 +21,7 @@ from froster_hf.training.recipe_run import (
 )
 from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, load_recipe
 from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor
-from tests.fixtures.videos import VIDEO_KINDS, render_video
+from tests.fixtures.videos import render_classes
 
 FINE_TUNING = [name for name in list_named("recipe") if load_recipe(name).kind == "fine_tuning"]
 
@@ -34,13 +34,8 @@ def clip_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def video_folder(tmp_path_factory):
     """Four classes; diving and juggling are the frequent half."""
-    root = tmp_path_factory.mktemp("videos")
-    video = render_video(root / "clip.mp4", VIDEO_KINDS["h264_mp4"], num_frames=30).read_bytes()
-    for name in ("diving", "juggling", "rowing", "yoga"):
-        (root / "classes" / name).mkdir(parents=True)
-        for index in range(3 if name in ("diving", "juggling") else 2):
-            (root / "classes" / name / f"{index}.mp4").write_bytes(video)
-    return root / "classes"
+    classes = {"diving": 3, "juggling": 3, "rowing": 2, "yoga": 2}
+    return render_classes(tmp_path_factory.mktemp("videos"), classes)
 
 
 def tiny_overrides(clip_folder, video_folder, output_dir) -> list[str]:
