@@ -387,7 +387,8 @@ class FrosterTrainer(ClipTrainer):
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics = cast(dict[str, float], output.metrics)
-        for name, cosine in (self._cosines or {}).items():
+        cosines: dict[str, Tensor] = self._cosines or {}
+        for name, cosine in cosines.items():
             metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
         del self._eval_inputs
         return output
