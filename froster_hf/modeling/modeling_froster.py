@@ -772,7 +772,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             chunk_size: texts encoded at a time.
 
         Raises:
-            ValueError: no or repeated names, or ones that are no strings; another number of embeddings than names, or
+            ValueError: no or repeated names, or ones that are not strings; another number of embeddings than names, or
                 embeddings that are not finite.
         """
         if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
