@@ -59,18 +59,12 @@ class FrozenTeacher:
 
     @classmethod
     def from_student(
-        cls,
-        student: FrosterForVideoClassification,
-        *,
-        dtype: TeacherDtype = "float32",
-        shared: bool = False,
-        **kwargs: Any,
+        cls, student: FrosterForVideoClassification, *, shared: bool = False, **kwargs: Any
     ) -> "FrozenTeacher":
         """The student's CLIP as it is now, without its temporal module and pooling, and without low-rank updates.
 
         Args:
             student: whose weights are taken.
-            dtype: see the class.
             shared: take the student's parameters themselves rather than copies; they have to stay frozen.
             kwargs: further arguments of the class.
 
@@ -99,24 +93,22 @@ class FrozenTeacher:
                     copied = tensor.detach().clone()
                     tensor = nn.Parameter(copied, requires_grad=False) if attribute in owner._parameters else copied
                 setattr(owner, attribute, tensor)
-        return cls(model, dtype=dtype, shared=shared, **kwargs)
+        return cls(model, shared=shared, **kwargs)
 
     @classmethod
-    def from_dual_encoder(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        *,
-        dtype: TeacherDtype = "float32",
-        frames_dtype: TeacherDtype | None = None,
-    ) -> "FrozenTeacher":
-        """The checkpoint of CLIP, or of another backbone of transformers; see the class.
+    def from_dual_encoder(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "FrozenTeacher":
+        """The checkpoint of CLIP, or of another backbone of transformers.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or a name on the Hub.
+            kwargs: further arguments of the class.
 
         Raises:
             ValueError: the checkpoint is not that of a backbone, or is refused by [`checked_config`].
         """
         checked_config(pretrained_model_name_or_path)
         model = FrosterModel.from_dual_encoder(pretrained_model_name_or_path, temporal_module="none")
-        return cls(model, dtype=dtype, frames_dtype=frames_dtype)
+        return cls(model, **kwargs)
 
     @property
     def embed_width(self) -> int:
