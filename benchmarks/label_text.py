@@ -30,7 +30,6 @@ from froster_hf.evaluation.metrics import paired_intervals
 from froster_hf.processing.prompts_froster import TEXT_POOLINGS
 from froster_hf.shapes import (
     INTERACTIONS,
-    ROUND,
     Hardships,
     MovingShape,
     all_classes,
@@ -41,6 +40,7 @@ from froster_hf.shapes import (
     write_moving_shapes,
 )
 from froster_hf.shapes.captions import MOTION_WORDS
+from froster_hf.shapes.vocabulary import ROUND
 
 CLIPS_AT_ONCE = 64
 # Of two objects: among all labels, among those of these objects, what is done if it is known who acts, and who acts.
