@@ -7,6 +7,7 @@ the server nor the page asks anything of another machine.
 
 import contextlib
 import html
+import logging
 import os
 import sys
 import tempfile
@@ -243,6 +244,8 @@ def served_app(
     """
     import_extra("app")
     middleware = import_extra("app", "starlette.middleware")
+    # Of forms that are refused; whoever sent one is told.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="froster-app-") as folder, _environment(GRADIO_TEMP_DIR=folder):
         app = build_app(classify, index=index, examples=examples)
         try:
@@ -255,7 +258,9 @@ def served_app(
                 css=CSS,
                 footer_links=["api", "settings"],
                 app_kwargs={
-                    "middleware": [middleware.Middleware(GuardedServer, max_upload_bytes=max_megabytes * 2**20)]
+                    "middleware": [
+                        middleware.Middleware(GuardedServer, max_upload_bytes=max_megabytes * 2**20, folder=folder)
+                    ]
                 },
                 prevent_thread_lock=True,
                 quiet=True,

@@ -11,15 +11,18 @@ came. So no error leaves the page but `gradio.Error`, of which nothing is printe
 failure of the program there is one line, through `one_line`.
 """
 
+import asyncio
 import html
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..printing import one_line, printable
+from ..whole_files import NO_ROOM
 
 # By the name of a component: what JSON has for it, and in words. A field that is left empty is null.
 INPUTS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -56,6 +59,7 @@ UPLOAD = "/gradio_api/upload"
 MOST_QUESTION_BYTES = 4 * 2**20
 # What a form has around a file.
 _FORM_BYTES = 2**16
+_CHUNK_BYTES = 2**18
 
 
 def guarded_blocks(gr: Any) -> Any:
@@ -164,7 +168,13 @@ def refused_status(scope: Any, *, max_upload_bytes: int) -> int | None:
     return None
 
 
-REFUSED = {404: b"Not Found", 411: b"Length Required", 413: b"Content Too Large", 500: b"The server failed."}
+REFUSED = {
+    404: b"Not Found",
+    411: b"Length Required",
+    413: b"Content Too Large",
+    500: b"The server failed.",
+    507: b"The server has no room for this upload. Try again later.",
+}
 
 
 class GuardedServer:
@@ -176,10 +186,13 @@ class GuardedServer:
     Args:
         app: of ASGI.
         max_upload_bytes: size of an uploaded file.
+        folder: folder of uploads, where it is of this app alone: what a form that was not read to its end has left in
+            it is deleted.
     """
 
-    def __init__(self, app: Callable[..., Any], max_upload_bytes: int = 512 * 2**20):
-        self.app, self.max_upload_bytes = app, max_upload_bytes
+    def __init__(self, app: Callable[..., Any], max_upload_bytes: int = 512 * 2**20, folder: str | None = None):
+        self.app, self.max_upload_bytes, self.folder = app, max_upload_bytes, folder
+        self._reading_form = asyncio.Lock()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
@@ -199,12 +212,46 @@ class GuardedServer:
 
         status = refused_status(scope, max_upload_bytes=self.max_upload_bytes)
         if status is None:
+            is_upload = scope["method"] == "POST" and UPLOAD in scope["path"]
             try:
-                await self.app(scope, receive, send_with_policy)
+                await (self._upload if is_upload else self.app)(scope, receive, send_with_policy)
             except Exception as error:
-                print_failure(error)
-                status = None if has_begun else 500
+                is_full = isinstance(error, OSError) and error.errno in NO_ROOM
+                if not is_full:
+                    print_failure(error)
+                status = None if has_begun else 507 if is_full else 500
         if status is not None:
             headers = [(b"content-type", b"text/plain; charset=utf-8")]
             await send_with_policy({"type": "http.response.start", "status": status, "headers": headers})
             await send_with_policy({"type": "http.response.body", "body": REFUSED[status]})
+
+    async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
+        """Hand a form on when it is there as a whole: of one that breaks off, Gradio would keep what it has."""
+        with tempfile.TemporaryFile(dir=self.folder) as body:
+            message = {"more_body": True}
+            while message.get("more_body"):
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                body.write(message.get("body", b""))
+            size = body.tell()
+            body.seek(0)
+
+            async def receive_again() -> Any:
+                if body.closed or (body.tell() == size and size):
+                    return await receive()
+                chunk = body.read(_CHUNK_BYTES)
+                return {"type": "http.request", "body": chunk, "more_body": body.tell() < size}
+
+            # One at a time, so that what is unfinished is of this form.
+            async with self._reading_form:
+                try:
+                    await self.app(scope, receive_again, send)
+                finally:
+                    self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Delete what Gradio calls `tmp...` until it has the whole form."""
+        for entry in os.scandir(self.folder) if self.folder else ():
+            if entry.name.startswith("tmp") and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import http.client
+import io
 import json
 import os
 import re
@@ -310,6 +312,51 @@ def test_no_address_is_fetched_and_no_file_of_the_server_is_read(client, address
 def test_an_upload_that_is_too_large_is_refused(client, videos):
     with pytest.raises(Exception, match=r"(?i)size|413|large"):
         client.predict(uploaded(videos / "large.mp4"), LABELS, api_name="/predict")
+
+
+FORM = (
+    b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\nContent-Type: video/mp4\r\n\r\n'
+    + b"x" * 2**19
+)
+
+
+@pytest.mark.parametrize("kind", ["breaks off", "is not a form", "has a second part that is none"])
+def test_an_upload_that_is_not_whole_leaves_nothing(address, capfd, kind):
+    body = {"breaks off": FORM, "is not a form": b"x" * 200}.get(kind, FORM + b"\r\n--B\r\ngarbage\r\n\x00:\r\n")
+    length = len(body) + (1000 if kind == "breaks off" else 0)
+    parts, folder = urlsplit(address), Path(os.environ["GRADIO_TEMP_DIR"])
+    before = set(folder.rglob("*"))
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", "/gradio_api/upload")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=B")
+        connection.putheader("Content-Length", str(length))
+        connection.endheaders(body)
+        if kind != "breaks off":
+            assert connection.getresponse().status in (400, 413, 500)
+    # The server has seen that before it answers another one.
+    whole = urllib.request.Request(
+        f"{address}gradio_api/upload", FORM + b"\r\n--B--\r\n", {"Content-Type": "multipart/form-data; boundary=B"}
+    )
+    status, told = answered(whole)
+    assert status == 200
+    (kept,) = json.loads(told)
+    assert Path(kept).read_bytes() == b"x" * 2**19
+    left = {path for path in set(folder.rglob("*")) - before if path.is_file()}
+    assert left <= {Path(kept)}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_upload_that_the_disk_does_not_take_is_told_and_leaves_nothing(address, monkeypatch, capfd):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("froster_hf.integrations.app_requests.tempfile.TemporaryFile", lambda dir: Full())
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    status, told = answered(urllib.request.Request(f"{address}gradio_api/upload", FORM, headers))
+    assert (status, told) == (507, b"The server has no room for this upload. Try again later.")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_browsers_are_told_to_load_nothing_from_elsewhere(address):
