@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..printing import printable
+from ..printing import json_text, printable
 from ..video.backends import BACKENDS
 from ..whole_files import make_folder, write_text_whole
 from .metrics import metrics_of
@@ -147,7 +147,7 @@ def _plot_report(report: Mapping[str, Any], details: Mapping[str, Sequence[PartR
 def write_result(report: Mapping[str, Any], markdown: str, folder: Path) -> None:
     """Writes `result.md` and `result.json`; the latter last: a folder that has it is complete."""
     write_text_whole(folder / "result.md", markdown)
-    write_text_whole(folder / "result.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_text_whole(folder / "result.json", json_text(report, indent=2) + "\n")
 
 
 def _own_row(protocol: str, result: Mapping[str, Any]) -> list[str]:

@@ -68,8 +68,9 @@ class Calibration:
 
     def __post_init__(self) -> None:
         numbers = (self.scale, self.bias, self.threshold)
-        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-            raise ValueError(f"A calibration has finite numbers, got {self}.")
+        # An integer of JSON can be larger than any float.
+        if not all(isinstance(number, int | float) and abs(number) <= 1e300 for number in numbers):
+            raise ValueError(f"A calibration has finite numbers, got {str(self)[:200]}.")
         if self.scale <= 0 or not 0 <= self.threshold <= 1:
             raise ValueError(f"A calibration has a positive scale and a threshold from 0 to 1, got {self}.")
 
@@ -248,8 +249,12 @@ def choose_scoring(
         used, is_own = (), True
     else:
         used, is_own = tuple(own_background or ()), True
-    if is_own:
-        used = tuple(name for name in used if name not in labels)
+    if is_own and not set(labels).isdisjoint(used):
+        asked = set(labels)
+        used = tuple(name for name in used if name not in asked)
+        if calibration is not None:
+            # It holds for no other background.
+            calibration, used = None, () if has_own_sigmoid else used
     if function_to_apply == "evidence":
         return Scoring(num_labels, "evidence", used, is_own)
     if calibration is None and not has_own_sigmoid:

@@ -56,6 +56,8 @@ EVERYDAY_BACKGROUND = (
 )
 # More of them is a label list, which a call may bring.
 MAX_BACKGROUND_LABELS = 1000
+# Far beyond any logit.
+MAX_CALIBRATION = 1e9
 # Tokens per character of a text; where there are more, a tokenizer spells the words out and does not know them.
 MAX_TOKENS_PER_CHARACTER = 0.33
 
@@ -118,11 +120,7 @@ class FrosterProcessor(ProcessorMixin):
         self.label_descriptions: Mapping[str, Any] | None = _checked_descriptions(label_descriptions)
         self.label_style = label_style
         self.background_labels = _checked_background(background_labels)
-        if calibration is not None and not isinstance(calibration, Mapping):
-            raise ValueError(
-                f"`calibration` is of the type {type(calibration).__name__}; it must be a mapping or None."
-            )
-        self.calibration = dict(calibration) if calibration else None
+        self.calibration = _checked_calibration(calibration)
         if text_length is not None and (type(text_length) is not int or not 1 <= text_length <= MAX_TEXT_LENGTH):
             raise ValueError(f"`text_length` is {text_length!r}; it must be None or from 1 to {MAX_TEXT_LENGTH}.")
         self.text_length = text_length
@@ -527,7 +525,7 @@ def _checked_descriptions(descriptions: Any) -> dict[str, Description] | None:
     return {name: text for name, text in checked.pairs if text} or None
 
 
-def _checked_background(labels: Any) -> list[str] | None:
+def _checked_background(labels: Any, *, source: str = "`background_labels`") -> list[str] | None:
     """The names of a stored background.
 
     Raises:
@@ -535,10 +533,28 @@ def _checked_background(labels: Any) -> list[str] | None:
     """
     if labels is None or (isinstance(labels, list | tuple) and not labels):
         return None
-    names = list(read_label_list(labels, source="`background_labels`").names)
+    names = list(read_label_list(labels, source=source).names)
     if len(names) > MAX_BACKGROUND_LABELS:
-        raise ValueError(f"`background_labels` has {len(names)} names; at most {MAX_BACKGROUND_LABELS} are stored.")
+        raise ValueError(f"{source} has {len(names)} names; at most {MAX_BACKGROUND_LABELS} are stored.")
     return names
+
+
+def _checked_calibration(calibration: Any) -> dict[str, Any] | None:
+    """A stored calibration with a background and numbers that can be computed with; the pipeline knows the rest.
+
+    Raises:
+        ValueError: it is no mapping, or has a background that is none, or a number that is none.
+    """
+    if calibration is None:
+        return None
+    if not isinstance(calibration, Mapping):
+        raise ValueError(f"`calibration` is of the type {type(calibration).__name__}; it must be a mapping or None.")
+    _checked_background(calibration.get("background_labels"), source="`calibration`, `background_labels`")
+    for name in ("scale", "bias", "threshold"):
+        number = calibration.get(name, 0.0)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= MAX_CALIBRATION:
+            raise ValueError(f"`calibration`, `{name}` is {repr(number)[:80]}; it must be a finite number.")
+    return dict(calibration) or None
 
 
 def _everyday_background(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:

@@ -14,6 +14,7 @@ from froster_hf.data.video_table import label_matrix, label_names
 from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
 from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
 from froster_hf.evaluation.own_list import save_variant
+from froster_hf.evaluation.report import write_result
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 
@@ -81,6 +82,13 @@ def test_a_list_gives_the_numbers_of_its_folder(videos, result, tmp_path):
     )
     folder = json.loads((result / "result.json").read_text())
     assert report["models"]["small"]["class_accuracies"] == folder["models"]["small"]["class_accuracies"]
+
+
+def test_labels_in_a_result_act_on_no_terminal(tmp_path):
+    write_result({"labels": ["é", "a\u202e\u009b2J"]}, "", tmp_path)
+    text = (tmp_path / "result.json").read_text()
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert json.loads(text)["labels"] == ["é", "a\u202e\u009b2J"]
 
 
 def test_the_calibrated_checkpoint_is_a_checkpoint(result):

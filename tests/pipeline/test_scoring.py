@@ -142,6 +142,18 @@ def test_a_calibration_is_used_with_its_own_background_only(with_background):
     assert sum(alone.values()) == pytest.approx(1, abs=1e-6)
 
 
+def test_a_calibration_is_left_aside_where_a_label_of_its_background_is_asked_for():
+    """What is left of its background is another one, of which it knows nothing."""
+    fitted = Calibration(0.5, -1.0, 0.4, tuple(BACKGROUND))
+    asked = [BACKGROUND[0], "juggling"]
+    scoring = choose_scoring(asked, multi_label=True, calibration=fitted)
+    assert (scoring.background, scoring.calibration) == (tuple(BACKGROUND[1:]), None)
+    with pytest.raises(ValueError, match="compare"):
+        choose_scoring(BACKGROUND, multi_label=True, calibration=fitted)
+    own = choose_scoring(asked, multi_label=True, calibration=fitted, has_own_sigmoid=True)
+    assert (own.background, own.calibration) == ((), None)
+
+
 def test_a_model_with_a_sigmoid_of_its_own_needs_neither_background_nor_calibration():
     scoring = choose_scoring(LABELS, multi_label=True, has_own_sigmoid=True, own_background=BACKGROUND)
     logits = torch.tensor([[-3.0, 0.0, 2.0]])
@@ -298,12 +310,28 @@ def test_clip_checkpoints_have_an_everyday_background_unless_their_words_are_oth
 
 
 def test_a_background_of_the_processor_is_a_label_list():
-    processor = tiny_processor()
+    processor, fitted = tiny_processor(), Calibration(0.5, -1.0, 0.4, ("a street",)).to_dict()
     for options, message in (
         ({"background_labels": ["a", "a"]}, "repeated: 'a'"),
         ({"background_labels": "a street"}, "expected a list of class names"),
         ({"background_labels": [f"thing {number}" for number in range(1001)]}, "1001 names; at most 1000"),
         ({"calibration": ["scale"]}, "`calibration` is of the type list"),
+        (
+            {"calibration": {**fitted, "background_labels": ["", "x"]}},
+            "`calibration`, `background_labels`: labels must",
+        ),
+        ({"calibration": {**fitted, "background_labels": ["x", "x"]}}, "`calibration`, `background_labels`.*'x'"),
+        ({"calibration": {**fitted, "background_labels": ["\ud800"]}}, "`calibration`, `background_labels`"),
+        (
+            {"calibration": {**fitted, "background_labels": [f"thing {number}" for number in range(1001)]}},
+            "`calibration`, `background_labels` has 1001 names; at most 1000",
+        ),
+        (
+            {"calibration": {**fitted, "scale": 10**400}},
+            "`calibration`, `scale` is 1000.*; it must be a finite number",
+        ),
+        ({"calibration": {**fitted, "bias": "1"}}, "`calibration`, `bias` is '1'; it must be a finite number"),
+        ({"calibration": {**fitted, "threshold": math.nan}}, "`calibration`, `threshold` is nan"),
     ):
         with pytest.raises(ValueError, match=message):
             FrosterProcessor(processor.video_processor, processor.tokenizer, **options)
