@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..modeling.configuration_froster import FrosterConfig
-from ..printing import json_text, printable_lines, yaml_text
+from ..printing import printable, printable_lines, yaml_text
 from ..training.run_identity import FREE_PREFIXES
 from .card_facts import CardFacts
 from .markdown import Safe, render
@@ -97,7 +97,7 @@ def build_model_card(
         citation=Safe(printable_lines(facts.citation.strip().expandtabs().split("\n"))),
         repo_id=repo_id or PLACE,
         # As Python writes them, on one line.
-        example_labels=Safe(json_text(list(examples))),
+        example_labels=Safe(_python_list(examples)),
         architecture=architecture_rows(config, num_parameters, len(prompt_templates)),
         is_time_symmetric=all(entry.time_symmetric for entry in config.temporal_entries),
         results=results,
@@ -110,6 +110,12 @@ def build_model_card(
     if card.data.to_dict() != data.to_dict():
         raise ValueError("The card's metadata did not survive being written; check the facts for odd values.")
     return card
+
+
+def _python_list(texts: Sequence[str]) -> str:
+    """Texts as a list in code, with Python's escapes of what would hide in it; those of JSON are among them."""
+    text = json.dumps(list(texts), ensure_ascii=False)
+    return printable(text, limit=len(text))
 
 
 def architecture_rows(
