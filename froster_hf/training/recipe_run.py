@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,8 @@ def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArgu
         num_clips: clips of the training data, which make the steps of an epoch.
 
     Raises:
-        ValueError: the total batch size is not a multiple of what the processes take at once.
+        ValueError: the total batch size is not a multiple of what the processes take at once, or several processes
+            were started that do not know of each other.
     """
     fields = {"per_device_train_batch_size": 8, **recipe.training}
     has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -200,6 +202,12 @@ def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArgu
     # Errors of values name their fields themselves.
     with naming_arguments(sections, errors=(TypeError, AttributeError, LookupError)):
         args = FrosterTrainingArguments(output_dir=str(output_folder(recipe)), **fields)
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > 1 and args.world_size == 1:
+        raise ValueError(
+            f"{started} processes were started, but without a GPU each would train alone, and write over the others. "
+            "Give training.use_cpu=true to train together on the CPU, or start one process."
+        )
     at_once = args.train_batch_size * args.world_size
     if recipe.total_batch_size % at_once:
         raise ValueError(

@@ -193,3 +193,10 @@ def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(videos, tmp
     assert "The default model, visual-ai/froster-b16, cannot be had" in errors
     assert "--model small" in errors
     assert errors.count("\n") == 4, "one line, and three that say how to get a model"
+
+
+def test_processes_that_would_each_train_alone_are_refused(videos, monkeypatch):
+    # As torchrun starts them on a machine without a GPU.
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"each would train alone.*training\.use_cpu=true"):
+        plan_training(videos, model="small")
