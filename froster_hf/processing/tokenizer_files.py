@@ -9,11 +9,14 @@ tokenized, and the text that replaces another is never longer than it.
 gives to `FrosterProcessor(...)` as an object, does not.
 """
 
+import base64
+import binascii
 import importlib
 import json
 import os
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -283,30 +286,23 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 
 def _check_parts(value: Any, section: str, allowed: Mapping[str, Callable[[Mapping[str, Any]], bool]]) -> None:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     expanding = 0
     for part in _flat(value):
         kind = part.get("type") if isinstance(part, Mapping) else None
-        counts[str(kind)] = counts.get(str(kind), 0) + 1
+        counts[str(kind)] += 1
         if not isinstance(kind, str) or kind not in allowed:
             raise _refused(f"a part of its {section} is", kind or part, listing(allowed))
         if not allowed[kind](part):
             raise _refused(f"a part of its {section} is", part, f"{kind} as the backbones' tokenizers have it")
         # Each ByteLevel writes a text's bytes as characters of up to two.
-        if (
-            sum(counts.values()) > MAX_PARTS
-            or counts.get("ByteLevel", 0) > 1
-            or counts.get("TemplateProcessing", 0) > 1
-        ):
-            raise _refused(
-                f"the parts of its {section} are",
-                counts,
-                f"up to {MAX_PARTS}, and one ByteLevel or TemplateProcessing",
-            )
+        if counts.total() > MAX_PARTS or max(counts["ByteLevel"], counts["TemplateProcessing"]) > 1:
+            allowed_parts = f"up to {MAX_PARTS}, and one ByteLevel or TemplateProcessing"
+            raise _refused(f"the parts of its {section} are", dict(counts), allowed_parts)
         # Each is bounded by itself; one after the other, they multiply.
         expanding += _expands(part)
         if expanding > 1:
-            raise _refused(f"several parts of its {section} lengthen a text,", counts, "one of them")
+            raise _refused(f"several parts of its {section} lengthen a text,", dict(counts), "one of them")
 
 
 def _expands(part: Mapping[str, Any]) -> bool:
@@ -394,9 +390,6 @@ def _is_template(pieces: Any, special: Mapping[str, Any], *, texts: list[str]) -
 
 
 def _is_bounded_table(part: Mapping[str, Any]) -> bool:
-    import base64
-    import binascii
-
     table = part.get("precompiled_charsmap")
     if not isinstance(table, str):
         return table is None
