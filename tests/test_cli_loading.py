@@ -19,7 +19,7 @@ from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.cli.loading import load_checkpoint
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 
 FROSTER = str(Path(sys.executable).parent / "froster")
 BIKES = str(REAL_VIDEOS["bikes"])
@@ -27,10 +27,7 @@ BIKES = str(REAL_VIDEOS["bikes"])
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("sound")
-    tiny_model().save_pretrained(folder)
-    tiny_processor(["{}"]).save_pretrained(folder)
-    return folder
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("sound"), ["{}"])
 
 
 @pytest.fixture

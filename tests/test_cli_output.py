@@ -16,7 +16,7 @@ from transformers import pipeline
 import froster_hf  # noqa: F401
 from froster_hf.cli import build_parser, find_verbs, main
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 
 FROSTER = str(Path(sys.executable).parent / "froster")
 BIKES = str(REAL_VIDEOS["bikes"])
@@ -27,10 +27,7 @@ HOSTILE_LABELS = [HOSTILE, "=HYPERLINK(1)", "plain"]
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    tiny_processor(["{}"]).save_pretrained(folder)
-    return str(folder)
+    return str(save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"), ["{}"]))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from transformers.utils import logging
 import froster_hf  # noqa: F401
 from froster_hf.cli import main
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint
 
 FROSTER = str(Path(sys.executable).parent / "froster")
 LABELS = ["riding a bike", "playing golf", "cooking"]
@@ -26,10 +26,7 @@ BIKES = str(REAL_VIDEOS["bikes"])
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    tiny_processor(["a video of {}.", "{}"]).save_pretrained(folder)
-    return str(folder)
+    return str(save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"), ["a video of {}.", "{}"]))
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +245,7 @@ def test_choices_that_there_are_not_are_explained(capsys, arguments):
 
 
 def test_standard_input_is_a_file(tmp_path):
-    tiny_model().save_pretrained(tmp_path)
-    tiny_processor().save_pretrained(tmp_path)
+    save_tiny_checkpoint(tmp_path)
     options = ["--labels", "riding a bike,golf", "--model", str(tmp_path)]
     for verb, check in (("predict", lambda out: "golf" in out), ("timeline", bool)):
         with open(REAL_VIDEOS["bikes"], "rb") as video:

@@ -16,7 +16,7 @@ from froster_hf.shapes.study.report import SUMMARY
 from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.pages import ROOT, runs
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor, tiny_tower_options
+from tests.fixtures.tiny import save_tiny_checkpoint, save_tiny_clip, tiny_model, tiny_tower_options
 
 
 def save_original_checkpoint(path: Path) -> None:
@@ -31,8 +31,7 @@ def save_original_checkpoint(path: Path) -> None:
 @pytest.fixture
 def workplace(tmp_path, monkeypatch) -> Path:
     """A folder with the files and checkpoints that the pages speak of, as the current one."""
-    tiny_model().save_pretrained(tmp_path / "visual-ai" / "froster-b16")
-    tiny_processor().save_pretrained(tmp_path / "visual-ai" / "froster-b16")
+    save_tiny_checkpoint(tmp_path / "visual-ai" / "froster-b16")
     clip = save_tiny_clip(tmp_path / "openai" / "clip-vit-base-patch32")
     save_dual_encoder("siglip", tmp_path / "google" / "siglip2-base-patch16-224")
     shutil.copytree(clip, tmp_path / "openai" / "clip-vit-base-patch16")

@@ -15,7 +15,7 @@ from PIL import Image
 from froster_hf.evaluation import FrozenModel, PredictionMismatchError, evaluate_protocol, load_protocol
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
 from tests.fixtures.subprocesses import environment
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 
 PROTOCOL = load_protocol("base_to_novel_hmdb51", ["num_views=2", "frame_stride=2"])
 
@@ -105,10 +105,7 @@ def test_unknown_data_fields_and_no_models_are_refused(hmdb51_data, tmp_path):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return folder
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 def load(checkpoint):

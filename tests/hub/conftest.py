@@ -6,7 +6,7 @@ import pytest
 
 from froster_hf.printing import without_progress_bars
 from tests.evaluation.conftest import hmdb51_data  # noqa: F401
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,4 @@ def _quiet():
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    tiny_processor(["a video of {}.", "{}"]).save_pretrained(folder)
-    return folder
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"), ["a video of {}.", "{}"])

@@ -11,7 +11,7 @@ from froster_hf.hub import export_checkpoint
 from froster_hf.printing import without_progress_bars
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import REPOSITORY
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +23,7 @@ def _quiet():
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> Path:
     """What `froster export` writes for a tiny checkpoint."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    tiny_processor(["a video of {}.", "{}"]).save_pretrained(folder)
+    folder = save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"), ["a video of {}.", "{}"])
     return export_checkpoint(folder, tmp_path_factory.mktemp("exported") / "froster").folder
 
 

@@ -21,11 +21,6 @@ BIKES = str(REAL_VIDEOS["bikes"])
 
 
 @pytest.fixture
-def classify():
-    return pipeline(TASK, model=tiny_model(), processor=tiny_processor())
-
-
-@pytest.fixture
 def encoded(classify, monkeypatch) -> list:
     """The label lists that were encoded."""
     lists = []

@@ -5,20 +5,13 @@ import threading
 
 import pytest
 import torch
-from transformers import pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf.pipeline import pipeline_froster
 from froster_hf.pipeline.pipeline_froster import ReadingThreads, VideoSequence, take_ahead
-from tests.fixtures.tiny import tiny_model, tiny_processor
 
 LABELS = ["riding a bike", "golf"]
 SECONDS = 30.0
-
-
-@pytest.fixture
-def classify():
-    return pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
 
 
 def clips(number):

@@ -20,16 +20,11 @@ from froster_hf.pipeline.scoring_froster import (
 from froster_hf.processing.processing_froster import EVERYDAY_BACKGROUND, FrosterProcessor
 from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import tiny_processor
 
 BIKES = str(REAL_VIDEOS["bikes"])
 LABELS = ["riding a bike", "playing golf", "cooking"]
 BACKGROUND = ["an empty room", "a landscape"]
-
-
-@pytest.fixture
-def classify():
-    return pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
 
 
 @pytest.fixture

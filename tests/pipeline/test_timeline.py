@@ -41,11 +41,6 @@ BIKES = REAL_VIDEOS["bikes"]
 LABELS = ["riding a bike", "playing golf", "cooking"]
 
 
-@pytest.fixture(scope="module")
-def classify():
-    return pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
-
-
 def in_order_of_labels(scores: WindowScores) -> torch.Tensor:
     """(n, K) of windows of which all scores are kept."""
     return torch.stack([scores.of(index) for index in range(scores.values.shape[1])], 1)

@@ -29,7 +29,7 @@ from froster_hf.video.decoding import (
 from froster_hf.video.stores import is_named, named_folder
 from tests.fixtures.pages import runs
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint, tiny_processor
 from tests.hub.loopback_hub import LoopbackHub
 
 NAMED = "memory://videos/"
@@ -144,8 +144,7 @@ def test_folders_and_patterns_in_stores_are_searched(store):
 
 
 def test_the_shell_reads_videos_and_labels_from_a_store(store, tmp_path, capsys):
-    tiny_model().save_pretrained(tmp_path)
-    tiny_processor().save_pretrained(tmp_path)
+    save_tiny_checkpoint(tmp_path)
     store.pipe_file("/videos/bikes.mp4", REAL_VIDEOS["bikes"].read_bytes())
     store.pipe_file("/labels.txt", b"riding a bike\ngolf\n")
     command = ["--labels-file", "memory://labels.txt", "--model", str(tmp_path), "--json"]
