@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
@@ -276,7 +275,7 @@ def test_the_reason_is_one_line_of_what_transformers_raised(monkeypatch, sound, 
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(transformers, "pipeline", fail)
+    monkeypatch.setattr("transformers.pipeline", fail)
     with pytest.raises(ValueError, match=reason):
         load_checkpoint(str(sound))
 

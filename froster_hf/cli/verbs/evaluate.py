@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="folders or names on the Hub, or small, the shipped one; of own videos, the others are compared with the "
         "first; of a protocol, one per few-shot sample; of temporal detection, one row each "
-        f"(default: {DEFAULT_MODEL})",
+        f"(default: {DEFAULT_MODEL}, not published yet)",
     )
     models.add_argument("--average", action="store_true", help="evaluate the mean of the checkpoints' weights")
     models.add_argument("--frozen", metavar="CLIP", help="also evaluate this model, and the ensembles with it")

@@ -64,7 +64,7 @@ def collect() -> dict[str, dict[str, Any]]:
         "device": _describe_device(),
         "models": {
             **{name: f"ships with the package: {path}" for name, path in SHIPPED_CHECKPOINTS.items()},
-            "default": f"{DEFAULT_MODEL}, from the Hub; any other by --model",
+            "default": f"{DEFAULT_MODEL}, not published yet; any other by --model, such as small",
         },
     }
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="MODEL",
         help="a CLIP or FROSTER checkpoint to begin from: a folder, a name on the Hub, or small, the shipped one "
-        f"(default: {DEFAULT_MODEL})",
+        f"(default: {DEFAULT_MODEL}, not published yet)",
     )
     own.add_argument("--eval", metavar="VIDEOS", help="measure on these (default: hold out a fifth of every class)")
     own.add_argument("--root", metavar="FOLDER", help="folder of a list's videos (default: the list's own folder)")
