@@ -1,5 +1,6 @@
 """Work that one of several processes does for all, such as to look at a folder before any of them writes to it."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,3 +26,20 @@ def in_main_process(work: Callable[[], Found]) -> Found:
     if failure is not None:
         raise failure
     return found
+
+
+def refuse_processes_alone(*, together: str) -> None:
+    """Raise where several processes were started that do not know of each other, as torchrun does without a GPU.
+
+    Args:
+        together: setting with which they work together on the CPU.
+
+    Raises:
+        ValueError: each would do all of the work, and write over the others.
+    """
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > 1 and PartialState().num_processes == 1:
+        raise ValueError(
+            f"{started} processes were started, but without a GPU each would work alone, and write over the others. "
+            f"Give {together} to work together on the CPU, or start one process."
+        )

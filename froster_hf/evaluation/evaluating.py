@@ -17,7 +17,7 @@ from torch import nn
 
 from ..data.video_table import label_array, label_names
 from ..printing import printable
-from ..processes import in_main_process
+from ..processes import in_main_process, refuse_processes_alone
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
@@ -216,6 +216,7 @@ def prepare_folder(
         overwrite: delete the evaluation that is there; otherwise the result of another one is refused.
         subfolders: folders to make in it.
     """
+    refuse_processes_alone(together="the environment variable ACCELERATE_USE_CPU=true")
 
     def prepare() -> None:
         check_writable(folder)

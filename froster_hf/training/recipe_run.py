@@ -5,7 +5,6 @@ import importlib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ..data.readers import read_labels
 from ..data.video_table import label_names
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..printing import without_warnings
+from ..processes import refuse_processes_alone
 from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
@@ -202,12 +202,7 @@ def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArgu
     # Errors of values name their fields themselves.
     with naming_arguments(sections, errors=(TypeError, AttributeError, LookupError)):
         args = FrosterTrainingArguments(output_dir=str(output_folder(recipe)), **fields)
-    started = int(os.environ.get("WORLD_SIZE", 1))
-    if started > 1 and args.world_size == 1:
-        raise ValueError(
-            f"{started} processes were started, but without a GPU each would train alone, and write over the others. "
-            "Give training.use_cpu=true to train together on the CPU, or start one process."
-        )
+    refuse_processes_alone(together="training.use_cpu=true")
     at_once = args.train_batch_size * args.world_size
     if recipe.total_batch_size % at_once:
         raise ValueError(

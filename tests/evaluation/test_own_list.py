@@ -256,3 +256,11 @@ def test_intervals_hold_what_was_measured_and_stay_within_what_is_possible(num_v
                 measured = second.mean() if least == 0 else second.mean() - first.mean()
                 assert least <= low <= measured + 1e-12
                 assert measured - 1e-12 <= high <= 1.0
+
+
+def test_processes_that_would_each_measure_alone_are_refused(videos, tmp_path, monkeypatch, capsys):
+    # As torchrun starts them on a machine without a GPU.
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["evaluate", str(videos / "classes"), "--model", "small", "--output", str(tmp_path / "out")]) == 1
+    assert "each would work alone" in (told := capsys.readouterr().err)
+    assert "ACCELERATE_USE_CPU=true" in told

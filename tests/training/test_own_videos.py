@@ -198,5 +198,5 @@ def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(videos, tmp
 def test_processes_that_would_each_train_alone_are_refused(videos, monkeypatch):
     # As torchrun starts them on a machine without a GPU.
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"each would train alone.*training\.use_cpu=true"):
+    with pytest.raises(ValueError, match=r"each would work alone.*training\.use_cpu=true"):
         plan_training(videos, model="small")
