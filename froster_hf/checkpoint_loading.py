@@ -33,7 +33,7 @@ SMALL_MODEL = 10_000_000
 SHIPPED_CHECKPOINTS = {"small": SMALL_FROSTER}
 DEFAULT_MODEL = "visual-ai/froster-b16"
 HOW_TO_GET_A_MODEL = (
-    "  convert FROSTER's released Kinetics-400 weights (github.com/Visual-AI/FROSTER, \"Weights\", links them on "
+    '  convert FROSTER\'s released Kinetics-400 weights (github.com/Visual-AI/FROSTER, "Weights", links them on '
     "Google Drive; CC BY-NC-SA 4.0): froster convert FILE my-froster --processor-from openai/clip-vit-base-patch16",
     "  or take any CLIP as the baseline: --model openai/clip-vit-base-patch32",
     "  or the small model that ships with the package, which knows moving shapes only: --model small",

@@ -101,9 +101,7 @@ def add_video_arguments(parser: argparse.ArgumentParser, *, streams: bool = Fals
 
 def add_overwrite_argument(group: Any, what: str) -> None:
     """`--overwrite`, of every verb that writes results: without it, those that are there stay (`refuse_results`)."""
-    group.add_argument(
-        "--overwrite", action="store_true", help=f"replace {what}; without it, what is there is never written over"
-    )
+    group.add_argument("--overwrite", action="store_true", help=f"replace {what}; without it, what is there stays")
 
 
 def set_video_defaults(parser: argparse.ArgumentParser) -> None:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..child_environment import child_environment
-from .backends import LIVE_READER, get_backend
+from .backends import get_backend
 from .protocol import State, read_message, write_message
-from .types import BackendUnavailableError, DecodingUnavailableError, UnreadableVideoError
+from .types import LIVE_READER, BackendUnavailableError, DecodingUnavailableError, UnreadableVideoError
 from .watchdog import TimeBudget, Watchdog
 
 try:

@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .backends import LIVE_READER
 from .decoding import asking
 from .live_reader import SCHEMES
-from .types import UnreadableVideoError, VideoDecodeError, VideoLimits
+from .types import LIVE_READER, UnreadableVideoError, VideoDecodeError, VideoLimits
 
 logger = logging.getLogger(__name__)
 

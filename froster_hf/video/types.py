@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from typing import Any
 
 NO_SUCH_FILE = "there is no such file"
+# What reads live sources, in a process that may open connections.
+LIVE_READER = "live"
 
 
 class VideoDecodeError(ValueError):
@@ -24,8 +26,8 @@ class VideoDecodeError(ValueError):
     """
 
     def __init__(self, file: str, backend: str = "", reason: str = ""):
-        if reason == NO_SUCH_FILE:
-            # The fault of a name, with which no decoder has anything to do.
+        if reason == NO_SUCH_FILE or backend == LIVE_READER:
+            # The fault of a name or of a camera, with which no decoder has anything to do.
             super().__init__(f"{file!r}: {reason}")
         else:
             super().__init__(f"Cannot decode {file!r} with {backend}: {reason}" if reason else file)

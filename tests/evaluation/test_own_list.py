@@ -264,3 +264,8 @@ def test_processes_that_would_each_measure_alone_are_refused(videos, tmp_path, m
     assert main(["evaluate", str(videos / "classes"), "--model", "small", "--output", str(tmp_path / "out")]) == 1
     assert "each would work alone" in (told := capsys.readouterr().err)
     assert "ACCELERATE_USE_CPU=true" in told
+
+
+def test_a_model_that_is_named_twice_is_refused(capsys):
+    assert main(["evaluate", "list.csv", "--model", "small", "other", "small"]) == 1
+    assert "--model names small more than once" in capsys.readouterr().err

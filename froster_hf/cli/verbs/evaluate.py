@@ -141,6 +141,8 @@ def run(arguments: argparse.Namespace) -> int:
             "What is to be measured? Give a folder with one folder per class, a list of videos and labels, or a "
             "name of `froster evaluate --list`."
         )
+    if len(set(arguments.model)) < len(arguments.model):
+        raise ValueError(f"--model names {printable(max(arguments.model, key=arguments.model.count))} more than once.")
     output = arguments.output or f"runs/evaluate-{Path(arguments.what).stem}"
     evaluate = _run_own if names_videos(arguments.what, kind="protocol", verb="evaluate") else _run_protocol
     code = evaluate(arguments, output)
@@ -190,9 +192,8 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
     )
     if accelerator.is_main_process:
         print(markdown_of_list(report))
-        print(
-            f"Videos that went wrong: {len(report['mistakes'])}; their pictures are in {printable(output)}/index.html"
-        )
+        mistakes, page = len(report["mistakes"]), f"{printable(output)}/index.html"
+        print(f"Videos that went wrong: {mistakes}; their pictures are in {page}" if mistakes else f"The page: {page}")
     return 0
 
 

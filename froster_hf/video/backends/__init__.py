@@ -11,6 +11,8 @@ A backend is a module with two functions, which run in the decoding process:
 
 from dataclasses import dataclass
 
+from ..types import LIVE_READER
+
 _MP4, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
 
@@ -47,8 +49,6 @@ AUTO_BACKEND = "pyav"
 
 # What reads the files of a folder of frames, beside the table: it reads no videos.
 IMAGE_READER = "pillow"
-# What reads live sources, in a process that may open connections.
-LIVE_READER = "live"
 _BESIDE = {
     IMAGE_READER: Backend(".images", ("pillow",), containers=None),
     LIVE_READER: Backend(".live_reader", ("av",), containers=None),
