@@ -164,8 +164,8 @@ def markdown_of_choice(report: Mapping[str, Any]) -> str:
     first = next(iter(report["candidates"]))
     lines += [
         "",
-        f"Chosen on all videos: {cell(_named(chosen))}. Its {chosen['top1']:.1f} % are on the very videos that chose "
-        "it, and too good.",
+        f"Chosen on all videos: {cell(_named(chosen))}. Its {chosen['top1']:.1f} % were measured on the videos that "
+        "chose it, so they are too high.",
         "",
         f"**Held out: {held_out['top1']:.1f} %** ({held_out['interval'][0]:.1f} to {held_out['interval'][1]:.1f}), "
         f"every video with what the other {subject['num_folds'] - 1} of {subject['num_folds']} parts chose: "

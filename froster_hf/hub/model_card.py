@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..modeling.configuration_froster import FrosterConfig
-from ..printing import printable, printable_lines, yaml_text
+from ..printing import counted, printable, printable_lines, yaml_text
 from ..training.run_identity import FREE_PREFIXES
 from .card_facts import CardFacts
 from .markdown import Safe, render
@@ -125,7 +125,7 @@ def architecture_rows(
     vision, text = config.vision_config, config.text_config
     temporal: str = config.temporal_module
     if config.temporal_entries[0].has_radius:
-        temporal += f", {config.temporal_radius} frame(s) to each side"
+        temporal += f", {counted(config.temporal_radius, 'frame')} to each side"
     rows: list[tuple[str, str | int]] = [
         ("backbone", config.backbone),
         ("vision tower", f"ViT, {vision.num_hidden_layers} layers, width {vision.hidden_size}"),

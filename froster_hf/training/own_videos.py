@@ -328,7 +328,7 @@ def _measured(data: RecipeData, num_videos: int) -> str:
         return "nothing to measure on: the accuracy will not be known"
     if data.held_out is None:
         return f"{num_videos} others to measure on"
-    return f"{counted(num_videos, 'video')} held out to measure on: {data.held_out:.0%} of every class, rounded"
+    return f"{counted(num_videos, 'video')} held out to measure on: {data.held_out:.0%} of every class, at least one"
 
 
 def _about_direction(directed: Sequence[str], own: str) -> str:

@@ -118,7 +118,7 @@ def test_the_card_says_how_far_attention_reaches(module):
     config = tiny_config()
     config.temporal_module = module
     rows = dict(architecture_rows(config, num_parameters=None, num_templates=0))
-    assert rows["temporal module"] == f"{module}, 1 frame(s) to each side"
+    assert rows["temporal module"] == f"{module}, 1 frame to each side"
 
 
 def froster_b16() -> ModelCard:

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     with folder_for_results(arguments.output):
         explanation = _explain(arguments)
     if arguments.against:
-        print(f"{printable(explanation.label)}: {explanation.probability:.3f}")
+        print(f"{printable(explanation.label)}: {explanation.probability:.3f}, its probability among all labels given")
     for method, strip in explanation.strips.items():
         for picture in (strip, explanation.animations[method]):
             print(printable(str(picture)))
