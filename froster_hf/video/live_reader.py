@@ -33,7 +33,7 @@ MAX_STEP_SECONDS = 10.0
 MAX_WAITING_BYTES = 64 * 2**20
 
 
-class LiveFrame(NamedTuple):
+class LivePicture(NamedTuple):
     """A frame of a live source.
 
     Args:
@@ -56,7 +56,7 @@ def load() -> None:
 
 def read_live(
     address: str, *, interval_seconds: float, limits: VideoLimits, is_rejoined: bool = False
-) -> Iterator[LiveFrame]:
+) -> Iterator[LivePicture]:
     """The frames of a live source, one every `interval_seconds`; ends where the stream says that it has ended.
 
     Args:
@@ -74,7 +74,7 @@ def read_live(
         has_end = container.duration is not None
         if has_end and is_rejoined:
             return
-        waiting: deque[LiveFrame] = deque()
+        waiting: deque[LivePicture] = deque()
         changed = threading.Condition()
         # What ended it: nothing yet, an end without an error (""), or a reason.
         outcome: list[str] = []
@@ -84,7 +84,7 @@ def read_live(
             try:
                 for seconds, picture in _sampled(container, interval_seconds, limits):
                     with changed:
-                        waiting.append(LiveFrame(seconds, picture, num_dropped, has_end))
+                        waiting.append(LivePicture(seconds, picture, num_dropped, has_end))
                         num_dropped = 0
                         while len(waiting) > max(2, MAX_WAITING_BYTES // max(1, picture.nbytes)) and not has_end:
                             num_dropped += 1 + waiting.popleft().num_dropped
