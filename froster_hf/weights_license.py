@@ -41,7 +41,7 @@ def is_of_froster(report: Mapping[str, Any] | None) -> bool:
     )
 
 
-def read_license(checkpoint: str | os.PathLike[str]) -> str | None:
+def card_license(checkpoint: str | os.PathLike[str]) -> str | None:
     """The license on the checkpoint's own card; `None` where there is no card, or none that can be read."""
     path = beside_weights(checkpoint, CARD_FILE)
     if path is None or path.stat().st_size > MAX_BYTES:
@@ -67,7 +67,7 @@ def stated_license(checkpoint: str | os.PathLike[str]) -> str | None:
             license = None  # Whoever exports such a folder is told what is wrong with the file.
         if license is not None:
             return license
-    return read_license(checkpoint)
+    return card_license(checkpoint)
 
 
 def _identifier(license: Any) -> str | None:

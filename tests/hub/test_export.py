@@ -20,7 +20,7 @@ from froster_hf.conversion import convert_checkpoint, write_original_checkpoint
 from froster_hf.evaluation import evaluate_protocol, load_protocol
 from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts, read_measured_results
-from froster_hf.weights_license import read_license
+from froster_hf.weights_license import card_license
 from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
 from tests.conversion.test_convert import clip_processor
@@ -427,7 +427,7 @@ def test_a_report_that_is_none_is_refused(checkpoint, text, tmp_path):
 def test_a_card_of_any_kind_is_read_or_passed_over(checkpoint, card, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "copy")
     (folder / "README.md").write_text(card)
-    assert read_license(folder) == ("mit" if "mit" in card else None)
+    assert card_license(folder) == ("mit" if "mit" in card else None)
 
 
 def test_converted_weights_of_the_same_layout_may_state_another_license(converted, tmp_path):
