@@ -55,11 +55,6 @@ class DataFiles:
         """The last two, as the readers take them."""
         return {"missing": self.missing, "allow_links": self.allow_links}
 
-    @property
-    def listed(self) -> dict[str, Any]:
-        """What readers of official lists take by name."""
-        return {"root": self.root, "annotations": self.annotations, **self.policy}
-
 
 @dataclass(frozen=True)
 class AnnotationFormat:
@@ -106,47 +101,60 @@ class DataSet:
     hub_copies: tuple[str, ...] = ()
 
 
+def _read_ucf101(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_ucf101(files.root, annotations=_given(files.annotations), split=split, fold=fold, **files.policy)
+
+
+def _read_hmdb51(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_hmdb51(files.root, annotations=_given(files.annotations), split=split, fold=fold, **files.policy)
+
+
+def _read_kinetics(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_kinetics(files.root, annotations=_given(files.annotations), **files.policy)
+
+
+def _read_ssv2(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    annotations, labels = _given(files.annotations), _given(files.labels)
+    return read_something_something(files.root, annotations=annotations, labels=labels, **files.policy)
+
+
+def _read_list(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_video_list(_given(files.annotations), root=files.root, labels=files.labels, **files.policy)
+
+
+def _read_folder(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    return read_video_folder(files.root, allow_links=files.allow_links)
+
+
+def _read_activitynet(files: DataFiles, subset: str) -> SegmentTable:
+    return read_activitynet(_given(files.annotations), files.root, subset=subset, **files.policy)
+
+
+def _read_thumos14(files: DataFiles, subset: str) -> SegmentTable:
+    return read_thumos14(_given(files.annotations), files.root, subset=subset, **files.policy)
+
+
+def _given(path: PathLike | None) -> PathLike:
+    """For the type checker: `read_split` has looked at what a format needs."""
+    assert path is not None
+    return path
+
+
 FORMATS: dict[str, AnnotationFormat] = {
-    "folder": AnnotationFormat(
-        lambda files, split, fold: read_video_folder(files.root, allow_links=files.allow_links),
-        "a folder of class folders",
-        needs=(),
-        takes_folder=True,
-    ),
-    "list": AnnotationFormat(
-        lambda files, split, fold: read_video_list(
-            cast(PathLike, files.annotations), root=files.root, labels=files.labels, **files.policy
-        ),
-        "a list, CSV or JSON Lines, of paths and labels",
-    ),
+    "folder": AnnotationFormat(_read_folder, "a folder of class folders", needs=(), takes_folder=True),
+    "list": AnnotationFormat(_read_list, "a list, CSV or JSON Lines, of paths and labels"),
     "ucf101": AnnotationFormat(
-        lambda files, split, fold: read_ucf101(split=split, fold=fold, **files.listed),
-        "the folder `ucfTrainTestlist`",
-        has_folds=True,
-        list_pattern="testlist01.txt",
+        _read_ucf101, "the folder `ucfTrainTestlist`", has_folds=True, list_pattern="testlist01.txt"
     ),
     "hmdb51": AnnotationFormat(
-        lambda files, split, fold: read_hmdb51(split=split, fold=fold, **files.listed),
-        "the folder `testTrainMulti_7030_splits`",
-        has_folds=True,
-        list_pattern="*_test_split1.txt",
+        _read_hmdb51, "the folder `testTrainMulti_7030_splits`", has_folds=True, list_pattern="*_test_split1.txt"
     ),
-    "kinetics": AnnotationFormat(lambda files, split, fold: read_kinetics(**files.listed), "a CSV per split"),
+    "kinetics": AnnotationFormat(_read_kinetics, "a CSV per split"),
     "ssv2": AnnotationFormat(
-        lambda files, split, fold: read_something_something(labels=cast(PathLike, files.labels), **files.listed),
-        "a JSON per split, and the JSON of the labels",
-        needs=("annotations", "labels"),
+        _read_ssv2, "a JSON per split, and the JSON of the labels", needs=("annotations", "labels")
     ),
-    "activitynet": AnnotationFormat(
-        None,
-        "the JSON with `database`",
-        read_segments=lambda files, subset: read_activitynet(subset=subset, **files.listed),
-    ),
-    "thumos14": AnnotationFormat(
-        None,
-        "the folder of `CLASS_test.txt` files",
-        read_segments=lambda files, subset: read_thumos14(subset=subset, **files.listed),
-    ),
+    "activitynet": AnnotationFormat(None, "the JSON with `database`", read_segments=_read_activitynet),
+    "thumos14": AnnotationFormat(None, "the folder of `CLASS_test.txt` files", read_segments=_read_thumos14),
     "moving_shapes": AnnotationFormat(None, "a folder to render into", needs=(), renders="froster_hf.shapes.tables"),
 }
 
