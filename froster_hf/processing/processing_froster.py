@@ -543,7 +543,7 @@ def _checked_calibration(calibration: Any) -> dict[str, Any] | None:
     """A stored calibration with a background and numbers that can be computed with; the pipeline knows the rest.
 
     Raises:
-        ValueError: it is no mapping, or has a background that is none, or a number that is none.
+        ValueError: it is not a mapping, or has a background that is none, or a number that is none.
     """
     if calibration is None:
         return None
