@@ -185,6 +185,49 @@ def _refuse_many_names(content: dict[str, Any], name: str) -> None:
             )
 
 
+def refuse_oversized_adapter(config: Any, checkpoint: str | os.PathLike[str]) -> None:
+    """Raise where an adapter's configuration describes what its file cannot hold, before memory is taken for it.
+
+    Args:
+        config: of the model that the adapter is for.
+        checkpoint: the adapter, whose own configuration has been checked.
+
+    Raises:
+        ValueError: the adapter has more numbers than its file has room for.
+    """
+    import torch
+    from peft import PeftConfig, get_peft_model_state_dict, inject_adapter_in_model
+    from transformers import AutoModel, AutoModelForVideoClassification
+    from transformers.initialization import no_init_weights
+
+    name = os.fspath(checkpoint)
+    stored = os.path.getsize(_weights_of(name))
+    model_class: Any = AutoModelForVideoClassification if config.model_type == "froster" else AutoModel
+    with torch.device("meta"), no_init_weights():
+        model = model_class.from_config(config, attn_implementation="eager")
+        inject_adapter_in_model(PeftConfig.from_pretrained(name), model, low_cpu_mem_usage=True)
+    count = sum(tensor.numel() for tensor in get_peft_model_state_dict(model).values())
+    if count > stored:
+        raise ValueError(
+            f"{printable(name)}: adapter_config.json describes {count:,} numbers, but adapter_model.safetensors has "
+            f"{stored:,} bytes: the two do not belong together."
+        )
+
+
+def _weights_of(name: str) -> str:
+    """The file of an adapter's weights.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from transformers.utils import cached_file
+
+    file = cached_file(name, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False)
+    if file is None:
+        raise ValueError(f"{printable(name)} is an adapter without an adapter_model.safetensors.")
+    return file
+
+
 def check_adapter_loaded(model: Any, checkpoint: str | os.PathLike[str]) -> None:
     """Refuse an adapter whose file holds other tensors than the model now has places for.
 
@@ -195,13 +238,9 @@ def check_adapter_loaded(model: Any, checkpoint: str | os.PathLike[str]) -> None
     """
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
-    from transformers.utils import cached_file
 
     name = os.fspath(checkpoint)
-    file = cached_file(name, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False)
-    if file is None:
-        raise ValueError(f"{printable(name)} is an adapter without an adapter_model.safetensors.")
-    with safe_open(file, "pt") as tensors:
+    with safe_open(_weights_of(name), "pt") as tensors:
         stored = {key.removeprefix("base_model.model.") for key in tensors.keys()}  # noqa: SIM118  (no mapping)
     present = {key.removeprefix("base_model.model.") for key in get_peft_model_state_dict(model)}
     if differing := sorted(stored ^ present):

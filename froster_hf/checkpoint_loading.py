@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .adapters import check_adapter_loaded, read_adapter
+from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapter
 from .assets import SMALL_FROSTER
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
 from .video.files import find_alike
@@ -188,6 +188,8 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     adapter = read_adapter(checkpoint)
     base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
     config = checked_config(base)
+    if adapter is not None:
+        refuse_oversized_adapter(config, checkpoint)
     is_froster = config.model_type == "froster"
     model_class = AutoModelForVideoClassification if is_froster else AutoModel
     # What transformers says of the files' tensors, by their names; what matters of it is said below.

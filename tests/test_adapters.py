@@ -201,6 +201,18 @@ def test_an_adapter_that_does_not_fit_is_refused(adapter, tmp_path):
         load_installed(folder, device="cpu", dtype="auto")
 
 
+def test_an_adapter_that_its_file_cannot_hold_is_refused_before_memory_is_taken(adapter, tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, "r": 4096}))
+    save_file({"a": torch.zeros(1)}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    monkeypatch.setattr(AutoModelForVideoClassification, "from_pretrained", None)
+    with pytest.raises(ValueError, match=r"describes [\d,]+ numbers, but adapter_model\.safetensors has \d+ bytes"):
+        load_installed(folder, device="cpu", dtype="auto")
+
+
 def test_an_adapter_of_an_adapter_and_an_adapter_beside_a_model_are_refused(adapter, base, tmp_path):
     folder = shutil.copytree(adapter[0], tmp_path / "own")
     content = json.loads((folder / "adapter_config.json").read_text())

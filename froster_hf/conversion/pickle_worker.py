@@ -11,6 +11,7 @@ Two kinds of zip archive are read, neither by running code of theirs. `torch.sav
 
 import contextlib
 import json
+import math
 import pickle
 import re
 import sys
@@ -40,6 +41,9 @@ NO_ROOM_STATUS = 74
 
 MAX_MEMBERS = 200_000
 MAX_DEPTH = 64
+MAX_REPEATED = 1_000_000
+"""Numbers of a tensor that has more than its storage: every access would walk over all of them."""
+
 MAX_TEXT = 65_536
 MAX_CHARACTERS = 16 << 20
 """Of all names and texts together; CLIP's names have some 100,000."""
@@ -322,6 +326,8 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored:
     last = offset + sum((length - 1) * step for length, step in zip(size, stride))
     if 0 not in size and last >= storage.numel():
         raise ValueError(f"a tensor of size {size} reaches beyond its storage of {storage.numel()} elements")
+    if math.prod(size) > max(storage.numel(), MAX_REPEATED):
+        raise ValueError(f"a tensor of size {size} repeats the {storage.numel()} elements of its storage")
     return torch.as_strided(storage, size, stride, offset)
 
 

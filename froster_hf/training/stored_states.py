@@ -125,6 +125,9 @@ class StateUnpickler(pickle._Unpickler):
         self._set_items(self.pop_mark())  # type: ignore[attr-defined]
 
     def _set_items(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], dict):  # type: ignore[attr-defined]
+            # A tensor may be far larger than its bytes, and would be written to.
+            raise ValueError("it changes what it has built")
         for key, value in zip(items[::2], items[1::2]):
             if type(key) is not str and not (type(key) is int and abs(key) < 1 << 31):
                 raise ValueError(f"a key of it is a {type(key).__name__}")

@@ -97,6 +97,30 @@ def test_a_tensor_of_another_shape_is_refused_in_the_state_of_every_optimizer(na
                     check_optimizer({**state, "state": altered}, optimizer, rates=None, num_steps=3)
 
 
+class WrittenTo:
+    """A tensor that the instructions of a pickle change after it is built."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def __reduce__(self):
+        return *self.tensor.__reduce_ex__(2)[:2], None, None, iter([(0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("forged", "message"),
+    [
+        (WrittenTo(torch.zeros(4)), "it changes what it has built"),
+        (WrittenTo(torch.zeros(1).expand(2, 4096, 4096, 4096, 4096)), r"repeats the 1 elements of its storage"),
+        (torch.zeros(1).expand(10**12), r"repeats the 1 elements of its storage"),
+    ],
+    ids=["written", "written, and beyond its storage", "beyond its storage"],
+)
+def test_a_tensor_is_neither_written_to_nor_larger_than_its_storage(forged, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        stored({"a": forged}, tmp_path)
+
+
 def test_what_an_unknown_optimizer_keeps_is_an_honest_error():
     model = Model()
     optimizer = torch.optim.LBFGS(model.parameters())
