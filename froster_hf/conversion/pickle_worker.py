@@ -93,8 +93,10 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> str | None:
-    """The text of a member, or `None` where there is none or it is too long to be one."""
-    if name not in archive.namelist() or archive.getinfo(name).file_size > MAX_TEXT:
+    """The text of a member, or `None` where there is none, or it is too long or packed: a few bytes may unpack to all
+    memory, whatever size is claimed."""
+    member = archive.getinfo(name) if name in archive.namelist() else None
+    if member is None or member.file_size > MAX_TEXT or member.compress_type != zipfile.ZIP_STORED:
         return None
     return archive.read(name).decode(errors="replace")
 
@@ -117,8 +119,6 @@ def check_members(archive: zipfile.ZipFile, file_bytes: int) -> tuple[str, bool]
             "the zip archive holds no data.pkl, so it was written neither by torch.save nor torch.jit.save"
         )
     root = pickles[0].removesuffix("/data.pkl")
-    if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder").strip() not in (b"little", b""):
-        raise ValueError("the tensors are stored in big-endian order")
     is_torchscript = f"{root}/constants.pkl" in names
     total, checked = 0, []
     for member in members:
@@ -131,6 +131,9 @@ def check_members(archive: zipfile.ZipFile, file_bytes: int) -> tuple[str, bool]
             )
         total += member.file_size
         checked.append(member)
+    order = f"{root}/byteorder"
+    if order in names and ((told := read_member(archive, order)) is None or told.strip() not in ("little", "")):
+        raise ValueError("the tensors are not said to be stored in little-endian order")
     if total > file_bytes:
         raise ValueError(f"the members claim {total} bytes, but the whole file has {file_bytes}")
     for member in checked:

@@ -129,7 +129,9 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
         raise UnreadableVideoError(f"it is not an image of one of the formats {', '.join(formats)}") from error
     with image:
         check_pixels(image.width, image.height, limits)
-        # Pillow cuts such numbers off at 255: most of the picture would be white.
-        if image.mode[0] in "IF" and image.getextrema()[1] > 255:
-            raise UnreadableVideoError("it has more than 8 bits per channel: store it with 8")
+        if image.mode[0] in "IF":
+            # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
+            values = np.asarray(image)
+            if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
+                raise UnreadableVideoError("its pixels are not numbers from 0 to 255: store 8 bits per channel")
         return np.asarray(image.convert("RGB"))

@@ -437,12 +437,14 @@ def test_the_server_asks_nothing_of_other_machines(videos):
     assert finished.stdout == "a star\n[]\n"
 
 
-def test_the_verb_serves_until_it_is_interrupted(videos):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_verb_serves_until_it_is_ended_and_leaves_nothing(videos, number, tmp_path):
     command = [sys.executable, "-m", "froster_hf", "app", "--model", "small"]
     # A shell that starts the tests in the background ignores SIGINT, and so do the processes below it; one that is
     # handled is not passed on.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    variables = environment(TMPDIR=str(tmp_path))
+    process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, before)
     try:
         told = next(line for line in process.stderr if "the app is at" in line)
@@ -453,10 +455,11 @@ def test_the_verb_serves_until_it_is_interrupted(videos):
         with urllib.request.urlopen(f"{address}config") as response:
             assert "one after the other" in response.read().decode()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.communicate()[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Traceback" not in rest
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_front_matter_of_the_space_names_what_it_runs(space):

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -119,6 +120,23 @@ class WrittenTo:
 def test_a_tensor_is_neither_written_to_nor_larger_than_its_storage(forged, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         stored({"a": forged}, tmp_path)
+
+
+def test_a_packed_word_is_not_unpacked(tmp_path):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "whole.pt")
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "state.pt", "w") as forged:
+        for member in whole.infolist():
+            if member.filename.endswith("byteorder"):
+                forged.writestr(member.filename, b" " * (64 << 20), zipfile.ZIP_BZIP2)
+            else:
+                forged.writestr(member.filename, whole.read(member))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="byteorder is compressed"):
+            read_state(tmp_path / "state.pt")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_an_unknown_optimizer_keeps_is_an_honest_error():

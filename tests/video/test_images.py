@@ -156,10 +156,19 @@ def test_a_folder_that_cannot_be_listed_is_one_error(tmp_path):
 def test_pictures_of_more_than_eight_bits_are_one_error(tmp_path):
     deep = Image.fromarray(np.linspace(0, 65535, 24 * 32).astype(np.uint16).reshape(24, 32))
     deep.save(tmp_path / "1.png")
-    with pytest.raises(VideoDecodeError, match=r"1\.png: it has more than 8 bits per channel"):
+    with pytest.raises(VideoDecodeError, match=r"1\.png: its pixels are not numbers from 0 to 255"):
         values(tmp_path)
-    with pytest.raises(ValueError, match=r"goes beyond 255: give pictures of 8 bits"):
+    with pytest.raises(ValueError, match=r"not within 0 to 255: give pictures of 8 bits"):
         read_video([deep], None)
+    (tmp_path / "1.png").unlink()
+    for number in (np.nan, np.inf, -1.0, 1e6):
+        wild = np.full((24, 32), 7, np.float32)
+        wild[0, 0] = number
+        Image.fromarray(wild).save(tmp_path / "1.tiff")
+        with pytest.raises(VideoDecodeError, match=r"1\.tiff: its pixels are not numbers from 0 to 255"):
+            values(tmp_path)
+        with pytest.raises(ValueError, match=r"not within 0 to 255|NaN or infinite"):
+            read_video([Image.fromarray(wild)], None)
     # A few bits in a wide type are all there.
     frames, _ = read_video([Image.fromarray(np.full((24, 32), 200, np.int32))], None)
     assert frames.unique().tolist() == [200]

@@ -11,6 +11,7 @@ deleted after an hour, and when the app ends. Whoever reaches the address may us
 """
 
 import argparse
+import signal
 import tempfile
 
 from ...extras import import_extra
@@ -39,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until interrupted."""
+    """Serve until interrupted or terminated; uploads are deleted then."""
+    signal.signal(signal.SIGTERM, _end)
     for extra in ("app", "plots", *(["search"] if arguments.index else [])):
         import_extra(extra)
     classify = load_model(arguments)
@@ -64,3 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
             share=arguments.share,
         )
     return 0
+
+
+def _end(number: int, _frame: object) -> None:
+    """As Ctrl-C does, so that what has to be tidied up is: services are ended by this signal."""
+    raise SystemExit(128 + number)
