@@ -648,7 +648,7 @@ def _read_frame(frame: Any) -> torch.Tensor:
             raise ValueError(f"The video has no pixels: a picture of {frame.width} x {frame.height}.")
         if frame.mode == "F":
             _finite(torch.from_numpy(np.array(frame)))
-        if frame.mode[0] in "IF" and not 0 <= np.min(frame) <= np.max(frame) <= 255:
+        if frame.mode[0] in "IF" and not 0 <= np.asarray(frame).min() <= np.asarray(frame).max() <= 255:
             # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
             raise ValueError(
                 f"A picture of the mode {frame.mode} is not within 0 to 255: give pictures of 8 bits per channel."
