@@ -273,6 +273,28 @@ def _lance_writing(path: str) -> Iterator[None]:
         raise OSError(f"{printable(path)} cannot be written: {reason}.") from error
 
 
+@contextmanager
+def _torn_writes_undone(index: "VideoIndex") -> Iterator[None]:
+    """Go back to the table as it is now where what is written into it cannot be read.
+
+    LanceDB commits a file that a limit of the size of files (`ulimit -f`) has cut off, and finds out when it reads.
+    """
+    before = index.table.version
+    try:
+        yield
+    except (OSError, SearchIndexError) as error:
+        try:
+            index.states()
+        except SearchIndexError:
+            with _lance_writing(index.path):
+                index.table.restore(before)
+            raise OSError(
+                f"{printable(index.path)} cannot be written: a file was cut off, as by a limit of the size of files. "
+                "The index is as it was."
+            ) from error
+        raise
+
+
 def _machine_reason(path: str, error: Exception) -> str | None:
     """What the system or a store has said to LanceDB; `None` where it has found fault with the files."""
     if is_address(path):
@@ -418,25 +440,26 @@ def index_videos(
     _, named = split_policy(classify.processor.video_processor.allow_urls)
     listing = _find_files(videos, known, named)
     writer = _Writer(index, report, on_video or (lambda record: None))
-    try:
-        for video in listing.gone:
-            writer.remove(video)
-        todo = [(video, state) for video, state in listing.states.items() if known.get(video) != state]
-        report.unchanged += [video for video in listing.states if known.get(video) == listing.states[video]]
-        for video, reason in listing.errors.items():
-            # Whether it has changed is not known, so what the index has of it stays.
-            writer.refuse(video, reason, has_changed=False)
-        for video, state, begun in _read_ahead(classify, todo, index.settings, batch_size):
-            try:
-                writer.add(video, state, _embedded(classify, *begun.result()), was_known=video in known)
-            except VideoDecodeError as error:
-                writer.refuse(video, str(error), has_changed=video in known)
-    finally:
-        # An interrupted run keeps what it has read.
-        writer.commit()
-    with _lance_writing(index.path):
-        index.table.optimize(cleanup_older_than=KEPT_VERSIONS)
-    report.num_videos, report.num_segments = len(index.states()), len(index)
+    with _torn_writes_undone(index):
+        try:
+            for video in listing.gone:
+                writer.remove(video)
+            todo = [(video, state) for video, state in listing.states.items() if known.get(video) != state]
+            report.unchanged += [video for video in listing.states if known.get(video) == listing.states[video]]
+            for video, reason in listing.errors.items():
+                # Whether it has changed is not known, so what the index has of it stays.
+                writer.refuse(video, reason, has_changed=False)
+            for video, state, begun in _read_ahead(classify, todo, index.settings, batch_size):
+                try:
+                    writer.add(video, state, _embedded(classify, *begun.result()), was_known=video in known)
+                except VideoDecodeError as error:
+                    writer.refuse(video, str(error), has_changed=video in known)
+        finally:
+            # An interrupted run keeps what it has read.
+            writer.commit()
+        with _lance_writing(index.path):
+            index.table.optimize(cleanup_older_than=KEPT_VERSIONS)
+        report.num_videos, report.num_segments = len(index.states()), len(index)
     return report
 
 

@@ -92,6 +92,8 @@ class StateUnpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:
         """One storage, as a flat tensor of its own memory."""
+        if not isinstance(pid, tuple):
+            raise ValueError("it refers to something else than a storage")
         kind, dtype, key, _device, numel = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
             raise ValueError("it refers to something else than a storage")
@@ -115,6 +117,12 @@ class StateUnpickler(pickle._Unpickler):
             raise ValueError("it changes what it has built")
         self.stack[-1].state = state  # type: ignore[attr-defined]
 
+    def load_reduce(self) -> None:
+        """Arguments are a tuple: a tensor of many numbers would become as many arguments."""
+        if not isinstance(self.stack[-1], tuple):  # type: ignore[attr-defined]
+            raise ValueError("it calls with something else than arguments")
+        super().load_reduce()  # type: ignore[misc]
+
     def load_setitem(self) -> None:
         """As the following."""
         value, key = self.stack.pop(), self.stack.pop()  # type: ignore[attr-defined]
@@ -134,6 +142,7 @@ class StateUnpickler(pickle._Unpickler):
             self.stack[-1][key] = value  # type: ignore[attr-defined]
 
     dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
 

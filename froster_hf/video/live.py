@@ -118,10 +118,10 @@ def live_frames(
 
 
 def _shown_name(address: str) -> str:
-    """A source's name as messages show it: without the password of its address."""
+    """A source's name as messages show it: without the password of its address, or what its query may tell."""
     if address.isdecimal():
         return f"camera {address}"
-    return re.sub(r"^([a-z]+://[^/@:]*):[^/]*@", r"\1:***@", address)
+    return re.sub(r"\?.*", "?***", re.sub(r"^([a-z]+://[^/@:]*):[^/]*@", r"\1:***@", address))
 
 
 def _connection(

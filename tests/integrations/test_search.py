@@ -676,6 +676,27 @@ def test_a_data_file_that_was_cut_short_is_one_line_with_the_name_of_the_index(c
     assert not re.search(r"\n|lance|Error|\.rs", str(caught.value).replace(str(tmp_path), ""))
 
 
+def test_a_file_that_was_cut_off_while_it_was_written_is_undone(
+    classify, index_of_one, rendered, tmp_path, monkeypatch
+):
+    """As by a limit of the size of files, which LanceDB does not notice."""
+    index = open_index(shutil.copytree(index_of_one, tmp_path / "index"))
+    states = index.states()
+    add, before = type(index.table).add, set(Path(index.path).rglob("*.lance"))
+
+    def cut_off(table, rows):
+        add(table, rows)
+        (written,) = set(Path(index.path).rglob("*.lance")) - before
+        os.truncate(written, written.stat().st_size // 2)
+
+    monkeypatch.setattr(type(index.table), "add", cut_off)
+    with pytest.raises(OSError, match=r"a file was cut off.* The index is as it was"):
+        index_videos(classify, rendered, output=index.path)
+    monkeypatch.undo()
+    assert open_index(index.path).states() == states
+    assert index_videos(classify, rendered, output=index.path).num_videos == len(rendered)
+
+
 def test_a_full_disk_ends_the_run_with_one_line_and_the_index_is_as_it_was(index_of_one, rendered, tmp_path):
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")

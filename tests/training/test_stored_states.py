@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from transformers import Adafactor
 
+from froster_hf.conversion.pickle_worker import rebuild_tensor
 from froster_hf.shapes.pretraining.trainer import muon_and_adamw
 from froster_hf.training.stored_states import (
     check_optimizer,
@@ -120,6 +121,33 @@ class WrittenTo:
 def test_a_tensor_is_neither_written_to_nor_larger_than_its_storage(forged, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         stored({"a": forged}, tmp_path)
+
+
+class Called:
+    """What a pickle calls with a tensor in place of arguments."""
+
+    def __init__(self, function, arguments) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def test_a_tensor_is_no_list_of_arguments_and_no_size(tmp_path):
+    torch.save({"a": Called(np.dtype, ("f8", False, True))}, tmp_path / "state.pt")
+    with zipfile.ZipFile(tmp_path / "state.pt") as whole:
+        members = {member.filename: whole.read(member) for member in whole.infolist()}
+    (name,) = (name for name in members if name.endswith("data.pkl"))
+    # What stands between the function and its call: a dictionary in place of the tuple.
+    before, after = members[name].split(b"dtype\n", 1)
+    members[name] = before + b"dtype\n" + b"}" + after[after.index(b"R") :]
+    with zipfile.ZipFile(tmp_path / "state.pt", "w") as forged:
+        for member, content in members.items():
+            forged.writestr(member, content)
+    with pytest.raises(ValueError, match="it calls with something else than arguments"):
+        read_state(tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="by something else than a storage and sizes"):
+        rebuild_tensor(torch.zeros(1), 0, torch.zeros(1).expand(10**6), (0,))
 
 
 def test_a_packed_word_is_not_unpacked(tmp_path):

@@ -162,6 +162,7 @@ def test_what_is_no_live_source_is_told_from_one(address):
         ("rtsp://me@camera/1", "rtsp://me@camera/1"),
         ("rtsp://me:se:c@ret@camera/a:b@c", "rtsp://me:***@camera/a:b@c"),
         ("rtsp://:secret@camera", "rtsp://:***@camera"),
+        ("srt://camera:1?passphrase=secret", "srt://camera:1?***"),
     ],
 )
 def test_no_message_shows_a_password(address, shown):
