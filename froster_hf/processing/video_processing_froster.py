@@ -647,7 +647,7 @@ def _read_frame(frame: Any) -> torch.Tensor:
         if 0 in frame.size:
             raise ValueError(f"The video has no pixels: a picture of {frame.width} x {frame.height}.")
         if frame.mode == "F":
-            _finite(torch.from_numpy(np.array(frame)))
+            _refuse_scaled_floats(_finite(torch.from_numpy(np.array(frame))), do_rescale=True)
         if frame.mode[0] in "IF" and not 0 <= np.asarray(frame).min() <= np.asarray(frame).max() <= 255:
             # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
             raise ValueError(

@@ -134,4 +134,6 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
             values = np.asarray(image)
             if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
                 raise UnreadableVideoError("its pixels are not numbers from 0 to 255: store 8 bits per channel")
+            if image.mode == "F" and 0 < values.max() <= 1:
+                raise UnreadableVideoError("its pixels are floats of at most 1, nearly black: store 0 to 255")
         return np.asarray(image.convert("RGB"))

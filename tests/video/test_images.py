@@ -169,6 +169,12 @@ def test_pictures_of_more_than_eight_bits_are_one_error(tmp_path):
             values(tmp_path)
         with pytest.raises(ValueError, match=r"not within 0 to 255|NaN or infinite"):
             read_video([Image.fromarray(wild)], None)
+    scaled = Image.fromarray(np.full((24, 32), 0.5, np.float32))
+    scaled.save(tmp_path / "1.tiff")
+    with pytest.raises(VideoDecodeError, match="floats of at most 1"):
+        values(tmp_path)
+    with pytest.raises(ValueError, match="floats of at most 1"):
+        read_video([scaled], None)
     # A few bits in a wide type are all there.
     frames, _ = read_video([Image.fromarray(np.full((24, 32), 200, np.int32))], None)
     assert frames.unique().tolist() == [200]
