@@ -80,7 +80,7 @@ def test_froster_alone_shows_the_everyday_questions_with_commands_that_exist(cap
     assert capsys.readouterr().out == QUESTIONS
     import shlex
 
-    commands = [line[line.index("froster ") :] for line in QUESTIONS.splitlines() if line.startswith("  ")]
-    assert len(commands) == 12
+    commands = [line for line in QUESTIONS.splitlines() if line.startswith("    froster ")]
+    assert len(commands) == 13
     for command in commands:
-        build_parser().parse_args(shlex.split(command.partition("   ")[0])[1:])
+        build_parser().parse_args(shlex.split(command)[1:])

@@ -22,11 +22,11 @@ class HarmedVideoProcessor(FrosterVideoProcessor):
         self.harm = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}.get(Path(videos["path"]).stem.split("_")[0])
         return super().preprocess(videos, **kwargs)
 
-    def _sample_views(self, *arguments, **kwargs):
+    def _frame_indices(self, *arguments, **kwargs):
         if self.harm is not None:
             for process in decoding_processes():
                 os.kill(process, self.harm)
-        return super()._sample_views(*arguments, **kwargs)
+        return super()._frame_indices(*arguments, **kwargs)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_timeline(page, workplace, capsys):
 def test_explain(page, workplace, capsys):
     namespace = page.run()
     said = capsys.readouterr().out.splitlines()
-    assert "a red star sliding left: 1.000" in said
+    assert "a red star sliding left: 1.000, its probability among all labels given" in said
     assert [line for line in said if line.startswith("maps/")] == [
         f"maps/{method}.{suffix}" for method in ("rollout", "gradient") for suffix in ("png", "gif")
     ]
