@@ -48,11 +48,12 @@ _READING = (
     r"/gradio_api/(?:info/?|openapi\.json|app_id/?|theme\.css|startup-events|upload_progress|queue/data|queue/status|"
     rf"heartbeat/[^/]+|call/[^/]+/[^/]+|file=(?!\s*{_SCHEME}).*)"
 )
-# By method, the paths that the page, `gradio_client` and `curl` need.
+# By method, the paths that the page, `gradio_client` and `curl` need; what does not wait, such as an example that is
+# chosen, is `run`.
 ROUTES = {
     "GET": re.compile(_READING, re.DOTALL),
     "HEAD": re.compile(_READING, re.DOTALL),
-    "POST": re.compile(r"/gradio_api/(?:upload/?|queue/join/?|cancel/?|reset/?|call/[^/]+/?)"),
+    "POST": re.compile(r"/gradio_api/(?:upload/?|queue/join/?|cancel/?|reset/?|(?:call|run)/[^/]+/?)"),
 }
 UPLOAD = "/gradio_api/upload"
 # Two lists of labels, each character in an escape of JSON.

@@ -229,7 +229,6 @@ def answered(request: urllib.request.Request | str) -> tuple[int, bytes]:
         ("gradio_api/proxy=http://127.0.0.1:1/", None),
         ("gradio_api/custom_component/%1b%5d0;PWNED%07/server/x/%1b%5b2Jy", None),
         ("gradio_api/component_server", b"{}"),
-        ("gradio_api/run/predict", b"{}"),
         ("gradio_api/vibe-edit", b"{}"),
         ("gradio_api/file/etc/passwd", None),
         ("monitoring", None),
