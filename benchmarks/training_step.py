@@ -359,12 +359,8 @@ def train_naive(options: argparse.Namespace) -> dict:
         {"params": [p for n, p in student.named_parameters() if n not in decaying], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=3.33e-6)
-    seconds, losses = [], {}
-    counter = FlopCounterMode(display=False)
-    for step in range(options.steps + 1):
-        if step == 0:  # which is not timed
-            counter.__enter__()
-        begun = time.perf_counter()
+
+    def run_step() -> dict[str, torch.Tensor]:
         precision = contextlib.nullcontext()
         if options.dtype == "bfloat16":
             precision = torch.autocast(device.type, dtype=torch.bfloat16)
@@ -383,10 +379,15 @@ def train_naive(options: argparse.Namespace) -> dict:
         optimizer.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize()
+        return {"loss": loss, "loss_ce": ce, "loss_distill_video": video, "loss_distill_text": text}
+
+    seconds, losses = [], {}
+    counter = FlopCounterMode(display=False)
+    for step in range(options.steps + 1):
+        begun = time.perf_counter()
+        with counter if step == 0 else contextlib.nullcontext():  # the first is not timed
+            parts = run_step()
         seconds.append(time.perf_counter() - begun)
-        if step == 0:
-            counter.__exit__(None, None, None)
-        parts = {"loss": loss, "loss_ce": ce, "loss_distill_video": video, "loss_distill_text": text}
         losses = losses or {name: part.item() for name, part in parts.items()}
     return measured(seconds, losses, before, counter.get_total_flops(), options)
 

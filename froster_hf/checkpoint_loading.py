@@ -1,6 +1,5 @@
 """The pipeline of a checkpoint that somebody else made: by installed code only, with a reason where it fails."""
 
-import contextlib
 import difflib
 import os
 import pickle
@@ -126,7 +125,7 @@ def is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/")
 
 
-@contextlib.contextmanager
+@contextmanager
 def hub_asked_once(checkpoint: str | os.PathLike[str]) -> Iterator[None]:
     """Ask the Hub for a checkpoint once; where it does not answer, the block finds what is in its cache, or nothing.
 
@@ -137,7 +136,8 @@ def hub_asked_once(checkpoint: str | os.PathLike[str]) -> Iterator[None]:
     """
     from huggingface_hub import constants  # waits for the network's libraries
 
-    if os.path.exists(checkpoint_path(checkpoint)) or _hub_answers(checkpoint_path(checkpoint)):
+    name = checkpoint_path(checkpoint)
+    if os.path.exists(name) or _hub_answers(name):
         yield
         return
     before = constants.HF_HUB_OFFLINE

@@ -201,8 +201,8 @@ def new_folder(target: str | os.PathLike[str], *, replace: bool = False) -> Iter
     target = Path(target)
     if not replace:
         refuse_link(target)
-    if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not an empty folder. Give another folder, or remove it.")
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ValueError(f"{target} exists and is not an empty folder. Give another folder, or remove it.")
     with contextlib.ExitStack() as stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

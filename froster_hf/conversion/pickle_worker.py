@@ -321,9 +321,8 @@ class TensorUnpickler(pickle.Unpickler):
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -> Tensor:
     """A view of a storage; the arguments that TorchScript writes, checked before they are used."""
-    are_sizes = all(isinstance(sizes, tuple | list) for sizes in (size, stride))
-    numbers = (offset, *size, *stride) if are_sizes else (None,)
-    if not isinstance(storage, Tensor) or not all(type(number) is int and number >= 0 for number in numbers):
+    is_view = isinstance(storage, Tensor) and all(isinstance(sizes, tuple | list) for sizes in (size, stride))
+    if not is_view or not all(type(number) is int and number >= 0 for number in (offset, *size, *stride)):
         raise ValueError("the archive describes a tensor by something else than a storage and sizes")
     if len(size) != len(stride):
         raise ValueError(f"the archive describes a tensor of size {size} with strides {stride}")

@@ -95,10 +95,9 @@ def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     num_classes = scores.shape[1]
     counted = (labels >= 0) & np.isfinite(scores).all(axis=1)
-    true = labels[counted]
-    rivals = scores[counted].copy()
-    rivals[np.arange(len(true)), true] = -np.inf
-    right = scores[counted, true] > rivals.max(axis=1, initial=-np.inf)
+    scores, true = scores[counted], labels[counted]
+    right = true_ranks(scores, true) == 0
+    rivals = np.where(np.arange(num_classes) == true[:, None], -np.inf, scores)
     pairs = true * num_classes + np.where(right, true, rivals.argmax(axis=1))
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -472,13 +471,10 @@ def compute_metrics(prediction: Any) -> dict[str, float]:
         prediction: `EvalPrediction`; its predictions are logits (n, K), or a tuple that begins with them; or lists
             of those of each batch (`eval_do_concat_batches=False`).
     """
-
-    def joined(values: Any) -> Any:
-        return np.concatenate([joined(value) for value in values]) if isinstance(values, list) else values
-
-    logits = prediction.predictions
-    if isinstance(logits, list):
-        logits = [batch[0] if isinstance(batch, tuple) else batch for batch in logits]
-    found = accuracies(joined(logits[0] if isinstance(logits, tuple) else logits), joined(prediction.label_ids))
+    batches, labels = (
+        part if isinstance(part, list) else [part] for part in (prediction.predictions, prediction.label_ids)
+    )
+    logits = np.concatenate([batch[0] if isinstance(batch, tuple) else batch for batch in batches])
+    found = accuracies(logits, np.concatenate(labels))
     shown = {name: metric.shown(found[name]) for name, metric in metrics_of("one_label", shown_in="training").items()}
     return {name: value for name, value in shown.items() if value is not None}

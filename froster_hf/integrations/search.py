@@ -442,18 +442,7 @@ def index_videos(
     writer = _Writer(index, report, on_video or (lambda record: None))
     with _torn_writes_undone(index):
         try:
-            for video in listing.gone:
-                writer.remove(video)
-            todo = [(video, state) for video, state in listing.states.items() if known.get(video) != state]
-            report.unchanged += [video for video in listing.states if known.get(video) == listing.states[video]]
-            for video, reason in listing.errors.items():
-                # Whether it has changed is not known, so what the index has of it stays.
-                writer.refuse(video, reason, has_changed=False)
-            for video, state, begun in _read_ahead(classify, todo, index.settings, batch_size):
-                try:
-                    writer.add(video, state, _embedded(classify, *begun.result()), was_known=video in known)
-                except VideoDecodeError as error:
-                    writer.refuse(video, str(error), has_changed=video in known)
+            _bring_up_to_date(writer, listing, known, classify, batch_size)
         finally:
             # An interrupted run keeps what it has read.
             writer.commit()
@@ -535,6 +524,24 @@ def embed_probe(classify: Any, num_frames: int) -> torch.Tensor:
         [torch.stack(frames).to(torch.uint8)], return_tensors="pt", **WINDOW_OPTIONS
     )
     return functional.normalize(embed_clips(classify, pixels["pixel_values_videos"])[0], dim=0)
+
+
+def _bring_up_to_date(
+    writer: "_Writer", listing: "_Listing", known: Mapping[str, str], classify: Any, batch_size: int
+) -> None:
+    """Give a writer what is gone, new, changed or unreadable among the videos that were found."""
+    for video in listing.gone:
+        writer.remove(video)
+    todo = [(video, state) for video, state in listing.states.items() if known.get(video) != state]
+    writer.report.unchanged += [video for video in listing.states if known.get(video) == listing.states[video]]
+    for video, reason in listing.errors.items():
+        # Whether it has changed is not known, so what the index has of it stays.
+        writer.refuse(video, reason, has_changed=False)
+    for video, state, begun in _read_ahead(classify, todo, writer.index.settings, batch_size):
+        try:
+            writer.add(video, state, _embedded(classify, *begun.result()), was_known=video in known)
+        except VideoDecodeError as error:
+            writer.refuse(video, str(error), has_changed=video in known)
 
 
 def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping[str, Any]) -> VideoIndex:

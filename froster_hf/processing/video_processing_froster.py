@@ -646,13 +646,15 @@ def _read_frame(frame: Any) -> torch.Tensor:
     if isinstance(frame, Image.Image):
         if 0 in frame.size:
             raise ValueError(f"The video has no pixels: a picture of {frame.width} x {frame.height}.")
-        if frame.mode == "F":
-            _refuse_scaled_floats(_finite(torch.from_numpy(np.array(frame))), do_rescale=True)
-        if frame.mode[0] in "IF" and not 0 <= np.asarray(frame).min() <= np.asarray(frame).max() <= 255:
-            # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
-            raise ValueError(
-                f"A picture of the mode {frame.mode} is not within 0 to 255: give pictures of 8 bits per channel."
-            )
+        if frame.mode[0] in "IF":
+            values = np.array(frame)
+            if frame.mode == "F":
+                _refuse_scaled_floats(_finite(torch.from_numpy(values)), do_rescale=True)
+            if values.min() < 0 or values.max() > 255:
+                # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
+                raise ValueError(
+                    f"A picture of the mode {frame.mode} is not within 0 to 255: give pictures of 8 bits per channel."
+                )
         return torch.from_numpy(np.array(frame.convert("RGB"))).permute(2, 0, 1)
     if not _is_frame(frame):
         raise TypeError(

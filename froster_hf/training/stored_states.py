@@ -92,9 +92,7 @@ class StateUnpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:
         """One storage, as a flat tensor of its own memory."""
-        if not isinstance(pid, tuple):
-            raise ValueError("it refers to something else than a storage")
-        kind, dtype, key, _device, numel = pid
+        kind, dtype, key, _device, numel = pid if isinstance(pid, tuple) else (None,) * 5
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
             raise ValueError("it refers to something else than a storage")
         if key not in self.loaded:
@@ -341,20 +339,25 @@ def check_callbacks(stored: Any, callbacks: Sequence[ExportableState]) -> None:
     if type(states) is not dict:
         raise ValueError(f"{where} is {_shown(states)}; a dict is needed")
     for callback in callbacks:
-        name, own = type(callback).__name__, callback.state()
+        name = type(callback).__name__
         if name not in states:
             raise ValueError(f"{where} has no {name}, which this run has; leave the callback out")
         for state in states[name] if type(states[name]) is list else [states[name]]:
-            for part, values in own.items():
+            for part, values in callback.state().items():
                 one = state.get(part) if type(state) is dict else state
                 if type(one) is not dict or one.keys() != values.keys():
                     raise ValueError(f"{where}, {name}: `{part}` is {_shown(one)}; {_shown(values)} is needed")
                 for key, value in values.items():
-                    _check_plain(one[key], where=f"{where}, {name}: `{key}`")
-                    if type(value) in (bool, str) and type(one[key]) is not type(value):
-                        raise ValueError(f"{where}, {name}: `{key}` is {_shown(one[key])}, not as {_shown(value)}")
-                    if _is_finite(value) and not _is_finite(one[key]):
-                        raise ValueError(f"{where}, {name}: `{key}` is {_shown(one[key])}; a finite number is needed")
+                    _check_alike(one[key], value, where=f"{where}, {name}: `{key}`")
+
+
+def _check_alike(stored: Any, own: Any, *, where: str) -> None:
+    """Refuse what is not plain, a switch or a text in another type, and a number that is none."""
+    _check_plain(stored, where=where)
+    if type(own) in (bool, str) and type(stored) is not type(own):
+        raise ValueError(f"{where} is {_shown(stored)}, not as {_shown(own)}")
+    if _is_finite(own) and not _is_finite(stored):
+        raise ValueError(f"{where} is {_shown(stored)}; a finite number is needed")
 
 
 def check_optimizer(

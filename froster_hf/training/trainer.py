@@ -290,21 +290,24 @@ class FrosterTrainer(ClipTrainer):
         clips, labels = inputs[PIXELS], inputs["labels"]
         parts, outputs = self._loss_parts(model, clips, labels)
         if num_items_in_batch is not None:
+            shares = {
+                of_all: self._share(labels, num_items_in_batch, of_all_processes=of_all)
+                for of_all in {part.of_all_processes for part in parts.values()}
+            }
             parts = {
-                name: part._replace(value=self._share(part, labels, num_items_in_batch) * part.value)
-                for name, part in parts.items()
+                name: part._replace(value=shares[part.of_all_processes] * part.value) for name, part in parts.items()
             }
         loss = total_loss(parts)
         self._record_parts(parts, loss.isfinite())
         return (loss, outputs) if return_outputs else loss
 
-    def _share(self, part: LossPart, labels: Tensor, num_items_in_batch: Tensor | int) -> Tensor:
-        """The share of a part's clips in the labeled clips of the optimizer step."""
+    def _share(self, labels: Tensor, num_items_in_batch: Tensor | int, *, of_all_processes: bool) -> Tensor:
+        """The share of this batch, or of those of all processes, in the labeled clips of the optimizer step."""
         counts_all = self.args.average_tokens_across_devices
-        counted = gather_labels(labels) if part.of_all_processes and counts_all else labels
+        counted = gather_labels(labels) if of_all_processes and counts_all else labels
         # None at all, where no clip of the step has a label.
         share = (counted != IGNORED_LABEL).sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
-        if counts_all and not part.of_all_processes:
+        if counts_all and not of_all_processes:
             # Data parallelism takes the mean over processes where the sum is meant.
             share = share * self.args.world_size
         return share

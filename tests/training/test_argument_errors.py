@@ -50,4 +50,6 @@ def test_they_are_named(tmp_path, fields, message):
     ids=str,
 )
 def test_those_that_fit_are_taken(tmp_path, fields):
-    tiny_trainer(tmp_path, **fields).create_optimizer_and_scheduler(10)
+    trainer = tiny_trainer(tmp_path, **fields)
+    trainer.create_optimizer_and_scheduler(10)
+    assert trainer.lr_scheduler.get_last_lr() == [group["lr"] for group in trainer.optimizer.param_groups]

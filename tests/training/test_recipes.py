@@ -393,7 +393,9 @@ def test_arguments_of_other_types_and_forms_are_named(recipe, override, message)
 def test_arguments_of_the_right_form_are_taken():
     given = ["optim=sgd", "optim_args='momentum=0.9, nesterov=true'", "lr_scheduler_type=linear"]
     given += ["lr_scheduler_kwargs='{}'", "label_smoothing_factor=0.1", "save_strategy=no"]
-    load_recipe("froster_k400", [f"training.{argument}" for argument in given])
+    recipe = load_recipe("froster_k400", [f"training.{argument}" for argument in given])
+    assert recipe.training["optim_args"] == "momentum=0.9, nesterov=true"
+    assert recipe.training["lr_scheduler_kwargs"] == "{}"
 
 
 def test_options_that_transformers_does_not_have_are_named():

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from transformers import TrainingArguments
 
@@ -123,6 +123,8 @@ class PretrainingRecipe:
         hints = argument_hints(TrainingArguments, reserved=RESERVED_ARGUMENTS)
         check_fields(self.training, hints, where=f"{self.name}, training")
         check_arguments(self.training)
+        hints = get_type_hints(type(self))
+        check_fields({name: getattr(self, name) for name in _BOUNDS}, hints, where=self.name)
         check_bounds(vars(self), _BOUNDS, where=self.name)
         if (num_pixels := self.batch_size * self.model.image_size**2) > MOST_PIXELS:
             raise ValueError(f"{self.name}: a batch has {num_pixels:,} pixels; at most {MOST_PIXELS:,} are rendered.")
