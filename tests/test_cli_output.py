@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import shutil
@@ -124,6 +125,25 @@ def test_labels_that_are_formulas_are_text_in_a_spreadsheet(tmp_path):
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         stored = [row["label"] for row in csv.DictReader(file)]
     assert stored == ["'=1+1", "'+1", "'-1", "'@SUM(1)", "' =1", "plain", "a=b"]
+
+
+@pytest.mark.parametrize("label", ["a;=1+1", "a; -1", 'a;"=1+1"', 'a, b;""@SUM(1)', "a;b;＝1", ";+1", "=1;=1"])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_no_part_of_a_label_is_a_formula_however_a_spreadsheet_splits_lines(label, delimiter):
+    from froster_hf.pipeline.timeline_files import spreadsheet_cell
+
+    file = io.StringIO()
+    csv.writer(file).writerows([["0.0", spreadsheet_cell(label), "0.5"], [spreadsheet_cell(label), "0.5"]])
+    for row in csv.reader(io.StringIO(file.getvalue()), delimiter=delimiter):
+        # Of what a cell has behind its closing quotes, spreadsheets keep some and drop some.
+        assert not [cell for cell in row if cell.lstrip(' "').startswith(tuple("=+-@＝＋－＠"))], row
+
+
+@pytest.mark.parametrize("label", ["plain", "a=b", "left; right", "a;b", 'the "best"; of all', "x - y; z", "骑自行车"])
+def test_other_labels_are_read_back_from_a_table_as_they_are(label):
+    from froster_hf.pipeline.timeline_files import spreadsheet_cell
+
+    assert spreadsheet_cell(label) == label
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are not text, which Linux allows")

@@ -32,8 +32,9 @@ OTHER_COLOR = "0.75"
 # Steps between ticks that people count in.
 TICK_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200)
 SRT_MARKUP = str.maketrans("<{}", "‹()")
-# A spreadsheet takes a cell that begins so for a formula, which may fetch addresses.
-FORMULA_BEGINNINGS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+# A spreadsheet takes a cell that begins so for a formula, which may fetch addresses. Where the comma is a decimal sign
+# it splits lines at semicolons, and heeds no quotes within a cell.
+FORMULA_BEGINNING = re.compile(r"""^(?=\s*[=+\-@＝＋－＠])|(?<=;)(?=[\s"]*[=+\-@＝＋－＠])""")
 
 
 def write_timeline(timeline: Timeline, path: str | os.PathLike[str]) -> None:
@@ -91,8 +92,8 @@ def json_pieces(timeline: Timeline, *, separator: str, encoding: str = "utf-8") 
 def write_csv(timeline: Timeline, path: Path) -> None:
     """One segment per line.
 
-    A label that a spreadsheet would take for a formula has an apostrophe before it; control characters and line breaks
-    in labels are written as escapes.
+    What a spreadsheet would take for a formula, in a label or behind a semicolon in it, has an apostrophe before it;
+    control characters and line breaks in labels are written as escapes.
     """
     with written_whole(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -274,8 +275,8 @@ def _one_line(label: str) -> str:
 
 
 def spreadsheet_cell(label: str) -> str:
-    """Foreign text for a .csv file: printable, and no formula."""
-    return "'" * label.lstrip().startswith(FORMULA_BEGINNINGS) + printable(label)
+    """Foreign text for a .csv file: printable, and no formula where it is split at commas or at semicolons."""
+    return FORMULA_BEGINNING.sub("'", printable(label))
 
 
 def _plain(label: str) -> str:

@@ -9,8 +9,8 @@ examples:
   froster timeline --live rtsp://camera.local/1 --labels "a person falls" --model openai/clip-vit-base-patch32
 
 The video is read once, as a stream, and segments are printed as soon as they are known; its length does not matter
-for memory, nor does the number of labels: the best 32 of each window are kept. In .csv files, a label that a
-spreadsheet would take for a formula has an apostrophe before it.
+for memory, nor does the number of labels: the best 32 of each window are kept. In .csv files, what a spreadsheet
+would take for a formula, in a label or behind a semicolon in it, has an apostrophe before it.
 
 --live watches a source that does not end: a stream's address (RTSP, RTMP, HLS, MPEG-TS over HTTP, TCP, UDP) or the
 index of a camera. Segments come as JSON lines as soon as they are over; a stream that breaks off is joined again.
