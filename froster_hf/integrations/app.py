@@ -234,7 +234,7 @@ def served_app(
         examples: videos at hand.
         host: on which it listens; `0.0.0.0` is every network that this machine is in.
         port: by default the first free one from 7860 on.
-        max_megabytes: size of an upload.
+        max_megabytes: size of an upload; all together have the room of 16 of this size.
         share: also give it a public address, by way of a server of Gradio's, for at most a week. Downloads Gradio's
             program for that.
 

@@ -12,6 +12,8 @@ failure of the program there is one line, through `one_line`.
 """
 
 import asyncio
+import contextlib
+import errno
 import html
 import os
 import re
@@ -58,6 +60,10 @@ ROUTES = {
 UPLOAD = "/gradio_api/upload"
 # Two lists of labels, each character in an escape of JSON.
 MOST_QUESTION_BYTES = 4 * 2**20
+# What uploads, and pictures that were made of them, take of the disk until they are deleted, in uploads of the largest
+# size; a file counts as this many bytes at least.
+MOST_UPLOADS = 16
+LEAST_FILE_BYTES = 2**16
 # What a form has around a file.
 _FORM_BYTES = 2**16
 _CHUNK_BYTES = 2**18
@@ -169,6 +175,31 @@ def refused_status(scope: Any, *, max_upload_bytes: int) -> int | None:
     return None
 
 
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether a route refused a request by `HTTPException`, in an answer that had begun."""
+    while error is not None and not isinstance(getattr(error, "status_code", None), int):
+        error = error.__cause__
+    return error is not None and error.status_code < 500  # type: ignore[attr-defined]
+
+
+def _shared_folder() -> str:
+    """Where Gradio keeps files of an app that has no folder of its own."""
+    from gradio.utils import get_upload_folder
+
+    return get_upload_folder()
+
+
+def _taken_bytes(folder: str) -> int:
+    """What the files in a folder take of the room for uploads."""
+    sizes = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            # Files are deleted meanwhile.
+            with contextlib.suppress(OSError):
+                sizes += max(os.lstat(os.path.join(parent, name)).st_size, LEAST_FILE_BYTES)
+    return sizes
+
+
 REFUSED = {
     404: b"Not Found",
     411: b"Length Required",
@@ -180,6 +211,8 @@ REFUSED = {
 
 class GuardedServer:
     """Serves the routes that the page needs, ends a request that fails, and tells browsers to ask no other machine.
+
+    All uploads together have the room of `MOST_UPLOADS` of the largest ones.
 
     For an app of yours: `gradio.mount_gradio_app(yours, build_app(...), path="/froster",
     app_kwargs={"middleware": [starlette.middleware.Middleware(GuardedServer)]})`.
@@ -194,6 +227,7 @@ class GuardedServer:
     def __init__(self, app: Callable[..., Any], max_upload_bytes: int = 512 * 2**20, folder: str | None = None):
         self.app, self.max_upload_bytes, self.folder = app, max_upload_bytes, folder
         self._reading_form = asyncio.Lock()
+        self._arriving_bytes = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
@@ -201,14 +235,18 @@ class GuardedServer:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        has_begun = False
+        has_begun = is_unfinished_stream = False
 
         async def send_with_policy(message: Any) -> None:
-            nonlocal has_begun
+            nonlocal has_begun, is_unfinished_stream
             has_begun = True
             if message["type"] == "http.response.start":
+                headers = message.get("headers", [])
+                is_unfinished_stream = b"content-length" not in dict(headers)
                 policy = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
-                message = {**message, "headers": [*message.get("headers", []), policy]}
+                message = {**message, "headers": [*headers, policy]}
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                is_unfinished_stream = False
             await send(message)
 
         status = refused_status(scope, max_upload_bytes=self.max_upload_bytes)
@@ -218,16 +256,34 @@ class GuardedServer:
                 await (self._upload if is_upload else self.app)(scope, receive, send_with_policy)
             except Exception as error:
                 is_full = isinstance(error, OSError) and error.errno in NO_ROOM
-                if not is_full:
+                if not is_full and not _is_refusal(error):
                     print_failure(error)
                 status = None if has_begun else 507 if is_full else 500
+                if is_unfinished_stream:
+                    # Gradio has said in it what is wrong; the server would print that it has no end.
+                    await send_with_policy({"type": "http.response.body"})
         if status is not None:
             headers = [(b"content-type", b"text/plain; charset=utf-8")]
             await send_with_policy({"type": "http.response.start", "status": status, "headers": headers})
             await send_with_policy({"type": "http.response.body", "body": REFUSED[status]})
 
     async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
-        """Hand a form on when it is there as a whole: of one that breaks off, Gradio would keep what it has."""
+        """Hand a form on when it is there as a whole: of one that breaks off, Gradio would keep what it has.
+
+        Raises:
+            OSError: it would take more of the disk than all uploads together may.
+        """
+        length = max(int(dict(scope["headers"])[b"content-length"]), LEAST_FILE_BYTES)
+        self._arriving_bytes += length
+        try:
+            taken = self._arriving_bytes + await asyncio.to_thread(_taken_bytes, self.folder or _shared_folder())
+            if taken > MOST_UPLOADS * (self.max_upload_bytes + _FORM_BYTES):
+                raise OSError(errno.ENOSPC, "Uploads take all of the room that they have")
+            await self._take_form(scope, receive, send)
+        finally:
+            self._arriving_bytes -= length
+
+    async def _take_form(self, scope: Any, receive: Any, send: Any) -> None:
         with tempfile.TemporaryFile(dir=self.folder) as body:
             message = {"more_body": True}
             while message.get("more_body"):

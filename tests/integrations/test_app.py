@@ -30,7 +30,12 @@ gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app
 pytest.importorskip("gradio", reason="needs the extra app (make test-extras)")
 
 from froster_hf.integrations.app import Answering, AppExample, build_app, served_app  # noqa: E402
-from froster_hf.integrations.app_requests import GuardedServer, refused_status  # noqa: E402
+from froster_hf.integrations.app_requests import (  # noqa: E402
+    LEAST_FILE_BYTES,
+    MOST_UPLOADS,
+    GuardedServer,
+    refused_status,
+)
 
 LABELS = "\n".join(DEMO_LABELS)
 CLEARS = "\x1b[2J\u202e"
@@ -356,6 +361,97 @@ def test_an_upload_that_the_disk_does_not_take_is_told_and_leaves_nothing(addres
     status, told = answered(urllib.request.Request(f"{address}gradio_api/upload", FORM, headers))
     assert (status, told) == (507, b"The server has no room for this upload. Try again later.")
     assert capfd.readouterr() == ("", "")
+
+
+def upload(address) -> tuple[int, bytes]:
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    return answered(urllib.request.Request(f"{address}gradio_api/upload", FORM + b"\r\n--B--\r\n", headers))
+
+
+@pytest.mark.parametrize("kind", ["large", "many"])
+def test_all_uploads_together_have_a_bound_and_who_finds_no_room_is_told(kind, capfd):
+    with served_app(load_pipeline("small"), max_megabytes=MAX_MEGABYTES) as address:
+        kept = Path(os.environ["GRADIO_TEMP_DIR"], "kept")
+        kept.mkdir()
+        room = MOST_UPLOADS * MAX_MEGABYTES * 2**20
+        # A file takes room, however small it is.
+        for number in range(1 if kind == "large" else room // LEAST_FILE_BYTES + MOST_UPLOADS):
+            with (kept / f"{number}.mp4").open("wb") as file:
+                file.truncate(room + 2**20 if kind == "large" else 1)
+        capfd.readouterr()
+        assert upload(address) == (507, b"The server has no room for this upload. Try again later.")
+        assert {path for path in kept.parent.rglob("*") if path.is_file()} == set(kept.iterdir())
+        shutil.rmtree(kept)
+        assert upload(address)[0] == 200
+        assert capfd.readouterr() == ("", "")
+
+
+def test_uploads_that_are_still_arriving_take_room_until_they_end(tmp_path):
+    size, statuses = 2**20, []
+
+    async def keep(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    async def fill():
+        server = GuardedServer(keep, max_upload_bytes=size, folder=str(tmp_path))
+        headers = [(b"content-length", str(size).encode())]
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": headers}
+        begun, rest = asyncio.Semaphore(0), asyncio.Event()
+
+        async def slowly():
+            begun.release()
+            await rest.wait()
+            return {"type": "http.request", "body": b"x"}
+
+        async def at_once():
+            return {"type": "http.request", "body": b"x"}
+
+        arriving = [asyncio.create_task(server(scope, slowly, send)) for _ in range(MOST_UPLOADS)]
+        for _ in arriving:
+            await begun.acquire()
+        # What forms have around their files makes one more fit.
+        last = asyncio.create_task(server(scope, slowly, send))
+        await begun.acquire()
+        await server(scope, at_once, send)
+        assert statuses == [507, None]
+        rest.set()
+        await asyncio.gather(*arriving, last)
+        statuses.clear()
+        await server(scope, at_once, send)
+        assert statuses == [200, None]
+
+    asyncio.run(fill())
+
+
+@pytest.mark.parametrize("path", ["queue/data?session_hash=unknown", "call/predict/unknown", "call/x/unknown"])
+def test_answers_that_nobody_has_are_refused_and_nothing_is_printed(address, capfd, path):
+    capfd.readouterr()
+    status, told = answered(f"{address}gradio_api/{path}")
+    assert (status, b"404: Not Found" in told) == (200, True)
+    # A stream's end comes before the server's own words of it.
+    assert answered(f"{address}gradio_api/app_id")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_failure_in_a_stream_is_one_line_on_the_terminal_and_ends_it(capfd):
+    sent = []
+
+    async def failing(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("no such thing")
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(GuardedServer(failing)({"type": "http", "method": "GET", "path": "/", "headers": []}, None, send))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("froster: a request failed: RuntimeError: no such thing")
 
 
 def test_browsers_are_told_to_load_nothing_from_elsewhere(address):

@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, help="(default: the first free one from 7860 on)")
     parser.add_argument(
-        "--max-megabytes", type=int, default=512, metavar="N", help="size of an upload (default: %(default)s)"
+        "--max-megabytes",
+        type=int,
+        default=512,
+        metavar="N",
+        help="size of an upload; 16 such are kept (default: %(default)s)",
     )
     parser.add_argument(
         "--share",
