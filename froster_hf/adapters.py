@@ -9,7 +9,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .printing import printable
@@ -226,6 +228,17 @@ def _weights_of(name: str) -> str:
     if file is None:
         raise ValueError(f"{printable(name)} is an adapter without an adapter_model.safetensors.")
     return file
+
+
+@contextmanager
+def without_peft_warnings() -> Iterator[None]:
+    """Without what PEFT says of a configuration as it loads it, in that file's own words.
+
+    It warns of settings that it ignores; whether the adapter is there as a whole, `check_adapter_loaded` says.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def check_adapter_loaded(model: Any, checkpoint: str | os.PathLike[str]) -> None:

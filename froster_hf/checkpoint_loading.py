@@ -5,10 +5,10 @@ import os
 import pickle
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapter
+from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
 from .video.files import find_alike
@@ -189,11 +189,12 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
     config = checked_config(base)
     if adapter is not None:
-        refuse_oversized_adapter(config, checkpoint)
+        with without_peft_warnings():
+            refuse_oversized_adapter(config, checkpoint)
     is_froster = config.model_type == "froster"
     model_class = AutoModelForVideoClassification if is_froster else AutoModel
     # What transformers says of the files' tensors, by their names; what matters of it is said below.
-    with without_warnings():
+    with without_warnings(), nullcontext() if adapter is None else without_peft_warnings():
         model, report = model_class.from_pretrained(
             checkpoint, config=config, dtype=dtype, output_loading_info=True, **INSTALLED_ONLY
         )

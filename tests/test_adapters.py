@@ -181,6 +181,20 @@ def test_other_fields_are_refused_by_name(fields):
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"\x1b[2J\u202e": None}, {"rank_pattern": {"nothing": 3}}, {"exclude_modules": ["nothing"]}],
+    ids=["a field of another release", "ranks of no module", "no module excluded"],
+)
+def test_peft_says_nothing_of_a_configuration_in_the_files_own_words(adapter, tmp_path, fields, recwarn, capfd):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, **fields}))
+    load_installed(folder, device="cpu", dtype="auto")
+    assert not [str(warning.message) for warning in recwarn]
+    assert "Warning" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["[]", "null", "{", "[" * 100_000, '{"r": 8}'], ids=lambda text: text[:10])
 def test_a_file_that_is_no_configuration_is_refused(adapter, tmp_path, content):
     folder = shutil.copytree(adapter[0], tmp_path / "own")
