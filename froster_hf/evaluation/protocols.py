@@ -36,13 +36,16 @@ from ..data.segment_lists import SegmentTable
 from ..data.video_table import VIDEO_COLUMN, MissingFiles, label_array, label_names
 from ..printing import one_line, printable
 from ..processing.label_matching import label_words
-from ..processing.sampling_froster import check_sampling
+from ..processing.sampling_froster import MAX_FRAMES, check_sampling
 from ..settings import check_bounds, override_fields, read_fields, read_named, with_name
 from .metrics import accuracies, class_accuracies, confusion_matrix
 
 # Least and most of a protocol's numbers, or of each of several. A long video is rendered in memory, a gigabyte for 50
 # labels; windows are listed before they are read.
 _BOUNDS: dict[str, tuple[float, float]] = {
+    "folds": (1, 1000),
+    "num_samples": (1, 1000),
+    **dict.fromkeys(("num_views", "num_crops", "num_frames", "frame_stride"), (1, MAX_FRAMES)),
     "num_label_splits": (1, 1000),
     "labels_per_split": (1, 10_000),
     "clips_per_label": (1, MOST_CLIPS),
@@ -53,6 +56,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "window_seconds": (0.01, 3600),
     "stride_seconds": (0.01, 3600),
     "smoothing_seconds": (0, 3600),
+    "max_overlap": (0, 1),
 }
 _MOST_NUMBERS = 1000
 
@@ -125,6 +129,8 @@ class EvaluationProtocol(AnyProtocol):
 
     def __post_init__(self):
         super().__post_init__()
+        if not self.folds:
+            raise ValueError(f"Protocol {self.name}: folds is []; give at least one, such as [1].")
         # Where labels are not drawn, there are 120 appearances and 21 motions.
         num_labels = self.labels_per_split if self.label_content == "action" else 120
         if (num_clips := len(self.seeds) * num_labels * self.clips_per_label) > MOST_CLIPS:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from froster_hf.data.catalogue import DATASETS
 from froster_hf.data.video_table import label_array, label_names
 from froster_hf.evaluation import EvaluationData, EvaluationProtocol, load_protocol, published_results
-from froster_hf.evaluation.protocols import plan_evaluation
+from froster_hf.evaluation.protocols import DetectionProtocol, plan_evaluation
 from froster_hf.settings import list_named
 
 
@@ -93,6 +94,16 @@ def test_overrides_replace_fields_and_unknown_recipes_are_named():
         ("moving_shapes_actions", [f"seeds={list(range(5000))}"], "seeds has 5000 numbers"),
         ("cross_dataset_k600", ["num_label_splits=1000000000"], "num_label_splits is 1000000000"),
         ("cross_dataset_ucf101", ["folds=[1, 1]"], "folds has 2 numbers"),
+        ("cross_dataset_ucf101", ["folds=[0]"], "folds is 0; it goes from 1"),
+        ("cross_dataset_ucf101", ["folds=[]"], r"folds is \[\]; give at least one"),
+        ("base_to_novel_ucf101", ["num_samples=-1"], "num_samples is -1; it goes from 1 to 1000"),
+        ("base_to_novel_ucf101", ["num_views=0"], "num_views is 0; it goes from 1"),
+        ("base_to_novel_ucf101", ["num_crops=-3"], "num_crops is -3; it goes from 1"),
+        ("base_to_novel_ucf101", ["num_frames=0"], "num_frames is 0; it goes from 1"),
+        ("base_to_novel_ucf101", ["frame_stride=0"], "frame_stride is 0; it goes from 1"),
+        ("moving_shapes_detection", ["num_frames=-8"], "num_frames is -8; it goes from 1"),
+        ("moving_shapes_detection", ["max_overlap=2"], "max_overlap is 2; it goes from 0 to 1"),
+        ("moving_shapes_detection", ["max_overlap=-0.1"], r"max_overlap is -0\.1; it goes from 0 to 1"),
         ("moving_shapes_detection", ["labels_per_video=1000"], "labels_per_video is 1000; it goes from 1 to 50"),
         ("moving_shapes_detection", ["stride_seconds=1e-9"], "stride_seconds is 1e-09; it goes from 0.01"),
     ],
@@ -101,6 +112,20 @@ def test_sizes_that_no_evaluation_has_are_refused_at_once(name, overrides, messa
     with pytest.raises(ValueError, match=f"^Protocol {name}: .*{message}") as refused:
         load_protocol(name, overrides)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [EvaluationProtocol, DetectionProtocol])
+def test_every_number_of_a_protocol_has_bounds(kind):
+    for name, hint in get_type_hints(kind).items():
+        if not {int, float} & {hint, *get_args(hint)}:
+            continue
+        number = -1e-3 if float in (hint, *get_args(hint)) else -1
+        fields = {"name": "own", "protocol": get_args(get_type_hints(kind)["protocol"])[0], "dataset": "hmdb51"}
+        if kind is DetectionProtocol:
+            fields["dataset"] = "activitynet"
+        kind(**fields)
+        with pytest.raises(ValueError, match=f"^Protocol own: {name} is {number}; it goes from"):
+            kind(**fields, **{name: (number,) if get_origin(hint) is tuple else number})
 
 
 def test_base_and_novel_are_the_frequent_and_the_rare_classes(hmdb51_data):
