@@ -215,7 +215,7 @@ def test_what_is_no_override_is_refused(override):
         override_fields({}, [override])
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", "", "a\\b", "C:x", "x\n"])
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", "", "a\\b", "C:x", "x\n", "x" * 70_000])
 @pytest.mark.parametrize("load", [load_recipe, load_protocol, load_plan])
 def test_a_name_under_which_results_are_written_leads_nowhere_else(tmp_path, load, name):
     shipped = {load_recipe: "froster_k400", load_protocol: "base_to_novel_ucf101", load_plan: "short"}[load]
@@ -224,6 +224,7 @@ def test_a_name_under_which_results_are_written_leads_nowhere_else(tmp_path, loa
     with pytest.raises(ValueError, match=r"mine\.yaml.*: name is .*; it becomes part of paths") as refused:
         load(file)
     assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1000
     file.write_text(yaml.safe_dump({"extends": shipped}))
     assert load(file).name == "mine"
     file.write_text(yaml.safe_dump({"extends": shipped, "name": "another"}))

@@ -19,7 +19,7 @@ from ..data.official_lists import Split
 from ..data.readers import read_labels
 from ..data.video_table import label_names
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..printing import without_warnings
+from ..printing import printable, without_warnings
 from ..processes import refuse_processes_alone
 from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels
@@ -169,7 +169,11 @@ def _load_froster(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, F
         given["prompt_templates"] = resolve_templates(given["prompt_templates"])
     others = [name for name, value in given.items() if value != own[name]]
     if others:
-        told = "; ".join(f"model.{name} is {getattr(recipe, name)!r}, its own is {own[name]!r}" for name in others)
+        told = "; ".join(
+            f"model.{name} is {printable(repr(getattr(recipe, name)), limit=200)}, its own is "
+            f"{printable(repr(own[name]), limit=200)}"
+            for name in others
+        )
         raise ValueError(
             f"{recipe.checkpoint} is a FROSTER checkpoint, whose architecture, sampling and prompts stay as they are: "
             f"{told}. Leave these out (model.{others[0]}=null), or start from a CLIP checkpoint."

@@ -27,6 +27,7 @@ from transformers import TrainingArguments
 from ..data.catalogue import FORMATS, MOST_CLIPS, published_counts
 from ..data.video_table import MissingFiles
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
+from ..printing import printable
 from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..settings import (
     NameIn,
@@ -262,7 +263,9 @@ def load_recipe(
     fields = override_fields(fields, overrides)
     kind = fields.get("kind", "fine_tuning")
     if not isinstance(kind, str) or kind not in RECIPE_KINDS:
-        raise ValueError(f"{name}: kind is {kind!r}; it must be one of {', '.join(RECIPE_KINDS)}.")
+        raise ValueError(
+            f"{name}: kind is {printable(repr(kind), limit=200)}; it must be one of {', '.join(RECIPE_KINDS)}."
+        )
     return read_fields(pkgutil.resolve_name(RECIPE_KINDS[kind].fields), with_name(fields, recipe), where=name)
 
 

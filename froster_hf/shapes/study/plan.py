@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ...printing import printable
+from ...printing import listing, printable
 from ...settings import override_fields, read_fields, read_named, with_name
 
 # Names of methods become parts of paths, of Markdown tables and of pictures.
@@ -86,11 +86,14 @@ class StudyPlan:
         for world in set(self.validation_worlds) & set(self.test_worlds):
             raise ValueError(f"World {world} cannot be both for validation and for the test.")
         if self.reference not in self.methods:
-            raise ValueError(f"The plan {self.name}: reference is {self.reference!r}; it has {list(self.methods)}.")
+            raise ValueError(
+                f"The plan {self.name}: reference is {_shown(self.reference)}; its methods are "
+                f"{listing(self.methods, limit=20)}."
+            )
         for name, method in self.methods.items():
             if not METHOD_NAME.fullmatch(name):
                 raise ValueError(
-                    f"The plan {self.name}: a method's name is {printable(repr(name), limit=200)}; it becomes part of "
+                    f"The plan {self.name}: a method's name is {_shown(name)}; it becomes part of "
                     "paths and tables: give a few words, of letters, digits and spaces."
                 )
             self._check(name, method)
@@ -98,7 +101,7 @@ class StudyPlan:
     def _check(self, name: str, method: Method) -> None:
         where = f"The plan {self.name}, method {name}"
         if unknown := sorted(set(method.grid) - set(GRID_FIELDS)):
-            raise ValueError(f"{where}: unknown grid {unknown}; there are {list(GRID_FIELDS)}.")
+            raise ValueError(f"{where}: unknown grid {listing(unknown, limit=5)}; there are {', '.join(GRID_FIELDS)}.")
         if empty := [field for field, values in method.grid.items() if not values]:
             raise ValueError(f"{where}: the grid of {', '.join(empty)} has no values; give at least one.")
         if method.choices_of is None:
@@ -108,11 +111,17 @@ class StudyPlan:
         source = self.methods.get(method.choices_of)
         if source is None or source.choices_of is not None:
             own = [other for other, entry in self.methods.items() if entry.choices_of is None]
-            raise ValueError(f"{where}: choices_of is {method.choices_of!r}; choices are made for {own}.")
+            raise ValueError(
+                f"{where}: choices_of is {_shown(method.choices_of)}; choices are made for {listing(own, limit=20)}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as YAML or JSON would hold them."""
         return dataclasses.asdict(self)
+
+
+def _shown(name: str) -> str:
+    return printable(repr(name), limit=200)
 
 
 def load_plan(plan: str | os.PathLike, overrides: Sequence[str] = ()) -> StudyPlan:

@@ -61,6 +61,25 @@ def test_mistakes_in_a_plan_are_named(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"reference": "x" * 70_000},
+        {"reference": "plain", "methods": {"plain": {}, "x" * 70_000: {}}},
+        {"reference": "plain", "methods": {"plain": {"choices_of": "x" * 70_000}}},
+        {"reference": "plain", "methods": {"plain": {"grid": {"x" * 70_000: [1.0]}}}},
+        {"reference": "plain", "methods": {"plain": {"variants": ["x" * 70_000]}}},
+        {"x" * 70_000: 1},
+    ],
+)
+def test_what_is_wrong_in_a_plan_is_told_in_brief(tmp_path, fields):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"extends": "short", **fields}))
+    with pytest.raises(ValueError, match="mine") as refused:
+        load_plan(file)
+    assert len(str(refused.value)) < 2500
+
+
+@pytest.mark.parametrize(
     "name", ["../../x", "/tmp/x", "..", "", "a\\b", "C:x", "x\n", "\x1b[31m", "<b>", "a|b", "$x$", "x" * 101]
 )
 def test_a_method_under_whose_name_results_are_written_leads_nowhere_else(tmp_path, name):
