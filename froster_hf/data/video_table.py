@@ -7,6 +7,7 @@ evaluations, not trainings.
 """
 
 import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,8 +114,8 @@ def describe_table(table: Dataset) -> str:
     Args:
         table: {video, label}.
     """
-    names, present = label_names(table), label_matrix(table)
-    counts = present.sum(axis=0)
+    names, (rows, labels) = label_names(table), label_pairs(table)
+    counts = np.bincount(labels, minlength=len(names))
     shown = [printable(name) for name in names[:MAX_CLASSES_LISTED]]
     width = max((len(name) for name in shown), default=0)
     lines = [f"{len(table)} videos of {len(names)} classes:"]
@@ -124,7 +125,7 @@ def describe_table(table: Dataset) -> str:
         lines.append(f"  and {len(rest)} more classes with {rest.min()} to {rest.max()} videos each")
     if empty := [name for name, count in zip(names, counts) if count == 0]:
         lines.append(f"Classes without a video: {listing(empty, limit=10)}.")
-    if unlabeled := int((~present.any(axis=1)).sum()):
+    if unlabeled := len(table) - len(np.unique(rows)):
         lines.append(f"Videos without a label: {unlabeled}.")
     if table.info.description:
         lines.append(printable(table.info.description[:500]))
@@ -164,16 +165,21 @@ def is_multi_label(dataset: Dataset) -> bool:
     return LABELS_COLUMN in dataset.features
 
 
+def label_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Every label that a video has, once: rows and label indices, (m,) each, by row; without touching the videos."""
+    if is_multi_label(dataset):
+        lists = [sorted(set(labels)) for labels in dataset.select_columns([LABELS_COLUMN])[LABELS_COLUMN]]
+        rows = np.repeat(np.arange(len(lists)), [len(labels) for labels in lists])
+        labels = np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int64, count=len(rows))
+    else:
+        rows, labels = np.arange(len(dataset)), label_array(dataset)
+    return rows[labels >= 0], labels[labels >= 0]
+
+
 def label_matrix(dataset: Dataset) -> np.ndarray:
     """Which of the K labels are in which of the n videos, (n, K) bool, without touching the videos."""
     present = np.zeros((len(dataset), len(label_names(dataset))), dtype=bool)
-    if is_multi_label(dataset):
-        for row, labels in enumerate(dataset.select_columns([LABELS_COLUMN])[LABELS_COLUMN]):
-            present[row, labels] = True
-    else:
-        labels = label_array(dataset)
-        labeled = np.flatnonzero(labels >= 0)
-        present[labeled, labels[labeled]] = True
+    present[label_pairs(dataset)] = True
     return present
 
 
@@ -213,14 +219,15 @@ def table_fingerprint(dataset: Dataset) -> str:
     )
     start = 0
     for batch in videos.iter(batch_size=32):
-        for label, row in zip(labels[start:], batch[VIDEO_COLUMN]):
+        rows = batch[VIDEO_COLUMN]
+        for label, row in zip(labels[start : start + len(rows)], rows):
             if row["bytes"] is not None:
                 name, size = hashlib.sha256(row["bytes"]).hexdigest(), len(row["bytes"])
             else:
                 name = os.path.relpath(row["path"], common).replace(os.sep, "/")
                 size = os.path.getsize(row["path"]) if os.path.isfile(row["path"]) else -1
             digest.update(f"\n{label} {size} {name}".encode())
-        start += len(batch[VIDEO_COLUMN])
+        start += len(rows)
     return digest.hexdigest()
 
 

@@ -87,19 +87,24 @@ def class_accuracies(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.divide(hits, totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
 
-def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts, (K, K), row = true class, column = predicted class; clips without label or finite scores left out.
+def confusion_counts(scores: np.ndarray, labels: np.ndarray) -> Any:
+    """How often which class was taken for which: scipy's sparse array (K, K), row = true class, column = predicted.
 
-    A class that only shares the best score is not predicted, as top-1 counts it.
+    Clips without label or finite scores are left out. A class that only shares the best score is not predicted, as
+    top-1 counts it. Sparse, since thousands of labels make a million cells for each, and each clip fills one.
     """
+    from scipy.sparse import coo_array  # few calls need it
+
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     num_classes = scores.shape[1]
     counted = (labels >= 0) & np.isfinite(scores).all(axis=1)
     scores, true = scores[counted], labels[counted]
     right = true_ranks(scores, true) == 0
     rivals = np.where(np.arange(num_classes) == true[:, None], -np.inf, scores)
-    pairs = true * num_classes + np.where(right, true, rivals.argmax(axis=1))
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    pairs = (true, np.where(right, true, rivals.argmax(axis=1)))
+    counts = coo_array((np.ones(len(true), dtype=np.int64), pairs), shape=(num_classes, num_classes))
+    counts.sum_duplicates()
+    return counts
 
 
 def harmonic_mean(base: float, novel: float) -> float:
@@ -348,7 +353,7 @@ class ActionAccuracy(evaluate.Metric):
         scores, labels = np.asarray(predictions), np.asarray(references)
         results = measure("one_label", scores, labels, per_class=per_class)
         if per_class:
-            results["confusion_matrix"] = confusion_matrix(scores, labels).tolist()
+            results["confusion_matrix"] = confusion_counts(scores, labels).toarray().tolist()
         return results
 
 

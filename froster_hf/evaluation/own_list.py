@@ -19,7 +19,15 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from ..data.catalogue import read_videos
-from ..data.video_table import VIDEO_COLUMN, is_multi_label, label_array, label_matrix, label_names, video_name
+from ..data.video_table import (
+    VIDEO_COLUMN,
+    is_multi_label,
+    label_array,
+    label_matrix,
+    label_names,
+    label_pairs,
+    video_name,
+)
 from ..pipeline.scoring_froster import Calibration, fit_platt
 from ..printing import without_progress_bars
 from ..whole_files import new_folder, write_errors
@@ -118,7 +126,7 @@ def evaluate_videos(
     accelerator = accelerator or Accelerator()
     computing = Computing(batch_size, num_workers, precision)
     table, own_name = named_table(videos, **reading)
-    if not label_matrix(table).any():
+    if not len(label_pairs(table)[0]):
         raise ValueError("No video of the list has a label, so there is nothing to measure.")
     folder = Path(output_dir)
     subject = {
@@ -279,21 +287,24 @@ def _report(
 
 def confusions(part: PartResult) -> list[dict[str, Any]]:
     """The most frequent confusions: `true`, `predicted`, `count`, and `of`, the number of clips of the true label."""
-    counts = part.confusion.copy()
-    totals = counts.sum(axis=1)
-    np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:MAX_CONFUSIONS]
-    found = []
-    for true, predicted in zip(*np.unravel_index(order, counts.shape)):
-        if counts[true, predicted]:
-            pair = {"true": part.labels[true], "predicted": part.labels[predicted]}
-            found.append({**pair, "count": int(counts[true, predicted]), "of": int(totals[true])})
-    return found
+    true, predicted, counts = part.confusion.row, part.confusion.col, part.confusion.data
+    totals = part.confusion.sum(axis=1)
+    # Of equally frequent ones, in the order of the labels.
+    order = np.lexsort((predicted, true, -counts))
+    return [
+        {
+            "true": part.labels[true[cell]],
+            "predicted": part.labels[predicted[cell]],
+            "count": int(counts[cell]),
+            "of": int(totals[true[cell]]),
+        }
+        for cell in order[true[order] != predicted[order]][:MAX_CONFUSIONS]
+    ]
 
 
 def _mistakes(result: ModelResult, table: Dataset) -> list[dict[str, Any]]:
     """The videos whose best label is none of their own, in the order of the table; rows of the table with words."""
-    names, present = label_names(table), label_matrix(table)
+    names, (rows, labels) = label_names(table), label_pairs(table)
     mistakes = []
     for row in np.flatnonzero(result.right == 0):
         scores = result.scores[row]
@@ -302,7 +313,7 @@ def _mistakes(result: ModelResult, table: Dataset) -> list[dict[str, Any]]:
             {
                 "row": int(row),
                 "video": video_name(table[int(row)][VIDEO_COLUMN]),
-                "true": [names[column] for column in np.flatnonzero(present[row])],
+                "true": [names[label] for label in labels[slice(*np.searchsorted(rows, [row, row + 1]))]],
                 "predicted": names[int(scores.argmax())] if decoded else None,
                 "score": round(float(scores.max()), 4) if decoded else None,
             }

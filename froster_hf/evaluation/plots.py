@@ -20,6 +20,8 @@ BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#7F7F7F"
 # Above this many classes, tick labels would run into each other.
 MAX_TICK_LABELS = 60
 MAX_BARS = 60
+# Above this many classes, a cell of a matrix would be smaller than a pixel.
+MAX_CELLS = 1000
 
 
 def can_plot() -> bool:
@@ -45,16 +47,29 @@ def new_axes(width: float, height: float, **subplots: Any) -> tuple[Any, Any]:
     return figure, figure.subplots(**subplots)
 
 
-def plot_confusion(confusion: np.ndarray, labels: Sequence[str], path: str | os.PathLike, *, title: str) -> Path:
-    """Confusion matrix, each row (true class) as shares of its clips."""
-    totals = confusion.sum(axis=1, keepdims=True)
-    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+def plot_confusion(confusion: Any, labels: Sequence[str], path: str | os.PathLike, *, title: str) -> Path:
+    """Confusion matrix, each row (true class) as shares of its clips.
+
+    Args:
+        confusion: sparse counts, see `confusion_counts`; of more than `MAX_CELLS` classes, those above zero are
+            points.
+        labels: the classes.
+        path: the file.
+        title: above the picture.
+    """
+    shares = confusion.astype(np.float64)
+    shares.data /= confusion.sum(axis=1)[confusion.row]
     side = float(np.clip(0.28 * len(labels), 4.0, 10.0))
     figure, axes = new_axes(side + 2.2, side + 1.2)
     from matplotlib.colors import PowerNorm
 
     # A square root of the shares, so that rare confusions show beside the diagonal.
-    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+    colors = {"cmap": "Blues", "norm": PowerNorm(0.5, vmin=0, vmax=1)}
+    if len(labels) <= MAX_CELLS:
+        image = axes.imshow(shares.toarray(), interpolation="nearest", **colors)
+    else:
+        image = axes.scatter(shares.col, shares.row, c=shares.data, s=4, marker="s", **colors)
+        axes.set(xlim=(-0.5, len(labels) - 0.5), ylim=(len(labels) - 0.5, -0.5), aspect="equal")
     if len(labels) <= MAX_TICK_LABELS:
         size = 9 if len(labels) <= 30 else 6
         axes.set_xticks(range(len(labels)), [_short(text) for text in labels], rotation=90, fontsize=size)

@@ -38,7 +38,7 @@ from ..printing import one_line, printable
 from ..processing.label_matching import label_words
 from ..processing.sampling_froster import MAX_FRAMES, check_sampling
 from ..settings import check_bounds, override_fields, read_fields, read_named, with_name
-from .metrics import accuracies, class_accuracies, confusion_matrix
+from .metrics import accuracies, class_accuracies, confusion_counts
 
 # Least and most of a protocol's numbers, or of each of several. A long video is rendered in memory, a gigabyte for 50
 # labels; windows are listed before they are read.
@@ -466,7 +466,7 @@ class PartResult:
         num_undecodable: those of them that could not be decoded.
         labels: k label texts.
         class_accuracies: (k,).
-        confusion: (k, k), row = true class.
+        confusion: (k, k), row = true class; sparse, see [`confusion_counts`].
     """
 
     name: str
@@ -475,7 +475,7 @@ class PartResult:
     num_undecodable: int
     labels: list[str]
     class_accuracies: np.ndarray
-    confusion: np.ndarray
+    confusion: Any
 
 
 def evaluate_scores(part: Part, scores: np.ndarray, labels: np.ndarray, texts: Sequence[str]) -> PartResult:
@@ -502,5 +502,5 @@ def evaluate_scores(part: Part, scores: np.ndarray, labels: np.ndarray, texts: S
         num_undecodable=int((~np.isfinite(scores).all(axis=1)).sum()),
         labels=[texts[column] for column in part.columns],
         class_accuracies=class_accuracies(scores, own),
-        confusion=confusion_matrix(scores, own),
+        confusion=confusion_counts(scores, own),
     )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from froster_hf.data import AnnotationError, read_videos
 from froster_hf.data.video_table import label_matrix, label_names
 from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
 from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
-from froster_hf.evaluation.own_list import save_variant
+from froster_hf.evaluation.own_list import confusions, save_variant
+from froster_hf.evaluation.plots import plot_confusion
+from froster_hf.evaluation.protocols import Part, evaluate_scores
 from froster_hf.evaluation.report import write_result
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
@@ -82,6 +85,24 @@ def test_a_list_gives_the_numbers_of_its_folder(videos, result, tmp_path):
     )
     folder = json.loads((result / "result.json").read_text())
     assert report["models"]["small"]["class_accuracies"] == folder["models"]["small"]["class_accuracies"]
+
+
+def test_labels_that_no_video_has_take_no_memory_for_each_of_their_pairs(tmp_path):
+    """A label file of a hundred kilobytes would take gigabytes."""
+    names, rows = [f"label {number}" for number in range(20_000)], np.arange(3)
+    scores = np.zeros((3, len(names)))
+    scores[rows, [5, 9, 9]] = 1.0
+    tracemalloc.start()
+    try:
+        part = evaluate_scores(Part("all", rows, np.arange(len(names))), scores, np.array([5, 5, 7]), names)
+        assert [(entry["true"], entry["predicted"], entry["count"], entry["of"]) for entry in confusions(part)] == [
+            ("label 5", "label 9", 1, 2),
+            ("label 7", "label 9", 1, 1),
+        ]
+        plot_confusion(part.confusion, part.labels, tmp_path / "confusion.png", title="many labels")
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_labels_in_a_result_act_on_no_terminal(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array
 
 from froster_hf.evaluation.plots import plot_base_novel, plot_class_accuracies, plot_confusion, plot_similarity_gain
 
@@ -13,7 +14,10 @@ HOSTILE = [r"win $\frac{1$ or $100", "_hidden", "\x1b]0;title\x07\nline", "<b>bo
 @pytest.mark.parametrize(
     "plot",
     [
-        lambda path: plot_confusion(np.eye(5), HOSTILE, path, title=HOSTILE[0]),
+        lambda path: plot_confusion(coo_array(np.eye(5)), HOSTILE, path, title=HOSTILE[0]),
+        lambda path: plot_confusion(
+            coo_array(([2, 1], ([0, 1999], [1999, 0])), shape=(2000, 2000)), HOSTILE * 400, path, title=HOSTILE[0]
+        ),
         lambda path: plot_class_accuracies(np.ones(5), HOSTILE, path, title=HOSTILE[0]),
         lambda path: plot_base_novel(
             {name: (70.0, 50.0 + row) for row, name in enumerate(HOSTILE)},
@@ -25,7 +29,7 @@ HOSTILE = [r"win $\frac{1$ or $100", "_hidden", "\x1b]0;title\x07\nline", "<b>bo
             [{"name": name, "similarity": 0.5, "gain": 1.0} for name in HOSTILE], path, title=HOSTILE[0]
         ),
     ],
-    ids=["confusion", "classes", "base and novel", "similarity"],
+    ids=["confusion", "large confusion", "classes", "base and novel", "similarity"],
 )
 def test_names_are_drawn_as_they_are_and_never_as_mathematics(plot, tmp_path):
     plot(tmp_path / "plots" / "a.png")
