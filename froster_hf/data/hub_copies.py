@@ -4,20 +4,36 @@ The copies are other people's, in layouts of their own: the lists are known by t
 of classes that they lie in. Whether all clips are there, the readers say.
 """
 
+import contextlib
+import gzip
+import lzma
+import math
 import os
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from ..printing import printable
+from ..printing import one_line, printable
 from ..video.files import VIDEO_SUFFIXES, is_video_name
-from ..whole_files import new_folder
-from .catalogue import DATASETS, FORMATS, DataFiles
+from ..whole_files import full_disk_named, new_folder
+from .catalogue import DATASETS, FORMATS, MOST_CLIPS, DataFiles
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
+# Videos are packed already; lists become a tenth of what they are.
+MOST_TIMES = 20
+LEAST_UNPACKED_BYTES = 2**30
+# Of a name, or what else stands before a file in an archive.
+MOST_HEADER_BYTES = 2**20
+# What the readers raise of archives that are damaged, encrypted, or made to be.
+_DAMAGE = (
+    *(ValueError, RuntimeError, ArithmeticError, EOFError),
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
+)
 
 
 def fetch_hub_copy(
@@ -39,7 +55,8 @@ def fetch_hub_copy(
         Where the videos and the lists are, as the readers and protocols take it.
 
     Raises:
-        ValueError: no copy is known, or its videos or lists are not found.
+        ValueError: no copy is known, or its videos or lists are not found; or an archive in it is damaged, or would
+            become larger than archives of videos do.
     """
     entry = DATASETS[dataset]
     repo_id = repo_id or next(iter(entry.hub_copies), None)
@@ -71,13 +88,80 @@ def fetch_hub_copy(
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpack an archive into a folder of its own, once; nothing of it is written outside of that."""
+    """Unpack an archive into a folder of its own, once; nothing of it is written outside of that.
+
+    Links, and whatever else is no plain file and no folder, are left out.
+
+    Raises:
+        ValueError: it is damaged, a name in it leads out, or it would become larger than archives of videos do.
+    """
     if target.exists():
         return
     with new_folder(target) as folder:
-        if archive.name.endswith(".zip"):
-            with zipfile.ZipFile(archive) as opened:
-                opened.extractall(folder)
-        else:
-            with tarfile.open(archive) as opened:
-                opened.extractall(folder, filter="data")
+        try:
+            with full_disk_named(target):
+                (_unpack_zip if archive.name.endswith(".zip") else _unpack_tar)(archive, folder)
+        except _DAMAGE as error:
+            raise ValueError(
+                f"{printable(str(archive))} cannot be unpacked: {one_line(str(error), limit=500)}"
+            ) from error
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        members = opened.infolist()
+        # No more is read of a member than it says here.
+        _check_sizes(archive, len(members), sum(member.file_size for member in members))
+        for member in members:
+            opened.extract(member, folder)
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    size = 0
+    with archive.open("rb") as file, contextlib.ExitStack() as stack:
+        is_packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
+        opened = stack.enter_context(tarfile.open(fileobj=_HeaderReader(stream), mode="r:"))  # type: ignore[arg-type]
+        for count, member in enumerate(opened, start=1):
+            size += member.size
+            _check_sizes(archive, count, size if member.size >= 0 else math.inf)
+            if member.isdir() or (member.isreg() and not member.issparse()):
+                opened.extract(member, folder, filter="data")
+        # Of what is packed, the checksum stands at the end.
+        while is_packed and (rest := stream.read(MOST_HEADER_BYTES)):
+            size += len(rest)
+            _check_sizes(archive, 0, size)
+
+
+class _HeaderReader:
+    """A file for `tarfile`, which reads names and other notes before a member in one piece, whatever size they claim.
+
+    Args:
+        file: open for reading; what is unpacked on the way may have no end.
+    """
+
+    def __init__(self, file: Any):
+        self.file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does.
+
+        Raises:
+            tarfile.ReadError: of more than any name has.
+        """
+        if not 0 <= size <= MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a name or a note in it has {size} bytes; at most {MOST_HEADER_BYTES} are read")
+        return self.file.read(size)
+
+
+def _check_sizes(archive: Path, count: int, size: float) -> None:
+    """Refuse an archive that holds more files, or more bytes, than videos and lists do."""
+    most = max(LEAST_UNPACKED_BYTES, MOST_TIMES * archive.stat().st_size)
+    if count > MOST_CLIPS or size > most:
+        files = f"more than {MOST_CLIPS}" if count > MOST_CLIPS else str(count)
+        raise ValueError(
+            f"it holds {files} files of {size} bytes or more; of an archive of this size, at most {MOST_CLIPS} files "
+            f"of {most} bytes are unpacked. Is it one of videos?"
+        )

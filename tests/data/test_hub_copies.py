@@ -1,0 +1,150 @@
+"""Archives of a copy: unpacked as a whole and nowhere else, or refused by name before a disk is filled."""
+
+import gzip
+import io
+import os
+import tarfile
+import zipfile
+
+import pytest
+
+from froster_hf.data import hub_copies
+from froster_hf.data.hub_copies import MOST_HEADER_BYTES, _unpack
+
+
+def member(name: str, content: bytes = b"video", **fields) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
+
+
+def write_tar(path, *members, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for info, content in members:
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_zip(path, **contents):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return path
+
+
+def files_of(folder) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz"), ("a.tar", "w:gz")]
+)
+def test_tar_archives_are_unpacked_once(tmp_path, name, mode):
+    archive = write_tar(tmp_path / name, member("v/walk/1.avi"), member("v/walk/" + "n" * 150 + ".avi"), mode=mode)
+    _unpack(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == {"v/walk/1.avi", "v/walk/" + "n" * 150 + ".avi"}
+    archive.unlink()
+    _unpack(archive, tmp_path / "out")
+
+
+def test_a_zip_archive_is_unpacked(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", **{"v__walk__1.avi": b"x" * 3000, "lists__test.txt": b"1\n" * 50_000})
+    _unpack(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == {"v/walk/1.avi", "lists/test.txt"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("bound", ["size", "files"])
+def test_an_archive_that_would_fill_the_disk_is_refused_before_it_does(tmp_path, monkeypatch, kind, bound):
+    if bound == "files":
+        monkeypatch.setattr(hub_copies, "MOST_CLIPS", 3)
+    else:
+        monkeypatch.setattr(hub_copies, "LEAST_UNPACKED_BYTES", 10_000)
+    contents = {f"{number}.avi": bytes(2_000_000 if bound == "size" else 1) for number in range(4)}
+    archive = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        write_zip(archive, **contents)
+    else:
+        write_tar(archive, *[member(name, content) for name, content in contents.items()], mode="w:" + kind[4:])
+    if (kind, bound) == ("tar", "size"):
+        # What is as large as it says is no bomb.
+        _unpack(archive, tmp_path / "out")
+        return
+    with pytest.raises(ValueError, match=rf"a\.{kind} cannot be unpacked: it holds .* files of \d+ bytes") as refused:
+        _unpack(archive, tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    assert os.listdir(tmp_path) == [archive.name]
+
+
+@pytest.mark.parametrize("name", ["../out.avi", "v/../../out.avi", "/tmp/froster-out.avi"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_no_name_in_an_archive_leads_out(tmp_path, name, kind):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    if kind == "zip":
+        _unpack(write_zip(inner / "a.zip", **{name: b"video"}), inner / "data" / "out")
+    else:
+        archive = write_tar(inner / "a.tar", member(name))
+        if ".." in name:
+            with pytest.raises(ValueError, match=r"a\.tar cannot be unpacked: .*outside the destination"):
+                _unpack(archive, inner / "data" / "out")
+        else:
+            _unpack(archive, inner / "data" / "out")
+    assert not os.path.exists("/tmp/froster-out.avi")
+    outside = files_of(tmp_path) - {f"inner/a.{kind}"}
+    assert all(path.startswith("inner/data/out/") for path in outside)
+
+
+def test_links_and_what_else_is_no_file_are_left_out(tmp_path):
+    secret = tmp_path / "secret.avi"
+    secret.write_bytes(b"secret")
+    archive = write_tar(
+        tmp_path / "a.tar",
+        member("v/1.avi"),
+        member("v/link.avi", b"", type=tarfile.SYMTYPE, linkname=str(secret)),
+        member("v/inner", b"", type=tarfile.SYMTYPE, linkname="1.avi"),
+        member("v/hard.avi", b"", type=tarfile.LNKTYPE, linkname="../secret.avi"),
+        member("v/up", b"", type=tarfile.SYMTYPE, linkname="../.."),
+        member("v/pipe.avi", b"", type=tarfile.FIFOTYPE),
+        member("v/disk.avi", b"", type=tarfile.BLKTYPE),
+        member("v/2.avi"),
+    )
+    _unpack(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == {"v/1.avi", "v/2.avi"}
+
+
+def test_a_name_that_has_no_end_is_not_read_into_memory(tmp_path):
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, MOST_HEADER_BYTES * 8
+    archive = tmp_path / "a.tar.gz"
+    with gzip.open(archive, "wb") as file:
+        file.write(name.tobuf(tarfile.GNU_FORMAT))
+        file.write(b"n" * name.size)
+    with pytest.raises(ValueError, match=rf"cannot be unpacked: a name or a note in it has {name.size} bytes"):
+        _unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("damage", ["cut short", "altered", "not one"])
+def test_a_damaged_archive_is_named_and_leaves_nothing(tmp_path, kind, damage):
+    archive = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        write_zip(archive, **{"1.avi": os.urandom(20_000)})
+    else:
+        write_tar(archive, member("1.avi", os.urandom(20_000)), mode="w:" + kind[4:])
+    content = bytearray(archive.read_bytes())
+    if damage == "cut short":
+        content = content[:10_000]
+    elif damage == "altered":
+        # In the header of a plain tar, elsewhere in the data.
+        place = 100 if kind == "tar" else 10_000
+        content[place] ^= 0xFF
+    else:
+        content = bytearray(b"version https://git-lfs.github.com/spec/v1\n" * 100)
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.{kind} cannot be unpacked: ") as refused:
+        _unpack(archive, tmp_path / "out")
+    assert str(refused.value).isprintable()
+    assert os.listdir(tmp_path) == [archive.name]
