@@ -121,8 +121,9 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
     with archive.open("rb") as file, contextlib.ExitStack() as stack:
         is_packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
-        opened = stack.enter_context(tarfile.open(fileobj=_HeaderReader(stream), mode="r:"))  # type: ignore[arg-type]
+        stream: Any = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
+        reader: Any = _HeaderReader(stream)
+        opened = stack.enter_context(tarfile.open(fileobj=reader, mode="r:"))
         for count, member in enumerate(opened, start=1):
             size += member.size
             _check_sizes(archive, count, size if member.size >= 0 else math.inf)
