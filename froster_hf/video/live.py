@@ -118,10 +118,17 @@ def live_frames(
 
 
 def _shown_name(address: str) -> str:
-    """A source's name as messages show it: without the password of its address, or what its query may tell."""
+    """A source's name as messages show it: without the account of its address, or what its query may tell.
+
+    A password that is not written as addresses have it may hold any of the characters that end its part of one.
+    """
     if address.isdecimal():
         return f"camera {address}"
-    return re.sub(r"\?.*", "?***", re.sub(r"^([a-z]+://[^/@:]*):[^/]*@", r"\1:***@", address))
+    scheme, place, query = re.fullmatch(r"(\w[\w.+-]*://)?([^?#\s]*)(.*)", address, re.DOTALL).groups("")  # type: ignore[union-attr]
+    if "@" in query:
+        return f"{scheme}***"
+    _, has_account, place = place.rpartition("@")
+    return scheme + has_account.replace("@", "***@") + place + (query and f"{query[0]}***")
 
 
 def _connection(
