@@ -9,6 +9,7 @@ index of this package has neither.
 
 from collections.abc import Iterator
 
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from ..video.stores import is_address, open_store
@@ -40,10 +41,7 @@ def refuse_other_places(folder: str, table: str) -> bool:
         UnreadableVideoError: nothing is known to open such addresses.
         DecodingUnavailableError: what opens them is not installed.
     """
-    system, path = open_store(folder) if is_address(folder) else (LocalFileSystem(), folder)
-    # Some stores remember what they have listed.
-    system.invalidate_cache()
-    path = path.rstrip("/")
+    system, path = _open_folder(folder)
     if system.exists(f"{path}/{CATALOGUE}"):
         raise ValueError(f"{CATALOGUE} may name other places for its table")
     # What a writer that was killed has left ends in another way, and is not opened.
@@ -60,6 +58,19 @@ def refuse_other_places(folder: str, table: str) -> bool:
             continue
         _check_manifest(content, name)
     return bool(manifests)
+
+
+def table_bytes(folder: str, table: str) -> int:
+    """The size of a table's files, for arguments as of `refuse_other_places`."""
+    system, path = _open_folder(folder)
+    return sum(entry.get("size") or 0 for entry in system.find(f"{path}/{table}.lance", detail=True).values())
+
+
+def _open_folder(folder: str) -> tuple[AbstractFileSystem, str]:
+    system, path = open_store(folder) if is_address(folder) else (LocalFileSystem(), folder)
+    # Some stores remember what they have listed.
+    system.invalidate_cache()
+    return system, path.rstrip("/")
 
 
 def _check_manifest(content: bytes, name: str) -> None:

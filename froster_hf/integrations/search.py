@@ -47,7 +47,7 @@ from ..video.stores import find_videos_at, is_address, is_named, open_store, ref
 from ..video.types import DecodingUnavailableError, UnreadableVideoError, VideoDecodeError
 from ..whole_files import check_writable
 from .batches import embed_clips
-from .lance_places import refuse_other_places
+from .lance_places import refuse_other_places, table_bytes
 
 TABLE = "segments"
 METADATA_KEY = b"froster"
@@ -69,7 +69,14 @@ HIGHEST_COSINE = 1.001
 LATEST_SECONDS = 1e9
 VIDEOS_PER_DELETION = 500
 LIKE_BATCH_SIZE = 8
-FOUND_COLUMNS = ["video", "start_seconds", "end_seconds", "picture"]
+# Of each column's values, and of what is read at once before their sizes are known. A picture is the JPEG of 256 x 144
+# pixels; a name is a path, or an address with its signature.
+MOST_VALUE_BYTES = {"video": 2**13, "state": 2**10, "picture": 2**18}
+ROWS_PER_READ = 64
+# All names of an index are held at once.
+MOST_NAME_BYTES = 2**29
+TIMES = ["start_seconds", "end_seconds"]
+FOUND_COLUMNS = ["video", *TIMES, "picture"]
 
 
 class SearchIndexError(ValueError):
@@ -160,12 +167,52 @@ class VideoIndex:
 
     def states(self) -> dict[str, str]:
         """The videos of the index, each with the state of its file when it was read."""
-        with _lance_reading(self.path):
-            rows = self.table.search().select(["video", "state"]).to_arrow().group_by(["video", "state"]).aggregate([])
-        states = dict(zip(rows["video"].to_pylist(), rows["state"].to_pylist()))
-        for video in states:
-            self._check_name(video)
+        states: dict[str, str] = {}
+        num_bytes = 0
+        for row in self._read(self.table.search().select(["video", "state"]).to_batches, ROWS_PER_READ):
+            if row["video"] not in states:
+                self._check_name(row["video"])
+                num_bytes += len(row["video"]) + len(row["state"])
+                if num_bytes > MOST_NAME_BYTES:
+                    raise SearchIndexError(
+                        f"{printable(self.path)} has names of videos of more than {MOST_NAME_BYTES} bytes. Make "
+                        "several indexes of so many videos."
+                    )
+            states[row["video"]] = row["state"]
         return states
+
+    def _read(self, to_batches: Callable[..., Any], *arguments: Any) -> Iterator[dict[str, Any]]:
+        """The rows of a query of LanceDB, which stores equal values once: a small file can hold very large ones.
+
+        Args:
+            to_batches: method of the query, called with the arguments.
+
+        Raises:
+            SearchIndexError: the index is damaged, or has values that no index has.
+        """
+        with _lance_reading(self.path):
+            batches = iter(to_batches(*arguments))
+        while True:
+            with _lance_reading(self.path):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            for name, most in MOST_VALUE_BYTES.items():
+                if name in batch.schema.names and (found := _longest(batch[name])) > most:
+                    raise SearchIndexError(
+                        f"{printable(self.path)} is damaged: a segment has a {name} of {found} bytes; none has more "
+                        f"than {most}. Make the index again."
+                    )
+            yield from batch.to_pylist()
+
+    def _with_columns(self, rows: Sequence[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
+        """Rows with more columns; without those that are no longer there."""
+        more: dict[int, dict[str, Any]] = {}
+        for start in range(0, len(rows), ROWS_PER_READ):
+            ids = [row["_rowid"] for row in rows[start : start + ROWS_PER_READ]]
+            query = self.table.take_row_ids(ids).select(columns).with_row_id()
+            more |= {row["_rowid"]: row for row in self._read(query.to_batches)}
+        return [row | more[row["_rowid"]] for row in rows if row["_rowid"] in more]
 
     def check_model(self, classify: Any) -> None:
         """Refuse a model whose embeddings are not to be compared with those of the index.
@@ -209,24 +256,31 @@ class VideoIndex:
         # A segment overlaps as many on each side as there are strides in a window.
         number = top_k * (1 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))
         while True:
-            with _lance_reading(self.path):
-                search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
-                rows = search.select([*FOUND_COLUMNS, "_distance"]).limit(number).to_arrow().to_pylist()
+            version = self.version
+            search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
+            search = search.select([*TIMES, "_distance"]).with_row_id(True).limit(number)
+            found = list(self._read(search.to_batches, ROWS_PER_READ))
+            rows = self._with_columns(found, ["video"])
             for row in rows:
                 self._check_row(row)
             # Of equal ones, in an order that does not depend on how the table lies on the disk.
             rows.sort(key=lambda row: (row["_distance"], row["video"], row["start_seconds"]))
-            found: dict[str, list[FoundSegment]] = {}
-            best: list[FoundSegment] = []
-            for row in rows:
-                segment = FoundSegment(score=1.0 - row["_distance"], **{name: row[name] for name in FOUND_COLUMNS})
-                of_video = found.setdefault(segment.video, [])
-                if len(best) < top_k and not any(_overlap(segment, other) for other in of_video):
-                    of_video.append(segment)
-                    best.append(segment)
-            if len(best) >= top_k or len(rows) < number:
-                return best
+            best = self._with_columns(list(islice(_apart(rows), top_k)), ["picture"])
+            if version != self.version:
+                # The numbers of rows are those of one version, and another process has written one.
+                continue
+            if len(best) >= top_k or len(found) < number:
+                return [
+                    FoundSegment(score=1.0 - row["_distance"], **{name: row[name] for name in FOUND_COLUMNS})
+                    for row in best
+                ]
             number *= 2
+
+    @property
+    def version(self) -> int:
+        """The number of the table's version that is read now."""
+        with _lance_reading(self.path):
+            return self.table.version
 
     def _check_name(self, video: str) -> None:
         """Refuse a name that no file has."""
@@ -279,7 +333,7 @@ def _torn_writes_undone(index: "VideoIndex") -> Iterator[None]:
 
     LanceDB commits a file that a limit of the size of files (`ulimit -f`) has cut off, and finds out when it reads.
     """
-    before = index.table.version
+    before = index.version
     try:
         yield
     except (OSError, SearchIndexError) as error:
@@ -357,13 +411,16 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
         )
     with _lance_reading(path):
         table = database.open_table(TABLE)
-        schema = table.schema
+        schema, num_rows = table.schema, table.count_rows()
     try:
         stored = json.loads((schema.metadata or {}).get(METADATA_KEY, b"null"))
         settings = read_fields(IndexSettings, stored, where=printable(path))
         _check_settings(settings)
         if schema.remove_metadata() != _schema(len(settings.probe)):
             raise ValueError(f"its columns are {printable(str(schema.names), limit=200)}, or of other types")
+        # Embeddings of videos take the room of their numbers; a table of equal ones takes none, and hours to compare.
+        if num_rows * len(settings.probe) * 2 > table_bytes(path, TABLE):
+            raise ValueError(f"it says that it has {num_rows} segments, for which its files are too small")
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise SearchIndexError(
             f"{printable(path)} is damaged, or a table of something else ({one_line(str(error), limit=200)}). Make "
@@ -880,8 +937,23 @@ class _Writer:
         )
 
 
-def _overlap(segment: FoundSegment, other: FoundSegment) -> bool:
-    return segment.start_seconds < other.end_seconds and other.start_seconds < segment.end_seconds
+def _apart(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Of rows of a video that overlap, the first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        of_video = found.setdefault(row["video"], [])
+        if not any(
+            row["start_seconds"] < other["end_seconds"] and other["start_seconds"] < row["end_seconds"]
+            for other in of_video
+        ):
+            of_video.append(row)
+            yield row
+
+
+def _longest(values: Any) -> int:
+    """The bytes of the longest of an Arrow array's values."""
+    compute = import_extra("search", "pyarrow.compute")
+    return compute.max(compute.binary_length(values)).as_py() or 0
 
 
 def _place(path: str | os.PathLike[str]) -> str:

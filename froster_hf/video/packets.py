@@ -184,7 +184,8 @@ def read_packets(
     if not packets or first is None:
         raise UnreadableVideoError("a video stream without frames")
     table = _table(packets, duration, stream, is_indexed)
-    seconds = table.duration_seconds
+    # A picture that begins long after the sound makes the file no shorter.
+    seconds = table.start_seconds + table.duration_seconds
     limits.check("max_duration_seconds", seconds, f"{seconds:.0f} seconds long")
     return table, first
 

@@ -80,7 +80,7 @@ class VideoLimits:
     Args:
         max_pixels: Pixels in one frame; the default admits 4096 x 2304.
         max_frames: Frames in the file.
-        max_duration_seconds: Length of the file.
+        max_duration_seconds: Length of the file, on a player's clock.
         max_file_bytes: Size of a file on disk.
         max_memory_bytes: Size of a video that is held in memory (bytes, file-like objects, downloads).
         max_decoded_bytes: Size of the decoded frames of one call, T * 3 * h * w, repeats included.

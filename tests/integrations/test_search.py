@@ -656,6 +656,78 @@ def test_rows_that_no_index_has_are_named_and_never_found(classify, index_of_one
         search_videos(forged, "a red star", classify=classify)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("video", "/" + "a" * 9000), ("state", "1" * 2000), ("picture", bytes(2**19))], ids=str
+)
+def test_values_that_are_larger_than_those_of_an_index_are_refused(classify, index_of_one, tmp_path, column, value):
+    forged = copy_with(index_of_one, tmp_path / "index", **{column: value})
+    told = f"index is damaged: a segment has a {column} of {len(value)} bytes"
+    if column != "state":
+        with pytest.raises(SearchIndexError, match=told):
+            search_videos(forged, "a red star", classify=classify)
+    if column != "picture":
+        with pytest.raises(SearchIndexError, match=told):
+            index_videos(classify, [], output=forged)
+
+
+def test_pictures_are_read_of_what_is_found_alone(classify, index_of_one, tmp_path):
+    """A thousand segments at the same time share a picture of a megabyte, which takes no room on the disk."""
+    pyarrow = pytest.importorskip("pyarrow")
+    index = open_index(index_of_one)
+    row = index.table.to_arrow().slice(0, 1).to_pylist()[0]
+    size, rows = index.settings.probe, [row | {"picture": bytes(2**20)}] * 1000
+    assert len(row["embedding"]) == len(size)
+    forged = shutil.copytree(index_of_one, tmp_path / "index")
+    table = open_index(forged).table
+    table.delete("true")
+    table.add(pyarrow.Table.from_pylist(rows, schema=table.schema))
+    before = pyarrow.total_allocated_bytes()
+    with pytest.raises(SearchIndexError, match="a segment has a picture of 1048576 bytes"):
+        search_videos(forged, "a red star", classify=classify, top_k=5)
+    assert pyarrow.total_allocated_bytes() - before < 2**27
+
+
+def with_a_fragment_repeated(message: bytes, times: int) -> bytes:
+    """A manifest's message that lists the rows of one file many times: the columns are its fields 1, files 2."""
+    place = 0
+    while message[place] == 1 << 3 | 2:
+        place += 2 + message[place + 1]
+    if message[place] != 2 << 3 | 2:
+        # That of the empty table.
+        return message
+    fragment = message[place : place + 2 + message[place + 1]]
+    return message[:place] + fragment * times + message[place:]
+
+
+def test_a_table_with_more_segments_than_its_files_have_room_for_is_refused(index_of_one, tmp_path):
+    forged = with_manifests(index_of_one, tmp_path / "index", lambda message: with_a_fragment_repeated(message, 5000))
+    num_rows = 5001 * len(open_index(index_of_one))
+    with pytest.raises(SearchIndexError, match=f"{num_rows} segments, for which its files are too small"):
+        open_index(forged)
+
+
+def test_a_search_begins_again_where_another_process_moves_the_rows_meanwhile(classify, videos, tmp_path, monkeypatch):
+    """Rows that are written together get other numbers when LanceDB joins files."""
+    index_videos(classify, [videos / "star.mp4"], output=tmp_path / "index")
+    index_videos(classify, [videos], output=tmp_path / "index")
+    index = open_index(tmp_path / "index")
+    expected = search_videos(index, "a red star", classify=classify, top_k=3)
+    take, moved = type(index.table).take_row_ids, []
+
+    def take_later(table, ids):
+        if not moved:
+            moved.append(ids)
+            rows = table.to_arrow()
+            table.delete("true")
+            table.add(rows.take(list(reversed(range(len(rows))))))
+        return take(table, ids)
+
+    monkeypatch.setattr(type(index.table), "take_row_ids", take_later)
+    assert search_videos(index, "a red star", classify=classify, top_k=3) == expected
+    assert len(moved) == 1
+    assert len(expected) == 3
+
+
 @pytest.mark.parametrize("name", ["{folder}/a\0b.mp4", ""])
 def test_a_row_of_no_file_is_named_and_ends_what_reads_it(classify, index_of_one, rendered, tmp_path, name):
     forged = copy_with(index_of_one, tmp_path / "index", video=name.format(folder=rendered[0].parent))

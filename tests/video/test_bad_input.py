@@ -232,6 +232,23 @@ def test_a_playlist_opens_no_other_file_and_no_socket(video_file, tmp_path, kind
             server.accept()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", ["bytes", "path"])
+def test_a_video_that_another_decoder_takes_for_a_playlist_opens_no_socket(video_file, tmp_path, kind, backend):
+    """One FFmpeg takes whatever begins as a playlist for one, another finds the MPEG stream behind it."""
+    needs_backend(backend)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        web = f"http://127.0.0.1:{server.getsockname()[1]}/clip.ts"
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.6,\n{web}\n#EXT-X-ENDLIST\n"
+        path = tmp_path / "clip.mpg"
+        path.write_bytes(playlist.encode() + video_file("mpeg2_mpg").read_bytes())
+        with contextlib.suppress(VideoDecodeError):
+            decode_frames(path if kind == "path" else path.read_bytes(), [0, 5], backend=backend)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
 @pytest.mark.parametrize("url", ["concat:a.mp4|b.mp4", "file:a.mp4", "pipe:0", "cache:a.mp4", "subfile,,start,0,,:a"])
 def test_a_string_is_a_path_and_never_a_protocol(url):
     assert fails(url).reason == NO_SUCH_FILE

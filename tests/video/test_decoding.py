@@ -428,6 +428,8 @@ def test_the_start_of_the_picture_is_counted_from_the_start_of_the_file(video_fi
     assert info.start_seconds == pytest.approx(3, abs=0.1)
     assert info.duration_seconds == pytest.approx(1.6, abs=0.05)
     assert next(stream_frames(path)).time_seconds == 0
+    with pytest.raises(VideoDecodeError, match=r"5 seconds long; VideoLimits.max_duration_seconds"):
+        decode_frames(path, [0], limits=VideoLimits(max_duration_seconds=4))
 
 
 def test_the_times_of_a_stream_can_be_chosen_knowing_the_video(video_file):

@@ -6,9 +6,15 @@ A backend is a module with two functions, which run in the decoding process:
     read(handle, reader, wanted, threads)  the frames at sorted indices, uint8 (h, w, 3) by index, or
                                            `UnreadableVideoError`; verified against the strict reader, `reader`
 
+Their FFmpeg may take a file for something else than the strict reader's does, such as for a playlist of addresses, so
+they read with as many descriptors as they need (`descriptors_left`), and open nothing.
+
 `tests/video/test_exactness.py` measures in which containers every frame is right.
 """
 
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..types import LIVE_READER
@@ -47,12 +53,31 @@ BACKENDS: dict[str, Backend] = {
 # What "auto" stands for: exact in every container and, measured in benchmarks/decoding.md, nearly always the fastest.
 AUTO_BACKEND = "pyav"
 
+# More than the decoding process leaves itself.
+_FREE_DESCRIPTORS = 8
+
 # What reads the files of a folder of frames, beside the table: it reads no videos.
 IMAGE_READER = "pillow"
 _BESIDE = {
     IMAGE_READER: Backend(".images", ("pillow",), containers=None),
     LIVE_READER: Backend(".live_reader", ("av",), containers=None),
 }
+
+
+@contextlib.contextmanager
+def descriptors_left(number: int) -> Iterator[None]:
+    """Leave so many of the few descriptors that the decoding process has: whatever takes more, as a socket, fails."""
+    held: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            for _ in range(_FREE_DESCRIPTORS):
+                held.append(os.dup(0))
+        for _ in range(min(number, len(held))):
+            os.close(held.pop())
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def backend_choices() -> list[str]:

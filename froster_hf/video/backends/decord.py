@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..reader import StrictReader
 from ..types import UnreadableVideoError
+from . import descriptors_left
 
 
 def load() -> None:
@@ -28,7 +29,12 @@ def read(handle: BinaryIO, reader: StrictReader, wanted: Sequence[int], threads:
     # The file object's own descriptor, so that decord reads the file that was checked, whatever its path is by now.
     on_disk = hasattr(handle, "raw") and os.path.exists(f"/dev/fd/{handle.fileno()}")
     source = f"/dev/fd/{handle.fileno()}" if on_disk else handle
-    video = decord.VideoReader(source, num_threads=threads)
+    with descriptors_left(1 if on_disk else 0):
+        video = decord.VideoReader(source, num_threads=threads)
+        return _frames(video, reader, wanted)
+
+
+def _frames(video: Any, reader: StrictReader, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     if len(video) != reader.info.num_frames:
         raise UnreadableVideoError(f"it counts {len(video)} frames where there are {reader.info.num_frames}")
     frames, missing = {}, set(wanted)

@@ -6,12 +6,13 @@ It returns wrong frames without an error in containers without presentation time
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..reader import StrictReader
 from ..types import UnreadableVideoError
+from . import descriptors_left
 
 
 def load() -> None:
@@ -31,7 +32,12 @@ def read(handle: BinaryIO, reader: StrictReader, wanted: Sequence[int], threads:
     """Its exact mode, which scans the file first, each frame's time compared with the packet table."""
     from torchcodec import decoders
 
-    video = decoders.VideoDecoder(handle, dimension_order="NHWC", seek_mode="exact", num_ffmpeg_threads=threads)
+    with descriptors_left(0):
+        video = decoders.VideoDecoder(handle, dimension_order="NHWC", seek_mode="exact", num_ffmpeg_threads=threads)
+        return _frames(video, reader, wanted)
+
+
+def _frames(video: Any, reader: StrictReader, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     if len(video) != reader.info.num_frames:
         raise UnreadableVideoError(f"it counts {len(video)} frames where there are {reader.info.num_frames}")
     batch = video.get_frames_at(list(wanted))
