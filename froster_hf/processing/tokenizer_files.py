@@ -12,12 +12,13 @@ gives to `FrosterProcessor(...)` as an object, does not.
 import base64
 import binascii
 import importlib
+import itertools
 import json
 import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,9 @@ MODEL_TYPES = ("BPE", "Unigram")
 LONGEST_TEXT = 4096
 # Of added tokens and of what a model puts around words; Gemma has tokens of 31 line breaks.
 LONGEST_TOKEN = 256
+TOKEN_FIELDS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "__type"}
+# Of added tokens; Gemma has some 250.
+MOST_TOKENS = 10_000
 # Parts of a normalizer, a pre-tokenizer, a decoder or a post-processor; the backbones' have up to five.
 MAX_PARTS = 16
 # Characters that a table of a sentencepiece model may write for one; Unicode's longest (U+FDFA) is 18.
@@ -61,6 +65,24 @@ KNOWN_PATTERNS = (CLIP_WORDS, rf"<\|startoftext\|>|<\|endoftext\|>|{CLIP_WORDS}"
 SIMPLE_PATTERN = re.compile(
     r"(?:[^\\\[\](){}?*+|^$.]|\\[^\d\w]|\\[sSdDwW]|\[(?:\\.|[^\[\]\\])+\])(?:\+|\{[1-9]\d?(?:,\d{0,2})?\})?"
 )
+
+# Fields of tokenizer_config.json that are names or choices, and those of which nothing comes to a tokenizer here.
+CHOICES = (
+    "backend",
+    "errors",
+    "model_max_length",
+    "name_or_path",
+    "padding",
+    "padding_side",
+    "processor_class",
+    "special_tokens_map_file",
+    "tokenizer_class",
+    "truncation",
+    "truncation_side",
+    "truncation_strategy",
+)
+UNUSED = ("auto_map", "chat_template", "model_input_names")
+SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
 
 # Files that transformers makes a tokenizer of where there is no tokenizer.json.
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
@@ -117,6 +139,8 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
     tokenizer = getattr(loaded, "tokenizer", loaded)
     check_tokenizer(tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    # Texts of a stranger's that nothing here reads, and that would be saved with the tokenizer.
+    loaded.chat_template = tokenizer.chat_template = None
     return loaded
 
 
@@ -140,9 +164,8 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     by_model = TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
     for stated in (settings.get("tokenizer_class"), config.get("tokenizer_class"), by_model):
         _check_class(stated, has_code="auto_map" in settings)
-    for field in ("fast_tokenizer_files", "gguf_file", "sp_model_kwargs", "init_inputs"):
-        if settings.get(field):
-            raise _refused(f"tokenizer_config.json has the field {field},", settings[field], "no such field")
+    for name_of_file, check in ARGUMENTS.items():
+        _check_arguments(_settings(find(name_of_file)), check, name_of_file)
     if (file := find("tokenizer.json")) is not None:
         check_description(_settings(file))
         return
@@ -204,6 +227,50 @@ def _settings(file: str | None) -> Mapping[str, Any]:
     return content
 
 
+def _check_arguments(fields: Mapping[str, Any], check: Callable[[str, Any], bool], file: str) -> None:
+    for field, value in fields.items():
+        if not check(field, value):
+            shown = printable(field, limit=100)
+            raise _refused(f"{file} has the field {shown} with", value, "plain settings and tokens")
+    tokens = [value for value in fields.values() if isinstance(value, list | Mapping)]
+    _check_count([*fields, *itertools.chain.from_iterable(tokens)])
+
+
+def _check_count(tokens: Collection[Any]) -> None:
+    """transformers compares each token with each."""
+    if len(tokens) > MOST_TOKENS:
+        raise _refused("the number of its added tokens is", len(tokens), f"up to {MOST_TOKENS}")
+
+
+def _is_setting(field: str, value: Any) -> bool:
+    """Whether a field of tokenizer_config.json is nothing, a number, a token, or a text that names no file."""
+    if not value or isinstance(value, bool | int | float) or field in (*CHOICES, *UNUSED):
+        return True
+    if field == "added_tokens_decoder":
+        return isinstance(value, Mapping) and all(map(_is_token, value.values()))
+    return _is_special(field, value)
+
+
+def _is_special(field: str, value: Any) -> bool:
+    """Whether a field of special_tokens_map.json is tokens; transformers takes any for an argument of its class."""
+    if field.endswith("_token"):
+        return value is None or _is_token(value)
+    tokens = value.values() if isinstance(value, Mapping) else value
+    return field in SPECIAL_TOKENS and isinstance(tokens, Iterable) and all(map(_is_token, tokens))
+
+
+def _is_added(text: str, index: Any) -> bool:
+    """Whether an entry of added_tokens.json is one of a token's index."""
+    return type(index) is int and _is_token(text)
+
+
+def _is_token(token: Any) -> bool:
+    text = token.get("content") if isinstance(token, Mapping) else token
+    # Of other keys, the tokenizers library prints each on the standard output, as it is.
+    known = not isinstance(token, Mapping) or token.keys() <= TOKEN_FIELDS
+    return known and isinstance(text, str) and 1 <= len(text) <= LONGEST_TOKEN
+
+
 def _check_class(stated: Any, *, has_code: bool = False) -> None:
     if stated is not None and (not isinstance(stated, str) or stated.removesuffix("Fast") not in TOKENIZER_CLASSES):
         kind = "code of its own, which runs with `trust_remote_code` only" if has_code else "its class"
@@ -229,10 +296,11 @@ def check_description(content: Mapping[str, Any]) -> None:
         unknown = model.get("unk_id")
         if unknown is not None and (type(unknown) is not int or not 0 <= unknown < len(vocabulary)):
             raise _refused("its unk_id is", unknown, f"from 0 to {len(vocabulary) - 1}")
-    for token in content.get("added_tokens") or ():
-        text = token.get("content") if isinstance(token, Mapping) else token
-        if not isinstance(text, str) or not 1 <= len(text) <= LONGEST_TOKEN:
-            raise _refused("an added token is", text, f"texts of 1 to {LONGEST_TOKEN} characters")
+    added = content.get("added_tokens") or ()
+    _check_count(added)
+    for token in added:
+        if not _is_token(token):
+            raise _refused("an added token is", token, f"texts of 1 to {LONGEST_TOKEN} characters, with flags")
     for section, lengths in (("truncation", ("max_length", "stride")), ("padding", ("pad_to_multiple_of",))):
         _check_lengths(content.get(section), section, lengths)
 
@@ -467,6 +535,14 @@ def _check_sentencepiece(file: str) -> None:
                 "its sentencepiece model has a table of characters that leads out of it,", file, "sound tables"
             )
 
+
+# File -> whether one of its fields, and what it has there, is passed on to a tokenizer. transformers makes each an
+# argument of its class, of special_tokens_map.json even in place of a file that it has found.
+ARGUMENTS: dict[str, Callable[[str, Any], bool]] = {
+    "tokenizer_config.json": _is_setting,
+    "special_tokens_map.json": _is_special,
+    "added_tokens.json": _is_added,
+}
 
 # Section of tokenizer.json -> type of a part -> whether it is as those of the backbones. None of the parts makes a
 # text longer by more than what Unicode and UTF-8 do.

@@ -124,6 +124,8 @@ HOSTILE: dict[str, dict] = {
     "a word's end of a megabyte": with_model(end_of_word_suffix="a" * 10**6),
     "another model": with_model(type="WordPiece", merges=None),
     "an added token of a megabyte": {"added_tokens": [{"id": 0, "content": "a" * 10**6}]},
+    "an added token with keys that the library prints": {"added_tokens": [{"id": 0, "content": "a", "x\ny": 1}]},
+    "tens of thousands of added tokens": {"added_tokens": [{"id": i, "content": f"t{i}"} for i in range(20_000)]},
     "an added token of nothing": {"added_tokens": [{"id": 0, "content": ""}]},
     "a gigantic padding": {"padding": {"strategy": {"Fixed": 10**9}}},
     "a padding to gigantic multiples": {"padding": {"strategy": "BatchLongest", "pad_to_multiple_of": 10**9}},
@@ -156,6 +158,117 @@ def test_other_classes_and_files_are_refused(tmp_path, fields):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster", **fields)
     with pytest.raises(TokenizerError, match="Take the tokenizer of"):
         FrosterProcessor.from_pretrained(folder)
+
+
+REPLACING = {
+    "another tokenizer": ("special_tokens_map.json", {"tokenizer_file": "evil.json"}),
+    "none": ("special_tokens_map.json", {"tokenizer_file": None}),
+    "options of sentencepiece": ("special_tokens_map.json", {"sp_model_kwargs": {"enable_sampling": True}}),
+    "a special token of a megabyte": ("special_tokens_map.json", {"unk_token": {"content": "a" * 10**6}}),
+    "special tokens of a megabyte": ("special_tokens_map.json", {"extra_special_tokens": ["a" * 10**6]}),
+    "a vocabulary": ("tokenizer_config.json", {"vocab": {"a": 0}}),
+    "a file of a vocabulary": ("tokenizer_config.json", {"vocab_file": "../vocab.model"}),
+    "a processor of words": ("tokenizer_config.json", {"tokenizer_object": {"a": 0}}),
+    "named tokens of a megabyte": ("tokenizer_config.json", {"model_specific_special_tokens": {"x": "a" * 10**6}}),
+    "decoded tokens of a megabyte": (
+        "tokenizer_config.json",
+        {"added_tokens_decoder": {"0": {"content": "a" * 10**6}}},
+    ),
+    "added tokens of a megabyte": ("added_tokens.json", {"a" * 10**6: 0}),
+    "an added token without a number": ("added_tokens.json", {"a": "b"}),
+    "keys that the library prints": (
+        "tokenizer_config.json",
+        {"added_tokens_decoder": {"871": {"content": "<|startoftext|>", '\x1b]0;x\x07\n{"forged": 1}': 1}}},
+    ),
+    "keys of a special token that the library prints": (
+        "special_tokens_map.json",
+        {"bos_token": {"content": "<|startoftext|>", "x\ny": 1}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REPLACING)
+def test_no_other_file_takes_the_place_of_what_was_checked(tmp_path, monkeypatch, case):
+    """transformers makes every field of these files an argument of the tokenizer, paths of other files too."""
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    monkeypatch.chdir(folder)
+    evil = {**json.loads((folder / "tokenizer.json").read_text()), **HOSTILE["a text multiplied"]}
+    (folder / "evil.json").write_text(json.dumps(evil))
+    file, fields = REPLACING[case]
+    existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps({**existing, **fields}))
+    with pytest.raises(TokenizerError, match=f"{file} has the field .*; allowed: plain settings and tokens"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+MANY = [f"t{i}" for i in range(20_000)]
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("tokenizer_config.json", {"extra_special_tokens": MANY}),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {str(i): {"content": token} for i, token in enumerate(MANY)}},
+        ),
+        ("tokenizer_config.json", {f"{token}_token": token for token in MANY}),
+        ("special_tokens_map.json", {"additional_special_tokens": MANY}),
+        ("added_tokens.json", {token: i for i, token in enumerate(MANY)}),
+    ],
+    ids=["a list", "a table", "fields", "special tokens", "added tokens"],
+)
+def test_more_tokens_than_any_tokenizer_adds_are_refused(tmp_path, file, fields):
+    """transformers compares each with each, for hours."""
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps({**existing, **fields}))
+    with pytest.raises(TokenizerError, match=r"the number of its added tokens is 2\d{4}; allowed: up to 10000"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+# What the files of openai/clip-vit-base-patch32, google/siglip-base-patch16-224 and their likes say.
+PUBLISHED_SETTINGS = {
+    "unk_token": {"content": "<|endoftext|>", "single_word": False, "normalized": True, "__type": "AddedToken"},
+    "pad_token": "<|endoftext|>",
+    "add_prefix_space": False,
+    "errors": "replace",
+    "do_lower_case": True,
+    "name_or_path": "openai/clip-vit-base-patch32",
+    "model_max_length": 77,
+    "special_tokens_map_file": "./special_tokens_map.json",
+    "tokenizer_class": "CLIPTokenizer",
+    "sp_model_kwargs": {},
+    "additional_special_tokens": [],
+    "model_input_names": ["input_ids"],
+    "clean_up_tokenization_spaces": True,
+    "processor_class": "CLIPProcessor",
+    "tokenizer_file": None,
+}
+
+
+def test_settings_as_they_are_published_are_taken(tmp_path):
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster", **PUBLISHED_SETTINGS)
+    special = {"bos_token": {"content": "<|startoftext|>", "normalized": True}, "unk_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    (folder / "added_tokens.json").write_text(json.dumps({"<|endoftext|>": 872}))
+    expected = FrosterProcessor.from_pretrained(SMALL_FROSTER).encode_labels(["a circle"])["input_ids"]
+    assert FrosterProcessor.from_pretrained(folder).encode_labels(["a circle"])["input_ids"].equal(expected)
+
+
+@pytest.mark.parametrize(
+    ("original", "load"),
+    [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
+    ids=["a FROSTER processor", "a CLIP processor"],
+)
+def test_chat_templates_of_a_checkpoint_are_not_saved_again(tmp_path, original, load):
+    folder = copy_of(original, tmp_path / "checkpoint", chat_template="of the tokenizer")
+    (folder / "chat_template.jinja").write_text("of a file")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "other.jinja").write_text("of another file")
+    load(folder).save_pretrained(tmp_path / "saved")
+    saved = {file.name: file.read_text() for file in (tmp_path / "saved").rglob("*") if file.is_file()}
+    assert not [name for name, text in saved.items() if "chat" in name or "of the tokenizer" in text]
 
 
 @pytest.mark.parametrize("case", ["in the processor's file", "in a file of its own", "a processor of other models"])
