@@ -287,12 +287,6 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
             "the adapter into its model where it was trained, and save that."
         )
     config, _ = PreTrainedConfig.get_config_dict(name)
-    if (weights := config.get("transformers_weights")) is not None:
-        raise ValueError(
-            f"The config.json of {printable(name)} names a file of weights, {printable(repr(weights), limit=100)}; "
-            "they are read from model.safetensors or pytorch_model.bin. Rename the file, and take the field "
-            "`transformers_weights` out."
-        )
     for method in _quantizers_of(config):
         if method not in QUANTIZERS:
             raise ValueError(

@@ -131,7 +131,7 @@ DAMAGES = {
             (folder / "model.safetensors").rename(folder / "w.safetensors"),
             change_json(folder / "config.json", transformers_weights="w.safetensors"),
         ],
-        "names a file of weights, 'w.safetensors'",
+        "`transformers_weights` is not a field of a configuration",
     ),
     "a mean beyond all numbers": (
         lambda folder: change_processor(folder, image_mean=[1e39] * 3),

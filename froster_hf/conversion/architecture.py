@@ -14,11 +14,11 @@ from typing import Any, Literal, TypedDict
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import CLIPConfig
+from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.processing_utils import Unpack
 
-from ..modeling.configuration_froster import FrosterConfig
+from ..modeling.configuration_froster import FrosterConfig, read_dual_encoder_config
 from ..modeling.tables_froster import (
     TEMPORAL_MODULES,
     TEMPORAL_POOLINGS,
@@ -128,7 +128,7 @@ def infer_config(
     fields: dict[str, Any] = {setting.name: setting.value for setting in settings}
     towers = _towers(converted.model)
     try:
-        clip = None if clip_config is None else CLIPConfig(**clip_config)
+        clip = None if clip_config is None else read_dual_encoder_config(clip_config)
         if clip is not None:
             _check_sizes(towers, clip)
         of_towers = _tower_settings(towers, known, clip)
@@ -357,7 +357,7 @@ def _count_layers(weights: Mapping[str, Tensor], stack: str) -> int:
     return len({name.removeprefix(stack).partition(".")[0] for name in weights if name.startswith(stack)})
 
 
-def _check_sizes(towers: Mapping[str, Any], clip: CLIPConfig) -> None:
+def _check_sizes(towers: Mapping[str, Any], clip: PreTrainedConfig) -> None:
     """Refuse a `config.json` that describes other weights, before a model of its sizes is built.
 
     Raises:
@@ -374,7 +374,7 @@ def _check_sizes(towers: Mapping[str, Any], clip: CLIPConfig) -> None:
 
 
 def _tower_settings(
-    towers: Mapping[str, Any], known: _Known, clip: CLIPConfig | None
+    towers: Mapping[str, Any], known: _Known, clip: PreTrainedConfig | None
 ) -> dict[tuple[str, str], Setting]:
     """Activation, epsilon and heads by tower and field."""
     settings = {}

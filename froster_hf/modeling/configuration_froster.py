@@ -5,7 +5,7 @@ Architecture only. How a model is trained stands in `FrosterTrainingArguments`, 
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,7 +55,23 @@ TOWER_SIZE_LIMITS = {
 MAX_LABELS = 1_000_000
 # Which kernels compute is the caller's choice. A name such as "owner/name@revision" in a file would have transformers
 # fetch and run that repository's machine code; `save_pretrained` writes none of these.
-CALLERS_FIELDS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+CALLERS_FIELDS = (
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "_experts_implementation",
+    "fusion_config",
+)
+# What transformers' files say under the name of something that a configuration's class has and that is not a field.
+NAMES_OF_FILES = {
+    "custom_pipelines",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "torch_dtype",
+    *CALLERS_FIELDS,
+}
 # Width of the MLPs of `transformer_cls`, whatever the embedding's; PyTorch's default, which ActionCLIP left.
 CLASS_TOKEN_INNER_WIDTH = 2048
 # About those of the largest CLIP that was published; sizes that are allowed one by one may not multiply beyond it.
@@ -100,15 +116,34 @@ def check_sizes(sizes: Mapping[str, Any], limits: Mapping[str, tuple[int, int]],
             raise ValueError(f"`{where}{name}` is {value!r:.100}; it must be an integer from {smallest} to {largest}.")
 
 
-def check_tower(tower: Any, name: str) -> None:
-    """Hold the sizes of a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS`.
+def check_names(names: Iterable[str], config_class: type[PreTrainedConfig], *, where: str = "") -> None:
+    """Refuse a field that would take the place of what transformers' class has under its name.
+
+    `attribute_map` gives any field another name, under which no check would find it, and `transformers_weights` has
+    the weights read from another file.
 
     Raises:
-        ValueError: it is neither, or a size is beyond its limits.
+        ValueError: names the first of them.
+    """
+    own = {field.name for field in fields(config_class)} | NAMES_OF_FILES
+    for name in names:
+        if name == "transformers_weights" or (name not in own and hasattr(config_class, name)):
+            raise ValueError(
+                f"`{where}{name:.100}` is not a field of a configuration: transformers has something of its own under "
+                "this name. Take it out of config.json. Weights are read from model.safetensors or pytorch_model.bin."
+            )
+
+
+def check_tower(tower: Any, name: str) -> None:
+    """Hold a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS` and [`check_names`].
+
+    Raises:
+        ValueError: it is neither, a size is beyond its limits, or a name is refused.
     """
     if tower is not None and not isinstance(tower, dict | PreTrainedConfig):
         raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
     sizes = tower if isinstance(tower, dict) else vars(tower) if tower is not None else {}
+    check_names(sizes, PreTrainedConfig, where=f"{name}.")
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
 
 
@@ -219,6 +254,7 @@ class FrosterConfig(PreTrainedConfig):
     pooling_num_heads: int | None = None
 
     def __post_init__(self, **kwargs):
+        check_names(kwargs, type(self))
         check_sizes(vars(self), SIZE_LIMITS)
         for name in self.sub_configs:
             check_tower(getattr(self, name), name)
@@ -392,9 +428,10 @@ def read_dual_encoder_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
     """A dual encoder's configuration from the fields of its `config.json`, by the rules of [`FrosterConfig`].
 
     Raises:
-        ValueError: no backbone is of its type, a value of another type, or a size beyond its limits.
+        ValueError: no backbone is of its type, a value of another type, a refused name, or a size beyond its limits.
     """
     entry = find_backbone(fields.get("model_type"))
+    check_names(fields, PreTrainedConfig)
     for name in FrosterConfig.sub_configs:
         # Old files say a tower's fields twice.
         for key in (name, f"{name}_dict"):

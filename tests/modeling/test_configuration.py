@@ -4,7 +4,7 @@ import pytest
 from transformers import AlignConfig, AutoConfig, AutoModel, CLIPConfig, Siglip2Config, SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
-from froster_hf.modeling.configuration_froster import SIZE_LIMITS, TOWER_SIZE_LIMITS
+from froster_hf.modeling.configuration_froster import SIZE_LIMITS, TOWER_SIZE_LIMITS, read_dual_encoder_config
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from tests.modeling import table
 from tests.modeling.tiny import ARCHITECTURES, TEXT, VISION, architecture_id, tiny_config
@@ -112,6 +112,42 @@ def test_kernels_are_chosen_by_the_caller_and_by_no_file(tmp_path):
         assert config._attn_implementation is None
         assert config.vision_config._attn_implementation is None
     assert AutoConfig.from_pretrained(tmp_path, attn_implementation="eager")._attn_implementation == "eager"
+
+
+OTHER_NAMES = {
+    "a map of names": {"hidden": "owner/kernels", "attribute_map": {"hidden": "_attn_implementation"}},
+    "layers of their own": {"per_layer_config": {"0": {"hidden_size": 10**9}}},
+    "a method": {"to_dict": 1},
+    "another file of weights": {"transformers_weights": "w.safetensors"},
+}
+
+
+@pytest.mark.parametrize("part", [None, "text_config", "vision_config"])
+@pytest.mark.parametrize("case", OTHER_NAMES)
+def test_no_field_of_a_file_takes_the_place_of_what_the_class_has_under_its_name(tmp_path, case, part):
+    """A map would give any field another name, under which no check finds it."""
+    tiny_config().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    (content if part is None else content[part]).update(OTHER_NAMES[case])
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    clip = CLIPConfig().to_dict()
+    (clip if part is None else clip[part]).update(OTHER_NAMES[case])
+    for load in (
+        lambda: FrosterConfig.from_pretrained(tmp_path),
+        lambda: AutoConfig.from_pretrained(tmp_path),
+        lambda: FrosterForVideoClassification.from_pretrained(tmp_path),
+        lambda: read_dual_encoder_config(clip),
+    ):
+        with pytest.raises(ValueError, match="is not a field of a configuration"):
+            load()
+
+
+def test_a_note_in_a_configuration_and_a_label_of_any_name_stay(tmp_path):
+    labels = {"attribute_map": 0, "to_dict": 1}
+    config = tiny_config(id2label={index: name for name, index in labels.items()}, label2id=labels, my_note="kept")
+    config.save_pretrained(tmp_path)
+    again = FrosterConfig.from_pretrained(tmp_path)
+    assert (again.label2id, again.my_note) == (labels, "kept")
 
 
 def test_a_billion_labels_are_refused():
