@@ -30,6 +30,8 @@ import numpy as np
 from ..data.segment_lists import AnnotatedSegment
 from .segments import DetectedSegment, class_average_precisions, match_segments, mean_class_average_precision
 
+_SCORES_AT_ONCE = 2**20
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64."""
@@ -47,7 +49,16 @@ def average_views(view_logits: np.ndarray) -> np.ndarray:
     Returns:
         (n, K) probabilities.
     """
-    return softmax(view_logits).mean(axis=-2)
+    logits = np.asarray(view_logits)
+    scores = np.empty((*logits.shape[:-2], logits.shape[-1]))
+    # Some clips at a time: in double precision, the views take several times their memory.
+    num_clips = math.prod(logits.shape[:-2])
+    flat = logits.reshape(num_clips, *logits.shape[-2:])
+    flat_scores = scores.reshape(num_clips, logits.shape[-1])
+    step = max(_SCORES_AT_ONCE // max(math.prod(flat.shape[1:]), 1), 1)
+    for start in range(0, len(flat), step):
+        flat_scores[start : start + step] = softmax(flat[start : start + step]).mean(axis=-2)
+    return scores
 
 
 def true_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -97,12 +108,15 @@ def confusion_counts(scores: np.ndarray, labels: np.ndarray) -> Any:
 
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     num_classes = scores.shape[1]
-    counted = (labels >= 0) & np.isfinite(scores).all(axis=1)
-    scores, true = scores[counted], labels[counted]
-    right = true_ranks(scores, true) == 0
-    rivals = np.where(np.arange(num_classes) == true[:, None], -np.inf, scores)
-    pairs = (true, np.where(right, true, rivals.argmax(axis=1)))
-    counts = coo_array((np.ones(len(true), dtype=np.int64), pairs), shape=(num_classes, num_classes))
+    ranks, counted = true_ranks(scores, labels), np.flatnonzero((labels >= 0) & np.isfinite(scores).all(axis=1))
+    true = labels[counted]
+    predicted = true.copy()
+    for place in np.flatnonzero(ranks[counted]):
+        rivals = scores[counted[place]].copy()
+        rivals[true[place]] = -np.inf
+        predicted[place] = rivals.argmax()
+    ones = np.ones(len(true), dtype=np.int64)
+    counts = coo_array((ones, (true, predicted)), shape=(num_classes, num_classes))
     counts.sum_duplicates()
     return counts
 

@@ -26,7 +26,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ from ..printing import one_line, printable
 from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import pair_with_descriptions, sentences_of
+from ..processing.text_files import bounded_lines
 from ..settings import check_bounds
 from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
 from .leak_check import warn_of_leaks
@@ -57,6 +58,10 @@ logger = logging.getLogger(__name__)
 
 # Scores of `top` have four digits; the last may be another one on another machine.
 TOP_TOLERANCE = 2e-4
+# The most of a header, and of a prediction's line beside its logits and labels.
+_OTHER_BYTES = 2**20
+# All that are measured at once, some 14 bytes each: more than three views of the training videos of Kinetics-400.
+MOST_SCORES = 300_000_000
 
 
 class PredictionMismatchError(ValueError):
@@ -87,6 +92,8 @@ class PredictionStore:
         folder: made if it is not there.
         header: what the predictions depend on, JSON values; stored predictions must have the same.
         label_texts: K labels, for the readable `top` of a line.
+        num_clips: rows of the table; predictions are of these.
+        num_views: V*C, the most that a prediction may have.
         process_index: index of this process; names its file.
 
     Raises:
@@ -99,9 +106,15 @@ class PredictionStore:
         *,
         header: Mapping[str, Any],
         label_texts: Sequence[str],
+        num_clips: int,
+        num_views: int,
         process_index: int = 0,
     ):
         self.folder, self.label_texts = Path(folder), list(label_texts)
+        self.num_clips, self.num_views = num_clips, num_views
+        # Four bytes of a score are six of base64, and a character at most twelve of JSON.
+        longest = max(map(len, self.label_texts), default=0)
+        self._most_line_bytes = _OTHER_BYTES + 6 * num_views * len(self.label_texts) + 5 * 12 * longest
         # As JSON will give it back: tuples are lists there, and enumerations text.
         self.header = json.loads(json.dumps(header, default=str))
         make_folder(self.folder)
@@ -113,7 +126,7 @@ class PredictionStore:
 
     def __enter__(self) -> "PredictionStore":
         refuse_other_names(self._file)
-        _cut_torn_line(self._file)
+        _cut_torn_line(self._file, self._most_line_bytes)
         self._handle = self._file.open("a", encoding="utf-8")
         if self._file.stat().st_size == 0:
             self._write(json.dumps({"header": self.header}) + "\n")
@@ -143,27 +156,28 @@ class PredictionStore:
             self._handle.write(text)
             self._handle.flush()
 
-    def read(self) -> dict[int, ClipPrediction]:
-        """All complete predictions of all processes, by row.
+    def read(self) -> Iterator[ClipPrediction]:
+        """All complete predictions of all processes, one after the other; of two of a row, the later one holds.
 
         Raises:
             PredictionMismatchError: a line is not one that this class has written; names file and line.
         """
-        predictions: dict[int, ClipPrediction] = {}
         for file in self._files():
-            # Behind the last line's end is nothing, or a line that a kill has torn.
-            _header, *lines = file.read_bytes().split(b"\n")[:-1] or [b""]
-            for number, line in enumerate(lines, start=2):
+            for number, line in enumerate(bounded_lines(file, self._most_line_bytes), start=1):
+                if number == 1:
+                    continue  # the header, which was read before
                 try:
-                    prediction = self._prediction(json.loads(line))
+                    if not line.endswith(b"\n"):
+                        if len(line) <= self._most_line_bytes:
+                            break  # a line that a kill has torn
+                        raise ValueError(f"it has more than {self._most_line_bytes} bytes")
+                    yield self._prediction(json.loads(line))
                 except (ValueError, TypeError, LookupError, RecursionError) as error:
                     reason = f"{type(error).__name__}: {one_line(str(error), limit=300)}"
                     raise PredictionMismatchError(
                         f"{file}, line {number}, is not a prediction ({reason}). Delete the line, and its "
                         "clip is predicted again; or replace the evaluation: `--overwrite`, `overwrite=True`."
                     ) from error
-                predictions[prediction.row] = prediction
-        return dict(sorted(predictions.items()))
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("predictions.*.jsonl"))
@@ -180,8 +194,8 @@ class PredictionStore:
 
     def _prediction(self, entry: Mapping[str, Any]) -> ClipPrediction:
         row, video, logits, error = (entry[name] for name in ("row", "video", "logits", "error"))
-        if type(row) is not int or row < 0 or not isinstance(video, str):
-            raise ValueError("`row` must be a number and `video` a name")
+        if type(row) is not int or not 0 <= row < self.num_clips or not isinstance(video, str):
+            raise ValueError(f"`row` must be a number below {self.num_clips} and `video` a name")
         check_checksum(entry)
         if logits is None and isinstance(error, str):
             return ClipPrediction(row, video, None, error)
@@ -189,8 +203,10 @@ class PredictionStore:
             raise ValueError("`error` is the reason why there are no `logits`; one of the two is null")
         flat = np.frombuffer(base64.b64decode(logits, validate=True), dtype="<f4")
         view_logits = flat.reshape(-1, len(self.label_texts)).astype(np.float32)
-        if not len(view_logits) or not np.isfinite(view_logits).all():
-            raise ValueError("`logits` must be finite numbers, one per view and label")
+        if not 0 < len(view_logits) <= self.num_views or not np.isfinite(view_logits).all():
+            raise ValueError(
+                f"`logits` must be finite numbers, one per label and view, of which there are {self.num_views}"
+            )
         self._check_top(entry["top"], average_views(view_logits))
         return ClipPrediction(row, video, view_logits)
 
@@ -230,8 +246,12 @@ def with_checksum(line: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
-def stack_view_logits(predictions: Mapping[int, ClipPrediction], *, num_rows: int) -> np.ndarray:
+def stack_view_logits(predictions: Iterable[ClipPrediction], *, num_rows: int) -> np.ndarray:
     """View logits of a whole table, (num_rows, V*C, K); NaN where a video could not be decoded.
+
+    Args:
+        predictions: in any order; of two of a row, the later one holds.
+        num_rows: rows of the table.
 
     Raises:
         ValueError: the table has no rows, a row has no prediction, none could be decoded, or the predictions are of
@@ -239,31 +259,46 @@ def stack_view_logits(predictions: Mapping[int, ClipPrediction], *, num_rows: in
     """
     if num_rows == 0:
         raise ValueError("The table has no videos, so there is nothing to measure.")
-    if missing := sorted(set(range(num_rows)) - set(predictions)):
-        raise ValueError(f"{len(missing)} of {num_rows} clips have no prediction yet, such as row {missing[0]}.")
-    shapes = {p.view_logits.shape: row for row, p in predictions.items() if p.view_logits is not None}
-    if not shapes:
-        raise ValueError("None of the videos could be decoded; see the `error` of the predictions.")
-    if strange := sorted(set(predictions) - set(range(num_rows))):
-        raise ValueError(f"There is a prediction of row {strange[0]}, but the table has {num_rows} rows.")
-    if len(shapes) > 1:
-        raise ValueError(
-            f"The predictions of rows {' and '.join(map(str, list(shapes.values())[:2]))} have different numbers of "
-            "views. Replace the evaluation: `--overwrite`, `overwrite=True`."
-        )
-    (shape,) = shapes
-    logits = np.full((num_rows, *shape), np.nan, dtype=np.float32)
-    for row, prediction in predictions.items():
+    logits, first = None, 0
+    left = set(range(num_rows))
+    for prediction in predictions:
+        if not 0 <= prediction.row < num_rows:
+            raise ValueError(f"There is a prediction of row {prediction.row}, but the table has {num_rows} rows.")
+        left.discard(prediction.row)
         if prediction.view_logits is not None:
-            logits[row] = prediction.view_logits
+            if logits is None:
+                logits, first = np.full((num_rows, *prediction.view_logits.shape), np.nan, np.float32), prediction.row
+            if prediction.view_logits.shape != logits.shape[1:]:
+                raise ValueError(
+                    f"The predictions of rows {first} and {prediction.row} have different numbers of views. Replace "
+                    "the evaluation: `--overwrite`, `overwrite=True`."
+                )
+        if logits is not None:
+            logits[prediction.row] = np.nan if prediction.view_logits is None else prediction.view_logits
+    if left:
+        raise ValueError(f"{len(left)} of {num_rows} clips have no prediction yet, such as row {min(left)}.")
+    if logits is None:
+        raise ValueError("None of the videos could be decoded; see the `error` of the predictions.")
     return logits
+
+
+def refuse_many_scores(num_clips: int, num_views: int, num_labels: int) -> None:
+    """Refuse an evaluation whose scores no memory holds, before a video is read.
+
+    Raises:
+        ValueError: more than `MOST_SCORES`.
+    """
+    if (count := num_clips * num_views * num_labels) > MOST_SCORES:
+        raise ValueError(
+            f"{num_clips:,} videos x {num_views:,} views x {num_labels:,} labels are {count:,} scores; at most "
+            f"{MOST_SCORES:,} are measured at once. Measure parts of the videos, or take fewer labels or views."
+        )
 
 
 def _stored_header(file: Path) -> dict[str, Any] | None:
     """The header of a predictions file; None when a kill tore it."""
-    with file.open("rb") as handle:
-        first = handle.readline()
-    if not first.endswith(b"\n"):
+    first = next(bounded_lines(file, _OTHER_BYTES), b"")
+    if not first.endswith(b"\n") and len(first) <= _OTHER_BYTES:
         return None
     try:
         return dict(json.loads(first)["header"])
@@ -303,14 +338,17 @@ def _flat(header: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, **{f"{key}.{name}": entry for key, value in inner for name, entry in value.items()}}
 
 
-def _cut_torn_line(file: Path) -> None:
-    """Removes what follows the last newline: a line that a kill cut short."""
+def _cut_torn_line(file: Path, most_bytes: int) -> None:
+    """Removes what follows the last newline: a line that a kill cut short.
+
+    Args:
+        file: the predictions.
+        most_bytes: of a line.
+    """
     if file.exists():
-        content = file.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with file.open("r+b") as handle:
-                handle.truncate(whole)
+        with file.open("r+b") as handle:
+            begin = handle.seek(max(handle.seek(0, os.SEEK_END) - most_bytes, 0))
+            handle.truncate(begin + handle.read().rfind(b"\n") + 1)
 
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -378,8 +416,10 @@ def predict(
 
     Raises:
         PredictionMismatchError: `output_dir` holds predictions of other weights, data, prompts or settings.
+        ValueError: more scores than are held at once, `MOST_SCORES`.
     """
     texts = [*label_names(table), *extra_labels]
+    refuse_many_scores(len(table), num_views * num_crops, len(texts))
     text_pooling = processor.text_pooling if text_pooling is None else text_pooling
     encoded = processor.encode_sentences(texts, descriptions)
     warn_of_leaks(processor.write_prompts(texts, descriptions), table)
@@ -470,9 +510,18 @@ def _predict(
         "precision": speed.precision,
         "num_clips": len(table),
     }
-    store = PredictionStore(output_dir, header=header, label_texts=names, process_index=accelerator.process_index)
+    store = PredictionStore(
+        output_dir,
+        header=header,
+        label_texts=names,
+        num_clips=len(table),
+        num_views=clips.num_clips,
+        process_index=accelerator.process_index,
+    )
     # One process looks at what is there and tells the others: another may have begun to write while one still reads.
-    batches = in_main_process(lambda: _remaining_batches(len(table), speed.batch_size, done=set(store.read())))
+    batches = in_main_process(
+        lambda: _remaining_batches(len(table), speed.batch_size, done={p.row for p in store.read()})
+    )
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     if mine:
         # Ours and not `accelerator.prepare`d: that would deal the batches out once more, and pad them with

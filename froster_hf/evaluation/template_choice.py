@@ -27,7 +27,7 @@ from .evaluating import matched_descriptions, prepare_folder
 from .metrics import average_views, paired_intervals, true_ranks
 from .own_list import named_table, own_views, save_variant
 from .page import CHOSEN_FOLDER, difference_in_words
-from .predicting import Computing, embed_videos
+from .predicting import Computing, embed_videos, refuse_many_scores
 from .report import cell, markdown_table, one_decimal, package_versions, percent, percent_interval, write_result
 
 TemplateSearch = Literal["sets", "greedy"]
@@ -99,6 +99,8 @@ def choose_templates(
     table, own_name = named_table(videos, **reading)
     if is_multi_label(table):
         raise ValueError("Templates are chosen by videos with one label each, and these may have several.")
+    views = own_views(processor)
+    refuse_many_scores(len(table), views["num_views"] * views["num_crops"], len(label_names(table)))
     subject = {
         "protocol": "template_choice",
         "name": name or own_name,
@@ -115,7 +117,7 @@ def choose_templates(
         processor=processor,
         output_dir=folder / "predictions",
         accelerator=accelerator,
-        **own_views(processor),
+        **views,
         **vars(computing),
     )
     pool = list(dict.fromkeys(template for templates in sets.values() for template in templates))

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..fingerprints import model_fingerprint
 from ..printing import json_text, printable
+from ..processing.text_files import bounded_lines
 from ..whole_files import (
     full_disk_named,
     prepare_file,
@@ -31,8 +32,8 @@ from .timeline_files import spreadsheet_cell
 FORMATS = (".jsonl", ".csv")
 # How a record begins, whole or cut short.
 RECORD_BEGIN = b'{"video": '
-# Scores of as many labels as are taken.
-MOST_RECORD_BYTES = 2**28
+# The most of a record beside the answers for the labels of this call: a path, an error, answers for other labels.
+MOST_RECORD_BYTES = 2**20
 
 
 class OtherAnswersError(ValueError):
@@ -80,7 +81,9 @@ def predict_videos(
     # Wrong labels are one error, not one for every video.
     classify.label_embeds(**_label_options(options))
     settings = "" if path is None else _settings_of(classify, options)
-    done = _read_done(path, settings, _answers_check(classify, options)) if path is not None and resume else set()
+    done: set[str] = set()
+    if path is not None and resume:
+        done = _read_done(path, settings, *_answers_check(classify, options))
     left = [video for video in own if video not in done]
     return _records(classify, left, path, settings, options, resume=resume, overwrite=overwrite)
 
@@ -211,14 +214,16 @@ def _settings_of(classify: Any, options: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _answers_check(classify: Any, options: dict[str, Any]) -> Callable[[Any], bool]:
-    """Whether a value of JSON is the answers that a call with these options can give."""
+def _answers_check(classify: Any, options: dict[str, Any]) -> tuple[Callable[[Any], bool], int]:
+    """Whether a value of JSON is the answers that a call with these options can give; the most bytes of a record."""
     given = {name: options[name] for name in SCORING_OPTIONS if name in options}
     labels = {*classify.label_names(given.get("candidate_labels")), NONE_OF_THESE}
     scoring = classify.scoring(**given)
     are_shares = scoring.function in ("softmax", "sigmoid")
     # The labels, and "none of these".
     most = min(options.get("top_k") or len(labels), len(labels)) + 1
+    # A character is at most twelve bytes of JSON.
+    most_bytes = MOST_RECORD_BYTES + sum(12 * len(label) + 200 for label in [*labels, *scoring.background])
 
     def is_answer(answer: Any) -> bool:
         score, background = answer["score"], answer.get("background", [*scoring.background])
@@ -234,17 +239,17 @@ def _answers_check(classify: Any, options: dict[str, Any]) -> Callable[[Any], bo
             return False
         return len({answer["label"] for answer in answers}) == len(answers)
 
-    return are_answers
+    return are_answers, most_bytes
 
 
-def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool]) -> set[str]:
+def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool], most_bytes: int) -> set[str]:
     """The videos that a file of answers has; a line that a kill cut short is removed."""
     if not path.exists():
         return set()
     whole, torn, done = 0, b"", set()
     # Only what `json_text` never writes within a line ends one.
-    for number, line in enumerate(_lines_of(path), start=1):
-        if not line.endswith(b"\n") and len(line) <= MOST_RECORD_BYTES:
+    for number, line in enumerate(bounded_lines(path, most_bytes), start=1):
+        if not line.endswith(b"\n") and len(line) <= most_bytes:
             torn = line
             break
         try:
@@ -275,13 +280,6 @@ def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool]) ->
         with path.open("r+b") as file:
             file.truncate(whole)
     return done
-
-
-def _lines_of(path: Path) -> Iterator[bytes]:
-    """The lines of a file with their ends; of one that is longer than any record, its beginning."""
-    with path.open("rb") as file:
-        while line := file.readline(MOST_RECORD_BYTES + 1):
-            yield line
 
 
 def _is_record(record: dict[str, Any], are_answers: Callable[[Any], bool]) -> bool:

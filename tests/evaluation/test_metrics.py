@@ -14,6 +14,7 @@ from froster_hf.evaluation import (
     compute_metrics,
     evaluate_protocol,
     load_protocol,
+    metrics,
 )
 from froster_hf.evaluation.metrics import (
     Needs,
@@ -95,6 +96,15 @@ def test_views_are_averaged_after_the_softmax():
     assert np.allclose(average_views(logits)[0], by_hand)
     assert average_views(logits)[0].argmax() == 0, "the mean of the logits would say 1"
     assert np.allclose(average_views(logits + 1e4), average_views(logits)), "large logits do not overflow"
+
+
+def test_views_are_averaged_some_clips_at_a_time_with_the_same_result(monkeypatch):
+    logits = np.random.default_rng(0).normal(size=(2, 50, 3, 7)).astype(np.float32)
+    at_once = average_views(logits)
+    monkeypatch.setattr(metrics, "_SCORES_AT_ONCE", 100)
+    assert np.array_equal(average_views(logits), at_once)
+    assert np.array_equal(average_views(logits[1, 7]), at_once[1, 7])
+    assert average_views(logits[0, :0]).shape == (0, 7)
 
 
 def test_harmonic_mean():

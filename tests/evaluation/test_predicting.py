@@ -9,7 +9,7 @@ from datasets import Dataset
 from froster_hf import FrosterForVideoClassification
 from froster_hf.data import read_hmdb51
 from froster_hf.data.video_table import label_array, label_names, video_features
-from froster_hf.evaluation import PredictionMismatchError, predict
+from froster_hf.evaluation import PredictionMismatchError, predict, predicting
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 OPTIONS = {"num_views": 2, "video_options": {"frame_stride": 2}}
@@ -83,6 +83,15 @@ def test_other_weights_labels_or_views_in_the_same_folder_are_refused(table, tmp
         predict(tiny_model(), table, processor=tiny_processor(), output_dir=tmp_path, **{**OPTIONS, "num_views": 3})
     with pytest.raises(PredictionMismatchError, match=r"data: stored"):
         predict(tiny_model(), table.select(range(6)), processor=tiny_processor(), output_dir=tmp_path, **OPTIONS)
+
+
+def test_more_scores_than_are_held_at_once_are_refused_before_a_video_is_read(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(predicting, "MOST_SCORES", 12 * 2 * 4 - 1)
+    with pytest.raises(ValueError, match="12 videos x 2 views x 4 labels are 96 scores; at most 95 are measured"):
+        predict(tiny_model(), table, processor=tiny_processor(), output_dir=tmp_path / "out", **OPTIONS)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(predicting, "MOST_SCORES", 12 * 2 * 4)
+    predict(tiny_model(), table, processor=tiny_processor(), output_dir=tmp_path / "out", **OPTIONS)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

@@ -1,5 +1,6 @@
 import base64
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -17,7 +18,14 @@ def prediction(row, scale=1.0):
 
 
 def open_store(folder, header=HEADER, process_index=0):
-    return PredictionStore(folder, header=header, label_texts=TEXTS, process_index=process_index)
+    return PredictionStore(
+        folder, header=header, label_texts=TEXTS, num_clips=10, num_views=2, process_index=process_index
+    )
+
+
+def read_all(store):
+    """The predictions by row."""
+    return {prediction.row: prediction for prediction in sorted(store.read(), key=lambda found: found.row)}
 
 
 def write(folder, predictions, **options):
@@ -28,7 +36,7 @@ def write(folder, predictions, **options):
 
 def test_logits_come_back_bit_for_bit(tmp_path):
     written = [prediction(0), prediction(1, scale=1e-30), prediction(2, scale=1e30)]
-    read = write(tmp_path, written).read()
+    read = read_all(write(tmp_path, written))
     assert list(read) == [0, 1, 2]
     for before, after in zip(written, read.values()):
         assert np.array_equal(before.view_logits, after.view_logits)
@@ -45,7 +53,7 @@ def test_a_line_says_in_words_what_was_predicted(tmp_path):
 def test_several_processes_write_side_by_side_and_read_everything(tmp_path):
     write(tmp_path, [prediction(0), prediction(2)], process_index=0)
     write(tmp_path, [prediction(1)], process_index=1)
-    assert list(open_store(tmp_path, process_index=2).read()) == [0, 1, 2]
+    assert list(read_all(open_store(tmp_path, process_index=2))) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 60])
@@ -53,15 +61,15 @@ def test_a_torn_last_line_is_cut_off_and_written_again(tmp_path, cut):
     write(tmp_path, [prediction(0), prediction(1)])
     file = tmp_path / "predictions.0.jsonl"
     file.write_bytes(file.read_bytes()[:-cut])
-    assert list(open_store(tmp_path).read()) == [0]
-    read = write(tmp_path, [prediction(1), prediction(2)]).read()
+    assert list(read_all(open_store(tmp_path))) == [0]
+    read = read_all(write(tmp_path, [prediction(1), prediction(2)]))
     assert list(read) == [0, 1, 2]
     assert np.array_equal(read[1].view_logits, prediction(1).view_logits)
 
 
 def test_a_torn_header_means_that_nothing_was_predicted_yet(tmp_path):
     (tmp_path / "predictions.0.jsonl").write_text('{"header": {"mod')
-    assert list(write(tmp_path, [prediction(0)]).read()) == [0]
+    assert list(read_all(write(tmp_path, [prediction(0)]))) == [0]
 
 
 def test_other_settings_are_refused_and_named(tmp_path):
@@ -81,22 +89,22 @@ def test_a_file_that_is_no_predictions_file_is_refused(tmp_path):
 
 def test_stacking_needs_every_row_and_marks_undecodable_ones(tmp_path):
     failed = ClipPrediction(1, "b.mp4", None, "no frames")
-    read = write(tmp_path, [prediction(0), failed]).read()
+    read = read_all(write(tmp_path, [prediction(0), failed]))
     assert read[1].error == "no frames"
-    stacked = stack_view_logits(read, num_rows=2)
+    stacked = stack_view_logits(read.values(), num_rows=2)
     assert stacked.shape == (2, 2, 3)
     assert np.isnan(stacked[1]).all()
     with pytest.raises(ValueError, match=r"1 of 3 clips have no prediction yet, such as row 2"):
-        stack_view_logits(read, num_rows=3)
+        stack_view_logits(read.values(), num_rows=3)
     with pytest.raises(ValueError, match="None of the videos"):
-        stack_view_logits({0: ClipPrediction(0, "a.mp4", None, "no frames")}, num_rows=1)
+        stack_view_logits([ClipPrediction(0, "a.mp4", None, "no frames")], num_rows=1)
     with pytest.raises(ValueError, match="has no videos"):
-        stack_view_logits({}, num_rows=0)
+        stack_view_logits([], num_rows=0)
     with pytest.raises(ValueError, match="row 1, but the table has 1 rows"):
-        stack_view_logits(read, num_rows=1)
+        stack_view_logits(read.values(), num_rows=1)
     more_views = ClipPrediction(1, "b.mp4", np.zeros((1, 3), dtype=np.float32))
     with pytest.raises(ValueError, match="rows 0 and 1 have different numbers of views"):
-        stack_view_logits({**read, 1: more_views}, num_rows=2)
+        stack_view_logits([read[0], more_views], num_rows=2)
 
 
 TOP = [["juggling", 0.3333], ["bowling", 0.3333], ["golf", 0.3333]]
@@ -107,6 +115,8 @@ ALTERED = {
     "another object": {"a": 1},
     "a row that is text": {**ENTRY, "row": "1"},
     "a row before the first": {**ENTRY, "row": -1},
+    "a row behind the last": {**ENTRY, "row": 10},
+    "logits of more views than there are": {**ENTRY, "logits": base64.b64encode(bytes(36)).decode()},
     "a video that is a number": {**ENTRY, "video": 7},
     "logits that are not base64": {**ENTRY, "logits": "?" * 32},
     "logits that are a list": {**ENTRY, "logits": [0.5]},
@@ -131,14 +141,14 @@ def test_an_altered_line_is_an_error_that_names_file_and_line(tmp_path, entry):
         whole = with_checksum(entry) if isinstance(entry, dict) else entry
         file.write((json.dumps(whole) if entry else "[" * 100_000) + "\n")
     with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl, line 3, is not a prediction"):
-        open_store(tmp_path).read()
+        read_all(open_store(tmp_path))
 
 
 def test_an_entry_with_its_hash_is_a_prediction(tmp_path):
     write(tmp_path, [prediction(0)])
     with (tmp_path / "predictions.0.jsonl").open("a") as file:
         file.write(json.dumps(with_checksum(ENTRY)) + "\n")
-    assert list(open_store(tmp_path).read()) == [0, 1]
+    assert list(read_all(open_store(tmp_path))) == [0, 1]
 
 
 def negated(line):
@@ -155,7 +165,7 @@ def test_scores_that_were_altered_are_an_error_that_names_file_and_line(tmp_path
     altered = with_checksum(altered) if rehash else altered
     file.write_text("\n".join([header, first, json.dumps(altered)]) + "\n")
     with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl, line 3, is not a prediction"):
-        open_store(tmp_path).read()
+        read_all(open_store(tmp_path))
 
 
 @pytest.mark.parametrize("change", [{"video": "other.mp4"}, {"row": 5}], ids=str)
@@ -165,7 +175,22 @@ def test_names_and_rows_that_were_altered_are_an_error(tmp_path, change):
     header, line = file.read_text().splitlines()
     file.write_text(f"{header}\n{json.dumps({**json.loads(line), **change})}\n")
     with pytest.raises(PredictionMismatchError, match=r"line 2, is not a prediction .*altered or damaged"):
-        open_store(tmp_path).read()
+        read_all(open_store(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["predictions.0.jsonl", "predictions.1.jsonl"])
+def test_a_line_that_is_longer_than_any_prediction_is_refused_without_reading_all_of_it(tmp_path, name):
+    """Such as a file with a hole, which takes no room on a disk and gigabytes in memory."""
+    write(tmp_path, [prediction(0)])
+    with (tmp_path / name).open("ab") as file:
+        file.truncate(1 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PredictionMismatchError, match=rf"{name}(, line 3, is not a p| does not begin)"):
+            read_all(open_store(tmp_path))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_predictions_are_not_appended_to_a_file_with_a_second_name(tmp_path):
@@ -188,4 +213,4 @@ def test_scores_that_are_not_finite_are_never_stored(tmp_path):
     bad = ClipPrediction(1, "b\x1b.mp4", np.array([[0.0, np.inf, 0.0]], dtype=np.float32))
     with open_store(tmp_path) as store, pytest.raises(ValueError, match=r"row 1 \(b\\x1b\.mp4\) are not finite"):
         store.append([prediction(0), bad])
-    assert open_store(tmp_path).read() == {}
+    assert read_all(open_store(tmp_path)) == {}

@@ -10,7 +10,7 @@ import torch
 from froster_hf import FrosterProcessor, load_pipeline
 from froster_hf.cli import main
 from froster_hf.data import read_videos
-from froster_hf.evaluation import choose_templates, predict
+from froster_hf.evaluation import choose_templates, predict, predicting
 from froster_hf.evaluation.metrics import average_views, true_ranks
 from froster_hf.evaluation.predicting import embed_videos
 from froster_hf.evaluation.template_choice import OWN_TEMPLATES, _choose_greedily, _choose_set, _deal_out
@@ -197,6 +197,12 @@ def test_with_few_videos_nothing_is_said_of_the_difference(table, classify, tmp_
     report = choose_templates(table.select(range(4)), classify=classify, output_dir=tmp_path, num_folds=2)
     assert report["held_out"]["difference_interval"] is None
     assert "(too few videos to say) against" in (tmp_path / "result.md").read_text()
+
+
+def test_more_scores_than_are_held_at_once_are_refused(table, classify, tmp_path, monkeypatch):
+    monkeypatch.setattr(predicting, "MOST_SCORES", len(table) * 3 - 1)
+    with pytest.raises(ValueError, match=f"{len(table)} videos x 1 views x 3 labels"):
+        choose_templates(table, classify=classify, output_dir=tmp_path)
 
 
 def test_candidates_and_searches_that_cannot_be_are_refused(table, classify, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+import tracemalloc
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ import torch
 from froster_hf import FrosterForVideoClassification, load_pipeline, predict_videos
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import main
-from froster_hf.pipeline import many_videos
 from froster_hf.pipeline.many_videos import OtherAnswersError
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
@@ -276,15 +276,19 @@ def test_scores_of_many_digits_and_more_answers_than_asked_for_are_refused_too(v
             predict_videos(classify, [], output=answers, resume=True, **options)
 
 
-def test_a_line_that_is_longer_than_any_record_is_refused_without_reading_all_of_it(
-    videos, classify, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(many_videos, "MOST_RECORD_BYTES", 1000)
+def test_a_line_that_is_longer_than_any_record_is_refused_without_reading_all_of_it(videos, classify, tmp_path):
+    """Nor parsed: two bytes of a line may be a list, which takes dozens in memory."""
     answers = tmp_path / "answers.jsonl"
-    answers.write_bytes(b'{"video": "' + b"a" * 5000)
-    with pytest.raises(OtherAnswersError, match="line 1, is not a record of answers"):
-        predict_videos(classify, [str(videos / "0.mp4")], output=answers, resume=True, candidate_labels=LABELS)
-    assert answers.stat().st_size == 5011
+    answers.write_bytes(b'{"video": "a.mp4", "answers": [' + b"[]," * 2_000_000 + b'[]], "settings": ""}\n')
+    size = answers.stat().st_size
+    tracemalloc.start()
+    try:
+        with pytest.raises(OtherAnswersError, match="line 1, is not a record of answers"):
+            predict_videos(classify, [str(videos / "0.mp4")], output=answers, resume=True, candidate_labels=LABELS)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert answers.stat().st_size == size
 
 
 @pytest.mark.parametrize(
