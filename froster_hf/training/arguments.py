@@ -4,17 +4,23 @@ The defaults are the published recipe's (ICLR 2024, section 4.1) where it does n
 batch size and warm-up are the recipes' (`recipes/*.yaml`).
 """
 
+import inspect
 import json
 import math
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from transformers import SchedulerType, TrainingArguments
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel, SchedulerType, TrainingArguments
 
+from ..printing import listing
 from ..settings import check_bounds, find_unbounded
+from .argument_errors import naming_arguments
 from .distillation import DISTILLATIONS, NO_DISTILLATION, DistillationTarget, distillation_names
 from .teacher import TeacherDtype
 
@@ -43,7 +49,8 @@ _BOUNDS = {
     "dataloader_prefetch_factor": (1, 64),
 }
 # Handed on as keywords; of the others, a text may be the path of a file.
-_KEYWORDS = ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+_CHECKPOINTING = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+_KEYWORDS = ("lr_scheduler_kwargs", *_CHECKPOINTING)
 _OPTIM_ARGS = re.compile(r"\s*([^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)?")
 
 
@@ -60,6 +67,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in _KEYWORDS:
         if isinstance(text := arguments.get(name), str) and not _is_json_object(text):
             raise ValueError(f"`{name}` is {text[:80]!r}; it must be a mapping of names to values, or one as JSON.")
+        if name in _CHECKPOINTING and (keywords := arguments.get(name)):
+            _check_checkpointing(name, json.loads(keywords) if isinstance(keywords, str) else keywords)
     if not _OPTIM_ARGS.fullmatch(text := arguments.get("optim_args") or ""):
         raise ValueError(f"`optim_args` is {text[:80]!r}; it must be of the form name=value,name=value.")
     for name, value in arguments.items():
@@ -67,6 +76,29 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"`{name}` holds {str(number)[:80]}; numbers must be finite, whole ones of 64 bits at most."
             )
+
+
+def _check_checkpointing(name: str, keywords: Mapping[str, Any]) -> None:
+    """Refuse keywords that transformers or torch would first find fault with within a step, in words of their own."""
+    enable = getattr(PreTrainedModel, "activation_checkpointing_enable", PreTrainedModel.gradient_checkpointing_enable)
+    own = {"every_n_layers", "offload"} & set(inspect.signature(enable).parameters)
+    parameters = inspect.signature(checkpoint).parameters.values()
+    # In some releases of torch, the last is one of the keywords that are not written out.
+    known = {entry.name for entry in parameters if entry.kind is entry.KEYWORD_ONLY} | {"preserve_rng_state"} | own
+    if unknown := [key for key in keywords if key not in known]:
+        shown = listing(map(str, unknown), limit=5)
+        raise ValueError(f"`{name}` names {shown}, which activation checkpointing does not have: {sorted(known)}.")
+    every, offload = keywords.get("every_n_layers", 1), keywords.get("offload", False)
+    if type(every) is not int or every < 1 or type(offload) is not bool:
+        raise ValueError(
+            f"`{name}` is {str(keywords)[:200]}; `every_n_layers` must be a whole number of at least 1, and `offload` "
+            "true or false."
+        )
+    handed_on = {key: value for key, value in keywords.items() if key not in own}
+    # torch's advice to say `use_reentrant` comes in the training.
+    with naming_arguments({name: keywords}), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checkpoint(torch.exp, torch.zeros(1, requires_grad=True), **handed_on)
 
 
 def _is_json_object(text: str) -> bool:

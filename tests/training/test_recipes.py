@@ -378,6 +378,16 @@ def test_what_is_reported_on_this_machine_alone_may_stand_in_a_file(tmp_path):
         ("lr_scheduler_kwargs=min", "`lr_scheduler_kwargs` is 'min'; it must be a mapping of names to values"),
         ("lr_scheduler_kwargs='{min'", "`lr_scheduler_kwargs` is '{min'; it must be a mapping of names to values"),
         ("gradient_checkpointing_kwargs='[1]'", "`gradient_checkpointing_kwargs` is '[1]'; it must be a mapping"),
+        ("gradient_checkpointing_kwargs={evil: 1}", "`gradient_checkpointing_kwargs` names evil, which activation"),
+        ("activation_checkpointing_kwargs='{\"evil\": 1}'", "`activation_checkpointing_kwargs` names evil, which"),
+        (
+            "gradient_checkpointing_kwargs={use_reentrant: false, determinism_check: a}",
+            "Nothing can be trained with `gradient_checkpointing_kwargs`, {'use_reentrant': False, 'determinism",
+        ),
+        (
+            "gradient_checkpointing_kwargs={use_reentrant: true, debug: true}",
+            "Nothing can be trained with `gradient_checkpointing_kwargs`, {'use_reentrant': True, 'debug': True}: ",
+        ),
         ("label_smoothing_factor=1e6", "`label_smoothing_factor` is 1000000.0; it goes from 0 to 1."),
         ("label_smoothing_factor=-0.1", "`label_smoothing_factor` is -0.1; it goes from 0 to 1."),
         ("optim_args=momentum", "`optim_args` is 'momentum'; it must be of the form name=value,name=value."),
@@ -392,6 +402,7 @@ def test_arguments_of_other_types_and_forms_are_named(recipe, override, message)
 
 def test_arguments_of_the_right_form_are_taken():
     given = ["optim=sgd", "optim_args='momentum=0.9, nesterov=true'", "lr_scheduler_type=linear"]
+    given += ["gradient_checkpointing_kwargs={use_reentrant: false, preserve_rng_state: true}"]
     given += ["lr_scheduler_kwargs='{}'", "label_smoothing_factor=0.1", "save_strategy=no"]
     recipe = load_recipe("froster_k400", [f"training.{argument}" for argument in given])
     assert recipe.training["optim_args"] == "momentum=0.9, nesterov=true"
