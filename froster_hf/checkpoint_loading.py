@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -237,11 +236,13 @@ def naming_checkpoint(field: str, checkpoint: str | os.PathLike[str]) -> Iterato
 def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
     """The configuration of a checkpoint whose weights can be loaded: by installed code, and no more than there are.
 
+    Weights in pickles have been read once by then, in a process of their own with bounded memory.
+
     Args:
         checkpoint: a folder, or a name on the Hub.
 
     Raises:
-        ValueError: see `refuse_foreign_parts` and `refuse_oversized`; or the model is of another kind.
+        ValueError: see `refuse_foreign_parts`, `refuse_oversized` and `check_pickle`; or the model is of another kind.
         OSError: there is no such checkpoint.
     """
     from transformers import AutoConfig
@@ -258,6 +259,7 @@ def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
             # Refuses models of other kinds, whatever their size.
             FrosterConfig.from_dual_encoder_config(config)
     refuse_oversized(config, checkpoint)
+    _check_pickles(checkpoint)
     return config
 
 
@@ -332,6 +334,20 @@ def refuse_oversized(config: Any, checkpoint: str | os.PathLike[str]) -> None:
         )
 
 
+def _check_pickles(checkpoint: str | os.PathLike[str]) -> None:
+    """Have pickled weights read by a process of their own first; transformers reads them in this one.
+
+    Raises:
+        CheckpointError: a file holds more than tensors, is damaged, or takes more memory than its size.
+    """
+    pickles = [file for file in _weight_files(os.fspath(checkpoint)) if not file.endswith(".safetensors")]
+    if pickles:
+        from .conversion.reading import check_pickle
+
+        for file in pickles:
+            check_pickle(file)
+
+
 def _weight_files(checkpoint: str) -> Iterator[str]:
     """The files that transformers would read the weights of a checkpoint from; none where it would find none."""
     from transformers.utils import cached_file
@@ -363,11 +379,6 @@ def loading_reason(error: Exception) -> str:
     """What is wrong with a checkpoint, in one line, without the advice to trust it."""
     # Where no class could load the weights, transformers hands on the tracebacks as text; the last error counts.
     message = re.split(r"^\w[\w.]*(?:Error|Exception): ", str(error), flags=re.MULTILINE)[-1]
-    if isinstance(error, pickle.UnpicklingError):
-        return (
-            "a file of weights is a pickle that holds more than tensors, and is refused. Get the checkpoint in the "
-            "safetensors format."
-        )
     if "trust_remote_code" in message:
         return "it asks to run code of its own, which is never done. Use a checkpoint of an installed model class."
     if isinstance(error, RecursionError):

@@ -54,6 +54,19 @@ def refused_pickle(folder: Path) -> None:
     torch.save({"weight": CallsSomething()}, folder / "pytorch_model.bin")
 
 
+class RepeatsANumber:
+    """A tensor of one stored number and a hundred million elements, which a set makes objects of."""
+
+    def __reduce__(self):
+        return set, (torch.zeros(1).expand(100_000_000),)
+
+
+def pickle_beyond_its_size(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": RepeatsANumber()}, folder / "pytorch_model.bin")
+    assert (folder / "pytorch_model.bin").stat().st_size < 2000
+
+
 def code_of_its_own(folder: Path, **fields) -> None:
     (folder / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
     change_json(folder / "config.json", **fields)
@@ -96,6 +109,7 @@ DAMAGES = {
     ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
     "a pickle that calls functions": (refused_pickle, "safetensors"),
+    "a pickle that takes all memory": (pickle_beyond_its_size, "reading it takes far more memory than its size"),
     "an unknown model type with code": (
         lambda folder: code_of_its_own(folder, model_type="own", auto_map={"AutoConfig": "own.Config"}),
         "code of its own",
@@ -278,6 +292,14 @@ def test_the_reason_is_one_line_of_what_transformers_raised(monkeypatch, sound, 
     monkeypatch.setattr("transformers.pipeline", fail)
     with pytest.raises(ValueError, match=reason):
         load_checkpoint(str(sound))
+
+
+def test_pickled_weights_are_read_as_they_are(checkpoint):
+    weights = load_file(checkpoint / "model.safetensors")
+    torch.save(weights, checkpoint / "pytorch_model.bin")
+    (checkpoint / "model.safetensors").unlink()
+    loaded = load_checkpoint(str(checkpoint), device="cpu").model.state_dict()
+    assert {name: loaded[name].equal(tensor) for name, tensor in weights.items()} == dict.fromkeys(weights, True)
 
 
 def test_a_checkpoint_pickled_by_hand_is_refused_as_well(checkpoint):

@@ -2,7 +2,8 @@
 
 `reading.py` starts this file as a script of its own: `python pickle_worker.py SOURCE FOLDER MAX_BYTES`. It leaves
 `tensors.safetensors` and `summary.json` in FOLDER, or a summary with an `error`. A file that crashes, fills the memory
-or never ends takes only this process with it.
+or never ends takes only this process with it. With `--check` behind it, no tensors are written, and reading may take
+little more memory than the file's own size.
 
 Two kinds of zip archive are read, neither by running code of theirs. `torch.save` files go through
 `torch.load(weights_only=True)`. TorchScript archives (OpenAI's CLIP) are not loaded as programs at all: their
@@ -50,6 +51,9 @@ MAX_CHARACTERS = 16 << 20
 
 CHUNK_BYTES = 4 << 20
 MEMORY_SLACK_BYTES = 2 << 30
+CHECK_SLACK_BYTES = 256 << 20
+OUT_OF_MEMORY = re.compile("bad_alloc|can't allocate memory")
+"""In the words of torch's errors, which are of no type of their own."""
 
 
 def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -377,22 +381,26 @@ def exiting_without_room() -> Iterator[None]:
         raise SystemExit(NO_ROOM_STATUS) from None
 
 
-def main(source: Path, folder: Path, max_bytes: int) -> None:
+def main(source: Path, folder: Path, max_bytes: int, *, writes: bool = True) -> None:
     """Read `source` and leave the result, or the reason why there is none, in `folder`."""
     try:
-        limit_memory(3 * source.stat().st_size + MEMORY_SLACK_BYTES)
+        size = source.stat().st_size
+        limit_memory(3 * size + MEMORY_SLACK_BYTES if writes else size + CHECK_SLACK_BYTES)
         tensors, summary = read_archive(source, max_bytes)
-        with exiting_without_room():
-            write(tensors, folder / "tensors.safetensors")
+        if writes:
+            with exiting_without_room():
+                write(tensors, folder / "tensors.safetensors")
     except zipfile.BadZipFile as error:
         summary = {"error": f"it is damaged: {error}"}
-    except MemoryError:
-        summary = {"error": "reading it takes far more memory than its size"}
     except Exception as error:  # Whatever a broken file provokes becomes a reason; nothing is retried another way.
-        summary = {"error": (str(error) if isinstance(error, ValueError) else repr(error))[:2000]}
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            reason = "reading it takes far more memory than its size"
+        else:
+            reason = (str(error) if isinstance(error, ValueError) else repr(error))[:2000]
+        summary = {"error": reason}
     with exiting_without_room():
         (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), writes="--check" not in sys.argv[4:])

@@ -156,38 +156,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:
-    if Version(torch.__version__).release < Version(MINIMUM_TORCH).release:
-        raise CheckpointError(
-            f"{path} is a pickle, and torch {torch.__version__} has known ways around weights_only=True. "
-            f"Update torch to {MINIMUM_TORCH} or newer, or give a safetensors file."
-        )
     with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
-        command = [sys.executable, str(WORKER), str(path.resolve()), folder, str(max_bytes)]
-        try:
-            worker = subprocess.run(
-                command,
-                env=child_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout_seconds,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise CheckpointError(f"{path} was not read within {timeout_seconds:.0f} seconds.") from error
-        if worker.returncode == NO_ROOM_STATUS:
-            raise OSError(
-                errno.ENOSPC,
-                f"The tensors of {path} cannot be copied to the temporary folder {tempfile.gettempdir()}. Free some "
-                "room, or set TMPDIR to a folder with more",
-            )
-        summary_file = Path(folder, "summary.json")
-        if worker.returncode != 0 or not summary_file.exists():
-            last_line = worker.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise CheckpointError(
-                f"{path} ended the process that read it (exit status {worker.returncode}): {printable(last_line)}"
-            )
-        summary = json.loads(summary_file.read_text(encoding="utf-8"))
-        if "error" in summary:
-            raise CheckpointError(f"{path} is refused: {printable(summary['error'])}.")
+        summary = _open_pickle(path, folder, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
         tensors = load_file(Path(folder, "tensors.safetensors"))
     return RawCheckpoint(
         path,
@@ -197,6 +167,57 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
         texts=summary["texts"],
         statement=summary["statement"],
     )
+
+
+def check_pickle(path: str | os.PathLike[str]) -> None:
+    """Refuse a pickled file of weights that transformers, which reads it in the caller's process, could not bear.
+
+    Args:
+        path: `pytorch_model.bin`, or a shard.
+
+    Raises:
+        CheckpointError: it holds more than tensors, is damaged, or takes more memory than its size.
+    """
+    with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
+        try:
+            _open_pickle(Path(path), folder, "--check", max_bytes=MAX_BYTES, timeout_seconds=TIMEOUT_SECONDS)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} Get the checkpoint in the safetensors format.") from error
+
+
+def _open_pickle(path: Path, folder: str, *options: str, max_bytes: int, timeout_seconds: float) -> dict[str, Any]:
+    """What the process for pickles finds in a file; it leaves the tensors in `folder`."""
+    if Version(torch.__version__).release < Version(MINIMUM_TORCH).release:
+        raise CheckpointError(
+            f"{path} is a pickle, and torch {torch.__version__} has known ways around weights_only=True. "
+            f"Update torch to {MINIMUM_TORCH} or newer, or give a safetensors file."
+        )
+    try:
+        worker = subprocess.run(
+            [sys.executable, str(WORKER), str(path.resolve()), folder, str(max_bytes), *options],
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CheckpointError(f"{path} was not read within {timeout_seconds:.0f} seconds.") from error
+    if worker.returncode == NO_ROOM_STATUS:
+        raise OSError(
+            errno.ENOSPC,
+            f"The tensors of {path} cannot be copied to the temporary folder {tempfile.gettempdir()}. Free some "
+            "room, or set TMPDIR to a folder with more",
+        )
+    summary_file = Path(folder, "summary.json")
+    if worker.returncode != 0 or not summary_file.exists():
+        last_line = worker.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise CheckpointError(
+            f"{path} ended the process that read it (exit status {worker.returncode}): {printable(last_line)}"
+        )
+    summary = json.loads(summary_file.read_text(encoding="utf-8"))
+    if "error" in summary:
+        raise CheckpointError(f"{path} is refused: {printable(summary['error'])}.")
+    return summary
 
 
 def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:

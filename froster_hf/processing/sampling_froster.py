@@ -201,6 +201,9 @@ CALL_OPTIONS = ("device", "data_format", "input_data_format", "return_metadata",
 
 # A video's clips in single precision: 8 GiB. Evaluations of published models stay below a hundredth of it.
 MAX_VALUES = 2**31
+# The same of frames that are longer than so many times their width: a small file holds a line of pixels that becomes
+# any number of them. They are enlarged as bytes: 256 MiB.
+MAX_LONG_VALUES, MAX_ASPECT = 2**28, 16
 # Frames in all clips of a video together.
 MAX_FRAMES = 2**16
 

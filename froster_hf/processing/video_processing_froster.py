@@ -40,6 +40,8 @@ from transformers.video_utils import VIDEO_DECODERS, VideoMetadata
 
 from .sampling_froster import (
     CALLERS_OPTIONS,
+    MAX_ASPECT,
+    MAX_LONG_VALUES,
     MAX_VALUES,
     SAMPLINGS,
     callers_share,
@@ -460,13 +462,15 @@ def _refuse_long_frames(video: Any, frames: torch.Tensor, options: Mapping[str, 
     """Frames a pixel high and a million wide, of which the short side is enlarged."""
     short_side = _largest_side(options)
     height, width = frames.shape[-2:]
-    values = frames.shape[0] * 3 * short_side * max(short_side, short_side * max(height, width) // min(height, width))
-    if options["do_resize"] and values > max(MAX_VALUES, frames.numel()):
+    long_side = short_side * max(height, width) // min(height, width)
+    values = frames.shape[0] * 3 * short_side * max(short_side, long_side)
+    allowed = MAX_VALUES if long_side <= MAX_ASPECT * short_side else MAX_LONG_VALUES
+    if options["do_resize"] and values > max(allowed, frames.numel()):
         raise _unreadable(
             video,
             "the video processor",
             f"{frames.shape[0]} frames of {width} x {height} pixels, resized to a short side of {short_side}, have "
-            f"{values} values; at most {MAX_VALUES} are computed",
+            f"{values} values; at most {allowed} are computed",
         )
 
 

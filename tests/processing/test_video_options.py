@@ -167,10 +167,15 @@ def test_published_settings_are_far_below_the_bounds():
     assert processor.num_views == 10
 
 
-def test_a_frame_that_would_be_enlarged_without_bound_is_refused():
-    video = np.zeros((4, 2, 500_000, 3), dtype=np.uint8)
-    with pytest.raises(VideoDecodeError, match=r"500000 x 2 pixels, resized to a short side of 224"):
+@pytest.mark.parametrize(("height", "width"), [(2, 500_000), (1, 1000)])
+def test_a_frame_that_would_be_enlarged_without_bound_is_refused(height, width):
+    video = np.zeros((4, height, width, 3), dtype=np.uint8)
+    with pytest.raises(VideoDecodeError, match=rf"{width} x {height} pixels, resized to a short side of 224"):
         pixels(FrosterVideoProcessor(num_frames=4), video)
+
+
+def test_a_panorama_is_taken():
+    assert pixels(FrosterVideoProcessor(num_frames=4), np.zeros((4, 20, 600, 3), dtype=np.uint8)).shape[-1] == 224
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
