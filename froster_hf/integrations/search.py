@@ -63,7 +63,7 @@ PICTURE_SIZE = (256, 144)
 # Of two models that embed the fixed clip with a lower cosine than this, one is another model.
 LEAST_COSINE = 0.999
 # Numbers of a stranger's index that no index of this package has are refused before anything is computed.
-MOST_FRAMES, MOST_STRIDES_PER_WINDOW, MOST_DIMENSIONS = 1024, 1000, 16384
+MOST_FRAMES, MOST_DIMENSIONS = 1024, 16384
 # A cosine of rounded unit vectors.
 HIGHEST_COSINE = 1.001
 LATEST_SECONDS = 1e9
@@ -665,11 +665,6 @@ def _check_settings(settings: IndexSettings) -> None:
     if not 1 <= settings.num_frames <= MOST_FRAMES:
         raise ValueError(f"num_frames is {settings.num_frames}; 1 to {MOST_FRAMES} are read")
     plan_windows(0.0, settings.window_seconds, settings.stride_seconds)
-    if settings.window_seconds > MOST_STRIDES_PER_WINDOW * settings.stride_seconds:
-        raise ValueError(
-            f"window_seconds is {settings.window_seconds:g} and stride_seconds is {settings.stride_seconds:g}; at "
-            f"most {MOST_STRIDES_PER_WINDOW} segments overlap"
-        )
     if not 1 <= len(settings.probe) <= MOST_DIMENSIONS or not all(abs(value) <= 1.01 for value in settings.probe):
         raise ValueError("probe is not an embedding of unit length")
 
@@ -823,14 +818,18 @@ def _read_ahead(
 
 def _begin(
     classify: Any, video: Any, settings: IndexSettings, batch_size: int
-) -> tuple[WindowStream, list[bytes], Iterator[torch.Tensor]]:
+) -> tuple[WindowStream, list[bytes], Iterator[tuple[torch.Tensor, list[int]]]]:
     """A video's windows, its pictures as they come, and its clips, of which the first batches have been read."""
     pictures: list[bytes] = []
+    shown: torch.Tensor | None = None
 
     def keep_picture(seconds: float, frame: torch.Tensor) -> None:
+        nonlocal shown
         windows = stream.windows
         while len(pictures) < len(windows) and seconds >= sum(windows[len(pictures)]) / 2 - 1e-5:
-            pictures.append(_picture(frame))
+            # Of a frame that is shown for long, one picture.
+            pictures.append(pictures[-1] if frame is shown else _picture(frame))
+            shown = frame
 
     stream = WindowStream(
         classify.processor.video_processor,
@@ -846,15 +845,21 @@ def _begin(
     return stream, pictures, chain(first, batches if len(first) == 2 else ())
 
 
-def _embedded(classify: Any, stream: WindowStream, pictures: list[bytes], batches: Iterator[torch.Tensor]) -> Segments:
+def _embedded(
+    classify: Any,
+    stream: WindowStream,
+    pictures: list[bytes],
+    batches: Iterator[tuple[torch.Tensor, list[int]]],
+) -> Segments:
     position = 0
-    for clips in take_ahead(batches, 1):
+    for clips, counts in take_ahead(batches, 1):
         # The model's own are means over frames, which are shorter.
-        for embed in functional.normalize(embed_clips(classify, clips), dim=-1):
+        for embed, count in zip(functional.normalize(embed_clips(classify, clips), dim=-1), counts):
             if not embed.isfinite().all():
                 raise VideoDecodeError(str(stream.video), "the model", "its embedding is not finite")
-            yield stream.windows[position], pictures[position], embed
-            position += 1
+            for place in range(position, position + count):
+                yield stream.windows[place], pictures[place], embed
+            position += count
 
 
 def _picture(frame: torch.Tensor) -> bytes:

@@ -43,6 +43,7 @@ from .scoring_froster import (
     rank,
 )
 from .timeline_froster import (
+    MOST_WINDOW_FRAMES,
     ScoredWindow,
     SegmentFinder,
     Timeline,
@@ -408,6 +409,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         num_frames: int | None = None,
         batch_size: int = 8,
         num_thumbnails: int = 8,
+        max_frames: int = MOST_WINDOW_FRAMES,
         on_segment: Callable[[TimelineSegment], None] | None = None,
         **options: Any,
     ) -> Timeline:
@@ -424,6 +426,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             num_frames: frames per window; by default the checkpoint's.
             batch_size: windows that go through the model together.
             num_thumbnails: frames kept for a plot.
+            max_frames: frames of all windows together; a video whose windows have more is not read.
             on_segment: called with each segment as soon as nothing that follows can change it, before its `contrast`
                 is known.
             options: `threshold`, `background_labels`, `templates`, `hypothesis_template`, `text_pooling`,
@@ -443,6 +446,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             stride_seconds=stride_seconds,
             num_frames=self.frames_per_window(num_frames),
             num_thumbnails=num_thumbnails,
+            max_frames=max_frames,
         )
         finder = scorer.segment_finder(min_segment_seconds)
         scored = smooth_scores(_score_windows(stream, scorer, batch_size), smoothing_seconds)
@@ -593,12 +597,13 @@ def _score_windows(stream: WindowStream, scorer: ClipScorer, batch_size: int) ->
     """The windows of a stream with their scores."""
     position = 0
     with tqdm(desc="Classifying", unit="window", disable=None) as progress:
-        for clips in take_ahead(stream.batches(batch_size), 1):
+        for clips, counts in take_ahead(stream.batches(batch_size), 1):
             batch_scores = scorer(clips)
             progress.total = len(stream.windows)
-            progress.update(len(clips))
-            yield from zip(stream.windows[position : position + len(clips)], batch_scores)
-            position += len(clips)
+            progress.update(sum(counts))
+            for scores, count in zip(batch_scores, counts):
+                yield from ((window, scores) for window in stream.windows[position : position + count])
+                position += count
 
 
 def _check_options(given: Mapping[str, Any]) -> None:

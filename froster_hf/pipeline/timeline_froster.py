@@ -22,7 +22,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from typing import Any
 
 import torch
@@ -33,6 +33,10 @@ KEPT_LABELS = 32
 KEPT_LABELS_OF_MULTI_LABEL = 256
 # What is close outside of a segment: this part of its length before it, and as much behind.
 OUTSIDE_SHARE = 0.25
+# A file says how long its video is, and a stranger's index how its windows lie: how many overlap, and how many
+# frames they have in all, is bounded before lists are made. A day at half a second is 172,800 windows.
+MOST_STRIDES_PER_WINDOW = 1000
+MOST_WINDOW_FRAMES = 2**22
 # How the video processor takes the frames of a window, which are sampled already.
 WINDOW_OPTIONS: dict[str, Any] = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
 # Start and end of a window in seconds, and its scores: (K,), or (K + 1,) where "none of these" has one.
@@ -145,18 +149,43 @@ class Timeline:
             yield {"start_seconds": start, "end_seconds": end, "scores": scores}
 
 
-def plan_windows(duration_seconds: float, window_seconds: float, stride_seconds: float) -> list[tuple[float, float]]:
+def plan_windows(
+    duration_seconds: float,
+    window_seconds: float,
+    stride_seconds: float,
+    *,
+    num_frames: int = 1,
+    max_frames: int = MOST_WINDOW_FRAMES,
+) -> list[tuple[float, float]]:
     """Windows that cover a video: one every stride, the last one ending with the video; one alone for a short video.
 
+    Args:
+        duration_seconds: length of the video.
+        window_seconds: length of a window, at most `MOST_STRIDES_PER_WINDOW` strides.
+        stride_seconds: from one window's start to the next.
+        num_frames: T, frames per window.
+        max_frames: T * n, frames of all windows.
+
     Raises:
-        ValueError: a length that is not positive.
+        ValueError: a length that is not positive; more windows overlap, or they have more frames, than is allowed.
     """
     for name, value in (("window_seconds", window_seconds), ("stride_seconds", stride_seconds)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"`{name}` is {value}; it must be positive.")
+    if window_seconds > MOST_STRIDES_PER_WINDOW * stride_seconds:
+        raise ValueError(
+            f"`window_seconds` is {window_seconds:g} and `stride_seconds` is {stride_seconds:g}; a window has at most "
+            f"{MOST_STRIDES_PER_WINDOW} strides."
+        )
     last = max(duration_seconds - window_seconds, 0.0)
+    num_strides = last / stride_seconds
+    if (num_strides + 1) * num_frames > max_frames:
+        raise ValueError(
+            f"in {duration_seconds:g} s there is one window of {num_frames} frames every {stride_seconds:g} s "
+            f"(`stride_seconds`), and they have more than {max_frames} frames in all; take a longer stride"
+        )
     # A remainder of a millionth of a stride is rounding, not another window.
-    count = math.ceil(last / stride_seconds - 1e-6) + 1
+    count = math.ceil(num_strides - 1e-6) + 1
     starts = [min(k * stride_seconds, last) for k in range(count)]
     return [(start, min(start + window_seconds, duration_seconds)) for start in starts]
 
@@ -228,8 +257,8 @@ class SegmentFinder:
         self._values: list[torch.Tensor] = []
         self._indices: list[torch.Tensor] = []
         self._run_starts: list[int] = []
-        # Of each label for itself: index -> start and scores of the segment under way.
-        self._open: dict[int, tuple[float, list[float]]] = {}
+        # Of each label for itself: index -> start of the segment under way, sum of its scores, and their number.
+        self._open: dict[int, tuple[float, float, int]] = {}
 
     def add(
         self, window: tuple[float, float], values: torch.Tensor, indices: torch.Tensor, none_score: float | None = None
@@ -325,15 +354,16 @@ class SegmentFinder:
         shown = dict(zip(indices.tolist(), values.tolist()))
         closed = self._close(border, keep=set(shown))
         for index, value in shown.items():
-            self._open.setdefault(index, (border, []))[1].append(value)
+            start, total, count = self._open.get(index, (border, 0.0, 0))
+            self._open[index] = (start, total + value, count + 1)
         return closed
 
     def _close(self, border: float, *, keep: set[int]) -> list[TimelineSegment]:
         segments = []
         for index in sorted(set(self._open) - keep):
-            start, scores = self._open.pop(index)
+            start, total, count = self._open.pop(index)
             if border - start >= self.min_segment_seconds:
-                segments.append(TimelineSegment(start, border, self.labels[index], sum(scores) / len(scores)))
+                segments.append(TimelineSegment(start, border, self.labels[index], total / count))
         return segments
 
 
@@ -472,25 +502,49 @@ def iterate_windows(
     """The clips of overlapping windows from a stream of frames, each frame prepared once and held while it is needed.
 
     Args:
-        frames: pairs of a wanted time and the frame (3, h, w) that is shown then, in the order of time.
+        frames: pairs of a wanted time and the frame (3, h, w) that is shown then, in the order of time; one that is
+            shown at several times in a row is the same tensor.
         times_by_window: T times for each of n windows; the windows in order.
         prepare: raw frames (m, 3, h, w) to pixels (m, 3, S, S).
 
     Yields:
-        Pixels (T, 3, S, S), n times.
+        Pixels (T, 3, S, S), n times; windows in a row that show the same frames are one tensor.
     """
     ready: dict[float, torch.Tensor] = {}
-    raw: dict[float, torch.Tensor] = {}
+    # Raw frames, which are large, with their times: prepared together, at most as many as a window has.
+    raw: list[tuple[list[float], torch.Tensor]] = []
+    newest = -math.inf
+    prepared_last: tuple[torch.Tensor, torch.Tensor] | None = None
+    shown: list[torch.Tensor] = []
+
+    def prepare_raw() -> tuple[torch.Tensor, torch.Tensor]:
+        prepared = prepare(torch.stack([frame for _, frame in raw])).unbind()
+        for (shown_at, _), pixels in zip(raw, prepared):
+            ready.update(dict.fromkeys(shown_at, pixels))
+        last = raw[-1][1], prepared[-1]
+        raw.clear()
+        return last
+
     for times in times_by_window:
         for time in [time for time in ready if time < times[0]]:
             del ready[time]
-        while times[-1] not in ready and times[-1] not in raw:
-            time, frame = next(frames)
-            raw[time] = frame
+        while newest < times[-1]:
+            newest, frame = next(frames)
+            if raw and raw[-1][1] is frame:
+                raw[-1][0].append(newest)
+            elif prepared_last is not None and prepared_last[0] is frame:
+                ready[newest] = prepared_last[1]
+            else:
+                if len(raw) == len(times):
+                    prepare_raw()
+                raw.append(([newest], frame))
+                prepared_last = None
         if raw:
-            ready.update(zip(raw, prepare(torch.stack(list(raw.values())))))
-            raw.clear()
-        yield torch.stack([ready[time] for time in times])
+            prepared_last = prepare_raw()
+        before, shown = shown, [ready[time] for time in times]
+        if len(before) != len(shown) or any(one is not other for one, other in zip(before, shown)):
+            clip = torch.stack(shown)
+        yield clip
 
 
 class WindowStream:
@@ -506,6 +560,7 @@ class WindowStream:
         stride_seconds: from one window's start to the next.
         num_frames: T, frames per window.
         num_thumbnails: small frames to keep, evenly spread.
+        max_frames: frames of all windows together; of a video whose windows have more, no frame is read.
         on_frame: called with each frame that the windows need, (3, h, w), and its time on the player's clock.
     """
 
@@ -518,6 +573,7 @@ class WindowStream:
         stride_seconds: float,
         num_frames: int,
         num_thumbnails: int = 0,
+        max_frames: int = MOST_WINDOW_FRAMES,
         on_frame: Callable[[float, torch.Tensor], None] | None = None,
     ):
         plan_windows(0.0, window_seconds, stride_seconds)
@@ -525,15 +581,18 @@ class WindowStream:
             raise ValueError(f"`num_frames` is {num_frames}; a window needs at least 1.")
         self.video_processor, self.video = video_processor, video
         self.window_seconds, self.stride_seconds = window_seconds, stride_seconds
-        self.num_frames, self.num_thumbnails, self.on_frame = num_frames, num_thumbnails, on_frame
+        self.num_frames, self.max_frames = num_frames, max_frames
+        self.num_thumbnails, self.on_frame = num_thumbnails, on_frame
         self.windows: list[tuple[float, float]] = []
         self.start_seconds = self.duration_seconds = 0.0
         self.thumbnails: list[tuple[float, torch.Tensor]] = []
         self._times_by_window: list[list[float]] = []
         self._times: list[float] = []
 
-    def batches(self, batch_size: int) -> Iterator[torch.Tensor]:
-        """Clips (b, T, 3, S, S) with b at most `batch_size`.
+    def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, list[int]]]:
+        """Clips (b, T, 3, S, S) with b at most `batch_size`, and for each of them how many windows in a row show it.
+
+        Where a frame is shown for hours, so does one clip stand for as many windows.
 
         Raises:
             VideoDecodeError: the video cannot be read.
@@ -545,12 +604,19 @@ class WindowStream:
         # The plan is made when the decoder says how long the video is, which is before its first frame.
         first = next(stream)
         clips = iterate_windows(chain([first], stream), self._times_by_window, self._prepare)
-        while batch := list(islice(clips, batch_size)):
-            yield torch.stack(batch)
+        distinct = ((next(same), 1 + sum(1 for _ in same)) for _, same in groupby(clips, key=id))
+        while batch := list(islice(distinct, batch_size)):
+            yield torch.stack([clip for clip, _ in batch]), [count for _, count in batch]
 
     def _plan(self, info: Any) -> list[float]:
         self.start_seconds, self.duration_seconds = info.start_seconds, info.duration_seconds
-        windows = plan_windows(info.duration_seconds, self.window_seconds, self.stride_seconds)
+        windows = plan_windows(
+            info.duration_seconds,
+            self.window_seconds,
+            self.stride_seconds,
+            num_frames=self.num_frames,
+            max_frames=self.max_frames,
+        )
         self.windows = [(start + info.start_seconds, end + info.start_seconds) for start, end in windows]
         self._times_by_window = [window_times(window, self.num_frames) for window in windows]
         self._times = sorted({time for times in self._times_by_window for time in times})

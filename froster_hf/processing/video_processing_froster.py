@@ -290,7 +290,8 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         Args:
             video: a path, URL, bytes, an open binary file, or a row of a `datasets` Video column.
             times_seconds: sorted times, for each of which the frame is read that is shown then; or a function that
-                chooses them, knowing the video.
+                chooses them, knowing the video, or raises a `ValueError` that says why it cannot, which becomes the
+                video's.
 
         Returns:
             An iterator of `VideoFrame`.
@@ -307,8 +308,15 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                 f"`video_backend` is {self.video_backend!r}, but a stream is read by PyAV alone; set it to 'auto' or "
                 "'pyav'."
             )
+
+        def choose(info: Any) -> Any:
+            try:
+                return times_seconds(info) if callable(times_seconds) else times_seconds
+            except ValueError as error:
+                raise _unreadable(video, "the times asked for", str(error)) from error
+
         limits = decoding.VideoLimits.of(self.video_limits)
-        return decoding.stream_frames(encoded_source(video), times_seconds, limits=limits, allow_urls=self.allow_urls)
+        return decoding.stream_frames(encoded_source(video), choose, limits=limits, allow_urls=self.allow_urls)
 
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs: Any

@@ -207,8 +207,8 @@ def stream_frames(
     Args:
         source: Path, URL, bytes, or a file object opened for binary reading.
         times_seconds: Times after the start of the stream, sorted; for each, the frame that is shown then is yielded,
-            the last one for times after the end. Or a function that chooses them, knowing the video. None yields every
-            frame.
+            the last one for times after the end; one that is shown at several of them is one tensor. Or a function
+            that chooses them, knowing the video. None yields every frame.
         limits: What the file may cost. `timeout_seconds` bounds each frame; `max_decoded_bytes` each frame too.
         allow_urls: Which URLs may be fetched, "none", "https", or "http" for both; addresses of other places
             ("s3://...") below which files may be opened; or a list of these.
@@ -224,11 +224,20 @@ def stream_frames(
     with _conversation(source, "stream", AUTO_BACKEND, limits or VideoLimits(), allow_urls) as conversation:
         info = conversation.info_of(conversation.receive())
         times = times_seconds(info) if callable(times_seconds) else times_seconds
-        conversation.send({"times": _checked_times(times)})
-        while "frame" in (reply := conversation.receive()):
-            frame = conversation.receive_frames([info.height, info.width, 3], reply["shape"])
+        checked = _checked_times(times)
+        conversation.send({"times": checked})
+        shown, number = None, 0
+        while (reply := conversation.receive())["state"] == "working":
+            if "frame" in reply:
+                frame = conversation.receive_frames([info.height, info.width, 3], reply["shape"])
+                shown = VideoFrame(int(reply["frame"]), float(reply["seconds"]), frame.permute(2, 0, 1))
+            number += 1
+            if shown is None or (checked is not None and number > len(checked)):
+                raise UnreadableVideoError("the decoding process sent frames that nobody asked for")
             conversation.budget.renew()
-            yield VideoFrame(int(reply["frame"]), float(reply["seconds"]), frame.permute(2, 0, 1))
+            yield shown
+        if checked is not None and number < len(checked):
+            raise UnreadableVideoError(f"frames at {number} of {len(checked)} times came back")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@
     {"task", "limits", source ...} [bytes] ->
                                            <- {"info", "state": "asking"}
     {"indices"} or {"times"}               ->
-                                           <- {"shape", "state"} and the frames' bytes
+                                           <- {"shape", "state"} and the frames' bytes, or of a stream that shows the
+                                              same frame again {"again", "state"}
 
 A reply that ends the conversation has the state "idle", one after which more comes "working", a question "asking". A
 header says in `payload_bytes` how many bytes follow it, if any do: until they are read, the conversation is not over.

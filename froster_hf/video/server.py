@@ -161,10 +161,13 @@ class _Caller:
         parts = [np.ascontiguousarray(picture).data for picture in pictures]
         self.reply({"shape": [len(parts), *shape], "state": "idle"}, *parts)
 
-    def pass_on(self, header: dict[str, Any], picture: np.ndarray) -> None:
-        """One frame of many."""
+    def pass_on(self, header: dict[str, Any], picture: np.ndarray | None = None) -> None:
+        """One frame of many; without a picture, where the header says it all."""
         _set_alarm(0)
-        self.reply({**header, "shape": picture.shape, "state": "working"}, np.ascontiguousarray(picture).data)
+        if picture is None:
+            self.reply({**header, "state": "working"})
+        else:
+            self.reply({**header, "shape": picture.shape, "state": "working"}, np.ascontiguousarray(picture).data)
         _set_alarm(self.timeout_seconds)
 
     def ask(self, known: dict[str, Any]) -> dict[str, Any]:
@@ -201,8 +204,14 @@ def _answer_with_frames(caller: _Caller, request: dict[str, Any], reader: Strict
 
 def _answer_with_stream(caller: _Caller, reader: StrictReader) -> None:
     choice = caller.ask({"info": asdict(reader.info)})
+    passed_on = None
     for index, seconds, frame in reader.stream(choice["times"]):
-        caller.pass_on({"frame": index, "seconds": seconds}, frame)
+        # A frame that is shown at several of the times is sent once.
+        if index == passed_on:
+            caller.pass_on({"again": True})
+        else:
+            caller.pass_on({"frame": index, "seconds": seconds}, frame)
+        passed_on = index
     caller.reply({"state": "idle"})
 
 

@@ -624,7 +624,7 @@ def copy_with(index: Path, output: Path, settings=(), **columns) -> Path:
     [
         ({"num_frames": 10**9}, "num_frames is 1000000000; 1 to 1024"),
         ({"num_frames": 0}, "num_frames is 0"),
-        ({"window_seconds": 1e9, "stride_seconds": 1e-3}, "at most 1000 segments overlap"),
+        ({"window_seconds": 1e9, "stride_seconds": 1e-3}, "a window has at most 1000 strides"),
         ({"window_seconds": 1e308, "stride_seconds": 1e-308}, "damaged"),
         ({"probe": [10**400]}, "damaged"),
         ({"probe": []}, "probe is not an embedding"),

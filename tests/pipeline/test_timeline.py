@@ -5,6 +5,7 @@ import json
 import math
 import weakref
 from dataclasses import replace
+from fractions import Fraction
 from itertools import groupby, pairwise
 
 import pytest
@@ -19,6 +20,7 @@ from froster_hf.pipeline import timeline_froster
 from froster_hf.pipeline.timeline_files import COLORS, _color_labels, json_pieces, write_timeline
 from froster_hf.pipeline.timeline_froster import (
     KEPT_LABELS,
+    WINDOW_OPTIONS,
     SegmentFinder,
     Timeline,
     TimelineSegment,
@@ -73,6 +75,23 @@ def test_windows_cover_the_video_and_the_last_one_ends_with_it():
     for window, stride in ((0, 1), (1, 0), (-1, 1), (float("nan"), 1)):
         with pytest.raises(ValueError, match="must be positive"):
             plan_windows(10, window, stride)
+
+
+def test_more_windows_than_a_day_has_are_refused_before_lists_of_them_are_made(tmp_path):
+    assert len(plan_windows(86_400, 4, 0.5, num_frames=24)) == 172_793
+    assert len(plan_windows(1000, 4, 0.004)) == 249_001
+    for duration, window, stride in ((86_400, 4, 0.01), (1e9, 4, 2), (1e9, 1e-320, 1e-320)):
+        with pytest.raises(ValueError, match=r"`stride_seconds`\), and they have more than 4194304 frames in all"):
+            plan_windows(duration, window, stride, num_frames=8)
+    with pytest.raises(ValueError, match="a window has at most 1000 strides"):
+        plan_windows(10, 5000, 0.05)
+    # It is one video's fault, and names it.
+    options = {"window_seconds": 4, "stride_seconds": 2, "num_frames": 8, "max_frames": 32}
+    assert list(WindowStream(tiny_processor().video_processor, BIKES, **options).batches(8))
+    with pytest.raises(
+        VideoDecodeError, match=r"bikes\.mp4' with the times asked for: in 10 s there is one window of"
+    ):
+        list(WindowStream(tiny_processor().video_processor, BIKES, **options | {"stride_seconds": 1}).batches(8))
 
 
 def test_a_windows_times_are_the_centers_of_its_segments():
@@ -187,7 +206,7 @@ def test_a_two_hour_stream_is_never_held():
     stream = WindowStream(
         LongVideo(), "long.mp4", window_seconds=4, stride_seconds=2, num_frames=num_frames, num_thumbnails=8
     )
-    clips = sum(batch.shape[0] for batch in stream.batches(16))
+    clips = sum(batch.shape[0] for batch, _ in stream.batches(16))
     assert clips == len(stream.windows) == 3599
     assert most_alive <= num_frames + 1
     assert len(stream.thumbnails) == 8
@@ -206,6 +225,64 @@ def test_each_frame_of_overlapping_windows_is_prepared_once():
     clips = list(iterate_windows(frames, windows, prepare))
     assert [clip[:, 0, 0, 0].tolist() for clip in clips] == windows
     assert prepared == times
+
+
+def test_no_more_raw_frames_than_a_window_has_are_held_however_windows_overlap():
+    windows = [window_times(window, 4) for window in plan_windows(20, 4, 0.05)]
+    times = sorted({time for window in windows for time in window})
+    sizes = []
+
+    def prepare(frames):
+        sizes.append(len(frames))
+        return frames.float()
+
+    frames = ((time, torch.full((3, 1, 1), time)) for time in times)
+    clips = list(iterate_windows(frames, windows, prepare))
+    assert [clip[:, 0, 0, 0].tolist() for clip in clips] == torch.tensor(windows).tolist()
+    assert max(sizes) == 4
+    assert sum(sizes) == len(times)
+
+
+@pytest.mark.parametrize("kind", ["h264_mkv", "mpeg4_avi"])
+def test_frames_that_are_shown_for_an_hour_cost_what_they_are_and_not_what_an_hour_has(kind, tmp_path):
+    slow = replace(VIDEO_KINDS[kind], fps=Fraction(1, 1800))
+    video = render_video(tmp_path / f"slow{slow.suffix}", slow, num_frames=2)
+    processor, prepared, asked = tiny_processor().video_processor, [], []
+
+    class Counting:
+        def __call__(self, videos, **options):
+            prepared.extend(videos)
+            return processor(videos, **options)
+
+        def stream_frames(self, *arguments):
+            return processor.stream_frames(*arguments)
+
+    def on_frame(seconds, frame):
+        asked.append(seconds)
+
+    stream = WindowStream(Counting(), video, window_seconds=4, stride_seconds=2, num_frames=8, on_frame=on_frame)
+    batches = list(stream.batches(8))
+    # All of the first frame, half and half, all of the second one.
+    assert [len(clips) for clips, _ in batches] == [3]
+    assert [count for _, counts in batches for count in counts] == [899, 1, 899]
+    assert len(stream.windows) == 1799
+    assert len(asked) == 8 * 900
+    assert sum(map(len, prepared)) == 2
+    # As if each window were a video of its own.
+    indices = [[0] * 8, [0] * 4 + [1] * 4, [1] * 8]
+    alone = [decode_frames(video, chosen)[0] for chosen in indices]
+    torch.testing.assert_close(
+        batches[0][0], processor(alone, return_tensors="pt", **WINDOW_OPTIONS)["pixel_values_videos"], rtol=0, atol=0
+    )
+
+
+def test_a_timeline_of_frames_that_are_shown_for_an_hour_has_scores_for_all_windows(tmp_path):
+    slow = replace(VIDEO_KINDS["h264_mkv"], fps=Fraction(1, 1800))
+    video = render_video(tmp_path / "slow.mkv", slow, num_frames=2)
+    classify = pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())
+    found = classify.timeline(video, LABELS, smoothing_seconds=0)
+    assert len(found.windows) == len(found.scores.values) == 1799
+    assert [len(set(map(tuple, part.tolist()))) for part in found.scores.values.split([899, 1, 899])] == [1, 1, 1]
 
 
 @pytest.fixture

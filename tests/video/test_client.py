@@ -23,6 +23,7 @@ import froster_hf
 from froster_hf.child_environment import PASSED_ON
 from froster_hf.video import client, server
 from froster_hf.video.decoding import (
+    Conversation,
     DecodingUnavailableError,
     VideoDecodeError,
     VideoLimits,
@@ -143,6 +144,31 @@ def test_a_process_that_answers_nonsense_is_ended(video_file, monkeypatch, reply
         with pytest.raises(VideoDecodeError, match=f"the decoding process sent a message.*{reason}"):
             decode_frames(path, [3])
     assert shown(decode_frames(path, [9])[0]) == [9]
+
+
+@pytest.mark.parametrize(
+    ("replies", "reason"),
+    [
+        ([{"again": True, "state": "working"}], "sent frames that nobody asked for"),
+        ([None, *[{"again": True, "state": "working"}] * 2], "sent frames that nobody asked for"),
+        ([None, {"state": "idle"}], "frames at 1 of 2 times came back"),
+    ],
+    ids=["nothing again", "more than asked for", "fewer"],
+)
+def test_a_stream_is_of_as_many_frames_as_were_asked_for(video_file, monkeypatch, replies, reason):
+    path = video_file("h264_mp4")
+    receive, left = Conversation.receive, [None, *replies]
+
+    def lying(conversation):
+        return (left.pop(0) if left else None) or receive(conversation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Conversation, "receive", lying)
+        with pytest.raises(VideoDecodeError, match=reason):
+            list(stream_frames(path, [0.0, 1.0]))
+    first, second, third = stream_frames(path, [0.0, 0.01, 1.0])
+    assert first.frame is second.frame is not third.frame
+    assert shown(torch.stack([second.frame, third.frame])) == [0, 25]
 
 
 def test_no_temporary_folder_is_needed(video_file, tmp_path):
