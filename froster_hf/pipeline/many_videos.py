@@ -26,7 +26,7 @@ from ..whole_files import (
     written_whole,
 )
 from .pipeline_froster import SCORING_OPTIONS
-from .scoring_froster import NONE_OF_THESE
+from .scoring_froster import NONE_OF_THESE, whole_number
 from .timeline_files import spreadsheet_cell
 
 FORMATS = (".jsonl", ".csv")
@@ -173,13 +173,22 @@ def _csv_rows(record: dict[str, Any]) -> list[list[Any]]:
     ]
 
 
-def _check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
-    if resume and overwrite:
-        raise ValueError("A file of answers is either gone on with or overwritten; ask for one of the two.")
+def check_format(path: Path, *, resume: bool) -> None:
+    """Refuse a file in which answers are not written, or not gone on with.
+
+    Raises:
+        ValueError: its name has another ending.
+    """
     if path.suffix not in FORMATS:
         raise ValueError(f"Answers are written to {' or '.join(FORMATS)} files, not to {printable(str(path))}.")
     if resume and path.suffix != ".jsonl":
         raise ValueError(f"Only .jsonl files can be gone on with, not {printable(str(path))}.")
+
+
+def _check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise ValueError("A file of answers is either gone on with or overwritten; ask for one of the two.")
+    check_format(path, resume=resume)
     # A new file takes the place of one that is there, whose other names keep what they have.
     if resume or path.is_symlink():
         refuse_other_names(path)
@@ -221,7 +230,8 @@ def _answers_check(classify: Any, options: dict[str, Any]) -> tuple[Callable[[An
     scoring = classify.scoring(**given)
     are_shares = scoring.function in ("softmax", "sigmoid")
     # The labels, and "none of these".
-    most = min(options.get("top_k") or len(labels), len(labels)) + 1
+    top_k = options.get("top_k")
+    most = min(len(labels) if top_k is None else whole_number("top_k", top_k, least=1), len(labels)) + 1
     # A character is at most twelve bytes of JSON.
     most_bytes = MOST_RECORD_BYTES + sum(12 * len(label) + 200 for label in [*labels, *scoring.background])
 

@@ -41,6 +41,7 @@ from .scoring_froster import (
     has_arithmetic,
     join_banks,
     rank,
+    whole_number,
 )
 from .timeline_froster import (
     MOST_WINDOW_FRAMES,
@@ -77,6 +78,8 @@ STEP_OPTIONS: dict[str, tuple[str, ...]] = {
     "forward": (*SCORING_OPTIONS, "templates", "text_pooling"),
     "postprocess": (*SCORING_OPTIONS, "top_k", "threshold", "on_error"),
 }
+# Whole numbers from 1 on.
+COUNTS = {"num_views", "num_crops", "num_frames", "top_k"}
 
 # Position of a video among those of a call (`None` for a single one), and its tensor or its error.
 Entry = tuple[int | None, Any]
@@ -169,6 +172,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         Raises:
             VideoDecodeError: a video cannot be read; names it.
             ValueError: labels or options are wrong, or a video's scores are not finite.
+            TypeError: an unknown option, or a value of another type.
         """
         if candidate_labels is not None:
             kwargs["candidate_labels"] = candidate_labels
@@ -188,6 +192,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
     ):
         """Run the three steps, the first ahead of the others, unless it draws random numbers in turn."""
+        batch_size = whole_number("batch_size", batch_size, least=1)
+        num_workers = whole_number("num_workers", num_workers, least=0)
         ahead: dict[type, Any] = {VideoSequence: SequenceAhead, VideoStream: StreamAhead}
         if num_workers == 0 and type(inputs) in ahead and not self.processor.video_processor.is_random:
             read = partial(self.preprocess, **preprocess_params)
@@ -218,6 +224,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 )
             given["templates"] = [hypothesis_template]
         _check_options(given)
+        for name in COUNTS & given.keys():
+            given[name] = whole_number(name, given[name], least=1)
         # A threshold that the pipeline was built with is one of scores; a call for logits does without it.
         without = ("threshold",) if given.get("function_to_apply") in LOGIT_FUNCTIONS else ()
         # Read here once for all videos: a generator can be read only once, and a long list takes its time.
@@ -610,7 +618,7 @@ def _check_options(given: Mapping[str, Any]) -> None:
     """Refuse options of a call that no step takes, and values that cannot be.
 
     Raises:
-        TypeError: an unknown option.
+        TypeError: an unknown option, or a value of another type.
         ValueError: a value that the option does not take.
     """
     known = sorted({name for names in STEP_OPTIONS.values() for name in names})
@@ -624,9 +632,9 @@ def _check_options(given: Mapping[str, Any]) -> None:
             f"`function_to_apply` is {given['function_to_apply']!r}; it must be one of "
             f"{', '.join(map(repr, functions))}."
         )
-    for name in ("num_views", "num_crops", "num_frames", "top_k"):
-        if given.get(name, 1) < 1:
-            raise ValueError(f"`{name}` is {given[name]}; it must be at least 1, or None for the default.")
+    # Text would count as true, "no" as well.
+    if not isinstance(given.get("multi_label", False), int | np.bool_):
+        raise TypeError(f"`multi_label` is {given['multi_label']!r:.100}; it must be True or False.")
     if given.get("on_error", "raise") not in get_args(OnError):
         raise ValueError(f"`on_error` is {given['on_error']!r}; it must be 'raise' or 'return'.")
 

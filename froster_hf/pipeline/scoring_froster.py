@@ -8,12 +8,14 @@ Letters: V views, n windows, K labels, M background labels, P prompts per label,
 """
 
 import math
+import numbers
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -36,6 +38,29 @@ ARITHMETIC: dict[torch.dtype, tuple[str, ...]] = {
     torch.bfloat16: ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "sve_bf16"),
     torch.float16: ("avx512_fp16", "amx_fp16", "avx10_2", "fp16_arith"),
 }
+
+
+def whole_number(name: str, value: Any, *, least: int) -> int:
+    """The value of an option that counts something.
+
+    Args:
+        name: name of the option.
+        value: a whole number, of Python, NumPy or torch.
+        least: least that it may be.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is less.
+    """
+    allowed = f"it must be a whole number of at least {least}, or None for the default."
+    try:
+        # To Python, true is 1.
+        number = operator.index(cast(Any, None) if isinstance(value, bool) else value)
+    except TypeError:
+        raise TypeError(f"`{name}` is {value!r:.100}; {allowed}") from None
+    if number < least:
+        raise ValueError(f"`{name}` is {number}; {allowed}")
+    return number
 
 
 def has_arithmetic(dtype: torch.dtype) -> bool:
@@ -167,10 +192,13 @@ class Scoring:
         Raises:
             ValueError: scores are logits, or the threshold is outside of 0 to 1.
         """
-        if threshold is not None and (self.function in LOGIT_FUNCTIONS or not 0 <= threshold <= 1):
+        if threshold is None:
+            return
+        is_number = isinstance(threshold, numbers.Real) and not isinstance(threshold, bool)
+        if self.function in LOGIT_FUNCTIONS or not is_number or not 0 <= threshold <= 1:
             raise ValueError(
-                f"`threshold` is {threshold} with the function {self.function!r}; it is one of scores from 0 to 1, "
-                "which 'softmax' and `multi_label` give."
+                f"`threshold` is {threshold!r:.100} with the function {self.function!r}; it is one of scores from 0 "
+                "to 1, which 'softmax' and `multi_label` give."
             )
 
     @property

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
 import tracemalloc
@@ -196,6 +197,29 @@ def test_csv_has_a_line_per_answer_and_no_formulas(videos, classify, tmp_path):
     assert {row["label"] for row in rows[:3]} == {"'=HYPERLINK(1)", *LABELS}
     assert float(rows[0]["score"]) == max(float(row["score"]) for row in rows[:3])
     assert rows[3]["error"]
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "message"),
+    [
+        ("--output", "a.xlsx", r"Answers are written to \.jsonl or \.csv files"),
+        ("--resume", "a.csv", r"Only \.jsonl files can be gone on with"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_before_the_model_is_loaded(
+    videos, tmp_path, capsys, monkeypatch, option, file, message
+):
+    monkeypatch.setattr("froster_hf.cli.verbs.predict.load_model", None)
+    assert command(videos / "0.mp4", option, str(tmp_path / file)) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_of_answers_of_another_type_is_named_where_a_file_is_gone_on_with(classify, tmp_path):
+    with pytest.raises(TypeError, match="`top_k` is '3'; it must be a whole number"):
+        predict_videos(
+            classify, ["0.mp4"], output=tmp_path / "a.jsonl", resume=True, candidate_labels=LABELS, top_k="3"
+        )
 
 
 def test_lists_of_videos_are_read(videos, tmp_path, capsys):

@@ -260,6 +260,39 @@ def test_wrong_calls_are_named(classify, labels, options, message):
         classify(BIKES, candidate_labels=labels, **options)
 
 
+@pytest.mark.parametrize("value", ["3", 2.0, 2.5, True, float("nan"), [1]], ids=repr)
+@pytest.mark.parametrize("name", ["top_k", "num_views", "num_crops", "num_frames", "batch_size", "num_workers"])
+def test_counts_of_another_type_are_named(classify, name, value):
+    with pytest.raises(TypeError, match=rf"^`{name}` is .*; it must be a whole number of at least [01], or None"):
+        classify([BIKES, BIKES], LABELS, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("top_k", -1), ("batch_size", 0), ("batch_size", -2), ("num_workers", -1)]
+)
+def test_counts_below_the_least_are_named(classify, name, value):
+    with pytest.raises(
+        ValueError, match=rf"^`{name}` is {value}; it must be a whole number of at least [01], or None"
+    ):
+        classify([BIKES, BIKES], LABELS, **{name: value})
+
+
+def test_counts_of_numpy_are_taken(classify):
+    options = {name: np.int64(1) for name in ("top_k", "num_views", "num_crops", "num_frames", "batch_size")}
+    assert [len(answers) for answers in classify([BIKES, BIKES], LABELS, num_workers=np.int32(0), **options)] == [1, 1]
+
+
+@pytest.mark.parametrize("threshold", ["0.5", True, [0.5], float("nan"), 2])
+def test_a_threshold_that_is_no_share_is_named(classify, threshold):
+    with pytest.raises(ValueError, match=r"^`threshold` is .*; it is one of scores from 0 to 1"):
+        classify(BIKES, LABELS, threshold=threshold)
+
+
+def test_text_is_not_taken_for_true(classify):
+    with pytest.raises(TypeError, match="`multi_label` is 'no'; it must be True or False"):
+        classify(BIKES, LABELS, multi_label="no")
+
+
 def test_a_file_that_cannot_be_read_is_named(classify, tmp_path):
     with pytest.raises(VideoDecodeError, match=r"missing\.mp4"):
         classify(tmp_path / "missing.mp4", LABELS)

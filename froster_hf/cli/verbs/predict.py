@@ -15,6 +15,7 @@ reaches --threshold and there is no --background, the answer is "none of these" 
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from ...printing import counted, json_text, one_line, printable
@@ -93,14 +94,16 @@ def run(arguments: argparse.Namespace) -> int:
         # Before the model is loaded.
         refuse_results(arguments.output, overwrite=arguments.overwrite, resumable=arguments.output.endswith(".jsonl"))
     videos = find_videos(arguments.videos)
-    classify = load_model(arguments)
+    output = arguments.resume or arguments.output
 
     from transformers.utils.logging import tqdm
 
-    from ...pipeline.many_videos import predict_videos
+    from ...pipeline.many_videos import check_format, predict_videos
 
+    if output is not None:
+        check_format(Path(output), resume=arguments.resume is not None)
+    classify = load_model(arguments)
     print_comparison(classify, options)
-    output = arguments.resume or arguments.output
     records = predict_videos(
         classify,
         videos,
