@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .checkpoint_files import check_checkpoint_files
 from .printing import printable
 
 PEFT_TYPES = ("IA3", "LOHA", "LOKR", "LORA")
@@ -112,12 +113,14 @@ def read_adapter(checkpoint: str | os.PathLike[str]) -> dict[str, Any] | None:
         checkpoint: a folder, or a name on the Hub.
 
     Raises:
-        ValueError: a field is not one that is let through, or the folder holds a model as well.
+        ValueError: a field is not one that is let through, the folder holds a model as well, or files that are not its
+            own (see `check_checkpoint_files`).
         ImportError: PEFT is not installed.
     """
     from transformers.utils import CONFIG_NAME, cached_file, find_adapter_config_file, is_peft_available
 
     name = os.fspath(checkpoint)
+    check_checkpoint_files(name)
     file = find_adapter_config_file(name)
     if file is None:
         return None

@@ -5,10 +5,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
+from .checkpoint_files import check_checkpoint_files, shard_names
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
 from .video.files import find_alike
 
@@ -264,7 +266,7 @@ def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
 
 
 def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
-    """Raise where transformers would load more for a checkpoint than its weights into an installed class.
+    """Raise where transformers would load more for a checkpoint than its own weights into an installed class.
 
     The configuration of a PEFT adapter names another model to load.
     Most methods of quantization fetch their kernels, machine code, from the Hub.
@@ -276,13 +278,15 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
         The fields of its config.json.
 
     Raises:
-        ValueError: the checkpoint has the configuration of an adapter, or names another quantizer than `QUANTIZERS`.
+        ValueError: the checkpoint has files elsewhere (see `check_checkpoint_files`), an adapter's configuration, or
+            another quantizer than `QUANTIZERS`.
         OSError: there is no such checkpoint.
     """
     from transformers import PreTrainedConfig
     from transformers.utils import find_adapter_config_file
 
     name = os.fspath(checkpoint)
+    check_checkpoint_files(name)
     if find_adapter_config_file(name) is not None:
         raise ValueError(
             f"{printable(name)} has an adapter_config.json, which names another model. A model is needed here: merge "
@@ -359,6 +363,7 @@ def _weight_files(checkpoint: str) -> Iterator[str]:
             return
         index = cached_file(checkpoint, f"{name}.index.json", _raise_exceptions_for_missing_entries=False)
         if index is not None:
+            shard_names(Path(index))
             yield from get_checkpoint_shard_files(checkpoint, index)[0]
             return
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .checkpoint_files import inside
 from .checkpoint_loading import hub_asked_once
 
 FROSTER_LICENSE = "cc-by-nc-sa-4.0"
@@ -19,9 +20,13 @@ IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
 
 def beside_weights(checkpoint: str | os.PathLike[str], name: str) -> Path | None:
-    """A file beside the weights, in a folder or in a repository on the Hub, or `None`."""
+    """A file beside the weights, in a folder or in a repository on the Hub, or `None`.
+
+    Raises:
+        CheckpointError: see `inside`.
+    """
     if os.path.isdir(checkpoint):
-        path = Path(checkpoint) / name
+        path = inside(Path(checkpoint), name)
         return path if path.is_file() else None
     from huggingface_hub import hf_hub_download  # waits for the network's libraries
 

@@ -24,6 +24,7 @@ FLAT = {
 # repositories.
 FOUNDATION = {
     "extras",
+    "checkpoint_files",
     "checkpoint_loading",
     "child_environment",
     "fingerprints",

@@ -26,9 +26,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..checkpoint_files import CheckpointError, inside, shard_names
 from ..child_environment import child_environment
 from ..fingerprints import file_fingerprint
-from ..hub_cache import blobs_of_snapshot
 from ..printing import listing, one_line, printable
 from ..processing.text_files import AnnotationError, read_json
 from .layouts import find_layout, recognize_layout, told_by_section, weight_sections
@@ -45,9 +45,6 @@ MINIMUM_TORCH = "2.10"
 DTYPES = tuple(TensorUnpickler.storages.values())
 """Types of weights and of the buffers beside them; of others, not all can be searched for infinite values."""
 
-LONGEST_FILE_NAME = 255
-"""In bytes, as file systems have it."""
-
 TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
 REPOSITORY = re.compile(r"[\w.\-]+/[\w.\-]+")
 WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
@@ -59,10 +56,6 @@ OUTSIDE_WRAPPERS = ("n_averaged",)
 CLIP_FILES = ["*.json", "*.txt", "*.safetensors"]
 
 WORKER = Path(__file__).with_name("pickle_worker.py")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or is not read because it would not be safe; names the file and the reason."""
 
 
 @dataclass
@@ -251,16 +244,8 @@ def weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
             return [stem + suffix], None
         index = inside(folder, f"{stem}{suffix}.index.json")
         if index.exists():
-            weight_map = _read_object(index).get("weight_map")
-            names = list(weight_map.values()) if isinstance(weight_map, dict) else []
-            if not names or not all(isinstance(name, str) for name in names):
-                raise CheckpointError(
-                    f"{index} is not an index of shards: its weight_map must give a file to each tensor."
-                )
-            names = sorted(set(names))
-            for name in names:
-                inside(folder, name)
-            return names, weight_map
+            weight_map = shard_names(index)
+            return sorted(set(weight_map.values())), weight_map
     raise CheckpointError(
         f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin, in one file or in shards."
     )
@@ -274,22 +259,6 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a JSON {type(content).__name__}; an object is needed.")
     return content
-
-
-def inside(folder: Path, name: str) -> Path:
-    """A file of the folder itself; symbolic links may lead to the blobs of the same Hub cache entry, nowhere else."""
-    if not re.fullmatch(r"[\w][\w.\- ]*", name) or len(name.encode()) > LONGEST_FILE_NAME:
-        raise CheckpointError(
-            f"{folder} names {printable(repr(name))} as one of its files; only plain file names are allowed."
-        )
-    path, root = folder / name, folder.resolve()
-    resolved = path.resolve()
-    allowed = [root]
-    if blobs := blobs_of_snapshot(root):
-        allowed.append(blobs)
-    if resolved.parent not in allowed:
-        raise CheckpointError(f"{path} is a link to {resolved}, outside of the checkpoint's folder.")
-    return path
 
 
 @dataclass

@@ -10,6 +10,7 @@ Letters: B videos, T frames, N tokens per frame, S pixels, W width, H heads, K c
 tokens, D the joint embedding width.
 """
 
+import importlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -280,6 +281,18 @@ def sort_and_share(
     return torch.from_numpy(order).to(input_ids.device), chunks
 
 
+def _refuse_files_elsewhere(source: str | os.PathLike | None, subfolder: str | None) -> None:
+    """Hold a folder's files to the package's rule, which there is not where only a copy of this file is."""
+    if source is None:
+        return
+    # By name: transformers' loader of remote code demands whatever an import statement names.
+    try:
+        files = importlib.import_module("froster_hf.checkpoint_files")
+    except ModuleNotFoundError:
+        return
+    files.check_checkpoint_files(source, subfolder=subfolder)
+
+
 class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
     """Loading, saving and initialization shared by the models below."""
 
@@ -305,8 +318,10 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         nothing.
 
         Raises:
-            ValueError: names weights that the model's configuration describes and the files lack.
+            ValueError: names weights that the model's configuration describes and the files lack, or a file of the
+                folder that leads out of it.
         """
+        _refuse_files_elsewhere(pretrained_model_name_or_path, kwargs.get("subfolder"))
         if kwargs.pop("output_loading_info", False):
             return super().from_pretrained(
                 pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs

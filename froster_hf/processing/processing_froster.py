@@ -178,9 +178,9 @@ class FrosterProcessor(ProcessorMixin):
             raise RuntimeError(
                 "Plain checkpoints such as CLIP's need the installed package: `import froster_hf` first."
             )
+        processor = _load_processor(pretrained_model_name_or_path, **kwargs)
         config: Any = CONFIG_MAPPING["froster"]
         config = config.from_dual_encoder_config(AutoConfig.from_pretrained(pretrained_model_name_or_path, **kwargs))
-        processor = _load_processor(pretrained_model_name_or_path, **kwargs)
         return cls.from_dual_encoder_processor(
             processor, config, prompt_templates=prompt_templates, video_options=video_options
         )

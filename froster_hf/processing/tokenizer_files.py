@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checkpoint_files import check_checkpoint_files
 from ..printing import listing, printable
 from .text_files import read_json, read_text
 
@@ -81,7 +82,7 @@ CHOICES = (
     "truncation_side",
     "truncation_strategy",
 )
-UNUSED = ("auto_map", "chat_template", "model_input_names")
+UNUSED = ("auto_map", "chat_template", "custom_pipelines", "model_input_names")
 SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
 
 # Files that transformers makes a tokenizer of where there is no tokenizer.json.
@@ -201,9 +202,14 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
 
 
 def _finder(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> Callable[[str], str | None]:
-    """What finds a file of a checkpoint by its name, as transformers' loaders do; `None` where there is none."""
+    """What finds a file of a checkpoint by its name, as transformers' loaders do; `None` where there is none.
+
+    Raises:
+        CheckpointError: see `check_checkpoint_files`.
+    """
     from transformers.utils import cached_file
 
+    check_checkpoint_files(name, subfolder=kwargs.get("subfolder"))
     where = {key: kwargs[key] for key in HUB_KEYWORDS if kwargs.get(key) is not None}
     return partial(cached_file, os.fspath(name), **where, _raise_exceptions_for_missing_entries=False)
 

@@ -29,9 +29,9 @@ from transformers import PreTrainedConfig, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from ..checkpoint_files import check_checkpoint_files, shard_names
 from ..checkpoint_loading import refuse_oversized
 from ..foreign_code import drop_foreign_code
-from ..hub_cache import blobs_of_snapshot
 from ..modeling.configuration_froster import FrosterConfig, read_dual_encoder_config
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
@@ -56,8 +56,15 @@ TOWER_FIELDS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
 # Fields of the temporal module and pooling that the shapes of weights do show.
 SHOWN_BY_SHAPES = ("num_frames", "adapter_size", "pooling_num_layers")
 # Of the other files: processor, tokenizer and remote code, but nothing of the training.
-COPIED_SUFFIXES = (".json", ".txt", ".jinja", ".py")
-NOT_COPIED = (CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, MANIFEST_NAME, "adapter_config.json", "trainer_state.json")
+COPIED_SUFFIXES = (".json", ".txt", ".py")
+NOT_COPIED = (
+    CONFIG_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    MANIFEST_NAME,
+    "adapter_config.json",
+    "trainer_state.json",
+    "chat_template.json",
+)
 
 
 @torch.no_grad()
@@ -305,6 +312,7 @@ class WeightsFolder:
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
+        check_checkpoint_files(self.folder)
         if not (self.folder / CONFIG_NAME).is_file():
             raise ValueError(f"{self.folder} is not the folder of a checkpoint: it has no {CONFIG_NAME}.")
         self.raw_config = read_json(self.folder / CONFIG_NAME)
@@ -345,13 +353,9 @@ class WeightsFolder:
         index = self.folder / SAFE_WEIGHTS_INDEX_NAME
         names = [SAFE_WEIGHTS_NAME]
         if index.is_file() and not (self.folder / SAFE_WEIGHTS_NAME).is_file():
-            names = _shards(index)
+            names = sorted(set(shard_names(index).values()))
         present = {path.name for path in self.folder.iterdir() if path.is_file()}
         for name in names:
-            if Path(name).name != name:
-                raise ValueError(
-                    f"The index of {self.folder} names a shard outside of the folder: {printable(repr(name))}."
-                )
             if name not in present:
                 raise ValueError(
                     f"{self.folder} has no {printable(name)}. Weights are read from safetensors files; others become "
@@ -375,15 +379,6 @@ class WeightsFolder:
         unknown = {dtype for dtype, _ in self.layout.values()} - DTYPES.keys()
         if unknown:
             raise ValueError(f"{path} holds tensors of type {', '.join(sorted(unknown))}, which cannot be blended.")
-
-
-def _shards(index: Path) -> list[str]:
-    """The files that an index of shards names."""
-    content = read_json(index)
-    shards = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise ValueError(f"{index} is not an index of shards: its `weight_map` must name a file for every tensor.")
-    return sorted(set(shards.values()))
 
 
 def _check_architectures(a: WeightsFolder, b: WeightsFolder) -> None:
@@ -447,18 +442,6 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(pattern.folder.iterdir()):
         if path.is_file() and path.suffix in COPIED_SUFFIXES and path.name not in NOT_COPIED:
-            _check_inside(path)
             shutil.copyfile(path, folder / path.name)
     for dropped in drop_foreign_code(folder):
         logger.warning("Left out of the result: %s.", dropped)
-
-
-def _check_inside(path: Path) -> None:
-    """Refuse a link to a file that is not part of the checkpoint: its content would be published with the result."""
-    home, target = path.parent.resolve(), path.resolve()
-    blobs = blobs_of_snapshot(home)
-    if target.parent != home and (blobs is None or target.parent != blobs):
-        raise ValueError(
-            f"{printable(str(path))} is a link out of the checkpoint's folder, to {printable(str(target))}. Only what "
-            "lies in the folder, or in the same entry of the Hub's cache, is copied: put the file there."
-        )

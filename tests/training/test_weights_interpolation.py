@@ -225,9 +225,9 @@ def test_what_is_no_checkpoint_is_refused(clip_folder, tuned_folder, tmp_path):
         ("model.safetensors.index.json", '{"weight_map": [1]}', "is not an index of shards"),
         ("model.safetensors.index.json", '{"weight_map": {"a": 1}}', "is not an index of shards"),
         ("model.safetensors.index.json", '{"weight_map": {"a": ["b"]}}', "is not an index of shards"),
-        ("model.safetensors.index.json", '{"weight_map": {"a": "\\u0000b"}}', r"has no \\x00b"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "\\u0000b"}}', r"names '\\x00b' as"),
         ("model.safetensors.index.json", "[" * 100_000, "nested too deeply"),
-        ("model.safetensors.index.json", '{"weight_map": {"a": "' + "b" * 100_000 + '"}}', "has no bbb"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "' + "b" * 100_000 + '"}}', "names 'bbb"),
     ],
 )
 def test_files_of_another_shape_are_refused_in_one_line(clip_folder, tmp_path, name, content, message):
@@ -263,7 +263,7 @@ def test_what_lies_behind_a_link_out_of_the_checkpoint_is_not_copied(clip_folder
     tiny_model().save_pretrained(folder)
     (tmp_path / "secret").write_text("secret")
     (folder / "notes.txt").symlink_to(tmp_path / "secret")
-    with pytest.raises(ValueError, match=r"notes\.txt is a link out of the checkpoint's folder"):
+    with pytest.raises(ValueError, match=r"notes\.txt is a link to .*secret, outside of the checkpoint's folder"):
         interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -288,5 +288,5 @@ def test_a_shard_outside_of_the_folder_is_refused(clip_folder, tmp_path):
     index = json.loads((sharded / "model.safetensors.index.json").read_text())
     index["weight_map"] = dict.fromkeys(index["weight_map"], "../clip/model.safetensors")
     (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match="a shard outside of the folder"):
+    with pytest.raises(ValueError, match="as one of its files; only plain file names are allowed"):
         interpolate(clip_folder, sharded, 0.5, output_dir=tmp_path / "out")

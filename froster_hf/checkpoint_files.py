@@ -1,0 +1,120 @@
+"""The files of a checkpoint that somebody else made: regular ones of its own folder, before anything opens them.
+
+transformers' loaders follow links and open whatever stands in a file's place. A link would bring another file's
+content into what is saved of the checkpoint and published, and a pipe would be waited for.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from .hub_cache import blobs_of_snapshot
+from .printing import printable
+
+LONGEST_FILE_NAME = 255
+"""In bytes, as file systems have it."""
+
+# Of what is read as a whole; the largest vocabularies have some 40 MB, indexes of shards a few.
+MAX_TEXT_BYTES = 128 << 20
+TEXTS = (".json", ".txt", ".jinja", ".model")
+# Processors read every file in it.
+TEMPLATES = "additional_chat_templates"
+INDEX = re.compile(r".+\.(safetensors|bin)\.index(\..+)?\.json")
+# transformers would read these in place of the weights that were looked at.
+SPLIT_WEIGHTS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or is not read because it would not be safe; names the file and the reason."""
+
+
+def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str | None = None) -> None:
+    """Refuse a folder with files that are not its own, and with indexes of shards that name such files.
+
+    Links may lead within the folder, or to the blobs of the same Hub cache entry. Folders in it are not looked at.
+
+    Args:
+        checkpoint: a folder; a name on the Hub, whose client writes the files, is passed over.
+        subfolder: folder in it that the files are read from.
+
+    Raises:
+        CheckpointError: a file leads elsewhere, is not a regular one, or is too large; or an index names other files.
+        OSError: the folder cannot be read.
+    """
+    for folder in {Path(checkpoint), Path(checkpoint, subfolder or "")}:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if not path.is_dir():
+                _check_file(path)
+            elif path.name == TEMPLATES:
+                _refuse_elsewhere(path)
+                check_checkpoint_files(path)
+
+
+def _check_file(path: Path) -> None:
+    _own_file(path)
+    if SPLIT_WEIGHTS.fullmatch(path.name):
+        raise CheckpointError(
+            f"{printable(str(path))} is a part of weights as a distributed training splits them. Load them where they "
+            "were trained, and save the model as a whole."
+        )
+    if path.suffix in TEXTS and path.stat().st_size > MAX_TEXT_BYTES:
+        raise CheckpointError(f"{printable(str(path))} has more than {MAX_TEXT_BYTES} bytes, the most that is read.")
+    if INDEX.fullmatch(path.name):
+        shard_names(path)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of the folder itself, which need not exist; links may lead to blobs of the same Hub cache entry.
+
+    Raises:
+        CheckpointError: it is not a plain name, a link leads elsewhere, or what is there is not a regular file.
+    """
+    if not re.fullmatch(r"[\w][\w.\- ]*", name) or len(name.encode()) > LONGEST_FILE_NAME:
+        raise CheckpointError(
+            f"{printable(str(folder))} names {printable(repr(name), limit=200)} as one of its files; only plain "
+            "file names are allowed."
+        )
+    return _own_file(folder / name)
+
+
+def _own_file(path: Path) -> Path:
+    _refuse_elsewhere(path)
+    if os.path.lexists(path) and not path.is_file():
+        raise CheckpointError(f"{printable(str(path))} is not a regular file.")
+    return path
+
+
+def _refuse_elsewhere(path: Path) -> None:
+    folder = path.parent.resolve()
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as error:  # of links in a circle, until Python 3.13
+        raise CheckpointError(f"{printable(str(path))} is a link that leads nowhere.") from error
+    if resolved.parent not in (folder, blobs_of_snapshot(folder)):
+        raise CheckpointError(
+            f"{printable(str(path))} is a link to {printable(str(resolved))}, outside of the checkpoint's folder. Put "
+            "what is there in its place."
+        )
+
+
+def shard_names(index: Path) -> Mapping[str, str]:
+    """Tensor -> file, of an index of shards.
+
+    Raises:
+        CheckpointError: it is not such an index, or names a file that is not one of its folder.
+    """
+    from .processing.text_files import AnnotationError, read_json
+
+    try:
+        content = read_json(index)
+    except (AnnotationError, OSError) as error:
+        raise CheckpointError(str(error)) from error
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise CheckpointError(
+            f"{printable(str(index))} is not an index of shards: its weight_map must give a file to each tensor."
+        )
+    for name in set(names.values()):
+        inside(index.parent, name)
+    return names

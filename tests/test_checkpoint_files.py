@@ -1,0 +1,154 @@
+"""Files of a checkpoint that lead elsewhere are refused by every loader before they are opened; the Hub's are not."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf.adapters import read_adapter
+from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
+from froster_hf.checkpoint_files import CheckpointError, check_checkpoint_files
+from froster_hf.checkpoint_loading import checked_config, load_pipeline
+from froster_hf.hub.export_folder import load_for_export
+from froster_hf.processing.processing_froster import FrosterProcessor
+from froster_hf.processing.tokenizer_files import load_processor
+from froster_hf.training import FrozenTeacher
+from froster_hf.training.weights import WeightsFolder
+from froster_hf.weights_license import stated_license
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    (tmp_path / "secret").write_text("{}")
+    save_file({"a": torch.zeros(2)}, tmp_path / "secret.safetensors", metadata={"format": "pt"})
+    return Path(shutil.copytree(SMALL_FROSTER, tmp_path / "checkpoint"))
+
+
+def link(name: str, target: str):
+    def make(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(target)
+
+    return make
+
+
+def index_of(shard: str, name: str = "model.safetensors.index.json"):
+    def make(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / name).write_text(json.dumps({"metadata": {}, "weight_map": {"a": shard}}))
+
+    return make
+
+
+def link_of_templates(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir()
+    (folder / "additional_chat_templates").symlink_to(folder.parent / "elsewhere")
+
+
+def gigantic(folder: Path) -> None:
+    os.truncate(folder / "tokenizer_config.json", 200 << 20)
+
+
+HOSTILE = {
+    "a link to a file elsewhere": (link("chat_template.jinja", "../secret"), "outside of the checkpoint's folder"),
+    "a link to what the process knows": (
+        link("vocab.json", "/proc/self/environ"),
+        "outside of the checkpoint's folder",
+    ),
+    "a link to nothing elsewhere": (link("merges.txt", "../nothing"), "outside of the checkpoint's folder"),
+    "links in a circle": (link("merges.txt", "merges.txt"), "leads nowhere|not a regular file"),
+    "a link among the templates": (
+        link("additional_chat_templates/a.jinja", "../../secret"),
+        "outside of the checkpoint's folder",
+    ),
+    "a link in the place of the templates": (link_of_templates, "outside of the checkpoint's folder"),
+    "a pipe": (lambda folder: os.mkfifo(folder / "model-1.safetensors"), "is not a regular file"),
+    "a shard elsewhere": (index_of("../secret.safetensors"), "only plain file names are allowed"),
+    "a shard by its whole path": (index_of("/tmp/secret.safetensors"), "only plain file names are allowed"),
+    "a shard elsewhere, pickled": (index_of("../a.bin", "pytorch_model.bin.index.json"), "only plain file names"),
+    "a shard elsewhere of a variant": (index_of("../a", "model.safetensors.index.fp16.json"), "only plain file names"),
+    "an index that is none": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text("[]"),
+        "is not an index of shards",
+    ),
+    "a file of settings without end": (gigantic, "the most that is read"),
+    "weights of a distributed training": (
+        lambda folder: (folder / "shard-00000-model-00001-of-00001.safetensors").write_bytes(b""),
+        "a part of weights as a distributed training splits them",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_files_that_are_not_the_checkpoints_own_are_refused(checkpoint, case):
+    make, expected = HOSTILE[case]
+    make(checkpoint)
+    with pytest.raises(CheckpointError, match=expected):
+        check_checkpoint_files(checkpoint)
+
+
+LOADERS = {
+    "the pipeline": (SMALL_FROSTER, load_pipeline),
+    "the pipeline of a plain CLIP": (SMALL_CLIP, load_pipeline),
+    "the export": (SMALL_FROSTER, load_for_export),
+    "a model": (SMALL_FROSTER, FrosterForVideoClassification.from_pretrained),
+    "a model of a plain CLIP": (SMALL_CLIP, FrosterModel.from_dual_encoder),
+    "a processor": (SMALL_FROSTER, FrosterProcessor.from_pretrained),
+    "a processor of a plain CLIP": (SMALL_CLIP, FrosterProcessor.from_dual_encoder),
+    "transformers' processor": (SMALL_CLIP, load_processor),
+    "the training": (SMALL_FROSTER, checked_config),
+    "a teacher": (SMALL_CLIP, FrozenTeacher.from_dual_encoder),
+    "an interpolation": (SMALL_FROSTER, WeightsFolder),
+    "an adapter": (SMALL_FROSTER, read_adapter),
+}
+
+
+@pytest.mark.parametrize("case", ["a link to a file elsewhere", "a shard elsewhere", "a pipe"])
+@pytest.mark.parametrize("loader", LOADERS)
+def test_every_loader_refuses_them(tmp_path, loader, case):
+    original, load = LOADERS[loader]
+    folder = Path(shutil.copytree(original, tmp_path / "checkpoint"))
+    make, expected = HOSTILE[case]
+    make(folder)
+    with pytest.raises(ValueError, match=expected):
+        load(folder)
+
+
+def test_a_license_is_read_of_no_file_elsewhere(checkpoint):
+    link("README.md", "../secret")(checkpoint)
+    with pytest.raises(CheckpointError, match="outside of the checkpoint's folder"):
+        stated_license(checkpoint)
+
+
+def test_a_part_of_a_repository_is_held_to_the_same(checkpoint):
+    folder = checkpoint.parent / "repository"
+    folder.mkdir()
+    link("chat_template.jinja", "../../secret")(checkpoint.rename(folder / "part"))
+    check_checkpoint_files(folder)
+    with pytest.raises(CheckpointError, match="outside of the checkpoint's folder"):
+        FrosterForVideoClassification.from_pretrained(folder, subfolder="part")
+
+
+def test_links_within_the_folder_and_of_the_hubs_cache_are_followed(checkpoint):
+    entry = checkpoint.parent / "models--a--b"
+    snapshot = entry / "snapshots" / "0123"
+    snapshot.parent.mkdir(parents=True)
+    checkpoint.rename(snapshot)
+    (entry / "blobs").mkdir()
+    for number, file in enumerate(sorted(snapshot.iterdir())):
+        file.rename(entry / "blobs" / str(number))
+        file.symlink_to(Path("../../blobs") / str(number))
+    (snapshot / "latest.json").symlink_to("config.json")
+    (snapshot / "videos").symlink_to("/")  # of no loader's
+    assert load_pipeline(snapshot).model.config.model_type == "froster"
+    # Nor does the way through the blobs lead out.
+    (entry / "blobs" / "other").symlink_to(entry.parent / "secret")
+    (snapshot / "merges.txt").symlink_to("../../blobs/other")
+    with pytest.raises(ValueError, match="outside of the checkpoint's folder"):
+        load_pipeline(snapshot)
