@@ -11,6 +11,7 @@ gives to `FrosterProcessor(...)` as an object, does not.
 
 import base64
 import binascii
+import contextlib
 import importlib
 import itertools
 import json
@@ -85,7 +86,8 @@ CHOICES = (
 UNUSED = ("auto_map", "chat_template", "custom_pipelines", "model_input_names")
 SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
 
-# Files that transformers makes a tokenizer of where there is no tokenizer.json.
+# Files that transformers makes a tokenizer of; the last one, and those of other formats, where there is no
+# tokenizer.json, also where dots follow.
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 OTHER_FORMATS = ("tekken.json", "tiktoken.model")
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
@@ -158,6 +160,7 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         OSError: a file cannot be read, or the Hub cannot be reached.
     """
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+    from transformers.utils import is_sentencepiece_available
 
     find = _finder(name, kwargs)
     settings = _settings(find("tokenizer_config.json"))
@@ -167,14 +170,16 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         _check_class(stated, has_code="auto_map" in settings)
     for name_of_file, check in ARGUMENTS.items():
         _check_arguments(_settings(find(name_of_file)), check, name_of_file)
-    if (file := find("tokenizer.json")) is not None:
-        check_description(_settings(file))
-        return
-    for other in OTHER_FORMATS:
-        if find(other) is not None:
-            raise _refused("its format is that of a language model,", other, "tokenizer.json and sentencepiece's")
-    for model in SENTENCEPIECE_FILES:
-        if (file := find(model)) is not None:
+    names: set[str] = set()
+    if (description := find("tokenizer.json")) is not None:
+        check_description(_settings(description))
+    else:
+        names = {*SENTENCEPIECE_FILES, *_names_of_files(name, kwargs)}
+    # SigLIP's first tokenizer reads its model even then, with the library.
+    for model in SENTENCEPIECE_FILES if description is not None and is_sentencepiece_available() else sorted(names):
+        if model.startswith(OTHER_FORMATS):
+            raise _refused("its format is that of a language model,", model, "tokenizer.json and sentencepiece's")
+        if model.startswith(SENTENCEPIECE_FILES) and (file := find(model)) is not None:
             _check_sentencepiece(file)
 
 
@@ -212,6 +217,19 @@ def _finder(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> Callable
     check_checkpoint_files(name, subfolder=kwargs.get("subfolder"))
     where = {key: kwargs[key] for key in HUB_KEYWORDS if kwargs.get(key) is not None}
     return partial(cached_file, os.fspath(name), **where, _raise_exceptions_for_missing_entries=False)
+
+
+def _names_of_files(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> list[str]:
+    """All files of a checkpoint, among which transformers looks for a tokenizer; none where the Hub does not tell."""
+    if os.path.isdir(name):
+        return [
+            file for folder in {"", kwargs.get("subfolder") or ""} for file in os.listdir(os.path.join(name, folder))
+        ]
+    from huggingface_hub import list_repo_files
+
+    with contextlib.suppress(Exception):  # As transformers, which then finds none either.
+        return list_repo_files(os.fspath(name), revision=kwargs.get("revision"), token=kwargs.get("token"))
+    return []
 
 
 def _processor_settings(file: str | None) -> Mapping[str, Any]:

@@ -315,16 +315,27 @@ def test_vocabularies_of_other_formats_are_refused(tmp_path):
         FrosterProcessor.from_pretrained(folder)
 
 
-def test_a_sentencepiece_model_whose_table_leads_out_of_it_is_refused(tmp_path):
+@pytest.mark.parametrize("file", ["spiece.model", "tokenizer.model", "tokenizer.model.."])
+def test_a_sentencepiece_model_whose_table_leads_out_of_it_is_refused(tmp_path, file):
     protocol = pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
     (folder / "tokenizer.json").unlink()
     model = protocol.ModelProto()
     model.normalizer_spec.precompiled_charsmap = struct.pack("<II", 4, 0xFFFFFC00) + b"\0"
-    (folder / "spiece.model").write_bytes(model.SerializeToString())
+    (folder / file).write_bytes(model.SerializeToString())
     with pytest.raises(TokenizerError, match="leads out of it"):
         FrosterProcessor.from_pretrained(folder)
+    (folder / file).write_bytes(b"\xff")
+    with pytest.raises(TokenizerError, match="is not a model of sentencepiece"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+def test_a_sentencepiece_model_beside_a_description_is_refused_where_the_library_reads_it(tmp_path, monkeypatch):
+    """SigLIP's first tokenizer reads spiece.model whatever else is there."""
+    pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
     (folder / "spiece.model").write_bytes(b"\xff")
+    monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: True)
     with pytest.raises(TokenizerError, match="is not a model of sentencepiece"):
         FrosterProcessor.from_pretrained(folder)
 
