@@ -32,10 +32,19 @@ from .app_page import (
     page_theme,
     segments_html,
 )
-from .app_requests import GuardedServer, guarded_blocks, request_reason
+from .app_requests import GuardedServer, guarded_blocks, is_own_name, request_reason
 
 LONGEST_LABELS = 50_000
 """Characters of a list of labels."""
+
+MOST_TIMELINE_FRAMES = 2**17
+"""Frames of all windows of a timeline: nine hours as the page has it at first, with eight frames per window."""
+
+MOST_STRIDES = 100
+"""Strides of a timeline's window, and of what its scores are averaged over."""
+
+MOST_SEGMENTS = 20_000
+"""Segments of a timeline."""
 
 MOST_WAITING = 16
 """Questions that wait while one is answered; the model answers one at a time."""
@@ -225,6 +234,7 @@ def served_app(
     port: int | None = None,
     max_megabytes: int = 512,
     share: bool = False,
+    names: Sequence[str] = (),
 ) -> Iterator[str]:
     """Serves the app inside of a `with` block, which is given its address; uploads are deleted behind it.
 
@@ -237,6 +247,9 @@ def served_app(
         max_megabytes: size of an upload; all together have the room of 16 of this size.
         share: also give it a public address, by way of a server of Gradio's, for at most a week. Downloads Gradio's
             program for that.
+        names: under which a reverse proxy on this machine gives it out. Where it listens on this machine alone, and is
+            not shared, it answers to these, to `localhost` and to this machine's own addresses, and to no other name:
+            a page of somebody else could give itself one that leads here.
 
     Raises:
         ImportError: Gradio or matplotlib is not installed.
@@ -259,7 +272,12 @@ def served_app(
                 footer_links=["api", "settings"],
                 app_kwargs={
                     "middleware": [
-                        middleware.Middleware(GuardedServer, max_upload_bytes=max_megabytes * 2**20, folder=folder)
+                        middleware.Middleware(
+                            GuardedServer,
+                            max_upload_bytes=max_megabytes * 2**20,
+                            folder=folder,
+                            names=names if is_own_name(host) and not share else None,
+                        )
                     ]
                 },
                 prevent_thread_lock=True,
@@ -420,10 +438,23 @@ class Answering:
     def _timeline(
         self, video: str, options: dict[str, Any], window: float | None, stride: float | None, smoothing: float | None
     ) -> Any:
-        seconds = dict(zip(WINDOWS, (window, stride, smoothing)))
+        given = zip(WINDOWS.items(), (window, stride, smoothing))
         # A field that somebody has emptied means the default.
-        given = {name: value for name, value in seconds.items() if value is not None}
-        return self.classify.timeline(_given(video), **options, **given)
+        seconds = {name: default if value is None else value for (name, default), value in given}
+        _check_strides(**seconds)
+        num_segments = 0
+
+        def count(_: Any) -> None:
+            nonlocal num_segments
+            num_segments += 1
+            if num_segments > MOST_SEGMENTS:
+                raise ValueError(
+                    f"There are more than {MOST_SEGMENTS} segments: ask for fewer labels, or raise the threshold."
+                )
+
+        return self.classify.timeline(
+            _given(video), max_frames=MOST_TIMELINE_FRAMES, on_segment=count, **options, **seconds
+        )
 
     def _pictures(self, video: str, label: str, labels: str | None, method: str) -> tuple[str, str]:
         from ..evaluation.explaining import explain_video
@@ -459,6 +490,21 @@ def _options(labels: str, multi_label: bool, background: str | None, threshold: 
         "threshold": threshold,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_strides(window_seconds: float, stride_seconds: float, smoothing_seconds: float) -> None:
+    """Refuse to hold the frames or the scores of many windows at a time.
+
+    Raises:
+        ValueError: there are more than `MOST_STRIDES` strides in a window, or in what is averaged.
+    """
+    for name, value in (("window_seconds", window_seconds), ("smoothing_seconds", smoothing_seconds)):
+        # Also where one of them is not a number.
+        if not 0 <= value <= MOST_STRIDES * stride_seconds:
+            raise ValueError(
+                f"`{name}` is {value:g}; from 0 to {MOST_STRIDES} times the {stride_seconds:g} of `stride_seconds` "
+                "are taken."
+            )
 
 
 def _lines(text: str | None) -> list[str]:

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import errno
 import html
+import ipaddress
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..printing import one_line, printable
 from ..whole_files import NO_ROOM
@@ -153,20 +155,47 @@ def print_failure(error: BaseException) -> None:
     print(f"froster: a request failed: {line}{printable(where)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def refused_status(scope: Any, *, max_upload_bytes: int) -> int | None:
+def is_own_name(name: str | None, names: Sequence[str] = ()) -> bool:
+    """Whether a host is this machine, whoever answers for other names: `localhost`, `127.0.0.1`, or one of `names`."""
+    if name in ("localhost", *map(str.lower, names)):
+        return True
+    try:
+        return ipaddress.ip_address(name or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _host_of(address: bytes) -> str | None:
+    """The host of `host:port`, or of an origin."""
+    try:
+        return urlsplit(address if b"://" in address else b"//" + address).hostname.decode()  # type: ignore[union-attr]
+    except (ValueError, AttributeError):
+        return None
+
+
+def refused_status(scope: Any, *, max_upload_bytes: int, names: Sequence[str] | None = None) -> int | None:
     """The HTTP status with which a request is refused before anything of its body is read; `None` for one that is not.
 
     Args:
         scope: of the request, by ASGI.
         max_upload_bytes: size of an uploaded file.
+        names: of the host that is asked, and of the page that asks it, beside this machine's own; by default all are
+            answered.
     """
+    headers = dict(scope["headers"])
+    if names is not None:
+        # A name of somebody else that leads here makes his page the app's own, to a browser (DNS rebinding).
+        if not is_own_name(_host_of(headers.get(b"host", b"")), names):
+            return 421
+        # And a page need not read what it is answered to fill the disk.
+        if b"origin" in headers and not is_own_name(_host_of(headers[b"origin"]), names):
+            return 403
     # As Starlette finds its routes, below the path at which the app is mounted.
     path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
     allowed = ROUTES.get(scope["method"])
     if allowed is None or not allowed.fullmatch(path):
         return 404
     if scope["method"] == "POST":
-        headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"")
         if b"transfer-encoding" in headers or not length.isdigit() or len(length) > 18:
             return 411
@@ -201,9 +230,11 @@ def _taken_bytes(folder: str) -> int:
 
 
 REFUSED = {
+    403: b"Another page asks for this one.",
     404: b"Not Found",
     411: b"Length Required",
     413: b"Content Too Large",
+    421: b"The app is not asked by its own name: open it as localhost, or start it with --name and this one.",
     500: b"The server failed.",
     507: b"The server has no room for this upload. Try again later.",
 }
@@ -222,10 +253,18 @@ class GuardedServer:
         max_upload_bytes: size of an uploaded file.
         folder: folder of uploads, where it is of this app alone: what a form that was not read to its end has left in
             it is deleted.
+        names: where it listens on this machine alone, names to which it answers beside `localhost`, such as a reverse
+            proxy's; by default it answers to all.
     """
 
-    def __init__(self, app: Callable[..., Any], max_upload_bytes: int = 512 * 2**20, folder: str | None = None):
-        self.app, self.max_upload_bytes, self.folder = app, max_upload_bytes, folder
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        max_upload_bytes: int = 512 * 2**20,
+        folder: str | None = None,
+        names: Sequence[str] | None = None,
+    ):
+        self.app, self.max_upload_bytes, self.folder, self.names = app, max_upload_bytes, folder, names
         self._reading_form = asyncio.Lock()
         self._arriving_bytes = 0
 
@@ -249,7 +288,7 @@ class GuardedServer:
                 is_unfinished_stream = False
             await send(message)
 
-        status = refused_status(scope, max_upload_bytes=self.max_upload_bytes)
+        status = refused_status(scope, max_upload_bytes=self.max_upload_bytes, names=self.names)
         if status is None:
             is_upload = scope["method"] == "POST" and UPLOAD in scope["path"]
             try:

@@ -145,11 +145,12 @@ def write_png(timeline: Timeline, path: Path) -> None:
     if timeline.name is not None:
         frames_axis.set_title(_plain(timeline.name), loc="left")
     _draw_scores(timeline, scores_axis, colors, len(others))
+    bars: dict[tuple[int, str], list[tuple[float, float]]] = {}
     for segment in timeline.segments:
-        color = colors.get(segment.label, OTHER_COLOR)
-        row = rows.get(segment.label, num_rows - 1)
-        span = (segment.start_seconds, segment.end_seconds - segment.start_seconds)
-        segments_axis.broken_barh([span], (row, 0.9), color=color, edgecolor="white", linewidth=0.5)
+        place = (rows.get(segment.label, num_rows - 1), colors.get(segment.label, OTHER_COLOR))
+        bars.setdefault(place, []).append((segment.start_seconds, segment.end_seconds - segment.start_seconds))
+    for (row, color), spans in bars.items():
+        segments_axis.broken_barh(spans, (row, 0.9), color=color, edgecolor="white", linewidth=0.5)
     start, end = timeline.start_seconds, timeline.start_seconds + timeline.duration_seconds
     segments_axis.set(yticks=[], ylim=(num_rows, -0.1), xlim=(start, end))
     segments_axis.set_ylabel("segments", rotation=0, horizontalalignment="right", verticalalignment="center")

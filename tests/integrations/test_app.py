@@ -15,6 +15,8 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,11 +27,13 @@ from froster_hf.shapes import DEMO_LABELS, STORY, STORY_WINDOWS, render_demo_vid
 from tests.fixtures.pages import runs
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import REPOSITORY, environment
+from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app (make test-extras)")
-pytest.importorskip("gradio", reason="needs the extra app (make test-extras)")
+gradio = pytest.importorskip("gradio", reason="needs the extra app (make test-extras)")
 
-from froster_hf.integrations.app import Answering, AppExample, build_app, served_app  # noqa: E402
+from froster_hf.integrations import app as app_module  # noqa: E402
+from froster_hf.integrations.app import WINDOWS, Answering, AppExample, build_app, served_app  # noqa: E402
 from froster_hf.integrations.app_requests import (  # noqa: E402
     LEAST_FILE_BYTES,
     MOST_UPLOADS,
@@ -287,6 +291,86 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
         # Nothing of the body is sent.
         connection.endheaders()
         assert connection.getresponse().status in (status, 400)
+
+
+def headers_answered(address: str, method: str, path: str, headers: dict[str, str]) -> int:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc)
+    try:
+        body = b"{}" if method == "POST" else None
+        connection.request(method, path, body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example:7860"}, 421),
+        ({"Host": "localhost.evil.example"}, 421),
+        ({"Host": "evil.example@localhost"}, 200),  # no browser sends one, and its host is this machine
+        ({"Host": "192.168.0.7"}, 421),
+        ({"Host": "[::1"}, 421),
+        ({"Host": ""}, 421),
+        ({"Host": "localhost:7860"}, 200),
+        ({"Host": "LOCALHOST"}, 200),
+        ({"Host": "[::1]:7860"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:3000"}, 200),
+    ],
+    ids=str,
+)
+def test_on_this_machine_alone_no_other_name_and_no_other_page_is_answered(address, capfd, headers, status):
+    assert headers_answered(address, "GET", "/config", headers) == status
+    # An upload needs no answer to fill the disk.
+    posted = headers_answered(address, "POST", "/gradio_api/upload", headers)
+    assert (posted in (403, 421)) == (status != 200)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_proxys_name_is_answered_where_it_is_given():
+    ask = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"app.example:80")]}
+    assert refused_status(ask, max_upload_bytes=1, names=[]) == 421
+    assert refused_status(ask, max_upload_bytes=1, names=["app.example"]) is None
+    # On every network, and in an app of one's own, names are not known.
+    assert refused_status(ask, max_upload_bytes=1) is None
+    foreign = {**ask, "headers": [*ask["headers"], (b"origin", b"https://other.example")]}
+    assert refused_status(foreign, max_upload_bytes=1, names=["app.example"]) == 403
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        ([5000, 0.05, 0], "`window_seconds` is 5000; from 0 to 100 times the 0.05 of `stride_seconds` are taken"),
+        ([4, 0.05, 50], "`smoothing_seconds` is 50; from 0 to 100 times"),
+        ([4, 0.05, float("inf")], "`smoothing_seconds` is inf"),
+        ([4, 0.05, float("nan")], "`smoothing_seconds` is nan"),
+        ([float("nan"), 2, 4], "`window_seconds` is nan"),
+        ([4, float("nan"), 4], "of `stride_seconds`"),
+        (
+            [0.02, 0.0005, 0],
+            "'slow.mkv' with the times asked for: in 3600 s there is one window of 8 frames every 0.0005 s",
+        ),
+    ],
+    ids=str,
+)
+def test_a_timeline_is_bounded_whatever_is_asked_and_however_long_the_video_says_it_is(tmp_path, seconds, message):
+    slow = render_video(tmp_path / "slow.mkv", replace(VIDEO_KINDS["h264_mkv"], fps=Fraction(1, 1800)), num_frames=2)
+    answering = Answering(load_pipeline("small"))
+    with pytest.raises(gradio.Error, match=message):
+        answering.timeline(str(slow), LABELS, False, None, None, *seconds)
+    picture, told = answering.show_timeline(str(slow), LABELS, False, None, None, *seconds)
+    assert picture is None
+    assert "of `stride_seconds`" in told or "(`stride_seconds`)" in told
+
+
+def test_segments_without_number_are_refused(videos, monkeypatch):
+    monkeypatch.setattr(app_module, "MOST_SEGMENTS", 2)
+    answering = Answering(load_pipeline("small"))
+    seconds = WINDOWS | STORY_WINDOWS
+    with pytest.raises(gradio.Error, match="more than 2 segments: ask for fewer labels, or raise the threshold"):
+        answering.timeline(str(videos / STORY), LABELS, **seconds)
 
 
 @pytest.mark.parametrize("name", [f"a{CLEARS[-1]}b.mp4", "a'b.mp4", f"{'a' * 200}.mp4"])

@@ -25,6 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="where it listens; 0.0.0.0 is every network (default: this machine alone)"
     )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="under which a reverse proxy on this machine gives it out (repeat for several); while it listens on this "
+        "machine alone, it answers to no name but localhost and these",
+    )
     parser.add_argument("--port", type=int, help="(default: the first free one from 7860 on)")
     parser.add_argument(
         "--max-megabytes",
@@ -68,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             port=arguments.port,
             max_megabytes=arguments.max_megabytes,
             share=arguments.share,
+            names=arguments.name,
         )
     return 0
 
