@@ -34,7 +34,15 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..video.decoding import VideoDecodeError
 from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, video_state
-from .video_table import LABEL_COLUMN, VIDEO_COLUMN, is_multi_label, label_array, label_names, video_name
+from .video_table import (
+    LABEL_COLUMN,
+    LABELS_COLUMN,
+    VIDEO_COLUMN,
+    is_multi_label,
+    label_array,
+    label_names,
+    video_name,
+)
 
 # The cross-entropy of PyTorch leaves this label out.
 IGNORED_LABEL = -100
@@ -43,12 +51,12 @@ IGNORED_LABEL = -100
 class _Clips(torch.utils.data.Dataset):
     """What training and evaluation share: one row through the video processor."""
 
-    def __init__(self, dataset: Dataset, video_processor: BaseVideoProcessor, options: Mapping[str, Any]):
-        self.label_names = label_names(dataset)
-        # Several labels of a video are for whoever measures its scores; a sample carries one or none.
-        several = is_multi_label(dataset)
-        self.labels = np.full(len(dataset), IGNORED_LABEL) if several else label_array(dataset)
-        self.dataset = dataset.select_columns([VIDEO_COLUMN] if several else [VIDEO_COLUMN, LABEL_COLUMN])
+    def __init__(
+        self, dataset: Dataset, video_processor: BaseVideoProcessor, options: Mapping[str, Any], *, labels: np.ndarray
+    ):
+        self.labels = labels
+        kept = (VIDEO_COLUMN, LABEL_COLUMN)
+        self.dataset = dataset.select_columns([name for name in kept if name in dataset.column_names])
         self.video_processor = video_processor
         self.options = dict(options)
 
@@ -100,7 +108,8 @@ class TrainingClips(_Clips):
         max_replacements: int = 20,
     ):
         options = {"sampling": "random_dense", "cropping": "random", **(video_options or {})}
-        super().__init__(dataset, video_processor, options)
+        self.label_names = label_names(dataset)
+        super().__init__(dataset, video_processor, options, labels=label_array(dataset))
         self.seed, self.max_replacements = seed, max_replacements
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
@@ -133,10 +142,11 @@ class EvaluationClips(_Clips):
     """Deterministic clips: V windows spread over the video, C crops along its longer side; indexed by row.
 
     A sample is {"pixel_values_videos": (V*C, T, 3, S, S), "labels": int, "video_names": str, "decode_failures": list};
-    views are the outer, crops the inner order. A video that cannot be decoded gives zeros and the label -100.
+    views are the outer, crops the inner order. A video that cannot be decoded gives zeros and the label -100. Of a
+    table without labels, samples have none; there, such a video gives NaN, and so NaN for predictions.
 
     Args:
-        dataset: {video, label} table.
+        dataset: {video, label} table, or one of videos alone.
         video_processor: `FrosterVideoProcessor`.
         num_views: V; the published numbers use 3.
         num_crops: C, 1 is the center.
@@ -153,17 +163,24 @@ class EvaluationClips(_Clips):
         video_options: Mapping[str, Any] | None = None,
     ):
         options = {"sampling": "dense", **(video_options or {}), "num_views": num_views, "num_crops": num_crops}
-        super().__init__(dataset, video_processor, options)
+        self.has_labels = bool({LABEL_COLUMN, LABELS_COLUMN} & set(dataset.column_names))
+        self.label_names = label_names(dataset) if self.has_labels else None
+        # Several labels of a video are for whoever measures its scores; a sample carries one or none.
+        has_one = self.has_labels and not is_multi_label(dataset)
+        labels = label_array(dataset) if has_one else np.full(len(dataset), IGNORED_LABEL)
+        super().__init__(dataset, video_processor, options, labels=labels)
         self.num_clips = num_views * num_crops
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = int(index)
-        sample = {"labels": int(self.labels[row]), "video_names": self.video_name(row), "decode_failures": []}
+        label, failures = int(self.labels[row]), []
         try:
-            return {"pixel_values_videos": self._pixels(row), **sample}
+            pixels = self._pixels(row)
         except VideoDecodeError as error:
-            sample |= {"labels": IGNORED_LABEL, "decode_failures": [self._failure(row, error)]}
-            return {"pixel_values_videos": torch.zeros(self._shape()), **sample}
+            label, failures = IGNORED_LABEL, [self._failure(row, error)]
+            pixels = torch.full(self._shape(), 0.0 if self.has_labels else torch.nan)
+        sample = {"pixel_values_videos": pixels, "video_names": self.video_name(row), "decode_failures": failures}
+        return {**sample, "labels": label} if self.has_labels else sample
 
     def _shape(self) -> tuple[int, ...]:
         # BaseVideoProcessor sets its attributes from the configuration, out of the type checker's sight.
@@ -177,11 +194,12 @@ def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `pixel_values_videos` (B*V*C, T, 3, S, S), in training (B, T, 3, S, S); `labels` (B,); `video_names`, B
-        strings; `decode_failures`, all failures of the batch.
+        strings; `decode_failures`, all failures of the batch. No `labels` for samples without.
     """
+    labels = {"labels": torch.tensor([sample["labels"] for sample in samples])} if "labels" in samples[0] else {}
     return {
         "pixel_values_videos": torch.cat([sample["pixel_values_videos"] for sample in samples]),
-        "labels": torch.tensor([sample["labels"] for sample in samples]),
+        **labels,
         "video_names": [sample["video_names"] for sample in samples],
         "decode_failures": [failure for sample in samples for failure in sample["decode_failures"]],
     }

@@ -6,6 +6,7 @@ Stands between the user's data sets and the step. Data sets that are clips alrea
 import copy
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import datasets
@@ -118,10 +119,10 @@ class ClipTrainer(AtomicCheckpointing):
             video_options={**options, "num_views": 1, "num_crops": 1},
         )
 
-    def _evaluation_clips(self, dataset: Any) -> Any:
+    def _evaluation_clips(self, dataset: Any, *, needs_labels: bool = True) -> Any:
         if isinstance(dataset, EvaluationClips):
             dataset = dataset.dataset
-        if not is_video_table(dataset):
+        if not is_video_table(dataset, needs_labels=needs_labels):
             return dataset
         processor = self._video_processor(self.processing_class)
         return EvaluationClips(
@@ -144,8 +145,16 @@ class ClipTrainer(AtomicCheckpointing):
         return super().get_eval_dataloader(self._evaluation_clips(eval_dataset))
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
-        """See [`~transformers.Trainer.get_test_dataloader`]; tables of videos become clips."""
-        return super().get_test_dataloader(self._evaluation_clips(test_dataset))
+        """See [`~transformers.Trainer.get_test_dataloader`]; tables of videos become clips, also those without
+        labels."""
+        collator: Any = self.data_collator
+        if collator is collate_videos:
+            unlabeled: Any = partial(collate_videos, needs_labels=False)
+            self.data_collator = unlabeled
+        try:
+            return super().get_test_dataloader(self._evaluation_clips(test_dataset, needs_labels=False))
+        finally:
+            self.data_collator = collator
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         # The one place where the Trainer asks for an order; training clips are indexed by (epoch, index).
@@ -199,12 +208,13 @@ class _Beginnings(TrainerCallback):
         self.trainer.begin_epoch(int(state.epoch or 0))
 
 
-def collate_videos(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def collate_videos(samples: Sequence[Mapping[str, Any]], *, needs_labels: bool = True) -> dict[str, Any]:
     """Stack clips and labels.
 
     Args:
         samples: from [`TrainingClips`] or [`EvaluationClips`], or mappings with `pixel_values_videos` (T, 3, S, S), a
             tensor or an array, and `labels` or `label`, an index.
+        needs_labels: whether samples without labels are an error; otherwise the batch has none either.
 
     Returns:
         `pixel_values_videos` (B, T, 3, S, S), of evaluation with V clips per video (B*V, T, 3, S, S); `labels` (B,);
@@ -216,21 +226,25 @@ def collate_videos(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if DECODE_FAILURES in samples[0]:
         return collate_clips(samples)  # type: ignore[arg-type]
     label_key = "labels" if "labels" in samples[0] else "label"
-    missing = {PIXELS, label_key} - set(samples[0])
-    if missing:
+    fields = {PIXELS, label_key} if needs_labels or label_key in samples[0] else {PIXELS}
+    if fields - set(samples[0]):
         raise ValueError(
             f"A sample has the fields {sorted(samples[0])}; `pixel_values_videos` (T, 3, S, S) and `labels` or "
             "`label` are needed. A `datasets` table of video files becomes clips when its videos are a "
             "`datasets.Video` column and it has no transform of its own."
         )
-    return {
-        "pixel_values_videos": torch.stack([torch.as_tensor(sample["pixel_values_videos"]) for sample in samples]),
-        "labels": torch.tensor([int(sample[label_key]) for sample in samples]),
-    }
+    batch = {PIXELS: torch.stack([torch.as_tensor(sample[PIXELS]) for sample in samples])}
+    if label_key in fields:
+        batch["labels"] = torch.tensor([int(sample[label_key]) for sample in samples])
+    return batch
 
 
-def is_video_table(dataset: Any) -> bool:
+def is_video_table(dataset: Any, *, needs_labels: bool = True) -> bool:
     """Whether a data set has still to be decoded: a `datasets` table of videos, without a transform of the user's.
+
+    Args:
+        dataset: of any kind that the Trainer takes.
+        needs_labels: whether a table without labels is an error.
 
     Raises:
         ValueError: it has a column of videos, but not as `froster_hf.data` names it, or is a stream of videos.
@@ -249,7 +263,8 @@ def is_video_table(dataset: Any) -> bool:
         )
     if dataset.format["type"] == "custom":
         return False
-    if not {VIDEO_COLUMN, LABEL_COLUMN} <= set(dataset.column_names):
+    needed = {VIDEO_COLUMN, LABEL_COLUMN} if needs_labels else {VIDEO_COLUMN}
+    if not needed <= set(dataset.column_names):
         raise ValueError(
             f"The data set has the columns {dataset.column_names}; a table of videos needs `{VIDEO_COLUMN}` and "
             f"`{LABEL_COLUMN}`. Make one with `froster_hf.data.as_video_table(dataset, ...)`."

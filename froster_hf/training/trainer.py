@@ -25,7 +25,7 @@ from ..modeling.modeling_froster import (
     FrosterVideoClassificationOutput,
 )
 from ..modeling.tables_froster import is_temporal
-from ..printing import listing
+from ..printing import listing, one_line
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import read_label_list
@@ -420,7 +420,9 @@ class FrosterTrainer(ClipTrainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Loss, logits (B, K) and labels (B,) of one batch."""
+        """Loss, logits (B, K) and labels (B,) of one batch; logits alone of one without labels."""
+        if "labels" not in inputs:
+            return None, None if prediction_loss_only else self._logits_without_labels(model, inputs), None
         inputs = self._prepare_inputs({name: inputs[name] for name in (PIXELS, "labels")})
         clips, labels = inputs[PIXELS], inputs["labels"]
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -434,6 +436,16 @@ class FrosterTrainer(ClipTrainer):
                 teacher_texts = self._eval_texts.for_all_labels(templates).teacher_embeds
                 self._cosines = self.distillation.cosines(outputs, clips=clips, teacher_texts=teacher_texts)
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+
+    def _logits_without_labels(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Logits (B, K) of a batch that `predict` was given; NaN where a video cannot be decoded."""
+        for failure in inputs.get(DECODE_FAILURES, ()):
+            logger.warning("Its predictions are NaN: %s", one_line(str(failure)))
+        num_videos = len(inputs.get(VIDEO_NAMES, inputs[PIXELS]))
+        clips = self._prepare_inputs({PIXELS: inputs[PIXELS]})[PIXELS]
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = model(clips, **self._eval_inputs).logits.float()
+        return logits if len(clips) == num_videos else mean_log_probabilities(logits, num_videos)
 
     # Saving
 

@@ -68,6 +68,45 @@ def test_predictions_are_those_of_the_model_over_all_templates(tmp_path, folders
     torch.testing.assert_close(torch.tensor(prediction.predictions[0]), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("num_views", [1, 3])
+def test_videos_without_labels_are_predicted_as_those_with_labels(tmp_path, folders, num_views):
+    trainer = video_trainer(tmp_path, folders, eval_video_options={"num_views": num_views})
+    table = read_video_folder(folders / "base")
+    labeled, unlabeled = trainer.predict(table), trainer.predict(table.remove_columns("label"))
+    np.testing.assert_allclose(unlabeled.predictions, labeled.predictions, rtol=0, atol=1e-6)
+    assert unlabeled.label_ids is None
+    assert {"test_top1", "test_loss"} <= set(labeled.metrics)
+    assert not {"test_top1", "test_loss"} & set(unlabeled.metrics)
+
+
+def test_clips_without_labels_are_predicted_as_those_with_labels(tmp_path):
+    class Unlabeled(Arrays):
+        def __getitem__(self, index):
+            return {"pixel_values_videos": super().__getitem__(index)["pixel_values_videos"]}
+
+    trainer = tiny_trainer(tmp_path)
+    labeled, unlabeled = trainer.predict(Arrays()), trainer.predict(Unlabeled())
+    np.testing.assert_allclose(unlabeled.predictions, labeled.predictions, rtol=0, atol=1e-6)
+    assert unlabeled.label_ids is None
+    # Without labels, nothing is measured and nothing trained.
+    with pytest.raises(ValueError, match="`labels` or `label` are needed"):
+        trainer.evaluate(Unlabeled())
+
+
+def test_predictions_of_a_broken_video_without_a_label_are_nan_and_said(tmp_path, folders, caplog):
+    table = read_video_folder(folders / "base").remove_columns("label")
+    (tmp_path / "0.mp4").write_bytes(b"no video")
+    rows = [{"path": str(tmp_path / "0.mp4"), "bytes": None}, *(row["video"] for row in table)]
+    broken = type(table).from_dict({"video": rows}, features=table.features)
+    trainer = video_trainer(tmp_path / "run", folders)
+    predictions = trainer.predict(broken).predictions
+    assert np.isnan(predictions[0]).all()
+    np.testing.assert_allclose(predictions[1:], trainer.predict(table).predictions, rtol=0, atol=1e-6)
+    assert "Its predictions are NaN: " in caplog.text
+    with pytest.raises(ValueError, match="a table of videos needs `video` and `label`"):
+        trainer.evaluate(broken)
+
+
 def test_a_broken_video_in_evaluation_is_counted_as_wrong(tmp_path, folders):
     (folders / "broken" / "juggling").mkdir(parents=True)
     (folders / "broken" / "juggling" / "0.mp4").write_bytes(b"no video")
