@@ -61,9 +61,9 @@ def refuse_other_places(folder: str, table: str) -> bool:
 
 
 def table_bytes(folder: str, table: str) -> int:
-    """The size of a table's files, for arguments as of `refuse_other_places`."""
+    """The size of the files of a table's rows, for arguments as of `refuse_other_places`."""
     system, path = _open_folder(folder)
-    return sum(entry.get("size") or 0 for entry in system.find(f"{path}/{table}.lance", detail=True).values())
+    return sum(entry.get("size") or 0 for entry in system.find(f"{path}/{table}.lance/data", detail=True).values())
 
 
 def _open_folder(folder: str) -> tuple[AbstractFileSystem, str]:

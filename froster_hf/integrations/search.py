@@ -75,8 +75,13 @@ MOST_VALUE_BYTES = {"video": 2**13, "state": 2**10, "picture": 2**18}
 ROWS_PER_READ = 64
 # All names of an index are held at once.
 MOST_NAME_BYTES = 2**29
+# How often a video may stand in an index.
+MOST_COPIES = 8
 TIMES = ["start_seconds", "end_seconds"]
 FOUND_COLUMNS = ["video", *TIMES, "picture"]
+
+
+_TOO_MANY_NAMES = f"{{}}: the names of its videos have more than {MOST_NAME_BYTES} bytes. Make several indexes."
 
 
 class SearchIndexError(ValueError):
@@ -174,10 +179,7 @@ class VideoIndex:
                 self._check_name(row["video"])
                 num_bytes += len(row["video"]) + len(row["state"])
                 if num_bytes > MOST_NAME_BYTES:
-                    raise SearchIndexError(
-                        f"{printable(self.path)} has names of videos of more than {MOST_NAME_BYTES} bytes. Make "
-                        "several indexes of so many videos."
-                    )
+                    raise SearchIndexError(_TOO_MANY_NAMES.format(printable(self.path)))
             states[row["video"]] = row["state"]
         return states
 
@@ -208,10 +210,13 @@ class VideoIndex:
     def _with_columns(self, rows: Sequence[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
         """Rows with more columns; without those that are no longer there."""
         more: dict[int, dict[str, Any]] = {}
+        # Many rows have one name.
+        known: dict[Any, Any] = {}
         for start in range(0, len(rows), ROWS_PER_READ):
             ids = [row["_rowid"] for row in rows[start : start + ROWS_PER_READ]]
             query = self.table.take_row_ids(ids).select(columns).with_row_id()
-            more |= {row["_rowid"]: row for row in self._read(query.to_batches)}
+            for row in self._read(query.to_batches):
+                more[row["_rowid"]] = {name: known.setdefault(value, value) for name, value in row.items()}
         return [row | more[row["_rowid"]] for row in rows if row["_rowid"] in more]
 
     def check_model(self, classify: Any) -> None:
@@ -253,9 +258,11 @@ class VideoIndex:
         """
         if top_k < 1:
             raise ValueError(f"`top_k` is {top_k}; it must be at least 1.")
-        # A segment overlaps as many on each side as there are strides in a window.
-        number = top_k * (1 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))
-        while True:
+        # A segment overlaps as many on each side as there are strides in a window, and the last one of its video; and
+        # as many again where two runs have read a video at the same time.
+        number = top_k * (3 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))
+        limit = MOST_COPIES * number
+        while number <= limit:
             version = self.version
             search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
             search = search.select([*TIMES, "_distance"]).with_row_id(True).limit(number)
@@ -275,6 +282,10 @@ class VideoIndex:
                     for row in best
                 ]
             number *= 2
+        raise SearchIndexError(
+            f"{printable(self.path)} is damaged: more segments of a video lie at the same time than its windows "
+            "overlap. Make the index again."
+        )
 
     @property
     def version(self) -> int:
@@ -496,6 +507,8 @@ def index_videos(
     known = index.states()
     _, named = split_policy(classify.processor.video_processor.allow_urls)
     listing = _find_files(videos, known, named)
+    if sum(len(video) + len(state) for video, state in (known | listing.states).items()) > MOST_NAME_BYTES:
+        raise ValueError(_TOO_MANY_NAMES.format(printable(index.path)))
     writer = _Writer(index, report, on_video or (lambda record: None))
     with _torn_writes_undone(index):
         try:
@@ -750,8 +763,11 @@ def _take(found: Iterable[str], listing: _Listing) -> None:
     """Videos with their states, or why there is none."""
     for video in found:
         try:
-            video.encode()
-            listing.states[video] = _state(video, listing.named)
+            state = _state(video, listing.named)
+            for column, value, title in (("video", video, "path"), ("state", state, "state")):
+                if (size := len(value.encode())) > (most := MOST_VALUE_BYTES[column]):
+                    raise UnreadableVideoError(f"its {title} has {size} bytes; at most {most} are kept")
+            listing.states[video] = state
         except UnicodeEncodeError:
             listing.errors[video] = "its path is not text in UTF-8; give it another name"
         except (OSError, UnreadableVideoError) as error:

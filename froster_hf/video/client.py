@@ -20,7 +20,7 @@ from typing import Any
 
 from ..child_environment import child_environment
 from .backends import get_backend
-from .protocol import State, read_message, write_message
+from .protocol import MAX_REPLY_BYTES, State, read_message, write_message
 from .types import LIVE_READER, BackendUnavailableError, DecodingUnavailableError, UnreadableVideoError
 from .watchdog import TimeBudget, Watchdog
 
@@ -199,7 +199,7 @@ class DecodingProcess:
         write_message(self._process.stdin, message, *payload)  # type: ignore[arg-type]
 
     def _receive(self) -> dict[str, Any]:
-        message = read_message(self._process.stdout)  # type: ignore[arg-type]
+        message = read_message(self._process.stdout, max_bytes=MAX_REPLY_BYTES)  # type: ignore[arg-type]
         if message is None:
             raise EOFError
         if "error" in message:

@@ -316,8 +316,21 @@ class Conversation:
         return self.process.receive(budget=self.budget)
 
     def info_of(self, reply: dict[str, Any]) -> VideoInfo:
-        """The video's properties in a reply, with the backend that is asked for its frames."""
-        return VideoInfo(**{**reply["info"], "backend": self.backend})
+        """The video's properties in a reply, with the backend that is asked for its frames.
+
+        Raises:
+            UnreadableVideoError: they are none, or beyond the limits, to which the decoding process holds the file.
+        """
+        try:
+            info = VideoInfo.of({**reply["info"], "backend": self.backend})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableVideoError(
+                "the decoding process answered with something else than a video's properties"
+            ) from error
+        self.limits.check("max_frames", info.num_frames, f"{info.num_frames} frames")
+        seconds = info.start_seconds + info.duration_seconds
+        self.limits.check("max_duration_seconds", seconds, f"{seconds:.0f} seconds long")
+        return info
 
     def receive_frames(self, expected: list[int], shape: list[int]) -> torch.Tensor:
         """The pixels that follow a reply, uint8 in the expected shape."""

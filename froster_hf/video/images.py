@@ -39,6 +39,7 @@ def load() -> None:
     for plugin in _PLUGINS:
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
     pillow: Any = importlib.import_module("PIL.Image")
+    importlib.import_module("PIL.ImageOps")
     # `VideoLimits.max_pixels` holds in its place.
     pillow.MAX_IMAGE_PIXELS = None
 
@@ -136,4 +137,6 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
                 raise UnreadableVideoError("its pixels are not numbers from 0 to 255: store 8 bits per channel")
             if image.mode == "F" and 0 < values.max() <= 1:
                 raise UnreadableVideoError("its pixels are floats of at most 1, nearly black: store 0 to 255")
-        return np.asarray(image.convert("RGB"))
+        # As every viewer shows it, which is how videos are turned, too.
+        upright = importlib.import_module("PIL.ImageOps").exif_transpose(image)
+        return np.asarray(upright.convert("RGB"))

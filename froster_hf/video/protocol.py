@@ -24,11 +24,17 @@ State = Literal["idle", "working", "asking"]
 
 # Two million indices or times fit; a length beyond it is not that of a message.
 MAX_MESSAGE_BYTES = 2**27
+# What a decoding process has to say, pixels aside, in which a file may have come to speak.
+MAX_REPLY_BYTES = 2**20
 _HEADER = struct.Struct(">I")
 
 
-def read_message(stream: BinaryIO) -> dict[str, Any] | None:
+def read_message(stream: BinaryIO, *, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, Any] | None:
     """The next message, or None at the end of the stream.
+
+    Args:
+        stream: of messages, and of the bytes that follow some of them.
+        max_bytes: length of a message.
 
     Raises:
         ValueError: what comes is not a message.
@@ -37,8 +43,8 @@ def read_message(stream: BinaryIO) -> dict[str, Any] | None:
     if len(head) < _HEADER.size:
         return None
     (length,) = _HEADER.unpack(head)
-    if length > MAX_MESSAGE_BYTES:
-        raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_BYTES} are allowed")
+    if length > max_bytes:
+        raise ValueError(f"a message of {length} bytes; at most {max_bytes} are allowed")
     body = stream.read(length)
     if len(body) < length:
         return None

@@ -3,10 +3,11 @@
 Pure Python, since the decoding process imports it too and must start fast.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, get_type_hints
 
 NO_SUCH_FILE = "there is no such file"
 # What reads live sources, in a process that may open connections.
@@ -169,3 +170,20 @@ class VideoInfo:
     container: str
     codec: str
     backend: str
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> "VideoInfo":
+        """The properties that another process states.
+
+        Raises:
+            TypeError: one is missing, unknown or of another type.
+            ValueError: a number that is negative or not finite.
+        """
+        info = cls(**stated)
+        for name, kind in get_type_hints(cls).items():
+            value = getattr(info, name)
+            if type(value) is not kind:
+                raise TypeError(f"{name} is of type {type(value).__name__}, not {kind.__name__}")
+            if kind in (int, float) and not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}")
+        return info

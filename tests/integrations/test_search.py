@@ -728,6 +728,36 @@ def test_a_search_begins_again_where_another_process_moves_the_rows_meanwhile(cl
     assert len(expected) == 3
 
 
+def test_more_segments_at_one_time_than_an_index_has_are_refused(classify, index_of_one, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    table = open_index(shutil.copytree(index_of_one, tmp_path / "index")).table
+    row = table.to_arrow().slice(0, 1).to_pylist()[0]
+    table.add(pyarrow.Table.from_pylist([row] * 1000, schema=table.schema))
+    with pytest.raises(SearchIndexError, match="more segments of a video lie at the same time"):
+        search_videos(tmp_path / "index", "a red star", classify=classify)
+
+
+def test_a_video_that_two_runs_have_read_is_found_once(classify, videos, tmp_path):
+    """Where they began at the same time, neither knew of the other."""
+    index_videos(classify, [videos], output=tmp_path / "index")
+    expected = search_videos(tmp_path / "index", "a red star", classify=classify, top_k=3)
+    table = open_index(tmp_path / "index").table
+    table.add(table.to_arrow())
+    assert search_videos(tmp_path / "index", "a red star", classify=classify, top_k=3) == expected
+    assert len(expected) == 3
+
+
+def test_names_that_no_index_would_read_again_cost_their_own_videos(classify, rendered, tmp_path, monkeypatch):
+    address = "https://example.org/" + "a" * 9000 + ".mp4"
+    monkeypatch.setattr(classify.processor.video_processor, "allow_urls", "https")
+    report = index_videos(classify, [rendered[0], address], output=tmp_path / "index")
+    assert report.new == [str(rendered[0])]
+    assert report.errors == {address: "its path has 9024 bytes; at most 8192 are kept"}
+    monkeypatch.setattr(search, "MOST_NAME_BYTES", 100)
+    with pytest.raises(ValueError, match=r"names of its videos have more than .* Make several indexes"):
+        index_videos(classify, [rendered[1]], output=tmp_path / "index")
+
+
 @pytest.mark.parametrize("name", ["{folder}/a\0b.mp4", ""])
 def test_a_row_of_no_file_is_named_and_ends_what_reads_it(classify, index_of_one, rendered, tmp_path, name):
     forged = copy_with(index_of_one, tmp_path / "index", video=name.format(folder=rendered[0].parent))

@@ -5,6 +5,7 @@ import errno
 import gc
 import io
 import json
+import math
 import os
 import pickle
 import re
@@ -31,7 +32,8 @@ from froster_hf.video.decoding import (
     stream_frames,
 )
 from froster_hf.video.protocol import read_message
-from froster_hf.video.types import BackendUnavailableError, SystemLacksError
+from froster_hf.video.types import BackendUnavailableError, SystemLacksError, UnreadableVideoError
+from froster_hf.video.watchdog import TimeBudget
 from tests.fixtures.subprocesses import decoding_processes, run_as_ordinary_user
 from tests.fixtures.videos import read_index
 
@@ -125,7 +127,7 @@ def test_descriptors_that_a_warm_process_lacks_are_not_the_video_s_fault(video_f
     path = video_file("h264_mp4")
     decode_frames(path, [3])
     reply = {"unavailable": [errno.ENFILE, "Too many open files"]}
-    monkeypatch.setattr(client, "read_message", lambda stream: reply)
+    monkeypatch.setattr(client, "read_message", lambda stream, **_: reply)
     with pytest.raises(DecodingUnavailableError, match=r"Too many open files\. All programs together"):
         decode_frames(path, [3])
 
@@ -140,7 +142,7 @@ def test_a_process_that_answers_nonsense_is_ended(video_file, monkeypatch, reply
     decode_frames(path, [3])
     stream = io.BytesIO(len(body).to_bytes(4, "big") + body)
     with monkeypatch.context() as patch:
-        patch.setattr(client, "read_message", lambda real: read_message(stream))
+        patch.setattr(client, "read_message", lambda real, **_: read_message(stream))
         with pytest.raises(VideoDecodeError, match=f"the decoding process sent a message.*{reason}"):
             decode_frames(path, [3])
     assert shown(decode_frames(path, [9])[0]) == [9]
@@ -407,3 +409,28 @@ def test_frames_without_number_are_refused_before_they_take_memory(video_file):
     for indices in (range(10**9), lambda info: range(10**9), [5] * 200_000):
         with pytest.raises(VideoDecodeError, match=r"the frames take .*max_decoded_bytes"):
             decode_frames(video_file("h264_mp4"), indices)
+
+
+INFO = {"num_frames": 10, "fps": 10.0, "duration_seconds": 1.0, "start_seconds": 0.0, "height": 4, "width": 4}
+INFO |= {"rotation": 0, "is_mirrored": False, "container": "x", "codec": "y", "backend": "pyav"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ({}, "something else"),
+        ({"info": 7}, "something else"),
+        ({"info": INFO | {"more": 1}}, "something else"),
+        ({"info": INFO | {"height": "4"}}, "something else"),
+        ({"info": INFO | {"height": -4}}, "something else"),
+        ({"info": INFO | {"duration_seconds": math.nan}}, "something else"),
+        ({"info": INFO | {"duration_seconds": 1e12}}, "max_duration_seconds"),
+        ({"info": INFO | {"num_frames": 10**15}}, "max_frames"),
+    ],
+)
+def test_properties_that_no_video_has_are_refused_whoever_states_them(reply, reason):
+    """The decoding process holds files to the limits; one that a file has taken over does not."""
+    conversation = Conversation(None, "pyav", TimeBudget(1.0), VideoLimits())
+    assert conversation.info_of({"info": INFO}).num_frames == 10
+    with pytest.raises(UnreadableVideoError, match=reason):
+        conversation.info_of(reply)

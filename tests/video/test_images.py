@@ -60,6 +60,17 @@ def test_five_formats_are_read_by_seven_suffixes(tmp_path, suffix):
     assert values(tmp_path) == pytest.approx([90], abs=1)
 
 
+def test_a_photograph_stands_as_every_viewer_shows_it(tmp_path):
+    """A camera that was turned by 90 degrees says so in the file (EXIF), and stores the picture as it lay."""
+    upright = np.zeros((24, 16, 3), np.uint8)
+    upright[:12] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "1.png", exif=exif)
+    frames, _ = read_video(tmp_path, None)
+    assert frames[0].permute(1, 2, 0).tolist() == upright.tolist()
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", "group4"])
 def test_compressed_tiff_is_read(tmp_path, compression):
     image = picture(255).convert("1" if compression == "group4" else "RGB")
