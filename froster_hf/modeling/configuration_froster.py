@@ -77,6 +77,14 @@ CLASS_TOKEN_INNER_WIDTH = 2048
 # About those of the largest CLIP that was published; sizes that are allowed one by one may not multiply beyond it.
 MAX_PARAMETERS = 20_000_000_000
 
+# Scores of attention, over layers and heads. ViT-L/14 at 336 pixels that attends to all patches of 64 frames at once
+# has 5 * 10^11 per clip, 1,500 per parameter; a small file could ask for any number, whose work would take days.
+MAX_SCORES, MAX_SCORES_PER_PARAMETER = 2**34, 4096
+# Of one padded text; SigLIP's have 2 * 10^6.
+MAX_TEXT_SCORES = 2**28
+# Clips that a video may have beyond which each has to have fewer.
+FULL_CLIPS = 8
+
 Config = TypeVar("Config", bound=type)
 
 
@@ -318,6 +326,40 @@ class FrosterConfig(PreTrainedConfig):
             raise ValueError(
                 f"This configuration has about {parameters:.1e} parameters; at most {MAX_PARAMETERS:.1e} are built. "
                 "Sizes of layers, widths, vocabulary, patches, frames or labels are far too large."
+            )
+        self.check_attention(self.num_frames)
+
+    def check_attention(self, num_frames: int, *, num_clips: int = 1) -> None:
+        """Refuse towers that would compare far more tokens than any model of their size.
+
+        Args:
+            num_frames: T, frames per clip.
+            num_clips: clips that are computed per video.
+
+        Raises:
+            ValueError: there are too many patches, layers, heads, frames or clips, or positions of a padded text.
+        """
+        vision: Any = self.vision_config
+        text = self.text_config
+        tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+        module = self.temporal_entries[0]
+        # What the tokens of a clip are compared with: all of the clip, those of the frames around, or their own frame.
+        compared = (num_frames if module.place == "embeddings" else 1) * tokens
+        compared *= 2 * self.temporal_radius + 1 if module.has_radius else 1
+        scores = num_frames * tokens * compared * vision.num_hidden_layers * vision.num_attention_heads
+        allowed = max(MAX_SCORES, MAX_SCORES_PER_PARAMETER * self._estimate_parameters())
+        if scores * num_clips > allowed * min(num_clips, FULL_CLIPS):
+            raise ValueError(
+                f"Attention over {num_frames} frames of {tokens - 1} patches would compute {scores:.1e} scores in "
+                f"each of {num_clips} clips; a model of this size computes at most {allowed:.1e}, and "
+                f"{FULL_CLIPS} times that per video. `image_size`, `patch_size`, `temporal_radius`, frames or clips "
+                "are far too large."
+            )
+        positions = self.text_length or 0
+        if positions**2 * text.num_hidden_layers * text.num_attention_heads > MAX_TEXT_SCORES:
+            raise ValueError(
+                f"`text_config.max_position_embeddings` is {positions}, to which every text is padded; attention over "
+                "so many would take minutes per text. Published towers have 64."
             )
 
     def _check_labels(self, num_labels: Any) -> None:

@@ -658,7 +658,7 @@ def _present(targets: Any, labels: Sequence[str]) -> torch.Tensor:
 
 
 def _check_sizes(config: Any, video_processor: Any) -> None:
-    """Refuse a processor that crops to another size than its model sees; both files say it.
+    """Refuse a processor that crops to another size than its model sees (both files say it), or to endless clips.
 
     Numbers of frames may differ: the processor's counts, and a model whose weights are tied to one refuses others.
     """
@@ -668,6 +668,7 @@ def _check_sizes(config: Any, video_processor: Any) -> None:
             f"The processor crops frames to {crop.get('height')} x {crop.get('width')} pixels, and the model sees "
             f"{side} x {side}. Load the processor of this model's checkpoint, or set its `size` and `crop_size`."
         )
+    config.check_attention(video_processor.num_frames, num_clips=video_processor.num_views * video_processor.num_crops)
 
 
 def _check_tokenizer(config: Any, tokenizer: Any) -> None:

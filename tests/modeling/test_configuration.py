@@ -163,6 +163,44 @@ def test_the_estimate_of_parameters_is_never_far_too_low_nor_far_too_high(archit
     assert 0.8 * real < config._estimate_parameters() < 3 * real
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"vision_config": {"image_size": 2048, "patch_size": 1, "hidden_size": 12}},
+        {"vision_config": {"image_size": 1024, "patch_size": 4, "num_attention_heads": 768}},
+        {"vision_config": {"image_size": 128, "patch_size": 1}, "temporal_module": "joint", "num_frames": 100},
+        {"vision_config": {"image_size": 224, "patch_size": 4}, "temporal_radius": 1000},
+    ],
+    ids=["patches", "heads", "patches and frames", "patches and frames around"],
+)
+def test_attention_beyond_all_models_is_refused(fields):
+    with pytest.raises(ValueError, match=r"Attention over .* scores in each of 1 clips; a model of this size"):
+        FrosterConfig(**fields)
+
+
+def test_padded_texts_beyond_all_models_are_refused():
+    siglip = SiglipConfig().to_dict()
+    siglip["text_config"]["max_position_embeddings"] = 4096
+    with pytest.raises(ValueError, match="is 4096, to which every text is padded"):
+        FrosterConfig.from_dual_encoder_config(read_dual_encoder_config(siglip))
+
+
+LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+GIANT = {"hidden_size": 1536, "intermediate_size": 6144, "num_hidden_layers": 40, "num_attention_heads": 16}
+
+
+@pytest.mark.parametrize("module", TEMPORAL_MODULES)
+@pytest.mark.parametrize(
+    "vision",
+    [{**LARGE, "image_size": 336, "patch_size": 14}, {**GIANT, "image_size": 384, "patch_size": 16}],
+    ids=["ViT-L/14 at 336 pixels", "SigLIP 2's giant at 384 pixels"],
+)
+def test_the_longest_clips_and_largest_frames_are_allowed(module, vision):
+    config = FrosterConfig(vision_config=vision, temporal_module=module, num_frames=64, temporal_radius=16)
+    config.check_attention(64, num_clips=12)
+    FrosterConfig(vision_config={**vision, "image_size": 1024}, temporal_module=module, num_frames=8)
+
+
 def test_the_largest_published_towers_are_allowed():
     big = {"hidden_size": 5120, "intermediate_size": 25_600, "num_hidden_layers": 48, "num_attention_heads": 40}
     config = FrosterConfig(vision_config={**big, "patch_size": 14}, projection_dim=1536)

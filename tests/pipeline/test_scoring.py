@@ -20,7 +20,7 @@ from froster_hf.pipeline.scoring_froster import (
 from froster_hf.processing.processing_froster import EVERYDAY_BACKGROUND, FrosterProcessor
 from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_processor
+from tests.fixtures.tiny import tiny_model, tiny_processor
 
 BIKES = str(REAL_VIDEOS["bikes"])
 LABELS = ["riding a bike", "playing golf", "cooking"]
@@ -275,6 +275,13 @@ def test_a_padding_that_siglips_tower_does_not_read_is_refused(tmp_path):
     processor.tokenizer.pad_token = "<mask>"
     with pytest.raises(ValueError, match="fills texts up with '<mask>', and the text tower reads its padding"):
         pipeline("zero-shot-video-classification", model=model, processor=processor)
+
+
+def test_clips_beyond_what_a_model_of_this_size_computes_are_refused():
+    processor = tiny_processor()
+    processor.video_processor.num_frames = 20_000
+    with pytest.raises(ValueError, match=r"Attention over 20000 frames of .* far too large"):
+        pipeline("zero-shot-video-classification", model=tiny_model(temporal_module="joint"), processor=processor)
 
 
 def test_answers_below_a_threshold_leave_none_with_its_score():
