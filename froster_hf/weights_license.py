@@ -16,6 +16,8 @@ FROSTER_LICENSE = "cc-by-nc-sa-4.0"
 REPORT_FILE, CARD_FILE = "conversion.json", "README.md"
 MAX_BYTES = 4 << 20
 # As the Hub writes licenses: `apache-2.0`, `cc-by-nc-sa-4.0`, `llama3.1`.
+METADATA = re.compile(r"\s*---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
+"""Of a card, in YAML; whoever made it may have it multiply out, so that it is read as a settings file is."""
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
 
@@ -51,14 +53,14 @@ def card_license(checkpoint: str | os.PathLike[str]) -> str | None:
     path = beside_weights(checkpoint, CARD_FILE)
     if path is None or path.stat().st_size > MAX_BYTES:
         return None
-    import yaml
-    from huggingface_hub import ModelCard
+    from .settings import read_yaml  # waits for PyYAML
 
     try:
-        card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-        return _identifier(card.data.to_dict().get("license"))
-    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        block = METADATA.match(path.read_text(encoding="utf-8"))
+        stated = read_yaml(block[1] if block else "", where=CARD_FILE)
+    except ValueError:
         return None
+    return _identifier(stated.get("license")) if isinstance(stated, dict) else None
 
 
 def stated_license(checkpoint: str | os.PathLike[str]) -> str | None:

@@ -430,6 +430,21 @@ def test_a_card_of_any_kind_is_read_or_passed_over(checkpoint, card, tmp_path):
     assert card_license(folder) == ("mit" if "mit" in card else None)
 
 
+MERGED = "".join(f"k{i + 1}: &k{i + 1} {{<<: [{', '.join([f'*k{i}'] * 10)}]}}\n" for i in range(9))
+CARDS_THAT_MULTIPLY = {
+    "merges within merges": f"k0: &k0 {{a: 1}}\n{MERGED}",
+    "aliases of results": "a: &a {type: x}\nmodel-index: [*a, *a]\n",
+}
+
+
+@pytest.mark.parametrize("case", CARDS_THAT_MULTIPLY)
+def test_a_card_that_would_be_multiplied_out_is_passed_over(checkpoint, case, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    (folder / "README.md").write_text(f"---\nlicense: mit\n{CARDS_THAT_MULTIPLY[case]}---\n")
+    assert card_license(folder) is None
+    assert export_checkpoint(folder, tmp_path / "out", license="apache-2.0").license == "apache-2.0"
+
+
 def test_converted_weights_of_the_same_layout_may_state_another_license(converted, tmp_path):
     assert export_checkpoint(converted({}), tmp_path / "out", license="mit").license == "mit"
 
