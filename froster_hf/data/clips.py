@@ -23,6 +23,7 @@ fault: such errors (`DecodingUnavailableError`, `OSError`) stop the work.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -107,7 +108,9 @@ class TrainingClips(_Clips):
         video_options: Mapping[str, Any] | None = None,
         max_replacements: int = 20,
     ):
-        options = {"sampling": "random_dense", "cropping": "random", **(video_options or {})}
+        own = {"sampling": "random_dense", "cropping": "random", **(video_options or {})}
+        # A clip is one view and crop, whatever the processor makes of a video elsewhere.
+        options = {**own, "num_views": 1, "num_crops": 1}
         self.label_names = label_names(dataset)
         super().__init__(dataset, video_processor, options, labels=label_array(dataset))
         self.seed, self.max_replacements = seed, max_replacements
@@ -178,15 +181,21 @@ class EvaluationClips(_Clips):
             pixels = self._pixels(row)
         except VideoDecodeError as error:
             label, failures = IGNORED_LABEL, [self._failure(row, error)]
-            pixels = torch.full(self._shape(), 0.0 if self.has_labels else torch.nan)
+            pixels = torch.full(self._shape, 0.0 if self.has_labels else torch.nan)
         sample = {"pixel_values_videos": pixels, "video_names": self.video_name(row), "decode_failures": failures}
         return {**sample, "labels": label} if self.has_labels else sample
 
+    @cached_property
     def _shape(self) -> tuple[int, ...]:
+        """Shape of a video's clips with these options."""
         # BaseVideoProcessor sets its attributes from the configuration, out of the type checker's sight.
         processor: Any = self.video_processor
-        num_frames = self.options.get("num_frames", processor.num_frames)
-        return (self.num_clips, num_frames, 3, processor.crop_size["height"], processor.crop_size["width"])
+        num_frames = self.options.get("num_frames") or processor.num_frames or 1
+        black = torch.zeros(num_frames, 3, 32, 32, dtype=torch.uint8)
+        # Nothing is drawn from a source of random numbers that others draw from.
+        return self.video_processor(black, return_tensors="pt", **{**self.options, "seed": 0})[
+            "pixel_values_videos"
+        ].shape
 
 
 def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

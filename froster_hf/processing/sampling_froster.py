@@ -247,6 +247,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     sides = [_checked_count(f"{name}.{key}", side) for name in _SIZES for key, side in _sides(name, options.get(name))]
     if options.get("cropping") == "random" and options.get("short_side_range"):
         sides += [_checked_count("short_side_range", side) for side in options["short_side_range"]]
+    if options.get("cropping") == "random" and counts["num_crops"] > 1:
+        raise ValueError(
+            f"`num_crops` is {counts['num_crops']} with `cropping` 'random', which cuts one square out of a clip. "
+            "Take `cropping` 'center' for several crops, or `num_crops` 1."
+        )
     check_sampling(options["sampling"])
     frames = counts.get("num_frames", 1) * counts["num_views"] * counts["num_crops"]
     values = 3 * frames * max(sides, default=1) ** 2

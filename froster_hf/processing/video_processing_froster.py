@@ -65,7 +65,7 @@ class FrosterVideoProcessorKwargs(VideosKwargs, total=False):
         sampling: which frames represent a video, a name in `SAMPLINGS`; see `sample_frame_indices`.
         frame_stride: frames between two frames of a `dense` window, at 30 fps.
         num_views: V, windows of frames per video.
-        num_crops: C, `center` crops per frame, spread along the longer side.
+        num_crops: C, `center` crops per frame, spread along the longer side; `random` ones are one per clip.
         cropping: `center` for inference; `random` for training: the short side is scaled to a random length, a random
             square is cut out, and the clip may be mirrored, alike in all its frames.
         short_side_range: shortest and longest short side of `random` cropping in pixels; `None` is from the crop size
@@ -456,7 +456,7 @@ def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
     if do_rescale and frames.is_floating_point() and 0 < frames.max() <= 1:
         raise ValueError(
             "The frames are floats of at most 1: they seem to be scaled already, and `do_rescale` would divide them "
-            "by 255. Pass `do_rescale=False`, or frames from 0 to 255."
+            "by 255. Pass `do_rescale=False`. Or, if they are from 0 to 255 and this dark, pass them as uint8."
         )
 
 

@@ -116,7 +116,7 @@ class ClipTrainer(AtomicCheckpointing):
             without_video_decoding(dataset.with_format(None)),
             video_processor=self._video_processor(self._given_processor),
             seed=self.seed,
-            video_options={**options, "num_views": 1, "num_crops": 1},
+            video_options=options,
         )
 
     def _evaluation_clips(self, dataset: Any, *, needs_labels: bool = True) -> Any:

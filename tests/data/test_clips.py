@@ -199,6 +199,34 @@ def test_in_evaluation_nothing_is_replaced(damaged, video_processor):
     assert [Path(name).stem for name in batch["video_names"]][4] == "gone"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"crop_size": {"height": 16, "width": 16}},
+        {"crop_size": {"height": 16, "width": 24}},
+        {"crop_size": 16, "size": {"shortest_edge": 16}},
+        {"num_frames": 2},
+        {"data_format": "channels_last"},
+        {"cropping": "random", "crop_size": {"height": 16, "width": 16}},
+        {"do_center_crop": False, "size": {"height": 20, "width": 28}},
+    ],
+    ids=str,
+)
+def test_in_evaluation_a_video_that_cannot_be_decoded_has_the_shape_of_the_others(damaged, video_processor, options):
+    clips = EvaluationClips(damaged, video_processor=video_processor, num_views=2, video_options=options)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    broken = clips[1]["pixel_values_videos"]
+    assert torch.equal(torch.get_rng_state(), before), "no random number is drawn for it"
+    assert broken.shape == clips[0]["pixel_values_videos"].shape
+    assert not broken.any()
+
+
+def test_a_training_clip_is_one_view_and_crop_whatever_the_processor_makes_elsewhere(table):
+    processor = FrosterVideoProcessor(num_frames=4, crop_size={"height": 32, "width": 32}, num_views=3, num_crops=3)
+    assert TrainingClips(table, video_processor=processor, seed=1)[0, 0]["pixel_values_videos"].shape[0] == 1
+
+
 def test_rows_that_embed_their_video_are_decoded_too(table, video_processor, video_folder):
     from datasets import Dataset
 

@@ -145,6 +145,7 @@ WRONG = [
     {"rescale_factor": math.nan},
     {"sampling": "middle"},
     {"cropping": "left"},
+    {"num_crops": 3, "cropping": "random"},
 ]
 
 

@@ -244,6 +244,13 @@ def test_wrong_input_is_named(videos, options, message):
         pixels(small_processor(), videos, **options)
 
 
+def test_a_video_that_is_nearly_black_is_taken_as_uint8_and_named_as_floats():
+    dark = np.ones((4, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match="from 0 to 255 and this dark, pass them as uint8"):
+        pixels(small_processor(), dark.astype(np.float32))
+    assert torch.equal(pixels(small_processor(do_normalize=False), dark), torch.full((1, 4, 3, 32, 32), 1 / 255))
+
+
 @pytest.mark.parametrize("options", [{"sampling": "middle"}, {"cropping": "left"}, {"nonsense": 1}])
 def test_unknown_options_are_refused(options):
     with pytest.raises(Exception, match=next(iter(options))):
