@@ -21,7 +21,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,6 +66,9 @@ MOST_QUESTION_BYTES = 4 * 2**20
 # size; a file counts as this many bytes at least.
 MOST_UPLOADS = 16
 LEAST_FILE_BYTES = 2**16
+# So much of a form has to come within this time, again and again: who holds a connection open holds no room for long.
+LEAST_PROGRESS_BYTES = 2**19
+PROGRESS_SECONDS = 60.0
 # What a form has around a file.
 _FORM_BYTES = 2**16
 _CHUNK_BYTES = 2**18
@@ -229,9 +232,41 @@ def _taken_bytes(folder: str) -> int:
     return sizes
 
 
+class _DisconnectedError(Exception):
+    """Nobody waits for an answer."""
+
+
+class _TooSlowError(Exception):
+    """A form does not go on."""
+
+
+async def _chunks(receive: Any) -> AsyncIterator[bytes]:
+    """The body of a request, as it comes.
+
+    Raises:
+        _DisconnectedError: it breaks off.
+        _TooSlowError: less than `LEAST_PROGRESS_BYTES` of it have come in `PROGRESS_SECONDS`.
+    """
+    clock = asyncio.get_running_loop().time
+    until, progress, more = clock() + PROGRESS_SECONDS, 0, True
+    while more:
+        try:
+            message = await asyncio.wait_for(receive(), until - clock())
+        except asyncio.TimeoutError as error:
+            raise _TooSlowError from error
+        if message["type"] == "http.disconnect":
+            raise _DisconnectedError
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        progress += len(chunk)
+        if progress >= LEAST_PROGRESS_BYTES:
+            until, progress = clock() + PROGRESS_SECONDS, 0
+        yield chunk
+
+
 REFUSED = {
     403: b"Another page asks for this one.",
     404: b"Not Found",
+    408: b"The upload does not go on.",
     411: b"Length Required",
     413: b"Content Too Large",
     421: b"The app is not asked by its own name: open it as localhost, or start it with --name and this one.",
@@ -266,7 +301,8 @@ class GuardedServer:
     ):
         self.app, self.max_upload_bytes, self.folder, self.names = app, max_upload_bytes, folder, names
         self._reading_form = asyncio.Lock()
-        self._arriving_bytes = 0
+        # Of what arrives, of what is kept, and of all that has ever arrived.
+        self._arriving_bytes = self._kept_bytes = self._ended_bytes = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
@@ -295,9 +331,10 @@ class GuardedServer:
                 await (self._upload if is_upload else self.app)(scope, receive, send_with_policy)
             except Exception as error:
                 is_full = isinstance(error, OSError) and error.errno in NO_ROOM
-                if not is_full and not _is_refusal(error):
+                is_slow = isinstance(error, _TooSlowError)
+                if not is_full and not is_slow and not _is_refusal(error):
                     print_failure(error)
-                status = None if has_begun else 507 if is_full else 500
+                status = None if has_begun else 507 if is_full else 408 if is_slow else 500
                 if is_unfinished_stream:
                     # Gradio has said in it what is wrong; the server would print that it has no end.
                     await send_with_policy({"type": "http.response.body"})
@@ -309,42 +346,61 @@ class GuardedServer:
     async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
         """Hand a form on when it is there as a whole: of one that breaks off, Gradio would keep what it has.
 
+        What has arrived of it takes room, and not what it says that it will have.
+
         Raises:
             OSError: it would take more of the disk than all uploads together may.
+            _TooSlowError: it has made too little progress.
         """
-        length = max(int(dict(scope["headers"])[b"content-length"]), LEAST_FILE_BYTES)
-        self._arriving_bytes += length
-        try:
-            taken = self._arriving_bytes + await asyncio.to_thread(_taken_bytes, self.folder or _shared_folder())
-            if taken > MOST_UPLOADS * (self.max_upload_bytes + _FORM_BYTES):
-                raise OSError(errno.ENOSPC, "Uploads take all of the room that they have")
-            await self._take_form(scope, receive, send)
-        finally:
-            self._arriving_bytes -= length
-
-    async def _take_form(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._measure()
+        self._refuse_beyond_room(max(int(dict(scope["headers"])[b"content-length"]), LEAST_FILE_BYTES))
+        size = 0
         with tempfile.TemporaryFile(dir=self.folder) as body:
-            message = {"more_body": True}
-            while message.get("more_body"):
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return
-                body.write(message.get("body", b""))
-            size = body.tell()
-            body.seek(0)
+            try:
+                async for chunk in _chunks(receive):
+                    size += len(chunk)
+                    self._arriving_bytes += len(chunk)
+                    if self._is_beyond_room():
+                        await self._measure()
+                        self._refuse_beyond_room()
+                    body.write(chunk)
+                await self._hand_on(body, size, scope, receive, send)
+            except _DisconnectedError:
+                return
+            finally:
+                self._arriving_bytes -= size
+                # What became of it is not known until it is measured.
+                self._ended_bytes += max(size, LEAST_FILE_BYTES)
+                self._kept_bytes += max(size, LEAST_FILE_BYTES)
 
-            async def receive_again() -> Any:
-                if body.closed or (body.tell() == size and size):
-                    return await receive()
-                chunk = body.read(_CHUNK_BYTES)
-                return {"type": "http.request", "body": chunk, "more_body": body.tell() < size}
+    async def _measure(self) -> None:
+        """Look at what uploads take of the disk, and what was made of them."""
+        ended_before = self._ended_bytes
+        kept = await asyncio.to_thread(_taken_bytes, self.folder or _shared_folder())
+        self._kept_bytes = kept + self._ended_bytes - ended_before
 
-            # One at a time, so that what is unfinished is of this form.
-            async with self._reading_form:
-                try:
-                    await self.app(scope, receive_again, send)
-                finally:
-                    self._remove_unfinished()
+    def _is_beyond_room(self, more: int = 0) -> bool:
+        return self._kept_bytes + self._arriving_bytes + more > MOST_UPLOADS * (self.max_upload_bytes + _FORM_BYTES)
+
+    def _refuse_beyond_room(self, more: int = 0) -> None:
+        if self._is_beyond_room(more):
+            raise OSError(errno.ENOSPC, "Uploads take all of the room that they have")
+
+    async def _hand_on(self, body: Any, size: int, scope: Any, receive: Any, send: Any) -> None:
+        body.seek(0)
+
+        async def receive_again() -> Any:
+            if body.closed or (body.tell() == size and size):
+                return await receive()
+            chunk = body.read(_CHUNK_BYTES)
+            return {"type": "http.request", "body": chunk, "more_body": body.tell() < size}
+
+        # One at a time, so that what is unfinished is of this form.
+        async with self._reading_form:
+            try:
+                await self.app(scope, receive_again, send)
+            finally:
+                self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
         """Delete what Gradio calls `tmp...` until it has the whole form."""

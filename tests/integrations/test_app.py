@@ -470,46 +470,95 @@ def test_all_uploads_together_have_a_bound_and_who_finds_no_room_is_told(kind, c
         assert capfd.readouterr() == ("", "")
 
 
-def test_uploads_that_are_still_arriving_take_room_until_they_end(tmp_path):
-    size, statuses = 2**20, []
+class Uploads:
+    """A server that is asked without a connection.
 
-    async def keep(scope, receive, send):
-        await receive()
+    Args:
+        folder: of uploads.
+    """
+
+    size = 2**20
+
+    def __init__(self, folder: Path):
+        self.statuses: list[int] = []
+        self.server = GuardedServer(self.keep, max_upload_bytes=self.size, folder=str(folder))
+
+    async def keep(self, scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body"})
 
-    async def send(message):
-        statuses.append(message.get("status"))
+    async def send(self, message):
+        if "status" in message:
+            self.statuses.append(message["status"])
 
-    async def fill():
-        server = GuardedServer(keep, max_upload_bytes=size, folder=str(tmp_path))
-        headers = [(b"content-length", str(size).encode())]
+    async def upload(
+        self, *chunks: bytes, rest: asyncio.Event | None = None, arrived: asyncio.Semaphore | None = None
+    ):
+        """A form of the largest size, of which the last chunk waits for `rest`."""
+        left = list(chunks)
+
+        async def receive():
+            if len(left) == 1 and rest is not None:
+                arrived and arrived.release()
+                await rest.wait()
+            return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+        headers = [(b"content-length", str(self.size).encode())]
         scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": headers}
-        begun, rest = asyncio.Semaphore(0), asyncio.Event()
+        await self.server(scope, receive, self.send)
 
-        async def slowly():
-            begun.release()
-            await rest.wait()
-            return {"type": "http.request", "body": b"x"}
 
-        async def at_once():
-            return {"type": "http.request", "body": b"x"}
-
-        arriving = [asyncio.create_task(server(scope, slowly, send)) for _ in range(MOST_UPLOADS)]
-        for _ in arriving:
-            await begun.acquire()
+def test_what_has_arrived_of_uploads_takes_room_until_they_end(tmp_path):
+    async def fill():
+        uploads, rest, arrived = Uploads(tmp_path), asyncio.Event(), asyncio.Semaphore(0)
         # What forms have around their files makes one more fit.
-        last = asyncio.create_task(server(scope, slowly, send))
-        await begun.acquire()
-        await server(scope, at_once, send)
-        assert statuses == [507, None]
+        whole = [
+            uploads.upload(bytes(uploads.size - 1), b"x", rest=rest, arrived=arrived) for _ in range(MOST_UPLOADS + 1)
+        ]
+        arriving = [asyncio.create_task(upload) for upload in whole]
+        for _ in arriving:
+            await arrived.acquire()
+        await uploads.upload(b"x")
+        assert uploads.statuses == [507]
         rest.set()
-        await asyncio.gather(*arriving, last)
-        statuses.clear()
-        await server(scope, at_once, send)
-        assert statuses == [200, None]
+        await asyncio.gather(*arriving)
+        assert uploads.statuses == [507] + [200] * (MOST_UPLOADS + 1)
+        await uploads.upload(b"x")
+        assert uploads.statuses[-1] == 200
 
     asyncio.run(fill())
+
+
+def test_what_uploads_say_that_they_will_have_takes_no_room_from_others(tmp_path):
+    async def hold():
+        uploads, rest, arrived = Uploads(tmp_path), asyncio.Event(), asyncio.Semaphore(0)
+        held = [asyncio.create_task(uploads.upload(b"x", b"x", rest=rest, arrived=arrived)) for _ in range(40)]
+        for _ in held:
+            await arrived.acquire()
+        await uploads.upload(bytes(uploads.size))
+        assert uploads.statuses == [200]
+        rest.set()
+        await asyncio.gather(*held)
+
+    asyncio.run(hold())
+
+
+def test_an_upload_that_does_not_go_on_is_ended(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("froster_hf.integrations.app_requests.PROGRESS_SECONDS", 0.01)
+
+    async def wait():
+        uploads = Uploads(tmp_path)
+        await uploads.upload(b"x", b"x", rest=asyncio.Event())
+        assert uploads.statuses == [408]
+        monkeypatch.setattr("froster_hf.integrations.app_requests.PROGRESS_SECONDS", 60.0)
+        await uploads.upload(bytes(uploads.size))
+        assert uploads.statuses == [408, 200]
+
+    asyncio.run(wait())
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("path", ["queue/data?session_hash=unknown", "call/predict/unknown", "call/x/unknown"])
