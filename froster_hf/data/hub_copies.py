@@ -90,7 +90,7 @@ def fetch_hub_copy(
 def _unpack(archive: Path, target: Path) -> None:
     """Unpack an archive into a folder of its own, once; nothing of it is written outside of that.
 
-    Links, and whatever else is no plain file and no folder, are left out.
+    Links, and whatever else is neither a plain file nor a folder, are left out.
 
     Raises:
         ValueError: it is damaged, a name in it leads out, or it would become larger than archives of videos do.

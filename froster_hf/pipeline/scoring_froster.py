@@ -49,7 +49,7 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
         least: least that it may be.
 
     Raises:
-        TypeError: it is no whole number.
+        TypeError: it is not a whole number.
         ValueError: it is less.
     """
     allowed = f"it must be a whole number of at least {least}, or None for the default."
