@@ -48,9 +48,8 @@ from ..printing import one_line, printable
 from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import pair_with_descriptions, sentences_of
-from ..processing.text_files import bounded_lines
 from ..settings import check_bounds
-from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
+from ..whole_files import bounded_lines, full_disk_named, make_folder, refuse_irregular, refuse_other_names
 from .leak_check import warn_of_leaks
 from .metrics import average_views
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from ..fingerprints import model_fingerprint
 from ..printing import json_text, printable
-from ..processing.text_files import bounded_lines
 from ..whole_files import (
+    bounded_lines,
     full_disk_named,
     prepare_file,
     refuse_other_names,

@@ -91,18 +91,6 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
             yield line, f"{name}, line {number}"
 
 
-def bounded_lines(path: str | os.PathLike, most_bytes: int) -> Iterator[bytes]:
-    """The lines of a file that lines are appended to, with their ends; of one that is longer, its beginning and rest.
-
-    Args:
-        path: the file.
-        most_bytes: of a line, its end not counted; no more is in memory at once.
-    """
-    with open(path, "rb") as file:
-        while line := file.readline(most_bytes + 1):
-            yield line
-
-
 def csv_cells(line: str, where: str, delimiter: str = ",") -> list[str]:
     """One line's fields, quoted as in CSV or not, without the blanks around them.
 
