@@ -167,6 +167,25 @@ def refuse_link(folder: str | os.PathLike[str]) -> None:
         raise ValueError(f"{folder} is a link, which is not followed. Give the folder that it leads to.")
 
 
+def refuse_links_within(folder: str | os.PathLike[str]) -> None:
+    """Raise where a folder that is gone on with holds a link, behind which would be written and deleted, or a pipe.
+
+    Raises:
+        ValueError: something in it, at any depth, is neither a folder nor a file.
+    """
+    folders = [os.fspath(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False):
+                    raise ValueError(
+                        f"{printable(entry.path)} is a link or a special file, and only folders and files of its own "
+                        "are gone on with. Take it away, or begin again in another place."
+                    )
+
+
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Make a folder, and raise before any work where nothing can be written to it.
 

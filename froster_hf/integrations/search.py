@@ -45,7 +45,7 @@ from ..video.files import UNREADABLE, search_folder
 from ..video.source import split_policy
 from ..video.stores import find_videos_at, is_address, is_named, open_store, refuse_unnamed
 from ..video.types import DecodingUnavailableError, UnreadableVideoError, VideoDecodeError
-from ..whole_files import check_writable
+from ..whole_files import check_writable, refuse_links_within
 from .batches import embed_clips
 from .lance_places import refuse_other_places, table_bytes
 
@@ -402,7 +402,11 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
             return None
         if not os.path.isdir(path):
             raise SearchIndexError(f"{printable(path)} is a file; an index is a folder.")
-        _refuse_links(path)
+        try:
+            # LanceDB follows links, also when it deletes; and it waits for a pipe without end.
+            refuse_links_within(path)
+        except ValueError as error:
+            raise SearchIndexError(str(error)) from error
         if not os.path.isdir(os.path.join(path, f"{TABLE}.lance")):
             if os.listdir(path):
                 raise SearchIndexError(
@@ -651,22 +655,6 @@ def _schema(num_dimensions: int) -> Any:
             pyarrow.field("picture", pyarrow.binary(), nullable=False),
         ]
     )
-
-
-def _refuse_links(folder: str) -> None:
-    """LanceDB follows links, also when it deletes; and it waits for a pipe without end.
-
-    Raises:
-        SearchIndexError: something below the folder is neither a folder nor a file.
-    """
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            _refuse_links(entry.path)
-        elif not entry.is_file(follow_symlinks=False):
-            raise SearchIndexError(
-                f"{printable(entry.path)} is a link or a special file; an index has folders and files of its own "
-                "only. Take it away, or make the index again in another place."
-            )
 
 
 def _check_settings(settings: IndexSettings) -> None:

@@ -21,7 +21,14 @@ from ...evaluation.report import package_versions
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.tables_froster import modules_without_parameters
 from ...processing.text_files import read_json
-from ...whole_files import check_writable, make_folder, refuse_irregular, write_text_whole
+from ...whole_files import (
+    check_writable,
+    make_folder,
+    refuse_irregular,
+    refuse_links_within,
+    refuse_other_names,
+    write_text_whole,
+)
 from .jobs import (
     CLIP,
     FROZEN,
@@ -71,12 +78,13 @@ def run_study(
 
     Raises:
         StudyPausedError: the minutes are over; the next call goes on.
-        ValueError: a mistake in the plan, another report in `output`, or a run that failed.
+        ValueError: a mistake in the plan, another report in `output`, a link in `work`, or a run that failed.
         OSError: nothing can be written to `work` or `output`.
     """
     _check_jobs(plan, work)
     for folder in (work, output):
         check_writable(folder)
+    refuse_links_within(work)
     if not overwrite:
         _refuse_other_report(plan, output)
     watch = _Stopwatch(work, plan.name)
@@ -284,6 +292,7 @@ class _Workers:
         self, processes: int, work: Path, log: Callable[[str], None], watch: _Stopwatch, minutes: float | None
     ):
         self.processes, self.log, self.watch, self.log_file = processes, log, watch, work / "log.txt"
+        refuse_other_names(self.log_file)
         self.end = None if minutes is None else time.monotonic() + 60 * minutes
         self._pool = ProcessPoolExecutor(
             processes,

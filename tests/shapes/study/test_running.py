@@ -99,6 +99,25 @@ def test_a_second_run_finds_everything_done(study, capsys):
     assert before["runs"] == after["runs"]
 
 
+@pytest.mark.parametrize("name", ["world*/jobs", "world*", "log.txt"])
+def test_a_link_in_a_study_that_is_gone_on_with_is_refused_and_nothing_behind_it_is_touched(
+    study, tmp_path, capsys, name
+):
+    folder, arguments = study
+    place = min((folder / "work").glob(name))
+    kept = tmp_path / place.name
+    place.rename(kept)
+    before = sorted((path, path.stat().st_mtime_ns) for path in [kept, *kept.rglob("*")])
+    try:
+        place.symlink_to(kept)
+        assert main([*arguments, "--overwrite"]) == 1
+        assert "is a link or a special file" in capsys.readouterr().err
+        assert sorted((path, path.stat().st_mtime_ns) for path in [kept, *kept.rglob("*")]) == before
+    finally:
+        place.unlink()
+        kept.rename(place)
+
+
 def test_trained_weights_are_not_kept(study):
     folder, _ = study
     jobs = list((folder / "work").glob("world*/jobs/*"))
