@@ -48,7 +48,7 @@ def video_state(video: Any) -> str:
         video: a row of a video column, {"path", "bytes"}, or a path.
     """
     if isinstance(video, Mapping):
-        if video.get("bytes"):
+        if video.get("bytes") is not None:
             return blake2b(video["bytes"], digest_size=16).hexdigest()
         video = video.get("path")
     try:

@@ -21,7 +21,7 @@ VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi")
 AMBIGUOUS = "Ambiguous"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnnotatedSegment:
     """An action in a long video.
 

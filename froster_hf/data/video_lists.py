@@ -33,7 +33,7 @@ PATH_COLUMNS = frozenset(
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     """One line of a list: the path as written, the label as written, and the file and line."""
 
@@ -88,6 +88,7 @@ def read_video_list(
     else:
         written = _table_rows(list_file, video_root, columns)
     rows = [_Row(video, _read_label(label, where, multi_label), where) for video, label, where in written]
+    del written  # of millions of lines, half a gigabyte
     if not rows:
         raise AnnotationError(f"No video is left: {shown_path(list_file)} lists none.")
     if names is None:
@@ -105,12 +106,12 @@ def read_video_list(
 
 def _one_per_video(clips: Sequence[ListedClip]) -> list[ListedClip]:
     """Clips with all the labels that any line gives their video."""
-    found: dict[str, ListedClip] = {}
+    labels: dict[str, set[int]] = {}
+    first: dict[str, ListedClip] = {}
     for clip in clips:
-        before = found.get(clip.path)
-        labels = {*(before.label if before else ()), *clip.label}  # type: ignore[misc]
-        found[clip.path] = ListedClip(clip.path, tuple(sorted(labels)), before.where if before else clip.where)
-    return list(found.values())
+        first.setdefault(clip.path, clip)
+        labels.setdefault(clip.path, set()).update(clip.label)  # type: ignore[arg-type]
+    return [ListedClip(path, tuple(sorted(labels[path])), clip.where) for path, clip in first.items()]
 
 
 def _labels_of(row: _Row) -> tuple[str | int, ...]:
@@ -212,9 +213,9 @@ def _table_rows(path: str, root: VideoRoot, columns: tuple[str, str]) -> list[tu
             header = csv_cells(*lines[0], delimiter)
         if set(columns) <= set(header):
             return _rows_below_header(lines, header, delimiter, columns)
-    layouts = [_Layout(delimiter, lines) for delimiter in _DELIMITERS]
-    # Python's `max` takes the first of equals.
-    layout = max(layouts, key=lambda layout: (layout.num_paths(root), layout.misfit is None))
+    # One at a time, since each has all lines; Python's `max` takes the first of equals.
+    delimiter = max(_DELIMITERS, key=lambda delimiter: _Layout(delimiter, lines).fit(root))
+    layout = _Layout(delimiter, lines)
     if layout.misfit is not None:
         raise layout.misfit
     layout.refuse_header(root, columns)
@@ -263,9 +264,10 @@ class _Layout:
             raise AnnotationError(f"{where}: expected `path,label`; every line needs both, divided in one way.")
         return path.strip(), label.strip()
 
-    def num_paths(self, root: VideoRoot) -> int:
-        """How many of the first lines have a path that is a video's."""
-        return sum(_looks_like_video(video, root) for video, _, _ in self.without_counts(root)[:LINES_LOOKED_AT])
+    def fit(self, root: VideoRoot) -> tuple[int, bool]:
+        """How many of the first lines have a path that is a video's, and whether all lines fit."""
+        first = self.without_counts(root)[:LINES_LOOKED_AT]
+        return sum(_looks_like_video(video, root) for video, _, _ in first), self.misfit is None
 
     def without_counts(self, root: VideoRoot) -> list[tuple[str, str, str]]:
         """The rows; where every line has a number of frames between path and label, without it."""

@@ -33,7 +33,7 @@ MissingFiles = Literal["error", "drop", "keep"]
 MAX_CLASSES_LISTED = 40
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ListedClip:
     """One clip of a list: its absolute path, its label's index (or those of all its labels), and the file and line
     that named it."""

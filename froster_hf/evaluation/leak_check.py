@@ -8,7 +8,7 @@ is passed over. What is found becomes a warning: the labels may well be somebody
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 
 from datasets import Dataset
@@ -17,6 +17,8 @@ from ..data.video_table import VIDEO_COLUMN, label_names, video_name
 from ..printing import printable
 
 logger = logging.getLogger(__name__)
+
+_WORD = re.compile(r"[^\s/.,:;\"'()]+")
 
 
 def find_leaks(prompts: Sequence[str], table: Dataset) -> list[tuple[str, str]]:
@@ -28,15 +30,32 @@ def find_leaks(prompts: Sequence[str], table: Dataset) -> list[tuple[str, str]]:
             parts.update((*path.parts, path.stem))
     label_words = {text.casefold() for text in label_names(table)}
     tell_tale = {part for part in parts if _is_name(part) and part.casefold() not in label_words}
-    # By whole words first: prompts are few and paths are many, so a set look-up replaces a search of each in each.
-    by_first_word: dict[str, list[str]] = {}
+    # Prompts and paths are many, so none is searched for in each other: where the first word of parts stands in a
+    # prompt, the pieces around it that are as long as parts are looked up. {first word: {its place: lengths}}
+    shapes: dict[str, dict[int, set[int]]] = {}
     for part in tell_tale:
-        by_first_word.setdefault(_words(part)[0], []).append(part)
-    leaks = []
-    for prompt in prompts:
-        for word in dict.fromkeys(_words(prompt)):
-            leaks += [(part, prompt) for part in by_first_word.get(word, ()) if _stands_in(part, prompt)]
-    return leaks
+        first = _WORD.search(part)
+        assert first is not None  # see `_is_name`
+        shapes.setdefault(first[0], {}).setdefault(first.start(), set()).add(len(part))
+    return [(part, prompt) for prompt in prompts for part in _parts_in(prompt, tell_tale, shapes)]
+
+
+def _parts_in(prompt: str, parts: Collection[str], shapes: Mapping[str, Mapping[int, Collection[int]]]) -> list[str]:
+    """The parts that stand in a prompt, not within a word."""
+    found: dict[str, None] = {}
+    end_before = 0
+    for word in _WORD.finditer(prompt):
+        lengths_by_place = shapes.get(word[0], {})
+        # Before its first word, a part has what is in no word.
+        for start in range(end_before, word.start() + 1) if lengths_by_place else ():
+            if start and _continues_word(prompt[start - 1]):
+                continue
+            for length in lengths_by_place.get(word.start() - start, ()):
+                piece = prompt[start : start + length]
+                if piece in parts and not _continues_word(prompt[start + length : start + length + 1]):
+                    found[piece] = None
+        end_before = word.end()
+    return list(found)
 
 
 def warn_of_leaks(prompts: Sequence[str], table: Dataset) -> None:
@@ -52,8 +71,8 @@ def warn_of_leaks(prompts: Sequence[str], table: Dataset) -> None:
         )
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\s/.,:;\"'()]+", text)
+def _continues_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def _is_name(part: str) -> bool:
@@ -62,9 +81,7 @@ def _is_name(part: str) -> bool:
     Common folders (`videos`, `test`, `data`) may well stand in a label or template by chance.
     """
     return (
-        len(re.sub(r"\W", "", part)) >= 4 and re.search(r"[\d_]|[a-z][A-Z]", part) is not None and bool(_words(part))
+        len(re.sub(r"\W", "", part)) >= 4
+        and re.search(r"[\d_]|[a-z][A-Z]", part) is not None
+        and _WORD.search(part) is not None
     )
-
-
-def _stands_in(part: str, prompt: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", prompt) is not None

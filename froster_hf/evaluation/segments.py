@@ -97,11 +97,14 @@ def _find_hits(
         if detected.video not in truths:
             continue
         overlap = temporal_iou(np.array([detected.start_seconds, detected.end_seconds]), truths[detected.video])
-        order = np.argsort(-overlap, kind="stable")
+        near = np.flatnonzero(overlap >= min(iou_thresholds, default=0))
+        overlap = overlap[near]
         for row, threshold in enumerate(iou_thresholds):
-            free = [i for i in order if overlap[i] >= threshold and not taken[detected.video][row, i]]
-            if free:
-                taken[detected.video][row, free[0]] = hits[row, place] = True
+            free = (overlap >= threshold) & ~taken[detected.video][row, near]
+            if free.any():
+                # Of equals the first.
+                best = near[np.where(free, overlap, -1).argmax()]
+                taken[detected.video][row, best] = hits[row, place] = True
     return hits
 
 
@@ -137,11 +140,16 @@ def mean_class_average_precision(matches: Mapping[str, ClassMatches]) -> np.ndar
 
 def suppress_overlapping(found: Sequence[DetectedSegment], *, max_iou: float) -> list[DetectedSegment]:
     """Keep the best of the segments of one class in one video that overlap by more than `max_iou`."""
-    kept: dict[tuple[str, str], list[DetectedSegment]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[DetectedSegment]] = defaultdict(list)
     for detected in sorted(found, key=lambda detected: -detected.score):
-        better = kept[detected.video, detected.label]
-        span = np.array([detected.start_seconds, detected.end_seconds])
-        others = np.array([[other.start_seconds, other.end_seconds] for other in better]).reshape(-1, 2)
-        if not (temporal_iou(span, others) > max_iou).any():
-            better.append(detected)
-    return [detected for group in kept.values() for detected in group]
+        groups[detected.video, detected.label].append(detected)
+    kept = []
+    for group in groups.values():
+        spans, count = np.empty((len(group), 2)), 0
+        for detected in group:
+            span = np.array([detected.start_seconds, detected.end_seconds])
+            if not (temporal_iou(span, spans[:count]) > max_iou).any():
+                kept.append(detected)
+                spans[count] = span
+                count += 1
+    return kept

@@ -57,6 +57,8 @@ from .timeline_froster import (
 
 logger = get_logger(__name__)
 
+# Of one window, which several share a batch with: a quarter of a gigabyte, 445 frames of 224 pixels.
+MOST_WINDOW_VALUES = 2**26
 # Longer lists show a progress bar on a terminal.
 VIDEOS_WITHOUT_PROGRESS = 8
 
@@ -477,11 +479,15 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """The number that is given here, else to the constructor, else the checkpoint's.
 
         Raises:
-            ValueError: a number below 1.
+            ValueError: a number below 1, or frames that no memory holds, as a protocol or a checkpoint may ask for.
         """
         preprocess, _, _ = self._sanitize_parameters(num_frames=num_frames)
-        default = self.processor.video_processor.num_frames
-        return {**self._preprocess_params, **preprocess}.get("num_frames", default)
+        video_processor = self.processor.video_processor
+        found = {**self._preprocess_params, **preprocess}.get("num_frames", video_processor.num_frames)
+        most = MOST_WINDOW_VALUES // (3 * video_processor.crop_size["height"] * video_processor.crop_size["width"])
+        if found > most:
+            raise ValueError(f"`num_frames` is {found}; a window of this checkpoint has at most {most} frames.")
+        return found
 
     def calibrate(
         self,

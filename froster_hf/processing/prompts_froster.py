@@ -27,6 +27,8 @@ MAX_LABELS = 1_000_000
 MAX_LABEL_CHARACTERS = 100_000
 # Per label. The maximum keeps as many embeddings of every label as the label with the most sentences has.
 MAX_SENTENCES = 100
+# With the repetitions that fill up labels with fewer sentences, where those are many: half a gigabyte.
+MAX_PADDED_SENTENCES = 2**18
 # Names that an error lists.
 LISTED_NAMES = 5
 
@@ -262,10 +264,19 @@ def _keep_sentences(embeds: "Tensor", counts: Sequence[int]) -> "Tensor":
     """(N, D) to (K, S, D), S the most sentences of a label; (K, D) where that is one.
 
     Labels with fewer repeat their last one, which changes no maximum.
+
+    Raises:
+        ValueError: a few labels have many sentences among many labels, so that repetitions would fill memory.
     """
     most = max(counts)
     if most == 1:
         return embeds
+    if (padded := most * len(counts)) > max(MAX_PADDED_SENTENCES, 4 * sum(counts)):
+        raise ValueError(
+            f"The maximum over sentences keeps as many embeddings of every label as the label with the most sentences "
+            f"has: {len(counts)} labels x {most} are {padded}, of {sum(counts)} sentences. Give that label fewer, or "
+            "combine them by the mean."
+        )
     ends = accumulate(counts)
     rows = [end - count + min(place, count - 1) for end, count in zip(ends, counts) for place in range(most)]
     return embeds[rows].unflatten(0, (len(counts), most))

@@ -16,6 +16,8 @@ from ..video.types import UnreadableVideoError
 
 # The largest published annotation file (the training list of Something-Something v2) has about 40 MB.
 MAX_FILE_BYTES = 128 * 2**20
+# The longest published list (the training videos of Kinetics-700) has 0.6 million. Each takes hundreds of bytes.
+MAX_LINES = 2_000_000
 
 _ENCODINGS = {
     b"\xff\xfe\x00\x00": "UTF-32",
@@ -83,10 +85,12 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
     """Non-empty lines of a text file as (line, "file, line N"); lines end as on Unix, Windows or old Macs.
 
     Raises:
-        AnnotationError: see `read_text`.
+        AnnotationError: see `read_text`; or it has more than `MAX_LINES`.
     """
-    name = shown_path(path)
-    for number, line in enumerate(LINE_END.split(read_text(path)), start=1):
+    name, text = shown_path(path), read_text(path)
+    if text.count("\n") + text.count("\r") - text.count("\r\n") > MAX_LINES:
+        raise AnnotationError(f"{name} has more than {MAX_LINES:,} lines. Read it in parts.")
+    for number, line in enumerate(LINE_END.split(text), start=1):
         if line.strip():
             yield line, f"{name}, line {number}"
 

@@ -604,7 +604,8 @@ def encoded_source(video: Any) -> Any:
     if not isinstance(video, Mapping) and not hasattr(video, "_hf_encoded"):
         return video
     encoded = video if isinstance(video, Mapping) else video._hf_encoded
-    source = encoded.get("bytes") or encoded.get("path")
+    # Empty bytes are an empty file, and no reason to open what a table of somebody else names as well.
+    source = encoded.get("path") if encoded.get("bytes") is None else encoded["bytes"]
     if source is None:
         raise ValueError(f"A video as a mapping needs 'bytes' or 'path', got the keys {sorted(encoded)}.")
     return source

@@ -5,6 +5,8 @@ from datasets import ClassLabel, Dataset, Features, Value, Video
 
 from froster_hf.data import AnnotationError, UnsafePathError, as_video_table
 from froster_hf.data.readers import read_labels
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor, encoded_source
+from froster_hf.video.decoding import VideoDecodeError
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,14 @@ def test_a_downloaded_table_cannot_point_at_other_files(video_folder, tmp_path):
         as_video_table(source, roots=[video_folder])
     with pytest.raises(AnnotationError, match="row 0"):
         as_video_table(source)
+
+
+def test_an_empty_file_in_a_downloaded_table_is_no_way_to_another_file(video_folder):
+    """What has bytes is not asked where its path leads, so that path is never opened."""
+    row = {"bytes": b"", "path": str(video_folder / "juggling" / "a.mp4")}
+    assert encoded_source(row) == b""
+    with pytest.raises(VideoDecodeError):
+        FrosterVideoProcessor()(row, return_tensors="pt")
 
 
 def test_a_data_set_without_one_video_column_or_label_names_is_refused(video_folder):

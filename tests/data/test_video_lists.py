@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from froster_hf.data import AnnotationError, describe_table, read_video_list
+from froster_hf.data import AnnotationError, describe_table, read_video_list, video_lists
+from froster_hf.processing import text_files
 
 
 def paths(dataset):
@@ -88,6 +89,30 @@ def test_a_list_with_a_label_of_its_own_for_every_line_is_described_without_a_ce
         assert tracemalloc.get_traced_memory()[1] < 50 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_many_lines_of_one_video_are_put_together_in_one_go(tmp_path, monkeypatch):
+    number = 3000
+    (tmp_path / "list.csv").write_text("video,label\n" + "".join(f"a.mp4,label {n}\n" for n in range(number)))
+    sizes = []
+
+    def noted(labels):
+        sizes.append(len(labels))
+        return sorted(labels)
+
+    monkeypatch.setattr(video_lists, "sorted", noted, raising=False)
+    table = read_video_list(tmp_path / "list.csv", root=tmp_path, missing="keep", multi_label=True)
+    assert table["labels"][0] == list(range(number))
+    assert sum(sizes) <= 3 * number
+
+
+def test_more_lines_than_a_list_has_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "MAX_LINES", 3)
+    (tmp_path / "list.csv").write_text("video,label\r\na.mp4,x\r\nb.mp4,y\r\n")
+    assert len(read_video_list(tmp_path / "list.csv", root=tmp_path, missing="keep")) == 2
+    (tmp_path / "list.csv").write_text("video,label\r\na.mp4,x\r\nb.mp4,y\r\nc.mp4,z\r\n")
+    with pytest.raises(AnnotationError, match=r"list.csv has more than 3 lines"):
+        read_video_list(tmp_path / "list.csv", root=tmp_path, missing="keep")
 
 
 def test_indices_without_label_texts_are_refused(video_folder, tmp_path):

@@ -1,8 +1,10 @@
+import re
+
 import pytest
 from datasets import Dataset
 
 from froster_hf.data.video_table import video_features
-from froster_hf.evaluation import find_leaks, warn_of_leaks
+from froster_hf.evaluation import find_leaks, leak_check, warn_of_leaks
 
 
 @pytest.fixture
@@ -39,6 +41,42 @@ def test_a_part_of_a_path_in_a_prompt_is_found_and_told(table, caplog, prompt, p
     (message,) = caplog.messages
     assert prompt in message
     assert "says nothing" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("a video q1.mp4", "of a video q1.mp4: golf"),
+        ("a video q1.mp4", "a video q1"),
+        ("(take 2) golf.mp4", "see ((take 2) golf) here"),
+        ("a-b_c.mp4", "the a-b_c-d"),
+        ("take_2", "take take_2 take_2"),
+    ],
+)
+def test_names_of_several_words_are_found(name, prompt):
+    table = Dataset.from_dict({"video": [f"/data/{name}"], "label": [0]}, features=video_features(["golf"]))
+    expected = [
+        part for part in {name, name.removesuffix(".mp4")} if re.search(rf"(?<!\w){re.escape(part)}(?!\w)", prompt)
+    ]
+    # A name that begins within a word of the prompt, behind a hyphen, is none of its words.
+    expected = [] if name.startswith("a-b") else expected
+    assert sorted(find_leaks([prompt], table)) == sorted((part, prompt) for part in expected)
+
+
+def test_a_name_within_a_longer_one_is_none():
+    table = Dataset.from_dict({"video": ["/data/take_2.mp4"], "label": [0]}, features=video_features(["golf"]))
+    assert find_leaks(["take_22", "untake_2", "take_2_3", "a take_2nd"], table) == []
+
+
+def test_no_name_is_searched_for_in_every_prompt(monkeypatch):
+    """Names that begin as the prompts do were compared with each of them."""
+    names = [f"/data/a video q{number:05d}.mp4" for number in range(3000)]
+    table = Dataset.from_dict({"video": names, "label": [0] * 3000}, features=video_features(["golf"]))
+    looked_at = []
+    monkeypatch.setattr(leak_check, "_continues_word", lambda character: looked_at.append(character) or False)
+    prompts = [f"a video of golf {number}" for number in range(300)]
+    assert find_leaks(prompts, table) == []
+    assert len(looked_at) < 10 * len(prompts)
 
 
 def test_a_folder_that_is_the_label_itself_cannot_be_told_from_it(caplog):

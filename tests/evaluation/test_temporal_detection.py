@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from froster_hf.cli import main
 from froster_hf.data.segment_lists import AnnotatedSegment, SegmentTable
-from froster_hf.evaluation import DetectionProtocol, TemporalDetection, evaluate_detection, load_protocol
+from froster_hf.evaluation import DetectionProtocol, TemporalDetection, evaluate_detection, load_protocol, segments
 from froster_hf.evaluation.metrics import METRICS, Metric
 from froster_hf.evaluation.predicting import PredictionMismatchError, with_checksum
 from froster_hf.evaluation.segments import (
@@ -69,6 +69,23 @@ def test_a_found_segment_takes_the_free_one_that_it_overlaps_most():
     assert precision([found(3, 13, 0.9), found(0, 9, 0.8)], truths) == 1.0
     # The better one is taken, the next best overlaps enough.
     assert precision([found(4, 14, 0.9), found(2, 12, 0.8)], truths, iou=0.6) == 1.0
+
+
+def test_many_true_segments_of_a_video_are_not_walked_through_one_by_one(monkeypatch):
+    """A million lines of an annotation file may be of one video."""
+    looked_at = 0
+
+    class Overlaps(np.ndarray):
+        def __getitem__(self, key):
+            nonlocal looked_at
+            looked_at += isinstance(key, int | np.integer)
+            return super().__getitem__(key)
+
+    monkeypatch.setattr(segments, "temporal_iou", lambda *spans: temporal_iou(*spans).view(Overlaps))
+    detections = [found(0.0, 600.0 / (1 + row % 2), float(row)) for row in range(20)]
+    matches = match_segments(detections, [true(0.0, 600.0)] * 1000, iou_thresholds=(0.3, 0.7))
+    assert matches["a"].hits.sum(axis=1).tolist() == [20, 10]
+    assert looked_at < 1000
 
 
 def test_classes_videos_and_thresholds_are_told_apart():

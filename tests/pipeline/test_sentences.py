@@ -11,7 +11,7 @@ from froster_hf.cli import build_parser, main
 from froster_hf.cli.options import label_options
 from froster_hf.data import read_videos
 from froster_hf.evaluation.predicting import predict
-from froster_hf.processing import processing_froster
+from froster_hf.processing import processing_froster, prompts_froster
 from froster_hf.processing.label_files import read_descriptions
 from froster_hf.processing.label_matching import match_labels
 from froster_hf.processing.prompts_froster import MAX_SENTENCES, TEXT_POOLINGS, TextPooling, read_label_list
@@ -68,6 +68,15 @@ def test_the_maximum_is_the_highest_of_the_scores_and_at_least_each(classify):
     assert found == pytest.approx(
         logits(classify, {**SENTENCES, "golf": sentences[::-1]}, text_pooling="max"), abs=1e-6
     )
+
+
+def test_one_label_of_many_sentences_does_not_multiply_those_of_all_labels(monkeypatch):
+    monkeypatch.setattr(prompts_froster, "MAX_PADDED_SENTENCES", 1000)
+    pool = prompts_froster.find_text_pooling("max").pool
+    with pytest.raises(ValueError, match=r"101 labels x 10 are 1010, of 110 sentences. Give that label fewer"):
+        pool(torch.zeros(110, 2), [10] + [1] * 100)
+    assert pool(torch.zeros(109, 2), [10] + [1] * 99).shape == (100, 10, 2)
+    assert pool(torch.zeros(1010, 2), [10] * 101).shape == (101, 10, 2)
 
 
 def test_a_model_takes_both_forms_of_the_bank(classify):

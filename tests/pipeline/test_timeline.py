@@ -98,6 +98,12 @@ def test_a_windows_times_are_the_centers_of_its_segments():
     assert window_times((2, 6), 4) == [2.5, 3.5, 4.5, 5.5]
 
 
+def test_windows_whose_frames_no_memory_holds_are_refused(classify):
+    """Such as those that a protocol or a checkpoint asks for."""
+    with pytest.raises(ValueError, match="`num_frames` is 100000; a window of this checkpoint has at most"):
+        classify.timeline(BIKES, LABELS, num_frames=100_000)
+
+
 def test_smoothing_averages_neighboring_windows():
     windows = plan_windows(10, 4, 2)
     scores = torch.tensor([[0.0], [3.0], [6.0], [9.0]])
