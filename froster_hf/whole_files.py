@@ -102,18 +102,6 @@ def refuse_irregular(file: str | os.PathLike[str]) -> None:
         raise ValueError(f"{printable(os.fspath(file))} is not a regular file. Give the name of one.")
 
 
-def bounded_lines(path: str | os.PathLike[str], most_bytes: int) -> Iterator[bytes]:
-    """The lines of a file that lines are appended to, with their ends; of one that is longer, its beginning and rest.
-
-    Args:
-        path: the file.
-        most_bytes: of a line, its end not counted; no more is in memory at once.
-    """
-    with open(path, "rb") as file:
-        while line := file.readline(most_bytes + 1):
-            yield line
-
-
 def refuse_other_names(file: str | os.PathLike[str]) -> None:
     """Raise where a file that will be written in place has other names, under which it would change as well.
 
