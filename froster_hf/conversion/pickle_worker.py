@@ -2,8 +2,8 @@
 
 `reading.py` starts this file as a script of its own: `python pickle_worker.py SOURCE FOLDER MAX_BYTES`. It leaves
 `tensors.safetensors` and `summary.json` in FOLDER, or a summary with an `error`. A file that crashes, fills the memory
-or never ends takes only this process with it. With `--check` behind it, no tensors are written, and reading may take
-little more memory than the file's own size.
+or never ends takes only this process with it. With `--check` behind it, no tensors are written, reading may take
+little more memory than the file's own size, and only what `torch.load` has read is taken.
 
 Two kinds of zip archive are read, neither by running code of theirs. `torch.save` files go through
 `torch.load(weights_only=True)`. TorchScript archives (OpenAI's CLIP) are not loaded as programs at all: their
@@ -387,6 +387,9 @@ def main(source: Path, folder: Path, max_bytes: int, *, writes: bool = True) -> 
         size = source.stat().st_size
         limit_memory(3 * size + MEMORY_SLACK_BYTES if writes else size + CHECK_SLACK_BYTES)
         tensors, summary = read_archive(source, max_bytes)
+        if not writes and summary["format"] != "pickle":
+            # A file can be two archives, of which torch would read the other one.
+            raise ValueError("it is a TorchScript archive, which `froster convert` reads")
         if writes:
             with exiting_without_room():
                 write(tensors, folder / "tensors.safetensors")

@@ -64,6 +64,7 @@ PICTURE_SIZE = (256, 144)
 LEAST_COSINE = 0.999
 # Numbers of a stranger's index that no index of this package has are refused before anything is computed.
 MOST_FRAMES, MOST_DIMENSIONS = 1024, 16384
+MOST_SETTINGS_BYTES = 2**20
 # A cosine of rounded unit vectors.
 HIGHEST_COSINE = 1.001
 LATEST_SECONDS = 1e9
@@ -428,7 +429,10 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
         table = database.open_table(TABLE)
         schema, num_rows = table.schema, table.count_rows()
     try:
-        stored = json.loads((schema.metadata or {}).get(METADATA_KEY, b"null"))
+        content = (schema.metadata or {}).get(METADATA_KEY, b"null")
+        if len(content) > MOST_SETTINGS_BYTES:
+            raise ValueError(f"its settings have {len(content)} bytes")
+        stored = json.loads(content)
         settings = read_fields(IndexSettings, stored, where=printable(path))
         _check_settings(settings)
         if schema.remove_metadata() != _schema(len(settings.probe)):

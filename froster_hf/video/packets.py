@@ -7,7 +7,9 @@ can be decoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO, NoReturn, TypeVar
@@ -37,6 +39,9 @@ INDEXED_CODECS = {
     "mov,mp4,m4a,3gp,3g2,mj2": ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "prores", "qtrle"),
     "matroska,webm": ("h264", "hevc", "vp9", "av1", "mjpeg"),
 }
+
+# Frames that the decoders of these codecs hold back at most.
+MOST_REORDERED = 16
 
 # FFmpeg makes their presentation times up from the order of the packets.
 WITHOUT_PRESENTATION_TIMES = ("avi",)
@@ -150,6 +155,16 @@ class PacketTable:
         """`time` in seconds after the start of the stream."""
         return float((time - int(self.times[0])) * self.time_base)
 
+    @functools.cached_property
+    def seconds_of_all(self) -> np.ndarray:
+        """`seconds` of all times, float64 (packets,)."""
+        return (self.times - self.times[0]) * float(self.time_base)
+
+    def num_between(self, start: float, end: float) -> int:
+        """How many packets are shown after one time in seconds and before another."""
+        first, last = np.searchsorted(self.seconds_of_all, [start + 1e-6, end - 1e-6])
+        return int(last - first)
+
 
 def read_packets(
     container: av.container.InputContainer, stream, limits: VideoLimits
@@ -214,6 +229,7 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_ind
     else:
         time_base = stream.time_base
     decode_order = np.array([time for time, _ in packets], dtype=np.int64)
+    keys = [is_key for _, is_key in packets]
     times = np.sort(decode_order)
     frames_bear_times = has_times and stream.container.format.name not in WITHOUT_PRESENTATION_TIMES
     # Files start at any number; players count from the earliest of their streams.
@@ -222,10 +238,40 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_ind
         times=times,
         decode_order=decode_order,
         positions=np.argsort(decode_order, kind="stable"),
-        key_times=np.sort(np.array([time for time, is_key in packets if is_key], dtype=np.int64)),
+        key_times=np.sort(decode_order[keys]),
         end=int(times[-1]) + (duration or (int(np.median(np.diff(times))) if len(times) > 1 else 1)),
         time_base=time_base,
         start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if frames_bear_times else 0.0,
         frames_bear_times=frames_bear_times,
-        is_indexed=is_indexed and packets[0][1],
+        is_indexed=is_indexed
+        and keys[0]
+        and _is_display_order(decode_order.tolist(), keys, stream.codec_context.reorder_depth),
     )
+
+
+def _is_display_order(times: Sequence[int], keys: Sequence[bool], reorder_depth: int) -> bool:
+    """Whether the packets' times can be in the order in which a decoder gives their frames out.
+
+    A decoder that reorders nothing gives them out as they come, the others hold back a few; and what comes before a
+    key frame is shown before it (H.265, 8.1.3; H.264 alike). A file may say otherwise, and frames would have other
+    numbers by their times than by counting.
+
+    Args:
+        times: of the packets, in the order of the file.
+        keys: whether each is a key frame.
+        reorder_depth: what the decoder says of the stream; more than 0 may be too few.
+    """
+    depth = MOST_REORDERED if reorder_depth else 0
+    latest, last_ones = times[0], [times[0]]
+    for time, is_key in zip(times[1:], keys[1:]):
+        if is_key and time < latest:
+            return False
+        latest = max(latest, time)
+        if len(last_ones) <= depth:
+            heapq.heappush(last_ones, time)
+        elif time < last_ones[0]:
+            # More than that many are shown later, and came before it.
+            return False
+        else:
+            heapq.heapreplace(last_ones, time)
+    return True

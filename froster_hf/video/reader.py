@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -152,8 +153,8 @@ class StrictReader:
         asked = [time + 1e-6 for time in times_seconds]
         answered = 0
         if self._is_indexed:
-            shown_at = (self.table.times - self.table.times[0]) * float(self.table.time_base)
-            indices = np.maximum(np.searchsorted(shown_at, asked, side="right") - 1, 0).tolist()
+            shown_at = np.searchsorted(self.table.seconds_of_all, asked, side="right")
+            indices = np.maximum(shown_at - 1, 0).tolist()
             repeats = [len(list(group)) for _, group in itertools.groupby(indices)]
             try:
                 for frame, count in zip(self._by_index(list(dict.fromkeys(indices))), repeats):
@@ -175,7 +176,7 @@ class StrictReader:
                 return
             except (NotAnIndexError, UnreadableVideoError):
                 self._is_indexed = False
-        for index, seconds, decoded in self._in_order():
+        for index, seconds, decoded in self._by_time():
             if index > done:
                 yield index, seconds, self.picture(decoded)
 
@@ -184,15 +185,32 @@ class StrictReader:
         remaining = iter(asked)
         time = next(remaining, None)
         shown: tuple[int, float, av.VideoFrame] | None = None
-        for following in itertools.chain(self._in_order(), [None]):
+        # Behind a frame that is shown much later than the one before it there may be others, to be shown before it.
+        skips = False
+        frames = self._by_time()
+        for following in itertools.chain(frames, [None]):
             picture = None
+            if shown is not None and following is not None:
+                skips = skips or self.table.num_between(shown[1], following[1]) > 0
             while shown is not None and time is not None and (following is None or time < following[1]):
                 picture = self.picture(shown[2]) if picture is None else picture
                 yield shown[0], shown[1], picture
                 time = next(remaining, None)
-            if time is None:
+            if time is None and not skips:
                 return
             shown = following
+
+    def _by_time(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        """As `_in_order`, where no frame's time lies before that of the one before it: it would hide others."""
+        last = -math.inf
+        for index, seconds, frame in self._in_order():
+            if seconds < last:
+                raise UnreadableVideoError(
+                    f"frame {index} comes out behind one that is shown later ({seconds:g} and {last:g} seconds), so "
+                    "that what is shown when cannot be told"
+                )
+            last = seconds
+            yield index, seconds, frame
 
     def _by_index(self, wanted: Sequence[int]) -> Iterator[IndexedFrame]:
         """Run by run; where decoding cannot start at a key frame, start at an earlier one."""
@@ -259,7 +277,7 @@ class StrictReader:
         """Decode the whole file from its first frame: index, seconds and frame. Afterwards `info.num_frames` is right.
 
         A frame's time is its own where it bears one, since some packets show nothing; otherwise the packets' times are
-        counted off. A time that is missing or lies before that of the previous frame is taken to be the previous one.
+        counted off. One that is missing is taken to be the previous one.
         """
         times = self.table.times
         count, time = 0, int(times[0])
@@ -271,7 +289,7 @@ class StrictReader:
                     self.check(frame, count)
                     counted = int(times[min(count, len(times) - 1)])
                     own = frame.pts if self.table.frames_bear_times else counted
-                    time = max(time, time if own is None else own)
+                    time = time if own is None else own
                     yield count, self.table.seconds(time), frame
                     count += 1
         except av.FFmpegError as error:
@@ -333,7 +351,10 @@ class _ShownFrames:
             return
         # Decoding may start only at a frame that stands for itself; a file can call any frame a key frame.
         stands_alone = frame.pict_type in (av.video.frame.PictureType.I, av.video.frame.PictureType.NONE)
-        is_next = index > self._last if self._may_skip and self._last >= self._entry else index == self._last + 1
+        between = range(self._last + 1, index)
+        # Frames on which no other depends are left out, unless they are wanted.
+        may_skip = self._may_skip and self._last >= self._entry and self._missing.isdisjoint(between)
+        is_next = index == self._last + 1 or (index > self._last and may_skip)
         if not is_next or (index == self._entry and not stands_alone):
             raise NotAnIndexError("frames in another order")
         self._last = index

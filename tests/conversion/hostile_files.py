@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import pickletools
+import struct
 import zipfile
 from pathlib import Path
 
@@ -56,6 +57,37 @@ def with_members(source: Path, path: Path, *, replaced=None, compression=zipfile
         for name in old.namelist():
             content = replaced.get(name.partition("/")[2], old.read(name))
             new.writestr(name, content)
+    return path
+
+
+def two_archives_in_one(first: Path, second: Path, path: Path) -> Path:
+    """A zip file in which torch's reader sees the first archive and Python's the second, a TorchScript archive.
+
+    One counts members' places from the beginning of the file, the other from its end. Both directories are written
+    with the same number of entries and of bytes.
+    """
+    places, archives = [], []
+    for source in (first, second):
+        content = source.read_bytes()
+        end = content.rindex(b"PK\5\6")
+        size, start = struct.unpack_from("<II", content, end + 12)
+        places.append((start, size))
+        archives.append((content[:start], bytearray(content[start : start + size])))
+    (first_data, first_entries), (second_data, second_entries) = archives
+    count = first_entries.count(b"PK\1\2")
+    assert second_entries.count(b"PK\1\2") == count
+    size = max(len(first_entries), len(second_entries))
+    for entries in (first_entries, second_entries):
+        # A comment behind the last entry makes up for the difference.
+        struct.pack_into("<H", entries, entries.rindex(b"PK\1\2") + 32, size - len(entries))
+        entries += b" " * (size - len(entries))
+    place = -1
+    while (place := second_entries.find(b"PK\1\2", place + 1)) >= 0:
+        (offset,) = struct.unpack_from("<I", second_entries, place + 42)
+        # Python takes what lies before the second archive for something else's, and adds as much.
+        struct.pack_into("<I", second_entries, place + 42, (offset + len(first_data) - len(second_data)) % 2**32)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, size, len(first_data), 0)
+    path.write_bytes(first_data + first_entries + second_data + second_entries + end)
     return path
 
 

@@ -16,7 +16,14 @@ from safetensors.torch import load_file, save_file
 
 from froster_hf.conversion import CheckpointError, pickle_worker, read_checkpoint, reading
 from froster_hf.conversion.pickle_worker import main, read_archive, write
-from tests.conversion.hostile_files import RunsCommand, malicious_pickle, pickle_of, scripted_archive, with_members
+from tests.conversion.hostile_files import (
+    RunsCommand,
+    malicious_pickle,
+    pickle_of,
+    scripted_archive,
+    two_archives_in_one,
+    with_members,
+)
 from tests.conversion.original_layouts import PARITY, clip_state_dict
 
 ENOUGH = 1 << 30
@@ -250,6 +257,25 @@ def test_a_torchscript_archive_that_would_run_a_command_is_refused_and_runs_noth
     with pytest.raises(ValueError, match=r"its pickle calls for (posix|nt)\.system"):
         read_archive(evil, ENOUGH)
     assert not marker.exists()
+
+
+def test_a_file_that_is_two_archives_is_refused_where_torch_is_to_read_it(tmp_path):
+    torch.save({"w": torch.ones(3)}, tmp_path / "pytorch_model.bin")
+    reading.check_pickle(tmp_path / "pytorch_model.bin")
+    with zipfile.ZipFile(tmp_path / "pytorch_model.bin") as archive:
+        names = [
+            "b/data.pkl",
+            "b/constants.pkl",
+            *(f"b/data/{number}" for number in range(len(archive.namelist()) - 2)),
+        ]
+    with zipfile.ZipFile(tmp_path / "b.pt", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"\x80\x02c__torch__\nM\n)\x81." if name.endswith(".pkl") else b"x")
+    both = two_archives_in_one(tmp_path / "pytorch_model.bin", tmp_path / "b.pt", tmp_path / "both.bin")
+    assert zipfile.ZipFile(both).namelist() == names
+    assert torch.load(both, weights_only=True)["w"].tolist() == [1, 1, 1]
+    with pytest.raises(CheckpointError, match="it is a TorchScript archive, which `froster convert` reads"):
+        reading.check_pickle(both)
 
 
 def test_torchscript_modules_that_are_in_many_places_at_once_are_refused(tmp_path):

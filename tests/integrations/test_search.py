@@ -628,6 +628,7 @@ def copy_with(index: Path, output: Path, settings=(), **columns) -> Path:
         ({"window_seconds": 1e308, "stride_seconds": 1e-308}, "damaged"),
         ({"probe": [10**400]}, "damaged"),
         ({"probe": []}, "probe is not an embedding"),
+        ({"model": "a" * 2**20}, r"its settings have \d+ bytes"),
     ],
 )
 def test_settings_that_no_index_has_are_refused_before_anything_is_computed(

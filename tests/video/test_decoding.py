@@ -34,6 +34,7 @@ from tests.fixtures.videos import (
     draw_frame,
     read_index,
     render_video,
+    with_times,
     without_first_packet,
 )
 
@@ -415,6 +416,21 @@ def test_a_stream_with_fewer_frames_than_packets_yields_what_is_shown_then(video
     assert [read_index(frame.frame.numpy()) for frame in streamed] == [12, 12, 21, 21, 32, 39]
     assert [frame.time_seconds for frame in streamed] == [times[index] for index in (0, 0, 9, 9, 20, 27)]
     assert shown(decode_frames(path, [0, 9, 27])[0]) == [12, 21, 39]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize(
+    "changed", [{4: 35}, {4: 39}, {index: index + 12 if index < 24 else index - 12 for index in range(12, 36)}]
+)
+def test_frames_that_come_out_in_another_order_than_they_say_hide_none(video_file, tmp_path, suffix, changed):
+    """By counting, every frame is there, however it is asked for; what is shown when cannot be told, which is said."""
+    path = with_times(video_file("h264_no_b_mp4"), tmp_path / f"late{suffix}", changed)
+    assert shown(decode_frames(path, list(range(40)))[0]) == list(range(40))
+    for index in (3, 5, 13, 25, 36):
+        assert shown(decode_frames(path, [index])[0]) == [index]
+    for times in (None, [0.0, 0.5, 1.0], [index / 25 for index in range(40)]):
+        with pytest.raises(VideoDecodeError, match="cannot be told"):
+            list(stream_frames(path, times))
 
 
 @pytest.mark.parametrize("name", ["h264_mp4", "h264_ts", "h264_mkv"])
