@@ -40,12 +40,20 @@ TOKENIZER_CLASSES = (
     "PreTrainedTokenizer",
 )
 PROCESSOR_CLASSES = ("FrosterProcessor", "CLIPProcessor", "SiglipProcessor", "Siglip2Processor")
-# Files in which transformers looks for the class of a processor.
+# By the field that names them, the classes of its parts, whose other names end in "Fast" or "Pil". transformers has
+# some that read files and repositories which a file names, and others that decode videos in this process.
+PART_CLASSES = {
+    "feature_extractor_type": ("CLIPFeatureExtractor", "SiglipFeatureExtractor"),
+    "image_processor_type": ("CLIPImageProcessor", "SiglipImageProcessor", "Siglip2ImageProcessor"),
+    "video_processor_type": ("FrosterVideoProcessor",),
+}
+# Files in which transformers looks for the class of a processor, or of a part.
 PROCESSOR_FILES = (
     "processor_config.json",
     "preprocessor_config.json",
     "video_preprocessor_config.json",
     "tokenizer_config.json",
+    "config.json",
 )
 MODEL_TYPES = ("BPE", "Unigram")
 # Beyond every text tower.
@@ -191,7 +199,7 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
-        TokenizerError: a file names a tokenizer of sounds, or a processor of other models.
+        TokenizerError: a file names a tokenizer of sounds, or a processor of other models or a part of one.
         OSError: a file cannot be read, or the Hub cannot be reached.
     """
     find = _finder(name, kwargs)
@@ -202,8 +210,16 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         stated = settings.get("processor_class")
         if stated is not None and stated not in PROCESSOR_CLASSES:
             raise _refused("the class of its processor is", stated, listing(PROCESSOR_CLASSES))
+        for section in (settings, *(value for value in settings.values() if isinstance(value, Mapping))):
+            for field, allowed in PART_CLASSES.items():
+                if (stated := section.get(field)) is not None and not _is_class(stated, allowed):
+                    raise _refused(f"{file} has the {field}", stated, listing(allowed))
     if (audio := find("audio_tokenizer_config.json")) is not None:
         raise _refused("its processor has a tokenizer of sounds,", audio, "none")
+
+
+def _is_class(stated: Any, allowed: Collection[str]) -> bool:
+    return isinstance(stated, str) and stated.removesuffix("Fast").removesuffix("Pil") in allowed
 
 
 def _finder(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> Callable[[str], str | None]:

@@ -271,7 +271,18 @@ def test_chat_templates_of_a_checkpoint_are_not_saved_again(tmp_path, original, 
     assert not [name for name, text in saved.items() if "chat" in name or "of the tokenizer" in text]
 
 
-@pytest.mark.parametrize("case", ["in the processor's file", "in a file of its own", "a processor of other models"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "in the processor's file",
+        "in a file of its own",
+        "a processor of other models",
+        "images of other models",
+        "images of other models, in the model's file",
+        "videos of other models",
+        "videos of other models, in an old file",
+    ],
+)
 @pytest.mark.parametrize(
     ("original", "load"),
     [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
@@ -290,6 +301,30 @@ def test_a_processor_that_names_something_else_to_load_is_refused_and_nobody_is_
         "in the processor's file": ("processor_config.json", {"audio_tokenizer": sounds}),
         "in a file of its own": ("audio_tokenizer_config.json", sounds),
         "a processor of other models": ("processor_config.json", {"processor_class": "DiaProcessor"}),
+        # It reads a file that the checkpoint names, of this disk or of anybody's repository.
+        "images of other models": (
+            "processor_config.json",
+            {
+                "image_processor": {
+                    "image_processor_type": "OneFormerImageProcessorFast",
+                    "repo_path": str(other),
+                    "class_info_file": "config.json",
+                }
+            },
+        ),
+        # It decodes videos in this process, and fetches whatever address it is given.
+        "videos of other models": (
+            "processor_config.json",
+            {"video_processor": {"video_processor_type": "LlavaNextVideoVideoProcessor"}},
+        ),
+        "videos of other models, in an old file": (
+            "video_preprocessor_config.json",
+            {"video_processor_type": "LlavaNextVideoVideoProcessor"},
+        ),
+        "images of other models, in the model's file": (
+            "config.json",
+            {"image_processor_type": "OneFormerImageProcessor"},
+        ),
     }[case]
     folder = shutil.copytree(original, tmp_path / "checkpoint")
     existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
