@@ -6,6 +6,7 @@ of classes that they lie in. Whether all clips are there, the readers say.
 
 import contextlib
 import gzip
+import itertools
 import lzma
 import math
 import os
@@ -124,9 +125,13 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         stream: Any = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
         reader: Any = _HeaderReader(stream)
         opened = stack.enter_context(tarfile.open(fileobj=reader, mode="r:"))
-        for count, member in enumerate(opened, start=1):
+        for count in itertools.count(1):
+            if (member := opened.next()) is None:
+                break
+            # It keeps them all, with their notes.
+            opened.members.clear()
             size += member.size
-            _check_sizes(archive, count, size if member.size >= 0 else math.inf)
+            _check_sizes(archive, count, max(size, reader.num_read) if member.size >= 0 else math.inf)
             if member.isdir() or (member.isreg() and not member.issparse()):
                 opened.extract(member, folder, filter="data")
         # Of what is packed, the checksum stands at the end.
@@ -145,6 +150,7 @@ class _HeaderReader:
     def __init__(self, file: Any):
         self.file = file
         self.seek, self.tell = file.seek, file.tell
+        self.num_read = 0
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does.
@@ -154,7 +160,9 @@ class _HeaderReader:
         """
         if not 0 <= size <= MOST_HEADER_BYTES:
             raise tarfile.ReadError(f"a name or a note in it has {size} bytes; at most {MOST_HEADER_BYTES} are read")
-        return self.file.read(size)
+        content = self.file.read(size)
+        self.num_read += len(content)
+        return content
 
 
 def _check_sizes(archive: Path, count: int, size: float) -> None:

@@ -49,8 +49,8 @@ TOWER_SIZE_LIMITS = {
     "vocab_size": (1, 10_000_000),
     "max_position_embeddings": (1, 1_000_000),
     "num_channels": (1, 64),
-    "image_size": (1, 16_384),
-    "patch_size": (1, 16_384),
+    "image_size": (1, 2048),
+    "patch_size": (1, 2048),
 }
 MAX_LABELS = 1_000_000
 # Which kernels compute is the caller's choice. A name such as "owner/name@revision" in a file would have transformers

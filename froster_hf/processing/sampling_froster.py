@@ -199,8 +199,8 @@ CALLERS_OPTIONS = ("allow_urls", "video_backend", "video_limits")
 # Of one call: where and in what form its result is wanted, and of which videos. A checkpoint's are passed over.
 CALL_OPTIONS = ("device", "data_format", "input_data_format", "return_metadata", "return_tensors", "video_metadata")
 
-# A video's clips in single precision: 8 GiB. Evaluations of published models stay below a hundredth of it.
-MAX_VALUES = 2**31
+# A video's clips in single precision: 2 GiB; 64 frames in 10 views and 3 crops of 224 pixels are half of it.
+MAX_VALUES = 2**29
 # The same of frames that are longer than so many times their width: a small file holds a line of pixels that becomes
 # any number of them. They are enlarged as bytes: 256 MiB.
 MAX_LONG_VALUES, MAX_ASPECT = 2**28, 16

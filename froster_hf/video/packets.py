@@ -36,7 +36,7 @@ ONE_THREAD_PIXELS = 384 * 384
 # Where every packet holds the one frame that is shown at its time, and a key frame can be entered. Not so elsewhere:
 # AVI has no presentation times, a seek in MPEG streams lands where it lands, VP8 has packets that show nothing.
 INDEXED_CODECS = {
-    "mov,mp4,m4a,3gp,3g2,mj2": ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "prores", "qtrle"),
+    "mov,mp4,m4a,3gp,3g2,mj2": ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "prores"),
     "matroska,webm": ("h264", "hevc", "vp9", "av1", "mjpeg"),
 }
 

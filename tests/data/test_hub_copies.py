@@ -126,6 +126,20 @@ def test_a_name_that_has_no_end_is_not_read_into_memory(tmp_path):
         _unpack(archive, tmp_path / "out")
 
 
+def test_notes_count_as_what_they_unpack_to(tmp_path, monkeypatch):
+    """A comment of half a megabyte before each empty file, which a gzip file holds in some bytes."""
+    monkeypatch.setattr(hub_copies, "LEAST_UNPACKED_BYTES", 2_000_000)
+    archive = tmp_path / "a.tar.gz"
+    with gzip.open(archive, "wb") as file:
+        for number in range(8):
+            entry = tarfile.TarInfo(f"{number}.avi")
+            entry.pax_headers = {"comment": "x" * 500_000}
+            file.write(entry.tobuf(tarfile.PAX_FORMAT))
+        file.write(bytes(1024))
+    with pytest.raises(ValueError, match=r"cannot be unpacked: it holds \d files of \d+ bytes or more"):
+        _unpack(archive, tmp_path / "out")
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 @pytest.mark.parametrize("damage", ["cut short", "altered", "not one"])
 def test_a_damaged_archive_is_named_and_leaves_nothing(tmp_path, kind, damage):

@@ -207,6 +207,26 @@ def test_transparent_frames_keep_their_colors(tmp_path):
     assert frames[0, :, 5, 5].tolist() == [200, 0, 0]
 
 
+def test_frames_that_are_called_key_frames_and_are_none_are_read_from_the_first(tmp_path):
+    """QuickTime's animations store what has changed; their decoder does not tell which frame stands for itself."""
+    path = tmp_path / "animation.mov"
+    images = [np.full((32, 32, 3), 90, dtype=np.uint8) for _ in range(8)]
+    for index, image in enumerate(images):
+        for line in range(index + 1):
+            image[4 * line : 4 * line + 4] = 20 * line
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("qtrle", rate=25, options={"g": "100"})
+        stream.width = stream.height = 32
+        stream.pix_fmt = "rgb24"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    # Without the table of key frames, all are said to be.
+    path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
+    for index, image in enumerate(images):
+        assert np.array_equal(decode_frames(path, [index])[0][0].permute(1, 2, 0), image)
+
+
 def test_a_title_that_is_not_utf8_does_no_harm(video_file, tmp_path):
     path = tmp_path / "title.mkv"
     with av.open(str(path), "w") as container:
