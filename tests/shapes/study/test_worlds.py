@@ -98,7 +98,9 @@ def test_a_job_trains_the_model_that_its_recipe_trains(world, tmp_path):
     first, second = (trainer.student.froster.state_dict() for trainer in trainers)
     for name, tensor in second.items():
         learned = (tensor - before[name]).float().abs().max() if name in before else tensor.float().abs().max()
-        assert (first[name] - tensor).float().abs().max() <= 0.05 * learned + 1e-7, name
+        # A bias of keys changes no attention: its gradient is rounding, of which AdamW makes steps of any sign.
+        allowed = 1e-4 if name.endswith("k_proj.bias") else 0.05 * learned + 1e-7
+        assert (first[name] - tensor).float().abs().max() <= allowed, name
     assert _trainer(job_of(world, "plain")).teacher is None
 
 
