@@ -14,6 +14,7 @@ from typing import Any
 
 from ..printing import printable
 from .prompts_froster import (
+    MAX_LABELS,
     Description,
     LabelList,
     checked_label_list,
@@ -21,7 +22,7 @@ from .prompts_froster import (
     index_of,
     read_label_list,
 )
-from .text_files import LINE_END, AnnotationError, parse_json, read_text, shown_path
+from .text_files import LINE_END, AnnotationError, count_line_ends, parse_json, read_text, shown_path
 
 MAX_LABEL_FILE_BYTES = 16 * 2**20
 # {label: one sentence}, written for this package and under its license.
@@ -72,6 +73,8 @@ def read_label_file(path: str | os.PathLike) -> LabelList:
             return _from_json(text, source)
         if suffix in _OTHER_FORMATS:
             raise AnnotationError(f"{source}: labels are not read from {suffix} files; expected {_FORMS}.")
+        if count_line_ends(text) > MAX_LABELS:
+            raise AnnotationError(f"{source}: there are more than {MAX_LABELS} labels.")
         if suffix in (".csv", ".tsv"):
             return _from_table(text, source, delimiter=_delimiter(text, suffix))
         return _from_lines(text, source)
@@ -196,6 +199,8 @@ def _from_rows(rows: Sequence[Sequence[str]], source: str, *, kind: str) -> Labe
     rows = [[cell.strip() for cell in row] for row in rows]
     width = max(map(len, rows))
     if kind == "text":
+        if width > len(_HEADERS):  # one long line would make all others as long
+            raise AnnotationError(f"{source}: a line has {width} columns; at most {len(_HEADERS)} are read.")
         rows = [[*row, *[""] * (width - len(row))] for row in rows]
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):

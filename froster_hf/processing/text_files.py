@@ -18,6 +18,8 @@ from ..video.types import UnreadableVideoError
 MAX_FILE_BYTES = 128 * 2**20
 # The longest published list (the training videos of Kinetics-700) has 0.6 million. Each takes hundreds of bytes.
 MAX_LINES = 2_000_000
+# Of a JSON file, by its brackets, braces and commas; that of the same list has 5 million. Each takes up to 200 bytes.
+MAX_JSON_MARKS = 10_000_000
 
 _ENCODINGS = {
     b"\xff\xfe\x00\x00": "UTF-32",
@@ -88,11 +90,16 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
         AnnotationError: see `read_text`; or it has more than `MAX_LINES`.
     """
     name, text = shown_path(path), read_text(path)
-    if text.count("\n") + text.count("\r") - text.count("\r\n") > MAX_LINES:
+    if count_line_ends(text) > MAX_LINES:
         raise AnnotationError(f"{name} has more than {MAX_LINES:,} lines. Read it in parts.")
     for number, line in enumerate(LINE_END.split(text), start=1):
         if line.strip():
             yield line, f"{name}, line {number}"
+
+
+def count_line_ends(text: str) -> int:
+    """How many lines end, without dividing the text into them."""
+    return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
 def csv_cells(line: str, where: str, delimiter: str = ",") -> list[str]:
@@ -121,8 +128,11 @@ def parse_json(text: str, *, source: str) -> Any:
     """JSON as its standard has it: no NaN, and no key twice in an object, of which Python would keep the last.
 
     Raises:
-        AnnotationError: not JSON, or nested deeper than Python's parser follows (about 1,000 levels).
+        AnnotationError: not JSON, nested deeper than Python's parser follows (about 1,000 levels), or of more values
+            than `MAX_JSON_MARKS` allows, whose objects would be a hundred times as large as the text.
     """
+    if sum(map(text.count, "[{,")) > MAX_JSON_MARKS:
+        raise AnnotationError(f"{source} has more values than any annotation file. Divide it.")
     try:
         return json.loads(text, object_pairs_hook=_without_repeated_keys, parse_constant=_refuse_constant)
     except RecursionError:

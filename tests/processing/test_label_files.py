@@ -21,7 +21,7 @@ from froster_hf.processing.label_files import (
 )
 from froster_hf.processing.label_matching import label_words, match_labels
 from froster_hf.processing.prompts_froster import TEMPLATE_SETS, fill_templates, readable_label
-from froster_hf.processing.text_files import AnnotationError
+from froster_hf.processing.text_files import AnnotationError, parse_json
 
 NAMES = ("growing", "up, then down", "sliding left")
 
@@ -301,6 +301,26 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("froster_hf.processing.label_files.MAX_LABEL_FILE_BYTES", 10)
     with pytest.raises(AnnotationError, match="more than 10 bytes"):
         read_label_file(written(tmp_path, "a.txt", "one\ntwo\nthree\n"))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv"])
+def test_more_lines_than_labels_are_allowed_are_refused_before_they_are_divided(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("froster_hf.processing.label_files.MAX_LABELS", 2)
+    with pytest.raises(AnnotationError, match="more than 2 labels"):
+        read_label_file(written(tmp_path, name, "one\ttwo\r\n" * 3))
+
+
+def test_one_long_line_does_not_make_all_others_as_long(tmp_path):
+    lines = "".join(f"label {index}\n" for index in range(100_000))
+    with pytest.raises(AnnotationError, match="a line has 1000001 columns"):
+        read_label_file(written(tmp_path, "a.txt", f"{lines}a{chr(9) * 1_000_000}b\n"))
+
+
+def test_json_of_more_values_than_memory_should_hold_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr("froster_hf.processing.text_files.MAX_JSON_MARKS", 4)
+    assert parse_json('[{}, "a", 1]', source="a.json") == [{}, "a", 1]
+    with pytest.raises(AnnotationError, match=r"a\.json has more values"):
+        parse_json("[{},{},{}]", source="a.json")
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path):
