@@ -115,9 +115,9 @@ def test_an_output_that_is_full_is_an_error():
 @pytest.mark.parametrize(
     ("message", "told"),
     [
-        ("`top_k` is 0; at least 1, or None for the default.", "--top-k is 0; at least 1, or left out."),
+        ("`top_k` is 0; it must be at least 1.", "--top-k is 0; it must be at least 1."),
         ("Give `candidate_labels`, the list of actions.", "Give --labels, the list of actions."),
-        ("the column `video`, or None for the default", "the column `video`, or None for the default"),
+        ("the column `video`", "the column `video`"),
     ],
 )
 def test_messages_name_the_options_of_the_shell(message, told):

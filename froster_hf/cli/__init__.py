@@ -130,8 +130,7 @@ def name_options(message: str, arguments: argparse.Namespace) -> str:
         return f"--{name.replace('_', '-')}" if hasattr(arguments, name) else match[0]
 
     # Single words may be columns, fields or positional arguments.
-    named = re.sub(r"`([a-z]+(?:_[a-z]+)+|quantize|threshold)`", option, message)
-    return named if named == message else named.replace(", or None for the default", ", or left out")
+    return re.sub(r"`([a-z]+(?:_[a-z]+)+|quantize|threshold)`", option, message)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ from ..checkpoint_loading import SHIPPED_CHECKPOINTS, load_pipeline
 from ..extras import import_extra
 from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import NUM_READING_THREADS, ReadingThreads, take_ahead
-from ..pipeline.scoring_froster import weights_state
+from ..pipeline.scoring_froster import weights_state, whole_number
 from ..pipeline.timeline_froster import WINDOW_OPTIONS, WindowStream, plan_windows
 from ..printing import one_line, printable
 from ..settings import read_fields
@@ -256,9 +256,10 @@ class VideoIndex:
 
         Raises:
             SearchIndexError: the index is damaged.
+            TypeError: `top_k` is not a whole number.
+            ValueError: it is less than 1.
         """
-        if top_k < 1:
-            raise ValueError(f"`top_k` is {top_k}; it must be at least 1.")
+        top_k = whole_number("top_k", top_k, least=1)
         # A segment overlaps as many on each side as there are strides in a window, and the last one of its video; and
         # as many again where two runs have read a video at the same time.
         number = top_k * (3 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))

@@ -52,7 +52,7 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
         TypeError: it is not a whole number.
         ValueError: it is less.
     """
-    allowed = f"it must be a whole number of at least {least}, or None for the default."
+    allowed = f"it must be a whole number of at least {least}."
     try:
         # To Python, true is 1.
         number = operator.index(cast(Any, None) if isinstance(value, bool) else value)
@@ -485,7 +485,7 @@ class LabelBanks:
         key = (
             labels.names,
             labels.descriptions,
-            templates if templates is None or isinstance(templates, str) else tuple(templates),
+            repr(templates),
             text_pooling,
             tuple(processor.prompt_templates),
             processor.label_style,

@@ -324,6 +324,8 @@ def resolve_templates(templates: str | Sequence[str]) -> list[str]:
     """
     if isinstance(templates, str):
         templates = TEMPLATE_SETS[templates].templates if templates in TEMPLATE_SETS else (templates,)
+    if not isinstance(templates, Sequence):
+        raise ValueError(f"The prompt templates are {templates!r:.100}; give a list of them, or the name of a set.")
     if len(templates) > MAX_TEMPLATES:
         raise ValueError(f"There are {len(templates)} prompt templates; at most {MAX_TEMPLATES} are taken.")
     for template in templates:

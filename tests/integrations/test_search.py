@@ -305,6 +305,8 @@ def test_wrong_options_are_errors(classify, videos, tmp_path):
         search_videos(index, "  ", classify=classify)
     with pytest.raises(ValueError, match="`top_k` is 0"):
         search_videos(index, "a star", classify=classify, top_k=0)
+    with pytest.raises(TypeError, match="`top_k` is '3'; it must be a whole number"):
+        search_videos(index, "a star", classify=classify, top_k="3")
     with pytest.raises(VideoDecodeError):
         search_videos(index, like=str(tmp_path / "nowhere.mp4"), classify=classify)
     with pytest.raises(SearchIndexError, match="something else"):

@@ -251,6 +251,7 @@ def test_labels_are_recognized_in_every_form_that_programs_hold_them_in(classify
         (LABELS, {"function_to_apply": "relu"}, "'softmax', 'sigmoid', 'evidence', 'none'"),
         *((LABELS, {name: 0}, f"`{name}` is 0") for name in ("top_k", "num_views", "num_crops", "num_frames")),
         (LABELS, {"on_error": "ignore"}, "'raise' or 'return'"),
+        (LABELS, {"templates": 3}, "The prompt templates are 3; give a list of them"),
         (LABELS, {"tokenizer_kwargs": {"truncation": True}}, "tokenizer_kwargs"),
         (["x" * 100, "y"], {}, "77"),
     ],
@@ -263,7 +264,7 @@ def test_wrong_calls_are_named(classify, labels, options, message):
 @pytest.mark.parametrize("value", ["3", 2.0, 2.5, True, float("nan"), [1]], ids=repr)
 @pytest.mark.parametrize("name", ["top_k", "num_views", "num_crops", "num_frames", "batch_size", "num_workers"])
 def test_counts_of_another_type_are_named(classify, name, value):
-    with pytest.raises(TypeError, match=rf"^`{name}` is .*; it must be a whole number of at least [01], or None"):
+    with pytest.raises(TypeError, match=rf"^`{name}` is .*; it must be a whole number of at least [01]\.$"):
         classify([BIKES, BIKES], LABELS, **{name: value})
 
 
@@ -271,9 +272,7 @@ def test_counts_of_another_type_are_named(classify, name, value):
     ("name", "value"), [("top_k", -1), ("batch_size", 0), ("batch_size", -2), ("num_workers", -1)]
 )
 def test_counts_below_the_least_are_named(classify, name, value):
-    with pytest.raises(
-        ValueError, match=rf"^`{name}` is {value}; it must be a whole number of at least [01], or None"
-    ):
+    with pytest.raises(ValueError, match=rf"^`{name}` is {value}; it must be a whole number of at least [01]\.$"):
         classify([BIKES, BIKES], LABELS, **{name: value})
 
 
