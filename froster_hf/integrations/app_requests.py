@@ -187,7 +187,7 @@ def refused_status(scope: Any, *, max_upload_bytes: int, names: Sequence[str] | 
     """
     headers = dict(scope["headers"])
     if names is not None:
-        # A name of somebody else that leads here makes his page the app's own, to a browser (DNS rebinding).
+        # To a browser, a page under a foreign name that leads here is the app's own (DNS rebinding).
         if not is_own_name(_host_of(headers.get(b"host", b"")), names):
             return 421
         # And a page need not read what it is answered to fill the disk.

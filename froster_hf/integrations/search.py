@@ -82,9 +82,6 @@ TIMES = ["start_seconds", "end_seconds"]
 FOUND_COLUMNS = ["video", *TIMES, "picture"]
 
 
-_TOO_MANY_NAMES = f"{{}}: the names of its videos have more than {MOST_NAME_BYTES} bytes. Make several indexes."
-
-
 class SearchIndexError(ValueError):
     """An index cannot be used: there is none, it is damaged, or it is of another model or other windows."""
 
@@ -179,10 +176,24 @@ class VideoIndex:
             if row["video"] not in states:
                 self._check_name(row["video"])
                 num_bytes += len(row["video"]) + len(row["state"])
-                if num_bytes > MOST_NAME_BYTES:
-                    raise SearchIndexError(_TOO_MANY_NAMES.format(printable(self.path)))
+                self.check_names(num_bytes)
             states[row["video"]] = row["state"]
         return states
+
+    def check_names(self, num_bytes: int) -> None:
+        """Refuse an index whose videos' names and states, which are held at once, are too many.
+
+        Args:
+            num_bytes: of all of them.
+
+        Raises:
+            SearchIndexError: more than `MOST_NAME_BYTES`.
+        """
+        if num_bytes > MOST_NAME_BYTES:
+            raise SearchIndexError(
+                f"{printable(self.path)}: the names of its videos have more than {MOST_NAME_BYTES} bytes. Make "
+                "several indexes."
+            )
 
     def _read(self, to_batches: Callable[..., Any], *arguments: Any) -> Iterator[dict[str, Any]]:
         """The rows of a query of LanceDB, which stores equal values once: a small file can hold very large ones.
@@ -516,8 +527,7 @@ def index_videos(
     known = index.states()
     _, named = split_policy(classify.processor.video_processor.allow_urls)
     listing = _find_files(videos, known, named)
-    if sum(len(video) + len(state) for video, state in (known | listing.states).items()) > MOST_NAME_BYTES:
-        raise ValueError(_TOO_MANY_NAMES.format(printable(index.path)))
+    index.check_names(sum(len(video) + len(state) for video, state in (known | listing.states).items()))
     writer = _Writer(index, report, on_video or (lambda record: None))
     with _torn_writes_undone(index):
         try:

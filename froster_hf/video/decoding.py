@@ -319,7 +319,7 @@ class Conversation:
         """The video's properties in a reply, with the backend that is asked for its frames.
 
         Raises:
-            UnreadableVideoError: they are none, or beyond the limits, to which the decoding process holds the file.
+            UnreadableVideoError: they are malformed, or beyond the limits to which the decoding process holds a file.
         """
         try:
             info = VideoInfo.of({**reply["info"], "backend": self.backend})
