@@ -3,7 +3,7 @@ files."""
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,6 +12,24 @@ if TYPE_CHECKING:
 
 # Stored next to the weights, but not what a prediction over given labels depends on.
 NOT_WEIGHTS = ("label_embeds", "distillation_projectors.")
+
+
+# Fields of a configuration that change answers and show in no weight.
+ARCHITECTURE_FIELDS = (
+    *("backbone", "temporal_module", "temporal_pooling", "temporal_radius", "pooling_num_heads"),
+    *("num_attention_heads", "hidden_act", "layer_norm_eps", "eos_token_id"),
+)
+
+
+def architecture_of(model: "torch.nn.Module") -> dict[str, Any]:
+    """What answers depend on beside the weights: fields of the model's configuration and of its towers', for JSON."""
+    config = getattr(model, "config", None)
+    parts = {"model": config, **{name: getattr(config, name, None) for name in ("text_config", "vision_config")}}
+    return {
+        name: {field: getattr(part, field) for field in ARCHITECTURE_FIELDS if hasattr(part, field)}
+        for name, part in parts.items()
+        if part is not None
+    }
 
 
 def model_fingerprint(model: "torch.nn.Module", *, dtype: "torch.dtype | None" = None) -> str:

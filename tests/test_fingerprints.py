@@ -1,9 +1,11 @@
 """A model has one fingerprint, wherever its weights lie."""
 
+import json
+
 import torch
 
 from froster_hf import FrosterForVideoClassification
-from froster_hf.fingerprints import model_fingerprint
+from froster_hf.fingerprints import architecture_of, model_fingerprint
 from tests.fixtures.tiny import tiny_model
 
 
@@ -26,3 +28,11 @@ def test_offloaded_weights_count_too(tmp_path):
         tmp_path, device_map=places, offload_folder=tmp_path / "offload"
     )
     assert model_fingerprint(offloaded) == model_fingerprint(model)
+
+
+def test_what_answers_depend_on_beside_the_weights_is_named():
+    architecture = architecture_of(tiny_model(temporal_module="local_attention", temporal_radius=2))
+    assert architecture["model"]["temporal_radius"] == 2
+    assert architecture["vision_config"]["hidden_act"] == tiny_model().config.vision_config.hidden_act
+    assert architecture == json.loads(json.dumps(architecture))
+    assert architecture_of(torch.nn.Linear(1, 1)) == {}

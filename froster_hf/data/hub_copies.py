@@ -10,6 +10,7 @@ import itertools
 import lzma
 import math
 import os
+import re
 import tarfile
 import zipfile
 import zlib
@@ -30,6 +31,7 @@ MOST_TIMES = 20
 LEAST_UNPACKED_BYTES = 2**30
 # Of a name, or what else stands before a file in an archive.
 MOST_HEADER_BYTES = 2**20
+MOST_DEPTH = 20
 # What the readers raise of archives that are damaged, encrypted, or made to be.
 _DAMAGE = (
     *(ValueError, RuntimeError, ArithmeticError, EOFError),
@@ -114,6 +116,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
         # No more is read of a member than it says here.
         _check_sizes(archive, len(members), sum(member.file_size for member in members))
         for member in members:
+            _check_name(member.filename)
             opened.extract(member, folder)
 
 
@@ -129,10 +132,11 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             if (member := opened.next()) is None:
                 break
             # It keeps them all, with their notes.
-            opened.members.clear()
+            opened.members.clear()  # type: ignore[attr-defined]
             size += member.size
             _check_sizes(archive, count, max(size, reader.num_read) if member.size >= 0 else math.inf)
             if member.isdir() or (member.isreg() and not member.issparse()):
+                _check_name(member.name)
                 opened.extract(member, folder, filter="data")
         # Of what is packed, the checksum stands at the end.
         while is_packed and (rest := stream.read(MOST_HEADER_BYTES)):
@@ -163,6 +167,12 @@ class _HeaderReader:
         content = self.file.read(size)
         self.num_read += len(content)
         return content
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that makes more folders than those of data sets do, none of which count as files."""
+    if (depth := len(re.split(r"[/\\]", name))) > MOST_DEPTH:
+        raise ValueError(f"a name in it has {depth} parts; at most {MOST_DEPTH} are unpacked")
 
 
 def _check_sizes(archive: Path, count: int, size: float) -> None:

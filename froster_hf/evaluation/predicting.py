@@ -42,7 +42,7 @@ from transformers.utils.logging import tqdm
 
 from ..data.clips import EvaluationClips, collate_clips
 from ..data.video_table import label_names, pixel_options, table_fingerprint
-from ..fingerprints import model_fingerprint
+from ..fingerprints import architecture_of, model_fingerprint
 from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
 from ..processes import in_main_process
@@ -502,6 +502,7 @@ def _predict(
     )
     header = {
         "model": model_fingerprint(model),
+        "architecture": architecture_of(model),
         "data": table_fingerprint(table),
         "prompts": prompts,
         "video_options": pixel_options({**processor.video_processor.to_dict(), **clips.options}),

@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from ..data.segment_lists import SegmentTable
-from ..fingerprints import model_fingerprint
+from ..fingerprints import architecture_of, model_fingerprint
 from ..printing import json_text, one_line, printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
@@ -169,6 +169,7 @@ def _header(
         raise ValueError(f"{printable(name)}: {error}") from error
     header = {
         "model": model_fingerprint(classify.model),
+        "architecture": architecture_of(classify.model),
         "data": fingerprint,
         "compared_with": compared_with,
         "protocol": protocol.to_dict(),

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import html
 import ipaddress
+import json
 import os
 import re
 import sys
@@ -61,7 +62,12 @@ ROUTES = {
 }
 UPLOAD = "/gradio_api/upload"
 # Two lists of labels, each character in an escape of JSON.
-MOST_QUESTION_BYTES = 4 * 2**20
+MOST_QUESTION_BYTES = 2 * 2**20
+# Of a question's JSON: values of any kind, and characters of each name of a session or an event. Gradio keeps both for
+# thousands of sessions, whether somebody waits for the answers or not.
+MOST_QUESTION_VALUES = 1000
+LONGEST_NAME = 64
+NAMES = ("session_hash", "event_id", "trigger_id", "oauth_token")
 # What uploads, and pictures that were made of them, take of the disk until they are deleted, in uploads of the largest
 # size; a file counts as this many bytes at least.
 MOST_UPLOADS = 16
@@ -125,6 +131,26 @@ def check_inputs(fields: Sequence[tuple[str, str | None]], inputs: Any) -> None:
             raise ValueError(f"{label}: {printable(repr(value), limit=100)} was given; give {in_words}.")
     if _names_address(inputs):
         raise ValueError("Addresses are not fetched here: upload the video.")
+
+
+def is_question(content: bytes) -> bool:
+    """Whether the body of a request is one that the page sends: few values, and short names of sessions and events."""
+    try:
+        question = json.loads(content or b"{}")
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(question, dict):
+        return False
+    if any(len(value) > LONGEST_NAME for name in NAMES if isinstance(value := question.get(name), str | list | dict)):
+        return False
+    pending: list[Any] = [question]
+    count = 0
+    while pending and count <= MOST_QUESTION_VALUES:
+        value = pending.pop()
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        count += len(inner)
+        pending += [part for part in inner if isinstance(part, dict | list)][:MOST_QUESTION_VALUES]
+    return count <= MOST_QUESTION_VALUES
 
 
 def _names_address(value: Any) -> bool:
@@ -263,10 +289,15 @@ async def _chunks(receive: Any) -> AsyncIterator[bytes]:
         yield chunk
 
 
+class _NoQuestionError(Exception):
+    """A request says something else than the page does."""
+
+
 REFUSED = {
+    400: b"Not a question of this page.",
     403: b"Another page asks for this one.",
     404: b"Not Found",
-    408: b"The upload does not go on.",
+    408: b"The request does not go on.",
     411: b"Length Required",
     413: b"Content Too Large",
     421: b"The app is not asked by its own name: open it as localhost, or start it with --name and this one.",
@@ -326,15 +357,16 @@ class GuardedServer:
 
         status = refused_status(scope, max_upload_bytes=self.max_upload_bytes, names=self.names)
         if status is None:
-            is_upload = scope["method"] == "POST" and UPLOAD in scope["path"]
+            serve = self.app
+            if scope["method"] == "POST":
+                serve = self._upload if UPLOAD in scope["path"] else self._question
             try:
-                await (self._upload if is_upload else self.app)(scope, receive, send_with_policy)
+                await serve(scope, receive, send_with_policy)
             except Exception as error:
-                is_full = isinstance(error, OSError) and error.errno in NO_ROOM
-                is_slow = isinstance(error, _TooSlowError)
-                if not is_full and not is_slow and not _is_refusal(error):
+                refusal = self._status_of(error)
+                if refusal == 500 and not _is_refusal(error):
                     print_failure(error)
-                status = None if has_begun else 507 if is_full else 408 if is_slow else 500
+                status = None if has_begun else refusal
                 if is_unfinished_stream:
                     # Gradio has said in it what is wrong; the server would print that it has no end.
                     await send_with_policy({"type": "http.response.body"})
@@ -342,6 +374,39 @@ class GuardedServer:
             headers = [(b"content-type", b"text/plain; charset=utf-8")]
             await send_with_policy({"type": "http.response.start", "status": status, "headers": headers})
             await send_with_policy({"type": "http.response.body", "body": REFUSED[status]})
+
+    @staticmethod
+    def _status_of(error: Exception) -> int:
+        """The HTTP status of what ends a request."""
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return 507
+        return {_TooSlowError: 408, _NoQuestionError: 400}.get(type(error), 500)
+
+    async def _question(self, scope: Any, receive: Any, send: Any) -> None:
+        """Hand a question on when it is there as a whole, and is one.
+
+        Raises:
+            _NoQuestionError: it is none.
+            _TooSlowError: it has made too little progress.
+        """
+        content = bytearray()
+        try:
+            async for chunk in _chunks(receive):
+                content += chunk
+        except _DisconnectedError:
+            return
+        if not is_question(bytes(content)):
+            raise _NoQuestionError
+        message: Any = {"type": "http.request", "body": bytes(content), "more_body": False}
+
+        async def receive_again() -> Any:
+            nonlocal message
+            if message is None:
+                return await receive()
+            first, message = message, None
+            return first
+
+        await self.app(scope, receive_again, send)
 
     async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
         """Hand a form on when it is there as a whole: of one that breaks off, Gradio would keep what it has.

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..fingerprints import model_fingerprint
+from ..fingerprints import architecture_of, model_fingerprint
 from ..printing import json_text, printable
 from ..whole_files import (
     bounded_lines,
@@ -206,7 +206,7 @@ def _label_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings_of(classify: Any, options: dict[str, Any]) -> str:
-    """A short hash of what answers depend on: weights, processor, labels and options, not how they are computed."""
+    """A short hash of what answers depend on: model, processor, labels and options, not how they are computed."""
     kept = {
         name: value
         for name, value in options.items()
@@ -219,7 +219,8 @@ def _settings_of(classify: Any, options: dict[str, Any]) -> str:
     for given in (classify._preprocess_params, classify._forward_params, classify._postprocess_params):
         kept = given | kept
     processor = json.loads(classify.processor.to_json_string())
-    text = json.dumps([model_fingerprint(classify.model), processor, kept], sort_keys=True, default=str)
+    model = [model_fingerprint(classify.model), architecture_of(classify.model)]
+    text = json.dumps([*model, processor, kept], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -172,7 +172,7 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
 
     find = _finder(name, kwargs)
     settings = _settings(find("tokenizer_config.json"))
-    config = _settings(find("config.json"))
+    config = _model_settings(find)
     by_model = TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
     for stated in (settings.get("tokenizer_class"), config.get("tokenizer_class"), by_model):
         _check_class(stated, has_code="auto_map" in settings)
@@ -199,10 +199,12 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
-        TokenizerError: a file names a tokenizer of sounds, or a processor of other models or a part of one.
+        TokenizerError: a file names a tokenizer of sounds, or a processor of other models or a part of one, or the
+            model is of another kind.
         OSError: a file cannot be read, or the Hub cannot be reached.
     """
     find = _finder(name, kwargs)
+    _model_settings(find)
     for file in PROCESSOR_FILES:
         settings = _processor_settings(find(file))
         if settings.get("audio_tokenizer") is not None:
@@ -265,6 +267,23 @@ def _settings(file: str | None) -> Mapping[str, Any]:
             f"{printable(os.fspath(file or ''))} holds a JSON {type(content).__name__}, not an object."
         )
     return content
+
+
+def _model_settings(find: Callable[[str], str | None]) -> Mapping[str, Any]:
+    """What config.json says, by which transformers finds the classes that no other file names.
+
+    Raises:
+        TokenizerError: it names another file to be read in its place, or is of another kind of model.
+    """
+    from ..modeling.tables_froster import BACKBONES
+
+    config = _settings(find("config.json"))
+    if config.get("configuration_files"):
+        raise _refused("config.json names others in its place,", config["configuration_files"], "none")
+    kinds = ("froster", *BACKBONES)
+    if (stated := config.get("model_type")) is not None and stated not in kinds:
+        raise _refused("config.json is of the model type", stated, listing(kinds))
+    return config
 
 
 def _check_arguments(fields: Mapping[str, Any], check: Callable[[str, Any], bool], file: str) -> None:

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
+from ..printing import printable
 from ..whole_files import make_folder, refuse_irregular, write_text_whole, written_whole
 from .captions import draw_captions
 from .rendering import render_clips
@@ -16,6 +18,8 @@ from .video_files import write_mp4
 from .vocabulary import MovingShape
 
 _RECIPE_FILE = "moving_shapes.json"
+# There until all is rendered.
+_UNFINISHED_FILE = "moving_shapes.unfinished"
 # As `load_dataset("videofolder", data_dir=...)` reads it.
 _METADATA_FILE = "metadata.csv"
 _CLIPS_AT_ONCE = 16
@@ -57,7 +61,7 @@ def write_moving_shapes(
         K * clips_per_class rows, class by class: `video` (path of the file), `label`, `caption`.
 
     Raises:
-        ValueError: the folder holds clips of other arguments.
+        ValueError: the folder holds clips of other arguments, or files of these names that were not rendered into it.
     """
     root = Path(root)
     recipe = {
@@ -71,14 +75,22 @@ def write_moving_shapes(
         "second_object_rate": second_object_rate,
         **({"hardships": hardships.told} if hardships.told else {}),
     }
-    recipe_file = root / _RECIPE_FILE
-    for stored in (recipe_file, root / _METADATA_FILE):
+    recipe_file, unfinished = root / _RECIPE_FILE, root / _UNFINISHED_FILE
+    for stored in (recipe_file, unfinished, root / _METADATA_FILE):
         refuse_irregular(stored)
     if recipe_file.exists():
         if json.loads(recipe_file.read_text(encoding="utf-8")) != recipe:
             raise ValueError(f"{root} holds clips made with other arguments (see {recipe_file}); give another folder.")
     else:
         make_folder(root)
+        names = [f"{index:06d}.mp4" for index in range(len(classes) * clips_per_class)]
+        if not unfinished.exists():
+            for name in (*names, _METADATA_FILE):
+                if os.path.lexists(root / name):
+                    raise ValueError(
+                        f"{printable(str(root))} holds {name}, which was not rendered into it; give another folder."
+                    )
+            write_text_whole(unfinished, "Clips are rendered into this folder.\n")
         labels = np.repeat(np.arange(len(classes)), clips_per_class)
         rng = np.random.default_rng(seed)
         scenes = draw_scenes(
@@ -90,7 +102,6 @@ def write_moving_shapes(
         )
         captions = draw_captions(rng, scenes.attributes)
         qualities = np.random.default_rng([seed, 1]).integers(_CRF, hardships.max_crf + 1, len(labels))
-        names = [f"{index:06d}.mp4" for index in range(len(labels))]
         for start in range(0, len(labels), _CLIPS_AT_ONCE):
             clips = render_clips(scenes[start : start + _CLIPS_AT_ONCE], num_frames=num_frames, resolution=resolution)
             for name, clip, crf in zip(names[start:], clips, qualities[start:].tolist()):
@@ -101,6 +112,7 @@ def write_moving_shapes(
             writer.writerows(zip(names, (str(classes[int(label)]) for label in labels), captions.texts))
         # Written last: a folder without it is not complete.
         write_text_whole(recipe_file, json.dumps(recipe, indent=2))
+        unfinished.unlink()
     return _read_folder(root, classes)
 
 

@@ -40,6 +40,8 @@ INDEXED_CODECS = {
     "matroska,webm": ("h264", "hevc", "vp9", "av1", "mjpeg"),
 }
 
+# Type of a unit of H.264: a part of a picture that refreshes the decoder.
+IDR_UNIT = 5
 # Frames that the decoders of these codecs hold back at most.
 MOST_REORDERED = 16
 
@@ -192,7 +194,7 @@ def read_packets(
                 # It lies outside the edit list: decoded, but not shown.
                 is_indexed = False
                 continue
-            packets.append((packet.pts, packet.is_keyframe))
+            packets.append((packet.pts, packet.is_keyframe and _is_entry(packet, stream)))
             duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
         raise UnreadableVideoError(f"damaged after {len(packets)} packets: {ffmpeg_reason(error)}") from error
@@ -203,6 +205,27 @@ def read_packets(
     seconds = table.start_seconds + table.duration_seconds
     limits.check("max_duration_seconds", seconds, f"{seconds:.0f} seconds long")
     return table, first
+
+
+def _is_entry(packet: av.Packet, stream) -> bool:
+    """Whether what a key frame and those after it show is known without those before it.
+
+    H.264 has two kinds of them. FFmpeg takes the word of a message in the stream (recovery point) for one kind, whose
+    followers may refer to what comes before it, and then shows something else without an error. Of the other (IDR),
+    units of type 5, they cannot.
+    """
+    if stream.codec.canonical_name != "h264":
+        return True
+    settings, content = stream.codec_context.extradata or b"", bytes(packet)
+    if len(settings) < 5 or settings[0] != 1:
+        return False
+    # Each unit stands behind its length.
+    size, place = (settings[4] & 3) + 1, 0
+    while place + size < len(content):
+        if content[place + size] & 31 == IDR_UNIT:
+            return True
+        place += size + int.from_bytes(content[place : place + size], "big")
+    return False
 
 
 def announced(items: Iterator[Item]) -> Iterator[Item]:

@@ -39,6 +39,9 @@ except ImportError:
 # Decoders of these codecs leave out frames on which no other depends when told to; the frames left are bit-equal.
 SKIPPING_CODECS = ("h264", "hevc", "mpeg4")
 
+# By which a frame may come out too late where a video was cut.
+LATE_SECONDS = 0.5
+
 # A frame with its index and its time in seconds after the start of the video stream; uint8 (h, w, 3), upright.
 IndexedFrame = tuple[int, float, np.ndarray]
 
@@ -201,20 +204,27 @@ class StrictReader:
             shown = following
 
     def _by_time(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        """As `_in_order`, where no frame's time lies before that of the one before it: it would hide others."""
+        """As `_in_order`, without frames that come out a little too late, as players leave them out.
+
+        Where one video was cut and put together, a few frames lie on both sides of the border. One that lies further
+        back would be hidden by what is shown later.
+        """
         last = -math.inf
         for index, seconds, frame in self._in_order():
-            if seconds < last:
+            if seconds < last - LATE_SECONDS:
                 raise UnreadableVideoError(
                     f"frame {index} comes out behind one that is shown later ({seconds:g} and {last:g} seconds), so "
                     "that what is shown when cannot be told"
                 )
-            last = seconds
-            yield index, seconds, frame
+            if seconds >= last:
+                last = seconds
+                yield index, seconds, frame
 
     def _by_index(self, wanted: Sequence[int]) -> Iterator[IndexedFrame]:
         """Run by run; where decoding cannot start at a key frame, start at an earlier one."""
         key_indices = np.searchsorted(self.table.times, self.table.key_times)
+        # Frames that going back decodes again: beyond the file's own number, reading in order is less work.
+        more = 0
         for key, run in _runs(key_indices, wanted):
             back, done = 0, 0
             while done < len(run):
@@ -227,6 +237,9 @@ class StrictReader:
                     if back == key:
                         raise
                     back = min(2 * back + 1, key)
+                    more += int(key_indices[key] - key_indices[key - back])
+                    if more > len(self.table.times):
+                        raise NotAnIndexError("key frames that are none") from None
 
     def _decode_run(self, entry: int, run: list[int]) -> Iterator[IndexedFrame]:
         """Enter at the key frame of index `entry` and decode until all of `run` are out."""

@@ -126,6 +126,17 @@ def test_a_name_that_has_no_end_is_not_read_into_memory(tmp_path):
         _unpack(archive, tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_name_of_more_folders_than_a_data_sets_is_refused(tmp_path, kind):
+    archive, name = tmp_path / f"a.{kind}", "a/" * 30 + "v.avi"
+    if kind == "zip":
+        write_zip(archive, **{name: b""})
+    else:
+        write_tar(archive, member(name, b""), mode="w:")
+    with pytest.raises(ValueError, match="cannot be unpacked: a name in it has 31 parts; at most 20"):
+        _unpack(archive, tmp_path / "out")
+
+
 def test_notes_count_as_what_they_unpack_to(tmp_path, monkeypatch):
     """A comment of half a megabyte before each empty file, which a gzip file holds in some bytes."""
     monkeypatch.setattr(hub_copies, "LEAST_UNPACKED_BYTES", 2_000_000)

@@ -275,7 +275,7 @@ def test_what_gradio_may_come_to_serve_is_not_served_unasked(address):
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"Content-Length": str(4 * 2**20 + 1)}, 413),
+        ({"Content-Length": str(2 * 2**20 + 1)}, 413),
         ({"Content-Length": "1" * 30}, 411),
         ({"Transfer-Encoding": "chunked"}, 411),
     ],
@@ -291,6 +291,28 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
         # Nothing of the body is sent.
         connection.endheaders()
         assert connection.getresponse().status in (status, 400)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"data": [], "fn_index": 0, "session_hash": "a" * 100_000},
+        {"data": [], "fn_index": 0, "session_hash": ["a"] * 100},
+        {"data": [{}] * 10_000, "fn_index": 0, "session_hash": "a"},
+        {"data": [[[["a"] * 2000]]], "session_hash": "a"},
+        [],
+        "[" * 100_000,
+    ],
+    ids=["a long name", "a name that is a list", "many values", "many values within", "no object", "too deep"],
+)
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/call/predict", "/gradio_api/run/predict"])
+def test_what_is_no_question_of_the_page_reaches_no_queue(address, path, question):
+    """Gradio keeps names of sessions, however long, for whoever never reads an answer."""
+    body = question if isinstance(question, str) else json.dumps(question)
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)) as connection:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (400, b"Not a question of this page.")
 
 
 def headers_answered(address: str, method: str, path: str, headers: dict[str, str]) -> int:

@@ -90,7 +90,7 @@ def test_hostile_sizes_of_a_tower_are_refused(tower, value):
     "fields",
     [
         {"vision_config": {"num_hidden_layers": 512, "hidden_size": 65_536, "num_attention_heads": 1024}},
-        {"vision_config": {"image_size": 2048, "patch_size": 1, "hidden_size": 16_384}},
+        {"vision_config": {"image_size": 2048, "patch_size": 1, "hidden_size": 12_288}},
         {"text_config": {"vocab_size": 10_000_000, "hidden_size": 65_536}},
         {"num_labels": 1_000_000, "projection_dim": 65_536},
         {"temporal_pooling": "transformer", "pooling_num_layers": 256, "projection_dim": 8192},

@@ -164,6 +164,12 @@ def test_another_model_in_the_same_folder_is_another_model(videos, tmp_path):
     other_limits.processor.video_processor.video_backend = "pyav"
     other_limits.processor.video_processor.video_limits = {"max_pixels": 12_000_000}
     assert list(predict_videos(other_limits, paths, resume=True, **call)) == []
+    # The same weights, of which another configuration makes another model.
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "temporal_radius": 3}))
+    with pytest.raises(OtherAnswersError):
+        predict_videos(load_pipeline(folder), paths, resume=True, **call)
+    (folder / "config.json").write_text(json.dumps(config))
     trained = FrosterForVideoClassification.from_pretrained(folder)
     torch.nn.init.ones_(trained.froster.text_projection.weight)
     trained.save_pretrained(folder)

@@ -103,10 +103,20 @@ def test_interrupted_folder_is_completed(tmp_path):
     arguments = {"clips_per_class": 2, "seed": 0, "resolution": 64, "num_frames": 4}
     write_moving_shapes(tmp_path, CLASSES, **arguments)
     whole = {path.name: path.read_bytes() for path in tmp_path.glob("*.mp4")}
-    (tmp_path / "moving_shapes.json").unlink()
+    (tmp_path / "moving_shapes.json").rename(tmp_path / "moving_shapes.unfinished")
     (tmp_path / "000002.mp4").write_bytes(b"half a file")
     write_moving_shapes(tmp_path, CLASSES, **arguments)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.mp4")} == whole
+    assert not (tmp_path / "moving_shapes.unfinished").exists()
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "000001.mp4"])
+def test_files_that_were_not_rendered_stay(tmp_path, name):
+    (tmp_path / name).write_bytes(b"somebody's")
+    with pytest.raises(ValueError, match=rf"holds {name}, which was not rendered into it; give another folder"):
+        write_moving_shapes(tmp_path, CLASSES, clips_per_class=1, seed=0, resolution=64, num_frames=4)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"somebody's"
 
 
 def test_folder_is_a_videofolder(tmp_path):

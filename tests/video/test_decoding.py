@@ -227,6 +227,34 @@ def test_frames_that_are_called_key_frames_and_are_none_are_read_from_the_first(
         assert np.array_equal(decode_frames(path, [index])[0][0].permute(1, 2, 0), image)
 
 
+def test_frames_that_refer_to_what_lies_before_a_recovery_point_are_read_from_there(tmp_path):
+    """A picture of its own that is called an entry, behind which others show again what was shown before it."""
+    before, behind = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1), dtype=np.uint8).repeat(3, axis=-1)
+    images = [before] * 12 + [behind] + [np.concatenate([behind[:, :48], before[:, 48:]], axis=1)] * 3
+    path = tmp_path / "recovery.mp4"
+    with av.open(str(path), "w") as container:
+        # A cut so soon is encoded as a picture of its own, and no entry.
+        options = {"x264-params": "keyint=400:min-keyint=200:scenecut=40:bframes=0:ref=4:threads=1", "qp": "10"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        packets = []
+        for image in images:
+            packets += stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24"))
+        packets += stream.encode(None)
+        for index, packet in enumerate(packets):
+            if index == 12:
+                # Recovery point: exact from here on.
+                content = bytes(packet)
+                changed = av.Packet(b"\0\0\0\1\x06\x06\x01\x84\x80" + content)
+                changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+                changed.is_keyframe, changed.stream, packet = True, stream, changed
+            container.mux(packet)
+    whole = decode_frames(path, list(range(16)))[0]
+    for index in range(16):
+        assert torch.equal(decode_frames(path, [index])[0][0], whole[index]), index
+
+
 def test_a_title_that_is_not_utf8_does_no_harm(video_file, tmp_path):
     path = tmp_path / "title.mkv"
     with av.open(str(path), "w") as container:
