@@ -394,7 +394,7 @@ def main(source: Path, folder: Path, max_bytes: int, *, writes: bool = True) -> 
             with exiting_without_room():
                 write(tensors, folder / "tensors.safetensors")
     except zipfile.BadZipFile as error:
-        summary = {"error": f"it is damaged: {error}"}
+        summary = {"error": f"it is damaged, or was saved by torch before 1.6: {error}"}
     except Exception as error:  # Whatever a broken file provokes becomes a reason; nothing is retried another way.
         if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
             reason = "reading it takes far more memory than its size"

@@ -320,7 +320,8 @@ def resolve_templates(templates: str | Sequence[str]) -> list[str]:
     """The templates of a named set, of one template, or of a list of them.
 
     Raises:
-        ValueError: an empty list, one of more than `MAX_TEMPLATES`, or a template without exactly one `{}`.
+        ValueError: neither text nor a list, an empty list, more than `MAX_TEMPLATES`, or a template without exactly
+            one `{}`.
     """
     if isinstance(templates, str):
         templates = TEMPLATE_SETS[templates].templates if templates in TEMPLATE_SETS else (templates,)
