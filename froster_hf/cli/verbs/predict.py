@@ -95,14 +95,16 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_results(arguments.output, overwrite=arguments.overwrite, resumable=arguments.output.endswith(".jsonl"))
     videos = find_videos(arguments.videos)
     output = arguments.resume or arguments.output
+    if output is not None:
+        from ...pipeline.many_videos import check_format
+
+        check_format(Path(output), resume=arguments.resume is not None)
+    classify = load_model(arguments)
 
     from transformers.utils.logging import tqdm
 
-    from ...pipeline.many_videos import check_format, predict_videos
+    from ...pipeline.many_videos import predict_videos
 
-    if output is not None:
-        check_format(Path(output), resume=arguments.resume is not None)
-    classify = load_model(arguments)
     print_comparison(classify, options)
     records = predict_videos(
         classify,
