@@ -127,7 +127,7 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         file.seek(0)
         stream: Any = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
         reader: Any = _HeaderReader(stream)
-        opened: Any = stack.enter_context(tarfile.open(fileobj=reader, mode="r:"))
+        opened = stack.enter_context(tarfile.open(fileobj=reader, mode="r:"))
         for count in itertools.count(1):
             if (member := opened.next()) is None:
                 break

@@ -98,6 +98,8 @@ SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_sp
 # tokenizer.json, also where dots follow.
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 OTHER_FORMATS = ("tekken.json", "tiktoken.model")
+# `model_type` of FROSTER and of the backbones, a table of the models' that processors do not import.
+KINDS_OF_MODELS = ("froster", "clip", "metaclip_2", "siglip")
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 WHAT_TO_DO = (
     "Take the tokenizer of the CLIP, MetaCLIP 2, SigLIP or SigLIP 2 that the checkpoint was made from. One that you "
@@ -275,14 +277,11 @@ def _model_settings(find: Callable[[str], str | None]) -> Mapping[str, Any]:
     Raises:
         TokenizerError: it names another file to be read in its place, or is of another kind of model.
     """
-    from ..modeling.tables_froster import BACKBONES
-
     config = _settings(find("config.json"))
     if config.get("configuration_files"):
         raise _refused("config.json names others in its place,", config["configuration_files"], "none")
-    kinds = ("froster", *BACKBONES)
-    if (stated := config.get("model_type")) is not None and stated not in kinds:
-        raise _refused("config.json is of the model type", stated, listing(kinds))
+    if (stated := config.get("model_type")) is not None and stated not in KINDS_OF_MODELS:
+        raise _refused("config.json is of the model type", stated, listing(KINDS_OF_MODELS))
     return config
 
 
