@@ -29,8 +29,8 @@ ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 # Videos are packed already; lists become a tenth of what they are.
 MOST_TIMES = 20
 LEAST_UNPACKED_BYTES = 2**30
-# Of a name, or what else stands before a file in an archive.
-MOST_HEADER_BYTES = 2**20
+# Of a name, or what else stands before a file in an archive; as many as a thousand in a row are read.
+MOST_HEADER_BYTES = 2**16
 MOST_DEPTH = 20
 # What the readers raise of archives that are damaged, encrypted, or made to be.
 _DAMAGE = (
@@ -127,12 +127,13 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         file.seek(0)
         stream: Any = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
         reader: Any = _HeaderReader(stream)
-        opened = stack.enter_context(tarfile.open(fileobj=reader, mode="r:"))
+        opened: Any = stack.enter_context(tarfile.open(fileobj=reader, mode="r:"))
         for count in itertools.count(1):
             if (member := opened.next()) is None:
                 break
-            # It keeps them all, with their notes.
-            opened.members.clear()  # type: ignore[attr-defined]
+            # It keeps them all, with their notes, and those for all.
+            opened.members.clear()
+            opened.pax_headers.clear()
             size += member.size
             _check_sizes(archive, count, max(size, reader.num_read) if member.size >= 0 else math.inf)
             if member.isdir() or (member.isreg() and not member.issparse()):

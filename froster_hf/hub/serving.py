@@ -25,6 +25,8 @@ from ..whole_files import new_folder
 TowerFormat = Literal["onnx", "torch_export"]
 TOLERANCE = 1e-4
 TOWERS_FILE = "towers.json"
+# Of one clip; six are held. 64 frames of 512 pixels have 50 million.
+MOST_CLIP_VALUES = 2**26
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ def _video_inputs(config: Any) -> list[Tensor]:
     """The clips that a graph is traced with, and those of other sizes that it is checked on."""
     generator = torch.Generator().manual_seed(0)
     side, frames = config.vision_config.image_size, config.num_frames
+    if (values := 3 * frames * side**2) > MOST_CLIP_VALUES:
+        raise ValueError(
+            f"A clip of {frames} frames of {side} x {side} pixels has {values} values; towers are traced with clips "
+            f"of at most {MOST_CLIP_VALUES}."
+        )
     if _frames_are_fixed(config):
         sizes = [(2, frames), (1, frames), (3, frames)]
     else:

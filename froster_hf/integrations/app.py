@@ -32,7 +32,13 @@ from .app_page import (
     page_theme,
     segments_html,
 )
-from .app_requests import GuardedServer, guarded_blocks, is_own_name, request_reason
+from .app_requests import (
+    GuardedServer,
+    guarded_blocks,
+    is_own_name,
+    one_line_of_full_descriptors,
+    request_reason,
+)
 
 LONGEST_LABELS = 50_000
 """Characters of a list of labels."""
@@ -259,7 +265,11 @@ def served_app(
     middleware = import_extra("app", "starlette.middleware")
     # Of forms that are refused; whoever sent one is told.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="froster-app-") as folder, _environment(GRADIO_TEMP_DIR=folder):
+    with (
+        tempfile.TemporaryDirectory(prefix="froster-app-") as folder,
+        _environment(GRADIO_TEMP_DIR=folder),
+        one_line_of_full_descriptors(),
+    ):
         app = build_app(classify, index=index, examples=examples)
         try:
             _, address, public = app.launch(

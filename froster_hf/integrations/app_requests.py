@@ -17,12 +17,13 @@ import errno
 import html
 import ipaddress
 import json
+import logging
 import os
 import re
 import sys
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -182,6 +183,30 @@ def print_failure(error: BaseException) -> None:
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     line = one_line(f"{type(error).__name__}: {error}")
     print(f"froster: a request failed: {line}{printable(where)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextlib.contextmanager
+def one_line_of_full_descriptors() -> Iterator[None]:
+    """Inside of the block, asyncio says once that this process has no descriptors for further connections.
+
+    It prints a traceback for each that waits, thousands in a second.
+    """
+    was_said = False
+
+    def is_printed(record: logging.LogRecord) -> bool:
+        nonlocal was_said
+        if not record.getMessage().startswith("socket.accept() out of system resource"):
+            return True
+        record.msg, record.args, record.exc_info = "froster: no further connections can be taken", (), None
+        was_said, is_first = True, not was_said
+        return is_first
+
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(is_printed)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_printed)
 
 
 def is_own_name(name: str | None, names: Sequence[str] = ()) -> bool:

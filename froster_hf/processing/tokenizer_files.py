@@ -40,11 +40,12 @@ TOKENIZER_CLASSES = (
     "PreTrainedTokenizer",
 )
 PROCESSOR_CLASSES = ("FrosterProcessor", "CLIPProcessor", "SiglipProcessor", "Siglip2Processor")
+IMAGE_PROCESSORS = ("CLIPImageProcessor", "SiglipImageProcessor")
 # By the field that names them, the classes of its parts, whose other names end in "Fast" or "Pil". transformers has
 # some that read files and repositories which a file names, and others that decode videos in this process.
 PART_CLASSES = {
-    "feature_extractor_type": ("CLIPFeatureExtractor", "SiglipFeatureExtractor"),
-    "image_processor_type": ("CLIPImageProcessor", "SiglipImageProcessor", "Siglip2ImageProcessor"),
+    "feature_extractor_type": ("CLIPFeatureExtractor", *IMAGE_PROCESSORS),
+    "image_processor_type": IMAGE_PROCESSORS,
     "video_processor_type": ("FrosterVideoProcessor",),
 }
 # Files in which transformers looks for the class of a processor, or of a part.
@@ -98,8 +99,6 @@ SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_sp
 # tokenizer.json, also where dots follow.
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 OTHER_FORMATS = ("tekken.json", "tiktoken.model")
-# `model_type` of FROSTER and of the backbones, a table of the models' that processors do not import.
-KINDS_OF_MODELS = ("froster", "clip", "metaclip_2", "siglip")
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 WHAT_TO_DO = (
     "Take the tokenizer of the CLIP, MetaCLIP 2, SigLIP or SigLIP 2 that the checkpoint was made from. One that you "
@@ -202,7 +201,7 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
 
     Raises:
         TokenizerError: a file names a tokenizer of sounds, or a processor of other models or a part of one, or the
-            model is of another kind.
+            model is one that has others.
         OSError: a file cannot be read, or the Hub cannot be reached.
     """
     find = _finder(name, kwargs)
@@ -217,7 +216,7 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         for section in (settings, *(value for value in settings.values() if isinstance(value, Mapping))):
             for field, allowed in PART_CLASSES.items():
                 if (stated := section.get(field)) is not None and not _is_class(stated, allowed):
-                    raise _refused(f"{file} has the {field}", stated, listing(allowed))
+                    raise _refused(f"beside it, {file} has the {field}", stated, listing(allowed))
     if (audio := find("audio_tokenizer_config.json")) is not None:
         raise _refused("its processor has a tokenizer of sounds,", audio, "none")
 
@@ -275,13 +274,21 @@ def _model_settings(find: Callable[[str], str | None]) -> Mapping[str, Any]:
     """What config.json says, by which transformers finds the classes that no other file names.
 
     Raises:
-        TokenizerError: it names another file to be read in its place, or is of another kind of model.
+        TokenizerError: it names another file to be read in its place, or a kind of model with other processors.
     """
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+
     config = _settings(find("config.json"))
     if config.get("configuration_files"):
-        raise _refused("config.json names others in its place,", config["configuration_files"], "none")
-    if (stated := config.get("model_type")) is not None and stated not in KINDS_OF_MODELS:
-        raise _refused("config.json is of the model type", stated, listing(KINDS_OF_MODELS))
+        raise _refused("beside it, config.json names others in its place,", config["configuration_files"], "none")
+    kind = str(config.get("model_type"))
+    by_model = IMAGE_PROCESSOR_MAPPING_NAMES.get(kind) or {}
+    images = [*(by_model.values() if isinstance(by_model, Mapping) else by_model)]
+    if VIDEO_PROCESSOR_MAPPING_NAMES.get(kind) or not all(
+        _is_class(name, IMAGE_PROCESSORS) for name in images if name is not None
+    ):
+        raise _refused("beside it, config.json has the model type", kind, "those of the backbones")
     return config
 
 

@@ -105,7 +105,9 @@ class DecodingProcess:
                 f"Videos are decoded in a Python process of its own, but sys.executable is empty. {_SET_EXECUTABLE}"
             )
         folder = Path(__file__).parent
-        command = [sys.executable, "-I", f"-Xutf8={sys.flags.utf8_mode}", "-c", _START, str(folder), *sys.path]
+        # In an interactive Python, one is the current folder, which may be a stranger's by now.
+        paths = [path for path in sys.path if os.path.isabs(path)]
+        command = [sys.executable, "-I", f"-Xutf8={sys.flags.utf8_mode}", "-c", _START, str(folder), *paths]
         watchdog = None
         try:
             # First, since what fails here leaves nothing behind. RuntimeError: no thread can be started.

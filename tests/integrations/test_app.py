@@ -6,6 +6,7 @@ import errno
 import http.client
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -38,6 +39,7 @@ from froster_hf.integrations.app_requests import (  # noqa: E402
     LEAST_FILE_BYTES,
     MOST_UPLOADS,
     GuardedServer,
+    one_line_of_full_descriptors,
     refused_status,
 )
 
@@ -313,6 +315,23 @@ def test_what_is_no_question_of_the_page_reaches_no_queue(address, path, questio
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         assert (answer.status, answer.read()) == (400, b"Not a question of this page.")
+
+
+def test_connections_beyond_all_descriptors_are_one_line(capfd):
+    handler = logging.StreamHandler()
+    logging.getLogger("asyncio").addHandler(handler)
+    try:
+        with one_line_of_full_descriptors(), contextlib.closing(asyncio.new_event_loop()) as loop:
+            for _ in range(100):
+                full = {
+                    "message": "socket.accept() out of system resource",
+                    "exception": OSError(errno.EMFILE, "full"),
+                }
+                loop.call_exception_handler(full)
+            logging.getLogger("asyncio").error("something else")
+    finally:
+        logging.getLogger("asyncio").removeHandler(handler)
+    assert capfd.readouterr().err.splitlines() == ["froster: no further connections can be taken", "something else"]
 
 
 def headers_answered(address: str, method: str, path: str, headers: dict[str, str]) -> int:

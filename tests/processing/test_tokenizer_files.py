@@ -13,11 +13,9 @@ from transformers import TokenizersBackend
 
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.checkpoint_loading import load_pipeline
-from froster_hf.modeling.tables_froster import BACKBONES
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.tokenizer_files import (
     CLIP_WORDS,
-    KINDS_OF_MODELS,
     TokenizerError,
     check_description,
     check_tokenizer,
@@ -347,7 +345,7 @@ def test_a_processor_that_names_something_else_to_load_is_refused_and_nobody_is_
 def test_a_model_of_another_kind_brings_no_tokenizer(tmp_path):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster", tokenizer_class=None)
     change_json(folder / "config.json", model_type="bert-japanese")
-    with pytest.raises(TokenizerError, match="'bert-japanese'"):
+    with pytest.raises(TokenizerError, match="'BertJapaneseTokenizer'"):
         FrosterProcessor.from_pretrained(folder)
 
 
@@ -515,7 +513,3 @@ def test_a_sound_table_of_characters_is_taken_and_one_that_leads_out_of_it_refus
         assert not is_bounded_table(bytes(broken)), place
     assert not is_bounded_table(sound_table(b"b" * 1000 + b"\0"))
     assert not is_bounded_table(sound_table(b"\xff\0"))
-
-
-def test_every_backbone_has_a_processor_that_is_read():
-    assert ("froster", *BACKBONES) == KINDS_OF_MODELS

@@ -411,6 +411,16 @@ def test_frames_without_number_are_refused_before_they_take_memory(video_file):
             decode_frames(video_file("h264_mp4"), indices)
 
 
+def test_modules_of_the_current_folder_are_not_imported(video_file, tmp_path, monkeypatch, no_warm_process):
+    """An interactive Python looks for modules in the folder in which it is."""
+    (tmp_path / "numpy.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    path = video_file("h264_mp4")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
+    assert shown(decode_frames(path, [9])[0]) == [9]
+    assert not (tmp_path / "ran").exists()
+
+
 INFO = {"num_frames": 10, "fps": 10.0, "duration_seconds": 1.0, "start_seconds": 0.0, "height": 4, "width": 4}
 INFO |= {"rotation": 0, "is_mirrored": False, "container": "x", "codec": "y", "backend": "pyav"}
 
