@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -168,5 +169,5 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 
 
 def cell(text: str) -> str:
-    """Text that cannot break out of a Markdown table's cell."""
-    return " ".join(printable(text).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").split())
+    """Text that cannot break out of a Markdown table's cell, and is neither a link nor a picture."""
+    return " ".join(re.sub(r"([\\`*\[\]|])", r"\\\1", printable(text)).replace("<", "&lt;").split())

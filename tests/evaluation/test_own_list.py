@@ -17,7 +17,7 @@ from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, c
 from froster_hf.evaluation.own_list import confusions, save_variant
 from froster_hf.evaluation.plots import plot_confusion
 from froster_hf.evaluation.protocols import Part, evaluate_scores
-from froster_hf.evaluation.report import write_result
+from froster_hf.evaluation.report import cell, write_result
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 
@@ -110,6 +110,13 @@ def test_labels_in_a_result_act_on_no_terminal(tmp_path):
     text = (tmp_path / "result.json").read_text()
     assert all(line.isprintable() for line in text.split("\n"))
     assert json.loads(text)["labels"] == ["é", "a\u202e\u009b2J"]
+
+
+def test_labels_in_a_table_are_neither_pictures_nor_links():
+    """A viewer of Markdown would fetch a picture, and so tell that somebody reads."""
+    assert cell("![a](http://example.org/a.png) `b` c|d *e* <f>\nh") == (
+        r"!\[a\](http://example.org/a.png) \`b\` c\|d \*e\* &lt;f>\\nh"
+    )
 
 
 def test_the_calibrated_checkpoint_is_a_checkpoint(result):
