@@ -55,6 +55,7 @@ def as_video_table(
 
     Raises:
         ValueError: no single video column, or a label column without names.
+        AnnotationError: a row without a label, or with one that is none of the column's.
         UnsafePathError: a row's path leads out of `roots`.
     """
     dataset = without_video_decoding(dataset.with_format(None))
@@ -70,6 +71,8 @@ def as_video_table(
     feature = table.features[LABEL_COLUMN]
     if isinstance(feature, Value) and feature.dtype in ("string", "large_string"):
         written = table[LABEL_COLUMN][:]
+        if None in written:
+            raise AnnotationError(f"Row {written.index(None)} of the data set has no label.")
         names = sorted(set(written))
         index_of = {name: index for index, name in enumerate(names)}
         table = with_labels(table, np.array([index_of[name] for name in written]), names)
@@ -77,6 +80,13 @@ def as_video_table(
         raise ValueError(
             f"The label column is {feature}. It must be a ClassLabel or strings: cast it with the label texts."
         )
+    else:
+        # `datasets` compares them with the names where it writes them, and not where it reads a file.
+        for row, label in enumerate(table[LABEL_COLUMN][:]):
+            if label is not None and label >= len(feature.names):
+                raise AnnotationError(
+                    f"Row {row} of the data set has the label {label}, of {len(feature.names)} names."
+                )
     _check_row_paths(table, roots)
     return table
 

@@ -43,6 +43,25 @@ def test_a_downloaded_table_cannot_point_at_other_files(video_folder, tmp_path):
         as_video_table(source)
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [([0, 7, -1], "Row 1 of the data set has the label 7, of 2 names"), (["a", None], "Row 1 .* no")],
+)
+def test_labels_of_a_downloaded_table_that_are_none_are_named_with_their_row(tmp_path, video_folder, labels, told):
+    clips = {"video": [(video_folder / "juggling" / "a.mp4").read_bytes()] * len(labels)}
+    if labels[0] == "a":
+        features = Features({"video": Video(), "label": Value("string")})
+        table = Dataset.from_dict({**clips, "label": labels}, features=features)
+    else:
+        # As a file brings them, which are not compared with the names.
+        table = Dataset.from_dict(
+            {**clips, "label": labels}, features=Features({"video": Video(), "label": Value("int64")})
+        )
+        table.info.features["label"] = ClassLabel(names=["a", "b"])
+    with pytest.raises(AnnotationError, match=told):
+        as_video_table(table, roots=[video_folder])
+
+
 def test_an_empty_file_in_a_downloaded_table_is_no_way_to_another_file(video_folder):
     """What has bytes is not asked where its path leads, so that path is never opened."""
     row = {"bytes": b"", "path": str(video_folder / "juggling" / "a.mp4")}
