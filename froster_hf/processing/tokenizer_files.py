@@ -277,18 +277,19 @@ def _model_settings(find: Callable[[str], str | None]) -> Mapping[str, Any]:
         TokenizerError: it names another file to be read in its place, or a kind of model with other processors.
     """
     from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
-    from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
     config = _settings(find("config.json"))
-    if config.get("configuration_files"):
-        raise _refused("beside it, config.json names others in its place,", config["configuration_files"], "none")
+    for field in ("configuration_files", "attribute_map"):
+        if config.get(field):
+            raise _refused(f"beside it, config.json has the field {field} with", config[field], "none")
     kind = str(config.get("model_type"))
     by_model = IMAGE_PROCESSOR_MAPPING_NAMES.get(kind) or {}
     images = [*(by_model.values() if isinstance(by_model, Mapping) else by_model)]
-    if VIDEO_PROCESSOR_MAPPING_NAMES.get(kind) or not all(
-        _is_class(name, IMAGE_PROCESSORS) for name in images if name is not None
-    ):
-        raise _refused("beside it, config.json has the model type", kind, "those of the backbones")
+    if config and kind != "froster":
+        has_own = PROCESSOR_MAPPING_NAMES.get(kind) not in PROCESSOR_CLASSES
+        if has_own or not all(_is_class(name, IMAGE_PROCESSORS) for name in images if name is not None):
+            raise _refused("beside it, config.json has the model type", kind, "those of the backbones")
     return config
 
 

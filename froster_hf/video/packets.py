@@ -40,8 +40,8 @@ INDEXED_CODECS = {
     "matroska,webm": ("h264", "hevc", "vp9", "av1", "mjpeg"),
 }
 
-# Type of a unit of H.264: a part of a picture that refreshes the decoder.
-IDR_UNIT = 5
+# Types of units of H.264: parts of a picture, and of one that refreshes the decoder.
+SLICE_UNITS, IDR_UNIT = range(1, 6), 5
 # Frames that the decoders of these codecs hold back at most.
 MOST_REORDERED = 16
 
@@ -219,13 +219,15 @@ def _is_entry(packet: av.Packet, stream) -> bool:
     settings, content = stream.codec_context.extradata or b"", bytes(packet)
     if len(settings) < 5 or settings[0] != 1:
         return False
-    # Each unit stands behind its length.
-    size, place = (settings[4] & 3) + 1, 0
+    # Each unit stands behind its length, and begins with a bit that is 0 and its type. FFmpeg passes over others.
+    size, place, is_entry = (settings[4] & 3) + 1, 0, False
     while place + size < len(content):
-        if content[place + size] & 31 == IDR_UNIT:
-            return True
+        kind = content[place + size]
+        if kind & 128 or (kind & 31 in SLICE_UNITS and kind & 31 != IDR_UNIT):
+            return False
+        is_entry = is_entry or kind & 31 == IDR_UNIT
         place += size + int.from_bytes(content[place : place + size], "big")
-    return False
+    return is_entry and place == len(content)
 
 
 def announced(items: Iterator[Item]) -> Iterator[Item]:

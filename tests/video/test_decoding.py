@@ -227,7 +227,12 @@ def test_frames_that_are_called_key_frames_and_are_none_are_read_from_the_first(
         assert np.array_equal(decode_frames(path, [index])[0][0].permute(1, 2, 0), image)
 
 
-def test_frames_that_refer_to_what_lies_before_a_recovery_point_are_read_from_there(tmp_path):
+# A unit that FFmpeg passes over, since its first bit is 1, and would be an entry; and one that it does not.
+PASSED_OVER, OF_AN_ENTRY = b"\0\0\0\1\xe5\x88\x84\0\x33", b"\0\0\0\1\x65\x88\x84\0\x33"
+
+
+@pytest.mark.parametrize("more", [b"", PASSED_OVER, OF_AN_ENTRY], ids=["alone", "passed over", "of an entry"])
+def test_frames_that_refer_to_what_lies_before_a_recovery_point_are_read_from_there(tmp_path, more):
     """A picture of its own that is called an entry, behind which others show again what was shown before it."""
     before, behind = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1), dtype=np.uint8).repeat(3, axis=-1)
     images = [before] * 12 + [behind] + [np.concatenate([behind[:, :48], before[:, 48:]], axis=1)] * 3
@@ -246,11 +251,17 @@ def test_frames_that_refer_to_what_lies_before_a_recovery_point_are_read_from_th
             if index == 12:
                 # Recovery point: exact from here on.
                 content = bytes(packet)
-                changed = av.Packet(b"\0\0\0\1\x06\x06\x01\x84\x80" + content)
+                changed = av.Packet(more + b"\0\0\0\1\x06\x06\x01\x84\x80" + content)
                 changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
                 changed.is_keyframe, changed.stream, packet = True, stream, changed
             container.mux(packet)
-    whole = decode_frames(path, list(range(16)))[0]
+    try:
+        whole = decode_frames(path, list(range(16)))[0]
+    except VideoDecodeError:
+        assert more == OF_AN_ENTRY
+        with pytest.raises(VideoDecodeError):
+            decode_frames(path, [13])
+        return
     for index in range(16):
         assert torch.equal(decode_frames(path, [index])[0][0], whole[index]), index
 
