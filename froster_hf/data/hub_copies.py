@@ -29,8 +29,9 @@ ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 # Videos are packed already; lists become a tenth of what they are.
 MOST_TIMES = 20
 LEAST_UNPACKED_BYTES = 2**30
-# Of a name, or what else stands before a file in an archive; as many as a thousand in a row are read.
+# Of a name, or what else stands before a file in an archive, and of all of these before one.
 MOST_HEADER_BYTES = 2**16
+MOST_NOTES_BYTES = 2**20
 MOST_DEPTH = 20
 # What the readers raise of archives that are damaged, encrypted, or made to be.
 _DAMAGE = (
@@ -129,8 +130,10 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         reader: Any = _HeaderReader(stream)
         opened: Any = stack.enter_context(tarfile.open(fileobj=reader, mode="r:"))
         for count in itertools.count(1):
+            reader.left = MOST_NOTES_BYTES
             if (member := opened.next()) is None:
                 break
+            reader.left = math.inf
             # It keeps them all, with their notes, and those for all.
             opened.members.clear()
             opened.pax_headers.clear()
@@ -156,6 +159,9 @@ class _HeaderReader:
         self.file = file
         self.seek, self.tell = file.seek, file.tell
         self.num_read = 0
+        # Of what stands before one member, which is read on and on where it is a map of holes; the first one is read
+        # at once.
+        self.left: float = MOST_NOTES_BYTES
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does.
@@ -165,6 +171,9 @@ class _HeaderReader:
         """
         if not 0 <= size <= MOST_HEADER_BYTES:
             raise tarfile.ReadError(f"a name or a note in it has {size} bytes; at most {MOST_HEADER_BYTES} are read")
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"the notes before a file in it have more than {MOST_NOTES_BYTES} bytes")
         content = self.file.read(size)
         self.num_read += len(content)
         return content

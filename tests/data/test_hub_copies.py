@@ -126,6 +126,17 @@ def test_a_name_that_has_no_end_is_not_read_into_memory(tmp_path):
         _unpack(archive, tmp_path / "out")
 
 
+def test_a_map_of_holes_that_has_no_end_is_not_read_into_memory(tmp_path):
+    entry = tarfile.TarInfo("a.avi")
+    entry.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"}
+    holes = b"2000000\n" + b"0\n" * 4_000_000
+    archive = tmp_path / "a.tar.gz"
+    with gzip.open(archive, "wb") as file:
+        file.write(entry.tobuf(tarfile.PAX_FORMAT) + holes)
+    with pytest.raises(ValueError, match="cannot be unpacked: the notes before a file in it have more than"):
+        _unpack(archive, tmp_path / "out")
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_name_of_more_folders_than_a_data_sets_is_refused(tmp_path, kind):
     archive, name = tmp_path / f"a.{kind}", "a/" * 30 + "v.avi"
