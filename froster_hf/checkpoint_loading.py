@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -260,8 +260,9 @@ def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
         if config.model_type != "froster":
             # Refuses models of other kinds, whatever their size.
             FrosterConfig.from_dual_encoder_config(config)
-    refuse_oversized(config, checkpoint)
-    _check_pickles(checkpoint)
+    files = list(_weight_files(os.fspath(checkpoint)))
+    refuse_oversized(config, files)
+    _check_pickles(files)
     return config
 
 
@@ -303,14 +304,14 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
-def refuse_oversized(config: Any, checkpoint: str | os.PathLike[str]) -> None:
+def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> None:
     """Raise where a configuration describes a model that its files cannot hold, before memory is taken for it.
 
     A number takes a byte at least, or half of one where it is quantized.
 
     Args:
         config: of a FROSTER model or a dual encoder.
-        checkpoint: a folder, or a name on the Hub.
+        files: of its weights; where there are none, nothing is said.
 
     Raises:
         ValueError: the model has more numbers than the files of weights have room for.
@@ -321,7 +322,7 @@ def refuse_oversized(config: Any, checkpoint: str | os.PathLike[str]) -> None:
     from .modeling.configuration_froster import FrosterConfig
     from .modeling.modeling_froster import FrosterForVideoClassification
 
-    stored = sum(map(os.path.getsize, _weight_files(os.fspath(checkpoint))))
+    stored = sum(map(os.path.getsize, files))
     if not stored:
         return
     numbers_per_byte = 1 if getattr(config, "quantization_config", None) is None else 2
@@ -338,13 +339,13 @@ def refuse_oversized(config: Any, checkpoint: str | os.PathLike[str]) -> None:
         )
 
 
-def _check_pickles(checkpoint: str | os.PathLike[str]) -> None:
+def _check_pickles(files: Iterable[str]) -> None:
     """Have pickled weights read by a process of their own first; transformers reads them in this one.
 
     Raises:
         CheckpointError: a file holds more than tensors, is damaged, or takes more memory than its size.
     """
-    pickles = [file for file in _weight_files(os.fspath(checkpoint)) if not file.endswith(".safetensors")]
+    pickles = [file for file in files if not file.endswith(".safetensors")]
     if pickles:
         from .conversion.reading import check_pickle
 

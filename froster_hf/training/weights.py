@@ -337,10 +337,11 @@ class WeightsFolder:
         self.layout: dict[str, tuple[str, list[int]]] = {}
         self.stored_names: dict[str, str] = {}
         self._files: dict[str, Path] = {}
-        for file in self._weight_files():
+        files = self._weight_files()
+        for file in files:
             self._read_layout(file)
         try:
-            refuse_oversized(self.config, self.folder)
+            refuse_oversized(self.config, files)
         except Exception as error:
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
 
