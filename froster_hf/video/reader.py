@@ -39,8 +39,10 @@ except ImportError:
 # Decoders of these codecs leave out frames on which no other depends when told to; the frames left are bit-equal.
 SKIPPING_CODECS = ("h264", "hevc", "mpeg4")
 
-# By which a frame may come out too late where a video was cut.
+# By which a frame may come out too late where a video was cut, and how many may: so many, and one of so many packets.
 LATE_SECONDS = 0.5
+MOST_LATE = 16
+PACKETS_PER_LATE = 100
 
 # A frame with its index and its time in seconds after the start of the video stream; uint8 (h, w, 3), upright.
 IndexedFrame = tuple[int, float, np.ndarray]
@@ -207,18 +209,21 @@ class StrictReader:
         """As `_in_order`, without frames that come out a little too late, as players leave them out.
 
         Where one video was cut and put together, a few frames lie on both sides of the border. One that lies further
-        back would be hidden by what is shown later.
+        back, and more of them, would be hidden by what is shown later.
         """
-        last = -math.inf
+        last, late = -math.inf, 0
+        most_late = MOST_LATE + len(self.table.times) // PACKETS_PER_LATE
         for index, seconds, frame in self._in_order():
-            if seconds < last - LATE_SECONDS:
-                raise UnreadableVideoError(
-                    f"frame {index} comes out behind one that is shown later ({seconds:g} and {last:g} seconds), so "
-                    "that what is shown when cannot be told"
-                )
             if seconds >= last:
                 last = seconds
                 yield index, seconds, frame
+                continue
+            late += 1
+            if late > most_late or seconds < last - LATE_SECONDS:
+                raise UnreadableVideoError(
+                    f"frame {index} comes out behind one that is shown later ({seconds:g} and {last:g} seconds), "
+                    f"as {late - 1} before it, so that what is shown when cannot be told"
+                )
 
     def _by_index(self, wanted: Sequence[int]) -> Iterator[IndexedFrame]:
         """Run by run; where decoding cannot start at a key frame, start at an earlier one."""

@@ -479,7 +479,14 @@ def test_a_stream_with_fewer_frames_than_packets_yields_what_is_shown_then(video
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 @pytest.mark.parametrize(
-    "changed", [{4: 35}, {4: 39}, {index: index + 12 if index < 24 else index - 12 for index in range(12, 36)}]
+    "changed",
+    [
+        {4: 35},
+        {4: 39},
+        {index: index + 12 if index < 24 else index - 12 for index in range(12, 36)},
+        # None by much, but three of four.
+        {index: index + 3 for index in range(4, 40, 4)},
+    ],
 )
 def test_frames_that_come_out_in_another_order_than_they_say_hide_none(video_file, tmp_path, suffix, changed):
     """By counting, every frame is there, however it is asked for; what is shown when cannot be told, which is said."""
@@ -490,6 +497,14 @@ def test_frames_that_come_out_in_another_order_than_they_say_hide_none(video_fil
     for times in (None, [0.0, 0.5, 1.0], [index / 25 for index in range(40)]):
         with pytest.raises(VideoDecodeError, match="cannot be told"):
             list(stream_frames(path, times))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_a_few_frames_that_come_out_a_little_late_are_left_out_as_players_do(video_file, tmp_path, suffix):
+    path = with_times(video_file("h264_no_b_mp4"), tmp_path / f"cut{suffix}", {12: 15})
+    assert shown(decode_frames(path, list(range(40)))[0]) == list(range(40))
+    streamed = [frame.frame_index for frame in stream_frames(path)]
+    assert streamed == [index for index in range(40) if index not in (13, 14, 15)]
 
 
 @pytest.mark.parametrize("name", ["h264_mp4", "h264_ts", "h264_mkv"])
