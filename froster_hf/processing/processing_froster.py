@@ -7,10 +7,9 @@ Letters: B videos, T frames, S pixels, K labels, N sentences about them, P templ
 embedding width.
 """
 
-import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -64,9 +63,11 @@ MAX_TOKENS_PER_CHARACTER = 0.33
 # What a CLIP checkpoint says about its pixels; the rest of a video processor's options are about time.
 _PIXEL_OPTIONS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_normalize")
 
-# Prompts that are written and tokenized together, and texts that the text tower reads together.
+# Prompts that are padded together, and texts that the text tower reads together.
 PROMPTS_PER_CHUNK = 4096
 TEXTS_PER_BATCH = 256
+# Characters that are tokenized together: a tokenizer takes a hundred bytes for each of their tokens.
+CHARACTERS_PER_CHUNK = 2**19
 # Beyond every text tower; a file from a stranger cannot ask for more.
 MAX_TEXT_LENGTH = 4096
 # A label list with more prompts than this shows a progress bar on a terminal.
@@ -270,14 +271,15 @@ class FrosterProcessor(ProcessorMixin):
             # Any other padding is refused by the model, so it is not a choice: callers pad by habit.
             options: dict[str, Any] = {name: kwargs[name] for name in kwargs if name not in ("padding", "max_length")}
             options["text_kwargs"] = {**options.get("text_kwargs", {}), **self._padding()}
-            with self._long_texts_named([text] if isinstance(text, str) else text):
-                inputs = super().__call__(videos=videos, text=text, **options)
         else:
             options = dict(kwargs)
             if "padding" not in options:
                 # Which transformers does by itself from 5.23 on.
                 options["text_kwargs"] = {**self.text_kwargs, **options.get("text_kwargs", {})}
-            inputs = super().__call__(videos=videos, text=text, **options)
+        if text is not None and not options.get("truncation", options.get("text_kwargs", {}).get("truncation")):
+            # All are padded to the longest, and are as long as that only once it is known to be read.
+            self._token_rows([text] if isinstance(text, str) else text)
+        inputs = super().__call__(videos=videos, text=text, **options)
         if text is not None:
             self._refuse_long_texts([text] if isinstance(text, str) else text, inputs["input_ids"])
         return inputs
@@ -300,7 +302,7 @@ class FrosterProcessor(ProcessorMixin):
         templates: str | Sequence[str] | None = None,
     ) -> list[str]:
         """The N * P prompts of a label list, all prompts of the first label first. See `encode_sentences`."""
-        return self._fill(self._sentences(labels, descriptions)[0], templates)
+        return list(self._fill(self._sentences(labels, descriptions)[0], templates))
 
     def encode_labels(
         self,
@@ -427,13 +429,14 @@ class FrosterProcessor(ProcessorMixin):
         described = [(name, sentences_of(texts)) for name, texts in pair_with_descriptions(labels, descriptions)]
         return [(name, text) for name, texts in described for text in texts], [len(texts) for _, texts in described]
 
-    def _fill(self, sentences: Sequence[tuple[str, str | None]], templates: str | Sequence[str] | None) -> list[str]:
+    def _fill(
+        self, sentences: Iterable[tuple[str, str | None]], templates: str | Sequence[str] | None
+    ) -> Iterator[str]:
+        """One after another: the templates multiply the length of a sentence."""
         templates = self.prompt_templates if templates is None else resolve_templates(templates)
-        prompts: list[str] = []
         for label, sentence in sentences:
             words = readable_label(label) if self.label_style == "words" else label
-            prompts += fill_templates(templates, words, sentence)
-        return prompts
+            yield from fill_templates(templates, words, sentence)
 
     def _tokenize(
         self,
@@ -443,11 +446,33 @@ class FrosterProcessor(ProcessorMixin):
         truncation: bool = False,
     ) -> tuple[torch.Tensor, int]:
         """(N*P, L), and P."""
-        prompts = self._fill(sentences, templates)
-        with self._long_texts_named(prompts):
-            encoded = self.tokenizer(prompts, truncation=truncation, return_tensors="pt", **self._padding())
-        self._refuse_long_texts(prompts, encoded["input_ids"])
-        return encoded["input_ids"], len(prompts) // len(sentences)
+        rows = self._token_rows(self._fill(sentences, templates), truncation=truncation)
+        encoded = self.tokenizer.pad({"input_ids": rows}, return_tensors="pt", **self._padding())
+        return encoded["input_ids"], len(rows) // len(sentences)
+
+    def _token_rows(self, texts: Iterable[str], *, truncation: bool = False) -> list[list[int]]:
+        """The tokens of each text, without padding.
+
+        Raises:
+            ValueError: a text has more than the text tower takes, and is not to be truncated.
+        """
+        rows: list[list[int]] = []
+        for chunk in _chunks_of_characters(texts, CHARACTERS_PER_CHUNK):
+            options = {"truncation": truncation, "max_length": self.text_length, "verbose": False}
+            chunk_rows = self.tokenizer(chunk, **options)["input_ids"]
+            self._refuse_long_texts(chunk, chunk_rows)
+            rows += chunk_rows
+        return rows
+
+    def _refuse_long_texts(self, texts: Sequence[str], rows: Sequence[Any]) -> None:
+        longest = self.text_length or self.tokenizer.model_max_length
+        lengths = [len(row) for row in rows]
+        if lengths and max(lengths) > longest:
+            worst = lengths.index(max(lengths))
+            raise ValueError(
+                f"A text has {lengths[worst]} tokens and the text tower takes {longest}: {texts[worst][:100]!r}. "
+                "Shorten its label or description, or pass `truncation=True`."
+            )
 
     def check_tokens(self, input_ids: torch.Tensor, config: Any) -> None:
         """Refuse tokens that the text tower does not have, and texts without the token at which it reads them.
@@ -481,25 +506,19 @@ class FrosterProcessor(ProcessorMixin):
             return dict(self.text_kwargs)
         return {"padding": "max_length", "max_length": self.text_length}
 
-    @contextlib.contextmanager
-    def _long_texts_named(self, texts: Sequence[str]) -> Iterator[None]:
-        """Where a text beyond the one length of all makes the tokenizer fail, an error that names the text."""
-        try:
-            yield
-        except ValueError:
-            self._refuse_long_texts(texts)
-            raise
 
-    def _refuse_long_texts(self, texts: Sequence[str], input_ids: Any = None) -> None:
-        longest = self.text_length or self.tokenizer.model_max_length
-        if input_ids is None or (len(input_ids) and max(len(row) for row in input_ids) > longest):
-            lengths = [len(row) for row in self.tokenizer(list(texts))["input_ids"]]
-            worst = max(range(len(lengths)), key=lengths.__getitem__)
-            if lengths[worst] > longest:
-                raise ValueError(
-                    f"A text has {lengths[worst]} tokens and the text tower takes {longest}: {texts[worst][:100]!r}. "
-                    "Shorten its label or description, or pass `truncation=True`."
-                )
+def _chunks_of_characters(texts: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Texts in lists of at most so many characters, or of one text with more."""
+    chunk: list[str] = []
+    characters = 0
+    for text in texts:
+        if chunk and characters + len(text) > most:
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append(text)
+        characters += len(text)
+    if chunk:
+        yield chunk
 
 
 def _load_processor(name: str | os.PathLike[str], **kwargs: Any) -> Any:

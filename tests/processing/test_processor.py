@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -107,6 +108,26 @@ def test_texts_that_are_too_long_are_refused_or_cut_on_request():
     assert cut.shape == (2, 10)
     # the end token, at which the tower reads, is still there
     assert (cut == processor.tokenizer.eos_token_id).any(dim=1).all()
+
+
+@pytest.mark.parametrize("encode", ["encode_labels", "embed_labels", "__call__"])
+def test_one_long_label_does_not_make_all_others_as_long(encode):
+    processor, labels = tiny_processor("froster"), ["a" * 50_000, *(f"label {number}" for number in range(500))]
+    arguments = {"text": labels} if encode == "__call__" else {"labels": labels}
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"A text has 500\d\d tokens and the text tower takes 77: '.*aaa'"):
+            getattr(processor, encode)(**arguments, **({"model": tiny_model()} if encode == "embed_labels" else {}))
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_texts_tokenized_a_few_at_a_time_are_the_same(monkeypatch):
+    processor, labels = tiny_processor(["a video of {}.", "{}"]), ["golf", "archery", "b"]
+    expected = processor.encode_labels(labels)
+    monkeypatch.setattr(processing_froster, "CHARACTERS_PER_CHUNK", 8)
+    assert processor.encode_labels(labels)["input_ids"].tolist() == expected["input_ids"].tolist()
 
 
 def test_videos_and_texts_go_together_into_the_model():
