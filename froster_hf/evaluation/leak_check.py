@@ -8,7 +8,7 @@ is passed over. What is found becomes a warning: the labels may well be somebody
 
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
 
 from datasets import Dataset
@@ -21,8 +21,12 @@ logger = logging.getLogger(__name__)
 _WORD = re.compile(r"[^\s/.,:;\"'()]+")
 
 
-def find_leaks(prompts: Sequence[str], table: Dataset) -> list[tuple[str, str]]:
+def find_leaks(prompts: Iterable[str], table: Dataset) -> list[tuple[str, str]]:
     """(path part, prompt) for every part of a video's path that stands verbatim in a prompt."""
+    return list(_leaks(prompts, table))
+
+
+def _leaks(prompts: Iterable[str], table: Dataset) -> Iterator[tuple[str, str]]:
     parts: set[str] = set()
     for batch in table.select_columns([VIDEO_COLUMN]).iter(batch_size=32):
         for row in batch[VIDEO_COLUMN]:
@@ -37,7 +41,9 @@ def find_leaks(prompts: Sequence[str], table: Dataset) -> list[tuple[str, str]]:
         first = _WORD.search(part)
         assert first is not None  # see `_is_name`
         shapes.setdefault(first[0], {}).setdefault(first.start(), set()).add(len(part))
-    return [(part, prompt) for prompt in prompts for part in _parts_in(prompt, tell_tale, shapes)]
+    for prompt in prompts:
+        for part in _parts_in(prompt, tell_tale, shapes):
+            yield part, prompt
 
 
 def _parts_in(prompt: str, parts: Collection[str], shapes: Mapping[str, Mapping[int, Collection[int]]]) -> list[str]:
@@ -58,14 +64,15 @@ def _parts_in(prompt: str, parts: Collection[str], shapes: Mapping[str, Mapping[
     return list(found)
 
 
-def warn_of_leaks(prompts: Sequence[str], table: Dataset) -> None:
+def warn_of_leaks(prompts: Iterable[str], table: Dataset) -> None:
     """Warn when `find_leaks` finds any; names the first part and its prompt."""
-    if leaks := find_leaks(prompts, table):
-        part, prompt = leaks[0]
+    leaks = _leaks(prompts, table)
+    if (first := next(leaks, None)) is not None:
+        part, prompt = first
         logger.warning(
             "%d prompts hold a part of a video's path, such as %r in %r. If the labels were made of file names, write "
             "them as words: a result with prompts from file names says nothing.",
-            len(leaks),
+            1 + sum(1 for _ in leaks),
             printable(part),
             printable(prompt),
         )

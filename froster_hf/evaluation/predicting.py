@@ -420,8 +420,7 @@ def predict(
     texts = [*label_names(table), *extra_labels]
     refuse_many_scores(len(table), num_views * num_crops, len(texts))
     text_pooling = processor.text_pooling if text_pooling is None else text_pooling
-    encoded = processor.encode_sentences(texts, descriptions)
-    warn_of_leaks(processor.write_prompts(texts, descriptions), table)
+    warn_of_leaks(processor.iter_prompts(texts, descriptions), table)
     given = processor.label_descriptions if descriptions is None else descriptions
     said = descriptions_in_words(label_names(table), given, text_pooling)
     logits, header = _predict(
@@ -431,7 +430,7 @@ def predict(
         output_dir=output_dir,
         names=texts,
         embed_texts=partial(processor.embed_labels, texts, descriptions, text_pooling=text_pooling, model=model),
-        prompts=prompts_fingerprint(texts, encoded, text_pooling=text_pooling),
+        prompts=prompts_fingerprint(processor, texts, given, text_pooling=text_pooling),
         num_views=num_views,
         num_crops=num_crops,
         video_options=video_options,
@@ -594,17 +593,30 @@ def descriptions_in_words(
     return f"sentences about {len(counts)} of {len(labels)} labels{several}"
 
 
-def prompts_fingerprint(label_texts: list[str], encoded: Any, *, text_pooling: str = "mean") -> str:
+def prompts_fingerprint(
+    processor: FrosterProcessor,
+    label_texts: list[str],
+    descriptions: Mapping[str, Any] | None = None,
+    *,
+    text_pooling: str = "mean",
+) -> str:
     """SHA-256 over the label texts, the token ids of their prompts, and how several sentences are combined.
 
+    The tokens are those of `FrosterProcessor.encode_sentences`, padded to the longest prompt of all; never all at once.
+
     Args:
+        processor: writes the prompts.
         label_texts: K labels.
-        encoded: result of `FrosterProcessor.encode_sentences`, `input_ids` (N*P, L).
+        descriptions: a sentence by label, or several.
         text_pooling: of several sentences per label.
     """
+    shapes = [tokens.shape for tokens in processor.iter_tokens(label_texts, descriptions)]
+    length = max(shape[1] for shape in shapes)
+    counts = [len(sentences_of(texts)) for _, texts in pair_with_descriptions(label_texts, descriptions)]
     digest = hashlib.sha256("\n".join(label_texts).encode())
-    digest.update(str(int(encoded["num_prompts"])).encode())
-    if len(counts := encoded["num_sentences"]) < sum(counts):
+    digest.update(str(sum(shape[0] for shape in shapes) // sum(counts)).encode())
+    if len(counts) < sum(counts):
         digest.update(f"{text_pooling} of {counts}".encode())
-    digest.update(memoryview(encoded["input_ids"].to(torch.int64).contiguous().numpy().tobytes()))
+    for tokens in processor.iter_tokens(label_texts, descriptions):
+        digest.update(processor.pad_tokens(tokens, length).to(torch.int64).contiguous().numpy().tobytes())
     return digest.hexdigest()

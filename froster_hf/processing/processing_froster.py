@@ -8,6 +8,7 @@ embedding width.
 """
 
 import functools
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -302,7 +303,17 @@ class FrosterProcessor(ProcessorMixin):
         templates: str | Sequence[str] | None = None,
     ) -> list[str]:
         """The N * P prompts of a label list, all prompts of the first label first. See `encode_sentences`."""
-        return list(self._fill(self._sentences(labels, descriptions)[0], templates))
+        return list(self.iter_prompts(labels, descriptions, templates=templates))
+
+    def iter_prompts(
+        self,
+        labels: Any,
+        descriptions: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        templates: str | Sequence[str] | None = None,
+    ) -> Iterator[str]:
+        """As `write_prompts`, one after another: all of a long list take more memory than its labels by far."""
+        return self._fill(self._sentences(labels, descriptions)[0], templates)
 
     def encode_labels(
         self,
@@ -356,8 +367,25 @@ class FrosterProcessor(ProcessorMixin):
             ValueError: empty or repeated labels, or a prompt that is too long.
         """
         sentences, counts = self._sentences(labels, descriptions)
-        input_ids, num_prompts = self._tokenize(sentences, templates, truncation=truncation)
+        chunks = list(self._tokenize(sentences, templates, truncation=truncation))
+        length = max(chunk.shape[1] for chunk in chunks)
+        input_ids = torch.cat([self.pad_tokens(chunk, length) for chunk in chunks])
+        num_prompts = len(input_ids) // len(sentences)
         return BatchEncoding({"input_ids": input_ids, "num_prompts": num_prompts, "num_sentences": counts})
+
+    def iter_tokens(
+        self,
+        labels: Any,
+        descriptions: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        templates: str | Sequence[str] | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """The `input_ids` of `encode_sentences` a chunk at a time, (n*P, L), each padded to its own longest prompt."""
+        return self._tokenize(self._sentences(labels, descriptions)[0], templates)
+
+    def pad_tokens(self, input_ids: torch.Tensor, length: int) -> torch.Tensor:
+        """(n, L) to (n, length), as the tokenizer pads: at the end, whatever its files say."""
+        return torch.nn.functional.pad(input_ids, (0, length - input_ids.shape[1]), value=self.tokenizer.pad_token_id)
 
     @torch.no_grad()
     def embed_labels(
@@ -409,12 +437,12 @@ class FrosterProcessor(ProcessorMixin):
         """
         model = getattr(model, "froster", model)
         sentences, counts = self._sentences(labels, descriptions)
-        num_prompts = len(self.prompt_templates if templates is None else resolve_templates(templates))
-        step = max(1, PROMPTS_PER_CHUNK // num_prompts)
+        num_prompts = len(self._templates(templates))
+        num_chunks = math.ceil(len(sentences) / max(1, PROMPTS_PER_CHUNK // num_prompts))
         hidden = True if len(sentences) * num_prompts <= PROMPTS_WITHOUT_PROGRESS else None
+        chunks = self._tokenize(sentences, templates)
         embeds = []
-        for start in tqdm(range(0, len(sentences), step), desc="Encoding labels", unit="chunk", disable=hidden):
-            input_ids, _ = self._tokenize(sentences[start : start + step], templates)
+        for input_ids in tqdm(chunks, total=num_chunks, desc="Encoding labels", unit="chunk", disable=hidden):
             self.check_tokens(input_ids, model.config)
             # Offloaded weights are on no device; accelerate then moves the tokens to where it computes.
             input_ids = input_ids if model.device.type == "meta" else input_ids.to(model.device)
@@ -429,11 +457,14 @@ class FrosterProcessor(ProcessorMixin):
         described = [(name, sentences_of(texts)) for name, texts in pair_with_descriptions(labels, descriptions)]
         return [(name, text) for name, texts in described for text in texts], [len(texts) for _, texts in described]
 
+    def _templates(self, templates: str | Sequence[str] | None) -> Sequence[str]:
+        return self.prompt_templates if templates is None else resolve_templates(templates)
+
     def _fill(
         self, sentences: Iterable[tuple[str, str | None]], templates: str | Sequence[str] | None
     ) -> Iterator[str]:
         """One after another: the templates multiply the length of a sentence."""
-        templates = self.prompt_templates if templates is None else resolve_templates(templates)
+        templates = self._templates(templates)
         for label, sentence in sentences:
             words = readable_label(label) if self.label_style == "words" else label
             yield from fill_templates(templates, words, sentence)
@@ -444,11 +475,12 @@ class FrosterProcessor(ProcessorMixin):
         templates: str | Sequence[str] | None,
         *,
         truncation: bool = False,
-    ) -> tuple[torch.Tensor, int]:
-        """(N*P, L), and P."""
-        rows = self._token_rows(self._fill(sentences, templates), truncation=truncation)
-        encoded = self.tokenizer.pad({"input_ids": rows}, return_tensors="pt", **self._padding())
-        return encoded["input_ids"], len(rows) // len(sentences)
+    ) -> Iterator[torch.Tensor]:
+        """(n*P, L) of n sentences after n others, each padded to its longest prompt."""
+        step = max(1, PROMPTS_PER_CHUNK // len(self._templates(templates)))
+        for start in range(0, len(sentences), step):
+            rows = self._token_rows(self._fill(sentences[start : start + step], templates), truncation=truncation)
+            yield self.tokenizer.pad({"input_ids": rows}, return_tensors="pt", **self._padding())["input_ids"]
 
     def _token_rows(self, texts: Iterable[str], *, truncation: bool = False) -> list[list[int]]:
         """The tokens of each text, without padding.

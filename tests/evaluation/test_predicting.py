@@ -1,4 +1,6 @@
+import hashlib
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ from datasets import Dataset
 from froster_hf import FrosterForVideoClassification
 from froster_hf.data import read_hmdb51
 from froster_hf.data.video_table import label_array, label_names, video_features
-from froster_hf.evaluation import PredictionMismatchError, predict, predicting
+from froster_hf.evaluation import PredictionMismatchError, predict, predicting, warn_of_leaks
+from froster_hf.evaluation.predicting import prompts_fingerprint
+from froster_hf.processing import processing_froster
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 OPTIONS = {"num_views": 2, "video_options": {"frame_stride": 2}}
@@ -92,6 +96,22 @@ def test_more_scores_than_are_held_at_once_are_refused_before_a_video_is_read(ta
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(predicting, "MOST_SCORES", 12 * 2 * 4)
     predict(tiny_model(), table, processor=tiny_processor(), output_dir=tmp_path / "out", **OPTIONS)
+
+
+def test_prompts_of_a_long_list_are_held_a_chunk_at_a_time(table, monkeypatch):
+    monkeypatch.setattr(processing_froster, "PROMPTS_PER_CHUNK", 100)
+    processor, labels = tiny_processor(["a video of {}.", "{}"]), [f"{number} {'a' * 40}" for number in range(2000)]
+    encoded = processor.encode_sentences(labels)
+    tracemalloc.start()
+    try:
+        fingerprint = prompts_fingerprint(processor, labels)
+        warn_of_leaks(processor.iter_prompts(labels), table)
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    # As of all at once, padded to the longest.
+    stated = "\n".join(labels).encode() + b"2" + encoded["input_ids"].numpy().tobytes()
+    assert fingerprint == hashlib.sha256(stated).hexdigest()
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
