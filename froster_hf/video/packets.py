@@ -16,6 +16,7 @@ from typing import BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 
+from .entries import ENTRIES, Entries
 from .geometry import check_pixels
 from .types import UnreadableVideoError, VideoLimits
 
@@ -33,15 +34,10 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,asf,flv,
 # Frames of up to so many pixels are decoded sooner by one thread than by several that wait for each other.
 ONE_THREAD_PIXELS = 384 * 384
 
-# Where every packet holds the one frame that is shown at its time, and a key frame can be entered. Not so elsewhere:
-# AVI has no presentation times, a seek in MPEG streams lands where it lands, VP8 has packets that show nothing.
-INDEXED_CODECS = {
-    "mov,mp4,m4a,3gp,3g2,mj2": ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "prores"),
-    "matroska,webm": ("h264", "hevc", "vp9", "av1", "mjpeg"),
-}
-
-# Types of units of H.264: parts of a picture, and of one that refreshes the decoder.
-SLICE_UNITS, IDR_UNIT = range(1, 6), 5
+# Where every packet holds the one frame that is shown at its time. Not so elsewhere: AVI has no presentation times, a
+# seek in MPEG streams lands where it lands, VP8 has packets that show nothing. Decoders of MPEG-4 and MJPEG keep too
+# much of what they have read for any packet to be an entry.
+INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Frames that the decoders of these codecs hold back at most.
 MOST_REORDERED = 16
 
@@ -135,7 +131,8 @@ class PacketTable:
         start_seconds: When the stream starts on a player's clock, which counts from the start of the file.
         frames_bear_times: Whether a decoded frame bears one of the times. Otherwise they can only be counted off: in a
             file without presentation times, or without any.
-        is_indexed: Whether the times are an exact index into the frames, to be verified while decoding.
+        entries: What decoding may leave out, where the times are an exact index into the frames, to be verified while
+            decoding; None where all is to be decoded in order.
     """
 
     times: np.ndarray
@@ -146,7 +143,7 @@ class PacketTable:
     time_base: Fraction
     start_seconds: float
     frames_bear_times: bool
-    is_indexed: bool
+    entries: Entries | None
 
     @property
     def duration_seconds(self) -> float:
@@ -177,7 +174,10 @@ def read_packets(
         UnreadableVideoError: on a damaged packet, no frame at all, or more than the limits allow.
     """
     packets: list[tuple[int | None, bool]] = []
-    is_indexed = stream.codec.canonical_name in INDEXED_CODECS.get(container.format.name, ())
+    codec = stream.codec.canonical_name
+    entries = None
+    if container.format.name in INDEXED_CONTAINERS and codec in ENTRIES:
+        entries = ENTRIES[codec](bytes(stream.codec_context.extradata or b""))
     duration = 0
     first = None
     try:
@@ -192,42 +192,23 @@ def read_packets(
                 raise UnreadableVideoError(f"more than {limits.max_frames} frames, which is VideoLimits.max_frames")
             if packet.is_discard:
                 # It lies outside the edit list: decoded, but not shown.
-                is_indexed = False
+                entries = None
                 continue
-            packets.append((packet.pts, packet.is_keyframe and _is_entry(packet, stream)))
+            is_entry = False
+            if entries is not None:
+                is_entry = entries.is_entry(bytes(packet), has_header=packet.has_sidedata("new_extradata"))
+                entries = entries if entries.are_exact else None
+            packets.append((packet.pts, packet.is_keyframe and is_entry))
             duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
         raise UnreadableVideoError(f"damaged after {len(packets)} packets: {ffmpeg_reason(error)}") from error
     if not packets or first is None:
         raise UnreadableVideoError("a video stream without frames")
-    table = _table(packets, duration, stream, is_indexed)
+    table = _table(packets, duration, stream, entries)
     # A picture that begins long after the sound makes the file no shorter.
     seconds = table.start_seconds + table.duration_seconds
     limits.check("max_duration_seconds", seconds, f"{seconds:.0f} seconds long")
     return table, first
-
-
-def _is_entry(packet: av.Packet, stream) -> bool:
-    """Whether what a key frame and those after it show is known without those before it.
-
-    H.264 has two kinds of them. FFmpeg takes the word of a message in the stream (recovery point) for one kind, whose
-    followers may refer to what comes before it, and then shows something else without an error. Of the other (IDR),
-    units of type 5, they cannot.
-    """
-    if stream.codec.canonical_name != "h264":
-        return True
-    settings, content = stream.codec_context.extradata or b"", bytes(packet)
-    if len(settings) < 5 or settings[0] != 1:
-        return False
-    # Each unit stands behind its length, and begins with a bit that is 0 and its type. FFmpeg passes over others.
-    size, place, is_entry = (settings[4] & 3) + 1, 0, False
-    while place + size < len(content):
-        kind = content[place + size]
-        if kind & 128 or (kind & 31 in SLICE_UNITS and kind & 31 != IDR_UNIT):
-            return False
-        is_entry = is_entry or kind & 31 == IDR_UNIT
-        place += size + int.from_bytes(content[place : place + size], "big")
-    return is_entry and place == len(content)
 
 
 def announced(items: Iterator[Item]) -> Iterator[Item]:
@@ -244,13 +225,13 @@ def announced(items: Iterator[Item]) -> Iterator[Item]:
         ) from error
 
 
-def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_indexed: bool) -> PacketTable:
+def _table(packets: list[tuple[int | None, bool]], duration: int, stream, entries: Entries | None) -> PacketTable:
     has_times = all(time is not None for time, _ in packets) and len({time for time, _ in packets}) == len(packets)
     if not has_times:
         # No usable times: frames at the declared rate, in the order in which they come out.
         rate = stream.average_rate or stream.base_rate or Fraction(25)
         packets = [(index, is_key) for index, (_, is_key) in enumerate(packets)]
-        duration, time_base, is_indexed = 1, 1 / Fraction(rate), False
+        duration, time_base, entries = 1, 1 / Fraction(rate), None
     else:
         time_base = stream.time_base
     decode_order = np.array([time for time, _ in packets], dtype=np.int64)
@@ -259,6 +240,10 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_ind
     frames_bear_times = has_times and stream.container.format.name not in WITHOUT_PRESENTATION_TIMES
     # Files start at any number; players count from the earliest of their streams.
     file_start = Fraction(stream.container.start_time or 0, av.time_base)
+    if entries is not None and not (
+        keys[0] and _is_display_order(decode_order.tolist(), keys, stream.codec_context.reorder_depth, entries)
+    ):
+        entries = None
     return PacketTable(
         times=times,
         decode_order=decode_order,
@@ -268,29 +253,31 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, is_ind
         time_base=time_base,
         start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if frames_bear_times else 0.0,
         frames_bear_times=frames_bear_times,
-        is_indexed=is_indexed
-        and keys[0]
-        and _is_display_order(decode_order.tolist(), keys, stream.codec_context.reorder_depth),
+        entries=entries,
     )
 
 
-def _is_display_order(times: Sequence[int], keys: Sequence[bool], reorder_depth: int) -> bool:
+def _is_display_order(times: Sequence[int], keys: Sequence[bool], reorder_depth: int, entries: Entries) -> bool:
     """Whether the packets' times can be in the order in which a decoder gives their frames out.
 
     A decoder that reorders nothing gives them out as they come, the others hold back a few; and what comes before a
-    key frame is shown before it (H.265, 8.1.3; H.264 alike). A file may say otherwise, and frames would have other
-    numbers by their times than by counting.
+    key frame is shown before it (H.265, 8.1.3; H.264 alike), and what comes behind it, behind it, but for pictures of
+    H.265 that lead it. A file may say otherwise, and frames would have other numbers by their times than by counting.
 
     Args:
         times: of the packets, in the order of the file.
         keys: whether each is a key frame.
         reorder_depth: what the decoder says of the stream; more than 0 may be too few.
+        entries: of the stream.
     """
     depth = MOST_REORDERED if reorder_depth else 0
     latest, last_ones = times[0], [times[0]]
+    earliest = times[0]
     for time, is_key in zip(times[1:], keys[1:]):
-        if is_key and time < latest:
+        if (is_key and time < latest) or time < earliest:
             return False
+        if is_key and not entries.are_led:
+            earliest = time
         latest = max(latest, time)
         if len(last_ones) <= depth:
             heapq.heappush(last_ones, time)

@@ -5,7 +5,7 @@ the key frame before each wanted frame, decodes forward, and takes frames by the
 
     packets, in the order of the file    I0 P4 B2 b1 b3 | I8 B6 b5 b7 P12 B10 ...
     wanted: the frame at time 10                          ^ enter here; 6, 5 and 7 are shown before I8 and need P4:
-                                                            leave them out, decode up to B10, stop
+                                                            pass over them, decode up to B10, stop
 
 Anything unexpected on that way, and every other file, is read from its first frame to its last, counting.
 
@@ -20,12 +20,13 @@ import importlib
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
 
+from .entries import NotAnIndexError
 from .geometry import read_position, square_size
 from .packets import announced, ffmpeg_reason, open_container, open_video_stream, read_packets
 from .truncation import check_complete
@@ -35,9 +36,6 @@ try:
     import av
 except ImportError:
     av = None  # type: ignore[assignment]
-
-# Decoders of these codecs leave out frames on which no other depends when told to; the frames left are bit-equal.
-SKIPPING_CODECS = ("h264", "hevc", "mpeg4")
 
 # By which a frame may come out too late where a video was cut, and how many may: so many, and one of so many packets.
 LATE_SECONDS = 0.5
@@ -51,10 +49,6 @@ IndexedFrame = tuple[int, float, np.ndarray]
 def load() -> None:
     """Import PyAV, or say what is wrong with it."""
     importlib.import_module("av")
-
-
-class NotAnIndexError(Exception):
-    """The packet table turned out not to be an exact index into the frames."""
 
 
 class FrameCountError(Exception):
@@ -95,7 +89,7 @@ class StrictReader:
         except BaseException:
             self._container.close()
             raise
-        self._is_indexed = self.table.is_indexed
+        self._is_indexed = self.table.entries is not None
         width, height = self._position.size_of(self._square_size)
         num_frames = len(self.table.times)
         self.info = VideoInfo(
@@ -249,20 +243,21 @@ class StrictReader:
     def _decode_run(self, entry: int, run: list[int]) -> Iterator[IndexedFrame]:
         """Enter at the key frame of index `entry` and decode until all of `run` are out."""
         table, context = self.table, self._stream.codec_context
-        may_skip = context.codec.canonical_name in SKIPPING_CODECS
-        shown = _ShownFrames(self, entry, run, may_skip=may_skip)
+        assert table.entries is not None
+        skip = table.entries.skipping()
+        left_out: set[int | None] = set()
         positions = table.positions
         first, last = int(positions[entry]), int(positions[run].max())
+        shown = _ShownFrames(self, entry, run, lambda index: positions[index] > last or table.times[index] in left_out)
         wanted_times = set(table.times[run].tolist())
         try:
             self._container.seek(int(table.times[entry]), stream=self._stream)
             for position, packet in self._packets_from(first):
                 if position > last:
                     break
-                if packet.pts < table.times[entry]:
+                if skip(bytes(packet), position == first or packet.pts in wanted_times):
+                    left_out.add(packet.pts)
                     continue
-                is_wanted = position == first or packet.pts in wanted_times
-                context.skip_frame = "NONREF" if may_skip and not is_wanted else "DEFAULT"
                 for frame in packet.decode():
                     yield from shown.take(frame)
             # All that the wanted frames need is in the decoder: what it still holds back comes out now.
@@ -349,10 +344,17 @@ class StrictReader:
 
 
 class _ShownFrames:
-    """Takes frames as they leave the decoder and verifies that they are the ones that the table announces."""
+    """Takes frames as they leave the decoder and verifies that they are the ones that the table announces.
 
-    def __init__(self, reader: StrictReader, entry: int, run: list[int], *, may_skip: bool):
-        self._reader, self._entry, self._last, self._may_skip = reader, entry, entry - 1, may_skip
+    Args:
+        reader: whose frames they are.
+        entry: index of the first.
+        run: indices of those that are wanted.
+        is_left_out: says of an index whether the decoder was not given that frame.
+    """
+
+    def __init__(self, reader: StrictReader, entry: int, run: list[int], is_left_out: Callable[[int], bool]):
+        self._reader, self._entry, self._last, self._is_left_out = reader, entry, entry - 1, is_left_out
         self._missing = set(run)
 
     @property
@@ -369,10 +371,7 @@ class _ShownFrames:
             return
         # Decoding may start only at a frame that stands for itself; a file can call any frame a key frame.
         stands_alone = frame.pict_type in (av.video.frame.PictureType.I, av.video.frame.PictureType.NONE)
-        between = range(self._last + 1, index)
-        # Frames on which no other depends are left out, unless they are wanted.
-        may_skip = self._may_skip and self._last >= self._entry and self._missing.isdisjoint(between)
-        is_next = index == self._last + 1 or (index > self._last and may_skip)
+        is_next = index > self._last and all(map(self._is_left_out, range(self._last + 1, index)))
         if not is_next or (index == self._entry and not stands_alone):
             raise NotAnIndexError("frames in another order")
         self._last = index

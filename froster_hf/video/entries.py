@@ -1,0 +1,372 @@
+"""Where decoding can begin, and what it may leave out: what the packets of a stream say themselves.
+
+A container calls packets key frames, which is its word only. And a packet may bring settings (parameter sets, headers,
+messages) that hold for all behind it: where those change, what a packet shows depends on packets to which no reference
+leads. So every packet is looked into. A file of which something is not understood, or whose settings change, is read
+from its first frame to its last.
+
+Sources: H.264 and H.265, 7.3 and 7.4; VP9 bitstream specification, 6.2; AV1 bitstream specification, 5.3 and 5.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+# Settings by their kinds, each in the order in which they come.
+Settings = dict[int, list[bytes]]
+# Tells of the packets from an entry on, one after the other, whether it is to be left out unless it is wanted.
+Skipping = Callable[[bytes, bool], bool]
+
+
+class NotAnIndexError(Exception):
+    """Packets turned out not to be an exact index into the frames."""
+
+
+class Entries:
+    """Tells of the packets of one stream at which of them decoding can begin.
+
+    By itself of one whose packets depend on no others.
+
+    Args:
+        header: what the container has of settings, apart from the packets.
+
+    Attributes:
+        are_exact: whether all packets so far were understood, and none changed the settings.
+        are_led: whether pictures that come behind one in the file may be shown before it.
+    """
+
+    are_led = False
+
+    def __init__(self, header: bytes):
+        # Of the header, or of the first packet, which every decoder has read.
+        self.settings: Settings = {}
+        self._is_first = self.are_exact = True
+        try:
+            self.settings = self._read_header(header)
+        except NotAnIndexError:
+            self.are_exact = False
+
+    def is_entry(self, packet: bytes, *, has_header: bool) -> bool:
+        """Whether decoding can begin at the next packet in the order of the file.
+
+        Args:
+            packet: its content.
+            has_header: whether the container has other settings with it.
+        """
+        if not self.are_exact:
+            return False
+        try:
+            is_entry, settings = self._read(packet)
+        except NotAnIndexError:
+            self.are_exact = False
+            return False
+        if self._is_first:
+            self.settings |= settings
+        elif has_header or any(self.settings.get(kind) != found for kind, found in settings.items()):
+            self.are_exact = False
+        self._is_first = False
+        return is_entry
+
+    def skipping(self) -> Skipping:
+        """What to leave out from an entry on: packets on which no other depends.
+
+        It raises `NotAnIndexError` where one that was left out has changed another.
+        """
+        return lambda packet, is_wanted: False
+
+    def _read_header(self, header: bytes) -> Settings:
+        return {}
+
+    def _read(self, packet: bytes) -> tuple[bool, Settings]:
+        """Whether it is an entry, and its settings; raises `NotAnIndexError` where it is not understood."""
+        return True, {}
+
+
+class _UnitEntries(Entries):
+    """Streams of H.264 and H.265: units, each behind its length; parameter sets are units, too."""
+
+    sets: tuple[int, ...]
+    messages: tuple[int, ...]
+    # Bytes of a unit's header.
+    header_size: int
+    _length_size: int
+
+    def kind(self, unit: bytes) -> int:
+        """The type in a unit's header."""
+        raise NotImplementedError
+
+    def units(self, packet: bytes) -> list[bytes]:
+        """Those of a packet, which is nothing but units, and none has another one in it, as FFmpeg would find it."""
+        units, place = [], 0
+        while place < len(packet):
+            start = place + self._length_size
+            place = start + int.from_bytes(packet[place:start], "big")
+            if place > len(packet) or packet.find(b"\0\0\1", start, place) >= 0:
+                raise NotAnIndexError("units of another form")
+            if place > start:
+                units.append(packet[start:place])
+        # Others begin with a bit that is 0; FFmpeg passes over them.
+        if any(unit[0] & 128 or len(unit) <= self.header_size for unit in units):
+            raise NotAnIndexError("units of another form")
+        return units
+
+    def settings_of(self, units: list[bytes]) -> Settings:
+        """The parameter sets among units.
+
+        Raises:
+            NotAnIndexError: grain is added to the pictures behind, from seeds that count from the first picture.
+        """
+        found: Settings = {}
+        for unit in units:
+            kind = self.kind(unit)
+            if kind in self.messages:
+                if any(_adds_grain(*message) for message in _messages(unit[self.header_size :])):
+                    raise NotAnIndexError("grain")
+                # FFmpeg decodes what this encoder's versions encode as each of them did.
+                if b"x264 - core" not in unit:
+                    continue
+            elif kind not in self.sets:
+                continue
+            found.setdefault(kind, []).append(unit)
+        return found
+
+
+def _counted(header: bytes, place: int, number: int) -> tuple[list[bytes], int]:
+    """So many units of a header, each behind its length in two bytes, and where they end."""
+    units = []
+    for _ in range(number):
+        start = place + 2
+        place = start + int.from_bytes(header[place:start], "big")
+        if place > len(header) or place == start:
+            raise NotAnIndexError("a header that is cut off")
+        units.append(header[start:place])
+    return units, place
+
+
+def _messages(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """The messages of a unit of them (SEI), each with its type."""
+    content, place = content.replace(b"\0\0\3", b"\0\0"), 0
+    # The last byte ends the unit.
+    while place + 2 < len(content):
+        numbers = []
+        for _ in range(2):
+            number = 0
+            while content[place : place + 1] == b"\xff":
+                number, place = number + 255, place + 1
+            if place == len(content):
+                raise NotAnIndexError("a message that is cut off")
+            numbers.append(number + content[place])
+            place += 1
+        kind, size = numbers
+        yield kind, content[place : place + size]
+        place += size
+
+
+def _adds_grain(kind: int, message: bytes) -> bool:
+    # 19: film grain characteristics. 4: registered by a country (here the USA) and a provider (AOM, of AV1's grain).
+    return kind == 19 or (kind == 4 and message.startswith(b"\xb5\x58\x90"))
+
+
+class _Bits:
+    """Bits of a unit, read from its beginning, without the bytes that keep start codes out of it."""
+
+    def __init__(self, content: bytes):
+        content = content.replace(b"\0\0\3", b"\0\0")
+        self._left = 8 * len(content)
+        self._value = int.from_bytes(content, "big")
+
+    def fixed(self, size: int) -> int:
+        """A number of so many bits."""
+        if size > self._left:
+            raise NotAnIndexError("a unit that is cut off")
+        self._left -= size
+        number = self._value >> self._left
+        self._value &= (1 << self._left) - 1
+        return number
+
+    def counted(self) -> int:
+        """A number behind as many zeros as it has bits besides the first (Exp-Golomb)."""
+        zeros = self._left - self._value.bit_length()
+        self.fixed(zeros)
+        return self.fixed(zeros + 1) - 1
+
+
+class _H264Entries(_UnitEntries):
+    """H.264: entries are the pictures that refresh the decoder (IDR).
+
+    FFmpeg takes the word of a message in the stream (recovery point) for another kind, whose followers may refer to
+    what comes before it, and then shows something else without an error.
+    """
+
+    slices, idr, sequence_set = range(1, 6), 5, 7
+    sets, messages, header_size = (7, 8, 13, 15), (6,), 1
+    # What may stand beside the slices of a picture that is left out: messages, and marks of beginnings.
+    passed_over = (*messages, *sets, 9, 12)
+    # Profiles whose parameter sets say how color is stored.
+    profiles_with_color = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)
+
+    def kind(self, unit: bytes) -> int:
+        return unit[0] & 31
+
+    def _read_header(self, header: bytes) -> Settings:
+        if len(header) < 7 or header[0] != 1:
+            raise NotAnIndexError("units without lengths")
+        self._length_size = (header[4] & 3) + 1
+        sequence_sets, place = _counted(header, 6, header[5] & 31)
+        picture_sets, _ = _counted(header, place + 1, (header[place : place + 1] or b"\0")[0])
+        return self.settings_of(sequence_sets + picture_sets)
+
+    def _read(self, packet: bytes) -> tuple[bool, Settings]:
+        units = self.units(packet)
+        slices = {kind for unit in units if (kind := self.kind(unit)) in self.slices}
+        return slices == {self.idr}, self.settings_of(units)
+
+    def skipping(self) -> Skipping:
+        """As of every stream; FFmpeg draws pictures in place of those that the numbers (frame_num) lack.
+
+        A picture to which none refers bears the number that the next one to which others refer bears.
+        """
+        size = self._number_size()
+        # Of the last picture that was decoded, and of the last one in the file.
+        decoded = last = -1
+
+        def skip(packet: bytes, is_wanted: bool) -> bool:
+            nonlocal decoded, last
+            units = self.units(packet)
+            slices = [unit for unit in units if self.kind(unit) in self.slices]
+            if size is None or not slices:
+                return False
+            numbers = {self._number(unit, size) for unit in slices}
+            is_next = numbers == {(decoded + 1) % 2**size}
+            # A header of 1: of a picture to which none refers, not an entry.
+            is_free = all(self.kind(unit) in self.passed_over or unit[0] == 1 for unit in units)
+            if is_free and is_next and not is_wanted:
+                last = max(numbers)
+                return True
+            if decoded != last and not is_next and self.idr not in map(self.kind, slices):
+                raise NotAnIndexError("pictures of other numbers behind those that were left out")
+            decoded = last = max(numbers)
+            return False
+
+        return skip
+
+    def _number(self, unit: bytes, size: int) -> int:
+        """The number of a slice's picture, of so many bits."""
+        bits = _Bits(unit[1:32])
+        # First block, kind, picture parameter set.
+        for _ in range(3):
+            bits.counted()
+        return bits.fixed(size)
+
+    def _number_size(self) -> int | None:
+        """Bits of the pictures' numbers; None where pictures may be fields, or color is stored as it seldom is."""
+        sets = self.settings.get(self.sequence_set, [])
+        if len(set(sets)) != 1:
+            return None
+        bits = _Bits(sets[0][1:])
+        profile, _, _, _ = bits.fixed(8), bits.fixed(8), bits.fixed(8), bits.counted()
+        if profile in self.profiles_with_color:
+            is_444 = bits.counted() == 3
+            # Depths, lossless coding, and whether there are tables of quantization.
+            if is_444 or (bits.counted(), bits.counted(), bits.fixed(1), bits.fixed(1))[-1]:
+                return None
+        size = bits.counted() + 4
+        order = bits.counted()
+        if order == 0:
+            bits.counted()
+        elif order == 1:
+            bits.fixed(1), bits.counted(), bits.counted()
+            for _ in range(min(bits.counted(), 255)):
+                bits.counted()
+        # Number of references, gaps, width, height.
+        bits.counted(), bits.fixed(1), bits.counted(), bits.counted()
+        return size if bits.fixed(1) else None
+
+
+class _H265Entries(_UnitEntries):
+    """H.265: entries are the pictures that it calls so (IRAP).
+
+    FFmpeg refuses pictures that refer to others before them, or to such as were left out; but not behind the end of a
+    sequence, after which it takes the word of a message for when what it shows is right again.
+    """
+
+    are_led = True
+    slices, entries = range(32), range(16, 22)
+    sets, messages, header_size = (32, 33, 34), (39, 40), 2
+    # Slices of pictures that say that none of the same layer depends on them.
+    free = range(0, 16, 2)
+    ends = (36, 37)
+    passed_over = (*messages, *sets, 35, 38)
+
+    def kind(self, unit: bytes) -> int:
+        return unit[0] >> 1
+
+    def _read_header(self, header: bytes) -> Settings:
+        if len(header) < 23 or header[0] != 1:
+            raise NotAnIndexError("units without lengths")
+        self._length_size = (header[21] & 3) + 1
+        units, place = [], 23
+        for _ in range(header[22]):
+            found, place = _counted(header, place + 3, int.from_bytes(header[place + 1 : place + 3], "big"))
+            units += found
+        return self.settings_of(units)
+
+    def _read(self, packet: bytes) -> tuple[bool, Settings]:
+        units = self.units(packet)
+        kinds = {self.kind(unit) for unit in units}
+        if not kinds.isdisjoint(self.ends):
+            raise NotAnIndexError("the end of a sequence")
+        slices = kinds.intersection(self.slices)
+        return bool(slices) and slices <= set(self.entries), self.settings_of(units)
+
+    def skipping(self) -> Skipping:
+        return lambda packet, is_wanted: (
+            not is_wanted and all(self.kind(unit) in (*self.free, *self.passed_over) for unit in self.units(packet))
+        )
+
+
+class _Vp9Entries(Entries):
+    """VP9: entries are key frames, which set back all that a decoder keeps, as other frames of their own do not."""
+
+    def _read(self, packet: bytes) -> tuple[bool, Settings]:
+        # Marker, profile, reserved in profile 3, shown again, not a key frame.
+        bits = _Bits(packet[:2])
+        marker, low, high = bits.fixed(2), bits.fixed(1), bits.fixed(1)
+        reserved = bits.fixed(1) if low and high else 0
+        return (marker, reserved, bits.fixed(1), bits.fixed(1)) == (2, 0, 0, 0), {}
+
+
+class _Av1Entries(Entries):
+    """AV1: entries have a header of the sequence, and begin with a key frame that is shown."""
+
+    sequence, frames = 1, (3, 6)
+
+    def _read(self, packet: bytes) -> tuple[bool, Settings]:
+        place, has_header = 0, False
+        while place < len(packet):
+            first = packet[place]
+            kind, has_extension, has_size = first >> 3 & 15, first >> 2 & 1, first >> 1 & 1
+            place += 1 + has_extension
+            size, shift = 0, 0
+            while has_size:
+                byte = (packet[place : place + 1] or b"\0")[0]
+                size, shift, place, has_size = size | (byte & 127) << shift, shift + 7, place + 1, byte >> 7
+                if shift > 56:
+                    raise NotAnIndexError("a size that no part has")
+            if kind == self.sequence:
+                has_header = True
+            elif kind in self.frames:
+                # Shown again, two bits of the kind (0: key frame), shown.
+                return has_header and packet[place : place + 1] != b"" and packet[place] >> 4 == 1, {}
+            place += size if first >> 1 & 1 else len(packet)
+        return False, {}
+
+
+# By FFmpeg's names of the codecs.
+ENTRIES: dict[str, type[Entries]] = {
+    "h264": _H264Entries,
+    "hevc": _H265Entries,
+    "vp9": _Vp9Entries,
+    "av1": _Av1Entries,
+    "prores": Entries,
+}

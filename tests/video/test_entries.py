@@ -1,0 +1,220 @@
+"""Where decoding may begin, and what it may leave out: the frames by index are those of the file in order."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from froster_hf.video.decoding import decode_frames
+from froster_hf.video.entries import ENTRIES, Entries, NotAnIndexError
+from froster_hf.video.reader import StrictReader
+from froster_hf.video.types import VideoLimits
+from tests.fixtures.videos import VIDEO_KINDS
+
+H264 = {"x264-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0:qp=20"}
+H265 = {"x265-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0:qp=20:log-level=none"}
+# Picture parameter sets of the same encoders with other offsets of the colors' steps.
+OTHER_264 = {"x264-params": H264["x264-params"] + ":chroma-qp-offset=8"}
+OTHER_265 = {"x265-params": H265["x265-params"] + ":cbqpoffs=8:crqpoffs=8"}
+NUM_FRAMES = 24
+
+
+def colored(index: int) -> np.ndarray:
+    tiles = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return np.roll(tiles, index, axis=1).repeat(8, axis=0).repeat(8, axis=1)
+
+
+def write(
+    path: Path,
+    codec: str,
+    options: dict[str, str],
+    change: Callable[[int, bytes], bytes] = lambda index, packet: packet,
+    pix_fmt: str = "yuv420p",
+) -> bytes:
+    """Encode colored frames, each packet changed as a container's writer may; returns the encoder's header."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width = stream.height = 64
+        stream.pix_fmt = pix_fmt
+        packets = []
+        for index in range(NUM_FRAMES):
+            packets += stream.encode(av.VideoFrame.from_ndarray(colored(index), format="rgb24"))
+        packets += stream.encode(None)
+        for index, packet in enumerate(packets):
+            changed = av.Packet(change(index, bytes(packet)))
+            changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+            changed.is_keyframe, changed.stream = packet.is_keyframe, stream
+            container.mux(changed)
+        return bytes(stream.codec_context.extradata or b"")
+
+
+def picture_set(path: Path, codec: str, options: dict[str, str]) -> bytes:
+    """The picture parameter set that an encoder writes, without a start code."""
+    units = write(path, codec, options).split(b"\0\0\0\1")
+    return next(unit for unit in units if unit[:1] in (b"\x68", b"\x44"))
+
+
+def assert_indices_are_as_in_order(path: Path) -> None:
+    whole = decode_frames(path, list(range(NUM_FRAMES)))[0]
+    with av.open(str(path)) as container:
+        plain = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert np.array_equal(whole.permute(0, 2, 3, 1).numpy(), np.stack(plain))
+    for index in (4, 9, 15, 23):
+        assert np.array_equal(decode_frames(path, [index])[0][0].permute(1, 2, 0).numpy(), plain[index]), index
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("form", ["plain", "called free", "inside of another unit"])
+def test_settings_that_change_between_entries_of_h264_hold_for_all_behind_them(tmp_path, suffix, form):
+    unit = picture_set(tmp_path / "other.mp4", "libx264", OTHER_264)
+    if form == "called free":
+        unit = bytes([unit[0] & 31]) + unit[1:]
+    if form == "inside of another unit":
+        # A start code in a unit that stands behind its length.
+        unit = b"\x09\xf0\0\0\1" + unit
+
+    def change(index: int, packet: bytes) -> bytes:
+        # The container's writer puts lengths in place of start codes, and would take the inner unit apart.
+        inserted = {3: b"\0\0\0\1" + unit.replace(b"\0\0\1", b"\0\0\7")}
+        return inserted.get(index, b"") + packet
+
+    path = tmp_path / f"clip{suffix}"
+    write(path, "libx264", H264, change)
+    path.write_bytes(path.read_bytes().replace(b"\x09\xf0\0\0\7", b"\x09\xf0\0\0\1"))
+    assert_indices_are_as_in_order(path)
+
+
+def test_settings_that_change_between_entries_of_h265_hold_for_all_behind_them(tmp_path):
+    unit = picture_set(tmp_path / "other.mp4", "libx265", OTHER_265)
+    path = tmp_path / "clip.mp4"
+    write(path, "libx265", H265, lambda index, packet: (b"\0\0\0\1" + unit if index == 3 else b"") + packet)
+    assert_indices_are_as_in_order(path)
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv"])
+def test_tables_of_jpeg_hold_for_all_pictures_behind_them(tmp_path, suffix):
+    def change(index: int, packet: bytes) -> bytes:
+        """Other tables of quantization in the third picture, none behind it."""
+        start = packet.index(b"\xff\xdb")
+        end = start + 2 + int.from_bytes(packet[start + 2 : start + 4], "big")
+        table = packet[start:end] if index < 2 else b""
+        if index == 2:
+            table = packet[start : start + 5] + bytes(min(255, 4 * step) for step in packet[start + 5 : end])
+        return packet[:start] + table + packet[end:]
+
+    path = tmp_path / f"clip{suffix}"
+    write(path, "mjpeg", {"q": "5"}, change, pix_fmt="yuvj420p")
+    assert_indices_are_as_in_order(path)
+
+
+def test_settings_within_mpeg4_hold_for_all_behind_them(tmp_path):
+    headers = []
+    for options in ({"g": "10"}, {"g": "10", "mpeg_quant": "1"}):
+        header = write(tmp_path / "other.mp4", "mpeg4", options)
+        headers.append(header[header.index(b"\0\0\1\0") :])
+    assert headers[0] != headers[1]
+    path = tmp_path / "clip.mp4"
+    write(path, "mpeg4", {"g": "10"}, lambda index, packet: (headers[1] if index == 3 else b"") + packet)
+    assert_indices_are_as_in_order(path)
+
+
+def looked_into(path: Path, change: Callable[[int, bytes], bytes]) -> Entries:
+    """What is known of a file's packets once all have been looked into, each changed before."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        entries = ENTRIES[stream.codec.canonical_name](bytes(stream.codec_context.extradata or b""))
+        for index, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
+            entries.is_entry(change(index, bytes(packet)), has_header=False)
+    return entries
+
+
+def in_front(place: int, unit: bytes) -> Callable[[int, bytes], bytes]:
+    return lambda index, packet: len(unit).to_bytes(4, "big") + unit + packet if index == place else packet
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "unit"),
+    [
+        # An old version of an encoder, whose faults FFmpeg decodes as they were encoded.
+        ("h264_mp4", 3, b"\x06\x05\x20" + bytes(16) + b"x264 - core 100\0\x80"),
+        # Grain (19), and that of AV1 in a registered message (4).
+        ("h264_mp4", 0, b"\x06\x13\x02\x01\x01\x80"),
+        ("hevc_mp4", 3, b"\x4e\x01\x13\x02\x01\x01\x80"),
+        ("hevc_mp4", 3, b"\x4e\x01\x01\x01\x01\x04\x04\xb5\x58\x90\x01\x80"),
+        # Ends of a sequence and of a stream.
+        ("hevc_mp4", 3, b"\x48\x01\x80"),
+        ("hevc_mp4", 3, b"\x4a\x01\x80"),
+        # Units that FFmpeg passes over, or that have another one in them.
+        ("h264_mp4", 3, b"\xe5\x88\x84\0\x33"),
+        ("h264_mp4", 3, b"\x09\xf0\0\0\1\x68\xeb"),
+        # A message that is cut off.
+        ("h264_mp4", 3, b"\x06" + b"\xff" * 9),
+        ("h264_mp4", 3, b"\x06"),
+    ],
+)
+def test_what_holds_for_later_packets_or_is_not_understood_makes_a_file_no_index(video_file, name, place, unit):
+    path = video_file(name)
+    assert looked_into(path, lambda index, packet: packet).are_exact
+    assert not looked_into(path, in_front(place, unit)).are_exact
+    # A mark of a picture's beginning, which holds for nothing else.
+    assert looked_into(path, in_front(place, b"\x09\xf0" if name == "h264_mp4" else b"\x46\x01\x50")).are_exact
+
+
+def test_settings_of_the_header_may_come_again_and_those_beside_a_packet_may_not(video_file):
+    for name in ("h264_mp4", "hevc_mp4"):
+        entries = looked_into(video_file(name), lambda index, packet: packet)
+        for found in (found for kind, found in entries.settings.items() if kind != 6):
+            again = b"".join(len(unit).to_bytes(4, "big") + unit for unit in found)
+            assert looked_into(video_file(name), lambda index, packet, again=again: again + packet).are_exact
+        assert entries.is_entry(b"", has_header=False) is False
+        assert entries.are_exact
+        entries.is_entry(b"", has_header=True)
+        assert not entries.are_exact
+
+
+def test_entries_of_vp9_and_av1_are_their_key_frames_and_nothing_else_that_stands_for_itself():
+    vp9 = ENTRIES["vp9"](b"")
+    heads = {b"\x82\x49\x83\x42": True, b"\x86\0": False, b"\x8a\0": False, b"\xb0\0": True, b"\xb2\0": False}
+    for head, is_entry in heads.items():
+        assert vp9.is_entry(head, has_header=False) == is_entry, head
+    av1 = ENTRIES["av1"](b"")
+    sequence, shown, hidden = b"\x0a\x02\0\0", b"\x32\x01\x10", b"\x32\x01\0"
+    intra, again = b"\x32\x01\x50", b"\x1a\x01\x80"
+    assert av1.is_entry(sequence + shown, has_header=False)
+    for content in (shown, sequence, sequence + hidden, sequence + intra, sequence + again, b""):
+        assert not av1.is_entry(content, has_header=False), content
+
+
+def test_what_is_left_out_must_leave_no_gap_in_the_numbers_of_h264(video_file):
+    path = video_file("h264_one_gop_mp4")
+    entries = looked_into(path, lambda index, packet: packet)
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    skip = entries.skipping()
+    left_out = [skip(packet, False) for packet in packets]
+    assert 10 < sum(left_out) < len(packets) - 1
+    assert not any(map(entries.skipping(), packets, [True] * len(packets)))
+    # A picture to which others refer is missing behind one that was left out: FFmpeg would draw another one.
+    place = next(index for index in range(20, 40) if left_out[index - 1] and not left_out[index])
+    with pytest.raises(NotAnIndexError):
+        list(map(entries.skipping(), packets[:place] + packets[place + 1 :], [False] * len(packets)))
+
+
+INDEXED = {
+    name
+    for name, kind in VIDEO_KINDS.items()
+    if kind.suffix in (".mp4", ".mov", ".mkv", ".webm") and kind.codec not in ("libvpx", "qtrle", "mpeg4")
+}
+
+
+@pytest.mark.parametrize("name", VIDEO_KINDS)
+def test_what_encoders_write_is_entered_in_the_middle(video_file, name):
+    with open(video_file(name), "rb") as file, StrictReader(file, limits=VideoLimits()) as reader:
+        assert (reader.table.entries is not None) == (name in INDEXED)
+        num_keys = {"h264_open_gop_mp4": 1, "h264_intra_refresh_mp4": 1, "h264_one_gop_mp4": 1, "vp9_altref_webm": 1}
+        if name in INDEXED:
+            assert len(reader.table.key_times) == num_keys.get(name, 4)
+            reader.read([39])
+            assert reader._is_indexed
