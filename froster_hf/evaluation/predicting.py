@@ -602,7 +602,7 @@ def prompts_fingerprint(
 ) -> str:
     """SHA-256 over the label texts, the token ids of their prompts, and how several sentences are combined.
 
-    The tokens are those of `FrosterProcessor.encode_sentences`, padded to the longest prompt of all; never all at once.
+    The tokens are those of `FrosterProcessor.encode_sentences`, padded to the longest prompt of all, chunk by chunk.
 
     Args:
         processor: writes the prompts.
