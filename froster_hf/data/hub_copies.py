@@ -5,7 +5,9 @@ of classes that they lie in. Whether all clips are there, the readers say.
 """
 
 import contextlib
+import errno
 import gzip
+import io
 import itertools
 import lzma
 import math
@@ -32,12 +34,16 @@ LEAST_UNPACKED_BYTES = 2**30
 # Of a name, or what else stands before a file in an archive, and of all of these before one.
 MOST_HEADER_BYTES = 2**16
 MOST_NOTES_BYTES = 2**20
+# Of the table at the end of a zip archive, of which ZipFile makes objects before it is told how many: a million names.
+MOST_TABLE_BYTES = 2**27
 MOST_DEPTH = 20
 # What the readers raise of archives that are damaged, encrypted, or made to be.
 _DAMAGE = (
     *(ValueError, RuntimeError, ArithmeticError, EOFError),
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
 )
+# What the system says of names that are too long, or of which one is the folder of another.
+_BAD_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL)
 
 
 def fetch_hub_copy(
@@ -109,16 +115,37 @@ def _unpack(archive: Path, target: Path) -> None:
             raise ValueError(
                 f"{printable(str(archive))} cannot be unpacked: {one_line(str(error), limit=500)}"
             ) from error
+        except OSError as error:
+            if error.errno not in _BAD_NAMES:
+                raise
+            raise ValueError(
+                f"{printable(str(archive))} cannot be unpacked: no files can be written under its names "
+                f"({error.strerror})"
+            ) from error
 
 
 def _unpack_zip(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as opened:
+    with _TableReader(archive) as file, zipfile.ZipFile(file) as opened:
         members = opened.infolist()
         # No more is read of a member than it says here.
         _check_sizes(archive, len(members), sum(member.file_size for member in members))
         for member in members:
             _check_name(member.filename)
             opened.extract(member, folder)
+
+
+class _TableReader(io.FileIO):
+    """A file for `ZipFile`, which reads the table of an archive's files in one piece, whatever size it has."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read as a file does.
+
+        Raises:
+            zipfile.BadZipFile: of a larger table than that of any data set.
+        """
+        if size is not None and size > MOST_TABLE_BYTES:
+            raise zipfile.BadZipFile(f"its table of files has {size} bytes; at most {MOST_TABLE_BYTES} are read")
+        return super().read(size)
 
 
 def _unpack_tar(archive: Path, folder: Path) -> None:

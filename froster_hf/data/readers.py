@@ -50,8 +50,9 @@ def as_video_table(
     Args:
         video_column: needed only where several columns are videos.
         label_column: `ClassLabel` (kept) or strings (sorted into a `ClassLabel`).
-        roots: folders under which a row's path may lie when the row brings no bytes. Default: the Hub and `datasets`
-            caches, so that a downloaded table cannot point at other files of this machine.
+        roots: folders under which a row's path, which counts from the current folder, may lie when the row brings no
+            bytes. Default: the Hub and `datasets` caches, so that a downloaded table cannot point at other files of
+            this machine.
 
     Raises:
         ValueError: no single video column, or a label column without names.
@@ -83,7 +84,7 @@ def as_video_table(
     else:
         # `datasets` compares them with the names where it writes them, and not where it reads a file.
         for row, label in enumerate(table[LABEL_COLUMN][:]):
-            if label is not None and label >= len(feature.names):
+            if label is None or not 0 <= label < len(feature.names):
                 raise AnnotationError(
                     f"Row {row} of the data set has the label {label}, of {len(feature.names)} names."
                 )
@@ -96,7 +97,8 @@ def _check_row_paths(table: Dataset, roots: Sequence[str | os.PathLike] | None) 
         from huggingface_hub.constants import HF_HUB_CACHE
 
         roots = [HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE]
-    video_roots = [VideoRoot(root) for root in roots if os.path.isdir(root)]
+    # Rows are opened as they are written.
+    video_roots = [VideoRoot(root, relative_to=".") for root in roots if os.path.isdir(root)]
     row = 0
     for batch in table.with_format("arrow").iter(batch_size=32):
         # Field by field: rows of a table with embedded videos must not become Python bytes only to look at their

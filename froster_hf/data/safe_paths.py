@@ -31,7 +31,8 @@ class VideoRoot:
     Parents are resolved once each, so a list of 240,000 clips in 400 folders costs one `lstat` a clip.
 
     Args:
-        root: an existing folder. Relative paths are taken from it; absolute ones are allowed if they lie under it.
+        root: an existing folder. Absolute paths are allowed if they lie under it.
+        relative_to: folder from which relative paths are taken; `root` by default.
         allow_links: whether symbolic links under the root may lead out of it, as in a folder of links that the caller
             has made. A path that leaves the root by itself, as with `..`, is refused all the same.
 
@@ -39,8 +40,11 @@ class VideoRoot:
         NotADirectoryError: `root` is not a folder.
     """
 
-    def __init__(self, root: str | os.PathLike, *, allow_links: bool = False):
+    def __init__(
+        self, root: str | os.PathLike, *, relative_to: str | os.PathLike | None = None, allow_links: bool = False
+    ):
         self.path = Path(root).resolve()
+        self._base = self.path if relative_to is None else Path(relative_to).resolve()
         if not self.path.is_dir():
             raise NotADirectoryError(
                 f"The data root {os.fspath(root)!r} is not a folder. Pass the folder of the videos."
@@ -75,7 +79,7 @@ class VideoRoot:
             raise UnsafePathError(
                 f"{where}: {shown!r} begins with a scheme; only plain paths under {self.path} are read."
             )
-        candidate = self.path / path
+        candidate = self._base / path
         if self.allow_links:
             return self._unresolved(candidate, where=where)
         try:

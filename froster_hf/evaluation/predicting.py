@@ -220,13 +220,15 @@ class PredictionStore:
             ValueError: it is of other scores.
         """
         best = np.sort(scores)[::-1][:5]
-        told = [float(score) for _, score in top]
-        own = [scores[[name == label for name in self.label_texts]] for label, _ in top]
-        if len(top) != len(best) or not (
-            np.allclose(told, best, atol=TOP_TOLERANCE, rtol=0)
-            and all(np.isclose(one, score, atol=TOP_TOLERANCE, rtol=0).any() for one, score in zip(own, told))
-        ):
-            raise ValueError("`top` is not that of the `logits`")
+        # First how many there are: each is then looked for among all labels.
+        if len(top) == len(best):
+            told = [float(score) for _, score in top]
+            own = [scores[[name == label for name in self.label_texts]] for label, _ in top]
+            if np.allclose(told, best, atol=TOP_TOLERANCE, rtol=0) and all(
+                np.isclose(one, score, atol=TOP_TOLERANCE, rtol=0).any() for one, score in zip(own, told)
+            ):
+                return
+        raise ValueError("`top` is not that of the `logits`")
 
 
 def check_checksum(line: Mapping[str, Any]) -> None:

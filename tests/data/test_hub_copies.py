@@ -148,6 +148,27 @@ def test_a_name_of_more_folders_than_a_data_sets_is_refused(tmp_path, kind):
         _unpack(archive, tmp_path / "out")
 
 
+def test_a_table_larger_than_any_data_sets_is_not_read(tmp_path, monkeypatch):
+    """`ZipFile` makes an object of each of its names before it says how many there are."""
+    archive = write_zip(tmp_path / "a.zip", **{f"{number}.avi": b"" for number in range(1000)})
+    monkeypatch.setattr(hub_copies, "MOST_TABLE_BYTES", 40_000)
+    with pytest.raises(ValueError, match=r"its table of files has \d+ bytes; at most 40000 are read"):
+        _unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("names", [("a", "a/b"), ("d/e", "d"), ("n" * 300,)])
+def test_names_under_which_no_files_can_be_written_are_an_error_that_names_the_archive(tmp_path, names, kind):
+    archive = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        write_zip(archive, **dict.fromkeys(names, b"x"))
+    else:
+        write_tar(archive, *map(member, names))
+    with pytest.raises(ValueError, match=rf"a\.{kind} cannot be unpacked: no files can be written under its names"):
+        _unpack(archive, tmp_path / "out")
+    assert os.listdir(tmp_path) == [archive.name]
+
+
 def test_notes_count_as_what_they_unpack_to(tmp_path, monkeypatch):
     """A comment of 60 kB before each empty file, which a gzip file holds in some bytes."""
     monkeypatch.setattr(hub_copies, "LEAST_UNPACKED_BYTES", 2_000_000)

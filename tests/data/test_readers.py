@@ -43,9 +43,28 @@ def test_a_downloaded_table_cannot_point_at_other_files(video_folder, tmp_path):
         as_video_table(source)
 
 
+def test_relative_paths_of_a_table_are_checked_as_they_are_opened(video_folder, tmp_path, monkeypatch):
+    """From the current folder, not from each of the roots, where nothing need be."""
+    monkeypatch.chdir(video_folder)
+    source = Dataset.from_dict(
+        {"video": ["juggling/a.mp4"], "label": [0]},
+        features=Features({"video": Video(), "label": ClassLabel(names=["x"])}),
+    )
+    assert as_video_table(source, roots=["juggling"])[0]["video"]["path"] == "juggling/a.mp4"
+    with pytest.raises(UnsafePathError, match=r"row 0.*outside the data root"):
+        as_video_table(source, roots=[tmp_path])
+    with pytest.raises(AnnotationError, match="row 0"):
+        as_video_table(source)
+
+
 @pytest.mark.parametrize(
     ("labels", "told"),
-    [([0, 7, -1], "Row 1 of the data set has the label 7, of 2 names"), (["a", None], "Row 1 .* no")],
+    [
+        ([0, 7, 1], "Row 1 of the data set has the label 7, of 2 names"),
+        ([0, 1, -1], "Row 2 of the data set has the label -1, of 2 names"),
+        ([0, None], "Row 1 of the data set has the label None, of 2 names"),
+        (["a", None], "Row 1 .* no"),
+    ],
 )
 def test_labels_of_a_downloaded_table_that_are_none_are_named_with_their_row(tmp_path, video_folder, labels, told):
     clips = {"video": [(video_folder / "juggling" / "a.mp4").read_bytes()] * len(labels)}
