@@ -208,7 +208,8 @@ def _negative(value: float) -> float:
 
 
 def _as_file(recipe: Recipe) -> dict[str, Any]:
-    return {key: value for key, value in recipe.to_dict().items() if key != "name"}
+    """What a file may say: its name is the file's, and where a run of it is written is for the command to say."""
+    return {key: value for key, value in recipe.to_dict().items() if key not in ("name", "output_dir")}
 
 
 def _read_config(model: str) -> dict[str, Any]:

@@ -278,7 +278,8 @@ def refuse_callers_fields(fields: Mapping[str, Any], *, where: str) -> None:
 
     Raises:
         ValueError: a field that sends something to other machines, names another file of settings to read, opens
-            addresses, or lets links lead out of the folder of the videos; names it.
+            addresses, lets links lead out of the folder of the videos, or says where something is written, which may
+            be over what is there; names it. Videos are rendered below the current folder, though.
     """
     for name in _callers_fields(fields):
         # Without its value, which can be an access token.
@@ -290,6 +291,12 @@ def refuse_callers_fields(fields: Mapping[str, Any], *, where: str) -> None:
 
 def _callers_fields(fields: Mapping[str, Any]) -> Iterator[str]:
     data, training = ({} if not isinstance(part, Mapping) else part for part in map(fields.get, ("data", "training")))
+    if fields.get("output_dir") is not None:
+        yield "output_dir"
+    format = FORMATS.get(str(data.get("format")))
+    root = Path(str(data.get("root")))
+    if format is not None and format.renders and (root.is_absolute() or ".." in root.parts):
+        yield "data.root"
     if data.get("allow_links"):
         yield "data.allow_links"
     for name, value in training.items():
