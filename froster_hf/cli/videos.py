@@ -3,10 +3,11 @@
 import glob
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ..printing import listing, printable
-from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_lines, shown_path
+from ..processing.text_files import AnnotationError, csv_cells, read_json_lines, read_lines, shown_path
 from ..video.files import UNREADABLE, search_folder
 from ..video.stores import find_videos_at, is_address
 from ..video.types import UnreadableVideoError
@@ -70,19 +71,21 @@ def _read_list(path: str) -> list[str]:
     Raises:
         AnnotationError: a line without one; names it.
     """
-    lines = [(line.strip(), where) for line, where in read_lines(path)]
+    found: Iterator[tuple[Any, str]]
+    lines = ((line.strip(), where) for line, where in read_lines(path))
     if path.lower().endswith(".jsonl"):
-        entries = [(parse_json(line, source=where), where) for line, where in lines]
-        found = [(entry.get("video") if isinstance(entry, dict) else None, where) for entry, where in entries]
+        entries = read_json_lines(path)
+        found = ((entry.get("video") if isinstance(entry, dict) else None, where) for entry, where in entries)
     elif path.lower().endswith(".csv"):
-        header = csv_cells(*lines[0]) if lines else []
+        first = next(lines, None)
+        header = [] if first is None else csv_cells(*first)
         if "video" not in header:
             raise AnnotationError(f"{shown_path(path)}: the first line names no column `video`.")
         column = header.index("video")
-        rows = [(csv_cells(line, where), where) for line, where in lines[1:]]
-        found = [(cells[column] if column < len(cells) else None, where) for cells, where in rows]
+        rows = ((csv_cells(line, where), where) for line, where in lines)
+        found = ((cells[column] if column < len(cells) else None, where) for cells, where in rows)
     else:
-        found = list(lines)
+        found = lines
     folder, videos = os.path.dirname(path), []
     for video, where in found:
         if not isinstance(video, str) or not video:

@@ -7,7 +7,7 @@ line; a line that does not fit is an error that names it, so no header ever beco
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from datasets import Dataset
 
 from ..printing import printable
 from ..processing.prompts_froster import index_of
-from ..processing.text_files import AnnotationError, csv_cells, parse_json, read_json, read_lines, shown_path
+from ..processing.text_files import AnnotationError, csv_cells, read_json, read_json_lines, read_lines, shown_path
 from ..video.files import is_video_name
 from .readers import read_labels
 from .safe_paths import VideoRoot
@@ -82,7 +82,7 @@ def read_video_list(
     columns = (video_field, label_field)
     suffix = Path(list_file).suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        written = _json_rows(_json_lines(list_file), columns, multi_label)
+        written = _json_rows(read_json_lines(list_file), columns, multi_label)
     elif suffix == ".json":
         written = _json_rows(_json_entries(list_file), columns, multi_label)
     else:
@@ -151,10 +151,6 @@ def _index_in(label: str | int, indices: Mapping[str, int], where: str) -> int:
     return index
 
 
-def _json_lines(path: str) -> list[tuple[Any, str]]:
-    return [(parse_json(line, source=where), where) for line, where in read_lines(path)]
-
-
 def _json_entries(path: str) -> list[tuple[Any, str]]:
     entries = read_json(path)
     if not isinstance(entries, list):
@@ -163,7 +159,7 @@ def _json_entries(path: str) -> list[tuple[Any, str]]:
 
 
 def _json_rows(
-    entries: Sequence[tuple[Any, str]], columns: tuple[str, str], multi_label: bool
+    entries: Iterable[tuple[Any, str]], columns: tuple[str, str], multi_label: bool
 ) -> list[tuple[str, Any, str]]:
     """(path, label, where) of every object."""
     rows = []

@@ -18,8 +18,10 @@ from ..video.types import UnreadableVideoError
 MAX_FILE_BYTES = 128 * 2**20
 # The longest published list (the training videos of Kinetics-700) has 0.6 million. Each takes hundreds of bytes.
 MAX_LINES = 2_000_000
-# Of a JSON file, by its brackets, braces and commas; that of the same list has 5 million. Each takes up to 200 bytes.
+# Of a JSON file, by its brackets, commas and braces; that of the same list has 8 million. Each takes up to 80 bytes,
+# and an object, which a brace begins, as much as three.
 MAX_JSON_MARKS = 10_000_000
+MARKS = {"[": 1, ",": 1, "{": 3}
 
 _ENCODINGS = {
     b"\xff\xfe\x00\x00": "UTF-32",
@@ -89,7 +91,22 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
     Raises:
         AnnotationError: see `read_text`; or it has more than `MAX_LINES`.
     """
+    return _lines_of(read_text(path), shown_path(path))
+
+
+def read_json_lines(path: str | os.PathLike) -> Iterator[tuple[Any, str]]:
+    """Non-empty lines of a JSON Lines file as (content, "file, line N"), one after another.
+
+    Raises:
+        AnnotationError: see `read_lines` and `parse_json`, which counts the values of all lines together.
+    """
     name, text = shown_path(path), read_text(path)
+    _refuse_many_values(text, name)
+    for line, where in _lines_of(text, name):
+        yield parse_json(line, source=where), where
+
+
+def _lines_of(text: str, name: str) -> Iterator[tuple[str, str]]:
     if count_line_ends(text) > MAX_LINES:
         raise AnnotationError(f"{name} has more than {MAX_LINES:,} lines. Read it in parts.")
     for number, line in enumerate(LINE_END.split(text), start=1):
@@ -131,14 +148,18 @@ def parse_json(text: str, *, source: str) -> Any:
         AnnotationError: not JSON, nested deeper than Python's parser follows (about 1,000 levels), or of more values
             than `MAX_JSON_MARKS` allows, whose objects would be a hundred times as large as the text.
     """
-    if sum(map(text.count, "[{,")) > MAX_JSON_MARKS:
-        raise AnnotationError(f"{source} has more values than any annotation file. Divide it.")
+    _refuse_many_values(text, source)
     try:
         return json.loads(text, object_pairs_hook=_without_repeated_keys, parse_constant=_refuse_constant)
     except RecursionError:
         raise AnnotationError(f"{source} is JSON that is nested too deeply to be annotations.") from None
     except ValueError as error:
         raise AnnotationError(f"{source} is not JSON ({error}).") from error
+
+
+def _refuse_many_values(text: str, source: str) -> None:
+    if sum(text.count(mark) * weight for mark, weight in MARKS.items()) > MAX_JSON_MARKS:
+        raise AnnotationError(f"{source} has more values than any annotation file. Divide it.")
 
 
 def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

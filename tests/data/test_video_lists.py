@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from froster_hf.cli.videos import find_videos
 from froster_hf.data import AnnotationError, describe_table, read_video_list, video_lists
 from froster_hf.processing import text_files
 
@@ -89,6 +90,35 @@ def test_a_list_with_a_label_of_its_own_for_every_line_is_described_without_a_ce
         assert tracemalloc.get_traced_memory()[1] < 50 << 20
     finally:
         tracemalloc.stop()
+
+
+READERS = (
+    lambda path: read_video_list(path, root=path.parent, missing="keep"),
+    lambda path: find_videos([str(path)]),
+)
+
+
+@pytest.mark.parametrize("read", READERS, ids=["evaluate", "predict"])
+def test_of_a_line_of_json_what_is_no_path_and_no_label_is_not_kept(tmp_path, read):
+    more = ",".join(["{}"] * 10_000)
+    (tmp_path / "list.jsonl").write_text(f'{{"video": "a.mp4", "label": "a", "more": [{more}]}}\n' * 240)
+    tracemalloc.start()
+    try:
+        assert len(read(tmp_path / "list.jsonl")) in (1, 240)
+        # Reading takes the room of the largest file for a moment; each line has 0.7 MB of objects.
+        assert tracemalloc.get_traced_memory()[1] < 150 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("read", READERS, ids=["evaluate", "predict"])
+def test_values_of_all_lines_of_json_are_counted_together(tmp_path, read, monkeypatch):
+    (tmp_path / "list.jsonl").write_text('{"video": "a.mp4", "label": "a"}\n' * 20)
+    monkeypatch.setattr(text_files, "MAX_JSON_MARKS", 80)
+    assert read(tmp_path / "list.jsonl")
+    monkeypatch.setattr(text_files, "MAX_JSON_MARKS", 79)
+    with pytest.raises(AnnotationError, match=r"list\.jsonl has more values than any annotation file\. Divide it\."):
+        read(tmp_path / "list.jsonl")
 
 
 def test_many_lines_of_one_video_are_put_together_in_one_go(tmp_path, monkeypatch):

@@ -317,7 +317,7 @@ def test_one_long_line_does_not_make_all_others_as_long(tmp_path):
 
 
 def test_json_of_more_values_than_memory_should_hold_is_refused_before_it_is_read(monkeypatch):
-    monkeypatch.setattr("froster_hf.processing.text_files.MAX_JSON_MARKS", 4)
+    monkeypatch.setattr("froster_hf.processing.text_files.MAX_JSON_MARKS", 6)
     assert parse_json('[{}, "a", 1]', source="a.json") == [{}, "a", 1]
     with pytest.raises(AnnotationError, match=r"a\.json has more values"):
         parse_json("[{},{},{}]", source="a.json")
