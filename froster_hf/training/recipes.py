@@ -159,6 +159,9 @@ class RecipeWorld:
     hardships: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
+        # With one below these, a product says nothing of the other numbers in it.
+        least = {"num_classes": 1, "clips_per_class": 1, "eval_clips_per_class": 0, "num_frames": 1, "resolution": 1}
+        check_bounds(vars(self), {name: (number, math.inf) for name, number in least.items()}, where="world")
         num_clips = self.num_classes * (self.clips_per_class + self.eval_clips_per_class)
         num_pixels = self.num_frames * self.resolution**2
         for name, value, most in (

@@ -432,6 +432,10 @@ def test_a_checkpoint_that_is_none_is_named_with_its_field(tmp_path, clip_folder
     [
         ("world.clips_per_class=1000000000", "world: 48,000,000,.* clips of all classes are asked for"),
         ("world.num_frames=1000000000", "pixels of a clip"),
+        ("world.eval_clips_per_class=-8", "world: eval_clips_per_class is -8; it must be at least 0"),
+        ("world.clips_per_class=0", "world: clips_per_class is 0; it must be at least 1"),
+        ("world.num_classes=-3", "world: num_classes is -3; it must be at least 1"),
+        ("world.resolution=0", "world: resolution is 0; it must be at least 1"),
         ("training.num_train_epochs=.inf", "num_train_epochs is inf; it must be a number"),
         (
             "training.dataloader_prefetch_factor=1000000000000",

@@ -23,8 +23,12 @@ RESERVED_ARGUMENTS = (
     "remove_unused_columns",
 )
 
-# Of a batch of stills, in gigabytes of single precision: 3.
+# Of a batch of stills, in gigabytes of single precision: 3; and of all that the accuracy is measured on.
 MOST_PIXELS = 2**28
+# With gradients and the state of an optimizer, 4 GB; CLIP's ViT-B/16 has 150 million.
+MOST_WEIGHTS = 2**28
+# A batch of 256 has 0.9 billion in CLIP's ViT-B/16.
+MOST_HIDDEN_VALUES = 2**30
 # Least and most of a recipe's numbers.
 _BOUNDS = {
     "seed": (0, 2**32 - 1),
@@ -65,6 +69,22 @@ class RecipeArchitecture:
         bounds: dict[str, tuple[float, float]] = dict.fromkeys(vars(self), (1, 2**14))
         bounds |= {"num_vision_layers": (1, 128), "num_text_layers": (1, 128), "vocab_size": (1, 10**6)}
         check_bounds(vars(self), bounds | {"initializer_range": (1e-6, 2**14)}, where="model")
+        if (count := self.num_weights) > MOST_WEIGHTS:
+            raise ValueError(
+                f"model: its layers and embeddings have {count:,} weights; at most {MOST_WEIGHTS:,} have."
+            )
+
+    @property
+    def num_patches(self) -> int:
+        """Of a picture."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def num_weights(self) -> int:
+        """Of matrices and embeddings."""
+        layers = 12 * self.hidden_size * (self.num_vision_layers + self.num_text_layers)
+        embeddings = self.vocab_size + self.num_patches + 3 * self.patch_size**2 + 2 * self.projection_dim
+        return self.hidden_size * (layers + embeddings)
 
 
 @dataclass(frozen=True)
@@ -126,8 +146,16 @@ class PretrainingRecipe:
         hints = get_type_hints(type(self))
         check_fields({name: getattr(self, name) for name in _BOUNDS}, hints, where=self.name)
         check_bounds(vars(self), _BOUNDS, where=self.name)
-        if (num_pixels := self.batch_size * self.model.image_size**2) > MOST_PIXELS:
-            raise ValueError(f"{self.name}: a batch has {num_pixels:,} pixels; at most {MOST_PIXELS:,} are rendered.")
+        for stills, count in (("a batch has", self.batch_size), ("the held-out stills have", self.num_eval_stills)):
+            if (num_pixels := count * self.model.image_size**2) > MOST_PIXELS:
+                raise ValueError(f"{self.name}: {stills} {num_pixels:,} pixels; at most {MOST_PIXELS:,} are rendered.")
+        model = self.model
+        values = self.batch_size * model.num_patches * model.hidden_size * model.num_vision_layers
+        if values > MOST_HIDDEN_VALUES:
+            raise ValueError(
+                f"{self.name}: batch_size x patches x model.hidden_size x model.num_vision_layers are {values:,} "
+                f"values; at most {MOST_HIDDEN_VALUES:,} are computed."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with their defaults, as YAML would hold them."""

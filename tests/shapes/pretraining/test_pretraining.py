@@ -163,7 +163,17 @@ def test_both_learning_rates_follow_the_schedule(tmp_path):
         ("training.max_steps=5", "small_clip, training: unknown fields max_steps"),
         ("steps=0", "small_clip: steps is 0; it goes from 1 to"),
         ("batch_size=60000000", "small_clip: batch_size is 60000000; it goes from 2 to"),
-        ("model.image_size=16000", "a batch has 16,384,000,000 pixels; at most"),
+        ("model.image_size=8000", "a batch has 4,096,000,000 pixels; at most"),
+        ("num_eval_stills=1000000", "the held-out stills have 1,024,000,000 pixels; at most"),
+        (
+            "model={hidden_size: 16384, num_vision_layers: 128, num_text_layers: 128}",
+            "model: its layers and embeddings have 824,658,100,224 weights; at most 268,435,456 have",
+        ),
+        ("model={image_size: 11000, patch_size: 1}", "weights; at most"),
+        (
+            "model={image_size: 256, patch_size: 1, num_vision_layers: 64}",
+            "values; at most 1,073,741,824 are computed",
+        ),
         ("model.num_text_layers=100000", "model: num_text_layers is 100000; it goes from 1 to 128"),
         (
             "training.dataloader_prefetch_factor=1000000",
