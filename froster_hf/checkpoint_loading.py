@@ -200,7 +200,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
             checkpoint, config=config, dtype=dtype, output_loading_info=True, **INSTALLED_ONLY
         )
     task: Any = "zero-shot-video-classification"
-    processor = (FrosterProcessor.from_pretrained if is_froster else load_processor)(base, trust_remote_code=False)
+    processor = (FrosterProcessor.from_pretrained if is_froster else load_processor)(base)
     classify = pipeline(task, model=model, processor=processor, device=device)
     # Of an adapter, transformers gives the name of the checkpoint that it is for.
     classify.model.config._name_or_path = checkpoint
@@ -247,19 +247,9 @@ def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
         ValueError: see `refuse_foreign_parts`, `refuse_oversized` and `check_pickle`; or the model is of another kind.
         OSError: there is no such checkpoint.
     """
-    from transformers import AutoConfig
+    from .modeling.configuration_froster import FrosterConfig
 
-    from .modeling.configuration_froster import FrosterConfig, read_dual_encoder_config
-    from .modeling.tables_froster import BACKBONES
-
-    fields = refuse_foreign_parts(checkpoint)
-    if fields.get("model_type") in list(BACKBONES):
-        config = read_dual_encoder_config(fields)
-    else:
-        config = AutoConfig.from_pretrained(checkpoint, **INSTALLED_ONLY)
-        if config.model_type != "froster":
-            # Refuses models of other kinds, whatever their size.
-            FrosterConfig.from_dual_encoder_config(config)
+    config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint))
     files = list(_weight_files(os.fspath(checkpoint)))
     refuse_oversized(config, files)
     _check_pickles(files)

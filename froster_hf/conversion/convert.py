@@ -294,9 +294,7 @@ def _processor(clip: PathLike | None, config: FrosterConfig, layout: str) -> _Pr
         return _Processor(FrosterVideoProcessor(**options), [], [note])
     templates = find_layout(layout).templates
     try:
-        processor = FrosterProcessor.from_clip(
-            resolve(clip), prompt_templates=templates, video_options=options, trust_remote_code=False
-        )
+        processor = FrosterProcessor.from_clip(resolve(clip), prompt_templates=templates, video_options=options)
     except FOREIGN_CONFIGURATION as error:
         reason = one_line(str(error), limit=500)
         raise ValueError(f"The processor of {printable(str(clip))} cannot be loaded: {reason}") from error

@@ -32,7 +32,10 @@ from .tables_froster import (
 
 # Smallest and largest value of every size, so that a file from a stranger cannot ask for endless work. All are far
 # beyond published models (ViT-bigG: 48 layers of width 1664; EVA-CLIP-18B: 48 of 5120).
+MAX_LABELS = 1_000_000
 SIZE_LIMITS = {
+    # transformers writes a name for each.
+    "num_labels": (0, MAX_LABELS),
     "projection_dim": (1, 65_536),
     "num_frames": (1, 10_000),
     "temporal_radius": (0, 1_000),
@@ -41,6 +44,8 @@ SIZE_LIMITS = {
     "pooling_num_heads": (1, 1_024),
 }
 TOWER_SIZE_LIMITS = {
+    # Of no use to a tower; each would be copied with it.
+    "num_labels": (0, 100_000),
     "hidden_size": (1, 65_536),
     "intermediate_size": (1, 262_144),
     "projection_dim": (1, 65_536),
@@ -52,7 +57,6 @@ TOWER_SIZE_LIMITS = {
     "image_size": (1, 2048),
     "patch_size": (1, 2048),
 }
-MAX_LABELS = 1_000_000
 # Which kernels compute is the caller's choice. A name such as "owner/name@revision" in a file would have transformers
 # fetch and run that repository's machine code; `save_pretrained` writes none of these.
 CALLERS_FIELDS = (
@@ -263,10 +267,10 @@ class FrosterConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         check_names(kwargs, type(self))
-        check_sizes(vars(self), SIZE_LIMITS)
+        check_sizes(vars(self) | kwargs, SIZE_LIMITS)
         for name in self.sub_configs:
             check_tower(getattr(self, name), name)
-        self._check_labels(kwargs.get("num_labels"))
+        self._check_labels()
         backbone = find_entry("backbone", self.backbone, BACKBONES)
         self.text_config = self._build_tower("text_config", backbone.text_config)
         self.vision_config = self._build_tower("vision_config", backbone.vision_config)
@@ -362,10 +366,8 @@ class FrosterConfig(PreTrainedConfig):
                 "so many would take minutes per text. Published towers have 64."
             )
 
-    def _check_labels(self, num_labels: Any) -> None:
-        """Refuse label lists that are none, before transformers writes a name for each index."""
-        if num_labels is not None and (type(num_labels) is not int or not 0 <= num_labels <= MAX_LABELS):
-            raise ValueError(f"`num_labels` is {num_labels!r:.100}; it must be an integer from 0 to {MAX_LABELS}.")
+    def _check_labels(self) -> None:
+        """Refuse label lists that are none."""
         names = {} if self.id2label is None else self.id2label
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise ValueError(f"`id2label` is {names!r:.100}; it must be a mapping from index to name.")
@@ -420,6 +422,24 @@ class FrosterConfig(PreTrainedConfig):
     def text_length(self) -> int | None:
         """Tokens that every text has to be padded to, for a text tower that reads its padding; otherwise `None`."""
         return self.text_config.max_position_embeddings if self.end_token is None else None
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> PreTrainedConfig:
+        """What a `config.json` describes: this class's, or the configuration of a dual encoder.
+
+        Of any other type nothing is built: some of transformers' configurations write lists as long as a file says.
+
+        Args:
+            fields: content of the file.
+
+        Raises:
+            ValueError: it is of another type, or a field is refused.
+        """
+        return (
+            cls.from_dict(dict(fields))
+            if fields.get("model_type") == cls.model_type
+            else read_dual_encoder_config(fields)
+        )
 
     @classmethod
     def from_dual_encoder_config(cls, dual_encoder_config: PreTrainedConfig, **kwargs) -> "FrosterConfig":
@@ -478,7 +498,7 @@ def read_dual_encoder_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
         # Old files say a tower's fields twice.
         for key in (name, f"{name}_dict"):
             check_tower(fields.get(key), key)
-    check_sizes(fields, {"projection_dim": SIZE_LIMITS["projection_dim"]})
+    check_sizes(fields, {name: TOWER_SIZE_LIMITS[name] for name in ("num_labels", "projection_dim")})
     with value_errors():
         return find_implementation(entry.config, transformers)(**without_callers_fields(fields))
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoProcessor, CLIPProcessor
+from transformers import CONFIG_MAPPING, AutoProcessor, CLIPProcessor, PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
@@ -131,6 +131,13 @@ class FrosterProcessor(ProcessorMixin):
         super().__init__(video_processor, tokenizer, **kwargs)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, trust_remote_code=None, **kwargs):
+        """As in transformers, but nobody is asked whether code of the checkpoint may run: the caller says so."""
+        return super().from_pretrained(
+            pretrained_model_name_or_path, *args, trust_remote_code=bool(trust_remote_code), **kwargs
+        )
+
+    @classmethod
     def from_clip(
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str],
@@ -181,8 +188,9 @@ class FrosterProcessor(ProcessorMixin):
                 "Plain checkpoints such as CLIP's need the installed package: `import froster_hf` first."
             )
         processor = _load_processor(pretrained_model_name_or_path, **kwargs)
+        fields, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
         config: Any = CONFIG_MAPPING["froster"]
-        config = config.from_dual_encoder_config(AutoConfig.from_pretrained(pretrained_model_name_or_path, **kwargs))
+        config = config.from_dual_encoder_config(config.from_fields(fields))
         return cls.from_dual_encoder_processor(
             processor, config, prompt_templates=prompt_templates, video_options=video_options
         )
@@ -553,10 +561,11 @@ def _chunks_of_characters(texts: Iterable[str], most: int) -> Iterator[list[str]
         yield chunk
 
 
-def _load_processor(name: str | os.PathLike[str], **kwargs: Any) -> Any:
+def _load_processor(name: str | os.PathLike[str], *, trust_remote_code: bool | None = None, **kwargs: Any) -> Any:
     """The processor of a checkpoint of any kind."""
     files = package_module("processing.tokenizer_files")
-    return (AutoProcessor.from_pretrained if files is None else files.load_processor)(name, **kwargs)
+    load = AutoProcessor.from_pretrained if files is None else files.load_processor
+    return load(name, trust_remote_code=bool(trust_remote_code), **kwargs)
 
 
 def _checked_descriptions(descriptions: Any) -> dict[str, Description] | None:

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint_files import check_checkpoint_files
-from ..printing import listing, printable
-from .text_files import read_json, read_text
+from ..printing import listing, one_line, printable
+from .text_files import read_json
 
 # transformers' classes for CLIP, MetaCLIP 2, SigLIP and SigLIP 2, and the one that takes tokenizer.json as it is.
 TOKENIZER_CLASSES = (
@@ -100,27 +100,35 @@ SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_sp
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 OTHER_FORMATS = ("tekken.json", "tiktoken.model")
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-WHAT_TO_DO = (
-    "Take the tokenizer of the CLIP, MetaCLIP 2, SigLIP or SigLIP 2 that the checkpoint was made from. One that you "
-    "made yourself can be given as an object: FrosterProcessor(video_processor, tokenizer)."
-)
+OWN_TOKENIZER = " One that you made yourself can be given as an object: FrosterProcessor(video_processor, tokenizer)."
 
 
-class TokenizerError(ValueError):
+class ProcessorError(ValueError):
+    """A processor whose files name something else than those of the backbones; says what, and what is allowed."""
+
+
+class TokenizerError(ProcessorError):
     """A tokenizer that asks for more than those of the backbones do; says what, and what is allowed."""
 
 
-def load_processor(name: str | os.PathLike[str], **kwargs: Any) -> Any:
+def load_processor(name: str | os.PathLike[str], *, trust_remote_code: bool | None = None, **kwargs: Any) -> Any:
     """`AutoProcessor.from_pretrained`, whose tokenizer is checked before it is built and after.
 
+    Args:
+        name: name of the checkpoint, a folder or a name on the Hub.
+        trust_remote_code: whether code of the checkpoint may run; where transformers would ask, it may not.
+        kwargs: passed on.
+
     Raises:
+        ProcessorError: see `check_processor_files`.
         TokenizerError: see `check_tokenizer_files`.
         Exception: of any kind that transformers raises.
     """
     from transformers import AutoProcessor
 
     check_processor_files(name, **kwargs)
-    return checked(lambda: AutoProcessor.from_pretrained(name, **kwargs), name, **kwargs)
+    load = partial(AutoProcessor.from_pretrained, name, trust_remote_code=bool(trust_remote_code), **kwargs)
+    return checked(load, name, **kwargs)
 
 
 def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -200,25 +208,30 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
-        TokenizerError: a file names a tokenizer of sounds, or a processor of other models or a part of one, or the
-            model is one that has others.
+        ProcessorError: a file names a tokenizer of sounds, or a processor of other models or a part of one, or holds
+            something else than settings, or the model is one that has others.
+        AnnotationError: a file that is not JSON.
         OSError: a file cannot be read, or the Hub cannot be reached.
     """
     find = _finder(name, kwargs)
     _model_settings(find)
     for file in PROCESSOR_FILES:
-        settings = _processor_settings(find(file))
-        if settings.get("audio_tokenizer") is not None:
-            raise _refused("its processor has a tokenizer of sounds,", settings["audio_tokenizer"], "none")
+        settings = _settings(find(file))
+        if (stated := settings.get("audio_tokenizer")) is not None:
+            raise _refused(f"{file} has the audio_tokenizer", stated, "none", part="processor")
         stated = settings.get("processor_class")
         if stated is not None and stated not in PROCESSOR_CLASSES:
-            raise _refused("the class of its processor is", stated, listing(PROCESSOR_CLASSES))
-        for section in (settings, *(value for value in settings.values() if isinstance(value, Mapping))):
-            for field, allowed in PART_CLASSES.items():
+            raise _refused(f"{file} has the processor_class", stated, listing(PROCESSOR_CLASSES), part="processor")
+        for field, allowed in PART_CLASSES.items():
+            part = field.removesuffix("_type")
+            shown = part.replace("_", " ")
+            if not isinstance(stated := settings.get(part), Mapping | None):
+                raise _refused(f"{file} has the {part}", stated, "an object or null", part=shown)
+            for section in (settings, *(value for value in settings.values() if isinstance(value, Mapping))):
                 if (stated := section.get(field)) is not None and not _is_class(stated, allowed):
-                    raise _refused(f"beside it, {file} has the {field}", stated, listing(allowed))
+                    raise _refused(f"{file} has the {field}", stated, listing(allowed), part=shown)
     if (audio := find("audio_tokenizer_config.json")) is not None:
-        raise _refused("its processor has a tokenizer of sounds,", audio, "none")
+        raise _refused("it has a tokenizer of sounds,", audio, "none", part="processor")
 
 
 def _is_class(stated: Any, allowed: Collection[str]) -> bool:
@@ -251,45 +264,35 @@ def _names_of_files(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> 
     return []
 
 
-def _processor_settings(file: str | None) -> Mapping[str, Any]:
-    """What transformers reads of a processor's file, by Python's own rules; it says itself what it cannot read."""
-    text = "{}" if file is None else read_text(file)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, Mapping) else {}
-
-
 def _settings(file: str | None) -> Mapping[str, Any]:
     content = {} if file is None else read_json(file)
     if not isinstance(content, Mapping):
-        raise TokenizerError(
+        raise ProcessorError(
             f"{printable(os.fspath(file or ''))} holds a JSON {type(content).__name__}, not an object."
         )
     return content
 
 
 def _model_settings(find: Callable[[str], str | None]) -> Mapping[str, Any]:
-    """What config.json says, by which transformers finds the classes that no other file names.
+    """What config.json says, of which transformers builds a configuration to find the classes that no file names.
 
     Raises:
-        TokenizerError: it names another file to be read in its place, or a kind of model with other processors.
+        ProcessorError: it is of another kind of model, one of its fields is refused, or another file would be read in
+            its place.
     """
-    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
     config = _settings(find("config.json"))
-    for field in ("configuration_files", "attribute_map"):
-        if config.get(field):
-            raise _refused(f"beside it, config.json has the field {field} with", config[field], "none")
-    kind = str(config.get("model_type"))
-    by_model = IMAGE_PROCESSOR_MAPPING_NAMES.get(kind) or {}
-    images = [*(by_model.values() if isinstance(by_model, Mapping) else by_model)]
-    if config and kind != "froster":
-        has_own = PROCESSOR_MAPPING_NAMES.get(kind) not in PROCESSOR_CLASSES
-        if has_own or not all(_is_class(name, IMAGE_PROCESSORS) for name in images if name is not None):
-            raise _refused("beside it, config.json has the model type", kind, "those of the backbones")
+    if config.get("configuration_files"):
+        raise _refused("config.json names the files", config["configuration_files"], "none", part="processor")
+    if config:
+        froster: Any = CONFIG_MAPPING["froster"]
+        try:
+            froster.from_fields(config)
+        except Exception as error:  # what a configuration with values of any type makes transformers raise
+            raise ProcessorError(
+                f"The processor is refused: the config.json beside it cannot be used. {one_line(str(error))}"
+            ) from error
     return config
 
 
@@ -633,6 +636,10 @@ PARTS: dict[str, dict[str, Callable[[Mapping[str, Any]], bool]]] = {
 }
 
 
-def _refused(what: str, received: Any, allowed: str) -> TokenizerError:
-    shown = printable(repr(received), limit=100)
-    return TokenizerError(f"The tokenizer is refused: {what} {shown}; allowed: {allowed}. {WHAT_TO_DO}")
+def _refused(what: str, received: Any, allowed: str, *, part: str = "tokenizer") -> ProcessorError:
+    """The error of a processor, of its tokenizer or of another part, by its name."""
+    message = (
+        f"The {part} is refused: {what} {printable(repr(received), limit=100)}; allowed: {allowed}. Take the {part} "
+        "of the CLIP, MetaCLIP 2, SigLIP or SigLIP 2 that the checkpoint was made from."
+    )
+    return TokenizerError(message + OWN_TOKENIZER) if part == "tokenizer" else ProcessorError(message)

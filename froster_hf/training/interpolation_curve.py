@@ -67,7 +67,7 @@ def interpolation_curve(
         raise ValueError(f"The ratios are {list(ratios)}; give some from 0, the first checkpoint, to 1, the second.")
     output = Path(output_dir)
     check_writable(output)
-    processor = FrosterProcessor.from_pretrained(checkpoint_b, trust_remote_code=False)
+    processor = FrosterProcessor.from_pretrained(checkpoint_b)
     results = []
     for ratio in ratios:
         with tempfile.TemporaryDirectory(dir=output, prefix="weights-") as folder:

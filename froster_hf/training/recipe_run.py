@@ -139,7 +139,6 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
         processor = FrosterProcessor.from_dual_encoder(
             recipe.checkpoint,
             video_options={"sampling": "dense", **_given(recipe, VIDEO_FIELDS)},
-            trust_remote_code=False,
             **_given(recipe, PROMPT_FIELDS),
         )
     return model, processor
@@ -158,7 +157,7 @@ def _load_froster(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, F
     """
     with without_warnings():
         model = FrosterForVideoClassification.from_pretrained(recipe.checkpoint)
-    processor = FrosterProcessor.from_pretrained(recipe.checkpoint, trust_remote_code=False)
+    processor = FrosterProcessor.from_pretrained(recipe.checkpoint)
     own = {
         **{name: getattr(model.config, name) for name in MODEL_FIELDS},
         **{name: getattr(processor.video_processor, name) for name in VIDEO_FIELDS},

@@ -25,14 +25,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedConfig, Trainer, TrainerState
+from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_files import check_checkpoint_files, shard_names
 from ..checkpoint_loading import refuse_oversized
 from ..foreign_code import drop_foreign_code
-from ..modeling.configuration_froster import FrosterConfig, read_dual_encoder_config
+from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
@@ -322,12 +322,8 @@ class WeightsFolder:
                 f"{self.folder} holds a model of type {printable(repr(model_type))}; "
                 f"{', '.join(map(repr, BACKBONES))} or 'froster' is needed."
             )
-        self.config: PreTrainedConfig | FrosterConfig
         try:
-            if model_type == "froster":
-                self.config = FrosterConfig.from_pretrained(self.folder)
-            else:
-                self.config = read_dual_encoder_config(self.raw_config)
+            self.config = FrosterConfig.from_fields(self.raw_config)
         except Exception as error:  # what a configuration with values of any type makes transformers raise
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
         # How much more than CLIP it is.

@@ -155,6 +155,31 @@ def test_a_billion_labels_are_refused():
         FrosterConfig(num_labels=10**9)
 
 
+@pytest.mark.parametrize("part", [None, "text_config", "vision_config", "text_config_dict"])
+def test_a_dual_encoder_of_many_labels_is_refused_before_they_are_written(part):
+    fields = CLIPConfig().to_dict()
+    labels = {"num_labels": 2_000_000}
+    fields |= labels if part is None else {part: fields.get(part, {}) | labels}
+    with pytest.raises(ValueError, match="num_labels` is 2000000; it must be an integer from 0 to 100000"):
+        FrosterConfig.from_fields(fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model_type": "bert", "num_labels": 2_000_000},
+        {"model_type": "gpt_neo", "attention_types": [[["global"], 2_000_000]], "num_layers": 2_000_000},
+        {"model_type": "groupvit"},
+        {"model_type": ["clip"]},
+        {},
+    ],
+)
+def test_of_other_types_no_configuration_is_built(fields):
+    """Some write lists as long as a file says."""
+    with pytest.raises(ValueError, match=r"is not that of a backbone: 'clip', "):
+        FrosterConfig.from_fields(fields)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=architecture_id)
 def test_the_estimate_of_parameters_is_never_far_too_low_nor_far_too_high(architecture):
     config = tiny_config(**architecture, adapter_size=5, num_labels=3)

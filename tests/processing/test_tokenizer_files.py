@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import TokenizersBackend
+from transformers import AutoProcessor, TokenizersBackend
 
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.checkpoint_loading import load_pipeline
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.tokenizer_files import (
     CLIP_WORDS,
+    ProcessorError,
     TokenizerError,
     check_description,
     check_tokenizer,
@@ -301,6 +302,7 @@ def test_a_processor_that_names_something_else_to_load_is_refused_and_nobody_is_
     (other / "config.json").write_text(json.dumps({"model_type": "x", "auto_map": {"AutoConfig": "code.Config"}}))
     (other / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     sounds = {"audio_tokenizer_class": "AutoModel", "audio_tokenizer_name_or_path": str(other)}
+    part = "image processor" if "image" in case else "video processor" if "video" in case else "processor"
     file, says = {
         "in the processor's file": ("processor_config.json", {"audio_tokenizer": sounds}),
         "in a file of its own": ("audio_tokenizer_config.json", sounds),
@@ -341,7 +343,7 @@ def test_a_processor_that_names_something_else_to_load_is_refused_and_nobody_is_
     existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
     (folder / file).write_text(json.dumps({**existing, **says}))
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
-    with pytest.raises(TokenizerError, match="allowed: "):
+    with pytest.raises(ProcessorError, match=rf"^The {part} is refused: "):
         load(folder)
     # Which finds some of it by the model's configuration.
     with pytest.raises(ValueError, match="cannot be loaded: "):
@@ -349,10 +351,23 @@ def test_a_processor_that_names_something_else_to_load_is_refused_and_nobody_is_
     assert not (tmp_path / "ran").exists()
 
 
+def test_nobody_is_asked_whether_the_code_of_a_tokenizer_may_run(tmp_path, monkeypatch):
+    """Which transformers does where neither the tokenizer's file nor the model's names an installed class."""
+    folder = copy_of(
+        SMALL_FROSTER, tmp_path / "froster", tokenizer_class=None, auto_map={"AutoTokenizer": [None, "code.Tokenizer"]}
+    )
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    for load in (FrosterProcessor.from_pretrained, AutoProcessor.from_pretrained, load_processor, load_pipeline):
+        with pytest.raises(ValueError, match=r"trust_remote_code|asks to run code of its own"):
+            load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_model_of_another_kind_brings_no_tokenizer(tmp_path):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster", tokenizer_class=None)
     change_json(folder / "config.json", model_type="bert-japanese")
-    with pytest.raises(TokenizerError, match="'bert-japanese'"):
+    with pytest.raises(ProcessorError, match="'bert-japanese'"):
         FrosterProcessor.from_pretrained(folder)
 
 
@@ -391,8 +406,28 @@ def test_a_sentencepiece_model_beside_a_description_is_refused_where_the_library
 def test_a_description_that_cannot_be_used_is_an_error_of_the_same_kind(tmp_path):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
     (folder / "tokenizer.json").write_text("[]")
-    with pytest.raises(TokenizerError, match="JSON list"):
+    with pytest.raises(ProcessorError, match="JSON list"):
         FrosterProcessor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("part", ["image_processor", "video_processor", "feature_extractor"])
+@pytest.mark.parametrize("value", [[], ["x"], 3, "text", False])
+def test_a_part_of_a_processor_that_is_no_object_is_refused_by_name(tmp_path, part, value):
+    folder = copy_of(SMALL_CLIP, tmp_path / "clip")
+    change_json(folder / "processor_config.json", **{part: value})
+    with pytest.raises(ProcessorError, match=f"^The {part.replace('_', ' ')} is refused: processor_config.json has"):
+        FrosterProcessor.from_clip(folder)
+
+
+@pytest.mark.parametrize(
+    "file", ["processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"]
+)
+@pytest.mark.parametrize("content", ["[]", "3", "[" * 10_000, "{"])
+def test_a_processors_file_that_holds_no_object_is_refused_by_name(tmp_path, file, content):
+    folder = copy_of(SMALL_CLIP, tmp_path / "clip")
+    (folder / file).write_text(content)
+    with pytest.raises(ValueError, match=f"/{file} (holds a|is) JSON|/{file} is not JSON"):
+        FrosterProcessor.from_clip(folder)
 
 
 LOADERS = {
@@ -410,6 +445,21 @@ def test_every_loader_refuses_it(tmp_path, loader):
     original, load = LOADERS[loader]
     folder = copy_of(original, tmp_path / "checkpoint", tokenizer=HOSTILE["a text multiplied"])
     with pytest.raises(ValueError, match="a part of its normalizer"):
+        load(folder)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("part", [None, "text_config", "vision_config"])
+def test_every_loader_refuses_a_configuration_of_more_labels_than_any_model_has(tmp_path, loader, part):
+    """transformers writes a name for each, also where a processor or a tokenizer alone is loaded."""
+    original, load = LOADERS[loader]
+    folder = copy_of(original, tmp_path / "checkpoint")
+    content = json.loads((folder / "config.json").read_text())
+    for field in ("id2label", "label2id"):
+        content.pop(field, None)
+    (content if part is None else content[part])["num_labels"] = 2_000_000
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="num_labels` is 2000000"):
         load(folder)
 
 
