@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .checkpoint_files import check_checkpoint_files
+from .checkpoint_files import check_checkpoint_files, check_headers
 from .printing import printable
 
 PEFT_TYPES = ("IA3", "LOHA", "LOKR", "LORA")
@@ -223,13 +223,14 @@ def _weights_of(name: str) -> str:
     """The file of an adapter's weights.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is refused by `check_headers`.
     """
     from transformers.utils import cached_file
 
     file = cached_file(name, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False)
     if file is None:
         raise ValueError(f"{printable(name)} is an adapter without an adapter_model.safetensors.")
+    check_headers([file])
     return file
 
 

@@ -4,9 +4,10 @@ transformers' loaders follow links and open whatever stands in a file's place. A
 content into what is saved of the checkpoint and published, and a pipe would be waited for.
 """
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .hub_cache import blobs_of_snapshot
@@ -18,6 +19,13 @@ LONGEST_FILE_NAME = 255
 # Of what is read as a whole; the largest vocabularies have some 40 MB, indexes of shards a few.
 MAX_TEXT_BYTES = 128 << 20
 TEXTS = (".json", ".txt", ".jinja", ".model")
+MAX_HEADER_BYTES = 4 << 20
+"""Of the names, shapes and metadata in safetensors files of one checkpoint; those of the largest CLIP have 200,000."""
+
+LONGEST_NAME = 512
+"""Of a tensor. transformers reports names that it does not know in a table as wide as the longest, with a set for each
+number in them."""
+
 # Processors read every file in it.
 TEMPLATES = "additional_chat_templates"
 INDEX = re.compile(r".+\.(safetensors|bin)\.index(\..+)?\.json")
@@ -30,7 +38,8 @@ class CheckpointError(ValueError):
 
 
 def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str | None = None) -> None:
-    """Refuse a folder with files that are not its own, and with indexes of shards that name such files.
+    """Refuse a folder with files that are not its own, with indexes of shards that name such files, or with weights
+    of more or longer names than a model has.
 
     Links may lead within the folder, or to the blobs of the same Hub cache entry. Folders in it are not looked at.
 
@@ -43,12 +52,14 @@ def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str
         OSError: the folder cannot be read.
     """
     for folder in {Path(checkpoint), Path(checkpoint, subfolder or "")}:
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        for path in paths:
             if not path.is_dir():
                 _check_file(path)
             elif path.name == TEMPLATES:
                 _refuse_elsewhere(path)
                 check_checkpoint_files(path)
+        check_headers(path for path in paths if path.suffix == ".safetensors" and path.is_file())
 
 
 def _check_file(path: Path) -> None:
@@ -62,6 +73,39 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(f"{printable(str(path))} has more than {MAX_TEXT_BYTES} bytes, the most that is read.")
     if INDEX.fullmatch(path.name):
         shard_names(path)
+
+
+def check_headers(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse safetensors files whose headers are together longer than `MAX_HEADER_BYTES`, or that give a tensor a name
+    of more than `LONGEST_NAME` characters. What is no such file at all is left to the library's own error.
+
+    Raises:
+        CheckpointError: they are, or do.
+        OSError: a file cannot be read.
+    """
+    total = 0
+    for path in paths:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > os.path.getsize(path):
+                continue
+            total += size
+            if total > MAX_HEADER_BYTES:
+                raise CheckpointError(
+                    f"{printable(os.fspath(path))} and what comes before it have {total} bytes of names, shapes and "
+                    f"metadata; at most {MAX_HEADER_BYTES} are read. Save the weights without what is not the model's."
+                )
+            header = file.read(size)
+        try:
+            names = json.loads(header.decode())
+        except (ValueError, RecursionError):
+            continue
+        longest = max(map(len, names), default=0) if isinstance(names, dict) else 0
+        if longest > LONGEST_NAME:
+            raise CheckpointError(
+                f"{printable(os.fspath(path))} has a tensor whose name has {longest} characters; no model's has more "
+                f"than {LONGEST_NAME}."
+            )
 
 
 def inside(folder: Path, name: str) -> Path:

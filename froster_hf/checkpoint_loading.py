@@ -3,14 +3,14 @@
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
-from .checkpoint_files import check_checkpoint_files, shard_names
+from .checkpoint_files import check_checkpoint_files, check_headers, shard_names
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
 from .video.files import find_alike
 
@@ -244,7 +244,8 @@ def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
         checkpoint: a folder, or a name on the Hub.
 
     Raises:
-        ValueError: see `refuse_foreign_parts`, `refuse_oversized` and `check_pickle`; or the model is of another kind.
+        ValueError: see `refuse_foreign_parts`, `refuse_oversized`, `check_headers` and `check_pickles`; or the model
+            is of another kind.
         OSError: there is no such checkpoint.
     """
     from .modeling.configuration_froster import FrosterConfig
@@ -252,7 +253,7 @@ def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
     config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint))
     files = list(_weight_files(os.fspath(checkpoint)))
     refuse_oversized(config, files)
-    _check_pickles(files)
+    _check_weights(files)
     return config
 
 
@@ -329,18 +330,18 @@ def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> No
         )
 
 
-def _check_pickles(files: Iterable[str]) -> None:
+def _check_weights(files: Sequence[str]) -> None:
     """Have pickled weights read by a process of their own first; transformers reads them in this one.
 
     Raises:
-        CheckpointError: a file holds more than tensors, is damaged, or takes more memory than its size.
+        CheckpointError: a file holds more than tensors, is damaged, takes more memory than its size, or has names that
+            take more than any model's.
     """
-    pickles = [file for file in files if not file.endswith(".safetensors")]
-    if pickles:
-        from .conversion.reading import check_pickle
+    check_headers(file for file in files if file.endswith(".safetensors"))
+    if pickles := [file for file in files if not file.endswith(".safetensors")]:
+        from .conversion.reading import check_pickles
 
-        for file in pickles:
-            check_pickle(file)
+        check_pickles(pickles)
 
 
 def _weight_files(checkpoint: str) -> Iterator[str]:

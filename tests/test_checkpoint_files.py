@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.adapters import read_adapter
@@ -51,6 +51,16 @@ def link_of_templates(folder: Path) -> None:
     (folder / "additional_chat_templates").symlink_to(folder.parent / "elsewhere")
 
 
+def named(*names: str, file: str = "model.safetensors"):
+    """Weights with further tensors, which hold nothing."""
+
+    def make(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors") | {name: torch.zeros(0) for name in names}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+
+    return make
+
+
 def gigantic(folder: Path) -> None:
     os.truncate(folder / "tokenizer_config.json", 200 << 20)
 
@@ -76,6 +86,19 @@ HOSTILE = {
     "an index that is none": (
         lambda folder: (folder / "model.safetensors.index.json").write_text("[]"),
         "is not an index of shards",
+    ),
+    # transformers makes a set of each number, and a table as wide as the longest name.
+    "a name without end": (named("froster." + "1." * 300), "whose name has 608 characters"),
+    "names without end": (
+        named(*(f"froster.{number}.{'1.' * 200}" for number in range(10_000))),
+        "at most 4194304 are",
+    ),
+    "names without end of several files": (
+        lambda folder: [
+            named(*(f"froster.{number}.{'1.' * 200}" for number in range(5_000)), file=file)(folder)
+            for file in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+        ],
+        "at most 4194304 are read",
     ),
     "a file of settings without end": (gigantic, "the most that is read"),
     "weights of a distributed training": (
@@ -109,7 +132,7 @@ LOADERS = {
 }
 
 
-@pytest.mark.parametrize("case", ["a link to a file elsewhere", "a shard elsewhere", "a pipe"])
+@pytest.mark.parametrize("case", ["a link to a file elsewhere", "a shard elsewhere", "a pipe", "a name without end"])
 @pytest.mark.parametrize("loader", LOADERS)
 def test_every_loader_refuses_them(tmp_path, loader, case):
     original, load = LOADERS[loader]

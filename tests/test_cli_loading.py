@@ -112,7 +112,7 @@ DAMAGES = {
     "a pickle that takes all memory": (pickle_beyond_its_size, "reading it takes far more memory than its size"),
     "an unknown model type with code": (
         lambda folder: code_of_its_own(folder, model_type="own", auto_map={"AutoConfig": "own.Config"}),
-        "code of its own",
+        "'own' is not that of a backbone",
     ),
     "an option that no video survives": (
         lambda folder: change_processor(folder, resample=99),
@@ -219,19 +219,23 @@ def test_tokens_that_the_model_cannot_read_are_one_error_and_no_scores(checkpoin
 
 
 @pytest.mark.parametrize(
-    ("file", "fields"),
+    ("file", "fields", "expected"),
     [
-        ("tokenizer_config.json", {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}),
-        ("config.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}),
+        (
+            "tokenizer_config.json",
+            {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}},
+            "code of its own",
+        ),
+        ("config.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}, "is not that of a backbone"),
     ],
 )
-def test_nobody_is_asked_whether_a_checkpoints_code_may_run(checkpoint, file, fields):
+def test_nobody_is_asked_whether_a_checkpoints_code_may_run(checkpoint, file, fields, expected):
     (checkpoint / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
     change_json(checkpoint / file, **fields)
     command = [FROSTER, "predict", BIKES, "--labels", "a,b", "--model", str(checkpoint)]
     ended = subprocess.run(command, input="y\n" * 10, capture_output=True, text=True, timeout=250)
     assert ended.returncode == 1
-    assert "code of its own" in ended.stderr
+    assert expected in ended.stderr
     assert "[y/N]" not in ended.stdout + ended.stderr
     assert not list(checkpoint.glob("**/ran"))
 

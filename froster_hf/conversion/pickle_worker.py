@@ -46,7 +46,8 @@ MAX_REPEATED = 1_000_000
 """Numbers of a tensor that has more than its storage: every access would walk over all of them."""
 
 MAX_TEXT = 65_536
-MAX_CHARACTERS = 16 << 20
+MAX_NAME = 512
+MAX_CHARACTERS = 4 << 20
 """Of all names and texts together; CLIP's names have some 100,000."""
 
 CHUNK_BYTES = 4 << 20
@@ -65,7 +66,8 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
 
     Returns:
         Tensors by name, behind `section/` where the file has sections; and a summary: `format`, `other` (entries that
-        are not tensors, described), `texts` (those that are texts) and `statement` (of this package's own exports).
+        are not tensors, described), `texts` (those that are texts), `statement` (of this package's own exports) and
+        `characters` (of all names).
 
     Raises:
         ValueError: the archive is not plainly what it says; the message tells the reason.
@@ -93,7 +95,14 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
         if total > max_bytes:
             raise ValueError(f"the tensors take more than the allowed {max_bytes} bytes")
     kind = "torchscript" if is_torchscript else "pickle"
-    return tensors, {"format": kind, "other": other, "texts": texts, "statement": statement}
+    characters = sum(map(len, (*tensors, *other)))
+    return tensors, {
+        "format": kind,
+        "other": other,
+        "texts": texts,
+        "statement": statement,
+        "characters": characters,
+    }
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> str | None:
@@ -155,14 +164,16 @@ class Account:
     def __init__(self) -> None:
         self.entries = self.characters = 0
 
-    def add(self, *texts: str) -> None:
+    def add(self, name: str, text: str = "") -> None:
         """Count an entry with its name, and a text if it is one.
 
         Raises:
-            ValueError: there have been more entries or characters than any checkpoint has.
+            ValueError: there have been more entries or characters than any checkpoint has, or a longer name.
         """
         self.entries += 1
-        self.characters += sum(map(len, texts))
+        self.characters += len(name) + len(text)
+        if len(name) > MAX_NAME:
+            raise ValueError(f"it has a name of {len(name)} characters, more than the allowed {MAX_NAME}")
         if self.entries > MAX_MEMBERS:
             raise ValueError(f"it describes more than the allowed {MAX_MEMBERS} entries")
         if self.characters > MAX_CHARACTERS:
@@ -258,7 +269,7 @@ def walk(holder: AttributeHolder, prefix: str, account: Account, depth: int = 0)
     if depth > MAX_DEPTH:
         raise ValueError(f"the modules are nested more than {MAX_DEPTH} deep")
     for name, value in vars(holder).items():
-        account.add(prefix, name)
+        account.add(f"{prefix}{name}")
         if isinstance(value, AttributeHolder):
             yield from walk(value, f"{prefix}{name}.", account, depth + 1)
         else:

@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,13 +26,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..checkpoint_files import CheckpointError, inside, shard_names
+from ..checkpoint_files import CheckpointError, check_headers, inside, shard_names
 from ..child_environment import child_environment
 from ..fingerprints import file_fingerprint
 from ..printing import listing, one_line, printable
 from ..processing.text_files import AnnotationError, read_json
 from .layouts import find_layout, recognize_layout, told_by_section, weight_sections
-from .pickle_worker import NO_ROOM_STATUS, TensorUnpickler
+from .pickle_worker import MAX_CHARACTERS, NO_ROOM_STATUS, TensorUnpickler
 from .state_dicts import convert_state_dict
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
@@ -137,6 +137,7 @@ def _read_file(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawChec
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    check_headers([path])
     try:
         with safe_open(path, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118  (no mapping)
@@ -162,20 +163,35 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
     )
 
 
-def check_pickle(path: str | os.PathLike[str]) -> None:
-    """Refuse a pickled file of weights that transformers, which reads it in the caller's process, could not bear.
+def check_pickles(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse pickled files of weights that transformers, which reads them in the caller's process, could not bear.
 
     Args:
-        path: `pytorch_model.bin`, or a shard.
+        paths: `pytorch_model.bin`, or its shards.
 
     Raises:
-        CheckpointError: it holds more than tensors, is damaged, or takes more memory than its size.
+        CheckpointError: one holds more than tensors, is damaged, or takes more memory than its size; or their names
+            are longer than any model's.
     """
-    with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
-        try:
-            _open_pickle(Path(path), folder, "--check", max_bytes=MAX_BYTES, timeout_seconds=TIMEOUT_SECONDS)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error} Get the checkpoint in the safetensors format.") from error
+    characters = 0
+    for path in paths:
+        with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
+            try:
+                summary = _open_pickle(
+                    Path(path), folder, "--check", max_bytes=MAX_BYTES, timeout_seconds=TIMEOUT_SECONDS
+                )
+            except CheckpointError as error:
+                raise CheckpointError(f"{error} Get the checkpoint in the safetensors format.") from error
+        characters += summary["characters"]
+        _refuse_many_characters(characters, path)
+
+
+def _refuse_many_characters(characters: int, path: str | os.PathLike[str]) -> None:
+    if characters > MAX_CHARACTERS:
+        raise CheckpointError(
+            f"With {printable(os.fspath(path))}, the names of tensors have {characters} characters; at most "
+            f"{MAX_CHARACTERS} are read."
+        )
 
 
 def _open_pickle(path: Path, folder: str, *options: str, max_bytes: int, timeout_seconds: float) -> dict[str, Any]:
@@ -234,6 +250,7 @@ def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> Raw
                     "be incomplete, or the files belong to different checkpoints."
                 )
         tensors |= shard
+        _refuse_many_characters(sum(map(len, tensors)), file)
     return RawCheckpoint(folder, "transformers", tensors, config=config, sha256=file_fingerprint(*files))
 
 

@@ -121,7 +121,8 @@ def test_tensors_that_share_a_storage_are_read_as_separate_ones(tmp_path):
         ({"a": torch.empty(3, device="meta")}, "a is not a plain tensor"),
         # One text, many times: a file of some kilobytes that describes a gigabyte.
         (dict.fromkeys(map(str, range(8000)), "x" * 60_000), "names and texts have more than the allowed"),
-        ({"s" * 60_000: {str(i): torch.zeros(1) for i in range(600)}}, "names and texts have more than the allowed"),
+        ({"s" * 500: {str(i): torch.zeros(1) for i in range(9000)}}, "names and texts have more than the allowed"),
+        ({"s" * 60_000: {"w": torch.zeros(1)}}, "a name of 60002 characters, more than the allowed 512"),
     ],
 )
 def test_what_is_no_plain_state_dict_is_refused(tmp_path, content, message):
@@ -238,7 +239,14 @@ def test_a_torchscript_archive_is_read_without_being_loaded(tmp_path):
 
     tensors, summary = read_archive(path, ENOUGH)
 
-    assert summary == {"format": "torchscript", "other": {}, "texts": {}, "statement": None}
+    characters = sum(map(len, tensors))
+    assert summary == {
+        "format": "torchscript",
+        "other": {},
+        "texts": {},
+        "statement": None,
+        "characters": characters,
+    }
     assert_same_tensors(tensors, state)
 
 
@@ -261,7 +269,7 @@ def test_a_torchscript_archive_that_would_run_a_command_is_refused_and_runs_noth
 
 def test_a_file_that_is_two_archives_is_refused_where_torch_is_to_read_it(tmp_path):
     torch.save({"w": torch.ones(3)}, tmp_path / "pytorch_model.bin")
-    reading.check_pickle(tmp_path / "pytorch_model.bin")
+    reading.check_pickles([tmp_path / "pytorch_model.bin"])
     with zipfile.ZipFile(tmp_path / "pytorch_model.bin") as archive:
         names = [
             "b/data.pkl",
@@ -275,7 +283,19 @@ def test_a_file_that_is_two_archives_is_refused_where_torch_is_to_read_it(tmp_pa
     assert zipfile.ZipFile(both).namelist() == names
     assert torch.load(both, weights_only=True)["w"].tolist() == [1, 1, 1]
     with pytest.raises(CheckpointError, match="it is a TorchScript archive, which `froster convert` reads"):
-        reading.check_pickle(both)
+        reading.check_pickles([both])
+
+
+def test_pickles_of_more_or_longer_names_than_a_models_are_refused(tmp_path):
+    """transformers makes a set of each number in a name, and a table as wide as the longest."""
+    tensor = torch.zeros(1)
+    torch.save({"1." * 300: tensor}, tmp_path / "long.bin")
+    with pytest.raises(CheckpointError, match="a name of 600 characters, more than the allowed 512"):
+        reading.check_pickles([tmp_path / "long.bin"])
+    torch.save({f"{number}.{'1.' * 200}": tensor for number in range(6_000)}, tmp_path / "many.bin")
+    reading.check_pickles([tmp_path / "many.bin"])
+    with pytest.raises(CheckpointError, match=r"the names of tensors have .* at most 4194304 are read"):
+        reading.check_pickles([tmp_path / "many.bin"] * 2)
 
 
 def test_torchscript_modules_that_are_in_many_places_at_once_are_refused(tmp_path):
@@ -287,7 +307,7 @@ def test_torchscript_modules_that_are_in_many_places_at_once_are_refused(tmp_pat
         pickled += holder + b"(X\x01\0\0\0a" + inner + b"X\x01\0\0\0b" + inner + b"ubq" + bytes([level]) + b"0"
     path = scripted_archive({"w": torch.ones(2)}, tmp_path / "a.pt")
     many = with_members(path, tmp_path / "many.pt", replaced={"data.pkl": pickled + b"h'."})
-    with pytest.raises(ValueError, match="describes more than the allowed 200000 entries"):
+    with pytest.raises(ValueError, match="names and texts have more than the allowed"):
         read_archive(many, ENOUGH)
 
 
