@@ -31,20 +31,18 @@ class Entries:
         header: what the container has of settings, apart from the packets.
 
     Attributes:
-        are_exact: whether all packets so far were understood, and none changed the settings.
-        are_led: whether pictures that come behind one in the file may be shown before it.
+        are_reordered: whether packets may come in another order than that in which their pictures are shown.
+        settings: those of the header, or of the first packet, which every decoder has read.
+
+    Raises:
+        NotAnIndexError: here and from every method, where something is not understood.
     """
 
-    are_led = False
+    are_reordered = False
 
     def __init__(self, header: bytes):
-        # Of the header, or of the first packet, which every decoder has read.
-        self.settings: Settings = {}
-        self._is_first = self.are_exact = True
-        try:
-            self.settings = self._read_header(header)
-        except NotAnIndexError:
-            self.are_exact = False
+        self.settings = self._read_header(header)
+        self._is_first = True
 
     def is_entry(self, packet: bytes, *, has_header: bool) -> bool:
         """Whether decoding can begin at the next packet in the order of the file.
@@ -52,18 +50,15 @@ class Entries:
         Args:
             packet: its content.
             has_header: whether the container has other settings with it.
+
+        Raises:
+            NotAnIndexError: also where it changes the settings.
         """
-        if not self.are_exact:
-            return False
-        try:
-            is_entry, settings = self._read(packet)
-        except NotAnIndexError:
-            self.are_exact = False
-            return False
+        is_entry, settings = self._read(packet)
         if self._is_first:
             self.settings |= settings
         elif has_header or any(self.settings.get(kind) != found for kind, found in settings.items()):
-            self.are_exact = False
+            raise NotAnIndexError("settings that change")
         self._is_first = False
         return is_entry
 
@@ -85,6 +80,7 @@ class Entries:
 class _UnitEntries(Entries):
     """Streams of H.264 and H.265: units, each behind its length; parameter sets are units, too."""
 
+    are_reordered = True
     sets: tuple[int, ...]
     messages: tuple[int, ...]
     # Bytes of a unit's header.
@@ -263,7 +259,7 @@ class _H264Entries(_UnitEntries):
         sets = self.settings.get(self.sequence_set, [])
         if len(set(sets)) != 1:
             return None
-        bits = _Bits(sets[0][1:])
+        bits = _Bits(sets[0][1:2048])
         profile, _, _, _ = bits.fixed(8), bits.fixed(8), bits.fixed(8), bits.counted()
         if profile in self.profiles_with_color:
             is_444 = bits.counted() == 3
@@ -290,7 +286,6 @@ class _H265Entries(_UnitEntries):
     sequence, after which it takes the word of a message for when what it shows is right again.
     """
 
-    are_led = True
     slices, entries = range(32), range(16, 22)
     sets, messages, header_size = (32, 33, 34), (39, 40), 2
     # Slices of pictures that say that none of the same layer depends on them.

@@ -7,6 +7,7 @@ can be decoded.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 
-from .entries import ENTRIES, Entries
+from .entries import ENTRIES, Entries, NotAnIndexError
 from .geometry import check_pixels
 from .types import UnreadableVideoError, VideoLimits
 
@@ -175,9 +176,11 @@ def read_packets(
     """
     packets: list[tuple[int | None, bool]] = []
     codec = stream.codec.canonical_name
-    entries = None
-    if container.format.name in INDEXED_CONTAINERS and codec in ENTRIES:
-        entries = ENTRIES[codec](bytes(stream.codec_context.extradata or b""))
+    entries = order = None
+    with contextlib.suppress(NotAnIndexError):
+        if container.format.name in INDEXED_CONTAINERS and codec in ENTRIES:
+            entries = ENTRIES[codec](bytes(stream.codec_context.extradata or b""))
+            order = _ShownOrder(stream, entries)
     duration = 0
     first = None
     try:
@@ -195,16 +198,23 @@ def read_packets(
                 entries = None
                 continue
             is_entry = False
-            if entries is not None:
-                is_entry = entries.is_entry(bytes(packet), has_header=packet.has_sidedata("new_extradata"))
-                entries = entries if entries.are_exact else None
+            if entries is not None and order is not None:
+                content = bytes(packet)
+                try:
+                    is_entry = entries.is_entry(content, has_header=packet.has_sidedata("new_extradata"))
+                    order.add(content, is_entry=is_entry)
+                except NotAnIndexError:
+                    entries = None
             packets.append((packet.pts, packet.is_keyframe and is_entry))
             duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
         raise UnreadableVideoError(f"damaged after {len(packets)} packets: {ffmpeg_reason(error)}") from error
     if not packets or first is None:
         raise UnreadableVideoError("a video stream without frames")
-    table = _table(packets, duration, stream, entries)
+    places = None
+    with contextlib.suppress(NotAnIndexError):
+        places = order.places() if entries is not None and order is not None else None
+    table = _table(packets, duration, stream, entries, places)
     # A picture that begins long after the sound makes the file no shorter.
     seconds = table.start_seconds + table.duration_seconds
     limits.check("max_duration_seconds", seconds, f"{seconds:.0f} seconds long")
@@ -225,7 +235,9 @@ def announced(items: Iterator[Item]) -> Iterator[Item]:
         ) from error
 
 
-def _table(packets: list[tuple[int | None, bool]], duration: int, stream, entries: Entries | None) -> PacketTable:
+def _table(
+    packets: list[tuple[int | None, bool]], duration: int, stream, entries: Entries | None, places: list[int] | None
+) -> PacketTable:
     has_times = all(time is not None for time, _ in packets) and len({time for time, _ in packets}) == len(packets)
     if not has_times:
         # No usable times: frames at the declared rate, in the order in which they come out.
@@ -240,14 +252,18 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, entrie
     frames_bear_times = has_times and stream.container.format.name not in WITHOUT_PRESENTATION_TIMES
     # Files start at any number; players count from the earliest of their streams.
     file_start = Fraction(stream.container.start_time or 0, av.time_base)
-    if entries is not None and not (
-        keys[0] and _is_display_order(decode_order.tolist(), keys, stream.codec_context.reorder_depth, entries)
+    positions = np.argsort(decode_order, kind="stable")
+    if places is None or not (
+        keys[0]
+        and np.array_equal(np.argsort(places), positions)
+        and _can_be_given_out(places, stream.codec_context.reorder_depth)
     ):
+        # Frames would have other numbers by their times than by counting, or no entry.
         entries = None
     return PacketTable(
         times=times,
         decode_order=decode_order,
-        positions=np.argsort(decode_order, kind="stable"),
+        positions=positions,
         key_times=np.sort(decode_order[keys]),
         end=int(times[-1]) + (duration or (int(np.median(np.diff(times))) if len(times) > 1 else 1)),
         time_base=time_base,
@@ -257,33 +273,97 @@ def _table(packets: list[tuple[int | None, bool]], duration: int, stream, entrie
     )
 
 
-def _is_display_order(times: Sequence[int], keys: Sequence[bool], reorder_depth: int, entries: Entries) -> bool:
-    """Whether the packets' times can be in the order in which a decoder gives their frames out.
+class _ShownOrder:
+    """The order in which a stream's pictures are shown by what its packets say, whatever their times.
 
-    A decoder that reorders nothing gives them out as they come, the others hold back a few; and what comes before a
-    key frame is shown before it (H.265, 8.1.3; H.264 alike), and what comes behind it, behind it, but for pictures of
-    H.265 that lead it. A file may say otherwise, and frames would have other numbers by their times than by counting.
+    A decoder of H.264 or H.265 goes by numbers in the pictures (picture order counts), which a filter of FFmpeg reads:
+    it gives each packet the time at which its picture is shown, if one comes and one is shown per unit of time.
+    Decoders of the others give the pictures out as they come.
 
     Args:
-        times: of the packets, in the order of the file.
-        keys: whether each is a key frame.
+        stream: Whose packets they are.
+        entries: Of the stream.
+    """
+
+    def __init__(self, stream, entries: Entries):
+        self._stream, self._is_reordered = stream, entries.are_reordered
+        # Of each packet the place of its picture, up to the last entry; behind it, what the filter has said so far.
+        self._places: list[int] = []
+        self._filter: av.bitstream.BitStreamFilterContext | None = None
+        self._times: list[int | None] = []
+        self._num_packets, self._num_sent, self._first = 0, 0, b""
+
+    def add(self, content: bytes, *, is_entry: bool) -> None:
+        """The next packet in the order of the file.
+
+        Raises:
+            NotAnIndexError: its picture's number is not understood.
+        """
+        if not self._is_reordered:
+            self._places.append(len(self._places))
+            return
+        # The filter numbers a few behind an entry of H.264 wrongly, but for the first one.
+        if is_entry and self._stream.codec.canonical_name == "h264":
+            self._end()
+        if self._num_packets == 0:
+            self._first = content
+        else:
+            for passed_on in [self._first, content] if self._num_packets == 1 else [content]:
+                self._pass_on(passed_on)
+        self._num_packets += 1
+
+    def places(self) -> list[int]:
+        """Of each packet the place of its picture among all that are shown.
+
+        Raises:
+            NotAnIndexError: the packets do not tell.
+        """
+        self._end()
+        return self._places
+
+    def _end(self) -> None:
+        if self._num_packets > 1:
+            # A place is known once all pictures before it have come: the first one again, as often as that takes.
+            for content in [self._first] * (MOST_REORDERED + 1) + [None]:
+                self._pass_on(content)
+        else:
+            self._times = [0] * self._num_packets
+        times = [time for time in self._times[: self._num_packets] if time is not None]
+        if len(times) < self._num_packets or len(set(times)) < len(times):
+            raise NotAnIndexError("pictures without an order")
+        self._places += (len(self._places) + np.argsort(np.argsort(times))).tolist()
+        self._filter, self._times = None, []
+        self._num_packets, self._num_sent, self._first = 0, 0, b""
+
+    def _pass_on(self, content: bytes | None) -> None:
+        packet = None
+        if content is not None:
+            packet = av.Packet(content)
+            packet.dts, packet.duration, packet.time_base = self._num_sent, 1, self._stream.time_base
+            self._num_sent += 1
+        try:
+            if self._filter is None:
+                self._filter = av.bitstream.BitStreamFilterContext("dts2pts", self._stream)
+            self._times += [filtered.pts for filtered in self._filter.filter(packet)]
+        except (av.FFmpegError, ValueError) as error:
+            raise NotAnIndexError("pictures whose order is not understood") from error
+
+
+def _can_be_given_out(places: Sequence[int], reorder_depth: int) -> bool:
+    """Whether a decoder can give pictures out in this order: one that reorders holds back a few, and others none.
+
+    Args:
+        places: of the packets in the order of the file, the place of each one's picture among all that are shown.
         reorder_depth: what the decoder says of the stream; more than 0 may be too few.
-        entries: of the stream.
     """
     depth = MOST_REORDERED if reorder_depth else 0
-    latest, last_ones = times[0], [times[0]]
-    earliest = times[0]
-    for time, is_key in zip(times[1:], keys[1:]):
-        if (is_key and time < latest) or time < earliest:
-            return False
-        if is_key and not entries.are_led:
-            earliest = time
-        latest = max(latest, time)
+    last_ones = [places[0]]
+    for place in places[1:]:
         if len(last_ones) <= depth:
-            heapq.heappush(last_ones, time)
-        elif time < last_ones[0]:
+            heapq.heappush(last_ones, place)
+        elif place < last_ones[0]:
             # More than that many are shown later, and came before it.
             return False
         else:
-            heapq.heapreplace(last_ones, time)
+            heapq.heapreplace(last_ones, place)
     return True
