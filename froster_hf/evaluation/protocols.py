@@ -59,6 +59,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_overlap": (0, 1),
 }
 _MOST_NUMBERS = 1000
+# Each makes segments of its own, or is measured at.
+_MOST_THRESHOLDS = 100
 
 
 class AnyProtocol:
@@ -197,6 +199,10 @@ class DetectionProtocol(AnyProtocol):
         super().__post_init__()
         for field_name in ("iou_thresholds", "thresholds"):
             values = getattr(self, field_name)
+            if len(values) > _MOST_THRESHOLDS:
+                raise ValueError(
+                    f"Protocol {self.name}: {field_name} has {len(values)} numbers; give at most {_MOST_THRESHOLDS}."
+                )
             if not values or not all(0 < value <= 1 for value in values):
                 raise ValueError(f"Protocol {self.name}: {field_name}={list(values)}; give numbers above 0, up to 1.")
         if (self.dataset == "moving_shapes") != bool(self.seeds):

@@ -92,19 +92,21 @@ def _find_hits(
 ) -> np.ndarray:
     """(I, n) bool: a segment is right where it takes the free true segment that it overlaps most, and enough."""
     hits = np.zeros((len(iou_thresholds), len(ranked)), dtype=bool)
+    least = np.array(iou_thresholds, dtype=np.float64)[:, None]
     taken = {video: np.zeros((len(iou_thresholds), len(rows)), dtype=bool) for video, rows in truths.items()}
     for place, detected in enumerate(ranked):
         if detected.video not in truths:
             continue
         overlap = temporal_iou(np.array([detected.start_seconds, detected.end_seconds]), truths[detected.video])
         near = np.flatnonzero(overlap >= min(iou_thresholds, default=0))
+        if not len(near):
+            continue
         overlap = overlap[near]
-        for row, threshold in enumerate(iou_thresholds):
-            free = (overlap >= threshold) & ~taken[detected.video][row, near]
-            if free.any():
-                # Of equals the first.
-                best = near[np.where(free, overlap, -1).argmax()]
-                taken[detected.video][row, best] = hits[row, place] = True
+        free = (overlap >= least) & ~taken[detected.video][:, near]
+        # Of equals the first.
+        best = near[np.where(free, overlap, -1).argmax(axis=1)]
+        rows = np.flatnonzero(free.any(axis=1))
+        taken[detected.video][rows, best[rows]] = hits[rows, place] = True
     return hits
 
 

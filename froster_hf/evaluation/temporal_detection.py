@@ -7,6 +7,7 @@ videos --pipeline.timeline, once per model--> window scores --segments at each t
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,8 @@ from .report import cell, markdown_table, one_decimal, package_versions, percent
 from .segments import DetectedSegment, suppress_overlapping
 
 PathLike = str | os.PathLike[str]
+# Segments of one label in one video, each of which is compared with those before it.
+MOST_CANDIDATES = 20_000
 REPLACE = "replace the evaluation: `--overwrite`, `overwrite=True`."
 
 
@@ -264,6 +267,12 @@ def _detect(
         for threshold in protocol.thresholds
         for segment in timeline.segments_at(threshold)
     ]
+    label, count = Counter(candidate.label for candidate in candidates).most_common(1)[0] if candidates else ("", 0)
+    if count > MOST_CANDIDATES:
+        return {
+            "error": f"{count:,} segments of {label!r} are candidates; at most {MOST_CANDIDATES:,} are compared with "
+            "each other. Take fewer thresholds, or a longer stride_seconds or smoothing_seconds."
+        }
     kept = suppress_overlapping(candidates, max_iou=protocol.max_overlap)
     return {"duration_seconds": timeline.duration_seconds, "segments": [_without_video(segment) for segment in kept]}
 

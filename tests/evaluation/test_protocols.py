@@ -105,6 +105,8 @@ def test_overrides_replace_fields_and_unknown_recipes_are_named():
         ("moving_shapes_detection", ["max_overlap=2"], "max_overlap is 2; it goes from 0 to 1"),
         ("moving_shapes_detection", ["max_overlap=-0.1"], r"max_overlap is -0\.1; it goes from 0 to 1"),
         ("moving_shapes_detection", ["labels_per_video=1000"], "labels_per_video is 1000; it goes from 1 to 50"),
+        ("moving_shapes_detection", [f"thresholds={[n / 200 for n in range(1, 102)]}"], "thresholds has 101 numbers"),
+        ("moving_shapes_detection", [f"iou_thresholds={[n / 200 for n in range(1, 102)]}"], "give at most 100"),
         ("moving_shapes_detection", ["stride_seconds=1e-9"], "stride_seconds is 1e-09; it goes from 0.01"),
     ],
 )

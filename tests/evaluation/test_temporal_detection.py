@@ -1,6 +1,7 @@
 """Average precision of found segments by hand, and the protocol from rendered videos to a result folder."""
 
 import json
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -11,7 +12,14 @@ from transformers.utils import logging
 
 from froster_hf.cli import main
 from froster_hf.data.segment_lists import AnnotatedSegment, SegmentTable
-from froster_hf.evaluation import DetectionProtocol, TemporalDetection, evaluate_detection, load_protocol, segments
+from froster_hf.evaluation import (
+    DetectionProtocol,
+    TemporalDetection,
+    evaluate_detection,
+    load_protocol,
+    segments,
+    temporal_detection,
+)
 from froster_hf.evaluation.metrics import METRICS, Metric
 from froster_hf.evaluation.predicting import PredictionMismatchError, with_checksum
 from froster_hf.evaluation.segments import (
@@ -211,6 +219,23 @@ def test_altered_detections_are_an_error_that_names_the_file(tmp_path, change):
     file.write_text(json.dumps(change(sound)))
     with pytest.raises(PredictionMismatchError, match=r"000000\.json is not a stored prediction"):
         _stored_detection(file, "v.mp4", ["Zumba"])
+
+
+def test_a_video_with_more_candidates_than_are_compared_is_named_and_ends_no_evaluation(
+    classify, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(temporal_detection, "MOST_CANDIDATES", 0)
+    report = evaluate_detection(PROTOCOL, models={"tiny": classify}, data=data, output_dir=tmp_path)
+    unreadable = report["results"]["tiny"]["unreadable"]
+    assert list(unreadable) == ["v_a.mp4", "v_b.mp4", "v_c.mp4"]
+    assert re.match(r"\d+ segments of '\w+' are candidates; at most 0 are compared", unreadable["v_a.mp4"])
+
+
+def test_a_segment_takes_the_best_free_truth_at_each_threshold():
+    true = [AnnotatedSegment("v", "a", *span) for span in ((0, 10), (0, 8))]
+    found = [DetectedSegment("v", "a", 0, end, score) for end, score in ((9, 0.9), (10, 0.8), (9, 0.7), (50, 0.6))]
+    hits = match_segments(found, true, iou_thresholds=[0.5, 0.89, 0.95])["a"].hits
+    assert hits.tolist() == [[True, True, False, False], [True, False, False, False], [False, True, False, False]]
 
 
 def test_videos_of_the_same_name_in_two_folders_are_told_apart(classify, tmp_path):
