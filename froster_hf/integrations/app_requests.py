@@ -18,6 +18,7 @@ import html
 import ipaddress
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -51,11 +52,11 @@ CONTENT_SECURITY_POLICY = (
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+:"
 _READING = (
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/(?:assets|static|svelte)/.*|"
-    r"/gradio_api/(?:info/?|openapi\.json|app_id/?|theme\.css|startup-events|upload_progress|queue/data|queue/status|"
+    r"/gradio_api/(?:info/?|openapi\.json|app_id/?|theme\.css|startup-events|queue/data|queue/status|"
     rf"heartbeat/[^/]+|call/[^/]+/[^/]+|file=(?!\s*{_SCHEME}).*)"
 )
 # By method, the paths that the page, `gradio_client` and `curl` need; what does not wait, such as an example that is
-# chosen, is `run`.
+# chosen, is `run`. Not the progress of an upload: Gradio gets a form when it is whole, and would keep its name.
 ROUTES = {
     "GET": re.compile(_READING, re.DOTALL),
     "HEAD": re.compile(_READING, re.DOTALL),
@@ -69,6 +70,9 @@ MOST_QUESTION_BYTES = 2 * 2**20
 MOST_QUESTION_VALUES = 1000
 LONGEST_NAME = 64
 NAMES = ("session_hash", "event_id", "trigger_id", "oauth_token")
+# Characters of a path, which ends with the name of a file at most, and of what is behind "?": both are kept of a
+# question that waits.
+LONGEST_PATH = 2048
 # What uploads, and pictures that were made of them, take of the disk until they are deleted, in uploads of the largest
 # size; a file counts as this many bytes at least.
 MOST_UPLOADS = 16
@@ -137,7 +141,7 @@ def check_inputs(fields: Sequence[tuple[str, str | None]], inputs: Any) -> None:
 def is_question(content: bytes) -> bool:
     """Whether the body of a request is one that the page sends: few values, and short names of sessions and events."""
     try:
-        question = json.loads(content or b"{}")
+        question = json.loads(content or b"{}", parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return False
     if not isinstance(question, dict):
@@ -152,6 +156,13 @@ def is_question(content: bytes) -> bool:
         count += len(inner)
         pending += [part for part in inner if isinstance(part, dict | list)][:MOST_QUESTION_VALUES]
     return count <= MOST_QUESTION_VALUES
+
+
+def _finite(text: str) -> float:
+    """A number of JSON, which Gradio can repeat in an answer."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def _names_address(value: Any) -> bool:
@@ -246,6 +257,8 @@ def refused_status(scope: Any, *, max_upload_bytes: int, names: Sequence[str] | 
             return 403
     # As Starlette finds its routes, below the path at which the app is mounted.
     path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+    if len(path) + len(scope.get("query_string", b"")) > LONGEST_PATH:
+        return 414
     allowed = ROUTES.get(scope["method"])
     if allowed is None or not allowed.fullmatch(path):
         return 404
@@ -325,6 +338,7 @@ REFUSED = {
     408: b"The request does not go on.",
     411: b"Length Required",
     413: b"Content Too Large",
+    414: b"URI Too Long",
     421: b"The app is not asked by its own name: open it as localhost, or start it with --name and this one.",
     500: b"The server failed.",
     507: b"The server has no room for this upload. Try again later.",
@@ -439,6 +453,7 @@ class GuardedServer:
         What has arrived of it takes room, and not what it says that it will have.
 
         Raises:
+            _NoQuestionError: it is not a form with files.
             OSError: it would take more of the disk than all uploads together may.
             _TooSlowError: it has made too little progress.
         """
@@ -485,10 +500,14 @@ class GuardedServer:
             chunk = body.read(_CHUNK_BYTES)
             return {"type": "http.request", "body": chunk, "more_body": body.tell() < size}
 
-        # One at a time, so that what is unfinished is of this form.
+        # One at a time, so that what is unfinished is of this form. Of what is behind "?", Gradio keeps the upload's
+        # name for ever, to tell of its progress.
         async with self._reading_form:
             try:
-                await self.app(scope, receive_again, send)
+                await self.app({**scope, "query_string": b""}, receive_again, send)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                # So Gradio fails at a form that is none of the page's, with a part that is no file.
+                raise _NoQuestionError from error
             finally:
                 self._remove_unfinished()
 

@@ -269,7 +269,7 @@ def test_what_gradio_may_come_to_serve_is_not_served_unasked(address):
                 served.add(path.strip("/").removeprefix("gradio_api/").partition("/")[0].partition("=")[0])
     assert served <= {
         *("", "config", "theme.css", "favicon.ico", "robots.txt", "manifest.json", "assets", "static", "svelte"),
-        *("info", "openapi.json", "app_id", "startup-events", "upload_progress", "upload", "queue", "heartbeat"),
+        *("info", "openapi.json", "app_id", "startup-events", "upload", "queue", "heartbeat"),
         *("call", "file", "cancel", "reset"),
     }
 
@@ -304,8 +304,13 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
         {"data": [[[["a"] * 2000]]], "session_hash": "a"},
         [],
         "[" * 100_000,
+        '{"data": NaN, "session_hash": "a"}',
+        '{"data": [-1e400], "session_hash": "a"}',
     ],
-    ids=["a long name", "a name that is a list", "many values", "many values within", "no object", "too deep"],
+    ids=[
+        *("a long name", "a name that is a list", "many values", "many values within", "no object", "too deep"),
+        *("no number", "a number beyond all"),
+    ],
 )
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/call/predict", "/gradio_api/run/predict"])
 def test_what_is_no_question_of_the_page_reaches_no_queue(address, path, question):
@@ -315,6 +320,31 @@ def test_what_is_no_question_of_the_page_reaches_no_queue(address, path, questio
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         assert (answer.status, answer.read()) == (400, b"Not a question of this page.")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/gradio_api/queue/data?session_hash={'a' * 3000}",
+        f"/gradio_api/heartbeat/{'a' * 3000}",
+        f"/gradio_api/call/predict?{'a' * 3000}",
+        f"/assets/{'a' * 3000}.js",
+        f"/?{'a' * 3000}",
+    ],
+    ids=lambda path: path[:20],
+)
+def test_addresses_longer_than_any_of_the_page_are_refused(address, capfd, path):
+    body = b"{}" if "call" in path else None
+    assert answered(urllib.request.Request(f"{address.rstrip('/')}{path}", body)) == (414, b"URI Too Long")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_names_of_uploads_are_not_kept(address):
+    kept = gradio.routes.file_upload_statuses
+    assert upload(address, "?upload_id=abc")[0] == 200
+    assert answered(f"{address}gradio_api/upload_progress?upload_id=abc") == (404, b"Not Found")
+    assert not kept._statuses
+    assert not kept._signals
 
 
 def test_connections_beyond_all_descriptors_are_one_line(capfd):
@@ -488,9 +518,16 @@ def test_an_upload_that_the_disk_does_not_take_is_told_and_leaves_nothing(addres
     assert capfd.readouterr() == ("", "")
 
 
-def upload(address) -> tuple[int, bytes]:
+def upload(address, query: str = "", *, form: bytes = FORM) -> tuple[int, bytes]:
     headers = {"Content-Type": "multipart/form-data; boundary=B"}
-    return answered(urllib.request.Request(f"{address}gradio_api/upload", FORM + b"\r\n--B--\r\n", headers))
+    return answered(urllib.request.Request(f"{address}gradio_api/upload{query}", form + b"\r\n--B--\r\n", headers))
+
+
+@pytest.mark.parametrize("query", ["", "?upload_id=abc"])
+def test_a_form_without_a_file_is_refused_and_nothing_is_printed(address, capfd, query):
+    form = FORM.replace(b'; filename="a.mp4"', b"")
+    assert upload(address, query, form=form) == (400, b"Not a question of this page.")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", ["large", "many"])
