@@ -205,7 +205,7 @@ class DecodingProcess:
         if message is None:
             raise EOFError
         if "error" in message:
-            self._state = "idle"
+            self._state = "working" if message.get("is_last") else "idle"
             raise UnreadableVideoError(str(message["error"]))
         if "unavailable" in message:
             self._state = "idle"

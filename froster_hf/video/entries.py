@@ -31,18 +31,16 @@ class Entries:
         header: what the container has of settings, apart from the packets.
 
     Attributes:
-        are_reordered: whether packets may come in another order than that in which their pictures are shown.
         settings: those of the header, or of the first packet, which every decoder has read.
 
     Raises:
         NotAnIndexError: here and from every method, where something is not understood.
     """
 
-    are_reordered = False
-
     def __init__(self, header: bytes):
         self.settings = self._read_header(header)
         self._is_first = True
+        self._num_numbered = 0
 
     def is_entry(self, packet: bytes, *, has_header: bool) -> bool:
         """Whether decoding can begin at the next packet in the order of the file.
@@ -62,6 +60,14 @@ class Entries:
         self._is_first = False
         return is_entry
 
+    def picture_number(self, packet: bytes) -> tuple[bool, int] | None:
+        """Whether the next packet's picture numbers anew, and its number in the order in which pictures are shown.
+
+        That of the packets where a decoder gives pictures out as they come; None where a packet does not tell.
+        """
+        self._num_numbered += 1
+        return False, self._num_numbered
+
     def skipping(self) -> Skipping:
         """What to leave out from an entry on: packets on which no other depends.
 
@@ -80,7 +86,6 @@ class Entries:
 class _UnitEntries(Entries):
     """Streams of H.264 and H.265: units, each behind its length; parameter sets are units, too."""
 
-    are_reordered = True
     sets: tuple[int, ...]
     messages: tuple[int, ...]
     # Bytes of a unit's header.
@@ -217,6 +222,9 @@ class _H264Entries(_UnitEntries):
         slices = {kind for unit in units if (kind := self.kind(unit)) in self.slices}
         return slices == {self.idr}, self.settings_of(units)
 
+    def picture_number(self, packet: bytes) -> None:
+        """It stands behind fields of which there are too many."""
+
     def skipping(self) -> Skipping:
         """As of every stream; FFmpeg draws pictures in place of those that the numbers (frame_num) lack.
 
@@ -288,13 +296,22 @@ class _H265Entries(_UnitEntries):
 
     slices, entries = range(32), range(16, 22)
     sets, messages, header_size = (32, 33, 34), (39, 40), 2
-    # Slices of pictures that say that none of the same layer depends on them.
-    free = range(0, 16, 2)
-    ends = (36, 37)
+    # Slices of pictures that say that none of the same layer depends on them, and of those before an entry, which are
+    # not shown where decoding begins there, or which refer to none before it.
+    free, skipped, leading = range(0, 16, 2), (8, 9), range(6, 10)
+    # Of pictures that number anew, and those behind which nothing before them is shown.
+    idr, anew = (19, 20), (16, 17, 18, 19, 20)
+    sequence_set, picture_set, ends = 33, 34, (36, 37)
     passed_over = (*messages, *sets, 35, 38)
 
     def kind(self, unit: bytes) -> int:
         return unit[0] >> 1
+
+    def __init__(self, header: bytes):
+        super().__init__(header)
+        self._may_be_led = False
+        self._number_fields: tuple[int, int] | None = None
+        self._last_number = 0
 
     def _read_header(self, header: bytes) -> Settings:
         if len(header) < 23 or header[0] != 1:
@@ -312,9 +329,68 @@ class _H265Entries(_UnitEntries):
         if not kinds.isdisjoint(self.ends):
             raise NotAnIndexError("the end of a sequence")
         slices = kinds.intersection(self.slices)
+        if slices.intersection(self.skipped) and not self._may_be_led:
+            raise NotAnIndexError("pictures that are not shown")
+        if slices.intersection(self.entries):
+            self._may_be_led = not self._is_first and slices.isdisjoint(self.anew)
         return bool(slices) and slices <= set(self.entries), self.settings_of(units)
 
+    def picture_number(self, packet: bytes) -> tuple[bool, int]:
+        """Of every stream, the picture order count (8.3.1); raises where it is not to be told from a few fields."""
+        if self._number_fields is None:
+            self._number_fields = self._read_number_fields()
+        num_bits, num_extra = self._number_fields
+        slices = [unit for unit in self.units(packet) if self.kind(unit) in self.slices]
+        # The first bit says that a picture begins.
+        if [unit[2] >> 7 for unit in slices].count(1) != 1 or any(unit[0] & 1 or unit[1] >> 3 for unit in slices):
+            raise NotAnIndexError("more or less than one picture")
+        first = next(unit for unit in slices if unit[2] >> 7)
+        kind = self.kind(first)
+        if kind in self.idr:
+            number = 0
+        else:
+            bits = _Bits(first[2:64])
+            bits.fixed(1 + (kind in self.entries))
+            bits.counted()
+            bits.fixed(num_extra)
+            bits.counted()
+            number, before = bits.fixed(num_bits), self._last_number
+            if kind not in self.anew:
+                # The nearest one that ends so.
+                number += (before - number + 2 ** (num_bits - 1)) >> num_bits << num_bits
+        if first[1] & 7 == 1 and kind not in self.free and kind not in self.leading:
+            self._last_number = number
+        return kind in self.anew, number
+
+    def _read_number_fields(self) -> tuple[int, int]:
+        """Bits of the pictures' numbers, and bits before them that say something else."""
+        sets = [set(self.settings.get(kind, [])) for kind in (self.sequence_set, self.picture_set)]
+        if [len(found) for found in sets] != [1, 1]:
+            raise NotAnIndexError("several parameter sets")
+        (sequence,), (picture,) = sets
+        bits = _Bits(picture[2:32])
+        bits.counted(), bits.counted(), bits.fixed(1)
+        if bits.fixed(1):
+            raise NotAnIndexError("pictures that are not shown")
+        num_extra = bits.fixed(3)
+        bits = _Bits(sequence[2:256])
+        bits.fixed(4)
+        num_layers = bits.fixed(3)
+        # Profile and level, of all and of each layer.
+        bits.fixed(1 + 96)
+        present = [(bits.fixed(1), bits.fixed(1)) for _ in range(8 if num_layers else 0)][:num_layers]
+        for has_profile, has_level in present:
+            bits.fixed(88 * has_profile + 8 * has_level)
+        bits.counted()
+        if bits.counted() == 3 and bits.fixed(1):
+            raise NotAnIndexError("colors as pictures of their own")
+        bits.counted(), bits.counted()
+        for _ in range(4 * bits.fixed(1) + 2):
+            bits.counted()
+        return bits.counted() + 4, num_extra
+
     def skipping(self) -> Skipping:
+        """As of every stream."""
         return lambda packet, is_wanted: (
             not is_wanted and all(self.kind(unit) in (*self.free, *self.passed_over) for unit in self.units(packet))
         )

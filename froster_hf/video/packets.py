@@ -8,6 +8,7 @@ can be decoded.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import heapq
 from collections.abc import Iterator, Sequence
@@ -67,9 +68,7 @@ def open_container(handle: BinaryIO) -> av.container.InputContainer:
             io_open=_refuse_to_open,
         )
     except (av.FFmpegError, OSError) as error:
-        raise UnreadableVideoError(
-            f"not a readable video: {_picture_reason(handle) or ffmpeg_reason(error)}"
-        ) from error
+        raise ffmpeg_failure("not a readable video", error, reason=_picture_reason(handle)) from error
 
 
 def _picture_reason(handle: BinaryIO) -> str | None:
@@ -78,6 +77,19 @@ def _picture_reason(handle: BinaryIO) -> str | None:
     head = handle.read(12)
     name = "PNG" if head.startswith(b"\x89PNG") else "WebP" if head[:4] + head[8:] == b"RIFFWEBP" else None
     return name and f"it is a {name} picture or animation; save an animation as GIF or MP4"
+
+
+def ffmpeg_failure(what: str, error: Exception, *, reason: str | None = None) -> Exception:
+    """The error to raise where FFmpeg fails: a `MemoryError` where it lacks memory, else one that says what is wrong.
+
+    Args:
+        what: What it failed at.
+        error: What it says.
+        reason: What is said in place of that.
+    """
+    if getattr(error, "errno", None) == errno.ENOMEM:
+        return MemoryError()
+    return UnreadableVideoError(f"{what}: {reason or ffmpeg_reason(error)}")
 
 
 def ffmpeg_reason(error: Exception) -> str:
@@ -208,7 +220,7 @@ def read_packets(
             packets.append((packet.pts, packet.is_keyframe and is_entry))
             duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
-        raise UnreadableVideoError(f"damaged after {len(packets)} packets: {ffmpeg_reason(error)}") from error
+        raise ffmpeg_failure(f"damaged after {len(packets)} packets", error) from error
     if not packets or first is None:
         raise UnreadableVideoError("a video stream without frames")
     places = None
@@ -276,9 +288,9 @@ def _table(
 class _ShownOrder:
     """The order in which a stream's pictures are shown by what its packets say, whatever their times.
 
-    A decoder of H.264 or H.265 goes by numbers in the pictures (picture order counts), which a filter of FFmpeg reads:
-    it gives each packet the time at which its picture is shown, if one comes and one is shown per unit of time.
-    Decoders of the others give the pictures out as they come.
+    A decoder of H.264 or H.265 goes by numbers in the pictures (picture order counts). Those of H.264 are read by a
+    filter of FFmpeg, which gives each packet the time at which its picture is shown, if one comes and one is shown per
+    unit of time; with H.265 it ends the process. Decoders of the others give the pictures out as they come.
 
     Args:
         stream: Whose packets they are.
@@ -286,8 +298,8 @@ class _ShownOrder:
     """
 
     def __init__(self, stream, entries: Entries):
-        self._stream, self._is_reordered = stream, entries.are_reordered
-        # Of each packet the place of its picture, up to the last entry; behind it, what the filter has said so far.
+        self._stream, self._entries = stream, entries
+        # Of each packet the place of its picture, up to where numbers begin anew; behind that, its number or time.
         self._places: list[int] = []
         self._filter: av.bitstream.BitStreamFilterContext | None = None
         self._times: list[int | None] = []
@@ -299,11 +311,16 @@ class _ShownOrder:
         Raises:
             NotAnIndexError: its picture's number is not understood.
         """
-        if not self._is_reordered:
-            self._places.append(len(self._places))
+        numbered = self._entries.picture_number(content)
+        if numbered is not None:
+            begins_anew, number = numbered
+            if begins_anew:
+                self._end()
+            self._times.append(number)
+            self._num_packets += 1
             return
-        # The filter numbers a few behind an entry of H.264 wrongly, but for the first one.
-        if is_entry and self._stream.codec.canonical_name == "h264":
+        # The filter numbers a few behind an entry wrongly, but for the first one.
+        if is_entry:
             self._end()
         if self._num_packets == 0:
             self._first = content
@@ -322,11 +339,12 @@ class _ShownOrder:
         return self._places
 
     def _end(self) -> None:
-        if self._num_packets > 1:
+        if self._filter is not None:
             # A place is known once all pictures before it have come: the first one again, as often as that takes.
             for content in [self._first] * (MOST_REORDERED + 1) + [None]:
                 self._pass_on(content)
-        else:
+        elif not self._times:
+            # A picture by itself.
             self._times = [0] * self._num_packets
         times = [time for time in self._times[: self._num_packets] if time is not None]
         if len(times) < self._num_packets or len(set(times)) < len(times):

@@ -11,7 +11,8 @@
 
 A reply that ends the conversation has the state "idle", one after which more comes "working", a question "asking". A
 header says in `payload_bytes` how many bytes follow it, if any do: until they are read, the conversation is not over.
-In place of any reply may come {"error": reason}, the video's fault, or {"unavailable": [errno, text]}, the machine's.
+In place of any reply may come {"error": reason}, the video's fault, after which the process ends where it {"is_last"},
+or {"unavailable": [errno, text]}, the machine's.
 """
 
 from __future__ import annotations

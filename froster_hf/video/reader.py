@@ -28,7 +28,7 @@ import numpy as np
 
 from .entries import NotAnIndexError
 from .geometry import read_position, square_size
-from .packets import announced, ffmpeg_reason, open_container, open_video_stream, read_packets
+from .packets import announced, ffmpeg_failure, open_container, open_video_stream, read_packets
 from .truncation import check_complete
 from .types import UnreadableVideoError, VideoInfo, VideoLimits
 
@@ -264,7 +264,7 @@ class StrictReader:
             for frame in context.decode(None):
                 yield from shown.take(frame)
         except av.FFmpegError as error:
-            raise UnreadableVideoError(f"damaged near frame {entry}: {ffmpeg_reason(error)}") from error
+            raise ffmpeg_failure(f"damaged near frame {entry}", error) from error
         if not shown.are_complete:
             raise NotAnIndexError("a frame did not come out")
 
@@ -307,7 +307,7 @@ class StrictReader:
                     count += 1
         except av.FFmpegError as error:
             self._check_size()
-            raise UnreadableVideoError(f"damaged near frame {count}: {ffmpeg_reason(error)}") from error
+            raise ffmpeg_failure(f"damaged near frame {count}", error) from error
         self._check_size()
         if count == 0:
             raise UnreadableVideoError("no frame could be decoded")

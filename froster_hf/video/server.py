@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import os
@@ -57,6 +58,8 @@ def serve() -> None:
         os.dup2(nowhere.fileno(), 2)
     write_message(replies, {"missing": missing, "state": "idle"})
     _confine(start["max_worker_bytes"], opens_connections=start["opens_connections"])
+    # What is there by now stays, and need not be looked through again and again.
+    gc.freeze()
     while (request := read_message(requests)) is not None:
         try:
             _answer(request, requests, replies)
@@ -65,11 +68,17 @@ def serve() -> None:
         except UnreadableVideoError as error:
             write_message(replies, {"error": str(error)})
         except MemoryError:
-            write_message(replies, {"error": "it needs more memory than VideoLimits.max_worker_bytes"})
+            # The next video finds none of it taken, whatever keeps hold of it.
+            reason = "it needs more memory than VideoLimits.max_worker_bytes"
+            write_message(replies, {"error": reason, "is_last": True})
+            return
         except SystemLacksError as error:
             write_message(replies, {"unavailable": [error.errno, error.strerror]})
         except Exception as error:
             write_message(replies, {"error": f"{type(error).__name__}: {error}"[:500]})
+        # PyAV's frames and what is beside their pictures hold each other, and the collector by itself counts objects,
+        # not bytes: they would stay until memory is full.
+        gc.collect()
 
 
 def _load(module: str) -> str | None:

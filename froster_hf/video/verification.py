@@ -57,7 +57,7 @@ def read_frames(
     handle.seek(0)
     try:
         decoded = read(handle, reader, wanted, threads)
-    except UnreadableVideoError:
+    except (UnreadableVideoError, MemoryError):
         raise
     except Exception as error:
         # Backends raise RuntimeErrors that end in a C++ stack trace.

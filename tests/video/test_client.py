@@ -31,11 +31,12 @@ from froster_hf.video.decoding import (
     decode_frames,
     stream_frames,
 )
+from froster_hf.video.packets import ffmpeg_failure
 from froster_hf.video.protocol import read_message
 from froster_hf.video.types import BackendUnavailableError, SystemLacksError, UnreadableVideoError
 from froster_hf.video.watchdog import TimeBudget
 from tests.fixtures.subprocesses import decoding_processes, run_as_ordinary_user
-from tests.fixtures.videos import read_index
+from tests.fixtures.videos import VideoKind, read_index, render_video
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -403,6 +404,34 @@ def test_reading_a_file_object_counts_as_part_of_the_call(video_file):
     file = SlowFile(video_file("h264_mp4").read_bytes())
     with pytest.raises(VideoDecodeError, match=r"longer than 0\.5 seconds"):
         decode_frames(file, [3], limits=VideoLimits(timeout_seconds=0.5))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_picture_stays_in_the_decoding_process_when_the_next_video_comes(tmp_path, no_warm_process):
+    path = render_video(tmp_path / "large.mp4", VideoKind(".mp4", "mpeg4", {}, width=1920, height=1080), num_frames=2)
+    sizes = []
+    for _ in range(24):
+        decode_frames(path, [0])
+        (process,) = client._idle
+        statm = Path(f"/proc/{process._process.pid}/statm").read_text()
+        sizes.append(int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    # A picture has 3 MB: one of each of the last twenty videos would be 60.
+    assert sizes[-1] - sizes[3] < 30 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux bounds a process's memory")
+def test_a_decoding_process_that_ran_out_of_memory_takes_no_other_video(video_file, tmp_path, no_warm_process):
+    path = render_video(tmp_path / "large.mp4", VideoKind(".mp4", "mpeg4", {}, width=1920, height=1080), num_frames=60)
+    limits = VideoLimits(max_worker_bytes=2**28)
+    with pytest.raises(VideoDecodeError, match=r"more memory than VideoLimits\.max_worker_bytes"):
+        decode_frames(path, list(range(60)), limits=limits)
+    assert not client._idle
+    assert shown(decode_frames(video_file("h264_mp4"), [9], limits=limits)[0]) == [9]
+
+
+def test_memory_that_ffmpeg_lacks_is_not_said_to_be_damage():
+    assert isinstance(ffmpeg_failure("damaged", OSError(errno.ENOMEM, "Cannot allocate memory")), MemoryError)
+    assert str(ffmpeg_failure("damaged", OSError(errno.EIO, "failed"))) == "damaged: failed"
 
 
 def test_frames_without_number_are_refused_before_they_take_memory(video_file):

@@ -11,7 +11,7 @@ from froster_hf.video.decoding import decode_frames
 from froster_hf.video.entries import ENTRIES, Entries, NotAnIndexError
 from froster_hf.video.reader import StrictReader
 from froster_hf.video.types import VideoLimits
-from tests.fixtures.videos import VIDEO_KINDS
+from tests.fixtures.videos import VIDEO_KINDS, read_index
 
 H264 = {"x264-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0:qp=20"}
 H265 = {"x265-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0:qp=20:log-level=none"}
@@ -140,6 +140,25 @@ def test_pictures_that_are_shown_in_another_order_than_their_times_say_are_read_
     whole = decode_frames(path, list(range(40)))[0]
     for index in (place, place + 1, 39):
         assert np.array_equal(decode_frames(path, [index])[0][0], whole[index]), index
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_pictures_that_are_not_shown_have_no_index(video_file, tmp_path, suffix):
+    """A file that was cut at an open entry: pictures that lead it refer to what was cut off."""
+    path = tmp_path / f"cut{suffix}"
+    with av.open(str(video_file("hevc_mp4"))) as read, av.open(str(path), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        packets = [packet for packet in read.demux(video=0) if packet.size]
+        place = next(place for place, packet in enumerate(packets) if place and packet.is_keyframe)
+        for packet in packets[place:]:
+            packet.stream = stream
+            written.mux(packet)
+    frames, info = decode_frames(path, lambda info: list(range(info.num_frames)))
+    shown = [read_index(frame.numpy()) for frame in frames]
+    assert shown == list(range(40 - len(shown), 40))
+    assert len(shown) == info.num_frames < len(packets) - place
+    assert decode_frames(path, [5])[1].num_frames == info.num_frames
+    assert read_index(decode_frames(path, [5])[0][0].numpy()) == shown[5]
 
 
 def looked_into(path: Path, change: Callable[[int, bytes], bytes]) -> Entries:
