@@ -6,6 +6,7 @@ The files are the user's own; none is shipped. Labels become words, as in the li
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from .video_table import MissingFiles, distinct_label_texts, is_video_path
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi")
 # THUMOS14's files beside those of its classes: stretches of which nobody can say whether the action is there.
 AMBIGUOUS = "Ambiguous"
+# Of one class in one video, with each of which whatever is found there is compared.
+MOST_SEGMENTS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,8 @@ def segment_table(
 
     Raises:
         AnnotationError: videos are missing under `missing="error"`, none is there, two names are of one file, a name
-            leads out of the folder, or two classes become the same words.
+            leads out of the folder, two classes become the same words, or a video has more segments of one class than
+            `MOST_SEGMENTS`.
     """
     text_of = dict(zip(names, distinct_label_texts(names, where=where)))
     videos, segments, absent, empty = [], [], [], 0
@@ -229,6 +233,13 @@ def segment_table(
             named = " and ".join(printable(repr(name), limit=100) for name in (name_of[file], video))
             raise AnnotationError(
                 f"{where}: {named} are the same file, whose segments would count twice. Take one of the two out."
+            )
+        counts = Counter(name for name, _, _ in found)
+        if any(count > MOST_SEGMENTS for count in counts.values()):
+            (name, count), *_ = counts.most_common(1)
+            raise AnnotationError(
+                f"{where}: {printable(repr(video), limit=100)} has {count:,} segments of {printable(repr(name))}; at "
+                f"most {MOST_SEGMENTS:,} of one class in a video are compared with what is found."
             )
         name_of[file] = video
         videos.append(file)

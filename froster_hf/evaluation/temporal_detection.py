@@ -255,24 +255,20 @@ def _detect(
         )
     except VideoDecodeError as error:
         return {"error": str(error)}
-    candidates = [
-        DetectedSegment(
-            video,
-            segment.label,
-            segment.start_seconds,
-            segment.end_seconds,
+    candidates: list[DetectedSegment] = []
+    counts: Counter[str] = Counter()
+    for threshold in protocol.thresholds:
+        for segment in timeline.segments_at(threshold):
             # A segment that fills the video has nothing outside: its score alone ranks it.
-            segment.score if protocol.ranking == "score" or segment.contrast is None else segment.contrast,
-        )
-        for threshold in protocol.thresholds
-        for segment in timeline.segments_at(threshold)
-    ]
-    label, count = Counter(candidate.label for candidate in candidates).most_common(1)[0] if candidates else ("", 0)
-    if count > MOST_CANDIDATES:
-        return {
-            "error": f"{count:,} segments of {label!r} are candidates; at most {MOST_CANDIDATES:,} are compared with "
-            "each other. Take fewer thresholds, or a longer stride_seconds or smoothing_seconds."
-        }
+            score = segment.score if protocol.ranking == "score" or segment.contrast is None else segment.contrast
+            candidates.append(DetectedSegment(video, segment.label, segment.start_seconds, segment.end_seconds, score))
+            counts[segment.label] += 1
+            if counts[segment.label] > MOST_CANDIDATES:
+                return {
+                    "error": f"more than {MOST_CANDIDATES:,} segments of {segment.label!r} are candidates, each of "
+                    "which is compared with those before it. Take fewer thresholds, or a longer stride_seconds or "
+                    "smoothing_seconds."
+                }
     kept = suppress_overlapping(candidates, max_iou=protocol.max_overlap)
     return {"duration_seconds": timeline.duration_seconds, "segments": [_without_video(segment) for segment in kept]}
 

@@ -43,6 +43,9 @@ from .app_requests import (
 LONGEST_LABELS = 50_000
 """Characters of a list of labels."""
 
+MOST_LABELS = 1000
+"""Labels of a question, each of which is encoded with all templates before the next question is answered."""
+
 MOST_TIMELINE_FRAMES = 2**17
 """Frames of all windows of a timeline: nine hours as the page has it at first, with eight frames per window."""
 
@@ -432,7 +435,8 @@ class Answering:
 
     def choices(self, labels: str | None) -> Any:
         """The labels, to choose one from."""
-        names = _lines(labels)[:1000]
+        with _told(None):
+            names = _lines(labels)
         return import_extra("app").Dropdown(choices=names, value=names[0] if names else None)
 
     def _found(self, words: str | None, video: str | None, top_k: int | None) -> list[Any]:
@@ -520,7 +524,10 @@ def _check_strides(window_seconds: float, stride_seconds: float, smoothing_secon
 def _lines(text: str | None) -> list[str]:
     if len(text or "") > LONGEST_LABELS:
         raise ValueError(f"The labels have {len(text or '')} characters; at most {LONGEST_LABELS} are taken.")
-    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    if len(lines) > MOST_LABELS:
+        raise ValueError(f"There are {len(lines)} labels; at most {MOST_LABELS} are taken at once.")
+    return lines
 
 
 def _given(video: str | None) -> str:

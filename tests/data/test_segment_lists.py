@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from froster_hf.data.segment_lists import AnnotatedSegment, read_activitynet, read_thumos14
+from froster_hf.data import segment_lists
+from froster_hf.data.safe_paths import VideoRoot
+from froster_hf.data.segment_lists import AnnotatedSegment, read_activitynet, read_thumos14, segment_table
 from froster_hf.processing.text_files import AnnotationError
 
 
@@ -129,3 +131,12 @@ def test_lines_and_folders_that_do_not_fit_are_named(thumos, videos, tmp_path):
         read_thumos14(thumos, videos)
     with pytest.raises(AnnotationError, match=r"no segments in files named CLASS_test\.txt"):
         read_thumos14(tmp_path, videos)
+
+
+def test_more_segments_of_a_class_than_a_video_has_are_refused(tmp_path, videos, monkeypatch):
+    found = {"v_a": [("run", 0.0, 1.0)] * 2 + [("walk", 0.0, 1.0)] * 2}
+    options = {"names": ["run", "walk"], "root": VideoRoot(tmp_path), "missing": "keep", "where": "list.json"}
+    assert len(segment_table(found, **options).segments) == 4
+    monkeypatch.setattr(segment_lists, "MOST_SEGMENTS", 1)
+    with pytest.raises(AnnotationError, match=r"^list\.json: 'v_a' has 2 segments of 'run'; at most 1 of one class"):
+        segment_table(found, **options)

@@ -155,6 +155,7 @@ def test_the_page_of_the_guide_runs(page, address, videos, tmp_path, monkeypatch
         (STORY, " \n ", "Write at least one label, one per line."),
         (STORY, "a\na", "a"),
         (STORY, "a" * 50_001, "at most 50000"),
+        (STORY, "\n".join(map(str, range(1001))), "There are 1001 labels; at most 1000 are taken at once"),
     ],
 )
 def test_errors_are_one_line_without_folders_of_the_server(client, videos, name, labels, message):
@@ -434,6 +435,13 @@ def test_a_timeline_is_bounded_whatever_is_asked_and_however_long_the_video_says
     picture, told = answering.show_timeline(str(slow), LABELS, False, None, None, *seconds)
     assert picture is None
     assert "of `stride_seconds`" in told or "(`stride_seconds`)" in told
+
+
+def test_labels_beyond_those_of_a_question_are_no_failure_where_one_is_chosen(videos):
+    answering = Answering(load_pipeline("small"))
+    assert len(answering.choices("\n".join(map(str, range(1000)))).choices) == 1000
+    with pytest.raises(gradio.Error, match="There are 1001 labels; at most 1000"):
+        answering.choices("\n".join(map(str, range(1001))))
 
 
 def test_segments_without_number_are_refused(videos, monkeypatch):
