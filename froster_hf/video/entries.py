@@ -61,7 +61,7 @@ class Entries:
         return is_entry
 
     def picture_number(self, packet: bytes) -> tuple[bool, int] | None:
-        """Whether the next packet's picture numbers anew, and its number in the order in which pictures are shown.
+        """Whether the next packet's picture restarts the numbers, and its own in the order in which pictures are shown.
 
         That of the packets where a decoder gives pictures out as they come; None where a packet does not tell.
         """
@@ -299,8 +299,8 @@ class _H265Entries(_UnitEntries):
     # Slices of pictures that say that none of the same layer depends on them, and of those before an entry, which are
     # not shown where decoding begins there, or which refer to none before it.
     free, skipped, leading = range(0, 16, 2), (8, 9), range(6, 10)
-    # Of pictures that number anew, and those behind which nothing before them is shown.
-    idr, anew = (19, 20), (16, 17, 18, 19, 20)
+    # Of pictures that restart the numbers, and those behind which nothing before them is shown.
+    idr, restarts = (19, 20), (16, 17, 18, 19, 20)
     sequence_set, picture_set, ends = 33, 34, (36, 37)
     passed_over = (*messages, *sets, 35, 38)
 
@@ -332,7 +332,7 @@ class _H265Entries(_UnitEntries):
         if slices.intersection(self.skipped) and not self._may_be_led:
             raise NotAnIndexError("pictures that are not shown")
         if slices.intersection(self.entries):
-            self._may_be_led = not self._is_first and slices.isdisjoint(self.anew)
+            self._may_be_led = not self._is_first and slices.isdisjoint(self.restarts)
         return bool(slices) and slices <= set(self.entries), self.settings_of(units)
 
     def picture_number(self, packet: bytes) -> tuple[bool, int]:
@@ -355,12 +355,12 @@ class _H265Entries(_UnitEntries):
             bits.fixed(num_extra)
             bits.counted()
             number, before = bits.fixed(num_bits), self._last_number
-            if kind not in self.anew:
+            if kind not in self.restarts:
                 # The nearest one that ends so.
                 number += (before - number + 2 ** (num_bits - 1)) >> num_bits << num_bits
         if first[1] & 7 == 1 and kind not in self.free and kind not in self.leading:
             self._last_number = number
-        return kind in self.anew, number
+        return kind in self.restarts, number
 
     def _read_number_fields(self) -> tuple[int, int]:
         """Bits of the pictures' numbers, and bits before them that say something else."""

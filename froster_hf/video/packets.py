@@ -299,7 +299,7 @@ class _ShownOrder:
 
     def __init__(self, stream, entries: Entries):
         self._stream, self._entries = stream, entries
-        # Of each packet the place of its picture, up to where numbers begin anew; behind that, its number or time.
+        # Of each packet the place of its picture, up to where numbers restart; behind that, its number or time.
         self._places: list[int] = []
         self._filter: av.bitstream.BitStreamFilterContext | None = None
         self._times: list[int | None] = []
@@ -313,8 +313,8 @@ class _ShownOrder:
         """
         numbered = self._entries.picture_number(content)
         if numbered is not None:
-            begins_anew, number = numbered
-            if begins_anew:
+            restarts, number = numbered
+            if restarts:
                 self._end()
             self._times.append(number)
             self._num_packets += 1
