@@ -61,9 +61,9 @@ class Entries:
         return is_entry
 
     def picture_number(self, packet: bytes) -> tuple[bool, int] | None:
-        """Whether the next packet's picture restarts the numbers in whose order pictures are shown, and its own number.
+        """Whether the next picture restarts the numbers in whose order pictures are shown, and its own number.
 
-        That of the packet where a decoder gives pictures out as they come; None where a packet does not tell.
+        That of its packet where a decoder gives pictures out as they come; None where it is not to be told.
         """
         self._num_numbered += 1
         return False, self._num_numbered
