@@ -30,6 +30,9 @@ PATH_COLUMNS = frozenset(
     ["clip", "file", "file_name", "filename", "filepath", "id", "name", "path", "video", "video_id", "video_path"]
 )
 
+# Of all lines together, where one may have several.
+MOST_LABELS = 5_000_000
+
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
 
 
@@ -87,6 +90,8 @@ def read_video_list(
         written = _json_rows(_json_entries(list_file), columns, multi_label)
     else:
         written = _table_rows(list_file, video_root, columns)
+    if multi_label:
+        _refuse_many_labels(written)
     rows = [_Row(video, _read_label(label, where, multi_label), where) for video, label, where in written]
     del written  # of millions of lines, half a gigabyte
     if not rows:
@@ -102,6 +107,15 @@ def read_video_list(
     if multi_label:
         clips = _one_per_video(clips)
     return video_table(clips, labels=names, missing=missing, source=source, multi_label=multi_label)
+
+
+def _refuse_many_labels(written: Sequence[tuple[str, Any, str]]) -> None:
+    """Before fields are divided into them."""
+    count = 0
+    for _, label, where in written:
+        count += label.count("|") + 1 if isinstance(label, str) else len(label) if isinstance(label, list) else 1
+        if count > MOST_LABELS:
+            raise AnnotationError(f"{where}: up to here are more than {MOST_LABELS:,} labels. Read the list in parts.")
 
 
 def _one_per_video(clips: Sequence[ListedClip]) -> list[ListedClip]:

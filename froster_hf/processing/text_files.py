@@ -4,6 +4,7 @@ Under the readers of label files (`label_files.py`), lists and annotation files 
 """
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -109,7 +110,11 @@ def read_json_lines(path: str | os.PathLike) -> Iterator[tuple[Any, str]]:
 def _lines_of(text: str, name: str) -> Iterator[tuple[str, str]]:
     if count_line_ends(text) > MAX_LINES:
         raise AnnotationError(f"{name} has more than {MAX_LINES:,} lines. Read it in parts.")
-    for number, line in enumerate(LINE_END.split(text), start=1):
+    # One after another: all lines take as much as the text once more.
+    start = 0
+    for number, end in enumerate(itertools.chain(LINE_END.finditer(text), [None]), start=1):
+        line = text[start : len(text) if end is None else end.start()]
+        start = len(text) if end is None else end.end()
         if line.strip():
             yield line, f"{name}, line {number}"
 

@@ -121,6 +121,23 @@ def test_values_of_all_lines_of_json_are_counted_together(tmp_path, read, monkey
         read(tmp_path / "list.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("list.csv", "video,label\nx.mp4,a\ny.mp4,{}\n".format("|".join("ab" * 5))),
+        ("list.txt", "x.mp4 a\ny.mp4 {}\n".format("|".join("ab" * 5))),
+        ("list.jsonl", '{"video": "x.mp4", "label": "a"}\n' + json.dumps({"video": "y.mp4", "label": ["a", "b"] * 5})),
+    ],
+)
+def test_labels_of_all_lines_are_counted_before_fields_are_divided(tmp_path, monkeypatch, name, lines):
+    (tmp_path / name).write_text(lines)
+    monkeypatch.setattr(video_lists, "MOST_LABELS", 11)
+    assert len(read_video_list(tmp_path / name, root=tmp_path, missing="keep", multi_label=True)) == 2
+    monkeypatch.setattr(video_lists, "MOST_LABELS", 10)
+    with pytest.raises(AnnotationError, match=rf"{name}, line [23]: up to here are more than 10 labels"):
+        read_video_list(tmp_path / name, root=tmp_path, missing="keep", multi_label=True)
+
+
 def test_many_lines_of_one_video_are_put_together_in_one_go(tmp_path, monkeypatch):
     number = 3000
     (tmp_path / "list.csv").write_text("video,label\n" + "".join(f"a.mp4,label {n}\n" for n in range(number)))
