@@ -184,7 +184,8 @@ def read_named(
         seen: names of the files that extend one another down to this one.
 
     Raises:
-        ValueError: no such file, no YAML, no fields, or a file that extends itself.
+        ValueError: no such file, no YAML, no fields, a file that extends itself, or one with another `name` than its
+            own.
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
@@ -201,6 +202,11 @@ def read_named(
     if not isinstance(fields, dict):
         raise ValueError(f"{path} holds no `field: value` lines.")
     refuse_addresses(fields, where=os.fspath(path))
+    if (own_name := fields.pop("name", path.stem)) != path.stem:
+        raise ValueError(
+            f"{path}: name is {_shown(own_name)}. Results are written under a file's own name, and in place of those "
+            "that are there: rename the file, or take the field out."
+        )
     base = fields.pop("extends", None)
     if base is None:
         return fields

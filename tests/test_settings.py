@@ -1,6 +1,7 @@
 """Settings files: what they say is read as it stands, and nothing else is read, in no time."""
 
 import dataclasses
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -101,6 +102,18 @@ def test_an_address_is_for_the_command_to_name_and_not_for_a_file(tmp_path, load
     (tmp_path / "mine.yaml").write_text(f"about: see https://example.org\n{text}")
     with pytest.raises(ValueError, match=r"mine\.yaml names the address '[^']*'. What lies in a store"):
         load(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("verb", [["train", "--overwrite"], ["evaluate", "--overwrite"], ["study"]])
+def test_a_file_is_called_after_itself_and_so_are_its_results(tmp_path, capsys, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.yaml").write_text("name: mine\nabout: a\n")
+    assert main([verb[0], "theirs.yaml", *verb[1:]]) == 1
+    assert "theirs.yaml: name is 'mine'. Results are written under a file's own name" in capsys.readouterr().err
+    (tmp_path / "base.yaml").write_text("name: base\nabout: a\n")
+    (tmp_path / "theirs.yaml").write_text("name: theirs\nextends: base.yaml\n")
+    assert load_recipe("theirs.yaml").name == "theirs"
+    assert load_recipe("theirs.yaml", ["name=another"]).name == "another"
 
 
 @pytest.mark.parametrize(
@@ -220,15 +233,13 @@ def test_what_is_no_override_is_refused(override):
 def test_a_name_under_which_results_are_written_leads_nowhere_else(tmp_path, load, name):
     shipped = {load_recipe: "froster_k400", load_protocol: "base_to_novel_ucf101", load_plan: "short"}[load]
     file = tmp_path / "mine.yaml"
-    file.write_text(yaml.safe_dump({"extends": shipped, "name": name}))
+    file.write_text(yaml.safe_dump({"extends": shipped}))
     with pytest.raises(ValueError, match=r"mine\.yaml.*: name is .*; it becomes part of paths") as refused:
-        load(file)
+        load(file, [f"name={json.dumps(name)}"])
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 1000
-    file.write_text(yaml.safe_dump({"extends": shipped}))
     assert load(file).name == "mine"
-    file.write_text(yaml.safe_dump({"extends": shipped, "name": "another"}))
-    assert load(file).name == "another"
+    assert load(file, ["name=another"]).name == "another"
 
 
 def test_overrides_come_one_after_the_other():

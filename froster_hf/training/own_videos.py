@@ -38,7 +38,7 @@ from ..whole_files import check_writable, refuse_link, write_text_whole
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME
 from .recipe_run import read_recipe_data, train_recipe, training_arguments
-from .recipes import Recipe, RecipeData
+from .recipes import Recipe, RecipeData, as_file
 from .run_record import read_record, write_record
 
 # A name that means a direction of motion, or one of two opposite actions: played backwards, it would be the other.
@@ -165,7 +165,7 @@ def train_on_videos(
     refuse_link(folder / EVALUATION_NAME)
     trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
     # The recipe that was run, for `froster train` to run again.
-    write_text_whole(folder / "recipe.yaml", yaml_text(_as_file(plan.recipe)))
+    write_text_whole(folder / "recipe.yaml", yaml_text(as_file(plan.recipe)))
     result: dict[str, Any] = {"model": str(folder / MODEL_NAME), "evaluation": None}
     _, held_out = read_recipe_data(plan.recipe.data, plan.recipe.world)
     if not held_out:
@@ -205,11 +205,6 @@ def train_on_videos(
 def _negative(value: float) -> float:
     """Without the sign of a zero."""
     return round(0.0 - value, 2)
-
-
-def _as_file(recipe: Recipe) -> dict[str, Any]:
-    """What a file may say: its name is the file's, and where a run of it is written is for the command to say."""
-    return {key: value for key, value in recipe.to_dict().items() if key not in ("name", "output_dir")}
 
 
 def _read_config(model: str) -> dict[str, Any]:

@@ -311,6 +311,11 @@ def _callers_fields(fields: Mapping[str, Any]) -> Iterator[str]:
             yield f"training.{name}"
 
 
+def as_file(recipe: Any) -> dict[str, Any]:
+    """What a recipe's file may say: its name is the file's, and where a run is written is for the command to say."""
+    return {name: value for name, value in recipe.to_dict().items() if name not in ("name", "output_dir")}
+
+
 def output_folder(recipe: Any) -> Path:
     """Where the run of a recipe of any kind and its model are written."""
     return Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name

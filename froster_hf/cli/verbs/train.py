@@ -76,6 +76,7 @@ def _train_own(arguments: argparse.Namespace) -> int:
     from accelerate import PartialState
 
     from ...training.own_videos import plan_training, train_on_videos
+    from ...training.recipes import as_file
 
     plan = plan_training(
         arguments.what,
@@ -86,7 +87,7 @@ def _train_own(arguments: argparse.Namespace) -> int:
         overrides=arguments.overrides,
     )
     if arguments.show:
-        print(yaml_text(plan.recipe.to_dict()), end="")
+        print(yaml_text(as_file(plan.recipe)), end="")
         return 0
     is_main = PartialState().is_main_process
     if is_main:
@@ -121,13 +122,13 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--{given[0]}: only of own videos; a recipe has fields, such as model.checkpoint=FOLDER.")
     check_named(arguments.what, arguments.overrides, kind="recipe")
 
-    from ...training.recipes import RECIPE_KINDS, load_recipe
+    from ...training.recipes import RECIPE_KINDS, as_file, load_recipe
 
     recipe = load_recipe(arguments.what, arguments.overrides)
     if arguments.output_dir is not None:
         recipe = dataclasses.replace(recipe, output_dir=arguments.output_dir)
     if arguments.show:
-        print(yaml_text(recipe.to_dict()), end="")
+        print(yaml_text(as_file(recipe)), end="")
         return 0
 
     train = pkgutil.resolve_name(RECIPE_KINDS[recipe.kind].train)
