@@ -505,7 +505,8 @@ class FrosterProcessor(ProcessorMixin):
         return rows
 
     def _refuse_long_texts(self, texts: Sequence[str], rows: Sequence[Any]) -> None:
-        longest = self.text_length or self.tokenizer.model_max_length
+        # A tokenizer that states none has 10^30.
+        longest = self.text_length or min(self.tokenizer.model_max_length, MAX_TEXT_LENGTH)
         lengths = [len(row) for row in rows]
         if lengths and max(lengths) > longest:
             worst = lengths.index(max(lengths))

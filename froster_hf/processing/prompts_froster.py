@@ -321,7 +321,7 @@ def resolve_templates(templates: str | Sequence[str]) -> list[str]:
 
     Raises:
         ValueError: neither text nor a list, an empty list, more than `MAX_TEMPLATES`, or a template without exactly
-            one `{}`.
+            one `{}` or that is longer than a label may be.
     """
     if isinstance(templates, str):
         templates = TEMPLATE_SETS[templates].templates if templates in TEMPLATE_SETS else (templates,)
@@ -332,9 +332,10 @@ def resolve_templates(templates: str | Sequence[str]) -> list[str]:
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise ValueError(
-                f"The prompt template {template!r} must hold exactly one '{{}}', where the label goes. "
+                f"The prompt template {_shown(template)} must hold exactly one '{{}}', where the label goes. "
                 f"Named sets are {', '.join(map(repr, TEMPLATE_SETS))}."
             )
+        _check_text(template, "The prompt templates")
     if not templates:
         raise ValueError("The list of prompt templates is empty; give at least one, '{}' for the bare label.")
     return list(templates)
@@ -456,7 +457,9 @@ def _sentences(texts: Sequence[Any], source: str) -> Description:
 
 def _check_text(text: str, source: str) -> None:
     if len(text) > MAX_LABEL_CHARACTERS:
-        raise ValueError(f"{source}: a label has {len(text)} characters: {_shown(text)}.")
+        raise ValueError(
+            f"{source}: a text has {len(text)} characters, more than {MAX_LABEL_CHARACTERS}: {_shown(text)}."
+        )
     if "\0" in text:
         raise ValueError(f"{source}: {_shown(text)} holds a NUL character.")
     try:

@@ -150,6 +150,18 @@ def test_labels_are_never_formatted(label):
     assert described == [f"golf: {label}"]
 
 
+def test_a_template_is_no_longer_than_a_label_may_be():
+    with pytest.raises(ValueError, match="a text has 100002 characters, more than 100000"):
+        tiny_processor().write_prompts(["golf"], templates=["{}" + "x" * 100_000])
+
+
+def test_texts_have_an_end_whatever_a_tokenizer_states():
+    processor = tiny_processor()
+    processor.tokenizer.model_max_length = 10**30
+    with pytest.raises(ValueError, match="and the text tower takes 4096"):
+        processor.encode_labels(["a " * 5000])
+
+
 @pytest.mark.parametrize("template", ["{0.__class__}", "{:>999999999}", "{} and {}", "no place", "{label}"])
 def test_templates_with_another_place_than_one_are_refused(template):
     with pytest.raises(ValueError, match="must hold exactly one"):
