@@ -186,10 +186,10 @@ class AtomicCheckpointing(Trainer):
             stored = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
             parts = (*self.callback_handler.callbacks, self.control)
             check_callbacks(stored, [part for part in parts if isinstance(part, ExportableState)])
-            _check_state(
-                TrainerState(**stored),
-                folders={checkpoint.resolve().parent, Path(str(self.args.output_dir)).resolve()},
-            )
+            state = TrainerState(**stored)
+            _check_state(state, folders={checkpoint.resolve().parent, Path(str(self.args.output_dir)).resolve()})
+            if (metric := self.args.metric_for_best_model) is not None:
+                _check_best(state, f"eval_{metric.removeprefix('eval_')}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         # The first thing that is loaded: what cannot be resumed is refused before it.
@@ -216,6 +216,8 @@ class AtomicCheckpointing(Trainer):
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         begun = super()._init_training_state(max_steps, *args, **kwargs)
+        # When to save, evaluate and log is for this run's arguments to say: the Trainer takes the checkpoint's.
+        self.state.compute_steps(self.args, max_steps)
         # The Trainer would take a run of more steps than it has for a finished one.
         if self.state.global_step > max_steps:
             raise ResumeError(
@@ -475,6 +477,33 @@ def _check_state(state: TrainerState, *, folders: set[Path]) -> None:
         raise ValueError(
             f"`best_model_checkpoint` of {TRAINER_STATE_NAME} is {printable(repr(best))}, which is not in the run's "
             "folder"
+        )
+
+
+def _check_best(state: TrainerState, metric: str) -> None:
+    """Refuse a best value that no evaluation has had, or another model of it: that would be the run's result.
+
+    Args:
+        state: as the file says; its numbers, history and folder of the best model have been checked.
+        metric: name in the history of what the best model is chosen by.
+
+    Raises:
+        ValueError: names the field.
+    """
+    step = state.best_global_step
+    had = [entry.get(metric) for entry in state.log_history or () if entry["step"] == step]
+    if state.best_metric is not None and state.best_metric not in had:
+        raise ValueError(
+            f"`best_metric` of {TRAINER_STATE_NAME} is {state.best_metric}, which no evaluation at step {step} had as "
+            f"its `{metric}`"
+        )
+    best = state.best_model_checkpoint
+    # Where the best step has no checkpoint, it is an earlier one.
+    own = Path(best or "").parent / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+    if best is not None and own.is_dir() and Path(best).name != own.name:
+        raise ValueError(
+            f"`best_model_checkpoint` of {TRAINER_STATE_NAME} is {printable(repr(best))}, and `best_global_step` is "
+            f"{step}"
         )
 
 

@@ -542,17 +542,64 @@ def test_rotation_drops_damaged_checkpoints_before_sound_ones(run):
     assert list(list_checkpoints(run)) == [6, 4]
 
 
-def test_the_best_checkpoint_is_named_by_its_place_and_loaded(tmp_path):
-    fields = {
-        "max_steps": 4,
-        "save_strategy": "steps",
-        "save_steps": 2,
-        "eval_strategy": "steps",
-        "eval_steps": 2,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": "loss",
+def choosing_trainer(folder: Path, **fields):
+    """A training that ends with the best of its models."""
+    return tiny_trainer(
+        folder,
+        eval_dataset=tiny_trainer(folder).train_dataset,
+        **{
+            "max_steps": 4,
+            "save_strategy": "steps",
+            "save_steps": 2,
+            "eval_strategy": "steps",
+            "eval_steps": 2,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "loss",
+            **fields,
+        },
+    )
+
+
+@pytest.mark.parametrize("field", ["best_metric", "best_global_step", "best_model_checkpoint"])
+def test_a_best_model_that_no_evaluation_has_found_is_refused(tmp_path, field):
+    """It would be the run's result, whatever comes after."""
+    choosing_trainer(tmp_path).train()
+    state = tmp_path / "checkpoint-4" / "trainer_state.json"
+    best = json.loads(state.read_text())["best_global_step"]
+    forged = {
+        "best_metric": -1e30,
+        "best_global_step": 3,
+        "best_model_checkpoint": str(tmp_path / f"checkpoint-{6 - best}"),
     }
-    trainer = tiny_trainer(tmp_path, eval_dataset=tiny_trainer(tmp_path).train_dataset, **fields)
+    write_fields(state, **{field: forged[field]})
+    seal_again(state.parent)
+    with pytest.raises(ResumeError, match=r"`best_\w+` of trainer_state\.json is "):
+        choosing_trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_a_best_step_without_a_checkpoint_is_gone_on_with(tmp_path):
+    fields = {"eval_steps": 1, "max_steps": 6, "save_steps": 3}
+    choosing_trainer(tmp_path, **fields).train()
+    shutil.rmtree(tmp_path / "checkpoint-6")
+    trainer = choosing_trainer(tmp_path, **fields)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 6
+
+
+def test_when_to_save_evaluate_and_log_is_said_by_the_run_and_not_by_its_checkpoint(tmp_path):
+    choosing_trainer(tmp_path).train()
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    state = tmp_path / "checkpoint-2" / "trainer_state.json"
+    write_fields(state, save_steps=10**9, eval_steps=10**9, logging_steps=0)
+    seal_again(state.parent)
+    trainer = choosing_trainer(tmp_path)
+    trainer.train(resume_from_checkpoint=True)
+    assert list(list_checkpoints(tmp_path)) == [4, 2]
+    assert [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry] == [2, 4]
+
+
+def test_the_best_checkpoint_is_named_by_its_place_and_loaded(tmp_path):
+    trainer = choosing_trainer(tmp_path)
     trainer.train()
     best = tmp_path / f"checkpoint-{trainer.state.best_global_step}"
     assert trainer.state.best_model_checkpoint == str(best)
