@@ -77,7 +77,7 @@ def _check_file(path: Path) -> None:
 
 def check_headers(paths: Iterable[str | os.PathLike[str]]) -> None:
     """Refuse safetensors files whose headers are together longer than `MAX_HEADER_BYTES`, or that give a tensor a name
-    of more than `LONGEST_NAME` characters. What is no such file at all is left to the library's own error.
+    of more than `LONGEST_NAME` characters. What is not one at all is left to the library's own error.
 
     Raises:
         CheckpointError: they are, or do.
