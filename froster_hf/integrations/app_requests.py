@@ -506,7 +506,7 @@ class GuardedServer:
             try:
                 await self.app({**scope, "query_string": b""}, receive_again, send)
             except (AttributeError, LookupError, TypeError, ValueError) as error:
-                # So Gradio fails at a form that is none of the page's, with a part that is no file.
+                # So Gradio fails at a form that is none of the page's, with a part that is not a file.
                 raise _NoQuestionError from error
             finally:
                 self._remove_unfinished()
