@@ -222,8 +222,29 @@ class _H264Entries(_UnitEntries):
         slices = {kind for unit in units if (kind := self.kind(unit)) in self.slices}
         return slices == {self.idr}, self.settings_of(units)
 
+    def __init__(self, header: bytes):
+        super().__init__(header)
+        self._size: int | None = None
+        self._last_number: int | None = None
+
     def picture_number(self, packet: bytes) -> None:
-        """It stands behind fields of which there are too many."""
+        """Not told: it stands behind fields of which there are too many.
+
+        Raises:
+            NotAnIndexError: a picture before this one is missing, behind which FFmpeg may show fewer.
+        """
+        if self._num_numbered == 0:
+            self._size = self._number_size()
+        self._num_numbered += 1
+        size = self._size
+        slices = [unit for unit in self.units(packet) if self.kind(unit) in self.slices]
+        if size is None or not slices:
+            return
+        numbers = {self._number(unit, size) for unit in slices}
+        last = self._last_number
+        if last is not None and self.idr not in map(self.kind, slices) and not numbers <= {last, (last + 1) % 2**size}:
+            raise NotAnIndexError("a picture that is missing")
+        self._last_number = max(numbers)
 
     def skipping(self) -> Skipping:
         """As of every stream; FFmpeg draws pictures in place of those that the numbers (frame_num) lack.

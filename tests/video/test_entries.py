@@ -161,6 +161,21 @@ def test_pictures_that_are_not_shown_have_no_index(video_file, tmp_path, suffix)
     assert read_index(decode_frames(path, [5])[0][0].numpy()) == shown[5]
 
 
+def test_pictures_behind_one_that_is_missing_have_no_other_index_by_themselves(video_file, tmp_path):
+    """Without an entry and a picture before it, FFmpeg shows none up to the next entry."""
+    path = tmp_path / "gap.mp4"
+    with av.open(str(video_file("h264_no_b_mp4"))) as read, av.open(str(path), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for place, packet in enumerate(packet for packet in read.demux(video=0) if packet.size):
+            if place not in (10, 12):
+                packet.stream = stream
+                written.mux(packet)
+    frames, info = decode_frames(path, lambda info: list(range(info.num_frames)))
+    assert info.num_frames < 38
+    for index in (3, info.num_frames - 1):
+        assert np.array_equal(decode_frames(path, [index])[0][0], frames[index])
+
+
 def looked_into(path: Path, change: Callable[[int, bytes], bytes]) -> Entries:
     """What is known of a file's packets once all have been looked into, each changed before."""
     with av.open(str(path)) as container:
