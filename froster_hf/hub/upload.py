@@ -1,9 +1,12 @@
 """An exported folder onto the Hub, through huggingface_hub's own client."""
 
+import glob
 import os
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi, ModelCard
+
+from ..checkpoint_files import check_checkpoint_files
 
 # What an export writes. Training leaves other files behind, and `training_args.bin` may hold an access token.
 UPLOADED = [
@@ -34,13 +37,17 @@ def push_folder(
         api: the client, with its token and endpoint; by default the environment's.
 
     Raises:
-        ValueError: the folder is not an export.
+        ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`).
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
     """
     folder, api = Path(folder), api or HfApi()
     needed = ("config.json", "README.md", "pipeline_froster.py")
     if missing := [name for name in needed if not (folder / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: upload the folder that `froster export` writes.")
+    uploaded = [path for pattern in UPLOADED for path in folder.glob(pattern)]
+    # The client would follow links.
+    for part in {path.parent for path in uploaded}:
+        check_checkpoint_files(part)
     # Parsed here, so that bad metadata stops before anything is made.
     ModelCard.load(folder / "README.md")
     created = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -50,5 +57,6 @@ def push_folder(
         revision=revision,
         create_pr=create_pr,
         commit_message=commit_message,
-        allow_patterns=UPLOADED,
+        # By name: to the client, a `*` stands for folders as well.
+        allow_patterns=[glob.escape(path.relative_to(folder).as_posix()) for path in uploaded],
     )

@@ -93,7 +93,17 @@ def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path
 
     folder = export_checkpoint(checkpoint, tmp_path / "out").folder
     # It holds the access token in clear.
-    for name in ("training_args.bin", "optimizer.pt", "rng_state.pth", "events.out.tfevents", ".env"):
+    secrets = {
+        "training_args.bin",
+        "optimizer.pt",
+        "rng_state.pth",
+        "events.out.tfevents",
+        ".env",
+        "checkpoint-2/a.json",
+    }
+    exported = {".eval_results/a--b.yaml", "towers/video_tower.onnx", "towers/video_tower.onnx.data", "towers/a.pt2"}
+    for name in secrets | exported:
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("secret")
     api = FakeApi()
     push_folder(folder, REPO, create_pr=True, revision="dev", api=api)
@@ -101,10 +111,22 @@ def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path
     assert (options["repo_id"], options["create_pr"], options["revision"]) == (REPO, True, "dev")
     assert api.calls["create_repo"]["exist_ok"] is True
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    names += [".eval_results/a--b.yaml", "towers/video_tower.onnx", "towers/video_tower.onnx.data", "towers/a.pt2"]
     uploaded = set(filter_repo_objects(names, allow_patterns=options["allow_patterns"]))
     left = set(names) - uploaded
-    assert left == {"training_args.bin", "optimizer.pt", "rng_state.pth", "events.out.tfevents", ".env"}
+    assert left == secrets
+
+
+@pytest.mark.parametrize("name", ["extra.json", "README.md", "towers/a.onnx", ".eval_results/a.yaml"])
+def test_what_is_behind_a_link_is_not_uploaded(checkpoint, tmp_path, name):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    (tmp_path / "secret").write_text("secret")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "secret")
+    api = FakeApi()
+    with pytest.raises(ValueError, match="outside of the checkpoint's folder"):
+        push_folder(folder, REPO, api=api)
+    assert not api.calls
 
 
 def test_a_folder_that_is_no_export_is_refused_before_anything_is_made(checkpoint, tmp_path):
