@@ -15,6 +15,11 @@ from typing import Any
 # A name or a message that is longer is cut; a damaged file can have a tensor whose name is a megabyte long.
 LONGEST_NAME = 500
 LONGEST_MESSAGE = 4000
+# What Markdown reads anywhere in a line, and what it reads at a line's start only.
+_MARKDOWN = re.compile(r"[\\`*_\[\]|~$]")
+_MARKDOWN_START = re.compile(r"^([#+=-])|^(?P<number>\d+)(?=[.)](\s|$))")
+_MARKDOWN_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"})
+_ADDRESS = re.compile(r"(?<![^\W_])(?:(?:https?|ftp|mailto|xmpp):|www\.)", re.IGNORECASE)
 
 
 def printable(text: str, *, limit: int = LONGEST_NAME) -> str:
@@ -46,6 +51,14 @@ def figure_text(text: str) -> str:
 def html_text(text: str) -> str:
     """Text as HTML: fit to be shown, and nothing of it taken for markup."""
     return html.escape(printable(text))
+
+
+def markdown_text(line: str) -> str:
+    """One line as Markdown that shows these characters, also in a table's cell: no markup, no link, no picture."""
+    line = _MARKDOWN.sub(r"\\\g<0>", line).translate(_MARKDOWN_ENTITIES)
+    # Viewers make links of what looks like an address.
+    line = _ADDRESS.sub(lambda start: f"{start[0][:-1]}&#{ord(start[0][-1])};", line)
+    return _MARKDOWN_START.sub(_defused, line)
 
 
 def printable_lines(lines: Iterable[str]) -> str:
@@ -143,6 +156,11 @@ def without_warnings() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
+
+
+def _defused(start: re.Match[str]) -> str:
+    """`# x` to `\\# x`, `1. x` to `1\\. x`."""
+    return f"{start['number']}\\" if start["number"] else f"\\{start[0]}"
 
 
 def _shown(character: str) -> str:

@@ -14,6 +14,7 @@ from froster_hf.printing import (
     PrintableFormatter,
     json_text,
     listing,
+    markdown_text,
     one_line,
     printable,
 )
@@ -82,3 +83,21 @@ def test_json_is_readable_where_the_output_allows():
 def test_json_holds_no_numbers_that_json_does_not_have(number):
     with pytest.raises(ValueError, match="JSON compliant"):
         json_text({"score": number})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a ~~b~~ &#42;c&#42;", r"a \~\~b\~\~ &amp;#42;c&amp;#42;"),
+        ("see HTTPS://example.org", "see HTTPS&#58;//example.org"),
+        ("(www.example.org)", "(www&#46;example.org)"),
+        ("_http://example.org_", r"\_http&#58;//example.org\_"),
+        ("me@example.org", "me&#64;example.org"),
+        ("brush_hair _a_", r"brush\_hair \_a\_"),
+        ("1. a", r"1\. a"),
+        ("# a", r"\# a"),
+        ("12:30, awww. httpsx", "12:30, awww. httpsx"),
+    ],
+)
+def test_no_text_is_markup_a_link_or_an_entity_of_markdown(text, shown):
+    assert markdown_text(text) == shown

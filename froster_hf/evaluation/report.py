@@ -5,7 +5,6 @@ import json
 import math
 import os
 import platform
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..printing import json_text, printable
+from ..printing import LONGEST_MESSAGE, LONGEST_NAME, json_text, markdown_text, printable
 from ..video.backends import BACKENDS
 from ..whole_files import make_folder, write_text_whole
 from .metrics import metrics_of
@@ -81,7 +80,7 @@ def markdown_report(report: Mapping[str, Any]) -> str:
     rows = [[f"{cell(name)} (published)", *map(one_decimal, row)] for name, row in published.items()]
     for name, result in report["results"].items():
         rows.append([f"**{text}**" for text in (cell(name), *_own_row(protocol["protocol"], result))])
-    lines = [f"# {protocol['name']}", "", "Top-1 accuracy in percent.", ""]
+    lines = [f"# {cell(protocol['name'])}", "", "Top-1 accuracy in percent.", ""]
     lines += markdown_table(["method", *columns], rows)
     texts = published_results()["label_text"]
     views = f"{protocol['num_views']} views x {protocol['num_crops']} crops"
@@ -103,7 +102,7 @@ def markdown_report(report: Mapping[str, Any]) -> str:
     for name, found in report["count_differences"].items():
         told = ", ".join(f"{entry['found']} {key}, published {entry['published']}" for key, entry in found.items())
         lines.append(f"- **Not comparable with the published numbers**: {name} has {told}.")
-    lines += [f"- {note}" for note in report["notes"]]
+    lines += [f"- {cell(note, limit=LONGEST_MESSAGE)}" for note in report["notes"]]
     lines += [
         "",
         f"Checkpoints: {', '.join(f'`{entry[:12]}`' for entry in report['checkpoints'])} (SHA-256 of the weights).",
@@ -168,6 +167,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def cell(text: str) -> str:
+def cell(text: str, *, limit: int = LONGEST_NAME) -> str:
     """Text that cannot break out of a Markdown table's cell, and is neither a link nor a picture."""
-    return " ".join(re.sub(r"([\\`*\[\]|])", r"\\\1", printable(text)).replace("<", "&lt;").split())
+    return markdown_text(" ".join(printable(text, limit=limit).split()))

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from ..data.segment_lists import SegmentTable
 from ..fingerprints import architecture_of, model_fingerprint
-from ..printing import json_text, one_line, printable
+from ..printing import LONGEST_MESSAGE, json_text, one_line, printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
 from ..video.decoding import VideoDecodeError
@@ -281,7 +281,7 @@ def detection_markdown(report: Mapping[str, Any]) -> str:
     """The report as Markdown: a table per metric, with a row per model."""
     results = report["results"]
     first = next(iter(results.values()))
-    lines = [f"# {report['protocol']['name']}", ""]
+    lines = [f"# {cell(report['protocol']['name'])}", ""]
     for name in metrics_of("segments", shown_in="report"):
         lines += _metric_table(name, METRICS[name], results)
     lines += [
@@ -289,10 +289,10 @@ def detection_markdown(report: Mapping[str, Any]) -> str:
         "",
     ]
     for compared_with in dict.fromkeys(row["compared_with"] for row in results.values()):
-        lines += [f"Labels: {printable(str(compared_with))}.", ""]
+        lines += [f"Labels: {cell(str(compared_with), limit=LONGEST_MESSAGE)}.", ""]
     checkpoints = ", ".join(f"`{name[:12]}`" for name in report["checkpoints"])
     lines += [f"Checkpoints: {checkpoints} (SHA-256 of the weights).", ""]
-    return "\n".join([*lines, *(f"- {printable(note)}" for note in report["notes"]), ""])
+    return "\n".join([*lines, *(f"- {cell(note, limit=LONGEST_MESSAGE)}" for note in report["notes"]), ""])
 
 
 def _unreadable_told(results: Mapping[str, Any]) -> str:
@@ -300,7 +300,7 @@ def _unreadable_told(results: Mapping[str, Any]) -> str:
     counts = {name: len(row["unreadable"]) for name, row in results.items()}
     if len(set(counts.values())) == 1:
         return f"{next(iter(counts.values()))} videos could not be read."
-    return f"Videos that could not be read: {', '.join(f'{printable(name)} {n}' for name, n in counts.items())}."
+    return f"Videos that could not be read: {', '.join(f'{cell(name)} {n}' for name, n in counts.items())}."
 
 
 def _metric_table(name: str, metric: Metric, results: Mapping[str, Any]) -> list[str]:

@@ -9,10 +9,8 @@ from typing import Any
 
 from jinja2 import BaseLoader, Environment, StrictUndefined
 
-# What Markdown reads anywhere in a line, and what it reads at a line's start only.
-_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
-_AT_START = re.compile(r"^([#+=-])|^(?P<number>\d+)(?=[.)](\s|$))")
-_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+from ..printing import markdown_text
+
 _URL = re.compile(r"https://[A-Za-z0-9._~:/?#@!$&'*+,;=%-]+")
 _PLAIN = re.compile(r"[A-Za-z0-9._/-]+")
 
@@ -26,12 +24,7 @@ def escape(text: Any) -> Safe:
     if isinstance(text, Safe):
         return text
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
-    return Safe(_AT_START.sub(_defused, _SPECIAL.sub(r"\\\1", line)).translate(_ENTITIES))
-
-
-def _defused(start: re.Match[str]) -> str:
-    """`# x` to `\\# x`, `1. x` to `1\\. x`."""
-    return f"{start['number']}\\" if start["number"] else f"\\{start[0]}"
+    return Safe(markdown_text(line))
 
 
 def plain(text: Any) -> Safe:

@@ -115,7 +115,7 @@ def test_labels_in_a_result_act_on_no_terminal(tmp_path):
 def test_labels_in_a_table_are_neither_pictures_nor_links():
     """A viewer of Markdown would fetch a picture, and so tell that somebody reads."""
     assert cell("![a](http://example.org/a.png) `b` c|d *e* <f>\nh") == (
-        r"!\[a\](http://example.org/a.png) \`b\` c\|d \*e\* &lt;f>\\nh"
+        r"!\[a\](http&#58;//example.org/a.png) \`b\` c\|d \*e\* &lt;f&gt;\\nh"
     )
 
 

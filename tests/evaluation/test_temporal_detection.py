@@ -361,3 +361,17 @@ def test_stored_segments_are_not_compared_with_every_label(tmp_path):
     (found,) = _predictions(None, None, table, ["a.mp4"], {}, tmp_path, batch_size=1)
     assert len(found["segments"]) == 300
     assert len(compared) < 3000
+
+
+def test_what_a_report_repeats_of_files_is_text_in_its_markdown():
+    told = "![x](https://evil.example/p.png) <img src=x>"
+    row = {"map": {"0.5": 1.0}, "average_map": 1.0, "num_videos": 1, "num_segments": 1, "unreadable": {}}
+    report = {
+        "protocol": {"name": told},
+        "results": {told: row | {"compared_with": told}, "b": row | {"compared_with": told, "unreadable": {"v": "e"}}},
+        "checkpoints": ["ab"],
+        "notes": [told],
+    }
+    text = temporal_detection.detection_markdown(report)
+    assert text.count(r"!\[x\](https&#58;//evil.example/p.png) &lt;img src=x&gt;") == 5
+    assert not re.search(r"(?<!\\)\[x|<img|https:", text)
