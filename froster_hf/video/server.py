@@ -69,9 +69,11 @@ def serve() -> None:
             write_message(replies, {"error": str(error)})
         except MemoryError:
             # The next video finds none of it taken, whatever keeps hold of it.
+            is_last = _has_taken(start["max_worker_bytes"] // 2)
             reason = "it needs more memory than VideoLimits.max_worker_bytes"
-            write_message(replies, {"error": reason, "is_last": True})
-            return
+            write_message(replies, {"error": reason, "is_last": is_last})
+            if is_last:
+                return
         except SystemLacksError as error:
             write_message(replies, {"unavailable": [error.errno, error.strerror]})
         except Exception as error:
@@ -124,6 +126,11 @@ def _confine(max_worker_bytes: int, *, opens_connections: bool) -> None:
         hard = resource.getrlimit(kind)[1]
         bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
         resource.setrlimit(kind, (bound, bound))
+
+
+def _has_taken(num_bytes: int) -> bool:
+    """Whether this process has ever had so much memory; a damaged file may ask for any amount at once."""
+    return resource is None or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > num_bytes
 
 
 def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
