@@ -12,10 +12,8 @@ from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapt
 from .assets import SMALL_FROSTER
 from .checkpoint_files import check_checkpoint_files, check_headers, shard_names
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
+from .quantization_files import check_quantization
 from .video.files import find_alike
-
-QUANTIZERS = ("bitsandbytes", "torchao")
-"""Methods of quantization whose code in transformers fetches nothing: it calls the installed library of that name."""
 
 # Options with which transformers loads models and configurations by installed code only.
 INSTALLED_ONLY = {
@@ -271,7 +269,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         ValueError: the checkpoint has files elsewhere (see `check_checkpoint_files`), an adapter's configuration, or
-            another quantizer than `QUANTIZERS`.
+            a quantization that is refused (see `check_quantization`).
         OSError: there is no such checkpoint.
     """
     from transformers import PreTrainedConfig
@@ -285,13 +283,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
             "the adapter into its model where it was trained, and save that."
         )
     config, _ = PreTrainedConfig.get_config_dict(name)
-    for method in _quantizers_of(config):
-        if method not in QUANTIZERS:
-            raise ValueError(
-                f"{printable(name)} is quantized by {printable(repr(method), limit=100)}, which may run code from the "
-                f"Hub; {' and '.join(QUANTIZERS)} run installed code only. Get the checkpoint without quantization, "
-                "or, if you trust its kernels, load it with `from_pretrained` yourself."
-            )
+    check_quantization(config, where=name)
     return config
 
 
@@ -358,18 +350,6 @@ def _weight_files(checkpoint: str) -> Iterator[str]:
             shard_names(Path(index))
             yield from get_checkpoint_shard_files(checkpoint, index)[0]
             return
-
-
-def _quantizers_of(config: Any) -> Iterator[Any]:
-    """The methods of quantization that a configuration names, of the model and of its towers."""
-    pending = [config]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            stated = value.get("quantization_config")
-            if stated is not None:
-                yield stated.get("quant_method") if isinstance(stated, dict) else stated
-            pending += value.values()
 
 
 def loading_reason(error: Exception) -> str:

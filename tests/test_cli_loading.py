@@ -165,6 +165,16 @@ DAMAGES = {
         lambda folder: change_json(folder / "config.json", quantization_config={"quant_method": "mxfp4"}),
         "is quantized by 'mxfp4', which may run code from the Hub; bitsandbytes and torchao",
     ),
+    "a quantizer that calls what a file names": (
+        lambda folder: change_json(
+            folder / "config.json",
+            quantization_config={
+                "quant_method": "torchao",
+                "quant_type": {"default": {"_type": "torch.dtype", "_data": "_import_dotted_name"}},
+            },
+        ),
+        "'quant_type' of its quantization is",
+    ),
     "a quantizer without a name": (
         lambda folder: change_json(folder / "config.json", quantization_config={"load_in_8bit": True}),
         "is quantized by None",

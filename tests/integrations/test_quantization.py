@@ -10,6 +10,7 @@ from froster_hf import FrosterForVideoClassification
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.checkpoint_loading import load_installed
 from froster_hf.fingerprints import model_fingerprint
+from froster_hf.quantization_files import TORCHAO_CONFIGS, check_quantization
 from tests.fixtures.real_videos import REAL_VIDEOS
 
 quantization = pytest.importorskip(
@@ -35,6 +36,12 @@ def test_quantized_weights_have_a_fingerprint_of_their_own():
         quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
         fingerprints.add(model_fingerprint(model))
     assert len(fingerprints) == 2
+
+
+@pytest.mark.parametrize("kind", TORCHAO_CONFIGS)
+def test_what_torchao_writes_of_these_configurations_is_taken_from_a_checkpoint(kind):
+    config = TorchAoConfig(getattr(quantization, kind)())
+    check_quantization({"quantization_config": config.to_dict()}, where="quantized")
 
 
 @pytest.mark.parametrize("kind", ["Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig"])
