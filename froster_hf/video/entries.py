@@ -10,12 +10,17 @@ Sources: H.264 and H.265, 7.3 and 7.4; VP9 bitstream specification, 6.2; AV1 bit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+
+# What FFmpeg takes for the beginning of a unit, whatever its length says.
+_START_CODE = re.compile(b"\0\0\1")
 
 # Settings by their kinds, each in the order in which they come.
 Settings = dict[int, list[bytes]]
-# Tells of the packets from an entry on, one after the other, whether it is to be left out unless it is wanted.
-Skipping = Callable[[bytes, bool], bool]
+# Tells of the packets from an entry on, one after the other, each by its place in the file, whether to leave it out
+# unless it is wanted.
+Skipping = Callable[[int, bool], bool]
 
 
 class NotAnIndexError(Exception):
@@ -39,8 +44,7 @@ class Entries:
 
     def __init__(self, header: bytes):
         self.settings = self._read_header(header)
-        self._is_first = True
-        self._num_numbered = 0
+        self._num_packets = 0
 
     def is_entry(self, packet: bytes, *, has_header: bool) -> bool:
         """Whether decoding can begin at the next packet in the order of the file.
@@ -53,27 +57,27 @@ class Entries:
             NotAnIndexError: also where it changes the settings.
         """
         is_entry, settings = self._read(packet)
-        if self._is_first:
+        if self._num_packets == 0:
             self.settings |= settings
-        elif has_header or any(self.settings.get(kind) != found for kind, found in settings.items()):
+        elif has_header or (settings and any(self.settings.get(kind) != found for kind, found in settings.items())):
             raise NotAnIndexError("settings that change")
-        self._is_first = False
+        self._num_packets += 1
         return is_entry
 
-    def picture_number(self, packet: bytes) -> tuple[bool, int] | None:
-        """Whether the next picture restarts the numbers in whose order pictures are shown, and its own number.
+    def picture_number(self) -> tuple[bool, int] | bytes:
+        """Whether the last packet's picture restarts the numbers in whose order pictures are shown, and its number.
 
-        That of its packet where a decoder gives pictures out as they come; None where it is not to be told.
+        That of its packet where a decoder gives pictures out as they come; where it is for others to tell, what they
+        need of the packet.
         """
-        self._num_numbered += 1
-        return False, self._num_numbered
+        return False, self._num_packets
 
     def skipping(self) -> Skipping:
         """What to leave out from an entry on: packets on which no other depends.
 
         It raises `NotAnIndexError` where one that was left out has changed another.
         """
-        return lambda packet, is_wanted: False
+        return lambda place, is_wanted: False
 
     def _read_header(self, header: bytes) -> Settings:
         return {}
@@ -90,7 +94,17 @@ class _UnitEntries(Entries):
     messages: tuple[int, ...]
     # Bytes of a unit's header.
     header_size: int
+    slices: range
+    # First bytes of what packets hold on which no other depends.
+    free: frozenset[int]
     _length_size: int
+
+    def __init__(self, header: bytes):
+        super().__init__(header)
+        # Of the last packet; of every packet, whether no other depends on it.
+        self._units: list[bytes] = []
+        self._slices: list[bytes] = []
+        self._are_free = bytearray()
 
     def kind(self, unit: bytes) -> int:
         """The type in a unit's header."""
@@ -102,14 +116,22 @@ class _UnitEntries(Entries):
         while place < len(packet):
             start = place + self._length_size
             place = start + int.from_bytes(packet[place:start], "big")
-            if place > len(packet) or packet.find(b"\0\0\1", start, place) >= 0:
+            if place > len(packet) or _START_CODE.search(packet, start, place):
                 raise NotAnIndexError("units of another form")
             if place > start:
+                # Others begin with a bit that is 0; FFmpeg passes over them.
+                if packet[start] & 128 or place - start <= self.header_size:
+                    raise NotAnIndexError("units of another form")
                 units.append(packet[start:place])
-        # Others begin with a bit that is 0; FFmpeg passes over them.
-        if any(unit[0] & 128 or len(unit) <= self.header_size for unit in units):
-            raise NotAnIndexError("units of another form")
         return units
+
+    def _read_units(self, packet: bytes) -> tuple[set[int], Settings]:
+        """The kinds of a packet's units, and its settings; what else is asked of the packet is kept."""
+        self._units = units = self.units(packet)
+        kinds = [self.kind(unit) for unit in units]
+        self._slices = [unit for unit, kind in zip(units, kinds) if kind in self.slices]
+        self._are_free.append(self.free.issuperset([unit[0] for unit in units]))
+        return set(kinds), self.settings_of(units) if len(self._slices) < len(units) else {}
 
     def settings_of(self, units: list[bytes]) -> Settings:
         """The parameter sets among units.
@@ -201,8 +223,11 @@ class _H264Entries(_UnitEntries):
 
     slices, idr, sequence_set = range(1, 6), 5, 7
     sets, messages, header_size = (7, 8, 13, 15), (6,), 1
-    # What may stand beside the slices of a picture that is left out: messages, and marks of beginnings.
-    passed_over = (*messages, *sets, 9, 12)
+    # No slice has a longer header.
+    head_size = 4096
+    # 1: of a picture to which none refers, not an entry. Beside its slices may stand messages, sets, and marks of
+    # beginnings.
+    free = frozenset({1} | {first for first in range(128) if first & 31 in (6, 7, 8, 13, 15, 9, 12)})
     # Profiles whose parameter sets say how color is stored.
     profiles_with_color = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)
 
@@ -218,59 +243,59 @@ class _H264Entries(_UnitEntries):
         return self.settings_of(sequence_sets + picture_sets)
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
-        units = self.units(packet)
-        slices = {kind for unit in units if (kind := self.kind(unit)) in self.slices}
-        return slices == {self.idr}, self.settings_of(units)
+        kinds, settings = self._read_units(packet)
+        kinds.intersection_update(self.slices)
+        is_entry = kinds == {self.idr}
+        self._are_entries.append(is_entry)
+        return is_entry, settings
 
     def __init__(self, header: bytes):
         super().__init__(header)
         self._size: int | None = None
+        # Of every packet.
+        self._are_entries = bytearray()
+        self._numbers: list[int | None] = []
         self._last_number: int | None = None
 
-    def picture_number(self, packet: bytes) -> None:
-        """Not told: it stands behind fields of which there are too many.
+    def picture_number(self) -> bytes:
+        """Not told: it stands behind fields of which there are too many, but near the beginnings of units.
 
         Raises:
             NotAnIndexError: a picture before this one is missing, behind which FFmpeg may show fewer.
         """
-        if self._num_numbered == 0:
+        if self._num_packets == 1:
             self._size = self._number_size()
-        self._num_numbered += 1
-        size = self._size
-        slices = [unit for unit in self.units(packet) if self.kind(unit) in self.slices]
-        if size is None or not slices:
-            return
-        numbers = {self._number(unit, size) for unit in slices}
-        last = self._last_number
-        if last is not None and self.idr not in map(self.kind, slices) and not numbers <= {last, (last + 1) % 2**size}:
-            raise NotAnIndexError("a picture that is missing")
-        self._last_number = max(numbers)
+        number, size = None, self._size
+        if size is not None and self._slices:
+            number, *others = {self._number(unit, size) for unit in self._slices}
+            last = self._last_number
+            if others or not (last is None or self._are_entries[-1] or number in (last, (last + 1) % 2**size)):
+                raise NotAnIndexError("a picture that is missing")
+            self._last_number = number
+        self._numbers.append(number)
+        heads = [unit[: self.head_size] for unit in self._units if self.kind(unit) not in self.messages]
+        return b"".join([len(head).to_bytes(self._length_size, "big") + head for head in heads])
 
     def skipping(self) -> Skipping:
         """As of every stream; FFmpeg draws pictures in place of those that the numbers (frame_num) lack.
 
         A picture to which none refers bears the number that the next one to which others refer bears.
         """
-        size = self._number_size()
         # Of the last picture that was decoded, and of the last one in the file.
         decoded = last = -1
 
-        def skip(packet: bytes, is_wanted: bool) -> bool:
+        def skip(place: int, is_wanted: bool) -> bool:
             nonlocal decoded, last
-            units = self.units(packet)
-            slices = [unit for unit in units if self.kind(unit) in self.slices]
-            if size is None or not slices:
+            number = self._numbers[place]
+            if self._size is None or number is None:
                 return False
-            numbers = {self._number(unit, size) for unit in slices}
-            is_next = numbers == {(decoded + 1) % 2**size}
-            # A header of 1: of a picture to which none refers, not an entry.
-            is_free = all(self.kind(unit) in self.passed_over or unit[0] == 1 for unit in units)
-            if is_free and is_next and not is_wanted:
-                last = max(numbers)
+            is_next = number == (decoded + 1) % 2**self._size
+            if self._are_free[place] and is_next and not is_wanted:
+                last = number
                 return True
-            if decoded != last and not is_next and self.idr not in map(self.kind, slices):
+            if decoded != last and not is_next and not self._are_entries[place]:
                 raise NotAnIndexError("pictures of other numbers behind those that were left out")
-            decoded = last = max(numbers)
+            decoded = last = number
             return False
 
         return skip
@@ -323,11 +348,12 @@ class _H265Entries(_UnitEntries):
     sets, messages, header_size = (32, 33, 34), (39, 40), 2
     # Slices of pictures that say that none of the same layer depends on them, and of those before an entry, which are
     # not shown where decoding begins there, or which refer to none before it.
-    free, skipped, leading = range(0, 16, 2), (8, 9), range(6, 10)
+    free_slices, skipped, leading = range(0, 16, 2), (8, 9), range(6, 10)
     # Of pictures that restart the numbers, and those behind which nothing before them is shown.
     idr, restarts = (19, 20), (16, 17, 18, 19, 20)
     sequence_set, picture_set, ends = 33, 34, (36, 37)
-    passed_over = (*messages, *sets, 35, 38)
+    # Beside those of a picture may stand messages, sets, and marks of beginnings.
+    free = frozenset(first for first in range(128) if first >> 1 in (*range(0, 16, 2), 32, 33, 34, 39, 40, 35, 38))
 
     def kind(self, unit: bytes) -> int:
         return unit[0] >> 1
@@ -349,23 +375,22 @@ class _H265Entries(_UnitEntries):
         return self.settings_of(units)
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
-        units = self.units(packet)
-        kinds = {self.kind(unit) for unit in units}
+        kinds, settings = self._read_units(packet)
         if not kinds.isdisjoint(self.ends):
             raise NotAnIndexError("the end of a sequence")
         slices = kinds.intersection(self.slices)
         if slices.intersection(self.skipped) and not self._may_be_led:
             raise NotAnIndexError("pictures that are not shown")
         if slices.intersection(self.entries):
-            self._may_be_led = not self._is_first and slices.isdisjoint(self.restarts)
-        return bool(slices) and slices <= set(self.entries), self.settings_of(units)
+            self._may_be_led = self._num_packets > 0 and slices.isdisjoint(self.restarts)
+        return bool(slices) and slices <= set(self.entries), settings
 
-    def picture_number(self, packet: bytes) -> tuple[bool, int]:
+    def picture_number(self) -> tuple[bool, int]:
         """Of every stream, the picture order count (8.3.1); raises where it is not to be told from a few fields."""
         if self._number_fields is None:
             self._number_fields = self._read_number_fields()
         num_bits, num_extra = self._number_fields
-        slices = [unit for unit in self.units(packet) if self.kind(unit) in self.slices]
+        slices = self._slices
         # The first bit says that a picture begins.
         if [unit[2] >> 7 for unit in slices].count(1) != 1 or any(unit[0] & 1 or unit[1] >> 3 for unit in slices):
             raise NotAnIndexError("more or less than one picture")
@@ -383,7 +408,7 @@ class _H265Entries(_UnitEntries):
             if kind not in self.restarts:
                 # The nearest one that ends so.
                 number += (before - number + 2 ** (num_bits - 1)) >> num_bits << num_bits
-        if first[1] & 7 == 1 and kind not in self.free and kind not in self.leading:
+        if first[1] & 7 == 1 and kind not in self.free_slices and kind not in self.leading:
             self._last_number = number
         return kind in self.restarts, number
 
@@ -412,13 +437,14 @@ class _H265Entries(_UnitEntries):
         bits.counted(), bits.counted()
         for _ in range(4 * bits.fixed(1) + 2):
             bits.counted()
-        return bits.counted() + 4, num_extra
+        num_bits = bits.counted() + 4
+        if num_bits > 16:
+            raise NotAnIndexError("numbers of more bits than there may be")
+        return num_bits, num_extra
 
     def skipping(self) -> Skipping:
         """As of every stream."""
-        return lambda packet, is_wanted: (
-            not is_wanted and all(self.kind(unit) in (*self.free, *self.passed_over) for unit in self.units(packet))
-        )
+        return lambda place, is_wanted: not is_wanted and bool(self._are_free[place])
 
 
 class _Vp9Entries(Entries):

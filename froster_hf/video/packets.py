@@ -211,10 +211,9 @@ def read_packets(
                 continue
             is_entry = False
             if entries is not None and order is not None:
-                content = bytes(packet)
                 try:
-                    is_entry = entries.is_entry(content, has_header=packet.has_sidedata("new_extradata"))
-                    order.add(content, is_entry=is_entry)
+                    is_entry = entries.is_entry(bytes(packet), has_header=packet.has_sidedata("new_extradata"))
+                    order.add(is_entry=is_entry)
                 except NotAnIndexError:
                     entries = None
             packets.append((packet.pts, packet.is_keyframe and is_entry))
@@ -299,34 +298,34 @@ class _ShownOrder:
 
     def __init__(self, stream, entries: Entries):
         self._stream, self._entries = stream, entries
-        # Of each packet the place of its picture, up to where numbers restart; behind that, its number or time.
-        self._places: list[int] = []
+        # Of each packet how often numbers have restarted, and the number of its picture.
+        self._numbers: list[tuple[int, int]] = []
+        self._num_restarts = 0
+        # Since the last entry.
         self._filter: av.bitstream.BitStreamFilterContext | None = None
         self._times: list[int | None] = []
         self._num_packets, self._num_sent, self._first = 0, 0, b""
 
-    def add(self, content: bytes, *, is_entry: bool) -> None:
-        """The next packet in the order of the file.
+    def add(self, *, is_entry: bool) -> None:
+        """The next packet in the order of the file, into which the entries have looked.
 
         Raises:
             NotAnIndexError: its picture's number is not understood.
         """
-        numbered = self._entries.picture_number(content)
-        if numbered is not None:
-            restarts, number = numbered
-            if restarts:
-                self._end()
-            self._times.append(number)
-            self._num_packets += 1
+        number = self._entries.picture_number()
+        if not isinstance(number, bytes):
+            self._num_restarts += number[0]
+            self._numbers.append((self._num_restarts, number[1]))
             return
         # The filter numbers a few behind an entry wrongly, but for the first one.
         if is_entry:
             self._end()
         if self._num_packets == 0:
-            self._first = content
+            self._first = number
         else:
-            for passed_on in [self._first, content] if self._num_packets == 1 else [content]:
-                self._pass_on(passed_on)
+            if self._num_packets == 1:
+                self._pass_on(self._first)
+            self._pass_on(number)
         self._num_packets += 1
 
     def places(self) -> list[int]:
@@ -336,20 +335,25 @@ class _ShownOrder:
             NotAnIndexError: the packets do not tell.
         """
         self._end()
-        return self._places
+        if len(set(self._numbers)) < len(self._numbers):
+            raise NotAnIndexError("pictures without an order")
+        restarts, numbers = np.array(self._numbers, dtype=np.int64).T
+        return np.argsort(np.lexsort((numbers, restarts))).tolist()
 
     def _end(self) -> None:
-        if self._filter is not None:
-            # A place is known once all pictures before it have come: the first one again, as often as that takes.
-            for content in [self._first] * (MOST_REORDERED + 1) + [None]:
-                self._pass_on(content)
-        elif not self._times:
+        if self._filter is None:
             # A picture by itself.
             self._times = [0] * self._num_packets
+        # A place is known once all pictures before it have come: the first one again, as often as that takes.
+        for content in [self._first] * (MOST_REORDERED + 1) + [None]:
+            if len(self._times) >= self._num_packets:
+                break
+            self._pass_on(content)
         times = [time for time in self._times[: self._num_packets] if time is not None]
-        if len(times) < self._num_packets or len(set(times)) < len(times):
+        if len(times) < self._num_packets:
             raise NotAnIndexError("pictures without an order")
-        self._places += (len(self._places) + np.argsort(np.argsort(times))).tolist()
+        self._numbers += [(self._num_restarts, time) for time in times]
+        self._num_restarts += 1
         self._filter, self._times = None, []
         self._num_packets, self._num_sent, self._first = 0, 0, b""
 
@@ -357,7 +361,7 @@ class _ShownOrder:
         packet = None
         if content is not None:
             packet = av.Packet(content)
-            packet.dts, packet.duration, packet.time_base = self._num_sent, 1, self._stream.time_base
+            packet.dts, packet.duration = self._num_sent, 1
             self._num_sent += 1
         try:
             if self._filter is None:

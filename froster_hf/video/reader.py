@@ -255,7 +255,7 @@ class StrictReader:
             for position, packet in self._packets_from(first):
                 if position > last:
                     break
-                if skip(bytes(packet), position == first or packet.pts in wanted_times):
+                if skip(position, position == first or packet.pts in wanted_times):
                     left_out.add(packet.pts)
                     continue
                 for frame in packet.decode():
