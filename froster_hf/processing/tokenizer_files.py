@@ -59,8 +59,18 @@ PROCESSOR_FILES = (
 MODEL_TYPES = ("BPE", "Unigram")
 # Beyond every text tower.
 LONGEST_TEXT = 4096
-# Of added tokens and of what a model puts around words; Gemma has tokens of 31 line breaks.
+# Of every token, and of what a model puts around words; Gemma has tokens of 31 line breaks. The tokenizers library
+# looks for a token at each character of a text, as far as its longest token reaches.
 LONGEST_TOKEN = 256
+# Prefixes of a vocabulary's tokens, in bytes, for each of which the library keeps a table of some 350 bytes: so many,
+# and a few for each token of the text tower; XLM-R has three for each of 250,000, MetaCLIP 2 has 900,000 tokens.
+MOST_PREFIXES = 2**20
+PREFIXES_PER_TOKEN = 4
+MOST_EMBEDDINGS = 2**20
+# Pairs of tokens that make another, of which transformers makes a list; Gemma has 600,000.
+MOST_MERGES = 2**22
+# XLM-V's, which MetaCLIP 2 has, has 18 million.
+MAX_SENTENCEPIECE_BYTES = 32 * 2**20
 TOKEN_FIELDS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "__type"}
 # Of added tokens; Gemma has some 250.
 MOST_TOKENS = 10_000
@@ -181,7 +191,9 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
 
     find = _finder(name, kwargs)
     settings = _settings(find("tokenizer_config.json"))
-    config = _model_settings(find)
+    config, described = _model_settings(find)
+    text_tower = getattr(described, "text_config", None)
+    embeddings = getattr(text_tower, "vocab_size", MOST_EMBEDDINGS)
     by_model = TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
     for stated in (settings.get("tokenizer_class"), config.get("tokenizer_class"), by_model):
         _check_class(stated, has_code="auto_map" in settings)
@@ -189,15 +201,16 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         _check_arguments(_settings(find(name_of_file)), check, name_of_file)
     names: set[str] = set()
     if (description := find("tokenizer.json")) is not None:
-        check_description(_settings(description))
+        check_description(_settings(description), embeddings=embeddings)
     else:
+        _check_vocabulary(_settings(find("vocab.json")), embeddings)
         names = {*SENTENCEPIECE_FILES, *_names_of_files(name, kwargs)}
     # SigLIP's first tokenizer reads its model even then, with the library.
     for model in SENTENCEPIECE_FILES if description is not None and is_sentencepiece_available() else sorted(names):
         if model.startswith(OTHER_FORMATS):
             raise _refused("its format is that of a language model,", model, "tokenizer.json and sentencepiece's")
         if model.startswith(SENTENCEPIECE_FILES) and (file := find(model)) is not None:
-            _check_sentencepiece(file)
+            _check_sentencepiece(file, embeddings)
 
 
 def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
@@ -273,8 +286,9 @@ def _settings(file: str | None) -> Mapping[str, Any]:
     return content
 
 
-def _model_settings(find: Callable[[str], str | None]) -> Mapping[str, Any]:
-    """What config.json says, of which transformers builds a configuration to find the classes that no file names.
+def _model_settings(find: Callable[[str], str | None]) -> tuple[Mapping[str, Any], Any]:
+    """What config.json says, and the configuration that transformers builds of it to find the classes that no file
+    names; `None` where it says nothing.
 
     Raises:
         ProcessorError: it is of another kind of model, one of its fields is refused, or another file would be read in
@@ -285,15 +299,16 @@ def _model_settings(find: Callable[[str], str | None]) -> Mapping[str, Any]:
     config = _settings(find("config.json"))
     if config.get("configuration_files"):
         raise _refused("config.json names the files", config["configuration_files"], "none", part="processor")
+    described = None
     if config:
         froster: Any = CONFIG_MAPPING["froster"]
         try:
-            froster.from_fields(config)
+            described = froster.from_fields(config)
         except Exception as error:  # what a configuration with values of any type makes transformers raise
             raise ProcessorError(
                 f"The processor is refused: the config.json beside it cannot be used. {one_line(str(error))}"
             ) from error
-    return config
+    return config, described
 
 
 def _check_arguments(fields: Mapping[str, Any], check: Callable[[str, Any], bool], file: str) -> None:
@@ -346,11 +361,12 @@ def _check_class(stated: Any, *, has_code: bool = False) -> None:
         raise _refused(f"{kind} is", stated, listing(TOKENIZER_CLASSES))
 
 
-def check_description(content: Mapping[str, Any]) -> None:
+def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBEDDINGS) -> None:
     """Refuse a tokenizer.json that does other things with texts than the backbones' tokenizers.
 
     Args:
         content: content of the file.
+        embeddings: tokens of the text tower, as many as are allowed where that is not known.
 
     Raises:
         TokenizerError: see `check_tokenizer_files`.
@@ -361,7 +377,12 @@ def check_description(content: Mapping[str, Any]) -> None:
     if not isinstance(model, Mapping):
         raise _refused("its model is", model, listing(MODEL_TYPES))
     _check_model(model.get, model.get("type") or ("BPE" if "merges" in model else "Unigram"))
-    if isinstance(vocabulary := model.get("vocab"), list):
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, list | Mapping):
+        raise _refused("its vocabulary is", vocabulary, "a list or an object")
+    # A list has pairs of a token and its score.
+    _check_vocabulary([entry[0] if isinstance(entry, list) and entry else entry for entry in vocabulary], embeddings)
+    if isinstance(vocabulary, list):
         unknown = model.get("unk_id")
         if unknown is not None and (type(unknown) is not int or not 0 <= unknown < len(vocabulary)):
             raise _refused("its unk_id is", unknown, f"from 0 to {len(vocabulary) - 1}")
@@ -372,6 +393,35 @@ def check_description(content: Mapping[str, Any]) -> None:
             raise _refused("an added token is", token, f"texts of 1 to {LONGEST_TOKEN} characters, with flags")
     for section, lengths in (("truncation", ("max_length", "stride")), ("padding", ("pad_to_multiple_of",))):
         _check_lengths(content.get(section), section, lengths)
+
+
+def _check_vocabulary(tokens: Collection[Any], embeddings: int) -> None:
+    """Refuse tokens of which the tokenizers library would make more than it makes of the backbones' vocabularies."""
+    for token in tokens:
+        if not isinstance(token, str) or len(token) > LONGEST_TOKEN:
+            raise _refused("a token of its vocabulary is", token, f"texts of up to {LONGEST_TOKEN} characters")
+    most = MOST_PREFIXES + PREFIXES_PER_TOKEN * min(embeddings, MOST_EMBEDDINGS)
+    # There are at most as many as bytes, which are counted faster.
+    encoded = [token.encode(errors="replace") for token in tokens]
+    if sum(map(len, encoded)) > most and (prefixes := count_prefixes(encoded)) > most:
+        raise _refused("the prefixes of its vocabulary's tokens are", prefixes, f"up to {most} for this text tower")
+
+
+def count_prefixes(tokens: Collection[bytes]) -> int:
+    """How many different beginnings of one or more bytes the tokens have, themselves included."""
+    ordered = sorted(tokens)
+    lengths = np.fromiter(map(len, ordered), np.int64, len(ordered))
+    letters = np.frombuffer(b"".join(ordered), np.uint8)
+    starts = np.cumsum(lengths) - lengths
+    # What a token has in common with the one before it is there already.
+    sharing = np.flatnonzero(np.minimum(lengths[1:], lengths[:-1])) + 1
+    shared = depth = 0
+    while len(sharing):
+        sharing = sharing[letters[starts[sharing] + depth] == letters[starts[sharing - 1] + depth]]
+        shared += len(sharing)
+        depth += 1
+        sharing = sharing[np.minimum(lengths[sharing], lengths[sharing - 1]) > depth]
+    return len(letters) - shared
 
 
 def _check_lengths(section: Any, name: str, fields: tuple[str, ...]) -> None:
@@ -588,21 +638,36 @@ def _begin_texts(values: np.ndarray, texts: bytes) -> bool:
     return not ((first & 0xC0) == 0x80).any()
 
 
-def _check_sentencepiece(file: str) -> None:
-    """Refuse a sentencepiece model whose tables of characters lead out of them."""
+def _check_sentencepiece(file: str, embeddings: int) -> None:
+    """Refuse a sentencepiece model whose tables of characters lead out of them, or whose tokens are too many."""
     from google.protobuf.message import DecodeError
 
     content = importlib.import_module("transformers.utils.sentencepiece_model_pb2_new").ModelProto()
     try:
         with open(file, "rb") as stream:
-            content.ParseFromString(stream.read())
+            data = stream.read(MAX_SENTENCEPIECE_BYTES + 1)
+        if len(data) > MAX_SENTENCEPIECE_BYTES:
+            raise _refused("it has a sentencepiece model of more bytes,", file, f"up to {MAX_SENTENCEPIECE_BYTES}")
+        content.ParseFromString(data)
     except DecodeError as error:
         raise TokenizerError(f"{printable(file)} is not a model of sentencepiece ({error}).") from error
+    tokens = [piece.piece for piece in content.pieces]
+    _check_vocabulary(tokens, embeddings)
+    # Those of transformers' types for control and for what a user has defined are added tokens.
+    _check_count([piece.piece for piece in content.pieces if piece.type in (3, 4)])
+    if sum(map(len, tokens)) > MOST_MERGES and (merges := _count_merges(tokens)) > MOST_MERGES:
+        raise _refused("pairs of its tokens that make another are", merges, f"up to {MOST_MERGES}")
     for spec in (content.normalizer_spec, content.denormalizer_spec):
         if not is_bounded_table(spec.precompiled_charsmap):
             raise _refused(
                 "its sentencepiece model has a table of characters that leads out of it,", file, "sound tables"
             )
+
+
+def _count_merges(tokens: Collection[str]) -> int:
+    """In how many ways tokens consist of two."""
+    known = set(tokens)
+    return sum(token[:i] in known and token[i:] in known for token in known for i in range(1, len(token)))
 
 
 # File -> whether one of its fields, and what it has there, is passed on to a tokenizer. transformers makes each an

@@ -20,6 +20,7 @@ from froster_hf.processing.tokenizer_files import (
     TokenizerError,
     check_description,
     check_tokenizer,
+    count_prefixes,
     is_bounded_table,
     load_processor,
 )
@@ -130,6 +131,13 @@ HOSTILE: dict[str, dict] = {
     "an added token of nothing": {"added_tokens": [{"id": 0, "content": ""}]},
     "a gigantic padding": {"padding": {"strategy": {"Fixed": 10**9}}},
     "a padding to gigantic multiples": {"padding": {"strategy": "BatchLongest", "pad_to_multiple_of": 10**9}},
+    "a token of its vocabulary of a thousand letters": with_model(vocab={"a" * 1000: 0}),
+    "tokens of many letters": with_model(type="Unigram", merges=None, vocab=[["a" * 1000, -1.0]]),
+    "tokens of many beginnings": with_model(
+        type="Unigram", merges=None, vocab=[[f"{i:06}" + "a" * 200, -1.0] for i in range(6000)]
+    ),
+    "a token that is no text": with_model(type="Unigram", merges=None, vocab=[[1, -1.0]]),
+    "a vocabulary that is a number": with_model(vocab=3),
     "a gigantic truncation": {"truncation": {"max_length": 10**9, "stride": 0}},
 }
 
@@ -391,6 +399,51 @@ def test_a_sentencepiece_model_whose_table_leads_out_of_it_is_refused(tmp_path, 
     (folder / file).write_bytes(b"\xff")
     with pytest.raises(TokenizerError, match="is not a model of sentencepiece"):
         FrosterProcessor.from_pretrained(folder)
+
+
+def test_tokens_of_a_sentencepiece_model_are_bounded_as_others(tmp_path, monkeypatch):
+    """transformers makes added tokens of some, and a list of all that consist of two others."""
+    protocol = pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    (folder / "tokenizer.json").unlink()
+
+    def refused(pieces: list[str], *, kind: int = 1) -> str:
+        model = protocol.ModelProto(pieces=[{"piece": piece, "type": kind} for piece in pieces])
+        (folder / "spiece.model").write_bytes(model.SerializeToString())
+        with pytest.raises(TokenizerError, match="allowed: ") as error:
+            FrosterProcessor.from_pretrained(folder)
+        return str(error.value)
+
+    assert "a token of its vocabulary is" in refused(["a" * 1000])
+    assert "the prefixes of its vocabulary's tokens are" in refused([f"{i:06}" + "a" * 200 for i in range(6000)])
+    assert "the number of its added tokens" in refused(MANY, kind=4)
+    monkeypatch.setattr("froster_hf.processing.tokenizer_files.MOST_MERGES", 5)
+    assert "pairs of its tokens that make another are 6;" in refused(["a", "aa", "aaa", "aaaa"])
+    monkeypatch.setattr("froster_hf.processing.tokenizer_files.MAX_SENTENCEPIECE_BYTES", 5)
+    assert "of more bytes" in refused(["a"])
+
+
+def test_a_vocabulary_of_its_own_file_is_bounded_as_others(tmp_path):
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps({"a" * 1000: 0}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(TokenizerError, match="a token of its vocabulary is"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+def test_beginnings_are_counted_once_each():
+    tokens = [b"", b"a", b"ab", b"abc", b"abd", b"b", b"b", b"\xff", b"a\x00"]
+    assert count_prefixes(tokens) == len({token[:i] for token in tokens for i in range(1, len(token) + 1)}) == 7
+    assert count_prefixes([]) == count_prefixes([b""]) == 0
+
+
+def test_a_larger_vocabulary_is_taken_for_a_text_tower_of_as_many_tokens():
+    vocabulary = [[f"{i:06}" + "a" * 200, -1.0] for i in range(6000)]
+    content = {"model": {"type": "Unigram", "unk_id": 0, "vocab": vocabulary}}
+    check_description(content)
+    with pytest.raises(TokenizerError, match="the prefixes of its vocabulary's tokens are"):
+        check_description(content, embeddings=6000)
 
 
 def test_a_sentencepiece_model_beside_a_description_is_refused_where_the_library_reads_it(tmp_path, monkeypatch):
