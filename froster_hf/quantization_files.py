@@ -42,7 +42,7 @@ def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
         where: the checkpoint, for messages.
 
     Raises:
-        ValueError: the model is quantized by another method, or a value is none that its configurations write.
+        ValueError: the model is quantized by another method, or a value is one that its configurations do not write.
     """
     for stated in _quantizations_of(config):
         method = stated.get("quant_method") if isinstance(stated, dict) else stated
@@ -52,6 +52,8 @@ def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
                 f"the Hub; {' and '.join(QUANTIZERS)} run installed code only. Get the checkpoint without "
                 "quantization, or, if you trust its kernels, load it with `from_pretrained` yourself."
             )
+        if not isinstance(stated, dict):
+            raise ValueError(f"{printable(where)}: `quantization_config` is {method!r}; it must be an object.")
         for name, value in stated.items():
             if not _is_known(name, value):
                 raise ValueError(

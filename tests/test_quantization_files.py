@@ -91,6 +91,12 @@ def test_what_they_do_not_write_is_refused_by_name(place, change, value):
     assert len(str(refused.value)) < 1000
 
 
+@pytest.mark.parametrize("method", ["torchao", "bitsandbytes"])
+def test_a_method_alone_is_no_quantization(method):
+    with pytest.raises(ValueError, match=f"`quantization_config` is '{method}'; it must be an object"):
+        check_quantization({"quantization_config": method}, where="quantized")
+
+
 @pytest.mark.parametrize("name", ["bnb_4bit_compute_dtype", "bnb_4bit_quant_storage", "bnb_4bit_quant_type"])
 @pytest.mark.parametrize("value", ["_import_dotted_name('os')", {"a": 1}, "x" * 100])
 def test_types_of_numbers_are_names_of_such(name, value):
