@@ -47,6 +47,8 @@ MAX_REPEATED = 1_000_000
 
 MAX_TEXT = 65_536
 MAX_NAME = 512
+"""Characters of a tensor's name, as in safetensors files (`checkpoint_files.LONGEST_NAME`)."""
+
 MAX_CHARACTERS = 4 << 20
 """Of all names and texts together; CLIP's names have some 100,000."""
 

@@ -50,9 +50,9 @@ def as_video_table(
     Args:
         video_column: needed only where several columns are videos.
         label_column: `ClassLabel` (kept) or strings (sorted into a `ClassLabel`).
-        roots: folders under which a row's path, which counts from the current folder, may lie when the row brings no
-            bytes. Default: the Hub and `datasets` caches, so that a downloaded table cannot point at other files of
-            this machine.
+        roots: folders under which a row's path may lie when the row brings no bytes; relative paths count from the
+            current folder. Default: the Hub and `datasets` caches, so that a downloaded table cannot point at other
+            files of this machine.
 
     Raises:
         ValueError: no single video column, or a label column without names.
@@ -86,7 +86,8 @@ def as_video_table(
         for row, label in enumerate(table[LABEL_COLUMN][:]):
             if label is None or not 0 <= label < len(feature.names):
                 raise AnnotationError(
-                    f"Row {row} of the data set has the label {label}, of {len(feature.names)} names."
+                    f"Row {row} of the data set has the label {label}, of {len(feature.names)} names. Take rows "
+                    "without a label out with `filter`."
                 )
     _check_row_paths(table, roots)
     return table
