@@ -11,7 +11,7 @@ Sources: H.264 and H.265, 7.3 and 7.4; VP9 bitstream specification, 6.2; AV1 bit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 # What FFmpeg takes for the beginning of a unit, whatever its length says.
 _START_CODE = re.compile(b"\0\0\1")
@@ -94,7 +94,7 @@ class _UnitEntries(Entries):
     messages: tuple[int, ...]
     # Bytes of a unit's header.
     header_size: int
-    slices: range
+    slices: Collection[int]
     # First bytes of what packets hold on which no other depends.
     free: frozenset[int]
     _length_size: int
@@ -267,6 +267,9 @@ class _H264Entries(_UnitEntries):
             self._size = self._number_size()
         number, size = None, self._size
         if size is not None and self._slices:
+            # The first bit says that a picture begins.
+            if [unit[1] >> 7 for unit in self._slices].count(1) != 1:
+                raise NotAnIndexError("more or less than one picture")
             number, *others = {self._number(unit, size) for unit in self._slices}
             last = self._last_number
             if others or not (last is None or self._are_entries[-1] or number in (last, (last + 1) % 2**size)):
@@ -344,16 +347,16 @@ class _H265Entries(_UnitEntries):
     sequence, after which it takes the word of a message for when what it shows is right again.
     """
 
-    slices, entries = range(32), range(16, 22)
+    slices, entries, reserved = (*range(10), *range(16, 22)), range(16, 22), (*range(10, 16), *range(22, 32))
     sets, messages, header_size = (32, 33, 34), (39, 40), 2
     # Slices of pictures that say that none of the same layer depends on them, and of those before an entry, which are
     # not shown where decoding begins there, or which refer to none before it.
-    free_slices, skipped, leading = range(0, 16, 2), (8, 9), range(6, 10)
+    free_slices, skipped, leading = range(0, 10, 2), (8, 9), range(6, 10)
     # Of pictures that restart the numbers, and those behind which nothing before them is shown.
     idr, restarts = (19, 20), (16, 17, 18, 19, 20)
     sequence_set, picture_set, ends = 33, 34, (36, 37)
     # Beside those of a picture may stand messages, sets, and marks of beginnings.
-    free = frozenset(first for first in range(128) if first >> 1 in (*range(0, 16, 2), 32, 33, 34, 39, 40, 35, 38))
+    free = frozenset(first for first in range(128) if first >> 1 in (*range(0, 10, 2), 32, 33, 34, 39, 40, 35, 38))
 
     def kind(self, unit: bytes) -> int:
         return unit[0] >> 1
@@ -378,6 +381,8 @@ class _H265Entries(_UnitEntries):
         kinds, settings = self._read_units(packet)
         if not kinds.isdisjoint(self.ends):
             raise NotAnIndexError("the end of a sequence")
+        if not kinds.isdisjoint(self.reserved):
+            raise NotAnIndexError("pictures of no kind that is shown")
         slices = kinds.intersection(self.slices)
         if slices.intersection(self.skipped) and not self._may_be_led:
             raise NotAnIndexError("pictures that are not shown")
@@ -396,6 +401,9 @@ class _H265Entries(_UnitEntries):
             raise NotAnIndexError("more or less than one picture")
         first = next(unit for unit in slices if unit[2] >> 7)
         kind = self.kind(first)
+        # The second one of an entry, that those before it that have not been shown are not shown any more.
+        if kind in self.entries and any(unit[2] & 64 for unit in slices) and self._num_packets > 1:
+            raise NotAnIndexError("pictures that are not shown")
         if kind in self.idr:
             number = 0
         else:
@@ -451,11 +459,35 @@ class _Vp9Entries(Entries):
     """VP9: entries are key frames, which set back all that a decoder keeps, as other frames of their own do not."""
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
-        # Marker, profile, reserved in profile 3, shown again, not a key frame.
-        bits = _Bits(packet[:2])
+        heads = [self._read_head(frame) for frame in self._frames(packet)]
+        if [is_shown for _, is_shown in heads].count(True) != 1:
+            raise NotAnIndexError("more or less than one picture")
+        return heads[0][0], {}
+
+    def _frames(self, packet: bytes) -> list[bytes]:
+        """Those of a packet: one, or those whose sizes stand at its end (annex B)."""
+        last = packet[-1]
+        num_frames, num_bytes = (last & 7) + 1, (last >> 3 & 3) + 1
+        start = len(packet) - 2 - num_frames * num_bytes
+        if last >> 5 != 6 or start < 0 or packet[start] != last:
+            return [packet]
+        frames, place = [], 0
+        for index in range(start + 1, len(packet) - 1, num_bytes):
+            size = int.from_bytes(packet[index : index + num_bytes], "little")
+            frames.append(packet[place : place + size])
+            place += size
+        if place > start or not all(frames):
+            raise NotAnIndexError("frames of another form")
+        return frames
+
+    def _read_head(self, frame: bytes) -> tuple[bool, bool]:
+        """Whether it is a key frame, and whether it is shown."""
+        # Marker, profile, reserved in profile 3, shown again, not a key frame, shown.
+        bits = _Bits(frame[:2])
         marker, low, high = bits.fixed(2), bits.fixed(1), bits.fixed(1)
         reserved = bits.fixed(1) if low and high else 0
-        return (marker, reserved, bits.fixed(1), bits.fixed(1)) == (2, 0, 0, 0), {}
+        is_again, is_other, is_shown = bits.fixed(1), bits.fixed(1), bits.fixed(1)
+        return (marker, reserved, is_again, is_other) == (2, 0, 0, 0), bool(is_again or is_shown)
 
 
 class _Av1Entries(Entries):
@@ -465,6 +497,7 @@ class _Av1Entries(Entries):
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
         place, has_header = 0, False
+        heads: list[int] = []
         while place < len(packet):
             first = packet[place]
             kind, has_extension, has_size = first >> 3 & 15, first >> 2 & 1, first >> 1 & 1
@@ -475,13 +508,19 @@ class _Av1Entries(Entries):
                 size, shift, place, has_size = size | (byte & 127) << shift, shift + 7, place + 1, byte >> 7
                 if shift > 56:
                     raise NotAnIndexError("a size that no part has")
+            content = packet[place : place + 1] or b"\0"
             if kind == self.sequence:
-                has_header = True
+                # The profile, and whether it is of one picture, whose head says less.
+                if content[0] & 8:
+                    raise NotAnIndexError("a single picture")
+                has_header = has_header or not heads
             elif kind in self.frames:
                 # Shown again, two bits of the kind (0: key frame), shown.
-                return has_header and packet[place : place + 1] != b"" and packet[place] >> 4 == 1, {}
+                heads.append(content[0] >> 4)
             place += size if first >> 1 & 1 else len(packet)
-        return False, {}
+        if sum(head >= 8 or head & 1 for head in heads) != 1:
+            raise NotAnIndexError("more or less than one picture")
+        return has_header and heads[0] == 1, {}
 
 
 # By FFmpeg's names of the codecs.

@@ -1,5 +1,6 @@
 """Where decoding may begin, and what it may leave out: the frames by index are those of the file in order."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from froster_hf.video.decoding import decode_frames
+from froster_hf.video.decoding import decode_frames, probe_video
 from froster_hf.video.entries import ENTRIES, Entries, NotAnIndexError
 from froster_hf.video.reader import StrictReader
 from froster_hf.video.types import VideoLimits
@@ -161,6 +162,72 @@ def test_pictures_that_are_not_shown_have_no_index(video_file, tmp_path, suffix)
     assert read_index(decode_frames(path, [5])[0][0].numpy()) == shown[5]
 
 
+def assert_each_index_is_as_in_order(path: Path) -> None:
+    with av.open(str(path)) as container:
+        plain = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert probe_video(path).num_frames == len(plain)
+    for index in range(min(NUM_FRAMES, len(plain))):
+        assert np.array_equal(decode_frames(path, [index])[0][0].permute(1, 2, 0).numpy(), plain[index]), index
+
+
+def test_pictures_that_an_entry_of_h265_takes_back_have_no_index(tmp_path):
+    """One bit of an entry says that those before it that have not been shown yet are not to be shown."""
+    options = {"x265-params": "keyint=8:min-keyint=8:bframes=3:b-adapt=0:open-gop=0:scenecut=0:log-level=none"}
+
+    def change(index: int, packet: bytes) -> bytes:
+        place = next((place for kind in b"\x26\x28" if (place := packet.find(bytes((0, 0, 1, kind)))) >= 0), -1)
+        if index == 0 or place < 0:
+            return packet
+        return packet[: place + 5] + bytes([packet[place + 5] | 64]) + packet[place + 6 :]
+
+    path = tmp_path / "clip.mp4"
+    write(path, "libx265", options, change)
+    with av.open(str(path)) as container:
+        assert len(list(container.decode(video=0))) < NUM_FRAMES
+    assert_each_index_is_as_in_order(path)
+
+
+@pytest.mark.parametrize("kind", [10, 22])
+def test_units_of_h265_that_are_no_pictures_have_no_index(tmp_path, kind):
+    """FFmpeg passes over reserved kinds."""
+    path = tmp_path / "clip.mp4"
+    write(path, "libx265", {"x265-params": H265["x265-params"].replace("bframes=0", "bframes=3:b-adapt=0")})
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        free = [packet for packet in packets if packet.pos is not None and bytes(packet)[4] == 0]
+        for packet in free[::2]:
+            content[packet.pos + 4] = kind << 1
+    path.write_bytes(content)
+    assert_each_index_is_as_in_order(path)
+
+
+def test_h265_that_states_too_little_reordering_is_read_in_order(tmp_path):
+    options = {"x265-params": "keyint=12:min-keyint=12:bframes=6:b-pyramid=1:b-adapt=0:open-gop=0:log-level=none"}
+    path = tmp_path / "clip.mp4"
+    write(path, "libx265", options)
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        assert context.reorder_depth == 2
+        entries = ENTRIES["hevc"](bytes(context.extradata or b""))
+    (unit,) = entries.settings[33]
+    content = path.read_bytes()
+    # The number 2 is 011 in front of others, 1 is 010: one of the bits of the set is that one.
+    for bit in range(8 * 60):
+        changed = bytearray(unit)
+        if bit // 8 >= len(changed):
+            break
+        changed[bit // 8] ^= 128 >> bit % 8
+        path.write_bytes(content.replace(unit, bytes(changed)))
+        with contextlib.suppress(av.FFmpegError), av.open(str(path)) as container:
+            context = container.streams.video[0].codec_context
+            if context is not None and (context.reorder_depth, context.width, context.height) == (1, 64, 64):
+                break
+    else:
+        pytest.fail("no such bit")
+    assert_each_index_is_as_in_order(path)
+
+
 def test_pictures_behind_one_that_is_missing_have_no_other_index_by_themselves(video_file, tmp_path):
     """Without an entry and a picture before it, FFmpeg shows none up to the next entry."""
     path = tmp_path / "gap.mp4"
@@ -233,15 +300,34 @@ def test_settings_of_the_header_may_come_again_and_those_beside_a_packet_may_not
 
 def test_entries_of_vp9_and_av1_are_their_key_frames_and_nothing_else_that_stands_for_itself():
     vp9 = ENTRIES["vp9"](b"")
-    heads = {b"\x82\x49\x83\x42": True, b"\x86\0": False, b"\x8a\0": False, b"\xb0\0": True, b"\xb2\0": False}
+    heads = {b"\x82\x49\x83\x42": True, b"\x86\0": False, b"\x8a\0": False, b"\xb1\0": True, b"\xb3\0": False}
     for head, is_entry in heads.items():
         assert vp9.is_entry(head, has_header=False) == is_entry, head
     av1 = ENTRIES["av1"](b"")
     sequence, shown, hidden = b"\x0a\x02\0\0", b"\x32\x01\x10", b"\x32\x01\0"
     intra, again = b"\x32\x01\x50", b"\x1a\x01\x80"
     assert av1.is_entry(sequence + shown, has_header=False)
-    for content in (shown, sequence, sequence + hidden, sequence + intra, sequence + again, b""):
+    for content in (shown, sequence + hidden + shown, sequence + intra, sequence + again, hidden + sequence + shown):
         assert not av1.is_entry(content, has_header=False), content
+
+
+def test_packets_of_vp9_and_av1_that_show_none_or_several_make_a_file_no_index():
+    vp9, av1 = ENTRIES["vp9"](b""), ENTRIES["av1"](b"")
+    key, hidden, shown = b"\x82\x49", b"\x84\0", b"\x86\0"
+
+    def together(*frames: bytes) -> bytes:
+        mark = bytes([0xC0 | len(frames) - 1])
+        return b"".join(frames) + mark + bytes(map(len, frames)) + mark
+
+    assert vp9.is_entry(together(key, hidden), has_header=False)
+    assert not vp9.is_entry(together(hidden, shown), has_header=False)
+    for content in (hidden, together(key, shown), together(hidden, hidden), together(key, b"")):
+        with pytest.raises(NotAnIndexError):
+            vp9.is_entry(content, has_header=False)
+    sequence, shown, hidden = b"\x0a\x02\0\0", b"\x32\x01\x10", b"\x32\x01\0"
+    for content in (b"", sequence, sequence + hidden, sequence + shown + shown, sequence + shown + b"\x1a\x01\x80"):
+        with pytest.raises(NotAnIndexError):
+            av1.is_entry(content, has_header=False)
 
 
 def test_what_is_left_out_must_leave_no_gap_in_the_numbers_of_h264(video_file):
