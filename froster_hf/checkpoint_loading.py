@@ -12,7 +12,7 @@ from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapt
 from .assets import SMALL_FROSTER
 from .checkpoint_files import check_checkpoint_files, check_headers, shard_names
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
-from .quantization_files import check_quantization
+from .quantization_files import check_quantization, refuse_other_quantizers
 from .video.files import find_alike
 
 # Options with which transformers loads models and configurations by installed code only.
@@ -269,7 +269,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         ValueError: the checkpoint has files elsewhere (see `check_checkpoint_files`), an adapter's configuration, or
-            a quantization that is refused (see `check_quantization`).
+            a quantization that is refused (see `quantization_files.py`).
         OSError: there is no such checkpoint.
     """
     from transformers import PreTrainedConfig
@@ -283,6 +283,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
             "the adapter into its model where it was trained, and save that."
         )
     config, _ = PreTrainedConfig.get_config_dict(name)
+    refuse_other_quantizers(config, where=name)
     check_quantization(config, where=name)
     return config
 

@@ -34,6 +34,27 @@ _MODULE = re.compile(r"[\w.]{1,200}")
 _MOST_MODULES = 1000
 
 
+def refuse_other_quantizers(config: Mapping[str, Any], *, where: str) -> None:
+    """Refuse methods of quantization that may fetch code.
+
+    Args:
+        config: content of a `config.json`; its towers are looked into as well.
+        where: the checkpoint, for messages.
+
+    Raises:
+        ValueError: the model is quantized by none of `QUANTIZERS`.
+    """
+    for stated in _quantizations_of(config):
+        method = stated.get("quant_method") if isinstance(stated, dict) else stated
+        if not isinstance(stated, dict) or method not in QUANTIZERS:
+            raise ValueError(
+                f"{printable(where)} is quantized by {printable(repr(method), limit=100)}, which may run code from "
+                f"the Hub; {' and '.join(QUANTIZERS)}, with their settings, run installed code only. Get the "
+                "checkpoint without quantization, or, if you trust its kernels, load it with `from_pretrained` "
+                "yourself."
+            )
+
+
 def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
     """Refuse what no configuration of `QUANTIZERS` writes, before transformers or a library reads it.
 
@@ -42,25 +63,18 @@ def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
         where: the checkpoint, for messages.
 
     Raises:
-        ValueError: the model is quantized by another method, or a value is one that its configurations do not write.
+        ValueError: a value is one that the configurations of its method do not write.
     """
     for stated in _quantizations_of(config):
-        method = stated.get("quant_method") if isinstance(stated, dict) else stated
-        if method not in QUANTIZERS:
-            raise ValueError(
-                f"{printable(where)} is quantized by {printable(repr(method), limit=100)}, which may run code from "
-                f"the Hub; {' and '.join(QUANTIZERS)} run installed code only. Get the checkpoint without "
-                "quantization, or, if you trust its kernels, load it with `from_pretrained` yourself."
-            )
-        if not isinstance(stated, dict):
-            raise ValueError(f"{printable(where)}: `quantization_config` is {method!r}; it must be an object.")
+        if not isinstance(stated, dict) or stated.get("quant_method") not in QUANTIZERS:
+            continue
         for name, value in stated.items():
             if not _is_known(name, value):
                 raise ValueError(
                     f"{printable(where)}: {printable(repr(name), limit=100)} of its quantization is "
-                    f"{printable(repr(value), limit=200)}, which {method} does not write for the kinds that are read "
-                    f"({', '.join(TORCHAO_CONFIGS)}, and those of bitsandbytes). Get the checkpoint without "
-                    "quantization."
+                    f"{printable(repr(value), limit=200)}, which {stated['quant_method']} does not write for the "
+                    f"kinds that are read ({', '.join(TORCHAO_CONFIGS)}, and those of bitsandbytes). Get the "
+                    "checkpoint without quantization."
                 )
 
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from froster_hf.quantization_files import check_quantization
+from froster_hf.quantization_files import check_quantization, refuse_other_quantizers
 
 DTYPE = {"_type": "torch.dtype", "_data": "float8_e4m3fn"}
 TORCHAO = {
@@ -93,8 +93,8 @@ def test_what_they_do_not_write_is_refused_by_name(place, change, value):
 
 @pytest.mark.parametrize("method", ["torchao", "bitsandbytes"])
 def test_a_method_alone_is_no_quantization(method):
-    with pytest.raises(ValueError, match=f"`quantization_config` is '{method}'; it must be an object"):
-        check_quantization({"quantization_config": method}, where="quantized")
+    with pytest.raises(ValueError, match=f"is quantized by '{method}', .* with their settings"):
+        refuse_other_quantizers({"quantization_config": method}, where="quantized")
 
 
 @pytest.mark.parametrize("name", ["bnb_4bit_compute_dtype", "bnb_4bit_quant_storage", "bnb_4bit_quant_type"])

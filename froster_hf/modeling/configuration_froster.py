@@ -5,6 +5,7 @@ Architecture only. How a model is trained stands in `FrosterTrainingArguments`, 
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -282,7 +283,16 @@ class FrosterConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
-        """As in transformers, but which kernels compute is taken from `kwargs` only, never from a file."""
+        """As in transformers, but which kernels compute is taken from `kwargs` only, never from a file.
+
+        Raises:
+            ValueError: it states a quantization of which a library would call what the file names.
+        """
+        # By name, as transformers' loader of remote code demands whatever an import statement names.
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("froster_hf.quantization_files").check_quantization(
+                config_dict, where="config.json"
+            )
         return super().from_dict(without_callers_fields(config_dict), **kwargs)
 
     def _build_tower(self, name: str, config_class: str | type) -> Any:

@@ -3,7 +3,8 @@ import json
 import pytest
 from transformers import AlignConfig, AutoConfig, AutoModel, CLIPConfig, Siglip2Config, SiglipConfig
 
-from froster_hf import FrosterConfig, FrosterForVideoClassification
+from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterModel
+from froster_hf.assets import SMALL_FROSTER
 from froster_hf.modeling.configuration_froster import SIZE_LIMITS, TOWER_SIZE_LIMITS, read_dual_encoder_config
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from tests.modeling import table
@@ -267,3 +268,14 @@ def test_towers_of_another_kind_are_refused():
         FrosterConfig(text_config=SiglipConfig().text_config.to_dict())
     with pytest.raises(ValueError, match=r"backbone` is 'blip'; it must be one of clip, metaclip_2, siglip"):
         FrosterConfig(backbone="blip")
+
+
+@pytest.mark.parametrize("tower", [None, "text_config"])
+def test_a_library_of_quantization_calls_nothing_that_a_file_names(tmp_path, tower):
+    config = json.loads((SMALL_FROSTER / "config.json").read_text())
+    stated = {"quant_method": "torchao", "quant_type": {"default": {"_type": "torch.dtype", "_data": "compile"}}}
+    (config if tower is None else config[tower])["quantization_config"] = stated
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for load in (FrosterConfig.from_pretrained, AutoConfig.from_pretrained, FrosterModel.from_pretrained):
+        with pytest.raises(ValueError, match=r"'quant_type' of its quantization is .*, which torchao does not write"):
+            load(tmp_path)
