@@ -1,4 +1,4 @@
-"""Exact frame reading: from a video to the sampled frames as uint8 (T, 3, h, w), with nothing else decoded.
+"""Exact frame reading: from a video to the sampled frames as uint8 (T, 3, h, w), with little else decoded.
 
 The first station of the data flow: path, URL, bytes or file object -> frames -> `FrosterVideoProcessor`. Frame i is
 the i-th frame that the file shows, whatever its header says, whichever backend reads it, and however it is sampled.
@@ -114,7 +114,7 @@ def decode_video(
     limits: VideoLimits | None = None,
     allow_urls: UrlPolicy = "none",
 ) -> DecodedVideo:
-    """Decode the frames at `indices`, exactly, and what they need, no more.
+    """Decode the frames at `indices`, exactly, and of common files only what they need.
 
     Args:
         source: Path, URL, bytes, or a file object opened for binary reading.

@@ -1,6 +1,6 @@
 """The strict opening of a container, and the table of its packets: which frame lies where, before any is decoded.
 
-A header may lie about the number of frames or not give it; the packets do not. Reading them costs a hundredth of
+A header may lie about the number of frames or not give it; the packets do not. Reading them costs little beside
 decoding them, and their presentation times, sorted, say which frame has which index and from which key frame on it
 can be decoded.
 """
