@@ -177,7 +177,7 @@ def markdown_of_choice(report: Mapping[str, Any]) -> str:
         "",
         f"Saved in `{CHOSEN_FOLDER}`, with the templates:",
         "",
-        *(f"- `{cell(template)}`" for template in chosen["templates"]),
+        *(f"- {cell(template)}" for template in chosen["templates"]),
         "",
         *([report["note"], ""] if report["note"] else []),
         f"Versions: {', '.join(f'{name} {version}' for name, version in report['versions'].items())}.",

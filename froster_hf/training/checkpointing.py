@@ -495,7 +495,7 @@ def _check_best(state: TrainerState, metric: str) -> None:
     if state.best_metric is not None and state.best_metric not in had:
         raise ValueError(
             f"`best_metric` of {TRAINER_STATE_NAME} is {state.best_metric}, which no evaluation at step {step} had as "
-            f"its `{metric}`"
+            f"its `{metric}`; `metric_for_best_model` has to be that of the run"
         )
     best = state.best_model_checkpoint
     # Where the best step has no checkpoint, it is an earlier one.

@@ -214,9 +214,10 @@ class StrictReader:
                 continue
             late += 1
             if late > most_late or seconds < last - LATE_SECONDS:
+                others = f", and so do {late - 1} before it" if late > 1 else ""
                 raise UnreadableVideoError(
-                    f"frame {index} comes out behind one that is shown later ({seconds:g} and {last:g} seconds), "
-                    f"as {late - 1} before it, so that what is shown when cannot be told"
+                    f"frame {index} comes out after one that is shown later ({seconds:g} and {last:g} seconds)"
+                    f"{others}, so the order of the frames is uncertain"
                 )
 
     def _by_index(self, wanted: Sequence[int]) -> Iterator[IndexedFrame]:
