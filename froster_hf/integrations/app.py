@@ -58,6 +58,10 @@ MOST_SEGMENTS = 20_000
 MOST_WAITING = 16
 """Questions that wait while one is answered; the model answers one at a time."""
 
+MOST_SESSIONS = 100
+"""Sessions that Gradio remembers: the settings of all fields, which nothing of this page needs, and answers that
+nobody has read."""
+
 # What is wrong with a question or a video, or with this machine; all else is an error of the program, for its log.
 EXPECTED = (ValueError, OSError, DecodingUnavailableError)
 # One question at a time: maps of attention change the model for a moment.
@@ -122,7 +126,10 @@ def build_app(classify: Any, *, index: Any = None, examples: Sequence[AppExample
                 _add_where(gr, answering, asked)
                 if index is not None:
                     _add_search(gr, answering, asked)
-    return app.queue(max_size=MOST_WAITING)
+    app.state_session_capacity = MOST_SESSIONS
+    app.queue(max_size=MOST_WAITING)
+    app._queue.pending_messages_per_session.max_size = MOST_SESSIONS
+    return app
 
 
 def _add_questions(gr: Any, examples: Sequence[AppExample]) -> tuple[list[Any], list[Any]]:
@@ -280,6 +287,7 @@ def served_app(
                 server_port=port,
                 share=share,
                 max_file_size=max_megabytes * 2**20,
+                state_session_capacity=MOST_SESSIONS,
                 theme=page_theme(),
                 css=CSS,
                 footer_links=["api", "settings"],
@@ -458,12 +466,14 @@ class Answering:
         _check_strides(**seconds)
         num_segments = 0
 
-        def count(_: Any) -> None:
+        def count(segment: Any) -> None:
             nonlocal num_segments
-            num_segments += 1
+            # An answer writes the label into each of its segments; a long one counts as several.
+            num_segments += 1 + len(segment.label) // 100
             if num_segments > MOST_SEGMENTS:
                 raise ValueError(
-                    f"There are more than {MOST_SEGMENTS} segments: ask for fewer labels, or raise the threshold."
+                    f"There are more than {MOST_SEGMENTS} segments, or as much text in fewer: ask for fewer or "
+                    "shorter labels, or raise the threshold."
                 )
 
         return self.classify.timeline(

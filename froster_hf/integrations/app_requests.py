@@ -90,6 +90,9 @@ def guarded_blocks(gr: Any) -> Any:
 
     class GuardedBlocks(gr.Blocks):
         async def process_api(self, *arguments: Any, **options: Any) -> Any:
+            # Nothing of this page is a session's. Gradio would keep each input, as the value of its field, for
+            # thousands of them, which whoever asks may name as they like.
+            options["state"] = None
             try:
                 return await super().process_api(*arguments, **options)
             except gr.Error as error:

@@ -340,6 +340,21 @@ def test_addresses_longer_than_any_of_the_page_are_refused(address, capfd, path)
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_questions_say_is_not_kept(videos):
+    """Gradio keeps the fields of a page, with what stands in them, for each session, and anybody may name sessions."""
+    app = build_app(load_pipeline("small"))
+    client = gradio.routes.App.create_app(app)
+    said = "an action that nobody else asks for"
+    for number in range(app_module.MOST_SESSIONS + 5):
+        state = client.state_holder[f"session {number}"]
+    endpoint = next(entry for entry in app.fns.values() if entry.api_name == "predict")
+    with pytest.raises(gradio.Error, match="video"):
+        asyncio.run(app.process_api(endpoint, [None, said, False, None, None], state=state))
+    assert len(client.state_holder.session_data) <= app_module.MOST_SESSIONS + 1
+    assert said not in repr(state.config_values)
+    assert app._queue.pending_messages_per_session.max_size == app_module.MOST_SESSIONS
+
+
 def test_names_of_uploads_are_not_kept(address):
     kept = gradio.routes.file_upload_statuses
     assert upload(address, "?upload_id=abc")[0] == 200
@@ -448,8 +463,20 @@ def test_segments_without_number_are_refused(videos, monkeypatch):
     monkeypatch.setattr(app_module, "MOST_SEGMENTS", 2)
     answering = Answering(load_pipeline("small"))
     seconds = WINDOWS | STORY_WINDOWS
-    with pytest.raises(gradio.Error, match="more than 2 segments: ask for fewer labels, or raise the threshold"):
+    with pytest.raises(gradio.Error, match=r"more than 2 segments, .* ask for fewer or shorter labels, or raise"):
         answering.timeline(str(videos / STORY), LABELS, **seconds)
+
+
+def test_long_labels_of_segments_count_as_several(videos, monkeypatch):
+    """An answer writes the label into each of its segments."""
+    monkeypatch.setattr(app_module, "MOST_SEGMENTS", 10)
+    answering = Answering(load_pipeline("small"))
+    seconds = WINDOWS | STORY_WINDOWS
+    assert answering.timeline(str(videos / STORY), LABELS, **seconds)["segments"]
+    # Blanks are no tokens: it is the same label to the model.
+    long = LABELS.replace(DEMO_LABELS[0], DEMO_LABELS[0].replace(" ", " " * 1000))
+    with pytest.raises(gradio.Error, match="more than 10 segments, or as much text in fewer"):
+        answering.timeline(str(videos / STORY), long, **seconds)
 
 
 @pytest.mark.parametrize("name", [f"a{CLEARS[-1]}b.mp4", "a'b.mp4", f"{'a' * 200}.mp4"])
