@@ -30,6 +30,7 @@ FOUNDATION = {
     "fingerprints",
     "foreign_code",
     "hub_cache",
+    "machine_memory",
     "printing",
     "processes",
     "settings",

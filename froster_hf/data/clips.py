@@ -22,6 +22,7 @@ zeros with label -100, which the loss ignores and the metrics count as wrong. Wh
 fault: such errors (`DecodingUnavailableError`, `OSError`) stop the work.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -33,6 +34,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers.video_processing_utils import BaseVideoProcessor
 
+from ..machine_memory import FLOAT_BYTES, refuse_beyond_memory
 from ..video.decoding import VideoDecodeError
 from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, video_state
 from .video_table import (
@@ -73,6 +75,42 @@ class _Clips(torch.utils.data.Dataset):
         if not 0 <= failure.row < len(self) or self.video_name(failure.row) != failure.video:
             return False
         return video_state(self.dataset[failure.row][VIDEO_COLUMN]) == failure.state
+
+    @property
+    def frames_per_video(self) -> int:
+        """Frames in all clips of a video together."""
+        return math.prod(self._option(name) or 1 for name in ("num_frames", "num_views", "num_crops"))
+
+    @property
+    def values_per_frame(self) -> int:
+        """Of all its pixels and colors."""
+        size = self._option("crop_size")
+        sides = [size, size] if isinstance(size, int) else [dict(size or {}).get(name) for name in ("height", "width")]
+        return 3 * math.prod(side or 0 for side in sides)
+
+    def refuse_beyond_memory(self, *, batch_size: int, num_batches: int, advice: str, model_bytes: float = 0) -> None:
+        """Raise where the videos that are in memory at one time do not fit into it.
+
+        Args:
+            batch_size: videos that are computed together.
+            num_batches: batches that are held, those that are read ahead among them.
+            advice: what to lower.
+            model_bytes: what the model takes besides, at least.
+
+        Raises:
+            ValueError: names the numbers, what they take at least, and what there is.
+        """
+        num_read = min(batch_size * num_batches, len(self))
+        num_frames = self.frames_per_video
+        refuse_beyond_memory(
+            model_bytes + num_read * num_frames * self.values_per_frame * FLOAT_BYTES,
+            f"{min(batch_size, len(self)):,} videos at once, {num_read:,} in memory, of {num_frames:,} frames each,",
+            advice=advice,
+        )
+
+    def _option(self, name: str) -> Any:
+        value = self.options.get(name)
+        return getattr(self.video_processor, name, None) if value is None else value
 
     def _failure(self, row: int, error: VideoDecodeError) -> DecodeFailure:
         return DecodeFailure(row, self.video_name(row), str(error), video_state(self.dataset[row][VIDEO_COLUMN]))

@@ -43,6 +43,7 @@ from transformers.utils.logging import tqdm
 from ..data.clips import EvaluationClips, collate_clips
 from ..data.video_table import label_names, pixel_options, table_fingerprint
 from ..fingerprints import architecture_of, model_fingerprint
+from ..machine_memory import frame_tokens, tower_bytes
 from ..pipeline.pipeline_froster import take_ahead
 from ..printing import one_line, printable
 from ..processes import in_main_process
@@ -500,6 +501,16 @@ def _predict(
         num_views=num_views,
         num_crops=num_crops,
         video_options=video_options,
+    )
+    backbone: Any = getattr(model, "froster", model)
+    vision = backbone.config.vision_config
+    num_frames = min(speed.batch_size, len(table)) * clips.frames_per_video
+    clips.refuse_beyond_memory(
+        batch_size=speed.batch_size,
+        # A thread reads one batch ahead, each worker two.
+        num_batches=1 + (2 * speed.num_workers or 1),
+        model_bytes=tower_bytes(vision, num_frames * frame_tokens(vision)) if accelerator.device.type == "cpu" else 0,
+        advice="Lower the frames, views or crops, or compute fewer videos at once (`batch_size`, --batch-size).",
     )
     header = {
         "model": model_fingerprint(model),

@@ -31,6 +31,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import read_label_list
 from .argument_errors import check_rates, naming_arguments
 from .arguments import FrosterTrainingArguments
+from .batch_memory import refuse_evaluation_beyond_memory, refuse_training_beyond_memory
 from .clip_datasets import DECODE_FAILURES, PIXELS, VIDEO_NAMES, ClipTrainer, class_names
 from .losses import (
     IGNORED_LABEL,
@@ -128,6 +129,7 @@ class FrosterTrainer(ClipTrainer):
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.model_accepts_loss_kwargs = True
         self._prepare(self.student)
+        self._refuse_beyond_memory()
         self.add_callback(RunIdentity(self._identity))
         if args.average_weights_from_epoch is not None:
             center, width = args.weight_average_center, args.weight_average_width
@@ -169,6 +171,8 @@ class FrosterTrainer(ClipTrainer):
             self._rebuild_clips()
         if self.model_init is not None:
             self._prepare(self.student)
+        if trial is not None:
+            self._refuse_beyond_memory()
 
     def _identity(self) -> dict[str, Any]:
         return identity_of(
@@ -200,6 +204,18 @@ class FrosterTrainer(ClipTrainer):
             forget_labels(model)
         self._texts.clear()
         self._sampler = PromptSampler(self._prompts.templates, prompts=self.args.training_prompts, seed=self.seed)
+
+    def _refuse_beyond_memory(self) -> None:
+        """Raise where a batch of the training, or of its evaluations, does not fit into the memory of the machine."""
+        args, prompts = self.args, self._prompts
+        if args.objective == "symmetric_kl":
+            num_texts = args.train_batch_size * args.world_size
+        else:
+            num_texts = len(prompts.labels) * len(self._sampler.draw(0))
+        num_texts = min(num_texts, args.text_chunk_size or num_texts)
+        num_tokens = num_texts * float(prompts.lengths.float().mean())
+        refuse_training_beyond_memory(self.train_dataset, model=self.student, args=args, num_text_tokens=num_tokens)
+        refuse_evaluation_beyond_memory(self.eval_dataset, model=self.student, args=args)
 
     # Labels
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from froster_hf import FrosterForVideoClassification
+from froster_hf import FrosterForVideoClassification, machine_memory
 from froster_hf.data import read_hmdb51
 from froster_hf.data.video_table import label_array, label_names, video_features
 from froster_hf.evaluation import PredictionMismatchError, predict, predicting, warn_of_leaks
@@ -96,6 +96,14 @@ def test_more_scores_than_are_held_at_once_are_refused_before_a_video_is_read(ta
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(predicting, "MOST_SCORES", 12 * 2 * 4)
     predict(tiny_model(), table, processor=tiny_processor(), output_dir=tmp_path / "out", **OPTIONS)
+
+
+def test_batches_beyond_the_memory_that_is_left_are_refused_before_a_video_is_read(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 100e6)
+    options = {**OPTIONS, "video_options": {"num_frames": 512}, "batch_size": 8}
+    with pytest.raises(ValueError, match=r"8 videos at once, 12 in memory, of 1,024 frames each.*--batch-size"):
+        predict(tiny_model(), table, processor=tiny_processor(), output_dir=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_prompts_of_a_long_list_are_held_a_chunk_at_a_time(table, monkeypatch):

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ... import __version__
 from ...data.clips import EvaluationClips, TrainingClips, collate_clips
+from ...machine_memory import FLOAT_BYTES, refuse_beyond_memory
 from ...modeling.modeling_froster import FrosterModel
 from ...processing.processing_froster import FrosterProcessor
 from ...processing.sampling_froster import sample_frame_indices
@@ -163,6 +164,12 @@ def prepare_world(world: World) -> None:
                 video_processor=processor.video_processor,
                 # Which frames of a training clip are seen is drawn again in every epoch.
                 video_options=ALL_FRAMES if side == TRAIN else tuning.training.get("eval_video_options"),
+            )
+            num_frames = tuning.world.num_frames if side == TRAIN else clips.frames_per_video
+            refuse_beyond_memory(
+                len(clips) * num_frames * clips.values_per_frame * FLOAT_BYTES,
+                f"The {len(clips):,} videos of a world, each of {num_frames:,} frames,",
+                advice="Render fewer, or shorter ones.",
             )
             batches = list(DataLoader(clips, batch_size=BATCH_SIZE, collate_fn=collate_clips))
             tensors = {name: torch.cat([batch[name] for batch in batches]) for name in (PIXELS, "labels")}

@@ -1,0 +1,73 @@
+"""What batches take of a machine's memory, known before the first of them is made.
+
+A file of settings may say any number of clips, frames and texts, and the system ends a process that takes more than
+there is. What is counted here is taken for certain: what is refused could not have been computed on this machine.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+# Bytes of a number in single precision.
+FLOAT_BYTES = 4
+# Of both versions of Linux' control groups: the most that the processes of a container have together.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def free_bytes() -> float:
+    """What the system has left for this process; infinite where it does not say, which is elsewhere than on Linux."""
+    try:
+        rows = re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(), flags=re.MULTILINE)
+    except OSError:
+        return float("inf")
+    entries = {name: 1024 * float(number) for name, number in rows}
+    found = [entries.get("MemAvailable", float("inf")) + entries.get("SwapFree", 0.0)]
+    for file in _LIMITS:
+        try:
+            found.append(float(Path(file).read_text()))
+        except (OSError, ValueError):  # of the other version; `max`, without a limit
+            continue
+    return min(found)
+
+
+def refuse_beyond_memory(num_bytes: float, what: str, *, advice: str) -> None:
+    """Raise where something does not fit into the memory that is left.
+
+    Args:
+        num_bytes: that it takes at least.
+        what: what takes it, with its numbers.
+        advice: what to lower.
+
+    Raises:
+        ValueError: says how much is asked for, and how much there is.
+    """
+    if num_bytes > (free := free_bytes()):
+        raise ValueError(
+            f"{what} would take at least {num_bytes / 2**30:,.1f} GB of memory, and this machine has "
+            f"{free / 2**30:,.1f} GB left. {advice}"
+        )
+
+
+def tower_bytes(tower: Any, num_tokens: float, *, kept_layers: float = 0, number_bytes: int = FLOAT_BYTES) -> float:
+    """What a transformer holds at once of the tokens of a batch, at least.
+
+    Args:
+        tower: its configuration.
+        num_tokens: of all frames or texts together.
+        kept_layers: layers whose activations are held for the backward pass; 0 without one.
+        number_bytes: bytes of a number.
+    """
+    width, inner = tower.hidden_size, tower.intermediate_size
+    # Of a layer: what its norms, its attention and its MLP read, the queries, keys and values, and what is in the MLP.
+    kept = kept_layers * (8 * width + 2 * inner)
+    # Without a backward pass, of the layer that is computed: what goes past it, and its MLP with its function.
+    return num_tokens * number_bytes * max(kept, 2 * width + 3 * inner)
+
+
+def frame_tokens(tower: Any) -> int:
+    """Tokens of one frame: its patches, and most often one for their class.
+
+    Args:
+        tower: configuration of the vision tower.
+    """
+    return (tower.image_size // tower.patch_size) ** 2

@@ -1,0 +1,97 @@
+"""Whether the batches of a training fit into the memory of the machine, before the first of them is read.
+
+The system ends a process that takes more memory than there is. What an accelerator has no room for is an error there,
+so of the model, only what it computes on a CPU counts.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..data.clips import EvaluationClips, TrainingClips
+from ..machine_memory import FLOAT_BYTES, frame_tokens, tower_bytes
+from ..modeling.modeling_froster import FrosterForVideoClassification
+from .arguments import FrosterTrainingArguments
+
+
+def refuse_training_beyond_memory(
+    clips: Any, *, model: FrosterForVideoClassification, args: FrosterTrainingArguments, num_text_tokens: float
+) -> None:
+    """Raise where a step of a training takes more memory than there is.
+
+    Args:
+        clips: that are trained on; data sets that are not [`TrainingClips`] are the caller's.
+        model: the student, with what is trained of it chosen.
+        args: arguments of the training.
+        num_text_tokens: of the texts that are encoded at once.
+
+    Raises:
+        ValueError: names the numbers, what they take at least, and what there is.
+    """
+    if not isinstance(clips, TrainingClips):
+        return
+    num_frames = min(args.train_batch_size, len(clips)) * clips.frames_per_video
+    vision: Any = model.config.vision_config
+    model_bytes = 0.0
+    for name, tower, num_tokens in (
+        ("vision_model", vision, num_frames * frame_tokens(vision)),
+        ("text_model", model.config.text_config, num_text_tokens),
+    ):
+        model_bytes += tower_bytes(
+            tower,
+            num_tokens,
+            kept_layers=_kept_layers(model, name, tower, args),
+            number_bytes=2 if args.bf16 or args.fp16 else FLOAT_BYTES,
+        )
+    clips.refuse_beyond_memory(
+        batch_size=args.train_batch_size,
+        # The Trainer reads all batches of an optimizer step before it computes the first.
+        num_batches=args.gradient_accumulation_steps + _num_ahead(args),
+        model_bytes=model_bytes if args.device.type == "cpu" else 0,
+        advice="Lower `per_device_train_batch_size` (videos at once), `total_batch_size`, `num_frames`, "
+        "`text_chunk_size` or `dataloader_prefetch_factor`.",
+    )
+
+
+def refuse_evaluation_beyond_memory(
+    clips: Any, *, model: FrosterForVideoClassification, args: FrosterTrainingArguments
+) -> None:
+    """Raise where a batch of an evaluation while training takes more memory than there is.
+
+    Args:
+        clips: that are evaluated on, or several by name; data sets that are not [`EvaluationClips`] are the caller's.
+        model: the student.
+        args: arguments of the training.
+
+    Raises:
+        ValueError: names the numbers, what they take at least, and what there is.
+    """
+    vision: Any = model.config.vision_config
+    for part in clips.values() if isinstance(clips, Mapping) else [clips]:
+        if isinstance(part, EvaluationClips):
+            num_frames = min(args.eval_batch_size, len(part)) * part.frames_per_video
+            part.refuse_beyond_memory(
+                batch_size=args.eval_batch_size,
+                num_batches=1 + _num_ahead(args),
+                model_bytes=tower_bytes(vision, num_frames * frame_tokens(vision)) if args.device.type == "cpu" else 0,
+                advice="Lower `per_device_eval_batch_size` (videos at once), frames and views in "
+                "`eval_video_options`, or `dataloader_prefetch_factor`.",
+            )
+
+
+def _num_ahead(args: FrosterTrainingArguments) -> int:
+    """Batches that the workers have ready."""
+    return args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)
+
+
+def _kept_layers(model: FrosterForVideoClassification, name: str, tower: Any, args: FrosterTrainingArguments) -> float:
+    """Layers of a tower whose activations are held for the backward pass, at least.
+
+    What is multiplied with weights that are not trained is not held, which is less than half.
+    """
+    entries = [(own, entry) for own, entry in model.named_parameters() if name in own.split(".")]
+    trained = [own for own, entry in entries if entry.requires_grad]
+    if not any(".layers.0." in own for own in trained):
+        return 0
+    if args.gradient_checkpointing:
+        return 1
+    return tower.num_hidden_layers * (1 if len(trained) == len(entries) else 0.5)

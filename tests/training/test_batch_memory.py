@@ -1,0 +1,60 @@
+"""Batches that no memory of this machine holds are refused when the Trainer is made, whatever makes them so large."""
+
+import pytest
+
+from froster_hf import machine_memory
+from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from tests.fixtures.tiny import tiny_model, tiny_processor
+
+LONG = {"num_frames": 2048}
+
+
+def make_trainer(folder, table, *, templates=("{}",), **fields) -> FrosterTrainer:
+    fields = {"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "report_to": "none", **fields}
+    return FrosterTrainer(
+        tiny_model(),
+        FrosterTrainingArguments(output_dir=str(folder), use_cpu=True, **fields),
+        train_dataset=table,
+        eval_dataset={"base": table, "novel": table},
+        processing_class=tiny_processor(list(templates)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "numbers"),
+    [
+        ({"per_device_train_batch_size": 1000, "train_video_options": LONG}, "6 videos at once, 6 in memory, of 2"),
+        # All that an optimizer step takes is read before the first is computed.
+        ({"gradient_accumulation_steps": 1000, "train_video_options": LONG}, "6 in memory, of 2,048"),
+        ({"dataloader_num_workers": 2, "train_video_options": LONG}, "5 in memory, of 2,048"),
+        ({"per_device_eval_batch_size": 5, "eval_video_options": LONG}, "5 videos at once, 5 in memory, of 2,048"),
+        ({"per_device_eval_batch_size": 9, "eval_video_options": {"num_views": 64, "num_crops": 3}}, "of 768 frames"),
+    ],
+)
+def test_clips_beyond_the_memory_that_is_left_are_refused(tmp_path, video_table, monkeypatch, fields, numbers):
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 50e6)
+    with pytest.raises(ValueError, match=f"{numbers}.* GB of memory, and this machine has 0.0 GB left. Lower"):
+        make_trainer(tmp_path, video_table, **fields)
+    assert make_trainer(tmp_path, video_table)
+
+
+def test_activations_that_are_held_for_the_backward_pass_count_where_they_are_trained(
+    tmp_path, video_table, monkeypatch
+):
+    fields = {"per_device_train_batch_size": 4, "train_video_options": {"num_frames": 512}, "distillation": "none"}
+    # The pixels alone have 25 MB.
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 40e6)
+    with pytest.raises(ValueError, match="4 videos at once"):
+        make_trainer(tmp_path, video_table, **fields)
+    assert make_trainer(tmp_path, video_table, **fields, trained_parameters="text")
+
+
+def test_texts_that_are_encoded_at_once_count_too(tmp_path, video_table, monkeypatch):
+    templates, fields = (
+        [f"{number} {{}}" for number in range(1000)],
+        {"training_prompts": "all", "distillation": "none"},
+    )
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 10e6)
+    with pytest.raises(ValueError, match="`text_chunk_size`"):
+        make_trainer(tmp_path, video_table, templates=templates, text_chunk_size=None, **fields)
+    assert make_trainer(tmp_path, video_table, templates=templates, text_chunk_size=64, **fields)
