@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from .hub_cache import blobs_of_snapshot
 from .printing import printable
@@ -21,6 +22,10 @@ MAX_TEXT_BYTES = 128 << 20
 TEXTS = (".json", ".txt", ".jinja", ".model")
 MAX_HEADER_BYTES = 4 << 20
 """Of the names, shapes and metadata in safetensors files of one checkpoint; those of the largest CLIP have 200,000."""
+
+MOST_QUANTIZED = 2_000
+"""Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
+again. Those of the largest CLIP are 1,300."""
 
 LONGEST_NAME = 512
 """Of a tensor. transformers reports names that it does not know in a table as wide as the longest, with a set for each
@@ -77,13 +82,14 @@ def _check_file(path: Path) -> None:
 
 def check_headers(paths: Iterable[str | os.PathLike[str]]) -> None:
     """Refuse safetensors files whose headers are together longer than `MAX_HEADER_BYTES`, or that give a tensor a name
-    of more than `LONGEST_NAME` characters. What is not one at all is left to the library's own error.
+    of more than `LONGEST_NAME` characters, or have torchao describe more than `MOST_QUANTIZED` tensors in all. What is
+    not one at all is left to the library's own error.
 
     Raises:
         CheckpointError: they are, or do.
         OSError: a file cannot be read.
     """
-    total = 0
+    total = quantized = 0
     for path in paths:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -106,6 +112,24 @@ def check_headers(paths: Iterable[str | os.PathLike[str]]) -> None:
                 f"{printable(os.fspath(path))} has a tensor whose name has {longest} characters; no model's has more "
                 f"than {LONGEST_NAME}."
             )
+        quantized += _count_quantized(names)
+        if quantized > MOST_QUANTIZED:
+            raise CheckpointError(
+                f"{printable(os.fspath(path))} and what comes before it describe {quantized} quantized tensors; at "
+                f"most {MOST_QUANTIZED} are read."
+            )
+
+
+def _count_quantized(header: Any) -> int:
+    """How many tensors torchao would take a safetensors header to describe."""
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or "tensor_names" not in metadata:
+        return 0
+    try:
+        names = json.loads(metadata["tensor_names"])
+    except (TypeError, ValueError, RecursionError):
+        names = ()  # Neither does torchao take them.
+    return max(len(metadata) - 1, len(names) if isinstance(names, list) else 0)
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -61,6 +61,18 @@ def named(*names: str, file: str = "model.safetensors"):
     return make
 
 
+def described(number: int, *files: str, entries: bool):
+    """Weights with what torchao writes beside those that it has quantized."""
+
+    def make(folder: Path) -> None:
+        tensors, names = load_file(folder / "model.safetensors"), [f"a.{i}" for i in range(number)]
+        metadata = dict.fromkeys(names if entries else names[:1], '{"_type": "Tensor"}')
+        for file in files:
+            save_file(tensors, folder / file, metadata={**metadata, "tensor_names": json.dumps(names)})
+
+    return make
+
+
 def gigantic(folder: Path) -> None:
     os.truncate(folder / "tokenizer_config.json", 200 << 20)
 
@@ -99,6 +111,19 @@ HOSTILE = {
             for file in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
         ],
         "at most 4194304 are read",
+    ),
+    # torchao looks for each tensor through all names, and for each name through all entries.
+    "quantized tensors without end": (
+        described(3000, "model.safetensors", entries=True),
+        "describe 3000 quantized tensors; at most 2000",
+    ),
+    "names of quantized tensors without end": (
+        described(3000, "model.safetensors", entries=False),
+        "describe 3000 quantized tensors; at most 2000",
+    ),
+    "quantized tensors without end of several files": (
+        described(1500, "model.safetensors", "model-2.safetensors", entries=True),
+        "describe 3000 quantized tensors; at most 2000",
     ),
     "a file of settings without end": (gigantic, "the most that is read"),
     "weights of a distributed training": (

@@ -137,17 +137,38 @@ def csv_cells(line: str, where: str, delimiter: str = ",") -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def read_json(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> Any:
+def read_json(
+    path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES, max_depth: int | None = None, finite: bool = True
+) -> Any:
     """A JSON file's content.
+
+    Args:
+        path: path of the file.
+        max_bytes: a larger file is refused.
+        max_depth: levels of lists and objects; one that is nested deeper is refused.
+        finite: whether NaN and infinities, which Python writes and JSON does not have, are refused.
 
     Raises:
         AnnotationError: see `read_text` and `parse_json`.
     """
-    return parse_json(read_text(path, max_bytes=max_bytes), source=shown_path(path))
+    content = parse_json(read_text(path, max_bytes=max_bytes), source=shown_path(path), finite=finite)
+    level = [content]
+    for _ in range(max_depth or 0):
+        level = list(
+            itertools.chain.from_iterable(
+                value.values() if isinstance(value, dict) else value
+                for value in level
+                if isinstance(value, dict | list)
+            )
+        )
+    if max_depth is not None and any(isinstance(value, dict | list) for value in level):
+        raise AnnotationError(f"{shown_path(path)} is JSON of more than {max_depth} levels.")
+    return content
 
 
-def parse_json(text: str, *, source: str) -> Any:
-    """JSON as its standard has it: no NaN, and no key twice in an object, of which Python would keep the last.
+def parse_json(text: str, *, source: str, finite: bool = True) -> Any:
+    """JSON as its standard has it: no key twice in an object, of which Python would keep the last, and no NaN, if
+    `finite`.
 
     Raises:
         AnnotationError: not JSON, nested deeper than Python's parser follows (about 1,000 levels), or of more values
@@ -155,7 +176,8 @@ def parse_json(text: str, *, source: str) -> Any:
     """
     _refuse_many_values(text, source)
     try:
-        return json.loads(text, object_pairs_hook=_without_repeated_keys, parse_constant=_refuse_constant)
+        constant = _refuse_constant if finite else float
+        return json.loads(text, object_pairs_hook=_without_repeated_keys, parse_constant=constant)
     except RecursionError:
         raise AnnotationError(f"{source} is JSON that is nested too deeply to be annotations.") from None
     except ValueError as error:

@@ -5,7 +5,6 @@ optimizer or random state where they are missing. Here a checkpoint appears unde
 (`whole_folders.py`), and every byte is checked before a run goes on from it.
 """
 
-import json
 import logging
 import math
 import pickle
@@ -27,6 +26,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..processes import in_main_process
+from ..processing.text_files import read_json
 from ..whole_files import NO_ROOM, check_writable, write_errors
 from .stored_states import (
     check_callbacks,
@@ -65,6 +65,10 @@ STATE_NUMBERS = {
     **dict.fromkeys(("total_flos", "logging_steps", "eval_steps", "save_steps", "best_global_step"), 0),
     **{"train_batch_size": 1, "best_metric": -math.inf},
 }
+
+
+# A history has entries with values; metrics may be tables. Each level is indented where the Trainer writes it again.
+MAX_STATE_DEPTH = 8
 
 
 class ResumeError(ValueError):
@@ -183,7 +187,7 @@ class AtomicCheckpointing(Trainer):
 
         with _refusing_to_resume(checkpoint):
             # Before the Trainer's class makes something of them.
-            stored = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            stored = read_json(checkpoint / TRAINER_STATE_NAME, max_depth=MAX_STATE_DEPTH, finite=False)
             parts = (*self.callback_handler.callbacks, self.control)
             check_callbacks(stored, [part for part in parts if isinstance(part, ExportableState)])
             state = TrainerState(**stored)

@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel, TrainingArguments
 
 from ..data.video_table import pixel_options, table_fingerprint
+from ..processing.text_files import read_json
 from .checkpointing import CheckpointedCallback, ResumeError
 from .prompts import LabelPrompts
 from .teacher import FrozenTeacher
@@ -71,7 +72,7 @@ class RunIdentity(CheckpointedCallback):
     def check_state(self, checkpoint: Path) -> None:
         """Compare with this run's own."""
         path = checkpoint / FILE_NAME
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        stored = read_json(path, finite=False) if path.is_file() else {}
         missing = [name for name in self.identity if name not in stored]
         if missing:
             raise ResumeError(

@@ -17,8 +17,11 @@ from pathlib import Path, PurePosixPath
 
 from ..fingerprints import file_fingerprint
 from ..printing import one_line, printable
+from ..processing.text_files import read_json
 
 MANIFEST_NAME = "manifest.json"
+# Each file takes some 150.
+MAX_MANIFEST_BYTES = 4 * 2**20
 # The underscore keeps it out of uploads: the Trainer pushes the run's folder without what starts with one.
 INCOMPLETE_NAME = "_incomplete"
 
@@ -175,7 +178,7 @@ def _read_manifest(folder: Path) -> dict[str, dict]:
             f"{folder} has no {MANIFEST_NAME}: it was not written to its end, or not by this package."
         )
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        files = read_json(path, max_bytes=MAX_MANIFEST_BYTES)["files"]
         if not files:
             raise ValueError("it lists no file")
         for name, entry in files.items():

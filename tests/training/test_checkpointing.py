@@ -391,6 +391,18 @@ FORGERIES = {
     "weights in a pickle": ("model.safetensors", pickle_weights),
     "a history of no steps": ("trainer_state.json", lambda file: write_fields(file, log_history=[1, "x"])),
     "a state nested deeply": ("trainer_state.json", lambda file: file.write_text("[" * 100_000)),
+    "a history nested deeply": (
+        "trainer_state.json",
+        lambda file: write_fields(file, log_history=[{"step": 1, "x": [[[[[[[]]]]]]]}]),
+    ),
+    "a history of millions of values": (
+        "trainer_state.json",
+        lambda file: file.write_text('{"log_history": [{"step": 1, "x": [' + "[]," * 6_000_000 + "[]]}]}"),
+    ),
+    "an identity of millions of values": (
+        "run_identity.json",
+        lambda file: file.write_text('{"x": [' + "[]," * 6_000_000 + "[]]}"),
+    ),
     "a state that is a list": ("trainer_state.json", lambda file: file.write_text("[]")),
     "a step that is no number": ("trainer_state.json", lambda file: file.write_text('{"global_step": NaN}')),
     "a step far beyond the run's end": (
@@ -575,6 +587,23 @@ def test_a_best_model_that_no_evaluation_has_found_is_refused(tmp_path, field):
     seal_again(state.parent)
     with pytest.raises(ResumeError, match=r"`best_\w+` of trainer_state\.json is "):
         choosing_trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_a_history_with_losses_that_are_no_numbers_and_tables_of_metrics_is_gone_on_with(run):
+    file = run / "checkpoint-4" / "trainer_state.json"
+    history = [{"step": 4, "loss": float("nan"), "grad_norm": float("inf"), "eval_confusion": [[1, 0], [0, 1]]}]
+    write_fields(file, log_history=history)
+    seal_again(file.parent)
+    told = resumed(run, str(file.parent)).state.log_history[0]
+    assert str(told["loss"]) == "nan"
+    assert told["eval_confusion"] == [[1, 0], [0, 1]]
+
+
+def test_a_manifest_of_megabytes_is_damage(run):
+    file = run / "checkpoint-4" / "manifest.json"
+    file.write_text(file.read_text() + " " * (5 << 20))
+    with pytest.raises(DamagedFolderError, match=r"manifest\.json cannot be read \(.* has more than 4194304 bytes"):
+        check_sound(file.parent, hashes=False)
 
 
 def test_a_best_step_without_a_checkpoint_is_gone_on_with(tmp_path):
