@@ -30,8 +30,9 @@ from .report import cell, markdown_table, one_decimal, package_versions, percent
 from .segments import DetectedSegment, suppress_overlapping
 
 PathLike = str | os.PathLike[str]
-# Segments of one label in one video, each of which is compared with those before it.
+# Segments in one video of one label, each of which is compared with those before it, and of all labels.
 MOST_CANDIDATES = 20_000
+MOST_CANDIDATES_OF_ALL = 200_000
 REPLACE = "replace the evaluation: `--overwrite`, `overwrite=True`."
 
 
@@ -241,6 +242,7 @@ def _detect(
     classify: Any, video: str, labels: Sequence[str], protocol: DetectionProtocol, batch_size: int
 ) -> dict[str, Any]:
     """The segments of one video, or why it could not be read."""
+    candidates: list[DetectedSegment] = []
     try:
         timeline = classify.timeline(
             video,
@@ -252,25 +254,43 @@ def _detect(
             num_frames=protocol.num_frames,
             num_thumbnails=0,
             batch_size=batch_size,
+            on_segment=_counting(),
         )
-    except VideoDecodeError as error:
+        count = _counting()
+        for threshold in protocol.thresholds:
+            for segment in timeline.segments_at(threshold, on_segment=count):
+                # A segment that fills the video has nothing outside: its score alone ranks it.
+                score = segment.score if protocol.ranking == "score" or segment.contrast is None else segment.contrast
+                candidates.append(
+                    DetectedSegment(video, segment.label, segment.start_seconds, segment.end_seconds, score)
+                )
+    except (VideoDecodeError, _TooManyCandidatesError) as error:
         return {"error": str(error)}
-    candidates: list[DetectedSegment] = []
-    counts: Counter[str] = Counter()
-    for threshold in protocol.thresholds:
-        for segment in timeline.segments_at(threshold):
-            # A segment that fills the video has nothing outside: its score alone ranks it.
-            score = segment.score if protocol.ranking == "score" or segment.contrast is None else segment.contrast
-            candidates.append(DetectedSegment(video, segment.label, segment.start_seconds, segment.end_seconds, score))
-            counts[segment.label] += 1
-            if counts[segment.label] > MOST_CANDIDATES:
-                return {
-                    "error": f"more than {MOST_CANDIDATES:,} segments of {segment.label!r} are candidates, each of "
-                    "which is compared with those before it. Take fewer thresholds, or a longer stride_seconds or "
-                    "smoothing_seconds."
-                }
     kept = suppress_overlapping(candidates, max_iou=protocol.max_overlap)
     return {"duration_seconds": timeline.duration_seconds, "segments": [_without_video(segment) for segment in kept]}
+
+
+class _TooManyCandidatesError(Exception):
+    """A video has more segments than are compared."""
+
+
+def _counting() -> Callable[[Any], None]:
+    """Count segments as they are found, and raise where they are too many."""
+    counts: Counter[str] = Counter()
+
+    def count(segment: Any) -> None:
+        counts[segment.label] += 1
+        for whose, number, most in (
+            (repr(segment.label), counts[segment.label], MOST_CANDIDATES),
+            ("all labels", counts.total(), MOST_CANDIDATES_OF_ALL),
+        ):
+            if number > most:
+                raise _TooManyCandidatesError(
+                    f"more than {most:,} segments of {whose} are candidates, each of which is compared with others. "
+                    "Take fewer thresholds, or a longer stride_seconds or smoothing_seconds."
+                )
+
+    return count
 
 
 def _without_video(segment: Any) -> dict[str, Any]:

@@ -118,16 +118,25 @@ class Timeline:
         """Everything but the pictures, for JSON."""
         return {**self.outline(), "windows": list(self.window_scores())}
 
-    def segments_at(self, threshold: float) -> list[TimelineSegment]:
+    def segments_at(
+        self, threshold: float, *, on_segment: Callable[[TimelineSegment], None] | None = None
+    ) -> list[TimelineSegment]:
         """The segments that another threshold gives, with each label for itself.
 
         Of more labels than are kept, one that is not among the best of a window does not show in it.
+
+        Args:
+            threshold: a window in which a label scores less does not show it.
+            on_segment: called with each segment as soon as it is found, before its `contrast` is known.
         """
         finder = SegmentFinder(self.labels, threshold=threshold, multi_label=True)
-        segments = []
-        for window, values, indices in zip(self.windows, self.scores.values, self.scores.indices):
-            segments += finder.add(window, values, indices)
-        return contrast_segments([*segments, *finder.finish()], self.labels, self.windows, self.scores)
+
+        def find() -> Iterator[TimelineSegment]:
+            for window, values, indices in zip(self.windows, self.scores.values, self.scores.indices):
+                yield from finder.add(window, values, indices)
+            yield from finder.finish()
+
+        return contrast_segments(_given_out(find(), on_segment), self.labels, self.windows, self.scores)
 
     def outline(self) -> dict[str, Any]:
         """`to_dict` without the windows, whose number may be large."""
@@ -384,23 +393,31 @@ def collect_segments(
         The best scores of all windows, and the segments by their starts.
     """
     kept: list[WindowScores] = []
-    segments: list[TimelineSegment] = []
 
-    def give_out(final: list[TimelineSegment]) -> None:
-        segments.extend(final)
-        if on_segment is not None:
-            for segment in final:
-                on_segment(segment)
+    def find() -> Iterator[TimelineSegment]:
+        for window, scores in scored:
+            best, final = finder.add_scores(window, scores)
+            kept.append(best)
+            yield from final
+        yield from finder.finish()
 
-    for window, scores in scored:
-        best, final = finder.add_scores(window, scores)
-        kept.append(best)
-        give_out(final)
-    give_out(finder.finish())
+    segments = _given_out(find(), on_segment)
     segments.sort(key=lambda segment: (segment.start_seconds, segment.end_seconds))
     return WindowScores(
         *(torch.cat([getattr(best, name) for best in kept]) for name in ("values", "indices"))
     ), segments
+
+
+def _given_out(
+    found: Iterable[TimelineSegment], on_segment: Callable[[TimelineSegment], None] | None
+) -> list[TimelineSegment]:
+    """Segments, each of which was given out when it was found."""
+    segments = []
+    for segment in found:
+        segments.append(segment)
+        if on_segment is not None:
+            on_segment(segment)
+    return segments
 
 
 def contrast_segments(

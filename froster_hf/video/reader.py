@@ -37,10 +37,11 @@ try:
 except ImportError:
     av = None  # type: ignore[assignment]
 
-# By which a frame may come out too late where a video was cut, and how many may: so many, and one of so many packets.
+# By which a frame may come out too late where videos were cut and joined, and how many may: so many, and one of so many
+# packets.
 LATE_SECONDS = 0.5
 MOST_LATE = 16
-PACKETS_PER_LATE = 100
+PACKETS_PER_LATE = 8
 
 # A frame with its index and its time in seconds after the start of the video stream; uint8 (h, w, 3), upright.
 IndexedFrame = tuple[int, float, np.ndarray]

@@ -221,14 +221,21 @@ def test_altered_detections_are_an_error_that_names_the_file(tmp_path, change):
         _stored_detection(file, "v.mp4", ["Zumba"])
 
 
+@pytest.mark.parametrize(
+    ("most", "told"),
+    [
+        ("MOST_CANDIDATES", r"more than 0 segments of '\w+' are"),
+        ("MOST_CANDIDATES_OF_ALL", "more than 0 .* all labels"),
+    ],
+)
 def test_a_video_with_more_candidates_than_are_compared_is_named_and_ends_no_evaluation(
-    classify, data, tmp_path, monkeypatch
+    classify, data, tmp_path, monkeypatch, most, told
 ):
-    monkeypatch.setattr(temporal_detection, "MOST_CANDIDATES", 0)
+    monkeypatch.setattr(temporal_detection, most, 0)
     report = evaluate_detection(PROTOCOL, models={"tiny": classify}, data=data, output_dir=tmp_path)
     unreadable = report["results"]["tiny"]["unreadable"]
     assert list(unreadable) == ["v_a.mp4", "v_b.mp4", "v_c.mp4"]
-    assert re.match(r"more than 0 segments of '\w+' are candidates, each of which", unreadable["v_a.mp4"])
+    assert re.match(told, unreadable["v_a.mp4"])
 
 
 def test_a_segment_takes_the_best_free_truth_at_each_threshold():
