@@ -37,8 +37,8 @@ try:
 except ImportError:
     av = None  # type: ignore[assignment]
 
-# By which a frame may come out too late where videos were cut and joined, and how many may: so many, and one of so many
-# packets.
+# By which a frame may come out too late where videos were cut and joined, and how many may: so many, and one of so
+# many packets.
 LATE_SECONDS = 0.5
 MOST_LATE = 16
 PACKETS_PER_LATE = 8
