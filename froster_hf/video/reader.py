@@ -37,11 +37,11 @@ try:
 except ImportError:
     av = None  # type: ignore[assignment]
 
-# By which a frame may come out too late where videos were cut and joined, and how many may: so many, and one of so
-# many packets.
+# By which a frame may come out too late where a video was cut, how many may, and at how many places: so many, and one
+# of so many packets.
 LATE_SECONDS = 0.5
-MOST_LATE = 16
-PACKETS_PER_LATE = 8
+MOST_LATE, PACKETS_PER_LATE = 16, 2
+MOST_CUTS, PACKETS_PER_CUT = 4, 50
 
 # A frame with its index and its time in seconds after the start of the video stream; uint8 (h, w, 3), upright.
 IndexedFrame = tuple[int, float, np.ndarray]
@@ -203,18 +203,21 @@ class StrictReader:
     def _by_time(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
         """As `_in_order`, without frames that come out a little too late, as players leave them out.
 
-        Where one video was cut and put together, a few frames lie on both sides of the border. One that lies further
-        back, and more of them, would be hidden by what is shown later.
+        Where videos were cut and put together, frames up to a key frame lie on both sides of a border. One that lies
+        further back, and more of them at more places, would be hidden by what is shown later.
         """
-        last, late = -math.inf, 0
+        last, late, cuts, is_late = -math.inf, 0, 0, False
         most_late = MOST_LATE + len(self.table.times) // PACKETS_PER_LATE
+        most_cuts = MOST_CUTS + len(self.table.times) // PACKETS_PER_CUT
         for index, seconds, frame in self._in_order():
-            if seconds >= last:
+            was_late, is_late = is_late, seconds < last
+            if not is_late:
                 last = seconds
                 yield index, seconds, frame
                 continue
             late += 1
-            if late > most_late or seconds < last - LATE_SECONDS:
+            cuts += not was_late
+            if late > most_late or cuts > most_cuts or seconds < last - LATE_SECONDS:
                 others = f", and so do {late - 1} before it" if late > 1 else ""
                 raise UnreadableVideoError(
                     f"frame {index} comes out after one that is shown later ({seconds:g} and {last:g} seconds)"

@@ -507,6 +507,24 @@ def test_a_few_frames_that_come_out_a_little_late_are_left_out_as_players_do(vid
     assert streamed == [index for index in range(40) if index not in (13, 14, 15)]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_up_to_a_key_frame_come_out_late_where_videos_were_cut_and_joined(video_file, tmp_path, suffix):
+    """What a cut refers to before its own beginning is crammed into the last moments before the border."""
+    path = tmp_path / f"joined{suffix}"
+    with av.open(str(video_file("h264_no_b_mp4"))) as read, av.open(str(path), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        packets = [packet for packet in read.demux(video=0) if packet.size]
+        times = [packet.pts for packet in packets]
+        half = (times[1] - times[0]) // 2
+        changed = {19: times[29]} | {20 + step: times[20] + step * half for step in range(18)}
+        for index, packet in enumerate(packets):
+            packet.pts, packet.dts, packet.stream = changed.get(index, times[index]) + times[-1], times[index], stream
+            written.mux(packet)
+    assert shown(decode_frames(path, list(range(40)))[0]) == list(range(40))
+    streamed = [frame.frame_index for frame in stream_frames(path)]
+    assert streamed == [*range(20), 38, 39]
+
+
 @pytest.mark.parametrize("name", ["h264_mp4", "h264_ts", "h264_mkv"])
 def test_the_start_of_the_picture_is_counted_from_the_start_of_the_file(video_file, tmp_path, name):
     assert decode_frames(video_file(name), [0])[1].start_seconds == 0
