@@ -7,6 +7,8 @@ so of the model, only what it computes on a CPU counts.
 from collections.abc import Mapping
 from typing import Any
 
+from transformers import TrainingArguments
+
 from ..data.clips import EvaluationClips, TrainingClips
 from ..machine_memory import FLOAT_BYTES, frame_tokens, tower_bytes
 from ..modeling.modeling_froster import FrosterForVideoClassification
@@ -45,7 +47,7 @@ def refuse_training_beyond_memory(
     clips.refuse_beyond_memory(
         batch_size=args.train_batch_size,
         # The Trainer reads all batches of an optimizer step before it computes the first.
-        num_batches=args.gradient_accumulation_steps + _num_ahead(args),
+        num_batches=args.gradient_accumulation_steps + num_ahead(args),
         model_bytes=model_bytes if args.device.type == "cpu" else 0,
         advice="Lower `per_device_train_batch_size` (videos at once), `total_batch_size`, `num_frames`, "
         "`text_chunk_size` or `dataloader_prefetch_factor`.",
@@ -71,14 +73,14 @@ def refuse_evaluation_beyond_memory(
             num_frames = min(args.eval_batch_size, len(part)) * part.frames_per_video
             part.refuse_beyond_memory(
                 batch_size=args.eval_batch_size,
-                num_batches=1 + _num_ahead(args),
+                num_batches=1 + num_ahead(args),
                 model_bytes=tower_bytes(vision, num_frames * frame_tokens(vision)) if args.device.type == "cpu" else 0,
                 advice="Lower `per_device_eval_batch_size` (videos at once), frames and views in "
                 "`eval_video_options`, or `dataloader_prefetch_factor`.",
             )
 
 
-def _num_ahead(args: FrosterTrainingArguments) -> int:
+def num_ahead(args: TrainingArguments) -> int:
     """Batches that the workers have ready."""
     return args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)
 

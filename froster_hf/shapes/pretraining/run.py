@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, TrainingArguments, set_seed
 
+from ...machine_memory import FLOAT_BYTES, frame_tokens, refuse_beyond_memory, tower_bytes
+from ...training.batch_memory import num_ahead
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
 from ...training.log_lines import show_lines
 from ...training.losses import refuse_nonfinite_weights
@@ -37,11 +39,11 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
     """
     folder = output_folder(recipe)
     check_writable(folder)
-    if overwrite:
-        remove_run(folder, of_recipe=True)
-    elif not resume:
+    if not (resume or overwrite):
         refuse_run(folder, of_recipe=True)
     trainer = build_pretrainer(recipe)
+    if overwrite:
+        remove_run(folder, of_recipe=True)
     trainer.train(resume_from_checkpoint=resume or None)
     write_text_whole(folder / RESULTS_NAME, json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
     refuse_nonfinite_weights(trainer.clip)
@@ -57,8 +59,10 @@ def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
     tokenizer = train_tokenizer(moving_shapes_texts(recipe.seed), vocab_size=recipe.model.vocab_size)
     set_seed(recipe.seed)
     args = pretraining_arguments(recipe)
+    clip = build_clip(recipe.model, tokenizer)
+    _refuse_beyond_memory(recipe, clip, args)
     trainer = ClipPretrainer(
-        build_clip(recipe.model, tokenizer),
+        clip,
         args,
         batches=StillBatches(
             tokenizer,
@@ -75,6 +79,25 @@ def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
     )
     show_lines(trainer)
     return trainer
+
+
+def _refuse_beyond_memory(recipe: PretrainingRecipe, clip: CLIPModel, args: TrainingArguments) -> None:
+    """Raise where the batches that are held at one time do not fit into the memory of the machine.
+
+    Raises:
+        ValueError: names the numbers, what they take at least, and what there is.
+    """
+    vision: Any = clip.config.vision_config
+    num_batches = min(1 + num_ahead(args), recipe.steps)
+    num_bytes = float(num_batches * recipe.batch_size * 3 * vision.image_size**2 * FLOAT_BYTES)
+    if args.device.type == "cpu":
+        num_tokens = recipe.batch_size * frame_tokens(vision)
+        num_bytes += tower_bytes(vision, num_tokens, kept_layers=vision.num_hidden_layers)
+    refuse_beyond_memory(
+        num_bytes,
+        f"A batch of {recipe.batch_size:,} stills, {num_batches:,} such batches in memory,",
+        advice="Lower `batch_size`, sizes of `model`, `dataloader_num_workers` or `dataloader_prefetch_factor`.",
+    )
 
 
 def build_clip(architecture: RecipeArchitecture, tokenizer: CLIPTokenizer) -> CLIPModel:

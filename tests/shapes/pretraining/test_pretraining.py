@@ -9,7 +9,7 @@ import torch
 import yaml
 from transformers import AutoProcessor, AutoTokenizer, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from froster_hf import FrosterForVideoClassification, FrosterProcessor
+from froster_hf import FrosterForVideoClassification, FrosterProcessor, machine_memory
 from froster_hf.cli import main
 from froster_hf.shapes.pretraining import (
     PretrainingRecipe,
@@ -21,6 +21,13 @@ from froster_hf.shapes.pretraining import (
 from froster_hf.training.checkpointing import ResumeError
 from froster_hf.training.recipes import load_recipe
 from tests.shapes.pretraining.tiny import TINY, tiny_recipe
+
+
+def test_batches_beyond_the_memory_that_is_left_are_refused(tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path, "batch_size=512", "training.dataloader_num_workers=4")
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 0.5e6)
+    with pytest.raises(ValueError, match=r"A batch of 512 stills, \d+ such batches in memory, would take at least"):
+        build_pretrainer(recipe)
 
 
 @pytest.fixture(scope="module")
