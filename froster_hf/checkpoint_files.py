@@ -20,6 +20,10 @@ LONGEST_FILE_NAME = 255
 # Of what is read as a whole; the largest vocabularies have some 40 MB, indexes of shards a few.
 MAX_TEXT_BYTES = 128 << 20
 TEXTS = (".json", ".txt", ".jinja", ".model")
+# Of settings, as `MAX_JSON_MARKS` counts; transformers copies each several times. A million labels have two million.
+MAX_SETTINGS_MARKS = 4_000_000
+# Read once, by readers with limits of their own.
+VOCABULARIES = ("tokenizer.json", "vocab.json")
 MAX_HEADER_BYTES = 4 << 20
 """Of the names, shapes and metadata in safetensors files of one checkpoint; those of the largest CLIP have 200,000."""
 
@@ -53,9 +57,15 @@ def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str
         subfolder: folder in it that the files are read from.
 
     Raises:
-        CheckpointError: a file leads elsewhere, is not a regular one, or is too large; or an index names other files.
+        CheckpointError: a file leads elsewhere, is not a regular one, is too large or has too many values; an index
+            names other files; or the checkpoint is a file itself.
         OSError: the folder cannot be read.
     """
+    if os.path.lexists(checkpoint) and not os.path.isdir(checkpoint):
+        raise CheckpointError(
+            f"{printable(os.fspath(checkpoint))} is a file. Give the folder of a checkpoint in transformers' layout, "
+            "or its name on the Hub; `froster convert` makes one of other layouts."
+        )
     for folder in {Path(checkpoint), Path(checkpoint, subfolder or "")}:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
         for path in paths:
@@ -76,8 +86,29 @@ def _check_file(path: Path) -> None:
         )
     if path.suffix in TEXTS and path.stat().st_size > MAX_TEXT_BYTES:
         raise CheckpointError(f"{printable(str(path))} has more than {MAX_TEXT_BYTES} bytes, the most that is read.")
+    if path.suffix == ".json" and path.name not in VOCABULARIES:
+        check_settings(path)
     if INDEX.fullmatch(path.name):
         shard_names(path)
+
+
+def check_settings(path: str | os.PathLike[str]) -> None:
+    """Refuse a JSON file of settings that has more values than any checkpoint's.
+
+    Raises:
+        CheckpointError: it has, or is too large.
+        OSError: it cannot be read.
+    """
+    from .processing.text_files import count_json_marks
+
+    with open(path, "rb") as file:
+        data = file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise CheckpointError(
+            f"{printable(os.fspath(path))} has more than {MAX_TEXT_BYTES} bytes, the most that is read."
+        )
+    if count_json_marks(data.decode(errors="replace")) > MAX_SETTINGS_MARKS:
+        raise CheckpointError(f"{printable(os.fspath(path))} has more values than the settings of any checkpoint.")
 
 
 def check_headers(paths: Iterable[str | os.PathLike[str]]) -> None:

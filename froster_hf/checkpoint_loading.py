@@ -10,7 +10,7 @@ from typing import Any
 
 from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
-from .checkpoint_files import check_checkpoint_files, check_headers, shard_names
+from .checkpoint_files import check_checkpoint_files, check_headers, check_settings, shard_names
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
 from .quantization_files import check_quantization, refuse_other_quantizers
 from .video.files import find_alike
@@ -273,7 +273,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: there is no such checkpoint.
     """
     from transformers import PreTrainedConfig
-    from transformers.utils import find_adapter_config_file
+    from transformers.utils import CONFIG_NAME, cached_file, find_adapter_config_file
 
     name = os.fspath(checkpoint)
     check_checkpoint_files(name)
@@ -282,6 +282,8 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
             f"{printable(name)} has an adapter_config.json, which names another model. A model is needed here: merge "
             "the adapter into its model where it was trained, and save that."
         )
+    if not os.path.isdir(name) and (file := cached_file(name, CONFIG_NAME)) is not None:
+        check_settings(file)
     config, _ = PreTrainedConfig.get_config_dict(name)
     refuse_other_quantizers(config, where=name)
     check_quantization(config, where=name)

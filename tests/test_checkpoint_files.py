@@ -77,7 +77,19 @@ def gigantic(folder: Path) -> None:
     os.truncate(folder / "tokenizer_config.json", 200 << 20)
 
 
+def many_values(file: str):
+    def make(folder: Path) -> None:
+        (folder / file).write_text('{"x": [' + "[]," * 2_500_000 + "[]]}")
+
+    return make
+
+
 HOSTILE = {
+    "a configuration of millions of values": (many_values("config.json"), "has more values than the settings"),
+    "another file of settings of millions of values": (
+        many_values("generation_config.json"),
+        "has more values than the settings",
+    ),
     "a link to a file elsewhere": (link("chat_template.jinja", "../secret"), "outside of the checkpoint's folder"),
     "a link to what the process knows": (
         link("vocab.json", "/proc/self/environ"),
@@ -200,3 +212,25 @@ def test_links_within_the_folder_and_of_the_hubs_cache_are_followed(checkpoint):
     (snapshot / "merges.txt").symlink_to("../../blobs/other")
     with pytest.raises(ValueError, match="outside of the checkpoint's folder"):
         load_pipeline(snapshot)
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
+    """transformers reads it as a configuration, of whatever size."""
+    (tmp_path / "blob").write_text('{"model_type": "froster"}')
+    with pytest.raises(CheckpointError, match="blob is a file"):
+        check_checkpoint_files(tmp_path / "blob")
+    with pytest.raises(ValueError, match=r"blob is a file\. Give the folder of a checkpoint"):
+        load_pipeline(tmp_path / "blob")
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "blob"), "task_type": None}
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(ValueError, match=r"blob is a file|needs PEFT"):
+        load_pipeline(tmp_path / "adapter")
+
+
+def test_a_configuration_on_the_hub_of_millions_of_values_is_refused(tmp_path, monkeypatch):
+    many_values("config.json")(tmp_path)
+    monkeypatch.setattr("transformers.utils.cached_file", lambda *_args, **_kwargs: str(tmp_path / "config.json"))
+    monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *_args, **_kwargs: None)
+    with pytest.raises(CheckpointError, match="has more values than the settings"):
+        checked_config("owner/name")

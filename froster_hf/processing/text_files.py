@@ -184,8 +184,13 @@ def parse_json(text: str, *, source: str, finite: bool = True) -> Any:
         raise AnnotationError(f"{source} is not JSON ({error}).") from error
 
 
+def count_json_marks(text: str) -> int:
+    """What a JSON text holds at most, in the measure of `MAX_JSON_MARKS`, without making objects of it."""
+    return sum(text.count(mark) * weight for mark, weight in MARKS.items())
+
+
 def _refuse_many_values(text: str, source: str) -> None:
-    if sum(text.count(mark) * weight for mark, weight in MARKS.items()) > MAX_JSON_MARKS:
+    if count_json_marks(text) > MAX_JSON_MARKS:
         raise AnnotationError(f"{source} has more values than any annotation file. Divide it.")
 
 
