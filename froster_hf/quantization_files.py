@@ -19,13 +19,16 @@ TORCHAO_CONFIGS = (
     "Int8WeightOnlyConfig",
     "Int8DynamicActivationInt8WeightConfig",
     "Int4WeightOnlyConfig",
+    "IntxWeightOnlyConfig",
+    "Int8DynamicActivationIntxWeightConfig",
     "Float8WeightOnlyConfig",
     "Float8DynamicActivationFloat8WeightConfig",
 )
 # What those are made of.
 TORCHAO_PARTS = (
-    *("PerRow", "PerTensor", "PerGroup", "MappingType", "KernelPreference", "Float8MMConfig"),
+    *("PerRow", "PerTensor", "PerGroup", "PerAxis", "MappingType", "KernelPreference", "Float8MMConfig"),
     *("Int4PackingFormat", "Int4ChooseQParamsAlgorithm", "Float8PackingFormat", "torch.dtype"),
+    *("IntxPackingFormat", "IntxChooseQParamsAlgorithm"),
 )
 _DTYPE = re.compile(r"b?float\d+(_\w+)?|u?int\d+")
 _MEMBER = re.compile(r"[A-Z][A-Z0-9_]*")
