@@ -15,8 +15,8 @@ from typing import Any
 # A name or a message that is longer is cut; a damaged file can have a tensor whose name is a megabyte long.
 LONGEST_NAME = 500
 LONGEST_MESSAGE = 4000
-# What Markdown reads anywhere in a line, and what it reads at a line's start only.
-_MARKDOWN = re.compile(r"[\\`*_\[\]|~$]")
+# What Markdown reads anywhere in a line, underscores not within a word, and what it reads at a line's start only.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|_(?![^\W_])|(?<![^\W_])_")
 _MARKDOWN_START = re.compile(r"^([#+=-])|^(?P<number>\d+)(?=[.)](\s|$))")
 _MARKDOWN_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"})
 _ADDRESS = re.compile(r"(?<![^\W_])(?:(?:https?|ftp|mailto|xmpp):|www\.)", re.IGNORECASE)

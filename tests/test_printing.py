@@ -93,7 +93,7 @@ def test_json_holds_no_numbers_that_json_does_not_have(number):
         ("(www.example.org)", "(www&#46;example.org)"),
         ("_http://example.org_", r"\_http&#58;//example.org\_"),
         ("me@example.org", "me&#64;example.org"),
-        ("brush_hair _a_", r"brush\_hair \_a\_"),
+        ("brush_hair a__b _a_", r"brush_hair a\_\_b \_a\_"),
         ("1. a", r"1\. a"),
         ("# a", r"\# a"),
         ("12:30, awww. httpsx", "12:30, awww. httpsx"),

@@ -86,7 +86,7 @@ def test_no_text_of_the_facts_acts_on_a_terminal_or_hides_in_code():
 
 
 def test_what_only_code_and_links_may_hold_is_checked():
-    assert escape("a_b <c> | #1") == "a\\_b &lt;c&gt; \\| #1"
+    assert escape("a_b <c> | #1") == "a_b &lt;c&gt; \\| #1"
     assert escape("# 1. x") == "\\# 1. x"
     assert escape("1. x") == "1\\. x"
     with pytest.raises(ValueError, match="names and numbers"):
