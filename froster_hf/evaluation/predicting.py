@@ -504,12 +504,15 @@ def _predict(
     )
     backbone: Any = getattr(model, "froster", model)
     vision = backbone.config.vision_config
-    num_frames = min(speed.batch_size, len(table)) * clips.frames_per_video
+    num_tokens = min(speed.batch_size, len(table)) * clips.frames_per_video * frame_tokens(vision)
+    number_bytes = getattr(torch, speed.precision).itemsize
     clips.refuse_beyond_memory(
         batch_size=speed.batch_size,
         # A thread reads one batch ahead, each worker two.
         num_batches=1 + (2 * speed.num_workers or 1),
-        model_bytes=tower_bytes(vision, num_frames * frame_tokens(vision)) if accelerator.device.type == "cpu" else 0,
+        model_bytes=tower_bytes(vision, num_tokens, number_bytes=number_bytes)
+        if accelerator.device.type == "cpu"
+        else 0,
         advice="Lower the frames, views or crops, or compute fewer videos at once (`batch_size`, --batch-size).",
     )
     header = {

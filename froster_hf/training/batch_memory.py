@@ -70,11 +70,15 @@ def refuse_evaluation_beyond_memory(
     vision: Any = model.config.vision_config
     for part in clips.values() if isinstance(clips, Mapping) else [clips]:
         if isinstance(part, EvaluationClips):
-            num_frames = min(args.eval_batch_size, len(part)) * part.frames_per_video
+            num_tokens = min(args.eval_batch_size, len(part)) * part.frames_per_video * frame_tokens(vision)
+            in_half = args.bf16 or args.fp16 or args.bf16_full_eval or args.fp16_full_eval
+            number_bytes = 2 if in_half else FLOAT_BYTES
             part.refuse_beyond_memory(
                 batch_size=args.eval_batch_size,
                 num_batches=1 + num_ahead(args),
-                model_bytes=tower_bytes(vision, num_frames * frame_tokens(vision)) if args.device.type == "cpu" else 0,
+                model_bytes=tower_bytes(vision, num_tokens, number_bytes=number_bytes)
+                if args.device.type == "cpu"
+                else 0,
                 advice="Lower `per_device_eval_batch_size` (videos at once), frames and views in "
                 "`eval_video_options`, or `dataloader_prefetch_factor`.",
             )
