@@ -23,6 +23,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..checkpoint_files import check_settings
 from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..processes import in_main_process
@@ -187,6 +188,7 @@ class AtomicCheckpointing(Trainer):
 
         with _refusing_to_resume(checkpoint):
             # Before the Trainer's class makes something of them.
+            check_settings(checkpoint / TRAINER_STATE_NAME)
             stored = read_json(checkpoint / TRAINER_STATE_NAME, max_depth=MAX_STATE_DEPTH, finite=False)
             parts = (*self.callback_handler.callbacks, self.control)
             check_callbacks(stored, [part for part in parts if isinstance(part, ExportableState)])
