@@ -278,7 +278,8 @@ def _names_of_files(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> 
 
 
 def _settings(file: str | None) -> Mapping[str, Any]:
-    content = {} if file is None else read_json(file)
+    # As transformers reads it.
+    content = {} if file is None else read_json(file, finite=False)
     if not isinstance(content, Mapping):
         raise ProcessorError(
             f"{printable(os.fspath(file or ''))} holds a JSON {type(content).__name__}, not an object."

@@ -129,8 +129,16 @@ def _confine(max_worker_bytes: int, *, opens_connections: bool) -> None:
 
 
 def _has_taken(num_bytes: int) -> bool:
-    """Whether this process has ever had so much memory; a damaged file may ask for any amount at once."""
-    return resource is None or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > num_bytes
+    """Whether this process has ever had so much memory; a damaged file may ask for any amount at once.
+
+    `getrusage` counts what the process had that started this one. Where the system does not tell, it is so.
+    """
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:
+            peak = re.search(r"^VmHWM:\s+(\d+) kB$", file.read(), flags=re.MULTILINE)
+    except OSError:
+        peak = None
+    return peak is None or 1024 * int(peak[1]) > num_bytes
 
 
 def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:

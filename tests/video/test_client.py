@@ -11,6 +11,7 @@ import pickle
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -427,6 +428,14 @@ def test_a_decoding_process_that_ran_out_of_memory_takes_no_other_video(video_fi
         decode_frames(path, list(range(60)), limits=limits)
     assert not client._idle
     assert shown(decode_frames(video_file("h264_mp4"), [9], limits=limits)[0]) == [9]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux says how much a process has had")
+def test_memory_of_the_calling_process_is_not_the_decoding_processs():
+    held = b"x" * 2**29
+    code = "from froster_hf.video.server import _has_taken; print(_has_taken(2**29), _has_taken(2**20))"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (asked.stdout.split(), len(held)) == (["False", "True"], 2**29)
 
 
 def test_memory_that_ffmpeg_lacks_is_not_said_to_be_damage():
