@@ -1,6 +1,7 @@
 """How a batch is split, over steps or over processes, changes nothing."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Collection
@@ -112,8 +113,9 @@ def main() -> None:
         if torch.distributed.get_rank() == 0:
             save_file(weights, folder / f"{name}.safetensors")
             (folder / f"{name}.json").write_text(json.dumps(log))
-    # Else its threads may end a process that is done with an abort.
+    # Else its threads may end a process that is done with an abort; seldom, what is left of them does so even then.
     torch.distributed.destroy_process_group()
+    os._exit(0)
 
 
 if __name__ == "__main__":
