@@ -34,6 +34,7 @@ from tests.fixtures.videos import (
     draw_frame,
     read_index,
     render_video,
+    with_packets,
     with_times,
     without_first_packet,
 )
@@ -510,16 +511,16 @@ def test_a_few_frames_that_come_out_a_little_late_are_left_out_as_players_do(vid
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_frames_up_to_a_key_frame_come_out_late_where_videos_were_cut_and_joined(video_file, tmp_path, suffix):
     """What a cut refers to before its own beginning is crammed into the last moments before the border."""
-    path = tmp_path / f"joined{suffix}"
-    with av.open(str(video_file("h264_no_b_mp4"))) as read, av.open(str(path), "w") as written:
-        stream = written.add_stream_from_template(read.streams.video[0])
-        packets = [packet for packet in read.demux(video=0) if packet.size]
+
+    def cram(packets: list[av.Packet]) -> list[av.Packet]:
         times = [packet.pts for packet in packets]
         half = (times[1] - times[0]) // 2
         changed = {19: times[29]} | {20 + step: times[20] + step * half for step in range(18)}
         for index, packet in enumerate(packets):
-            packet.pts, packet.dts, packet.stream = changed.get(index, times[index]) + times[-1], times[index], stream
-            written.mux(packet)
+            packet.pts, packet.dts = changed.get(index, times[index]) + times[-1], times[index]
+        return packets
+
+    path = with_packets(video_file("h264_no_b_mp4"), tmp_path / f"joined{suffix}", cram)
     assert shown(decode_frames(path, list(range(40)))[0]) == list(range(40))
     streamed = [frame.frame_index for frame in stream_frames(path)]
     assert streamed == [*range(20), 38, 39]

@@ -12,7 +12,7 @@ from froster_hf.video.decoding import decode_frames, probe_video
 from froster_hf.video.entries import ENTRIES, Entries, NotAnIndexError
 from froster_hf.video.reader import StrictReader
 from froster_hf.video.types import VideoLimits
-from tests.fixtures.videos import VIDEO_KINDS, read_index
+from tests.fixtures.videos import VIDEO_KINDS, read_index, with_packets
 
 H264 = {"x264-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0:qp=20"}
 H265 = {"x265-params": "keyint=10:min-keyint=10:scenecut=0:bframes=0:qp=20:log-level=none"}
@@ -127,17 +127,16 @@ def test_pictures_that_are_shown_in_another_order_than_their_times_say_are_read_
     video_file, tmp_path, name, place
 ):
     """Two neighbors have each other's times, of which the decoder, which goes by their numbers, knows nothing."""
-    path = tmp_path / "exchanged.mp4"
-    with av.open(str(video_file(name))) as read, av.open(str(path), "w") as written:
-        stream = written.add_stream_from_template(read.streams.video[0])
-        packets = [packet for packet in read.demux(video=0) if packet.size]
+
+    def exchange(packets: list[av.Packet]) -> list[av.Packet]:
         times = sorted(packet.pts for packet in packets)
         exchanged = {times[place]: times[place + 1], times[place + 1]: times[place]}
         for packet, time in zip(packets, times):
             # Decoding stays in order, and ahead of all that is shown.
-            packet.pts = exchanged.get(packet.pts, packet.pts) + times[-1]
-            packet.dts, packet.stream = time, stream
-            written.mux(packet)
+            packet.pts, packet.dts = exchanged.get(packet.pts, packet.pts) + times[-1], time
+        return packets
+
+    path = with_packets(video_file(name), tmp_path / "exchanged.mp4", exchange)
     whole = decode_frames(path, list(range(40)))[0]
     for index in (place, place + 1, 39):
         assert np.array_equal(decode_frames(path, [index])[0][0], whole[index]), index
@@ -146,18 +145,18 @@ def test_pictures_that_are_shown_in_another_order_than_their_times_say_are_read_
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_pictures_that_are_not_shown_have_no_index(video_file, tmp_path, suffix):
     """A file that was cut at an open entry: pictures that lead it refer to what was cut off."""
-    path = tmp_path / f"cut{suffix}"
-    with av.open(str(video_file("hevc_mp4"))) as read, av.open(str(path), "w") as written:
-        stream = written.add_stream_from_template(read.streams.video[0])
-        packets = [packet for packet in read.demux(video=0) if packet.size]
+    kept: list[av.Packet] = []
+
+    def cut(packets: list[av.Packet]) -> list[av.Packet]:
         place = next(place for place, packet in enumerate(packets) if place and packet.is_keyframe)
-        for packet in packets[place:]:
-            packet.stream = stream
-            written.mux(packet)
+        kept.extend(packets[place:])
+        return kept
+
+    path = with_packets(video_file("hevc_mp4"), tmp_path / f"cut{suffix}", cut)
     frames, info = decode_frames(path, lambda info: list(range(info.num_frames)))
     shown = [read_index(frame.numpy()) for frame in frames]
     assert shown == list(range(40 - len(shown), 40))
-    assert len(shown) == info.num_frames < len(packets) - place
+    assert len(shown) == info.num_frames < len(kept)
     assert decode_frames(path, [5])[1].num_frames == info.num_frames
     assert read_index(decode_frames(path, [5])[0][0].numpy()) == shown[5]
 
@@ -230,13 +229,11 @@ def test_h265_that_states_too_little_reordering_is_read_in_order(tmp_path):
 
 def test_pictures_behind_one_that_is_missing_have_no_other_index_by_themselves(video_file, tmp_path):
     """Without an entry and a picture before it, FFmpeg shows none up to the next entry."""
-    path = tmp_path / "gap.mp4"
-    with av.open(str(video_file("h264_no_b_mp4"))) as read, av.open(str(path), "w") as written:
-        stream = written.add_stream_from_template(read.streams.video[0])
-        for place, packet in enumerate(packet for packet in read.demux(video=0) if packet.size):
-            if place not in (10, 12):
-                packet.stream = stream
-                written.mux(packet)
+    path = with_packets(
+        video_file("h264_no_b_mp4"),
+        tmp_path / "gap.mp4",
+        lambda packets: [packet for place, packet in enumerate(packets) if place not in (10, 12)],
+    )
     frames, info = decode_frames(path, lambda info: list(range(info.num_frames)))
     assert info.num_frames < 38
     for index in (3, info.num_frames - 1):
