@@ -231,6 +231,14 @@ class _H264Entries(_UnitEntries):
     # Profiles whose parameter sets say how color is stored.
     profiles_with_color = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)
 
+    def __init__(self, header: bytes):
+        super().__init__(header)
+        self._size: int | None = None
+        # Of every packet.
+        self._are_entries = bytearray()
+        self._numbers: list[int | None] = []
+        self._last_number: int | None = None
+
     def kind(self, unit: bytes) -> int:
         return unit[0] & 31
 
@@ -248,14 +256,6 @@ class _H264Entries(_UnitEntries):
         is_entry = kinds == {self.idr}
         self._are_entries.append(is_entry)
         return is_entry, settings
-
-    def __init__(self, header: bytes):
-        super().__init__(header)
-        self._size: int | None = None
-        # Of every packet.
-        self._are_entries = bytearray()
-        self._numbers: list[int | None] = []
-        self._last_number: int | None = None
 
     def picture_number(self) -> bytes:
         """Not told: it stands behind fields of which there are too many, but near the beginnings of units.
@@ -358,14 +358,14 @@ class _H265Entries(_UnitEntries):
     # Beside those of a picture may stand messages, sets, and marks of beginnings.
     free = frozenset(first for first in range(128) if first >> 1 in (*range(0, 10, 2), 32, 33, 34, 39, 40, 35, 38))
 
-    def kind(self, unit: bytes) -> int:
-        return unit[0] >> 1
-
     def __init__(self, header: bytes):
         super().__init__(header)
         self._may_be_led = False
         self._number_fields: tuple[int, int] | None = None
         self._last_number = 0
+
+    def kind(self, unit: bytes) -> int:
+        return unit[0] >> 1
 
     def _read_header(self, header: bytes) -> Settings:
         if len(header) < 23 or header[0] != 1:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_type_hints
 
 from transformers import TrainingArguments
 
+from ...machine_memory import frame_tokens
 from ...settings import check_bounds, check_fields
 from ...training.arguments import check_arguments
 from ...training.recipes import argument_hints
@@ -75,15 +76,10 @@ class RecipeArchitecture:
             )
 
     @property
-    def num_patches(self) -> int:
-        """Of a picture."""
-        return (self.image_size // self.patch_size) ** 2
-
-    @property
     def num_weights(self) -> int:
         """Of matrices and embeddings."""
         layers = 12 * self.hidden_size * (self.num_vision_layers + self.num_text_layers)
-        embeddings = self.vocab_size + self.num_patches + 3 * self.patch_size**2 + 2 * self.projection_dim
+        embeddings = self.vocab_size + frame_tokens(self) + 3 * self.patch_size**2 + 2 * self.projection_dim
         return self.hidden_size * (layers + embeddings)
 
 
@@ -150,7 +146,7 @@ class PretrainingRecipe:
             if (num_pixels := count * self.model.image_size**2) > MOST_PIXELS:
                 raise ValueError(f"{self.name}: {stills} {num_pixels:,} pixels; at most {MOST_PIXELS:,} are rendered.")
         model = self.model
-        values = self.batch_size * model.num_patches * model.hidden_size * model.num_vision_layers
+        values = self.batch_size * frame_tokens(model) * model.hidden_size * model.num_vision_layers
         if values > MOST_HIDDEN_VALUES:
             raise ValueError(
                 f"{self.name}: batch_size x patches x model.hidden_size x model.num_vision_layers are {values:,} "
