@@ -14,7 +14,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
@@ -137,6 +137,7 @@ class PacketTable:
     Args:
         times: Presentation times in order: `times[i]` is that of frame i. In units of `time_base`.
         decode_order: The same times in the order of the file.
+        contents: Hashes of what they hold, in that order: a container may lead to others that bear the same times.
         positions: Where frame i lies in that order: `decode_order[positions[i]] == times[i]`.
         key_times: Presentation times of the key frames, in order.
         end: When the last frame ends.
@@ -150,6 +151,7 @@ class PacketTable:
 
     times: np.ndarray
     decode_order: np.ndarray
+    contents: np.ndarray
     positions: np.ndarray
     key_times: np.ndarray
     end: int
@@ -186,7 +188,7 @@ def read_packets(
     Raises:
         UnreadableVideoError: on a damaged packet, no frame at all, or more than the limits allow.
     """
-    packets: list[tuple[int | None, bool]] = []
+    packets: list[_Packet] = []
     codec = stream.codec.canonical_name
     entries = order = None
     with contextlib.suppress(NotAnIndexError):
@@ -209,14 +211,15 @@ def read_packets(
                 # It lies outside the edit list: decoded, but not shown.
                 entries = None
                 continue
-            is_entry = False
+            is_entry, content = False, b""
             if entries is not None and order is not None:
+                content = bytes(packet)
                 try:
-                    is_entry = entries.is_entry(bytes(packet), has_header=packet.has_sidedata("new_extradata"))
+                    is_entry = entries.is_entry(content, has_header=packet.has_sidedata("new_extradata"))
                     order.add(is_entry=is_entry)
                 except NotAnIndexError:
                     entries = None
-            packets.append((packet.pts, packet.is_keyframe and is_entry))
+            packets.append(_Packet(packet.pts, packet.is_keyframe and is_entry, hash(content)))
             duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
         raise ffmpeg_failure(f"damaged after {len(packets)} packets", error) from error
@@ -246,19 +249,26 @@ def announced(items: Iterator[Item]) -> Iterator[Item]:
         ) from error
 
 
+class _Packet(NamedTuple):
+    time: int | None
+    is_key: bool
+    content: int
+
+
 def _table(
-    packets: list[tuple[int | None, bool]], duration: int, stream, entries: Entries | None, places: list[int] | None
+    packets: list[_Packet], duration: int, stream, entries: Entries | None, places: list[int] | None
 ) -> PacketTable:
-    has_times = all(time is not None for time, _ in packets) and len({time for time, _ in packets}) == len(packets)
+    read_times = [packet.time for packet in packets]
+    has_times = None not in read_times and len(set(read_times)) == len(packets)
     if not has_times:
         # No usable times: frames at the declared rate, in the order in which they come out.
         rate = stream.average_rate or stream.base_rate or Fraction(25)
-        packets = [(index, is_key) for index, (_, is_key) in enumerate(packets)]
+        read_times = list(range(len(packets)))
         duration, time_base, entries = 1, 1 / Fraction(rate), None
     else:
         time_base = stream.time_base
-    decode_order = np.array([time for time, _ in packets], dtype=np.int64)
-    keys = [is_key for _, is_key in packets]
+    decode_order = np.array(read_times, dtype=np.int64)
+    keys = [packet.is_key for packet in packets]
     times = np.sort(decode_order)
     frames_bear_times = has_times and stream.container.format.name not in WITHOUT_PRESENTATION_TIMES
     # Files start at any number; players count from the earliest of their streams.
@@ -274,6 +284,7 @@ def _table(
     return PacketTable(
         times=times,
         decode_order=decode_order,
+        contents=np.array([packet.content for packet in packets], dtype=np.int64),
         positions=positions,
         key_times=np.sort(decode_order[keys]),
         end=int(times[-1]) + (duration or (int(np.median(np.diff(times))) if len(times) > 1 else 1)),

@@ -287,6 +287,8 @@ class StrictReader:
                 position = int(found[0])
             if position >= len(decode_order) or decode_order[position] != packet.pts:
                 raise NotAnIndexError("packets in another order")
+            if self.table.contents[position] != hash(bytes(packet)):
+                raise NotAnIndexError("other packets of the same times")
             if position >= first:
                 yield position, packet
             position += 1

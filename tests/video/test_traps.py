@@ -1,9 +1,11 @@
 """What lies inside sound-looking files: other files, other segments, compressed frames, pictures that move."""
 
+import io
 import os
 import socket
 import zlib
 
+import av
 import pytest
 from PIL import Image, features
 
@@ -61,6 +63,35 @@ def test_linked_segments_are_not_followed(video_file, tmp_path):
             assert_reads_its_own_frames(path)
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+@pytest.mark.parametrize(("kind", "codec_id"), [("vp9_webm", "V_VP9"), ("h264_mkv", "V_MPEG4/ISO/AVC")])
+def test_a_seek_table_that_leads_to_other_frames_of_the_same_times_leads_nowhere(video_file, kind, codec_id):
+    """An unused element holds a cluster with the frames of a group further on, and a table leads there."""
+    path = video_file(kind)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    blocks = [
+        element("A3", b"\x81" + packet.pts.to_bytes(2, "big") + bytes([0x80 * packet.is_keyframe]), bytes(other))
+        for packet, other in zip(packets, packets[12:])
+    ]
+    hidden = element("1F43B675", number("E7", 0), *blocks)
+
+    def written(cluster: int, table: int) -> bytes:
+        places = element("B7", number("F7", 1), number("F1", cluster))
+        points = [element("BB", number("B3", packet.pts), places) for packet in packets if packet.is_keyframe]
+        unused = element("EC", hidden, element("1C53BB6B", *points))
+        to_table = element("114D9B74", element("4DBB", element("53AB", b"\x1c\x53\xbb\x6b"), number("53AC", table)))
+        return write_matroska(path, codec_id=codec_id, more=[to_table, unused])
+
+    first = written(0, 0)
+    start = first.index(b"\x18\x53\x80\x67") + 12
+    cluster = first.index(hidden) - start
+    data = written(cluster, cluster + len(hidden))
+    with av.open(io.BytesIO(data)) as container:
+        container.seek(packets[12].pts, stream=container.streams.video[0])
+        assert bytes(next(container.demux(video=0))) == bytes(packets[24])
+    assert_reads_its_own_frames(data)
 
 
 @pytest.mark.parametrize(
