@@ -113,15 +113,6 @@ def json_text(
     return text if shows_as_it_is else json.dumps(value, allow_nan=False, indent=indent, default=default)
 
 
-def yaml_text(value: Any) -> str:
-    r"""YAML, whose characters that would act on a terminal, or hide in it, are `\u` escapes."""
-    import yaml
-
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-    shows_as_it_is = all(line.isprintable() for line in text.split("\n"))
-    return text if shows_as_it_is else yaml.safe_dump(value, sort_keys=False)
-
-
 class PrintableFormatter(logging.Formatter):
     """Of messages that repeat foreign text: each line of them is `printable`."""
 

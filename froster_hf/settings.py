@@ -1,6 +1,7 @@
 """Settings files: YAML into dataclasses, for recipes, protocols, study plans and model cards.
 
     text --read_yaml--> values --merge_sections, override_fields--> fields --read_fields--> dataclass
+    values --yaml_text--> text that is read as these values
 
 The YAML is what JSON could say, with comments: no aliases, no tags, no dates, no key twice, and bounded in size and
 depth before anything is built from it. So a small file cannot become a large value, and a file that anybody wrote may
@@ -68,6 +69,14 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: text in quotes where YAML 1.1, 1.2 or both would take it for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """See [`yaml.representer.BaseRepresenter`]."""
+        return True
+
+
 # What is not text, as YAML 1.2 has it (its core schema). PyYAML reads YAML 1.1, which takes `12:30` for 750, `010` for
 # 8, `1_000` for 1000, `no` for false and `1e-5` for text; dates, `=` and `<<` are text as well.
 _Loader.yaml_implicit_resolvers = {}
@@ -81,7 +90,8 @@ for _kind, _pattern, _first in (
         list("-+.0123456789"),
     ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), _first)
+    for _either in (_Loader, _Dumper):
+        _either.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), _first)
 
 
 def _read_int(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -138,6 +148,14 @@ def read_yaml_file(path: str | os.PathLike) -> Any:
         except UnicodeDecodeError as error:
             raise ValueError(f"{os.fspath(path)} is not text in UTF-8: {error.reason}.") from error
     return read_yaml(text.removeprefix("\ufeff"), where=os.fspath(path))
+
+
+def yaml_text(value: Any) -> str:
+    r"""YAML that `read_yaml` reads as this value; characters that would act on a terminal, or hide in it, are `\u`
+    escapes."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    shows_as_it_is = all(line.isprintable() for line in text.split("\n"))
+    return text if shows_as_it_is else yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
 def list_named(kind: str) -> list[str]:

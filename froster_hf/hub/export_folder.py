@@ -19,8 +19,8 @@ from ..checkpoint_loading import checkpoint_path, hub_asked_once, load_installed
 from ..conversion.convert import read_report
 from ..fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
-from ..printing import printable, printable_lines, yaml_text
-from ..settings import read_yaml_file
+from ..printing import printable, printable_lines
+from ..settings import read_yaml_file, yaml_text
 from ..weights_license import CARD_FILE, FROSTER_LICENSE, REPORT_FILE, beside_weights, stated_license
 from ..whole_files import make_folder, new_folder, write_errors
 from .card_facts import CardFacts, load_card_facts

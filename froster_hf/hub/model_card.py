@@ -9,7 +9,8 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..modeling.configuration_froster import FrosterConfig
-from ..printing import counted, printable, printable_lines, yaml_text
+from ..printing import counted, printable, printable_lines
+from ..settings import yaml_text
 from ..training.run_identity import FREE_PREFIXES
 from .card_facts import CardFacts
 from .markdown import Safe, render

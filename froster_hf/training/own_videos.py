@@ -32,8 +32,8 @@ from ..data.catalogue import read_videos
 from ..data.video_table import describe_table, label_array, label_names
 from ..evaluation.own_list import evaluate_videos
 from ..modeling.tables_froster import TEMPORAL_MODULES
-from ..printing import counted, listing, printable, yaml_text
-from ..settings import override_fields, read_fields
+from ..printing import counted, listing, printable
+from ..settings import override_fields, read_fields, yaml_text
 from ..whole_files import check_writable, refuse_link, write_text_whole
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME

@@ -24,8 +24,8 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from ...printing import PrintableFormatter, printable, without_progress_bars, without_warnings, yaml_text
-from ...settings import check_named
+from ...printing import PrintableFormatter, printable, without_progress_bars, without_warnings
+from ...settings import check_named, yaml_text
 from ..loading import end_process_group
 from ..options import DEFAULT_MODEL, add_overwrite_argument, names_videos, print_shipped
 
