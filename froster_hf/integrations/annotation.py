@@ -4,9 +4,15 @@ What a model says becomes a first draft that people correct. Label Studio counts
 project states, FiftyOne counts the file's own; a timeline has seconds of a player's clock.
 """
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ..printing import printable
+
+# Control characters, halves of characters, and the two numbers that stand for none.
+_NOT_IN_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 VIDEO_NAME, LABELS_NAME = "video", "actions"
 
@@ -27,7 +33,7 @@ def label_studio_config(labels: Sequence[str], *, frames_per_second: float) -> s
     attributes = {"name": LABELS_NAME, "toName": VIDEO_NAME}
     control = ElementTree.SubElement(view, "TimelineLabels", attributes)
     for label in labels:
-        ElementTree.SubElement(control, "Label", {"value": label})
+        ElementTree.SubElement(control, "Label", {"value": _label_value(label)})
     attributes = {"name": VIDEO_NAME, "value": f"${VIDEO_NAME}", "frameRate": f"{frames_per_second:g}"}
     ElementTree.SubElement(view, "Video", attributes)
     return ElementTree.tostring(view, encoding="unicode")
@@ -62,7 +68,7 @@ def label_studio_task(
             "from_name": LABELS_NAME,
             "to_name": VIDEO_NAME,
             "origin": "prediction",
-            "value": {"ranges": [{"start": first, "end": last}], "timelinelabels": [segment.label]},
+            "value": {"ranges": [{"start": first, "end": last}], "timelinelabels": [_label_value(segment.label)]},
         }
         regions.append(region | ({"score": segment.score} if 0 <= segment.score <= 1 else {}))
     prediction: dict[str, Any] = {"model_version": model_version, "result": regions}
@@ -107,6 +113,11 @@ def fiftyone_classification(answers: Sequence[Mapping[str, Any]]) -> Any:
 
     best = answers[0]
     return fiftyone.Classification(label=best["label"], confidence=best["score"])
+
+
+def _label_value(label: str) -> str:
+    """A label as both the configuration and the tasks name it: in escapes what XML does not have."""
+    return _NOT_IN_XML.sub(lambda character: printable(character[0]), label)
 
 
 def _check_rate(frames_per_second: float) -> None:

@@ -5,6 +5,7 @@ import functools
 import json
 import shutil
 import threading
+import xml.etree.ElementTree as ElementTree
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,18 @@ def timeline(*scores: float) -> Timeline:
     times = [(0.0, 2.0), (2.0, 3.5), (6.25, 10.0)]
     segments = [TimelineSegment(*span, label, score) for span, label, score in zip(times, LABELS, scores)]
     return Timeline(LABELS, 10.0, [(0.0, 10.0)], torch.zeros(1, 3), segments)
+
+
+def test_a_label_that_xml_does_not_have_is_the_same_escape_in_configuration_and_task():
+    segment = TimelineSegment(0.0, 2.0, "\x1b[31m\uffff\x9b z\u200cx", 0.9)
+    label_list = (segment.label,)
+    config = ElementTree.fromstring(label_studio_config(label_list, frames_per_second=25))
+    task = label_studio_task(
+        Timeline(label_list, 10.0, [(0.0, 10.0)], torch.zeros(1, 1), [segment]), "a.mp4", frames_per_second=25
+    )
+    (region,) = task["predictions"][0]["result"]
+    assert [label.get("value") for label in config.iter("Label")] == region["value"]["timelinelabels"]
+    assert region["value"]["timelinelabels"] == ["\\x1b[31m\\uffff\\x9b z\u200cx"]
 
 
 @pytest.fixture(scope="module")
