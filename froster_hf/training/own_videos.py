@@ -107,12 +107,15 @@ def plan_training(
     counts = np.bincount(labels[labels >= 0], minlength=len(names))
     if np.count_nonzero(counts) < 2:
         raise ValueError(f"{printable(str(videos))} has one class; to tell actions apart, there must be two or more.")
+    # `..` and `.` are called something, too.
+    place = Path(os.path.abspath(videos))
+    name = place.name if place.is_dir() else place.stem
     fields: dict[str, Any] = {
-        "name": Path(videos).stem,
-        "about": f"Fine-tuned on {Path(videos).name}.",
+        "name": name,
+        "about": f"Fine-tuned on {place.name}.",
         "model": {"checkpoint": model},
         "data": _data_fields(videos, eval_videos, root),
-        "output_dir": str(output_dir or Path("runs") / Path(videos).stem),
+        "output_dir": str(output_dir or Path("runs") / name),
     }
     # What is given decides on what the rules go by: the model, and how many videos there are to train on.
     given = read_fields(Recipe, override_fields(fields, overrides), where="the training")

@@ -74,6 +74,13 @@ def test_the_plan_says_classes_settings_and_directions(videos):
     assert "directional_attention sees them" in str(seeing)
 
 
+def test_a_run_is_called_after_its_videos_wherever_they_are_named_from(videos, tmp_path, monkeypatch):
+    shutil.copytree(videos, tmp_path / "day 1.5")
+    monkeypatch.chdir(tmp_path / "day 1.5")
+    plan = plan_training(".", model="small")
+    assert (plan.recipe.name, plan.recipe.output_dir) == ("day 1.5", os.path.join("runs", "day 1.5"))
+
+
 def number(pattern: str, said: str) -> float:
     (found,) = re.findall(pattern, said)
     return float(found)
