@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..printing import listing, printable
-from ..processing.text_files import AnnotationError, csv_cells, read_json_lines, read_lines, shown_path
+from ..processing.text_files import AnnotationError, csv_cells, read_header, read_json_lines, read_lines, shown_path
 from ..video.files import UNREADABLE, search_folder
 from ..video.stores import find_videos_at, is_address
 from ..video.types import UnreadableVideoError
@@ -72,20 +72,21 @@ def _read_list(path: str) -> list[str]:
         AnnotationError: a line without one; names it.
     """
     found: Iterator[tuple[Any, str]]
-    lines = ((line.strip(), where) for line, where in read_lines(path))
+    lines = read_lines(path)
     if path.lower().endswith(".jsonl"):
         entries = read_json_lines(path)
         found = ((entry.get("video") if isinstance(entry, dict) else None, where) for entry, where in entries)
     elif path.lower().endswith(".csv"):
         first = next(lines, None)
-        header = [] if first is None else csv_cells(*first)
-        if "video" not in header:
+        table = None if first is None else read_header(*first, ["video"])
+        if table is None:
             raise AnnotationError(f"{shown_path(path)}: the first line names no column `video`.")
+        header, delimiter = table
         column = header.index("video")
-        rows = ((csv_cells(line, where), where) for line, where in lines)
+        rows = ((csv_cells(line, where, delimiter), where) for line, where in lines)
         found = ((cells[column] if column < len(cells) else None, where) for cells, where in rows)
     else:
-        found = lines
+        found = ((line.strip(), where) for line, where in lines)
     folder, videos = os.path.dirname(path), []
     for video, where in found:
         if not isinstance(video, str) or not video:

@@ -4,9 +4,9 @@ What a list is (delimiter, header, quotes, frames counted or not) is decided onc
 line; a line that does not fit is an error that names it, so no header ever becomes a class and no column a path.
 """
 
-import contextlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,16 @@ from datasets import Dataset
 
 from ..printing import printable
 from ..processing.prompts_froster import index_of
-from ..processing.text_files import AnnotationError, csv_cells, read_json, read_json_lines, read_lines, shown_path
+from ..processing.text_files import (
+    DELIMITERS,
+    AnnotationError,
+    csv_cells,
+    read_header,
+    read_json,
+    read_json_lines,
+    read_lines,
+    shown_path,
+)
 from ..video.files import is_video_name
 from .readers import read_labels
 from .safe_paths import VideoRoot
@@ -32,8 +41,6 @@ PATH_COLUMNS = frozenset(
 
 # Of all lines together, where one may have several.
 MOST_LABELS = 5_000_000
-
-_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ def read_video_list(
         raise AnnotationError(f"No video is left: {shown_path(list_file)} lists none.")
     if names is None:
         names = _names_in(rows, list_file)
-    indices = {name: index for index, name in enumerate(names)}
+    indices = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
     clips = [
         ListedClip(video_root.resolve(row.video, where=row.where), _label_index(row, indices), row.where)
         for row in rows
@@ -196,7 +203,8 @@ def _json_rows(
 
 
 def _read_label(label: Any, where: str, multi_label: bool) -> Any:
-    """A label without blanks around it; with `multi_label`, all that the field holds, as a tuple."""
+    """A label without blanks around it, its accents composed: systems write them in two ways, which look alike. With
+    `multi_label`, all that the field holds, as a tuple."""
     if multi_label:
         if isinstance(label, str):
             label = label.split("|") if label.strip() else []
@@ -209,22 +217,19 @@ def _read_label(label: Any, where: str, multi_label: bool) -> Any:
         raise AnnotationError(f"{where}: the label holds half of a character (a lone surrogate).") from error
     if not label.strip():
         raise AnnotationError(f"{where}: the label is empty.")
-    return label.strip()
+    return unicodedata.normalize("NFC", label.strip())
 
 
 def _table_rows(path: str, root: VideoRoot, columns: tuple[str, str]) -> list[tuple[str, str, str]]:
     """(path, label, where) of every line of a text file with columns."""
-    lines = [(line.strip(), where) for line, where in read_lines(path)]
+    lines = list(read_lines(path))
     if not lines:
         return []
-    for delimiter in _DELIMITERS:
-        header: list[str] = []
-        with contextlib.suppress(AnnotationError):  # quotes that another delimiter makes sense of
-            header = csv_cells(*lines[0], delimiter)
-        if set(columns) <= set(header):
-            return _rows_below_header(lines, header, delimiter, columns)
+    if (found := read_header(*lines[0], columns)) is not None:
+        return _rows_below_header(lines, *found, columns)
+    lines = [(line.strip(), where) for line, where in lines]
     # One at a time, since each has all lines; Python's `max` takes the first of equals.
-    delimiter = max(_DELIMITERS, key=lambda delimiter: _Layout(delimiter, lines).fit(root))
+    delimiter = max(DELIMITERS, key=lambda delimiter: _Layout(delimiter, lines).fit(root))
     layout = _Layout(delimiter, lines)
     if layout.misfit is not None:
         raise layout.misfit
@@ -238,7 +243,7 @@ def _rows_below_header(
     rows = []
     for line, where in lines[1:]:
         cells = csv_cells(line, where, delimiter)
-        if len(cells) != len(header):
+        if len(cells) < len(header) or any(cells[len(header) :]):
             raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
         video, label = (cells[header.index(name)] for name in columns)
         rows.append((video, label, where))
@@ -303,7 +308,7 @@ class _Layout:
         if is_header or (path_differs and label_differs):
             raise AnnotationError(
                 f"{where} looks like a header, with the columns {printable(video)[:80]!r} and "
-                f"{printable(label)[:80]!r} divided by {_DELIMITERS[self.delimiter]}, and names neither "
+                f"{printable(label)[:80]!r} divided by {DELIMITERS[self.delimiter]}, and names neither "
                 f"{columns[0]!r} nor {columns[1]!r}. Say which columns are meant with video_field= and label_field=."
             )
 

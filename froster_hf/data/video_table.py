@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import logging
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -267,6 +268,8 @@ def distinct_label_texts(names: Iterable[str], *, where: str, ignore_case: bool 
                 f"{where}: the class name {printable(name[:80])!r} holds no words. Rename the class."
             )
         spelling = " ".join(text.replace("-", " ").casefold().split()) if ignore_case else text
+        # Systems write accents in two ways, which look alike.
+        spelling = unicodedata.normalize("NFC", spelling)
         if spelling in name_of:
             raise AnnotationError(
                 f"{where}: the classes {printable(name_of[spelling][:80])!r} and {printable(name[:80])!r} both read "

@@ -6,6 +6,7 @@ descriptions in the order of a `ClassLabel`; so names are compared, never indice
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,13 +99,14 @@ def label_words(name: str) -> str:
     """A label as words in lower case, the same for each spelling of it.
 
     Folders and converted lists write published names without their apostrophes, commas and brackets, with hyphens, or
-    in quotes.
+    in quotes; accents as characters of their own or not.
 
     >>> label_words("BrushHair"), label_words("brush_hair"), label_words("Brush hair")
     ('brush hair', 'brush hair', 'brush hair')
     >>> label_words("massaging person's head"), label_words("hurling (sport)")
     ('massaging persons head', 'hurling sport')
     """
+    name = unicodedata.normalize("NFC", name)
     without_marks = _BREAKS.sub(" ", _QUOTES.sub("", name))
     return readable_label(without_marks.strip() or name.strip()).casefold()
 

@@ -13,6 +13,7 @@ of all labels, D the joint embedding width.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,8 +123,10 @@ def checked_label_list(
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"{source}: labels must be non-empty strings; label {position} is {_shown(name)}.")
         _check_text(name, source)
-    if len(set(names)) < len(names):
-        repeated = [name for name, count in Counter(names).items() if count > 1]
+    # Accents are composed or characters of their own; both look alike, and tokenizers make them the same.
+    counts = Counter(unicodedata.normalize("NFC", name) for name in names)
+    if len(counts) < len(names):
+        repeated = [name for name, count in counts.items() if count > 1]
         raise ValueError(f"{source}: labels must differ from each other; repeated: {_listed(repeated)}.")
     described = None if descriptions is None else [_description(text, source) for text in descriptions]
     if described and all(index_of(text) is not None for text in described):

@@ -3,12 +3,13 @@
 Under the readers of label files (`label_files.py`), lists and annotation files (`froster_hf.data`).
 """
 
+import contextlib
 import csv
 import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..printing import printable
@@ -23,6 +24,9 @@ MAX_LINES = 2_000_000
 # and an object, which a brace begins, as much as three.
 MAX_JSON_MARKS = 10_000_000
 MARKS = {"[": 1, ",": 1, "{": 3}
+
+# What divides the columns of a table.
+DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "blanks"}
 
 _ENCODINGS = {
     b"\xff\xfe\x00\x00": "UTF-32",
@@ -130,11 +134,32 @@ def csv_cells(line: str, where: str, delimiter: str = ",") -> list[str]:
     Raises:
         AnnotationError: quotes that cannot be told apart; names `where`.
     """
+    # Tabs at the ends of a line have empty fields beside them.
+    line = line.strip(" ") if delimiter == "\t" else line.strip()
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise AnnotationError(f"{where}: not a CSV line ({printable(str(error))}).") from error
     return [cell.strip() for cell in cells]
+
+
+def read_header(line: str, where: str, columns: Collection[str]) -> tuple[list[str], str] | None:
+    """What a table's first line calls its columns, and what divides them; `None` where it does not name these.
+
+    Raises:
+        AnnotationError: one of `columns` stands twice; names `where`.
+    """
+    for delimiter in DELIMITERS:
+        header: list[str] = []
+        with contextlib.suppress(AnnotationError):  # quotes that another delimiter makes sense of
+            header = csv_cells(line, where, delimiter)
+        if set(columns) <= set(header):
+            if repeated := [name for name in columns if header.count(name) > 1]:
+                raise AnnotationError(
+                    f"{where}: the column {printable(repeated[0])!r} stands twice. Rename one of them."
+                )
+            return header, delimiter
+    return None
 
 
 def read_json(

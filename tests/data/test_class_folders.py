@@ -73,7 +73,13 @@ def test_one_class_may_be_called_like_a_part_of_a_data_set(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [("Brush Hair", "brush_hair"), ("push-up", "push up"), ("Juggling", "juggling"), ("BrushHair", "brush hair")],
+    [
+        ("Brush Hair", "brush_hair"),
+        ("push-up", "push up"),
+        ("Juggling", "juggling"),
+        ("BrushHair", "brush hair"),
+        ("\u00fcbung", "u\u0308bung"),
+    ],
 )
 def test_two_spellings_of_a_class_are_refused(tmp_path, names):
     touch(tmp_path, *(f"{name}/a.mp4" for name in names))

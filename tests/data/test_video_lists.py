@@ -3,6 +3,7 @@
 import json
 import logging
 import tracemalloc
+import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -216,6 +217,9 @@ ALIKE = {
     "header": "video,label\nt/drinking (31).mp4,drinking\nt/lecture (31).mp4,lecturing\n",
     "header with tabs": "video\tlabel\nt/drinking (31).mp4\tdrinking\nt/lecture (31).mp4\tlecturing\n",
     "header with more": 'label;n; video\ndrinking;1;"t/drinking (31).mp4"\nlecturing;2;t/lecture (31).mp4\n',
+    "numbered rows and an empty column": "\tvideo\tlabel\tnote\n0\tt/drinking (31).mp4\tdrinking\t\n"
+    "\tt/lecture (31).mp4\tlecturing\tlate\n",
+    "tabs behind lines": "video\tlabel\nt/drinking (31).mp4\tdrinking\t\nt/lecture (31).mp4\tlecturing\n",
     "windows": "\ufeffvideo,label\r\nt/drinking (31).mp4,drinking\r\nt/lecture (31).mp4,lecturing\r\n",
 }
 
@@ -230,6 +234,25 @@ def test_a_json_list_of_objects_is_read_as_json_lines_are(root):
     entries = [{"file": "t/drinking (31).mp4", "class": "drinking"}]
     table = read(root, json.dumps(entries), "list.json", video_field="file", label_field="class")
     assert rows(root, table) == [("t/drinking (31).mp4", "drinking")]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_a_video_without_a_label_is_one_whatever_divides_the_columns(root, delimiter):
+    text = "video,label\nt/drinking (31).mp4,a|b\nt/lecture (31).mp4,\n".replace(",", delimiter)
+    assert read(root, text, multi_label=True)["labels"][:] == [[0, 1], []]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_the_same_tables_are_read_for_answers(root, delimiter):
+    (root / "list.csv").write_text("label,video\nx,t/a.mp4\n,t/b.mp4\n".replace(",", delimiter))
+    assert find_videos([str(root / "list.csv")]) == [str(root / "t/a.mp4"), str(root / "t/b.mp4")]
+
+
+def test_accents_are_the_same_however_they_are_written(root):
+    text = "t/drinking (31).mp4,\u00fcbung\nt/lecture (31).mp4,u\u0308bung\n"
+    assert [label for _, label in rows(root, read(root, text))] == ["\u00fcbung"] * 2
+    table = read(root, text, labels=["other", "u\u0308bung"])
+    assert table["label"][:] == [1, 1]
 
 
 @pytest.mark.parametrize("text", ["t/a, b.mp4,0\n", '"t/a, b.mp4",0\n', "t/a, b.mp4 0\n", "t/a, b.mp4\t0\n"])
@@ -296,6 +319,7 @@ def test_a_first_line_that_is_missing_is_not_taken_for_a_header(root):
         ("t/lecture (31).mp4,\n", "line 1: the label is empty"),
         ("t/lecture (31).mp4,Talk\nt/drinking (31).mp4,talk\n", "'Talk' and 'talk' both read 'talk'"),
         ("video,label\nt/lecture (31).mp4\n", "line 2: 1 fields"),
+        ("video,label,label\nt/lecture (31).mp4,a,b\n", "line 1: the column 'label' stands twice"),
         ('"t/lecture (31).mp4,0\n', "line 1"),
         ("t/lecture (31).mp4," + "x" * 10_000_000 + "\n", "10000000 characters"),
     ],
@@ -414,7 +438,7 @@ NAMES = st.lists(
     .filter(bool),
     min_size=1,
     max_size=5,
-    unique_by=lambda name: name.casefold(),
+    unique_by=lambda name: unicodedata.normalize("NFC", name).casefold(),
 )
 
 

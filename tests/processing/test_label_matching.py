@@ -39,6 +39,7 @@ def test_the_same_words_in_another_spelling_match():
             "lifting something up completely then letting it drop down",
         ),
         ("Holding something", "Holding [something]"),
+        ("\u00fcbung", "u\u0308bung"),
     ],
 )
 def test_marks_that_lists_and_folders_leave_out_or_add_do_not_count(published, written):
