@@ -361,6 +361,7 @@ class _H265Entries(_UnitEntries):
     def __init__(self, header: bytes):
         super().__init__(header)
         self._may_be_led = False
+        self._num_slices = 0
         self._number_fields: tuple[int, int] | None = None
         self._last_number = 0
 
@@ -399,6 +400,10 @@ class _H265Entries(_UnitEntries):
         # The first bit says that a picture begins.
         if [unit[2] >> 7 for unit in slices].count(1) != 1 or any(unit[0] & 1 or unit[1] >> 3 for unit in slices):
             raise NotAnIndexError("more or less than one picture")
+        # Where some are missing, FFmpeg shows what it decoded before, without an error.
+        self._num_slices = self._num_slices or len(slices)
+        if len(slices) != self._num_slices:
+            raise NotAnIndexError("pictures that may lack slices")
         first = next(unit for unit in slices if unit[2] >> 7)
         kind = self.kind(first)
         # The second one of an entry, that those before it that have not been shown are not shown any more.

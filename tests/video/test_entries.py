@@ -227,6 +227,21 @@ def test_h265_that_states_too_little_reordering_is_read_in_order(tmp_path):
     assert_each_index_is_as_in_order(path)
 
 
+def test_pictures_of_h265_that_lack_a_slice_are_the_same_by_index_and_in_order(tmp_path):
+    """FFmpeg leaves in its place what it decoded before, which is something else where other frames are asked for."""
+    options = {"x265-params": H265["x265-params"] + ":slices=2:ctu=16", "preset": "ultrafast"}
+    path = tmp_path / "clip.mp4"
+    write(path, "libx265", options)
+    with open(path, "rb") as file, StrictReader(file, limits=VideoLimits()) as reader:
+        assert reader.table.entries is not None
+
+    def without_last(index: int, packet: bytes) -> bytes:
+        return packet[: packet.rindex(b"\0\0\1")] if index in (9, 13, 14, 15) else packet
+
+    write(path, "libx265", options, without_last)
+    assert_each_index_is_as_in_order(path)
+
+
 def test_pictures_behind_one_that_is_missing_have_no_other_index_by_themselves(video_file, tmp_path):
     """Without an entry and a picture before it, FFmpeg shows none up to the next entry."""
     path = with_packets(
