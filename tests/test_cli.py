@@ -152,6 +152,14 @@ def test_standard_input_is_an_argument_and_no_line_of_a_list(tmp_path, monkeypat
     assert find_videos(["list.txt", "-"]) == ["./-", "a.mp4", "-"]
 
 
+def test_streams_that_a_service_has_closed_end_no_run(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["train", "--list"]) == 0
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.close()
+
+
 def test_a_folder_without_videos_is_one_clear_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_bytes(b"")

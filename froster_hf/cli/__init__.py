@@ -64,6 +64,7 @@ themselves. Folders of a checkpoint (export, convert, interpolate) must be new. 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `froster` with these arguments, by default those of the process; returns the exit code."""
+    _open_closed_streams()
     with _output_that_takes_every_character():
         if not (sys.argv[1:] if argv is None else argv):
             print(QUESTIONS, end="")
@@ -72,6 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(build_parser().parse_args(argv))
         except KeyboardInterrupt:
             return INTERRUPTED
+
+
+def _open_closed_streams() -> None:
+    """A service may have closed them; the next file that is opened would be taken for one of them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _run(arguments: argparse.Namespace) -> int:
