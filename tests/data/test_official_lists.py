@@ -14,6 +14,7 @@ from froster_hf.data import (
     read_something_something,
     read_ucf101,
 )
+from froster_hf.data.safe_paths import VideoRoot
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -119,6 +120,17 @@ def test_kinetics_rows_find_their_files_in_each_usual_place(tmp_path):
         ("ccccccccccc_000100_000110.mp4", "bowling"),
     ]
     assert dataset.features["label"].names == ["air drumming", "bowling", "yoga"], "a class stays without its videos"
+
+
+def test_clips_of_kinetics_that_are_nowhere_are_resolved_once_each(tmp_path, monkeypatch):
+    resolved, resolve = [], VideoRoot.resolve
+    monkeypatch.setattr(
+        VideoRoot, "resolve", lambda *args, **where: resolved.append(args[1]) or resolve(*args, **where)
+    )
+    lines = "".join(f"tying a knot,gone{number},0,10,val\n" for number in range(50))
+    (tmp_path / "val.csv").write_text(f"label,youtube_id,time_start,time_end,split\n{lines}")
+    read_kinetics(tmp_path, annotations=tmp_path / "val.csv", missing="keep")
+    assert len(resolved) == 50
 
 
 @pytest.mark.parametrize(
