@@ -50,8 +50,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """One value; see [`yaml.composer.Composer`]."""
         event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            raise _refused("aliases (`*name`) are not taken; write the value out", event)
+        if event.anchor is not None:
+            problem = "aliases and anchors (`*name`, `&name`) are not taken; write the value out, text in quotes"
+            raise _refused(problem, event)
         if event.tag is not None:
             raise _refused(f"tags ({printable(event.tag[:40])}) are not taken", event)
         if self.depth >= MAX_DEPTH:
@@ -278,6 +279,11 @@ def override_fields(fields: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if not separator or not all(names) or len(names) > MAX_DEPTH:
             raise ValueError(
                 f"{_shown(override)} is not of the form field=value, such as training.learning_rate=1e-5."
+            )
+        if re.search(r"(^|\s)#", text) and text.lstrip()[:1] not in tuple("'\"[{"):
+            raise ValueError(
+                f"{_shown(override)}: in YAML, a comment begins at the `#`. Put the value in quotes of its own, as in "
+                "data.root='\"day #1\"'."
             )
         value = read_yaml(text, where=_shown(override))
         for name in reversed(names):

@@ -63,6 +63,7 @@ class Outer:
         ("a:\n" + "".join(" " * n + "- \n" for n in range(1, 100)), f"nested more than {MAX_DEPTH} deep"),
         ("{a: " * 3000, f"nested more than {MAX_DEPTH} deep"),
         ("a" * (MAX_CHARACTERS + 1), "characters"),
+        ("a: &a 1", "anchors"),
         ("a: !!python/object/apply:os.system ['true']", "tags"),
         ("a: !!int ''", "tags"),
         ("a: 1\nb: 2\na: 3", "twice (line 1, column 1)"),
@@ -227,6 +228,14 @@ def test_what_a_field_does_not_take_is_named(fields, message):
 def test_what_is_no_override_is_refused(override):
     with pytest.raises(ValueError, match=r"not (of the form field=value|valid YAML)"):
         override_fields({}, [override])
+
+
+@pytest.mark.parametrize("value", ["clips #2", "#2", "&x y", "2024 # the year"])
+def test_an_override_of_which_yaml_would_leave_something_out_is_refused(value):
+    with pytest.raises(ValueError, match=r"comment|anchors"):
+        override_fields({}, [f"data.root={value}"])
+    assert override_fields({}, [f'data.root="{value}"']) == {"data": {"root": value}}
+    assert override_fields({}, ["data.root=clips#2&x"]) == {"data": {"root": "clips#2&x"}}
 
 
 @pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", "", "a\\b", "C:x", "x\n", "x" * 70_000])
