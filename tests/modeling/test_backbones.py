@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -89,7 +90,10 @@ def test_every_module_looks_at_other_frames_and_is_trained(dual_encoder, texts, 
     outputs.logits_per_video.softmax(dim=-1)[:, 0].sum().backward()
     own = {name: p for name, p in model.named_parameters() if set(entry.own_parameters) & set(name.split("."))}
     assert bool(own) == bool(entry.own_parameters)
-    assert all(parameter.grad.any() for parameter in own.values())
+    # Zero but for rounding are the gradients of a bias of keys, which adds the same to all that a query compares, and
+    # in the first layer those of what compares class tokens, which are all equal there.
+    trained = {re.sub(r"layers\.\d+", "layers", name) for name, parameter in own.items() if parameter.grad.any()}
+    assert {re.sub(r"layers\.\d+", "layers", name) for name in own if not name.endswith("k_proj.bias")} <= trained
     if entry.place != "embeddings":
         with torch.no_grad():
             pixels[:, 2] += 1
