@@ -69,7 +69,8 @@ def _is_layers(value: Any) -> bool:
 
 
 # Field -> what its value has to be, where it is not nothing. A field that does not stand here has to be nothing, or
-# the value that PEFT gives it by itself.
+# the value that PEFT gives it by itself. `use_dora` is not here: transformers does not find DoRA's magnitudes in the
+# file, and goes on with those before the training.
 FIELDS: dict[str, Callable[[Any], bool]] = {
     "base_model_name_or_path": _is_text,
     "revision": _is_text,
@@ -96,7 +97,6 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "fan_in_fan_out": _is_flag,
     "lora_bias": _is_flag,
     "use_rslora": _is_flag,
-    "use_dora": _is_flag,
     "init_lora_weights": lambda value: _is_flag(value) or value == "gaussian",
     "init_ia3_weights": _is_flag,
     "init_weights": _is_flag,

@@ -162,6 +162,7 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
         {"r": True},
         {"lora_alpha": float("nan")},
         {"init_lora_weights": "pissa"},
+        {"use_dora": True},
         {"eva_config": {"a": 1}},
         {"layer_replication": [[0, 4000]]},
         {"bias": {"a": 1}},
