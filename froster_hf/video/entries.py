@@ -528,11 +528,24 @@ class _Av1Entries(Entries):
         return has_header and heads[0] == 1, {}
 
 
+class _ProResEntries(Entries):
+    """ProRes: every packet stands for itself, unless it lacks one of two fields: a decoder leaves what was there before."""
+
+    def _read(self, packet: bytes) -> tuple[bool, Settings]:
+        # Behind 8 bytes the header, with its size in front; behind it the first field, with its size in byte 1 to 4.
+        field = 8 + int.from_bytes(packet[8:10], "big")
+        end = field + int.from_bytes(packet[field + 1 : field + 5], "big")
+        has_fields = (packet[20:21] or b"\0")[0] & 12
+        if has_fields and end >= len(packet):
+            raise NotAnIndexError("one of two fields")
+        return True, {}
+
+
 # By FFmpeg's names of the codecs.
 ENTRIES: dict[str, type[Entries]] = {
     "h264": _H264Entries,
     "hevc": _H265Entries,
     "vp9": _Vp9Entries,
     "av1": _Av1Entries,
-    "prores": Entries,
+    "prores": _ProResEntries,
 }

@@ -146,12 +146,17 @@ def _checked_bytes(data: bytes | bytearray | memoryview, limits: VideoLimits) ->
 
 
 def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
-    """An object that is an open file on disk goes by its path, if that still leads to it; any other is read."""
+    """An object that is an open file on disk goes by its path, if that still leads to it; any other is read.
+
+    One that unpacks a file (gzip) has the file's name and descriptor, and gives something else.
+    """
     if isinstance(source, io.TextIOBase):
         raise TypeError("A video file must be opened in binary mode ('rb'), not as text.")
     name = getattr(source, "name", None)
-    if isinstance(name, str):
+    if isinstance(name, str) and isinstance(getattr(source, "raw", source), io.FileIO):
         try:
+            # What has been written to it and waits.
+            source.flush()
             opened, named = os.fstat(source.fileno()), os.stat(name)
         except (OSError, ValueError, TypeError, AttributeError):
             pass

@@ -1,9 +1,11 @@
 """Files that are no videos, no longer videos, or traps: one exception type, in time, and the process lives on."""
 
 import contextlib
+import gzip
 import io
 import os
 import socket
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -347,6 +349,18 @@ def test_bytes_and_file_objects_are_named_by_their_kind():
     closed = io.BytesIO(b"x")
     closed.close()
     assert "reading the file object failed" in fails(closed).reason
+
+
+def test_a_file_object_is_what_it_gives_and_what_was_written_to_it(tmp_path, video_file):
+    content = video_file("h264_ts").read_bytes()
+    with gzip.open(tmp_path / "clip.ts.gz", "wb") as packed:
+        packed.write(content)
+    with gzip.open(tmp_path / "clip.ts.gz") as unpacked:
+        assert probe_video(unpacked) == probe_video(content)
+    with tempfile.NamedTemporaryFile(dir=tmp_path) as unwritten:
+        unwritten.write(content[:-1000])
+        unwritten.write(content[-1000:])
+        assert probe_video(unwritten) == probe_video(content)
 
 
 def test_errors_leave_no_thread_and_no_open_file_behind(tmp_path, video_file):

@@ -242,6 +242,20 @@ def test_pictures_of_h265_that_lack_a_slice_are_the_same_by_index_and_in_order(t
     assert_each_index_is_as_in_order(path)
 
 
+def test_pictures_of_prores_that_lack_a_field_are_the_same_by_index_and_in_order(tmp_path):
+    path, options = tmp_path / "clip.mov", {"flags": "+ildct"}
+    write(path, "prores_ks", options, pix_fmt="yuv422p10le")
+    with open(path, "rb") as file, StrictReader(file, limits=VideoLimits()) as reader:
+        assert reader.table.entries is not None
+
+    def without_second(index: int, packet: bytes) -> bytes:
+        first = 8 + int.from_bytes(packet[8:10], "big")
+        return packet[: first + int.from_bytes(packet[first + 1 : first + 5], "big")] if index else packet
+
+    write(path, "prores_ks", options, without_second, pix_fmt="yuv422p10le")
+    assert_each_index_is_as_in_order(path)
+
+
 def test_pictures_behind_one_that_is_missing_have_no_other_index_by_themselves(video_file, tmp_path):
     """Without an entry and a picture before it, FFmpeg shows none up to the next entry."""
     path = with_packets(
