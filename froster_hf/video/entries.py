@@ -529,7 +529,7 @@ class _Av1Entries(Entries):
 
 
 class _ProResEntries(Entries):
-    """ProRes: every packet stands for itself, unless it lacks one of two fields: a decoder leaves what was there before."""
+    """ProRes: every packet stands for itself, unless it lacks one of two fields, in whose place anything is left."""
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
         # Behind 8 bytes the header, with its size in front; behind it the first field, with its size in byte 1 to 4.
