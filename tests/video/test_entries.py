@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from froster_hf.video.decoding import decode_frames, probe_video
+from froster_hf.video.decoding import VideoDecodeError, decode_frames, probe_video
 from froster_hf.video.entries import ENTRIES, Entries, NotAnIndexError
 from froster_hf.video.reader import StrictReader
 from froster_hf.video.types import VideoLimits
@@ -227,19 +227,47 @@ def test_h265_that_states_too_little_reordering_is_read_in_order(tmp_path):
     assert_each_index_is_as_in_order(path)
 
 
-def test_pictures_of_h265_that_lack_a_slice_are_the_same_by_index_and_in_order(tmp_path):
+SLICED = {
+    "h264": ("libx264", {"x264-params": H264["x264-params"] + ":slices=4"}),
+    "h264_interlaced": ("libx264", {"x264-params": H264["x264-params"] + ":slices=2:interlaced=1"}),
+    "h265": ("libx265", {"x265-params": H265["x265-params"] + ":slices=3:ctu=16", "preset": "ultrafast"}),
+}
+
+
+@pytest.mark.parametrize("name", SLICED)
+def test_pictures_that_lack_a_slice_are_damaged_or_the_same_by_index_and_in_order(tmp_path, name):
     """FFmpeg leaves in its place what it decoded before, which is something else where other frames are asked for."""
-    options = {"x265-params": H265["x265-params"] + ":slices=2:ctu=16", "preset": "ultrafast"}
     path = tmp_path / "clip.mp4"
-    write(path, "libx265", options)
+    write(path, *SLICED[name])
     with open(path, "rb") as file, StrictReader(file, limits=VideoLimits()) as reader:
         assert reader.table.entries is not None
 
     def without_last(index: int, packet: bytes) -> bytes:
         return packet[: packet.rindex(b"\0\0\1")] if index in (9, 13, 14, 15) else packet
 
-    write(path, "libx265", options, without_last)
-    assert_each_index_is_as_in_order(path)
+    write(path, *SLICED[name], without_last)
+    if name == "h265":
+        assert_each_index_is_as_in_order(path)
+    else:
+        with pytest.raises(VideoDecodeError, match="damaged"):
+            decode_frames(path, [14])
+
+
+@pytest.mark.parametrize("name", ["h264", "h265"])
+def test_slices_that_come_again_do_not_hide_that_another_one_is_missing(tmp_path, name):
+    """Each block of an H.264 picture counts as often as it comes, so that FFmpeg takes the picture for whole."""
+
+    def one_again(index: int, packet: bytes) -> bytes:
+        *others, last_but_one, _ = packet.split(b"\0\0\1")
+        return b"\0\0\1".join([*others, last_but_one, last_but_one]) if index % 10 == 4 else packet
+
+    path = tmp_path / "clip.mp4"
+    write(path, *SLICED[name], one_again)
+    if name == "h265":
+        with pytest.raises(VideoDecodeError, match="packet 4 is damaged"):
+            decode_frames(path, [0])
+    else:
+        assert_each_index_is_as_in_order(path)
 
 
 def test_pictures_of_prores_that_lack_a_field_are_the_same_by_index_and_in_order(tmp_path):
@@ -322,6 +350,12 @@ def test_settings_of_the_header_may_come_again_and_those_beside_a_packet_may_not
         assert not entries.is_entry(b"", has_header=False)
         with pytest.raises(NotAnIndexError):
             entries.is_entry(b"", has_header=True)
+        # As where the first packet has the second entry of an MP4 file's table.
+        with av.open(str(video_file(name))) as container:
+            header = bytes(container.streams.video[0].codec_context.extradata or b"")
+            other = ENTRIES[container.streams.video[0].codec.canonical_name](header)
+            with pytest.raises(NotAnIndexError):
+                other.is_entry(bytes(next(container.demux(video=0))), has_header=True)
 
 
 def test_entries_of_vp9_and_av1_are_their_key_frames_and_nothing_else_that_stands_for_itself():
