@@ -745,7 +745,7 @@ def several_videos(inputs: Any, video_processor: Any) -> VideoSequence | VideoSt
     if isinstance(inputs, Dataset):
         return VideoSequence(inputs) if hasattr(inputs, "__len__") else VideoStream(inputs)
     if isinstance(inputs, list | tuple | np.ndarray | torch.Tensor):
-        return None if video_processor.is_single_video(inputs) else VideoSequence(_listed(inputs, video_processor))
+        return None if video_processor.is_single_video(inputs) else VideoSequence(inputs)
     if isinstance(inputs, str | bytes | bytearray | Mapping):
         return None
     if isinstance(inputs, Sequence):
@@ -754,17 +754,6 @@ def several_videos(inputs: Any, video_processor: Any) -> VideoSequence | VideoSt
     # An open file and a video decoder can be iterated over, too.
     is_video = hasattr(inputs, "read") or hasattr(inputs, "get_frames_at")
     return VideoStream(inputs) if isinstance(inputs, Iterable) and not is_video else None
-
-
-def _listed(videos: Iterable[Any], video_processor: Any) -> list[Any]:
-    """The videos of a batch, which may hold batches; what is not a video is kept, and refused when its turn comes."""
-    single = []
-    for item in videos:
-        try:
-            single += video_processor.list_videos([item])
-        except (TypeError, ValueError):
-            single.append(item)
-    return single
 
 
 def list_entries(step: dict[str, Any]) -> list[Entry]:

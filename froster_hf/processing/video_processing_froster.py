@@ -260,10 +260,10 @@ class FrosterVideoProcessor(BaseVideoProcessor):
 
     @classmethod
     def list_videos(cls, videos: Any) -> list[Any]:
-        """Split what a caller passed as `videos` into single videos: as `is_single_video` says, and batches in a list
-        too.
+        """Split what a caller passed as `videos` into single videos, as `is_single_video` says.
 
-        A 3-D array and a PIL image are a video of one frame; in a batch, a list is a video, whatever its frames are.
+        A 3-D array and a PIL image are a video of one frame; in a batch, each element is one video: a list is one,
+        whatever its frames are, and a 5-D array is none, so that there are as many videos as elements.
 
         Raises:
             ValueError: an empty batch or an array with another number of dimensions.
@@ -273,10 +273,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             return [_video_of_frames(videos)]
         if len(videos) == 0:
             raise ValueError("No video was given: the list is empty.")
-        single: list[Any] = []
-        for item in videos:
-            single += [_video_of_frames(item)] if isinstance(item, list | tuple) else cls.list_videos(item)
-        return single
+        return [_video_of_frames(item) for item in videos]
 
     @staticmethod
     def without_video_decoding(data: Any) -> Any:
@@ -497,8 +494,8 @@ def _video_of_frames(video: Any) -> Any:
     if isinstance(video, np.ndarray | torch.Tensor):
         if video.ndim not in (3, 4):
             raise ValueError(
-                "A video array has 4 dimensions (frames, channels and two sizes), a batch of them 5, "
-                f"got shape {tuple(video.shape)}."
+                f"A video array has 4 dimensions (frames, channels and two sizes), got shape {tuple(video.shape)}. A "
+                "batch of 5 dimensions is given by itself, and its videos one by one in a list."
             )
         return video if video.ndim == 4 else video[None]
     if isinstance(video, Image.Image):

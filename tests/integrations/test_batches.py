@@ -95,6 +95,14 @@ def test_labels_and_scores_are_those_of_the_pipeline(rows, exported):
         assert found["error"][place] == ""
 
 
+def test_an_array_of_several_videos_costs_its_own_row_alone(rows, exported, expected):
+    odd = {**rows, "video": [*rows["video"][:2], np.zeros((2, 4, 40, 40, 3), np.uint8), rows["video"][3]]}
+    embedded, classified = EmbedVideos(exported)(odd), ClassifyVideos(exported, LABELS)(odd)
+    assert [len(found["error"]) for found in (embedded, classified)] == [4, 4]
+    assert all("(2, 4, 40, 40, 3)" in found["error"][2] for found in (embedded, classified))
+    np.testing.assert_allclose(embedded["embedding"][3], expected[2], rtol=0, atol=1e-6)
+
+
 def test_what_the_machine_lacks_stops_the_work(rows, exported, monkeypatch):
     embed = EmbedVideos(exported)
 

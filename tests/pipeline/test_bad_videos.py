@@ -113,6 +113,16 @@ def test_things_that_are_no_videos_cost_only_themselves(classify):
         classify([BIKES, odd[3]], LABELS)
 
 
+@pytest.mark.parametrize("make", [np.zeros, torch.zeros])
+@pytest.mark.parametrize("as_given", [list, iter])
+def test_an_array_of_several_videos_in_a_list_is_one_error_and_moves_no_answers(classify, alone, make, as_given):
+    batch = make((2, 5, 40, 40, 3))
+    found = list(classify(as_given([BIKES, batch, CARPHONE]), LABELS, batch_size=2, on_error="return"))
+    assert "(2, 5, 40, 40, 3)" in str(found[1])
+    check([found[0], found[2]], [BIKES, CARPHONE], alone)
+    assert len(classify(batch, LABELS)) == 2
+
+
 def test_an_error_can_be_set_once_for_all_calls(videos):
     classify = pipeline(
         "zero-shot-video-classification",
@@ -186,7 +196,7 @@ FRAME = np.zeros((40, 40, 3), np.uint8)
         ([[FRAME], BIKES], 2),
         ([np.stack([FRAME] * 4)], 1),
         (np.zeros((3, 4, 40, 40, 3), np.uint8), 3),
-        ([np.zeros((3, 4, 40, 40, 3), np.uint8), BIKES], 4),
+        ([np.zeros((3, 4, 40, 40, 3), np.uint8), BIKES], 2),
         ([], 0),
         ([None], 1),
     ],

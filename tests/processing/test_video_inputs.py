@@ -32,7 +32,7 @@ MANY = {
     "list of one path": (["clip.mp4"], 1),
     "array of arrays": (np.zeros((2, 3, 4, 4, 3), np.uint8), 2),
     "lists of frames": ([[PICTURE] * 3, ["1.png", "2.png"]], 2),
-    "array among others": (["clip.mp4", np.zeros((2, 3, 4, 4, 3), np.uint8), FRAME], 4),
+    "arrays among others": (["clip.mp4", np.zeros((3, 4, 4, 3), np.uint8), FRAME], 3),
     "pictures among others": ([b"video", PICTURE, [FRAME]], 3),
 }
 
@@ -56,6 +56,12 @@ def test_several_videos_are_as_many(kind):
 def test_nothing_is_refused(nothing):
     with pytest.raises(ValueError, match="empty"):
         FrosterVideoProcessor.list_videos(nothing)
+
+
+@pytest.mark.parametrize("make", [np.zeros, torch.zeros])
+def test_an_array_of_several_videos_is_none_of_a_list(make):
+    with pytest.raises(ValueError, match=r"got shape \(2, 3, 4, 4, 3\).*by itself"):
+        FrosterVideoProcessor.list_videos(["clip.mp4", make((2, 3, 4, 4, 3))])
 
 
 @pytest.mark.parametrize("form", ["array", "list", "folder", "file"])
