@@ -5,13 +5,41 @@ there is. What is counted here is taken for certain: what is refused could not h
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Bytes of a number in single precision.
 FLOAT_BYTES = 4
-# Of both versions of Linux' control groups: the most that the processes of a container have together.
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+class _ControlGroups(NamedTuple):
+    """Where one version of Linux' control groups lies, and in which files a group says what its processes may have.
+
+    Args:
+        root: folder of the groups.
+        limit: file with the most that the processes of a group have together.
+        taken: file with what they have.
+        cache: what counts as taken, and is let go of where memory is short: names in the file `memory.stat`.
+    """
+
+    root: Path
+    limit: str
+    taken: str
+    cache: tuple[str, ...]
+
+
+# By the name that `/proc/self/cgroup` has for them: version 2 and version 1.
+_CONTROL_GROUPS = {
+    "": _ControlGroups(Path("/sys/fs/cgroup"), "memory.max", "memory.current", ("inactive_file", "active_file")),
+    "memory": _ControlGroups(
+        Path("/sys/fs/cgroup/memory"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+}
+_OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def free_bytes() -> float:
@@ -21,13 +49,28 @@ def free_bytes() -> float:
     except OSError:
         return float("inf")
     entries = {name: 1024 * float(number) for name, number in rows}
-    found = [entries.get("MemAvailable", float("inf")) + entries.get("SwapFree", 0.0)]
-    for file in _LIMITS:
-        try:
-            found.append(float(Path(file).read_text()))
-        except (OSError, ValueError):  # of the other version; `max`, without a limit
-            continue
-    return min(found)
+    of_machine = entries.get("MemAvailable", float("inf")) + entries.get("SwapFree", 0.0)
+    return min([of_machine, *_left_in_groups()])
+
+
+def _left_in_groups() -> Iterator[float]:
+    """What is left in each control group with a limit that this process is in, such as a container's or a job's."""
+    try:
+        rows = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for row in rows:
+        _, names, path = row.split(":", 2)
+        for version in (_CONTROL_GROUPS[name] for name in names.split(",") if name in _CONTROL_GROUPS):
+            own = version.root / path.lstrip("/")
+            for group in (own, *own.parents):
+                try:
+                    limit, taken = (float((group / file).read_text()) for file in (version.limit, version.taken))
+                    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                # Of the other version; `max`, without a limit; of a container, which is seen as the root.
+                except (OSError, ValueError):
+                    continue
+                yield max(0.0, limit - taken + sum(float(stat.get(name, 0)) for name in version.cache))
 
 
 def refuse_beyond_memory(num_bytes: float, what: str, *, advice: str) -> None:
