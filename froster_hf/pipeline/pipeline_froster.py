@@ -746,7 +746,7 @@ def several_videos(inputs: Any, video_processor: Any) -> VideoSequence | VideoSt
         return VideoSequence(inputs) if hasattr(inputs, "__len__") else VideoStream(inputs)
     if isinstance(inputs, list | tuple | np.ndarray | torch.Tensor):
         return None if video_processor.is_single_video(inputs) else VideoSequence(inputs)
-    if isinstance(inputs, str | bytes | bytearray | Mapping):
+    if isinstance(inputs, str | bytes | bytearray | memoryview | Mapping):
         return None
     if isinstance(inputs, Sequence):
         # A column of a `datasets` table, and anything else with a length that is read by index.

@@ -677,6 +677,10 @@ def _read_frame(frame: Any) -> torch.Tensor:
 def _channels_first(video: np.ndarray | torch.Tensor, data_format: ChannelDimension | str | None) -> torch.Tensor:
     if isinstance(video, np.ndarray):
         video = torch.from_numpy(np.ascontiguousarray(video))
+    if video.layout != torch.strided or video.is_meta:
+        raise TypeError(
+            f"Frames must be a dense tensor that holds its values, got {video.layout} on the device {video.device}."
+        )
     if 0 in video.shape:
         raise ValueError(f"The video has no {'pixels' if video.shape[0] else 'frames'}: shape {tuple(video.shape)}.")
     if data_format is None:

@@ -113,6 +113,18 @@ def test_things_that_are_no_videos_cost_only_themselves(classify):
         classify([BIKES, odd[3]], LABELS)
 
 
+@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, lambda frames: frames.to("meta")])
+def test_tensors_without_pixels_at_hand_are_errors_in_their_places(classify, make):
+    frames = torch.zeros(5, 3, 40, 40)
+    odd = [make(frames), frames, [make(frame) for frame in frames]]
+    assert [type(result) for result in classify(odd, LABELS, on_error="return")] == [TypeError, list, TypeError]
+
+
+@pytest.mark.parametrize("make", [bytearray, memoryview])
+def test_bytes_in_another_form_are_one_thing_that_is_no_video(classify, make):
+    assert isinstance(classify(make(b"video"), LABELS, on_error="return"), TypeError)
+
+
 @pytest.mark.parametrize("make", [np.zeros, torch.zeros])
 @pytest.mark.parametrize("as_given", [list, iter])
 def test_an_array_of_several_videos_in_a_list_is_one_error_and_moves_no_answers(classify, alone, make, as_given):
