@@ -9,7 +9,7 @@ Letters: B videos, V views, T frames, S pixels, K labels, D the joint embedding 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,10 @@ class ClassifyVideos(VideoBatches):
             raise ValueError("`on_error` is not an option here: a video that fails gives nulls and its reason.")
         self.options = {**options, "top_k": top_k}
         if candidate_labels is not None:
-            self.options["candidate_labels"] = candidate_labels
+            # An iterator can be read only once, and every batch needs the labels.
+            self.options["candidate_labels"] = (
+                list(candidate_labels) if isinstance(candidate_labels, Iterator) else candidate_labels
+            )
 
     def __call__(self, columns: Mapping[str, Any]) -> Columns:
         """All columns of the batch, and the three of the answers."""

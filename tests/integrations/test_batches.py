@@ -103,6 +103,11 @@ def test_an_array_of_several_videos_costs_its_own_row_alone(rows, exported, expe
     np.testing.assert_allclose(embedded["embedding"][3], expected[2], rtol=0, atol=1e-6)
 
 
+def test_labels_of_an_iterator_serve_every_batch(rows, exported):
+    classify, readable = ClassifyVideos(exported, iter(LABELS)), {"video": rows["video"][:1]}
+    assert classify(readable) == classify(readable) == ClassifyVideos(exported, LABELS)(readable)
+
+
 def test_what_the_machine_lacks_stops_the_work(rows, exported, monkeypatch):
     embed = EmbedVideos(exported)
 
