@@ -1,9 +1,10 @@
 """The process that opens pickled checkpoints, so that a hostile one meets nothing worth having.
 
-`reading.py` starts this file as a script of its own: `python pickle_worker.py SOURCE FOLDER MAX_BYTES`. It leaves
-`tensors.safetensors` and `summary.json` in FOLDER, or a summary with an `error`. A file that crashes, fills the memory
-or never ends takes only this process with it. With `--check` behind it, no tensors are written, reading may take
-little more memory than the file's own size, and only what `torch.load` has read is taken.
+`reading.py` starts this file as a script of its own: `python pickle_worker.py FOLDER MAX_BYTES SOURCE`. It leaves
+`tensors.safetensors` and `0.json`, the summary, in FOLDER, or a summary with an `error`. A file that crashes, fills
+the memory or never ends takes only this process with it. With `--check` before SOURCE, which may then be several
+files with a summary each, no tensors are written, reading may take little more memory than the file's own size, and
+only what `torch.load` has read is taken.
 
 Two kinds of zip archive are read, neither by running code of theirs. `torch.save` files go through
 `torch.load(weights_only=True)`. TorchScript archives (OpenAI's CLIP) are not loaded as programs at all: their
@@ -16,6 +17,7 @@ import math
 import pickle
 import re
 import sys
+import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -55,6 +57,10 @@ MAX_CHARACTERS = 4 << 20
 CHUNK_BYTES = 4 << 20
 MEMORY_SLACK_BYTES = 2 << 30
 CHECK_SLACK_BYTES = 256 << 20
+SLACK_SECONDS = 20
+BYTES_PER_SECOND = 50_000_000
+"""Of a slow processor; whoever reads the files after this process takes as long again."""
+
 OUT_OF_MEMORY = re.compile("bad_alloc|can't allocate memory")
 """In the words of torch's errors, which are of no type of their own."""
 
@@ -385,6 +391,21 @@ def limit_memory(extra_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
+def limit_time(extra_bytes: int) -> None:
+    """End this process once reading so many bytes has taken far more of the processor than bytes do, where the system
+    has such a limit: a few bytes may describe a key that is hashed for years, in one step."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = math.ceil(time.process_time()) + SLACK_SECONDS + extra_bytes // BYTES_PER_SECOND
+    if hard == resource.RLIM_INFINITY or wanted <= hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (wanted, hard))
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
 @contextlib.contextmanager
 def exiting_without_room() -> Iterator[None]:
     """A result that cannot be written is the machine's fault, not the file's: the process says so by its status."""
@@ -394,8 +415,8 @@ def exiting_without_room() -> Iterator[None]:
         raise SystemExit(NO_ROOM_STATUS) from None
 
 
-def main(source: Path, folder: Path, max_bytes: int, *, writes: bool = True) -> None:
-    """Read `source` and leave the result, or the reason why there is none, in `folder`."""
+def main(source: Path, folder: Path, max_bytes: int, *, number: int = 0, writes: bool = True) -> None:
+    """Read `source` and leave the result, or the reason why there is none, in `folder`, under its number."""
     try:
         size = source.stat().st_size
         limit_memory(3 * size + MEMORY_SLACK_BYTES if writes else size + CHECK_SLACK_BYTES)
@@ -415,8 +436,13 @@ def main(source: Path, folder: Path, max_bytes: int, *, writes: bool = True) -> 
             reason = (str(error) if isinstance(error, ValueError) else repr(error))[:2000]
         summary = {"error": reason}
     with exiting_without_room():
-        (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+        (folder / f"{number}.json").write_text(json.dumps(summary), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), writes="--check" not in sys.argv[4:])
+    target, limit, *given = sys.argv[1:]
+    checks = given[0] == "--check"
+    sources = [Path(name) for name in given[checks:]]
+    limit_time(sum(source.stat().st_size for source in sources))
+    for position, file in enumerate(sources):
+        main(file, Path(target), int(limit), number=position, writes=not checks)

@@ -11,10 +11,11 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -151,7 +152,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:
     with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
-        summary = _open_pickle(path, folder, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+        (summary,) = _open_pickles([path], folder, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
         tensors = load_file(Path(folder, "tensors.safetensors"))
     return RawCheckpoint(
         path,
@@ -170,18 +171,17 @@ def check_pickles(paths: Iterable[str | os.PathLike[str]]) -> None:
         paths: `pytorch_model.bin`, or its shards.
 
     Raises:
-        CheckpointError: one holds more than tensors, is damaged, or takes more memory than its size; or their names
-            are longer than any model's.
+        CheckpointError: one holds more than tensors, is damaged, or takes more memory or time than its size; or their
+            names are longer than any model's.
     """
+    files = [Path(path) for path in paths]
+    with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
+        try:
+            summaries = _open_pickles(files, folder, "--check", max_bytes=MAX_BYTES, timeout_seconds=TIMEOUT_SECONDS)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} Get the checkpoint in the safetensors format.") from error
     characters = 0
-    for path in paths:
-        with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
-            try:
-                summary = _open_pickle(
-                    Path(path), folder, "--check", max_bytes=MAX_BYTES, timeout_seconds=TIMEOUT_SECONDS
-                )
-            except CheckpointError as error:
-                raise CheckpointError(f"{error} Get the checkpoint in the safetensors format.") from error
+    for path, summary in zip(files, summaries):
         characters += summary["characters"]
         _refuse_many_characters(characters, path)
 
@@ -194,39 +194,50 @@ def _refuse_many_characters(characters: int, path: str | os.PathLike[str]) -> No
         )
 
 
-def _open_pickle(path: Path, folder: str, *options: str, max_bytes: int, timeout_seconds: float) -> dict[str, Any]:
-    """What the process for pickles finds in a file; it leaves the tensors in `folder`."""
+def _open_pickles(
+    paths: Sequence[Path], folder: str, *options: str, max_bytes: int, timeout_seconds: float
+) -> list[dict[str, Any]]:
+    """What the process for pickles finds in files; it leaves the tensors of a single one in `folder`."""
     if Version(torch.__version__).release < Version(MINIMUM_TORCH).release:
         raise CheckpointError(
-            f"{path} is a pickle, and torch {torch.__version__} has known ways around weights_only=True. "
+            f"{paths[0]} is a pickle, and torch {torch.__version__} has known ways around weights_only=True. "
             f"Update torch to {MINIMUM_TORCH} or newer, or give a safetensors file."
         )
+    results = [Path(folder, f"{number}.json") for number in range(len(paths))]
+
+    def unread() -> Path:
+        """The file at which the process ended."""
+        return next((path for path, result in zip(paths, results) if not result.exists()), paths[-1])
+
     try:
         worker = subprocess.run(
-            [sys.executable, str(WORKER), str(path.resolve()), folder, str(max_bytes), *options],
+            [sys.executable, str(WORKER), folder, str(max_bytes), *options, *(str(path.resolve()) for path in paths)],
             env=child_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_seconds,
         )
     except subprocess.TimeoutExpired as error:
-        raise CheckpointError(f"{path} was not read within {timeout_seconds:.0f} seconds.") from error
+        raise CheckpointError(f"{unread()} was not read within {timeout_seconds:.0f} seconds.") from error
     if worker.returncode == NO_ROOM_STATUS:
         raise OSError(
             errno.ENOSPC,
-            f"The tensors of {path} cannot be copied to the temporary folder {tempfile.gettempdir()}. Free some "
+            f"The tensors of {unread()} cannot be copied to the temporary folder {tempfile.gettempdir()}. Free some "
             "room, or set TMPDIR to a folder with more",
         )
-    summary_file = Path(folder, "summary.json")
-    if worker.returncode != 0 or not summary_file.exists():
-        last_line = worker.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    if worker.returncode != 0 or not results[-1].exists():
+        last_words = worker.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        # Of a process that the system has ended, for its time or its faults.
+        killed_for = signal.strsignal(-worker.returncode) if worker.returncode < 0 else None
         raise CheckpointError(
-            f"{path} ended the process that read it (exit status {worker.returncode}): {printable(last_line)}"
+            f"{unread()} ended the process that read it (exit status {worker.returncode}): "
+            f"{killed_for or printable(last_words)}"
         )
-    summary = json.loads(summary_file.read_text(encoding="utf-8"))
-    if "error" in summary:
-        raise CheckpointError(f"{path} is refused: {printable(summary['error'])}.")
-    return summary
+    summaries = [json.loads(result.read_text(encoding="utf-8")) for result in results]
+    for path, summary in zip(paths, summaries):
+        if "error" in summary:
+            raise CheckpointError(f"{path} is refused: {printable(summary['error'])}.")
+    return summaries
 
 
 def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheckpoint:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -159,7 +160,7 @@ def test_truncated_files_are_refused(tmp_path, monkeypatch):
     content = (PARITY / "aim.pth").read_bytes()
     (tmp_path / "a.pth").write_bytes(content[: len(content) // 2])
     main(tmp_path / "a.pth", tmp_path, ENOUGH)
-    assert json.loads((tmp_path / "summary.json").read_text())["error"].startswith("it is damaged")
+    assert json.loads((tmp_path / "0.json").read_text())["error"].startswith("it is damaged")
 
 
 def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path):
@@ -298,6 +299,25 @@ def test_pickles_of_more_or_longer_names_than_a_models_are_refused(tmp_path):
         reading.check_pickles([tmp_path / "many.bin"] * 2)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the time of a processor")
+def test_a_pickle_of_few_bytes_that_takes_long_is_refused(tmp_path, monkeypatch):
+    # A tuple of twice a tuple, and so on: the hash of the outermost one walks over 2^60 of them.
+    nested = b"K\x01" + b"q\x01h\x01\x86" * 60
+    torch.save({"w": torch.ones(2), "optimizer": 0}, tmp_path / "a.bin")
+    with zipfile.ZipFile(tmp_path / "a.bin") as archive:
+        content = archive.read("a/data.pkl")
+    (entry,) = re.findall(rb"X\t\0\0\0optimizer(?:q.)?K\0", content, flags=re.DOTALL)
+    content = content.replace(entry, entry[:-2] + b"}" + nested + b"K\x02s")
+    with_members(tmp_path / "a.bin", tmp_path / "nested.bin", replaced={"data.pkl": content})
+    source = Path(reading.WORKER).read_text(encoding="utf-8")
+    (tmp_path / "worker.py").write_text(source.replace("SLACK_SECONDS = 20", "SLACK_SECONDS = 1"), encoding="utf-8")
+    monkeypatch.setattr(reading, "WORKER", tmp_path / "worker.py")
+    with pytest.raises(
+        CheckpointError, match=r"nested\.bin ended the process .* Get the checkpoint in the safetensors"
+    ):
+        reading.check_pickles([tmp_path / "a.bin", tmp_path / "nested.bin"])
+
+
 def test_torchscript_modules_that_are_in_many_places_at_once_are_refused(tmp_path):
     # 2^40 paths lead to the innermost one.
     holder = b"c__torch__\nM\n)\x81}"
@@ -429,7 +449,7 @@ def test_mutated_files_are_refused_or_read_exactly(tmp_path, monkeypatch, count)
             content[generator.randrange(start, stop)] = generator.randrange(256)
         (tmp_path / "mutant").write_bytes(content)
         main(tmp_path / "mutant", tmp_path, ENOUGH)
-        if "error" in json.loads((tmp_path / "summary.json").read_text()):
+        if "error" in json.loads((tmp_path / "0.json").read_text()):
             outcomes["refused"] += 1
         else:
             outcomes["read"] += 1
