@@ -23,7 +23,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..checkpoint_files import check_settings
+from ..checkpoint_files import check_headers, check_settings
 from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..processes import in_main_process
@@ -202,16 +202,20 @@ class AtomicCheckpointing(Trainer):
         with _refusing_to_resume(resume_from_checkpoint):
             for callback in self._checkpointed_callbacks():
                 callback.check_state(Path(resume_from_checkpoint))
-            if not self._splits_parameters:
-                self._check_weights(Path(resume_from_checkpoint))
-            super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+            if self._splits_parameters:  # in formats of their own
+                super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+            else:
+                # Not by the Trainer, which also makes a configuration of whatever stands in config.json.
+                self._load_weights(Path(resume_from_checkpoint))
 
-    def _check_weights(self, checkpoint: Path) -> None:
-        """Refuse weights other than tensors of the model's names and shapes, in safetensors files of the folder."""
+    @torch.no_grad()
+    def _load_weights(self, checkpoint: Path) -> None:
+        """Take up weights that are tensors of the model's names and shapes, in safetensors files of the folder."""
         own = cast(nn.Module, self.model).state_dict()
         names, _ = weight_files(checkpoint)
         if pickles := [name for name in names if not name.endswith(".safetensors")]:
             raise ValueError(f"its weights are in {printable(pickles[0])}; a training writes safetensors files")
+        check_headers(checkpoint / name for name in names)
         stored: set[str] = set()
         for name in names:
             with safe_open(checkpoint / name, framework="pt") as file:
@@ -219,6 +223,10 @@ class AtomicCheckpointing(Trainer):
                 for key in own.keys() & set(file.keys()):
                     check_form(file.get_tensor(key), own[key], where=f"`{key}` of {name}")
         _refuse_other_weights(missing=sorted(own.keys() - stored), unexpected=sorted(stored - own.keys()))
+        for name in names:
+            with safe_open(checkpoint / name, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118 (not a dict)
+                    own[key].copy_(file.get_tensor(key))
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         begun = super()._init_training_state(max_steps, *args, **kwargs)

@@ -10,6 +10,7 @@ import io
 import math
 import pickle
 import random
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -501,6 +502,7 @@ def read_random_state(path: Path) -> dict[str, Any]:
         spare = 0.0  # a second draw of a pair, kept for the next
     check_form(stored["python"], (_version, words, spare), where=f"`python` of {path.name}")
     check_form(stored["cpu"], own["cpu"], where=f"`cpu` of {path.name}")
+    _check_torch_state(stored["cpu"], where=f"`cpu` of {path.name}")
     name, array, position, has_spare, spare = _numpy_state(stored["numpy"], where=f"`numpy` of {path.name}")
     devices = {
         device: state
@@ -509,6 +511,14 @@ def read_random_state(path: Path) -> dict[str, Any]:
     }
     numpy_state = (name, array, position, has_spare, spare)
     return {"python": stored["python"], "numpy": numpy_state, "cpu": stored["cpu"], **devices}
+
+
+def _check_torch_state(stored: Tensor, *, where: str) -> None:
+    """Refuse a place in the words from which torch, which counts those left apart from it, would read behind them."""
+    # As its `CPUGeneratorImplStateLegacy` begins: the seed, the words left, a flag, the next word.
+    left, _, position = struct.unpack_from("=iiQ", bytes(stored[:24].tolist()), 8)
+    if (left, position) != (1, 0) and not (left >= 1 and left + position == MERSENNE_WORDS + 1):
+        raise ValueError(f"{where} has the position {position} and {left} words left, of {MERSENNE_WORDS}")
 
 
 def _numpy_state(stored: Any, *, where: str) -> tuple[str, np.ndarray, int, int, float]:

@@ -29,13 +29,13 @@ from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..checkpoint_files import check_checkpoint_files, shard_names
+from ..checkpoint_files import check_checkpoint_files, check_headers, shard_names
 from ..checkpoint_loading import refuse_oversized
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
-from ..processing.text_files import read_json
+from ..processing.text_files import parse_json, read_json
 from ..whole_files import check_writable, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .stored_states import check_form
@@ -187,8 +187,9 @@ class WeightAveraging(CheckpointedCallback):
                 f"{checkpoint} was written without weight averaging, so its mean would lack epochs. Resume without "
                 "`WeightAveraging`, and average the weights of the checkpoints afterwards."
             )
+        check_headers([path])
         with safe_open(path, framework="pt") as file:
-            epochs = json.loads((file.metadata() or {}).get("epochs", "null"))
+            epochs = parse_json((file.metadata() or {}).get("epochs", "null"), source=STATE_NAME)
             mean = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         # Each epoch once, in the order of the training, and none of the future.
         last = int(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).epoch or 0)

@@ -257,6 +257,14 @@ def test_a_run_resumed_past_a_damaged_checkpoint_ends_as_the_first_did(run):
         assert files[name] == expected[name], name
 
 
+def test_a_configuration_in_a_checkpoint_is_not_read(run):
+    """The Trainer makes entries of all labels that it claims, and prints its version as it is."""
+    forged = {"num_labels": 10**9, "transformers_version": "\x1b[31m"}
+    (run / "checkpoint-4" / "config.json").write_text(json.dumps(forged))
+    seal_again(run / "checkpoint-4")
+    resumed(run, str(run / "checkpoint-4"))
+
+
 class CallsSomething:
     def __reduce__(self):
         return os.mkdir, ("called",)
@@ -358,6 +366,10 @@ RANDOM_FORGERIES = {
         numpy=("MT19937", np.zeros(3, dtype=np.uint32), *state["numpy"][2:])
     ),
     "python's words as a text": lambda state: state.update(python=(3, "words", None)),
+    "a position behind torch's words": lambda state: (
+        state["cpu"][8:24].view(torch.int32).copy_(torch.tensor([624, 1, 624, 0]))
+    ),
+    "no words left, and never more": lambda state: state["cpu"][8:12].zero_(),
     "torch's words as numbers": lambda state: state.update(cpu=torch.zeros(5056)),
 }
 CONTROL = {"args": dict.fromkeys(vars(TrainerControl()), False), "attributes": {}}

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from froster_hf import FrosterForVideoClassification
 from froster_hf.training.checkpointing import ResumeError, list_checkpoints
 from froster_hf.training.weights import WeightAveraging, gaussian_weighting
+from froster_hf.training.whole_folders import seal
 from tests.training.tiny import LABELS, tiny_trainer
 
 # Two steps an epoch.
@@ -92,6 +93,19 @@ def test_an_average_that_would_lack_epochs_is_refused(tmp_path):
         tiny_trainer(tmp_path, average_weights_from_epoch=1).train(resume_from_checkpoint=True)
     with pytest.raises(ResumeError, match=r"checkpoint-2 was written without weight averaging"):
         tiny_trainer(tmp_path, callbacks=[WeightAveraging(1)]).train(resume_from_checkpoint=True)
+
+
+def test_a_stored_average_that_says_too_much_is_refused(tmp_path):
+    """Its epochs are JSON within its header."""
+    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "average_weights_from_epoch": 1}
+    tiny_trainer(tmp_path, **options).train()
+    file = tmp_path / "checkpoint-2" / "weight_average.safetensors"
+    for epochs, reason in (("[" * 100_000, "nested too deeply"), ("[]," * 2_000_000, "at most 4194304 are read")):
+        save_file(load_file(file), file, metadata={"epochs": epochs})
+        (tmp_path / "checkpoint-2" / "manifest.json").unlink()
+        seal(tmp_path / "checkpoint-2")
+        with pytest.raises(ResumeError, match=reason):
+            tiny_trainer(tmp_path, **options).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
 def test_training_again_begins_a_new_average(tmp_path):
