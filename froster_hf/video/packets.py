@@ -135,7 +135,8 @@ class PacketTable:
     """The packets of a video stream.
 
     Args:
-        times: Presentation times in order: `times[i]` is that of frame i. In units of `time_base`.
+        times: Presentation times in order: `times[i]` is that of frame i. In units of `time_base`. Of frames that
+            share one, the last one is shown.
         decode_order: The same times in the order of the file.
         contents: Hashes of what they hold, in that order: a container may lead to others that bear the same times.
         positions: Where frame i lies in that order: `decode_order[positions[i]] == times[i]`.
@@ -259,7 +260,11 @@ def _table(
     packets: list[_Packet], duration: int, stream, entries: Entries | None, places: list[int] | None
 ) -> PacketTable:
     read_times = [packet.time for packet in packets]
-    has_times = None not in read_times and len(set(read_times)) == len(packets)
+    num_times = len(set(read_times))
+    # A few packets may bear the time of others, as where a recorder counts in milliseconds.
+    has_times = None not in read_times and 2 * num_times > len(packets)
+    if num_times < len(packets):
+        entries = None
     if not has_times:
         # No usable times: frames at the declared rate, in the order in which they come out.
         rate = stream.average_rate or stream.base_rate or Fraction(25)

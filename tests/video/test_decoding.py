@@ -546,6 +546,29 @@ def test_the_times_of_a_stream_can_be_chosen_knowing_the_video(video_file):
     assert [frame.frame_index for frame in frames] == [20]
 
 
+@pytest.mark.parametrize("kind", ["h264_no_b_mp4", "vp9_webm"])
+def test_packets_that_share_a_time_leave_the_others_theirs(video_file, tmp_path, kind):
+    """As where a recorder counts in milliseconds, and two frames come within one."""
+
+    def change(packets: list[av.Packet]) -> list[av.Packet]:
+        for index, packet in enumerate(packets):
+            # No rate that a header states.
+            packet.dts = index * 500 + index % 3 * 100
+            packet.pts = packet.dts + 1000
+        packets[20].pts = packets[19].pts
+        return packets
+
+    path = with_packets(video_file(kind), tmp_path / f"video{video_file(kind).suffix}", change)
+    with av.open(str(path)) as container:
+        expected = [frame.time for frame in container.decode(video=0)]
+    frames = list(stream_frames(path))
+    assert [frame.time_seconds for frame in frames] == pytest.approx([time - expected[0] for time in expected])
+    assert shown(torch.stack([frame.frame for frame in frames])) == list(range(len(expected)))
+    # Of the two, a player shows the second one.
+    at = [frames[index].time_seconds for index in (18, 19, 21)]
+    assert shown(torch.stack([frame.frame for frame in stream_frames(path, at)])) == [18, 20, 21]
+
+
 @pytest.mark.parametrize("times", [[1.0, 0.5], [-1.0], [float("nan")]])
 def test_times_that_cannot_be_streamed_are_refused(video_file, times):
     with pytest.raises(ValueError, match="sorted"):
