@@ -160,7 +160,9 @@ def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> It
 def _decoded(container: Any, stream: Any) -> Iterator[tuple[float | None, Any]]:
     """Decoded frames with their times; what is damaged is passed over, as always at the beginning."""
     av: Any = importlib.import_module("av")
+    # What is damaged may look like something that no decoder knows.
+    damaged = av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.NotImplementedError
     for packet in container.demux(stream):
-        with contextlib.suppress(av.error.InvalidDataError):
+        with contextlib.suppress(*damaged):
             for frame in packet.decode():
                 yield frame.time, frame

@@ -59,6 +59,19 @@ def refuse_unnamed(address: str, named: Sequence[str]) -> None:
         )
 
 
+def local_path(address: str) -> str | None:
+    """The path of a file on this machine (`file://`), which is checked and read as any path is; None of any other.
+
+    Raises:
+        UnreadableVideoError: nothing is known to open such addresses.
+        DecodingUnavailableError: what opens them is not installed.
+    """
+    system, path = open_store(address)
+    from fsspec.implementations.local import LocalFileSystem
+
+    return path if isinstance(system, LocalFileSystem) else None
+
+
 def fetch_file(address: str, limits: VideoLimits) -> IO[bytes]:
     """A copy of a file on the local disk, which is gone when it is closed.
 

@@ -63,7 +63,7 @@ _DENIED = tuple(
 _QUOTED_CHARACTERS = 200
 
 
-def fetch_url(url: str, *, policy: WebPolicy, limits: VideoLimits, resolve: Resolver | None = None) -> bytes:
+def fetch_url(url: str, *, policy: WebPolicy, limits: VideoLimits, resolve: Resolver | None = None) -> bytearray:
     """Download a video.
 
     Args:
@@ -82,7 +82,7 @@ def fetch_url(url: str, *, policy: WebPolicy, limits: VideoLimits, resolve: Reso
     with _Deadline(limits.timeout_seconds) as deadline:
         for _ in range(MAX_REDIRECTS + 1):
             answer = _get(url, policy, limits, deadline.bounded(resolve or public_addresses), deadline)
-            if isinstance(answer, bytes):
+            if isinstance(answer, bytearray):
                 return answer
             url = answer
     raise UnreadableVideoError(f"more than {MAX_REDIRECTS} redirects")
@@ -118,7 +118,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or is_denied)
 
 
-def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, deadline: _Deadline) -> bytes | str:
+def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, deadline: _Deadline) -> bytearray | str:
     """The body at `url`, or the URL that it redirects to."""
     try:
         parts = urlsplit(url)
@@ -218,7 +218,7 @@ def _too_large(limit: int) -> UnreadableVideoError:
     return UnreadableVideoError(f"the download is larger than VideoLimits.max_memory_bytes, {limit}")
 
 
-def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimits) -> bytes | str:
+def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimits) -> bytearray | str:
     if response.status in _REDIRECTS:
         # http.client reads headers as Latin-1; quoting the bytes keeps what the server meant.
         location = (response.getheader("Location") or "").encode("latin-1")
@@ -234,7 +234,7 @@ def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimi
         raise _too_large(limit)
     if response.length:
         raise UnreadableVideoError(f"the download ended {response.length} bytes too early")
-    return bytes(body)
+    return body
 
 
 def _quoted(text: object) -> str:

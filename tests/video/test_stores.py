@@ -117,6 +117,17 @@ def test_what_cannot_be_read_is_one_error_and_leaves_nothing(store, copies, name
     assert not list(copies.iterdir())
 
 
+def test_files_of_this_machine_are_read_where_they_are(copies, video_file, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "clip.mp4").write_bytes(video_file("h264_mp4").read_bytes())
+    named = folder.as_uri() + "/"
+    assert probe_video(named + "clip.mp4", allow_urls=named) == probe_video(video_file("h264_mp4"))
+    with pytest.raises(VideoDecodeError, match="it is a FIFO, not a regular file"):
+        probe_video(named + "pipe.mp4", allow_urls=named)
+
+
 def test_what_the_machine_lacks_is_booked_on_no_video(store, monkeypatch, tmp_path):
     known = importlib.import_module("fsspec.registry").known_implementations
     monkeypatch.setitem(known, "toy", {"class": "no_such_module.Files", "err": "Install toyfs"})
