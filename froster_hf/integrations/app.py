@@ -47,7 +47,8 @@ MOST_LABELS = 1000
 """Labels of a question, each of which is encoded with all templates before the next question is answered."""
 
 MOST_TIMELINE_FRAMES = 2**17
-"""Frames of all windows of a timeline: nine hours as the page has it at first, with eight frames per window."""
+"""Frames of all windows of a timeline, or of the video of a search: nine hours as the page and an index have it at
+first, with eight frames per window."""
 
 MOST_STRIDES = 100
 """Strides of a timeline's window, and of what its scores are averaged over."""
@@ -452,7 +453,14 @@ class Answering:
 
         # A field that somebody has emptied means the default.
         number = NUM_FOUND if top_k is None else top_k
-        return search_videos(self.index, words, like=video, top_k=number, classify=self.classify)
+        return search_videos(
+            self.index,
+            words,
+            like=video,
+            top_k=number,
+            classify=self.classify,
+            max_frames=MOST_TIMELINE_FRAMES,
+        )
 
     def _answers(self, video: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         return list(self.classify(_given(video), **options))

@@ -18,8 +18,10 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -38,7 +40,7 @@ from ..extras import import_extra
 from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import NUM_READING_THREADS, ReadingThreads, take_ahead
 from ..pipeline.scoring_froster import weights_state, whole_number
-from ..pipeline.timeline_froster import WINDOW_OPTIONS, WindowStream, plan_windows
+from ..pipeline.timeline_froster import MOST_WINDOW_FRAMES, WINDOW_OPTIONS, WindowStream, plan_windows
 from ..printing import one_line, printable
 from ..settings import read_fields
 from ..video.files import UNREADABLE, search_folder
@@ -55,6 +57,9 @@ DEFAULT_WINDOW_SECONDS, DEFAULT_STRIDE_SECONDS = 4.0, 2.0
 # A kill costs at most what came after the last commit; each commit is a version of the table and some files.
 ROWS_PER_COMMIT = 2000
 SECONDS_PER_COMMIT = 20.0
+# Until then rows wait in memory, and of a long video, which has as many as it is long, beyond this on the disk.
+MOST_WAITING_BYTES = 2**26
+ROWS_PER_WRITE = 256
 # Old versions of the table stay this long, for searches that are under way.
 KEPT_VERSIONS = timedelta(hours=1)
 # An open index sees within this time what another process has written.
@@ -549,6 +554,7 @@ def search_videos(
     top_k: int = 10,
     classify: Any = None,
     templates: Sequence[str] | str | None = None,
+    max_frames: int = MOST_WINDOW_FRAMES,
 ) -> list[FoundSegment]:
     """The segments of an index that show what a text says, or that are like a video.
 
@@ -560,6 +566,7 @@ def search_videos(
         top_k: segments; of several that overlap, only the best is given.
         classify: zero-shot pipeline of the index's model, which is loaded by its name where it is not given.
         templates: prompts for the text, a list or a named set; by default those of the checkpoint.
+        max_frames: frames of all windows of `like`; a video whose windows have more is not read.
 
     Returns:
         Best first.
@@ -582,10 +589,9 @@ def search_videos(
         with torch.no_grad():
             queries.append(classify.label_embeds([text], templates=templates, text_pooling="mean")[0].float().cpu())
     if like is not None:
-        windows = [
-            embed for _, _, embed in _embedded(classify, *_begin(classify, like, index.settings, LIKE_BATCH_SIZE))
-        ]
-        queries.append(torch.stack(windows).mean(0))
+        stream = _window_stream(classify, like, index.settings, max_frames=max_frames)
+        embedded = _embedded(classify, stream, stream.batches(LIKE_BATCH_SIZE))
+        queries.append(sum((embed.double() * count for embed, count in embedded), torch.zeros(())).float())
     query = torch.stack([functional.normalize(one, dim=0) for one in queries]).mean(0)
     return index.nearest(functional.normalize(query, dim=0), top_k=top_k)
 
@@ -628,7 +634,7 @@ def _bring_up_to_date(
         writer.refuse(video, reason, has_changed=False)
     for video, state, begun in _read_ahead(classify, todo, writer.index.settings, batch_size):
         try:
-            writer.add(video, state, _embedded(classify, *begun.result()), was_known=video in known)
+            writer.add(video, state, _segments(classify, *begun.result()), was_known=video in known)
         except VideoDecodeError as error:
             writer.refuse(video, str(error), has_changed=video in known)
 
@@ -835,50 +841,61 @@ def _read_ahead(
             progress.update()
 
 
-def _begin(
-    classify: Any, video: Any, settings: IndexSettings, batch_size: int
-) -> tuple[WindowStream, list[bytes], Iterator[tuple[torch.Tensor, list[int]]]]:
-    """A video's windows, its pictures as they come, and its clips, of which the first batches have been read."""
-    pictures: list[bytes] = []
-    shown: torch.Tensor | None = None
-
-    def keep_picture(seconds: float, frame: torch.Tensor) -> None:
-        nonlocal shown
-        windows = stream.windows
-        while len(pictures) < len(windows) and seconds >= sum(windows[len(pictures)]) / 2 - 1e-5:
-            # Of a frame that is shown for long, one picture.
-            pictures.append(pictures[-1] if frame is shown else _picture(frame))
-            shown = frame
-
-    stream = WindowStream(
+def _window_stream(classify: Any, video: Any, settings: IndexSettings, **options: Any) -> WindowStream:
+    """A video's windows, as the index has them."""
+    return WindowStream(
         classify.processor.video_processor,
         video,
         window_seconds=settings.window_seconds,
         stride_seconds=settings.stride_seconds,
         num_frames=settings.num_frames,
-        on_frame=keep_picture,
+        **options,
     )
+
+
+Clips = Iterator[tuple[torch.Tensor, list[int]]]
+
+
+def _begin(
+    classify: Any, video: Any, settings: IndexSettings, batch_size: int
+) -> tuple[WindowStream, deque[bytes], Clips]:
+    """A video's windows, its pictures as they come, and its clips, of which the first batches have been read."""
+    pictures: deque[bytes] = deque()
+    shown: torch.Tensor | None = None
+    picture, num_pictures = b"", 0
+
+    def keep_picture(seconds: float, frame: torch.Tensor) -> None:
+        nonlocal shown, picture, num_pictures
+        windows = stream.windows
+        while num_pictures < len(windows) and seconds >= sum(windows[num_pictures]) / 2 - 1e-5:
+            # Of a frame that is shown for long, one picture.
+            if frame is not shown:
+                shown, picture = frame, _picture(frame)
+            pictures.append(picture)
+            num_pictures += 1
+
+    stream = _window_stream(classify, video, settings, on_frame=keep_picture)
     batches = stream.batches(batch_size)
     # One batch more than a short video has: its decoding process is done and can read the next one.
     first = list(islice(batches, 2))
     return stream, pictures, chain(first, batches if len(first) == 2 else ())
 
 
-def _embedded(
-    classify: Any,
-    stream: WindowStream,
-    pictures: list[bytes],
-    batches: Iterator[tuple[torch.Tensor, list[int]]],
-) -> Segments:
-    position = 0
+def _segments(classify: Any, stream: WindowStream, pictures: deque[bytes], batches: Clips) -> Segments:
+    windows = iter(stream.windows)
+    for embed, count in _embedded(classify, stream, batches):
+        for window in islice(windows, count):
+            yield window, pictures.popleft(), embed
+
+
+def _embedded(classify: Any, stream: WindowStream, batches: Clips) -> Iterator[tuple[torch.Tensor, int]]:
+    """Embeddings (D,) of unit length, and of how many windows in a row each is."""
     for clips, counts in take_ahead(batches, 1):
         # The model's own are means over frames, which are shorter.
         for embed, count in zip(functional.normalize(embed_clips(classify, clips), dim=-1), counts):
             if not embed.isfinite().all():
                 raise VideoDecodeError(str(stream.video), "the model", "its embedding is not finite")
-            for place in range(position, position + count):
-                yield stream.windows[place], pictures[place], embed
-            position += count
+            yield embed, count
 
 
 def _picture(frame: torch.Tensor) -> bytes:
@@ -890,26 +907,85 @@ def _picture(frame: torch.Tensor) -> bytes:
     return buffer.getvalue()
 
 
+class _WaitingRows:
+    """Rows of whole videos until they are committed, in Arrow's format, as many as there are.
+
+    Args:
+        index: whose rows they become; what is too much for memory lies in its folder, in a file without a name.
+    """
+
+    def __init__(self, index: VideoIndex):
+        self.path, self.schema, self.num_rows = index.path, index.table.schema, 0
+        folder = None if is_address(index.path) else index.path
+        self._file = tempfile.SpooledTemporaryFile(MOST_WAITING_BYTES, dir=folder)  # noqa: SIM115
+        self._stream = import_extra("search", "pyarrow.ipc").new_stream(self._file, self.schema)
+
+    def add(self, video: str, state: str, segments: Segments) -> int:
+        """All segments of a video; none of them, where reading it fails.
+
+        Returns:
+            How many.
+
+        Raises:
+            VideoDecodeError: reading it has failed.
+            OSError: the disk is full.
+        """
+        begin, num_rows = self._file.tell(), 0
+        try:
+            while rows := list(islice(segments, ROWS_PER_WRITE)):
+                self._write(video, state, rows)
+                num_rows += len(rows)
+        except BaseException:
+            self._file.seek(begin)
+            self._file.truncate(begin)
+            raise
+        self.num_rows += num_rows
+        return num_rows
+
+    def _write(self, video: str, state: str, rows: Sequence[tuple[tuple[float, float], bytes, torch.Tensor]]) -> None:
+        pyarrow = import_extra("search", "pyarrow")
+        windows, pictures, embeds = zip(*rows)
+        numbers = pyarrow.array(torch.stack(embeds).flatten().numpy())
+        columns = {
+            "video": [video] * len(rows),
+            "state": [state] * len(rows),
+            **dict(zip(TIMES, zip(*windows))),
+            "embedding": pyarrow.FixedSizeListArray.from_arrays(numbers, embeds[0].numel()),
+            "picture": pictures,
+        }
+        batch = pyarrow.record_batch([pyarrow.array(columns[one.name], one.type) for one in self.schema], self.schema)
+        try:
+            self._stream.write_batch(batch)
+        except OSError as error:
+            raise OSError(f"{printable(self.path)} cannot be written: {_reason(error)}.") from error
+
+    def commit(self, table: Any) -> None:
+        """Write them into a table of LanceDB, which reads them one part after the other."""
+        with self._file, _lance_writing(self.path):
+            self._file.seek(0)
+            table.add(import_extra("search", "pyarrow.ipc").open_stream(self._file))
+
+
 class _Writer:
     """Brings changes into a table, several videos with one commit."""
 
     def __init__(self, index: VideoIndex, report: IndexReport, on_video: Callable[[Mapping[str, Any]], None]):
         self.index, self.report, self.on_video = index, report, on_video
+        self._begin()
+
+    def _begin(self) -> None:
         self._removed: list[str] = []
-        self._added: list[Any] = []
-        self._num_rows = 0
+        self._added = _WaitingRows(self.index)
         self._begun = time.monotonic()
 
     def add(self, video: str, state: str, segments: Segments, *, was_known: bool) -> None:
         """All segments of a video; none of them, where reading it fails."""
-        rows = list(segments)
+        num_rows = self._added.add(video, state, segments)
         if was_known:
             self._removed.append(video)
-        self._added.append((video, state, rows))
-        self._num_rows += len(rows)
         change = "changed" if was_known else "new"
         getattr(self.report, change).append(video)
-        self._end_video({"video": video, "change": change, "segments": len(rows)})
+        self._end_video({"video": video, "change": change, "segments": num_rows})
 
     def refuse(self, video: str, reason: str, *, has_changed: bool) -> None:
         """A video that cannot be read; what the index had of a changed file's former content is removed."""
@@ -925,40 +1001,21 @@ class _Writer:
         self._end_video({"video": video, "change": "gone", "segments": 0})
 
     def _end_video(self, record: Mapping[str, Any]) -> None:
-        if self._num_rows >= ROWS_PER_COMMIT or time.monotonic() - self._begun >= SECONDS_PER_COMMIT:
+        if self._added.num_rows >= ROWS_PER_COMMIT or time.monotonic() - self._begun >= SECONDS_PER_COMMIT:
             self.commit()
         self.on_video(record)
 
     def commit(self) -> None:
         """Write what has come since the last time."""
-        for start in range(0, len(self._removed), VIDEOS_PER_DELETION):
-            names = ", ".join(
-                "'" + name.replace("'", "''") + "'" for name in self._removed[start:][:VIDEOS_PER_DELETION]
-            )
+        removed, added = self._removed, self._added
+        # What an interrupted commit has written is not written again.
+        self._begin()
+        for start in range(0, len(removed), VIDEOS_PER_DELETION):
+            names = ", ".join("'" + name.replace("'", "''") + "'" for name in removed[start:][:VIDEOS_PER_DELETION])
             with _lance_writing(self.index.path):
                 self.index.table.delete(f"video IN ({names})")
-        if self._added:
-            rows = self._rows()
-            with _lance_writing(self.index.path):
-                self.index.table.add(rows)
-        self._removed, self._added, self._num_rows, self._begun = [], [], 0, time.monotonic()
-
-    def _rows(self) -> Any:
-        pyarrow = import_extra("search", "pyarrow")
-        schema = self.index.table.schema
-        flat = [(video, state, *row) for video, state, rows in self._added for row in rows]
-        videos, states, windows, pictures, embeds = zip(*flat)
-        starts, ends = zip(*windows)
-        numbers = pyarrow.array(torch.stack(embeds).flatten().numpy())
-        embedding = pyarrow.FixedSizeListArray.from_arrays(numbers, embeds[0].numel())
-        columns = [videos, states, starts, ends, embedding, pictures]
-        return pyarrow.table(
-            [
-                column if name == "embedding" else pyarrow.array(column, schema.field(name).type)
-                for name, column in zip(schema.names, columns)
-            ],
-            schema=schema,
-        )
+        if added.num_rows:
+            added.commit(self.index.table)
 
 
 def _apart(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -135,6 +135,15 @@ def test_an_index_is_searched_by_words_and_by_a_video(index, videos):
     assert set(by_video[0]) == {"video", "start_seconds", "end_seconds", "score"}
 
 
+def test_the_video_of_a_search_is_bounded_as_that_of_a_timeline_is(index, videos, monkeypatch):
+    answering = Answering(load_pipeline("small"), index)
+    monkeypatch.setattr(app_module, "MOST_TIMELINE_FRAMES", 1)
+    with pytest.raises(gradio.Error, match="more than 1 frames in all"):
+        answering.search(None, str(videos / STORY))
+    assert "more than 1 frames in all" in answering.show_found(None, True, str(videos / STORY), None)
+    assert answering.search("a red star", None)
+
+
 def test_without_an_index_there_is_no_search(address):
     with urllib.request.urlopen(f"{address}gradio_api/info") as response:
         assert set(json.load(response)["named_endpoints"]) == {"/predict", "/timeline", "/explain"}

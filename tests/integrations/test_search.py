@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -376,25 +377,101 @@ def test_a_name_in_a_store_that_leads_elsewhere_is_not_asked_for(classify, rende
     assert not [address for address in opened if "::" in address]
 
 
-def test_a_search_is_the_same_as_comparing_all(tmp_path, classify):
-    """Ten thousand segments, of which none overlap."""
+@pytest.fixture
+def writer(classify, tmp_path) -> search._Writer:
     index = search._create_index(
         classify, tmp_path / "index", dict.fromkeys(("window_seconds", "stride_seconds", "num_frames"))
     )
+    return search._Writer(index, search.IndexReport(), lambda record: None)
+
+
+def test_a_search_is_the_same_as_comparing_all(writer):
+    """Ten thousand segments, of which none overlap."""
     generator = torch.Generator().manual_seed(3)
     embeds = torch.nn.functional.normalize(torch.randn(10_000, 128, generator=generator), dim=-1)
-    writer = search._Writer(index, search.IndexReport(), lambda record: None)
     for number in range(0, 10_000, 100):
         rows = [
             ((8.0 * place, 8.0 * place + 4), b"", embed) for place, embed in enumerate(embeds[number : number + 100])
         ]
         writer.add(f"{number}.mp4", "", iter(rows), was_known=False)
     writer.commit()
-    assert len(open_index(tmp_path / "index").states()) == 100
+    index = open_index(writer.index.path)
+    assert len(index.states()) == 100
     found = index.nearest(embeds[1234], top_k=50)
     scores, places = (embeds @ embeds[1234]).topk(50)
     assert [(int(Path(one.video).stem) + one.start_seconds / 8) for one in found] == places.tolist()
     np.testing.assert_allclose([one.score for one in found], scores, rtol=0, atol=1e-6)
+
+
+def segments(number: int, picture_bytes: int = 1):
+    """Segments of a video whose embeddings are alike, each with a picture of its own."""
+    for place in range(number):
+        yield (2.0 * place, 2.0 * place + 4), bytes([place % 256]) * picture_bytes, torch.full((128,), 128**-0.5)
+
+
+def test_segments_of_a_long_video_wait_on_the_disk(writer, monkeypatch):
+    monkeypatch.setattr(search, "MOST_WAITING_BYTES", 2**20)
+    monkeypatch.setattr(search, "ROWS_PER_WRITE", 16)
+    writer.commit()
+    tracemalloc.start()
+    try:
+        writer.add("short.mp4", "", segments(1), was_known=False)
+        writer.add("long.mp4", "", segments(500, picture_bytes=2**16), was_known=False)
+        writer.commit()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2**23
+    table = open_index(writer.index.path).table
+    pictures = table.search().where("video = 'long.mp4'").to_arrow().sort_by("start_seconds")["picture"].to_pylist()
+    assert pictures == [picture for _, picture, _ in segments(500, picture_bytes=2**16)]
+    assert table.count_rows() == 501
+    assert os.listdir(writer.index.path) == ["segments.lance"]
+
+
+@pytest.mark.parametrize("most_waiting_bytes", [1, 2**26])
+def test_a_video_that_fails_on_its_way_leaves_those_beside_it(writer, monkeypatch, most_waiting_bytes):
+    monkeypatch.setattr(search, "MOST_WAITING_BYTES", most_waiting_bytes)
+    monkeypatch.setattr(search, "ROWS_PER_WRITE", 2)
+    writer.commit()
+
+    def failing():
+        yield from segments(5)
+        raise VideoDecodeError("failing.mp4", "its frames", "damaged")
+
+    writer.add("first.mp4", "", segments(3), was_known=False)
+    with pytest.raises(VideoDecodeError):
+        writer.add("failing.mp4", "", failing(), was_known=False)
+    writer.add("last.mp4", "", segments(4), was_known=False)
+    writer.commit()
+    videos = open_index(writer.index.path).table.search().to_arrow()["video"].to_pylist()
+    assert sorted(videos) == ["first.mp4"] * 3 + ["last.mp4"] * 4
+
+
+def test_what_an_interrupted_commit_has_written_is_not_written_again(writer, monkeypatch):
+    add = type(writer.index.table).add
+
+    def interrupted(table, rows):
+        add(table, rows)
+        raise KeyboardInterrupt
+
+    writer.add("first.mp4", "", segments(3), was_known=False)
+    monkeypatch.setattr(type(writer.index.table), "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.commit()
+    writer.commit()
+    assert open_index(writer.index.path).table.count_rows() == 3
+
+
+def test_a_search_for_what_is_like_a_video_keeps_no_pictures_and_may_be_bounded(
+    classify, index_of_one, long_video, monkeypatch
+):
+    monkeypatch.setattr(search, "_picture", None)
+    assert search_videos(index_of_one, like=str(long_video), classify=classify)
+    num_frames = 5 * open_index(index_of_one).settings.num_frames
+    assert search_videos(index_of_one, like=str(long_video), classify=classify, max_frames=num_frames)
+    with pytest.raises(VideoDecodeError, match=f"more than {num_frames - 1} frames in all"):
+        search_videos(index_of_one, like=str(long_video), classify=classify, max_frames=num_frames - 1)
 
 
 def test_the_page_shows_pictures_and_times_and_no_name_acts(tmp_path):
