@@ -41,6 +41,8 @@ INPUTS: dict[str, tuple[tuple[type, ...], str]] = {
     "video": ((dict,), "an uploaded file"),
 }
 
+NO_UPLOAD = "A value cannot be taken, or a file is not an upload of this page: upload the video first."
+
 # Every resource is the app's own; whatever else a page might name, the browser does not ask for it.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
@@ -114,8 +116,7 @@ def guarded_blocks(gr: Any) -> Any:
                 raise gr.Error(message, print_exception=False) from error
             except ValueError as error:
                 # Gradio's own words name folders of this machine.
-                message = "A value cannot be taken, or a file is not an upload of this page: upload the video first."
-                raise gr.Error(message, print_exception=False) from error
+                raise gr.Error(NO_UPLOAD, print_exception=False) from error
 
     return GuardedBlocks
 
@@ -128,7 +129,8 @@ def check_inputs(fields: Sequence[tuple[str, str | None]], inputs: Any) -> None:
         inputs: what came, from JSON.
 
     Raises:
-        ValueError: names the field; or there are fewer inputs than fields; or a file lies at another address.
+        ValueError: names the field; or there are fewer inputs than fields; or a file lies at another address, or is
+            none.
     """
     if len(inputs) < len(fields):
         raise ValueError(f"{len(inputs)} values were given; give {len(fields)}.")
@@ -137,14 +139,18 @@ def check_inputs(fields: Sequence[tuple[str, str | None]], inputs: Any) -> None:
         # To Python, true and false are numbers.
         if value is not None and (not isinstance(value, types) or (isinstance(value, bool) and int in types)):
             raise ValueError(f"{label}: {printable(repr(value), limit=100)} was given; give {in_words}.")
-    if _names_address(inputs):
+    paths = list(_paths(inputs))
+    if any("://" in path for path in paths):
         raise ValueError("Addresses are not fetched here: upload the video.")
+    # Gradio would take a folder of uploads for one, and end when it cannot delete it as a file.
+    if not all(os.path.isfile(path) and not os.path.islink(path) for path in paths):
+        raise ValueError(NO_UPLOAD)
 
 
 def is_question(content: bytes) -> bool:
     """Whether the body of a request is one that the page sends: few values, and short names of sessions and events."""
     try:
-        question = json.loads(content or b"{}", parse_float=_finite, parse_constant=_finite)
+        question = json.loads(content or b"{}", parse_int=_finite, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return False
     if not isinstance(question, dict):
@@ -168,14 +174,15 @@ def _finite(text: str) -> float:
     return number
 
 
-def _names_address(value: Any) -> bool:
-    """Whether a file among the inputs of a call lies elsewhere."""
+def _paths(value: Any) -> Iterator[str]:
+    """Where the files among the inputs of a call lie."""
     if isinstance(value, list | tuple):
-        return any(map(_names_address, value))
-    if not isinstance(value, dict):
-        return False
-    path = value.get("path")
-    return (isinstance(path, str) and "://" in path) or any(map(_names_address, value.values()))
+        for part in value:
+            yield from _paths(part)
+    elif isinstance(value, dict):
+        if isinstance(path := value.get("path"), str):
+            yield path
+        yield from _paths(list(value.values()))
 
 
 def request_reason(error: Exception, *folders: str) -> str:

@@ -315,11 +315,12 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
         [],
         "[" * 100_000,
         '{"data": NaN, "session_hash": "a"}',
+        '{"data": [1%s], "session_hash": "a"}' % ("0" * 400),
         '{"data": [-1e400], "session_hash": "a"}',
     ],
     ids=[
         *("a long name", "a name that is a list", "many values", "many values within", "no object", "too deep"),
-        *("no number", "a number beyond all"),
+        *("no number", "a whole number beyond all", "a number beyond all"),
     ],
 )
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/call/predict", "/gradio_api/run/predict"])
@@ -510,6 +511,21 @@ def test_no_address_is_fetched_and_no_file_of_the_server_is_read(client, address
         told = asked(address, "predict", [file, LABELS, False, "", None])
         assert told.startswith("event: error")
         assert message in told
+
+
+@pytest.mark.parametrize("place", [".", "..", "../.."])
+def test_a_folder_of_uploads_is_no_upload(client, address, videos, place):
+    # Gradio counts it among the files that it deletes after an hour, and deletes nothing any more when it cannot.
+    with open(videos / STORY, "rb") as video:
+        content = video.read()
+    form = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n%b\r\n--B--\r\n' % content
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    _, answer = answered(urllib.request.Request(f"{address}gradio_api/upload", form, headers))
+    (path,) = json.loads(answer)
+    folder = os.path.normpath(os.path.join(os.path.dirname(path), place))
+    told = asked(address, "predict", [{"path": folder, "meta": {"_type": "gradio.FileData"}}, LABELS, False, "", None])
+    assert told.startswith("event: error")
+    assert "is not an upload of this page" in told
 
 
 def test_an_upload_that_is_too_large_is_refused(client, videos):
