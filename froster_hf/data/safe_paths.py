@@ -19,6 +19,8 @@ from ..processing.text_files import AnnotationError
 
 # "c:" of a Windows drive is one letter; every scheme that FFmpeg or fsspec knows has at least two.
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:")
+# Of Linux (PATH_MAX), which has the longest that are in use.
+LONGEST_PATH = 4096
 
 
 class UnsafePathError(AnnotationError):
@@ -75,6 +77,9 @@ class VideoRoot:
             raise UnsafePathError(
                 f"{where}: {shown!r} is not UTF-8, which tables of videos need. Rename the file or mend the list."
             ) from error
+        # Each part of a path is looked up with all before it.
+        if len(path) > LONGEST_PATH:
+            raise UnsafePathError(f"{where}: {shown!r} cannot be resolved ({os.strerror(errno.ENAMETOOLONG)}).")
         if _SCHEME.match(path):
             raise UnsafePathError(
                 f"{where}: {shown!r} begins with a scheme; only plain paths under {self.path} are read."

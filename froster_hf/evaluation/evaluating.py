@@ -23,7 +23,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import check_writable, make_folder
+from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_results
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -43,6 +43,14 @@ from .report import package_versions, part_report, percent, write_report
 logger = logging.getLogger(__name__)
 
 
+# What an evaluation leaves in its folder beside `plots` and `predictions`.
+RESULT_FILES = (
+    "result.json",
+    "result.md",
+    "index.html",
+    *(f"label_similarity.{kind}" for kind in ("json", "md", "png")),
+)
+VARIANT_FOLDERS = (CALIBRATED_FOLDER, CHOSEN_FOLDER)
 FROZEN_ROW = "frozen model"
 Average = Literal["probabilities", "logits"]
 # From a part to the scores (m, k) of its m clips for its k labels.
@@ -232,10 +240,9 @@ def prepare_folder(
 
 def _remove_results(folder: Path) -> None:
     """Delete what an evaluation has left; a link, but nothing behind it."""
-    files = ["result.json", "result.md", "index.html", *(f"label_similarity.{kind}" for kind in ("json", "md", "png"))]
-    for name in files:
+    for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)
-    for part in (folder / name for name in ("plots", "predictions", CALIBRATED_FOLDER, CHOSEN_FOLDER)):
+    for part in (folder / name for name in ("plots", "predictions", *VARIANT_FOLDERS)):
         if part.is_symlink():
             part.unlink()
         elif part.is_dir():
@@ -245,6 +252,8 @@ def _remove_results(folder: Path) -> None:
 def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
     result = folder / "result.json"
     if not result.is_file():
+        if not (folder / "predictions").is_dir():
+            _refuse_foreign(folder)
         return
     stored = read_json(result)
     found = stored.get("protocol") if isinstance(stored, dict) else None
@@ -254,6 +263,17 @@ def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
             f"{folder} holds the result of another evaluation ({printable(str(name))}, with settings of its own). "
             "Write to another folder, or replace it: `--overwrite`, `overwrite=True`."
         )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to write over what no evaluation has left: it begins with its predictions."""
+    refuse_results(*(folder / name for name in RESULT_FILES), overwrite=False)
+    for variant in (folder / name for name in VARIANT_FOLDERS):
+        if variant.is_dir() and any(variant.iterdir()):
+            raise ResultExistsError(
+                f"{printable(str(variant))} exists already, and no evaluation that it belongs to. Write to another "
+                "folder, or replace it: `--overwrite`, `overwrite=True`."
+            )
 
 
 def _alone(logits: np.ndarray) -> Score:

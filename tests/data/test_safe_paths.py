@@ -63,6 +63,11 @@ def test_symbolic_links_in_a_circle_are_refused(root):
         VideoRoot(root).resolve("one", where="list")
 
 
+def test_a_path_longer_than_any_is_refused_without_looking_for_its_parts(root):
+    with pytest.raises(UnsafePathError, match=r"list\.csv:3: .* cannot be resolved \(File name too long\)"):
+        VideoRoot(root).resolve("a/" * 2_000_000 + "b.mp4", where="list.csv:3")
+
+
 def test_a_root_that_is_no_folder_is_named(tmp_path):
     with pytest.raises(NotADirectoryError, match="absent"):
         VideoRoot(tmp_path / "absent")

@@ -13,6 +13,7 @@ from froster_hf.cli import main
 from froster_hf.data import AnnotationError, read_videos
 from froster_hf.data.video_table import label_matrix, label_names
 from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
+from froster_hf.evaluation.evaluating import prepare_folder
 from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
 from froster_hf.evaluation.own_list import confusions, save_variant
 from froster_hf.evaluation.plots import plot_confusion
@@ -20,6 +21,7 @@ from froster_hf.evaluation.protocols import Part, evaluate_scores
 from froster_hf.evaluation.report import cell, write_result
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
+from froster_hf.whole_files import ResultExistsError
 
 CLASSES = [
     MovingShape("red", "star", "sliding left"),
@@ -195,6 +197,18 @@ def test_labels_of_a_video_may_stand_in_one_field_or_in_several_lines(videos, tm
     table = read_videos(tmp_path / "list.csv", root=folder, multi_label=True)
     assert label_names(table) == ["jump", "run", "sit"]
     assert label_matrix(table).astype(int).tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("place", ["result.md", "index.html", "calibrated/thesis.txt", "chosen_templates/thesis.txt"])
+def test_what_no_evaluation_has_left_is_not_written_over(tmp_path, place):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("of the user")
+    with pytest.raises(ResultExistsError, match=r"exists already.*--overwrite"):
+        prepare_folder(tmp_path, {"name": "own"}, overwrite=False)
+    assert (tmp_path / place).read_text() == "of the user"
+    # An evaluation that was interrupted is gone on with.
+    (tmp_path / "predictions").mkdir()
+    prepare_folder(tmp_path, {"name": "own"}, overwrite=False)
 
 
 def test_another_evaluation_is_not_written_over(videos, result, capsys):
