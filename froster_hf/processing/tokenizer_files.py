@@ -332,7 +332,7 @@ def _is_setting(field: str, value: Any) -> bool:
     if not value or isinstance(value, bool | int | float) or field in (*CHOICES, *UNUSED):
         return True
     if field == "added_tokens_decoder":
-        return isinstance(value, Mapping) and all(map(_is_token, value.values()))
+        return isinstance(value, Mapping) and all(map(_is_index, value)) and all(map(_is_token, value.values()))
     return _is_special(field, value)
 
 
@@ -346,7 +346,12 @@ def _is_special(field: str, value: Any) -> bool:
 
 def _is_added(text: str, index: Any) -> bool:
     """Whether an entry of added_tokens.json is one of a token's index."""
-    return type(index) is int and _is_token(text)
+    return type(index) is int and _is_index(str(index)) and _is_token(text)
+
+
+def _is_index(text: str) -> bool:
+    """Whether a text is the index of a token; some of transformers' readers make a token for each number up to it."""
+    return re.fullmatch(r"[0-9]{1,7}", text) is not None and int(text) < MOST_EMBEDDINGS
 
 
 def _is_token(token: Any) -> bool:

@@ -185,6 +185,11 @@ REPLACING = {
     ),
     "added tokens of a megabyte": ("added_tokens.json", {"a" * 10**6: 0}),
     "an added token without a number": ("added_tokens.json", {"a": "b"}),
+    "an added token beyond all others": ("added_tokens.json", {"a": 4_000_000_000}),
+    "a token of a number beyond all others": (
+        "tokenizer_config.json",
+        {"added_tokens_decoder": {"4000000000": {"content": "a"}}},
+    ),
     "keys that the library prints": (
         "tokenizer_config.json",
         {"added_tokens_decoder": {"871": {"content": "<|startoftext|>", '\x1b]0;x\x07\n{"forged": 1}': 1}}},
