@@ -217,16 +217,16 @@ class AtomicCheckpointing(Trainer):
             raise ValueError(f"its weights are in {printable(pickles[0])}; a training writes safetensors files")
         check_headers(checkpoint / name for name in names)
         stored: set[str] = set()
+        weights: dict[str, torch.Tensor] = {}
         for name in names:
             with safe_open(checkpoint / name, framework="pt") as file:
                 stored |= set(file.keys())
                 for key in own.keys() & set(file.keys()):
-                    check_form(file.get_tensor(key), own[key], where=f"`{key}` of {name}")
+                    weights[key] = file.get_tensor(key)
+                    check_form(weights[key], own[key], where=f"`{key}` of {name}")
         _refuse_other_weights(missing=sorted(own.keys() - stored), unexpected=sorted(stored - own.keys()))
-        for name in names:
-            with safe_open(checkpoint / name, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118 (not a dict)
-                    own[key].copy_(file.get_tensor(key))
+        for key, weight in weights.items():
+            own[key].copy_(weight)
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         begun = super()._init_training_state(max_steps, *args, **kwargs)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, BinaryIO
 
-from .stores import fetch_file, is_address, local_path, refuse_unnamed
+from .stores import fetch_file, is_address, refuse_unnamed
 from .types import UnreadableVideoError, VideoLimits, path_error
 from .url import WEB_POLICIES, WebPolicy, fetch_url
 
@@ -115,10 +115,9 @@ def split_policy(allow_urls: UrlPolicy) -> tuple[WebPolicy, tuple[str, ...]]:
 
 def _fetched(address: str, named: Sequence[str], limits: VideoLimits) -> CheckedSource:
     refuse_unnamed(address, named)
-    path = local_path(address)
-    if path is not None:
-        return _checked_path(path, limits)
     copy = fetch_file(address, limits)
+    if isinstance(copy, str):
+        return _checked_path(copy, limits)
     try:
         return replace(_checked_path(copy.name, limits), copy=copy)
     except BaseException:

@@ -59,21 +59,10 @@ def refuse_unnamed(address: str, named: Sequence[str]) -> None:
         )
 
 
-def local_path(address: str) -> str | None:
-    """The path of a file on this machine (`file://`), which is checked and read as any path is; None of any other.
-
-    Raises:
-        UnreadableVideoError: nothing is known to open such addresses.
-        DecodingUnavailableError: what opens them is not installed.
-    """
-    system, path = open_store(address)
-    from fsspec.implementations.local import LocalFileSystem
-
-    return path if isinstance(system, LocalFileSystem) else None
-
-
-def fetch_file(address: str, limits: VideoLimits) -> IO[bytes]:
+def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
     """A copy of a file on the local disk, which is gone when it is closed.
+
+    Of a file on this machine (`file://`) its path, which is to be checked and read as any path is.
 
     Args:
         address: address of a file, named by the caller.
@@ -86,6 +75,10 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes]:
     """
     end_time = time.monotonic() + limits.timeout_seconds
     system, path = open_store(address)
+    from fsspec.implementations.local import LocalFileSystem
+
+    if isinstance(system, LocalFileSystem):
+        return path
     copy = _room()
     try:
         with _reading(address), system.open(path, "rb") as remote:
