@@ -47,26 +47,30 @@ class ResultExistsError(ValueError):
     """There is a result already where one would be written."""
 
 
-def refuse_results(*files: str | os.PathLike[str], overwrite: bool, resumable: bool = False) -> None:
+def refuse_results(*results: str | os.PathLike[str], overwrite: bool, resumable: bool = False) -> None:
     """The rule for what is written at the end of some work: what is there is replaced only where this is asked for.
 
-    Files without content do not count, since nothing is lost with them.
+    Files and folders without content do not count, since nothing is lost with them.
 
     Args:
-        files: that would be written.
+        results: files and folders that would be written.
         overwrite: whether they may be replaced.
         resumable: whether the work can go on with them, as the message then says.
 
     Raises:
         ResultExistsError: names the first that is there.
     """
-    for file in () if overwrite else files:
-        if os.path.islink(file) or (os.path.isfile(file) and os.path.getsize(file)):
+    for result in () if overwrite else results:
+        if os.path.islink(result) or _has_content(result):
             resume = "go on with it (`--resume`, `resume=True`), " if resumable else ""
             raise ResultExistsError(
-                f"{printable(os.fspath(file))} exists already. Write elsewhere, {resume}or replace it (`--overwrite`, "
-                "`overwrite=True`)."
+                f"{printable(os.fspath(result))} exists already. Write elsewhere, {resume}or replace it "
+                "(`--overwrite`, `overwrite=True`)."
             )
+
+
+def _has_content(path: str | os.PathLike[str]) -> bool:
+    return bool(os.listdir(path)) if os.path.isdir(path) else os.path.isfile(path) and os.path.getsize(path) > 0
 
 
 def prepare_file(file: str | os.PathLike[str], *, overwrite: bool, resumable: bool = False) -> None:

@@ -23,7 +23,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_results
+from ..whole_files import check_writable, make_folder, refuse_results
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -267,13 +267,7 @@ def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
 
 def _refuse_foreign(folder: Path) -> None:
     """Refuse to write over what no evaluation has left: it begins with its predictions."""
-    refuse_results(*(folder / name for name in RESULT_FILES), overwrite=False)
-    for variant in (folder / name for name in VARIANT_FOLDERS):
-        if variant.is_dir() and any(variant.iterdir()):
-            raise ResultExistsError(
-                f"{printable(str(variant))} exists already, and no evaluation that it belongs to. Write to another "
-                "folder, or replace it: `--overwrite`, `overwrite=True`."
-            )
+    refuse_results(*(folder / name for name in (*RESULT_FILES, *VARIANT_FOLDERS)), overwrite=False)
 
 
 def _alone(logits: np.ndarray) -> Score:

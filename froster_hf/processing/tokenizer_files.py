@@ -67,8 +67,9 @@ LONGEST_TOKEN = 256
 MOST_PREFIXES = 2**20
 PREFIXES_PER_TOKEN = 4
 MOST_EMBEDDINGS = 2**20
-# Pairs of tokens that make another, of which transformers makes a list; Gemma has 600,000.
-MOST_MERGES = 2**22
+# Characters of the pairs of tokens that make another, of which transformers makes a list; Gemma has 600,000 pairs of
+# some eight characters each.
+MOST_MERGED = 2**24
 # XLM-V's, which MetaCLIP 2 has, has 18 million.
 MAX_SENTENCEPIECE_BYTES = 32 * 2**20
 TOKEN_FIELDS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "__type"}
@@ -661,8 +662,9 @@ def _check_sentencepiece(file: str, embeddings: int) -> None:
     _check_vocabulary(tokens, embeddings)
     # Those of transformers' types for control and for what a user has defined are added tokens.
     _check_count([piece.piece for piece in content.pieces if piece.type in (3, 4)])
-    if sum(map(len, tokens)) > MOST_MERGES and (merges := _count_merges(tokens)) > MOST_MERGES:
-        raise _refused("pairs of its tokens that make another are", merges, f"up to {MOST_MERGES}")
+    most = sum(len(token) ** 2 for token in tokens)
+    if most > MOST_MERGED and (merged := _count_merged(tokens)) > MOST_MERGED:
+        raise _refused("the characters of its tokens' pairs that make another are", merged, f"up to {MOST_MERGED}")
     for spec in (content.normalizer_spec, content.denormalizer_spec):
         if not is_bounded_table(spec.precompiled_charsmap):
             raise _refused(
@@ -670,10 +672,12 @@ def _check_sentencepiece(file: str, embeddings: int) -> None:
             )
 
 
-def _count_merges(tokens: Collection[str]) -> int:
-    """In how many ways tokens consist of two."""
+def _count_merged(tokens: Collection[str]) -> int:
+    """Characters of all ways in which tokens consist of two."""
     known = set(tokens)
-    return sum(token[:i] in known and token[i:] in known for token in known for i in range(1, len(token)))
+    return sum(
+        len(token) * sum(token[:i] in known and token[i:] in known for i in range(1, len(token))) for token in known
+    )
 
 
 # File -> whether one of its fields, and what it has there, is passed on to a tokenizer. transformers makes each an

@@ -28,7 +28,7 @@ from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..processes import in_main_process
 from ..processing.text_files import read_json
-from ..whole_files import NO_ROOM, check_writable, write_errors
+from ..whole_files import NO_ROOM, check_writable, refuse_results, write_errors
 from .stored_states import (
     check_callbacks,
     check_form,
@@ -400,10 +400,11 @@ def parts_of_run(folder: str | Path, *, of_recipe: bool = False) -> list[Path]:
 
 
 def refuse_run(folder: str | Path, *, of_recipe: bool = False) -> None:
-    """Raise where a run is in a folder.
+    """Raise where a run is in a folder, or a recipe's results would replace what no run has left.
 
     Raises:
-        RunExistsError: names what it has left.
+        RunExistsError: names what the run has left.
+        ResultExistsError: names the file that is there.
     """
     if parts := parts_of_run(folder, of_recipe=of_recipe):
         raise RunExistsError(
@@ -411,6 +412,8 @@ def refuse_run(folder: str | Path, *, of_recipe: bool = False) -> None:
             "(`--resume`, `train(resume_from_checkpoint=True)`), begin again in its place (`--overwrite`, "
             "`train(overwrite=True)`), or write to another folder."
         )
+    if of_recipe:
+        refuse_results(*(Path(folder) / name for name in (RESULTS_NAME, RECORD_NAME)), overwrite=False)
 
 
 def remove_run(folder: str | Path, *, of_recipe: bool = False) -> None:
@@ -504,14 +507,18 @@ def _check_best(state: TrainerState, metric: str) -> None:
     Raises:
         ValueError: names the field.
     """
-    step = state.best_global_step
+    step, best = state.best_global_step, state.best_model_checkpoint
+    if best is not None and (type(step) is not int or state.best_metric is None):
+        raise ValueError(
+            f"`best_model_checkpoint` of {TRAINER_STATE_NAME} is {printable(repr(best))}, and its `best_global_step` "
+            f"({step}) and `best_metric` ({state.best_metric}) are not what a Trainer writes beside it"
+        )
     had = [entry.get(metric) for entry in state.log_history or () if entry["step"] == step]
     if state.best_metric is not None and state.best_metric not in had:
         raise ValueError(
             f"`best_metric` of {TRAINER_STATE_NAME} is {state.best_metric}, which no evaluation at step {step} had as "
             f"its `{metric}`; `metric_for_best_model` has to be that of the run"
         )
-    best = state.best_model_checkpoint
     # Where the best step has no checkpoint, it is an earlier one.
     own = Path(best or "").parent / f"{PREFIX_CHECKPOINT_DIR}-{step}"
     if best is not None and own.is_dir() and Path(best).name != own.name:

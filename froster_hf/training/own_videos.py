@@ -34,9 +34,9 @@ from ..evaluation.own_list import evaluate_videos
 from ..modeling.tables_froster import TEMPORAL_MODULES
 from ..printing import counted, listing, printable
 from ..settings import override_fields, read_fields, yaml_text
-from ..whole_files import check_writable, refuse_link, write_text_whole
+from ..whole_files import check_writable, refuse_link, refuse_results, write_text_whole
 from .arguments import FrosterTrainingArguments
-from .checkpointing import MODEL_NAME
+from .checkpointing import MODEL_NAME, refuse_run
 from .recipe_run import read_recipe_data, train_recipe, training_arguments
 from .recipes import Recipe, RecipeData, as_file
 from .run_record import read_record, write_record
@@ -159,6 +159,7 @@ def train_on_videos(
 
     Raises:
         RunExistsError: there is a run in the output folder, and neither of the two was asked for.
+        ResultExistsError: there are files in the output folder that would be replaced, and no run that has left them.
         ValueError: see `plan_training`.
     """
     plan = videos if isinstance(videos, TrainingPlan) else plan_training(videos, **planning)
@@ -166,9 +167,13 @@ def train_on_videos(
     check_writable(folder)
     # Found out before the training, not after it.
     refuse_link(folder / EVALUATION_NAME)
+    recipe_file = folder / "recipe.yaml"
+    if not (resume or overwrite):
+        refuse_run(folder, of_recipe=True)
+        refuse_results(recipe_file, folder / EVALUATION_NAME, overwrite=False)
     trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
     # The recipe that was run, for `froster train` to run again.
-    write_text_whole(folder / "recipe.yaml", yaml_text(as_file(plan.recipe)))
+    write_text_whole(recipe_file, yaml_text(as_file(plan.recipe)))
     result: dict[str, Any] = {"model": str(folder / MODEL_NAME), "evaluation": None}
     _, held_out = read_recipe_data(plan.recipe.data, plan.recipe.world)
     if not held_out:

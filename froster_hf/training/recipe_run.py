@@ -56,6 +56,7 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
 
     Raises:
         RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
+        ResultExistsError: there are results in `output_dir`, and no run that has left them.
         OSError: nothing can be written to `output_dir`.
     """
     folder = output_folder(recipe)

@@ -22,6 +22,10 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # A revision in an address of the Hub, which is not part of what the caller named.
 _HUB_REVISION = re.compile(r"^(hf://(?:(?:datasets|spaces|models|buckets)/)?[^/@]+/[^/@]+)@[^/]+")
 _CHUNK_BYTES = 2**20
+# A member of an archive that becomes so many times as large would fill the disk; videos are packed already, and what
+# pictures without compression become is small by itself.
+MOST_UNPACKED = 100
+UNPACKED_BYTES = 2**30
 
 
 def is_address(text: str) -> bool:
@@ -70,24 +74,32 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
             for as long as its own client waits.
 
     Raises:
-        UnreadableVideoError: there is no such file, or it is larger or slower than the limits allow.
+        UnreadableVideoError: there is no such file, it is larger or slower than the limits allow, or a member of an
+            archive that bursts.
         DecodingUnavailableError: what opens such addresses is not installed, or there is no room for the copy.
     """
     end_time = time.monotonic() + limits.timeout_seconds
     system, path = open_store(address)
     from fsspec.implementations.local import LocalFileSystem
+    from fsspec.implementations.zip import ZipFileSystem
 
     if isinstance(system, LocalFileSystem):
         return path
     copy = _room()
     try:
         with _reading(address), system.open(path, "rb") as remote:
+            packed = system.info(path)["compress_size"] if isinstance(system, ZipFileSystem) else None
             copied = 0
             while chunk := remote.read(_CHUNK_BYTES):
                 copied += len(chunk)
                 if copied > limits.max_file_bytes:
                     raise UnreadableVideoError(
                         f"it is larger than VideoLimits.max_file_bytes, {limits.max_file_bytes}"
+                    )
+                if packed is not None and copied > max(UNPACKED_BYTES, MOST_UNPACKED * packed):
+                    raise UnreadableVideoError(
+                        f"{packed} bytes of the archive become {copied} and more; a member that becomes "
+                        f"{MOST_UNPACKED} times as large is not unpacked further: if you trust it, do it yourself"
                     )
                 if time.monotonic() > end_time:
                     raise UnreadableVideoError(

@@ -91,6 +91,17 @@ def test_missing_videos_are_refused_dropped_or_kept(tmp_path, videos):
     assert kept.videos == [str(videos / "v_abc.mp4"), str(videos / "def.mkv")]
 
 
+def test_videos_that_are_nowhere_are_resolved_once_each(tmp_path, monkeypatch):
+    resolved, resolve = [], VideoRoot.resolve
+    monkeypatch.setattr(
+        VideoRoot, "resolve", lambda *args, **where: resolved.append(args[1]) or resolve(*args, **where)
+    )
+    entry = {"subset": "validation", "annotations": [{"label": "a", "segment": [0, 1]}]}
+    (tmp_path / "a.json").write_text(json.dumps({"database": {f"gone{number}": entry for number in range(50)}}))
+    read_activitynet(tmp_path / "a.json", tmp_path, missing="keep")
+    assert len(resolved) == 50
+
+
 def test_a_video_outside_of_the_folder_is_refused(tmp_path, videos):
     file = tmp_path / "a.json"
     entry = {"subset": "validation", "annotations": [{"label": "a", "segment": [0, 1]}]}

@@ -422,8 +422,9 @@ def test_tokens_of_a_sentencepiece_model_are_bounded_as_others(tmp_path, monkeyp
     assert "a token of its vocabulary is" in refused(["a" * 1000])
     assert "the prefixes of its vocabulary's tokens are" in refused([f"{i:06}" + "a" * 200 for i in range(6000)])
     assert "the number of its added tokens" in refused(MANY, kind=4)
-    monkeypatch.setattr("froster_hf.processing.tokenizer_files.MOST_MERGES", 5)
-    assert "pairs of its tokens that make another are 6;" in refused(["a", "aa", "aaa", "aaaa"])
+    monkeypatch.setattr("froster_hf.processing.tokenizer_files.MOST_MERGED", 19)
+    # a+a, a+aa, aa+a, a+aaa, aa+aa, aaa+a
+    assert "the characters of its tokens' pairs that make another are 20;" in refused(["a", "aa", "aaa", "aaaa"])
     monkeypatch.setattr("froster_hf.processing.tokenizer_files.MAX_SENTENCEPIECE_BYTES", 5)
     assert "of more bytes" in refused(["a"])
 

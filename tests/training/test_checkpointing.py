@@ -584,18 +584,25 @@ def choosing_trainer(folder: Path, **fields):
     )
 
 
-@pytest.mark.parametrize("field", ["best_metric", "best_global_step", "best_model_checkpoint"])
-def test_a_best_model_that_no_evaluation_has_found_is_refused(tmp_path, field):
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda best: {"best_metric": -1e30},
+        lambda best: {"best_global_step": 3},
+        lambda best: {"best_model_checkpoint": f"checkpoint-{6 - best}"},
+        lambda best: {"best_model_checkpoint": f"checkpoint-{6 - best}", "best_metric": None},
+        lambda best: {"best_model_checkpoint": f"checkpoint-{6 - best}", "best_global_step": float(best)},
+    ],
+    ids=["metric", "step", "checkpoint", "checkpoint without a metric", "checkpoint at no whole step"],
+)
+def test_a_best_model_that_no_evaluation_has_found_is_refused(tmp_path, forged):
     """It would be the run's result, whatever comes after."""
     choosing_trainer(tmp_path).train()
     state = tmp_path / "checkpoint-4" / "trainer_state.json"
-    best = json.loads(state.read_text())["best_global_step"]
-    forged = {
-        "best_metric": -1e30,
-        "best_global_step": 3,
-        "best_model_checkpoint": str(tmp_path / f"checkpoint-{6 - best}"),
-    }
-    write_fields(state, **{field: forged[field]})
+    fields = forged(json.loads(state.read_text())["best_global_step"])
+    if "best_model_checkpoint" in fields:
+        fields["best_model_checkpoint"] = str(tmp_path / fields["best_model_checkpoint"])
+    write_fields(state, **fields)
     seal_again(state.parent)
     with pytest.raises(ResumeError, match=r"`best_\w+` of trainer_state\.json is "):
         choosing_trainer(tmp_path).train(resume_from_checkpoint=True)

@@ -17,6 +17,7 @@ from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.training import plan_training, train_on_videos
 from froster_hf.training.recipe_run import build_trainer, training_arguments
+from froster_hf.whole_files import ResultExistsError
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
 
@@ -184,6 +185,18 @@ def test_a_link_in_the_place_of_the_evaluation_is_refused_before_the_training(vi
     assert f"{tmp_path / 'run' / 'evaluation'} is a link, which is not followed" in capsys.readouterr().err
     assert os.listdir(tmp_path / "run") == ["evaluation"]
     assert os.listdir(tmp_path / "victim") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["recipe.yaml", "eval_results.json", "run_record.json", "evaluation/predictions/notes.csv"]
+)
+def test_files_that_no_run_has_left_are_not_replaced(videos, tmp_path, name):
+    file = tmp_path / "run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("my own")
+    with pytest.raises(ResultExistsError, match=f"{name.partition('/')[0]} exists already"):
+        train_on_videos(videos, model="small", output_dir=tmp_path / "run")
+    assert file.read_text() == "my own"
 
 
 def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(videos, tmp_path, capsys):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 
 import datasets
 import fsspec
@@ -115,6 +116,20 @@ def test_what_cannot_be_read_is_one_error_and_leaves_nothing(store, copies, name
     with pytest.raises(VideoDecodeError, match=reason):
         decode_frames(NAMED + name, [0], allow_urls=NAMED, limits=VideoLimits(**limits))
     assert not list(copies.iterdir())
+
+
+def test_a_member_of_an_archive_that_bursts_is_one_error(copies, video_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "UNPACKED_BYTES", 2**20)
+    with zipfile.ZipFile(tmp_path / "videos.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(video_file("h264_mp4"), "clip.mp4")
+        archive.writestr("burst.mp4", bytes(3 * 2**20))
+    clip, burst = (f"zip://{name}.mp4::{(tmp_path / 'videos.zip').as_uri()}" for name in ("clip", "burst"))
+    assert probe_video(clip, allow_urls=clip) == probe_video(video_file("h264_mp4"))
+    with pytest.raises(
+        VideoDecodeError, match=r"bytes of the archive become 2097152 and more; a member that becomes 100 times"
+    ):
+        probe_video(burst, allow_urls=burst)
+    assert list(copies.iterdir()) == [tmp_path / "videos.zip"]
 
 
 def test_files_of_this_machine_are_read_where_they_are(copies, video_file, tmp_path):
