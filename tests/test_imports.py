@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.forks import run_python
+
 PACKAGE = Path(__file__).parents[1] / "froster_hf"
 # Third parties of the flat files that are copied into Hub repositories; all come with transformers and torchvision,
 # or are guarded where they are imported.
@@ -151,9 +153,9 @@ def test_importing_the_package_imports_nothing_heavy():
     ],
 )
 def test_auto_classes_know_the_package_in_every_order_of_imports(order):
-    assert run(f"{order}\nprint(AutoModel._model_mapping[type(AutoConfig.for_model('froster'))].__name__)") == (
-        "FrosterModel"
-    )
+    script = f"{order}\nprint(AutoModel._model_mapping[type(AutoConfig.for_model('froster'))].__name__)"
+    finished = run_python("-c", script)
+    assert finished.stdout == "FrosterModel\n", finished.stderr[-3000:]
 
 
 IN_THREADS = """

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from froster_hf.cli import main
 from froster_hf.conversion import CheckpointError, convert_checkpoint, read_checkpoint, write_original_checkpoint
 from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict
+from tests.fixtures.forks import run_python
 
 LIMITED = """
 import resource, sys
@@ -191,8 +190,7 @@ def test_convert_never_asks_whether_to_run_code(tmp_path):
     foreign = {"tokenizer_class": "Unheard", "auto_map": {"AutoTokenizer": ["evil.E", "evil.E"]}}
     folder = clip_folder(tmp_path / "clip", tokenizer_config=foreign)
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w')\nclass E: ...\n")
-    command = [sys.executable, "-m", "froster_hf", "convert", str(folder), str(tmp_path / "out")]
-    done = subprocess.run(command, input="y\n" * 100, capture_output=True, text=True, timeout=240)
+    done = run_python("-m", "froster_hf", "convert", folder, tmp_path / "out", input="y\n" * 100)
     assert "[y/N]" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "marker").exists()
@@ -213,8 +211,7 @@ def test_a_full_disk_leaves_nothing_half_and_is_one_line(verb, small, tmp_path):
     """A limit on the size of files fails a write as a full disk does, after a part of it."""
     out = tmp_path / "result" / "out"
     source, *options = {"convert": [SMALL_CLIP], "convert --to": [small, "--to", "openai"], "export": [small]}[verb]
-    command = [sys.executable, "-c", LIMITED, verb.split()[0], str(source), str(out), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = run_python("-c", LIMITED, verb.split()[0], source, out, *options)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("froster: error: ")]
     assert len(lines) == 1

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from froster_hf.weights_license import card_license
 from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
 from tests.conversion.test_convert import clip_processor
+from tests.fixtures.forks import run_python
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.modeling.test_loading import populate_hub_cache, run_without_the_package
@@ -170,8 +169,7 @@ def test_export_never_asks_whether_to_run_code(with_foreign_code, field, tmp_pat
     content = json.loads((with_foreign_code / name).read_text())
     content |= {field: "Unheard", "auto_map": {"AutoConfig": "evil.E", "AutoTokenizer": ["evil.E", "evil.E"]}}
     (with_foreign_code / name).write_text(json.dumps(content))
-    command = [sys.executable, "-m", "froster_hf", "export", str(with_foreign_code), str(tmp_path / "out")]
-    done = subprocess.run(command, input="y\n" * 100, capture_output=True, text=True, timeout=240)
+    done = run_python("-m", "froster_hf", "export", with_foreign_code, tmp_path / "out", input="y\n" * 100)
     assert done.returncode == 1
     assert "[y/N]" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

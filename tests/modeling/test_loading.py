@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import torch
 from transformers import AutoModel, AutoModelForVideoClassification, PreTrainedConfig, SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterModel
+from tests.fixtures.forks import run_python
 from tests.fixtures.hidden import hiding
 from tests.modeling.tiny import ARCHITECTURES, architecture_id, tiny_clip, tiny_clips, tiny_model, tiny_texts
 
@@ -20,9 +19,7 @@ WITHOUT_THE_PACKAGE = hiding("froster_hf")
 
 def run_without_the_package(script: str, *arguments: str) -> str:
     """Standard output of a script in an isolated interpreter from which `froster_hf` cannot be imported."""
-    finished = subprocess.run(
-        [sys.executable, "-I", "-c", WITHOUT_THE_PACKAGE + script, *arguments], capture_output=True, text=True
-    )
+    finished = run_python("-I", "-c", WITHOUT_THE_PACKAGE + script, *arguments)
     assert finished.returncode == 0, finished.stderr[-3000:]
     return finished.stdout
 
@@ -208,8 +205,6 @@ def test_the_published_line_loads_from_the_hubs_cache_offline(tmp_path, monkeypa
     torch.save({"clips": tiny_clips(), "texts": tiny_texts(), "logits": logits}, tmp_path / "inputs.pt")
     for name, value in {"HF_HOME": tmp_path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, str(value))
-    finished = subprocess.run(
-        [sys.executable, "-c", FROM_THE_HUB, str(tmp_path / "inputs.pt")], capture_output=True, text=True
-    )
+    finished = run_python("-c", FROM_THE_HUB, tmp_path / "inputs.pt")
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert finished.stdout.strip() == "froster_hf.modeling.modeling_froster"

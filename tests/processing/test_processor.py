@@ -1,8 +1,6 @@
 """The processor: labels to tokens, templates that travel with the checkpoint, no silent changes."""
 
 import json
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
@@ -13,6 +11,7 @@ from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor, CLIPI
 from froster_hf.processing import processing_froster
 from froster_hf.processing.processing_froster import FrosterProcessor
 from tests.fixtures.backends import VERIFIED
+from tests.fixtures.forks import run_python
 from tests.fixtures.hidden import hiding
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor, tiny_tokenizer, tiny_video_processor
@@ -257,8 +256,7 @@ def test_a_hub_repository_needs_neither_the_package_nor_the_optional_decoders(tm
     for name, value in {"HF_HOME": tmp_path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, str(value))
     video, result = str(REAL_VIDEOS["bikes"]), tmp_path / "inputs.pt"
-    command = [sys.executable, "-I", "-c", AS_REMOTE_CODE, video, str(result)]
-    finished = subprocess.run(command, capture_output=True, text=True)
+    finished = run_python("-I", "-c", AS_REMOTE_CODE, video, result)
     assert finished.returncode == 0, finished.stderr[-3000:]
     expected = processor(video, text=["golf"], return_tensors="pt")
     for name, value in torch.load(result, weights_only=True).items():

@@ -4,8 +4,6 @@ import base64
 import json
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +23,7 @@ from froster_hf.processing.tokenizer_files import (
     load_processor,
 )
 from tests.fixtures.dual_encoders import metaclip_2_tokenizer, save_dual_encoder, siglip_tokenizer
+from tests.fixtures.forks import run_python
 
 # What decides in these files: the class that takes tokenizer.json as it stands.
 AS_IT_STANDS = "TokenizersBackend"
@@ -542,7 +541,7 @@ print("lives on")
 def test_the_process_lives_on(tmp_path):
     names = ("a text multiplied", "an expression that backtracks")
     folders = [copy_of(SMALL_FROSTER, tmp_path / name, tokenizer=HOSTILE[name]) for name in names]
-    ran = subprocess.run([sys.executable, "-c", SCRIPT, *map(str, folders)], capture_output=True, text=True)
+    ran = run_python("-c", SCRIPT, *folders)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[-1] == "lives on"
     assert ran.stderr.count("froster: error: The model in ") == len(folders)

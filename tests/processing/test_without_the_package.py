@@ -1,12 +1,11 @@
 """The processor as code of a Hub repository without the package: transformers' own loader reads the files."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from tests.fixtures.forks import run_python
 from tests.fixtures.hidden import hiding
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -66,9 +65,8 @@ def without_the_package(tmp_path_factory):
     damaged = folder / "damaged.mp4"
     damaged.write_bytes(REAL_VIDEOS["bikes"].read_bytes()[:3000])
     environment = {"HF_HOME": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    arguments = [str(REAL_VIDEOS["bikes"]), str(damaged), str(folder), str(folder / "read.pt")]
-    command = [sys.executable, "-I", "-c", SCRIPT, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+    arguments = [REAL_VIDEOS["bikes"], damaged, folder, folder / "read.pt"]
+    done = run_python("-I", "-c", SCRIPT, *arguments, env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     read = torch.load(folder / "read.pt", weights_only=True)
     return processor, read, json.loads(done.stdout.splitlines()[-1]), done.stderr
