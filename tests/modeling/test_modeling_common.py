@@ -257,11 +257,30 @@ def test_flash_attention_agrees_on_a_gpu(module):
     torch.testing.assert_close(model(clips, input_ids=texts).logits, expected, atol=0.1, rtol=0)
 
 
+class VideoTower(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values_videos):
+        return self.model.get_video_features(pixel_values_videos).video_embeds
+
+
 @every_module
 @torch.no_grad()
 def test_the_graph_is_captured_whole(module):
     """`fullgraph` fails on any graph break, and on any value that is read back to the host."""
-    model = tiny_model(temporal_module=module)
+    tower = VideoTower(tiny_model(temporal_module=module).froster).eval()
+    expected = tower(tiny_clips())
+    torch._dynamo.reset()
+    compiled = torch.compile(tower, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(tiny_clips()), expected, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_the_graph_of_both_towers_is_captured_whole():
+    """What the modules have in common: the texts, the average of their prompts, and the logits."""
+    model = tiny_model()
     expected = model(tiny_clips(), **TEXTS).logits
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
@@ -279,15 +298,6 @@ def test_inductor_compiles_it(fields):
     # An LSTM of PyTorch breaks the graph: Dynamo leaves it as it is, and compiles what is around it.
     compiled = torch.compile(model, fullgraph=fields.get("temporal_pooling") != "lstm")
     torch.testing.assert_close(compiled(tiny_clips(), **TEXTS).logits, expected, atol=1e-4, rtol=0)
-
-
-class VideoTower(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values_videos):
-        return self.model.get_video_features(pixel_values_videos).video_embeds
 
 
 @every_module
