@@ -15,7 +15,7 @@ from typing import Any
 from ..video.live import LiveWindow, live_frames, rolling_windows
 from ..video.types import VideoLimits
 from .pipeline_froster import ClipScorer, ZeroShotVideoClassificationPipeline
-from .timeline_froster import WINDOW_OPTIONS, ScoredWindow, TimelineSegment, plan_windows, smooth_scores
+from .timeline_froster import WINDOW_OPTIONS, ScoredWindow, TimelineSegment, check_seconds, plan_windows, smooth_scores
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ def live_timeline(
         ValueError: labels or options are wrong, or scores are not finite.
     """
     plan_windows(0.0, window_seconds, stride_seconds)
+    check_seconds(
+        smoothing_seconds=smoothing_seconds,
+        min_segment_seconds=min_segment_seconds,
+        max_segment_seconds=max_segment_seconds,
+    )
     scorer = ClipScorer(classify, candidate_labels, **options)
     num_frames = classify.frames_per_window(num_frames)
     frames = live_frames(

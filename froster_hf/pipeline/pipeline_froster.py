@@ -50,6 +50,7 @@ from .timeline_froster import (
     Timeline,
     TimelineSegment,
     WindowStream,
+    check_seconds,
     collect_segments,
     contrast_segments,
     smooth_scores,
@@ -448,6 +449,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             VideoDecodeError: the video cannot be read.
             ValueError: labels or options are wrong, or scores are not finite.
         """
+        check_seconds(smoothing_seconds=smoothing_seconds, min_segment_seconds=min_segment_seconds)
         scorer = ClipScorer(self, candidate_labels, **options)
         stream = WindowStream(
             self.processor.video_processor,

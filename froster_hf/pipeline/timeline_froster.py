@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, groupby, islice
+from numbers import Real
 from typing import Any
 
 import torch
@@ -178,9 +179,7 @@ def plan_windows(
     Raises:
         ValueError: a length that is not positive; more windows overlap, or they have more frames, than is allowed.
     """
-    for name, value in (("window_seconds", window_seconds), ("stride_seconds", stride_seconds)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"`{name}` is {value}; it must be positive.")
+    check_seconds(window_seconds=window_seconds, stride_seconds=stride_seconds, zero=False)
     if window_seconds > MOST_STRIDES_PER_WINDOW * stride_seconds:
         raise ValueError(
             f"`window_seconds` is {window_seconds:g} and `stride_seconds` is {stride_seconds:g}; a window has at most "
@@ -197,6 +196,20 @@ def plan_windows(
     count = math.ceil(num_strides - 1e-6) + 1
     starts = [min(k * stride_seconds, last) for k in range(count)]
     return [(start, min(start + window_seconds, duration_seconds)) for start in starts]
+
+
+def check_seconds(*, zero: bool = True, **lengths: Any) -> None:
+    """Refuse lengths by name that are no finite numbers of seconds, or less than 0.
+
+    Args:
+        zero: whether they may be 0.
+        lengths: name of an option -> its value.
+    """
+    for name, value in lengths.items():
+        is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or value < 0 or (value == 0 and not zero):
+            allowed = "0 or more" if zero else "positive"
+            raise ValueError(f"`{name}` is {repr(value)[:100]}; it must be {allowed}, in seconds.")
 
 
 def smooth_scores(scored: Iterable[ScoredWindow], smoothing_seconds: float) -> Iterator[ScoredWindow]:

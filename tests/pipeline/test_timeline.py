@@ -17,6 +17,7 @@ from transformers import pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf.pipeline import timeline_froster
+from froster_hf.pipeline.live import live_timeline
 from froster_hf.pipeline.timeline_files import COLORS, _color_labels, json_pieces, write_timeline
 from froster_hf.pipeline.timeline_froster import (
     KEPT_LABELS,
@@ -72,9 +73,18 @@ def test_windows_cover_the_video_and_the_last_one_ends_with_it():
     assert plan_windows(3, 4, 2) == [(0, 3)]
     # 0.3 - 0.1 is a little more than two strides of 0.1: rounding is not another window
     assert [start for start, _ in plan_windows(0.3, 0.1, 0.1)] == pytest.approx([0, 0.1, 0.2])
-    for window, stride in ((0, 1), (1, 0), (-1, 1), (float("nan"), 1)):
+    for window, stride in ((0, 1), (1, 0), (-1, 1), (float("nan"), 1), ("4", 1), (4, None)):
         with pytest.raises(ValueError, match="must be positive"):
             plan_windows(10, window, stride)
+
+
+@pytest.mark.parametrize("name", ["smoothing_seconds", "min_segment_seconds"])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "4", None, True])
+def test_lengths_that_are_none_are_refused_before_the_video_is_read(classify, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` is .*; it must be 0 or more, in seconds"):
+        classify.timeline("nowhere.mp4", ["a"], **{name: value})
+    with pytest.raises(ValueError, match=f"`{name}` is "):
+        next(live_timeline(classify, "nowhere.mp4", ["a"], **{name: value}))
 
 
 def test_more_windows_than_a_day_has_are_refused_before_lists_of_them_are_made(tmp_path):

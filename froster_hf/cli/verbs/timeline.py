@@ -17,6 +17,7 @@ index of a camera. Segments come as JSON lines as soon as they are over; a strea
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from dataclasses import asdict
@@ -101,8 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(flush=True)
     elif not timeline.segments:
         print("none of these, from start to end", flush=True)
-    for path in arguments.output:
-        write_timeline(timeline, path)
+    # Nor may it cost those behind it.
+    with contextlib.ExitStack() as written:
+        for path in reversed(arguments.output):
+            written.callback(write_timeline, timeline, path)
     return 0
 
 
