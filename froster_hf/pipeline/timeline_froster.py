@@ -199,7 +199,7 @@ def plan_windows(
 
 
 def check_seconds(*, zero: bool = True, **lengths: Any) -> None:
-    """Refuse lengths by name that are no finite numbers of seconds, or less than 0.
+    """Refuse by name what is not a finite number of seconds, 0 or more.
 
     Args:
         zero: whether they may be 0.
