@@ -404,6 +404,9 @@ class _H265Entries(_UnitEntries):
         self._last_number = 0
 
     def kind(self, unit: bytes) -> int:
+        # One more than the number of its layer in time; FFmpeg passes over those that have none.
+        if unit[1:2] and not unit[1] & 7:
+            raise NotAnIndexError("units of another form")
         return unit[0] >> 1
 
     def _read_header(self, header: bytes) -> Settings:

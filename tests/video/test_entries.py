@@ -186,9 +186,9 @@ def test_pictures_that_an_entry_of_h265_takes_back_have_no_index(tmp_path):
     assert_each_index_is_as_in_order(path)
 
 
-@pytest.mark.parametrize("kind", [10, 22])
-def test_units_of_h265_that_are_no_pictures_have_no_index(tmp_path, kind):
-    """FFmpeg passes over reserved kinds."""
+@pytest.mark.parametrize("header", [bytes([10 << 1]), bytes([22 << 1]), bytes([0, 0])])
+def test_units_of_h265_that_are_no_pictures_have_no_index(tmp_path, header):
+    """FFmpeg passes over reserved kinds, and over those without a layer in time."""
     path = tmp_path / "clip.mp4"
     write(path, "libx265", {"x265-params": H265["x265-params"].replace("bframes=0", "bframes=3:b-adapt=0")})
     content = bytearray(path.read_bytes())
@@ -196,7 +196,7 @@ def test_units_of_h265_that_are_no_pictures_have_no_index(tmp_path, kind):
         packets = [packet for packet in container.demux(video=0) if packet.size]
         free = [packet for packet in packets if packet.pos is not None and bytes(packet)[4] == 0]
         for packet in free[::2]:
-            content[packet.pos + 4] = kind << 1
+            content[packet.pos + 4 : packet.pos + 4 + len(header)] = header
     path.write_bytes(content)
     assert_each_index_is_as_in_order(path)
 
