@@ -1,5 +1,6 @@
 """What every test shares: no network, one thread, a fixed seed."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,21 @@ from hypothesis import settings
 
 from froster_hf.modeling.tables_froster import BACKBONES
 from tests.fixtures.videos import VIDEO_KINDS, render_video
+
+# Collecting garbage goes over the half a million objects of torch and transformers, which takes seconds and happens in
+# every training: it is not done while tests are imported, and what is there when they begin is left out for good.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
+
 
 # The same examples in every run, and none that fails on a busy machine.
 settings.register_profile("seeded", derandomize=True, deadline=None)

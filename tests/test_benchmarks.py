@@ -1,14 +1,15 @@
 """The tables of `benchmarks/`: each has a command that is there, options that it takes, and a line in the list."""
 
+import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.pages import ROOT
+from tests.fixtures.subprocesses import run_forked
 
 BENCHMARKS = ROOT / "benchmarks"
 LIST = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
@@ -54,7 +55,7 @@ def test_every_benchmark_is_in_the_list():
     assert measuring <= {script_of(command) for command in commands(LIST)}
 
 
-# Each as `python` would start it, in one process: importing torch takes longer than the rest.
+# Each as `python` would start it, in one process that has torch already: importing it takes longer than the rest.
 START_ALL = """
 import contextlib, io, runpy, sys
 from pathlib import Path
@@ -80,9 +81,13 @@ def test_every_benchmark_starts_by_its_command():
     words = [shlex.split(command) for page in DOCUMENTS for command in commands(page.read_text(encoding="utf-8"))]
     after = [line[line.index("python") + 1 :] for line in words]
     targets = {line[1] if line[0] == "-m" else line[0] for line in after}
-    finished = subprocess.run(
-        [sys.executable, "-c", START_ALL, *sorted(targets)], cwd=ROOT, capture_output=True, text=True
-    )
+
+    def start_all() -> None:
+        os.chdir(ROOT)
+        sys.argv = ["-c", *sorted(targets)]
+        exec(START_ALL, {"__name__": "__main__"})
+
+    finished = run_forked(start_all)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split() == sorted(targets)
 

@@ -18,9 +18,9 @@ from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.cli.loading import load_checkpoint
 from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.subprocesses import run_forked
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 
-FROSTER = str(Path(sys.executable).parent / "froster")
 BIKES = str(REAL_VIDEOS["bikes"])
 
 
@@ -242,8 +242,8 @@ def test_tokens_that_the_model_cannot_read_are_one_error_and_no_scores(checkpoin
 def test_nobody_is_asked_whether_a_checkpoints_code_may_run(checkpoint, file, fields, expected):
     (checkpoint / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
     change_json(checkpoint / file, **fields)
-    command = [FROSTER, "predict", BIKES, "--labels", "a,b", "--model", str(checkpoint)]
-    ended = subprocess.run(command, input="y\n" * 10, capture_output=True, text=True, timeout=250)
+    arguments = ["predict", BIKES, "--labels", "a,b", "--model", str(checkpoint)]
+    ended = run_forked(lambda: main(arguments), stdin=b"y\n" * 10)
     assert ended.returncode == 1
     assert expected in ended.stderr
     assert "[y/N]" not in ended.stdout + ended.stderr

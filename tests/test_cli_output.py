@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,9 @@ from transformers import pipeline
 import froster_hf  # noqa: F401
 from froster_hf.cli import build_parser, find_verbs, main
 from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.subprocesses import environment, run_forked
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 
-FROSTER = str(Path(sys.executable).parent / "froster")
 BIKES = str(REAL_VIDEOS["bikes"])
 # A terminal's title, a line that looks like ours, a change of the reading direction.
 HOSTILE = "\x1b]0;title\x07\nfroster: all is well\u202e"
@@ -146,30 +147,34 @@ def test_other_labels_are_read_back_from_a_table_as_they_are(label):
     assert spreadsheet_cell(label) == label
 
 
+def print_both(*arguments: str) -> int:
+    """A table, a line `--json`, and lines of JSON, of one process: its start is most of the time."""
+    code = main(arguments)
+    sys.stdout.write("--json\n")
+    return code or main([*arguments, "--json"])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are not text, which Linux allows")
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"PYTHONIOENCODING": "utf-8:strict"},
-        {"PYTHONIOENCODING": "cp1252:strict"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    ],
-    ids=["utf-8", "cp1252", "C locale"],
-)
-def test_names_and_labels_that_the_output_cannot_hold_end_no_run(checkpoint, tmp_path, environment):
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "C locale"])
+def test_names_and_labels_that_the_output_cannot_hold_end_no_run(checkpoint, tmp_path, encoding):
     names = [b"a.mp4", b"caf\xe9.mp4", "骑.mp4".encode(), b"z.mp4"]
     for name in names:
         shutil.copy(BIKES, os.path.join(os.fsencode(tmp_path), name))
     (tmp_path / "labels.txt").write_text("骑自行车\ngrowing\n", encoding="utf-8")
-    command = [FROSTER, "predict", str(tmp_path), "--labels-file", str(tmp_path / "labels.txt"), "--model", checkpoint]
-    environment = {**os.environ, **environment, "HF_HUB_OFFLINE": "1"}
-    table = subprocess.run(command, env=environment, capture_output=True, timeout=250)
-    assert table.returncode == 0, table.stderr
-    assert table.stdout.count(b"growing") == len(names)
-    lines = subprocess.run([*command, "--json"], env=environment, capture_output=True, timeout=250)
-    assert lines.returncode == 0, lines.stderr
+    arguments = ["predict", str(tmp_path), "--labels-file", str(tmp_path / "labels.txt"), "--model", checkpoint]
+    if encoding == "C locale":
+        # That of file names, too, which a process has from its start.
+        script = f"import sys; from {__name__} import print_both; sys.exit(print_both(*sys.argv[1:]))"
+        command = [sys.executable, "-c", script, *arguments]
+        c_locale = environment(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", HF_HUB_OFFLINE="1")
+        ended = subprocess.run(command, env=c_locale, capture_output=True, encoding="ascii", timeout=250)
+    else:
+        ended = run_forked(lambda: print_both(*arguments), encoding=encoding)
+    assert ended.returncode == 0, ended.stderr
+    table, lines = ended.stdout.split("--json\n")
+    assert table.count("growing") == len(names)
     # ASCII and UTF-8 alike are what JSON may be, and both characters are there or written out.
-    results = [json.loads(line.decode("cp1252" if b"\\u" in line else "utf-8")) for line in lines.stdout.splitlines()]
+    results = [json.loads(line) for line in lines.splitlines()]
     assert sorted(os.path.basename(os.fsencode(result["video"])) for result in results) == sorted(names)
     assert all({answer["label"] for answer in result["answers"]} == {"骑自行车", "growing"} for result in results)
 
@@ -222,14 +227,6 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(tmp_path, capsys, v
     assert str(tmp_path / "file") in error
 
 
-LIMITED = """
-import resource, sys
-from froster_hf.cli import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def timeline_arguments(checkpoint: str, folder: Path) -> list[str]:
     outputs = [str(folder / f"t{suffix}") for suffix in (".json", ".csv", ".srt", ".vtt", ".png")]
     windows = ["--window-seconds", "0.4", "--stride-seconds", "0.1", "--smoothing-seconds", "0"]
@@ -240,8 +237,12 @@ def timeline_arguments(checkpoint: str, folder: Path) -> list[str]:
 def test_a_full_disk_leaves_the_old_timeline_and_the_printed_answer(checkpoint, tmp_path):
     """A limit on the size of files fails a write as a full disk does, after a part of it."""
     (tmp_path / "t.json").write_text("old")
-    command = [sys.executable, "-c", LIMITED, *timeline_arguments(checkpoint, tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=250)
+
+    def limited() -> int:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+        return main(timeline_arguments(checkpoint, tmp_path))
+
+    ended = run_forked(limited)
     assert ended.returncode == 1
     assert ended.stderr.startswith("froster: error: ")
     assert " - " in ended.stdout
@@ -257,9 +258,8 @@ def test_a_full_file_system_leaves_the_old_pictures(checkpoint, tmp_path):
         pytest.skip("this machine does not let root mount a tmpfs")
     try:
         (tmp_path / "rollout.png").write_text("old")
-        command = [FROSTER, "explain", BIKES, "--label", "a", "--output", str(tmp_path), "--model", checkpoint]
-        command.append("--overwrite")
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=250)
+        arguments = ["explain", BIKES, "--label", "a", "--output", str(tmp_path), "--model", checkpoint]
+        ended = run_forked(lambda: main([*arguments, "--overwrite"]))
         assert ended.returncode == 1
         assert ended.stderr.startswith("froster: error: ")
         assert "Traceback" not in ended.stderr

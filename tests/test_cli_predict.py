@@ -17,6 +17,7 @@ from transformers.utils import logging
 import froster_hf  # noqa: F401
 from froster_hf.cli import main
 from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.subprocesses import run_forked
 from tests.fixtures.tiny import save_tiny_checkpoint
 
 FROSTER = str(Path(sys.executable).parent / "froster")
@@ -249,17 +250,14 @@ def test_standard_input_is_a_file(tmp_path):
     options = ["--labels", "riding a bike,golf", "--model", str(tmp_path)]
     for verb, check in (("predict", lambda out: "golf" in out), ("timeline", bool)):
         with open(REAL_VIDEOS["bikes"], "rb") as video:
-            command = [sys.executable, "-m", "froster_hf", verb, "-", *options]
-            done = subprocess.run(command, stdin=video, capture_output=True, text=True)
+            done = run_forked(lambda verb=verb: main([verb, "-", *options]), stdin=video)
         assert done.returncode == 0, done.stderr[-2000:]
         assert check(done.stdout)
     # A pipe, which cannot be read twice.
     data = REAL_VIDEOS["bikes"].read_bytes()
-    piped = subprocess.run(
-        [sys.executable, "-m", "froster_hf", "predict", "-", *options], input=data, capture_output=True
-    )
+    piped = run_forked(lambda: main(["predict", "-", *options]), stdin=data)
     assert piped.returncode == 0, piped.stderr[-2000:]
-    assert b"golf" in piped.stdout
+    assert "golf" in piped.stdout
 
 
 def test_all_labels_that_reach_the_threshold_are_shown_where_several_may_occur(capsys):

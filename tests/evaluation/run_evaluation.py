@@ -1,6 +1,6 @@
 """What a user's own script would do, for a launcher to start several times side by side.
 
-With `slowed` as the last argument, every process but the first reads stored predictions only when the first has stored
+It evaluates twice. The second time every process but the first reads stored predictions only when the first has stored
 some: what a slow disk does to one of them.
 """
 
@@ -20,11 +20,16 @@ from froster_hf.modeling.modeling_froster import FrosterForVideoClassification  
 from froster_hf.processing.processing_froster import FrosterProcessor  # noqa: E402
 
 
-def main(checkpoint: str, root: str, annotations: str, output_dir: str, reading: str = "") -> None:
-    model = FrosterForVideoClassification.from_pretrained(checkpoint)
+def main(checkpoint: str, root: str, annotations: str, output_dir: str, slowed_dir: str) -> None:
     accelerator = Accelerator(cpu=True)
-    if reading == "slowed" and not accelerator.is_main_process:
-        wait_before_reading(Path(output_dir) / "predictions" / "sample_0" / "predictions.0.jsonl")
+    evaluate(checkpoint, root, annotations, output_dir, accelerator)
+    if not accelerator.is_main_process:
+        wait_before_reading(Path(slowed_dir) / "predictions" / "sample_0" / "predictions.0.jsonl")
+    evaluate(checkpoint, root, annotations, slowed_dir, accelerator)
+
+
+def evaluate(checkpoint: str, root: str, annotations: str, output_dir: str, accelerator: Accelerator) -> None:
+    model = FrosterForVideoClassification.from_pretrained(checkpoint)
     evaluate_protocol(
         load_protocol("base_to_novel_hmdb51", ["num_views=2", "frame_stride=2"]),
         models=model,

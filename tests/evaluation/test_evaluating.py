@@ -143,19 +143,26 @@ def test_after_a_kill_the_evaluation_goes_on_and_ends_with_the_same_result(
     assert (tmp_path / "result.json").read_bytes() == uninterrupted
 
 
-@pytest.mark.parametrize("reading", ["", "slowed"])
-def test_two_processes_give_the_result_of_one_bit_for_bit(checkpoint, hmdb51_data, tmp_path, uninterrupted, reading):
+@pytest.fixture(scope="module")
+def two_processes(checkpoint, hmdb51_data, tmp_path_factory) -> Path:
+    """The folders of two evaluations by two processes: one as usual, one where the second reads late."""
+    folder = tmp_path_factory.mktemp("two")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     script = Path(__file__).with_name("run_evaluation.py")
-    paths = (script, checkpoint, hmdb51_data.root, hmdb51_data.annotations, tmp_path)
-    run = subprocess.run(
-        [*launcher, *map(str, paths), reading], env=environment(HF_HUB_OFFLINE="1"), capture_output=True, timeout=240
-    )
+    data = (checkpoint, hmdb51_data.root, hmdb51_data.annotations)
+    command = [*launcher, *map(str, (script, *data, folder / "usual", folder / "slowed"))]
+    run = subprocess.run(command, env=environment(HF_HUB_OFFLINE="1"), capture_output=True, timeout=240)
     assert run.returncode == 0, run.stderr.decode()[-2000:]
-    assert sorted(path.name for path in tmp_path.glob("was_process_*")) == ["was_process_0", "was_process_1"]
-    counts = [path.read_text().count('"row"') for path in sorted((tmp_path / "predictions" / "sample_0").iterdir())]
+    return folder
+
+
+@pytest.mark.parametrize("reading", ["usual", "slowed"])
+def test_two_processes_give_the_result_of_one_bit_for_bit(two_processes, uninterrupted, reading):
+    folder = two_processes / reading
+    assert sorted(path.name for path in folder.glob("was_process_*")) == ["was_process_0", "was_process_1"]
+    counts = [path.read_text().count('"row"') for path in sorted((folder / "predictions" / "sample_0").iterdir())]
     assert counts == [6, 6]
-    assert (tmp_path / "result.json").read_bytes() == uninterrupted
+    assert (folder / "result.json").read_bytes() == uninterrupted
 
 
 def test_the_result_of_another_protocol_is_not_written_over_unless_that_is_asked_for(hmdb51_data, tmp_path):

@@ -1,7 +1,6 @@
 """mp4 files and datasets of the moving-shapes world."""
 
-import subprocess
-import sys
+import resource
 
 import av
 import numpy as np
@@ -16,6 +15,7 @@ from froster_hf.shapes import (
     write_moving_shapes,
     write_mp4,
 )
+from tests.fixtures.subprocesses import run_forked
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "ring", "growing")]
 
@@ -50,14 +50,14 @@ def test_same_frames_make_the_same_file(tmp_path):
 def test_a_video_that_cannot_be_written_whole_leaves_the_old_one(tmp_path):
     file = tmp_path / "clip.mp4"
     old = write_mp4(np.zeros((4, 3, 32, 32), np.uint8), file).read_bytes()
-    script = (
-        "import resource; import numpy as np; from froster_hf.shapes import write_mp4\n"
-        "noise = np.random.default_rng(0).integers(0, 256, (16, 3, 64, 64), dtype=np.uint8)\n"
+
+    def limited() -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (16, 3, 64, 64), dtype=np.uint8)
         # A limit on the size of files fails a write as a full disk does, after a part of it.
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        f"write_mp4(noise, {str(file)!r})\n"
-    )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120).returncode == 1
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        write_mp4(noise, file)
+
+    assert run_forked(limited).returncode == 1
     assert file.read_bytes() == old
     assert [entry.name for entry in tmp_path.iterdir()] == ["clip.mp4"]
 

@@ -1,9 +1,6 @@
 """How a batch is split, over steps or over processes, changes nothing."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.fixtures.subprocesses import environment
+from tests.training.test_resume_after_kill import PATIENCE_SECONDS
 from tests.training.tiny import Arrays, tiny_trainer
+from tests.training.two_processes import start_ranks
 
 OBJECTIVES = {
     "cross_entropy": {},
@@ -81,17 +79,10 @@ def test_a_last_batch_that_is_smaller_counts_by_its_clips(tmp_path):
 def two_processes(tmp_path_factory) -> Path:
     """The folder of the same training by two processes, on the CPU."""
     folder = tmp_path_factory.mktemp("two")
-    # `accelerate launch` chooses a free port and binds it seconds later, when somebody else may have it.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    run = subprocess.run(
-        [*launch, __file__, str(folder)],
-        env=environment(ACCELERATE_USE_CPU="true"),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=folder,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    processes = start_ranks(train_all, folder)
+    for process in processes:
+        process.join(timeout=PATIENCE_SECONDS)
+    assert [process.exitcode for process in processes] == [0, 0]
     return folder
 
 
@@ -102,9 +93,8 @@ def test_two_processes_are_one_process(tmp_path, two_processes, objective):
     assert_same((load_file(two_processes / f"{objective}.safetensors"), log), expected)
 
 
-def main() -> None:
-    """One of the two processes."""
-    folder = Path(sys.argv[1])
+def train_all(folder: Path) -> None:
+    """What one of the two processes does."""
     torch.set_num_threads(1)
     for name, fields in OBJECTIVES.items():
         weights, log = train(folder, batch_size=4, accumulation=1, **fields)
@@ -113,10 +103,3 @@ def main() -> None:
         if torch.distributed.get_rank() == 0:
             save_file(weights, folder / f"{name}.safetensors")
             (folder / f"{name}.json").write_text(json.dumps(log))
-    # Else its threads may end a process that is done with an abort; seldom, what is left of them does so even then.
-    torch.distributed.destroy_process_group()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

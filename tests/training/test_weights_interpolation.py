@@ -1,7 +1,7 @@
 """Between two checkpoints, tensor by tensor: the ends are the ends, and what does not fit is refused."""
 
 import json
-import subprocess
+import resource
 import sys
 
 import pytest
@@ -12,6 +12,7 @@ from transformers import AutoModelForVideoClassification, CLIPModel
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.training.weights import CheckpointMismatchError, interpolate
+from tests.fixtures.subprocesses import run_forked
 from tests.fixtures.tiny import tiny_processor
 from tests.modeling.tiny import tiny_clip, tiny_clips, tiny_model, tiny_texts
 
@@ -38,21 +39,17 @@ def froster_weights(folder):
     return FrosterModel.from_pretrained(folder).state_dict()
 
 
-LIMITED = """
-import resource, sys
-from froster_hf.training.weights import interpolate
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-try:
-    interpolate(sys.argv[1], sys.argv[2], 0.5, output_dir=sys.argv[3])
-except OSError as error:
-    sys.exit(f"refused: {error}")
-"""
-
-
 def test_a_full_disk_is_one_error_that_names_the_folder_and_leaves_nothing(clip_folder, tuned_folder, tmp_path):
     """A limit on the size of files fails a write as a full disk does, after a part of it."""
-    command = [sys.executable, "-c", LIMITED, clip_folder, tuned_folder, tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            interpolate(clip_folder, tuned_folder, 0.5, output_dir=tmp_path / "out")
+        except OSError as error:
+            sys.stderr.write(f"refused: {error}\n")
+
+    done = run_forked(limited)
     assert done.stderr.splitlines()[-1].startswith(f"refused: {tmp_path / 'out'} cannot be written")
     assert list(tmp_path.iterdir()) == []
 
