@@ -20,6 +20,8 @@ from .printing import printable
 PEFT_TYPES = ("IA3", "LOHA", "LOKR", "LORA")
 MAX_CONFIG_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
+# A branch, tag or commit. The Hub's client keeps it as the name of a file.
+REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}")
 # PEFT compares each name with each module of a model. A backbone of 24 and 12 layers has 216 linear modules.
 MOST_NAMES = 1000
 # These names PEFT compiles as expressions. Python keeps 512 of them; beyond, each is compiled again for each module,
@@ -53,6 +55,10 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
+def _is_revision(value: Any) -> bool:
+    return isinstance(value, str) and REVISION.fullmatch(value) is not None
+
+
 def _is_table(value: Any) -> bool:
     """Numbers of modules, which stand there by name, not by pattern."""
     return isinstance(value, dict) and all(_is_name(name) and _is_number(number) for name, number in value.items())
@@ -73,7 +79,7 @@ def _is_layers(value: Any) -> bool:
 # file, and goes on with those before the training.
 FIELDS: dict[str, Callable[[Any], bool]] = {
     "base_model_name_or_path": _is_text,
-    "revision": _is_text,
+    "revision": _is_revision,
     "peft_type": PEFT_TYPES.__contains__,
     "peft_version": _is_text,
     "task_type": _is_name,
@@ -117,7 +123,7 @@ def read_adapter(checkpoint: str | os.PathLike[str]) -> dict[str, Any] | None:
             own (see `check_checkpoint_files`).
         ImportError: PEFT is not installed.
     """
-    from transformers.utils import CONFIG_NAME, cached_file, find_adapter_config_file, is_peft_available
+    from transformers.utils import CONFIG_NAME, find_adapter_config_file, is_peft_available
 
     name = os.fspath(checkpoint)
     check_checkpoint_files(name)
@@ -132,13 +138,7 @@ def read_adapter(checkpoint: str | os.PathLike[str]) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{printable(name)} has an adapter_config.json that cannot be read as JSON.") from error
     check_adapter_config(content, name)
-    found = cached_file(
-        name,
-        CONFIG_NAME,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if found is not None:
+    if file_of_adapter(name, CONFIG_NAME) is not None:
         raise ValueError(
             f"{printable(name)} has an adapter_config.json beside a {CONFIG_NAME}: an adapter or a model? Keep "
             "the two in folders of their own."
@@ -146,6 +146,18 @@ def read_adapter(checkpoint: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not is_peft_available():
         raise ImportError(f"{printable(name)} is an adapter; loading it needs PEFT: pip install froster-hf[lora]")
     return content
+
+
+def file_of_adapter(adapter: str, name: str) -> str | None:
+    """A file of an adapter, which is a folder or on the Hub; `None` where it has no such file."""
+    from transformers.utils import cached_file
+
+    return cached_file(
+        adapter,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
 
 
 def check_adapter_config(content: Any, name: str) -> None:

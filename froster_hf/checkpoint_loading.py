@@ -5,10 +5,17 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .adapters import check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
+from .adapters import (
+    check_adapter_loaded,
+    file_of_adapter,
+    read_adapter,
+    refuse_oversized_adapter,
+    without_peft_warnings,
+)
 from .assets import SMALL_FROSTER
 from .checkpoint_files import check_checkpoint_files, check_headers, check_settings, shard_names
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
@@ -167,6 +174,7 @@ def _hub_answers(name: str) -> bool:
 def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dtype: str) -> Any:
     """The zero-shot pipeline of a FROSTER or plain CLIP checkpoint, or of a PEFT adapter and the checkpoint it names.
 
+    The processor is the one beside the adapter, where there is one: it was trained with that.
     No code that the checkpoint's files bring or name is run, and nobody is asked whether it may.
 
     Args:
@@ -179,6 +187,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
         Exception: of any kind that transformers raises; `loading_reason` says it in one line.
     """
     from transformers import AutoModel, AutoModelForVideoClassification, pipeline
+    from transformers.utils import PROCESSOR_NAME
 
     from .processing.processing_froster import FrosterProcessor
     from .processing.tokenizer_files import load_processor
@@ -186,7 +195,8 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     checkpoint = checkpoint_path(checkpoint)
     adapter = read_adapter(checkpoint)
     base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
-    config = checked_config(base)
+    revision = None if adapter is None else adapter.get("revision") or None
+    config = checked_config(base, revision=revision)
     if adapter is not None:
         with without_peft_warnings():
             refuse_oversized_adapter(config, checkpoint)
@@ -195,15 +205,20 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     # What transformers says of the files' tensors, by their names; what matters of it is said below.
     with without_warnings(), nullcontext() if adapter is None else without_peft_warnings():
         model, report = model_class.from_pretrained(
-            checkpoint, config=config, dtype=dtype, output_loading_info=True, **INSTALLED_ONLY
+            base, revision=revision, config=config, dtype=dtype, output_loading_info=True, **INSTALLED_ONLY
         )
+        if adapter is not None:
+            model.load_adapter(checkpoint)
+            check_adapter_loaded(model, checkpoint)
+    load: Any = FrosterProcessor.from_pretrained if is_froster else load_processor
+    if adapter is not None and file_of_adapter(checkpoint, PROCESSOR_NAME) is not None:
+        processor = load(checkpoint)
+    else:
+        processor = load(base, revision=revision)
     task: Any = "zero-shot-video-classification"
-    processor = (FrosterProcessor.from_pretrained if is_froster else load_processor)(base)
     classify = pipeline(task, model=model, processor=processor, device=device)
-    # Of an adapter, transformers gives the name of the checkpoint that it is for.
+    # Of an adapter, it is the name of the checkpoint that it is for.
     classify.model.config._name_or_path = checkpoint
-    if adapter is not None:
-        check_adapter_loaded(classify.model, checkpoint)
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"{len(missing)} tensors of the model that its configuration describes are not in its files: "
@@ -233,13 +248,14 @@ def naming_checkpoint(field: str, checkpoint: str | os.PathLike[str]) -> Iterato
         ) from error
 
 
-def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
+def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> Any:
     """The configuration of a checkpoint whose weights can be loaded: by installed code, and no more than there are.
 
     Weights in pickles have been read once by then, in a process of their own with bounded memory.
 
     Args:
         checkpoint: a folder, or a name on the Hub.
+        revision: of the repository on the Hub, by default its main one.
 
     Raises:
         ValueError: see `refuse_foreign_parts`, `refuse_oversized`, `check_headers` and `check_pickles`; or the model
@@ -248,14 +264,14 @@ def checked_config(checkpoint: str | os.PathLike[str]) -> Any:
     """
     from .modeling.configuration_froster import FrosterConfig
 
-    config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint))
-    files = list(_weight_files(os.fspath(checkpoint)))
+    config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint, revision=revision))
+    files = list(_weight_files(os.fspath(checkpoint), revision))
     refuse_oversized(config, files)
     _check_weights(files)
     return config
 
 
-def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
+def refuse_foreign_parts(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> dict[str, Any]:
     """Raise where transformers would load more for a checkpoint than its own weights into an installed class.
 
     The configuration of a PEFT adapter names another model to load.
@@ -263,6 +279,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
 
     Args:
         checkpoint: a folder, or a name on the Hub.
+        revision: of the repository on the Hub, by default its main one.
 
     Returns:
         The fields of its config.json.
@@ -277,14 +294,14 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
 
     name = os.fspath(checkpoint)
     check_checkpoint_files(name)
-    if find_adapter_config_file(name) is not None:
+    if find_adapter_config_file(name, revision=revision) is not None:
         raise ValueError(
             f"{printable(name)} has an adapter_config.json, which names another model. A model is needed here: merge "
             "the adapter into its model where it was trained, and save that."
         )
-    if not os.path.isdir(name) and (file := cached_file(name, CONFIG_NAME)) is not None:
+    if not os.path.isdir(name) and (file := cached_file(name, CONFIG_NAME, revision=revision)) is not None:
         check_settings(file)
-    config, _ = PreTrainedConfig.get_config_dict(name)
+    config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
     refuse_other_quantizers(config, where=name)
     check_quantization(config, where=name)
     return config
@@ -339,19 +356,19 @@ def _check_weights(files: Sequence[str]) -> None:
         check_pickles(pickles)
 
 
-def _weight_files(checkpoint: str) -> Iterator[str]:
+def _weight_files(checkpoint: str, revision: str | None) -> Iterator[str]:
     """The files that transformers would read the weights of a checkpoint from; none where it would find none."""
     from transformers.utils import cached_file
     from transformers.utils.hub import get_checkpoint_shard_files
 
+    find = partial(cached_file, checkpoint, revision=revision, _raise_exceptions_for_missing_entries=False)
     for name in ("model.safetensors", "pytorch_model.bin"):
-        if (file := cached_file(checkpoint, name, _raise_exceptions_for_missing_entries=False)) is not None:
+        if (file := find(name)) is not None:
             yield file
             return
-        index = cached_file(checkpoint, f"{name}.index.json", _raise_exceptions_for_missing_entries=False)
-        if index is not None:
+        if (index := find(f"{name}.index.json")) is not None:
             shard_names(Path(index))
-            yield from get_checkpoint_shard_files(checkpoint, index)[0]
+            yield from get_checkpoint_shard_files(checkpoint, index, revision=revision)[0]
             return
 
 

@@ -82,10 +82,38 @@ def test_other_kinds_of_adapters_load_as_well(base, tmp_path, kind):
     assert answers(load_installed(tmp_path / "own", device="cpu", dtype="auto")) == pytest.approx(expected, abs=1e-6)
 
 
-def test_labels_of_the_checkpoint_below_are_names_without_embeddings(adapter):
+def test_labels_of_the_checkpoint_below_are_names_without_embeddings(base, adapter):
     """The adapted text tower says something else of them."""
-    with pytest.raises(ValueError, match="label names without embeddings"):
-        load_installed(adapter[0], device="cpu", dtype="auto")(BIKES)
+    model = AutoModelForVideoClassification.from_pretrained(base)
+    model.load_adapter(str(adapter[0]))
+    for classify in (
+        load_installed(adapter[0], device="cpu", dtype="auto"),
+        pipeline(TASK, model=str(adapter[0]), device="cpu"),
+        pipeline(TASK, model=model, processor=tiny_processor(), device="cpu"),
+    ):
+        with pytest.raises(ValueError, match="label names without embeddings"):
+            classify(BIKES)
+
+
+def test_the_processor_of_the_training_is_that_beside_the_adapter(adapter, tmp_path):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    tiny_processor("none", num_frames=2).save_pretrained(folder)
+    found = load_installed(folder, device="cpu", dtype="auto")
+    assert found.processor.num_prompts == 1
+    assert found.processor.video_processor.num_frames == 2
+    assert answers(found) != pytest.approx(adapter[1], abs=1e-3)
+    assert answers(pipeline(TASK, model=str(folder), processor=str(folder), device="cpu")) == answers(found)
+    for file in ("processor_config.json", "video_preprocessor_config.json"):
+        (folder / file).unlink(missing_ok=True)  # as a training that was given the tokenizer alone leaves it
+    assert answers(load_installed(folder, device="cpu", dtype="auto")) == pytest.approx(adapter[1], abs=1e-6)
+
+
+def test_a_processor_beside_an_adapter_is_checked_as_any(adapter, tmp_path):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "processor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps({**content, "processor_class": "WhisperProcessor"}))
+    with pytest.raises(ValueError, match="has the processor_class"):
+        load_installed(folder, device="cpu", dtype="auto")
 
 
 def test_what_the_trainer_trains_is_saved_alone_and_answers_alike(base, tmp_path):
@@ -131,6 +159,40 @@ def test_an_adapter_on_a_checkpoint_of_the_hub(base, adapter, tmp_path, monkeypa
     assert found == pytest.approx(adapter[1], abs=1e-6)
 
 
+@pytest.mark.parametrize("revision", ["v2", "refs/pr/7", "b" * 40])
+def test_the_checkpoint_below_is_of_the_revision_that_the_adapter_names(
+    base, adapter, tmp_path, monkeypatch, revision
+):
+    cache = tmp_path / "hub" / "models--owner--froster"
+    tiny_model(seed=5).save_pretrained(cache / "snapshots" / ("a" * 40))
+    shutil.copytree(base, cache / "snapshots" / ("b" * 40))
+    for name, commit in {"main": "a" * 40, "v2": "b" * 40, "refs/pr/7": "b" * 40}.items():
+        (cache / "refs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / "refs" / name).write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    named = {**content, "base_model_name_or_path": "owner/froster", "revision": revision}
+    (folder / "adapter_config.json").write_text(json.dumps(named))
+    assert answers(load_installed(folder, device="cpu", dtype="auto")) == pytest.approx(adapter[1], abs=1e-6)
+    (folder / "adapter_config.json").write_text(json.dumps({**named, "revision": None}))
+    assert answers(load_installed(folder, device="cpu", dtype="auto")) != pytest.approx(adapter[1], abs=1e-3)
+
+
+def test_weights_that_the_checkpoint_below_lacks_are_an_error(base, adapter, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    below = shutil.copytree(base, tmp_path / "below")
+    tensors = load_file(below / "model.safetensors")
+    del tensors["froster.visual_projection.weight"]
+    save_file(tensors, below / "model.safetensors", metadata={"format": "pt"})
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, "base_model_name_or_path": str(below)}))
+    with pytest.raises(ValueError, match=r"not in its files: froster\.visual_projection\.weight"):
+        load_installed(folder, device="cpu", dtype="auto")
+
+
 PLAIN = {"peft_type": "LORA", "base_model_name_or_path": "owner/name", "r": 8, "target_modules": ["q_proj"]}
 
 
@@ -154,6 +216,9 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
         {"peft_type": ["LORA"]},
         {"base_model_name_or_path": ""},
         {"base_model_name_or_path": ["a"]},
+        {"revision": "../../../../else/where"},
+        {"revision": "/else/where"},
+        {"revision": ["v2"]},
         {"target_modules": "(a+)+$"},
         {"target_modules": ["(a+)+$"]},
         {"rank_pattern": {"(a+)+$": 4}},

@@ -740,8 +740,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
         """As in transformers. Label names other than the checkpoint's have no embeddings: what a file holds for an
         index belongs to the name that its configuration has there. To rename labels, give the stored embeddings to
-        `set_labels`. Where an adapter is loaded on top of a checkpoint, its own names have none either: the stored
-        ones are those of another text tower."""
+        `set_labels`."""
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # Where adapters are loaded, the checkpoint that they are for.
@@ -750,10 +749,15 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
             stored, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
             names = {int(index): name for index, name in (stored.get("id2label") or {}).items()}
-            if names != model.config.id2label or getattr(model, "_hf_peft_config_loaded", False):
-                model._store_label_embeds(torch.full_like(model.label_embeds, float("nan")))
-                model._has_label_embeds = False
+            if names != model.config.id2label:
+                model._forget_label_embeds()
         return loaded
+
+    def load_adapter(self, *args, **kwargs):
+        """As in transformers. Label names have no embeddings any more: those were another text tower's."""
+        report = super().load_adapter(*args, **kwargs)
+        self._forget_label_embeds()
+        return report
 
     @property
     def distillation_projectors(self) -> DistillationProjectors | None:
@@ -824,6 +828,10 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self._store_label_embeds(text_embeds.detach().to(self.dtype).clone())
         self._has_label_embeds = True
+
+    def _forget_label_embeds(self) -> None:
+        self._store_label_embeds(torch.full_like(self.label_embeds, float("nan")))
+        self._has_label_embeds = False
 
     def _store_label_embeds(self, label_embeds: torch.Tensor) -> None:
         """Register the buffer (K, D); an empty one is not saved."""
