@@ -4,11 +4,8 @@ The copies are other people's, in layouts of their own: the lists are known by t
 of classes that they lie in. Whether all clips are there, the readers say.
 """
 
-import contextlib
 import errno
 import gzip
-import io
-import itertools
 import lzma
 import math
 import os
@@ -18,11 +15,11 @@ import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download
 
 from ..printing import one_line, printable
+from ..video.archives import MOST_HEADER_BYTES, TableReader, TarReader, check_packing
 from ..video.files import VIDEO_SUFFIXES, is_video_name
 from ..whole_files import full_disk_named, new_folder
 from .catalogue import DATASETS, FORMATS, MOST_CLIPS, DataFiles
@@ -31,11 +28,6 @@ ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 # Videos are packed already; lists become a tenth of what they are.
 MOST_TIMES = 20
 LEAST_UNPACKED_BYTES = 2**30
-# Of a name, or what else stands before a file in an archive, and of all of these before one.
-MOST_HEADER_BYTES = 2**16
-MOST_NOTES_BYTES = 2**20
-# Of the table at the end of a zip archive, of which ZipFile makes objects before it is told how many: a million names.
-MOST_TABLE_BYTES = 2**27
 MOST_DEPTH = 20
 # What the readers raise of archives that are damaged, encrypted, or made to be.
 _DAMAGE = (
@@ -125,85 +117,30 @@ def _unpack(archive: Path, target: Path) -> None:
 
 
 def _unpack_zip(archive: Path, folder: Path) -> None:
-    with _TableReader(archive) as file, zipfile.ZipFile(file) as opened:
+    with archive.open("rb") as file, zipfile.ZipFile(TableReader(file)) as opened:
         members = opened.infolist()
         # No more is read of a member than it says here.
         _check_sizes(archive, len(members), sum(member.file_size for member in members))
         for member in members:
             _check_name(member.filename)
+            check_packing(member)
             opened.extract(member, folder)
-
-
-class _TableReader(io.FileIO):
-    """A file for `ZipFile`, which reads the table of an archive's files in one piece, whatever size it has."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read as a file does.
-
-        Raises:
-            zipfile.BadZipFile: of a larger table than that of any data set.
-        """
-        if size is not None and size > MOST_TABLE_BYTES:
-            raise zipfile.BadZipFile(f"its table of files has {size} bytes; at most {MOST_TABLE_BYTES} are read")
-        return super().read(size)
 
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
     size = 0
-    with archive.open("rb") as file, contextlib.ExitStack() as stack:
-        is_packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        stream: Any = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
-        reader: Any = _HeaderReader(stream)
-        opened: Any = stack.enter_context(tarfile.open(fileobj=reader, mode="r:"))
-        for count in itertools.count(1):
-            reader.left = MOST_NOTES_BYTES
-            if (member := opened.next()) is None:
-                break
-            reader.left = math.inf
-            # It keeps them all, with their notes, and those for all.
-            opened.members.clear()
-            opened.pax_headers.clear()
+    with archive.open("rb") as file:
+        opened = TarReader(file)
+        for count, member in enumerate(opened, 1):
             size += member.size
-            _check_sizes(archive, count, max(size, reader.num_read) if member.size >= 0 else math.inf)
+            _check_sizes(archive, count, max(size, opened.num_read) if member.size >= 0 else math.inf)
             if member.isdir() or (member.isreg() and not member.issparse()):
                 _check_name(member.name)
                 opened.extract(member, folder, filter="data")
         # Of what is packed, the checksum stands at the end.
-        while is_packed and (rest := stream.read(MOST_HEADER_BYTES)):
+        while opened.is_packed and (rest := opened.stream.read(MOST_HEADER_BYTES)):
             size += len(rest)
             _check_sizes(archive, 0, size)
-
-
-class _HeaderReader:
-    """A file for `tarfile`, which reads names and other notes before a member in one piece, whatever size they claim.
-
-    Args:
-        file: open for reading; what is unpacked on the way may have no end.
-    """
-
-    def __init__(self, file: Any):
-        self.file = file
-        self.seek, self.tell = file.seek, file.tell
-        self.num_read = 0
-        # Of what stands before one member, which is read on and on where it is a map of holes; the first one is read
-        # at once.
-        self.left: float = MOST_NOTES_BYTES
-
-    def read(self, size: int = -1) -> bytes:
-        """Read as a file does.
-
-        Raises:
-            tarfile.ReadError: of more than any name has.
-        """
-        if not 0 <= size <= MOST_HEADER_BYTES:
-            raise tarfile.ReadError(f"a name or a note in it has {size} bytes; at most {MOST_HEADER_BYTES} are read")
-        self.left -= size
-        if self.left < 0:
-            raise tarfile.ReadError(f"the notes before a file in it have more than {MOST_NOTES_BYTES} bytes")
-        content = self.file.read(size)
-        self.num_read += len(content)
-        return content
 
 
 def _check_name(name: str) -> None:

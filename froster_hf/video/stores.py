@@ -7,14 +7,18 @@ lies below it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import os
 import re
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from .archives import ARCHIVES
 from .files import is_hidden, is_video_name
 from .types import DecodingUnavailableError, UnreadableVideoError, VideoLimits
 
@@ -22,10 +26,9 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # A revision in an address of the Hub, which is not part of what the caller named.
 _HUB_REVISION = re.compile(r"^(hf://(?:(?:datasets|spaces|models|buckets)/)?[^/@]+/[^/@]+)@[^/]+")
 _CHUNK_BYTES = 2**20
-# A member of an archive that becomes so many times as large would fill the disk; videos are packed already, and what
-# pictures without compression become is small by itself.
-MOST_UNPACKED = 100
-UNPACKED_BYTES = 2**30
+
+# Of remote files, as long as they are there.
+_copies: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def is_address(text: str) -> bool:
@@ -80,26 +83,18 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
     """
     end_time = time.monotonic() + limits.timeout_seconds
     system, path = open_store(address)
-    from fsspec.implementations.local import LocalFileSystem
-    from fsspec.implementations.zip import ZipFileSystem
-
-    if isinstance(system, LocalFileSystem):
+    if _is_local(system) and "::" not in address:
         return path
     copy = _room()
+    _copies.add(copy)
     try:
-        with _reading(address), system.open(path, "rb") as remote:
-            packed = system.info(path)["compress_size"] if isinstance(system, ZipFileSystem) else None
+        with _opened(address) as remote:
             copied = 0
             while chunk := remote.read(_CHUNK_BYTES):
                 copied += len(chunk)
                 if copied > limits.max_file_bytes:
                     raise UnreadableVideoError(
                         f"it is larger than VideoLimits.max_file_bytes, {limits.max_file_bytes}"
-                    )
-                if packed is not None and copied > max(UNPACKED_BYTES, MOST_UNPACKED * packed):
-                    raise UnreadableVideoError(
-                        f"{packed} bytes of the archive become {copied} and more; a member that becomes "
-                        f"{MOST_UNPACKED} times as large is not unpacked further: if you trust it, do it yourself"
                     )
                 if time.monotonic() > end_time:
                     raise UnreadableVideoError(
@@ -120,8 +115,7 @@ def read_beginning(address: str, num_bytes: int) -> bytes:
         UnreadableVideoError: there is no such file.
         DecodingUnavailableError: what opens such addresses is not installed.
     """
-    system, path = open_store(address)
-    with _reading(address), system.open(path, "rb") as remote:
+    with _opened(address) as remote:
         data = b""
         while len(data) < num_bytes and (chunk := remote.read(num_bytes - len(data))):
             data += chunk
@@ -129,7 +123,7 @@ def read_beginning(address: str, num_bytes: int) -> bytes:
 
 
 def open_store(address: str) -> tuple[Any, str]:
-    """fsspec's file system of an address, and the path in it.
+    """fsspec's file system of an address, and the path in it; of a file in an archive (a chain), those of the archive.
 
     Raises:
         UnreadableVideoError: nothing is known to open such addresses.
@@ -138,7 +132,37 @@ def open_store(address: str) -> tuple[Any, str]:
     with _reading(address, failure="it cannot be opened"):
         import fsspec
 
-        return fsspec.core.url_to_fs(address)
+        return fsspec.core.url_to_fs(address.rpartition("::")[2])
+
+
+@contextlib.contextmanager
+def _opened(address: str) -> Iterator[IO[bytes]]:
+    """A file in a store, open for reading, or one in an archive there (`zip://name::s3://bucket/archive.zip`).
+
+    fsspec would open any such chain: archives, whatever memory they take, and tables that name other files.
+    """
+    kind, _, name = address.rpartition("::")[0].partition("://")
+    if "::" in address and kind not in ARCHIVES:
+        raise UnreadableVideoError(
+            "of addresses that lead through others, those of archives are opened: "
+            f"{', '.join(f'{scheme}://name::address' for scheme in ARCHIVES)}; give the file's own address"
+        )
+    system, path = open_store(address)
+    with _reading(address):
+        if _is_local(system) and os.path.exists(path) and not os.path.isfile(path):
+            raise UnreadableVideoError("it is not a regular file")
+        with system.open(path, "rb") as file:
+            if kind not in ARCHIVES:
+                yield file
+                return
+            with ARCHIVES[kind](file, name.lstrip("/")) as member:
+                yield member
+
+
+def _is_local(system: Any) -> bool:
+    from fsspec.implementations.local import LocalFileSystem
+
+    return isinstance(system, LocalFileSystem)
 
 
 def find_videos_at(address: str) -> list[str]:
@@ -194,6 +218,18 @@ def _room() -> IO[bytes]:
         raise DecodingUnavailableError(
             f"A copy of a remote file needs a temporary folder: {error.strerror}. Set TMPDIR to one."
         ) from error
+
+
+@atexit.register
+def _close_copies() -> None:
+    """Delete what threads are still reading when the program ends, which waits for none of them."""
+    for copy in list(_copies):
+        copy.close()
+
+
+if hasattr(os, "register_at_fork"):
+    # The parent's are the parent's to delete.
+    os.register_at_fork(after_in_child=_copies.clear)
 
 
 def _write(copy: IO[bytes], chunk: bytes) -> None:

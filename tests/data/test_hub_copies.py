@@ -9,7 +9,9 @@ import zipfile
 import pytest
 
 from froster_hf.data import hub_copies
-from froster_hf.data.hub_copies import MOST_HEADER_BYTES, _unpack
+from froster_hf.data.hub_copies import _unpack
+from froster_hf.video import archives
+from froster_hf.video.archives import MOST_HEADER_BYTES
 
 
 def member(name: str, content: bytes = b"video", **fields) -> tuple[tarfile.TarInfo, bytes]:
@@ -151,7 +153,7 @@ def test_a_name_of_more_folders_than_a_data_sets_is_refused(tmp_path, kind):
 def test_a_table_larger_than_any_data_sets_is_not_read(tmp_path, monkeypatch):
     """`ZipFile` makes an object of each of its names before it says how many there are."""
     archive = write_zip(tmp_path / "a.zip", **{f"{number}.avi": b"" for number in range(1000)})
-    monkeypatch.setattr(hub_copies, "MOST_TABLE_BYTES", 40_000)
+    monkeypatch.setattr(archives, "MOST_TABLE_BYTES", 40_000)
     with pytest.raises(ValueError, match=r"its table of files has \d+ bytes; at most 40000 are read"):
         _unpack(archive, tmp_path / "out")
 
@@ -167,6 +169,17 @@ def test_names_under_which_no_files_can_be_written_are_an_error_that_names_the_a
     with pytest.raises(ValueError, match=rf"a\.{kind} cannot be unpacked: no files can be written under its names"):
         _unpack(archive, tmp_path / "out")
     assert os.listdir(tmp_path) == [archive.name]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_is_unpacked_in_one_piece_is_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("1.avi", bytes(10_000))
+    with pytest.raises(
+        ValueError, match=rf"cannot be unpacked: a file in it is packed by method {method}; those that"
+    ):
+        _unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert os.listdir(tmp_path) == ["a.zip"]
 
 
 def test_notes_count_as_what_they_unpack_to(tmp_path, monkeypatch):

@@ -1,0 +1,182 @@
+"""Archives that nobody has vouched for, read in this process: looking for a file in one takes bounded memory.
+
+Python's readers take what an archive claims: names of any length, maps of holes without an end, whole tables, and of
+bzip2 and LZMA all that some bytes unpack to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import math
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import IO, Any
+
+from .types import UnreadableVideoError
+
+# Of a name, or what else stands before a file in an archive, and of all of these before one.
+MOST_HEADER_BYTES = 2**16
+MOST_NOTES_BYTES = 2**20
+# Of the table at the end of a zip archive, of which ZipFile makes objects before it is told how many: a million names.
+MOST_TABLE_BYTES = 2**27
+MOST_MEMBERS = 1_000_000
+# Videos are packed already, and what pictures without compression become is small by itself.
+MOST_UNPACKED = 100
+UNPACKED_BYTES = 2**30
+
+_UNPACKED_IN_PARTS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+class TableReader:
+    """A file for `ZipFile`, which reads the table of an archive's files in one piece, whatever size it has.
+
+    Args:
+        file: open for reading.
+    """
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does.
+
+        Raises:
+            zipfile.BadZipFile: of a larger table than that of any data set.
+        """
+        if size > MOST_TABLE_BYTES:
+            raise zipfile.BadZipFile(f"its table of files has {size} bytes; at most {MOST_TABLE_BYTES} are read")
+        return self._file.read(size)
+
+
+def check_packing(member: zipfile.ZipInfo) -> None:
+    """Refuse what `ZipFile` unpacks in one piece: some hundred bytes of bzip2 or LZMA become gigabytes.
+
+    Raises:
+        zipfile.BadZipFile: it is neither stored as it is nor deflated.
+    """
+    if member.compress_type not in _UNPACKED_IN_PARTS:
+        raise zipfile.BadZipFile(
+            f"a file in it is packed by method {member.compress_type}; those that are stored or deflated are read: "
+            "unpack it with another program, if you trust it"
+        )
+
+
+class TarReader:
+    """The members of a tar archive, one by one, none of which is kept; also of one that is packed with gzip.
+
+    Args:
+        file: open for reading, at its beginning.
+
+    Raises:
+        tarfile.TarError: it is none.
+    """
+
+    def __init__(self, file: IO[bytes]):
+        self.is_packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        self.stream: Any = gzip.GzipFile(fileobj=file) if self.is_packed else file
+        self._headers: Any = _HeaderReader(self.stream)
+        self._tar: Any = tarfile.TarFile(fileobj=self._headers)  # type: ignore[arg-type]
+        self.extract, self.extractfile = self._tar.extract, self._tar.extractfile
+
+    @property
+    def num_read(self) -> int:
+        """Bytes that were read, beside those that were passed over."""
+        return self._headers.num_read
+
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
+        while True:
+            self._headers.left = MOST_NOTES_BYTES
+            if (member := self._tar.next()) is None:
+                return
+            self._headers.left = math.inf
+            # It keeps them all, with their notes, and those for all.
+            self._tar.members.clear()
+            self._tar.pax_headers.clear()
+            yield member
+
+
+class _HeaderReader:
+    """A file for `tarfile`, which reads names and other notes before a member in one piece, whatever size they claim.
+
+    Args:
+        file: open for reading; what is unpacked on the way may have no end.
+    """
+
+    def __init__(self, file: Any):
+        self.file = file
+        self.seek, self.tell = file.seek, file.tell
+        self.num_read = 0
+        # Of what stands before one member, which is read on and on where it is a map of holes; the first one is read
+        # at once. Infinite while a member itself is read.
+        self.left: float = MOST_NOTES_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does.
+
+        Raises:
+            tarfile.ReadError: of more than any name has.
+        """
+        if math.isfinite(self.left) and not 0 <= size <= MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a name or a note in it has {size} bytes; at most {MOST_HEADER_BYTES} are read")
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"the notes before a file in it have more than {MOST_NOTES_BYTES} bytes")
+        content = self.file.read(size)
+        self.num_read += len(content)
+        return content
+
+
+@contextlib.contextmanager
+def _open_in_zip(archive: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(TableReader(archive)) as opened:
+        if name not in opened.NameToInfo:
+            raise _missing(name)
+        member = opened.getinfo(name)
+        check_packing(member)
+        # No more is read of a member than it says here.
+        _check_size(member.file_size, packed=member.compress_size)
+        with opened.open(member) as file:
+            yield file
+
+
+@contextlib.contextmanager
+def _open_in_tar(archive: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    size = archive.seek(0, 2)
+    archive.seek(0)
+    reader, found = TarReader(archive), None
+    for count, member in enumerate(reader, 1):
+        if count > MOST_MEMBERS:
+            raise UnreadableVideoError(f"the archive holds more than {MOST_MEMBERS} files: unpack it first")
+        _check_size(member.offset_data + member.size if member.size >= 0 else math.inf, packed=size)
+        # Of those of one name, the last one counts, as where they are unpacked.
+        found = member if member.name.lstrip("/") == name else found
+    if found is None or not found.isreg() or found.issparse():
+        raise _missing(name)
+    with reader.extractfile(found) as file:  # type: ignore[union-attr]
+        yield file
+
+
+# Scheme of an address -> opens the file of a name in an archive that is open for reading.
+ARCHIVES: dict[str, Callable[[IO[bytes], str], AbstractContextManager[IO[bytes]]]] = {
+    "zip": _open_in_zip,
+    "tar": _open_in_tar,
+}
+
+
+def _missing(name: str) -> UnreadableVideoError:
+    return UnreadableVideoError(f"the archive holds no file {name[:200]!r}")
+
+
+def _check_size(size: float, *, packed: int) -> None:
+    """Refuse what unpacks to more than videos do."""
+    most = max(UNPACKED_BYTES, MOST_UNPACKED * packed)
+    if size > most:
+        raise UnreadableVideoError(
+            f"{packed} bytes of the archive become {size} or more; at most {most} are unpacked. Unpack it first, if "
+            "you trust it"
+        )

@@ -1,0 +1,123 @@
+"""Files in archives, by their addresses: found in bounded memory, whatever the archive claims."""
+
+import gzip
+import io
+import json
+import os
+import tarfile
+import zipfile
+
+import fsspec
+import pytest
+
+from froster_hf.video import archives
+from froster_hf.video.decoding import VideoDecodeError, probe_video
+
+NAMES = ("other.mp4", "a folder/clip.mp4", "last.mp4")
+
+
+def pack(kind: str, contents: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+    else:
+        with tarfile.open(fileobj=out, mode="w:" + kind[4:]) as archive:
+            for name, content in contents.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def probe(path, name: str):
+    address = f"{path.name.split('.')[1]}://{name}::{path.as_uri()}"
+    return probe_video(address, allow_urls=address)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_a_file_in_an_archive_is_read_by_its_address(tmp_path, video_file, kind):
+    clip = video_file("h264_mp4").read_bytes()
+    archive = tmp_path / f"a.{kind}"
+    archive.write_bytes(pack(kind, {name: clip if name == NAMES[1] else b"noise" for name in NAMES}))
+    assert probe(archive, NAMES[1]) == probe_video(clip)
+    with pytest.raises(VideoDecodeError, match=r"the archive holds no file 'clip\.mp4'"):
+        probe(archive, "clip.mp4")
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/archives/a", archive.read_bytes())
+    address = f"{kind[:3]}://{NAMES[1]}::memory://archives/a"
+    assert probe_video(address, allow_urls=address) == probe_video(clip)
+    store.rm_file("/archives/a")
+
+
+def test_of_files_of_one_name_in_an_archive_the_last_one_counts(tmp_path, video_file):
+    clip = video_file("h264_mp4").read_bytes()
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(pack("tar", {"1.mp4": b"noise"}))
+    with tarfile.open(archive, "a") as opened:
+        opened.add(video_file("h264_mp4"), "1.mp4")
+    assert probe(archive, "1.mp4") == probe_video(clip)
+
+
+def long_note() -> bytes:
+    note = tarfile.TarInfo("././@PaxHeader")
+    note.type, note.size = tarfile.XHDTYPE, 2**32
+    return gzip.compress(note.tobuf(tarfile.USTAR_FORMAT) + bytes(2**20))
+
+
+def packed_in_one_piece() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("1.mp4", bytes(2**20))
+    return out.getvalue()
+
+
+def link() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        entry = tarfile.TarInfo("1.mp4")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(entry)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "reason"),
+    [
+        ("tar.gz", long_note(), "a name or a note in it has 4294967296 bytes; at most 65536 are read"),
+        ("zip", packed_in_one_piece(), "a file in it is packed by method 12; those that are stored or deflated"),
+        ("zip", pack("zip", {"1.mp4": bytes(2**21)}), "bytes of the archive become 2097152 or more; at most 1048576"),
+        ("tar.gz", pack("tar.gz", {"1.mp4": bytes(2**21)}), "bytes of the archive become 2097664 or more"),
+        ("tar", pack("tar", dict.fromkeys("12345", b"")), "the archive holds more than 4 files"),
+        ("zip", pack("zip", dict.fromkeys("12345678", b"")), "its table of files has 376 bytes; at most 300"),
+        ("tar", link(), "the archive holds no file '1.mp4'"),
+        ("tar", b"noise" * 1000, "reading it failed: ReadError"),
+        ("zip", b"noise" * 1000, "reading it failed: BadZipFile"),
+    ],
+)
+def test_an_archive_that_takes_more_than_archives_of_videos_do_is_one_error(
+    tmp_path, monkeypatch, kind, content, reason
+):
+    for name, bound in (("UNPACKED_BYTES", 2**20), ("MOST_MEMBERS", 4), ("MOST_TABLE_BYTES", 300)):
+        monkeypatch.setattr(archives, name, bound)
+    archive = tmp_path / f"a.{kind}"
+    archive.write_bytes(content)
+    with pytest.raises(VideoDecodeError, match=reason):
+        probe(archive, "1.mp4")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_pipe_in_the_place_of_an_archive_is_not_waited_for(tmp_path, kind):
+    os.mkfifo(tmp_path / f"a.{kind}")
+    with pytest.raises(VideoDecodeError, match="it is not a regular file"):
+        probe(tmp_path / f"a.{kind}", "1.mp4")
+
+
+@pytest.mark.parametrize("kind", ["reference", "libarchive", "simplecache", "dir"])
+def test_no_other_chain_is_opened(tmp_path, video_file, kind):
+    """A `reference` is a table in which somebody names other files, of this machine too."""
+    (tmp_path / "a.json").write_text(json.dumps({"1.mp4": [video_file("h264_mp4").as_uri()]}))
+    address = f"{kind}://1.mp4::{(tmp_path / 'a.json').as_uri()}"
+    with pytest.raises(VideoDecodeError, match=r"those of archives are opened: zip://name::address, tar://name::"):
+        probe_video(address, allow_urls=address)
