@@ -266,6 +266,9 @@ class _H264Entries(_UnitEntries):
         return self.settings_of(sequence_sets + picture_sets)
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
+        # FFmpeg shows nothing of it; the length of a unit may look so where it has fewer than four bytes.
+        if packet[:1] == b"\1" and packet[2:3] == b"\0" and packet[4:5] >= b"\xfc":
+            raise NotAnIndexError("a packet that is taken for a header")
         kinds, settings = self._read_units(packet)
         kinds.intersection_update(self.slices)
         is_entry = kinds == {self.idr}
@@ -556,10 +559,11 @@ class _Vp9Entries(Entries):
 class _Av1Entries(Entries):
     """AV1: entries have a header of the sequence, and begin with a key frame that is shown."""
 
-    sequence, frames = 1, (3, 6)
+    # 3: a frame's header alone, whose tiles follow.
+    sequence, frames, tiles = 1, (3, 6), 4
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
-        place, has_header = 0, False
+        place, has_header, lacks_tiles = 0, False, False
         heads: list[int] = []
         while place < len(packet):
             first = packet[place]
@@ -577,11 +581,18 @@ class _Av1Entries(Entries):
                 if content[0] & 8:
                     raise NotAnIndexError("a single picture")
                 has_header = has_header or not heads
-            elif kind in self.frames:
-                # Shown again, two bits of the kind (0: key frame), shown.
-                heads.append(content[0] >> 4)
+            elif kind in (*self.frames, self.tiles):
+                # The decoder passes over layers that its sequence does not ask for.
+                if has_extension:
+                    raise NotAnIndexError("pictures of a layer")
+                if kind in self.frames:
+                    if lacks_tiles:
+                        raise NotAnIndexError("more or less than one picture")
+                    # Shown again, two bits of the kind (0: key frame), shown.
+                    heads.append(content[0] >> 4)
+                lacks_tiles = kind == 3 and heads[-1] < 8
             place += size if first >> 1 & 1 else len(packet)
-        if sum(head >= 8 or head & 1 for head in heads) != 1:
+        if lacks_tiles or sum(head >= 8 or head & 1 for head in heads) != 1:
             raise NotAnIndexError("more or less than one picture")
         return has_header and heads[0] == 1, {}
 

@@ -385,9 +385,24 @@ def test_packets_of_vp9_and_av1_that_show_none_or_several_make_a_file_no_index()
         with pytest.raises(NotAnIndexError):
             vp9.is_entry(content, has_header=False)
     sequence, shown, hidden = b"\x0a\x02\0\0", b"\x32\x01\x10", b"\x32\x01\0"
+    head, tiles, of_a_layer = b"\x1a\x01\x10", b"\x22\x01\0", b"\x36\x20\x01\x10"
+    assert av1.is_entry(sequence + head + tiles, has_header=False)
+    assert av1.is_entry(sequence + head + tiles + tiles, has_header=False)
     for content in (b"", sequence, sequence + hidden, sequence + shown + shown, sequence + shown + b"\x1a\x01\x80"):
         with pytest.raises(NotAnIndexError):
             av1.is_entry(content, has_header=False)
+    for content in (head, b"\x1a\x01\0" + shown + tiles, sequence + of_a_layer, head + b"\x26\x20\x01\0"):
+        with pytest.raises(NotAnIndexError):
+            av1.is_entry(content, has_header=False)
+
+
+def test_a_packet_that_is_taken_for_a_header_makes_a_file_no_index():
+    """FFmpeg shows nothing of it: a unit of two bytes' length looks as a header of this codec begins."""
+    entries = ENTRIES["h264"](bytes([1, 100, 0, 10, 0xFD, 0xE0, 0]))
+    unit = bytes([0, 0, 0xFD]).ljust(0x105, b"\x80")
+    for packet in (b"\1\5" + unit, b"\1\5" + unit + b"\0\2\x65\x88"):
+        with pytest.raises(NotAnIndexError, match="taken for a header"):
+            entries.is_entry(packet, has_header=False)
 
 
 def test_what_is_left_out_must_leave_no_gap_in_the_numbers_of_h264(video_file):
