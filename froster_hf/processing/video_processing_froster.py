@@ -54,6 +54,9 @@ logger = logging.get_logger(__name__)
 
 # Frames of larger sides are not processed on trial.
 LARGEST_TRIED_SIDE = 2048
+# Options whose whole numbers are floats, as far as those have all of them.
+FLOATS = ("image_mean", "image_std", "rescale_factor", "flip_probability")
+LARGEST_WHOLE = 2**53
 UrlPolicy = str | list[str] | tuple[str, ...]
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
@@ -190,7 +193,8 @@ class FrosterVideoProcessor(BaseVideoProcessor):
 
     def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a call: those given, the others as the processor was made."""
-        return {name: given.get(name, getattr(self, name, None)) for name in self.valid_kwargs.__annotations__}
+        names = self.valid_kwargs.__annotations__
+        return _with_floats({name: given.get(name, getattr(self, name, None)) for name in names})
 
     @staticmethod
     def _check_options(options: Mapping[str, Any]) -> None:
@@ -402,9 +406,23 @@ class FrosterVideoProcessor(BaseVideoProcessor):
 
 def _check_types(options: Mapping[str, Any]) -> None:
     try:
-        validate_typed_dict(FrosterVideoProcessorKwargs, dict(options))  # type: ignore[type-var]
+        validate_typed_dict(FrosterVideoProcessorKwargs, _with_floats(options))  # type: ignore[type-var]
     except StrictDataclassFieldValidationError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _with_floats(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with whole numbers as the floats that their types ask for, as JSON and callers write them."""
+
+    def as_float(value: Any) -> Any:
+        return float(value) if type(value) is int and abs(value) <= LARGEST_WHOLE else value
+
+    floats = {
+        name: [as_float(number) for number in value] if isinstance(value, list | tuple) else as_float(value)
+        for name, value in options.items()
+        if name in FLOATS
+    }
+    return {**options, **floats}
 
 
 def _refuse_fps(fps: float | None) -> None:

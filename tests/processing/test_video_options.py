@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from transformers import AutoVideoProcessor
+from transformers import AutoVideoProcessor, CLIPImageProcessor, CLIPProcessor
 from transformers.video_utils import VideoMetadata
 
 import froster_hf  # noqa: F401
@@ -15,7 +15,7 @@ from froster_hf.processing.sampling_froster import CALLERS_OPTIONS, SAMPLINGS, S
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.video.decoding import VideoDecodeError, VideoLimits
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_processor
+from tests.fixtures.tiny import tiny_processor, tiny_tokenizer
 from tests.processing.test_video_processor import numbered_video, pixels, random_video, small_processor
 
 HOSTILE = {
@@ -185,6 +185,21 @@ def test_pixels_that_are_no_numbers_are_refused(value):
     video[2, 3, 4, 0] = value
     with pytest.raises(ValueError, match="NaN or infinite"):
         pixels(small_processor(num_frames=6), video)
+
+
+def test_whole_numbers_are_the_floats_that_they_are(tmp_path):
+    whole = {"image_mean": [0, 0, 0], "image_std": [1, 1, 2], "rescale_factor": 1, "flip_probability": 0}
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, **whole)
+    found = FrosterVideoProcessor.from_pretrained(tmp_path)(random_video(), return_tensors="pt").pixel_values_videos
+    same = {"image_mean": [0.0] * 3, "image_std": (1.0, 1.0, 2.0), "rescale_factor": 1.0, "flip_probability": 0.0}
+    for options in (whole, same):
+        assert torch.equal(
+            small_processor()(random_video(), return_tensors="pt", **options).pixel_values_videos, found
+        )
+    images = CLIPImageProcessor(image_mean=[0, 0, 0], image_std=[1, 1, 1], size={"shortest_edge": 32})
+    clip = CLIPProcessor(images, tiny_tokenizer())
+    assert FrosterProcessor.from_dual_encoder_processor(clip).video_processor._options({})["image_mean"] == [0.0] * 3
 
 
 def test_metadata_may_be_nested_as_transformers_processors_pass_it():
