@@ -56,7 +56,7 @@ def card_license(checkpoint: str | os.PathLike[str]) -> str | None:
     from .settings import read_yaml  # waits for PyYAML
 
     try:
-        block = METADATA.match(path.read_text(encoding="utf-8"))
+        block = METADATA.match(path.read_text(encoding="utf-8-sig"))
         stated = read_yaml(block[1] if block else "", where=CARD_FILE)
     except ValueError:
         return None
@@ -78,4 +78,9 @@ def stated_license(checkpoint: str | os.PathLike[str]) -> str | None:
 
 
 def _identifier(license: Any) -> str | None:
-    return license if isinstance(license, str) and IDENTIFIER.fullmatch(license) else None
+    """As the Hub writes it; of several licenses FROSTER's, which has to be kept, or none."""
+    stated = license if isinstance(license, list) else [license]
+    names = [text.lower() for text in stated if isinstance(text, str) and IDENTIFIER.fullmatch(text.lower())]
+    if FROSTER_LICENSE in names:
+        return FROSTER_LICENSE
+    return names[0] if len(names) == len(stated) == 1 else None

@@ -421,12 +421,31 @@ def test_a_report_that_is_none_is_refused(checkpoint, text, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "card", ["---\nlicense: [a]\n---\n", "---\n[\n---\n", "---\n- a\n---\n", "\x00", "---\nlicense: mit\n---"]
+    "card",
+    [
+        "---\nlicense: {a: b}\n---\n",
+        "---\nlicense: [a, b]\n---\n",
+        "---\n[\n---\n",
+        "---\n- a\n---\n",
+        "\x00",
+        "---\nlicense: mit\n---",
+        "---\nlicense: MIT # mit\n---",
+        "\ufeff---\nlicense: mit\n---",
+        "---\nlicense:\n- mit\n---",
+    ],
 )
 def test_a_card_of_any_kind_is_read_or_passed_over(checkpoint, card, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "copy")
     (folder / "README.md").write_text(card)
     assert card_license(folder) == ("mit" if "mit" in card else None)
+
+
+@pytest.mark.parametrize("license", ["CC-BY-NC-SA-4.0", "[cc-by-nc-sa-4.0]", "[mit, cc-by-nc-sa-4.0]"])
+def test_weights_keep_the_license_of_froster_however_a_card_writes_it(checkpoint, license, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    (folder / "README.md").write_text(f"\ufeff---\nlicense: {license}\n---\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="converted from FROSTER's"):
+        export_checkpoint(folder, tmp_path / "out", license="mit")
 
 
 MERGED = "".join(f"k{i + 1}: &k{i + 1} {{<<: [{', '.join([f'*k{i}'] * 10)}]}}\n" for i in range(9))
