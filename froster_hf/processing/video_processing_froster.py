@@ -9,6 +9,7 @@ Encoded videos (files, bytes, open files, rows of a `datasets` Video column) and
 package is not installed, files are read by transformers' own loader.
 """
 
+import contextlib
 import functools
 import importlib
 import io
@@ -605,9 +606,24 @@ def _choose(
 
 def _read_torchcodec(decoder: Any, choose: FrameChooser | None) -> tuple[torch.Tensor, VideoMetadata]:
     """Frames of a `torchcodec.decoders.VideoDecoder` that somebody else opened, by its own exact seek."""
-    known = VideoMetadata(total_num_frames=0, fps=decoder.metadata.average_fps, video_backend="torchcodec")
-    indices, known = _choose(len(decoder), choose, known)
-    return _to_rgb(_channels_first(decoder.get_frames_at(indices).data, None)), known
+    with _foreign("The decoder"):
+        num_frames, fps = len(decoder), decoder.metadata.average_fps
+    known = VideoMetadata(total_num_frames=0, fps=fps, video_backend="torchcodec")
+    indices, known = _choose(num_frames, choose, known)
+    with _foreign("The decoder"):
+        frames = decoder.get_frames_at(indices).data
+    return _to_rgb(_channels_first(frames, None)), known
+
+
+@contextlib.contextmanager
+def _foreign(what: str) -> Iterator[None]:
+    """Whatever Pillow or somebody else's decoder raises of damage that it meets is the fault of the video."""
+    try:
+        yield
+    except (OSError, TypeError, ValueError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} cannot be read: {str(error)[:300] or type(error).__name__}") from error
 
 
 def encoded_source(video: Any) -> Any:
@@ -655,7 +671,11 @@ def _read_frame_list(
     indices, known = _choose(len(frames), choose, metadata)
     chosen = sorted(set(indices))
     paths = {index: frames[index] for index in chosen if isinstance(frames[index], str | os.PathLike)}
-    images = {index: _read_frame(frames[index]) for index in chosen if index not in paths}
+    images = {}
+    for index in chosen:
+        if index not in paths:
+            with _foreign(f"Frame {index}"):
+                images[index] = _read_frame(frames[index])
     if paths:
         if (decoding := _decoding()) is None:
             raise ValueError(f"{os.fsdecode(frames[chosen[0]])!r}: image files are read by the package. {_INSTALL}")
@@ -695,10 +715,9 @@ def _read_frame(frame: Any) -> torch.Tensor:
 def _channels_first(video: np.ndarray | torch.Tensor, data_format: ChannelDimension | str | None) -> torch.Tensor:
     if isinstance(video, np.ndarray):
         video = torch.from_numpy(np.ascontiguousarray(video))
-    if video.layout != torch.strided or video.is_meta:
-        raise TypeError(
-            f"Frames must be a dense tensor that holds its values, got {video.layout} on the device {video.device}."
-        )
+    if video.layout != torch.strided or video.is_meta or video.is_nested:
+        kind = "a nested one" if video.is_nested else f"{video.layout} on the device {video.device}"
+        raise TypeError(f"Frames must be a dense tensor that holds its values, got {kind}.")
     if 0 in video.shape:
         raise ValueError(f"The video has no {'pixels' if video.shape[0] else 'frames'}: shape {tuple(video.shape)}.")
     if data_format is None:

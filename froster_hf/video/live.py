@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds before a source that broke off is joined again; then twice as long each time, up to the last.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
+# Of a program's own frames: three hundred years, which seconds since 1970 are within, and milliseconds are not.
+FARTHEST_SECONDS = 10**10
 
 
 class LiveFrame(NamedTuple):
@@ -158,6 +160,11 @@ def _own_frames(source: Iterable[Any], fps: float | None) -> Iterator[LiveFrame]
             raise ValueError(
                 f"`fps` is {fps}; frames without times need their number per second. Or give pairs of seconds and "
                 "frame."
+            )
+        if not abs(float(seconds)) <= FARTHEST_SECONDS:
+            raise ValueError(
+                f"Frame {index}, counted from 0, has the time {seconds}; times are seconds, at most "
+                f"{FARTHEST_SECONDS} before or after 0."
             )
         yield LiveFrame(float(seconds), _frame_of(picture))
 

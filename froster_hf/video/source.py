@@ -9,6 +9,7 @@ import io
 import os
 import re
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, BinaryIO
@@ -136,7 +137,7 @@ def _checked_path(path: str, limits: VideoLimits) -> CheckedSource:
     if status.st_size == 0:
         raise UnreadableVideoError("it is empty")
     limits.check("max_file_bytes", status.st_size, f"it has {status.st_size} bytes")
-    return CheckedSource(path=os.path.abspath(path), identity=(status.st_dev, status.st_ino))
+    return CheckedSource(path=os.path.realpath(path), identity=(status.st_dev, status.st_ino))
 
 
 def _checked_bytes(data: bytes | bytearray | memoryview, limits: VideoLimits) -> CheckedSource:
@@ -165,14 +166,22 @@ def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
         else:
             if os.path.samestat(opened, named):
                 return _checked_path(name, limits)
+    end_time = time.monotonic() + limits.timeout_seconds
     data = bytearray()
     try:
         if hasattr(source, "seekable") and source.seekable():
             source.seek(0)
         # Part by part, since a raw file may give less than it is asked for.
+        part: bytes | None = b""
         while len(data) <= limits.max_memory_bytes and (part := source.read(_READ_BYTES)):
             data += part
-    except MemoryError:
+            if time.monotonic() > end_time:
+                raise UnreadableVideoError(
+                    f"reading it took longer than {limits.timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
+                )
+        if part is None:
+            raise UnreadableVideoError("it had nothing to read yet, since it does not wait: set it to blocking")
+    except (MemoryError, UnreadableVideoError):
         raise
     except Exception as error:
         # Somebody else's object may raise anything, or give text: that is its fault, and not an error of ours.

@@ -1,7 +1,10 @@
 """One video that cannot be read costs one answer: in lists and streams, for every batch size, with workers."""
 
 import io
+import re
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,6 +121,45 @@ def test_tensors_without_pixels_at_hand_are_errors_in_their_places(classify, mak
     frames = torch.zeros(5, 3, 40, 40)
     odd = [make(frames), frames, [make(frame) for frame in frames]]
     assert [type(result) for result in classify(odd, LABELS, on_error="return")] == [TypeError, list, TypeError]
+
+
+def broken_picture() -> Image.Image:
+    """A PNG whose second chunk has no name, of which Pillow raises a SyntaxError when it is first looked at."""
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(out, format="PNG")
+    content = out.getvalue()
+    start = content.index(b"IDAT") - 4
+    length = int.from_bytes(content[start : start + 4], "big") // 2
+    first = b"IDAT" + content[start + 8 : start + 8 + length]
+    chunk = length.to_bytes(4, "big") + first + zlib.crc32(first).to_bytes(4, "big")
+    return Image.open(io.BytesIO(content[:start] + chunk + b"\0\0\0\0\1\2\3\4" + content[start:]))
+
+
+class BrokenDecoder:
+    """As torchcodec's is where a file is damaged further on."""
+
+    metadata = SimpleNamespace(average_fps=25.0)
+
+    def __len__(self) -> int:
+        return 16
+
+    def get_frames_at(self, indices):
+        raise RuntimeError("Could not push packet to decoder")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: [broken_picture()] * 5, "Frame 0 cannot be read: broken PNG file"),
+        (BrokenDecoder, "The decoder cannot be read: Could not push packet"),
+        (lambda: torch.nested.nested_tensor([torch.zeros(3, 4, 4)] * 2), "a dense tensor .* got a nested one"),
+    ],
+    ids=["picture", "decoder", "nested"],
+)
+def test_what_pillow_torch_and_decoders_raise_is_an_error_in_its_place(classify, alone, make, reason):
+    found = classify([BIKES, make(), CARPHONE], LABELS, on_error="return")
+    assert re.search(reason, str(found[1]))
+    check([found[0], found[2]], [BIKES, CARPHONE], alone)
 
 
 @pytest.mark.parametrize("make", [bytearray, memoryview])

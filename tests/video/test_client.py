@@ -407,6 +407,24 @@ def test_reading_a_file_object_counts_as_part_of_the_call(video_file):
         decode_frames(file, [3], limits=VideoLimits(timeout_seconds=0.5))
 
 
+class DrippingFile:
+    """Gives a byte at a time, without an end, as a connection may."""
+
+    num_reads = 0
+
+    def read(self, size):
+        self.num_reads += 1
+        threading.Event().wait(0.1)
+        return b"x"
+
+
+def test_a_file_object_that_drips_is_not_waited_for():
+    file = DrippingFile()
+    with pytest.raises(VideoDecodeError, match=r"reading it took longer than 0\.3 seconds"):
+        decode_frames(file, [3], limits=VideoLimits(timeout_seconds=0.3))
+    assert file.num_reads < 10
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_picture_stays_in_the_decoding_process_when_the_next_video_comes(tmp_path, no_warm_process):
     path = render_video(tmp_path / "large.mp4", VideoKind(".mp4", "mpeg4", {}, width=1920, height=1080), num_frames=2)

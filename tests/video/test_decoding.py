@@ -111,6 +111,20 @@ def test_a_file_object_that_lies_is_the_video_s_error(answers):
         decode_frames(LyingFile(**answers), [0], limits=VideoLimits(max_memory_bytes=2**24))
 
 
+def test_a_file_object_that_does_not_wait_for_what_is_to_come_is_not_cut_short(video_file):
+    content = video_file("h264_mp4").read_bytes()
+    parts = iter([content[:1000], None, content[1000:], b""])
+    with pytest.raises(VideoDecodeError, match="it had nothing to read yet"):
+        decode_frames(LyingFile(read=lambda size: next(parts), seekable=lambda: False), [0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these are names of Linux")
+def test_a_file_that_a_descriptor_of_this_process_leads_to_is_read(video_file):
+    with open(video_file("h264_mp4"), "rb") as file:
+        for folder in ("/dev/fd", "/proc/self/fd"):
+            assert shown(decode_frames(f"{folder}/{file.fileno()}", [7])[0]) == [7]
+
+
 def test_a_file_object_that_lies_about_its_name_or_gives_little_at_a_time_is_read(video_file):
     file = io.BytesIO(video_file("h264_mp4").read_bytes())
     little = LyingFile(

@@ -236,6 +236,9 @@ def test_frames_without_times_and_what_is_no_frame_are_refused():
     for wrong in (np.zeros((6, 8), np.uint8), np.zeros((6, 8, 3), np.float32)):
         with pytest.raises(ValueError, match="A live frame is uint8"):
             next(live_frames([wrong], fps=1.0))
+    for wrong in (1.7e12, -1e15, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=r"Frame 0, counted from 0, has the time .*; times are seconds, at most"):
+            next(live_frames([(wrong, np.zeros((6, 8, 3), np.uint8))]))
 
 
 def numbered(times, **options):
