@@ -264,7 +264,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         except (OSError, TypeError, ValueError) as error:
             if position is None and on_error == "raise":
                 raise
-            return {"entries": (position, error)}
+            return {"entries": (position, without_traceback(error))}
         return {"entries": (position, inputs["pixel_values_videos"])}
 
     def _forward(  # type: ignore[override]
@@ -321,7 +321,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             check_finite(content)
         except (OSError, TypeError, ValueError) as error:
             if on_error == "return":
-                return error
+                return without_traceback(error)
             raise error_of(error, position) from None
         return rank(
             scoring.score_views(content),
@@ -771,6 +771,13 @@ def map_tensors(entries: Sequence[Entry], function: Callable[[torch.Tensor], tor
     return [
         (position, next(results) if isinstance(content, torch.Tensor) else content) for position, content in entries
     ]
+
+
+def without_traceback(error: Exception) -> Exception:
+    """An error that is kept: a traceback, its own or of another behind it, would keep a video's frames, file and
+    connection as long."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def error_of(error: Exception, position: int | None) -> Exception:

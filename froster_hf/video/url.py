@@ -145,14 +145,14 @@ def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, de
         connection.request(
             "GET", quote(target, safe=_UNQUOTED), headers={"Accept-Encoding": "identity", "User-Agent": "froster-hf"}
         )
-        answer = _read_answer(connection.getresponse(), url, limits)
+        # One that the server ends outlives its connection.
+        with connection.getresponse() as response:
+            answer = _read_answer(response, url, limits)
     except (OSError, http.client.HTTPException, ValueError, UnreadableVideoError) as error:
         deadline.check()
         if isinstance(error, UnreadableVideoError):
             raise
         raise UnreadableVideoError(f"the download failed: {type(error).__name__} {_quoted(error)}") from error
-    finally:
-        connection.close()
     # A connection that was shut down in time looks like one that ended well.
     deadline.check()
     return answer
@@ -243,7 +243,10 @@ def _quoted(text: object) -> str:
 
 
 class _Deadline:
-    """Shuts the watched sockets down in time; a socket's own timeout starts again with every byte that drips in."""
+    """Shuts the watched sockets down in time, and closes them at its end.
+
+    A socket's own timeout starts again with every byte that drips in.
+    """
 
     def __init__(self, seconds: float):
         self.seconds = seconds
@@ -314,3 +317,5 @@ class _Deadline:
 
     def __exit__(self, *exception: object) -> None:
         self._timer.cancel()
+        for connection in self._sockets:
+            connection.close()

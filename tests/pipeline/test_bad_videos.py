@@ -1,7 +1,9 @@
 """One video that cannot be read costs one answer: in lists and streams, for every batch size, with workers."""
 
+import gc
 import io
 import re
+import weakref
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from transformers import pipeline
 import froster_hf  # noqa: F401
 from froster_hf import DecodingUnavailableError, VideoDecodeError
 from froster_hf.pipeline.pipeline_froster import VideoStream, several_videos
+from froster_hf.processing import video_processing_froster
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -188,6 +191,33 @@ def test_an_error_can_be_set_once_for_all_calls(videos):
     )
     assert isinstance(classify(videos[0]), VideoDecodeError)
     assert isinstance(classify(videos[:2])[1], list)
+
+
+@pytest.mark.parametrize("as_given", [list, iter])
+def test_an_error_that_is_an_answer_keeps_nothing_of_its_video(classify, monkeypatch, as_given):
+    """Neither the frames nor a file in memory, also where nobody collects garbage."""
+    taken = []
+
+    def make(kind):
+        videos = {
+            "file": lambda: io.BytesIO(bytes(range(256)) * 100),
+            "numbers": lambda: np.zeros((5, 40, 40, 3), np.int64),
+            "long": lambda: np.zeros((5, 1, 20_000, 3), np.uint8),
+        }
+        taken.append(weakref.ref(video := videos[kind]()))
+        return video
+
+    monkeypatch.setattr(video_processing_froster, "MAX_LONG_VALUES", 1000)
+    gc.collect()
+    gc.disable()
+    try:
+        errors = list(
+            classify(as_given([make(kind) for kind in ("file", "numbers", "long")]), LABELS, on_error="return")
+        )
+        assert [type(error) for error in errors] == [VideoDecodeError, ValueError, VideoDecodeError]
+        assert [video() for video in taken] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_scores_that_are_no_numbers_are_an_error_of_their_video(classify):

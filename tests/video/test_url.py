@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import os
 import shutil
 import socket
 import ssl
@@ -88,6 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
     def answer_missing(self, rest):
         self._send(404, b"", {"Content-Length": 0})
 
+    def answer_gone(self, rest):
+        self._send(404, b"", {"Connection": "close"})
+
     def _send(self, status, body, headers):
         self.send_response(status)
         for key, value in headers.items():
@@ -127,6 +131,30 @@ def here(host: str, port: int) -> list[str]:
 def get(server, path: str, *, limits: VideoLimits = LIMITS) -> bytes:
     url = f"http://videos.test:{server.server_port}{path}"
     return fetch_url(url, policy="http", limits=limits, resolve=here)
+
+
+def links_of_descriptors() -> set[str]:
+    """What this process has open, by names that do not come again."""
+    links = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return links
+
+
+@pytest.fixture
+def opened_sockets(monkeypatch) -> set[str]:
+    """The sockets that a download opens, named as in `links_of_descriptors`."""
+    opened = set()
+    create = socket.create_connection
+
+    def connect(*args, **kwargs):
+        connection = create(*args, **kwargs)
+        opened.add(os.readlink(f"/proc/self/fd/{connection.fileno()}"))
+        return connection
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    return opened
 
 
 def test_a_url_is_decoded_when_asked_for(server, monkeypatch):
@@ -283,6 +311,15 @@ def test_a_download_that_ends_early_is_an_error(server):
         get(server, "/short")
 
 
+@pytest.mark.parametrize("path", ["/gone", "/missing", "/short", "/big", "/garbage", "/hop/4"])
+def test_an_error_that_is_kept_keeps_no_connection(server, opened_sockets, path):
+    with pytest.raises(UnreadableVideoError) as kept:
+        get(server, path)
+    assert kept.value.__traceback__
+    assert opened_sockets
+    assert not opened_sockets & links_of_descriptors()
+
+
 def test_a_refused_connection_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -314,9 +351,12 @@ def get_safely(server, path: str, *, policy: str = "https", host: str = "videos.
     return fetch_url(f"https://{host}:{server.server_port}{path}", policy=policy, limits=LIMITS, resolve=here)
 
 
-def test_a_certificate_that_nobody_signed_is_refused(server, certificate):
-    with pytest.raises(UnreadableVideoError, match=r"(?i)certificate"):
+def test_a_certificate_that_nobody_signed_is_refused(server, certificate, opened_sockets):
+    with pytest.raises(UnreadableVideoError, match=r"(?i)certificate") as kept:
         get_safely(server, "/clip.mp4")
+    assert kept.value.__traceback__
+    assert opened_sockets
+    assert not opened_sockets & links_of_descriptors()
 
 
 def test_https_is_fetched_and_never_leads_to_http(server, certificate, monkeypatch):
