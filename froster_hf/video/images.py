@@ -73,8 +73,9 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
 
 
 def _is_image_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one by its name; so is a link whose file is not there, and no frame goes missing unseen."""
     suffix = os.path.splitext(entry.name)[1].lower()
-    return suffix in IMAGE_FORMATS and os.path.isfile(entry.path)
+    return suffix in IMAGE_FORMATS and (os.path.isfile(entry.path) or not os.path.exists(entry.path))
 
 
 def _numbers_by_value(name: str) -> tuple[list[str | int], str]:

@@ -150,11 +150,15 @@ def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
         read_video([str(tmp_path / target)], None)
 
 
-def test_links_that_lead_nowhere_are_no_frames(tmp_path):
+@pytest.mark.parametrize("target", ["2.png", "missing.png"])
+def test_a_link_that_leads_nowhere_is_a_frame_that_cannot_be_read(tmp_path, target):
+    """As where files are fetched later, or their disk is not there: the other frames are not the video."""
     picture(1).save(tmp_path / "1.png")
-    (tmp_path / "2.png").symlink_to("2.png")
-    (tmp_path / "3.png").symlink_to("missing.png")
-    assert values(tmp_path) == pytest.approx([1], abs=1)
+    picture(3).save(tmp_path / "3.png")
+    (tmp_path / "2.png").symlink_to(target)
+    with pytest.raises(VideoDecodeError, match=r"2\.png: "):
+        values(tmp_path)
+    assert decode_images(tmp_path, indices=lambda count: [0, count - 1]).num_frames == 3
 
 
 def test_a_folder_that_cannot_be_listed_is_one_error(tmp_path):
