@@ -76,7 +76,8 @@ def read_video_list(
         labels: label names, in any form that `read_labels` takes. Needed where the list holds indices; where it holds
             names, it fixes their order (default: sorted).
         video_field: column of the paths.
-        label_field: column of the labels, names or indices.
+        label_field: column of the labels, names or indices. Where names consist of digits, labels that are all names
+            are names, and others that are all digits are indices.
         multi_label: whether a video may show several actions, or none. Its labels are a list in JSON, stand in one
             field with `|` between them, or in several lines of the same video.
         missing: see `video_table`.
@@ -105,7 +106,7 @@ def read_video_list(
         raise AnnotationError(f"No video is left: {shown_path(list_file)} lists none.")
     if names is None:
         names = _names_in(rows, list_file)
-    indices = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
+    indices = _indices_in(rows, names)
     clips = [
         ListedClip(video_root.resolve(row.video, where=row.where), _label_index(row, indices), row.where)
         for row in rows
@@ -155,21 +156,40 @@ def _names_in(rows: Sequence[_Row], list_file: str) -> list[str]:
     return written
 
 
-def _label_index(row: _Row, indices: Mapping[str, int]) -> int | tuple[int, ...]:
-    found = tuple(_index_in(label, indices, row.where) for label in _labels_of(row))
-    return found if isinstance(row.label, tuple) else found[0]
+def _indices_in(rows: Sequence[_Row], names: Sequence[str]) -> dict[str | int, int]:
+    """From each label of a list to its index; what names of digits mean is decided once for the list."""
+    places: dict[str | int, str] = {}
+    for row in rows:
+        for label in _labels_of(row):
+            places.setdefault(label, row.where)
+    index_of_name = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
+    texts = [label for label in places if isinstance(label, str)]
+    stray = next((label for label in texts if label not in index_of_name), None)
+    # Where not all are names and all could be indices, all are.
+    has_names = stray is None or any(index_of(label) is None for label in texts)
+    indices: dict[str | int, int] = {}
+    for label, where in places.items():
+        index = index_of(label)
+        if index is not None and index >= len(names):
+            index = None
+        if isinstance(label, str) and has_names and label in index_of_name:
+            if stray is not None and index not in (None, index_of_name[label]):
+                raise AnnotationError(
+                    f"{where}: the label {label!r:.200} is one of the label names, and the index of another; "
+                    f"{stray!r:.200} ({places[stray]}) can only be an index. Write names only, or indices only."
+                )
+            index = index_of_name[label]
+        if index is None:
+            raise AnnotationError(
+                f"{where}: the label {label!r:.200} is neither one of the {len(names)} label names nor an index "
+                f"from 0 to {len(names) - 1}."
+            )
+        indices[label] = index
+    return indices
 
 
-def _index_in(label: str | int, indices: Mapping[str, int], where: str) -> int:
-    if isinstance(label, str) and label in indices:
-        return indices[label]
-    index = index_of(label)
-    if index is None or index >= len(indices):
-        raise AnnotationError(
-            f"{where}: the label {label!r:.200} is neither one of the {len(indices)} label names nor an index "
-            f"from 0 to {len(indices) - 1}."
-        )
-    return index
+def _label_index(row: _Row, indices: Mapping[str | int, int]) -> int | tuple[int, ...]:
+    return tuple(indices[label] for label in row.label) if isinstance(row.label, tuple) else indices[row.label]
 
 
 def _json_entries(path: str) -> list[tuple[Any, str]]:

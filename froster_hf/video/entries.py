@@ -246,7 +246,8 @@ class _H264Entries(_UnitEntries):
 
     def __init__(self, header: bytes):
         super().__init__(header)
-        self._size: int | None = None
+        # Of a picture's number, in bits.
+        self._size = 0
         # Of the bits behind the number the first, where it says that the picture is a field.
         self._may_be_field = 0
         # Of every packet.
@@ -283,14 +284,12 @@ class _H264Entries(_UnitEntries):
         """
         if self._num_packets == 1:
             self._size = self._number_size()
-        number, size = None, self._size
-        heads = [self._read_head(unit, size or 0) for unit in self._slices]
-        if heads:
+        number = None
+        if heads := [self._read_head(unit) for unit in self._slices]:
             self.check_order([block for block, _ in heads])
-        if heads and size is not None:
             number, *others = {number for _, number in heads}
             last = self._last_number
-            if others or not (last is None or self._are_entries[-1] or number in (last, (last + 1) % 2**size)):
+            if others or not (last is None or self._are_entries[-1] or number in (last, (last + 1) % 2**self._size)):
                 raise NotAnIndexError("a picture that is missing")
             self._last_number = number
         self._numbers.append(number)
@@ -308,7 +307,7 @@ class _H264Entries(_UnitEntries):
         def skip(place: int, is_wanted: bool) -> bool:
             nonlocal decoded, last
             number = self._numbers[place]
-            if self._size is None or number is None:
+            if number is None:
                 return False
             is_next = number == (decoded + 1) % 2**self._size
             if self._are_free[place] and is_next and not is_wanted:
@@ -321,35 +320,40 @@ class _H264Entries(_UnitEntries):
 
         return skip
 
-    def _read_head(self, unit: bytes, size: int) -> tuple[int, int]:
-        """A slice's first block and its picture's number, of so many bits; three times as fast as by `_Bits`."""
+    def _read_head(self, unit: bytes) -> tuple[int, int]:
+        """A slice's first block and its picture's number; three times as fast as by `_Bits`."""
         content = unit[1:32].replace(b"\0\0\3", b"\0\0")
         value, left = int.from_bytes(content, "big"), 8 * len(content)
         # First block, kind, picture parameter set: each as many zeros as there are bits behind its first one.
         counted = []
         for _ in range(3):
             left -= 2 * (left - value.bit_length()) + 1
-            if left < size + 1:
+            if left < self._size + 1:
                 raise NotAnIndexError("a unit that is cut off")
             counted.append((value >> left) - 1)
             value &= (1 << left) - 1
-        number = value >> (left - size - 1)
+        number = value >> (left - self._size - 1)
         if number & self._may_be_field:
             raise NotAnIndexError("one of two fields")
         return counted[0], number >> 1
 
-    def _number_size(self) -> int | None:
-        """Bits of the pictures' numbers, or None where color is stored in a rare way. Sees whether fields may come."""
-        sets = self.settings.get(self.sequence_set, [])
-        if len(set(sets)) != 1:
-            return None
-        bits = _Bits(sets[0][1:2048])
+    def _number_size(self) -> int:
+        """Bits of the pictures' numbers. Sees whether fields may come."""
+        sets = set(self.settings.get(self.sequence_set, []))
+        if len(sets) != 1:
+            raise NotAnIndexError("several parameter sets")
+        bits = _Bits(sets.pop()[1:2048])
         profile, _, _, _ = bits.fixed(8), bits.fixed(8), bits.fixed(8), bits.counted()
         if profile in self.profiles_with_color:
             is_444 = bits.counted() == 3
-            # Depths, lossless coding, and whether there are tables of quantization.
-            if is_444 or (bits.counted(), bits.counted(), bits.fixed(1), bits.fixed(1))[-1]:
-                return None
+            if is_444 and bits.fixed(1):
+                raise NotAnIndexError("pictures of one color each")
+            # Depths, and lossless coding.
+            bits.counted(), bits.counted(), bits.fixed(1)
+            # Whether there are tables of quantization, and which of them.
+            for number in range(bits.fixed(1) and (12 if is_444 else 8)):
+                if bits.fixed(1):
+                    self._pass_over_table(bits, 16 if number < 6 else 64)
         size = bits.counted() + 4
         order = bits.counted()
         if order == 0:
@@ -362,6 +366,16 @@ class _H264Entries(_UnitEntries):
         bits.counted(), bits.fixed(1), bits.counted(), bits.counted()
         self._may_be_field = 1 - bits.fixed(1)
         return size
+
+    @staticmethod
+    def _pass_over_table(bits: _Bits, size: int) -> None:
+        """A table says by how much each value differs from the last one, until one is 0, as all behind it are."""
+        value = 8
+        for _ in range(size):
+            step = bits.counted()
+            value = (value + (step + 1 >> 1 if step & 1 else -(step >> 1))) % 256
+            if value == 0:
+                return
 
 
 class _SliceFields(NamedTuple):
@@ -559,8 +573,8 @@ class _Vp9Entries(Entries):
 class _Av1Entries(Entries):
     """AV1: entries have a header of the sequence, and begin with a key frame that is shown."""
 
-    # 3: a frame's header alone, whose tiles follow.
-    sequence, frames, tiles = 1, (3, 6), 4
+    # 3: a frame's header alone, whose tiles follow. 7: a header again, which the decoder takes for another one.
+    sequence, frames, tiles, repeated = 1, (3, 6), 4, 7
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
         place, has_header, lacks_tiles = 0, False, False
@@ -591,6 +605,8 @@ class _Av1Entries(Entries):
                     # Shown again, two bits of the kind (0: key frame), shown.
                     heads.append(content[0] >> 4)
                 lacks_tiles = kind == 3 and heads[-1] < 8
+            elif kind == self.repeated:
+                raise NotAnIndexError("more or less than one picture")
             place += size if first >> 1 & 1 else len(packet)
         if lacks_tiles or sum(head >= 8 or head & 1 for head in heads) != 1:
             raise NotAnIndexError("more or less than one picture")

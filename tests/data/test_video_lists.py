@@ -163,6 +163,30 @@ def test_more_lines_than_a_list_has_are_refused_before_they_are_read(tmp_path, m
         read_video_list(tmp_path / "list.csv", root=tmp_path, missing="keep")
 
 
+@pytest.mark.parametrize(
+    ("written", "labels", "expected"),
+    [
+        ("012", ["1", "2", "3"], [0, 1, 2]),
+        ("120", ["2", "1", "9"], [1, 2, 0]),
+        ("121", ["2", "1", "9"], [1, 0, 1]),
+        ("a0b", ["a", "0", "b"], [0, 1, 2]),
+    ],
+    ids=["indices", "indices in another order", "names", "names and digits"],
+)
+def test_whether_digits_are_names_or_indices_is_decided_once(tmp_path, written, labels, expected):
+    (tmp_path / "list.csv").write_text("".join(f"{place}.mp4,{label}\n" for place, label in enumerate(written)))
+    table = read_video_list(tmp_path / "list.csv", root=tmp_path, labels=labels, missing="keep")
+    assert table["label"][:] == expected
+
+
+def test_digits_that_may_be_a_name_and_an_index_beside_others_are_refused(tmp_path):
+    (tmp_path / "list.csv").write_text("a.mp4,run\nb.mp4,1\nc.mp4,0\n")
+    with pytest.raises(
+        AnnotationError, match=r"line 2: the label '1' is one of the label names, and the index of ano"
+    ):
+        read_video_list(tmp_path / "list.csv", root=tmp_path, labels=["1", "run"], missing="keep")
+
+
 def test_indices_without_label_texts_are_refused(video_folder, tmp_path):
     (tmp_path / "list.csv").write_text("juggling/a.mp4,0\n")
     with pytest.raises(AnnotationError, match="Pass labels="):

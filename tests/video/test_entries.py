@@ -297,6 +297,18 @@ def test_pictures_behind_one_that_is_missing_have_no_other_index_by_themselves(v
         assert np.array_equal(decode_frames(path, [index])[0][0], frames[index])
 
 
+@pytest.mark.parametrize(
+    ("pix_fmt", "options"), [("yuv444p", {}), ("yuv420p", {"cqm": "jvt"}), ("yuv444p", {"cqm": "jvt"})]
+)
+def test_an_entry_of_h264_that_is_missing_moves_no_index(tmp_path, pix_fmt, options):
+    """As where a recorder has lost it; the numbers of pictures stand behind what says how color is stored."""
+    whole, path = tmp_path / "whole.mp4", tmp_path / "gap.mp4"
+    write(whole, "libx264", {"g": "20", "x264-params": "keyint=20:scenecut=0", **options}, pix_fmt=pix_fmt)
+    assert looked_into(whole, lambda index, packet: packet)._size == 4
+    with_packets(whole, path, lambda packets: [packet for place, packet in enumerate(packets) if place != 20])
+    assert_each_index_is_as_in_order(path)
+
+
 def looked_into(path: Path, change: Callable[[int, bytes], bytes]) -> Entries:
     """What is known of a file's packets once all have been looked into, each changed before."""
     with av.open(str(path)) as container:
@@ -391,7 +403,13 @@ def test_packets_of_vp9_and_av1_that_show_none_or_several_make_a_file_no_index()
     for content in (b"", sequence, sequence + hidden, sequence + shown + shown, sequence + shown + b"\x1a\x01\x80"):
         with pytest.raises(NotAnIndexError):
             av1.is_entry(content, has_header=False)
-    for content in (head, b"\x1a\x01\0" + shown + tiles, sequence + of_a_layer, head + b"\x26\x20\x01\0"):
+    for content in (
+        sequence + shown + b"\x3a\x01\x80",
+        head,
+        b"\x1a\x01\0" + shown + tiles,
+        sequence + of_a_layer,
+        head + b"\x26\x20\x01\0",
+    ):
         with pytest.raises(NotAnIndexError):
             av1.is_entry(content, has_header=False)
 

@@ -40,7 +40,7 @@ from ...training.trainer import FrosterTrainer
 from ...training.weights import interpolate
 from ...whole_files import make_folder, refuse_irregular, write_text_whole, written_whole
 from ..vocabulary import MovingShape
-from .plan import GRID_FIELDS, Variant
+from .plan import FROZEN, GRID_FIELDS, Variant
 from .worlds import (
     BATCH_SIZE,
     OUT_OF_CONTEXT,
@@ -58,7 +58,7 @@ from .worlds import (
 
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
-CLIP, FROZEN = "clip", "frozen"
+CLIP = "clip"
 _COUNTED_FRAMES, _COUNTED_SIDE = 8, 224
 
 

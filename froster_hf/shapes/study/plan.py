@@ -14,6 +14,8 @@ from ...settings import override_fields, read_fields, read_named, with_name
 # Names of methods become parts of paths, of Markdown tables and of pictures.
 METHOD_NAME = re.compile(r"\w[\w ,.+()-]{0,99}")
 
+# The model that is not trained, which is always measured too.
+FROZEN = "frozen"
 # What else is measured of a fine-tuned model, at no further training.
 Variant = Literal["interpolation", "ensemble", "weight_average"]
 VARIANTS: dict[str, str] = {
@@ -90,7 +92,17 @@ class StudyPlan:
                 f"The plan {self.name}: reference is {_shown(self.reference)}; its methods are "
                 f"{listing(self.methods, limit=20)}."
             )
+        # Rows of the report beside those of the methods.
+        taken = {
+            FROZEN,
+            *(f"{name} + {variant}" for name, method in self.methods.items() for variant in method.variants),
+        }
         for name, method in self.methods.items():
+            if name in taken:
+                raise ValueError(
+                    f"The plan {self.name}: a method's name is {_shown(name)}, as what is measured beside the methods "
+                    f"is called ({listing(sorted(taken), limit=5)}); give it another."
+                )
             if not METHOD_NAME.fullmatch(name):
                 raise ValueError(
                     f"The plan {self.name}: a method's name is {_shown(name)}; it becomes part of "

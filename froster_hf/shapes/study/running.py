@@ -31,7 +31,6 @@ from ...whole_files import (
 )
 from .jobs import (
     CLIP,
-    FROZEN,
     Job,
     Metrics,
     costs_of,
@@ -42,7 +41,7 @@ from .jobs import (
     run_job,
     stored_metrics,
 )
-from .plan import StudyPlan
+from .plan import FROZEN, StudyPlan
 from .report import write_study
 from .worlds import World, what_decides
 

@@ -51,6 +51,11 @@ def test_plans_are_listed(capsys):
         (("overrides: [training.distillation=none]", "grid: {gamma: [1]}"), "unknown .*gamma"),
         (("overrides: [training.distillation=none]", "grid: {beta: []}"), "the grid of beta has no values"),
         (("about: mine\n", ""), "the fields about are missing"),
+        (("methods: {", "methods: {frozen: {}, "), r"name is 'frozen', as what is measured beside the methods"),
+        (
+            ("methods: {plain: {", "methods: {plain + ensemble: {}, plain: {variants: [ensemble], "),
+            r"name is 'plain \+ ensemble', as what",
+        ),
     ],
 )
 def test_mistakes_in_a_plan_are_named(tmp_path, change, message):
