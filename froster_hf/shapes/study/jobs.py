@@ -29,7 +29,9 @@ from transformers import CLIPVisionConfig
 from ...evaluation.metrics import harmonic_mean, top_k_accuracy
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+from ...printing import printable
 from ...processing.processing_froster import FrosterProcessor
+from ...processing.text_files import read_json
 from ...training.arguments import FrosterTrainingArguments
 from ...training.checkpointing import AVERAGE_NAME
 from ...training.distillation import NO_DISTILLATION
@@ -330,10 +332,20 @@ def costs_of(job: Job) -> dict[str, float]:
 
 
 def stored_metrics(folder: Path) -> dict[str, Metrics] | None:
-    """What was measured in a folder, `None` where that is not done."""
+    """What was measured in a folder, `None` where that is not done.
+
+    Raises:
+        ValueError: the file is not as a study writes it; names it.
+    """
     file = folder / METRICS_FILE
     refuse_irregular(file)
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if not file.exists():
+        return None
+    content = read_json(file, max_depth=3, finite=False)  # no speeds, no accuracy of theirs
+    rows = list(content.values()) if isinstance(content, dict) else [content]
+    if not all(isinstance(row, dict) and all(type(value) in (int, float) for value in row.values()) for row in rows):
+        raise ValueError(f"{printable(str(file))} is not what a study measures. Delete it to have it measured again.")
+    return content
 
 
 def pretrain_and_measure(world: World) -> dict[str, Metrics]:

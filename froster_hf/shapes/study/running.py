@@ -20,6 +20,7 @@ import torch
 from ...evaluation.report import package_versions
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.tables_froster import modules_without_parameters
+from ...printing import printable
 from ...processing.text_files import read_json
 from ...whole_files import (
     check_writable,
@@ -249,7 +250,7 @@ def _keep_choices(choices: dict[str, dict[str, float]], file: Path, *, drawn: bo
         ValueError: the test worlds were drawn before, and not after these very choices.
     """
     refuse_irregular(file)
-    if drawn and not (file.exists() and json.loads(file.read_text(encoding="utf-8")) == choices):
+    if drawn and not (file.exists() and read_json(file) == choices):
         raise ValueError(
             f"The test worlds in {file.parent} were not drawn after these choices (see {file.name}); a choice made "
             "now could have been made by looking at them. Give another work folder, or other test worlds."
@@ -281,7 +282,12 @@ class _Stopwatch:
 
     def _seconds(self) -> float:
         refuse_irregular(self._file)
-        return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else 0.0
+        seconds = read_json(self._file) if self._file.exists() else 0.0
+        if type(seconds) not in (int, float):
+            raise ValueError(
+                f"{printable(str(self._file))} is not a number of seconds. Delete it to count from now on."
+            )
+        return seconds
 
 
 class _Workers:

@@ -21,6 +21,7 @@ from ...machine_memory import FLOAT_BYTES, refuse_beyond_memory
 from ...modeling.modeling_froster import FrosterModel
 from ...processing.processing_froster import FrosterProcessor
 from ...processing.sampling_froster import sample_frame_indices
+from ...processing.text_files import read_json
 from ...processing.video_processing_froster import FrosterVideoProcessor
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME
 from ...training.recipe_run import read_recipe_data
@@ -143,7 +144,7 @@ def pretrain_clip(world: World) -> dict[str, float]:
         # What a pre-training that was killed has left is not gone on with.
         pretrain(replace(world.pretraining(), output_dir=str(folder)), overwrite=True)
     refuse_irregular(folder / RESULTS_NAME)
-    results = json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))
+    results = read_json(folder / RESULTS_NAME)
     return {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
 
 

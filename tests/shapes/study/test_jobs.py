@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from froster_hf.shapes.study.jobs import SideScores, direction_accuracy, gigaflops, opposite_labels, other_speeds
+from froster_hf.shapes.study.jobs import (
+    SideScores,
+    direction_accuracy,
+    gigaflops,
+    opposite_labels,
+    other_speeds,
+    stored_metrics,
+)
 from froster_hf.training.recipes import RecipeModel
 
 
@@ -47,3 +54,13 @@ def test_arithmetic_is_that_of_a_large_model_and_an_ensemble_computes_two():
     assert none < motion < local
     # Depth times queries, keys of two further frames, width, twice for scores and values.
     assert local - none == pytest.approx(12 * 2 * 2 * 8 * 197 * 2 * 197 * 768 / 1e9, rel=0.01)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"plain": 1}', '{"plain": {"hm": "x"}}', "[" * 100_000, "{}garbage"])
+def test_altered_metrics_are_an_error_that_names_the_file(tmp_path, content):
+    assert stored_metrics(tmp_path) is None
+    (tmp_path / "metrics.json").write_text('{"plain": {"hm": 0.5, "base_speed": NaN}}')
+    assert stored_metrics(tmp_path)["plain"]["hm"] == 0.5
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match=r"metrics\.json"):
+        stored_metrics(tmp_path)
