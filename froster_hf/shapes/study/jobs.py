@@ -29,7 +29,7 @@ from transformers import CLIPVisionConfig
 from ...evaluation.metrics import harmonic_mean, top_k_accuracy
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
-from ...printing import printable
+from ...printing import listing, printable
 from ...processing.processing_froster import FrosterProcessor
 from ...processing.text_files import read_json
 from ...training.arguments import FrosterTrainingArguments
@@ -236,6 +236,11 @@ class Job:
         return f"world {self.world.seed}, seed {self.seed}, {self.method} ({', '.join(self.overrides)})"
 
     @property
+    def rows(self) -> tuple[str, ...]:
+        """What is measured, by name."""
+        return (self.method, *(f"{self.method} + {variant}" for variant in self.variants))
+
+    @property
     def folder(self) -> Path:
         """Where it is done: everything that decides its outcome is in the name."""
         decides = [what_decides(self.recipe()), self.variants, self.is_trial, self.world.folder.name]
@@ -327,12 +332,16 @@ def costs_of(job: Job) -> dict[str, float]:
     """`gigaflops` of a job's method and of its variants: an ensemble computes the frozen model too."""
     model = job.recipe().model
     own, frozen = gigaflops(model), gigaflops(replace(model, temporal_module="none", temporal_pooling=None))
-    variants = {f"{job.method} + {name}": own + (frozen if name == "ensemble" else 0) for name in job.variants}
-    return {job.method: own, **variants}
+    costs = (own, *(own + (frozen if variant == "ensemble" else 0) for variant in job.variants))
+    return dict(zip(job.rows, costs))
 
 
-def stored_metrics(folder: Path) -> dict[str, Metrics] | None:
+def stored_metrics(folder: Path, names: Sequence[str]) -> dict[str, Metrics] | None:
     """What was measured in a folder, `None` where that is not done.
+
+    Args:
+        folder: that of a job or a world.
+        names: what is measured there.
 
     Raises:
         ValueError: the file is not as a study writes it; names it.
@@ -342,10 +351,17 @@ def stored_metrics(folder: Path) -> dict[str, Metrics] | None:
     if not file.exists():
         return None
     content = read_json(file, max_depth=3, finite=False)  # no speeds, no accuracy of theirs
-    rows = list(content.values()) if isinstance(content, dict) else [content]
-    if not all(isinstance(row, dict) and all(type(value) in (int, float) for value in row.values()) for row in rows):
-        raise ValueError(f"{printable(str(file))} is not what a study measures. Delete it to have it measured again.")
+    is_whole = isinstance(content, dict) and list(content) == list(names)
+    if not is_whole or not all(isinstance(metrics, dict) and _are_metrics(metrics) for metrics in content.values()):
+        raise ValueError(
+            f"{printable(str(file))} is not what a study measures of {listing(names, limit=5)}. Delete it to have it "
+            "measured again."
+        )
     return content
+
+
+def _are_metrics(metrics: Mapping[str, Any]) -> bool:
+    return all(name.isidentifier() and type(value) in (int, float) for name, value in metrics.items())
 
 
 def pretrain_and_measure(world: World) -> dict[str, Metrics]:

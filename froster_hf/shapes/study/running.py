@@ -315,19 +315,25 @@ class _Workers:
     def pretrain(self, worlds: Sequence[World]) -> list[dict[str, Metrics]]:
         """The CLIPs of worlds, and what is measured of each."""
         titles = [f"the CLIP of world {world.seed}" for world in worlds]
-        return self._run(titles, [world.clip.parent for world in worlds], pretrain_and_measure, worlds)
+        places = [(world.clip.parent, (CLIP,)) for world in worlds]
+        return self._run(titles, places, pretrain_and_measure, worlds)
 
     def prepare(self, worlds: Sequence[World]) -> list[dict[str, Metrics]]:
         """Render worlds, and measure the CLIP of each as it is."""
         titles = [f"world {world.seed}, rendered" for world in worlds]
-        return self._run(titles, [world.frozen for world in worlds], prepare_and_measure, worlds)
+        places = [(world.frozen, (FROZEN,)) for world in worlds]
+        return self._run(titles, places, prepare_and_measure, worlds)
 
     def run_jobs(self, jobs: Sequence[Job]) -> list[dict[str, Metrics]]:
         """Fine-tunings, and what is measured of each."""
-        return self._run([job.title for job in jobs], [job.folder for job in jobs], run_job, jobs)
+        return self._run([job.title for job in jobs], [(job.folder, job.rows) for job in jobs], run_job, jobs)
 
     def _run(
-        self, titles: Sequence[str], folders: Sequence[Path], function: Callable[..., Any], arguments: Sequence[Any]
+        self,
+        titles: Sequence[str],
+        places: Sequence[tuple[Path, Sequence[str]]],
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
     ) -> list[dict[str, Metrics]]:
         """`function(argument)` for each, unless its folder tells what an earlier study in this place measured.
 
@@ -335,7 +341,7 @@ class _Workers:
             StudyPausedError: the minutes are over, and calls are left.
             ValueError: a call failed; names it and the log.
         """
-        results = {index: stored for index, folder in enumerate(folders) if (stored := stored_metrics(folder))}
+        results = {index: stored for index, place in enumerate(places) if (stored := stored_metrics(*place))}
         waiting = [index for index in range(len(arguments)) if index not in results]
         running: dict[Future, int] = {}
         while waiting or running:
