@@ -88,7 +88,7 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
     copy = _room()
     _copies.add(copy)
     try:
-        with _opened(address) as remote:
+        with _opened(address, system, path) as remote:
             copied = 0
             while chunk := remote.read(_CHUNK_BYTES):
                 copied += len(chunk)
@@ -115,7 +115,7 @@ def read_beginning(address: str, num_bytes: int) -> bytes:
         UnreadableVideoError: there is no such file.
         DecodingUnavailableError: what opens such addresses is not installed.
     """
-    with _opened(address) as remote:
+    with _opened(address, *open_store(address)) as remote:
         data = b""
         while len(data) < num_bytes and (chunk := remote.read(num_bytes - len(data))):
             data += chunk
@@ -136,9 +136,10 @@ def open_store(address: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _opened(address: str) -> Iterator[IO[bytes]]:
+def _opened(address: str, system: Any, path: str) -> Iterator[IO[bytes]]:
     """A file in a store, open for reading, or one in an archive there (`zip://name::s3://bucket/archive.zip`).
 
+    The store and the path in it are those of `open_store`.
     fsspec would open any such chain: archives, whatever memory they take, and tables that name other files.
     """
     kind, _, name = address.rpartition("::")[0].partition("://")
@@ -147,7 +148,6 @@ def _opened(address: str) -> Iterator[IO[bytes]]:
             "of addresses that lead through others, those of archives are opened: "
             f"{', '.join(f'{scheme}://name::address' for scheme in ARCHIVES)}; give the file's own address"
         )
-    system, path = open_store(address)
     with _reading(address):
         if _is_local(system) and os.path.exists(path) and not os.path.isfile(path):
             raise UnreadableVideoError("it is not a regular file")
