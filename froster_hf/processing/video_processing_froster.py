@@ -101,8 +101,8 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     """Reads, samples, resizes, crops and normalizes videos.
 
     Inputs: a path, bytes, an open binary file, a row of a `datasets` Video column, a folder of image files, a list of
-    PIL images, a NumPy or torch array (channels first or last; uint8, or floats from 0 to 255), or a list of any of
-    these, of different sizes and lengths.
+    PIL images or image files, a row of a `datasets` column of lists of images, a NumPy or torch array (channels first
+    or last; uint8, or floats from 0 to 255), or a list of any of these, of different sizes and lengths.
 
     `processor(videos, return_tensors="pt")` gives `pixel_values_videos` (B * V * C, T, 3, S, S): the clips of one
     video follow each other, views outside, crops inside. Without `return_tensors` it is a list of B * V * C clips.
@@ -563,7 +563,7 @@ def read_video(
     """
     video = encoded_source(video)
     if isinstance(video, list | tuple):
-        return _read_frame_list(video, choose, metadata, limits)
+        return _read_frame_list(video, choose, metadata, limits, allow_urls)
     if isinstance(video, np.ndarray | torch.Tensor):
         frames = _channels_first(video, input_data_format)
         indices, known = _choose(frames.shape[0], choose, metadata)
@@ -630,7 +630,7 @@ def encoded_source(video: Any) -> Any:
     """The file behind a row of a `datasets` Video column: `{"path", "bytes"}`, or the decoder that was made from it.
 
     datasets decodes with torchcodec and keeps the source beside the decoder; the source is read by our own exact
-    reader. Anything else is returned as it is.
+    reader. Pictures of a list are such rows as well. Anything else is returned as it is.
     """
     if not isinstance(video, Mapping) and not hasattr(video, "_hf_encoded"):
         return video
@@ -638,7 +638,7 @@ def encoded_source(video: Any) -> Any:
     # Empty bytes are an empty file, and no reason to open what a table of somebody else names as well.
     source = encoded.get("path") if encoded.get("bytes") is None else encoded["bytes"]
     if source is None:
-        raise ValueError(f"A video as a mapping needs 'bytes' or 'path', got the keys {sorted(encoded)}.")
+        raise ValueError(f"A video or frame as a mapping needs 'bytes' or 'path', got the keys {sorted(encoded)}.")
     return source
 
 
@@ -667,22 +667,21 @@ def _read_frame_list(
     choose: FrameChooser | None,
     metadata: VideoMetadata | None,
     limits: Mapping[str, Any] | None,
+    allow_urls: UrlPolicy,
 ) -> tuple[torch.Tensor, VideoMetadata]:
     indices, known = _choose(len(frames), choose, metadata)
-    chosen = sorted(set(indices))
-    paths = {index: frames[index] for index in chosen if isinstance(frames[index], str | os.PathLike)}
+    chosen = {index: encoded_source(frames[index]) for index in sorted(set(indices))}
+    files = {index: frame for index, frame in chosen.items() if isinstance(frame, str | os.PathLike | bytes)}
     images = {}
-    for index in chosen:
-        if index not in paths:
+    for index, frame in chosen.items():
+        if index not in files:
             with _foreign(f"Frame {index}"):
-                images[index] = _read_frame(frames[index])
-    if paths:
+                images[index] = _read_frame(frame)
+    if files:
         if (decoding := _decoding()) is None:
-            raise ValueError(f"{os.fsdecode(frames[chosen[0]])!r}: image files are read by the package. {_INSTALL}")
-        read = decoding.decode_images(
-            files=list(paths.values()), indices=range, limits=decoding.VideoLimits.of(limits)
-        )
-        images.update(zip(paths, read.frames))
+            raise ValueError(f"Frame {next(iter(files))}: image files are read by the package. {_INSTALL}")
+        read = decoding.decode_image_files(files, limits=decoding.VideoLimits.of(limits), allow_urls=allow_urls)
+        images.update(zip(files, read))
     if len({image.shape[-2:] for image in images.values()}) > 1:
         sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images.values()})
         raise ValueError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
@@ -706,7 +705,7 @@ def _read_frame(frame: Any) -> torch.Tensor:
         return torch.from_numpy(np.array(frame.convert("RGB"))).permute(2, 0, 1)
     if not _is_frame(frame):
         raise TypeError(
-            f"Not a frame: {type(frame).__name__}. Give a PIL image, an array or the path of an image file."
+            f"Not a frame: {type(frame).__name__}. Give a PIL image, an array, or the path or bytes of an image file."
         )
     frame = torch.as_tensor(frame)
     return _to_rgb(_finite(_channels_first(frame[None, None] if frame.ndim == 2 else frame[None], None)))[0]

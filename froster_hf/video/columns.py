@@ -1,25 +1,29 @@
-"""Video columns of `datasets` that hand over files, not decoders.
+"""Columns of `datasets` that hand over files, not decoders or pictures: of videos, and of lists of their frames.
 
 A `datasets.Video` column decodes with torchcodec as soon as a row is read: torchcodec need not be installed, raises
-errors of its own, and knows none of this package's limits. Everything that takes tables or columns passes them through
-here first, so that a row holds {"path", "bytes"} and this package's reader opens the file.
+errors of its own, and knows none of this package's limits. A list of `datasets.Image` is decoded by Pillow in whatever
+process reads the row, where one damaged picture ends the run. Everything that takes tables or columns passes them
+through here first, so that a row holds {"path", "bytes"} and this package's reader opens the file.
 """
 
+import copy
 import dataclasses
 import sys
 from typing import Any
 
 
 def without_video_decoding(data: Any) -> Any:
-    """The same table or column, whose videos are not decoded when a row is read; nothing is copied or opened.
+    """The same table or column, whose videos and lists of pictures are not decoded when a row is read.
+
+    Nothing is copied or opened. A `mode` of the pictures is left out: frames are RGB.
 
     Args:
         data: a `Dataset`, an `IterableDataset`, a dict of either, a column of either, or the `KeyDataset` of
             transformers over either.
 
     Returns:
-        An object of the same kind. What holds no decoding video column is returned as it is, and so is a table with a
-        transform of the user's (`set_transform`), which may want decoders.
+        An object of the same kind. What holds no such column is returned as it is, and so is a table with a transform
+        of the user's (`set_transform`), which may want decoders.
     """
     # Where `datasets` has not been imported, `data` is none of its objects.
     datasets = sys.modules.get("datasets")
@@ -28,36 +32,53 @@ def without_video_decoding(data: Any) -> Any:
     if isinstance(data, datasets.DatasetDict | datasets.IterableDatasetDict):
         return type(data)({name: without_video_decoding(part) for name, part in data.items()})
     if isinstance(data, datasets.Dataset | datasets.IterableDataset):
-        return _undecoded_table(data, datasets.Video)
+        return _undecoded_table(data, datasets)
     if _is_column(data):
-        source = without_video_decoding(data.source)
+        source = _only_column(without_video_decoding(data.source), data.column_name, datasets)
         return data if source is data.source else type(data)(source, data.column_name)
     if _is_key_dataset(data):
-        source = without_video_decoding(data.dataset)
+        source = _only_column(without_video_decoding(data.dataset), data.key, datasets)
         return data if source is data.dataset else type(data)(source, data.key)
     return data
 
 
-def _undecoded_table(table: Any, video_class: type) -> Any:
-    if getattr(table, "format", None) and table.format["type"] == "custom":
+def _undecoded_table(table: Any, datasets: Any) -> Any:
+    if _has_transform(table):
         return table
     # A stream need not know its columns; then nothing in it is decoded.
     for name, feature in (table.features or {}).items():
-        undecoded = _undecoded_feature(feature, video_class)
-        if undecoded != feature:
+        undecoded = _undecoded_feature(feature, datasets)
+        if undecoded == feature:
+            continue
+        if isinstance(table, datasets.Dataset) and not isinstance(undecoded, datasets.Video):
+            # Stored alike, a nested column would still be written again by `cast_column`, with all its bytes.
+            table = copy.deepcopy(table)
+            table.info.features[name] = undecoded
+        else:
             table = table.cast_column(name, undecoded)
     return table
 
 
-def _undecoded_feature(feature: Any, video_class: type) -> Any:
-    if isinstance(feature, video_class):
-        return dataclasses.replace(feature, decode=False)  # type: ignore[type-var]
+def _only_column(table: Any, name: str, datasets: Any) -> Any:
+    """The column alone: a picture beside it would be decoded with each row, and a damaged one end the run."""
+    is_table = isinstance(table, datasets.Dataset | datasets.IterableDataset) and not _has_transform(table)
+    return table.select_columns([name]) if is_table and len(table.column_names or ()) > 1 else table
+
+
+def _has_transform(table: Any) -> bool:
+    return bool(getattr(table, "format", None)) and table.format["type"] == "custom"
+
+
+def _undecoded_feature(feature: Any, datasets: Any, *, is_listed: bool = False) -> Any:
+    """The same type without decoding; a picture outside of a list is not a frame of a video, and stays one."""
+    if isinstance(feature, datasets.Video) or (is_listed and isinstance(feature, datasets.Image)):
+        return dataclasses.replace(feature, decode=False)
     if isinstance(feature, dict):
-        return {name: _undecoded_feature(part, video_class) for name, part in feature.items()}
+        return {name: _undecoded_feature(part, datasets) for name, part in feature.items()}
     if isinstance(feature, list):
-        return [_undecoded_feature(part, video_class) for part in feature]
+        return [_undecoded_feature(part, datasets, is_listed=True) for part in feature]
     if hasattr(feature, "feature"):  # List, LargeList
-        return dataclasses.replace(feature, feature=_undecoded_feature(feature.feature, video_class))
+        return dataclasses.replace(feature, feature=_undecoded_feature(feature.feature, datasets, is_listed=True))
     return feature
 
 

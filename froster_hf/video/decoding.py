@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ __all__ = [
     "VideoLimits",
     "VideoSource",
     "decode_frames",
+    "decode_image_files",
     "decode_images",
     "decode_video",
     "probe_video",
@@ -153,9 +154,8 @@ def decode_video(
 
 
 def decode_images(
-    folder: str | os.PathLike[str] | None = None,
+    folder: str | os.PathLike[str],
     *,
-    files: Sequence[str | os.PathLike[str]] = (),
     indices: Callable[[int], Sequence[int]],
     limits: VideoLimits | None = None,
 ) -> DecodedImages:
@@ -163,7 +163,6 @@ def decode_images(
 
     Args:
         folder: A folder of them, in the order of the numbers in their names; hidden files are passed over.
-        files: In place of a folder, the files themselves, in their order.
         indices: Chooses the frames, knowing their number; in any order, repeats allowed.
         limits: What each file, and all frames together, may cost.
 
@@ -176,23 +175,65 @@ def decode_images(
         DecodingUnavailableError: where this machine cannot decode at the moment, whatever the files.
     """
     limits = limits or VideoLimits()
-    if folder is not None:
-        name = os.fsdecode(folder)
-        request: dict[str, Any] = {"folder": os.path.abspath(name)}
-    else:
-        name = os.fsdecode(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-        request = {"files": [os.path.abspath(os.fsdecode(path)) for path in files]}
-    with _naming(name, IMAGE_READER), asking("images", IMAGE_READER, request, limits=limits) as conversation:
+    name = os.fsdecode(folder)
+    request = {"folder": os.path.abspath(name)}
+    with _naming(name, IMAGE_READER), asking("folder", IMAGE_READER, request, limits=limits) as conversation:
         num_frames = int(conversation.receive()["num_frames"])
         wanted = [int(index) for index in indices(num_frames)]
         distinct = _distinct(wanted, num_frames)
         conversation.send({"indices": distinct})
-        num_read, height, width, _ = conversation.receive()["shape"]
-        if num_read != len(distinct) or height * width > limits.max_pixels:
-            raise UnreadableVideoError(f"{num_read} frames of {width}x{height} came back for {len(distinct)}")
-        conversation.check_size(len(wanted) * height * width * 3)
-        frames = conversation.receive_frames([len(distinct), height, width, 3], [num_read, height, width, 3])
+        frames = conversation.receive_pictures(len(distinct), num_wanted=len(wanted))
     return DecodedImages(_in_order(frames, wanted, distinct), num_frames, wanted)
+
+
+def decode_image_files(
+    files: Mapping[int, VideoSource], *, limits: VideoLimits | None = None, allow_urls: UrlPolicy = "none"
+) -> torch.Tensor:
+    """Decode image files that are named one by one, or come as bytes, in the decoding process as well.
+
+    Args:
+        files: By their indices among the frames of a video, which errors name where a file has no name.
+        limits: What each file, and all together, may cost.
+        allow_urls: Which URLs may be fetched; see `decode_video`.
+
+    Returns:
+        The frames in the order of the files, RGB, uint8 (T, 3, h, w).
+
+    Raises:
+        VideoDecodeError: where a file is not an image of one of the formats offered, or costs more than `limits`;
+            where the images differ in size.
+        DecodingUnavailableError: where this machine cannot decode at the moment, whatever the files.
+    """
+    limits = limits or VideoLimits()
+    budget = TimeBudget(limits.timeout_seconds)
+    names = {index: _image_name(index, source) for index, source in files.items()}
+    name = source_name(next(iter(files.values()))) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+    with _naming(name, IMAGE_READER), contextlib.ExitStack() as opened:
+        requests: list[dict[str, Any]] = []
+        payload: list[memoryview] = []
+        for index, source in files.items():
+            try:
+                with budget.spend() as seconds:
+                    if not seconds:
+                        limit = f"{limits.timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
+                        raise UnreadableVideoError(f"opening the files took longer than {limit}")
+                    checked = check_source(source, limits=limits, allow_urls=allow_urls)
+                    opened.callback(checked.close)
+            except UnreadableVideoError as error:
+                raise UnreadableVideoError(f"{names[index]!r}: {error}") from None
+            fields, data = checked.request()
+            requests.append({"name": names[index], **fields})
+            payload += data
+            size = sum(part.nbytes for part in payload)
+            limits.check("max_memory_bytes", size, f"the files have {size} bytes")
+        request = {"files": requests, "size": size}
+        with asking("images", IMAGE_READER, request, *payload, limits=limits, budget=budget) as conversation:
+            frames = conversation.receive_pictures(len(files), num_wanted=len(files))
+    return frames.permute(0, 3, 1, 2)
+
+
+def _image_name(index: int, source: VideoSource) -> str:
+    return os.path.basename(os.fsdecode(source)) if isinstance(source, str | os.PathLike) else f"frame {index}"
 
 
 def stream_frames(
@@ -342,6 +383,14 @@ class Conversation:
         self.check_size(size)
         data = self.process.receive_bytes(size, budget=self.budget)
         return torch.frombuffer(data, dtype=torch.uint8).view(expected)
+
+    def receive_pictures(self, count: int, *, num_wanted: int) -> torch.Tensor:
+        """So many image files' pixels, uint8 (count, h, w, 3), of which repeats make the number wanted."""
+        num_read, height, width, _ = self.receive()["shape"]
+        if num_read != count or height * width > self.limits.max_pixels:
+            raise UnreadableVideoError(f"{num_read} frames of {width}x{height} came back for {count}")
+        self.check_size(num_wanted * height * width * 3)
+        return self.receive_frames([count, height, width, 3], [num_read, height, width, 3])
 
     def check_size(self, size: int) -> None:
         """Refuse to hold so many bytes of frames, before they are made."""

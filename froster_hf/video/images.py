@@ -12,6 +12,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -86,33 +87,33 @@ def _numbers_by_value(name: str) -> tuple[list[str | int], str]:
     return parts, name
 
 
-def read_images(paths: Sequence[str], open_file: Callable[[str], BinaryIO], limits: VideoLimits) -> list[np.ndarray]:
+def read_images(
+    files: Sequence[tuple[str, Callable[[], AbstractContextManager[BinaryIO]]]], limits: VideoLimits
+) -> list[np.ndarray]:
     """The pictures of image files, uint8 (h, w, 3) each, all of one size.
 
     Args:
-        paths: the files.
-        open_file: opens one of them, checked, for reading.
+        files: of each its name, and what opens it, checked, for reading.
         limits: `max_pixels` and `max_file_bytes` for each of them, `max_decoded_bytes` for all together.
 
     Raises:
         UnreadableVideoError: a file that cannot be read, which is named, or pictures of different sizes.
     """
     pictures: list[np.ndarray] = []
-    for path in paths:
-        name = os.path.basename(path)
+    for name, open_file in files:
         try:
-            with open_file(path) as file:
+            with open_file() as file:
                 picture = _read_image(file, limits)
         except (SystemLacksError, MemoryError):
             raise
         except Exception as error:
             # Pillow raises whatever a damaged file makes it meet.
-            raise UnreadableVideoError(f"{name}: {str(error)[:300] or type(error).__name__}") from error
+            raise UnreadableVideoError(f"{name!r}: {str(error)[:300] or type(error).__name__}") from error
         pictures.append(picture)
         if picture.shape != pictures[0].shape:
             sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (pictures[0].shape, picture.shape))
-            raise UnreadableVideoError(f"{name}: the frames differ in size: {sizes} (width x height)")
-        size = len(paths) * picture.size
+            raise UnreadableVideoError(f"{name!r}: the frames differ in size: {sizes} (width x height)")
+        size = len(files) * picture.size
         limits.check("max_decoded_bytes", size, f"the frames take {size} bytes")
     return pictures
 
@@ -120,7 +121,8 @@ def read_images(paths: Sequence[str], open_file: Callable[[str], BinaryIO], limi
 def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
     """One picture; the size that the file states is checked before its pixels are decoded."""
     pillow: Any = importlib.import_module("PIL.Image")
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     for name in ("max_file_bytes", "max_memory_bytes"):
         limits.check(name, size, f"the file has {size} bytes")
     formats = sorted(set(IMAGE_FORMATS.values()))

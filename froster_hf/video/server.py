@@ -20,6 +20,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -148,8 +149,10 @@ def _answer(request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> N
     with _alarm_after(limits.timeout_seconds), contextlib.suppress(_BrokenOffError):
         if request["task"] == "live":
             _answer_with_live(caller, request, limits)
+        elif request["task"] == "folder":
+            _answer_with_folder(caller, request, limits)
         elif request["task"] == "images":
-            _answer_with_images(caller, request, limits)
+            _answer_with_images(caller, request, requests, limits)
         else:
             with (
                 _open_source(request, requests) as handle,
@@ -248,11 +251,19 @@ def _answer_with_live(caller: _Caller, request: dict[str, Any], limits: VideoLim
     caller.reply({"state": "idle"})
 
 
-def _answer_with_images(caller: _Caller, request: dict[str, Any], limits: VideoLimits) -> None:
-    """Image files of a folder, or named one by one, at the indices that the caller chooses knowing their number."""
-    paths = request["files"] if "files" in request else image_files(request["folder"], limits)
+def _answer_with_folder(caller: _Caller, request: dict[str, Any], limits: VideoLimits) -> None:
+    """Image files of a folder, at the indices that the caller chooses knowing their number."""
+    paths = image_files(request["folder"], limits)
     choice = caller.ask({"num_frames": len(paths)})
-    caller.reply_with(read_images([paths[index] for index in choice["indices"]], _open_regular, limits))
+    chosen = [paths[index] for index in choice["indices"]]
+    caller.reply_with(read_images([(os.path.basename(path), partial(_open_regular, path)) for path in chosen], limits))
+
+
+def _answer_with_images(caller: _Caller, request: dict[str, Any], requests: BinaryIO, limits: VideoLimits) -> None:
+    """Image files that the caller names one by one, or sends."""
+    sent = io.BytesIO(_received(requests, request["size"]))
+    files = [(file["name"], partial(_open_source, file, sent)) for file in request["files"]]
+    caller.reply_with(read_images(files, limits))
 
 
 @contextlib.contextmanager

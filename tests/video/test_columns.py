@@ -1,16 +1,20 @@
-"""Video columns of `datasets` arrive as files wherever they come in, and torchcodec is never asked."""
+"""Columns of videos and of lists of pictures arrive as files wherever they come in, and no other decoder is asked."""
 
+import io
 import os
 
 import datasets
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.data import as_video_table
 from froster_hf.video.columns import without_video_decoding
+from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 
@@ -95,6 +99,60 @@ def test_a_table_of_videofolder_becomes_a_video_table(root, tables):
     table = as_video_table(tables["train"].with_format("torch"), roots=[root])
     assert table.features["video"] == datasets.Video(decode=False)
     assert table[0]["video"]["path"] == str(root / "train" / "bowling" / "a.mp4")
+
+
+def frame_lists() -> tuple[datasets.Dataset, list[bytes]]:
+    """A table of three lists of pictures, and the pictures; the second list has a damaged one."""
+    pictures = []
+    for gray in range(12):
+        picture = io.BytesIO()
+        Image.fromarray(np.full((24, 32, 3), 20 * gray, np.uint8)).save(picture, format="PNG")
+        pictures.append(picture.getvalue())
+    pictures[6] = b"no picture"
+    rows = [[{"bytes": data, "path": None} for data in pictures[start : start + 4]] for start in (0, 4, 8)]
+    features = datasets.Features({"frames": datasets.List(datasets.Image()), "poster": datasets.Image()})
+    table = datasets.Dataset.from_dict({"frames": rows, "poster": [row[0] for row in rows]}, features=features)
+    return table, pictures
+
+
+def test_lists_of_pictures_hold_the_files_and_a_single_picture_stays_one(tmp_path):
+    table, pictures = frame_lists()
+    table.to_parquet(tmp_path / "frames.parquet")
+    stored = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "frames.parquet"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    written = set((tmp_path / "cache").rglob("*"))
+    for undecoded in (without_video_decoding(stored), without_video_decoding(stored.to_iterable_dataset())):
+        rows = list(undecoded)
+        assert [picture["bytes"] for row in rows for picture in row["frames"]] == pictures
+        assert isinstance(rows[0]["poster"], Image.Image)
+    assert set((tmp_path / "cache").rglob("*")) == written, "the pictures are not copied"
+    assert stored.features == table.features
+
+
+@pytest.mark.parametrize("kind", ["column", "undecoded", "stream", "key data set"])
+def test_a_damaged_picture_of_a_list_costs_its_row(kind, monkeypatch):
+    table, pictures = frame_lists()
+    undecoded = table.cast_column("frames", datasets.List(datasets.Image(decode=False)))
+    videos = {
+        "column": table["frames"],
+        "undecoded": undecoded["frames"],
+        "stream": table.to_iterable_dataset()["frames"],
+        "key data set": KeyDataset(table, "frames"),
+    }[kind]
+    classify = pipeline("zero-shot-video-classification", model=str(SMALL_FROSTER))
+    options = {"candidate_labels": ["growing", "shrinking"], "on_error": "return"}
+    opened = [[Image.open(io.BytesIO(data)) for data in pictures[start : start + 4]] for start in (0, 8)]
+    expected = classify(opened, **options)
+
+    def decoded_here(*arguments, **options):
+        raise AssertionError("a picture of the table was decoded in this process")
+
+    monkeypatch.setattr(Image, "open", decoded_here)
+    first, damaged, last = classify(videos, **options)
+    assert [first, last] == expected
+    assert isinstance(damaged, VideoDecodeError)
+    assert "'frame 2': it is not an image" in str(damaged)
 
 
 def test_the_pipeline_reads_decoding_columns_and_streams(tables, streams):

@@ -7,6 +7,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,7 +108,7 @@ def test_a_name_that_is_not_utf8_is_read_and_named(tmp_path):
     assert values(tmp_path) == [3]
     with open(bad, "wb") as file:
         file.write(POSTSCRIPT)
-    with pytest.raises(VideoDecodeError, match=r"2\.png: it is not an image"):
+    with pytest.raises(VideoDecodeError, match=r"2\.png': it is not an image"):
         values(tmp_path)
 
 
@@ -120,7 +121,7 @@ def test_a_hostile_image_file_is_one_error_that_names_it(tmp_path, kind, monkeyp
     (programs / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     (programs / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    with pytest.raises(VideoDecodeError, match=r"1\.png: ") as caught:
+    with pytest.raises(VideoDecodeError, match=r"'1\.png': ") as caught:
         values(tmp_path)
     assert (caught.value.file, caught.value.backend) == (str(tmp_path), "pillow")
     assert not (tmp_path / "ran").exists()
@@ -135,6 +136,47 @@ def test_files_given_one_by_one_are_held_to_the_same(tmp_path, kind):
         read_video([picture(3), str(tmp_path / "1.png")], None)
 
 
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_bytes_of_a_hostile_picture_are_one_error_that_names_its_place(tmp_path, kind):
+    good = io.BytesIO()
+    picture(9).save(good, format="PNG")
+    rows = [{"bytes": good.getvalue(), "path": None}, {"bytes": HOSTILE[kind], "path": str(tmp_path / "1.png")}]
+    with pytest.raises(VideoDecodeError, match="'frame 1': "):
+        read_video(rows, None)
+    assert read_video(rows, lambda metadata: [0])[0].unique().tolist() == [9]
+
+
+def test_bytes_paths_and_pictures_make_one_video_within_the_limits(tmp_path):
+    picture(4).save(tmp_path / "4.png")
+    data = (tmp_path / "4.png").read_bytes()
+    rows = [{"bytes": data, "path": "gone.png"}, {"bytes": None, "path": str(tmp_path / "4.png")}, data, picture(5)]
+    frames, _ = read_video(rows, lambda metadata: [3, 0, 1, 2])
+    assert frames[:, 0, 0, 0].tolist() == [5, 4, 4, 4]
+    with pytest.raises(VideoDecodeError, match=r"the files have \d+ bytes; VideoLimits.max_memory_bytes"):
+        read_video([data] * 3, None, limits={"max_memory_bytes": 2 * len(data)})
+    for row, reason in [({"bytes": None, "path": None}, "needs 'bytes' or 'path'"), (None, "Not a frame: NoneType")]:
+        with pytest.raises((TypeError, ValueError), match=reason):
+            read_video([data, row], None)
+
+
+def test_frames_at_addresses_are_read_where_the_caller_names_them():
+    store = fsspec.filesystem("memory")
+    out = io.BytesIO()
+    picture(6).save(out, format="PNG")
+    store.pipe_file("/frames/1.png", out.getvalue())
+    row = [{"bytes": None, "path": "memory://frames/1.png"}]
+    with pytest.raises(VideoDecodeError, match=r"'1\.png': .*allow_urls"):
+        read_video(row, None)
+    assert read_video(row, None, allow_urls="memory://frames")[0].unique().tolist() == [6]
+
+
+def test_names_of_frames_act_on_no_terminal(tmp_path):
+    (tmp_path / "\x1b[31m.png").write_bytes(b"no image")
+    with pytest.raises(VideoDecodeError) as caught:
+        values(tmp_path)
+    assert str(caught.value).isprintable()
+
+
 def test_files_and_pictures_in_memory_make_one_video(tmp_path):
     picture(4).save(tmp_path / "4.png")
     picture(2).save(tmp_path / "2.png")
@@ -146,7 +188,7 @@ def test_files_and_pictures_in_memory_make_one_video(tmp_path):
 def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(VideoDecodeError, match=f"{target}: (it is not a regular file|there is no such file)"):
+    with pytest.raises(VideoDecodeError, match=f"'{target}': (it is .*, not a regular file|there is no such file)"):
         read_video([str(tmp_path / target)], None)
 
 
@@ -156,7 +198,7 @@ def test_a_link_that_leads_nowhere_is_a_frame_that_cannot_be_read(tmp_path, targ
     picture(1).save(tmp_path / "1.png")
     picture(3).save(tmp_path / "3.png")
     (tmp_path / "2.png").symlink_to(target)
-    with pytest.raises(VideoDecodeError, match=r"2\.png: "):
+    with pytest.raises(VideoDecodeError, match=r"'2\.png': "):
         values(tmp_path)
     assert decode_images(tmp_path, indices=lambda count: [0, count - 1]).num_frames == 3
 
@@ -171,7 +213,7 @@ def test_a_folder_that_cannot_be_listed_is_one_error(tmp_path):
 def test_pictures_of_more_than_eight_bits_are_one_error(tmp_path):
     deep = Image.fromarray(np.linspace(0, 65535, 24 * 32).astype(np.uint16).reshape(24, 32))
     deep.save(tmp_path / "1.png")
-    with pytest.raises(VideoDecodeError, match=r"1\.png: its pixels are not numbers from 0 to 255"):
+    with pytest.raises(VideoDecodeError, match=r"'1\.png': its pixels are not numbers from 0 to 255"):
         values(tmp_path)
     with pytest.raises(ValueError, match=r"not within 0 to 255: give pictures of 8 bits"):
         read_video([deep], None)
@@ -180,7 +222,7 @@ def test_pictures_of_more_than_eight_bits_are_one_error(tmp_path):
         wild = np.full((24, 32), 7, np.float32)
         wild[0, 0] = number
         Image.fromarray(wild).save(tmp_path / "1.tiff")
-        with pytest.raises(VideoDecodeError, match=r"1\.tiff: its pixels are not numbers from 0 to 255"):
+        with pytest.raises(VideoDecodeError, match=r"'1\.tiff': its pixels are not numbers from 0 to 255"):
             values(tmp_path)
         with pytest.raises(ValueError, match=r"not within 0 to 255|NaN or infinite"):
             read_video([Image.fromarray(wild)], None)
@@ -198,7 +240,7 @@ def test_pictures_of_more_than_eight_bits_are_one_error(tmp_path):
 def test_frames_of_different_sizes_are_one_error(tmp_path):
     picture(1).save(tmp_path / "1.png")
     picture(1).resize((30, 24)).save(tmp_path / "2.png")
-    with pytest.raises(VideoDecodeError, match=r"2\.png: the frames differ in size: 32x24 and 30x24"):
+    with pytest.raises(VideoDecodeError, match=r"'2\.png': the frames differ in size: 32x24 and 30x24"):
         values(tmp_path)
 
 
