@@ -128,7 +128,8 @@ def build_app(classify: Any, *, index: Any = None, examples: Sequence[AppExample
                 if index is not None:
                     _add_search(gr, answering, asked)
     app.state_session_capacity = MOST_SESSIONS
-    app.queue(max_size=MOST_WAITING)
+    # Gradio would answer a question that is sent past the queue at once, beside all others.
+    app.queue(max_size=MOST_WAITING, api_open=False)
     app._queue.pending_messages_per_session.max_size = MOST_SESSIONS
     return app
 

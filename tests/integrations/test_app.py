@@ -14,6 +14,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -251,6 +253,7 @@ def answered(request: urllib.request.Request | str) -> tuple[int, bytes]:
         ("gradio_api/custom_component/%1b%5d0;PWNED%07/server/x/%1b%5b2Jy", None),
         ("gradio_api/component_server", b"{}"),
         ("gradio_api/vibe-edit", b"{}"),
+        ("gradio_api/cancel", b"{}"),
         ("gradio_api/file/etc/passwd", None),
         ("monitoring", None),
         ("login", b""),
@@ -258,12 +261,44 @@ def answered(request: urllib.request.Request | str) -> tuple[int, bytes]:
     ],
 )
 def test_routes_that_the_page_does_not_need_are_not_served(address, capfd, path, body):
-    """Of Gradio's: one runs FFmpeg on uploads, with what the server knows; others fetch addresses, or print."""
+    """Of Gradio's: one runs FFmpeg on uploads, with what the server knows; others fetch addresses, print, or go on."""
     shared = Path(tempfile.gettempdir(), "gradio")
     before = set(shared.rglob("*"))
     assert answered(urllib.request.Request(f"{address}{path}", body)) == (404, b"Not Found")
     assert capfd.readouterr() == ("", "")
     assert set(shared.rglob("*")) == before
+
+
+def test_one_question_is_answered_at_a_time_whoever_leaves(address, monkeypatch):
+    """A thread cannot be ended: were its question canceled, or one asked beside the queue, there would be two."""
+    at_once, most_at_once = threading.Semaphore(1), threading.Event()
+
+    def answer(*arguments):
+        if not at_once.acquire(blocking=False):
+            most_at_once.set()
+            return []
+        time.sleep(0.3)
+        at_once.release()
+        return []
+
+    monkeypatch.setattr(Answering, "_answers", answer)
+    client = gradio_client.Client(address, verbose=False, analytics_enabled=False)
+    fn_index = next(one["id"] for one in client.config["dependencies"] if one["api_name"] == "predict")
+    question = {"data": [None, LABELS, False, "", None], "fn_index": fn_index}
+
+    def send(route: str, **names: str) -> tuple[int, bytes]:
+        body, headers = json.dumps({**question, **names}).encode(), {"Content-Type": "application/json"}
+        return answered(urllib.request.Request(f"{address}gradio_api/{route}", body, headers))
+
+    for number in range(3):
+        session = f"leaves-{number}"
+        status, joined = send("queue/join", session_hash=session)
+        assert status == 200
+        time.sleep(0.1)
+        send("cancel", session_hash=session, event_id=json.loads(joined)["event_id"])
+        assert send("run/predict")[0] == send("run/choices")[0] == 404
+    assert asked(address, "predict", question["data"]).startswith("event: complete")
+    assert not most_at_once.is_set()
 
 
 def test_what_gradio_may_come_to_serve_is_not_served_unasked(address):
@@ -280,7 +315,7 @@ def test_what_gradio_may_come_to_serve_is_not_served_unasked(address):
     assert served <= {
         *("", "config", "theme.css", "favicon.ico", "robots.txt", "manifest.json", "assets", "static", "svelte"),
         *("info", "openapi.json", "app_id", "startup-events", "upload", "queue", "heartbeat"),
-        *("call", "file", "cancel", "reset"),
+        *("call", "file", "reset"),
     }
 
 
