@@ -328,8 +328,8 @@ class _Layout:
         if is_header or (path_differs and label_differs):
             raise AnnotationError(
                 f"{where} looks like a header, with the columns {printable(video)[:80]!r} and "
-                f"{printable(label)[:80]!r} divided by {DELIMITERS[self.delimiter]}, and names neither "
-                f"{columns[0]!r} nor {columns[1]!r}. Say which columns are meant with video_field= and label_field=."
+                f"{printable(label)[:80]!r} divided by {DELIMITERS[self.delimiter]}, and not with both "
+                f"{columns[0]!r} and {columns[1]!r}. Say which columns are meant with video_field= and label_field=."
             )
 
 

@@ -456,7 +456,7 @@ def newest_sound_checkpoint(run_folder: str | Path) -> str:
     found = " ".join(damaged) or "It has no checkpoint."
     raise ResumeError(
         f"There is no sound checkpoint in {run_folder} to resume from. {found} "
-        "To begin again, call `train()` without `resume_from_checkpoint`."
+        "Begin again in its place (`--overwrite`, `train(overwrite=True)`), or give the folder of another run."
     )
 
 

@@ -82,7 +82,7 @@ class TrainingPlan:
 def plan_training(
     videos: str | os.PathLike,
     *,
-    model: str = DEFAULT_MODEL,
+    model: str | os.PathLike = DEFAULT_MODEL,
     eval_videos: str | os.PathLike | None = None,
     root: str | os.PathLike | None = None,
     output_dir: str | os.PathLike | None = None,
@@ -113,7 +113,7 @@ def plan_training(
     fields: dict[str, Any] = {
         "name": name,
         "about": f"Fine-tuned on {place.name}.",
-        "model": {"checkpoint": model},
+        "model": {"checkpoint": os.fspath(model)},
         "data": _data_fields(videos, eval_videos, root),
         "output_dir": str(output_dir or Path("runs") / name),
     }

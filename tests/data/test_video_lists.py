@@ -58,6 +58,7 @@ def test_a_path_may_hold_commas_in_the_original_layout(tmp_path):
         ("juggling/a.mp4,0\n../other.mp4,0\n", r"list\.csv, line 2.*outside the data root"),
         ("juggling/a.mp4,0\njuggling/b.mp4,2\n", r"list\.csv, line 2: the label '2'"),
         ("juggling/a.mp4,-1\n", r"line 1: the label '-1'"),
+        ("video,labels\njuggling/a.mp4,0\n", r"the columns 'video' and 'labels' .*not with both 'video' and 'label'"),
         ("path,category\njuggling/a.mp4,0\n", r"line 1 looks like a header.*'path' and 'category'.*video_field="),
         ("juggling/a.mp4\n", r"line 1: expected `path,label`"),
         ("video,label\njuggling/a.mp4,0,1\n", r"line 2: 3 fields"),

@@ -59,7 +59,8 @@ def test_no_class_is_held_out_whole(videos, tmp_path):
 
 
 def test_the_plan_says_classes_settings_and_directions(videos):
-    plan = plan_training(videos, model=str(SMALL_CLIP))
+    plan = plan_training(videos, model=SMALL_CLIP)
+    assert plan == plan_training(videos, model=str(SMALL_CLIP))
     said = str(plan)
     assert "10 videos of 2 classes" in said
     assert "learning rate 0.0005: a toy model" in said

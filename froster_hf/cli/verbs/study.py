@@ -51,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ...shapes.study.running import StudyPausedError, run_study
 
-    own_work = f" --work {work}" if arguments.work else ""
-    named = shlex.join([arguments.plan, *arguments.overrides])
-    command = f"froster study {named}{own_work} --output {output} --processes {arguments.processes}"
+    places = [*(["--work", str(work)] if arguments.work else []), "--output", str(output)]
+    named = [arguments.plan, *arguments.overrides]
+    command = shlex.join(["froster", "study", *named, *places, "--processes", str(arguments.processes)])
     # Flushed: a study takes long, and is watched through files and pipes too.
     log = functools.partial(print, flush=True)
     try:

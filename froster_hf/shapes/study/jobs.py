@@ -60,6 +60,7 @@ from .worlds import (
 
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
+COMPARED = ("base_top1", "novel_top1", "hm")
 CLIP = "clip"
 _COUNTED_FRAMES, _COUNTED_SIDE = 8, 224
 
@@ -361,7 +362,9 @@ def stored_metrics(folder: Path, names: Sequence[str]) -> dict[str, Metrics] | N
 
 
 def _are_metrics(metrics: Mapping[str, Any]) -> bool:
-    return all(name.isidentifier() and type(value) in (int, float) for name, value in metrics.items())
+    """Numbers by name; those by which all methods are compared are shares, and never NaN."""
+    are_numbers = all(name.isidentifier() and type(value) in (int, float) for name, value in metrics.items())
+    return are_numbers and all(0 <= metrics.get(name, 0) <= 1 for name in COMPARED)
 
 
 def pretrain_and_measure(world: World) -> dict[str, Metrics]:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,8 @@ class StudyPlan:
         for name in ("validation_worlds", "test_worlds", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"The plan {self.name}: {name} is []; give a list of whole numbers.")
+            if twice := [number for number, count in Counter(getattr(self, name)).items() if count > 1]:
+                raise ValueError(f"The plan {self.name}: {name} has {twice[0]} more than once; give each number once.")
         for world in set(self.validation_worlds) & set(self.test_worlds):
             raise ValueError(f"World {world} cannot be both for validation and for the test.")
         if self.reference not in self.methods:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...evaluation.plots import BLUE, GRAY, ORANGE, new_axes, save_figure
 from ...evaluation.report import markdown_table
+from ...printing import LONGEST_MESSAGE, printable
 from ...whole_files import make_folder, write_text_whole
 from .plan import VARIANTS
 from .statistics import Estimate, by_pair, differences, estimate, paired_difference
@@ -87,7 +88,7 @@ def _introduction(study: Mapping[str, Any]) -> str:
         )
     paragraphs = [
         f"# FROSTER in miniature, on moving shapes: {plan['name']}",
-        *([f"    {study['command']}"] if study["command"] else []),
+        *([f"    {printable(study['command'], limit=LONGEST_MESSAGE)}"] if study["command"] else []),
         f"Every world has a small CLIP of its own, pre-trained on rendered stills in {study['pretraining']['steps']} "
         f'steps, and two halves of {world["num_classes"]} classes such as "a red star sliding left": base and novel '
         f"ones share motions, and no color and no shape. Models are fine-tuned by the recipe `{plan['recipe']}` on "

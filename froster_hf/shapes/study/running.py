@@ -222,14 +222,18 @@ def _refuse_other_report(plan: StudyPlan, output: Path) -> None:
 
 def _check_jobs(plan: StudyPlan, work: Path) -> None:
     """Read every recipe that the plan will need: a mistake in the last one is found before hours of work."""
-    World(plan, plan.test_worlds[0], work).pretraining()
+    world = World(plan, plan.test_worlds[0], work)
+    world.pretraining()
     for name, method in plan.methods.items():
         try:
-            recipe = job_for(
-                name, world=World(plan, plan.test_worlds[0], work), seed=0, choices={}, test=True
-            ).recipe()
+            recipe = job_for(name, world=world, seed=0, choices={}, test=True).recipe()
         except ValueError as error:
             raise ValueError(f"The plan {plan.name}, method {name}: {error}") from error
+        if (recipe.world, recipe.data) != (world.recipe().world, world.recipe().data):
+            raise ValueError(
+                f"The plan {plan.name}, method {name}: its overrides change the world or the data, which all methods "
+                "of a study share. Change them in the recipe of the plan."
+            )
         if "weight_average" in method.variants and recipe.training.get("average_weights_from_epoch") is None:
             raise ValueError(
                 f"The plan {plan.name}, method {name}: the variant weight_average needs the override "

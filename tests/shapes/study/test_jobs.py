@@ -59,7 +59,7 @@ def test_arithmetic_is_that_of_a_large_model_and_an_ensemble_computes_two():
 @pytest.mark.parametrize(
     "content",
     [
-        *("", "[1]", '{"plain": 1}', '{"plain": {"hm": "x"}}', "[" * 100_000, "{}garbage"),
+        *("", '{"plain": {"hm": NaN}}', "[1]", '{"plain": 1}', '{"plain": {"hm": "x"}}', "[" * 100_000, "{}garbage"),
         *("{}", '{"other": {"hm": 1}}', '{"plain": {"hm": 1}, "residual": {"hm": 1}}', '{"plain": {"|<b>": 1}}'),
     ],
 )

@@ -1,11 +1,13 @@
 """Plans: the shipped ones load, and mistakes in one's own are named."""
 
+import shlex
+
 import pytest
 import yaml
 
 from froster_hf.cli import main
 from froster_hf.settings import list_named
-from froster_hf.shapes.study import load_plan, run_study
+from froster_hf.shapes.study import load_plan, run_study, running
 from froster_hf.shapes.study.jobs import job_for
 from froster_hf.shapes.study.running import _check_jobs
 from froster_hf.shapes.study.worlds import World
@@ -46,6 +48,8 @@ def test_plans_are_listed(capsys):
         (("reference: plain", "reference: residual"), "reference is 'residual'"),
         (("test_worlds: [1]", "test_worlds: 1"), "test_worlds is 1"),
         (("seeds: [0]", "seeds: []"), r"seeds is \[\]"),
+        (("test_worlds: [1]", "test_worlds: [1, 2, 1]"), "test_worlds has 1 more than once"),
+        (("seeds: [0]", "seeds: [0, 0]"), "seeds has 0 more than once"),
         (("validation_worlds: [9]", "validation_worlds: []"), r"validation_worlds is \[\]"),
         (("seeds: [0]", "seed: 0"), "unknown fields seed"),
         (("overrides: [training.distillation=none]", "grid: {gamma: [1]}"), "unknown .*gamma"),
@@ -111,6 +115,8 @@ def test_a_job_is_the_same_however_its_fields_were_arrived_at(tmp_path):
         ("{overrides: [training.distilation=none]}", "method plain: .*distilation"),
         ("{overrides: [training.push_to_hub=true]}", r"method plain: .*training\.push_to_hub is given, which is not"),
         ("{overrides: [training]}", "method plain: 'training' is not of the form"),
+        ("{overrides: [world.num_frames=4]}", "method plain: its overrides change the world"),
+        ("{overrides: [data.shots=2]}", "method plain: its overrides change the world"),
         ("{variants: [weight_average]}", "average_weights_from_epoch"),
         ("{overrides: [model.temporal_module=aim], variants: [interpolation]}", "aim has weights that CLIP does not"),
     ],
@@ -121,6 +127,15 @@ def test_what_could_only_fail_later_is_found_at_once(tmp_path, method, message):
     with pytest.raises(ValueError, match=message):
         run_study(load_plan(file), work=tmp_path / "work", output=tmp_path / "out")
     assert not (tmp_path / "work").exists()
+
+
+def test_the_command_of_a_report_is_one_to_type_again(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(running, "run_study", lambda plan, **options: given.update(options))
+    places = ["--work", str(tmp_path / "my work"), "--output", str(tmp_path / "$(report)")]
+    typed = ["study", "short", "test_worlds=[7, 8]", *places, "--processes", "2"]
+    assert main(typed) == 0
+    assert shlex.split(given["command"]) == ["froster", *typed]
 
 
 def test_a_plan_that_extends_itself_is_refused(tmp_path):
