@@ -58,8 +58,8 @@ _READING = (
     rf"heartbeat/[^/]+|call/[^/]+/[^/]+|file=(?!\s*{_SCHEME}).*)"
 )
 # By method, the paths that the page, `gradio_client` and `curl` need; what does not wait, such as an example that is
-# chosen, is `run`. Not the progress of an upload: Gradio gets a form when it is whole, and would keep its name. Nor what
-# cancels a question: it would go on in its thread, beside the next one.
+# chosen, is `run`. Not the progress of an upload: Gradio gets a form when it is whole, and would keep its name. Nor
+# what cancels a question: it would go on in its thread, beside the next one.
 ROUTES = {
     "GET": re.compile(_READING, re.DOTALL),
     "HEAD": re.compile(_READING, re.DOTALL),
