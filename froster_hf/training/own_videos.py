@@ -38,7 +38,7 @@ from ..whole_files import check_writable, refuse_link, refuse_results, write_tex
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, refuse_run
 from .recipe_run import read_recipe_data, train_recipe, training_arguments
-from .recipes import Recipe, RecipeData, as_file
+from .recipes import Recipe, RecipeData, as_file, output_folder
 from .run_record import read_record, write_record
 
 # A name that means a direction of motion, or one of two opposite actions: played backwards, it would be the other.
@@ -163,7 +163,7 @@ def train_on_videos(
         ValueError: see `plan_training`.
     """
     plan = videos if isinstance(videos, TrainingPlan) else plan_training(videos, **planning)
-    folder = Path(str(plan.recipe.output_dir))
+    folder = output_folder(plan.recipe)
     check_writable(folder)
     # Found out before the training, not after it.
     refuse_link(folder / EVALUATION_NAME)

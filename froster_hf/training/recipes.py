@@ -317,8 +317,20 @@ def as_file(recipe: Any) -> dict[str, Any]:
 
 
 def output_folder(recipe: Any) -> Path:
-    """Where the run of a recipe of any kind and its model are written."""
-    return Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name
+    """Where the run of a recipe of any kind and its model are written.
+
+    Raises:
+        ValueError: its name is not UTF-8 text, as the files of a run are that tell it.
+    """
+    folder = Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The output folder {printable(str(folder))} has a name that is not UTF-8, and files of a run tell it. "
+            "Give another `output_dir`."
+        ) from error
+    return folder
 
 
 def argument_hints(kind: type[TrainingArguments], *, reserved: Collection[str]) -> dict[str, Any]:

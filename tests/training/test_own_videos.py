@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -35,6 +36,13 @@ def videos(tmp_path_factory):
 
 def names(table):
     return {row["path"].rpartition("/")[2] for row in table[VIDEO_COLUMN]}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
+def test_an_output_folder_that_no_file_could_tell_is_refused_before_the_training(videos, tmp_path):
+    with pytest.raises(ValueError, match=r"run\\udcff has a name that is not UTF-8.*Give another `output_dir`"):
+        train_on_videos(videos, model="small", output_dir=tmp_path / os.fsdecode(b"run\xff"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_fifth_of_every_class_is_held_out_wherever_the_folder_lies(videos, tmp_path):
