@@ -679,7 +679,9 @@ def _read_frame_list(
                 images[index] = _read_frame(frame)
     if files:
         if (decoding := _decoding()) is None:
-            raise ValueError(f"Frame {next(iter(files))}: image files are read by the package. {_INSTALL}")
+            index, file = next(iter(files.items()))
+            name = f"frame {index}" if isinstance(file, bytes) else os.fsdecode(file)
+            raise ValueError(f"{name!r}: image files are read by the package. {_INSTALL}")
         read = decoding.decode_image_files(files, limits=decoding.VideoLimits.of(limits), allow_urls=allow_urls)
         images.update(zip(files, read))
     if len({image.shape[-2:] for image in images.values()}) > 1:
