@@ -93,7 +93,8 @@ def load_pipeline(
         ) from error
     # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
     except Exception as error:
-        if os.path.exists(checkpoint_path(name)):
+        # What is not found is an `OSError` of transformers; all else is of files, which may lie in the Hub's cache.
+        if os.path.exists(checkpoint_path(name)) or not isinstance(error, OSError):
             raise ValueError(
                 f"The model in {printable(os.fspath(name))} cannot be loaded: {loading_reason(error)}"
             ) from error
@@ -183,7 +184,8 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
         dtype: type of the weights; `auto` is the checkpoint's.
 
     Raises:
-        ValueError: the checkpoint has no weights for a part of its model, which transformers would draw at random.
+        ValueError: the checkpoint has no weights for a part of its model, or of other shapes, which transformers would
+            draw at random.
         Exception: of any kind that transformers raises; `loading_reason` says it in one line.
     """
     from transformers import AutoModel, AutoModelForVideoClassification, pipeline
@@ -205,7 +207,14 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     # What transformers says of the files' tensors, by their names; what matters of it is said below.
     with without_warnings(), nullcontext() if adapter is None else without_peft_warnings():
         model, report = model_class.from_pretrained(
-            base, revision=revision, config=config, dtype=dtype, output_loading_info=True, **INSTALLED_ONLY
+            base,
+            revision=revision,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            # Refused below by their names, which transformers would only write into a report.
+            ignore_mismatched_sizes=True,
+            **INSTALLED_ONLY,
         )
         if adapter is not None:
             model.load_adapter(checkpoint)
@@ -219,6 +228,12 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     classify = pipeline(task, model=model, processor=processor, device=device)
     # Of an adapter, it is the name of the checkpoint that it is for.
     classify.model.config._name_or_path = checkpoint
+    if mismatched := sorted(report["mismatched_keys"]):
+        name, stored, described = mismatched[0]
+        raise ValueError(
+            f"{len(mismatched)} tensors of its files have other shapes than its configuration describes, such as "
+            f"{printable(name)}: {tuple(stored)}, and not {tuple(described)}."
+        )
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"{len(missing)} tensors of the model that its configuration describes are not in its files: "

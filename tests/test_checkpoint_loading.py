@@ -1,6 +1,7 @@
 """Asking the Hub for a checkpoint: once, and never where the name is a path or the Hub does not answer."""
 
 import http.server
+import os
 import threading
 
 import pytest
@@ -73,7 +74,7 @@ def test_a_hub_that_is_down_is_asked_once(silent, tmp_path):
     assert silent == 4 * once
 
 
-def test_a_checkpoint_in_the_cache_is_loaded_where_the_hub_is_down(go_online, silent):
+def test_a_checkpoint_in_the_cache_is_loaded_where_the_hub_is_down(go_online, silent, tmp_path):
     hub = LoopbackHub("owner/froster")
     hub.files |= {path.name: path.read_bytes() for path in SMALL_FROSTER.iterdir()}
     down = constants.ENDPOINT
@@ -83,6 +84,11 @@ def test_a_checkpoint_in_the_cache_is_loaded_where_the_hub_is_down(go_online, si
     go_online(down)
     assert load_pipeline("owner/froster", device="cpu").model.config.model_type == "froster"
     assert len(silent) == 1
+    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
+    os.truncate(weights, 100_000)
+    with pytest.raises(ValueError, match="The model in owner/froster cannot be loaded: it is damaged") as refused:
+        load_pipeline("owner/froster", device="cpu")
+    assert not isinstance(refused.value, ModelNotFoundError)
 
 
 def test_of_a_folder_or_a_path_nobody_is_asked(silent, tmp_path):

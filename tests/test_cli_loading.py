@@ -87,7 +87,10 @@ DAMAGES = {
     "a configuration nested deeply": (lambda folder: (folder / "config.json").write_text("[" * 100_000), "deep"),
     "a configuration that is not JSON": (lambda folder: (folder / "config.json").write_text("{"), "JSON"),
     "another model type": (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "'bert'"),
-    "a tower of another width": (lambda folder: change_json(folder / "config.json", projection_dim=24), ""),
+    "a tower of another width": (
+        lambda folder: change_json(folder / "config.json", projection_dim=24),
+        "tensors of its files have other shapes than its configuration describes, such as froster.text_projection.",
+    ),
     "no tokenizer": (lambda folder: [file.unlink() for file in folder.glob("token*")], "tokenizer"),
     "no processor": (lambda folder: (folder / "processor_config.json").unlink(), "processor"),
     "a processor nested deeply": (lambda folder: (folder / "processor_config.json").write_text("[" * 100_000), "deep"),
@@ -117,6 +120,10 @@ DAMAGES = {
     "an option that no video survives": (
         lambda folder: change_processor(folder, resample=99),
         "No video can be processed with this checkpoint's options: KeyError: 99",
+    ),
+    "an option that belongs to another one": (
+        lambda folder: change_processor(folder, resample=None),
+        "No video can be processed with this checkpoint's options: ValueError: `size` and `resample` must be",
     ),
     "a tokenizer with the end token elsewhere": (
         lambda folder: change_json(folder / "tokenizer_config.json", eos_token="another"),

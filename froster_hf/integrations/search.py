@@ -275,7 +275,8 @@ class VideoIndex:
             TypeError: `top_k` is not a whole number.
             ValueError: it is less than 1.
         """
-        top_k = whole_number("top_k", top_k, least=1)
+        # LanceDB counts to 2**32, and no index has more than its own.
+        top_k = min(whole_number("top_k", top_k, least=1), max(len(self), 1))
         # A segment overlaps as many on each side as there are strides in a window, and the last one of its video; and
         # as many again where two runs have read a video at the same time.
         number = top_k * (3 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))
@@ -322,7 +323,7 @@ class VideoIndex:
     def _check_row(self, row: Mapping[str, Any]) -> None:
         self._check_name(row["video"])
         times = row["start_seconds"], row["end_seconds"]
-        if not (all(0 <= time <= LATEST_SECONDS for time in times) and abs(1 - row["_distance"]) <= HIGHEST_COSINE):
+        if not (0 <= times[0] <= times[1] <= LATEST_SECONDS and abs(1 - row["_distance"]) <= HIGHEST_COSINE):
             raise SearchIndexError(
                 f"{printable(self.path)} is damaged: a segment of {printable(row['video'])} is at {times[0]:g} to "
                 f"{times[1]:g} seconds, with a cosine of {1 - row['_distance']:g}. Make the index again."

@@ -176,6 +176,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         largest = _largest_side(options)
         side = min(largest, LARGEST_TRIED_SIDE)
         try:
+            self._validate_preprocess_kwargs(**options)
             _list_generators(options["seed"], 1)
             generator = torch.Generator().manual_seed(0)
             if options["do_sample_frames"]:

@@ -308,6 +308,8 @@ def test_wrong_options_are_errors(classify, videos, tmp_path):
         search_videos(index, "a star", classify=classify, top_k=0)
     with pytest.raises(TypeError, match="`top_k` is '3'; it must be a whole number"):
         search_videos(index, "a star", classify=classify, top_k="3")
+    everything = search_videos(index, "a star", classify=classify, top_k=10**20)
+    assert everything == search_videos(index, "a star", classify=classify, top_k=len(open_index(index)))
     with pytest.raises(VideoDecodeError):
         search_videos(index, like=str(tmp_path / "nowhere.mp4"), classify=classify)
     with pytest.raises(SearchIndexError, match="something else"):
@@ -726,7 +728,14 @@ def test_columns_of_other_types_are_refused(index_of_one, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "columns", [{"start_seconds": float("nan")}, {"end_seconds": 1e308}, {"embedding": None}], ids=str
+    "columns",
+    [
+        {"start_seconds": float("nan")},
+        {"end_seconds": 1e308},
+        {"start_seconds": 10.0, "end_seconds": 5.0},
+        {"embedding": None},
+    ],
+    ids=str,
 )
 def test_rows_that_no_index_has_are_named_and_never_found(classify, index_of_one, tmp_path, columns):
     if columns == {"embedding": None}:

@@ -88,6 +88,7 @@ def test_limits_of_a_checkpoint_that_are_none_are_refused(tmp_path, limits):
     "options",
     [
         {"resample": 99},
+        {"resample": None},
         {"size": {"longest_edge": 32}},
         {"image_mean": [0.5, 0.5, 0.5, 0.5]},
         {"image_mean": None},
