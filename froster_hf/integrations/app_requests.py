@@ -456,7 +456,13 @@ class GuardedServer:
             first, message = message, None
             return first
 
-        await self.app(scope, receive_again, send)
+        from gradio.route_utils import FnIndexInferError
+
+        try:
+            await self.app(scope, receive_again, send)
+        except (FnIndexInferError, KeyError) as error:
+            # Of a function that the page does not have, by its name or its number.
+            raise _NoQuestionError from error
 
     async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
         """Hand a form on when it is there as a whole: of one that breaks off, Gradio would keep what it has.

@@ -87,7 +87,14 @@ class VideoBatches:
 
         Raises:
             KeyError: there is no such column.
+            ValueError: there are columns of the answers' names already, which may be the truth that they are compared
+                with. That of errors belongs to both kinds, so that one can follow the other.
         """
+        if taken := [name for name in self.answer_columns if name in columns and name != "error"]:
+            raise ValueError(
+                f"A batch has the columns {', '.join(map(repr, taken))} already, in whose place the answers would "
+                "come. Rename or remove them first."
+            )
         if self.video_column not in columns:
             raise KeyError(
                 f"A batch has no column {self.video_column!r} of videos, but {', '.join(map(repr, columns))}. Name "

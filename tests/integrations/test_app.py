@@ -369,6 +369,18 @@ def test_what_is_no_question_of_the_page_reaches_no_queue(address, path, questio
 
 
 @pytest.mark.parametrize(
+    ("path", "fields"),
+    [("call/nothing", {}), ("run/nothing", {}), ("queue/join", {"fn_index": 999}), ("queue/join", {"fn_index": -1})],
+)
+def test_a_question_to_a_function_that_the_page_does_not_have_is_refused_in_silence(address, capfd, path, fields):
+    body = json.dumps({"data": [], "session_hash": "a", **fields}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}gradio_api/{path}", body, headers)
+    assert answered(request) == (400, b"Not a question of this page.")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
     "path",
     [
         f"/gradio_api/queue/data?session_hash={'a' * 3000}",

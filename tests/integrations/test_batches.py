@@ -95,6 +95,13 @@ def test_labels_and_scores_are_those_of_the_pipeline(rows, exported):
         assert found["error"][place] == ""
 
 
+def test_columns_of_the_same_names_are_not_replaced_but_for_errors(rows, exported, expected):
+    with pytest.raises(ValueError, match="the columns 'labels' already"):
+        ClassifyVideos(exported, LABELS)({**rows, "labels": [["talking"]] * 4})
+    classified = ClassifyVideos(exported, LABELS)(rows)
+    check(EmbedVideos(exported)(classified), rows, expected)
+
+
 def test_an_array_of_several_videos_costs_its_own_row_alone(rows, exported, expected):
     odd = {**rows, "video": [*rows["video"][:2], np.zeros((2, 4, 40, 40, 3), np.uint8), rows["video"][3]]}
     embedded, classified = EmbedVideos(exported)(odd), ClassifyVideos(exported, LABELS)(odd)
