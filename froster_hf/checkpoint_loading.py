@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from .adapters import (
     check_adapter_loaded,
     file_of_adapter,
@@ -33,6 +35,9 @@ INSTALLED_ONLY = {
 
 # Numbers of a model that is loaded whatever its files hold; transformers then names the tensors that they lack.
 SMALL_MODEL = 10_000_000
+
+# Of safetensors, the types of weights and of the buffers beside them.
+UNQUANTIZED = ("F64", "F32", "F16", "BF16", "I64", "I32", "BOOL")
 
 # Names that stand for checkpoints that ship with the package; they come before folders of the same name.
 SHIPPED_CHECKPOINTS = {"small": SMALL_FROSTER}
@@ -274,7 +279,7 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
 
     Raises:
         ValueError: see `refuse_foreign_parts`, `refuse_oversized`, `check_headers` and `check_pickles`; or the model
-            is of another kind.
+            is of another kind, or is quantized and does not say so.
         OSError: there is no such checkpoint.
     """
     from .modeling.configuration_froster import FrosterConfig
@@ -283,6 +288,8 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
     files = list(_weight_files(os.fspath(checkpoint), revision))
     refuse_oversized(config, files)
     _check_weights(files)
+    if getattr(config, "quantization_config", None) is None:
+        _refuse_quantized(files)
     return config
 
 
@@ -369,6 +376,24 @@ def _check_weights(files: Sequence[str]) -> None:
         from .conversion.reading import check_pickles
 
         check_pickles(pickles)
+
+
+def _refuse_quantized(files: Sequence[str]) -> None:
+    """Raise for weights of types that stand for other numbers: transformers would take them as they are, for a model.
+
+    Raises:
+        ValueError: a file has a tensor of another type than weights, and buffers beside them, have.
+    """
+    for path in files:
+        if not path.endswith(".safetensors"):
+            continue
+        with safe_open(path, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (no mapping)
+                if (kind := tensors.get_slice(name).get_dtype()) not in UNQUANTIZED:
+                    raise ValueError(
+                        f"{printable(name)} is stored as {kind}, but config.json names no quantization; without it, "
+                        f"{', '.join(UNQUANTIZED)} are read. Get the whole checkpoint."
+                    )
 
 
 def _weight_files(checkpoint: str, revision: str | None) -> Iterator[str]:

@@ -100,6 +100,14 @@ DAMAGES = {
         lambda folder: save_file({"x": torch.zeros(1)}, folder / "model.safetensors", metadata={"format": "pt"}),
         "of the model that its configuration describes are not in its files: froster.logit_scale",
     ),
+    "weights that are quantized by nothing": (
+        lambda folder: save_file(
+            {name: (tensor * 100).to(torch.int8) for name, tensor in load_file(folder / "model.safetensors").items()},
+            folder / "model.safetensors",
+            metadata={"format": "pt"},
+        ),
+        "is stored as I8, but config.json names no quantization",
+    ),
     "a layer more than the weights": (
         lambda folder: change_json(
             folder / "config.json",
