@@ -18,11 +18,23 @@ from .types import UnreadableVideoError, VideoLimits
 
 try:
     import av
+    from av.sidedata.sidedata import Type
 except ImportError:
     av = None  # type: ignore[assignment]
+else:
+
+    def _newer_kind(kinds: Any, value: int) -> Any:
+        """A kind of side data that PyAV does not know: with one, as EXIF of pictures, it would give out none."""
+        kind = object.__new__(kinds)
+        kind._value_, kind._name_ = value, f"NEWER_{value}"
+        return kind
+
+    Type._missing_ = classmethod(_newer_kind)  # type: ignore[assignment]
 
 # Pixels that are square up to the rounding of the encoder's sizes; resampling would only cost sharpness.
 SQUARE_WITHIN = Fraction(1, 100)
+# Pixels of one shape, as broadcasters count it: those of 16:9 are 64:45 or 16:11.
+SAME_WITHIN = Fraction(1, 20)
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,11 @@ def square_size(size: tuple[int, int], pixel_aspect: Fraction | None, limits: Vi
         height = round(height / pixel_aspect)
     check_pixels(width, height, limits)
     return width, height
+
+
+def have_one_shape(pixel_aspect: Fraction | None, other: Fraction | None) -> bool:
+    """Whether pixels of two aspects look alike; those of an unknown one are taken to be square."""
+    return abs((other or 1) / (pixel_aspect or Fraction(1)) - 1) <= SAME_WITHIN
 
 
 def check_pixels(width: int, height: int, limits: VideoLimits) -> None:

@@ -11,10 +11,11 @@ import contextlib
 import errno
 import functools
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -26,9 +27,6 @@ try:
     import av
 except ImportError:
     av = None  # type: ignore[assignment]
-
-
-Item = TypeVar("Item")
 
 # FFmpeg knows several hundred formats; playlists, scripts, devices and image sequences among them open other files.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,asf,flv,ogg"
@@ -42,6 +40,10 @@ ONE_THREAD_PIXELS = 384 * 384
 INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Frames that the decoders of these codecs hold back at most.
 MOST_REORDERED = 16
+
+# Receivers and recorders join these in the middle. H.264's decoder passes over what lies before the first key frame;
+# H.265's takes it for damage.
+JOINED_CONTAINERS = ("mpegts", "mpeg")
 
 # FFmpeg makes their presentation times up from the order of the packets.
 WITHOUT_PRESENTATION_TIMES = ("avi",)
@@ -199,7 +201,7 @@ def read_packets(
     duration = 0
     first = None
     try:
-        for packet in announced(container.demux(stream)):
+        for packet in demuxed(container, stream):
             if first is None:
                 first = next(iter(packet.decode()), None)
             if packet.size == 0:
@@ -236,14 +238,18 @@ def read_packets(
     return table, first
 
 
-def announced(items: Iterator[Item]) -> Iterator[Item]:
-    """What PyAV demuxes or decodes of a container; it knows only the streams that the file's beginning announces.
+def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packet]:
+    """The packets of `stream`: in H.265 that was joined in the middle, those from the first key frame on.
 
     Raises:
-        UnreadableVideoError: another stream begins further on.
+        UnreadableVideoError: another stream begins further on; PyAV knows only those that the file's beginning
+            announces.
     """
+    packets = container.demux(stream)
+    if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name == "hevc":
+        packets = itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
     try:
-        yield from items
+        yield from packets
     except IndexError as error:
         raise UnreadableVideoError(
             "a stream begins in the middle of the file that its beginning does not announce"
@@ -276,8 +282,7 @@ def _table(
     keys = [packet.is_key for packet in packets]
     times = np.sort(decode_order)
     frames_bear_times = has_times and stream.container.format.name not in WITHOUT_PRESENTATION_TIMES
-    # Files start at any number; players count from the earliest of their streams.
-    file_start = Fraction(stream.container.start_time or 0, av.time_base)
+    file_start = _file_start(stream)
     positions = np.argsort(decode_order, kind="stable")
     if places is None or not (
         keys[0]
@@ -297,6 +302,24 @@ def _table(
         start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if frames_bear_times else 0.0,
         frames_bear_times=frames_bear_times,
         entries=entries,
+    )
+
+
+def _file_start(stream) -> Fraction:
+    """Where the clock of a player starts, in seconds of the stream: files start at any number.
+
+    Players count from the earliest of a file's streams; of a broadcast's, each program has a clock of its own.
+    """
+    container = stream.container
+    if container.format.name != "mpegts":
+        return Fraction(container.start_time or 0, av.time_base)
+    streams = [stream]
+    sound = container.streams.best("audio", related=stream)
+    # Where its program has none, FFmpeg gives the sound of another one, to which another picture belongs.
+    if sound is not None and container.streams.best("video", related=sound).index == stream.index:
+        streams.append(sound)
+    return min(
+        (each.start_time * each.time_base for each in streams if each.start_time is not None), default=Fraction()
     )
 
 

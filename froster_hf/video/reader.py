@@ -22,13 +22,14 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import BinaryIO
 
 import numpy as np
 
 from .entries import NotAnIndexError
-from .geometry import read_position, square_size
-from .packets import announced, ffmpeg_failure, open_container, open_video_stream, read_packets
+from .geometry import have_one_shape, read_position, square_size
+from .packets import INDEXED_CONTAINERS, demuxed, ffmpeg_failure, open_container, open_video_stream, read_packets
 from .truncation import check_complete
 from .types import UnreadableVideoError, VideoInfo, VideoLimits
 
@@ -85,6 +86,8 @@ class StrictReader:
             self._stream = open_video_stream(self._container, limits, threads)
             self.table, first = read_packets(self._container, self._stream, limits)
             self._position = read_position(first)
+            self._rotation = first.rotation
+            self._pixel_aspect = self._stream.codec_context.sample_aspect_ratio
             self._coded_size = (first.width, first.height)
             self._square_size = square_size(self._coded_size, self._stream.sample_aspect_ratio, limits)
         except BaseException:
@@ -277,7 +280,7 @@ class StrictReader:
         """Packets with their position in the file, from position `first` on, each checked against the table."""
         decode_order = self.table.decode_order
         position = None
-        for packet in announced(self._container.demux(self._stream)):
+        for packet in demuxed(self._container, self._stream):
             if packet.size == 0:
                 return
             if position is None:
@@ -305,8 +308,10 @@ class StrictReader:
         try:
             with open_container(self._handle) as container:
                 stream = open_video_stream(container, self._limits, self._threads)
-                for frame in announced(container.decode(stream)):
+                packets = demuxed(container, stream)
+                for frame in itertools.chain.from_iterable(packet.decode() for packet in packets):
                     self.check(frame, count)
+                    self._check_pixel_aspect(stream.codec_context.sample_aspect_ratio, count)
                     counted = int(times[min(count, len(times) - 1)])
                     own = frame.pts if self.table.frames_bear_times else counted
                     time = time if own is None else own
@@ -326,12 +331,26 @@ class StrictReader:
             raise UnreadableVideoError("it was cut while it was read")
 
     def check(self, frame: av.VideoFrame, index: int) -> None:
-        """Raise `UnreadableVideoError` where a decoded frame is damaged or has another size than the first."""
+        """Raise `UnreadableVideoError` where a frame is damaged, or has another size or position than the first."""
         if frame.is_corrupt:
             raise UnreadableVideoError(f"frame {index} is damaged")
         size = (frame.width, frame.height)
         if size != self._coded_size:
             raise UnreadableVideoError(f"the frame size changes from {self._coded_size} to {size} at frame {index}")
+        # Not its position: PyAV would keep it until it looks for garbage. One without a matrix is held as the first.
+        if frame.rotation not in (0, self._rotation):
+            raise UnreadableVideoError(f"frame {index} is turned another way than the first; cut the video there")
+
+    def _check_pixel_aspect(self, pixel_aspect: Fraction | None, index: int) -> None:
+        """Raise where the decoder, which is a few frames ahead, finds pixels of another shape than the first frame's.
+
+        Other containers state one shape themselves, for all of their frames.
+        """
+        if self.info.container not in INDEXED_CONTAINERS and not have_one_shape(self._pixel_aspect, pixel_aspect):
+            raise UnreadableVideoError(
+                f"the shape of its pixels changes from {self._pixel_aspect} to {pixel_aspect} near frame {index}; cut "
+                "the video there"
+            )
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
         """The pixels as a player shows them, uint8 (h, w, 3)."""

@@ -555,6 +555,58 @@ def test_the_start_of_the_picture_is_counted_from_the_start_of_the_file(video_fi
         decode_frames(path, [0], limits=VideoLimits(max_duration_seconds=4))
 
 
+@pytest.mark.parametrize("name", ["h264_ts", "hevc_ts"])
+def test_a_broadcast_that_was_joined_in_the_middle_begins_at_its_first_key_frame(tmp_path, name):
+    options = {"x265-params": "keyint=12:bframes=3:open-gop=0:log-level=none"}
+    kind = VIDEO_KINDS.get(name, VideoKind(".ts", "libx265", options))
+    tables = {"pat_period": "0.04"}
+    data = render_video(tmp_path / "whole.ts", replace(kind, container_options=tables)).read_bytes()
+    num_packets = len(data) // 188
+    for cut in (num_packets // 6, num_packets // 3):
+        frames, info = decode_frames(data[188 * cut :], lambda info: range(info.num_frames))
+        first = 40 - info.num_frames
+        assert first in (12, 23, 24)
+        assert shown(frames) == list(range(first, 40))
+
+
+def program(path: Path, number: int, *, clock: int, kind: VideoKind) -> list[bytes]:
+    """A program of a broadcast, in packets that bear no other program's numbers."""
+    numbers = {
+        "mpegts_service_id": str(number),
+        "mpegts_start_pid": str(0x100 * number),
+        "mpegts_pmt_start_pid": str(0x1000 + number),
+    }
+    options = {**numbers, "output_ts_offset": str(clock)}
+    data = render_video(path, replace(kind, container_options=options)).read_bytes()
+    return [data[start : start + 188] for start in range(0, len(data), 188)]
+
+
+def with_checksum(section: bytes) -> bytes:
+    """A table of MPEG-TS with its CRC-32, which is not zlib's."""
+    remainder = 0xFFFFFFFF
+    for bit in (byte >> place & 1 for byte in section for place in range(7, -1, -1)):
+        remainder = (remainder << 1 & 0xFFFFFFFF) ^ (0x04C11DB7 if remainder >> 31 ^ bit else 0)
+    return section + remainder.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("sounds", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("clocks", [(50_000, 1_000), (10, 90_000)])
+def test_each_program_of_a_broadcast_has_a_clock_of_its_own(tmp_path, sounds, clocks):
+    programs = [
+        program(tmp_path / f"{number}.ts", number, clock=clock, kind=replace(VIDEO_KINDS["h264_ts"], audio=audio))
+        for number, clock, audio in zip((1, 2), clocks, sounds)
+    ]
+    table = with_checksum(bytes.fromhex("00b011 0001 c1 00 00 0001 f001 0002 f002"))
+    listed = bytes.fromhex("47 4000 10 00") + table
+    mixed = [listed.ljust(188, b"\xff")]
+    for packet in itertools.chain.from_iterable(itertools.zip_longest(*programs)):
+        if packet is not None and packet[1:3] not in (b"\x40\x00", b"\x40\x11"):
+            mixed.append(packet)
+    frames, info = decode_frames(b"".join(mixed), [0, 39])
+    assert shown(frames) == [0, 39]
+    assert info.start_seconds == pytest.approx(0, abs=0.2)
+
+
 def test_the_times_of_a_stream_can_be_chosen_knowing_the_video(video_file):
     frames = stream_frames(video_file("h264_mp4"), lambda info: [info.duration_seconds / 2])
     assert [frame.frame_index for frame in frames] == [20]

@@ -1,18 +1,30 @@
 """How a stored picture is held, mirrored and stretched, against the definition of each, point by point."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from froster_hf.video.backends import BACKENDS
 from froster_hf.video.decoding import VideoDecodeError, VideoLimits, decode_frames, stream_frames
 from froster_hf.video.geometry import square_size
 from froster_hf.video.types import UnreadableVideoError
 from tests.fixtures.backends import VERIFIED, needs_backend
-from tests.fixtures.videos import VIDEO_KINDS, read_index, render_video, with_display_matrix
+from tests.fixtures.videos import (
+    VIDEO_KINDS,
+    VideoKind,
+    draw_frame,
+    read_index,
+    render_video,
+    with_display_matrix,
+    with_packets,
+)
 
 # a, b, c, d of a display matrix: the stored point (x, y) is shown at (a x + c y, b x + d y).
 POSITIONS = {
@@ -95,6 +107,69 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path, backend, name, aspec
         return
     assert (info.width, info.height) == frames.shape[:1:-1] == size
     assert [read_index(frame.numpy()) for frame in frames] == [3, 12]
+
+
+@pytest.mark.parametrize(
+    ("other", "changes"), [(Fraction(64, 45), True), (Fraction(16, 15), False), (Fraction(12, 11), False)]
+)
+def test_pixels_whose_shape_changes_are_an_error(tmp_path, other, changes):
+    """As in recordings of broadcasts in which 4:3 follows 16:9; broadcasters count each in two ways."""
+    parts = []
+    for number, aspect in enumerate((Fraction(16, 15), other)):
+        kind = VideoKind(
+            ".mpg", "mpeg2video", {"g": "12"}, width=720, height=576, bit_rate=600_000, pixel_aspect=aspect
+        )
+        parts.append(render_video(tmp_path / f"{number}.mpg", kind, num_frames=6))
+    first, second = parts
+
+    def joined(packets: list[av.Packet]) -> list[av.Packet]:
+        with av.open(str(second)) as container:
+            following = [packet for packet in container.demux(video=0) if packet.size]
+        length = packets[-1].dts + packets[-1].dts - packets[-2].dts - following[0].dts
+        for packet in following:
+            packet.pts, packet.dts = packet.pts + length, packet.dts + length
+        return [*packets, *following]
+
+    path = with_packets(first, tmp_path / "both.ts", joined)
+    if changes:
+        with pytest.raises(VideoDecodeError, match=r"shape of its pixels changes from 16/15 to 64/45 near frame \d"):
+            decode_frames(path, [0])
+    else:
+        assert decode_frames(path, [0, 11])[0].shape[2:] == (576, 768)
+
+
+def motion_jpeg(path: Path, orientations: Sequence[int | None]) -> Path:
+    """A video of JPEGs as cameras write them, each with EXIF that names the camera, most with an orientation."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuvj420p"
+        for index, orientation in enumerate(orientations):
+            exif = Image.Exif()
+            exif[0x010F] = "camera"
+            if orientation is not None:
+                exif[0x0112] = orientation
+            picture = io.BytesIO()
+            Image.fromarray(draw_frame(index)).save(picture, "JPEG", quality=95, exif=exif)
+            packet = av.Packet(picture.getvalue())
+            packet.pts = packet.dts = index
+            packet.time_base, packet.stream = Fraction(1, 25), stream
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".avi", ".mkv"])
+@pytest.mark.parametrize(("orientation", "rotation"), [(None, 0), (1, 0), (3, 180), (6, 270)])
+def test_pictures_of_motion_jpeg_are_turned_as_their_exif_says(tmp_path, suffix, orientation, rotation):
+    frames, info = decode_frames(motion_jpeg(tmp_path / f"clip{suffix}", [orientation] * 4), [0, 3])
+    assert info.rotation == rotation
+    stored = np.rot90(frames.numpy(), -(rotation // 90), axes=(2, 3))
+    assert [read_index(frame) for frame in stored] == [0, 3]
+
+
+def test_pictures_that_are_turned_another_way_than_the_first_are_an_error(tmp_path):
+    path = motion_jpeg(tmp_path / "clip.mov", [None] * 3 + [3] * 3)
+    with pytest.raises(VideoDecodeError, match="frame 3 is turned another way than the first"):
+        decode_frames(path, [0])
 
 
 def test_the_square_size_stretches_the_short_side_and_leaves_rounding_alone():
