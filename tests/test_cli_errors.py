@@ -104,9 +104,10 @@ def test_the_output_is_put_back_as_it_was():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, an output that is always full")
-def test_an_output_that_is_full_is_an_error():
+@pytest.mark.parametrize("arguments", [[], ["evaluate", "--list"]])
+def test_an_output_that_is_full_is_an_error(arguments):
     with open("/dev/full", "w") as full:
-        ended = subprocess.run([FROSTER, "evaluate", "--list"], stdout=full, stderr=subprocess.PIPE, timeout=120)
+        ended = subprocess.run([FROSTER, *arguments], stdout=full, stderr=subprocess.PIPE, timeout=120)
     assert ended.returncode != 0
     assert b"froster: error: " in ended.stderr
     assert b"Traceback" not in ended.stderr

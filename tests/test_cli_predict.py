@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -102,6 +103,23 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_scored(checkp
     assert [("error" in line, "answers" in line) for line in lines] == [(True, False)] * 3 + [(False, True)]
     for line, name in zip(lines, ("missing.mp4", "broken.mp4", "mixed")):
         assert name in line["error"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, an output that is always full")
+def test_a_message_that_nothing_takes_costs_no_answers(checkpoint, tmp_path):
+    output = tmp_path / "answers.jsonl"
+    arguments = ["missing.mp4", BIKES, "--labels", "a,b", "--model", checkpoint, "--output", str(output)]
+
+    def unheard() -> int:
+        sys.stderr.flush()
+        with open("/dev/full", "wb") as full:
+            os.dup2(full.fileno(), sys.stderr.fileno())
+        return main(["predict", *arguments])
+
+    ended = run_forked(unheard)
+    assert ended.returncode == 1
+    assert "answers of 2 videos" in ended.stdout
+    assert ["answers" in json.loads(line) for line in output.read_text().splitlines()] == [False, True]
 
 
 def test_people_get_a_table_and_errors_on_the_side(checkpoint, capsys):

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import difflib
 import importlib
+import io
 import os
 import pkgutil
 import re
@@ -65,14 +66,20 @@ themselves. Folders of a checkpoint (export, convert, interpolate) must be new. 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `froster` with these arguments, by default those of the process; returns the exit code."""
     _open_closed_streams()
+    _let_no_message_fail()
     with _output_that_takes_every_character():
-        if not (sys.argv[1:] if argv is None else argv):
-            print(QUESTIONS, end="")
-            return 0
         try:
+            if not (sys.argv[1:] if argv is None else argv):
+                return _run(argparse.Namespace(run=_ask, traceback=False))
             return _run(build_parser().parse_args(argv))
         except KeyboardInterrupt:
             return INTERRUPTED
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    """What is run without a verb."""
+    print(QUESTIONS, end="")
+    return 0
 
 
 def _open_closed_streams() -> None:
@@ -80,6 +87,37 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+class _WhatIsTaken(io.RawIOBase):
+    """The file of an output, which loses what it does not take, and never fails."""
+
+    def __init__(self, output: io.TextIOWrapper):
+        # Which would else close its file.
+        self._output = output
+        self._file: Any = output.buffer.raw  # type: ignore[attr-defined]
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            return self._file.write(data) or len(data)
+        return len(data)
+
+
+def _let_no_message_fail() -> None:
+    """What standard error does not take, on a full disk or for a reader that has ended, costs no answers."""
+    said = sys.stderr
+    if isinstance(said, io.TextIOWrapper) and isinstance(said.buffer, io.BufferedWriter):
+        taken = io.BufferedWriter(_WhatIsTaken(said))
+        sys.stderr = io.TextIOWrapper(taken, encoding=said.encoding, errors=said.errors, line_buffering=True)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -100,7 +100,7 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
                     raise UnreadableVideoError(
                         f"copying it took longer than {limits.timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
                     )
-                _write(copy, chunk)
+                _write(copy, chunk, address)
         copy.flush()
     except BaseException:
         copy.close()
@@ -232,13 +232,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_copies.clear)
 
 
-def _write(copy: IO[bytes], chunk: bytes) -> None:
+def _write(copy: IO[bytes], chunk: bytes, address: str) -> None:
     try:
         copy.write(chunk)
     except OSError as error:
         full = " Free some, or set TMPDIR to a folder with more." if error.errno == errno.ENOSPC else ""
         raise DecodingUnavailableError(
-            f"A remote file could not be copied to {tempfile.gettempdir()}: {error.strerror}.{full}"
+            f"{address!r} could not be copied to {tempfile.gettempdir()}: {error.strerror}.{full}"
         ) from error
 
 
