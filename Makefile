@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# One compute thread per process: on small machines processes side by side beat threads.
-PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+# One compute thread per process: on small machines processes side by side beat threads. Bytecode is kept, whatever the
+# environment says: otherwise every process of a test would compile the package again, and pytest the tests.
+TESTING := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=
+PYTEST := $(TESTING) $(BIN)/python -m pytest
 
-.PHONY: help install test test-all test-floor test-transformers test-extras test-torchcodec test-integrations check docs format demo clean
+.PHONY: help install test test-all test-floor test-transformers extras test-extras test-torchcodec test-integrations check docs format demo clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -14,7 +16,9 @@ help:  ## Show this list
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	@# pip compiles on one core, and the packages' own tests too. Templates among the files are not Python: no error.
+	$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib froster_hf > /dev/null || true
 	@touch $(INSTALLED)
 
 install: $(INSTALLED)  ## Create .venv and install the project with its development tools
@@ -44,7 +48,7 @@ $(FLOOR)/.installed: pyproject.toml constraints-floor.txt
 	@touch $(FLOOR)/.installed
 
 test-floor: $(FLOOR)/.installed  ## Run the fast tests with the lowest supported version of every dependency
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(FLOOR)/bin/python -m pytest -n 2 -m "not slow and not gpu"
+	$(TESTING) $(FLOOR)/bin/python -m pytest -n 2 -m "not slow and not gpu"
 
 # In an environment of their own, which has over the packages of .venv what differs: gradio holds pillow back.
 EXTRAS := .venv-extras
@@ -53,11 +57,13 @@ $(EXTRAS)/.installed: $(INSTALLED) constraints-integrations.txt
 	rm -rf $(EXTRAS)
 	$(BIN)/python -m venv $(EXTRAS)
 	$(BIN)/python $(PACKAGES) > "$$($(EXTRAS)/bin/python $(PACKAGES))/venv.pth"
-	$(EXTRAS)/bin/python -m pip install --quiet -c constraints-integrations.txt -e ".[app,search]" selenium
+	$(EXTRAS)/bin/python -m pip install --quiet --no-compile -c constraints-integrations.txt -e ".[app,search]" selenium
 	@touch $(EXTRAS)/.installed
 
+extras: $(EXTRAS)/.installed
+
 test-extras: $(EXTRAS)/.installed  ## Run the tests of the web page (in Chromium, where it is) and of the search
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(EXTRAS)/bin/python -m pytest -n 2 --dist loadfile \
+	$(TESTING) $(EXTRAS)/bin/python -m pytest -n 2 --dist loadfile \
 		tests/integrations/test_app.py tests/integrations/test_search.py
 
 test-torchcodec: $(INSTALLED)  ## Run the tests of the torchcodec backend; needs FFmpeg's shared libraries
@@ -80,7 +86,7 @@ $(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt
 # A file's tests share what they start (Ray, trainings of two processes), so they stay together; on a busy machine these
 # take long, and what they wait for are events.
 test-integrations: $(INTEGRATIONS)/.installed  ## Run the tests of docs/integrations with the real libraries
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(INTEGRATIONS)/bin/python -m pytest -n 2 --dist loadfile --timeout 900 tests/integrations
+	$(TESTING) $(INTEGRATIONS)/bin/python -m pytest -n 2 --dist loadfile --timeout 900 tests/integrations
 
 # In a cache folder of the user's: transformers' tests of the installed version (see tests/transformers/source.py).
 test-transformers: $(INSTALLED)  ## Run transformers' own tests on this package's classes (a few minutes)
