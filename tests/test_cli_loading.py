@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 import types
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from transformers.utils import logging
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.cli.loading import load_checkpoint
+from tests.fixtures.forks import run_python
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import run_forked
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
@@ -355,8 +354,9 @@ def test_names_of_tensors_in_transformers_report_reach_no_terminal(checkpoint):
     weights = load_file(checkpoint / "model.safetensors")
     weights["\x1b]0;title\x07"] = torch.zeros(2)
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    command = [sys.executable, "-c", REPORTING, BIKES, str(checkpoint)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=250, check=True).stderr
+    ended = run_python("-c", REPORTING, BIKES, checkpoint)
+    assert ended.returncode == 0, ended.stderr
+    told = ended.stderr
     ours, theirs = told.partition("predict\n")[2].split("transformers\n")
     assert "\x1b" not in ours
     # What the report would show.

@@ -1,13 +1,12 @@
 """What an optional package that is not installed stops, and what is said of it."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
 from froster_hf import extras
 from froster_hf.cli import QUESTIONS, build_parser, main
+from tests.fixtures.forks import run_python
 from tests.fixtures.subprocesses import REPOSITORY
 
 WITHOUT_MATPLOTLIB = """
@@ -25,7 +24,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def without_matplotlib(*arguments):
-    return subprocess.run([sys.executable, "-c", WITHOUT_MATPLOTLIB, *arguments], capture_output=True, text=True)
+    return run_python("-c", WITHOUT_MATPLOTLIB, *arguments)
 
 
 def test_every_extra_of_the_table_is_one_of_the_package():

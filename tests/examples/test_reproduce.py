@@ -3,8 +3,6 @@
 import io
 import json
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from froster_hf import FrosterForVideoClassification
 from froster_hf.conversion import write_original_checkpoint
 from froster_hf.data import DATASETS, fetch_hub_copy
 from tests.evaluation.conftest import write_clip
+from tests.fixtures.forks import run_python
 from tests.fixtures.subprocesses import REPOSITORY, environment
 from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor
 from tests.hub.loopback_hub import LoopbackHub
@@ -66,14 +65,8 @@ def hub(copies):
 
 def run(script: str, *arguments: str, hub: LoopbackHub, folder: Path) -> str:
     online = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home"), "HF_TOKEN": "hf_no"}
-    ended = subprocess.run(
-        [sys.executable, str(FOLDER / script), *arguments],
-        env=environment(**online, ACCELERATE_USE_CPU="true", HF_HUB_DISABLE_PROGRESS_BARS="1"),
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=280,
-    )
+    variables = environment(**online, ACCELERATE_USE_CPU="true", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    ended = run_python(FOLDER / script, *arguments, env=variables, cwd=folder, timeout=280)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return ended.stdout
 

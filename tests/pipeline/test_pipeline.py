@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from froster_hf.pipeline.pipeline_froster import ZeroShotVideoClassificationPipe
 from froster_hf.pipeline.scoring_froster import NONE_OF_THESE, Scoring, rank
 from froster_hf.processing import processing_froster
 from froster_hf.video.decoding import VideoDecodeError
+from tests.fixtures.forks import run_python
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor, tiny_tower_options
 
@@ -448,9 +447,7 @@ def test_saved_with_processor_and_code_it_loads_with_and_without_the_package(cla
         f"print(json.dumps(classify({BIKES!r}, candidate_labels={LABELS!r})))\n"
     )
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
-    )
+    result = run_python("-c", script, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
     assert scores(json.loads(result.stdout.splitlines()[-1])) == pytest.approx(expected, abs=1e-6)
 

@@ -1,6 +1,4 @@
 import shlex
-import subprocess
-import sys
 
 import pytest
 
@@ -8,12 +6,11 @@ from froster_hf.cli import main
 from froster_hf.modeling.modeling_froster import FrosterModel
 from froster_hf.shapes import DEMO_LABELS, STORY, render_demo_videos
 from froster_hf.video.decoding import probe_video
+from tests.fixtures.forks import run_python
 
 
 def test_the_demo_renders_scores_and_draws_and_says_what_its_model_is(tmp_path):
-    finished = subprocess.run(
-        [sys.executable, "-m", "froster_hf", "demo", "--output", str(tmp_path / "out")], capture_output=True, text=True
-    )
+    finished = run_python("-m", "froster_hf", "demo", "--output", tmp_path / "out")
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert "the small FROSTER that ships with the package" in finished.stdout
     assert "--model openai/clip-vit-base-patch32" in finished.stdout

@@ -27,6 +27,7 @@ from froster_hf.video.decoding import (
     stream_frames,
 )
 from froster_hf.video.stores import is_named, named_folder
+from tests.fixtures.forks import run_python
 from tests.fixtures.pages import runs
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_processor
@@ -236,7 +237,7 @@ def test_a_file_on_the_hub_is_read(video_file):
     try:
         hub.files["clips/a.mp4"] = video_file("h264_mp4").read_bytes()
         environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        done = subprocess.run([sys.executable, "-c", FROM_THE_HUB], env=environment, capture_output=True, text=True)
+        done = run_python("-c", FROM_THE_HUB, env=environment)
     finally:
         hub.close()
     assert done.returncode == 0, done.stderr[-2000:]
