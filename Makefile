@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# One compute thread per process: on small machines processes side by side beat threads. Bytecode is kept, whatever the
-# environment says: otherwise every process of a test would compile the package again, and pytest the tests.
-TESTING := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=
+# One compute thread per process: on small machines processes side by side beat threads. On the CPU, also where a GPU is
+# there: results are compared bit by bit. Bytecode is kept, whatever the environment says: otherwise every process of a
+# test would compile the package again, and pytest the tests.
+TESTING := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= CUDA_VISIBLE_DEVICES=
 PYTEST := $(TESTING) $(BIN)/python -m pytest
 
-.PHONY: help install test test-all test-floor test-transformers extras test-extras test-torchcodec test-integrations check docs format demo clean
+.PHONY: help install test test-all test-gpu test-floor test-transformers extras test-extras test-torchcodec test-integrations check docs format demo clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +30,9 @@ test: $(INSTALLED)  ## Run the fast tests
 test-all: $(INSTALLED)  ## Run every test that this machine can run
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[notebooks]"
 	$(PYTEST) -n 2
+
+test-gpu: $(INSTALLED)  ## Run the tests that compare a CUDA device with the CPU
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m gpu tests
 
 check: $(INSTALLED)  ## Formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -55,7 +55,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=2)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--longest", type=int, default=30, help="tokens of the longest prompt")
-    parser.add_argument("--steps", type=int, default=2, help="timed steps, after one that is not")
+    parser.add_argument("--steps", type=int, default=2, help="timed steps, after those that are not")
     parser.add_argument("--rounds", type=int, default=2, help="times that the flows take turns")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -148,6 +148,11 @@ def check_equal(num_labels: int, results: dict) -> None:
     print(f"\n{num_labels} labels: largest difference of a part of the loss at the first step: {largest:.1e}\n")
 
 
+def untimed_steps(options: argparse.Namespace) -> int:
+    """The first, in which operations are counted and nothing is compiled; the second, in which it is, too."""
+    return 2 if options.compile else 1
+
+
 # What both flows train on
 
 
@@ -206,7 +211,7 @@ def measured(
         peak = torch.cuda.max_memory_allocated() / 2**30
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 - before_gib
-    seconds = statistics.median(step_seconds[1:])
+    seconds = statistics.median(step_seconds[untimed_steps(options) :])
     of_peak = operations / seconds / matrix_product_rate(options)
     return {"seconds": seconds, "gib": peak, "losses": losses, "operations": operations, "of_peak": of_peak}
 
@@ -259,7 +264,7 @@ def train_ours(options: argparse.Namespace) -> dict:
             return time.perf_counter()
 
         def on_step_begin(self, args, state, control, **kwargs):
-            if not self.seconds:  # the first step is not timed
+            if not self.seconds:
                 counter.__enter__()
             self.begun = self.now()
 
@@ -271,13 +276,13 @@ def train_ours(options: argparse.Namespace) -> dict:
     templates = [f"{{}} {number}" for number in range(PROMPTS)]
     names = [f"label {number}" for number in range(len(prompts))]
     dataset = [{"pixel_values_videos": clip, "labels": label} for clip, label in zip(clips, labels)] * (
-        options.steps + 1
+        options.steps + untimed_steps(options)
     )
     with tempfile.TemporaryDirectory() as folder:
         args = FrosterTrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=options.clips,
-            max_steps=options.steps + 1,
+            max_steps=options.steps + untimed_steps(options),
             training_prompts="all",
             train_sampling_strategy="sequential",
             logging_steps=1,
@@ -383,9 +388,9 @@ def train_naive(options: argparse.Namespace) -> dict:
 
     seconds, losses = [], {}
     counter = FlopCounterMode(display=False)
-    for step in range(options.steps + 1):
+    for step in range(options.steps + untimed_steps(options)):
         begun = time.perf_counter()
-        with counter if step == 0 else contextlib.nullcontext():  # the first is not timed
+        with counter if step == 0 else contextlib.nullcontext():
             parts = run_step()
         seconds.append(time.perf_counter() - begun)
         losses = losses or {name: part.item() for name, part in parts.items()}

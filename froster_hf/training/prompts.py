@@ -262,7 +262,7 @@ class LabelTexts:
 
     def _tokens(self, input_ids: Tensor, num_prompts: int) -> dict[str, Any]:
         # One chunk needs no recomputation. On a CPU, computing once what its texts share pays all the same (see
-        # benchmarks/text_gradients.md); an accelerator would have to wait for their lengths on the host.
+        # benchmarks/text_gradients.md); an accelerator would wait for their lengths on the host.
         split = self.chunk_size is not None and (
             input_ids.shape[0] > self.chunk_size or self.student.device.type == "cpu"
         )

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from froster_hf.modeling import modeling_froster
 from froster_hf.modeling.layers_froster import average_prompts
 from froster_hf.modeling.modeling_froster import text_lengths, trim_to_longest
 from tests.modeling.tiny import END, TEXT, tiny_clips, tiny_model, tiny_texts
@@ -28,6 +29,23 @@ def test_chunks_are_sorted_and_no_longer_than_their_longest_text():
     assert [chunk.shape[1] for chunk in chunks] == [int(lengths[order[i : i + 3]].max()) for i in (0, 3, 6)]
     for row, text in zip(order.tolist(), (text for chunk in chunks for text in chunk)):
         assert torch.equal(texts[row, : len(text)], text)
+
+
+def test_chunks_are_as_wide_as_a_multiple_and_no_wider_than_the_texts():
+    texts = padded_to_the_towers_length(tiny_texts(7))
+    _, chunks = trim_to_longest(texts, END, chunk_size=3)
+    _, rounded = trim_to_longest(texts, END, chunk_size=3, multiple=8)
+    assert {chunk.shape[1] for chunk in rounded} <= {8, 16, texts.shape[1]}
+    assert all(0 <= wide.shape[1] - narrow.shape[1] < 8 for wide, narrow in zip(rounded, chunks, strict=True))
+
+
+@torch.no_grad()
+def test_texts_each_for_itself_have_the_embeddings_of_texts_that_share(monkeypatch):
+    """As an accelerator encodes them."""
+    model, texts = tiny_model().froster, tiny_texts(12)
+    expected = model.get_label_embeds(texts, num_prompts=2, chunk_size=5)
+    monkeypatch.setattr(modeling_froster, "is_plain_text_tower", lambda tower: False)
+    torch.testing.assert_close(model.get_label_embeds(texts, num_prompts=2, chunk_size=5), expected, atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
