@@ -11,7 +11,7 @@ import pickle
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -196,6 +196,10 @@ class AtomicCheckpointing(Trainer):
             _check_state(state, folders={checkpoint.resolve().parent, Path(str(self.args.output_dir)).resolve()})
             if (metric := self.args.metric_for_best_model) is not None:
                 _check_best(state, f"eval_{metric.removeprefix('eval_')}")
+        best = Path(state.best_model_checkpoint or "")
+        if self.args.load_best_model_at_end and best.name and best.is_dir() and not self._splits_parameters:
+            with _refusing_the_best(best):
+                self._read_weights(best)  # now, and not when all steps are trained
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         # The first thing that is loaded: what cannot be resumed is refused before it.
@@ -210,7 +214,13 @@ class AtomicCheckpointing(Trainer):
 
     @torch.no_grad()
     def _load_weights(self, checkpoint: Path) -> None:
-        """Take up weights that are tensors of the model's names and shapes, in safetensors files of the folder."""
+        """Take up a checkpoint's weights, as they are checked by `_read_weights`."""
+        own = cast(nn.Module, self.model).state_dict()
+        for key, weight in self._read_weights(checkpoint).items():
+            own[key].copy_(weight)
+
+    def _read_weights(self, checkpoint: Path) -> dict[str, torch.Tensor]:
+        """Weights that are tensors of the model's names and shapes, in safetensors files of the folder."""
         own = cast(nn.Module, self.model).state_dict()
         names, _ = weight_files(checkpoint)
         if pickles := [name for name in names if not name.endswith(".safetensors")]:
@@ -225,8 +235,7 @@ class AtomicCheckpointing(Trainer):
                     weights[key] = file.get_tensor(key)
                     check_form(weights[key], own[key], where=f"`{key}` of {name}")
         _refuse_other_weights(missing=sorted(own.keys() - stored), unexpected=sorted(stored - own.keys()))
-        for key, weight in weights.items():
-            own[key].copy_(weight)
+        return weights
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
         begun = super()._init_training_state(max_steps, *args, **kwargs)
@@ -306,8 +315,13 @@ class AtomicCheckpointing(Trainer):
 
     def _load_best_model(self) -> None:
         # Read at the end of a training, when the file may have been damaged since it was written.
-        check_sound(str(self.state.best_model_checkpoint))
-        super()._load_best_model()
+        best = str(self.state.best_model_checkpoint)
+        check_sound(best)
+        if self._splits_parameters:  # in formats of their own
+            super()._load_best_model()
+            return
+        with _refusing_the_best(best):
+            self._load_weights(Path(best))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # The Trainer writes into `checkpoint-N` itself; there is no event before the first and after the last file.
@@ -535,8 +549,18 @@ def _is_of_a_writer(error: BaseException) -> bool:
     return isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
 
+def _refusing_to_resume(checkpoint: str | Path | None) -> AbstractContextManager[None]:
+    return _refusing(checkpoint, "cannot be resumed", "Resume from another checkpoint, or begin a new run")
+
+
+def _refusing_the_best(checkpoint: str | Path) -> AbstractContextManager[None]:
+    return _refusing(
+        checkpoint, "is the best of the run, and cannot be loaded", "Resume without `load_best_model_at_end`"
+    )
+
+
 @contextmanager
-def _refusing_to_resume(checkpoint: str | Path | None) -> Iterator[None]:
+def _refusing(checkpoint: str | Path | None, what: str, advice: str) -> Iterator[None]:
     """Whatever its altered files make their readers raise becomes one error that names the checkpoint.
 
     torch's advice to open a refused pickle all the same is left out.
@@ -551,6 +575,4 @@ def _refusing_to_resume(checkpoint: str | Path | None) -> Iterator[None]:
             reason = f"{type(error).__name__}: {reason}"
         if isinstance(error, pickle.UnpicklingError):
             reason = "one of its files is a damaged pickle, or holds more than tensors"
-        raise ResumeError(
-            f"{checkpoint} cannot be resumed ({reason}). Resume from another checkpoint, or begin a new run."
-        ) from error
+        raise ResumeError(f"{checkpoint} {what} ({reason}). {advice}.") from error

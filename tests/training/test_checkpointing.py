@@ -608,6 +608,70 @@ def test_a_best_model_that_no_evaluation_has_found_is_refused(tmp_path, forged):
         choosing_trainer(tmp_path).train(resume_from_checkpoint=True)
 
 
+def written_elsewhere(folder: Path, weights: dict) -> Path:
+    path = folder.parent / "elsewhere" / "other.safetensors"
+    path.parent.mkdir()
+    save_file(weights, path)
+    return path
+
+
+def link_weights(folder: Path, weights: dict) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(written_elsewhere(folder, weights))
+
+
+def index_weights(folder: Path, weights: dict) -> None:
+    (folder / "model.safetensors").unlink()
+    written_elsewhere(folder, weights)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "../elsewhere/other.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def pickle_weights(folder: Path, weights: dict) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("alter", "reason"),
+    [
+        (link_weights, "model.safetensors"),
+        (index_weights, "elsewhere"),
+        (pickle_weights, "its weights are in pytorch_model.bin"),
+        (lambda folder, weights: (folder / "model.safetensors").write_bytes(b"\xff" * 100), "header too large"),
+        (
+            lambda folder, weights: save_file(
+                weights | {"froster.logit_scale": torch.tensor(float("nan"))}, folder / "model.safetensors"
+            ),
+            "logit_scale",
+        ),
+    ],
+    ids=["link", "index", "pickle", "junk", "not a number"],
+)
+def test_the_best_model_is_read_as_the_one_that_is_gone_on_from_and_before_the_steps(tmp_path, alter, reason):
+    """Whoever writes a run's folder writes its manifests, too."""
+    run = tmp_path / "run"
+    choosing_trainer(run).train()
+    best = Path(json.loads((run / "checkpoint-4" / "trainer_state.json").read_text())["best_model_checkpoint"])
+    kept = load_file(best / "model.safetensors")
+    if best.name == "checkpoint-4":
+        shutil.copytree(best, run / "checkpoint-5")
+        write_fields(run / "checkpoint-5" / "trainer_state.json", global_step=5)
+        seal_again(run / "checkpoint-5")
+    alter(best, kept)
+    seal_again(best)
+    trainer = choosing_trainer(run, max_steps=8)
+    newest = max(list_checkpoints(run))
+    with pytest.raises(ValueError, match=reason) as refused:
+        trainer.train(resume_from_checkpoint=str(run / f"checkpoint-{newest}"))
+    assert f"{best} is the best of the run" in str(refused.value)
+    assert "weights_only" not in str(refused.value)
+    assert trainer.state.global_step == 0, "nothing was trained"
+    trainer.state.best_model_checkpoint = str(best)
+    with pytest.raises(ValueError, match=reason):
+        trainer._load_best_model()
+
+
 def test_a_history_with_losses_that_are_no_numbers_and_tables_of_metrics_is_gone_on_with(run):
     file = run / "checkpoint-4" / "trainer_state.json"
     history = [{"step": 4, "loss": float("nan"), "grad_norm": float("inf"), "eval_confusion": [[1, 0], [0, 1]]}]
