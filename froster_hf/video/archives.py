@@ -20,13 +20,15 @@ from .types import UnreadableVideoError
 # Of a name, or what else stands before a file in an archive, and of all of these before one.
 MOST_HEADER_BYTES = 2**16
 MOST_NOTES_BYTES = 2**20
-# Of the table at the end of a zip archive, of which ZipFile makes objects before it is told how many: a million names.
+# Of the table at the end of a zip archive, of which ZipFile makes objects before it is told how many.
 MOST_TABLE_BYTES = 2**27
 MOST_MEMBERS = 1_000_000
 # Videos are packed already, and what pictures without compression become is small by itself.
 MOST_UNPACKED = 100
 UNPACKED_BYTES = 2**30
 
+# What a name in that table begins with.
+_ZIP_ENTRY = b"PK\1\2"
 _UNPACKED_IN_PARTS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -45,11 +47,15 @@ class TableReader:
         """Read as a file does.
 
         Raises:
-            zipfile.BadZipFile: of a larger table than that of any data set.
+            zipfile.BadZipFile: of a larger table than that of any data set, or one of more names.
         """
         if size > MOST_TABLE_BYTES:
             raise zipfile.BadZipFile(f"its table of files has {size} bytes; at most {MOST_TABLE_BYTES} are read")
-        return self._file.read(size)
+        content = self._file.read(size)
+        # What the archive says of their number is not what `ZipFile` makes objects of.
+        if content.count(_ZIP_ENTRY) > MOST_MEMBERS:
+            raise zipfile.BadZipFile(f"its table names more than {MOST_MEMBERS} files: unpack it first")
+        return content
 
 
 def check_packing(member: zipfile.ZipInfo) -> None:

@@ -102,6 +102,11 @@ def bursting(kind: str) -> Callable[[], bytes]:
         ("tar.gz", bursting("tar.gz"), "bytes of the archive become 2097664 or more"),
         ("tar", partial(pack, "tar", dict.fromkeys("12345", b"")), "the archive holds more than 4 files"),
         ("zip", partial(pack, "zip", dict.fromkeys("12345678", b"")), "its table of files has 376 bytes; at most 300"),
+        (
+            "zip",
+            partial(pack, "zip", dict.fromkeys("12345", b"")),
+            "its table names more than 4 files: unpack it first",
+        ),
         ("tar", link, "the archive holds no file '1.mp4'"),
         ("tar", noise, "reading it failed: ReadError"),
         ("zip", noise, "reading it failed: BadZipFile"),
