@@ -108,7 +108,7 @@ def read_descriptions(path: str | os.PathLike) -> dict[str, Description]:
     if labels.descriptions is None:
         raise AnnotationError(
             f"{shown_path(path)} holds no descriptions ({labels.form}); expected JSON, {{label: description}} or "
-            "{{label: [description, ...]}}, or lines of a label, a tab and a description."
+            "{label: [description, ...]}, or lines of a label, a tab and a description."
         )
     return dict(labels.pairs)
 
