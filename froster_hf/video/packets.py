@@ -48,6 +48,9 @@ JOINED_CONTAINERS = ("mpegts", "mpeg")
 # FFmpeg makes their presentation times up from the order of the packets.
 WITHOUT_PRESENTATION_TIMES = ("avi",)
 
+# FFmpeg leaves out the times of packets that are decoded more than 15 minutes before they are shown, as at a pause.
+WITH_LOST_TIMES = ("flv",)
+
 
 def _refuse_to_open(url: str, flags: int, options: dict) -> NoReturn:
     raise PermissionError(f"the file asks for another one, {url!r}")
@@ -110,6 +113,8 @@ def open_video_stream(container: av.container.InputContainer, limits: VideoLimit
         raise UnreadableVideoError("no video stream (is it audio only?)")
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
+    if any(map(_is_tile, streams)) and not stream.disposition & av.stream.Disposition.default:
+        raise UnreadableVideoError("it is a picture made of tiles, as phones store HEIC; save it as JPEG or PNG")
     context = stream.codec_context
     if context is None:
         raise UnreadableVideoError("no decoder for its video stream")
@@ -132,6 +137,11 @@ def _is_cover(stream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
+def _is_tile(stream) -> bool:
+    """Whether the stream is a part of a picture. Its depth map or thumbnail may be another."""
+    return bool(stream.disposition & av.stream.Disposition.dependent)
+
+
 @dataclass(frozen=True)
 class PacketTable:
     """The packets of a video stream.
@@ -148,6 +158,7 @@ class PacketTable:
         start_seconds: When the stream starts on a player's clock, which counts from the start of the file.
         frames_bear_times: Whether a decoded frame bears one of the times. Otherwise they can only be counted off: in a
             file without presentation times, or without any.
+        num_lost_times: How many packets have none, where the others do. In the table they have their predecessor's.
         entries: What decoding may leave out, where the times are an exact index into the frames, to be verified while
             decoding; None where all is to be decoded in order.
     """
@@ -161,6 +172,7 @@ class PacketTable:
     time_base: Fraction
     start_seconds: float
     frames_bear_times: bool
+    num_lost_times: int
     entries: Entries | None
 
     @property
@@ -266,6 +278,11 @@ def _table(
     packets: list[_Packet], duration: int, stream, entries: Entries | None, places: list[int] | None
 ) -> PacketTable:
     read_times = [packet.time for packet in packets]
+    num_lost_times = 0
+    if stream.container.format.name in WITH_LOST_TIMES:
+        num_lost_times = read_times.count(None)
+        last: int | None = None
+        read_times = [last := last if time is None else time for time in read_times]
     num_times = len(set(read_times))
     # A few packets may bear the time of others, as where a recorder counts in milliseconds.
     has_times = None not in read_times and 2 * num_times > len(packets)
@@ -301,6 +318,7 @@ def _table(
         time_base=time_base,
         start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if frames_bear_times else 0.0,
         frames_bear_times=frames_bear_times,
+        num_lost_times=num_lost_times,
         entries=entries,
     )
 

@@ -209,6 +209,11 @@ class StrictReader:
         Where videos were cut and put together, frames up to a key frame lie on both sides of a border. One that lies
         further back, and more of them at more places, would be hidden by what is shown later.
         """
+        if self.table.num_lost_times:
+            raise UnreadableVideoError(
+                f"{self.table.num_lost_times} of its frames have no time, as where a recording pauses for more than "
+                "15 minutes; frames can be read by index, or cut the video at the pause"
+            )
         last, late, cuts, is_late = -math.inf, 0, 0, False
         most_late = MOST_LATE + len(self.table.times) // PACKETS_PER_LATE
         most_cuts = MOST_CUTS + len(self.table.times) // PACKETS_PER_CUT

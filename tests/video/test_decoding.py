@@ -569,6 +569,25 @@ def test_a_broadcast_that_was_joined_in_the_middle_begins_at_its_first_key_frame
         assert shown(frames) == list(range(first, 40))
 
 
+def test_a_recording_whose_times_are_lost_at_a_pause_is_read_by_index_only(video_file, tmp_path):
+    """FFmpeg takes times of FLV that lie a quarter of an hour apart for damage, and gives none."""
+
+    def pause(packets: list[av.Packet]) -> list[av.Packet]:
+        middle = packets[20].pts
+        for packet in packets:
+            packet.pts += 1_300_000 * (packet.pts > middle)
+            packet.dts += 1_300_000 * (packet.dts > middle)
+        return packets
+
+    path = with_packets(video_file("h264_flv"), tmp_path / "paused.flv", pause)
+    frames, info = decode_frames(path, range(40))
+    assert shown(frames) == list(range(40))
+    assert info.duration_seconds == pytest.approx(1301.6, abs=0.1)
+    for times in (None, [0.0, 1300.5]):
+        with pytest.raises(VideoDecodeError, match="of its frames have no time"):
+            list(stream_frames(path, times))
+
+
 def program(path: Path, number: int, *, clock: int, kind: VideoKind) -> list[bytes]:
     """A program of a broadcast, in packets that bear no other program's numbers."""
     numbers = {

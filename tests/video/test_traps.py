@@ -3,6 +3,7 @@
 import io
 import os
 import socket
+import struct
 import zlib
 
 import av
@@ -152,6 +153,76 @@ def test_an_animated_avif_is_read_exactly(tmp_path):
     for length in (1, len(path.read_bytes()) // 2):
         with pytest.raises(VideoDecodeError, match="truncated"):
             probe_video(path.read_bytes()[:-length])
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def full_box(kind: bytes, content: bytes, *, version: int = 0) -> bytes:
+    return box(kind, struct.pack(">I", version << 24) + content)
+
+
+def picture_of_tiles(*, thumbnail: bool) -> bytes:
+    """AVIF of 2 x 2 tiles, which are items 1 to 4; item 6 puts them together. Phones store HEIC so."""
+    contents, header = [], b""
+    for color in ("red", "green", "blue", "white", "black")[: 4 + thumbnail]:
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), color).save(file, "AVIF")
+        data = file.getvalue()
+        start, end = data.index(b"av1C") - 4, data.index(b"mdat") + 4
+        header = data[start : start + int.from_bytes(data[start : start + 4], "big")]
+        contents.append(data[end : end - 8 + int.from_bytes(data[end - 8 : end - 4], "big")])
+    contents += [b""] * (5 - len(contents)) + [struct.pack(">4B2H", 0, 0, 1, 1, 128, 128)]
+    numbers = [number for number, content in enumerate(contents, 1) if content]
+    sizes = [full_box(b"ispe", struct.pack(">II", size, size)) for size in (64, 128)]
+    properties = box(b"ipco", header + b"".join(sizes)) + full_box(
+        b"ipma",
+        struct.pack(">I", len(numbers))
+        + b"".join(struct.pack(">HB", number, 2) + (b"\x81\x02" if number < 6 else b"\x81\x03") for number in numbers),
+    )
+    kinds = [
+        full_box(b"infe", struct.pack(">HH4sx", number, 0, b"av01" if number < 6 else b"grid"), version=2)
+        for number in numbers
+    ]
+    references = box(b"dimg", struct.pack(">6H", 6, 4, 1, 2, 3, 4))
+    if thumbnail:
+        references += box(b"thmb", struct.pack(">3H", 5, 1, 6))
+
+    def head(start: int) -> bytes:
+        places = b""
+        for item in numbers:
+            places += struct.pack(">HHHII", item, 0, 1, start, len(contents[item - 1]))
+            start += len(contents[item - 1])
+        return box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + full_box(
+            b"meta",
+            full_box(b"hdlr", b"\0\0\0\0pict" + bytes(13))
+            + full_box(b"pitm", struct.pack(">H", 6))
+            + full_box(b"iloc", struct.pack(">HH", 0x4400, len(numbers)) + places)
+            + full_box(b"iinf", struct.pack(">H", len(numbers)) + b"".join(kinds))
+            + box(b"iprp", properties)
+            + full_box(b"iref", references),
+        )
+
+    return head(len(head(0)) + 8) + box(b"mdat", b"".join(contents))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+@pytest.mark.parametrize("thumbnail", [True, False])
+def test_a_picture_made_of_tiles_is_not_answered_by_one_of_them(thumbnail):
+    data = picture_of_tiles(thumbnail=thumbnail)
+    assert Image.open(io.BytesIO(data)).size == (128, 128)
+    with pytest.raises(VideoDecodeError, match=r"a picture made of tiles.*JPEG or PNG"):
+        decode_frames(data, [0])
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+def test_a_picture_in_one_piece_is_a_video_of_one_frame(tmp_path):
+    path = tmp_path / "still.avif"
+    Image.fromarray(draw_frame(9)).save(path, quality=90)
+    frames, info = decode_frames(path, [0])
+    assert [read_index(frame.numpy()) for frame in frames] == [9]
+    assert info.num_frames == 1
 
 
 @pytest.mark.parametrize(("suffix", "name"), [("webp", "WebP"), ("png", "PNG")])
