@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint_files import inside
 from ..checkpoint_loading import checkpoint_path
 from ..evaluation.metrics import metrics_of
 from ..evaluation.report import package_versions
@@ -121,9 +122,9 @@ def read_record(folder: str | os.PathLike[str]) -> RunRecord | None:
     """The record of the run in a folder; `None` where there is none.
 
     Raises:
-        ValueError: the file is there, but is not such a record.
+        ValueError: the file is there, but is not such a record, or a link that leads elsewhere.
     """
-    path = Path(folder) / RECORD_NAME
+    path = inside(Path(folder), RECORD_NAME)
     if not path.is_file():
         return None
     return read_fields(RunRecord, read_json(path, max_bytes=MAX_RECORD_BYTES), where=str(path))

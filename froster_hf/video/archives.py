@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import math
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -138,8 +139,9 @@ class _HeaderReader:
 
 
 @contextlib.contextmanager
-def _open_in_zip(archive: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[bytes]]:
     with zipfile.ZipFile(TableReader(archive)) as opened:
+        _check_time(end_time)
         if name not in opened.NameToInfo:
             raise _missing(name)
         member = opened.getinfo(name)
@@ -151,11 +153,12 @@ def _open_in_zip(archive: IO[bytes], name: str) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _open_in_tar(archive: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[bytes]]:
     size = archive.seek(0, 2)
     archive.seek(0)
     reader, found = TarReader(archive), None
     for count, member in enumerate(reader, 1):
+        _check_time(end_time)
         if count > MOST_MEMBERS:
             raise UnreadableVideoError(f"the archive holds more than {MOST_MEMBERS} files: unpack it first")
         _check_size(member.offset_data + member.size if member.size >= 0 else math.inf, packed=size)
@@ -167,8 +170,8 @@ def _open_in_tar(archive: IO[bytes], name: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-# Scheme of an address -> opens the file of a name in an archive that is open for reading.
-ARCHIVES: dict[str, Callable[[IO[bytes], str], AbstractContextManager[IO[bytes]]]] = {
+# Scheme of an address -> opens the file of a name in an archive that is open for reading, by a time of the clock.
+ARCHIVES: dict[str, Callable[[IO[bytes], str, float], AbstractContextManager[IO[bytes]]]] = {
     "zip": _open_in_zip,
     "tar": _open_in_tar,
 }
@@ -176,6 +179,14 @@ ARCHIVES: dict[str, Callable[[IO[bytes], str], AbstractContextManager[IO[bytes]]
 
 def _missing(name: str) -> UnreadableVideoError:
     return UnreadableVideoError(f"the archive holds no file {name[:200]!r}")
+
+
+def _check_time(end_time: float) -> None:
+    """Refuse an archive in which a file is looked for until the end of the time, of `time.monotonic`."""
+    if time.monotonic() > end_time:
+        raise UnreadableVideoError(
+            "finding it in the archive took longer than the time limit (VideoLimits.timeout_seconds): unpack it first"
+        )
 
 
 def _check_size(size: float, *, packed: int) -> None:

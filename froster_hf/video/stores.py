@@ -73,8 +73,8 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
 
     Args:
         address: address of a file, named by the caller.
-        limits: `max_file_bytes` bounds its size, `timeout_seconds` the copying; a store that does not answer is waited
-            for as long as its own client waits.
+        limits: `max_file_bytes` bounds its size, `timeout_seconds` the search in an archive and the copying; a store
+            that does not answer is waited for as long as its own client waits.
 
     Raises:
         UnreadableVideoError: there is no such file, it is larger or slower than the limits allow, or a member of an
@@ -88,7 +88,7 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
     copy = _room()
     _copies.add(copy)
     try:
-        with _opened(address, system, path) as remote:
+        with _opened(address, system, path, end_time) as remote:
             copied = 0
             while chunk := remote.read(_CHUNK_BYTES):
                 copied += len(chunk)
@@ -109,13 +109,14 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
 
 
 def read_beginning(address: str, num_bytes: int) -> bytes:
-    """At most so many bytes of a file that the caller names.
+    """At most so many bytes of a file that the caller names; in an archive it has to be found in a video's time.
 
     Raises:
         UnreadableVideoError: there is no such file.
         DecodingUnavailableError: what opens such addresses is not installed.
     """
-    with _opened(address, *open_store(address)) as remote:
+    end_time = time.monotonic() + VideoLimits().timeout_seconds
+    with _opened(address, *open_store(address), end_time) as remote:
         data = b""
         while len(data) < num_bytes and (chunk := remote.read(num_bytes - len(data))):
             data += chunk
@@ -136,7 +137,7 @@ def open_store(address: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _opened(address: str, system: Any, path: str) -> Iterator[IO[bytes]]:
+def _opened(address: str, system: Any, path: str, end_time: float) -> Iterator[IO[bytes]]:
     """A file in a store, open for reading, or one in an archive there (`zip://name::s3://bucket/archive.zip`).
 
     The store and the path in it are those of `open_store`.
@@ -155,7 +156,7 @@ def _opened(address: str, system: Any, path: str) -> Iterator[IO[bytes]]:
             if kind not in ARCHIVES:
                 yield file
                 return
-            with ARCHIVES[kind](file, name.lstrip("/")) as member:
+            with ARCHIVES[kind](file, name.lstrip("/"), end_time) as member:
                 yield member
 
 

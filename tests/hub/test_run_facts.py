@@ -186,6 +186,16 @@ def test_a_damaged_record_is_an_error_that_names_it(copied, damage, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_record_that_is_a_link_is_not_read(copied, tmp_path):
+    elsewhere = tmp_path / "secret.json"
+    elsewhere.write_text('{"a_name_of_a_field": 1}')
+    (copied / "run_record.json").unlink()
+    (copied / "run_record.json").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=r"run_record\.json is a link to .*, outside of") as refused:
+        card_of(copied, tmp_path / "export")
+    assert "a_name_of_a_field" not in str(refused.value)
+
+
 def test_a_run_that_is_begun_again_has_no_record_of_the_old_one(copied):
     remove_run(copied, of_recipe=True)
     assert not (copied / "run_record.json").exists()

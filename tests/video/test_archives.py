@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from froster_hf.video import archives
-from froster_hf.video.decoding import VideoDecodeError, probe_video
+from froster_hf.video.decoding import VideoDecodeError, VideoLimits, probe_video
 
 NAMES = ("other.mp4", "a folder/clip.mp4", "last.mp4")
 
@@ -121,6 +121,14 @@ def test_an_archive_that_takes_more_than_archives_of_videos_do_is_one_error(
     archive.write_bytes(write())
     with pytest.raises(VideoDecodeError, match=reason):
         probe(archive, "1.mp4")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_a_file_is_looked_for_no_longer_than_the_time_limit(tmp_path, kind):
+    (tmp_path / f"a.{kind}").write_bytes(pack(kind, dict.fromkeys("12345", b"")))
+    address = f"{kind[:3]}://5::{(tmp_path / f'a.{kind}').as_uri()}"
+    with pytest.raises(VideoDecodeError, match="finding it in the archive took longer than the time limit"):
+        probe_video(address, allow_urls=address, limits=VideoLimits(timeout_seconds=1e-9))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
