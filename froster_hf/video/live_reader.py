@@ -141,15 +141,15 @@ def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> It
     """Frames at least so far apart, with the seconds since the first."""
     stream = container.streams.video[0]
     stream.codec_context.options = {"max_pixels": str(min(limits.max_pixels, 2**31 - 1))}
-    shown = seconds = due = 0.0
-    is_first = True
-    for time, frame in _decoded(container, stream):
-        step = 0.0 if time is None else time - shown
+    seconds = due = 0.0
+    # Of the last frame that had one: that of a camera's first may be unknown, and its clock begins anywhere.
+    shown: float | None = None
+    for index, (time, frame) in enumerate(_decoded(container, stream)):
+        step = 0.0 if time is None or shown is None else time - shown
         usual = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
-        if not is_first:
+        if index:
             seconds += step if 0 < step <= MAX_STEP_SECONDS else usual
         shown = shown if time is None else time
-        is_first = False
         if seconds + 1e-6 < due:
             continue
         due = max(due + interval_seconds, seconds)

@@ -5,6 +5,7 @@ import functools
 import http.server
 import logging
 import socket
+import struct
 import sys
 import threading
 
@@ -116,6 +117,20 @@ def test_a_camera_on_the_network_is_watched_and_joined_again(packets, options, c
     assert times == sorted(times)
     assert "joining it again" in caplog.text
     assert "secret" not in caplog.text + str(failure.value)
+
+
+@pytest.mark.parametrize("ticks", [-1800, 90, 1800, 20_000])
+def test_the_clock_of_a_camera_may_begin_anywhere(packets, ticks):
+    """Before its first frame a camera reports what its clock says: the first has no time, others count from there."""
+    report = packets[0]
+    assert report[1] == 200
+    (clock,) = struct.unpack(">I", report[16:20])
+    late = report[:16] + struct.pack(">I", (clock + ticks) % 2**32) + report[20:]
+    with rtsp_camera([late, *packets[1:]], duration_seconds=2) as address:
+        frames = list(live_frames(address, interval_seconds=0.4))
+    assert indices(frames) == [0, 10, 20, 30, 40]
+    times = [frame.time_seconds - frames[0].time_seconds for frame in frames]
+    assert times == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6], abs=0.01)
 
 
 def test_a_camera_is_joined_in_the_middle(packets):
