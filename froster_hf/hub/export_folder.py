@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from huggingface_hub import eval_result_entries_to_yaml
 
-from ..checkpoint_loading import checkpoint_path, hub_asked_once, load_installed, loading_reason, refuse_foreign_parts
+from ..checkpoint_loading import hub_asked_once, load_installed, loading_reason, refuse_foreign_parts
 from ..conversion.convert import read_report
 from ..fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
@@ -257,19 +257,12 @@ def write_sentence_transformers(folder: Path) -> None:
 
 
 def inherited_licenses(checkpoint: PathLike) -> list[str]:
-    """The licenses stated of weights, and of those that they were trained from, the nearest first.
+    """The licenses stated of weights, and, as their run noted it down, of those that they were trained from.
 
-    A run remembers the license of what it began from, which need not be there any more.
+    What the run began from is not looked at: its name is whatever the record says.
     """
-    found: list[str | None] = []
-    seen: set[str] = set()
-    while (name := os.fspath(checkpoint)) not in seen:
-        seen.add(name)
-        found.append(stated_license(name))
-        if (run := read_run(name)) is None:
-            break
-        found.append(run.record.base_license)
-        checkpoint = checkpoint_path(run.base)
+    run = read_run(checkpoint)
+    found = [stated_license(checkpoint), None if run is None else run.record.base_license]
     return [license for license in found if license is not None]
 
 

@@ -21,7 +21,7 @@ from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..printing import printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..weights_license import stated_license
+from ..weights_license import FROSTER_LICENSE, stated_license
 from ..whole_files import write_text_whole
 from .checkpointing import RECORD_NAME
 from .clip_datasets import class_names
@@ -105,11 +105,13 @@ def record_run(recipe: Recipe, trainer: Any, metrics: Mapping[str, float], *, mo
 
 
 def license_of_base(checkpoint: str) -> str | None:
-    """What a checkpoint states, or else what the run that trained it had found out about its own start."""
-    license = stated_license(checkpoint)
-    if license is None and os.path.isdir(checkpoint) and (earlier := read_record(Path(checkpoint).resolve().parent)):
-        license = earlier.base_license
-    return license
+    """What a checkpoint states, or else what the run that trained it had found out about its own start.
+
+    FROSTER's holds for all that is trained from it, whatever else is stated of that.
+    """
+    earlier = read_record(Path(checkpoint).resolve().parent) if os.path.isdir(checkpoint) else None
+    known = [stated_license(checkpoint), None if earlier is None else earlier.base_license]
+    return FROSTER_LICENSE if FROSTER_LICENSE in known else known[0] or known[1]
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

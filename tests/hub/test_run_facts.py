@@ -118,8 +118,9 @@ def test_weights_trained_from_frosters_keep_its_license(copied, checkpoint, tmp_
     }
     (base / "conversion.json").write_text(json.dumps(report))
     first = shutil.copytree(copied, tmp_path / "first")
-    change_recipe(first, "model", checkpoint=str(base))
-    change_recipe(copied, "model", checkpoint=str(first / "model"))
+    change_record(first, base_license=license_of_base(str(base)))
+    (first / "model" / "README.md").write_text("---\nlicense: mit\n---\n")
+    change_record(copied, base_license=license_of_base(str(first / "model")))
     assert card_of(copied, tmp_path / "out").data.license == "cc-by-nc-sa-4.0"
     with pytest.raises(ValueError, match="stay so"):
         card_of(copied, tmp_path / "other", license="mit")
@@ -151,6 +152,21 @@ def test_a_run_remembers_the_license_of_a_base_that_is_gone(copied, tmp_path, ca
     said = capsys.readouterr().out
     assert "license   not stated; give it with --license" in said
     assert "the weights were trained from base: its license holds for them, too" in said
+
+
+def test_the_base_that_a_record_names_is_neither_read_nor_asked_for(copied, tmp_path, monkeypatch):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text("---\nlicense: gpl-3.0\n---\n")
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *names, **options: asked.append(names))
+    change_record(copied, base_license=None)
+    for number, named in enumerate([str(base), "someone/base"]):
+        change_recipe(copied, "model", checkpoint=named)
+        assert card_of(copied, tmp_path / str(number)).data.license is None
+    change_record(copied, base_license="mit")
+    assert card_of(copied, tmp_path / "noted").data.license == "mit"
+    assert not asked
 
 
 @pytest.mark.parametrize(
