@@ -1,6 +1,7 @@
 """What a study consists of: worlds, seeds, grids and methods, read from a small YAML file."""
 
 import dataclasses
+import math
 import os
 import re
 from collections import Counter
@@ -10,10 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...printing import listing, printable
-from ...settings import override_fields, read_fields, read_named, with_name
+from ...settings import check_bounds, override_fields, read_fields, read_named, with_name
 
 # Names of methods become parts of paths, of Markdown tables and of pictures.
 METHOD_NAME = re.compile(r"\w[\w ,.+()-]{0,99}")
+
+# Rows of a table, and fine-tunings, each of which takes a minute or more; all are read before the first begins.
+MOST_METHODS = 1000
+MOST_FINE_TUNINGS = 10_000
 
 # The model that is not trained, which is always measured too.
 FROZEN = "frozen"
@@ -88,6 +93,17 @@ class StudyPlan:
                 raise ValueError(f"The plan {self.name}: {name} is []; give a list of whole numbers.")
             if twice := [number for number, count in Counter(getattr(self, name)).items() if count > 1]:
                 raise ValueError(f"The plan {self.name}: {name} has {twice[0]} more than once; give each number once.")
+        numbers = {
+            "grid_extensions": self.grid_extensions,
+            "the number of methods": len(self.methods),
+            "the number of fine-tunings": self.num_fine_tunings,
+        }
+        bounds = {
+            "grid_extensions": (0, math.inf),
+            "the number of methods": (1, MOST_METHODS),
+            "the number of fine-tunings": (1, MOST_FINE_TUNINGS),
+        }
+        check_bounds(numbers, bounds, where=f"The plan {self.name}")
         for world in set(self.validation_worlds) & set(self.test_worlds):
             raise ValueError(f"World {world} cannot be both for validation and for the test.")
         if self.reference not in self.methods:
@@ -129,6 +145,15 @@ class StudyPlan:
             raise ValueError(
                 f"{where}: choices_of is {_shown(method.choices_of)}; choices are made for {listing(own, limit=20)}."
             )
+
+    @property
+    def num_fine_tunings(self) -> int:
+        """How many there are at most: of every method in every test world, and for the choices."""
+        tested = len(self.methods) * len(self.test_worlds) * len(self.seeds)
+        tried = [
+            len(values) + self.grid_extensions for method in self.methods.values() for values in method.grid.values()
+        ]
+        return tested + sum(tried) * len(self.validation_worlds)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as YAML or JSON would hold them."""

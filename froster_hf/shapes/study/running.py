@@ -224,12 +224,13 @@ def _check_jobs(plan: StudyPlan, work: Path) -> None:
     """Read every recipe that the plan will need: a mistake in the last one is found before hours of work."""
     world = World(plan, plan.test_worlds[0], work)
     world.pretraining()
+    shared = world.recipe()
     for name, method in plan.methods.items():
         try:
             recipe = job_for(name, world=world, seed=0, choices={}, test=True).recipe()
         except ValueError as error:
             raise ValueError(f"The plan {plan.name}, method {name}: {error}") from error
-        if (recipe.world, recipe.data) != (world.recipe().world, world.recipe().data):
+        if (recipe.world, recipe.data) != (shared.world, shared.data):
             raise ValueError(
                 f"The plan {plan.name}, method {name}: its overrides change the world or the data, which all methods "
                 "of a study share. Change them in the recipe of the plan."

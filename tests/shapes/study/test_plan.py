@@ -7,7 +7,7 @@ import yaml
 
 from froster_hf.cli import main
 from froster_hf.settings import list_named
-from froster_hf.shapes.study import load_plan, run_study, running
+from froster_hf.shapes.study import load_plan, run_study, running, worlds
 from froster_hf.shapes.study.jobs import job_for
 from froster_hf.shapes.study.running import _check_jobs
 from froster_hf.shapes.study.worlds import World
@@ -50,6 +50,9 @@ def test_plans_are_listed(capsys):
         (("seeds: [0]", "seeds: []"), r"seeds is \[\]"),
         (("test_worlds: [1]", "test_worlds: [1, 2, 1]"), "test_worlds has 1 more than once"),
         (("seeds: [0]", "seeds: [0, 0]"), "seeds has 0 more than once"),
+        (("about: mine", "about: mine\ngrid_extensions: -1"), "grid_extensions is -1; it must be at least 0"),
+        (("methods: {plain: {overrides: [training.distillation=none]}}", "methods: {}"), "number of methods is 0"),
+        (("seeds: [0]", f"seeds: {list(range(10_001))}"), "number of fine-tunings is 10001; it goes from 1 to 10000"),
         (("validation_worlds: [9]", "validation_worlds: []"), r"validation_worlds is \[\]"),
         (("seeds: [0]", "seed: 0"), "unknown fields seed"),
         (("overrides: [training.distillation=none]", "grid: {gamma: [1]}"), "unknown .*gamma"),
@@ -98,6 +101,23 @@ def test_a_method_under_whose_name_results_are_written_leads_nowhere_else(tmp_pa
     with pytest.raises(ValueError, match=r"The plan mine: a method's name is .*; it becomes part of paths") as refused:
         load_plan(file)
     assert str(refused.value).isprintable()
+
+
+def test_a_plan_of_thousands_of_methods_is_refused_before_their_recipes_are_read(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(PLAN.replace("methods: {", "methods: {" + "".join(f"m{number}: {{}}, " for number in range(1000))))
+    with pytest.raises(ValueError, match="number of methods is 1001; it goes from 1 to 1000"):
+        load_plan(file)
+
+
+def test_the_recipe_of_a_plan_is_read_once_for_all_methods(tmp_path, monkeypatch):
+    plan = load_plan("short")
+    read = []
+    monkeypatch.setattr(
+        worlds, "load_recipe", lambda name, *given, **own: read.append(name) or load_recipe(name, *given, **own)
+    )
+    _check_jobs(plan, tmp_path)
+    assert read.count(plan.recipe) == len(plan.methods) + 1
 
 
 def test_a_job_is_the_same_however_its_fields_were_arrived_at(tmp_path):
