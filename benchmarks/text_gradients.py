@@ -19,7 +19,7 @@ from froster_hf import FrosterConfig, FrosterModel
 from froster_hf.modeling import modeling_froster
 from froster_hf.processing.prompts_froster import resolve_templates
 
-PROMPTS, CHUNK = 2, 64
+PROMPTS, CHUNK = 2, 256
 INTRODUCTION = """# Shared beginnings of texts, with gradients
 
 `{command}`

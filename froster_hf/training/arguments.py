@@ -171,7 +171,8 @@ class FrosterTrainingArguments(TrainingArguments):
             - `random`: one at random; with `symmetric_kl`, one per clip (ActionCLIP).
             - `all`: all of them.
         text_chunk_size: texts encoded at a time. More texts than that are encoded in chunks, whose activations are
-            recomputed in the backward pass: the same gradients, in bounded memory. `None` never splits.
+            recomputed in the backward pass: the same gradients, in bounded memory. `None` never splits: faster, where
+            there is memory for it.
         train_video_options: options of the video processor for training clips, over the published random window,
             scale, crop and flip; for example `{"flip_probability": 0.0}` where left and right are part of the labels.
         eval_video_options: options of the video processor for evaluation, by default those that it has; the clips of
@@ -220,7 +221,7 @@ class FrosterTrainingArguments(TrainingArguments):
     training_prompts: TrainingPrompts = _option(
         "random_and_bare", "the templates of a step, drawn from the processor's"
     )
-    text_chunk_size: int | None = _option(64, "texts encoded at a time, with recomputation in the backward pass")
+    text_chunk_size: int | None = _option(256, "texts encoded at a time, with recomputation in the backward pass")
     train_video_options: dict[str, Any] | str | None = _option(
         None, "options of the video processor for training clips, as JSON"
     )
