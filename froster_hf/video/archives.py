@@ -138,13 +138,41 @@ class _HeaderReader:
         return content
 
 
+class _ZipSearch(zipfile.ZipFile):
+    """A zip archive in which one file is looked for: of the others in its table, nothing is kept.
+
+    Args:
+        file: open for reading.
+        name: of the file; of several of that name, the last one counts.
+        end_time: a time of `time.monotonic`, at which reading the table ends.
+    """
+
+    def __init__(self, file: IO[bytes], name: str, end_time: float):
+        self._name, self._end_time = name, end_time
+        self.found: zipfile.ZipInfo | None = None
+        super().__init__(TableReader(file))
+
+    def __setitem__(self, name: str, member: zipfile.ZipInfo) -> None:
+        _check_time(self._end_time)
+        self.filelist.clear()
+        if name == self._name:
+            self.found = member
+
+    @property
+    def NameToInfo(self) -> Any:
+        """Where `ZipFile` notes down each name that it reads."""
+        return self
+
+    @NameToInfo.setter
+    def NameToInfo(self, names: Any) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[bytes]]:
-    with zipfile.ZipFile(TableReader(archive)) as opened:
-        _check_time(end_time)
-        if name not in opened.NameToInfo:
+    with _ZipSearch(archive, name, end_time) as opened:
+        if (member := opened.found) is None:
             raise _missing(name)
-        member = opened.getinfo(name)
         check_packing(member)
         # No more is read of a member than it says here.
         _check_size(member.file_size, packed=member.compress_size)

@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import itertools
 import json
+import math
 import os
 import tarfile
 import zipfile
@@ -14,6 +16,7 @@ import pytest
 
 from froster_hf.video import archives
 from froster_hf.video.decoding import VideoDecodeError, VideoLimits, probe_video
+from froster_hf.video.types import UnreadableVideoError
 
 NAMES = ("other.mp4", "a folder/clip.mp4", "last.mp4")
 
@@ -129,6 +132,18 @@ def test_a_file_is_looked_for_no_longer_than_the_time_limit(tmp_path, kind):
     address = f"{kind[:3]}://5::{(tmp_path / f'a.{kind}').as_uri()}"
     with pytest.raises(VideoDecodeError, match="finding it in the archive took longer than the time limit"):
         probe_video(address, allow_urls=address, limits=VideoLimits(timeout_seconds=1e-9))
+
+
+def test_of_a_zip_archives_table_one_name_is_kept_and_the_time_is_looked_at_for_each(monkeypatch):
+    packed = pack("zip", dict.fromkeys("12345", b""))
+    with archives._ZipSearch(io.BytesIO(packed), "3", math.inf) as opened:
+        assert opened.found.filename == "3"
+        assert opened.filelist == []
+    ticks = itertools.count()
+    monkeypatch.setattr(archives.time, "monotonic", lambda: next(ticks))
+    with pytest.raises(UnreadableVideoError, match="took longer than the time limit"):
+        archives._ZipSearch(io.BytesIO(packed), "5", 2.5)
+    assert next(ticks) == 4
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
