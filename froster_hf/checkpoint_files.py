@@ -31,6 +31,12 @@ MOST_QUANTIZED = 2_000
 """Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
 again. Those of the largest CLIP are 1,300."""
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Of safetensors, the types of weights."""
+
+BUFFERS = (*FLOATS, "I64", "I32", "BOOL")
+"""Those of what lies beside them, such as `position_ids`."""
+
 LONGEST_NAME = 512
 """Of a tensor. transformers reports names that it does not know in a table as wide as the longest, with a set for each
 number in them."""
@@ -111,10 +117,15 @@ def check_settings(path: str | os.PathLike[str]) -> None:
         raise CheckpointError(f"{printable(os.fspath(path))} has more values than the settings of any checkpoint.")
 
 
-def check_headers(paths: Iterable[str | os.PathLike[str]]) -> None:
+def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> None:
     """Refuse safetensors files whose headers are together longer than `MAX_HEADER_BYTES`, or that give a tensor a name
     of more than `LONGEST_NAME` characters, or have torchao describe more than `MOST_QUANTIZED` tensors in all. What is
     not one at all is left to the library's own error.
+
+    Args:
+        paths: the files.
+        may_be_quantized: whether types may stand for other numbers, which transformers takes as they are where no
+            configuration says so.
 
     Raises:
         CheckpointError: they are, or do.
@@ -134,16 +145,20 @@ def check_headers(paths: Iterable[str | os.PathLike[str]]) -> None:
                 )
             header = file.read(size)
         try:
-            names = json.loads(header.decode())
+            tensors = json.loads(header.decode())
         except (ValueError, RecursionError):
             continue
-        longest = max(map(len, names), default=0) if isinstance(names, dict) else 0
+        if not isinstance(tensors, dict):
+            continue
+        longest = max(map(len, tensors), default=0)
         if longest > LONGEST_NAME:
             raise CheckpointError(
                 f"{printable(os.fspath(path))} has a tensor whose name has {longest} characters; no model's has more "
                 f"than {LONGEST_NAME}."
             )
-        quantized += _count_quantized(names)
+        if not may_be_quantized:
+            _refuse_quantized(tensors)
+        quantized += _count_quantized(tensors.get("__metadata__"))
         if quantized > MOST_QUANTIZED:
             raise CheckpointError(
                 f"{printable(os.fspath(path))} and what comes before it describe {quantized} quantized tensors; at "
@@ -151,9 +166,20 @@ def check_headers(paths: Iterable[str | os.PathLike[str]]) -> None:
             )
 
 
-def _count_quantized(header: Any) -> int:
-    """How many tensors torchao would take a safetensors header to describe."""
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+def _refuse_quantized(header: Mapping[str, Any]) -> None:
+    """Raise for the types of a safetensors header in which no weights are stored as they are."""
+    for name, tensor in header.items():
+        kind = tensor.get("dtype") if isinstance(tensor, dict) and name != "__metadata__" else None
+        allowed = FLOATS if name.endswith((".weight", ".bias")) else BUFFERS
+        if isinstance(kind, str) and kind not in allowed:
+            raise CheckpointError(
+                f"{printable(name)} is stored as {printable(kind, limit=50)}, but config.json names no quantization; "
+                f"without it, {', '.join(allowed)} are read. Get the whole checkpoint."
+            )
+
+
+def _count_quantized(metadata: Any) -> int:
+    """How many tensors torchao would take the metadata of a safetensors file to describe."""
     if not isinstance(metadata, dict) or "tensor_names" not in metadata:
         return 0
     try:

@@ -1,6 +1,7 @@
 """The pipeline of a checkpoint that somebody else made: by installed code only, with a reason where it fails."""
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,8 +9,6 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from safetensors import safe_open
 
 from .adapters import (
     check_adapter_loaded,
@@ -35,9 +34,6 @@ INSTALLED_ONLY = {
 
 # Numbers of a model that is loaded whatever its files hold; transformers then names the tensors that they lack.
 SMALL_MODEL = 10_000_000
-
-# Of safetensors, the types of weights and of the buffers beside them.
-UNQUANTIZED = ("F64", "F32", "F16", "BF16", "I64", "I32", "BOOL")
 
 # Names that stand for checkpoints that ship with the package; they come before folders of the same name.
 SHIPPED_CHECKPOINTS = {"small": SMALL_FROSTER}
@@ -244,6 +240,12 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
             f"{len(missing)} tensors of the model that its configuration describes are not in its files: "
             f"{listing(missing, limit=3)}."
         )
+    for name, weight in model.named_parameters():
+        if name.endswith("logit_scale") and not 0 < (scale := weight.detach().float().exp().item()) < math.inf:
+            raise ValueError(
+                f"`{name}` is {weight.item()}, so that logits would be multiplied by {scale}. The weights are "
+                "damaged: get the checkpoint again."
+            )
     return classify
 
 
@@ -287,9 +289,7 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
     config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint, revision=revision))
     files = list(_weight_files(os.fspath(checkpoint), revision))
     refuse_oversized(config, files)
-    _check_weights(files)
-    if getattr(config, "quantization_config", None) is None:
-        _refuse_quantized(files)
+    _check_weights(files, may_be_quantized=getattr(config, "quantization_config", None) is not None)
     return config
 
 
@@ -364,36 +364,19 @@ def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> No
         )
 
 
-def _check_weights(files: Sequence[str]) -> None:
+def _check_weights(files: Sequence[str], *, may_be_quantized: bool) -> None:
     """Have pickled weights read by a process of their own first; transformers reads them in this one.
 
     Raises:
         CheckpointError: a file holds more than tensors, is damaged, takes more memory than its size, or has names that
-            take more than any model's.
+            take more than any model's; or safetensors are of other types than weights, and may not be.
     """
-    check_headers(file for file in files if file.endswith(".safetensors"))
+    headers = (file for file in files if file.endswith(".safetensors"))
+    check_headers(headers, may_be_quantized=may_be_quantized)
     if pickles := [file for file in files if not file.endswith(".safetensors")]:
         from .conversion.reading import check_pickles
 
         check_pickles(pickles)
-
-
-def _refuse_quantized(files: Sequence[str]) -> None:
-    """Raise for weights of types that stand for other numbers: transformers would take them as they are, for a model.
-
-    Raises:
-        ValueError: a file has a tensor of another type than weights, and buffers beside them, have.
-    """
-    for path in files:
-        if not path.endswith(".safetensors"):
-            continue
-        with safe_open(path, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (no mapping)
-                if (kind := tensors.get_slice(name).get_dtype()) not in UNQUANTIZED:
-                    raise ValueError(
-                        f"{printable(name)} is stored as {kind}, but config.json names no quantization; without it, "
-                        f"{', '.join(UNQUANTIZED)} are read. Get the whole checkpoint."
-                    )
 
 
 def _weight_files(checkpoint: str, revision: str | None) -> Iterator[str]:

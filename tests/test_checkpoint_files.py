@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.adapters import read_adapter
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
-from froster_hf.checkpoint_files import CheckpointError, check_checkpoint_files
+from froster_hf.checkpoint_files import CheckpointError, check_checkpoint_files, check_headers
 from froster_hf.checkpoint_loading import checked_config, load_pipeline
 from froster_hf.hub.export_folder import load_for_export
 from froster_hf.processing.processing_froster import FrosterProcessor
@@ -234,3 +234,14 @@ def test_a_configuration_on_the_hub_of_millions_of_values_is_refused(tmp_path, m
     monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *_args, **_kwargs: None)
     with pytest.raises(CheckpointError, match="has more values than the settings"):
         checked_config("owner/name")
+
+
+def test_buffers_are_whole_numbers_beside_weights_of_any_precision(tmp_path):
+    buffers = {"position_ids": torch.arange(3)[None], "steps": torch.ones((), dtype=torch.int32)}
+    weights = {"a.weight": torch.zeros(2, dtype=torch.float64), "a.bias": torch.zeros(2, dtype=torch.bfloat16)}
+    save_file({**buffers, **weights, "mask": torch.ones(2) > 0}, tmp_path / "sound.safetensors")
+    check_headers([tmp_path / "sound.safetensors"], may_be_quantized=False)
+    save_file({"a.weight": torch.zeros(2, dtype=torch.int32)}, tmp_path / "whole.safetensors")
+    check_headers([tmp_path / "whole.safetensors"])
+    with pytest.raises(CheckpointError, match=r"a\.weight is stored as I32"):
+        check_headers([tmp_path / "whole.safetensors"], may_be_quantized=False)

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def pickle_beyond_its_size(folder: Path) -> None:
     assert (folder / "pytorch_model.bin").stat().st_size < 2000
 
 
+def change_weights(change: Callable[[str, torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        changed = {name: change(name, tensor) for name, tensor in tensors.items()}
+        save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return make
+
+
 def code_of_its_own(folder: Path, **fields) -> None:
     (folder / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
     change_json(folder / "config.json", **fields)
@@ -100,12 +110,24 @@ DAMAGES = {
         "of the model that its configuration describes are not in its files: froster.logit_scale",
     ),
     "weights that are quantized by nothing": (
-        lambda folder: save_file(
-            {name: (tensor * 100).to(torch.int8) for name, tensor in load_file(folder / "model.safetensors").items()},
-            folder / "model.safetensors",
-            metadata={"format": "pt"},
-        ),
+        change_weights(lambda name, tensor: (tensor * 100).to(torch.int8)),
         "is stored as I8, but config.json names no quantization",
+    ),
+    "weights that are whole numbers": (
+        change_weights(lambda name, tensor: tensor.int() if name.endswith(".weight") else tensor),
+        "is stored as I32, but config.json names no quantization; without it, F64, F32, F16, BF16 are read",
+    ),
+    "biases that are true or false": (
+        change_weights(lambda name, tensor: tensor > 0 if name.endswith(".bias") else tensor),
+        "is stored as BOOL, but config.json names no quantization",
+    ),
+    "a scale of nothing": (
+        change_weights(lambda name, tensor: tensor - torch.inf if name.endswith("logit_scale") else tensor),
+        "`froster.logit_scale` is -inf, so that logits would be multiplied by 0.0",
+    ),
+    "a scale that is no number": (
+        change_weights(lambda name, tensor: tensor * torch.nan if name.endswith("logit_scale") else tensor),
+        "`froster.logit_scale` is nan, so that logits would be multiplied by nan",
     ),
     "a layer more than the weights": (
         lambda folder: change_json(
