@@ -41,6 +41,8 @@ def go_online(monkeypatch, tmp_path):
         template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        # The client that transformers shares keeps the address that was the Hub's when it was made.
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
 
     return go
 
