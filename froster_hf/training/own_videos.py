@@ -36,7 +36,7 @@ from ..printing import counted, listing, printable
 from ..settings import override_fields, read_fields, yaml_text
 from ..whole_files import check_writable, refuse_link, refuse_results, write_text_whole
 from .arguments import FrosterTrainingArguments
-from .checkpointing import MODEL_NAME, refuse_run
+from .checkpointing import MODEL_NAME, parts_of_run
 from .recipe_run import read_recipe_data, train_recipe, training_arguments
 from .recipes import Recipe, RecipeData, as_file, output_folder
 from .run_record import read_record, write_record
@@ -168,8 +168,8 @@ def train_on_videos(
     # Found out before the training, not after it.
     refuse_link(folder / EVALUATION_NAME)
     recipe_file = folder / "recipe.yaml"
-    if not (resume or overwrite):
-        refuse_run(folder, of_recipe=True)
+    # A run that has left them is refused below, by its name.
+    if not (resume or overwrite or parts_of_run(folder, of_recipe=True)):
         refuse_results(recipe_file, folder / EVALUATION_NAME, overwrite=False)
     trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
     # The recipe that was run, for `froster train` to run again.

@@ -211,6 +211,7 @@ def decode_image_files(
     with _naming(name, IMAGE_READER), contextlib.ExitStack() as opened:
         requests: list[dict[str, Any]] = []
         payload: list[memoryview] = []
+        size = 0
         for index, source in files.items():
             try:
                 with budget.spend() as seconds:
@@ -224,7 +225,7 @@ def decode_image_files(
             fields, data = checked.request()
             requests.append({"name": names[index], **fields})
             payload += data
-            size = sum(part.nbytes for part in payload)
+            size += sum(part.nbytes for part in data)
             limits.check("max_memory_bytes", size, f"the files have {size} bytes")
         request = {"files": requests, "size": size}
         with asking("images", IMAGE_READER, request, *payload, limits=limits, budget=budget) as conversation:

@@ -18,18 +18,8 @@ from .types import UnreadableVideoError, VideoLimits
 
 try:
     import av
-    from av.sidedata.sidedata import Type
 except ImportError:
     av = None  # type: ignore[assignment]
-else:
-
-    def _newer_kind(kinds: Any, value: int) -> Any:
-        """A kind of side data that PyAV does not know: with one, as EXIF of pictures, it would give out none."""
-        kind = object.__new__(kinds)
-        kind._value_, kind._name_ = value, f"NEWER_{value}"
-        return kind
-
-    Type._missing_ = classmethod(_newer_kind)  # type: ignore[assignment]
 
 # Pixels that are square up to the rounding of the encoder's sizes; resampling would only cost sharpness.
 SQUARE_WITHIN = Fraction(1, 100)
@@ -52,6 +42,23 @@ class Position:
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height in this position of a stored picture of that width and height."""
         return size[::-1] if self.quarter_turns % 2 else size
+
+
+def know_newer_side_data() -> None:
+    """Have PyAV give out all side data of a frame where it does not know a kind, as EXIF of pictures: it gives none.
+
+    That holds for the whole process, which must be one for decoding.
+    """
+    if av is None:
+        return
+    from av.sidedata.sidedata import Type
+
+    def newer_kind(kinds: Any, value: int) -> Any:
+        kind = object.__new__(kinds)
+        kind._value_, kind._name_ = value, f"NEWER_{value}"
+        return kind
+
+    Type._missing_ = classmethod(newer_kind)  # type: ignore[assignment]
 
 
 def read_position(frame: av.VideoFrame) -> Position:

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .geometry import know_newer_side_data
 from .images import image_files, read_images
 from .live_reader import read_live
 from .protocol import read_message, write_message
@@ -56,6 +57,7 @@ def serve() -> None:
         for descriptor in (0, 1):
             os.dup2(nowhere.fileno(), descriptor)
         missing = _load(start["module"])
+        know_newer_side_data()
         os.dup2(nowhere.fileno(), 2)
     write_message(replies, {"missing": missing, "state": "idle"})
     _confine(start["max_worker_bytes"], opens_connections=start["opens_connections"])

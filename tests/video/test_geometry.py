@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type
 from PIL import Image
 
 from froster_hf.video.backends import BACKENDS
@@ -164,6 +165,12 @@ def test_pictures_of_motion_jpeg_are_turned_as_their_exif_says(tmp_path, suffix,
     assert info.rotation == rotation
     stored = np.rot90(frames.numpy(), -(rotation // 90), axes=(2, 3))
     assert [read_index(frame) for frame in stored] == [0, 3]
+
+
+def test_the_callers_pyav_is_left_as_it_is(tmp_path):
+    decode_frames(motion_jpeg(tmp_path / "clip.mov", [None]), [0])
+    with pytest.raises(ValueError, match="not a valid"):
+        Type(9999)
 
 
 def test_pictures_that_are_turned_another_way_than_the_first_are_an_error(tmp_path):
