@@ -41,8 +41,8 @@ INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Frames that the decoders of these codecs hold back at most.
 MOST_REORDERED = 16
 
-# Receivers and recorders join these in the middle. H.264's decoder passes over what lies before the first key frame;
-# H.265's takes it for damage.
+# Receivers and recorders join these in the middle. H.264's decoder passes over what lies before the first key frame,
+# unless it takes it for damage, as H.265's always does.
 JOINED_CONTAINERS = ("mpegts", "mpeg")
 
 # FFmpeg makes their presentation times up from the order of the packets.
@@ -50,6 +50,9 @@ WITHOUT_PRESENTATION_TIMES = ("avi",)
 
 # FFmpeg leaves out the times of packets that are decoded more than 15 minutes before they are shown, as at a pause.
 WITH_LOST_TIMES = ("flv",)
+
+# A decoder ends at what it would otherwise draw something in place of.
+STRICT = {"err_detect": "explode"}
 
 
 def _refuse_to_open(url: str, flags: int, options: dict) -> NoReturn:
@@ -102,8 +105,14 @@ def ffmpeg_reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def open_video_stream(container: av.container.InputContainer, limits: VideoLimits, threads: int):
-    """The container's main video stream, its decoder set to be strict.
+class BeginsWithinError(UnreadableVideoError):
+    """Some of H.264's first pictures refer to others that were cut away (open GOP), which a strict decoder refuses."""
+
+
+def open_video_stream(
+    container: av.container.InputContainer, limits: VideoLimits, threads: int, *, is_strict: bool = True
+):
+    """The container's main video stream, its decoder set to be strict, or else to be `watched`.
 
     Raises:
         UnreadableVideoError: without a video stream or decoder, or with frames beyond `limits.max_pixels`.
@@ -123,10 +132,8 @@ def open_video_stream(container: av.container.InputContainer, limits: VideoLimit
     check_pixels(context.width, context.height, limits)
     # The decoder keeps to the limit where a frame further on is larger. It counts whole blocks, of up to 128 pixels.
     block_pixels = (context.width + 127) * (context.height + 127)
-    context.options = {
-        "err_detect": "explode",
-        "max_pixels": str(min(max(limits.max_pixels, block_pixels), 2**31 - 1)),
-    }
+    max_pixels = min(max(limits.max_pixels, block_pixels), 2**31 - 1)
+    context.options = {"max_pixels": str(max_pixels)} | (STRICT if is_strict else {})
     context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
     context.thread_type = "AUTO"
     return stream
@@ -202,6 +209,7 @@ def read_packets(
 
     Raises:
         UnreadableVideoError: on a damaged packet, no frame at all, or more than the limits allow.
+        BeginsWithinError: on a damaged packet before the first frame is out, which may be none: see `watched`.
     """
     packets: list[_Packet] = []
     codec = stream.codec.canonical_name
@@ -211,9 +219,10 @@ def read_packets(
             entries = ENTRIES[codec](bytes(stream.codec_context.extradata or b""))
             order = _ShownOrder(stream, entries)
     duration = 0
-    first = None
+    head = first = None
     try:
         for packet in demuxed(container, stream):
+            head = head or packet
             if first is None:
                 first = next(iter(packet.decode()), None)
             if packet.size == 0:
@@ -237,7 +246,11 @@ def read_packets(
             packets.append(_Packet(packet.pts, packet.is_keyframe and is_entry, hash(content)))
             duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
-        raise ffmpeg_failure(f"damaged after {len(packets)} packets", error) from error
+        failure = ffmpeg_failure(f"damaged after {len(packets)} packets", error)
+        is_first = first is None and isinstance(error, av.InvalidDataError)
+        if is_first and head is not None and _begins_within(stream, head):
+            failure = BeginsWithinError(str(failure))
+        raise failure from error
     if not packets or first is None:
         raise UnreadableVideoError("a video stream without frames")
     places = None
@@ -266,6 +279,63 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
         raise UnreadableVideoError(
             "a stream begins in the middle of the file that its beginning does not announce"
         ) from error
+
+
+def _begins_within(stream, head: av.Packet) -> bool:
+    """Whether H.264 begins at a key frame that does not refresh the decoder (IDR), or was joined in the middle."""
+    if stream.codec.canonical_name != "h264":
+        return False
+    if not head.is_keyframe:
+        return stream.container.format.name in JOINED_CONTAINERS
+    try:
+        units = av.bitstream.BitStreamFilterContext("filter_units=pass_types=5", stream)
+        return not units.filter(av.Packet(bytes(head)))
+    except (av.FFmpegError, ValueError):
+        return False
+
+
+def watched(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
+    """The packets of a stream that begins within a recording, from its first key frame on, for a lenient decoder.
+
+    A strict one takes for damage what takes back pictures that were cut away, and loses the frame that is due then. So
+    it only watches, from its first frame on. What is decoded until then is watched in another lenient one, which must
+    draw nothing in place of damage and show the key frame first: before it go the pictures that no player shows.
+
+    Raises:
+        UnreadableVideoError: damage at the beginning.
+        av.FFmpegError: damage further on.
+    """
+    packets = itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
+    strict, lenient = (_watching_decoder(stream, options) for options in (STRICT, {}))
+    has_begun, first_time = False, None
+    shown: list[av.VideoFrame] = []
+    for packet in packets:
+        # Without the mark of frames that are decoded and not shown.
+        copy = av.Packet(bytes(packet))
+        copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+        if has_begun:
+            strict.decode(copy)
+        else:
+            first_time = packet.pts if first_time is None else first_time
+            shown += lenient.decode(copy)
+            with contextlib.suppress(av.InvalidDataError):
+                has_begun = bool(strict.decode(copy)) or packet.size == 0
+            if has_begun:
+                shown += lenient.decode(None) if packet.size else []
+                if not shown or shown[0].pts != first_time or any(frame.is_corrupt for frame in shown):
+                    raise UnreadableVideoError(
+                        "its first pictures are damaged, or refer to others that were cut away; cut it at another key "
+                        "frame, or encode it again"
+                    )
+        yield packet
+
+
+def _watching_decoder(stream, options: dict[str, str]) -> av.VideoCodecContext:
+    context = av.CodecContext.create(stream.codec.name, "r")
+    context.extradata = stream.codec_context.extradata
+    context.options = options | {"max_pixels": stream.codec_context.options["max_pixels"]}
+    context.thread_count = 1
+    return context
 
 
 class _Packet(NamedTuple):

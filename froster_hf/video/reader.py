@@ -29,7 +29,16 @@ import numpy as np
 
 from .entries import NotAnIndexError
 from .geometry import have_one_shape, read_position, square_size
-from .packets import INDEXED_CONTAINERS, demuxed, ffmpeg_failure, open_container, open_video_stream, read_packets
+from .packets import (
+    INDEXED_CONTAINERS,
+    BeginsWithinError,
+    demuxed,
+    ffmpeg_failure,
+    open_container,
+    open_video_stream,
+    read_packets,
+    watched,
+)
 from .truncation import check_complete
 from .types import UnreadableVideoError, VideoInfo, VideoLimits
 
@@ -76,6 +85,7 @@ class StrictReader:
     def __init__(self, handle: BinaryIO, *, limits: VideoLimits, threads: int = 1):
         self._handle, self._limits, self._threads = handle, limits, threads
         self._container = open_container(handle)
+        self._is_strict = True
         # One for all frames: each would else make a converter of its own, which takes longer than a small picture.
         self._to_rgb = av.video.reformatter.VideoReformatter()
         try:
@@ -83,8 +93,13 @@ class StrictReader:
             check_complete(handle, self._container.format.name)
             self._size = handle.seek(0, os.SEEK_END)
             handle.seek(position)
-            self._stream = open_video_stream(self._container, limits, threads)
-            self.table, first = read_packets(self._container, self._stream, limits)
+            try:
+                first = self._begin()
+            except BeginsWithinError:
+                self._is_strict = False
+                self._container.close()
+                self._container = open_container(handle)
+                first = self._begin()
             self._position = read_position(first)
             self._rotation = first.rotation
             self._pixel_aspect = self._stream.codec_context.sample_aspect_ratio
@@ -109,6 +124,11 @@ class StrictReader:
             codec=self._stream.codec.canonical_name,
             backend="pyav",
         )
+
+    def _begin(self) -> av.VideoFrame:
+        self._stream = open_video_stream(self._container, self._limits, self._threads, is_strict=self._is_strict)
+        self.table, first = read_packets(self._container, self._stream, self._limits)
+        return first
 
     def __enter__(self) -> StrictReader:
         return self
@@ -312,8 +332,10 @@ class StrictReader:
         self._check_size()
         try:
             with open_container(self._handle) as container:
-                stream = open_video_stream(container, self._limits, self._threads)
+                stream = open_video_stream(container, self._limits, self._threads, is_strict=self._is_strict)
                 packets = demuxed(container, stream)
+                if not self._is_strict:
+                    packets = watched(packets, stream)
                 for frame in itertools.chain.from_iterable(packet.decode() for packet in packets):
                     self.check(frame, count)
                     self._check_pixel_aspect(stream.codec_context.sample_aspect_ratio, count)

@@ -23,6 +23,7 @@ from froster_hf.video.decoding import (
     VideoDecodeError,
     VideoLimits,
     decode_frames,
+    probe_video,
     stream_frames,
 )
 from tests.fixtures.backends import needs_backend
@@ -567,6 +568,75 @@ def test_a_broadcast_that_was_joined_in_the_middle_begins_at_its_first_key_frame
         first = 40 - info.num_frames
         assert first in (12, 23, 24)
         assert shown(frames) == list(range(first, 40))
+
+
+OPEN_GROUPS = {"x264-params": "open-gop=1:keyint=12:bframes=2:b-adapt=0:ref=3:threads=1", "preset": "fast"}
+
+
+@pytest.fixture(scope="module")
+def open_groups(tmp_path_factory):
+    return render_video(tmp_path_factory.mktemp("open") / "whole.mp4", VideoKind(".mp4", "libx264", OPEN_GROUPS))
+
+
+def cut_at_key_frame(path: Path, target: Path, number: int, hidden: int = 0) -> Path:
+    """The packets from a key frame on, not encoded again; so many frames from it on are not to be shown."""
+
+    def cut(packets: list[av.Packet]) -> list[av.Packet]:
+        packets = packets[[place for place, packet in enumerate(packets) if packet.is_keyframe][number] :]
+        start = packets[0].pts + hidden * packets[0].duration if hidden else packets[0].dts
+        for packet in packets:
+            packet.pts, packet.dts = packet.pts - start, packet.dts - start
+        return packets
+
+    return with_packets(path, target, cut)
+
+
+def is_refused_strictly(path: Path) -> bool:
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.options = {"err_detect": "explode"}
+        try:
+            return not list(container.decode(video=0))
+        except av.FFmpegError:
+            return True
+
+
+@pytest.mark.parametrize(("suffix", "hidden"), [(".mp4", 0), (".mkv", 0), (".mp4", 2)])
+def test_h264_that_was_cut_within_an_open_group_begins_at_its_key_frame(open_groups, tmp_path, suffix, hidden):
+    paths = [cut_at_key_frame(open_groups, tmp_path / f"{number}{suffix}", number, hidden) for number in (1, 2, 3)]
+    assert any(map(is_refused_strictly, paths))
+    for path in paths:
+        every = list(stream_frames(path))
+        indices = shown(frame.frame for frame in every)
+        assert indices == list(range(40 - len(indices), 40))
+        frames, info = decode_frames(path, lambda info: range(info.num_frames))
+        assert shown(frames) == indices
+        assert probe_video(path).num_frames == info.num_frames == len(indices)
+        times = [frame.time_seconds for frame in every]
+        assert [frame.frame_index for frame in stream_frames(path, times)] == list(range(len(indices)))
+        assert shown(decode_frames(path, lambda info: [info.num_frames - 1, 0])[0]) == [39, indices[0]]
+
+
+def test_a_broadcast_of_open_groups_that_was_joined_in_the_middle_begins_at_its_first_key_frame(tmp_path):
+    kind = VideoKind(".ts", "libx264", OPEN_GROUPS, container_options={"pat_period": "0.04"})
+    data = render_video(tmp_path / "whole.ts", kind).read_bytes()
+    for part in range(1, 16):
+        frames, info = decode_frames(data[len(data) // 188 * part // 24 * 188 :], lambda info: range(info.num_frames))
+        assert shown(frames) == list(range(40 - info.num_frames, 40))
+
+
+@pytest.mark.parametrize("hidden", [0, 2])
+def test_damage_is_an_error_where_h264_was_cut_within_an_open_group(open_groups, tmp_path, hidden):
+    """In each picture that is shown or that one of these refers to; those before the key frame matter to none."""
+    for number in (1, 2, 3):
+        path = cut_at_key_frame(open_groups, tmp_path / "cut.mp4", number, hidden)
+        data = path.read_bytes()
+        with av.open(io.BytesIO(data)) as container:
+            packets = [(packet.pts, packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+        for shown_at, place, size in packets:
+            damaged = data[: place + size // 3] + bytes(size - size // 3) + data[place + size :]
+            if shown_at >= packets[0][0]:
+                with pytest.raises(VideoDecodeError):
+                    decode_frames(damaged, lambda info: range(info.num_frames))
 
 
 def test_a_recording_whose_times_are_lost_at_a_pause_is_read_by_index_only(video_file, tmp_path):
