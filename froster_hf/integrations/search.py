@@ -282,7 +282,7 @@ class VideoIndex:
         number = top_k * (3 + 2 * int(self.settings.window_seconds / self.settings.stride_seconds))
         limit = MOST_COPIES * number
         while number <= limit:
-            version = self.version
+            version, num_segments = self.version, len(self)
             search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
             search = search.select([*TIMES, "_distance"]).with_row_id(True).limit(number)
             found = list(self._read(search.to_batches, ROWS_PER_READ))
@@ -295,6 +295,12 @@ class VideoIndex:
             if version != self.version:
                 # The numbers of rows are those of one version, and another process has written one.
                 continue
+            if num_segments and not found:
+                # LanceDB passes over embeddings that are not numbers.
+                raise SearchIndexError(
+                    f"{printable(self.path)} is damaged: none of its {num_segments} segments has an embedding that "
+                    "can be compared. Make the index again."
+                )
             if len(best) >= top_k or len(found) < number:
                 return [
                     FoundSegment(score=1.0 - row["_distance"], **{name: row[name] for name in FOUND_COLUMNS})

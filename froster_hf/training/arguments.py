@@ -36,10 +36,26 @@ if get_args(Distillation) != distillation_names():
     )
 
 
-# Least and most.
+# Least and most, also of transformers' fields: it takes most of them as they are.
 _BOUNDS = {
+    "num_train_epochs": (0, math.inf),
+    "max_steps": (-1, math.inf),
+    "per_device_train_batch_size": (1, math.inf),
+    "per_device_eval_batch_size": (1, math.inf),
+    "gradient_accumulation_steps": (1, math.inf),
+    "eval_accumulation_steps": (1, math.inf),
+    "learning_rate": (0, math.inf),
+    "warmup_steps": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "adam_beta1": (0, 1),
+    "adam_beta2": (0, 1),
+    "adam_epsilon": (0, math.inf),
+    "max_grad_norm": (0, math.inf),
+    "seed": (0, 2**32 - 1),
     "distillation_weight": (0, math.inf),
     "lora_rank": (1, 4096),
+    "lora_dropout": (0, 1),
+    "average_weights_from_epoch": (0, math.inf),
     "label_smoothing_factor": (0, 1),
     "text_chunk_size": (1, math.inf),
     "max_undecodable_share": (0, 1),

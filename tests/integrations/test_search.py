@@ -745,6 +745,18 @@ def test_rows_that_no_index_has_are_named_and_never_found(classify, index_of_one
         search_videos(forged, "a red star", classify=classify)
 
 
+def test_an_index_of_embeddings_that_are_not_numbers_is_damaged_and_not_empty(classify, index_of_one, tmp_path):
+    lancedb = pytest.importorskip("lancedb")
+    forged = copy_with(index_of_one, tmp_path / "index")
+    width = len(open_index(forged).settings.probe)
+    # LanceDB adds no such row, but changes one.
+    values = ", ".join(["cast('nan' as float)"] * width)
+    embedding = f"arrow_cast([{values}], 'FixedSizeList({width}, Float32)')"
+    lancedb.connect(str(forged)).open_table("segments").update(values_sql={"embedding": embedding})
+    with pytest.raises(SearchIndexError, match=r"index is damaged: none of its \d+ segments has an embedding"):
+        search_videos(forged, "a red star", classify=classify)
+
+
 @pytest.mark.parametrize(
     ("column", "value"), [("video", "/" + "a" * 9000), ("state", "1" * 2000), ("picture", bytes(2**19))], ids=str
 )

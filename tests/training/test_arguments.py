@@ -1,6 +1,7 @@
 """Values that cannot be trained with are refused when they are given."""
 
 import dataclasses
+import math
 from typing import get_args
 
 import pytest
@@ -30,11 +31,22 @@ def arguments(**fields) -> FrosterTrainingArguments:
         ({"remove_unused_columns": True}, "leave it False"),
         ({"lora_rank": 10**8}, "`lora_rank` is 100000000; it goes from 1 to 4096"),
         ({"dataloader_num_workers": 10**6}, "it goes from 0 to"),
+        ({"per_device_train_batch_size": -2}, "`per_device_train_batch_size` is -2; it must be at least 1"),
+        ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` is 0; it must be at least 1"),
+        ({"num_train_epochs": math.nan}, "`num_train_epochs` is nan; it must be at least 0"),
+        ({"learning_rate": math.nan}, "`learning_rate` is nan; it must be at least 0"),
+        ({"adam_beta2": 1.5}, "`adam_beta2` is 1.5; it goes from 0 to 1"),
+        ({"average_weights_from_epoch": -1}, "`average_weights_from_epoch` is -1; it must be at least 0"),
     ],
 )
 def test_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         arguments(**fields)
+
+
+def test_what_trains_nothing_or_leaves_a_limit_to_the_other_is_taken():
+    args = arguments(num_train_epochs=0, max_steps=-1, learning_rate=0, max_grad_norm=0, warmup_steps=0.1)
+    assert (args.num_train_epochs, args.max_steps, args.warmup_steps) == (0, -1, 0.1)
 
 
 def test_the_defaults_are_the_published_recipe():

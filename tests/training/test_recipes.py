@@ -442,6 +442,11 @@ def test_a_checkpoint_that_is_none_is_named_with_its_field(tmp_path, clip_folder
             "`dataloader_prefetch_factor` is .*; it goes from 1 to 64",
         ),
         ("training.dataloader_num_workers=1000000", "`dataloader_num_workers` is .*; it goes from 0 to"),
+        ("training.per_device_train_batch_size=0", "`per_device_train_batch_size` is 0; it must be at least 1"),
+        ("training.num_train_epochs=-3", "`num_train_epochs` is -3; it must be at least 0"),
+        ("training.learning_rate=-1", "`learning_rate` is -1; it must be at least 0"),
+        ("training.warmup_steps=-1", "`warmup_steps` is -1; it must be at least 0"),
+        ("training.seed=-1", "`seed` is -1; it goes from 0 to 4294967295"),
         ("training.save_steps=.nan", "save_steps is nan; it must be a number"),
         (
             "training.lr_scheduler_kwargs={min_lr_rate: [.nan]}",

@@ -93,6 +93,8 @@ class StudyPlan:
                 raise ValueError(f"The plan {self.name}: {name} is []; give a list of whole numbers.")
             if twice := [number for number, count in Counter(getattr(self, name)).items() if count > 1]:
                 raise ValueError(f"The plan {self.name}: {name} has {twice[0]} more than once; give each number once.")
+        if not self.pretraining:
+            raise ValueError(f"The plan {self.name}: pretraining is []; give the name of a recipe, and its overrides.")
         numbers = {
             "grid_extensions": self.grid_extensions,
             "the number of methods": len(self.methods),

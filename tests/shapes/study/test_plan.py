@@ -50,6 +50,7 @@ def test_plans_are_listed(capsys):
         (("seeds: [0]", "seeds: []"), r"seeds is \[\]"),
         (("test_worlds: [1]", "test_worlds: [1, 2, 1]"), "test_worlds has 1 more than once"),
         (("seeds: [0]", "seeds: [0, 0]"), "seeds has 0 more than once"),
+        (("pretraining: [small_clip]", "pretraining: []"), r"pretraining is \[\]; give the name of a recipe"),
         (("about: mine", "about: mine\ngrid_extensions: -1"), "grid_extensions is -1; it must be at least 0"),
         (("methods: {plain: {overrides: [training.distillation=none]}}", "methods: {}"), "number of methods is 0"),
         (("seeds: [0]", f"seeds: {list(range(10_001))}"), "number of fine-tunings is 10001; it goes from 1 to 10000"),
