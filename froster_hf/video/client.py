@@ -52,6 +52,8 @@ _REMEDIES = {
     errno.EMFILE: "This process has too many open files: close some, or raise the limit (ulimit -n).",
     errno.ENFILE: f"All programs together have too many open files: {_FEWER}.",
 }
+# No program ends so by itself.
+_ENDED_BY_OTHERS = ("SIGKILL", "SIGTERM")
 _SET_EXECUTABLE = "Set sys.executable to the path of a Python interpreter that has av and numpy."
 
 _all: set[DecodingProcess] = set()
@@ -143,8 +145,14 @@ class DecodingProcess:
             # What closes its output is about to end, and how it ends is worth knowing.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_END_SECONDS)
+            ended = _exit_reason(self._process.poll() or 0)
             self._process.kill()
             code = self._process.wait()
+            if ended in _ENDED_BY_OTHERS and not self._is_late:
+                raise DecodingUnavailableError(
+                    f"The process in which videos are decoded was ended while it started ({ended}). Where memory has "
+                    f"run out, the system does so: {_FEWER}; otherwise try again."
+                ) from error
             if self._is_late:
                 reason = f"did not answer within {_START_TIMEOUT_SECONDS:g} seconds"
             elif isinstance(error, EOFError | OSError):

@@ -209,6 +209,21 @@ def test_a_program_that_answers_in_another_way_is_no_interpreter(
         decode_frames(video_file("h264_mp4"), [3])
 
 
+@pytest.mark.parametrize("name", ["KILL", "TERM"])
+def test_a_process_that_is_ended_while_it_starts_is_no_wrong_interpreter(
+    video_file, tmp_path, monkeypatch, no_warm_process, name
+):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    program.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(program))
+        with pytest.raises(DecodingUnavailableError, match=f"while it started \\(SIG{name}\\).*try again") as caught:
+            decode_frames(video_file("h264_mp4"), [3])
+    assert "sys.executable" not in str(caught.value)
+    assert shown(decode_frames(video_file("h264_mp4"), [3])[0]) == [3]
+
+
 def test_an_interpreter_without_what_decoding_needs_says_what(video_file, tmp_path, monkeypatch, no_warm_process):
     """As the Python of another environment."""
     program = tmp_path / "python"
