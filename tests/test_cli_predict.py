@@ -122,6 +122,22 @@ def test_a_message_that_nothing_takes_costs_no_answers(checkpoint, tmp_path):
     assert ["answers" in json.loads(line) for line in output.read_text().splitlines()] == [False, True]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, an output that is always full")
+def test_an_output_that_is_full_costs_no_file_of_a_timeline(checkpoint, tmp_path):
+    output = tmp_path / "timeline.json"
+
+    def unheard() -> int:
+        sys.stdout.flush()
+        with open("/dev/full", "wb") as full:
+            os.dup2(full.fileno(), sys.stdout.fileno())
+        return main(["timeline", BIKES, "--labels", "a,b", "--model", checkpoint, "--json", "--output", str(output)])
+
+    ended = run_forked(unheard)
+    assert ended.returncode != 0
+    assert ended.stderr.count("froster: error: ") == 1
+    assert json.loads(output.read_text())["segments"]
+
+
 def test_people_get_a_table_and_errors_on_the_side(checkpoint, capsys):
     code = main(["predict", "--model", checkpoint, BIKES, "missing.mp4", "--labels", ",".join(LABELS), "--top-k", "2"])
     captured = capsys.readouterr()

@@ -69,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _let_no_message_fail()
     with _output_that_takes_every_character():
         try:
-            if not (sys.argv[1:] if argv is None else argv):
-                return _run(argparse.Namespace(run=_ask, traceback=False))
-            return _run(build_parser().parse_args(argv))
+            return _run(sys.argv[1:] if argv is None else argv)
         except KeyboardInterrupt:
             return INTERRUPTED
 
@@ -120,9 +118,12 @@ def _let_no_message_fail() -> None:
         sys.stderr = io.TextIOWrapper(taken, encoding=said.encoding, errors=said.errors, line_buffering=True)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(argv: Sequence[str]) -> int:
     """Run the verb of the arguments; an error is one line, and the exit code 1."""
+    arguments = argparse.Namespace(run=_ask, traceback=False)
     try:
+        if argv:
+            arguments = build_parser().parse_args(argv)
         code = arguments.run(arguments)
         # What cannot be written is an error here, not one of the interpreter on its way out.
         sys.stdout.flush()
@@ -215,6 +216,10 @@ class _Parser(argparse.ArgumentParser):
         if left:
             self.verbs.get(given[0], self).refuse(left)
         return arguments
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """What is asked for and cannot be written, such as --help, is an error, which argparse passes over."""
+        print(message, end="", file=file or sys.stderr, flush=True)
 
     def refuse(self, left: Sequence[str]) -> NoReturn:
         """End with what is wrong with arguments that nothing takes."""

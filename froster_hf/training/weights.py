@@ -117,7 +117,8 @@ class WeightAveraging(CheckpointedCallback):
         weighting: what an epoch counts; by default all count the same. See [`gaussian_weighting`].
 
     Raises:
-        ValueError: an empty range of epochs; later, parameters that FSDP or DeepSpeed split over processes.
+        ValueError: an empty range of epochs; later, epochs that all count nothing, or parameters that FSDP or
+            DeepSpeed split over processes.
     """
 
     def __init__(
@@ -162,6 +163,13 @@ class WeightAveraging(CheckpointedCallback):
         """Begin again, unless the run is resumed."""
         if args.fsdp or args.deepspeed:
             raise ValueError("Weights that FSDP or DeepSpeed split over processes cannot be averaged while training.")
+        last = min(self.last_epoch or state.max_steps, state.num_train_epochs, state.max_steps)
+        epochs = range(self.first_epoch, last + 1)
+        if epochs and not any(map(self.weighting, epochs)):
+            raise ValueError(
+                f"Of the epochs {self.first_epoch} to {last} that would be averaged, the weighting counts none. "
+                "Move its center (`weight_average_center`) towards them, or widen it (`weight_average_width`)."
+            )
         if state.global_step == 0:
             self.epochs, self.mean = [], {}
             if self.first_epoch == 0:

@@ -10,7 +10,6 @@ across the gap.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import deque
@@ -23,6 +22,7 @@ import torch
 from .decoding import asking
 from .live_reader import SCHEMES
 from .types import LIVE_READER, UnreadableVideoError, VideoDecodeError, VideoLimits
+from .url import shown_address
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def live_frames(
     if interval_seconds <= 0:
         raise ValueError(f"`interval_seconds` is {interval_seconds}; it must be more than 0.")
     address, limits = str(source), limits or VideoLimits()
-    name = _shown_name(address)
+    name = f"camera {address}" if address.isdecimal() else shown_address(address)
     if not address.isdecimal() and address.partition("://")[0] not in SCHEMES:
         raise VideoDecodeError(
             name,
@@ -117,20 +117,6 @@ def live_frames(
             logger.warning("%s: %s; joining it again.", name, error)
         threading.Event().wait(min(FIRST_WAIT_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS))
         attempt += 1
-
-
-def _shown_name(address: str) -> str:
-    """A source's name as messages show it: without the account of its address, or what its query may tell.
-
-    A password that is not written as addresses have it may hold any of the characters that end its part of one.
-    """
-    if address.isdecimal():
-        return f"camera {address}"
-    scheme, place, query = re.fullmatch(r"(\w[\w.+-]*://)?([^?#\s]*)(.*)", address, re.DOTALL).groups("")  # type: ignore[union-attr]
-    if "@" in query:
-        return f"{scheme}***"
-    _, has_account, place = place.rpartition("@")
-    return scheme + has_account.replace("@", "***@") + place + (query and f"{query[0]}***")
 
 
 def _connection(

@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO
 
 from .stores import fetch_file, is_address, refuse_unnamed
 from .types import UnreadableVideoError, VideoLimits, path_error
-from .url import WEB_POLICIES, WebPolicy, fetch_url
+from .url import WEB_POLICIES, WebPolicy, fetch_url, shown_address
 
 # Which addresses may be opened: a policy of the web, addresses that the caller names, or a list of these.
 UrlPolicy = str | Sequence[str]
@@ -66,11 +66,12 @@ class CheckedSource:
 def source_name(source: VideoSource) -> str:
     """What error messages call it."""
     if isinstance(source, str | os.PathLike):
-        return str(os.fspath(source))
+        name = str(os.fspath(source))
+        return shown_address(name) if _SCHEME.match(name) else name
     if isinstance(source, bytes | bytearray | memoryview):
         return f"<{memoryview(source).nbytes} bytes>"
-    name = getattr(source, "name", None)
-    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+    own = getattr(source, "name", None)
+    return own if isinstance(own, str) else f"<{type(source).__name__}>"
 
 
 def check_source(source: VideoSource, *, limits: VideoLimits, allow_urls: UrlPolicy) -> CheckedSource:

@@ -21,7 +21,7 @@ class VideoDecodeError(ValueError):
     workers as what it is; torch rebuilds it there from its message alone.
 
     Args:
-        file: The file, URL or kind of object as the caller gave it.
+        file: The file, URL or kind of object as the caller gave it; of a URL, neither its account nor its query.
         backend: What was reading it.
         reason: What is wrong.
     """

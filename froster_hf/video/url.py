@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import io
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from http import HTTPStatus
 from typing import Any, Literal, get_args
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -59,6 +61,8 @@ _DENIED = tuple(
         "fec0::/10",  # site-local
     )
 )
+# Its scheme, its place, and what a query, a fragment or options behind it may tell.
+_PARTS_OF_ADDRESS = re.compile(r"(\w[\w.+-]*://)?(.*?)(\?.*|[#\s]\w+=.*)?", re.DOTALL)
 # Characters of a server's or library's message that are shown: enough to know what is wrong.
 _QUOTED_CHARACTERS = 200
 
@@ -86,6 +90,21 @@ def fetch_url(url: str, *, policy: WebPolicy, limits: VideoLimits, resolve: Reso
                 return answer
             url = answer
     raise UnreadableVideoError(f"more than {MAX_REDIRECTS} redirects")
+
+
+def shown_address(address: str) -> str:
+    """An address as messages show it: without its account, or what its query may tell.
+
+    A password that is not written as addresses have it may hold any of the characters that end its part of one.
+    """
+    scheme, place, query = _PARTS_OF_ADDRESS.fullmatch(address).groups("")  # type: ignore[union-attr]
+    if "@" in query and ":" in place:
+        return f"{scheme}***"
+    account, _, rest = place.rpartition("@")
+    # Not what stands behind an "@" in a path, such as a revision.
+    if account and (":" in account or "/" not in account):
+        place = f"***@{rest}"
+    return scheme + place + (query and f"{query[0]}***")
 
 
 def public_addresses(host: str, port: int) -> list[str]:
@@ -124,9 +143,9 @@ def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, de
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise UnreadableVideoError(f"{_quoted(url)} is not a URL: {_quoted(error)}") from error
+        raise UnreadableVideoError(f"{_quoted(shown_address(url))} is not a URL: {_quoted(error)}") from error
     if parts.scheme not in _ALLOWED[policy] or not host:
-        raise UnreadableVideoError(f"{_quoted(url)} is not an allowed URL; allow_urls is {policy!r}")
+        raise UnreadableVideoError(f"{_quoted(shown_address(url))} is not an allowed URL; allow_urls is {policy!r}")
     if parts.username or parts.password:
         raise UnreadableVideoError("the URL holds a user name or password")
     default_port = _DEFAULT_PORTS[parts.scheme]
@@ -134,9 +153,10 @@ def _get(url: str, policy: WebPolicy, limits: VideoLimits, resolve: Resolver, de
     try:
         connection = http.client.HTTPConnection(host, port)
     except http.client.InvalidURL as error:
-        raise UnreadableVideoError(f"{_quoted(url)} is not a URL: {_quoted(error)}") from error
+        raise UnreadableVideoError(f"{_quoted(shown_address(url))} is not a URL: {_quoted(error)}") from error
     # The port that the Host header leaves out; its own class for https would look the host up again.
     connection.default_port = default_port
+    connection.response_class = _FinalResponse
     try:
         addresses = resolve(host, port)
         connected = _connect(addresses, port, host if parts.scheme == "https" else None, deadline)
@@ -173,6 +193,17 @@ def _connect(addresses: list[str], port: int, tls_host: str | None, deadline: _D
         except OSError as error:
             failure = error
     raise failure
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """The answer itself, behind those that only say what will be in it (103) or that it takes its time (102)."""
+
+    def begin(self) -> None:
+        """Read the status and the headers."""
+        super().begin()
+        while self.status in (HTTPStatus.PROCESSING, HTTPStatus.EARLY_HINTS):
+            self.headers = None  # type: ignore[assignment]  # Those of the next one are read.
+            super().begin()
 
 
 class _BoundedSocket:

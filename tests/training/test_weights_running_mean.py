@@ -175,6 +175,14 @@ def test_epochs_too_far_from_the_center_to_count_are_left_out():
     assert torch.equal(averaging.mean["weight"].float(), model.weight)
 
 
+def test_an_average_of_epochs_that_all_count_nothing_is_refused_before_the_training(tmp_path):
+    options = {"weight_average": "gaussian", "weight_average_center": 100.0, "weight_average_width": 0.1}
+    trainer = tiny_trainer(tmp_path, **EPOCHS, **options, average_weights_from_epoch=1)
+    with pytest.raises(ValueError, match=r"epochs 1 to 4 that would be averaged.* none.*`weight_average_center`"):
+        trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
 @pytest.mark.parametrize(
     "fields",
     [

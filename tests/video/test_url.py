@@ -17,7 +17,7 @@ from hypothesis import given, settings, strategies
 from froster_hf.video import url as url_module
 from froster_hf.video.decoding import VideoDecodeError, VideoLimits, decode_frames
 from froster_hf.video.types import UnreadableVideoError
-from froster_hf.video.url import fetch_url, is_public, public_addresses
+from froster_hf.video.url import fetch_url, is_public, public_addresses, shown_address
 from tests.fixtures.videos import read_index
 
 LIMITS = VideoLimits(timeout_seconds=10)
@@ -85,6 +85,13 @@ class _Handler(BaseHTTPRequestHandler):
     def answer_garbage(self, rest):
         self.wfile.write(b"\x1b]0;title\x07 " + b"!" * 5000 + b"\r\n\r\n")
         self.close_connection = True
+
+    def answer_hinted(self, rest):
+        for status in (102, 103, 103):
+            self.send_response_only(status)
+            self.send_header("Link", "</player.css>; rel=preload")
+            self.end_headers()
+        self.answer_clip(rest)
 
     def answer_missing(self, rest):
         self._send(404, b"", {"Content-Length": 0})
@@ -184,6 +191,10 @@ def test_a_redirect_to_an_unquoted_url_is_followed(server):
     assert server.requests[-1][0] == "/clip/gr%C3%B6%C3%9Fe.mp4"
 
 
+def test_hints_before_the_answer_are_passed_over(server):
+    assert get(server, "/hinted") == server.video
+
+
 @pytest.mark.parametrize(("scheme", "other_port"), [("https", 80), ("http", 443)])
 def test_only_a_port_of_its_own_stands_beside_the_host(server, monkeypatch, scheme, other_port):
     """As a server behind a name sees it; signatures and virtual hosts depend on it."""
@@ -201,8 +212,45 @@ def test_errors_of_a_download_name_the_url(server, monkeypatch):
     monkeypatch.setattr(url_module, "public_addresses", here)
     url = f"http://videos.test:{server.server_port}/nothing.mp4"
     with pytest.raises(VideoDecodeError, match="404") as caught:
-        decode_frames(url, [0], allow_urls="http")
-    assert caught.value.file == url
+        decode_frames(f"{url}?token=secret", [0], allow_urls="http")
+    assert server.requests[-1][0] == "/nothing.mp4?token=secret"
+    assert caught.value.file == f"{url}?***"
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://camera/1", "rtsp://camera/1"),
+        ("rtsp://camera:554/a:b", "rtsp://camera:554/a:b"),
+        # A token may stand in the place of a name.
+        ("rtsp://secret@camera/1", "rtsp://***@camera/1"),
+        ("rtsp://me:se:c@ret@camera/1", "rtsp://***@camera/1"),
+        ("rtsp://:secret@camera", "rtsp://***@camera"),
+        ("RTSP://me:secret@camera", "RTSP://***@camera"),
+        ("me:secret@camera/1", "***@camera/1"),
+        # What ends the place of a password in an address, where it is not written as %2F, %3F, %23.
+        ("rtsp://me:secret/secret@camera/1", "rtsp://***@camera/1"),
+        ("rtsp://me:secret://secret@camera/1", "rtsp://***@camera/1"),
+        ("rtsp://me:secret?secret@camera/1", "rtsp://***"),
+        ("rtsp://me:secret#secret@camera/1", "rtsp://***@camera/1"),
+        ("rtsp://me:secret secret@camera/1", "rtsp://***@camera/1"),
+        ("srt://camera:1?passphrase=secret", "srt://camera:1?***"),
+        ("srt://camera:1?mode=caller&passphrase=secret@secret", "srt://***"),
+        ("https://camera/a.m3u8?token=secret\nsecret", "https://camera/a.m3u8?***"),
+        ("https://camera/a.m3u8#token=secret", "https://camera/a.m3u8#***"),
+        ("rtmp://camera/a token=secret", "rtmp://camera/a ***"),
+        ("https://me:secret@videos/clip.mp4", "https://***@videos/clip.mp4"),
+        ("https://videos/clip.mp4?id=a@b&token=secret", "https://videos/clip.mp4?***"),
+        ("zip://clip.mp4::https://videos/a.zip?token=secret", "zip://clip.mp4::https://videos/a.zip?***"),
+        # Names of files and revisions.
+        ("https://videos/@me/my clip #1.mp4", "https://videos/@me/my clip #1.mp4"),
+        ("hf://datasets/owner/videos@main/clip.mp4", "hf://datasets/owner/videos@main/clip.mp4"),
+    ],
+)
+def test_no_message_shows_a_password(address, shown):
+    assert shown_address(address) == shown
+    assert "secret" not in shown
 
 
 def test_this_machine_is_not_fetched_from(server):

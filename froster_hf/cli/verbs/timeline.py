@@ -96,16 +96,15 @@ def run(arguments: argparse.Namespace) -> int:
         on_segment=None if arguments.json else _print_segment,
         **options,
     )
-    # Printed first: a file that cannot be written must not cost the answer.
-    if arguments.json:
-        sys.stdout.writelines(json_pieces(timeline, separator=" ", encoding=sys.stdout.encoding or "utf-8"))
-        print(flush=True)
-    elif not timeline.segments:
-        print("none of these, from start to end", flush=True)
-    # Nor may it cost those behind it.
+    # An output or a file that cannot be written must not cost those behind it.
     with contextlib.ExitStack() as written:
         for path in reversed(arguments.output):
             written.callback(write_timeline, timeline, path)
+        if arguments.json:
+            sys.stdout.writelines(json_pieces(timeline, separator=" ", encoding=sys.stdout.encoding or "utf-8"))
+            print(flush=True)
+        elif not timeline.segments:
+            print("none of these, from start to end", flush=True)
     return 0
 
 
