@@ -76,15 +76,22 @@ def open_container(handle: BinaryIO) -> av.container.InputContainer:
             io_open=_refuse_to_open,
         )
     except (av.FFmpegError, OSError) as error:
-        raise ffmpeg_failure("not a readable video", error, reason=_picture_reason(handle)) from error
+        raise ffmpeg_failure("not a readable video", error, reason=_format_reason(handle, error)) from error
 
 
-def _picture_reason(handle: BinaryIO) -> str | None:
-    """What to do about a file of a format that holds animations, too, and is not read."""
+def _format_reason(handle: BinaryIO, error: Exception) -> str | None:
+    """What to do about a file of a format that is not read."""
     handle.seek(0)
     head = handle.read(12)
     name = "PNG" if head.startswith(b"\x89PNG") else "WebP" if head[:4] + head[8:] == b"RIFFWEBP" else None
-    return name and f"it is a {name} picture or animation; save an animation as GIF or MP4"
+    if name:
+        return f"it is a {name} picture or animation; save an animation as GIF or MP4"
+    # FFmpeg's word for a format that it knows and may not open, and for headers that say what cannot be.
+    if getattr(error, "errno", None) == errno.EINVAL:
+        return (
+            f"it is damaged, or of a format that is not read; convert it, for example to MP4 (read are {CONTAINERS})"
+        )
+    return None
 
 
 def ffmpeg_failure(what: str, error: Exception, *, reason: str | None = None) -> Exception:

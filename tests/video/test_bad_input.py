@@ -96,6 +96,24 @@ MADE = {
 }
 
 
+@pytest.mark.parametrize(
+    "format_and_codec",
+    [("mxf", "mpeg2video"), ("yuv4mpegpipe", "wrapped_avframe"), ("ivf", "libvpx"), ("h264", "libx264")],
+)
+def test_formats_that_are_not_read_say_what_to_do(format_and_codec):
+    container_format, codec = format_and_codec
+    file = io.BytesIO()
+    with av.open(file, "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
+        picture = av.VideoFrame(96, 80, "yuv420p")
+        container.mux([*stream.encode(picture), *stream.encode()])
+    with pytest.raises(
+        VideoDecodeError, match=r"or of a format that is not read; convert it, for example to MP4 \(read are mov,"
+    ):
+        decode_frames(file.getvalue(), [0])
+
+
 def fails(source, backend="auto", indices=lambda info: range(info.num_frames)) -> VideoDecodeError:
     """The error of decoding every frame; it names the file and the backend, comes in time, and harms nobody."""
     started = time.perf_counter()
