@@ -47,6 +47,10 @@ MAX_DEPTH = 64
 MAX_REPEATED = 1_000_000
 """Numbers of a tensor that has more than its storage: every access would walk over all of them."""
 
+MAX_SHARED = 4
+"""Times the size of the file that its tensors may have together: a storage can be that of many, each of which is then
+written on its own. Sections of a file (a student, its average, its teacher) may share theirs."""
+
 MAX_TEXT = 65_536
 MAX_NAME = 512
 """Characters of a tensor's name, as in safetensors files (`checkpoint_files.LONGEST_NAME`)."""
@@ -96,12 +100,16 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
             except pickle.UnpicklingError as error:
                 raise ValueError(reason_of(error)) from error
             tensors, other, texts = flatten_payload(payload)
-    total = 0
     for name, tensor in tensors.items():
         check_tensor(name, tensor)
-        total += tensor.numel() * tensor.element_size()
-        if total > max_bytes:
-            raise ValueError(f"the tensors take more than the allowed {max_bytes} bytes")
+    total, size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), source.stat().st_size
+    if total > max_bytes:
+        raise ValueError(f"the tensors take more than the allowed {max_bytes} bytes")
+    if total > MAX_SHARED * size:
+        raise ValueError(
+            f"its tensors take {total} bytes, more than {MAX_SHARED} times the {size} of the file, in which they "
+            "share what is stored; save each with its own (`tensor.clone()`)"
+        )
     kind = "torchscript" if is_torchscript else "pickle"
     characters = sum(map(len, (*tensors, *other)))
     return tensors, {

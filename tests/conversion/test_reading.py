@@ -148,6 +148,16 @@ def test_tensors_beyond_the_size_limit_are_refused(tmp_path):
         read_checkpoint(tmp_path / "a.pth", max_bytes=700)
 
 
+def test_tensors_that_share_far_more_than_is_stored_are_refused(tmp_path):
+    """A file of few megabytes would become a checkpoint of gigabytes."""
+    stored = torch.zeros(1 << 14)
+    torch.save({section: {"w": stored} for section in ("student", "average", "teacher")}, tmp_path / "a.pth")
+    assert set(read_archive(tmp_path / "a.pth", ENOUGH)[0]) == {"student/w", "average/w", "teacher/w"}
+    torch.save({str(number): stored for number in range(6)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"its tensors take 393216 bytes, more than 4 times the .* of the file"):
+        read_archive(tmp_path / "a.pth", ENOUGH)
+
+
 def test_a_zip_file_of_something_else_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("folder/readme.txt", "hello")
