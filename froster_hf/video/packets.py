@@ -42,8 +42,10 @@ INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 MOST_REORDERED = 16
 
 # Receivers and recorders join these in the middle. H.264's decoder passes over what lies before the first key frame,
-# unless it takes it for damage, as H.265's always does.
-JOINED_CONTAINERS = ("mpegts", "mpeg")
+# unless it takes it for damage, as H.265's always does. One time may stand for several packets, of which the first
+# bears it: the two fields of a picture, or a few pictures. Where it stands for many, it may not be the first one's.
+MPEG_STREAMS = ("mpegts", "mpeg")
+PACKETS_PER_TIME = 2.5
 
 # FFmpeg makes their presentation times up from the order of the packets.
 WITHOUT_PRESENTATION_TIMES = ("avi",)
@@ -170,9 +172,10 @@ class PacketTable:
         end: When the last frame ends.
         time_base: Seconds per unit.
         start_seconds: When the stream starts on a player's clock, which counts from the start of the file.
-        frames_bear_times: Whether a decoded frame bears one of the times. Otherwise they can only be counted off: in a
-            file without presentation times, or without any.
-        num_lost_times: How many packets have none, where the others do. In the table they have their predecessor's.
+        frames_bear_times: Whether decoded frames bear the times. Otherwise they can only be counted off: in a file
+            without presentation times, or without any. A packet that has none has its predecessor's in the table.
+        num_lost_times: How many of those were lost, so that nothing tells when their frames are shown.
+        frame_duration: How long a frame is shown at the file's own rate.
         entries: What decoding may leave out, where the times are an exact index into the frames, to be verified while
             decoding; None where all is to be decoded in order.
     """
@@ -187,6 +190,7 @@ class PacketTable:
     start_seconds: float
     frames_bear_times: bool
     num_lost_times: int
+    frame_duration: int
     entries: Entries | None
 
     @property
@@ -202,6 +206,12 @@ class PacketTable:
     def seconds_of_all(self) -> np.ndarray:
         """`seconds` of all times, float64 (packets,)."""
         return (self.times - self.times[0]) * float(self.time_base)
+
+    def following(self, time: int) -> int:
+        """When a frame without a time is shown, which comes out behind one of `time`: before the next, or the end."""
+        index = np.searchsorted(self.times, time, side="right")
+        bound = int(self.times[index]) if index < len(self.times) else self.end
+        return min(time + self.frame_duration, (time + bound) // 2)
 
     def num_between(self, start: float, end: float) -> int:
         """How many packets are shown after one time in seconds and before another."""
@@ -278,7 +288,7 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
             announces.
     """
     packets = container.demux(stream)
-    if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name == "hevc":
+    if container.format.name in MPEG_STREAMS and stream.codec.canonical_name == "hevc":
         packets = itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
     try:
         yield from packets
@@ -293,7 +303,7 @@ def _begins_within(stream, head: av.Packet) -> bool:
     if stream.codec.canonical_name != "h264":
         return False
     if not head.is_keyframe:
-        return stream.container.format.name in JOINED_CONTAINERS
+        return stream.container.format.name in MPEG_STREAMS
     try:
         units = av.bitstream.BitStreamFilterContext("filter_units=pass_types=5", stream)
         return not units.filter(av.Packet(bytes(head)))
@@ -354,28 +364,34 @@ class _Packet(NamedTuple):
 def _table(
     packets: list[_Packet], duration: int, stream, entries: Entries | None, places: list[int] | None
 ) -> PacketTable:
-    read_times = [packet.time for packet in packets]
-    num_lost_times = 0
-    if stream.container.format.name in WITH_LOST_TIMES:
-        num_lost_times = read_times.count(None)
-        last: int | None = None
-        read_times = [last := last if time is None else time for time in read_times]
-    num_times = len(set(read_times))
+    container = stream.container.format.name
+    known_times = [packet.time for packet in packets if packet.time is not None]
+    num_times, num_missing = len(set(known_times)), len(packets) - len(known_times)
     # A few packets may bear the time of others, as where a recorder counts in milliseconds.
-    has_times = None not in read_times and 2 * num_times > len(packets)
+    has_times = 2 * num_times > len(known_times)
+    if num_missing and container not in WITH_LOST_TIMES:
+        is_shared = container in MPEG_STREAMS and len(packets) <= PACKETS_PER_TIME * len(known_times)
+        has_times = has_times and is_shared
     if num_times < len(packets):
         entries = None
-    if not has_times:
-        # No usable times: frames at the declared rate, in the order in which they come out.
-        rate = stream.average_rate or stream.base_rate or Fraction(25)
-        read_times = list(range(len(packets)))
-        duration, time_base, entries = 1, 1 / Fraction(rate), None
-    else:
+    rate = Fraction(stream.average_rate or stream.base_rate or 25)
+    if has_times:
         time_base = stream.time_base
+        last = known_times[0]
+        read_times = [last := last if packet.time is None else packet.time for packet in packets]
+        duration = duration or (int(np.median(np.diff(np.unique(known_times)))) if num_times > 1 else 1)
+        # What lies behind the last one without a time is shown as long again.
+        end = max(known_times)
+        duration *= 1 + sum(packet.time is None and time == end for packet, time in zip(packets, read_times))
+    else:
+        # No usable times: frames at the declared rate, in the order in which they come out.
+        time_base = 1 / rate
+        duration, entries = 1, None
+        read_times = list(range(len(packets)))
     decode_order = np.array(read_times, dtype=np.int64)
     keys = [packet.is_key for packet in packets]
     times = np.sort(decode_order)
-    frames_bear_times = has_times and stream.container.format.name not in WITHOUT_PRESENTATION_TIMES
+    frames_bear_times = has_times and container not in WITHOUT_PRESENTATION_TIMES
     file_start = _file_start(stream)
     positions = np.argsort(decode_order, kind="stable")
     if places is None or not (
@@ -391,11 +407,12 @@ def _table(
         contents=np.array([packet.content for packet in packets], dtype=np.int64),
         positions=positions,
         key_times=np.sort(decode_order[keys]),
-        end=int(times[-1]) + (duration or (int(np.median(np.diff(times))) if len(times) > 1 else 1)),
+        end=int(times[-1]) + duration,
         time_base=time_base,
         start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if frames_bear_times else 0.0,
         frames_bear_times=frames_bear_times,
-        num_lost_times=num_lost_times,
+        num_lost_times=num_missing if container in WITH_LOST_TIMES else 0,
+        frame_duration=round(1 / rate / time_base),
         entries=entries,
     )
 

@@ -325,10 +325,10 @@ class StrictReader:
         """Decode the whole file from its first frame: index, seconds and frame. Afterwards `info.num_frames` is right.
 
         A frame's time is its own where it bears one, since some packets show nothing; otherwise the packets' times are
-        counted off. One that is missing is taken to be the previous one.
+        counted off. One that is missing follows the previous one at the file's rate.
         """
         times = self.table.times
-        count, time = 0, int(times[0])
+        count, time = 0, None
         self._check_size()
         try:
             with open_container(self._handle) as container:
@@ -341,7 +341,9 @@ class StrictReader:
                     self._check_pixel_aspect(stream.codec_context.sample_aspect_ratio, count)
                     counted = int(times[min(count, len(times) - 1)])
                     own = frame.pts if self.table.frames_bear_times else counted
-                    time = time if own is None else own
+                    if own is None:
+                        own = int(times[0]) if time is None else self.table.following(time)
+                    time = own
                     yield count, self.table.seconds(time), frame
                     count += 1
         except av.FFmpegError as error:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from froster_hf.video.decoding import (
     stream_frames,
 )
 from tests.fixtures.backends import needs_backend
+from tests.fixtures.fields import render_fields
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import decoding_processes
 from tests.fixtures.videos import (
@@ -656,6 +658,41 @@ def test_a_recording_whose_times_are_lost_at_a_pause_is_read_by_index_only(video
     for times in (None, [0.0, 1300.5]):
         with pytest.raises(VideoDecodeError, match="of its frames have no time"):
             list(stream_frames(path, times))
+
+
+def test_h264_in_fields_is_shown_at_its_own_times(tmp_path):
+    """Both fields of a frame come in one piece of MPEG-TS, of which FFmpeg gives the first alone a time."""
+    times = [*range(20), *range(270, 290)]
+    path = render_fields(tmp_path / "fields.ts", times)
+    frames, info = decode_frames(path, range(40))
+    assert shown(frames) == list(range(40))
+    assert (info.num_frames, info.duration_seconds) == (40, pytest.approx(11.6))
+    streamed = [(frame.time_seconds, read_index(frame.frame.numpy())) for frame in stream_frames(path)]
+    assert streamed == [(pytest.approx(time / 25), index) for index, time in enumerate(times)]
+    at_times = [read_index(frame.frame.numpy()) for frame in stream_frames(path, [0.5, 5.0, 10.9, 20.0])]
+    assert at_times == [12, 19, 22, 39]
+
+
+@pytest.mark.parametrize(("suffix", "pause_seconds"), [(".ts", 10), (".mpg", 0)])
+def test_pictures_that_share_a_piece_leave_the_others_their_times(video_file, tmp_path, suffix, pause_seconds):
+    """The second one of two has no time, and follows the one before it at the file's rate."""
+
+    def join(packets: list[av.Packet]) -> Iterator[av.Packet]:
+        joined = {8, 24, 30}
+        for index, packet in enumerate(packets):
+            if index - 1 in joined:
+                continue
+            copy = av.Packet(bytes(packet) + (bytes(packets[index + 1]) if index in joined else b""))
+            pause = 90_000 * pause_seconds * (index >= 24)
+            copy.pts, copy.dts, copy.time_base = packet.pts + pause, packet.dts + pause, packet.time_base
+            copy.is_keyframe = packet.is_keyframe
+            yield copy
+
+    path = with_packets(video_file("h264_ts"), tmp_path / f"joined{suffix}", join)
+    streamed = [(frame.time_seconds, read_index(frame.frame.numpy())) for frame in stream_frames(path)]
+    expected = [index / 25 + pause_seconds * (index >= 24) for index in range(40)]
+    assert streamed == [(pytest.approx(time, abs=1e-3), index) for index, time in enumerate(expected)]
+    assert probe_video(path).duration_seconds == pytest.approx(1.6 + pause_seconds, abs=1e-3)
 
 
 def program(path: Path, number: int, *, clock: int, kind: VideoKind) -> list[bytes]:
