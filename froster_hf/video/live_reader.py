@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .geometry import check_pixels
+from .geometry import check_pixels, read_position, square_size
 from .packets import ffmpeg_reason
 from .types import UnreadableVideoError, VideoLimits
 
@@ -138,7 +138,7 @@ def _open(address: str, limits: VideoLimits) -> Any:
 
 
 def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> Iterator[tuple[float, np.ndarray]]:
-    """Frames at least so far apart, with the seconds since the first."""
+    """Frames at least so far apart, as a player shows them, with the seconds since the first."""
     stream = container.streams.video[0]
     stream.codec_context.options = {"max_pixels": str(min(limits.max_pixels, 2**31 - 1))}
     seconds = due = 0.0
@@ -154,7 +154,9 @@ def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> It
             continue
         due = max(due + interval_seconds, seconds)
         check_pixels(frame.width, frame.height, limits)
-        yield seconds, frame.to_ndarray(format="rgb24")
+        width, height = square_size((frame.width, frame.height), stream.sample_aspect_ratio, limits)
+        rgb = frame.reformat(width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        yield seconds, np.ascontiguousarray(read_position(frame).turn(rgb))
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[tuple[float | None, Any]]:

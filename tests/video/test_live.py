@@ -8,6 +8,8 @@ import socket
 import struct
 import sys
 import threading
+from dataclasses import replace
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -16,10 +18,11 @@ import torch
 from PIL import Image
 
 from froster_hf.video import client, live
+from froster_hf.video.decoding import decode_frames
 from froster_hf.video.live import LiveFrame, live_frames, rolling_windows
 from froster_hf.video.types import VideoDecodeError, VideoLimits
 from tests.fixtures.rtsp import rtp_packets, rtsp_camera
-from tests.fixtures.videos import draw_frame, read_index
+from tests.fixtures.videos import VIDEO_KINDS, draw_frame, read_index, render_video
 
 FRAME = torch.zeros(3, 4, 4, dtype=torch.uint8)
 
@@ -78,6 +81,22 @@ def test_an_hls_stream_is_read_until_its_end(tmp_path):
         frames = list(live_frames(f"{address}/live.m3u8", interval_seconds=0.2))
     assert indices(frames) == list(range(0, 50, 5))
     assert [frame.time_seconds for frame in frames] == pytest.approx([0.2 * step for step in range(10)], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        (VIDEO_KINDS["h264_rotated_90_mp4"], (72, 96)),
+        (replace(VIDEO_KINDS["h264_ts"], pixel_aspect=Fraction(16, 11)), (72, 140)),
+    ],
+)
+def test_pictures_are_turned_and_stretched_as_those_of_a_file(tmp_path, kind, size):
+    path = render_video(tmp_path / f"clip{kind.suffix}", kind)
+    expected, _ = decode_frames(path, [0])
+    with http_folder(tmp_path) as url:
+        frame = next(live_frames(f"{url}/{path.name}", max_reconnects=0)).frame
+    assert frame.shape == (3, *size)
+    assert torch.equal(frame, expected[0])
 
 
 def test_a_stream_that_breaks_off_is_joined_again_and_given_up_in_the_end(video_file, caplog):
