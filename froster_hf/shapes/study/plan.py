@@ -96,11 +96,13 @@ class StudyPlan:
         if not self.pretraining:
             raise ValueError(f"The plan {self.name}: pretraining is []; give the name of a recipe, and its overrides.")
         numbers = {
+            "seeds": tuple(self.seeds),
             "grid_extensions": self.grid_extensions,
             "the number of methods": len(self.methods),
             "the number of fine-tunings": self.num_fine_tunings,
         }
         bounds = {
+            "seeds": (0, 2**32 - 1),
             "grid_extensions": (0, math.inf),
             "the number of methods": (1, MOST_METHODS),
             "the number of fine-tunings": (1, MOST_FINE_TUNINGS),

@@ -4,6 +4,7 @@ Hyperparameters are chosen and written down before any test world is drawn.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -204,11 +205,14 @@ def _try_values(
 
 
 def _beyond(tried: Sequence[float], best: float) -> float | None:
-    """The next value beyond the edge of what was tried, where the best stands there."""
+    """The next value beyond the edge of what was tried, where the best stands there, by the ratio of the two at the
+    edge; none where they have no ratio, or one that leads out of the numbers."""
     values = sorted(tried)
     if len(values) < 2 or values[0] < best < values[-1]:
         return None
-    return values[0] ** 2 / values[1] if best == values[0] else values[-1] ** 2 / values[-2]
+    edge, before = values[:2] if best == values[0] else (values[-1], values[-2])
+    beyond = edge * edge / before if min(edge, before) > 0 else 0.0
+    return beyond if 0 < beyond < math.inf else None
 
 
 def _refuse_other_report(plan: StudyPlan, output: Path) -> None:
@@ -227,7 +231,8 @@ def _check_jobs(plan: StudyPlan, work: Path) -> None:
     shared = world.recipe()
     for name, method in plan.methods.items():
         try:
-            recipe = job_for(name, world=world, seed=0, choices={}, test=True).recipe()
+            least = {field: min(values) for field, values in method.grid.items()}
+            recipe = job_for(name, world=world, seed=0, choices=least, test=True).recipe()
         except ValueError as error:
             raise ValueError(f"The plan {plan.name}, method {name}: {error}") from error
         if (recipe.world, recipe.data) != (shared.world, shared.data):

@@ -92,3 +92,13 @@ def test_a_grid_is_extended_where_its_best_value_is_at_an_edge(tmp_path):
     seen.clear()
     choose(plan, tmp_path, run_by_rate(lambda _, rate: -rate, seen))
     assert [rate for _, rate in seen] == [1.0, 2.0, 0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0.0, 0.5], [1e-200, 1e200], [0, 1e-200], [3]])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_grid_whose_edge_has_no_ratio_is_not_extended(tmp_path, values, sign):
+    plan = dataclasses.replace(plan_of(first=Method(grid={"beta": values})), grid_extensions=2)
+    seen = []
+    choices, _ = choose(plan, tmp_path, run_by_rate(lambda _, beta: sign * beta, seen))
+    assert [beta for _, beta in seen] == values
+    assert choices == {"first": {"beta": max(values, key=lambda value: sign * value)}}

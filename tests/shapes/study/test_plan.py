@@ -35,6 +35,15 @@ def test_every_override_of_a_shipped_plan_is_a_field_of_its_recipe(name, tmp_pat
     _check_jobs(plan, tmp_path)
 
 
+def test_values_of_a_grid_that_the_training_does_not_take_are_refused_before_the_work(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(PLAN.replace("overrides: [training.distillation=none]", "grid: {learning_rate: [0.1, -1]}"))
+    with pytest.raises(
+        ValueError, match=r"The plan mine, method plain: .*learning_rate.* is -1; it must be at least 0"
+    ):
+        _check_jobs(load_plan(file), tmp_path)
+
+
 def test_plans_are_listed(capsys):
     assert main(["study", "--list"]) == 0
     printed = capsys.readouterr().out
@@ -49,6 +58,7 @@ def test_plans_are_listed(capsys):
         (("test_worlds: [1]", "test_worlds: 1"), "test_worlds is 1"),
         (("seeds: [0]", "seeds: []"), r"seeds is \[\]"),
         (("test_worlds: [1]", "test_worlds: [1, 2, 1]"), "test_worlds has 1 more than once"),
+        (("seeds: [0]", "seeds: [0, -5]"), "seeds is -5; it goes from 0 to 4294967295"),
         (("seeds: [0]", "seeds: [0, 0]"), "seeds has 0 more than once"),
         (("pretraining: [small_clip]", "pretraining: []"), r"pretraining is \[\]; give the name of a recipe"),
         (("about: mine", "about: mine\ngrid_extensions: -1"), "grid_extensions is -1; it must be at least 0"),
