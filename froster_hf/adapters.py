@@ -178,7 +178,7 @@ def check_adapter_config(content: Any, name: str) -> None:
         if field in FIELDS:
             try:
                 accepted = FIELDS[field](value)
-            except TypeError:  # no hash, no comparison
+            except (TypeError, OverflowError):  # no hash, no comparison, no number that a float can be
                 accepted = False
             if accepted:
                 continue
@@ -242,7 +242,7 @@ def _weights_of(name: str) -> str:
     file = cached_file(name, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False)
     if file is None:
         raise ValueError(f"{printable(name)} is an adapter without an adapter_model.safetensors.")
-    check_headers([file])
+    check_headers([file], may_be_quantized=False)
     return file
 
 

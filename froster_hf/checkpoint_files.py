@@ -173,8 +173,8 @@ def _refuse_quantized(header: Mapping[str, Any]) -> None:
         allowed = FLOATS if name.endswith((".weight", ".bias")) else BUFFERS
         if isinstance(kind, str) and kind not in allowed:
             raise CheckpointError(
-                f"{printable(name)} is stored as {printable(kind, limit=50)}, but config.json names no quantization; "
-                f"without it, {', '.join(allowed)} are read. Get the whole checkpoint."
+                f"{printable(name)} is stored as {printable(kind, limit=50)}, but its configuration names no "
+                f"quantization; without it, {', '.join(allowed)} are read. Get the whole checkpoint."
             )
 
 

@@ -226,6 +226,8 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
         {"r": 10**9},
         {"r": True},
         {"lora_alpha": float("nan")},
+        {"lora_alpha": 10**400},
+        {"alpha_pattern": {"q_proj": 10**400}},
         {"init_lora_weights": "pissa"},
         {"use_dora": True},
         {"eva_config": {"a": 1}},
@@ -278,6 +280,21 @@ def test_an_adapter_that_does_not_fit_is_refused(adapter, tmp_path):
     tensors[name.replace("layers.0", "layers.7")] = tensors.pop(name)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="does not fit the model that it names: 2 tensors"):
+        load_installed(folder, device="cpu", dtype="auto")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.float8_e4m3fn], ids=str)
+def test_an_adapter_whose_weights_are_quantized_and_do_not_say_how_is_refused(adapter, tmp_path, dtype):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    stored = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        {name: tensor.to(dtype) for name, tensor in stored.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(ValueError, match="but its configuration names no quantization"):
         load_installed(folder, device="cpu", dtype="auto")
 
 

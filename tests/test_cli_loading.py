@@ -111,15 +111,15 @@ DAMAGES = {
     ),
     "weights that are quantized by nothing": (
         change_weights(lambda name, tensor: (tensor * 100).to(torch.int8)),
-        "is stored as I8, but config.json names no quantization",
+        "is stored as I8, but its configuration names no quantization",
     ),
     "weights that are whole numbers": (
         change_weights(lambda name, tensor: tensor.int() if name.endswith(".weight") else tensor),
-        "is stored as I32, but config.json names no quantization; without it, F64, F32, F16, BF16 are read",
+        "is stored as I32, but its configuration names no quantization; without it, F64, F32, F16, BF16 are read",
     ),
     "biases that are true or false": (
         change_weights(lambda name, tensor: tensor > 0 if name.endswith(".bias") else tensor),
-        "is stored as BOOL, but config.json names no quantization",
+        "is stored as BOOL, but its configuration names no quantization",
     ),
     "a scale of nothing": (
         change_weights(lambda name, tensor: tensor - torch.inf if name.endswith("logit_scale") else tensor),

@@ -431,7 +431,14 @@ def token_embedding_of(base: str | os.PathLike[str] | None, tensors: Mapping[str
     for name in entry.starts_with_start_token:
         if name not in tensors:
             continue
-        start, expected = tensors[name][:, 0].float(), embedding[-2].float()
+        prompts = tensors[name]
+        if prompts.ndim != 3 or 0 in prompts.shape or embedding.ndim != 2 or len(embedding) < 2:
+            raise ValueError(
+                f"{name} has the shape {tuple(prompts.shape)}, and the token embedding of {base} "
+                f"(`token_embedding_from`) {tuple(embedding.shape)}; of {entry.title} they are (labels, tokens, "
+                "width) and (vocabulary, width)."
+            )
+        start, expected = prompts[:, 0].float(), embedding[-2].float()
         if start.shape[-1] != expected.shape[0] or not torch.allclose(start, expected.expand_as(start), atol=1e-4):
             raise ValueError(
                 f"{base} (`token_embedding_from`) is not the CLIP that the file was trained from: the start token of "

@@ -67,7 +67,18 @@ def test_options_stand_above_the_run_configuration_and_that_above_the_default():
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "(text of the run configuration)", "a: [", "- 1", "DATA: {}", "[" * 2000, "MODEL: 3\nDATA: 4"]
+    "text",
+    [
+        None,
+        "",
+        "(text of the run configuration)",
+        "a: [",
+        "- 1",
+        "DATA: {}",
+        "[" * 2000,
+        "MODEL: 3\nDATA: 4",
+        "!!timestamp x",
+    ],
 )
 def test_a_text_that_is_no_run_configuration_states_nothing(text):
     assert read_run_configuration(text) == {}

@@ -193,6 +193,23 @@ def test_a_clip_that_vificlip_was_not_trained_from_is_told(tmp_path):
         convert_checkpoint(source, tmp_path / "out", token_embedding_from=tmp_path / "clip.safetensors")
 
 
+def test_prompts_and_embeddings_of_other_shapes_are_named(tmp_path):
+    clip = with_start_token(clip_state_dict())
+    source = vificlip_file(clip, tmp_path / "vifi.safetensors")
+    embedding = clip["token_embedding.weight"]
+    save_file(clip | {"token_embedding.weight": embedding[:1].clone()}, tmp_path / "clip.safetensors")
+    with pytest.raises(ValueError, match=r"token_embedding_from.* \(1, 64\); of ViFi-CLIP they are"):
+        convert_checkpoint(source, tmp_path / "out", token_embedding_from=tmp_path / "clip.safetensors")
+    save_file(clip, tmp_path / "clip.safetensors")
+    for shape in ((64,), (3, 0, 64)):
+        tensors = load_file(source) | {"model/module.prompt_learner.token_prefix": torch.zeros(shape)}
+        save_file(tensors, tmp_path / "other.safetensors")
+        with pytest.raises(ValueError, match=r"prompt_learner\.token_prefix has the shape"):
+            convert_checkpoint(
+                tmp_path / "other.safetensors", tmp_path / "out", token_embedding_from=tmp_path / "clip.safetensors"
+            )
+
+
 def tiny_clip(hidden_act="gelu", **options):
     tower = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 3, **options}
     text = {**tower, "vocab_size": 99, "bos_token_id": 97, "eos_token_id": 98, "hidden_act": hidden_act}
