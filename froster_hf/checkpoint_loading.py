@@ -189,15 +189,21 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
             draw at random.
         Exception: of any kind that transformers raises; `loading_reason` says it in one line.
     """
+    checkpoint = checkpoint_path(checkpoint)
+    adapter = read_adapter(checkpoint)
+    base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
+    with nullcontext() if adapter is None else hub_asked_once(base):
+        return _load_onto(base, checkpoint, adapter, device=device, dtype=dtype)
+
+
+def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, device: str | None, dtype: str) -> Any:
+    """The pipeline of a checkpoint, or of one and the adapter for it; see `load_installed`."""
     from transformers import AutoModel, AutoModelForVideoClassification, pipeline
     from transformers.utils import PROCESSOR_NAME
 
     from .processing.processing_froster import FrosterProcessor
     from .processing.tokenizer_files import load_processor
 
-    checkpoint = checkpoint_path(checkpoint)
-    adapter = read_adapter(checkpoint)
-    base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
     revision = None if adapter is None else adapter.get("revision") or None
     config = checked_config(base, revision=revision)
     if adapter is not None:

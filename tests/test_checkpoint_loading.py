@@ -1,11 +1,14 @@
 """Asking the Hub for a checkpoint: once, and never where the name is a path or the Hub does not answer."""
 
 import http.server
+import json
 import os
+import shutil
 import threading
 
 import pytest
 from huggingface_hub import constants, is_offline_mode
+from transformers import AutoModelForVideoClassification
 
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.checkpoint_loading import ModelNotFoundError, hub_asked_once, is_path, load_pipeline
@@ -91,6 +94,22 @@ def test_a_checkpoint_in_the_cache_is_loaded_where_the_hub_is_down(go_online, si
     with pytest.raises(ValueError, match="The model in owner/froster cannot be loaded: it is damaged") as refused:
         load_pipeline("owner/froster", device="cpu")
     assert not isinstance(refused.value, ModelNotFoundError)
+
+
+def test_an_adapter_of_a_checkpoint_in_the_cache_is_loaded_where_the_hub_is_down(go_online, silent, tmp_path):
+    peft = pytest.importorskip("peft", reason="needs the extra lora")
+    snapshot = tmp_path / "cache" / "models--owner--froster" / "snapshots" / ("a" * 40)
+    shutil.copytree(SMALL_FROSTER, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
+    model = AutoModelForVideoClassification.from_pretrained(snapshot)
+    model.add_adapter(peft.LoraConfig(r=4, target_modules=["q_proj"]))
+    model.save_pretrained(tmp_path / "own")
+    config = json.loads((tmp_path / "own" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "owner/froster"
+    (tmp_path / "own" / "adapter_config.json").write_text(json.dumps(config))
+    assert load_pipeline(tmp_path / "own", device="cpu").model.config.name_or_path == str(tmp_path / "own")
+    assert silent == [("HEAD", "/owner/froster/resolve/main/config.json")]
 
 
 def test_of_a_folder_or_a_path_nobody_is_asked(silent, tmp_path):
