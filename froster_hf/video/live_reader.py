@@ -12,6 +12,7 @@ import glob
 import importlib
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from .types import UnreadableVideoError, VideoLimits
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "udp", "rtp", "srt")
 PROTOCOLS = ",".join([*SCHEMES, "tls", "crypto"])
 FORMATS = "hls,rtsp,rtp,sdp,mpegts,mpjpeg,mjpeg,flv,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,h264,hevc"
+# These bear no times: FFmpeg counts their frames at 25 per second, whatever the camera's rate.
+FORMATS_WITHOUT_TIMES = ("mpjpeg", "mjpeg", "h264", "hevc")
 # Format and name of a camera by its index, on the systems that know cameras so.
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 # A jump of the stream's clock beyond this is the clock's, not time that has passed.
@@ -144,12 +147,12 @@ def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> It
     seconds = due = 0.0
     # Of the last frame that had one: that of a camera's first may be unknown, and its clock begins anywhere.
     shown: float | None = None
-    for index, (time, frame) in enumerate(_decoded(container, stream)):
-        step = 0.0 if time is None or shown is None else time - shown
+    for index, (own, frame) in enumerate(_decoded(container, stream)):
+        step = 0.0 if own is None or shown is None else own - shown
         usual = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
         if index:
             seconds += step if 0 < step <= MAX_STEP_SECONDS else usual
-        shown = shown if time is None else time
+        shown = shown if own is None else own
         if seconds + 1e-6 < due:
             continue
         due = max(due + interval_seconds, seconds)
@@ -160,11 +163,12 @@ def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> It
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[tuple[float | None, Any]]:
-    """Decoded frames with their times; what is damaged is passed over, as always at the beginning."""
+    """Decoded frames with their times, or else when they came; what is damaged is passed over, as at the beginning."""
     av: Any = importlib.import_module("av")
     # What is damaged may look like something that no decoder knows.
     damaged = av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.NotImplementedError
+    has_times = container.format.name not in FORMATS_WITHOUT_TIMES or container.duration is not None
     for packet in container.demux(stream):
         with contextlib.suppress(*damaged):
             for frame in packet.decode():
-                yield frame.time, frame
+                yield frame.time if has_times else time.monotonic(), frame

@@ -3,11 +3,14 @@
 import contextlib
 import functools
 import http.server
+import io
+import itertools
 import logging
 import socket
 import struct
 import sys
 import threading
+import time
 from dataclasses import replace
 from fractions import Fraction
 
@@ -81,6 +84,33 @@ def test_an_hls_stream_is_read_until_its_end(tmp_path):
         frames = list(live_frames(f"{address}/live.m3u8", interval_seconds=0.2))
     assert indices(frames) == list(range(0, 50, 5))
     assert [frame.time_seconds for frame in frames] == pytest.approx([0.2 * step for step in range(10)], abs=0.01)
+
+
+def test_pictures_of_motion_jpeg_have_the_times_at_which_they_come():
+    file = io.BytesIO()
+    Image.fromarray(draw_frame(0)).save(file, "JPEG")
+    part = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(file.getvalue()) + file.getvalue()
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=b\r\n\r\n"
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            self.wfile.write(head)
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(part + b"\r\n")
+                    time.sleep(0.1)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        frames = live_frames(f"http://127.0.0.1:{server.server_port}/", interval_seconds=0.01, max_reconnects=0)
+        came = [(frame.time_seconds, time.monotonic()) for frame in itertools.islice(frames, 40)]
+        frames.close()
+        server.shutdown()
+    (first, first_came), (last, last_came) = came[-12], came[-1]
+    assert last - first == pytest.approx(last_came - first_came, abs=0.4)
 
 
 @pytest.mark.parametrize(
