@@ -101,6 +101,25 @@ def square_size(size: tuple[int, int], pixel_aspect: Fraction | None, limits: Vi
     return width, height
 
 
+class Projector:
+    """Stored frames as a player shows them."""
+
+    def __init__(self) -> None:
+        # One for all frames: each would else make a converter of its own, which takes longer than a small picture.
+        self._to_rgb = av.video.reformatter.VideoReformatter()
+
+    def show(self, frame: av.VideoFrame, position: Position, size: tuple[int, int]) -> np.ndarray:
+        """The pixels of a frame, uint8 (h, w, 3), turned, and before that of this `square_size`."""
+        return np.ascontiguousarray(position.turn(self.stretch(frame, size)))
+
+    def stretch(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+        """The pixels of a frame as it is stored, uint8 (h, w, 3), of this width and height."""
+        if size == (frame.width, frame.height):
+            return self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        width, height = size
+        return self._to_rgb.reformat(frame, width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+
+
 def have_one_shape(pixel_aspect: Fraction | None, other: Fraction | None) -> bool:
     """Whether pixels of two aspects look alike; those of an unknown one are taken to be square."""
     return abs((other or 1) / (pixel_aspect or Fraction(1)) - 1) <= SAME_WITHIN

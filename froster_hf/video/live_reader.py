@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .geometry import check_pixels, read_position, square_size
-from .packets import ffmpeg_reason
+from .geometry import Projector, check_pixels, have_one_shape, read_position, square_size
+from .packets import INDEXED_CONTAINERS, ffmpeg_reason
 from .types import UnreadableVideoError, VideoLimits
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "udp", "rtp", "srt")
@@ -144,31 +144,54 @@ def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> It
     """Frames at least so far apart, as a player shows them, with the seconds since the first."""
     stream = container.streams.video[0]
     stream.codec_context.options = {"max_pixels": str(min(limits.max_pixels, 2**31 - 1))}
-    seconds = due = 0.0
-    # Of the last frame that had one: that of a camera's first may be unknown, and its clock begins anywhere.
-    shown: float | None = None
-    for index, (own, frame) in enumerate(_decoded(container, stream)):
-        step = 0.0 if own is None or shown is None else own - shown
-        usual = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
-        if index:
-            seconds += step if 0 < step <= MAX_STEP_SECONDS else usual
-        shown = shown if own is None else own
+    projector = Projector()
+    # How to hold a frame, and the shape of its pixels: as the one before says, where it says nothing else.
+    position, rotation = None, 0
+    aspect, coded = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
+    due = 0.0
+    for seconds, frame in _timed(container, stream):
+        if position is None or frame.rotation not in (0, rotation):
+            position, rotation = read_position(frame), frame.rotation
+        # As from program to program; files state one shape for all of their pixels.
+        now = stream.codec_context.sample_aspect_ratio
+        if container.format.name not in INDEXED_CONTAINERS and not have_one_shape(coded, now):
+            aspect = coded = now
         if seconds + 1e-6 < due:
             continue
         due = max(due + interval_seconds, seconds)
         check_pixels(frame.width, frame.height, limits)
-        width, height = square_size((frame.width, frame.height), stream.sample_aspect_ratio, limits)
-        rgb = frame.reformat(width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
-        yield seconds, np.ascontiguousarray(read_position(frame).turn(rgb))
+        yield seconds, projector.show(frame, position, square_size((frame.width, frame.height), aspect, limits))
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[tuple[float | None, Any]]:
-    """Decoded frames with their times, or else when they came; what is damaged is passed over, as at the beginning."""
+def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
+    """Decoded frames with the seconds since the first: by the stream's clock, or by this machine's where it has none.
+
+    A recording, whose end or size is known, has no clock then, and is counted off.
+    """
+    if container.format.name in FORMATS_WITHOUT_TIMES and container.duration is None and container.size <= 0:
+        began: float | None = None
+        for frame in _decoded(container, stream):
+            now = time.monotonic()
+            began = now if began is None else began
+            yield now - began, frame
+        return
+    seconds = 0.0
+    # Of the last frame that had one: that of a camera's first may be unknown, and its clock begins anywhere.
+    shown: float | None = None
+    for index, frame in enumerate(_decoded(container, stream)):
+        step = 0.0 if frame.time is None or shown is None else frame.time - shown
+        usual = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
+        if index:
+            seconds += step if 0 < step <= MAX_STEP_SECONDS else usual
+        shown = shown if frame.time is None else frame.time
+        yield seconds, frame
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames; what is damaged is passed over, as always at the beginning."""
     av: Any = importlib.import_module("av")
     # What is damaged may look like something that no decoder knows.
     damaged = av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.NotImplementedError
-    has_times = container.format.name not in FORMATS_WITHOUT_TIMES or container.duration is not None
     for packet in container.demux(stream):
         with contextlib.suppress(*damaged):
-            for frame in packet.decode():
-                yield frame.time if has_times else time.monotonic(), frame
+            yield from packet.decode()

@@ -28,7 +28,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .entries import NotAnIndexError
-from .geometry import have_one_shape, read_position, square_size
+from .geometry import Projector, have_one_shape, read_position, square_size
 from .packets import (
     INDEXED_CONTAINERS,
     BeginsWithinError,
@@ -86,8 +86,7 @@ class StrictReader:
         self._handle, self._limits, self._threads = handle, limits, threads
         self._container = open_container(handle)
         self._is_strict = True
-        # One for all frames: each would else make a converter of its own, which takes longer than a small picture.
-        self._to_rgb = av.video.reformatter.VideoReformatter()
+        self._projector = Projector()
         try:
             position = handle.tell()
             check_complete(handle, self._container.format.name)
@@ -383,19 +382,13 @@ class StrictReader:
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
         """The pixels as a player shows them, uint8 (h, w, 3)."""
-        return np.ascontiguousarray(self._position.turn(self._to_square_rgb(frame, self._square_size)))
+        return self._projector.show(frame, self._position, self._square_size)
 
     def square(self, rgb: np.ndarray) -> np.ndarray:
         """An upright picture uint8 (h, w, 3) of the stored size, as another backend returns it, with square pixels."""
         if rgb.shape[1::-1] != self._position.size_of(self._coded_size) or self._square_size == self._coded_size:
             return rgb
-        return self._to_square_rgb(av.VideoFrame.from_ndarray(rgb), self._position.size_of(self._square_size))
-
-    def _to_square_rgb(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-        if size == (frame.width, frame.height):
-            return self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
-        width, height = size
-        return self._to_rgb.reformat(frame, width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        return self._projector.stretch(av.VideoFrame.from_ndarray(rgb), self._position.size_of(self._square_size))
 
 
 class _ShownFrames:

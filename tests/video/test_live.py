@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import http.server
 import io
 import itertools
@@ -20,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from froster_hf.video import client, live
+from froster_hf.video import client, live, live_reader
 from froster_hf.video.decoding import decode_frames
 from froster_hf.video.live import LiveFrame, live_frames, rolling_windows
 from froster_hf.video.types import VideoDecodeError, VideoLimits
@@ -111,6 +112,32 @@ def test_pictures_of_motion_jpeg_have_the_times_at_which_they_come():
         server.shutdown()
     (first, first_came), (last, last_came) = came[-12], came[-1]
     assert last - first == pytest.approx(last_came - first_came, abs=0.4)
+
+
+def test_a_recording_whose_pictures_have_no_times_is_counted_off(tmp_path):
+    with av.open(str(tmp_path / "clip.mjpeg"), "w", format="mjpeg") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuvj420p"
+        for index in range(50):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(index), format="rgb24")))
+    found = []
+    with http_folder(tmp_path) as address, pytest.raises(VideoDecodeError, match="broke off"):
+        found.extend(live_frames(f"{address}/clip.mjpeg", interval_seconds=0.4, max_reconnects=0))
+    assert [frame.time_seconds for frame in found] == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6], abs=0.01)
+
+
+def test_pictures_that_are_taken_from_a_source_are_not_kept(video_file):
+    """PyAV keeps a frame whose side data is read until it looks for garbage."""
+    with av.open(str(video_file("h264_rotated_90_mp4"))) as container:
+        gc.collect()
+        gc.disable()
+        try:
+            num_pictures = sum(1 for _ in live_reader._sampled(container, 0.01, VideoLimits()))
+            num_kept = sum(isinstance(item, av.VideoFrame) for item in gc.get_objects())
+        finally:
+            gc.enable()
+    assert num_pictures == 40
+    assert num_kept <= 2
 
 
 @pytest.mark.parametrize(
