@@ -41,11 +41,14 @@ INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Frames that the decoders of these codecs hold back at most.
 MOST_REORDERED = 16
 
-# Receivers and recorders join these in the middle. H.264's decoder passes over what lies before the first key frame,
-# unless it takes it for damage, as H.265's always does. One time may stand for several packets, of which the first
-# bears it: the two fields of a picture, or a few pictures. Where it stands for many, it may not be the first one's.
+# One time may stand for several packets, of which the first bears it: the two fields of a picture, or a few pictures.
+# Where it stands for many, it may not be the first one's.
 MPEG_STREAMS = ("mpegts", "mpeg")
 PACKETS_PER_TIME = 2.5
+
+# Receivers and recorders join these in the middle. H.264's decoder passes over what lies before the first key frame,
+# unless it takes it for damage, as H.265's always does.
+JOINED_CONTAINERS = (*MPEG_STREAMS, "flv")
 
 # FFmpeg makes their presentation times up from the order of the packets.
 WITHOUT_PRESENTATION_TIMES = ("avi",)
@@ -288,7 +291,7 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
             announces.
     """
     packets = container.demux(stream)
-    if container.format.name in MPEG_STREAMS and stream.codec.canonical_name == "hevc":
+    if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name == "hevc":
         packets = itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
     try:
         yield from packets
@@ -303,7 +306,7 @@ def _begins_within(stream, head: av.Packet) -> bool:
     if stream.codec.canonical_name != "h264":
         return False
     if not head.is_keyframe:
-        return stream.container.format.name in MPEG_STREAMS
+        return stream.container.format.name in JOINED_CONTAINERS
     try:
         units = av.bitstream.BitStreamFilterContext("filter_units=pass_types=5", stream)
         return not units.filter(av.Packet(bytes(head)))

@@ -572,6 +572,15 @@ def test_a_broadcast_that_was_joined_in_the_middle_begins_at_its_first_key_frame
         assert shown(frames) == list(range(first, 40))
 
 
+def test_h265_in_flv_that_was_joined_in_the_middle_begins_at_its_first_key_frame(tmp_path):
+    options = {"x265-params": "keyint=12:bframes=3:open-gop=0:log-level=none"}
+    whole = render_video(tmp_path / "whole.flv", VideoKind(".flv", "libx265", options))
+    path = with_packets(whole, tmp_path / "joined.flv", lambda packets: packets[5:])
+    frames, info = decode_frames(path, lambda info: range(info.num_frames))
+    assert shown(frames) == list(range(12, 40))
+    assert (info.num_frames, info.duration_seconds) == (28, pytest.approx(1.12, abs=0.01))
+
+
 OPEN_GROUPS = {"x264-params": "open-gop=1:keyint=12:bframes=2:b-adapt=0:ref=3:threads=1", "preset": "fast"}
 
 
