@@ -55,11 +55,10 @@ def as_video_table(
             files of this machine.
 
     Raises:
-        ValueError: no single video column, or a label column without names.
+        ValueError: no single video column, a label column without names, or a damaged table.
         AnnotationError: a row without a label, or with one that is none of the column's.
         UnsafePathError: a row's path leads out of `roots`.
     """
-    dataset = without_video_decoding(dataset.with_format(None))
     videos = [name for name, feature in dataset.features.items() if isinstance(feature, Video)]
     if video_column is None and len(videos) == 1:
         video_column = videos[0]
@@ -67,7 +66,7 @@ def as_video_table(
         raise ValueError(f"video_column={video_column!r}; the Video columns are {videos}. Name one of them.")
     if label_column not in dataset.features:
         raise ValueError(f"label_column={label_column!r}; the columns are {list(dataset.features)}.")
-    table = dataset.select_columns([video_column, label_column])
+    table = without_video_decoding(dataset.with_format(None).select_columns([video_column, label_column]))
     table = table.rename_columns({video_column: VIDEO_COLUMN, label_column: LABEL_COLUMN})
     feature = table.features[LABEL_COLUMN]
     if isinstance(feature, Value) and feature.dtype in ("string", "large_string"):

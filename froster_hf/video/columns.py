@@ -4,12 +4,16 @@ A `datasets.Video` column decodes with torchcodec as soon as a row is read: torc
 errors of its own, and knows none of this package's limits. A list of `datasets.Image` is decoded by Pillow in whatever
 process reads the row, where one damaged picture ends the run. Everything that takes tables or columns passes them
 through here first, so that a row holds {"path", "bytes"} and this package's reader opens the file.
+
+Arrow believes what a file says of where its values lie: one that lies leads out of it, which ends the process.
 """
 
 import copy
 import dataclasses
 import sys
 from typing import Any
+
+from ..printing import printable
 
 
 def without_video_decoding(data: Any) -> Any:
@@ -24,6 +28,9 @@ def without_video_decoding(data: Any) -> Any:
     Returns:
         An object of the same kind. What holds no such column is returned as it is, and so is a table with a transform
         of the user's (`set_transform`), which may want decoders.
+
+    Raises:
+        ValueError: values of a table lie outside of it, or are not what their type says.
     """
     # Where `datasets` has not been imported, `data` is none of its objects.
     datasets = sys.modules.get("datasets")
@@ -34,15 +41,17 @@ def without_video_decoding(data: Any) -> Any:
     if isinstance(data, datasets.Dataset | datasets.IterableDataset):
         return _undecoded_table(data, datasets)
     if _is_column(data):
-        source = _only_column(without_video_decoding(data.source), data.column_name, datasets)
+        source = without_video_decoding(_only_column(data.source, data.column_name, datasets))
         return data if source is data.source else type(data)(source, data.column_name)
     if _is_key_dataset(data):
-        source = _only_column(without_video_decoding(data.dataset), data.key, datasets)
+        source = without_video_decoding(_only_column(data.dataset, data.key, datasets))
         return data if source is data.dataset else type(data)(source, data.key)
     return data
 
 
 def _undecoded_table(table: Any, datasets: Any) -> Any:
+    if isinstance(table, datasets.Dataset):
+        _check_values(table)
     if _has_transform(table):
         return table
     # A stream need not know its columns; then nothing in it is decoded.
@@ -57,6 +66,16 @@ def _undecoded_table(table: Any, datasets: Any) -> Any:
         else:
             table = table.cast_column(name, undecoded)
     return table
+
+
+def _check_values(table: Any) -> None:
+    try:
+        table.data.validate(full=True)
+    except ValueError as error:
+        raise ValueError(
+            f"the table of the columns {printable(str(table.column_names))[:300]} is damaged "
+            f"({printable(str(error))[:300]}); load it again, or leave the damaged column out with `select_columns`"
+        ) from error
 
 
 def _only_column(table: Any, name: str, datasets: Any) -> Any:

@@ -5,6 +5,7 @@ import os
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -93,6 +94,30 @@ def test_what_does_not_decode_is_not_touched(tables):
     assert without_video_decoding(undecoded) is undecoded
     own = tables["train"].with_transform(lambda batch: {"n": [1] * len(batch["label"])})
     assert without_video_decoding(own) is own, "the user's transform may want decoders"
+
+
+def lying_table(path) -> datasets.Dataset:
+    """Three videos, of which the second's path ends a gigabyte behind the file, as does a name beside each."""
+    offsets = np.array([0, 5, 2**30, 15], np.int32)
+    paths = pa.StringArray.from_buffers(3, pa.py_buffer(offsets), pa.py_buffer(b"a.mp4b.mp4c.mp4"))
+    videos = pa.StructArray.from_arrays([pa.array([b"a", b"b", b"c"]), paths], ["bytes", "path"])
+    table = pa.table({"video": videos, "label": pa.array([0, 1, 0]), "name": paths, "whole": pa.array([*"abc"])})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    label = datasets.ClassLabel(names=["x", "y"])
+    texts = {"name": datasets.Value("string"), "whole": datasets.Value("string")}
+    features = datasets.Features({"video": datasets.Video(), "label": label, **texts})
+    return datasets.Dataset.from_file(str(path), info=datasets.DatasetInfo(features=features))
+
+
+def test_a_table_whose_values_lie_outside_of_it_is_one_error(tmp_path):
+    table = lying_table(tmp_path / "lying.arrow")
+    for data in (table, table["video"], table["name"], KeyDataset(table, "video"), table.select([0, 2])):
+        with pytest.raises(ValueError, match=r"is damaged .* out of bounds"):
+            without_video_decoding(data)
+    with pytest.raises(ValueError, match=r"\['video', 'label'\] is damaged"):
+        as_video_table(table)
+    assert list(without_video_decoding(table["whole"])) == [*"abc"], "what is not read does not count"
 
 
 def test_a_table_of_videofolder_becomes_a_video_table(root, tables):
