@@ -284,7 +284,8 @@ class VideoIndex:
         while number <= limit:
             version, num_segments = self.version, len(self)
             search = self.table.search(query.numpy(), vector_column_name="embedding").distance_type("dot")
-            search = search.select([*TIMES, "_distance"]).with_row_id(True).limit(number)
+            # All are compared, also where the table has got an index of its own since it was opened.
+            search = search.bypass_vector_index().select([*TIMES, "_distance"]).with_row_id(True).limit(number)
             found = list(self._read(search.to_batches, ROWS_PER_READ))
             rows = self._with_columns(found, ["video"])
             for row in rows:
@@ -451,7 +452,13 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
         )
     with _lance_reading(path):
         table = database.open_table(TABLE)
-        schema, num_rows = table.schema, table.count_rows()
+        schema, num_rows, shortcuts = table.schema, table.count_rows(), table.list_indices()
+    if shortcuts:
+        # They say which rows there are to find, and none of them is made here.
+        raise SearchIndexError(
+            f"{printable(path)} has an index of LanceDB's own ({printable(shortcuts[0].name, limit=100)}), which may "
+            "leave segments out. Remove it (`drop_index` of the table), or make the index again in another place."
+        )
     try:
         content = (schema.metadata or {}).get(METADATA_KEY, b"null")
         if len(content) > MOST_SETTINGS_BYTES:

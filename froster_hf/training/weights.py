@@ -36,7 +36,7 @@ from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.text_files import parse_json, read_json
-from ..whole_files import check_writable, write_errors
+from ..whole_files import new_folder, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .stored_states import check_form
 from .whole_folders import MANIFEST_NAME, replaced_folder
@@ -282,9 +282,9 @@ def interpolate(
 
     Raises:
         CheckpointMismatchError: other architectures, tensors or shapes.
-        ValueError: a ratio outside of [0, 1], an output folder in use, weights that cannot be read or are not
-            finite, or links in a checkpoint that lead out of it.
-        OSError: nothing can be written beside `output_dir`.
+        ValueError: a ratio outside of [0, 1], an output folder that is a link or in use, weights that cannot be read
+            or are not finite, or links in a checkpoint that lead out of it.
+        OSError: `output_dir` cannot be written.
 
     Example:
 
@@ -293,20 +293,16 @@ def interpolate(
     ```"""
     if not 0 <= ratio <= 1:
         raise ValueError(f"`ratio` is {ratio}; it goes from 0, the first checkpoint, to 1, the second.")
-    output_dir = Path(output_dir)
-    check_writable(output_dir.parent.resolve())
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise ValueError(f"`output_dir` {output_dir} is in use; give a new or empty folder.")
     a, b = WeightsFolder(checkpoint_a), WeightsFolder(checkpoint_b)
     _check_architectures(a, b)
     _check_tensors(a, b)
     pattern = a if a.rank > b.rank else b
-    with replaced_folder(output_dir) as folder:
+    with new_folder(output_dir) as folder:
         tensors = {pattern.stored_names[name]: _blend(name, a, b, ratio, pattern) for name in pattern.layout}
         with write_errors(output_dir):
             save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         _copy_companions(pattern, folder)
-    return output_dir
+    return Path(output_dir)
 
 
 class WeightsFolder:

@@ -405,6 +405,23 @@ def test_a_search_is_the_same_as_comparing_all(writer):
     np.testing.assert_allclose([one.score for one in found], scores, rtol=0, atol=1e-6)
 
 
+def test_an_index_of_the_tables_own_hides_no_segment(writer):
+    """LanceDB's own are approximate, and one that a stranger has made may say anything."""
+    from lancedb.index import IvfPq
+
+    embeds = torch.nn.functional.normalize(torch.randn(300, 128, generator=torch.Generator().manual_seed(3)), dim=-1)
+    writer.add("a.mp4", "", (((8.0 * n, 8.0 * n + 4), b"", row) for n, row in enumerate(embeds)), was_known=False)
+    writer.commit()
+    index = open_index(writer.index.path)
+    index.table.create_index("embedding", config=IvfPq(distance_type="dot", num_partitions=1, num_sub_vectors=2))
+    scores, places = (embeds @ embeds[123]).topk(10)
+    found = index.nearest(embeds[123])
+    assert [one.start_seconds / 8 for one in found] == places.tolist()
+    assert [one.score for one in found] == pytest.approx(scores.tolist(), abs=1e-6)
+    with pytest.raises(SearchIndexError, match=r"an index of LanceDB's own \(embedding_idx\).*drop_index"):
+        open_index(writer.index.path)
+
+
 def segments(number: int, picture_bytes: int = 1):
     """Segments of a video whose embeddings are alike, each with a picture of its own."""
     for place in range(number):

@@ -147,6 +147,17 @@ def test_parameters_of_one_side_are_refused(clip_folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_result_is_written_as_other_checkpoints_are(clip_folder, tuned_folder, tmp_path):
+    """Whoever may read one of its files may read them all; and it takes no link's place."""
+    folder = interpolate(clip_folder, tuned_folder, 0.5, output_dir=tmp_path / "new" / "out")
+    (tmp_path / "probe").touch()
+    assert {path.stat().st_mode for path in folder.iterdir()} == {(tmp_path / "probe").stat().st_mode}
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="link"):
+        interpolate(clip_folder, tuned_folder, 0.5, output_dir=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+
+
 def edit_config(folder, edit):
     config = json.loads((folder / "config.json").read_text())
     edit(config)
@@ -187,7 +198,7 @@ def test_other_shapes_and_values_that_are_not_finite_are_refused(clip_folder, tm
 def test_what_is_no_checkpoint_is_refused(clip_folder, tuned_folder, tmp_path):
     with pytest.raises(ValueError, match=r"`ratio` is 1\.5"):
         interpolate(clip_folder, tuned_folder, 1.5, output_dir=tmp_path / "out")
-    with pytest.raises(ValueError, match="in use"):
+    with pytest.raises(ValueError, match="exists and is not an empty folder"):
         interpolate(clip_folder, tuned_folder, 0.5, output_dir=clip_folder)
     with pytest.raises(ValueError, match=r"has no config\.json"):
         interpolate(clip_folder, tmp_path, 0.5, output_dir=tmp_path / "out")
