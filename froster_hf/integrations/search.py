@@ -452,13 +452,7 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
         )
     with _lance_reading(path):
         table = database.open_table(TABLE)
-        schema, num_rows, shortcuts = table.schema, table.count_rows(), table.list_indices()
-    if shortcuts:
-        # They say which rows there are to find, and none of them is made here.
-        raise SearchIndexError(
-            f"{printable(path)} has an index of LanceDB's own ({printable(shortcuts[0].name, limit=100)}), which may "
-            "leave segments out. Remove it (`drop_index` of the table), or make the index again in another place."
-        )
+        schema, num_rows = table.schema, table.count_rows()
     try:
         content = (schema.metadata or {}).get(METADATA_KEY, b"null")
         if len(content) > MOST_SETTINGS_BYTES:

@@ -131,6 +131,11 @@ def check_sound(folder: str | os.PathLike, *, hashes: bool = True) -> None:
         DamagedFolderError: names the folder and the first thing that is wrong with it.
     """
     folder = Path(folder)
+    if link := next((path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()), None):
+        raise DamagedFolderError(
+            f"{folder} is damaged: {printable(link)} is a link, and only files of its own are read. Copy in its place "
+            "what it leads to."
+        )
     listed = _read_manifest(folder)
     if unlisted := sorted(_files_of(folder) - listed.keys()):
         raise DamagedFolderError(

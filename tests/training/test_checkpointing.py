@@ -215,6 +215,16 @@ def test_a_file_that_the_manifest_does_not_list_is_damage(run, name):
         check_sound(run / "checkpoint-6")
 
 
+@pytest.mark.parametrize("name", ["config.json", "optimizer.pt", "manifest.json", "inner"])
+def test_a_link_in_a_checkpoint_is_damage_whatever_it_leads_to(run, tmp_path, name):
+    path, elsewhere = run / "checkpoint-6" / name, tmp_path / "elsewhere"
+    path.rename(elsewhere) if path.exists() else elsewhere.mkdir()
+    path.symlink_to(elsewhere)
+    with pytest.raises(DamagedFolderError, match=rf"checkpoint-6 is damaged: {name} is a link"):
+        check_sound(run / "checkpoint-6")
+    assert newest_sound_checkpoint(run) == str(run / "checkpoint-4")
+
+
 def test_hidden_files_do_not_count(run):
     (run / "checkpoint-6" / ".DS_Store").write_bytes(b"")
     (run / "checkpoint-6" / ".cache").mkdir()
