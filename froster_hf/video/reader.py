@@ -365,8 +365,10 @@ class StrictReader:
         size = (frame.width, frame.height)
         if size != self._coded_size:
             raise UnreadableVideoError(f"the frame size changes from {self._coded_size} to {size} at frame {index}")
-        # Not its position: PyAV would keep it until it looks for garbage. One without a matrix is held as the first.
-        if frame.rotation not in (0, self._rotation):
+        # Not its position: PyAV would keep it until it looks for garbage. One without a matrix is held as the first;
+        # but each JPEG says for itself how it is held.
+        held_alike = {self._rotation} if self.info.codec == "mjpeg" else {0, self._rotation}
+        if frame.rotation not in held_alike:
             raise UnreadableVideoError(f"frame {index} is turned another way than the first; cut the video there")
 
     def _check_pixel_aspect(self, pixel_aspect: Fraction | None, index: int) -> None:

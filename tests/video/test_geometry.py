@@ -173,10 +173,12 @@ def test_the_callers_pyav_is_left_as_it_is(tmp_path):
         Type(9999)
 
 
-def test_pictures_that_are_turned_another_way_than_the_first_are_an_error(tmp_path):
-    path = motion_jpeg(tmp_path / "clip.mov", [None] * 3 + [3] * 3)
+@pytest.mark.parametrize("suffix", [".mov", ".avi", ".mkv"])
+@pytest.mark.parametrize(("first", "second"), [(None, 3), (6, 1), (6, None), (3, 6)])
+def test_pictures_that_are_turned_another_way_than_the_first_are_an_error(tmp_path, suffix, first, second):
+    path = motion_jpeg(tmp_path / f"clip{suffix}", [first] * 3 + [second] * 3)
     with pytest.raises(VideoDecodeError, match="frame 3 is turned another way than the first"):
-        decode_frames(path, [0])
+        decode_frames(path, [0, 5])
 
 
 def test_the_square_size_stretches_the_short_side_and_leaves_rounding_alone():
