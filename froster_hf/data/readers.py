@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute
 from datasets import ClassLabel, Dataset, Value, Video
 
 from ..printing import printable
@@ -104,7 +105,9 @@ def _check_row_paths(table: Dataset, roots: Sequence[str | os.PathLike] | None) 
         # Field by field: rows of a table with embedded videos must not become Python bytes only to look at their
         # paths.
         for chunk in batch.column(VIDEO_COLUMN).chunks:
-            for path, has_bytes in zip(chunk.field("path").to_pylist(), chunk.field("bytes").is_valid().to_pylist()):
+            # Of a row that is null, whatever its fields hold.
+            paths, contents = (pyarrow.compute.struct_field(chunk, name) for name in ("path", "bytes"))
+            for path, has_bytes in zip(paths.to_pylist(), contents.is_valid().to_pylist()):
                 if not has_bytes:
                     _resolve_under_any(path, video_roots, f"row {row} of the data set")
                 row += 1

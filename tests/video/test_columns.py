@@ -14,6 +14,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.data import as_video_table
+from froster_hf.processing.text_files import AnnotationError
 from froster_hf.video.columns import without_video_decoding
 from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.videos import VIDEO_KINDS, render_video
@@ -118,6 +119,17 @@ def test_a_table_whose_values_lie_outside_of_it_is_one_error(tmp_path):
     with pytest.raises(ValueError, match=r"\['video', 'label'\] is damaged"):
         as_video_table(table)
     assert list(without_video_decoding(table["whole"])) == [*"abc"], "what is not read does not count"
+
+
+def test_a_row_without_a_video_is_named_whatever_lies_below_it():
+    fields = [pa.array([b"a", b"b"]), pa.array(["a.mp4", "b.mp4"])]
+    videos = pa.StructArray.from_arrays(fields, ["bytes", "path"], mask=pa.array([False, True]))
+    features = datasets.Features({"video": datasets.Video(), "label": datasets.Value("string")})
+    info = datasets.DatasetInfo(features=features)
+    table = datasets.Dataset(pa.table({"video": videos, "label": pa.array(["x", "y"])}), info=info)
+    with pytest.raises(AnnotationError, match="row 1 of the data set has neither a path nor bytes"):
+        as_video_table(table)
+    assert len(as_video_table(table.select([0]))) == 1
 
 
 def test_a_table_of_videofolder_becomes_a_video_table(root, tables):
