@@ -15,8 +15,9 @@ from fsspec.implementations.local import LocalFileSystem
 from ..video.stores import is_address, open_store
 
 # Numbers of the manifest's fields in Lance's format (table.proto) that lead nowhere; what LanceDB writes for an index
-# is among them. 18 is `base_paths`, 20 the name of a branch, whose files lie elsewhere.
-KNOWN_FIELDS = frozenset({*range(1, 17), 19, 21})
+# is among them. 18 is `base_paths`, 20 the name of a branch, whose files lie elsewhere. 6 are indexes of columns: they
+# say themselves which rows they cover, and could hide any.
+KNOWN_FIELDS = frozenset({*range(1, 6), *range(7, 17), 19, 21})
 CATALOGUE = "__manifest"
 # One per fragment and column; what LanceDB writes has thousands at most.
 MOST_FIELDS = 200_000
@@ -27,7 +28,7 @@ _FIXED_BYTES = {1: 8, 5: 4}
 
 
 def refuse_other_places(folder: str, table: str) -> bool:
-    """Refuse a folder of LanceDB, or one in a store, whose table could have files elsewhere.
+    """Refuse a folder of LanceDB, or one in a store, whose table could have files elsewhere, or indexes of columns.
 
     Args:
         folder: absolute path, or address, of the database's folder.
@@ -37,7 +38,7 @@ def refuse_other_places(folder: str, table: str) -> bool:
         Whether it has a table of this name.
 
     Raises:
-        ValueError: it has a catalogue, or a manifest that names other places or cannot be read.
+        ValueError: it has a catalogue, or a manifest that names other places or indexes, or cannot be read.
         UnreadableVideoError: nothing is known to open such addresses.
         DecodingUnavailableError: what opens them is not installed.
     """
@@ -82,7 +83,7 @@ def _check_manifest(content: bytes, name: str) -> None:
         raise ValueError(f"{name} is not a manifest")
     for count, field in enumerate(_fields(content, start, end, name)):
         if field not in KNOWN_FIELDS or count >= MOST_FIELDS:
-            raise ValueError(f"{name} may name other places for its files (field {field})")
+            raise ValueError(f"{name} may name other places for its files, or indexes of its columns (field {field})")
 
 
 def _fields(content: bytes, position: int, end: int, name: str) -> Iterator[int]:

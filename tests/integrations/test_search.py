@@ -615,6 +615,14 @@ def test_a_table_that_names_other_places_is_refused_before_it_is_read(
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_with_an_index_of_a_column_is_refused_since_that_could_hide_rows(index_of_one, tmp_path):
+    shutil.copytree(index_of_one, tmp_path / "index")
+    lancedb = pytest.importorskip("lancedb")
+    lancedb.connect(tmp_path / "index").open_table("segments").create_scalar_index("video")
+    with pytest.raises(SearchIndexError, match=r"indexes of its columns \(field 6\)"):
+        open_index(tmp_path / "index")
+
+
 @pytest.mark.parametrize("cut", [0, 3, 19, 40])
 def test_a_manifest_that_was_cut_short_is_refused_by_name(index_of_one, tmp_path, cut):
     shutil.copytree(index_of_one, tmp_path / "index")
