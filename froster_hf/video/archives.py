@@ -82,7 +82,7 @@ class TarReader:
         tarfile.TarError: it is none.
     """
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: Any):
         self.is_packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         self.stream: Any = gzip.GzipFile(fileobj=file) if self.is_packed else file
@@ -180,11 +180,30 @@ def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[
             yield file
 
 
+class _SearchedFile:
+    """An archive that is read as long as there is time: what is packed may go on for long before the next file.
+
+    Args:
+        file: open for reading.
+        end_time: a time of `time.monotonic`, at which reading ends.
+    """
+
+    def __init__(self, file: IO[bytes], end_time: float):
+        self.file, self.end_time = file, end_time
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does, if there is time."""
+        _check_time(self.end_time)
+        return self.file.read(size)
+
+
 @contextlib.contextmanager
 def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[bytes]]:
     size = archive.seek(0, 2)
     archive.seek(0)
-    reader, found = TarReader(archive), None
+    searched = _SearchedFile(archive, end_time)
+    reader, found = TarReader(searched), None
     for count, member in enumerate(reader, 1):
         _check_time(end_time)
         if count > MOST_MEMBERS:
@@ -194,6 +213,7 @@ def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[
         found = member if member.name.lstrip("/") == name else found
     if found is None or not found.isreg() or found.issparse():
         raise _missing(name)
+    searched.end_time = math.inf
     with reader.extractfile(found) as file:  # type: ignore[union-attr]
         yield file
 

@@ -134,6 +134,18 @@ def test_a_file_is_looked_for_no_longer_than_the_time_limit(tmp_path, kind):
         probe_video(address, allow_urls=address, limits=VideoLimits(timeout_seconds=1e-9))
 
 
+def test_a_packed_archive_of_nothing_is_read_no_longer_than_the_time_limit(monkeypatch):
+    """Parts that hold nothing are passed over within one read."""
+    monkeypatch.setattr(archives.time, "monotonic", itertools.count().__next__)
+    nothing = io.BytesIO(gzip.compress(b"") * 100_000)
+    with (
+        pytest.raises(UnreadableVideoError, match="longer than the time limit"),
+        archives._open_in_tar(nothing, "a", 9),
+    ):
+        pass
+    assert nothing.tell() < 500_000
+
+
 def test_of_a_zip_archives_table_one_name_is_kept_and_the_time_is_looked_at_for_each(monkeypatch):
     packed = pack("zip", dict.fromkeys("12345", b""))
     with archives._ZipSearch(io.BytesIO(packed), "3", math.inf) as opened:
