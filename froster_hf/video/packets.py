@@ -292,13 +292,18 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
     """
     packets = container.demux(stream)
     if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name == "hevc":
-        packets = itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
+        packets = _from_key_frame(packets)
     try:
         yield from packets
     except IndexError as error:
         raise UnreadableVideoError(
             "a stream begins in the middle of the file that its beginning does not announce"
         ) from error
+
+
+def _from_key_frame(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """The first key frame and what follows; of packets without one, the empty one at the end."""
+    return itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
 
 
 def _begins_within(stream, head: av.Packet) -> bool:
@@ -325,7 +330,7 @@ def watched(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
         UnreadableVideoError: damage at the beginning.
         av.FFmpegError: damage further on.
     """
-    packets = itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
+    packets = _from_key_frame(packets)
     strict, lenient = (_watching_decoder(stream, options) for options in (STRICT, {}))
     has_begun, first_time = False, None
     shown: list[av.VideoFrame] = []
