@@ -191,7 +191,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     """
     checkpoint = checkpoint_path(checkpoint)
     adapter = read_adapter(checkpoint)
-    base = checkpoint if adapter is None else adapter["base_model_name_or_path"]
+    base = checkpoint if adapter is None else checkpoint_path(adapter["base_model_name_or_path"])
     with nullcontext() if adapter is None else hub_asked_once(base):
         return _load_onto(base, checkpoint, adapter, device=device, dtype=dtype)
 

@@ -143,15 +143,15 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def folder_for_results(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """`make_folder`, before the work whose results go there; taken away again where the work fails without any.
+    """`check_writable`, before the work whose results go there; taken away again where the work fails without any.
 
     Raises:
         ValueError: there is a link in its place.
-        OSError: it cannot be made.
+        OSError: nothing can be written to it; names it.
     """
     folder = Path(folder)
     missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
-    make_folder(folder)
+    check_writable(folder)
     try:
         yield folder
     except BaseException:

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForVideoClassification, pipeline
 
 from froster_hf.adapters import check_adapter_config
-from froster_hf.checkpoint_loading import load_installed
+from froster_hf.checkpoint_loading import SHIPPED_CHECKPOINTS, load_installed
 from froster_hf.hub import export_checkpoint
 from froster_hf.training import save_adapter
 from froster_hf.training.student import add_lora
@@ -157,6 +157,18 @@ def test_an_adapter_on_a_checkpoint_of_the_hub(base, adapter, tmp_path, monkeypa
     finally:
         hub.close()
     assert found == pytest.approx(adapter[1], abs=1e-6)
+
+
+def test_the_checkpoint_below_may_be_the_one_that_ships(adapter, tmp_path):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    model = AutoModelForVideoClassification.from_pretrained(SHIPPED_CHECKPOINTS["small"])
+    model.add_adapter(peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    model.save_pretrained(folder)
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, "base_model_name_or_path": "small"}))
+    (folder / "processor_config.json").unlink()
+    loaded = load_installed(folder, device="cpu", dtype="auto")
+    assert answers(loaded) == pytest.approx(answers(load_installed("small", device="cpu", dtype="auto")), abs=1e-6)
 
 
 @pytest.mark.parametrize("revision", ["v2", "refs/pr/7", "b" * 40])

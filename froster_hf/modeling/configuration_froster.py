@@ -151,13 +151,19 @@ def check_tower(tower: Any, name: str) -> None:
     """Hold a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS` and [`check_names`].
 
     Raises:
-        ValueError: it is neither, a size is beyond its limits, or a name is refused.
+        ValueError: it is neither, a size is beyond its limits, a name is refused, or no layers are chosen by what says
+            which are recorded.
     """
     if tower is not None and not isinstance(tower, dict | PreTrainedConfig):
         raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
     sizes = tower if isinstance(tower, dict) else vars(tower) if tower is not None else {}
     check_names(sizes, PreTrainedConfig, where=f"{name}.")
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
+    recorded = sizes.get("output_hidden_states") or False
+    if not all(isinstance(index, int) for index in (recorded if isinstance(recorded, list | tuple) else [recorded])):
+        raise ValueError(
+            f"`{name}.output_hidden_states` is {recorded!r:.100}; it must be true, false or a list of layers' indices."
+        )
 
 
 def without_callers_fields(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from ..evaluation.own_list import evaluate_videos
 from ..modeling.tables_froster import TEMPORAL_MODULES
 from ..printing import counted, listing, printable
 from ..settings import override_fields, read_fields, yaml_text
-from ..whole_files import check_writable, refuse_link, refuse_results, write_text_whole
+from ..whole_files import folder_for_results, refuse_link, refuse_results, write_text_whole
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, parts_of_run
 from .recipe_run import read_recipe_data, train_recipe, training_arguments
@@ -164,14 +164,14 @@ def train_on_videos(
     """
     plan = videos if isinstance(videos, TrainingPlan) else plan_training(videos, **planning)
     folder = output_folder(plan.recipe)
-    check_writable(folder)
-    # Found out before the training, not after it.
-    refuse_link(folder / EVALUATION_NAME)
     recipe_file = folder / "recipe.yaml"
-    # A run that has left them is refused below, by its name.
-    if not (resume or overwrite or parts_of_run(folder, of_recipe=True)):
-        refuse_results(recipe_file, folder / EVALUATION_NAME, overwrite=False)
-    trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
+    with folder_for_results(folder):
+        # Found out before the training, not after it.
+        refuse_link(folder / EVALUATION_NAME)
+        # A run that has left them is refused below, by its name.
+        if not (resume or overwrite or parts_of_run(folder, of_recipe=True)):
+            refuse_results(recipe_file, folder / EVALUATION_NAME, overwrite=False)
+        trainer = train_recipe(plan.recipe, resume=resume, overwrite=overwrite)
     # The recipe that was run, for `froster train` to run again.
     write_text_whole(recipe_file, yaml_text(as_file(plan.recipe)))
     result: dict[str, Any] = {"model": str(folder / MODEL_NAME), "evaluation": None}

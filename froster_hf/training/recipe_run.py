@@ -25,7 +25,7 @@ from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import resolve_templates
-from ..whole_files import check_writable, write_text_whole
+from ..whole_files import folder_for_results, write_text_whole
 from .argument_errors import naming_arguments
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
@@ -60,11 +60,10 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
         OSError: nothing can be written to `output_dir`.
     """
     folder = output_folder(recipe)
-    # Before data are read and models loaded.
-    check_writable(folder)
-    if not (resume or overwrite):
-        refuse_run(folder, of_recipe=True)
-    trainer = build_trainer(recipe)
+    with folder_for_results(folder):
+        if not (resume or overwrite):
+            refuse_run(folder, of_recipe=True)
+        trainer = build_trainer(recipe)
     if overwrite and trainer.is_world_process_zero():
         remove_run(folder, of_recipe=True)
     if trainer.args.num_train_epochs > 0:

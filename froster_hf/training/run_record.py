@@ -21,7 +21,7 @@ from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..printing import printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..weights_license import FROSTER_LICENSE, stated_license
+from ..weights_license import FROSTER_LICENSE, IDENTIFIER, stated_license
 from ..whole_files import write_text_whole
 from .checkpointing import RECORD_NAME
 from .clip_datasets import class_names
@@ -62,6 +62,11 @@ class RunRecord:
         if len(self.evaluation) > MAX_PARTS:
             raise ValueError(
                 f"{RECORD_NAME}: evaluation has {len(self.evaluation)} parts; at most {MAX_PARTS} are read."
+            )
+        if self.base_license is not None and not IDENTIFIER.fullmatch(self.base_license):
+            raise ValueError(
+                f"{RECORD_NAME}: base_license is {printable(repr(self.base_license), limit=60)}; it must be a license "
+                "as the Hub writes it, such as apache-2.0, or null."
             )
         numbers = {"num_clips": self.num_clips, "num_labels": self.num_labels, "num_steps": self.num_steps}
         for part, own in self.evaluation.items():

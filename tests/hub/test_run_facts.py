@@ -154,6 +154,12 @@ def test_a_run_remembers_the_license_of_a_base_that_is_gone(copied, tmp_path, ca
     assert "the weights were trained from base: its license holds for them, too" in said
 
 
+def test_a_license_of_any_text_in_a_record_is_refused(copied, tmp_path):
+    change_record(copied, base_license="mit\n---\n# Ours")
+    with pytest.raises(ValueError, match=r"base_license is .*must be a license as the Hub writes it"):
+        card_of(copied, tmp_path / "out")
+
+
 def test_the_base_that_a_record_names_is_neither_read_nor_asked_for(copied, tmp_path, monkeypatch):
     base = tmp_path / "base"
     base.mkdir()

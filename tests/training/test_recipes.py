@@ -427,6 +427,13 @@ def test_a_checkpoint_that_is_none_is_named_with_its_field(tmp_path, clip_folder
         build_model(RecipeModel(checkpoint=checkpoint))
 
 
+def test_a_checkpoint_that_is_missing_leaves_no_folder(tmp_path):
+    overrides = ["data.root=videos", "model.checkpoint=./gone", f"output_dir={tmp_path}/runs/own"]
+    with pytest.raises(ValueError, match=r"There is no checkpoint in \./gone"):
+        train_recipe(load_recipe("froster_k400", overrides))
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -16,6 +16,7 @@ import functools
 import json
 import math
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ from .worlds import (
 
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
-COMPARED = ("base_top1", "novel_top1", "hm")
+COMPARED, COMPARED_CLIPS = ("base_top1", "novel_top1", "hm"), ("accuracy",)
 CLIP = "clip"
 _COUNTED_FRAMES, _COUNTED_SIDE = 8, 224
 
@@ -337,12 +338,15 @@ def costs_of(job: Job) -> dict[str, float]:
     return dict(zip(job.rows, costs))
 
 
-def stored_metrics(folder: Path, names: Sequence[str]) -> dict[str, Metrics] | None:
+def stored_metrics(
+    folder: Path, names: Sequence[str], compared: Sequence[str] = COMPARED
+) -> dict[str, Metrics] | None:
     """What was measured in a folder, `None` where that is not done.
 
     Args:
         folder: that of a job or a world.
         names: what is measured there.
+        compared: metrics that each of them has.
 
     Raises:
         ValueError: the file is not as a study writes it; names it.
@@ -353,7 +357,7 @@ def stored_metrics(folder: Path, names: Sequence[str]) -> dict[str, Metrics] | N
         return None
     content = read_json(file, max_depth=3, finite=False)  # no speeds, no accuracy of theirs
     is_whole = isinstance(content, dict) and list(content) == list(names)
-    if not is_whole or not all(isinstance(metrics, dict) and _are_metrics(metrics) for metrics in content.values()):
+    if not is_whole or not all(_are_metrics(metrics, compared) for metrics in content.values()):
         raise ValueError(
             f"{printable(str(file))} is not what a study measures of {listing(names, limit=5)}. Delete it to have it "
             "measured again."
@@ -361,10 +365,14 @@ def stored_metrics(folder: Path, names: Sequence[str]) -> dict[str, Metrics] | N
     return content
 
 
-def _are_metrics(metrics: Mapping[str, Any]) -> bool:
-    """Numbers by name; those by which all methods are compared are shares, and never NaN."""
-    are_numbers = all(name.isidentifier() and type(value) in (int, float) for name, value in metrics.items())
-    return are_numbers and all(0 <= metrics.get(name, 0) <= 1 for name in COMPARED)
+def _are_metrics(metrics: Any, compared: Sequence[str]) -> bool:
+    """Numbers by name; those by which all methods are compared are there, are shares, and never NaN."""
+    return (
+        isinstance(metrics, dict)
+        and all(name.isidentifier() and type(value) in (int, float) for name, value in metrics.items())
+        and not any(abs(value) > sys.float_info.max for value in metrics.values())
+        and all(0 <= metrics.get(name, -1) <= 1 for name in compared)
+    )
 
 
 def pretrain_and_measure(world: World) -> dict[str, Metrics]:

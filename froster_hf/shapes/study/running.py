@@ -33,6 +33,8 @@ from ...whole_files import (
 )
 from .jobs import (
     CLIP,
+    COMPARED,
+    COMPARED_CLIPS,
     Job,
     Metrics,
     costs_of,
@@ -47,6 +49,8 @@ from .plan import FROZEN, StudyPlan
 from .report import write_study
 from .worlds import World, what_decides
 
+# A hundred years.
+MOST_SECONDS = 100 * 366 * 86_400
 # Runs jobs, side by side where it can, and returns what was measured of each.
 RunJobs = Callable[[list[Job]], list[dict[str, Metrics]]]
 
@@ -293,7 +297,7 @@ class _Stopwatch:
     def _seconds(self) -> float:
         refuse_irregular(self._file)
         seconds = read_json(self._file) if self._file.exists() else 0.0
-        if type(seconds) not in (int, float):
+        if type(seconds) not in (int, float) or not 0 <= seconds <= MOST_SECONDS:
             raise ValueError(
                 f"{printable(str(self._file))} is not a number of seconds. Delete it to count from now on."
             )
@@ -325,23 +329,24 @@ class _Workers:
     def pretrain(self, worlds: Sequence[World]) -> list[dict[str, Metrics]]:
         """The CLIPs of worlds, and what is measured of each."""
         titles = [f"the CLIP of world {world.seed}" for world in worlds]
-        places = [(world.clip.parent, (CLIP,)) for world in worlds]
+        places = [(world.clip.parent, (CLIP,), COMPARED_CLIPS) for world in worlds]
         return self._run(titles, places, pretrain_and_measure, worlds)
 
     def prepare(self, worlds: Sequence[World]) -> list[dict[str, Metrics]]:
         """Render worlds, and measure the CLIP of each as it is."""
         titles = [f"world {world.seed}, rendered" for world in worlds]
-        places = [(world.frozen, (FROZEN,)) for world in worlds]
+        places = [(world.frozen, (FROZEN,), COMPARED) for world in worlds]
         return self._run(titles, places, prepare_and_measure, worlds)
 
     def run_jobs(self, jobs: Sequence[Job]) -> list[dict[str, Metrics]]:
         """Fine-tunings, and what is measured of each."""
-        return self._run([job.title for job in jobs], [(job.folder, job.rows) for job in jobs], run_job, jobs)
+        places = [(job.folder, job.rows, COMPARED) for job in jobs]
+        return self._run([job.title for job in jobs], places, run_job, jobs)
 
     def _run(
         self,
         titles: Sequence[str],
-        places: Sequence[tuple[Path, Sequence[str]]],
+        places: Sequence[tuple[Path, Sequence[str], Sequence[str]]],
         function: Callable[..., Any],
         arguments: Sequence[Any],
     ) -> list[dict[str, Metrics]]:

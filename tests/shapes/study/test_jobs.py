@@ -56,16 +56,20 @@ def test_arithmetic_is_that_of_a_large_model_and_an_ensemble_computes_two():
     assert local - none == pytest.approx(12 * 2 * 2 * 8 * 197 * 2 * 197 * 768 / 1e9, rel=0.01)
 
 
+SHARES = '"base_top1": 0.5, "novel_top1": 0.5, "hm": 0.5'
+
+
 @pytest.mark.parametrize(
     "content",
     [
         *("", '{"plain": {"hm": NaN}}', "[1]", '{"plain": 1}', '{"plain": {"hm": "x"}}', "[" * 100_000, "{}garbage"),
         *("{}", '{"other": {"hm": 1}}', '{"plain": {"hm": 1}, "residual": {"hm": 1}}', '{"plain": {"|<b>": 1}}'),
+        *('{"plain": {}}', '{"plain": {"hm": 1}}', f'{{"plain": {{{SHARES}, "novel_motion": 1{"0" * 400}}}}}'),
     ],
 )
 def test_altered_metrics_are_an_error_that_names_the_file(tmp_path, content):
     assert stored_metrics(tmp_path, ["plain"]) is None
-    (tmp_path / "metrics.json").write_text('{"plain": {"hm": 0.5, "base_speed": NaN}}')
+    (tmp_path / "metrics.json").write_text(f'{{"plain": {{{SHARES}, "base_speed": NaN}}}}')
     assert stored_metrics(tmp_path, ["plain"])["plain"]["hm"] == 0.5
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ValueError, match=r"metrics\.json"):
