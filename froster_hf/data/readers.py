@@ -5,6 +5,7 @@ Folders of videos are in `class_folders.py`, lists in `video_lists.py`, the offi
 """
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..processing.prompts_froster import read_label_list
 from ..processing.text_files import AnnotationError
 from ..video.columns import without_video_decoding
 from .safe_paths import UnsafePathError, VideoRoot
-from .video_table import LABEL_COLUMN, VIDEO_COLUMN, with_labels
+from .video_table import LABEL_COLUMN, VIDEO_COLUMN, distinct_label_texts, with_labels
 
 
 def read_labels(labels: Any) -> list[str]:
@@ -50,14 +51,15 @@ def as_video_table(
 
     Args:
         video_column: needed only where several columns are videos.
-        label_column: `ClassLabel` (kept) or strings (sorted into a `ClassLabel`).
+        label_column: `ClassLabel` (kept) or strings (sorted into a `ClassLabel`, without the blanks around them).
         roots: folders under which a row's path may lie when the row brings no bytes; relative paths count from the
             current folder. Default: the Hub and `datasets` caches, so that a downloaded table cannot point at other
             files of this machine.
 
     Raises:
         ValueError: no single video column, a label column without names, or a damaged table.
-        AnnotationError: a row without a label, or with one that is none of the column's.
+        AnnotationError: a row without a label, or with one that is none of the column's, or names without words or
+            that nothing but blanks, accents or, of strings, capitals tells apart.
         UnsafePathError: a row's path leads out of `roots`.
     """
     videos = [name for name, feature in dataset.features.items() if isinstance(feature, Video)]
@@ -74,7 +76,10 @@ def as_video_table(
         written = table[LABEL_COLUMN][:]
         if None in written:
             raise AnnotationError(f"Row {written.index(None)} of the data set has no label.")
+        # As people have typed them, and as in a list.
+        written = [unicodedata.normalize("NFC", name.strip()) for name in written]
         names = sorted(set(written))
+        distinct_label_texts(names, where="The label column", ignore_case=True)
         index_of = {name: index for index, name in enumerate(names)}
         table = with_labels(table, np.array([index_of[name] for name in written]), names)
     elif not isinstance(feature, ClassLabel):
@@ -82,6 +87,7 @@ def as_video_table(
             f"The label column is {feature}. It must be a ClassLabel or strings: cast it with the label texts."
         )
     else:
+        distinct_label_texts(feature.names, where="The label column")
         # `datasets` compares them with the names where it writes them, and not where it reads a file.
         for row, label in enumerate(table[LABEL_COLUMN][:]):
             if label is None or not 0 <= label < len(feature.names):

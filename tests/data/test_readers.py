@@ -81,6 +81,35 @@ def test_labels_of_a_downloaded_table_that_are_none_are_named_with_their_row(tmp
         as_video_table(table, roots=[video_folder])
 
 
+def table_of(labels: list, feature: Value | ClassLabel, clip: bytes) -> Dataset:
+    return Dataset.from_dict(
+        {"video": [clip] * len(labels), "label": labels}, features=Features({"video": Video(), "label": feature})
+    )
+
+
+def test_blanks_around_labels_of_strings_and_spellings_of_accents_make_no_class(video_folder):
+    clip = (video_folder / "juggling" / "a.mp4").read_bytes()
+    table = as_video_table(table_of(["a dive", "Cafe\u0301", "a dive ", "Caf\xe9"], Value("string"), clip))
+    assert table.features["label"].names == ["Caf\xe9", "a dive"]
+    assert table["label"][:] == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "typed"),
+    [
+        (["a dive", "A dive"], True),
+        (["a dive", "a\xa0dive"], True),
+        (["a dive", "a dive "], False),
+        (["a", " "], False),
+    ],
+)
+def test_labels_that_read_alike_are_refused_as_in_a_list(video_folder, names, typed):
+    clip = (video_folder / "juggling" / "a.mp4").read_bytes()
+    table = table_of(names, Value("string"), clip) if typed else table_of([0, 1], ClassLabel(names=names), clip)
+    with pytest.raises(AnnotationError, match=r"The label column: .*(both read|no words)"):
+        as_video_table(table)
+
+
 def test_an_empty_file_in_a_downloaded_table_is_no_way_to_another_file(video_folder):
     """What has bytes is not asked where its path leads, so that path is never opened."""
     row = {"bytes": b"", "path": str(video_folder / "juggling" / "a.mp4")}
