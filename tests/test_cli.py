@@ -14,6 +14,7 @@ from froster_hf.assets import SMALL_FROSTER
 from froster_hf.cli import QUESTIONS, build_parser, find_verbs, main
 from froster_hf.cli.loading import without_garbage_collection
 from froster_hf.cli.videos import find_videos
+from froster_hf.data import AnnotationError
 from froster_hf.shapes.tokenizer import moving_shapes_texts
 from froster_hf.video.backends import BACKENDS
 from tests.fixtures.pages import blocks_of, documents
@@ -150,6 +151,13 @@ def test_standard_input_is_an_argument_and_no_line_of_a_list(tmp_path, monkeypat
     assert find_videos(["list.txt"]) == ["./-", "a.mp4"]
     assert find_videos(["list.csv"]) == find_videos(["list.jsonl"]) == find_videos(["?"]) == ["./-"]
     assert find_videos(["list.txt", "-"]) == ["./-", "a.mp4", "-"]
+
+
+def test_a_path_that_none_can_have_is_refused_with_its_line(tmp_path):
+    """Its answer would be a record that is longer than those that are gone on with."""
+    (tmp_path / "list.txt").write_text(f"a.mp4\n{'x' * 20_000}\n")
+    with pytest.raises(AnnotationError, match=r"list\.txt, line 2: the path of the video has 20,000 characters"):
+        find_videos([str(tmp_path / "list.txt")])
 
 
 def test_streams_that_a_service_has_closed_end_no_run(monkeypatch):

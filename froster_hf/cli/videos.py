@@ -13,6 +13,8 @@ from ..video.stores import find_videos_at, is_address
 from ..video.types import UnreadableVideoError
 
 STANDARD_INPUT = "-"
+# Paths have 4096 bytes at most; addresses with signatures may be longer.
+LONGEST_NAME = 16_384
 LISTS = (".txt", ".csv", ".jsonl")
 
 
@@ -69,7 +71,7 @@ def _read_list(path: str) -> list[str]:
     """The paths of a list.
 
     Raises:
-        AnnotationError: a line without one; names it.
+        AnnotationError: a line without one, or with one that is longer than any; names it.
     """
     found: Iterator[tuple[Any, str]]
     lines = read_lines(path)
@@ -91,5 +93,9 @@ def _read_list(path: str) -> list[str]:
     for video, where in found:
         if not isinstance(video, str) or not video:
             raise AnnotationError(f"{where}: there is no path of a video.")
+        if len(video) > LONGEST_NAME:
+            raise AnnotationError(
+                f"{where}: the path of the video has {len(video):,} characters; at most {LONGEST_NAME:,} are read."
+            )
         videos.append(video if is_address(video) else os.path.join(folder, video))
     return videos

@@ -4,25 +4,45 @@ The protocol (METHOD of the paper's Section 4; ViFi-CLIP): the frequent half of 
 training sees k clips of each base class; base and novel are tested separately, each over its own labels only.
 """
 
+import os
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
+from ..processing.label_matching import match_labels
+from ..processing.text_files import shown_path
+from .readers import read_labels
 from .video_table import VIDEO_COLUMN, label_array, label_names, video_name, with_labels
 
 
-def base_and_novel_labels(
-    dataset: Dataset, *, base_labels: Sequence[str] | None = None
-) -> tuple[list[str], list[str]]:
+def listed_labels(names: Sequence[str], listed: Any, *, names_from: str = "the data set") -> list[str]:
+    """The labels that a list gives, in its order and as the data set spells them; found by their words.
+
+    Args:
+        names: labels of the data set.
+        listed: a list of some of them, or the path of a file of one.
+        names_from: what has the names.
+
+    Raises:
+        ValueError: one is none of the names; names it and the file.
+    """
+    where = shown_path(listed) if isinstance(listed, (str, os.PathLike)) else "the list of labels"
+    return list(
+        match_labels(names, read_labels(listed), labels_from=names_from, names_from=where, allow_more=True).given
+    )
+
+
+def base_and_novel_labels(dataset: Dataset, *, base_labels: Any = None) -> tuple[list[str], list[str]]:
     """Splits the label texts in two.
 
     Args:
         dataset: the training clips, whose counts are the frequencies. Of classes as frequent as each other, the
             earlier ones are novel: with the official lists (fold 1) this gives the published halves of UCF-101 and
             HMDB-51.
-        base_labels: the base half by list; default: the ceil(K / 2) most frequent classes.
+        base_labels: the base half, a list or the path of a file; default: the ceil(K / 2) most frequent classes.
 
     Returns:
         Base and novel texts, each in label order.
@@ -36,11 +56,7 @@ def base_and_novel_labels(
         rarest_first = np.argsort(counts, kind="stable")
         chosen = {names[index] for index in rarest_first[len(names) // 2 :]}
     else:
-        chosen = set(base_labels)
-        if unknown := sorted(chosen - set(names)):
-            raise ValueError(
-                f"base_labels has {len(unknown)} texts that are not labels of the data set, such as {unknown[:5]}."
-            )
+        chosen = set(listed_labels(names, base_labels))
     base = [name for name in names if name in chosen]
     novel = [name for name in names if name not in chosen]
     if not base or not novel:

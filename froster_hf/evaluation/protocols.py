@@ -29,7 +29,7 @@ from ..data.catalogue import (
     published_counts,
     read_split,
 )
-from ..data.label_splits import base_and_novel_labels, keep_labels
+from ..data.label_splits import base_and_novel_labels, keep_labels, listed_labels
 from ..data.official_lists import Split
 from ..data.readers import read_labels
 from ..data.segment_lists import SegmentTable
@@ -341,7 +341,7 @@ def part_of_labels(name: str, labels: np.ndarray, texts: Sequence[str], chosen: 
 def _plan_halves(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
     table = _read(protocol, data, split="test")
     if data.base_labels is not None:
-        base, novel = base_and_novel_labels(table, base_labels=read_labels(data.base_labels))
+        base, novel = base_and_novel_labels(table, base_labels=data.base_labels)
     else:
         base, novel = base_and_novel_labels(_read(protocol, data, split="train"))
     labels, texts = label_array(table), label_names(table)
@@ -377,7 +377,7 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
         )
     notes = []
     if data.label_splits:
-        splits = [read_labels(file) for file in data.label_splits]
+        splits = [listed_labels(new, file, names_from="the data set's new labels") for file in data.label_splits]
     else:
         size = min(protocol.labels_per_split, len(new))
         draws = [
@@ -388,7 +388,7 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
             f"The {len(splits)} splits are seeded draws of {size} of the {len(new)} new labels, not the published "
             "lists: compare with care."
         )
-    table = keep_labels(table, sorted(set(new).union(*splits)))
+    table = keep_labels(table, sorted(new))
     labels, texts = label_array(table), label_names(table)
     parts = {
         f"split {number}": part_of_labels(f"split {number}", labels, texts, chosen)

@@ -249,8 +249,8 @@ def choose_scoring(
 
     Raises:
         ValueError: a sigmoid of logits that were trained in a softmax and are not calibrated, one label with nothing
-            to compare it with, a label that stands in the caller's background too, or `multi_label` together with a
-            function.
+            to compare it with, a label that stands in the caller's background too or is called as the answer for it,
+            or `multi_label` together with a function.
     """
     if multi_label and function_to_apply is not None:
         raise ValueError(
@@ -261,6 +261,11 @@ def choose_scoring(
     if twice:
         raise ValueError(
             f"{twice[0]!r} is asked for and stands in the background as well; take it out of one of them."
+        )
+    if given and NONE_OF_THESE in labels:
+        raise ValueError(
+            f"{NONE_OF_THESE!r} is the answer where the background wins; take it out of the labels, or leave the "
+            "background out."
         )
     is_contest = num_labels > 1 and not multi_label and function_to_apply not in ("sigmoid", "evidence")
     if is_contest or function_to_apply == "none":

@@ -136,5 +136,5 @@ def _mismatch(missing: list[str], extra: list[str], labels_from: str, names_from
         parts.append(f"with {len(extra)} that it does not have: {listing(extra, limit=LISTED_NAMES)}")
     return (
         f"{labels_from} and {names_from} do not name the same classes: {labels_from} came "
-        f"{'; and '.join(parts)}. Labels are matched by name, not by position; write each name as {names_from} does."
+        f"{'; and '.join(parts)}. Labels are matched by name, not by position; write each name alike in both."
     )

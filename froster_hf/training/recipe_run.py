@@ -16,7 +16,6 @@ from ..checkpoint_loading import checked_config, checkpoint_path, hub_asked_once
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
 from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sample_shots
 from ..data.official_lists import Split
-from ..data.readers import read_labels
 from ..data.video_table import label_names
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..printing import printable, without_warnings
@@ -236,8 +235,7 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
         train, test = hold_out(train, data.held_out)
     evaluation = {} if test is None else {"all": test}
     if data.label_set == "base":
-        base_labels = None if data.base_labels is None else read_labels(data.base_labels)
-        base, novel = base_and_novel_labels(train, base_labels=base_labels)
+        base, novel = base_and_novel_labels(train, base_labels=data.base_labels)
         train = keep_labels(train, base)
         if test is not None:
             evaluation = {"base": keep_labels(test, base), "novel": keep_labels(test, novel)}

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -30,10 +32,20 @@ def test_of_equally_frequent_classes_the_earlier_are_novel_as_in_the_published_h
 def test_a_listed_base_half_is_taken_as_it_is():
     dataset = table({"a": 1, "b": 1, "c": 1})
     assert base_and_novel_labels(dataset, base_labels=["c"]) == (["c"], ["a", "b"])
-    with pytest.raises(ValueError, match="not labels of the data set"):
+    with pytest.raises(ValueError, match="the data set came without 1 of its names: z"):
         base_and_novel_labels(dataset, base_labels=["z"])
     with pytest.raises(ValueError, match="3 base and 0 novel"):
         base_and_novel_labels(dataset, base_labels=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("spelling", ["ApplyEyeMakeup", "apply_eye_makeup", "apply eye-makeup"])
+def test_a_listed_half_is_found_by_its_words_and_an_error_names_the_file(tmp_path, spelling):
+    dataset, file = table({"apply eye makeup": 1, "row": 1}), tmp_path / "base.json"
+    file.write_text(json.dumps([spelling]))
+    assert base_and_novel_labels(dataset, base_labels=file) == (["apply eye makeup"], ["row"])
+    file.write_text(json.dumps([spelling, "tai chi"]))
+    with pytest.raises(ValueError, match=r"base\.json.* without 1 of its names: tai chi"):
+        base_and_novel_labels(dataset, base_labels=str(file))
 
 
 def test_keeping_labels_reindexes_rows_and_forgets_the_other_texts():

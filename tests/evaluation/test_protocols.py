@@ -188,7 +188,7 @@ def test_kinetics_600_tests_labels_that_are_not_in_kinetics_400(tmp_path):
     tested = write_kinetics(tmp_path, "test", dict.fromkeys(["a b", "c", "d", "e", "f", "known"], 2))
     (tmp_path / "k400.json").write_text(json.dumps({"0": "Known", "1": "other"}))
     (tmp_path / "one.json").write_text(json.dumps(["c", "d"]))
-    (tmp_path / "two.json").write_text(json.dumps(["d", "e"]))
+    (tmp_path / "two.json").write_text(json.dumps(["d", "E"]))
     data = EvaluationData(
         root=str(tmp_path / "videos"), annotations=str(tested), known_labels=str(tmp_path / "k400.json")
     )
@@ -204,6 +204,10 @@ def test_kinetics_600_tests_labels_that_are_not_in_kinetics_400(tmp_path):
     assert [[texts[c] for c in part.columns] for part in plan.parts.values()] == [["c", "d"], ["d", "e"]]
     assert plan.notes == []
     assert all(np.isin(label_array(plan.table)[part.rows], part.columns).all() for part in plan.parts.values())
+
+    (tmp_path / "two.json").write_text(json.dumps(["d", "known"]))
+    with pytest.raises(ValueError, match=r"new labels and .*two\.json do not name .* without 1 .*: known"):
+        plan_evaluation(protocol, listed)
 
     (tmp_path / "k400.json").write_text(json.dumps(["other"]))
     with pytest.raises(ValueError, match=r"None of the 6 tested labels are in .*k400\.json"):

@@ -77,6 +77,9 @@ def test_a_label_of_the_background_is_not_compared_with_itself(with_background):
     assert alone[BACKGROUND[0]] == pytest.approx(contest[BACKGROUND[0]], abs=1e-5)
     with pytest.raises(ValueError, match="stands in the background as well"):
         with_background(BIKES, LABELS, background_labels=[LABELS[1], "nothing"])
+    with pytest.raises(ValueError, match="'none of these' is the answer where the background wins"):
+        with_background(BIKES, [*LABELS, NONE_OF_THESE], background_labels=["nothing"])
+    assert len(with_background(BIKES, [*LABELS, NONE_OF_THESE])) == len(LABELS) + 1
 
 
 def test_several_labels_need_no_background(with_background):
