@@ -70,6 +70,8 @@ MOST_EMBEDDINGS = 2**20
 # Characters of the pairs of tokens that make another, of which transformers makes a list; Gemma has 600,000 pairs of
 # some eight characters each.
 MOST_MERGED = 2**24
+# Such pairs in a file of them, each of which takes a hundred bytes.
+MOST_PAIRS = 2**20
 # XLM-V's, which MetaCLIP 2 has, has 18 million.
 MAX_SENTENCEPIECE_BYTES = 32 * 2**20
 TOKEN_FIELDS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "__type"}
@@ -205,6 +207,7 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         check_description(_settings(description), embeddings=embeddings)
     else:
         _check_vocabulary(_settings(find("vocab.json")), embeddings)
+        _check_pairs(find("merges.txt"))
         names = {*SENTENCEPIECE_FILES, *_names_of_files(name, kwargs)}
     # SigLIP's first tokenizer reads its model even then, with the library.
     for model in SENTENCEPIECE_FILES if description is not None and is_sentencepiece_available() else sorted(names):
@@ -412,6 +415,18 @@ def _check_vocabulary(tokens: Collection[Any], embeddings: int) -> None:
     encoded = [token.encode(errors="replace") for token in tokens]
     if sum(map(len, encoded)) > most and (prefixes := count_prefixes(encoded)) > most:
         raise _refused("the prefixes of its vocabulary's tokens are", prefixes, f"up to {most} for this text tower")
+
+
+def _check_pairs(file: str | None) -> None:
+    """Refuse a list of pairs of tokens that make another, a line each, that is longer than any backbone's."""
+    if file is None:
+        return
+    with open(file, "rb") as stream:
+        data = stream.read(MOST_MERGED + 1)
+    if len(data) > MOST_MERGED:
+        raise _refused("the pairs of its tokens take more bytes,", file, f"up to {MOST_MERGED}")
+    if (pairs := data.count(b"\n") + data.count(b"\r")) > MOST_PAIRS:
+        raise _refused("the pairs of its tokens are", pairs, f"up to {MOST_PAIRS}")
 
 
 def count_prefixes(tokens: Collection[bytes]) -> int:

@@ -437,6 +437,23 @@ def test_a_vocabulary_of_its_own_file_is_bounded_as_others(tmp_path):
         FrosterProcessor.from_pretrained(folder)
 
 
+@pytest.mark.parametrize(("line", "told"), [("i n\n", "the pairs of its tokens are 30"), ("i " * 10, "more bytes")])
+def test_pairs_of_tokens_in_their_own_file_are_counted_before_they_are_read(tmp_path, monkeypatch, line, told):
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": "CLIPTokenizer"}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in model["merges"]))
+    assert len(FrosterProcessor.from_pretrained(folder).tokenizer) == len(model["vocab"])
+    monkeypatch.setattr("froster_hf.processing.tokenizer_files.MOST_PAIRS", 29)
+    monkeypatch.setattr("froster_hf.processing.tokenizer_files.MOST_MERGED", 200)
+    (folder / "merges.txt").write_text(line * 30)
+    with pytest.raises(TokenizerError, match=told):
+        FrosterProcessor.from_pretrained(folder)
+
+
 def test_beginnings_are_counted_once_each():
     tokens = [b"", b"a", b"ab", b"abc", b"abd", b"b", b"b", b"\xff", b"a\x00"]
     assert count_prefixes(tokens) == len({token[:i] for token in tokens for i in range(1, len(token) + 1)}) == 7
