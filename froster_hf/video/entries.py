@@ -41,6 +41,7 @@ class Entries:
 
     Attributes:
         settings: those of the header, or of the first packet, which every decoder has read.
+        skippable: places of packets that are shown only where decoding began before their entry.
 
     Raises:
         NotAnIndexError: here and from every method, where something is not understood.
@@ -49,6 +50,7 @@ class Entries:
 
     def __init__(self, header: bytes):
         self.settings = self._read_header(header)
+        self.skippable: set[int] = set()
         self._num_packets = 0
 
     def is_entry(self, packet: bytes, *, has_header: bool) -> bool:
@@ -443,8 +445,10 @@ class _H265Entries(_UnitEntries):
         if not kinds.isdisjoint(self.reserved):
             raise NotAnIndexError("pictures of no kind that is shown")
         slices = kinds.intersection(self.slices)
-        if slices.intersection(self.skipped) and not self._may_be_led:
-            raise NotAnIndexError("pictures that are not shown")
+        if slices.intersection(self.skipped):
+            if not self._may_be_led:
+                raise NotAnIndexError("pictures that are not shown")
+            self.skippable.add(self._num_packets)
         if slices.intersection(self.entries):
             self._may_be_led = self._num_packets > 0 and slices.isdisjoint(self.restarts)
         return bool(slices) and slices <= set(self.entries), settings

@@ -313,18 +313,28 @@ def _begins_within(stream, head: av.Packet) -> bool:
     if not head.is_keyframe:
         return stream.container.format.name in JOINED_CONTAINERS
     try:
-        units = av.bitstream.BitStreamFilterContext("filter_units=pass_types=5", stream)
-        return not units.filter(av.Packet(bytes(head)))
+        return not _holds_units(head, stream, "5")
     except (av.FFmpegError, ValueError):
         return False
 
 
-def watched(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
-    """The packets of a stream that begins within a recording, from its first key frame on, for a lenient decoder.
+def _holds_units(packet: av.Packet, stream, kinds: str) -> bool:
+    """Whether units of these kinds are in a packet of H.264 or H.265."""
+    units = av.bitstream.BitStreamFilterContext(f"filter_units=pass_types={kinds}", stream)
+    return bool(units.filter(av.Packet(bytes(packet))))
 
-    A strict one takes for damage what takes back pictures that were cut away, and loses the frame that is due then. So
-    it only watches, from its first frame on. What is decoded until then is watched in another lenient one, which must
-    draw nothing in place of damage and show the key frame first: before it go the pictures that no player shows.
+
+def watched(packets: Iterator[av.Packet], stream, passed_over: set[int | None]) -> Iterator[av.Packet]:
+    """The packets of a stream that lacks a part of a recording, from its first key frame on, for a lenient decoder.
+
+    Of H.265 all pictures that are shown before a key frame (RASL) may refer to others that were cut away, wherever it
+    is: a lenient decoder shows none of them, a strict one calls them damaged. The times of their packets are added to
+    `passed_over`.
+
+    Of H.264 the beginning was cut away. A strict decoder takes for damage what takes back pictures that went with it,
+    and loses the frame that is due then. So it only watches, from its first frame on. What is decoded until then is
+    watched in another lenient one, which must draw nothing in place of damage and show the key frame first: before it
+    go the pictures that no player shows.
 
     Raises:
         UnreadableVideoError: damage at the beginning.
@@ -332,15 +342,26 @@ def watched(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
     """
     packets = _from_key_frame(packets)
     strict, lenient = (_watching_decoder(stream, options) for options in (STRICT, {}))
-    has_begun, first_time = False, None
+    is_h265 = stream.codec.canonical_name == "hevc"
+    has_begun, first_time = is_h265, None
     shown: list[av.VideoFrame] = []
+    # Of H.265, whether the pictures before the last key frame are passed over, where one has come.
+    passes: bool | None = None
     for packet in packets:
-        # Without the mark of frames that are decoded and not shown.
-        copy = av.Packet(bytes(packet))
-        copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
         if has_begun:
-            strict.decode(copy)
+            leads = is_h265 and _holds_units(packet, stream, "8-9")
+            failure = _failure(strict, packet)
+            if failure and (not leads or passes is False):
+                raise failure
+            if leads and passes and not failure:
+                raise UnreadableVideoError("some of the pictures before a key frame are damaged")
+            passes = bool(failure) if leads else None
+            if failure:
+                passed_over.add(packet.pts)
         else:
+            # Without the mark of frames that are decoded and not shown.
+            copy = av.Packet(bytes(packet))
+            copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
             first_time = packet.pts if first_time is None else first_time
             shown += lenient.decode(copy)
             with contextlib.suppress(av.InvalidDataError):
@@ -353,6 +374,15 @@ def watched(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
                         "frame, or encode it again"
                     )
         yield packet
+
+
+def _failure(decoder: av.VideoCodecContext, packet: av.Packet) -> av.InvalidDataError | None:
+    """What a strict decoder takes for damage in the next packet."""
+    try:
+        decoder.decode(packet)
+    except av.InvalidDataError as error:
+        return error
+    return None
 
 
 def _watching_decoder(stream, options: dict[str, str]) -> av.VideoCodecContext:
@@ -497,7 +527,12 @@ class _ShownOrder:
         if len(set(self._numbers)) < len(self._numbers):
             raise NotAnIndexError("pictures without an order")
         restarts, numbers = np.array(self._numbers, dtype=np.int64).T
-        return np.argsort(np.lexsort((numbers, restarts))).tolist()
+        order = np.lexsort((numbers, restarts))
+        steps, is_within = np.diff(numbers[order]), np.diff(restarts[order]) == 0
+        is_gap = is_within & (steps > steps[is_within].min(initial=np.iinfo(np.int64).max))
+        if not self._entries.skippable.isdisjoint(order[1:][is_gap].tolist()):
+            raise NotAnIndexError("pictures that may refer to others that were cut away")
+        return np.argsort(order).tolist()
 
     def _end(self) -> None:
         if self._filter is None:

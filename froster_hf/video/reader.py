@@ -328,15 +328,18 @@ class StrictReader:
         """
         times = self.table.times
         count, time = 0, None
+        passed_over: set[int | None] = set()
         self._check_size()
         try:
             with open_container(self._handle) as container:
                 stream = open_video_stream(container, self._limits, self._threads, is_strict=self._is_strict)
                 packets = demuxed(container, stream)
                 if not self._is_strict:
-                    packets = watched(packets, stream)
+                    packets = watched(packets, stream, passed_over)
                 for frame in itertools.chain.from_iterable(packet.decode() for packet in packets):
                     self.check(frame, count)
+                    if frame.pts in passed_over:
+                        raise UnreadableVideoError(f"frame {count} is damaged")
                     self._check_pixel_aspect(stream.codec_context.sample_aspect_ratio, count)
                     counted = int(times[min(count, len(times) - 1)])
                     own = frame.pts if self.table.frames_bear_times else counted
@@ -347,11 +350,20 @@ class StrictReader:
                     count += 1
         except av.FFmpegError as error:
             self._check_size()
-            raise ffmpeg_failure(f"damaged near frame {count}", error) from error
+            if not (self._is_strict and self._may_lack_a_piece(error)):
+                raise ffmpeg_failure(f"damaged near frame {count}", error) from error
+            self._is_strict = False
+            yield from (each for each in self._in_order() if each[0] >= count)
+            return
         self._check_size()
         if count == 0:
             raise UnreadableVideoError("no frame could be decoded")
         self.info = replace(self.info, num_frames=count, fps=count / self.info.duration_seconds)
+
+    def _may_lack_a_piece(self, error: av.FFmpegError) -> bool:
+        """Whether a strict decoder may have met pictures of H.265 that refer to others that were cut away."""
+        is_uncertain = self.info.codec == "hevc" and self.table.entries is None
+        return is_uncertain and isinstance(error, av.InvalidDataError)
 
     def _check_size(self) -> None:
         """Raise where the file is shorter than it was: to FFmpeg it is a file that ends there."""

@@ -650,6 +650,48 @@ def test_damage_is_an_error_where_h264_was_cut_within_an_open_group(open_groups,
                     decode_frames(damaged, lambda info: range(info.num_frames))
 
 
+def joined_at_key_frames(path: Path, target: Path, *missing: int) -> Path:
+    """Without the packets from the second key frame up to the third, and others by their places behind there."""
+
+    def join(packets: list[av.Packet]) -> list[av.Packet]:
+        _, start, end, *_ = (place for place, packet in enumerate(packets) if packet.is_keyframe)
+        gap = packets[end].pts - packets[start].pts
+        for packet in packets[end:]:
+            packet.pts, packet.dts = packet.pts - gap, packet.dts - gap
+        return packets[:start] + [packet for place, packet in enumerate(packets[end:]) if place not in missing]
+
+    return with_packets(path, target, join)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_h265_of_open_groups_from_which_a_piece_was_cut_out_is_read_around_it(video_file, tmp_path, suffix):
+    """Pictures before a key frame that need what was cut away are passed over, and no others."""
+    path = joined_at_key_frames(video_file("hevc_mp4"), tmp_path / f"joined{suffix}")
+    assert is_refused_strictly(path)
+    every = list(stream_frames(path))
+    indices = shown(frame.frame for frame in every)
+    start = indices.index(24)
+    assert indices == [*range(start), *range(24, 40)]
+    frames, info = decode_frames(path, lambda info: range(info.num_frames))
+    assert shown(frames) == indices
+    assert probe_video(path).num_frames == info.num_frames == len(indices)
+    times = [frame.time_seconds for frame in every]
+    assert [frame.frame_index for frame in stream_frames(path, times)] == list(range(len(indices)))
+    assert shown(decode_frames(path, lambda info: [info.num_frames - 1, start])[0]) == [39, 24]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
+def test_pictures_that_are_missing_are_an_error_where_a_piece_of_h265_was_cut_out(video_file, tmp_path, suffix):
+    path = video_file("hevc_mp4")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    key = [packet for packet in packets if packet.is_keyframe][2]
+    behind = [packet.pts > key.pts for packet in packets[packets.index(key) :]].index(True)
+    joined = joined_at_key_frames(path, tmp_path / f"joined{suffix}", behind)
+    with pytest.raises(VideoDecodeError, match="damaged near frame"):
+        decode_frames(joined, lambda info: range(info.num_frames))
+
+
 def test_a_recording_whose_times_are_lost_at_a_pause_is_read_by_index_only(video_file, tmp_path):
     """FFmpeg takes times of FLV that lie a quarter of an hour apart for damage, and gives none."""
 
