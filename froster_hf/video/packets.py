@@ -139,8 +139,7 @@ def open_video_stream(
     context = stream.codec_context
     if context is None:
         raise UnreadableVideoError("no decoder for its video stream")
-    if context.width * context.height == 0:
-        raise UnreadableVideoError("the size of its frames cannot be read")
+    # Not known yet where a broadcast's sound begins long before its picture.
     check_pixels(context.width, context.height, limits)
     # The decoder keeps to the limit where a frame further on is larger. It counts whole blocks, of up to 128 pixels.
     block_pixels = (context.width + 127) * (context.height + 127)

@@ -28,7 +28,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .entries import NotAnIndexError
-from .geometry import Projector, have_one_shape, read_position, square_size
+from .geometry import Projector, check_pixels, have_one_shape, read_position, square_size
 from .packets import (
     INDEXED_CONTAINERS,
     BeginsWithinError,
@@ -103,7 +103,9 @@ class StrictReader:
             self._rotation = first.rotation
             self._pixel_aspect = self._stream.codec_context.sample_aspect_ratio
             self._coded_size = (first.width, first.height)
-            self._square_size = square_size(self._coded_size, self._stream.sample_aspect_ratio, limits)
+            check_pixels(*self._coded_size, limits)
+            pixel_aspect = self._stream.sample_aspect_ratio or self._pixel_aspect
+            self._square_size = square_size(self._coded_size, pixel_aspect, limits)
         except BaseException:
             self._container.close()
             raise

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -556,6 +557,32 @@ def test_the_start_of_the_picture_is_counted_from_the_start_of_the_file(video_fi
     assert next(stream_frames(path)).time_seconds == 0
     with pytest.raises(VideoDecodeError, match=r"5 seconds long; VideoLimits.max_duration_seconds"):
         decode_frames(path, [0], limits=VideoLimits(max_duration_seconds=4))
+
+
+def test_a_broadcast_whose_picture_begins_long_after_its_sound_is_read(tmp_path):
+    """FFmpeg does not know the size of its pictures, nor the shape of their pixels, before one is decoded."""
+    whole = render_video(tmp_path / "whole.ts", replace(VIDEO_KINDS["h264_ts"], pixel_aspect=Fraction(2, 1)))
+    path = tmp_path / "late.ts"
+    with av.open(str(whole)) as read, av.open(str(path), "w") as written:
+        picture = written.add_stream_from_template(read.streams.video[0])
+        sound = written.add_stream("aac", rate=16_000, layout="mono")
+        for _ in range(12 * 16_000 // 1024):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            silence.sample_rate = 16_000
+            written.mux(sound.encode(silence))
+        for packet in read.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts, packet.stream = packet.pts + 12 * 90_000, packet.dts + 12 * 90_000, picture
+                written.mux(packet)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.width == 0
+    frames, info = decode_frames(path, lambda info: range(info.num_frames))
+    assert shown(frames) == list(range(40))
+    assert (info.width, info.height) == (192, 72)
+    assert info.start_seconds == pytest.approx(12, abs=0.2)
+    for max_pixels in (2 * 96 * 72 - 1, 50):
+        with pytest.raises(VideoDecodeError, match=r"VideoLimits\.max_pixels"):
+            decode_frames(path, [0], limits=VideoLimits(max_pixels=max_pixels))
 
 
 @pytest.mark.parametrize("name", ["h264_ts", "hevc_ts"])
