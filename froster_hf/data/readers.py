@@ -5,7 +5,6 @@ Folders of videos are in `class_folders.py`, lists in `video_lists.py`, the offi
 """
 
 import os
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from ..processing.prompts_froster import read_label_list
 from ..processing.text_files import AnnotationError
 from ..video.columns import without_video_decoding
 from .safe_paths import UnsafePathError, VideoRoot
-from .video_table import LABEL_COLUMN, VIDEO_COLUMN, distinct_label_texts, with_labels
+from .video_table import LABEL_COLUMN, VIDEO_COLUMN, distinct_label_texts, with_labels, written_name
 
 
 def read_labels(labels: Any) -> list[str]:
@@ -77,7 +76,7 @@ def as_video_table(
         if None in written:
             raise AnnotationError(f"Row {written.index(None)} of the data set has no label.")
         # As people have typed them, and as in a list.
-        written = [unicodedata.normalize("NFC", name.strip()) for name in written]
+        written = [written_name(name, where="The label column") for name in written]
         names = sorted(set(written))
         distinct_label_texts(names, where="The label column", ignore_case=True)
         index_of = {name: index for index, name in enumerate(names)}

@@ -6,7 +6,6 @@ line; a line that does not fit is an error that names it, so no header ever beco
 
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..printing import printable
-from ..processing.prompts_froster import index_of
+from ..processing.prompts_froster import composed, index_of
 from ..processing.text_files import (
     DELIMITERS,
     AnnotationError,
@@ -29,7 +28,7 @@ from ..processing.text_files import (
 from ..video.files import is_video_name
 from .readers import read_labels
 from .safe_paths import VideoRoot
-from .video_table import ListedClip, MissingFiles, distinct_label_texts, video_table
+from .video_table import ListedClip, MissingFiles, distinct_label_texts, video_table, written_name
 
 # A delimiter is believed where it fits the paths of so many lines.
 LINES_LOOKED_AT = 50
@@ -162,7 +161,7 @@ def _indices_in(rows: Sequence[_Row], names: Sequence[str]) -> dict[str | int, i
     for row in rows:
         for label in _labels_of(row):
             places.setdefault(label, row.where)
-    index_of_name = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
+    index_of_name = {composed(name, source="labels"): index for index, name in enumerate(names)}
     texts = [label for label in places if isinstance(label, str)]
     stray = next((label for label in texts if label not in index_of_name), None)
     # Where not all are names and all could be indices, all are.
@@ -223,8 +222,7 @@ def _json_rows(
 
 
 def _read_label(label: Any, where: str, multi_label: bool) -> Any:
-    """A label without blanks around it, its accents composed: systems write them in two ways, which look alike. With
-    `multi_label`, all that the field holds, as a tuple."""
+    """A label as its name or index is known; with `multi_label`, all that the field holds, as a tuple."""
     if multi_label:
         if isinstance(label, str):
             label = label.split("|") if label.strip() else []
@@ -237,7 +235,7 @@ def _read_label(label: Any, where: str, multi_label: bool) -> Any:
         raise AnnotationError(f"{where}: the label holds half of a character (a lone surrogate).") from error
     if not label.strip():
         raise AnnotationError(f"{where}: the label is empty.")
-    return unicodedata.normalize("NFC", label.strip())
+    return written_name(label, where=where)
 
 
 def _table_rows(path: str, root: VideoRoot, columns: tuple[str, str]) -> list[tuple[str, str, str]]:

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import logging
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +18,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Video
 
 from ..printing import listing, printable
-from ..processing.prompts_froster import checked_label_list, readable_label
+from ..processing.prompts_froster import checked_label_list, composed, readable_label
 from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..processing.text_files import AnnotationError
 from ..video.files import is_hidden
@@ -246,6 +245,21 @@ def label_text(name: str) -> str:
     return readable_label(name.replace("[", "").replace("]", ""))
 
 
+def written_name(name: str, *, where: str) -> str:
+    """The name of a class as people have written it, without blanks around it and with its accents composed.
+
+    Args:
+        where: the file that holds it, for the error message.
+
+    Raises:
+        AnnotationError: no writing has so many marks in a row.
+    """
+    try:
+        return composed(name.strip(), source=where)
+    except ValueError as error:
+        raise AnnotationError(str(error)) from error
+
+
 def distinct_label_texts(names: Iterable[str], *, where: str, ignore_case: bool = False) -> list[str]:
     """`label_text` of each name, in order.
 
@@ -268,8 +282,7 @@ def distinct_label_texts(names: Iterable[str], *, where: str, ignore_case: bool 
                 f"{where}: the class name {printable(name[:80])!r} holds no words. Rename the class."
             )
         spelling = " ".join(text.replace("-", " ").casefold().split()) if ignore_case else text
-        # Systems write accents in two ways, which look alike.
-        spelling = unicodedata.normalize("NFC", spelling)
+        spelling = written_name(spelling, where=where)
         if spelling in name_of:
             raise AnnotationError(
                 f"{where}: the classes {printable(name_of[spelling][:80])!r} and {printable(name[:80])!r} both read "

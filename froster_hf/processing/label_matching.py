@@ -6,13 +6,12 @@ descriptions in the order of a `ClassLabel`; so names are compared, never indice
 """
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..printing import listing
-from .prompts_froster import Description, checked_label_list, index_of, read_label_list, readable_label
+from .prompts_froster import Description, checked_label_list, composed, index_of, read_label_list, readable_label
 
 # Names that an error lists of each side.
 LISTED_NAMES = 10
@@ -106,7 +105,7 @@ def label_words(name: str) -> str:
     >>> label_words("massaging person's head"), label_words("hurling (sport)")
     ('massaging persons head', 'hurling sport')
     """
-    name = unicodedata.normalize("NFC", name)
+    name = composed(name, source="Labels")
     without_marks = _BREAKS.sub(" ", _QUOTES.sub("", name))
     return readable_label(without_marks.strip() or name.strip()).casefold()
 

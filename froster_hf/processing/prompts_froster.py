@@ -17,7 +17,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the shell reads the names of templates and poolings without it
@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # the shell reads the names of templates and poolings without
 # More is not a list of actions, and would keep a text tower busy for hours.
 MAX_LABELS = 1_000_000
 MAX_LABEL_CHARACTERS = 100_000
+# In a row, as Unicode's stream-safe text has at most. Composing them takes the square of their number.
+MAX_MARKS = 30
 # Per label. The maximum keeps as many embeddings of every label as the label with the most sentences has.
 MAX_SENTENCES = 100
 # With the repetitions that fill up labels with fewer sentences, where those are many: half a gigabyte.
@@ -36,6 +38,8 @@ LISTED_NAMES = 5
 # One sentence about a label, several, or none.
 Description = str | tuple[str, ...] | None
 
+# Of Unicode's characters that are not marks themselves, those that begin with one when they are taken apart.
+_MADE_OF_MARKS = "\u0f73\u0f75\u0f81"
 _INDEX = re.compile(r"[0-9]{1,9}")
 # A list that stands below one of these alone holds labels, not sentences about a label of this name.
 _WORDS_FOR_LABELS = {"labels", "classes", "names", "categories", "actions"}
@@ -123,8 +127,7 @@ def checked_label_list(
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"{source}: labels must be non-empty strings; label {position} is {_shown(name)}.")
         _check_text(name, source)
-    # Accents are composed or characters of their own; both look alike, and tokenizers make them the same.
-    counts = Counter(unicodedata.normalize("NFC", name) for name in names)
+    counts = Counter(composed(name, source=source) for name in names)
     if len(counts) < len(names):
         repeated = [name for name, count in counts.items() if count > 1]
         raise ValueError(f"{source}: labels must differ from each other; repeated: {_listed(repeated)}.")
@@ -133,6 +136,20 @@ def checked_label_list(
         raise ValueError(f"{source}: every description is a number, such as {_shown(described[0])}.")
     plain = tuple(str(name) for name in names)  # an array's strings are a class of their own
     return LabelList(plain, tuple(described) if described and any(described) else None, form)
+
+
+def composed(name: str, *, source: str) -> str:
+    """A name with its accents composed: systems write them in two ways, which look alike and tokenizers make the same.
+
+    Raises:
+        ValueError: it has more than `MAX_MARKS` marks in a row.
+    """
+    if len(name) > MAX_MARKS and not name.isascii() and _marks_in_a_row(name) > MAX_MARKS:
+        raise ValueError(
+            f"{source}: the name {_shown(name)} has more than {MAX_MARKS} accents or other marks in a row, which no "
+            "writing has. Write it without them."
+        )
+    return unicodedata.normalize("NFC", name)
 
 
 def in_order_of_indices(pairs: Iterable[tuple[int, Any]], *, source: str) -> list[Any]:
@@ -469,6 +486,11 @@ def _check_text(text: str, source: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{source}: {_shown(text)} holds half of a character (a lone surrogate).") from error
+
+
+def _marks_in_a_row(name: str) -> int:
+    are_marks = (character in _MADE_OF_MARKS or unicodedata.combining(character) > 0 for character in name)
+    return max(sum(row) for _, row in groupby(are_marks))
 
 
 def _listed(names: list[str]) -> str:

@@ -101,12 +101,14 @@ def test_blanks_around_labels_of_strings_and_spellings_of_accents_make_no_class(
         (["a dive", "a\xa0dive"], True),
         (["a dive", "a dive "], False),
         (["a", " "], False),
+        (["a" + 31 * "\u0301", "b"], True),
+        (["a" + 31 * "\u0301", "b"], False),
     ],
 )
 def test_labels_that_read_alike_are_refused_as_in_a_list(video_folder, names, typed):
     clip = (video_folder / "juggling" / "a.mp4").read_bytes()
     table = table_of(names, Value("string"), clip) if typed else table_of([0, 1], ClassLabel(names=names), clip)
-    with pytest.raises(AnnotationError, match=r"The label column: .*(both read|no words)"):
+    with pytest.raises(AnnotationError, match=r"The label column: .*(both read|no words|marks in a row)"):
         as_video_table(table)
 
 

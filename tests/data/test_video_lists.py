@@ -418,6 +418,7 @@ def test_links_lead_out_of_the_root_on_request_but_paths_never(root):
         '{"video": "t/a\\u0000.mp4", "label": 0}',
         '{"video": "t/a, b.mp4", "label": "٣"}',
         '{"video": "t/a, b.mp4", "label": "²"}',
+        '{"video": "t/a, b.mp4", "label": "a%s"}' % (31 * "\u0301"),
         '{"video": "t/a, b.mp4", "label": true}',
         '{"video": "t/a, b.mp4", "label": ' + "[" * 50_000,
     ],

@@ -1,11 +1,14 @@
 """Labels in the forms that programs hold them in: each recognized for what it is, or refused."""
 
+import sys
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from froster_hf.processing.prompts_froster import LabelList, read_label_list
+from froster_hf.processing.prompts_froster import LabelList, composed, read_label_list
 
 NAMES = ("growing", "shrinking", "sliding left")
 
@@ -83,6 +86,7 @@ def test_descriptions_stay_with_their_names():
         ({"a": "\ud800"}, "half of a character"),
         (["a\0b"], "NUL"),
         (["a" * 200_000], "200000 characters"),
+        (["a" + "\u0301" * 31], "more than 30 accents"),
         ([10**5000], "a very large number"),
     ],
 )
@@ -111,6 +115,37 @@ def test_a_label_that_stands_twice_in_a_long_list_is_found_in_linear_time(monkey
     with pytest.raises(ValueError, match="repeated: '0'"):
         read_label_list([*names, Counted(0)])
     assert comparisons < 10 * len(names)
+
+
+def test_every_character_that_is_a_mark_or_made_of_marks_counts_as_one():
+    characters = list(map(chr, range(sys.maxunicode + 1)))
+    marks = [one for one in characters if unicodedata.combining(unicodedata.normalize("NFD", one)[0])]
+    assert len(marks) > 900
+    for mark in marks:
+        with pytest.raises(ValueError, match="marks in a row"):
+            composed("a" + mark * 31, source="labels.json")
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0f73"])
+def test_marks_that_would_take_hours_to_compose_are_refused_at_once(marks):
+    with pytest.raises(ValueError, match="marks in a row"):
+        composed("a" + marks * 2**20, source="labels.json")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Cafe\u0301" * 1000,
+        "\u1100\u1161\u11a8" * 1000,
+        "ส่งน้ำ" * 1000,
+        "བོད་ཡིག" * 1000,
+        "שָׁל֣וֹם" * 1000,
+        "a" + "\u0301" * 30,
+    ],
+    ids=["French", "Korean", "Thai", "Tibetan", "Hebrew", "thirty marks"],
+)
+def test_writing_has_no_end_to_its_marks(name):
+    assert composed(name, source="labels.json") == unicodedata.normalize("NFC", name)
 
 
 def test_an_endless_generator_is_bounded(monkeypatch):
