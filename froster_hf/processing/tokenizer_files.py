@@ -75,8 +75,8 @@ MOST_PAIRS = 2**20
 # XLM-V's, which MetaCLIP 2 has, has 18 million.
 MAX_SENTENCEPIECE_BYTES = 32 * 2**20
 TOKEN_FIELDS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "__type"}
-# Of added tokens; Gemma has some 250.
-MOST_TOKENS = 10_000
+# Of added tokens in a file; Gemma has some 250. transformers compares each of all files with each.
+MOST_TOKENS = 2_500
 # Parts of a normalizer, a pre-tokenizer, a decoder or a post-processor; the backbones' have up to five.
 MAX_PARTS = 16
 # Characters that a table of a sentencepiece model may write for one; Unicode's longest (U+FDFA) is 18.
@@ -326,7 +326,6 @@ def _check_arguments(fields: Mapping[str, Any], check: Callable[[str, Any], bool
 
 
 def _check_count(tokens: Collection[Any]) -> None:
-    """transformers compares each token with each."""
     if len(tokens) > MOST_TOKENS:
         raise _refused("the number of its added tokens is", len(tokens), f"up to {MOST_TOKENS}")
 
