@@ -34,6 +34,10 @@ _SWITCHING = threading.Lock()
 
 MapMethod = Literal["rollout", "gradient"]
 
+# Weights of attention that the rollout holds at once, with its matrices over all tokens of a clip: ViT-L/14 at 336
+# pixels has 3 * 10^9 of 8 frames, 7 per parameter.
+MAX_HELD, MAX_HELD_PER_PARAMETER, ROLLOUT_MATRICES = 2**27, 32, 4
+
 # Pictures: least side of a frame and the gap between two in pixels; weight of a map's color at its highest value.
 SMALLEST_SIDE, STRIP_GAP, MOST_COLOR = 192, 4, 0.6
 
@@ -216,9 +220,11 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
         (T, h, w), not negative, of sum 1.
 
     Raises:
-        ValueError: more than one clip, or a model that gives no attentions.
+        ValueError: more than one clip, more weights of attention than a model of its size has, or a model that gives
+            no attentions.
     """
     num_frames, side, prefix = _clip_shape(model, pixel_values_videos)
+    _refuse_many_weights(model, num_frames, num_tokens=num_frames * (prefix + side * side))
     froster: Any = model.froster
     attentions = _with_eager_attention(
         model, lambda: froster.get_video_features(pixel_values_videos, output_attentions=True).attentions
@@ -304,6 +310,19 @@ def _clip_shape(model: nn.Module, pixels: torch.Tensor) -> tuple[int, int, int]:
     config: Any = model.config
     side = pixels.shape[-1] // config.vision_config.patch_size
     return pixels.shape[1], side, int(config.backbone_entry.has_class_token)
+
+
+def _refuse_many_weights(model: nn.Module, num_frames: int, *, num_tokens: int) -> None:
+    """Raise where a small file describes a model whose attention takes gigabytes as soon as it is written down."""
+    config: Any = model.config
+    held = config.attention_scores(num_frames) + ROLLOUT_MATRICES * num_tokens**2
+    allowed = max(MAX_HELD, MAX_HELD_PER_PARAMETER * sum(weight.numel() for weight in model.parameters()))
+    if held > allowed:
+        raise ValueError(
+            f"The rollout of {num_frames} frames would hold {held:.1e} weights of attention at once; of a model of "
+            f"this size, it holds at most {allowed:.1e}. Show fewer frames (`--num-frames`), or the gradient map "
+            "alone (`--method gradient`)."
+        )
 
 
 def _with_eager_attention(model: nn.Module, compute: Any) -> Any:

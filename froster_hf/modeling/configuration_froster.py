@@ -77,6 +77,8 @@ NAMES_OF_FILES = {
     "torch_dtype",
     *CALLERS_FIELDS,
 }
+# Of a clip's patches, those that `context_tokens` merges, and the most pairs at a time; TC-CLIP's.
+SEED_SHARE, MAX_MERGED = 0.3, 100
 # Width of the MLPs of `transformer_cls`, whatever the embedding's; PyTorch's default, which ActionCLIP left.
 CLASS_TOKEN_INNER_WIDTH = 2048
 # About those of the largest CLIP that was published; sizes that are allowed one by one may not multiply beyond it.
@@ -85,6 +87,9 @@ MAX_PARAMETERS = 20_000_000_000
 # Scores of attention, over layers and heads. ViT-L/14 at 336 pixels that attends to all patches of 64 frames at once
 # has 5 * 10^11 per clip, 1,500 per parameter; a small file could ask for any number, whose work would take days.
 MAX_SCORES, MAX_SCORES_PER_PARAMETER = 2**34, 4096
+# Numbers of a matrix that is in memory as a whole, of all clips of a video; of a clip of 64 frames, SigLIP 2's giant
+# at 384 pixels has 3 * 10^7 with `context_tokens`.
+MAX_MATRIX, MAX_MATRIX_PER_PARAMETER = 2**26, 2
 # Of one padded text; SigLIP's have 2 * 10^6.
 MAX_TEXT_SCORES = 2**28
 # Clips that a video may have beyond which each has to have fewer.
@@ -350,7 +355,7 @@ class FrosterConfig(PreTrainedConfig):
         self.check_attention(self.num_frames)
 
     def check_attention(self, num_frames: int, *, num_clips: int = 1) -> None:
-        """Refuse towers that would compare far more tokens than any model of their size.
+        """Refuse models that would compare far more tokens, or frames, than any of their size.
 
         Args:
             num_frames: T, frames per clip.
@@ -359,21 +364,24 @@ class FrosterConfig(PreTrainedConfig):
         Raises:
             ValueError: there are too many patches, layers, heads, frames or clips, or positions of a padded text.
         """
-        vision: Any = self.vision_config
         text = self.text_config
-        tokens = (vision.image_size // vision.patch_size) ** 2 + 1
-        module = self.temporal_entries[0]
-        # What the tokens of a clip are compared with: all of the clip, those of the frames around, or their own frame.
-        compared = (num_frames if module.place == "embeddings" else 1) * tokens
-        compared *= 2 * self.temporal_radius + 1 if module.has_radius else 1
-        scores = num_frames * tokens * compared * vision.num_hidden_layers * vision.num_attention_heads
-        allowed = max(MAX_SCORES, MAX_SCORES_PER_PARAMETER * self._estimate_parameters())
+        scores = self.attention_scores(num_frames)
+        parameters = self._estimate_parameters()
+        allowed = max(MAX_SCORES, MAX_SCORES_PER_PARAMETER * parameters)
         if scores * num_clips > allowed * min(num_clips, FULL_CLIPS):
             raise ValueError(
-                f"Attention over {num_frames} frames of {tokens - 1} patches would compute {scores:.1e} scores in "
-                f"each of {num_clips} clips; a model of this size computes at most {allowed:.1e}, and "
+                f"Attention over {num_frames} frames of {self._num_tokens - 1} patches would compute {scores:.1e} "
+                f"scores in each of {num_clips} clips; a model of this size computes at most {allowed:.1e}, and "
                 f"{FULL_CLIPS} times that per video. `image_size`, `patch_size`, `temporal_radius`, frames or clips "
                 "are far too large."
+            )
+        matrix, most = num_clips * self._largest_matrix(num_frames), MAX_MATRIX_PER_PARAMETER * parameters
+        if matrix > max(MAX_MATRIX, most):
+            raise ValueError(
+                f"`{self.temporal_module}` and `{self.temporal_pooling}` would compare {num_frames} frames of "
+                f"{self._num_tokens - 1} patches in matrices of {matrix:.1e} numbers in all clips; a model of "
+                f"this size has at most {max(MAX_MATRIX, most):.1e}. `image_size`, `patch_size`, `pooling_num_heads`, "
+                "frames or clips are far too large."
             )
         positions = self.text_length or 0
         if positions**2 * text.num_hidden_layers * text.num_attention_heads > MAX_TEXT_SCORES:
@@ -381,6 +389,43 @@ class FrosterConfig(PreTrainedConfig):
                 f"`text_config.max_position_embeddings` is {positions}, to which every text is padded; attention over "
                 "so many would take minutes per text. Published towers have 64."
             )
+
+    def attention_scores(self, num_frames: int) -> int:
+        """Scores of attention that the vision tower computes of a clip, over layers and heads.
+
+        Args:
+            num_frames: T, frames per clip.
+        """
+        vision: Any = self.vision_config
+        module = self.temporal_entries[0]
+        # What the tokens of a clip are compared with: all of the clip, those of the frames around, or their own frame.
+        compared = (num_frames if module.place == "embeddings" else 1) * self._num_tokens
+        compared *= 2 * self.temporal_radius + 1 if module.has_radius else 1
+        # Or with those of the same place in all frames, which are counted wherever frames are mixed.
+        compared += num_frames if module.mixes_frames else 0
+        scores = num_frames * self._num_tokens * compared * vision.num_attention_heads
+        if module.hands_on:
+            scores += self._seed_pairs(num_frames) * round(num_frames * self._num_tokens * SEED_SHARE / MAX_MERGED)
+        return scores * vision.num_hidden_layers
+
+    def _seed_pairs(self, num_frames: int) -> int:
+        """Pairs of seeds of a clip that `context_tokens` compares: every second one with each of the others."""
+        return round(num_frames * self._num_tokens * SEED_SHARE / 2) ** 2
+
+    def _largest_matrix(self, num_frames: int) -> int:
+        """Numbers of the largest matrix that the temporal module or the pooling has in memory of a clip."""
+        module, pooling = self.temporal_entries
+        pairs = self._seed_pairs(num_frames) if module.hands_on else 0
+        if "pooling_num_heads" in pooling.fields:
+            heads = self.pooling_num_heads or self.text_config.num_attention_heads
+            pairs = max(pairs, heads * num_frames**2)
+        return pairs
+
+    @property
+    def _num_tokens(self) -> int:
+        """Tokens of a frame."""
+        vision: Any = self.vision_config
+        return (vision.image_size // vision.patch_size) ** 2 + 1
 
     def _check_labels(self) -> None:
         """Refuse label lists that are none."""

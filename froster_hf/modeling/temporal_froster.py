@@ -21,7 +21,7 @@ from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
 
-from .configuration_froster import FrosterConfig
+from .configuration_froster import MAX_MERGED, SEED_SHARE, FrosterConfig
 from .layers_froster import split_heads, use_one_pass_mlps
 from .tables_froster import TEMPORAL_MODULES, find_implementation
 
@@ -577,9 +577,9 @@ class ContextTokensLayer(EncoderLayer):
     Kim, Han, Yoo: Leveraging Temporal Contextualization for Video Action Recognition (ECCV 2024).
     """
 
-    seed_share = 0.3
+    seed_share = SEED_SHARE
     num_context_tokens = 96
-    max_merged = 100
+    max_merged = MAX_MERGED
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from froster_hf.evaluation import explain_video
+from froster_hf.evaluation import explain_video, explaining
 from froster_hf.evaluation.explaining import overlay, shown_frames
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -59,6 +59,17 @@ def test_what_is_looked_at_is_bright_and_the_rest_stays_pale():
     shown = overlay(frames, maps)
     assert shown[1, -4:, -4:].mean() > shown[1, :8, :8].mean() + 20
     assert np.array_equal(shown[0, :8, :8], shown[1, :8, :8])
+
+
+def test_a_rollout_of_more_weights_than_a_model_of_its_size_has_is_refused(video, tmp_path, monkeypatch):
+    monkeypatch.setattr(explaining, "MAX_HELD", 1000)
+    monkeypatch.setattr(explaining, "MAX_HELD_PER_PARAMETER", 0)
+    with pytest.raises(
+        ValueError, match=r"The rollout of \d+ frames would hold .* at most 1\.0e\+03.*--method gradient"
+    ):
+        explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+    explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path, methods=["gradient"])
 
 
 def test_an_unknown_method_is_refused(video, tmp_path):

@@ -205,6 +205,25 @@ def test_attention_beyond_all_models_is_refused(fields):
         FrosterConfig(**fields)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temporal_module": "context_tokens", "num_frames": 150, "vision_config": {"image_size": 64, "patch_size": 2}},
+        {"temporal_module": "context_tokens", "num_frames": 70, "vision_config": {"image_size": 64, "patch_size": 2}},
+        {"temporal_module": "aim", "num_frames": 8_000, "vision_config": {"num_hidden_layers": 100}},
+        {"temporal_module": "cross_frame", "num_frames": 8_000, "vision_config": {"num_hidden_layers": 100}},
+        {"temporal_pooling": "transformer", "num_frames": 1000, "pooling_num_heads": 256},
+        {"temporal_pooling": "transformer_cls", "num_frames": 10_000},
+    ],
+    ids=["seeds", "steps of merging", "times", "messages", "heads of a pooling", "frames of a pooling"],
+)
+def test_matrices_beyond_all_models_are_refused(fields):
+    small = {"hidden_size": 16, "intermediate_size": 4, "num_hidden_layers": 2, "num_attention_heads": 1}
+    towers = {"text_config": small | {"vocab_size": 99}, "vision_config": small | fields.get("vision_config", {})}
+    with pytest.raises(ValueError, match=r"a model of this size .* frames or clips are far too large"):
+        FrosterConfig(**(fields | towers | {"projection_dim": 256}))
+
+
 def test_padded_texts_beyond_all_models_are_refused():
     siglip = SiglipConfig().to_dict()
     siglip["text_config"]["max_position_embeddings"] = 4096
