@@ -63,8 +63,8 @@ def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str
         subfolder: folder in it that the files are read from.
 
     Raises:
-        CheckpointError: a file leads elsewhere, is not a regular one, is too large or has too many values; an index
-            names other files; or the checkpoint is a file itself.
+        CheckpointError: a file or the subfolder leads elsewhere; a file is not a regular one, is too large or has too
+            many values; an index names other files; or the checkpoint is a file itself.
         OSError: the folder cannot be read.
     """
     if os.path.lexists(checkpoint) and not os.path.isdir(checkpoint):
@@ -72,7 +72,14 @@ def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str
             f"{printable(os.fspath(checkpoint))} is a file. Give the folder of a checkpoint in transformers' layout, "
             "or its name on the Hub; `froster convert` makes one of other layouts."
         )
-    for folder in {Path(checkpoint), Path(checkpoint, subfolder or "")}:
+    own = Path(checkpoint, subfolder or "")
+    resolved = os.path.realpath(own)
+    if not Path(resolved).is_relative_to(os.path.realpath(checkpoint)):
+        raise CheckpointError(
+            f"{printable(str(own))} leads to {printable(resolved)}, outside of the checkpoint's folder. Give that "
+            "folder as the checkpoint."
+        )
+    for folder in {Path(checkpoint), own}:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
         for path in paths:
             if not path.is_dir():

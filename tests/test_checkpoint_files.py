@@ -193,6 +193,13 @@ def test_a_part_of_a_repository_is_held_to_the_same(checkpoint):
     check_checkpoint_files(folder)
     with pytest.raises(CheckpointError, match="outside of the checkpoint's folder"):
         FrosterForVideoClassification.from_pretrained(folder, subfolder="part")
+    (folder / "part" / "chat_template.jinja").unlink()
+    (folder / "latest").symlink_to("part")
+    FrosterForVideoClassification.from_pretrained(folder, subfolder="latest")
+    (folder.parent / "other").mkdir()
+    (folder.parent / "other" / "link").symlink_to(folder / "part")
+    with pytest.raises(CheckpointError, match="outside of the checkpoint's folder"):
+        FrosterForVideoClassification.from_pretrained(folder.parent / "other", subfolder="link")
 
 
 def test_links_within_the_folder_and_of_the_hubs_cache_are_followed(checkpoint):
