@@ -23,6 +23,7 @@ import ray
 import ray.data
 
 from froster_hf.integrations import ClassifyVideos, EmbedVideos
+from froster_hf.printing import listing
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 JOB_FILE = "job.json"
@@ -65,12 +66,21 @@ def write_whole(table: pyarrow.Table, folder: str, name: str) -> None:
 def list_videos(source: str) -> tuple[str, list[str]]:
     """The folder's own address, and the videos in it and below it, sorted, as addresses that every worker can open."""
     system, path = fsspec.core.url_to_fs(source)
-    found = sorted(file for file in system.find(path) if file.lower().endswith(ENDINGS))
+    files = sorted(file for file in system.find(path) if file.lower().endswith(ENDINGS))
+    # Names on Linux are bytes, and columns of Arrow are text.
+    found = [file for file in files if is_text(file)]
+    if unnamed := [file for file in files if not is_text(file)]:
+        print(f"{len(unnamed)} videos are left out, since their names are not UTF-8: {listing(unnamed, limit=10)}")
     if not found:
         raise SystemExit(f"{source} holds no videos; their names end in {', '.join(ENDINGS)}.")
     if isinstance(system, fsspec.implementations.local.LocalFileSystem):
         return path, found
     return system.unstrip_protocol(path), [system.unstrip_protocol(file) for file in found]
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can be written in UTF-8."""
+    return name.encode(errors="ignore").decode() == name
 
 
 def check_same_job(job: dict[str, Any], folder: str) -> None:

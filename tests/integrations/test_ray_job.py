@@ -139,6 +139,16 @@ def test_a_folder_of_another_job_is_refused(archive, exported, tmp_path):
     assert "other model" in run.stderr
 
 
+def test_a_name_that_is_not_text_costs_no_other_video(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(JOB.parent))
+    job = importlib.import_module("ray_videos")
+    for name in (b"a.mp4", b"caf\xe9.mp4", "café.mp4".encode()):
+        (tmp_path / os.fsdecode(name)).touch()
+    assert job.list_videos(str(tmp_path))[1] == [str(tmp_path / "a.mp4"), str(tmp_path / "café.mp4")]
+    told = f"1 videos are left out, since their names are not UTF-8: {tmp_path}/caf\\udce9.mp4"
+    assert capsys.readouterr().out.strip() == told
+
+
 def test_a_folder_without_videos_is_refused(tmp_path):
     command = [sys.executable, str(JOB), str(tmp_path), str(tmp_path / "out")]
     run = subprocess.run(command, env=environment(), capture_output=True, text=True)
