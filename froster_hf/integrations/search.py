@@ -258,7 +258,8 @@ class VideoIndex:
         self._checked = weakref.ref(classify.model), state
 
     def _embeds_alike(self, classify: Any) -> bool:
-        probe, own = embed_probe(classify, self.settings.num_frames), torch.tensor(self.settings.probe)
+        probe = embed_probe(classify, self.settings.num_frames)
+        own = torch.tensor(self.settings.probe, dtype=probe.dtype)
         return probe.shape == own.shape and float(probe @ own) >= LEAST_COSINE
 
     def nearest(self, query: torch.Tensor, *, top_k: int = 10) -> list[FoundSegment]:

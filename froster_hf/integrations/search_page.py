@@ -7,6 +7,7 @@ time, where the file lies on this machine.
 import base64
 import html
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,8 +56,9 @@ def _item(segment: FoundSegment) -> str:
     times = " – ".join(short_clocks(segment))
     picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(segment.picture).decode()}">'
     shown = f"{picture}<span class=score>{segment.score:.3f}</span><b>{html_text(name)}</b>"
-    if os.path.isabs(segment.video):
+    # Of two slashes or with a host it would lead to another machine, which Windows tells who is asking.
+    if os.path.isabs(segment.video) and re.match("file:///(?!/)", uri := Path(segment.video).as_uri()):
         # Players take the part after `#t=` as the time to show.
-        place = f"{Path(segment.video).as_uri()}#t={segment.start_seconds:.2f},{segment.end_seconds:.2f}"
+        place = f"{uri}#t={segment.start_seconds:.2f},{segment.end_seconds:.2f}"
         shown = f'<a href="{html.escape(place)}">{shown}</a>'
     return f"<li>{shown}<br>{times}<div class=folder>{html_text(folder)}</div></li>"

@@ -506,6 +506,14 @@ def test_the_page_shows_pictures_and_times_and_no_name_acts(tmp_path):
     assert re.findall(r'(?:src|href)="([a-z]+):', page) == ["file", "data", "data"]
 
 
+@pytest.mark.parametrize("video", ["//host/share/a.mp4", "///host/share/a.mp4", "s3://bucket/a.mp4", "b/a.mp4"])
+def test_no_picture_of_the_page_leads_to_another_machine(tmp_path, video):
+    write_search_page([FoundSegment(video, 0, 4, 0.2, b"")], tmp_path / "found.html", title="a door")
+    targets = re.findall(r'href="([^"]*)"', (tmp_path / "found.html").read_text(encoding="utf-8"))
+    assert all(re.match("file:///[^/]", target) for target in targets)
+    assert bool(targets) == video.startswith("///")  # which is one slash
+
+
 def test_the_verbs_say_what_they_did(videos, tmp_path, capsys):
     (videos / "damaged.mp4").write_bytes(b"not a video")
     index = str(tmp_path / "index")
@@ -741,6 +749,13 @@ def test_settings_that_no_index_has_are_refused_before_anything_is_computed(
     monkeypatch.setattr(search, "embed_probe", lambda *_: pytest.fail("computed"))
     with pytest.raises(SearchIndexError, match=message):
         open_index(copy_with(index_of_one, tmp_path / "index", settings))
+
+
+def test_a_probe_of_whole_numbers_is_that_of_another_model(classify, index_of_one, tmp_path):
+    probe = [1] * len(open_index(index_of_one).settings.probe)
+    forged = copy_with(index_of_one, tmp_path / "index", {"probe": probe})
+    with pytest.raises(SearchIndexError, match="was made with the model"):
+        search_videos(forged, "a star", classify=classify)
 
 
 def test_columns_of_other_types_are_refused(index_of_one, tmp_path):
