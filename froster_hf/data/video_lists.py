@@ -327,7 +327,8 @@ class _Layout:
             raise AnnotationError(
                 f"{where} looks like a header, with the columns {printable(video)[:80]!r} and "
                 f"{printable(label)[:80]!r} divided by {DELIMITERS[self.delimiter]}, and not with both "
-                f"{columns[0]!r} and {columns[1]!r}. Say which columns are meant with video_field= and label_field=."
+                f"{columns[0]!r} and {columns[1]!r}. Call them so, or say in Python which are meant by "
+                "video_field= and label_field=."
             )
 
 

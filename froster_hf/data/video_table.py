@@ -210,10 +210,14 @@ def table_fingerprint(dataset: Dataset) -> str:
     """
     digest = hashlib.sha256("\n".join(label_names(dataset)).encode())
     videos = dataset.select_columns([VIDEO_COLUMN])
-    paths = [
-        row["path"] for batch in videos.iter(batch_size=32) for row in batch[VIDEO_COLUMN] if row["bytes"] is None
-    ]
-    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    # Some may be written from the root on, others from the current folder.
+    folders = {
+        os.path.dirname(os.path.abspath(row["path"]))
+        for batch in videos.iter(batch_size=32)
+        for row in batch[VIDEO_COLUMN]
+        if row["bytes"] is None
+    }
+    common = os.path.commonpath(folders) if folders else ""
     labels = (
         dataset.select_columns([LABELS_COLUMN])[LABELS_COLUMN] if is_multi_label(dataset) else label_array(dataset)
     )

@@ -34,9 +34,10 @@ from ..data.official_lists import Split
 from ..data.readers import read_labels
 from ..data.segment_lists import SegmentTable
 from ..data.video_table import VIDEO_COLUMN, MissingFiles, label_array, label_names
-from ..printing import one_line, printable
+from ..printing import listing, one_line, printable
 from ..processing.label_matching import label_words
 from ..processing.sampling_froster import MAX_FRAMES, check_sampling
+from ..processing.text_files import AnnotationError, shown_path
 from ..settings import check_bounds, override_fields, read_fields, read_named, with_name
 from .metrics import accuracies, class_accuracies, confusion_counts
 
@@ -358,8 +359,16 @@ def _plan_folds(protocol: EvaluationProtocol, data: EvaluationData) -> Evaluatio
     counted = {"full": (table, "all")}
     for fold in protocol.folds:
         tested = _read(protocol, data, split="test", fold=fold)
+        paths = [row["path"] for row in tested[VIDEO_COLUMN]]
+        if stray := [path for path in paths if path not in row_of]:
+            lists = shown_path(_needed(data, "annotations", protocol))
+            raise AnnotationError(
+                f"{lists}: the lists of fold {fold} test {len(stray)} clips that those of fold {protocol.folds[0]} do not "
+                f"have: {listing(stray, limit=3)}. All folds divide the same clips; compare the lists with the published "
+                "ones."
+            )
         name = f"split {fold}"
-        parts[name] = Part(name, np.array([row_of[row["path"]] for row in tested[VIDEO_COLUMN]]), columns)
+        parts[name] = Part(name, np.array([row_of[path] for path in paths]), columns)
         if fold == 1:
             counted[name] = (tested, "test_split")
     return EvaluationPlan(table, parts, _differences(protocol, counted))

@@ -139,20 +139,28 @@ def csv_cells(line: str, where: str, delimiter: str = ",") -> list[str]:
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
-        raise AnnotationError(f"{where}: not a CSV line ({printable(str(error))}).") from error
+        raise AnnotationError(
+            f"{where}: not a CSV line ({printable(str(error))}). A field in quotes ends on its line, and a quote "
+            "within it is written twice."
+        ) from error
     return [cell.strip() for cell in cells]
 
 
 def read_header(line: str, where: str, columns: Collection[str]) -> tuple[list[str], str] | None:
     """What a table's first line calls its columns, and what divides them; `None` where it does not name these.
 
+    Names in capitals, as people write them in spreadsheets, stand there as `columns` has them.
+
     Raises:
         AnnotationError: one of `columns` stands twice; names `where`.
     """
+    spelling = {name.lower(): name for name in columns}
     for delimiter in DELIMITERS:
         header: list[str] = []
         with contextlib.suppress(AnnotationError):  # quotes that another delimiter makes sense of
             header = csv_cells(line, where, delimiter)
+        if not set(columns) <= set(header):
+            header = [spelling.get(cell.lower(), cell) for cell in header]
         if set(columns) <= set(header):
             if repeated := [name for name in columns if header.count(name) > 1]:
                 raise AnnotationError(

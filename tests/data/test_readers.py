@@ -1,10 +1,12 @@
 import json
+import os
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value, Video
 
 from froster_hf.data import AnnotationError, UnsafePathError, as_video_table
 from froster_hf.data.readers import read_labels
+from froster_hf.data.video_table import table_fingerprint
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor, encoded_source
 from froster_hf.video.decoding import VideoDecodeError
 
@@ -41,6 +43,16 @@ def test_a_downloaded_table_cannot_point_at_other_files(video_folder, tmp_path):
         as_video_table(source, roots=[video_folder])
     with pytest.raises(AnnotationError, match="row 0"):
         as_video_table(source)
+
+
+def test_a_table_is_the_same_from_whichever_folder_its_paths_are_written(video_folder, monkeypatch):
+    monkeypatch.chdir(video_folder)
+    paths = ["juggling/a.mp4", "juggling/b.mp4"]
+    written = [[os.path.abspath(path) if path in full else path for path in paths] for full in (paths, paths[:1], [])]
+    tables = [
+        as_video_table(table_of(["x", "y"], Value("string"), row_paths), roots=[video_folder]) for row_paths in written
+    ]
+    assert len({table_fingerprint(table) for table in tables}) == 1
 
 
 def test_relative_paths_of_a_table_are_checked_as_they_are_opened(video_folder, tmp_path, monkeypatch):
@@ -81,9 +93,10 @@ def test_labels_of_a_downloaded_table_that_are_none_are_named_with_their_row(tmp
         as_video_table(table, roots=[video_folder])
 
 
-def table_of(labels: list, feature: Value | ClassLabel, clip: bytes) -> Dataset:
+def table_of(labels: list, feature: Value | ClassLabel, clips: bytes | list[str]) -> Dataset:
+    videos = [clips] * len(labels) if isinstance(clips, bytes) else clips
     return Dataset.from_dict(
-        {"video": [clip] * len(labels), "label": labels}, features=Features({"video": Video(), "label": feature})
+        {"video": videos, "label": labels}, features=Features({"video": Video(), "label": feature})
     )
 
 

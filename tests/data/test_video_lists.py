@@ -314,7 +314,7 @@ def test_a_number_in_a_name_is_not_taken_for_a_count(root):
         ("path,class\nt/drinking (31).mp4,drinking\n", None),
         ("path\tclass\nt/drinking (31).mp4\tdrinking\n", None),
         ("file_name,action_id\nt/drinking (31).mp4,0\n", ["drinking"]),
-        ("Video Label\nt/drinking (31).mp4 drinking\n", None),
+        ("Clip Label\nt/drinking (31).mp4 drinking\n", None),
         ("path,class\nt/gone/frames,drinking\n", None),
         ("Datei,Klasse\nt/gone/frames,0\nt/gone/more,1\n", ["x", "y"]),
     ],
@@ -324,6 +324,14 @@ def test_a_header_with_other_names_never_becomes_a_class(root, text, labels, mis
         AnnotationError, match=r"list\.csv, line 1 looks like a header, with the columns .*video_field="
     ):
         read(root, text, labels=labels, missing=missing)
+
+
+@pytest.mark.parametrize("header", ["Video,Label,Notes", "VIDEO,label,video_id", "video,label,Label"])
+def test_columns_may_be_named_in_capitals(root, header):
+    text = f"{header}\nt/drinking (31).mp4,drinking,x\n"
+    assert rows(root, read(root, text)) == [("t/drinking (31).mp4", "drinking")]
+    (root / "list.csv").write_text(text)
+    assert find_videos([str(root / "list.csv")]) == [str(root / "t/drinking (31).mp4")]
 
 
 def test_named_columns_are_read(root):

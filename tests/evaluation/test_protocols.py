@@ -1,11 +1,13 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
 
+from froster_hf.data import AnnotationError
 from froster_hf.data.catalogue import DATASETS
 from froster_hf.data.video_table import label_array, label_names
 from froster_hf.evaluation import EvaluationData, EvaluationProtocol, load_protocol, published_results
@@ -154,6 +156,16 @@ def test_cross_dataset_has_the_full_set_and_the_test_clips_of_each_fold(hmdb51_d
     assert len(plan.parts["split 2"].rows) == 8
     left_out = set(plan.parts["full"].rows) - set(plan.parts["split 2"].rows)
     assert {Path(plan.table[int(row)]["video"]["path"]).stem[-1] for row in left_out} == {"1"}
+
+
+def test_a_clip_of_a_later_fold_that_the_first_does_not_have_is_named(hmdb51_data, tmp_path):
+    lists = tmp_path / "splits"
+    shutil.copytree(hmdb51_data.annotations, lists)
+    list_file = lists / "wave_test_split1.txt"
+    list_file.write_text(list_file.read_text().replace("wave_clip_0.avi 2 \n", ""))
+    data = dataclasses.replace(hmdb51_data_without_training(hmdb51_data), annotations=str(lists))
+    with pytest.raises(AnnotationError, match=r"splits: the lists of fold 2 test 1 clips that .*wave_clip_0\.avi"):
+        plan_evaluation(load_protocol("cross_dataset_hmdb51"), data)
 
 
 def hmdb51_data_without_training(data: EvaluationData) -> EvaluationData:
