@@ -363,9 +363,9 @@ def _plan_folds(protocol: EvaluationProtocol, data: EvaluationData) -> Evaluatio
         if stray := [path for path in paths if path not in row_of]:
             lists = shown_path(_needed(data, "annotations", protocol))
             raise AnnotationError(
-                f"{lists}: the lists of fold {fold} test {len(stray)} clips that those of fold {protocol.folds[0]} do not "
-                f"have: {listing(stray, limit=3)}. All folds divide the same clips; compare the lists with the published "
-                "ones."
+                f"{lists}: the lists of fold {fold} test {len(stray)} clips that those of fold {protocol.folds[0]} do "
+                f"not have: {listing(stray, limit=3)}. All folds divide the same clips; compare the lists with the "
+                "published ones."
             )
         name = f"split {fold}"
         parts[name] = Part(name, np.array([row_of[path] for path in paths]), columns)
