@@ -7,6 +7,7 @@ Letters: B videos, T frames, S pixels, K labels, N sentences about them, P templ
 embedding width.
 """
 
+import contextlib
 import functools
 import math
 import os
@@ -499,7 +500,8 @@ class FrosterProcessor(ProcessorMixin):
         rows: list[list[int]] = []
         for chunk in _chunks_of_characters(texts, CHARACTERS_PER_CHUNK):
             options = {"truncation": truncation, "max_length": self.text_length, "verbose": False}
-            chunk_rows = self.tokenizer(chunk, **options)["input_ids"]
+            with errors_of_tokenizers(ValueError, "a text"):
+                chunk_rows = self.tokenizer(chunk, **options)["input_ids"]
             self._refuse_long_texts(chunk, chunk_rows)
             rows += chunk_rows
         return rows
@@ -546,6 +548,20 @@ class FrosterProcessor(ProcessorMixin):
         if self.text_length is None:
             return dict(self.text_kwargs)
         return {"padding": "max_length", "max_length": self.text_length}
+
+
+@contextlib.contextmanager
+def errors_of_tokenizers(kind: type[ValueError], what: str) -> Iterator[None]:
+    """Raise an error of this kind where the tokenizers library raises one of none, or panics (no `Exception`)."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise kind(
+            f"The tokenizers library fails over {what} ({str(error)!r:.300}). Take the tokenizer of the CLIP, "
+            "MetaCLIP 2, SigLIP or SigLIP 2 that the checkpoint was made from."
+        ) from error
 
 
 def _chunks_of_characters(texts: Iterable[str], most: int) -> Iterator[list[str]]:
@@ -620,7 +636,9 @@ def _checked_calibration(calibration: Any) -> dict[str, Any] | None:
 
 def _everyday_background(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
     """The everyday background, for a text tower that knows its words: that of a toy world does not."""
-    tokens = sum(len(row) for row in tokenizer(list(EVERYDAY_BACKGROUND), add_special_tokens=False)["input_ids"])
+    with errors_of_tokenizers(ValueError, "everyday words"):
+        rows = tokenizer(list(EVERYDAY_BACKGROUND), add_special_tokens=False)["input_ids"]
+    tokens = sum(map(len, rows))
     characters = sum(map(len, EVERYDAY_BACKGROUND))
     return list(EVERYDAY_BACKGROUND) if tokens <= MAX_TOKENS_PER_CHARACTER * characters else None
 

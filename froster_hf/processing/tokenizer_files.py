@@ -157,18 +157,11 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
     Raises:
         TokenizerError: see `check_tokenizer_files`.
     """
+    from .processing_froster import errors_of_tokenizers
+
     check_tokenizer_files(name, **kwargs)
-    try:
+    with errors_of_tokenizers(TokenizerError, "the tokenizer's files"):
         loaded = load()
-    except Exception:
-        raise
-    except BaseException as error:
-        # A panic of the tokenizers library is no `Exception`.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise TokenizerError(
-            f"The tokenizers library fails over the tokenizer's files ({printable(str(error))})."
-        ) from error
     tokenizer = getattr(loaded, "tokenizer", loaded)
     check_tokenizer(tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"

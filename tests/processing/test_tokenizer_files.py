@@ -577,6 +577,20 @@ def test_a_panic_of_the_library_is_an_error(monkeypatch):
         FrosterProcessor.from_pretrained(SMALL_FROSTER)
 
 
+def test_a_text_over_which_the_library_fails_is_an_error(tmp_path, monkeypatch):
+    tokenizer = {"pre_tokenizer": None, "added_tokens": [], **with_model(unk_token="golf")}
+    processor = FrosterProcessor.from_pretrained(copy_of(SMALL_FROSTER, tmp_path / "model", tokenizer=tokenizer))
+    with pytest.raises(ValueError, match=r"fails over a text .*Unk token"):
+        processor.encode_labels(["打"], templates="none")
+
+    def panic(*_args, **_kwargs):
+        raise PanicException("end byte index 1 is not a char boundary; it is inside '\x1b打'")
+
+    monkeypatch.setattr(TokenizersBackend, "__call__", panic)
+    with pytest.raises(ValueError, match=r"fails over a text .*\\x1b打"):
+        processor.encode_labels(["打"], templates="none")
+
+
 PUBLISHED: dict[str, dict] = {
     "CLIP's": {
         "normalizer": sequence_of({"type": "NFC"}, replacing(r"\s+")["normalizer"], {"type": "Lowercase"}),
