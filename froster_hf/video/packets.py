@@ -323,30 +323,30 @@ def _holds_units(packet: av.Packet, stream, kinds: str) -> bool:
     return bool(units.filter(av.Packet(bytes(packet))))
 
 
-def watched(packets: Iterator[av.Packet], stream, passed_over: set[int | None]) -> Iterator[av.Packet]:
-    """The packets of a stream that lacks a part of a recording, from its first key frame on, for a lenient decoder.
+def watched(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
+    """The packets of a stream that lacks a part of a recording, for its lenient decoder.
 
     Of H.265 all pictures that are shown before a key frame (RASL) may refer to others that were cut away, wherever it
-    is: a lenient decoder shows none of them, a strict one calls them damaged. The times of their packets are added to
-    `passed_over`.
+    is: a lenient decoder shows none of them, a strict one calls them damaged. What comes of such a packet all the same
+    has an `opaque`.
 
-    Of H.264 the beginning was cut away. A strict decoder takes for damage what takes back pictures that went with it,
-    and loses the frame that is due then. So it only watches, from its first frame on. What is decoded until then is
-    watched in another lenient one, which must draw nothing in place of damage and show the key frame first: before it
-    go the pictures that no player shows.
+    Of H.264 the beginning was cut away; what is left of it before a key frame is passed over. A strict decoder takes
+    for damage what takes back pictures that went with it, and loses the frame that is due then. So it only watches,
+    from its first frame on. What is decoded until then is watched in another lenient one, which must draw nothing in
+    place of damage and show the key frame first: before it go the pictures that no player shows.
 
     Raises:
         UnreadableVideoError: damage at the beginning.
         av.FFmpegError: damage further on.
     """
-    packets = _from_key_frame(packets)
     strict, lenient = (_watching_decoder(stream, options) for options in (STRICT, {}))
     is_h265 = stream.codec.canonical_name == "hevc"
+    stream.codec_context.copy_opaque = True
     has_begun, first_time = is_h265, None
     shown: list[av.VideoFrame] = []
     # Of H.265, whether the pictures before the last key frame are passed over, where one has come.
     passes: bool | None = None
-    for packet in packets:
+    for packet in packets if is_h265 else _from_key_frame(packets):
         if has_begun:
             leads = is_h265 and _holds_units(packet, stream, "8-9")
             failure = _failure(strict, packet)
@@ -356,7 +356,8 @@ def watched(packets: Iterator[av.Packet], stream, passed_over: set[int | None]) 
                 raise UnreadableVideoError("some of the pictures before a key frame are damaged")
             passes = bool(failure) if leads else None
             if failure:
-                passed_over.add(packet.pts)
+                # PyAV keeps them by their identity.
+                packet.opaque = object()
         else:
             # Without the mark of frames that are decoded and not shown.
             copy = av.Packet(bytes(packet))

@@ -330,17 +330,16 @@ class StrictReader:
         """
         times = self.table.times
         count, time = 0, None
-        passed_over: set[int | None] = set()
         self._check_size()
         try:
             with open_container(self._handle) as container:
                 stream = open_video_stream(container, self._limits, self._threads, is_strict=self._is_strict)
                 packets = demuxed(container, stream)
                 if not self._is_strict:
-                    packets = watched(packets, stream, passed_over)
+                    packets = watched(packets, stream)
                 for frame in itertools.chain.from_iterable(packet.decode() for packet in packets):
                     self.check(frame, count)
-                    if frame.pts in passed_over:
+                    if frame.opaque:
                         raise UnreadableVideoError(f"frame {count} is damaged")
                     self._check_pixel_aspect(stream.codec_context.sample_aspect_ratio, count)
                     counted = int(times[min(count, len(times) - 1)])

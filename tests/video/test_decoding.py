@@ -707,6 +707,38 @@ def test_h265_of_open_groups_from_which_a_piece_was_cut_out_is_read_around_it(vi
     assert shown(decode_frames(path, lambda info: [info.num_frames - 1, start])[0]) == [39, 24]
 
 
+def test_h265_that_lacks_a_piece_begins_at_its_first_picture_whatever_the_file_calls_it(video_file, tmp_path):
+    def call_other(packets: list[av.Packet]) -> list[av.Packet]:
+        packets[0].is_keyframe = False
+        return packets
+
+    joined = joined_at_key_frames(video_file("hevc_mp4"), tmp_path / "joined.mp4")
+    indices, others = (
+        [(frame.frame_index, read_index(frame.frame.numpy())) for frame in stream_frames(path)]
+        for path in (joined, with_packets(joined, tmp_path / "other.mp4", call_other))
+    )
+    assert others == indices
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_h265_of_which_pieces_that_overlap_were_joined_is_read_by_index(video_file, tmp_path, suffix):
+    """A piece that ends before the pictures between its last two has the time of one that is passed over."""
+
+    def join(packets: list[av.Packet]) -> list[av.Packet]:
+        _, start, end, *_ = (place for place, packet in enumerate(packets) if packet.is_keyframe)
+        last = next(place for place in range(start + 1, end) if packets[place].pts > packets[start].pts)
+        gap = packets[end].pts - packets[last].pts - packets[last].duration
+        for packet in packets[end:]:
+            packet.pts, packet.dts = packet.pts - gap, packet.dts - gap
+        return packets[: last + 1] + packets[end:]
+
+    path = with_packets(video_file("hevc_mp4"), tmp_path / f"joined{suffix}", join)
+    assert is_refused_strictly(path)
+    indices = shown(decode_frames(path, lambda info: range(info.num_frames))[0])
+    assert indices == [*range(13), 16, *range(24, 40)]
+    assert shown(decode_frames(path, [13, 14])[0]) == [16, 24]
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 def test_pictures_that_are_missing_are_an_error_where_a_piece_of_h265_was_cut_out(video_file, tmp_path, suffix):
     path = video_file("hevc_mp4")
