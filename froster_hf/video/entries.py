@@ -41,7 +41,7 @@ class Entries:
 
     Attributes:
         settings: those of the header, or of the first packet, which every decoder has read.
-        skippable: places of packets that are shown only where decoding began before their entry.
+        are_some_skippable: whether there are packets that are shown only where decoding began before their entry.
 
     Raises:
         NotAnIndexError: here and from every method, where something is not understood.
@@ -50,7 +50,7 @@ class Entries:
 
     def __init__(self, header: bytes):
         self.settings = self._read_header(header)
-        self.skippable: set[int] = set()
+        self.are_some_skippable = False
         self._num_packets = 0
 
     def is_entry(self, packet: bytes, *, has_header: bool) -> bool:
@@ -448,7 +448,7 @@ class _H265Entries(_UnitEntries):
         if slices.intersection(self.skipped):
             if not self._may_be_led:
                 raise NotAnIndexError("pictures that are not shown")
-            self.skippable.add(self._num_packets)
+            self.are_some_skippable = True
         if slices.intersection(self.entries):
             self._may_be_led = self._num_packets > 0 and slices.isdisjoint(self.restarts)
         return bool(slices) and slices <= set(self.entries), settings

@@ -530,7 +530,7 @@ class _ShownOrder:
         order = np.lexsort((numbers, restarts))
         steps, is_within = np.diff(numbers[order]), np.diff(restarts[order]) == 0
         is_gap = is_within & (steps > steps[is_within].min(initial=np.iinfo(np.int64).max))
-        if not self._entries.skippable.isdisjoint(order[1:][is_gap].tolist()):
+        if self._entries.are_some_skippable and is_gap.any():
             raise NotAnIndexError("pictures that may refer to others that were cut away")
         return np.argsort(order).tolist()
 

@@ -707,6 +707,26 @@ def test_h265_of_open_groups_from_which_a_piece_was_cut_out_is_read_around_it(vi
     assert shown(decode_frames(path, lambda info: [info.num_frames - 1, start])[0]) == [39, 24]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_h265_that_lacks_pictures_before_an_open_group_has_the_same_ones_by_index_and_in_order(
+    video_file, tmp_path, suffix
+):
+    """Those at the group's beginning refer to what is missing further before, behind which there are others."""
+
+    def lose(packets: list[av.Packet]) -> list[av.Packet]:
+        key = [place for place, packet in enumerate(packets) if packet.is_keyframe][2]
+        last = max(range(key), key=lambda place: packets[place].pts)
+        assert last + 1 < key
+        return packets[: last + 1] + packets[key:]
+
+    path = with_packets(video_file("hevc_mp4"), tmp_path / f"lost{suffix}", lose)
+    with av.open(str(path)) as container:
+        indices = [read_index(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert shown(decode_frames(path, lambda info: range(info.num_frames))[0]) == indices
+    for index in (len(indices) // 2, len(indices) - 3):
+        assert shown(decode_frames(path, [index])[0]) == indices[index : index + 1]
+
+
 def test_h265_that_lacks_a_piece_begins_at_its_first_picture_whatever_the_file_calls_it(video_file, tmp_path):
     def call_other(packets: list[av.Packet]) -> list[av.Packet]:
         packets[0].is_keyframe = False
