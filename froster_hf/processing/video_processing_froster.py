@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
@@ -705,7 +705,9 @@ def _read_frame(frame: Any) -> torch.Tensor:
                 raise ValueError(
                     f"A picture of the mode {frame.mode} is not within 0 to 255: give pictures of 8 bits per channel."
                 )
-        return torch.from_numpy(np.array(frame.convert("RGB"))).permute(2, 0, 1)
+        # As the file that it was opened from is read.
+        upright = ImageOps.exif_transpose(frame)
+        return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
     if not _is_frame(frame):
         raise TypeError(
             f"Not a frame: {type(frame).__name__}. Give a PIL image, an array, or the path or bytes of an image file."

@@ -68,8 +68,10 @@ def test_a_photograph_stands_as_every_viewer_shows_it(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(upright)).save(tmp_path / "1.png", exif=exif)
-    frames, _ = read_video(tmp_path, None)
-    assert frames[0].permute(1, 2, 0).tolist() == upright.tolist()
+    with Image.open(tmp_path / "1.png") as opened:
+        for video in (tmp_path, [opened], [opened.convert("L")], [Image.fromarray(upright)]):
+            frames, _ = read_video(video, None)
+            assert frames[0].permute(1, 2, 0).tolist() == upright.tolist()
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", "group4"])
