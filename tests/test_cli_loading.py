@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
@@ -79,6 +80,22 @@ def change_weights(change: Callable[[str, torch.Tensor], torch.Tensor]) -> Calla
 def code_of_its_own(folder: Path, **fields) -> None:
     (folder / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
     change_json(folder / "config.json", **fields)
+
+
+def shards_of_links(folder: Path) -> None:
+    """Twenty names of a file of a megabyte, beside a configuration of some 16 million numbers."""
+    save_file({"zeros": torch.zeros(2**18)}, folder / "shard-0.safetensors")
+    shards = {f"shard-{number}": f"shard-{number}.safetensors" for number in range(1, 20)}
+    for number, name in enumerate(shards.values()):
+        make = os.symlink if number % 2 else os.link
+        make(folder / "shard-0.safetensors", folder / name)
+    model = (folder / "model.safetensors").rename(folder / "shard-model.safetensors")
+    with safe_open(model, "pt") as weights:
+        stored = dict.fromkeys(weights.keys(), model.name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": stored | shards}))
+    config = json.loads((folder / "config.json").read_text())
+    width = config["text_config"]["hidden_size"]
+    change_json(folder / "config.json", text_config=config["text_config"] | {"vocab_size": 2**24 // width})
 
 
 def adapter_of(folder: Path) -> None:
@@ -174,6 +191,10 @@ DAMAGES = {
                 "vocab_size": 10**7,
             },
         ),
+        "config.json describes a model of",
+    ),
+    "a vocabulary larger than its shards, which are links to one": (
+        shards_of_links,
         "config.json describes a model of",
     ),
     "weights under another name": (
