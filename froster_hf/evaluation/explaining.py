@@ -34,9 +34,10 @@ _SWITCHING = threading.Lock()
 
 MapMethod = Literal["rollout", "gradient"]
 
-# Weights of attention that the rollout holds at once, with its matrices over all tokens of a clip: ViT-L/14 at 336
-# pixels has 3 * 10^9 of 8 frames, 7 per parameter.
-MAX_HELD, MAX_HELD_PER_PARAMETER, ROLLOUT_MATRICES = 2**27, 32, 4
+# Numbers that a map holds at once: of the rollout, weights of attention and matrices over all tokens of a clip; of the
+# gradient map, what blocks keep for the backward pass. ViT-L/14 at 336 pixels has 3 and 2 * 10^9 of 8 frames, up to 7
+# per parameter.
+MAX_HELD, MAX_HELD_PER_PARAMETER, ROLLOUT_MATRICES, KEPT_TENSORS = 2**27, 32, 4, 4
 
 # Pictures: least side of a frame and the gap between two in pixels; weight of a map's color at its highest value.
 SMALLEST_SIDE, STRIP_GAP, MOST_COLOR = 192, 4, 0.6
@@ -224,7 +225,12 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
             no attentions.
     """
     num_frames, side, prefix = _clip_shape(model, pixel_values_videos)
-    _refuse_many_weights(model, num_frames, num_tokens=num_frames * (prefix + side * side))
+    config: Any = model.config
+    num_tokens = num_frames * (prefix + side * side)
+    # Of `local_attention`, the keys and values of each frame's neighbors are copied.
+    neighbors = 2 * config.temporal_radius + 1 if config.temporal_entries[0].has_radius else 0
+    held = ROLLOUT_MATRICES * num_tokens**2 + 2 * neighbors * num_tokens * config.vision_config.hidden_size
+    _refuse_many_numbers(model, config.attention_scores(num_frames) + held, "rollout", other="gradient")
     froster: Any = model.froster
     attentions = _with_eager_attention(
         model, lambda: froster.get_video_features(pixel_values_videos, output_attentions=True).attentions
@@ -234,7 +240,6 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
             f"{type(model).__name__} gives no attentions; the rollout needs a model with eager attention."
         )
     rollout: torch.Tensor | None = None
-    config: Any = model.config
     if config.temporal_entries[0].hands_on:
         # Behind the frame's own tokens stand those that sum up its clip, which belong to no patch.
         attentions = [weights[..., : prefix + side * side] for weights in attentions]
@@ -278,6 +283,9 @@ def patch_relevance(
     num_frames, side, prefix = _clip_shape(model, pixel_values_videos)
     if not 0 <= label_index < len(text_embeds):
         raise ValueError(f"label_index={label_index} is out of range: there are {len(text_embeds)} labels.")
+    config: Any = model.config
+    kept = KEPT_TENSORS * config.vision_config.num_hidden_layers * config.block_numbers(num_frames)
+    _refuse_many_numbers(model, kept, "gradient map", other="rollout")
     froster: Any = model.froster
     normed: list[torch.Tensor] = []
     last_norm = froster.vision_model.encoder.layers[-1].layer_norm1
@@ -312,16 +320,13 @@ def _clip_shape(model: nn.Module, pixels: torch.Tensor) -> tuple[int, int, int]:
     return pixels.shape[1], side, int(config.backbone_entry.has_class_token)
 
 
-def _refuse_many_weights(model: nn.Module, num_frames: int, *, num_tokens: int) -> None:
-    """Raise where a small file describes a model whose attention takes gigabytes as soon as it is written down."""
-    config: Any = model.config
-    held = config.attention_scores(num_frames) + ROLLOUT_MATRICES * num_tokens**2
+def _refuse_many_numbers(model: nn.Module, held: int, what: str, *, other: str) -> None:
+    """Raise where a small file describes a model of which a map takes gigabytes."""
     allowed = max(MAX_HELD, MAX_HELD_PER_PARAMETER * sum(weight.numel() for weight in model.parameters()))
     if held > allowed:
         raise ValueError(
-            f"The rollout of {num_frames} frames would hold {held:.1e} weights of attention at once; of a model of "
-            f"this size, it holds at most {allowed:.1e}. Show fewer frames (`--num-frames`), or the gradient map "
-            "alone (`--method gradient`)."
+            f"The {what} of these frames would hold {held:.1e} numbers at once; of a model of this size, it holds at "
+            f"most {allowed:.1e}. Show fewer frames (`--num-frames`), or the other map alone (`--method {other}`)."
         )
 
 

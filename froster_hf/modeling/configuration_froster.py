@@ -87,11 +87,13 @@ MAX_PARAMETERS = 20_000_000_000
 # Scores of attention, over layers and heads. ViT-L/14 at 336 pixels that attends to all patches of 64 frames at once
 # has 5 * 10^11 per clip, 1,500 per parameter; a small file could ask for any number, whose work would take days.
 MAX_SCORES, MAX_SCORES_PER_PARAMETER = 2**34, 4096
-# Numbers of a matrix that is in memory as a whole, of all clips of a video; of a clip of 64 frames, SigLIP 2's giant
-# at 384 pixels has 3 * 10^7 with `context_tokens`.
-MAX_MATRIX, MAX_MATRIX_PER_PARAMETER = 2**26, 2
+# Numbers of a tensor that is in memory as a whole; of a clip of 64 frames, ViT-L/14 at 336 pixels has 2 * 10^8 in an
+# MLP. Clips that would have more together are computed one after the other.
+MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER = 2**26, 2
 # Of one padded text; SigLIP's have 2 * 10^6.
 MAX_TEXT_SCORES = 2**28
+# Texts that are encoded together; their tensors are bounded alike.
+TEXTS_AT_ONCE = 256
 # Clips that a video may have beyond which each has to have fewer.
 FULL_CLIPS = 8
 
@@ -375,19 +377,26 @@ class FrosterConfig(PreTrainedConfig):
                 f"{FULL_CLIPS} times that per video. `image_size`, `patch_size`, `temporal_radius`, frames or clips "
                 "are far too large."
             )
-        matrix, most = num_clips * self._largest_matrix(num_frames), MAX_MATRIX_PER_PARAMETER * parameters
-        if matrix > max(MAX_MATRIX, most):
+        embeds = num_clips * num_frames * self.projection_dim
+        if (numbers := max(self._largest_tensor(num_frames), embeds)) > self._most_numbers:
             raise ValueError(
-                f"`{self.temporal_module}` and `{self.temporal_pooling}` would compare {num_frames} frames of "
-                f"{self._num_tokens - 1} patches in matrices of {matrix:.1e} numbers in all clips; a model of "
-                f"this size has at most {max(MAX_MATRIX, most):.1e}. `image_size`, `patch_size`, `pooling_num_heads`, "
-                "frames or clips are far too large."
+                f"`{self.temporal_module}` and `{self.temporal_pooling}` would have tensors of {numbers:.1e} numbers "
+                f"for {num_frames} frames of {self._num_tokens - 1} patches; a model of this size has at most "
+                f"{self._most_numbers:.1e}. `image_size`, `patch_size`, `intermediate_size`, `adapter_size`, "
+                "`projection_dim`, `pooling_num_heads`, frames or clips are far too large."
             )
         positions = self.text_length or 0
         if positions**2 * text.num_hidden_layers * text.num_attention_heads > MAX_TEXT_SCORES:
             raise ValueError(
                 f"`text_config.max_position_embeddings` is {positions}, to which every text is padded; attention over "
                 "so many would take minutes per text. Published towers have 64."
+            )
+        numbers = TEXTS_AT_ONCE * text.max_position_embeddings * _widest(text)
+        if numbers > self._most_numbers:
+            raise ValueError(
+                f"`text_config` would have tensors of {numbers:.1e} numbers for {TEXTS_AT_ONCE} texts; a model of "
+                f"this size has at most {self._most_numbers:.1e}. `max_position_embeddings`, `hidden_size` or "
+                "`intermediate_size` are far too large."
             )
 
     def attention_scores(self, num_frames: int) -> int:
@@ -412,14 +421,40 @@ class FrosterConfig(PreTrainedConfig):
         """Pairs of seeds of a clip that `context_tokens` compares: every second one with each of the others."""
         return round(num_frames * self._num_tokens * SEED_SHARE / 2) ** 2
 
-    def _largest_matrix(self, num_frames: int) -> int:
-        """Numbers of the largest matrix that the temporal module or the pooling has in memory of a clip."""
+    def clips_at_once(self, num_frames: int) -> int:
+        """Clips that are computed together on a CPU, so that their tensors have the size that one clip's may have.
+
+        Args:
+            num_frames: T, frames per clip.
+        """
+        return max(1, self._most_numbers // self._largest_tensor(num_frames))
+
+    def block_numbers(self, num_frames: int) -> int:
+        """Numbers of the largest tensor that a block of the vision tower makes of a clip's tokens.
+
+        Args:
+            num_frames: T, frames per clip.
+        """
+        return num_frames * self._num_tokens * max(_widest(self.vision_config), 2 * self._adapter_size)
+
+    def _largest_tensor(self, num_frames: int) -> int:
+        """Numbers of the largest tensor that the vision tower or the pooling has in memory of a clip."""
         module, pooling = self.temporal_entries
         pairs = self._seed_pairs(num_frames) if module.hands_on else 0
         if "pooling_num_heads" in pooling.fields:
             heads = self.pooling_num_heads or self.text_config.num_attention_heads
             pairs = max(pairs, heads * num_frames**2)
-        return pairs
+        return max(pairs, self.block_numbers(num_frames), 4 * num_frames * self.projection_dim)
+
+    @property
+    def _most_numbers(self) -> int:
+        """Numbers that a tensor of a clip, or of texts, may have."""
+        return max(MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER * self._estimate_parameters())
+
+    @property
+    def _adapter_size(self) -> int:
+        """The width of the adapters, where there are some that are wider than published ones."""
+        return (self.adapter_size or 0) if "adapter_size" in self.temporal_entries[0].fields else 0
 
     @property
     def _num_tokens(self) -> int:
@@ -440,20 +475,21 @@ class FrosterConfig(PreTrainedConfig):
             )
 
     def _estimate_parameters(self) -> int:
-        """Their number, at most a little too high: what depends on the temporal module counts wherever it is given."""
+        """Their number, at most a little too high: of what the configuration has, not of all that it says."""
         vision: Any = self.vision_config
         text, width = self.text_config, self.projection_dim
         patches = (vision.image_size // vision.patch_size) ** 2
+        times, poolings_times = (self.num_frames * entry.fixed_frames for entry in self.temporal_entries)
         tables = [
-            (patches + self.num_frames + vision.num_channels * vision.patch_size**2, vision.hidden_size),
+            (patches + times + vision.num_channels * vision.patch_size**2, vision.hidden_size),
             (text.vocab_size + text.max_position_embeddings, text.hidden_size),
-            (vision.hidden_size + text.hidden_size + self.num_frames + len(self.id2label), width),
+            (vision.hidden_size + text.hidden_size + poolings_times + len(self.id2label), width),
         ]
         layers = sum(
             tower.num_hidden_layers * tower.hidden_size * (4 * tower.hidden_size + 2 * tower.intermediate_size)
             for tower in (vision, text)
         )
-        adapters = vision.num_hidden_layers * 6 * vision.hidden_size * (self.adapter_size or 0)
+        adapters = vision.num_hidden_layers * 6 * vision.hidden_size * self._adapter_size
         pooling = 0
         if "pooling_num_layers" in self.temporal_entries[1].fields:
             pooling = self.pooling_num_layers * width * (4 * width + 2 * max(4 * width, CLASS_TOKEN_INNER_WIDTH))
@@ -525,6 +561,11 @@ class FrosterConfig(PreTrainedConfig):
             "dtype": dual_encoder_config.dtype,
         }
         return cls(**fields | kwargs)
+
+
+def _widest(tower: Any) -> int:
+    """Numbers of a token in the widest tensor of a block: queries, keys and values, or the inner ones of its MLP."""
+    return max(3 * tower.hidden_size, tower.intermediate_size)
 
 
 def find_backbone(name: Any) -> BackboneEntry:

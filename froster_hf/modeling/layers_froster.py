@@ -147,9 +147,12 @@ def computes_embeds_alone(tower: PreTrainedModel, options: Mapping[str, Any]) ->
     It may not where hidden states or attentions are asked for, by these options of its `forward` or by its
     configuration, nor where modules have hooks or a replaced `forward`, which would not see what they expect.
     """
-    if any(options.get(name, getattr(tower.config, name, None)) for name in RECORDED_OUTPUTS):
-        return False
-    return not any(map(is_watched, tower.modules()))
+    return not records_outputs(tower, options) and not any(map(is_watched, tower.modules()))
+
+
+def records_outputs(tower: PreTrainedModel, options: Mapping[str, Any]) -> bool:
+    """Whether hidden states or attentions of a tower are asked for."""
+    return any(options.get(name, getattr(tower.config, name, None)) for name in RECORDED_OUTPUTS)
 
 
 def is_watched(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ import importlib
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,6 +46,7 @@ from .layers_froster import (
     is_plain_text_tower,
     pairwise_sigmoid_loss,
     pool_frames,
+    records_outputs,
     share_beginnings,
     sort_by_beginning,
     use_one_pass_mlps,
@@ -515,6 +516,11 @@ class FrosterModel(FrosterPreTrainedModel):
             ValueError: another shape or dtype, or a frame count that the model is tied to otherwise.
         """
         check_clips(pixel_values_videos, self.config.vision_config)
+        if only_embeds and (parts := self._split_clips(pixel_values_videos, kwargs)):
+            kwargs |= {"interpolate_pos_encoding": interpolate_pos_encoding, "only_embeds": True, "return_dict": True}
+            outputs = [self.get_video_features(part, **kwargs) for part in parts]
+            joined: dict[str, Any] = {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
+            return FrosterVideoFeatures(**joined)
         temporal, pooling = self.config.temporal_entries
         whole_clips = temporal.place == "embeddings"
         if temporal.takes_num_frames:
@@ -544,6 +550,15 @@ class FrosterModel(FrosterPreTrainedModel):
             last_hidden_state=tokens,
             pooler_output=video_embeds,
         )
+
+    def _split_clips(self, pixel_values_videos: torch.Tensor, options: Mapping[str, Any]) -> Sequence[torch.Tensor]:
+        """Parts of clips that take too much memory together; none where they take less, or have to be together."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
+            return ()
+        most = self.config.clips_at_once(pixel_values_videos.shape[1])
+        if pixel_values_videos.device.type != "cpu" or len(pixel_values_videos) <= most:
+            return ()
+        return () if records_outputs(self.vision_model, options) else pixel_values_videos.split(most)
 
     @can_return_tuple
     def get_text_features(

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -61,15 +63,20 @@ def test_what_is_looked_at_is_bright_and_the_rest_stays_pale():
     assert np.array_equal(shown[0, :8, :8], shown[1, :8, :8])
 
 
-def test_a_rollout_of_more_weights_than_a_model_of_its_size_has_is_refused(video, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "what", "other"), [("rollout", "rollout", "gradient"), ("gradient", "gradient map", "rollout")]
+)
+def test_a_map_of_more_numbers_than_a_model_of_its_size_holds_is_refused(
+    video, tmp_path, monkeypatch, method, what, other
+):
     monkeypatch.setattr(explaining, "MAX_HELD", 1000)
     monkeypatch.setattr(explaining, "MAX_HELD_PER_PARAMETER", 0)
+    explain = partial(explain_video, tiny_model(), tiny_processor(), video, label="a")
     with pytest.raises(
-        ValueError, match=r"The rollout of \d+ frames would hold .* at most 1\.0e\+03.*--method gradient"
+        ValueError, match=rf"The {what} of these frames would hold .* at most 1\.0e\+03.*--method {other}"
     ):
-        explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path / "maps")
+        explain(output_dir=tmp_path / "maps", methods=[method])
     assert not (tmp_path / "maps").exists()
-    explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path, methods=["gradient"])
 
 
 def test_an_unknown_method_is_refused(video, tmp_path):

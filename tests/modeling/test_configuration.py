@@ -224,6 +224,35 @@ def test_matrices_beyond_all_models_are_refused(fields):
         FrosterConfig(**(fields | towers | {"projection_dim": 256}))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_frames": 200, "vision_config": {"intermediate_size": 4096}},
+        {"num_frames": 200, "vision_config": {"hidden_size": 1024}},
+        {"num_frames": 200, "temporal_module": "st_adapter", "adapter_size": 8192},
+        {"num_frames": 5000, "projection_dim": 65_536},
+        {"text_config": {"intermediate_size": 65_536}},
+    ],
+    ids=["MLP", "queries, keys and values", "adapters", "embeddings", "texts"],
+)
+def test_tensors_beyond_all_models_are_refused(fields):
+    small = {"hidden_size": 16, "intermediate_size": 4, "num_hidden_layers": 2, "num_attention_heads": 1}
+    towers = {
+        "text_config": small | {"vocab_size": 99} | fields.get("text_config", {}),
+        "vision_config": small | {"image_size": 64, "patch_size": 2} | fields.get("vision_config", {}),
+    }
+    with pytest.raises(ValueError, match=r"would have tensors of .* numbers .*; a model of this size has at most"):
+        FrosterConfig(**({"temporal_module": "none", "projection_dim": 16} | fields | towers))
+
+
+def test_what_a_configuration_says_of_parts_that_it_lacks_makes_no_model_larger():
+    plain, more = (
+        tiny_config(temporal_module="none"),
+        tiny_config(temporal_module="none", adapter_size=65_536, num_frames=10_000),
+    )
+    assert more._estimate_parameters() == plain._estimate_parameters()
+
+
 def test_padded_texts_beyond_all_models_are_refused():
     siglip = SiglipConfig().to_dict()
     siglip["text_config"]["max_position_embeddings"] = 4096

@@ -48,6 +48,27 @@ def count_rows(model, part: str, call) -> int:
     return sum(rows)
 
 
+@REDUCED
+def test_many_clips_are_computed_one_after_the_other(fields, monkeypatch):
+    model = double_model(**fields).eval().froster
+    many = torch.cat([clips(), clips().flip(0), clips()])
+
+    @torch.no_grad()
+    def embed():
+        return model.get_video_features(many, only_embeds=True)
+
+    together = embed()
+    monkeypatch.setattr(type(model.config), "clips_at_once", lambda *_: 4)
+    apart = embed()
+    assert together.keys() == apart.keys()
+    for name, values in together.items():
+        torch.testing.assert_close(apart[name], values, **EXACT)
+    calls = []
+    model.vision_model.embeddings.register_forward_hook(lambda *_: calls.append(1))
+    embed()
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @REDUCED
 def test_embeddings_are_those_of_the_whole_tower_in_values_and_gradients(fields, attention):
