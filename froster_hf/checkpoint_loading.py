@@ -78,12 +78,14 @@ def load_pipeline(
 
     Raises:
         ModelNotFoundError: there is no such checkpoint.
-        ValueError: the checkpoint is damaged or of another kind, or the device has no room for it.
+        ValueError: the checkpoint is damaged or of another kind, or there is no such device, or no room on it.
     """
     import torch
 
     if is_path(os.fspath(name)) and not os.path.exists(name):
         raise model_not_found(os.fspath(name))
+    if device is not None:
+        _check_device(device)
     try:
         with hub_asked_once(name):
             return load_installed(name, device=device, dtype=dtype)
@@ -100,6 +102,19 @@ def load_pipeline(
                 f"The model in {printable(os.fspath(name))} cannot be loaded: {loading_reason(error)}"
             ) from error
         raise model_not_found(os.fspath(name), error) from error
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        # Computed with, since a name may be known while its hardware is missing, or holds no values.
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"The device {name} cannot be used: {reason}. Give cpu, cuda, cuda:0, mps or the like."
+        ) from error
 
 
 def model_not_found(name: str, error: Exception | None = None) -> ModelNotFoundError:

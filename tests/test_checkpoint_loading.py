@@ -112,6 +112,12 @@ def test_an_adapter_of_a_checkpoint_in_the_cache_is_loaded_where_the_hub_is_down
     assert silent == [("HEAD", "/owner/froster/resolve/main/config.json")]
 
 
+@pytest.mark.parametrize("device", ["toaster", "meta", 99])
+def test_a_device_that_is_not_there_is_named_and_not_the_checkpoint(device):
+    with pytest.raises(ValueError, match=rf"^The device {device} cannot be used: .*Give cpu, cuda, cuda:0"):
+        load_pipeline("small", device=device)
+
+
 def test_of_a_folder_or_a_path_nobody_is_asked(silent, tmp_path):
     load_pipeline("small", device="cpu")
     with hub_asked_once(tmp_path):

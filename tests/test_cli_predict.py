@@ -188,8 +188,8 @@ def test_labels_that_are_digits_are_not_taken_for_indices_of_their_descriptions(
         (["--labels-file", "missing.txt"], "missing.txt"),
         ([], "Give --labels"),
         (["--labels", "a", "--model", "/nowhere/at/all"], "/nowhere/at/all"),
-        (["--labels", "a", "--device", "toaster"], "--device toaster"),
-        (["--labels", "a", "--device", "meta"], "--device meta"),
+        (["--labels", "a", "--device", "toaster"], "The device toaster cannot be used"),
+        (["--labels", "a", "--device", "meta"], "The device meta cannot be used"),
     ],
 )
 def test_wrong_arguments_are_one_line(checkpoint, capsys, arguments, message):

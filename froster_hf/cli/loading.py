@@ -62,9 +62,6 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
         ValueError: there is no such device or checkpoint, the checkpoint is damaged or of another kind, or the device
             has no room for it.
     """
-    if device is not None:
-        _check_device(device)
-
     import froster_hf  # noqa: F401
 
     with without_warnings(), without_progress_bars():
@@ -85,14 +82,3 @@ def end_process_group() -> None:
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        # Computed with, since a name may be known while its hardware is missing, or holds no values.
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {name}: {reason}. Give cpu, cuda, cuda:0, mps or the like.") from error

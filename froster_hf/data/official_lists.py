@@ -16,6 +16,7 @@ from datasets import Dataset
 from ..printing import listing, printable
 from ..processing.label_files import read_label_file
 from ..processing.text_files import AnnotationError, csv_cells, read_json, read_lines, shown_path
+from ..video.files import is_hidden
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, MissingFiles, distinct_label_texts, label_text, video_table
 
@@ -104,7 +105,7 @@ def read_hmdb51(
     """
     suffix = f"_test_split{_checked_fold(fold)}.txt"
     video_root = VideoRoot(root, allow_links=allow_links)
-    files = sorted(Path(annotations).glob(f"*{suffix}"))
+    files = sorted(file for file in Path(annotations).glob(f"*{suffix}") if not is_hidden(file.name))
     if not files:
         raise AnnotationError(f"{shown_path(annotations)} holds no file named <class>{suffix}.")
     classes = [file.name.removesuffix(suffix) for file in files]

@@ -20,6 +20,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
+from ..processing.prompts_froster import spelling
+
 ScoreFunction = Literal["softmax", "sigmoid", "evidence", "none"]
 # Those whose scores are not between 0 and 1.
 LOGIT_FUNCTIONS: tuple[ScoreFunction, ...] = ("none", "evidence")
@@ -257,8 +259,7 @@ def choose_scoring(
             f"`multi_label` scores each label for itself; leave out `function_to_apply`, got {function_to_apply!r}."
         )
     num_labels, given = len(labels), tuple(background or ())
-    twice = sorted(set(labels) & set(given))
-    if twice:
+    if twice := _names_in(labels, given):
         raise ValueError(
             f"{twice[0]!r} is asked for and stands in the background as well; take it out of one of them."
         )
@@ -282,8 +283,7 @@ def choose_scoring(
         used, is_own = (), True
     else:
         used, is_own = tuple(own_background or ()), True
-    if is_own and not set(labels).isdisjoint(used):
-        asked = set(labels)
+    if is_own and (asked := _names_in(used, labels)):
         used = tuple(name for name in used if name not in asked)
         if calibration is not None:
             # It holds for no other background.
@@ -294,6 +294,14 @@ def choose_scoring(
         _check_comparison(used, function_to_apply, multi_label)
     answers_none = bool(used) and num_labels == 1 and not multi_label
     return Scoring(num_labels, "sigmoid", used, is_own, calibration, answers_none=answers_none)
+
+
+def _names_in(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those of the names that stand among others, however their blanks and accents are written."""
+    if not names or not others:
+        return []
+    known = {spelling(name, source="labels") for name in others}
+    return [name for name in names if spelling(name, source="labels") in known]
 
 
 def _check_comparison(background: Sequence[str], function_to_apply: ScoreFunction | None, multi_label: bool) -> None:

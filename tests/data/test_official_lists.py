@@ -75,6 +75,8 @@ def hmdb51(tmp_path):
     lists.mkdir()
     (lists / "brush_hair_test_split1.txt").write_text("a b.avi 1 \nc.avi 2 \n")
     (lists / "cartwheel_test_split1.txt").write_text("d.avi 0 \ne.avi 2 \n")
+    # macOS's, of what a file system has no room for.
+    (lists / "._cartwheel_test_split1.txt").write_bytes(bytes(8))
     return root, lists
 
 

@@ -64,6 +64,7 @@ def test_descriptions_stay_with_their_names():
         ([""], "label 0 is ''"),
         (["a", ["b"]], "label 1 is of the type list"),
         (["a", "b", "a"], "repeated: 'a'"),
+        (["a  b", "a b\u00a0", "c"], "repeated: 'a b'"),
         (["\u00fcbung", "u\u0308bung"], "repeated: '\u00fcbung'"),
         (np.array([["a", "b"]]), "of the type ndarray"),
         (np.array("a"), "of the type ndarray"),
