@@ -392,6 +392,11 @@ class MultiLabelPrecision(evaluate.Metric):
         scores = np.asarray(predictions)
         present = np.zeros(scores.shape, dtype=bool)
         for row, labels in enumerate(references):
+            if not all(0 <= label < scores.shape[1] for label in labels):
+                raise ValueError(
+                    f"The references of video {row}, counted from 0, are {labels!r:.100}; they must be indices from 0 "
+                    f"to {scores.shape[1] - 1}, and none for a video without labels."
+                )
             present[row, list(labels)] = True
         return measure("labels", scores, present, per_class=True)
 

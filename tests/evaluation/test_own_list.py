@@ -259,6 +259,9 @@ def test_average_precision_by_hand():
         assert average_precisions(scores, np.array(present)) == pytest.approx([1 / 3])
     module = compute(MultiLabelPrecision, predictions=[[0.9, 0.1], [0.2, 0.8]], references=[[0], [1]])
     assert module["mean_average_precision"] == 1.0
+    for references in ([[0], [-1]], [[0], [2]]):
+        with pytest.raises(ValueError, match=r"references of video 1, .* indices from 0 to 1"):
+            compute(MultiLabelPrecision, predictions=[[0.9, 0.1], [0.2, 0.8]], references=references)
 
 
 def test_f1_by_hand():
