@@ -11,6 +11,7 @@ import math
 import numbers
 import operator
 import threading
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -19,8 +20,6 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
-
-from ..processing.prompts_froster import spelling
 
 ScoreFunction = Literal["softmax", "sigmoid", "evidence", "none"]
 # Those whose scores are not between 0 and 1.
@@ -300,8 +299,12 @@ def _names_in(names: Sequence[str], others: Sequence[str]) -> list[str]:
     """Those of the names that stand among others, however their blanks and accents are written."""
     if not names or not others:
         return []
-    known = {spelling(name, source="labels") for name in others}
-    return [name for name in names if spelling(name, source="labels") in known]
+
+    def spelling(name: str) -> str:
+        return " ".join(unicodedata.normalize("NFC", name).split())
+
+    known = set(map(spelling, others))
+    return [name for name in names if spelling(name) in known]
 
 
 def _check_comparison(background: Sequence[str], function_to_apply: ScoreFunction | None, multi_label: bool) -> None:

@@ -127,7 +127,8 @@ def checked_label_list(
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"{source}: labels must be non-empty strings; label {position} is {_shown(name)}.")
         _check_text(name, source)
-    counts = Counter(spelling(name, source=source) for name in names)
+    # All runs of blanks are one to tokenizers.
+    counts = Counter(" ".join(composed(name, source=source).split()) for name in names)
     if len(counts) < len(names):
         repeated = [name for name, count in counts.items() if count > 1]
         raise ValueError(f"{source}: labels must differ from each other; repeated: {_listed(repeated)}.")
@@ -150,15 +151,6 @@ def composed(name: str, *, source: str) -> str:
             "writing has. Write it without them."
         )
     return unicodedata.normalize("NFC", name)
-
-
-def spelling(name: str, *, source: str) -> str:
-    """What tells a name from others: `composed`, and every run of blanks as one, which is all that tokenizers see.
-
-    Raises:
-        ValueError: see `composed`.
-    """
-    return " ".join(composed(name, source=source).split())
 
 
 def in_order_of_indices(pairs: Iterable[tuple[int, Any]], *, source: str) -> list[Any]:
