@@ -87,6 +87,9 @@ MAX_PARAMETERS = 20_000_000_000
 # Scores of attention, over layers and heads. ViT-L/14 at 336 pixels that attends to all patches of 64 frames at once
 # has 5 * 10^11 per clip, 1,500 per parameter; a small file could ask for any number, whose work would take days.
 MAX_SCORES, MAX_SCORES_PER_PARAMETER = 2**34, 4096
+# Tokens of a clip, each of which goes through all layers, and products of such tokens and parameters; of 64 frames,
+# SigLIP at 512 pixels has 66,000.
+MAX_TOKENS, MAX_WORK = 2**18, 2**37
 # Numbers of a tensor that is in memory as a whole; of a clip of 64 frames, ViT-L/14 at 336 pixels has 2 * 10^8 in an
 # MLP. Clips that would have more together are computed one after the other.
 MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER = 2**26, 2
@@ -377,6 +380,16 @@ class FrosterConfig(PreTrainedConfig):
                 f"{FULL_CLIPS} times that per video. `image_size`, `patch_size`, `temporal_radius`, frames or clips "
                 "are far too large."
             )
+        tokens, most = (
+            num_frames * self._num_tokens,
+            max(MAX_TOKENS, MAX_WORK // _layer_parameters(self.vision_config)),
+        )
+        if tokens * num_clips > most * min(num_clips, FULL_CLIPS):
+            raise ValueError(
+                f"{num_frames} frames of {self._num_tokens - 1} patches are {tokens:.1e} tokens in each of "
+                f"{num_clips} clips; a vision tower of this size takes {most:.1e} at most, and {FULL_CLIPS} times as "
+                "many per video. `image_size`, frames or clips are far too large, or `patch_size` is too small."
+            )
         embeds = num_clips * num_frames * self.projection_dim
         if (numbers := max(self._largest_tensor(num_frames), embeds)) > self._most_numbers:
             raise ValueError(
@@ -485,10 +498,7 @@ class FrosterConfig(PreTrainedConfig):
             (text.vocab_size + text.max_position_embeddings, text.hidden_size),
             (vision.hidden_size + text.hidden_size + poolings_times + len(self.id2label), width),
         ]
-        layers = sum(
-            tower.num_hidden_layers * tower.hidden_size * (4 * tower.hidden_size + 2 * tower.intermediate_size)
-            for tower in (vision, text)
-        )
+        layers = _layer_parameters(vision) + _layer_parameters(text)
         adapters = vision.num_hidden_layers * 6 * vision.hidden_size * self._adapter_size
         pooling = 0
         if "pooling_num_layers" in self.temporal_entries[1].fields:
@@ -561,6 +571,11 @@ class FrosterConfig(PreTrainedConfig):
             "dtype": dual_encoder_config.dtype,
         }
         return cls(**fields | kwargs)
+
+
+def _layer_parameters(tower: Any) -> int:
+    """Parameters of a tower's layers."""
+    return tower.num_hidden_layers * tower.hidden_size * (4 * tower.hidden_size + 2 * tower.intermediate_size)
 
 
 def _widest(tower: Any) -> int:

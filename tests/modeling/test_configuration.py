@@ -245,6 +245,28 @@ def test_tensors_beyond_all_models_are_refused(fields):
         FrosterConfig(**({"temporal_module": "none", "projection_dim": 16} | fields | towers))
 
 
+def test_tokens_beyond_all_models_are_refused():
+    """Each of them goes through all layers."""
+    towers = {
+        "text_config": {"hidden_size": 16, "intermediate_size": 4, "num_hidden_layers": 2, "vocab_size": 99},
+        "vision_config": {
+            "image_size": 64,
+            "patch_size": 2,
+            "hidden_size": 64,
+            "intermediate_size": 64,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 1,
+        },
+    }
+    config = FrosterConfig(**towers, temporal_module="none", projection_dim=16, num_frames=127)
+    with pytest.raises(
+        ValueError, match=r"^256 frames of 1024 patches are 2\.6e\+05 tokens in each of 1 clips; a vision"
+    ):
+        config.check_attention(256)
+    with pytest.raises(ValueError, match=r"in each of 17 clips"):
+        config.check_attention(127, num_clips=17)
+
+
 def test_what_a_configuration_says_of_parts_that_it_lacks_makes_no_model_larger():
     plain, more = (
         tiny_config(temporal_module="none"),
