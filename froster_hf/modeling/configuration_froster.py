@@ -380,10 +380,8 @@ class FrosterConfig(PreTrainedConfig):
                 f"{FULL_CLIPS} times that per video. `image_size`, `patch_size`, `temporal_radius`, frames or clips "
                 "are far too large."
             )
-        tokens, most = (
-            num_frames * self._num_tokens,
-            max(MAX_TOKENS, MAX_WORK // _layer_parameters(self.vision_config)),
-        )
+        tokens = num_frames * self._num_tokens
+        most = max(MAX_TOKENS, MAX_WORK // _layer_parameters(self.vision_config))
         if tokens * num_clips > most * min(num_clips, FULL_CLIPS):
             raise ValueError(
                 f"{num_frames} frames of {self._num_tokens - 1} patches are {tokens:.1e} tokens in each of "
