@@ -6,7 +6,7 @@ import torch
 
 from froster_hf.evaluation import attention_rollout, gradient_map
 from froster_hf.evaluation.explaining import _clip_attention, patch_relevance
-from tests.modeling.tiny import MODULES, NUM_FRAMES, SIZE, VISION, tiny_clips, tiny_model
+from tests.modeling.tiny import MODULES, NUM_FRAMES, SIZE, VISION, tiny_clips, tiny_config, tiny_model
 
 PATCHES = SIZE // VISION["patch_size"]
 
@@ -16,12 +16,7 @@ class PlantedAttention(torch.nn.Module):
 
     def __init__(self, weights):
         super().__init__()
-        self.config = SimpleNamespace(
-            _attn_implementation="sdpa",
-            vision_config=SimpleNamespace(patch_size=VISION["patch_size"]),
-            backbone_entry=SimpleNamespace(has_class_token=True),
-            temporal_entries=(SimpleNamespace(hands_on=False), None),
-        )
+        self.config = tiny_config(temporal_module="none", attn_implementation="sdpa")
         features = SimpleNamespace(attentions=(weights,))
         self.froster = SimpleNamespace(get_video_features=lambda *_, **__: features)
 
