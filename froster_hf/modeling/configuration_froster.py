@@ -95,7 +95,7 @@ MAX_TOKENS, MAX_WORK = 2**18, 2**37
 MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER = 2**26, 2
 # Of one padded text; SigLIP's have 2 * 10^6.
 MAX_TEXT_SCORES = 2**28
-# Texts that are encoded together; their tensors are bounded alike.
+# Texts that the processor has encoded together; their tensors are bounded alike.
 TEXTS_AT_ONCE = 256
 # Clips that a video may have beyond which each has to have fewer.
 FULL_CLIPS = 8
@@ -371,8 +371,7 @@ class FrosterConfig(PreTrainedConfig):
         """
         text = self.text_config
         scores = self.attention_scores(num_frames)
-        parameters = self._estimate_parameters()
-        allowed = max(MAX_SCORES, MAX_SCORES_PER_PARAMETER * parameters)
+        allowed = max(MAX_SCORES, MAX_SCORES_PER_PARAMETER * self._estimate_parameters())
         if scores * num_clips > allowed * min(num_clips, FULL_CLIPS):
             raise ValueError(
                 f"Attention over {num_frames} frames of {self._num_tokens - 1} patches would compute {scores:.1e} "
@@ -388,12 +387,12 @@ class FrosterConfig(PreTrainedConfig):
                 f"{num_clips} clips; a vision tower of this size takes {most:.1e} at most, and {FULL_CLIPS} times as "
                 "many per video. `image_size`, frames or clips are far too large, or `patch_size` is too small."
             )
-        embeds = num_clips * num_frames * self.projection_dim
-        if (numbers := max(self._largest_tensor(num_frames), embeds)) > self._most_numbers:
+        embeds, most_numbers = num_clips * num_frames * self.projection_dim, self._most_numbers
+        if (numbers := max(self._largest_tensor(num_frames), embeds)) > most_numbers:
             raise ValueError(
                 f"`{self.temporal_module}` and `{self.temporal_pooling}` would have tensors of {numbers:.1e} numbers "
                 f"for {num_frames} frames of {self._num_tokens - 1} patches; a model of this size has at most "
-                f"{self._most_numbers:.1e}. `image_size`, `patch_size`, `intermediate_size`, `adapter_size`, "
+                f"{most_numbers:.1e}. `image_size`, `patch_size`, `intermediate_size`, `adapter_size`, "
                 "`projection_dim`, `pooling_num_heads`, frames or clips are far too large."
             )
         positions = self.text_length or 0
@@ -403,10 +402,10 @@ class FrosterConfig(PreTrainedConfig):
                 "so many would take minutes per text. Published towers have 64."
             )
         numbers = TEXTS_AT_ONCE * text.max_position_embeddings * _widest(text)
-        if numbers > self._most_numbers:
+        if numbers > most_numbers:
             raise ValueError(
                 f"`text_config` would have tensors of {numbers:.1e} numbers for {TEXTS_AT_ONCE} texts; a model of "
-                f"this size has at most {self._most_numbers:.1e}. `max_position_embeddings`, `hidden_size` or "
+                f"this size has at most {most_numbers:.1e}. `max_position_embeddings`, `hidden_size` or "
                 "`intermediate_size` are far too large."
             )
 

@@ -5,8 +5,14 @@ from transformers import AlignConfig, AutoConfig, AutoModel, CLIPConfig, Siglip2
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterModel
 from froster_hf.assets import SMALL_FROSTER
-from froster_hf.modeling.configuration_froster import SIZE_LIMITS, TOWER_SIZE_LIMITS, read_dual_encoder_config
+from froster_hf.modeling.configuration_froster import (
+    SIZE_LIMITS,
+    TEXTS_AT_ONCE,
+    TOWER_SIZE_LIMITS,
+    read_dual_encoder_config,
+)
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS
+from froster_hf.processing.processing_froster import TEXTS_PER_BATCH
 from tests.modeling import table
 from tests.modeling.tiny import ARCHITECTURES, TEXT, VISION, architecture_id, tiny_config
 
@@ -243,6 +249,11 @@ def test_tensors_beyond_all_models_are_refused(fields):
     }
     with pytest.raises(ValueError, match=r"would have tensors of .* numbers .*; a model of this size has at most"):
         FrosterConfig(**({"temporal_module": "none", "projection_dim": 16} | fields | towers))
+
+
+def test_as_many_texts_are_counted_as_the_processor_has_encoded_together():
+    """Neither of the two may import the other."""
+    assert TEXTS_AT_ONCE == TEXTS_PER_BATCH
 
 
 def test_tokens_beyond_all_models_are_refused():
