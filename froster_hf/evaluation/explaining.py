@@ -230,7 +230,7 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
     # Of `local_attention`, the keys and values of each frame's neighbors are copied.
     neighbors = 2 * config.temporal_radius + 1 if config.temporal_entries[0].has_radius else 0
     held = ROLLOUT_MATRICES * num_tokens**2 + 2 * neighbors * num_tokens * config.vision_config.hidden_size
-    _refuse_many_numbers(model, config.attention_scores(num_frames) + held, "rollout", other="gradient")
+    _refuse_many_numbers(model, config.costs(num_frames).attention_scores + held, "rollout", other="gradient")
     froster: Any = model.froster
     attentions = _with_eager_attention(
         model, lambda: froster.get_video_features(pixel_values_videos, output_attentions=True).attentions
@@ -284,7 +284,7 @@ def patch_relevance(
     if not 0 <= label_index < len(text_embeds):
         raise ValueError(f"label_index={label_index} is out of range: there are {len(text_embeds)} labels.")
     config: Any = model.config
-    kept = KEPT_TENSORS * config.vision_config.num_hidden_layers * config.block_numbers(num_frames)
+    kept = KEPT_TENSORS * config.vision_config.num_hidden_layers * config.costs(num_frames).block_numbers
     _refuse_many_numbers(model, kept, "gradient map", other="rollout")
     froster: Any = model.froster
     normed: list[torch.Tensor] = []

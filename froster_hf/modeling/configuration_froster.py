@@ -16,6 +16,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 
+from .costs_froster import MAX_PARAMETERS, Costs, estimate_parameters
 from .tables_froster import (
     BACKBONES,
     TEMPORAL_MODULES,
@@ -77,28 +78,6 @@ NAMES_OF_FILES = {
     "torch_dtype",
     *CALLERS_FIELDS,
 }
-# Of a clip's patches, those that `context_tokens` merges, and the most pairs at a time; TC-CLIP's.
-SEED_SHARE, MAX_MERGED = 0.3, 100
-# Width of the MLPs of `transformer_cls`, whatever the embedding's; PyTorch's default, which ActionCLIP left.
-CLASS_TOKEN_INNER_WIDTH = 2048
-# About those of the largest CLIP that was published; sizes that are allowed one by one may not multiply beyond it.
-MAX_PARAMETERS = 20_000_000_000
-
-# Scores of attention, over layers and heads. ViT-L/14 at 336 pixels that attends to all patches of 64 frames at once
-# has 5 * 10^11 per clip, 1,500 per parameter; a small file could ask for any number, whose work would take days.
-MAX_SCORES, MAX_SCORES_PER_PARAMETER = 2**34, 4096
-# Tokens of a clip, each of which goes through all layers, and products of such tokens and parameters; of 64 frames,
-# SigLIP at 512 pixels has 66,000.
-MAX_TOKENS, MAX_WORK = 2**18, 2**37
-# Numbers of a tensor that is in memory as a whole; of a clip of 64 frames, ViT-L/14 at 336 pixels has 2 * 10^8 in an
-# MLP. Clips that would have more together are computed one after the other.
-MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER = 2**26, 2
-# Of one padded text; SigLIP's have 2 * 10^6.
-MAX_TEXT_SCORES = 2**28
-# Texts that the processor has encoded together; their tensors are bounded alike.
-TEXTS_AT_ONCE = 256
-# Clips that a video may have beyond which each has to have fewer.
-FULL_CLIPS = 8
 
 Config = TypeVar("Config", bound=type)
 
@@ -351,126 +330,21 @@ class FrosterConfig(PreTrainedConfig):
                     f"`vision_config.vision_use_head` true, got {', '.join(map(str, widths))} and "
                     f"{getattr(self.vision_config, 'vision_use_head', True)}."
                 )
-        parameters = self._estimate_parameters()
+        parameters = estimate_parameters(self)
         if parameters > MAX_PARAMETERS:
             raise ValueError(
                 f"This configuration has about {parameters:.1e} parameters; at most {MAX_PARAMETERS:.1e} are built. "
                 "Sizes of layers, widths, vocabulary, patches, frames or labels are far too large."
             )
-        self.check_attention(self.num_frames)
+        self.costs(self.num_frames).check()
 
-    def check_attention(self, num_frames: int, *, num_clips: int = 1) -> None:
-        """Refuse models that would compare far more tokens, or frames, than any of their size.
-
-        Args:
-            num_frames: T, frames per clip.
-            num_clips: clips that are computed per video.
-
-        Raises:
-            ValueError: there are too many patches, layers, heads, frames or clips, or positions of a padded text.
-        """
-        text = self.text_config
-        scores = self.attention_scores(num_frames)
-        allowed = max(MAX_SCORES, MAX_SCORES_PER_PARAMETER * self._estimate_parameters())
-        if scores * num_clips > allowed * min(num_clips, FULL_CLIPS):
-            raise ValueError(
-                f"Attention over {num_frames} frames of {self._num_tokens - 1} patches would compute {scores:.1e} "
-                f"scores in each of {num_clips} clips; a model of this size computes at most {allowed:.1e}, and "
-                f"{FULL_CLIPS} times that per video. `image_size`, `patch_size`, `temporal_radius`, frames or clips "
-                "are far too large."
-            )
-        tokens = num_frames * self._num_tokens
-        most = max(MAX_TOKENS, MAX_WORK // _layer_parameters(self.vision_config))
-        if tokens * num_clips > most * min(num_clips, FULL_CLIPS):
-            raise ValueError(
-                f"{num_frames} frames of {self._num_tokens - 1} patches are {tokens:.1e} tokens in each of "
-                f"{num_clips} clips; a vision tower of this size takes {most:.1e} at most, and {FULL_CLIPS} times as "
-                "many per video. `image_size`, frames or clips are far too large, or `patch_size` is too small."
-            )
-        embeds, most_numbers = num_clips * num_frames * self.projection_dim, self._most_numbers
-        if (numbers := max(self._largest_tensor(num_frames), embeds)) > most_numbers:
-            raise ValueError(
-                f"`{self.temporal_module}` and `{self.temporal_pooling}` would have tensors of {numbers:.1e} numbers "
-                f"for {num_frames} frames of {self._num_tokens - 1} patches; a model of this size has at most "
-                f"{most_numbers:.1e}. `image_size`, `patch_size`, `intermediate_size`, `adapter_size`, "
-                "`projection_dim`, `pooling_num_heads`, frames or clips are far too large."
-            )
-        positions = self.text_length or 0
-        if positions**2 * text.num_hidden_layers * text.num_attention_heads > MAX_TEXT_SCORES:
-            raise ValueError(
-                f"`text_config.max_position_embeddings` is {positions}, to which every text is padded; attention over "
-                "so many would take minutes per text. Published towers have 64."
-            )
-        numbers = TEXTS_AT_ONCE * text.max_position_embeddings * _widest(text)
-        if numbers > most_numbers:
-            raise ValueError(
-                f"`text_config` would have tensors of {numbers:.1e} numbers for {TEXTS_AT_ONCE} texts; a model of "
-                f"this size has at most {most_numbers:.1e}. `max_position_embeddings`, `hidden_size` or "
-                "`intermediate_size` are far too large."
-            )
-
-    def attention_scores(self, num_frames: int) -> int:
-        """Scores of attention that the vision tower computes of a clip, over layers and heads.
+    def costs(self, num_frames: int) -> Costs:
+        """What the model computes, and holds in memory, of a clip.
 
         Args:
-            num_frames: T, frames per clip.
+            num_frames: T, frames of the clip.
         """
-        vision: Any = self.vision_config
-        module = self.temporal_entries[0]
-        # What the tokens of a clip are compared with: all of the clip, those of the frames around, or their own frame.
-        compared = (num_frames if module.place == "embeddings" else 1) * self._num_tokens
-        compared *= 2 * self.temporal_radius + 1 if module.has_radius else 1
-        # Or with those of the same place in all frames, which are counted wherever frames are mixed.
-        compared += num_frames if module.mixes_frames else 0
-        scores = num_frames * self._num_tokens * compared * vision.num_attention_heads
-        if module.hands_on:
-            scores += self._seed_pairs(num_frames) * round(num_frames * self._num_tokens * SEED_SHARE / MAX_MERGED)
-        return scores * vision.num_hidden_layers
-
-    def _seed_pairs(self, num_frames: int) -> int:
-        """Pairs of seeds of a clip that `context_tokens` compares: every second one with each of the others."""
-        return round(num_frames * self._num_tokens * SEED_SHARE / 2) ** 2
-
-    def clips_at_once(self, num_frames: int) -> int:
-        """Clips that are computed together on a CPU, so that their tensors have the size that one clip's may have.
-
-        Args:
-            num_frames: T, frames per clip.
-        """
-        return max(1, self._most_numbers // self._largest_tensor(num_frames))
-
-    def block_numbers(self, num_frames: int) -> int:
-        """Numbers of the largest tensor that a block of the vision tower makes of a clip's tokens.
-
-        Args:
-            num_frames: T, frames per clip.
-        """
-        return num_frames * self._num_tokens * max(_widest(self.vision_config), 2 * self._adapter_size)
-
-    def _largest_tensor(self, num_frames: int) -> int:
-        """Numbers of the largest tensor that the vision tower or the pooling has in memory of a clip."""
-        module, pooling = self.temporal_entries
-        pairs = self._seed_pairs(num_frames) if module.hands_on else 0
-        if "pooling_num_heads" in pooling.fields:
-            heads = self.pooling_num_heads or self.text_config.num_attention_heads
-            pairs = max(pairs, heads * num_frames**2)
-        return max(pairs, self.block_numbers(num_frames), 4 * num_frames * self.projection_dim)
-
-    @property
-    def _most_numbers(self) -> int:
-        """Numbers that a tensor of a clip, or of texts, may have."""
-        return max(MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER * self._estimate_parameters())
-
-    @property
-    def _adapter_size(self) -> int:
-        """The width of the adapters, where there are some that are wider than published ones."""
-        return (self.adapter_size or 0) if "adapter_size" in self.temporal_entries[0].fields else 0
-
-    @property
-    def _num_tokens(self) -> int:
-        """Tokens of a frame."""
-        vision: Any = self.vision_config
-        return (vision.image_size // vision.patch_size) ** 2 + 1
+        return Costs(self, num_frames)
 
     def _check_labels(self) -> None:
         """Refuse label lists that are none."""
@@ -483,24 +357,6 @@ class FrosterConfig(PreTrainedConfig):
             raise ValueError(
                 f"`id2label` has the indices {list(names)!r:.100}; they must be 0 to {len(names) - 1}, each once."
             )
-
-    def _estimate_parameters(self) -> int:
-        """Their number, at most a little too high: of what the configuration has, not of all that it says."""
-        vision: Any = self.vision_config
-        text, width = self.text_config, self.projection_dim
-        patches = (vision.image_size // vision.patch_size) ** 2
-        times, poolings_times = (self.num_frames * entry.fixed_frames for entry in self.temporal_entries)
-        tables = [
-            (patches + times + vision.num_channels * vision.patch_size**2, vision.hidden_size),
-            (text.vocab_size + text.max_position_embeddings, text.hidden_size),
-            (vision.hidden_size + text.hidden_size + poolings_times + len(self.id2label), width),
-        ]
-        layers = _layer_parameters(vision) + _layer_parameters(text)
-        adapters = vision.num_hidden_layers * 6 * vision.hidden_size * self._adapter_size
-        pooling = 0
-        if "pooling_num_layers" in self.temporal_entries[1].fields:
-            pooling = self.pooling_num_layers * width * (4 * width + 2 * max(4 * width, CLASS_TOKEN_INNER_WIDTH))
-        return sum(rows * columns for rows, columns in tables) + layers + adapters + pooling
 
     def to_diff_dict(self) -> dict[str, Any]:
         """As in transformers, with every label list: it leaves out two labels named LABEL_0 and LABEL_1."""
@@ -568,16 +424,6 @@ class FrosterConfig(PreTrainedConfig):
             "dtype": dual_encoder_config.dtype,
         }
         return cls(**fields | kwargs)
-
-
-def _layer_parameters(tower: Any) -> int:
-    """Parameters of a tower's layers."""
-    return tower.num_hidden_layers * tower.hidden_size * (4 * tower.hidden_size + 2 * tower.intermediate_size)
-
-
-def _widest(tower: Any) -> int:
-    """Numbers of a token in the widest tensor of a block: queries, keys and values, or the inner ones of its MLP."""
-    return max(3 * tower.hidden_size, tower.intermediate_size)
 
 
 def find_backbone(name: Any) -> BackboneEntry:

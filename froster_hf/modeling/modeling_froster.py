@@ -555,7 +555,7 @@ class FrosterModel(FrosterPreTrainedModel):
         """Parts of clips that take too much memory together; none where they take less, or have to be together."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
             return ()
-        most = self.config.clips_at_once(pixel_values_videos.shape[1])
+        most = self.config.costs(pixel_values_videos.shape[1]).clips_at_once
         if pixel_values_videos.device.type != "cpu" or len(pixel_values_videos) <= most:
             return ()
         return () if records_outputs(self.vision_model, options) else pixel_values_videos.split(most)

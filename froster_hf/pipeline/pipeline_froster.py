@@ -676,7 +676,8 @@ def _check_sizes(config: Any, video_processor: Any) -> None:
             f"The processor crops frames to {crop.get('height')} x {crop.get('width')} pixels, and the model sees "
             f"{side} x {side}. Load the processor of this model's checkpoint, or set its `size` and `crop_size`."
         )
-    config.check_attention(video_processor.num_frames, num_clips=video_processor.num_views * video_processor.num_crops)
+    num_clips = video_processor.num_views * video_processor.num_crops
+    config.costs(video_processor.num_frames).check(num_clips=num_clips)
 
 
 def _check_tokenizer(config: Any, tokenizer: Any) -> None:

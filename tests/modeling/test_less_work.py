@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 from froster_hf.modeling import layers_froster, modeling_froster
+from froster_hf.modeling.costs_froster import Costs
 from tests.modeling.tiny import ARCHITECTURES, END, architecture_id, tiny_clips, tiny_model, tiny_texts
 
 EXACT = {"atol": 1e-12, "rtol": 1e-9}
@@ -58,7 +59,7 @@ def test_many_clips_are_computed_one_after_the_other(fields, monkeypatch):
         return model.get_video_features(many, only_embeds=True)
 
     together = embed()
-    monkeypatch.setattr(type(model.config), "clips_at_once", lambda *_: 4)
+    monkeypatch.setattr(Costs, "clips_at_once", 4)
     apart = embed()
     assert together.keys() == apart.keys()
     for name, values in together.items():

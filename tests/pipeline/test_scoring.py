@@ -285,7 +285,7 @@ def test_a_padding_that_siglips_tower_does_not_read_is_refused(tmp_path):
 def test_clips_beyond_what_a_model_of_this_size_computes_are_refused():
     processor = tiny_processor()
     processor.video_processor.num_frames = 20_000
-    with pytest.raises(ValueError, match=r"Attention over 20000 frames of .* far too large"):
+    with pytest.raises(ValueError, match=r"A clip of 20000 frames of .* far too large"):
         pipeline("zero-shot-video-classification", model=tiny_model(temporal_module="joint"), processor=processor)
 
 
