@@ -73,8 +73,8 @@ class Costs:
                 max(self._largest_tensor, num_clips * self.num_frames * config.projection_dim),
                 "numbers in a tensor",
                 self._most_numbers,
-                "`image_size / patch_size`, `hidden_size`, `intermediate_size`, `adapter_size`, `projection_dim`, "
-                "`pooling_num_heads`, frames or clips",
+                "`image_size / patch_size`, `hidden_size`, `intermediate_size`, `temporal_radius`, `adapter_size`, "
+                "`projection_dim`, `pooling_num_heads`, frames or clips",
             ),
             (
                 f"A text, which is padded to {padded} tokens,",
@@ -118,8 +118,17 @@ class Costs:
 
     @property
     def block_numbers(self) -> int:
-        """Numbers of the largest tensor that a block of the vision tower makes of the clip's tokens."""
-        return self.num_tokens * max(_widest(self.config.vision_config), 2 * _adapter_size(self.config))
+        """Numbers of the largest tensor that a block of the vision tower makes of the clip's tokens.
+
+        With the frames of zeros on either side of the clip, whose keys and values are there where frames around are
+        attended to.
+        """
+        vision = self.config.vision_config
+        around = 4 * self.config.temporal_radius if self.config.temporal_entries[0].has_radius else 0
+        return max(
+            self.num_tokens * max(_widest(vision), 2 * _adapter_size(self.config)),
+            (3 * self.num_frames + around) * (patches_of(vision) + 1) * vision.hidden_size,
+        )
 
     @property
     def clips_at_once(self) -> int:

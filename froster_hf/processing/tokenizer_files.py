@@ -456,10 +456,12 @@ def _check_model(get: Callable[[str], Any], kind: str) -> None:
         raise _refused("its model is", kind, listing(MODEL_TYPES))
     if get("dropout"):
         raise _refused("its model leaves out merges at random, with the dropout", get("dropout"), "null")
-    for field in ("continuing_subword_prefix", "end_of_word_suffix"):
-        text = get(field)
-        if text is not None and (not isinstance(text, str) or len(text) > LONGEST_TOKEN):
-            raise _refused(f"its {field} is", text, f"texts of up to {LONGEST_TOKEN} characters")
+    # The library cuts as many bytes off a token, wherever its characters begin.
+    if prefix := get("continuing_subword_prefix"):
+        raise _refused("its continuing_subword_prefix is", prefix, 'null or ""')
+    suffix = get("end_of_word_suffix")
+    if suffix is not None and (not isinstance(suffix, str) or len(suffix) > LONGEST_TOKEN):
+        raise _refused("its end_of_word_suffix is", suffix, f"texts of up to {LONGEST_TOKEN} characters")
 
 
 def check_tokenizer(tokenizer: Any) -> None:

@@ -74,10 +74,16 @@ def test_matrices_beyond_all_models_are_refused(fields):
         {"num_frames": 200, "vision_config": {"intermediate_size": 4096}},
         {"num_frames": 200, "vision_config": {"hidden_size": 1024}},
         {"num_frames": 200, "temporal_module": "st_adapter", "adapter_size": 8192},
+        {
+            "num_frames": 1,
+            "temporal_module": "local_attention",
+            "temporal_radius": 1000,
+            "vision_config": {"hidden_size": 64},
+        },
         {"num_frames": 5000, "projection_dim": 65_536},
         {"text_config": {"intermediate_size": 65_536}},
     ],
-    ids=["MLP", "queries, keys and values", "adapters", "embeddings", "texts"],
+    ids=["MLP", "queries, keys and values", "adapters", "frames around", "embeddings", "texts"],
 )
 def test_tensors_beyond_all_models_are_refused(fields):
     small = {"hidden_size": 16, "intermediate_size": 4, "num_hidden_layers": 2, "num_attention_heads": 1}

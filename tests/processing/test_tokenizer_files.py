@@ -123,6 +123,9 @@ HOSTILE: dict[str, dict] = {
     "a table of characters that is none": {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "!"}},
     "merges left out at random": with_model(dropout=0.5),
     "a word's end of a megabyte": with_model(end_of_word_suffix="a" * 10**6),
+    "a prefix that cuts a character": with_model(
+        vocab={"a": 0, "xé": 1}, merges=[["a", "xé"]], continuing_subword_prefix="##"
+    ),
     "another model": with_model(type="WordPiece", merges=None),
     "an added token of a megabyte": {"added_tokens": [{"id": 0, "content": "a" * 10**6}]},
     "an added token with keys that the library prints": {"added_tokens": [{"id": 0, "content": "a", "x\ny": 1}]},
