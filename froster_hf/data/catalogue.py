@@ -123,6 +123,11 @@ def _read_list(files: DataFiles, split: Split, fold: Fold) -> Dataset:
 
 
 def _read_folder(files: DataFiles, split: Split, fold: Fold) -> Dataset:
+    if unused := [name for name in ("annotations", "labels") if getattr(files, name) is not None]:
+        raise ValueError(
+            f"The format 'folder' takes no {unused[0]}: the labels are the names of the folders in "
+            f"{printable(str(files.root))}. Leave them out, or give the format of the list, such as 'list'."
+        )
     return read_video_folder(files.root, allow_links=files.allow_links)
 
 

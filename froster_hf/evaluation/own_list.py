@@ -116,6 +116,7 @@ def evaluate_videos(
         `None` with fewer than six videos); `confusions`, `mistakes` and `calibration` of the first; `versions`.
 
     Raises:
+        TypeError: the name of a model is not text.
         ValueError: no models, a calibration that cannot be fitted, or descriptions of other labels.
         AnnotationError: videos or a list that cannot be used.
         OSError: nothing can be written to `output_dir`.
@@ -123,6 +124,8 @@ def evaluate_videos(
     """
     if not models:
         raise ValueError("No model was given to evaluate.")
+    if unnamed := [name for name in models if not isinstance(name, str)]:
+        raise TypeError(f"`models` has one under the name {unnamed[0]!r:.100}; a report names models by text.")
     accelerator = accelerator or Accelerator()
     computing = Computing(batch_size, num_workers, precision)
     table, own_name = named_table(videos, **reading)

@@ -24,7 +24,6 @@ import base64
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,11 +44,11 @@ from ..data.video_table import label_names, pixel_options, table_fingerprint
 from ..fingerprints import architecture_of, model_fingerprint
 from ..machine_memory import frame_tokens, tower_bytes
 from ..pipeline.pipeline_froster import take_ahead
+from ..pipeline.scoring_froster import whole_number
 from ..printing import one_line, printable
 from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import pair_with_descriptions, sentences_of
-from ..settings import check_bounds
 from ..whole_files import bounded_lines, full_disk_named, make_folder, refuse_irregular, refuse_other_names
 from .leak_check import warn_of_leaks
 from .metrics import average_views
@@ -366,6 +365,7 @@ class Computing:
         precision: precision of the vision tower's computation (autocast); the logits are stored in float32.
 
     Raises:
+        TypeError: a number that is not whole.
         ValueError: a value that cannot be.
     """
 
@@ -374,7 +374,8 @@ class Computing:
     precision: Precision = "float32"
 
     def __post_init__(self):
-        check_bounds(vars(self), {"batch_size": (1, math.inf), "num_workers": (0, math.inf)})
+        for name, least in (("batch_size", 1), ("num_workers", 0)):
+            whole_number(name, getattr(self, name), least=least)
         if self.precision not in get_args(Precision):
             raise ValueError(f"`precision` is {self.precision!r}; it must be one of {', '.join(get_args(Precision))}.")
 

@@ -18,6 +18,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from ..checkpoint_loading import load_installed
 from ..pipeline.pipeline_froster import map_tensors
+from ..pipeline.scoring_froster import whole_number
 
 Columns = dict[str, Any]
 
@@ -48,13 +49,11 @@ class VideoBatches:
         batch_size: int = 8,
         **options: Any,
     ):
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
         self.checkpoint = os.fspath(checkpoint)
         self.video_column = video_column
         self.device = device
         self.dtype = dtype
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size, least=1)
         self.options = options
         self._pipeline: Any = None
 

@@ -528,8 +528,7 @@ def index_videos(
         OSError: the index cannot be written.
         ImportError: LanceDB is not installed.
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
+    batch_size = whole_number("batch_size", batch_size, least=1)
     wanted = {"window_seconds": window_seconds, "stride_seconds": stride_seconds, "num_frames": num_frames}
     index = find_index(output)
     if index is None:
@@ -654,9 +653,10 @@ def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping
     defaults = (DEFAULT_WINDOW_SECONDS, DEFAULT_STRIDE_SECONDS, own)
     lengths = {name: default if wanted[name] is None else wanted[name] for name, default in zip(wanted, defaults)}
     # Refuses options that cannot be.
-    WindowStream(classify.processor.video_processor, None, **lengths)
-    probe = embed_probe(classify, lengths["num_frames"])
-    settings = IndexSettings(model_name(classify), _fingerprint(classify), probe.tolist(), **lengths)
+    stream = WindowStream(classify.processor.video_processor, None, **lengths)
+    probe = embed_probe(classify, stream.num_frames)
+    windows = {name: getattr(stream, name) for name in lengths}
+    settings = IndexSettings(model_name(classify), _fingerprint(classify), probe.tolist(), **windows)
     _check_settings(settings)
     schema = _schema(len(probe)).with_metadata({METADATA_KEY: json.dumps(asdict(settings)).encode()})
     path = _place(output)

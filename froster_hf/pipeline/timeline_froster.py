@@ -28,6 +28,8 @@ from typing import Any
 
 import torch
 
+from .scoring_froster import whole_number
+
 # k: labels whose scores are kept of each window, the best of them; more where each label has segments of its own,
 # which another threshold has to find again.
 KEPT_LABELS = 32
@@ -607,12 +609,12 @@ class WindowStream:
         on_frame: Callable[[float, torch.Tensor], None] | None = None,
     ):
         plan_windows(0.0, window_seconds, stride_seconds)
-        if num_frames < 1:
-            raise ValueError(f"`num_frames` is {num_frames}; a window needs at least 1.")
-        self.video_processor, self.video = video_processor, video
-        self.window_seconds, self.stride_seconds = window_seconds, stride_seconds
-        self.num_frames, self.max_frames = num_frames, max_frames
-        self.num_thumbnails, self.on_frame = num_thumbnails, on_frame
+        self.video_processor, self.video, self.on_frame = video_processor, video, on_frame
+        # Of NumPy's numbers, Python's, which are written as JSON.
+        self.window_seconds, self.stride_seconds = float(window_seconds), float(stride_seconds)
+        self.num_frames = whole_number("num_frames", num_frames, least=1)
+        self.num_thumbnails = whole_number("num_thumbnails", num_thumbnails, least=0)
+        self.max_frames = whole_number("max_frames", max_frames, least=1)
         self.windows: list[tuple[float, float]] = []
         self.start_seconds = self.duration_seconds = 0.0
         self.thumbnails: list[tuple[float, torch.Tensor]] = []
@@ -626,10 +628,10 @@ class WindowStream:
 
         Raises:
             VideoDecodeError: the video cannot be read.
-            ValueError: `batch_size` is less than 1.
+            TypeError: `batch_size` is not a whole number.
+            ValueError: it is less than 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
+        batch_size = whole_number("batch_size", batch_size, least=1)
         stream = self._frames()
         # The plan is made when the decoder says how long the video is, which is before its first frame.
         first = next(stream)

@@ -43,8 +43,8 @@ from .arguments import FrosterTrainingArguments, check_arguments
 
 # Of a rendered clip: half a gigabyte of pictures at a time.
 MOST_PIXELS = 10_000_000
-# Said once, elsewhere in the recipe.
-RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps")
+# Said once, elsewhere in the recipe; and what is gone on from, by `--resume`.
+RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps", "resume_from_checkpoint")
 # Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings.
 CALLERS_ARGUMENTS = re.compile("push_to_hub|hub_.*|report_to|project|trackio_.*|deepspeed")
 # What they may be in a file: nothing is sent.
@@ -129,6 +129,9 @@ class RecipeData:
     missing: MissingFiles = "error"
     allow_links: bool = False
 
+    def __post_init__(self):
+        check_bounds(vars(self), {"shots": (1, math.inf), "shots_seed": (0, math.inf)}, where="data")
+
 
 @dataclass(frozen=True)
 class RecipeWorld:
@@ -160,7 +163,8 @@ class RecipeWorld:
 
     def __post_init__(self):
         # With one below these, a product says nothing of the other numbers in it.
-        least = {"num_classes": 1, "clips_per_class": 1, "eval_clips_per_class": 0, "num_frames": 1, "resolution": 1}
+        least = dict.fromkeys(("num_classes", "clips_per_class", "num_frames", "resolution"), 1)
+        least |= {"seed": 0, "eval_clips_per_class": 0}
         check_bounds(vars(self), {name: (number, math.inf) for name, number in least.items()}, where="world")
         num_clips = self.num_classes * (self.clips_per_class + self.eval_clips_per_class)
         num_pixels = self.num_frames * self.resolution**2

@@ -59,6 +59,12 @@ def test_an_unknown_format_and_a_missing_file_are_named(tmp_path):
         read_split("moving_shapes", DataFiles(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["annotations", "labels"])
+def test_a_list_beside_class_folders_is_not_passed_over(tmp_path, name):
+    with pytest.raises(ValueError, match=f"'folder' takes no {name}: the labels are the names of the folders"):
+        read_split("folder", DataFiles(tmp_path, **{name: tmp_path / "train.csv"}))
+
+
 def read_toy(files, split, fold):
     """`label: path` per line."""
     clips = []

@@ -235,6 +235,12 @@ def test_options_that_would_have_no_effect_are_refused(videos, capsys, arguments
     assert message in capsys.readouterr().err
 
 
+def test_models_have_names_before_anything_is_computed(videos, tmp_path):
+    with pytest.raises(TypeError, match="`models` has one under the name 5"):
+        evaluate_videos(videos, models={5: None}, output_dir=tmp_path / "result")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_folder_takes_no_root_and_what_is_not_there_is_said(videos, tmp_path):
     with pytest.raises(ValueError, match="class folders are the labels; `root`"):
         read_videos(videos / "classes", root=tmp_path)

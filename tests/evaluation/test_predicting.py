@@ -122,9 +122,10 @@ def test_prompts_of_a_long_list_are_held_a_chunk_at_a_time(table, monkeypatch):
     assert fingerprint == hashlib.sha256(stated).hexdigest()
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
+@pytest.mark.parametrize("batch_size", [0, -1, "8", 0.5])
 def test_a_batch_of_no_clips_is_refused(table, tmp_path, batch_size):
-    with pytest.raises(ValueError, match=f"`batch_size` is {batch_size}; it must be at least 1"):
+    message = f"`batch_size` is {batch_size!r}; it must be a whole number of at least 1"
+    with pytest.raises((TypeError, ValueError), match=message):
         predict(
             tiny_model(),
             table,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby, pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -85,6 +86,20 @@ def test_lengths_that_are_none_are_refused_before_the_video_is_read(classify, na
         classify.timeline("nowhere.mp4", ["a"], **{name: value})
     with pytest.raises(ValueError, match=f"`{name}` is "):
         next(live_timeline(classify, "nowhere.mp4", ["a"], **{name: value}))
+
+
+@pytest.mark.parametrize("name", ["batch_size", "num_thumbnails", "max_frames"])
+@pytest.mark.parametrize("value", [-1, 0.5, float("nan"), "2", None, []])
+def test_numbers_that_count_nothing_are_refused_by_name(classify, name, value):
+    with pytest.raises((TypeError, ValueError), match=f"`{name}` is .*; it must be a whole number of at least"):
+        classify.timeline(BIKES, LABELS, **{name: value})
+
+
+def test_numbers_of_numpy_are_written_as_those_of_python(classify):
+    options = {"window_seconds": 2, "stride_seconds": 1, "batch_size": 2, "num_frames": 2}
+    timeline = classify.timeline(BIKES, LABELS, **options).to_dict()
+    options = {name: np.float32(value) if "seconds" in name else np.int64(value) for name, value in options.items()}
+    assert json.loads(json.dumps(classify.timeline(BIKES, LABELS, **options).to_dict())) == timeline
 
 
 def test_more_windows_than_a_day_has_are_refused_before_lists_of_them_are_made(tmp_path):

@@ -443,6 +443,10 @@ def test_a_checkpoint_that_is_missing_leaves_no_folder(tmp_path):
         ("world.clips_per_class=0", "world: clips_per_class is 0; it must be at least 1"),
         ("world.num_classes=-3", "world: num_classes is -3; it must be at least 1"),
         ("world.resolution=0", "world: resolution is 0; it must be at least 1"),
+        ("world.seed=-5", "world: seed is -5; it must be at least 0"),
+        ("data.shots=0", "data: shots is 0; it must be at least 1"),
+        ("data.shots_seed=-1", "data: shots_seed is -1; it must be at least 0"),
+        ("training.resume_from_checkpoint=/runs", "unknown fields resume_from_checkpoint"),
         ("training.num_train_epochs=.inf", "num_train_epochs is inf; it must be a number"),
         (
             "training.dataloader_prefetch_factor=1000000000000",

@@ -11,7 +11,7 @@ from ...settings import check_bounds, check_fields
 from ...training.arguments import check_arguments
 from ...training.recipes import argument_hints
 
-# Said once, elsewhere in the recipe, or settled by how the training works.
+# Said once, elsewhere in the recipe or by `--resume`, or settled by how the training works.
 RESERVED_ARGUMENTS = (
     "output_dir",
     "seed",
@@ -22,6 +22,7 @@ RESERVED_ARGUMENTS = (
     "gradient_accumulation_steps",
     "train_sampling_strategy",
     "remove_unused_columns",
+    "resume_from_checkpoint",
 )
 
 # Of a batch of stills, in gigabytes of single precision: 3; and of all that the accuracy is measured on.
