@@ -127,13 +127,19 @@ def open_store(address: str) -> tuple[Any, str]:
     """fsspec's file system of an address, and the path in it; of a file in an archive (a chain), those of the archive.
 
     Raises:
-        UnreadableVideoError: nothing is known to open such addresses.
+        UnreadableVideoError: nothing is known to open such addresses, or it is one of the web.
         DecodingUnavailableError: what opens them is not installed.
     """
+    place = address.rpartition("::")[2]
+    if _ADDRESS.match(place) and not is_address(place):
+        raise UnreadableVideoError(
+            "it lies in an archive on the web, which is not looked into: what its server sends has no bound. "
+            "Download the archive, and give its path in place of its URL"
+        )
     with _reading(address, failure="it cannot be opened"):
         import fsspec
 
-        return fsspec.core.url_to_fs(address.rpartition("::")[2])
+        return fsspec.core.url_to_fs(place)
 
 
 @contextlib.contextmanager

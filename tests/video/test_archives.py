@@ -172,3 +172,13 @@ def test_no_other_chain_is_opened(tmp_path, video_file, kind):
     address = f"{kind}://1.mp4::{(tmp_path / 'a.json').as_uri()}"
     with pytest.raises(VideoDecodeError, match=r"those of archives are opened: zip://name::address, tar://name::"):
         probe_video(address, allow_urls=address)
+
+
+@pytest.mark.parametrize(
+    "place", ["http://127.0.0.1:9/a.zip", "HTTPS://host/a.zip", "zip://a.zip::https://host/b.zip"]
+)
+def test_an_archive_on_the_web_is_not_asked_for(place, monkeypatch):
+    monkeypatch.setattr("fsspec.core.url_to_fs", None)
+    address = f"zip://1.mp4::{place}"
+    with pytest.raises(VideoDecodeError, match="it lies in an archive on the web"):
+        probe_video(address, allow_urls=["https", address])
