@@ -58,7 +58,8 @@ _SET_EXECUTABLE = "Set sys.executable to the path of a Python interpreter that h
 
 _all: set[DecodingProcess] = set()
 _idle: list[DecodingProcess] = []
-_lock = threading.Lock()
+# Taken again by a thread that has it where the garbage collector ends an abandoned stream just then.
+_lock = threading.RLock()
 
 
 class DecodingProcess:
@@ -85,9 +86,9 @@ class DecodingProcess:
         self._owed_bytes, self._promised_state = 0, self._state
         self._is_late = self._is_forgotten = False
         self._process, self._watchdog = self._launched()
-        with _lock:
-            _all.add(self)
         try:
+            with _lock:
+                _all.add(self)
             missing = self._greeted(backend, max_worker_bytes)
         except BaseException:
             self.kill()
@@ -121,11 +122,14 @@ class DecodingProcess:
                 stderr=subprocess.PIPE,
                 env={**child_environment(), "OMP_NUM_THREADS": "1", _INSIDE: "1"},
             )
-        except (OSError, MemoryError, RuntimeError, ValueError) as error:
+            _widen(process.stdin, process.stdout)
+        except BaseException as error:
+            # An interrupt, too; a process ends by itself where its pipes are closed.
             if watchdog is not None:
                 watchdog.stop()
-            raise _unavailable_because(error) from error
-        _widen(process.stdin, process.stdout)
+            if isinstance(error, (OSError, MemoryError, RuntimeError, ValueError)):
+                raise _unavailable_because(error) from error
+            raise
         return process, watchdog
 
     def _greeted(self, backend: str, max_worker_bytes: int) -> str | None:
@@ -355,7 +359,7 @@ def _take(kind: tuple[str, int]) -> DecodingProcess:
 def _forget_all() -> None:
     """In a forked child: these processes talk with the parent, also those that another thread of it is using."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     processes = list(_all)
     _all.clear()
     _idle.clear()

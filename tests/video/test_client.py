@@ -347,6 +347,35 @@ def test_killed_and_stopped_decoders_leave_nothing_behind(video_file, no_warm_pr
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
+def test_a_stream_that_the_garbage_collector_ends_at_any_moment_holds_up_nothing(video_file):
+    stream = stream_frames(video_file("h264_mp4"))
+    next(stream)
+
+    def end():
+        # As where the collector runs while the thread chooses among the processes.
+        with client._lock:
+            stream.close()
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_an_interrupt_while_a_process_is_started_leaves_no_thread(video_file, no_warm_process, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    threads = threading.active_count()
+    monkeypatch.setattr(client.subprocess, "Popen", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        decode_frames(video_file("h264_mp4"), [0])
+    for thread in threading.enumerate():
+        if thread.name == "video-watchdog":
+            thread.join(timeout=5)
+    assert threading.active_count() <= threads
+
+
 @linux_only
 def test_a_forked_child_holds_no_pipe_of_a_decoder_in_use(video_file):
     """Neither of an idle one, nor of one that is in the midst of a conversation."""
