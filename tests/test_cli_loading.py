@@ -188,7 +188,7 @@ DAMAGES = {
             folder / "config.json",
             text_config={
                 **json.loads((folder / "config.json").read_text())["text_config"],
-                "vocab_size": 10**7,
+                "vocab_size": 2 * 10**6,
             },
         ),
         "config.json describes a model of",
