@@ -34,13 +34,12 @@ _SWITCHING = threading.Lock()
 
 MapMethod = Literal["rollout", "gradient"]
 
-# Numbers that a map holds at once: of the rollout, weights of attention and matrices over all tokens of a clip; of the
-# gradient map, what blocks keep for the backward pass. ViT-L/14 at 336 pixels has 3 and 2 * 10^9 of 8 frames, up to 7
-# per parameter.
-MAX_HELD, MAX_HELD_PER_PARAMETER, ROLLOUT_MATRICES, KEPT_TENSORS = 2**27, 32, 4, 4
+# Matrices over all tokens of a clip that the rollout holds at once.
+ROLLOUT_MATRICES = 4
 
-# Pictures: least side of a frame and the gap between two in pixels; weight of a map's color at its highest value.
-SMALLEST_SIDE, STRIP_GAP, MOST_COLOR = 192, 4, 0.6
+# Pictures: least side of a frame and the gap between two in pixels; weight of a map's color at its highest value; and
+# pixels of all frames, of which 128 of 512 x 512 have as many.
+SMALLEST_SIDE, STRIP_GAP, MOST_COLOR, MOST_PIXELS = 192, 4, 0.6, 2**25
 
 
 @dataclass(frozen=True)
@@ -122,6 +121,7 @@ def _explain(
 ) -> Explanation:
     """The maps of the first of the labels, and their pictures."""
     pixels = processor.video_processor(video, num_views=1, num_crops=1, return_tensors="pt")["pixel_values_videos"]
+    frames = enlarged(shown_frames(pixels[0], processor))
     device = next(model.parameters()).device
     pixels = pixels.to(device)
     model.eval()
@@ -135,7 +135,6 @@ def _explain(
         maps["rollout"] = attention_rollout(model, pixels).cpu()
     if "gradient" in methods:
         maps["gradient"] = gradient_map(model, pixels, text_embeds=text_embeds, label_index=0).cpu()
-    frames = enlarged(shown_frames(pixels[0], processor))
     strips, animations = {}, {}
     for method, values in maps.items():
         overlaid = overlay(frames, values)
@@ -154,8 +153,18 @@ def shown_frames(pixels: torch.Tensor, processor: FrosterProcessor) -> np.ndarra
 
 
 def enlarged(frames: np.ndarray) -> np.ndarray:
-    """Small frames (T, S, S, 3) by a whole factor, so that people can see what the model saw."""
+    """Small frames (T, S, S, 3) by a whole factor, so that people can see what the model saw.
+
+    Raises:
+        ValueError: they have more pixels than are drawn.
+    """
     factor = -(-SMALLEST_SIDE // frames.shape[1])
+    num_pixels = len(frames) * (factor * frames.shape[1]) ** 2
+    if num_pixels > MOST_PIXELS:
+        raise ValueError(
+            f"Pictures of {len(frames)} frames would have {num_pixels:.1e} pixels; at most {MOST_PIXELS:.1e} are "
+            "drawn. Show fewer frames (`--num-frames`)."
+        )
     return frames.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
@@ -169,9 +178,12 @@ def overlay(frames: np.ndarray, maps: torch.Tensor) -> np.ndarray:
     # everywhere says little, so its small differences are not stretched over the whole scale.
     low, high = torch.quantile(heat, torch.tensor([0.01, 0.99]))
     shown = ((heat - low) / torch.maximum(high - low, 0.5 * high).clamp(min=1e-12)).clamp(0, 1).numpy()
-    colors = 255 * _inferno(shown)
-    share = MOST_COLOR * shown[..., None]
-    return ((1 - share) * frames * 0.8 + share * colors).round().astype(np.uint8)
+    overlaid = np.empty_like(frames)
+    # One by one: each takes many times its pixels.
+    for frame, attended, result in zip(frames, shown, overlaid):
+        share = MOST_COLOR * attended[..., None]
+        result[:] = ((1 - share) * frame * 0.8 + share * 255 * _inferno(attended)).round()
+    return overlaid
 
 
 def _inferno(shares: np.ndarray) -> np.ndarray:
@@ -230,7 +242,8 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
     # Of `local_attention`, the keys and values of each frame's neighbors are copied.
     neighbors = 2 * config.temporal_radius + 1 if config.temporal_entries[0].has_radius else 0
     held = ROLLOUT_MATRICES * num_tokens**2 + 2 * neighbors * num_tokens * config.vision_config.hidden_size
-    _refuse_many_numbers(model, config.costs(num_frames).attention_scores + held, "rollout", other="gradient")
+    costs = config.costs(num_frames)
+    _refuse_many_numbers(costs.attention_scores + held, costs.most_held, "rollout", other="gradient")
     froster: Any = model.froster
     attentions = _with_eager_attention(
         model, lambda: froster.get_video_features(pixel_values_videos, output_attentions=True).attentions
@@ -284,8 +297,9 @@ def patch_relevance(
     if not 0 <= label_index < len(text_embeds):
         raise ValueError(f"label_index={label_index} is out of range: there are {len(text_embeds)} labels.")
     config: Any = model.config
-    kept = KEPT_TENSORS * config.vision_config.num_hidden_layers * config.costs(num_frames).block_numbers
-    _refuse_many_numbers(model, kept, "gradient map", other="rollout")
+    costs = config.costs(num_frames)
+    kept = costs.kept_numbers(config.vision_config.num_hidden_layers)
+    _refuse_many_numbers(kept, costs.most_held, "gradient map", other="rollout")
     froster: Any = model.froster
     normed: list[torch.Tensor] = []
     last_norm = froster.vision_model.encoder.layers[-1].layer_norm1
@@ -320,9 +334,8 @@ def _clip_shape(model: nn.Module, pixels: torch.Tensor) -> tuple[int, int, int]:
     return pixels.shape[1], side, int(config.backbone_entry.has_class_token)
 
 
-def _refuse_many_numbers(model: nn.Module, held: int, what: str, *, other: str) -> None:
+def _refuse_many_numbers(held: float, allowed: int, what: str, *, other: str) -> None:
     """Raise where a small file describes a model of which a map takes gigabytes."""
-    allowed = max(MAX_HELD, MAX_HELD_PER_PARAMETER * sum(weight.numel() for weight in model.parameters()))
     if held > allowed:
         raise ValueError(
             f"The {what} of these frames would hold {held:.1e} numbers at once; of a model of this size, it holds at "

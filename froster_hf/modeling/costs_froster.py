@@ -18,6 +18,9 @@ MAX_TOKENS, MAX_WORK = 2**18, 2**37
 # Numbers of a tensor that is in memory as a whole; of a clip of 64 frames, ViT-L/14 at 336 pixels has 2 * 10^8 in an
 # MLP. Clips that would have more together are computed one after the other.
 MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER = 2**26, 2
+# Numbers that all layers hold of a clip at once: what blocks keep for a backward pass, so many tensors each, or
+# attention that is returned. ViT-L/14 at 336 pixels has 3 * 10^9 of 8 frames, 7 per parameter.
+MAX_HELD, MAX_HELD_PER_PARAMETER, KEPT_TENSORS = 2**27, 64, 4
 # Scores of attention of one padded text; SigLIP's have 2 * 10^6.
 MAX_TEXT_SCORES = 2**28
 # Texts that the processor has encoded together.
@@ -134,6 +137,19 @@ class Costs:
     def clips_at_once(self) -> int:
         """Clips that are computed together on a CPU, so that their tensors have the size that one clip's may have."""
         return max(1, self._most_numbers // self._largest_tensor)
+
+    def kept_numbers(self, num_layers: float) -> float:
+        """Numbers that blocks of the vision tower keep of the clip for a backward pass.
+
+        Args:
+            num_layers: how many blocks do.
+        """
+        return KEPT_TENSORS * num_layers * self.block_numbers
+
+    @property
+    def most_held(self) -> int:
+        """Numbers that all layers may hold of the clip at once."""
+        return max(MAX_HELD, MAX_HELD_PER_PARAMETER * estimate_parameters(self.config))
 
     @property
     def _most_numbers(self) -> int:

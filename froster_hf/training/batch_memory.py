@@ -27,12 +27,20 @@ def refuse_training_beyond_memory(
         num_text_tokens: of the texts that are encoded at once.
 
     Raises:
-        ValueError: names the numbers, what they take at least, and what there is.
+        ValueError: names the numbers, what they take at least, and what there is or what a model of this size takes.
     """
     if not isinstance(clips, TrainingClips):
         return
     num_frames = min(args.train_batch_size, len(clips)) * clips.frames_per_video
     vision: Any = model.config.vision_config
+    costs = model.config.costs(clips.frames_per_video)
+    kept = costs.kept_numbers(_kept_layers(model, "vision_model", vision, args))
+    if kept > costs.most_held:
+        raise ValueError(
+            f"Of a clip of {clips.frames_per_video} frames, {kept:.1e} numbers would be kept for the backward pass; a "
+            f"model of this size keeps at most {costs.most_held:.1e}. Lower `num_frames`, or set "
+            "`gradient_checkpointing`."
+        )
     model_bytes = 0.0
     for name, tower, num_tokens in (
         ("vision_model", vision, num_frames * frame_tokens(vision)),

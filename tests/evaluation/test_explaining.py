@@ -7,6 +7,7 @@ from PIL import Image
 
 from froster_hf.evaluation import explain_video, explaining
 from froster_hf.evaluation.explaining import overlay, shown_frames
+from froster_hf.modeling.costs_froster import Costs
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 from .conftest import write_clip
@@ -69,13 +70,19 @@ def test_what_is_looked_at_is_bright_and_the_rest_stays_pale():
 def test_a_map_of_more_numbers_than_a_model_of_its_size_holds_is_refused(
     video, tmp_path, monkeypatch, method, what, other
 ):
-    monkeypatch.setattr(explaining, "MAX_HELD", 1000)
-    monkeypatch.setattr(explaining, "MAX_HELD_PER_PARAMETER", 0)
+    monkeypatch.setattr(Costs, "most_held", 1000)
     explain = partial(explain_video, tiny_model(), tiny_processor(), video, label="a")
     with pytest.raises(
         ValueError, match=rf"The {what} of these frames would hold .* at most 1\.0e\+03.*--method {other}"
     ):
         explain(output_dir=tmp_path / "maps", methods=[method])
+    assert not (tmp_path / "maps").exists()
+
+
+def test_pictures_of_more_pixels_than_are_drawn_are_refused(video, tmp_path, monkeypatch):
+    monkeypatch.setattr(explaining, "MOST_PIXELS", 4 * 192**2 - 1)
+    with pytest.raises(ValueError, match=r"Pictures of 4 frames would have 1\.5e\+05 pixels"):
+        explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path / "maps")
     assert not (tmp_path / "maps").exists()
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from froster_hf import machine_memory
+from froster_hf.modeling.costs_froster import Costs
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -47,6 +48,13 @@ def test_activations_that_are_held_for_the_backward_pass_count_where_they_are_tr
     with pytest.raises(ValueError, match="4 videos at once"):
         make_trainer(tmp_path, video_table, **fields)
     assert make_trainer(tmp_path, video_table, **fields, trained_parameters="text")
+
+
+def test_clips_of_which_a_model_of_its_size_keeps_too_much_are_refused(tmp_path, video_table, monkeypatch):
+    monkeypatch.setattr(Costs, "most_held", 1000)
+    with pytest.raises(ValueError, match=r"Of a clip of 4 frames, .* a model of this size keeps at most 1\.0e\+03\."):
+        make_trainer(tmp_path, video_table)
+    assert make_trainer(tmp_path, video_table, trained_parameters="text")
 
 
 def test_texts_that_are_encoded_at_once_count_too(tmp_path, video_table, monkeypatch):
