@@ -12,6 +12,7 @@ import functools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from transformers import CONFIG_MAPPING, AutoProcessor, CLIPProcessor, PreTraine
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
-from transformers.utils.logging import tqdm
+from transformers.utils.logging import get_logger, tqdm
 
 from .prompts_froster import (
     Description,
@@ -28,12 +29,15 @@ from .prompts_froster import (
     fill_templates,
     find_text_pooling,
     pair_with_descriptions,
+    plain_words,
     read_label_list,
     readable_label,
     resolve_templates,
     sentences_of,
 )
 from .video_processing_froster import FrosterVideoProcessor, package_module
+
+logger = get_logger(__name__)
 
 LabelStyle = Literal["as_given", "words"]
 
@@ -331,6 +335,7 @@ class FrosterProcessor(ProcessorMixin):
         *,
         templates: str | Sequence[str] | None = None,
         truncation: bool = False,
+        config: Any = None,
     ) -> BatchEncoding:
         """A label list as the text tower reads it, with at most one sentence about each label.
 
@@ -341,6 +346,7 @@ class FrosterProcessor(ProcessorMixin):
                 stored in the processor.
             templates: other templates than the processor's.
             truncation: cut prompts that are too long for the text tower instead of refusing them.
+            config: the [`FrosterConfig`] of a model, to refuse tokens that it cannot read or tell apart.
 
         Returns:
             `input_ids` (K*P, L), padded to the longest prompt or to `text_length`, and `num_prompts` P: what
@@ -349,7 +355,9 @@ class FrosterProcessor(ProcessorMixin):
         Raises:
             ValueError: empty or repeated labels, a label with several sentences, or a prompt that is too long.
         """
-        encoded = self.encode_sentences(labels, descriptions, templates=templates, truncation=truncation)
+        encoded = self.encode_sentences(
+            labels, descriptions, templates=templates, truncation=truncation, config=config
+        )
         if len(counts := encoded.pop("num_sentences")) < sum(counts):
             row = next(row for row, count in enumerate(counts) if count > 1)
             raise ValueError(
@@ -366,6 +374,7 @@ class FrosterProcessor(ProcessorMixin):
         *,
         templates: str | Sequence[str] | None = None,
         truncation: bool = False,
+        config: Any = None,
     ) -> BatchEncoding:
         """As `encode_labels`, with any number of sentences about each label, every one under all templates.
 
@@ -376,7 +385,7 @@ class FrosterProcessor(ProcessorMixin):
             ValueError: empty or repeated labels, or a prompt that is too long.
         """
         sentences, counts = self._sentences(labels, descriptions)
-        chunks = list(self._tokenize(sentences, templates, truncation=truncation))
+        chunks = list(self._tokenize(sentences, templates, truncation=truncation, config=config))
         length = max(chunk.shape[1] for chunk in chunks)
         input_ids = torch.cat([self.pad_tokens(chunk, length) for chunk in chunks])
         num_prompts = len(input_ids) // len(sentences)
@@ -449,10 +458,9 @@ class FrosterProcessor(ProcessorMixin):
         num_prompts = len(self._templates(templates))
         num_chunks = math.ceil(len(sentences) / max(1, PROMPTS_PER_CHUNK // num_prompts))
         hidden = True if len(sentences) * num_prompts <= PROMPTS_WITHOUT_PROGRESS else None
-        chunks = self._tokenize(sentences, templates)
+        chunks = self._tokenize(sentences, templates, config=model.config)
         embeds = []
         for input_ids in tqdm(chunks, total=num_chunks, desc="Encoding labels", unit="chunk", disable=hidden):
-            self.check_tokens(input_ids, model.config)
             # Offloaded weights are on no device; accelerate then moves the tokens to where it computes.
             input_ids = input_ids if model.device.type == "meta" else input_ids.to(model.device)
             embeds.append(model.get_label_embeds(input_ids, num_prompts=num_prompts, chunk_size=TEXTS_PER_BATCH))
@@ -484,8 +492,15 @@ class FrosterProcessor(ProcessorMixin):
         templates: str | Sequence[str] | None,
         *,
         truncation: bool = False,
+        config: Any = None,
     ) -> Iterator[torch.Tensor]:
-        """(n*P, L) of n sentences after n others, each padded to its longest prompt."""
+        """(n*P, L) of n sentences after n others, each padded to its longest prompt; see `encode_sentences`."""
+        chunks = self._chunks(sentences, templates, truncation=truncation)
+        return chunks if config is None else self._told_apart(chunks, sentences, templates, config)
+
+    def _chunks(
+        self, sentences: Sequence[tuple[str, str | None]], templates: str | Sequence[str] | None, *, truncation: bool
+    ) -> Iterator[torch.Tensor]:
         step = max(1, PROMPTS_PER_CHUNK // len(self._templates(templates)))
         for start in range(0, len(sentences), step):
             rows = self._token_rows(self._fill(sentences[start : start + step], templates), truncation=truncation)
@@ -517,15 +532,64 @@ class FrosterProcessor(ProcessorMixin):
                 "Shorten its label or description, or pass `truncation=True`."
             )
 
-    def check_tokens(self, input_ids: torch.Tensor, config: Any) -> None:
-        """Refuse tokens that the text tower does not have, and texts without the token at which it reads them.
+    def _told_apart(
+        self,
+        chunks: Iterable[torch.Tensor],
+        sentences: Sequence[tuple[str, str | None]],
+        templates: str | Sequence[str] | None,
+        config: Any,
+    ) -> Iterator[torch.Tensor]:
+        """The chunks of a list's tokens, if the model of this configuration reads every label as another one.
+
+        Raises:
+            ValueError: two labels become the same tokens, or see `_lengths_read`.
+        """
+        templates = self._templates(templates)
+        # A byte-level tokenizer has no such token, and calls another one that.
+        unknown = self.tokenizer.unk_token_id
+        is_own = unknown not in (None, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
+        first_of: dict[bytes, tuple[str, str | None]] = {}
+        unread: dict[str, None] = {}
+        rest = iter(sentences)
+        for input_ids in chunks:
+            lengths = self._lengths_read(input_ids, config)
+            is_read = torch.arange(input_ids.shape[1]) < lengths[:, None]
+            for tokens in input_ids[is_read].split(lengths.view(-1, len(templates)).sum(dim=1).tolist()):
+                sentence = next(rest)
+                first = first_of.setdefault(blake2b(tokens.numpy().data, digest_size=16).digest(), sentence)
+                if first[0] != sentence[0] and not self._are_alike(first, sentence, templates):
+                    raise ValueError(
+                        f"The labels {first[0]!r:.100} and {sentence[0]!r:.100} become the same tokens, so the model "
+                        "cannot tell them apart: its tokenizer does not know their letters, or leaves them out. Leave "
+                        "one of the two out, or write them in words of a language that it knows."
+                    )
+                if is_own and unknown in tokens:
+                    unread[sentence[0]] = None
+            yield input_ids
+        if unread:
+            logger.warning(
+                f"The tokenizer does not know all letters of {len(unread)} label(s), such as "
+                f"{next(iter(unread))!r:.100}; the model reads its unknown token in their place."
+            )
+
+    def _are_alike(self, one: tuple[str, str | None], other: tuple[str, str | None], templates: Sequence[str]) -> bool:
+        """Whether two sentences are the same words."""
+        first, second = self._fill([one, other], templates[:1])
+        return plain_words(first) == plain_words(second)
+
+    def _lengths_read(self, input_ids: torch.Tensor, config: Any) -> torch.Tensor:
+        """How many tokens of each text the text tower of this configuration reads, all of its words among them.
 
         Args:
             input_ids: (n, L), on the CPU.
             config: the [`FrosterConfig`] of the model.
 
+        Returns:
+            (n,), the number of tokens up to and including the one at which the text is read.
+
         Raises:
-            ValueError: the tokenizer is not that of the model.
+            ValueError: the model does not have a token, or a text lacks the token at which it is read, or has words
+                behind it.
         """
         highest, vocabulary = int(input_ids.max()), config.text_config.vocab_size
         if highest >= vocabulary:
@@ -533,15 +597,26 @@ class FrosterProcessor(ProcessorMixin):
                 f"The tokenizer gives the token {highest}, but the model has {vocabulary}, from 0 on. Load the "
                 "tokenizer of this model's checkpoint."
             )
-        end = self.tokenizer.eos_token_id if config.end_token == "highest" else config.end_token
+        is_highest = config.end_token == "highest"
+        end = self.tokenizer.eos_token_id if is_highest else config.end_token
         if end is None:
-            return
-        ends = input_ids.max(dim=-1).values if config.end_token == "highest" else input_ids
-        if not (ends == end).view(len(input_ids), -1).any(dim=-1).all():
+            return input_ids.new_full(input_ids.shape[:1], input_ids.shape[1])
+        is_end = input_ids == end
+        if not is_end.any(dim=-1).all() or (is_highest and highest != end):
             raise ValueError(
                 f"The tokenizer gives texts without the token {end}, at which the model reads them. Load the "
                 "tokenizer of this model's checkpoint."
             )
+        lengths = is_end.int().argmax(dim=-1) + 1
+        is_behind = torch.arange(input_ids.shape[1]) >= lengths[:, None]
+        unseen = is_behind & ~is_end & (input_ids != self.tokenizer.pad_token_id)
+        if unseen.any():
+            text = self.tokenizer.decode(input_ids[unseen.any(dim=-1)][0])
+            raise ValueError(
+                f"The text {text!r:.200} goes on behind the token {end}, at which the model reads it. Leave such "
+                "tokens out of the labels, or load the tokenizer of this model's checkpoint."
+            )
+        return lengths
 
     def _padding(self) -> dict[str, Any]:
         """How the tokenizer pads."""

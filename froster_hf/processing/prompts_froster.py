@@ -422,6 +422,15 @@ def readable_label(name: str) -> str:
     return " ".join(words)
 
 
+def plain_words(text: str) -> str:
+    """A text without what makes no other words of it: case, blanks, and how Unicode writes a letter.
+
+    >>> plain_words("Playing  GOLF"), plain_words("\uff27olf")
+    ('playing golf', 'golf')
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
 def _from_mapping(labels: Mapping[Any, Any], source: str) -> LabelList:
     if len(labels) > MAX_LABELS:
         raise ValueError(f"{source}: there are {len(labels)} labels; at most {MAX_LABELS} are read.")

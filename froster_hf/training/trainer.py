@@ -254,8 +254,7 @@ class FrosterTrainer(ClipTrainer):
                 "`FrosterProcessor.from_clip(...)`, or the tokens as `prompts`."
             )
         processor = self.processing_class
-        input_ids = processor.encode_labels(names)["input_ids"]
-        processor.check_tokens(input_ids, model.config)
+        input_ids = processor.encode_labels(names, config=model.config)["input_ids"]
         end_token = model.config.end_token
         return LabelPrompts.from_tokens(names, processor.prompt_templates, input_ids, end_token=end_token)
 

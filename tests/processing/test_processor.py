@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor, CLIPImageProcessor, CLIPProcessor
 
+from froster_hf.modeling.modeling_froster import FrosterModel
 from froster_hf.processing import processing_froster
 from froster_hf.processing.processing_froster import FrosterProcessor
 from tests.fixtures.backends import VERIFIED
@@ -287,6 +288,44 @@ def test_labels_embedded_in_chunks_are_the_same(monkeypatch, descriptions):
     torch.testing.assert_close(expected, model.froster.get_label_embeds(**encoded))
     monkeypatch.setattr(processing_froster, "PROMPTS_PER_CHUNK", 4)
     torch.testing.assert_close(processor.embed_labels(labels, descriptions, model=model), expected)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "labels", "message"),
+    [
+        ("metaclip_2", ["golf", "жук", "мяч"], "The labels 'жук' and 'мяч' become the same tokens"),
+        ("metaclip_2", ["go</s>lf", "run"], "go</s> lf.* goes on behind the token 2"),
+        ("clip", ["go<|endoftext|>lf", "run"], "goes on behind the token 513"),
+    ],
+)
+def test_labels_that_the_model_cannot_tell_apart_are_an_error(dual_encoder_of, monkeypatch, backbone, labels, message):
+    monkeypatch.setattr(processing_froster, "PROMPTS_PER_CHUNK", 2)
+    model = FrosterModel.from_dual_encoder(dual_encoder_of(backbone))
+    processor = FrosterProcessor.from_dual_encoder(dual_encoder_of(backbone), prompt_templates=["a {}.", "{}"])
+    with pytest.raises(ValueError, match=message):
+        processor.embed_labels(labels, model=model)
+    with pytest.raises(ValueError, match=message):
+        processor.encode_labels(labels, config=model.config)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["golf", "Golf", "ＧＯＬＦ"], {"golf": ["a ball", "a  ball"], "run": ["a ball"]}, ["golf", "go lf"], ["golf"]],
+)
+def test_what_is_the_same_words_is_no_error(dual_encoder_of, labels):
+    model = FrosterModel.from_dual_encoder(dual_encoder_of("siglip"))
+    processor = FrosterProcessor.from_dual_encoder(dual_encoder_of("siglip"), prompt_templates="none")
+    assert torch.isfinite(processor.embed_labels(labels, model=model)).all()
+
+
+def test_letters_that_the_tokenizer_does_not_know_are_said(dual_encoder_of, caplog):
+    model = FrosterModel.from_dual_encoder(dual_encoder_of("metaclip_2"))
+    processor = FrosterProcessor.from_dual_encoder(dual_encoder_of("metaclip_2"), prompt_templates="none")
+    processor.embed_labels(["golf", "spülen"], model=model)
+    assert not caplog.records
+    processor.embed_labels(["golf", "жук"], model=model)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("The tokenizer does not know all letters of 1 label(s), such as 'жук'; ")
 
 
 def test_labels_that_are_repeated_in_different_chunks_are_refused(monkeypatch):
