@@ -59,6 +59,8 @@ logger = logging.getLogger(__name__)
 TOP_TOLERANCE = 2e-4
 # The most of a header, and of a prediction's line beside its logits and labels.
 _OTHER_BYTES = 2**20
+# How the lines of a file begin, whole or cut short.
+_HEADER_BEGIN, _PREDICTION_BEGIN = b'{"header": ', b'{"row": '
 # All that are measured at once, some 14 bytes each: more than three views of the training videos of Kinetics-400.
 MOST_SCORES = 300_000_000
 
@@ -299,7 +301,7 @@ def refuse_many_scores(num_clips: int, num_views: int, num_labels: int) -> None:
 def _stored_header(file: Path) -> dict[str, Any] | None:
     """The header of a predictions file; None when a kill tore it."""
     first = next(bounded_lines(file, _OTHER_BYTES), b"")
-    if not first.endswith(b"\n") and len(first) <= _OTHER_BYTES:
+    if not first.endswith(b"\n") and len(first) <= _OTHER_BYTES and _is_torn(first, _HEADER_BEGIN):
         return None
     try:
         return dict(json.loads(first)["header"])
@@ -345,11 +347,26 @@ def _cut_torn_line(file: Path, most_bytes: int) -> None:
     Args:
         file: the predictions.
         most_bytes: of a line.
+
+    Raises:
+        PredictionMismatchError: it is not the beginning of a line of predictions.
     """
     if file.exists():
         with file.open("r+b") as handle:
             begin = handle.seek(max(handle.seek(0, os.SEEK_END) - most_bytes, 0))
-            handle.truncate(begin + handle.read().rfind(b"\n") + 1)
+            last = handle.read()
+            end = begin + last.rfind(b"\n") + 1
+            if not _is_torn(last[end - begin :], _PREDICTION_BEGIN if end else _HEADER_BEGIN):
+                raise PredictionMismatchError(
+                    f"{file} ends in a line that is not the beginning of a prediction; it would be lost. Choose "
+                    "another output folder, or replace the evaluation in it: `--overwrite`, `overwrite=True`."
+                )
+            handle.truncate(end)
+
+
+def _is_torn(line: bytes, begin: bytes) -> bool:
+    """Whether a line without an end may be one of ours that a kill has cut short; other line ends are not ours."""
+    return line.startswith(begin[: len(line)]) and b"\r" not in line
 
 
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 
 from ..data.segment_lists import SegmentTable
 from ..fingerprints import architecture_of, model_fingerprint
+from ..pipeline.many_videos import settings_of
 from ..printing import LONGEST_MESSAGE, json_text, one_line, printable
 from ..processing.text_files import read_json
 from ..settings import read_fields
@@ -24,7 +25,7 @@ from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
 from .evaluating import prepare_folder
 from .metrics import METRICS, Metric, TemporalDetection, compute, metrics_of
-from .predicting import PredictionMismatchError, check_checksum, refuse_mismatch, with_checksum
+from .predicting import PredictionMismatchError, check_checksum, prompts_fingerprint, refuse_mismatch, with_checksum
 from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
 from .report import cell, markdown_table, one_decimal, package_versions, percent, write_result
 from .segments import DetectedSegment, suppress_overlapping
@@ -171,9 +172,13 @@ def _header(
         compared_with = classify.scoring(table.labels, multi_label=True).description
     except ValueError as error:
         raise ValueError(f"{printable(name)}: {error}") from error
+    processor = classify.processor
+    said, pooling = processor.label_descriptions, processor.text_pooling
     header = {
         "model": model_fingerprint(classify.model),
         "architecture": architecture_of(classify.model),
+        "prompts": prompts_fingerprint(processor, table.labels, said, text_pooling=pooling),
+        "settings": settings_of(classify, {}),
         "data": fingerprint,
         "compared_with": compared_with,
         "protocol": protocol.to_dict(),

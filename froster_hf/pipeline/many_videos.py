@@ -80,7 +80,7 @@ def predict_videos(
         _check_output(path, resume=resume, overwrite=overwrite)
     # Wrong labels are one error, not one for every video.
     classify.label_embeds(**_label_options(options))
-    settings = "" if path is None else _settings_of(classify, options)
+    settings = "" if path is None else settings_of(classify, options)
     done: set[str] = set()
     if path is not None and resume:
         done = _read_done(path, settings, *_answers_check(classify, options))
@@ -205,7 +205,7 @@ def _label_options(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _settings_of(classify: Any, options: dict[str, Any]) -> str:
+def settings_of(classify: Any, options: dict[str, Any]) -> str:
     """A short hash of what answers depend on: model, processor, labels and options, not how they are computed."""
     kept = {
         name: value

@@ -16,7 +16,8 @@ from ..evaluation.plots import BLUE, GRAY, ORANGE, new_axes, save_figure
 from ..evaluation.protocols import EvaluationData, EvaluationProtocol
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
-from ..whole_files import check_writable, write_text_whole
+from ..processing.text_files import read_json
+from ..whole_files import check_writable, refuse_irregular, refuse_results, write_text_whole
 from .weights import interpolate
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -39,6 +40,7 @@ def interpolation_curve(
     data: EvaluationData | Mapping[str, Any],
     output_dir: str | os.PathLike,
     ratios: Sequence[float] = RATIOS,
+    overwrite: bool = False,
     **computing: Any,
 ) -> dict[str, Any]:
     """Evaluates the checkpoints between two others; run again after an interruption, it resumes where it stopped.
@@ -50,8 +52,8 @@ def interpolation_curve(
         data: where its videos and annotation files are.
         output_dir: gets `curve.json`, `curve.png` and a result folder per ratio. Weights are not kept.
         ratios: from 0 to 1.
-        computing: `batch_size`, `num_workers` and `precision`; `overwrite` deletes the evaluations of other models,
-            data or settings that are there.
+        overwrite: replace the curve that is there, and the evaluations of other models, data or settings.
+        computing: `batch_size`, `num_workers` and `precision`.
 
     Returns:
         What `curve.json` holds: `ratios`, and by name (`base`, `novel`, `harmonic_mean`; or `full`, `splits_mean`) the
@@ -60,6 +62,7 @@ def interpolation_curve(
     Raises:
         ValueError: no ratios or one outside of [0, 1], or what the evaluation refuses.
         CheckpointMismatchError: nothing lies between the two checkpoints.
+        ResultExistsError: there is a `curve.json` or `curve.png` that no curve with one of these ratios has left.
         OSError: nothing can be written to `output_dir`.
     """
     ratios = sorted(set(ratios))
@@ -67,6 +70,9 @@ def interpolation_curve(
         raise ValueError(f"The ratios are {list(ratios)}; give some from 0, the first checkpoint, to 1, the second.")
     output = Path(output_dir)
     check_writable(output)
+    # Of which evaluations are gone on with, and so are of the same checkpoints, or an error.
+    is_gone_on_with = not _measured_ratios(output).isdisjoint(ratios)
+    refuse_results(output / CURVE_NAME, output / PLOT_NAME, overwrite=overwrite or is_gone_on_with)
     processor = FrosterProcessor.from_pretrained(checkpoint_b)
     results = []
     for ratio in ratios:
@@ -78,8 +84,9 @@ def interpolation_curve(
             models=model,
             processor=processor,
             data=data,
-            output_dir=output / f"ratio-{ratio:g}",
+            output_dir=_ratio_folder(output, ratio),
             method="between",
+            overwrite=overwrite,
             **computing,
         )
         results.append(report["results"]["between"])
@@ -90,6 +97,20 @@ def interpolation_curve(
     write_text_whole(output / CURVE_NAME, json.dumps(curve, indent=2) + "\n")
     _plot(curve, output / PLOT_NAME)
     return curve
+
+
+def _ratio_folder(output: Path, ratio: float) -> Path:
+    return output / f"ratio-{ratio:g}"
+
+
+def _measured_ratios(output: Path) -> set[float]:
+    """Those of the curve that is there, of which the evaluations are there, too."""
+    refuse_irregular(output / CURVE_NAME)
+    try:
+        stored = read_json(output / CURVE_NAME)["ratios"]
+        return {ratio for ratio in stored if _ratio_folder(output, ratio).is_dir()}
+    except (OSError, ValueError, TypeError, LookupError):
+        return set()
 
 
 def _plot(curve: Mapping[str, Sequence[float]], path: Path) -> Path:

@@ -72,6 +72,20 @@ def test_a_torn_header_means_that_nothing_was_predicted_yet(tmp_path):
     assert list(read_all(write(tmp_path, [prediction(0)]))) == [0]
 
 
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("theirs", ['{"my": "own predictions"}', "x" * 100_000, '{"header": {}}\r{"row": 0}\r'])
+def test_a_last_line_of_something_else_is_not_cut_off(tmp_path, rows, theirs):
+    file = tmp_path / "predictions.0.jsonl"
+    if rows:
+        write(tmp_path, [prediction(row) for row in range(rows)])
+    with file.open("a", newline="") as handle:
+        handle.write(theirs)
+    before = file.read_bytes()
+    with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl (does not begin|ends in a line)"):
+        write(tmp_path, [prediction(5)])
+    assert file.read_bytes() == before
+
+
 def test_other_settings_are_refused_and_named(tmp_path):
     write(tmp_path, [prediction(0)])
     other = {"model": "abc", "video_options": {"num_views": 1, "size": (224, 224)}}

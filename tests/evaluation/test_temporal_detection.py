@@ -190,6 +190,33 @@ def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_p
     assert len(seen) == 4
 
 
+CALIBRATION = {
+    **{"scale": 2.0, "bias": 1.0, "threshold": 0.5},
+    "background_labels": ["an empty room", "a landscape"],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"prompt_templates": ["nothing but {}"]}, "prompts: stored"),
+        ({"label_descriptions": {"zumba": "a dance"}}, "prompts: stored"),
+        ({"calibration": CALIBRATION}, "settings: stored"),
+        ({"background_labels": ["an empty room", "a street"]}, "settings: stored"),
+        ({"num_frames": 2}, "settings: stored"),
+        ({"image_mean": [0.1, 0.2, 0.3]}, "settings: stored"),
+    ],
+)
+def test_detections_by_another_processor_are_not_gone_on_with(data, tmp_path, change, expected):
+    evaluate_detection(PROTOCOL, models={"tiny": tiny_pipeline(0)}, data=data, output_dir=tmp_path)
+    (tmp_path / "result.json").unlink()
+    other = tiny_pipeline(0)
+    for name, value in change.items():
+        setattr(other.processor if hasattr(other.processor, name) else other.processor.video_processor, name, value)
+    with pytest.raises(PredictionMismatchError, match=expected):
+        evaluate_detection(PROTOCOL, models={"tiny": other}, data=data, output_dir=tmp_path)
+
+
 def later(entry):
     return {**entry, "segments": [{**entry["segments"][0], "end_seconds": 1e9}]}
 

@@ -11,6 +11,7 @@ from froster_hf.evaluation.protocols import load_protocol
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.training.interpolation_curve import interpolation_curve
+from froster_hf.whole_files import ResultExistsError
 
 PROTOCOL = """
 about: two labels, two clips each
@@ -92,6 +93,33 @@ def test_mistakes_are_one_line(checkpoints, tmp_path, capsys, options, message):
 def test_data_without_a_protocol_are_an_error(checkpoints, tmp_path, capsys):
     assert main(["interpolate", "a", "b", "--output", str(tmp_path), "--data", "root=x"]) == 1
     assert "give --protocol" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "ratios"),
+    [
+        ({"curve.json": "mine"}, [0, 1]),
+        ({"curve.png": "mine"}, [0, 1]),
+        ({"curve.json": '{"ratios": [0.0, 1.0]}'}, [0, 1]),
+        ({"curve.json": '{"ratios": [0.0, 1.0]}', "ratio-0/result.md": ""}, [0.5]),
+    ],
+)
+def test_what_no_such_curve_has_left_is_not_replaced(tmp_path, files, ratios):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ResultExistsError, match=r"curve\.(json|png) exists already"):
+        interpolation_curve("a", "b", protocol="x", data={}, output_dir=tmp_path, ratios=ratios)
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+def test_a_curve_is_gone_on_with_between_its_ratios(tmp_path):
+    (tmp_path / "ratio-0").mkdir()
+    (tmp_path / "curve.json").write_text('{"ratios": [0.0]}')
+    with pytest.raises(OSError, match="missing"):
+        interpolation_curve(
+            "a", str(tmp_path / "missing"), protocol="x", data={}, output_dir=tmp_path, ratios=[0, 0.5]
+        )
 
 
 def test_no_ratios_are_an_error(tmp_path):

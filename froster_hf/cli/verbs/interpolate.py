@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     curve.add_argument("--ratios", default="0,0.25,0.5,0.75,1", metavar="A,B,C", help="(default: %(default)s)")
     curve.add_argument("--batch-size", type=int, default=8, help="clips computed together (default: %(default)s)")
     curve.add_argument("--num-workers", type=int, default=0, help="decoding processes (default: %(default)s)")
-    add_overwrite_argument(curve, "the evaluations in the folder of the curve")
+    add_overwrite_argument(curve, "the curve, and the evaluations in its folder")
 
 
 def run(arguments: argparse.Namespace) -> int:

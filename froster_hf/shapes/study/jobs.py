@@ -245,7 +245,8 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where it is done: everything that decides its outcome is in the name."""
-        decides = [what_decides(self.recipe()), self.variants, self.is_trial, self.world.folder.name]
+        world = self.world
+        decides = [what_decides(self.recipe()), self.variants, self.is_trial, world.folder.name, world.frozen.name]
         name = f"{self.method.replace(' ', '_')}-seed{self.seed}-{fingerprint(decides)}"
         return self.world.folder / "jobs" / name
 
@@ -385,7 +386,7 @@ def pretrain_and_measure(world: World) -> dict[str, Metrics]:
 def prepare_and_measure(world: World) -> dict[str, Metrics]:
     """Prepares a world, and measures its CLIP as it is, frame by frame: metrics of `frozen`."""
     prepare_world(world)
-    model, processor = build_model(world.placed(world.recipe(["model.temporal_module=none"])).model)
+    model, processor = build_model(world.placed(world.frozen_recipe()).model)
     measured = {FROZEN: _measure(model, processor, world, world.frozen)}
     _store(measured, world.frozen)
     return measured

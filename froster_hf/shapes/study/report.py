@@ -44,10 +44,15 @@ SUMMARY = {
 }
 Found = Mapping[str, Mapping[str, Estimate | None]]
 
+# Beside `README.md` and `study.json`.
+PLOT_NAMES = ("harmonic_means.png", "base_against_novel.png", "grids.png", "cost.png")
+
 
 def write_study(study: Mapping[str, Any], output: Path) -> Path:
     """Writes everything; returns the path of the README."""
     make_folder(output)
+    # First: what else is there is then a report of this plan.
+    write_text_whole(output / "study.json", json.dumps(_without_nan(study), indent=1) + "\n")
     runs, reference = study["runs"], study["plan"]["reference"]
     methods = list(dict.fromkeys(run["method"] for run in runs))
     found: dict[str, dict[str, Estimate | None]] = {}
@@ -55,14 +60,13 @@ def write_study(study: Mapping[str, Any], output: Path) -> Path:
         values = {method: by_pair(runs, method, metric) for method in methods}
         found[metric] = {method: estimate(own) if own else None for method, own in values.items()}
     top1: Any = found
-    plot_harmonic_means(top1["hm"], output / "harmonic_means.png", reference=reference)
-    plot_base_against_novel(
-        top1["base_top1"], top1["novel_top1"], output / "base_against_novel.png", reference=reference
-    )
+    harmonic_means, base_against_novel, grids, cost = (output / name for name in PLOT_NAMES)
+    plot_harmonic_means(top1["hm"], harmonic_means, reference=reference)
+    plot_base_against_novel(top1["base_top1"], top1["novel_top1"], base_against_novel, reference=reference)
     if study["trials"]:
-        plot_grid(study["trials"], output / "grids.png")
+        plot_grid(study["trials"], grids)
     if study.get("gigaflops"):
-        plot_cost(top1["hm"], study["gigaflops"], output / "cost.png", reference=reference)
+        plot_cost(top1["hm"], study["gigaflops"], cost, reference=reference)
     parts = [
         _introduction(study),
         _table(study, found),
@@ -73,7 +77,6 @@ def write_study(study: Mapping[str, Any], output: Path) -> Path:
     ]
     text = "\n\n".join(filter(None, parts))
     write_text_whole(output / "README.md", text + "\n")
-    write_text_whole(output / "study.json", json.dumps(_without_nan(study), indent=1) + "\n")
     return output / "README.md"
 
 

@@ -23,12 +23,14 @@ from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.tables_froster import modules_without_parameters
 from ...printing import printable
 from ...processing.text_files import read_json
+from ...training.recipes import Recipe
 from ...whole_files import (
     check_writable,
     make_folder,
     refuse_irregular,
     refuse_links_within,
     refuse_other_names,
+    refuse_results,
     write_text_whole,
 )
 from .jobs import (
@@ -46,8 +48,8 @@ from .jobs import (
     stored_metrics,
 )
 from .plan import FROZEN, StudyPlan
-from .report import write_study
-from .worlds import World, what_decides
+from .report import PLOT_NAMES, write_study
+from .worlds import World, tested_clips, what_decides
 
 # A hundred years.
 MOST_SECONDS = 100 * 366 * 86_400
@@ -136,7 +138,7 @@ def run_study(
 
 def _costs(jobs: Sequence[Job]) -> dict[str, float]:
     """`gigaflops` of the frozen model, and of each job's method and variants."""
-    frozen = gigaflops(jobs[0].world.recipe(["model.temporal_module=none"]).model)
+    frozen = gigaflops(jobs[0].world.frozen_recipe().model)
     return {FROZEN: frozen, **{name: cost for job in jobs for name, cost in costs_of(job).items()}}
 
 
@@ -226,6 +228,8 @@ def _refuse_other_report(plan: StudyPlan, output: Path) -> None:
     if (readme.exists() or file.exists()) and found != json.loads(json.dumps(plan.to_dict())):
         what = "the report of another plan" if study is not None else "a README.md that is not the report of a study"
         raise ValueError(f"{output} holds {what}. Give another --output, or replace it with --overwrite.")
+    if study is None:
+        refuse_results(*(output / name for name in PLOT_NAMES), overwrite=False)
 
 
 def _check_jobs(plan: StudyPlan, work: Path) -> None:
@@ -239,10 +243,11 @@ def _check_jobs(plan: StudyPlan, work: Path) -> None:
             recipe = job_for(name, world=world, seed=0, choices=least, test=True).recipe()
         except ValueError as error:
             raise ValueError(f"The plan {plan.name}, method {name}: {error}") from error
-        if (recipe.world, recipe.data) != (shared.world, shared.data):
+        if _shared(recipe) != _shared(shared):
             raise ValueError(
-                f"The plan {plan.name}, method {name}: its overrides change the world or the data, which all methods "
-                "of a study share. Change them in the recipe of the plan."
+                f"The plan {plan.name}, method {name}: its overrides change the world, the data, the checkpoint or "
+                "the frames that a model is tested on (model.num_frames, training.eval_video_options, ...), which all "
+                "methods of a study share. Change them in the recipe of the plan."
             )
         if "weight_average" in method.variants and recipe.training.get("average_weights_from_epoch") is None:
             raise ValueError(
@@ -255,6 +260,11 @@ def _check_jobs(plan: StudyPlan, work: Path) -> None:
                 f"The plan {plan.name}, method {name}: {module} has weights that CLIP does not "
                 f"have, and nothing lies between the two. Interpolated are {', '.join(modules_without_parameters())}."
             )
+
+
+def _shared(recipe: Recipe) -> Any:
+    """What is the same for all methods of a study."""
+    return recipe.world, recipe.data, recipe.model.checkpoint, tested_clips(recipe)
 
 
 def _keep_choices(choices: dict[str, dict[str, float]], file: Path, *, drawn: bool) -> None:

@@ -19,12 +19,11 @@ from ... import __version__
 from ...data.clips import EvaluationClips, TrainingClips, collate_clips
 from ...machine_memory import FLOAT_BYTES, refuse_beyond_memory
 from ...modeling.modeling_froster import FrosterModel
-from ...processing.processing_froster import FrosterProcessor
 from ...processing.sampling_froster import sample_frame_indices
 from ...processing.text_files import read_json
 from ...processing.video_processing_froster import FrosterVideoProcessor
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME
-from ...training.recipe_run import read_recipe_data
+from ...training.recipe_run import VIDEO_FIELDS, build_model, read_recipe_data
 from ...training.recipes import Recipe, load_recipe
 from ...training.teacher import FrozenTeacher
 from ...whole_files import make_folder, refuse_irregular, written_whole
@@ -39,6 +38,8 @@ TRAIN, PIXELS, EMBEDS = "train", "pixel_values_videos", "teacher_embeds"
 # Clips that are decoded, embedded or scored together.
 BATCH_SIZE = 32
 ALL_FRAMES = {"do_sample_frames": False}
+# Options of training clips that are frames of those, as they are.
+STORED_OPTIONS = {"sampling": "random_segment", "cropping": "center"}
 # Written last by the pre-training.
 PROCESSOR_FILE = "preprocessor_config.json"
 
@@ -59,13 +60,12 @@ class World:
 
     @functools.cached_property
     def folder(self) -> Path:
-        """With `videos`, `clips`, `frozen` and `jobs`; another pre-training or rendering has another folder."""
+        """With `videos`, `clips` and `jobs`; another pre-training, rendering or way to test has another folder."""
         tuning = self.recipe()
         made_of = {
             "pretraining": what_decides(self.pretraining()),
             "world": what_decides(tuning)["world"],
-            "num_frames": tuning.model.num_frames,
-            "eval_video_options": tuning.training.get("eval_video_options"),
+            "tested_clips": tested_clips(tuning),
             "version": __version__,
         }
         return self.work / f"world{self.seed}-{fingerprint(made_of)}"
@@ -102,10 +102,14 @@ class World:
         """What is tested apart."""
         return (*SIDES, OUT_OF_CONTEXT) if read_hardships(self.recipe().world).scene_bias else SIDES
 
-    @property
+    def frozen_recipe(self) -> Recipe:
+        """The plan's recipe of a model that is the world's CLIP."""
+        return self.recipe(["model.temporal_module=none"])
+
+    @functools.cached_property
     def frozen(self) -> Path:
-        """Folder of what was measured of the frozen CLIP."""
-        return self.folder / "frozen"
+        """Folder of what was measured of the frozen CLIP; with other prompts it has another."""
+        return self.folder / f"frozen-{fingerprint(what_decides(self.frozen_recipe())['model'])}"
 
     @property
     def clip(self) -> Path:
@@ -126,6 +130,14 @@ def what_decides(recipe: Recipe | PretrainingRecipe) -> dict[str, Any]:
         fields["model"] = {name: value for name, value in fields["model"].items() if name != "checkpoint"}
         fields["data"] = {name: value for name, value in fields["data"].items() if name != "root"}
     return fields
+
+
+def tested_clips(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says of the clips that a model is tested on."""
+    return {
+        **{name: getattr(recipe.model, name) for name in VIDEO_FIELDS},
+        "eval_video_options": recipe.training.get("eval_video_options"),
+    }
 
 
 def fingerprint(value: Any) -> str:
@@ -153,10 +165,7 @@ def prepare_world(world: World) -> None:
     pretrain_clip(world)
     tuning = world.placed(world.recipe())
     train, tables = read_recipe_data(tuning.data, tuning.world)
-    num_frames = tuning.model.num_frames
-    processor = FrosterProcessor.from_clip(
-        tuning.model.checkpoint, video_options={} if num_frames is None else {"num_frames": num_frames}
-    )
+    _, processor = build_model(tuning.model)
     for side in (TRAIN, *world.sides):
         file = _clips_file(world, side)
         if not file.exists():
@@ -215,7 +224,7 @@ class StoredTrainingClips(TrainingClips):
     Args:
         dataset: {video, label} table.
         frames: (n, F, 3, S, S), all frames of its videos, resized, cropped and normalized.
-        kwargs: as for `TrainingClips`; the crop has to be the center.
+        kwargs: as for `TrainingClips`; of the options, all but the number of frames have to be `STORED_OPTIONS`.
     """
 
     def __init__(self, dataset: Dataset, frames: Tensor, **kwargs: Any):
@@ -223,10 +232,9 @@ class StoredTrainingClips(TrainingClips):
         self.frames = frames
 
     def _pixels(self, row: int, **options: Any) -> Tensor:
-        processor: Any = self.video_processor
         (indices,) = sample_frame_indices(
             self.frames.shape[1],
-            self.options.get("num_frames", processor.num_frames),
+            self._option("num_frames"),
             sampling=self.options["sampling"],
             generator=torch.Generator().manual_seed(options["seed"]),
         )
@@ -248,7 +256,7 @@ def training_clips(
         The stored clips, where the recipe cuts all its clips from the same pixels; else the table.
     """
     options: dict[str, Any] = recipe.training.get("train_video_options") or {}
-    if options.get("cropping") != "center" or options.get("sampling") != "random_segment":
+    if {name: value for name, value in options.items() if name != "num_frames"} != STORED_OPTIONS:
         return table
     return StoredTrainingClips(
         table,

@@ -148,6 +148,19 @@ def test_a_job_is_the_same_however_its_fields_were_arrived_at(tmp_path):
         ("{overrides: [training]}", "method plain: 'training' is not of the form"),
         ("{overrides: [world.num_frames=4]}", "method plain: its overrides change the world"),
         ("{overrides: [data.shots=2]}", "method plain: its overrides change the world"),
+        (
+            "{overrides: [model.num_frames=4]}",
+            "method plain: its overrides change .* the frames that a model is tested",
+        ),
+        (
+            "{overrides: [model.sampling=dense]}",
+            "method plain: its overrides change .* the frames that a model is tested",
+        ),
+        (
+            "{overrides: ['training.eval_video_options={sampling: dense}']}",
+            "method plain: its overrides change .* the frames that a model is tested",
+        ),
+        ("{overrides: [model.checkpoint=small]}", "method plain: its overrides change .* the checkpoint"),
         ("{variants: [weight_average]}", "average_weights_from_epoch"),
         ("{overrides: [model.temporal_module=aim], variants: [interpolation]}", "aim has weights that CLIP does not"),
     ],

@@ -101,6 +101,7 @@ def test_a_full_disk_leaves_the_old_report(study, tmp_path):
     [
         ({"README.md": "my project"}, "a README.md that is not the report of a study"),
         ({"README.md": "x", "study.json": '{"plan": {"name": "other"}}'}, "the report of another plan"),
+        ({"cost.png": "mine"}, r"cost\.png exists already"),
     ],
 )
 def test_a_report_does_not_take_the_place_of_something_else(tmp_path, files, message):

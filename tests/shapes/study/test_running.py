@@ -8,6 +8,7 @@ import pytest
 from froster_hf.cli import main
 from froster_hf.shapes.study import load_plan
 from froster_hf.shapes.study.jobs import job_for
+from froster_hf.shapes.study.plan import Method
 from froster_hf.shapes.study.worlds import World
 
 ARCHITECTURE = "model.hidden_size=32, model.num_vision_layers=1, model.num_text_layers=1"
@@ -125,6 +126,31 @@ def test_trained_weights_are_not_kept(study):
     assert not [file for job in jobs for file in job.rglob("*.safetensors")]
 
 
+def test_with_other_prompts_the_frozen_model_and_what_is_averaged_with_it_are_measured_again(study):
+    folder, _ = study
+    plan = load_plan(folder / "plan.yaml")
+    # A method with prompts of its own is averaged with the frozen model, which has those of the plan.
+    plan.methods["own"] = Method(overrides=["model.prompt_templates=none"], variants=["ensemble"])
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text()
+
+    def places():
+        world = World(plan, 1, folder / "work")
+        return world.folder, world.frozen, job_for("own", world=world, seed=0, choices={}, test=True).folder
+
+    before = places()
+    assert (before[1] / "metrics.json").exists()
+    try:
+        recipe.write_text(text.replace("{num_frames: 2}", "{num_frames: 2, prompt_templates: single}"))
+        after = places()
+    finally:
+        recipe.write_text(text)
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert after[2] != before[2]
+    assert places() == before
+
+
 def test_another_recipe_is_another_job_and_other_choices_do_not_look_at_old_test_worlds(study, capsys):
     folder, arguments = study
     plan = load_plan(folder / "plan.yaml")
@@ -140,6 +166,8 @@ def test_another_recipe_is_another_job_and_other_choices_do_not_look_at_old_test
         assert job().folder != before
         assert job().world.folder == before.parents[1]
         recipe.write_text(text.replace("resolution: 32", "resolution: 48"))
+        assert job().world.folder != before.parents[1]
+        recipe.write_text(text.replace("{num_frames: 2}", "{num_frames: 2, sampling: dense}"))
         assert job().world.folder != before.parents[1]
     finally:
         recipe.write_text(text)

@@ -68,8 +68,22 @@ def test_stored_clips_are_those_that_are_decoded(world, tmp_path):
         one, other = stored[key], decoded[key]
         assert torch.equal(one.pop("pixel_values_videos"), other.pop("pixel_values_videos"))
         assert one == other
-    recipe.training["train_video_options"] = {**options, "cropping": "random"}
-    assert worlds.training_clips(world, recipe, table, video_processor=video_processor) is table
+
+
+def test_other_clips_than_those_that_are_stored_are_decoded(world):
+    recipe = world.placed(job_of(world, "residual").recipe())
+    table, _ = read_recipe_data(recipe.data, recipe.world)
+    video_processor = build_model(recipe.model)[1].video_processor
+    options = recipe.training["train_video_options"]
+
+    def clips(**others):
+        recipe.training["train_video_options"] = {**options, **others}
+        return worlds.training_clips(world, recipe, table, video_processor=video_processor)
+
+    for others in ({"cropping": "random"}, {"do_normalize": False}, {"size": {"shortest_edge": 64}}):
+        assert clips(**others) is table
+    assert clips(num_frames=3)[0, 0]["pixel_values_videos"].shape[1] == 3
+    assert clips(num_frames=None)[0, 0]["pixel_values_videos"].shape[1] == video_processor.num_frames
 
 
 def test_a_teacher_remembers_frames_that_it_has_seen_and_looks_at_others(world, monkeypatch):
