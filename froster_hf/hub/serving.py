@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ..modeling.costs_froster import estimate_parameters
 from ..whole_files import new_folder
 
 TowerFormat = Literal["onnx", "torch_export"]
@@ -27,6 +28,9 @@ TOLERANCE = 1e-4
 TOWERS_FILE = "towers.json"
 # Of one clip; six are held. 64 frames of 512 pixels have 50 million.
 MOST_CLIP_VALUES = 2**26
+# Numbers of one tensor of the largest batch that a graph is checked on: graphs hold all scores of a layer's attention.
+# Of 8 frames, ViT-L/14 at 336 pixels has 10^8.
+MOST_NUMBERS, MOST_NUMBERS_PER_PARAMETER = 2**26, 8
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,14 @@ def _video_inputs(config: Any) -> list[Tensor]:
         raise ValueError(
             f"A clip of {frames} frames of {side} x {side} pixels has {values} values; towers are traced with clips "
             f"of at most {MOST_CLIP_VALUES}."
+        )
+    costs = config.costs(frames)
+    numbers = 3 * max(costs.attention_scores // config.vision_config.num_hidden_layers, costs.block_numbers)
+    most = max(MOST_NUMBERS, MOST_NUMBERS_PER_PARAMETER * estimate_parameters(config))
+    if numbers > most:
+        raise ValueError(
+            f"Graphs of clips of {frames} frames would have tensors of {numbers:.1e} numbers while they are checked; "
+            f"those of a model of this size have at most {most:.1e}. Its `num_frames` is too large for an export."
         )
     if _frames_are_fixed(config):
         sizes = [(2, frames), (1, frames), (3, frames)]

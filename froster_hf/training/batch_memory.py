@@ -34,6 +34,7 @@ def refuse_training_beyond_memory(
     num_frames = min(args.train_batch_size, len(clips)) * clips.frames_per_video
     vision: Any = model.config.vision_config
     costs = model.config.costs(clips.frames_per_video)
+    costs.check()
     kept = costs.kept_numbers(_kept_layers(model, "vision_model", vision, args))
     if kept > costs.most_held:
         raise ValueError(
@@ -73,11 +74,12 @@ def refuse_evaluation_beyond_memory(
         args: arguments of the training.
 
     Raises:
-        ValueError: names the numbers, what they take at least, and what there is.
+        ValueError: names the numbers, what they take at least, and what there is or what a model of this size takes.
     """
     vision: Any = model.config.vision_config
     for part in clips.values() if isinstance(clips, Mapping) else [clips]:
         if isinstance(part, EvaluationClips):
+            model.config.costs(part.frames_per_video // part.num_clips).check(num_clips=part.num_clips)
             num_tokens = min(args.eval_batch_size, len(part)) * part.frames_per_video * frame_tokens(vision)
             in_half = args.bf16 or args.fp16 or args.bf16_full_eval or args.fp16_full_eval
             number_bytes = 2 if in_half else FLOAT_BYTES

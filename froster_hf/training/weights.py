@@ -33,12 +33,14 @@ from ..checkpoint_files import check_checkpoint_files, check_headers, shard_name
 from ..checkpoint_loading import refuse_oversized
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig
+from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.text_files import parse_json, read_json
 from ..whole_files import new_folder, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .stored_states import check_form
+from .student import forget_labels
 from .whole_folders import MANIFEST_NAME, replaced_folder
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,8 @@ NOT_COPIED = (
 def average_models(models: Iterable[Model]) -> Model:
     """The first model, in place, with the mean of all models' weights.
 
+    Without a label list: its embeddings would be those of no text tower, or of several lists.
+
     Args:
         models: all of one architecture; an iterable may load them one by one, since two at a time are held.
 
@@ -94,6 +98,8 @@ def average_models(models: Iterable[Model]) -> Model:
     for name, tensor in first.state_dict().items():
         if name in sums:
             tensor.copy_(sums[name] / count)
+    if count > 1 and isinstance(first, FrosterForVideoClassification):
+        forget_labels(first)
     return first
 
 

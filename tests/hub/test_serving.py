@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from froster_hf.hub import TowerReport, export_checkpoint, export_towers
+from froster_hf.hub import TowerReport, export_checkpoint, export_towers, serving
 from froster_hf.hub.serving import _checked
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.modeling import tiny
@@ -73,6 +73,13 @@ def test_wrong_requests_are_named(tmp_path):
     with pytest.raises(ValueError, match="add 'onnx'"):
         export_towers(tiny_model(), tmp_path, formats=["torch_export"], quantize=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_graphs_of_tensors_beyond_models_of_its_size_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "MOST_NUMBERS", 1000)
+    with pytest.raises(ValueError, match=r"tensors of .* numbers while they are checked; .* at most"):
+        export_towers(tiny_model(num_frames=3_000), tmp_path / "towers", formats=["torch_export"])
+    assert not (tmp_path / "towers").exists()
 
 
 @pytest.mark.slow

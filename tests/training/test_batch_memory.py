@@ -3,6 +3,7 @@
 import pytest
 
 from froster_hf import machine_memory
+from froster_hf.modeling import costs_froster
 from froster_hf.modeling.costs_froster import Costs
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -55,6 +56,24 @@ def test_clips_of_which_a_model_of_its_size_keeps_too_much_are_refused(tmp_path,
     with pytest.raises(ValueError, match=r"Of a clip of 4 frames, .* a model of this size keeps at most 1\.0e\+03\."):
         make_trainer(tmp_path, video_table)
     assert make_trainer(tmp_path, video_table, trained_parameters="text")
+
+
+@pytest.mark.parametrize(
+    ("fields", "clip"),
+    [
+        ({"train_video_options": {"num_frames": 512}}, "A clip of 512 frames of .*, 1 of them per video,"),
+        (
+            {"eval_video_options": {"num_frames": 8, "num_views": 64}},
+            "A clip of 8 frames of .*, 64 of them per video,",
+        ),
+    ],
+)
+def test_clips_beyond_what_a_model_of_its_size_computes_are_refused(tmp_path, video_table, monkeypatch, fields, clip):
+    """The processor's count of frames is not the configuration's."""
+    monkeypatch.setattr(costs_froster, "MAX_TOKENS", 200)
+    monkeypatch.setattr(costs_froster, "MAX_WORK", 0)
+    with pytest.raises(ValueError, match=f"{clip} has .*; a model of this size has at most"):
+        make_trainer(tmp_path, video_table, **fields)
 
 
 def test_texts_that_are_encoded_at_once_count_too(tmp_path, video_table, monkeypatch):

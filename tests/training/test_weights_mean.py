@@ -22,6 +22,15 @@ def test_one_model_stays_as_it_is_bit_for_bit():
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_embeddings_of_labels_are_not_averaged():
+    """Those of two lists would answer under the names of the first."""
+    models = [tiny_model(seed) for seed in range(2)]
+    for model, labels in zip(models, (["a", "b"], ["b", "a"])):
+        model.set_labels(labels, text_embeds=torch.eye(2, model.config.projection_dim))
+    assert average_models(models).config.id2label == {}
+    assert len(models[0].label_embeds) == 0
+
+
 def test_models_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="other weights than the first"):
         average_models([tiny_model(), tiny_model(temporal_module="st_adapter")])
