@@ -238,7 +238,8 @@ def share_beginnings(input_ids: np.ndarray, lengths: np.ndarray) -> SharedBeginn
     owner = np.maximum.accumulate(owner, axis=0)
     texts = np.where(places < lengths[:, None], first_node[owner] + places - shared[owner], 0)
 
-    step = max(1, int(np.median(own[own > 0])))
+    # Each row has the whole path of its text, of which a long one may not have many among short ones.
+    step = max(1, int(np.median(own[own > 0])), int(own.max()) // 4)
     rows = -(-own // step)
     text_of_row = np.repeat(np.arange(num_texts), rows)
     piece = np.arange(rows.sum()) - np.repeat(rows.cumsum() - rows, rows)

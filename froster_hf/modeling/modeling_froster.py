@@ -55,6 +55,9 @@ from .tables_froster import BACKBONES, EndToken, TemporalModule, find_implementa
 from .temporal_froster import GuardedInitialization, build_vision_model, reads_class_token
 
 PROJECTORS_PREFIX = "distillation_projectors."
+# Tokens of a text beyond which beginnings are not shared: what each row sees would take more than that saves. The
+# longest published texts (LongCLIP) have 248.
+LONGEST_SHARED = 256
 HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 AUTO_MAP = {
     "AutoModel": "modeling_froster.FrosterModel",
@@ -637,7 +640,8 @@ class FrosterModel(FrosterPreTrainedModel):
         # An accelerator computes what texts share faster than it waits for their layout, which is made on the host. It
         # makes attention kernels for each shape (cuDNN takes tens of milliseconds), so that there should be few.
         on_cpu = input_ids.device.type == "cpu"
-        shares = on_cpu and is_plain_text_tower(tower) and computes_embeds_alone(tower, {})
+        is_short = input_ids.shape[1] <= LONGEST_SHARED
+        shares = on_cpu and is_short and is_plain_text_tower(tower) and computes_embeds_alone(tower, {})
         order, chunks = (sort_and_share if shares else partial(trim_to_longest, multiple=1 if on_cpu else 8))(
             input_ids, self.config.end_token, chunk_size=chunk_size
         )

@@ -317,6 +317,20 @@ def test_ten_thousand_labels_with_templates_share_most_of_their_tokens_a_chunk_a
     assert max(chunk.sees.numel() for chunk in chunks) < 256 * 3 * 20 * 20
 
 
+def test_long_texts_among_short_ones_are_laid_out_in_few_rows():
+    ids = padded([[number + 1, *[2] * 17] for number in range(9)] + [[50, number + 1] for number in range(30)])
+    _, (chunk,) = modeling_froster.sort_and_share(ids, END, chunk_size=len(ids))
+    assert len(chunk.paths) <= 5 * 9 + 30
+
+
+def test_beginnings_of_long_texts_are_not_shared(monkeypatch):
+    model, ids = double_model().froster, padded([[1, 2, 3], [1, 2, 4]])
+    expected = model.get_label_embeds(ids, chunk_size=3)
+    monkeypatch.setattr(modeling_froster, "LONGEST_SHARED", 19)
+    monkeypatch.setattr(modeling_froster, "sort_and_share", None)
+    torch.testing.assert_close(model.get_label_embeds(ids, chunk_size=3), expected, **EXACT)
+
+
 @pytest.mark.parametrize("part", ["text_model", "text_model.encoder.layers.0.self_attn"])
 def test_hooks_of_the_text_tower_are_called(part):
     model = double_model().froster
