@@ -435,7 +435,7 @@ def _table(
     if places is None or not (
         keys[0]
         and np.array_equal(np.argsort(places), positions)
-        and _can_be_given_out(places, _reorder_depth(stream.codec_context))
+        and _can_be_given_out(places, stream.codec_context.reorder_depth)
     ):
         # Frames would have other numbers by their times than by counting, or no entry.
         entries = None
@@ -565,18 +565,13 @@ class _ShownOrder:
             raise NotAnIndexError("pictures whose order is not understood") from error
 
 
-def _reorder_depth(context) -> int:
-    """How many pictures the decoder holds back at most: one of H.264 may be told too few, and finds out more."""
-    depth = context.reorder_depth
-    return MOST_REORDERED if depth and context.codec.canonical_name == "h264" else depth
-
-
 def _can_be_given_out(places: Sequence[int], reorder_depth: int) -> bool:
     """Whether a decoder can give pictures out in this order: one that reorders holds back a few, and others none.
 
     Args:
         places: of the packets in the order of the file, the place of each one's picture among all that are shown.
-        reorder_depth: how many the decoder holds back at most.
+        reorder_depth: how many the decoder holds back from the beginning. One of H.264 that needs more finds out when
+            it is too late for a picture, which it leaves out, and so at each entry another one.
     """
     last_ones = [places[0]]
     for place in places[1:]:
