@@ -174,7 +174,7 @@ def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
             source.seek(0)
         # Part by part, since a raw file may give less than it is asked for.
         part: bytes | None = b""
-        while len(data) <= limits.max_memory_bytes and (part := source.read(_READ_BYTES)):
+        while len(data) <= limits.max_memory_bytes and (part := _next_part(source)):
             data += part
             if time.monotonic() > end_time:
                 raise UnreadableVideoError(
@@ -188,3 +188,12 @@ def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
         # Somebody else's object may raise anything, or give text: that is its fault, and not an error of ours.
         raise UnreadableVideoError(f"reading the file object failed: {error or type(error).__name__}") from error
     return _checked_bytes(data, limits)
+
+
+def _next_part(source: Any) -> bytes | None:
+    """The next bytes of a file object; none at its end, and `None` where it does not wait for them."""
+    if hasattr(source, "read1"):
+        # What is there: `read` of a buffered one waits for all of a part. Nothing is also what one gives that does not
+        # wait.
+        return source.read1(_READ_BYTES) or source.read(_READ_BYTES)
+    return source.read(_READ_BYTES)

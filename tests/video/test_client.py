@@ -469,6 +469,19 @@ def test_a_file_object_that_drips_is_not_waited_for():
     assert file.num_reads < 10
 
 
+def test_a_buffered_file_that_drips_is_not_waited_for():
+    class Dripping(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, room):
+            room[:1] = DrippingFile().read(1)
+            return 1
+
+    with pytest.raises(VideoDecodeError, match=r"reading it took longer than 0\.3 seconds"):
+        decode_frames(io.BufferedReader(Dripping()), [3], limits=VideoLimits(timeout_seconds=0.3))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_picture_stays_in_the_decoding_process_when_the_next_video_comes(tmp_path, no_warm_process):
     path = render_video(tmp_path / "large.mp4", VideoKind(".mp4", "mpeg4", {}, width=1920, height=1080), num_frames=2)
