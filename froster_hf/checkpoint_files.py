@@ -164,7 +164,8 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
                 f"than {LONGEST_NAME}."
             )
         if not may_be_quantized:
-            _refuse_quantized(tensors)
+            entries = {name: entry for name, entry in tensors.items() if name != "__metadata__"}
+            refuse_quantized({n: entry.get("dtype") for n, entry in entries.items() if isinstance(entry, dict)})
         quantized += _count_quantized(tensors.get("__metadata__"))
         if quantized > MOST_QUANTIZED:
             raise CheckpointError(
@@ -173,10 +174,16 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
             )
 
 
-def _refuse_quantized(header: Mapping[str, Any]) -> None:
-    """Raise for the types of a safetensors header in which no weights are stored as they are."""
-    for name, tensor in header.items():
-        kind = tensor.get("dtype") if isinstance(tensor, dict) and name != "__metadata__" else None
+def refuse_quantized(types: Mapping[str, Any]) -> None:
+    """Raise for types in which no weights are stored as they are.
+
+    Args:
+        types: by the name of a tensor, its type in the words of safetensors.
+
+    Raises:
+        CheckpointError: names the first of another type.
+    """
+    for name, kind in types.items():
         allowed = FLOATS if name.endswith((".weight", ".bias")) else BUFFERS
         if isinstance(kind, str) and kind not in allowed:
             raise CheckpointError(

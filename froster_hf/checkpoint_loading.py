@@ -392,14 +392,14 @@ def _check_weights(files: Sequence[str], *, may_be_quantized: bool) -> None:
 
     Raises:
         CheckpointError: a file holds more than tensors, is damaged, takes more memory than its size, or has names that
-            take more than any model's; or safetensors are of other types than weights, and may not be.
+            take more than any model's; or tensors are of other types than weights, and may not be.
     """
     headers = (file for file in files if file.endswith(".safetensors"))
     check_headers(headers, may_be_quantized=may_be_quantized)
     if pickles := [file for file in files if not file.endswith(".safetensors")]:
         from .conversion.reading import check_pickles
 
-        check_pickles(pickles)
+        check_pickles(pickles, may_be_quantized=may_be_quantized)
 
 
 def _weight_files(checkpoint: str, revision: str | None) -> Iterator[str]:

@@ -55,6 +55,17 @@ MAX_TEXT = 65_536
 MAX_NAME = 512
 """Characters of a tensor's name, as in safetensors files (`checkpoint_files.LONGEST_NAME`)."""
 
+TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.bool: "BOOL",
+}
+"""Of what is stored as it is, as safetensors calls them (`checkpoint_files.BUFFERS`)."""
+
 MAX_CHARACTERS = 4 << 20
 """Of all names and texts together; CLIP's names have some 100,000."""
 
@@ -78,8 +89,8 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
 
     Returns:
         Tensors by name, behind `section/` where the file has sections; and a summary: `format`, `other` (entries that
-        are not tensors, described), `texts` (those that are texts), `statement` (of this package's own exports) and
-        `characters` (of all names).
+        are not tensors, described), `texts` (those that are texts), `statement` (of this package's own exports),
+        `types` (of the tensors) and `characters` (of all names).
 
     Raises:
         ValueError: the archive is not plainly what it says; the message tells the reason.
@@ -117,6 +128,7 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
         "other": other,
         "texts": texts,
         "statement": statement,
+        "types": {name: TYPES.get(tensor.dtype, str(tensor.dtype)) for name, tensor in tensors.items()},
         "characters": characters,
     }
 

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..checkpoint_files import CheckpointError, check_headers, inside, shard_names
+from ..checkpoint_files import CheckpointError, check_headers, inside, refuse_quantized, shard_names
 from ..child_environment import child_environment
 from ..fingerprints import file_fingerprint
 from ..printing import listing, one_line, printable
@@ -164,15 +164,16 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
     )
 
 
-def check_pickles(paths: Iterable[str | os.PathLike[str]]) -> None:
+def check_pickles(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> None:
     """Refuse pickled files of weights that transformers, which reads them in the caller's process, could not bear.
 
     Args:
         paths: `pytorch_model.bin`, or its shards.
+        may_be_quantized: see `check_headers`.
 
     Raises:
         CheckpointError: one holds more than tensors, is damaged, or takes more memory or time than its size; or their
-            names are longer than any model's.
+            names are longer than any model's, or types stand for other numbers and may not.
     """
     files = [Path(path) for path in paths]
     with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
@@ -184,6 +185,8 @@ def check_pickles(paths: Iterable[str | os.PathLike[str]]) -> None:
     for path, summary in zip(files, summaries):
         characters += summary["characters"]
         _refuse_many_characters(characters, path)
+        if not may_be_quantized:
+            refuse_quantized(summary["types"])
 
 
 def _refuse_many_characters(characters: int, path: str | os.PathLike[str]) -> None:

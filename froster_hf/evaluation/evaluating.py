@@ -23,7 +23,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import check_writable, make_folder, refuse_results
+from ..whole_files import ResultExistsError, check_writable, has_content, make_folder, refuse_results
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -43,7 +43,7 @@ from .report import package_versions, part_report, percent, write_report
 logger = logging.getLogger(__name__)
 
 
-# What an evaluation leaves in its folder beside `plots` and `predictions`.
+# What an evaluation leaves in its folder.
 RESULT_FILES = (
     "result.json",
     "result.md",
@@ -51,6 +51,7 @@ RESULT_FILES = (
     *(f"label_similarity.{kind}" for kind in ("json", "md", "png")),
 )
 VARIANT_FOLDERS = (CALIBRATED_FOLDER, CHOSEN_FOLDER)
+RESULT_FOLDERS = ("plots", "predictions", *VARIANT_FOLDERS)
 FROZEN_ROW = "frozen model"
 Average = Literal["probabilities", "logits"]
 # From a part to the scores (m, k) of its m clips for its k labels.
@@ -228,7 +229,9 @@ def prepare_folder(
 
     def prepare() -> None:
         check_writable(folder)
-        if overwrite:
+        if not _is_of_an_evaluation(folder):
+            _refuse_foreign(folder, overwrite=overwrite)
+        elif overwrite:
             _remove_results(folder)
         else:
             _refuse_other_protocol(folder, protocol)
@@ -238,11 +241,27 @@ def prepare_folder(
     in_main_process(prepare)
 
 
+def _is_of_an_evaluation(folder: Path) -> bool:
+    """Whether one has ended there, or has begun: with its predictions."""
+    predictions = folder / "predictions"
+    return _stored_protocol(folder) is not None or any(
+        file for files in ("predictions.*.jsonl", "*/predictions.*.jsonl") for file in predictions.glob(files)
+    )
+
+
+def _stored_protocol(folder: Path) -> dict[str, Any] | None:
+    """What was evaluated, as `result.json` says; `None` where there is no such result."""
+    result = folder / "result.json"
+    stored = read_json(result) if result.is_file() else None
+    found = stored.get("protocol") if isinstance(stored, dict) else None
+    return found if isinstance(found, dict) else None
+
+
 def _remove_results(folder: Path) -> None:
     """Delete what an evaluation has left; a link, but nothing behind it."""
     for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)
-    for part in (folder / name for name in ("plots", "predictions", *VARIANT_FOLDERS)):
+    for part in (folder / name for name in RESULT_FOLDERS):
         if part.is_symlink():
             part.unlink()
         elif part.is_dir():
@@ -250,24 +269,22 @@ def _remove_results(folder: Path) -> None:
 
 
 def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
-    result = folder / "result.json"
-    if not result.is_file():
-        if not (folder / "predictions").is_dir():
-            _refuse_foreign(folder)
-        return
-    stored = read_json(result)
-    found = stored.get("protocol") if isinstance(stored, dict) else None
-    if found != json.loads(json.dumps(protocol)):
-        name = found.get("name") if isinstance(found, dict) else None
+    found = _stored_protocol(folder)
+    if found is not None and found != json.loads(json.dumps(protocol)):
         raise PredictionMismatchError(
-            f"{folder} holds the result of another evaluation ({printable(str(name))}, with settings of its own). "
-            "Write to another folder, or replace it: `--overwrite`, `overwrite=True`."
+            f"{folder} holds the result of another evaluation ({printable(str(found.get('name')))}, with settings of "
+            "its own). Write to another folder, or replace it: `--overwrite`, `overwrite=True`."
         )
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse to write over what no evaluation has left: it begins with its predictions."""
-    refuse_results(*(folder / name for name in (*RESULT_FILES, *VARIANT_FOLDERS)), overwrite=False)
+def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
+    """Refuse to write over what no evaluation has left, and to delete folders of it even where files are replaced."""
+    refuse_results(*(folder / name for name in (*RESULT_FILES, *VARIANT_FOLDERS)), overwrite=overwrite)
+    if overwrite and (full := next((folder / name for name in RESULT_FOLDERS if has_content(folder / name)), None)):
+        raise ResultExistsError(
+            f"{printable(str(full))} was left by no evaluation, so it is not deleted. Write to another folder, or "
+            "delete it yourself."
+        )
 
 
 def _alone(logits: np.ndarray) -> Score:

@@ -495,7 +495,7 @@ def _check_places(path: str) -> bool:
 
 def index_videos(
     classify: Any,
-    videos: Iterable[str | os.PathLike[str]],
+    videos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     output: str | os.PathLike[str],
     window_seconds: float | None = None,
@@ -512,8 +512,8 @@ def index_videos(
 
     Args:
         classify: zero-shot pipeline (`froster_hf.load_pipeline`); its model embeds.
-        videos: paths and addresses of videos, and of folders, which are searched; addresses of stores only where
-            `allow_urls` of the video processor names them or a folder above them.
+        videos: paths and addresses of videos, and of folders, which are searched, or a single one; addresses of stores
+            only where `allow_urls` of the video processor names them or a folder above them.
         output: the index: a folder, or the address of a bucket (`s3://bucket/index`).
         window_seconds: length of a segment; by default that of the index, or 4.
         stride_seconds: from one segment's start to the next; by default that of the index, or 2.
@@ -539,7 +539,8 @@ def index_videos(
     report = IndexReport()
     known = index.states()
     _, named = split_policy(classify.processor.video_processor.allow_urls)
-    listing = _find_files(videos, known, named)
+    given = [videos] if isinstance(videos, str | os.PathLike) else videos
+    listing = _find_files(given, known, named)
     index.check_names(sum(len(video) + len(state) for video, state in (known | listing.states).items()))
     writer = _Writer(index, report, on_video or (lambda record: None))
     with _torn_writes_undone(index):

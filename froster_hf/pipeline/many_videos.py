@@ -42,7 +42,7 @@ class OtherAnswersError(ValueError):
 
 def predict_videos(
     classify: Any,
-    videos: Iterable[str],
+    videos: str | os.PathLike[str] | Iterable[str],
     *,
     output: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -54,7 +54,7 @@ def predict_videos(
 
     Args:
         classify: zero-shot pipeline (`froster_hf.load_pipeline`).
-        videos: paths, each once; `-` is standard input, a whole file.
+        videos: paths, each once, or a single one; `-` is standard input, a whole file.
         output: file of the answers. `.jsonl` has a record per line, each written when it is there; `.csv`, a line per
             answer, appears when all are.
         resume: go on with the answers of `output` (`.jsonl`): videos that it has are passed over, failed ones too.
@@ -74,7 +74,8 @@ def predict_videos(
     part, parts = shard
     if not 1 <= part <= parts:
         raise ValueError(f"The shard is {part}/{parts}; it must be one of 1/{parts} to {parts}/{parts}.")
-    own = list(dict.fromkeys(videos))[part - 1 :: parts]
+    given = [os.fspath(videos)] if isinstance(videos, str | os.PathLike) else videos
+    own = list(dict.fromkeys(given))[part - 1 :: parts]
     path = None if output is None else Path(output)
     if path is not None:
         _check_output(path, resume=resume, overwrite=overwrite)

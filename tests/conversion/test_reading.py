@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from froster_hf.checkpoint_files import BUFFERS
 from froster_hf.conversion import CheckpointError, pickle_worker, read_checkpoint, reading
-from froster_hf.conversion.pickle_worker import main, read_archive, write
+from froster_hf.conversion.pickle_worker import TYPES, main, read_archive, write
 from tests.conversion.hostile_files import (
     RunsCommand,
     malicious_pickle,
@@ -256,6 +257,7 @@ def test_a_torchscript_archive_is_read_without_being_loaded(tmp_path):
         "other": {},
         "texts": {},
         "statement": None,
+        "types": {name: TYPES[tensor.dtype] for name, tensor in state.items()},
         "characters": characters,
     }
     assert_same_tensors(tensors, state)
@@ -295,6 +297,20 @@ def test_a_file_that_is_two_archives_is_refused_where_torch_is_to_read_it(tmp_pa
     assert torch.load(both, weights_only=True)["w"].tolist() == [1, 1, 1]
     with pytest.raises(CheckpointError, match="it is a TorchScript archive, which `froster convert` reads"):
         reading.check_pickles([both])
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.int64, torch.complex64, torch.float8_e4m3fn])
+def test_pickled_weights_that_stand_for_other_numbers_are_refused_where_nothing_says_so(tmp_path, kind):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a.weight": torch.ones(2), "b.weight": torch.ones(2).to(kind)}, path)
+    reading.check_pickles([path])
+    with pytest.raises(
+        CheckpointError, match=r"b\.weight is stored as .*, but its configuration names no quantization"
+    ):
+        reading.check_pickles([path], may_be_quantized=False)
+    torch.save({"a.weight": torch.ones(2).bfloat16(), "position_ids": torch.arange(2)}, path)
+    reading.check_pickles([path], may_be_quantized=False)
+    assert tuple(TYPES.values()) == BUFFERS
 
 
 def test_pickles_of_more_or_longer_names_than_a_models_are_refused(tmp_path):

@@ -203,12 +203,29 @@ def test_labels_of_a_video_may_stand_in_one_field_or_in_several_lines(videos, tm
 def test_what_no_evaluation_has_left_is_not_written_over(tmp_path, place):
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("of the user")
+    # A folder that is called so makes it no evaluation's.
+    (tmp_path / "predictions").mkdir()
     with pytest.raises(ResultExistsError, match=r"exists already.*--overwrite"):
         prepare_folder(tmp_path, {"name": "own"}, overwrite=False)
     assert (tmp_path / place).read_text() == "of the user"
     # An evaluation that was interrupted is gone on with.
-    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions/model_0").mkdir()
+    (tmp_path / "predictions/model_0/predictions.0.jsonl").touch()
     prepare_folder(tmp_path, {"name": "own"}, overwrite=False)
+
+
+@pytest.mark.parametrize("place", ["plots/mine.png", "predictions/mine.csv", "calibrated/thesis.txt"])
+def test_folders_that_no_evaluation_has_left_are_not_deleted(tmp_path, place):
+    (tmp_path / place).parent.mkdir()
+    (tmp_path / place).write_text("of the user")
+    (tmp_path / "result.json").write_text('{"of": "the user"}')
+    with pytest.raises(ResultExistsError, match="was left by no evaluation, so it is not deleted"):
+        prepare_folder(tmp_path, {"name": "own"}, overwrite=True)
+    assert (tmp_path / place).read_text() == "of the user"
+    # With a result that says what was evaluated, it is one's.
+    (tmp_path / "result.json").write_text('{"protocol": {"name": "own"}}')
+    prepare_folder(tmp_path, {"name": "own"}, overwrite=True)
+    assert not (tmp_path / place).exists()
 
 
 def test_another_evaluation_is_not_written_over(videos, result, capsys):

@@ -142,6 +142,11 @@ def test_a_second_run_reads_new_and_changed_files_only_and_forgets_what_is_gone(
     assert names(search_videos(index, str(RING), classify=classify, top_k=1)) == ["star.mp4"]
 
 
+def test_one_path_is_one_folder_and_not_its_letters(classify, videos, tmp_path):
+    report = index_videos(classify, str(videos), output=tmp_path / "index")
+    assert report.num_videos == 3
+
+
 def test_only_what_was_searched_can_be_gone(classify, videos, rendered, tmp_path):
     index, other = tmp_path / "index", tmp_path / "other"
     index_videos(classify, [videos], output=index)

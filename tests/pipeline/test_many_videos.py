@@ -177,6 +177,12 @@ def test_another_model_in_the_same_folder_is_another_model(videos, tmp_path):
         predict_videos(load_pipeline(folder), paths, resume=True, **call)
 
 
+def test_one_path_is_one_video_and_not_its_letters(videos, classify):
+    video = str(videos / "0.mp4")
+    records = list(predict_videos(classify, video, candidate_labels=LABELS))
+    assert [record["video"] for record in records] == [video]
+
+
 def test_shards_are_all_videos_each_once(videos, classify):
     paths = [str(videos / f"{number}.mp4") for number in range(6)]
     parts = [
