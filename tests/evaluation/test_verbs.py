@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from froster_hf import evaluation
 from froster_hf.cli import main
 from froster_hf.settings import list_named
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -82,6 +83,25 @@ def test_a_video_is_explained(checkpoints, tmp_path, capsys):
     printed = capsys.readouterr().out.split("\n")
     assert printed[0].startswith("juggling: 0.")
     assert {line for line in printed[1:] if line} == {str(path) for path in output.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("against", "message"),
+    [
+        ('golf, "up, then down"', "['golf', 'up, then down']"),
+        ("golf,,yoga", "One of the labels in 'golf,,yoga' is empty"),
+    ],
+)
+def test_other_labels_of_an_explanation_are_read_as_labels_are(
+    checkpoints, tmp_path, capsys, monkeypatch, against, message
+):
+    def explain(*_, candidate_labels, **__):
+        raise ValueError(str(candidate_labels))
+
+    monkeypatch.setattr(evaluation, "explain_video", explain)
+    options = ["--against", against, "--model", checkpoints[0], "--output", str(tmp_path / "maps")]
+    assert main(["explain", "clip.avi", "--label", "juggling", *options]) == 1
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("link", ["", "plots", "predictions"])

@@ -15,7 +15,7 @@ from typing import Any
 from ...printing import printable
 from ...whole_files import folder_for_results
 from ..loading import load_model
-from ..options import add_model_arguments, add_overwrite_argument, add_video_arguments
+from ..options import add_model_arguments, add_overwrite_argument, add_video_arguments, split_labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> Any:
+    others = split_labels(arguments.against) if arguments.against else []
     classify = load_model(arguments)
 
     from ...evaluation import explain_video
@@ -59,7 +60,7 @@ def _explain(arguments: argparse.Namespace) -> Any:
         classify.processor,
         arguments.video,
         label=arguments.label,
-        candidate_labels=[label.strip() for label in arguments.against.split(",") if label.strip()],
+        candidate_labels=others,
         output_dir=arguments.output,
         methods=arguments.method,
         overwrite=arguments.overwrite,
