@@ -242,11 +242,10 @@ def prepare_folder(
 
 
 def _is_of_an_evaluation(folder: Path) -> bool:
-    """Whether one has ended there, or has begun: with its predictions."""
+    """Whether one has ended there, or has begun: with its predictions, or its detections."""
     predictions = folder / "predictions"
-    return _stored_protocol(folder) is not None or any(
-        file for files in ("predictions.*.jsonl", "*/predictions.*.jsonl") for file in predictions.glob(files)
-    )
+    begun = ("predictions.*.jsonl", "*/predictions.*.jsonl", "*/header.json")
+    return _stored_protocol(folder) is not None or any(file for files in begun for file in predictions.glob(files))
 
 
 def _stored_protocol(folder: Path) -> dict[str, Any] | None:
