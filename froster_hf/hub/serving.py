@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..modeling.costs_froster import estimate_parameters
+from ..modeling.configuration_froster import estimate_parameters
 from ..whole_files import new_folder
 
 TowerFormat = Literal["onnx", "torch_export"]

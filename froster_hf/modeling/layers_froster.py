@@ -28,8 +28,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPEncoderLayer
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_froster import FrosterConfig
-from .costs_froster import CLASS_TOKEN_INNER_WIDTH
+from .configuration_froster import CLASS_TOKEN_INNER_WIDTH, FrosterConfig
 from .tables_froster import TEMPORAL_POOLINGS, find_implementation
 
 # The label of clips that do not count.

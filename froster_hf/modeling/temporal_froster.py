@@ -21,8 +21,7 @@ from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
 
-from .configuration_froster import FrosterConfig
-from .costs_froster import MAX_MERGED, SEED_SHARE
+from .configuration_froster import MAX_MERGED, SEED_SHARE, FrosterConfig
 from .layers_froster import split_heads, use_one_pass_mlps
 from .tables_froster import TEMPORAL_MODULES, find_implementation
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from froster_hf.evaluation import explain_video, explaining
 from froster_hf.evaluation.explaining import overlay, shown_frames
-from froster_hf.modeling.costs_froster import Costs
+from froster_hf.modeling.configuration_froster import Costs
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 from .conftest import write_clip

@@ -4,8 +4,7 @@ import pytest
 from transformers import SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
-from froster_hf.modeling.configuration_froster import read_dual_encoder_config
-from froster_hf.modeling.costs_froster import TEXTS_AT_ONCE, estimate_parameters
+from froster_hf.modeling.configuration_froster import TEXTS_AT_ONCE, estimate_parameters, read_dual_encoder_config
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from froster_hf.processing.processing_froster import TEXTS_PER_BATCH
 from tests.modeling.tiny import ARCHITECTURES, architecture_id, tiny_config

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 from froster_hf.modeling import layers_froster, modeling_froster
-from froster_hf.modeling.costs_froster import Costs
+from froster_hf.modeling.configuration_froster import Costs
 from tests.modeling.tiny import ARCHITECTURES, END, architecture_id, tiny_clips, tiny_model, tiny_texts
 
 EXACT = {"atol": 1e-12, "rtol": 1e-9}

@@ -119,7 +119,6 @@ def test_the_saved_folder_holds_safetensors_and_its_own_code(tmp_path):
         "config.json",
         "model.safetensors",
         "configuration_froster.py",
-        "costs_froster.py",
         "layers_froster.py",
         "modeling_froster.py",
         "tables_froster.py",

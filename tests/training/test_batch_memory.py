@@ -3,8 +3,8 @@
 import pytest
 
 from froster_hf import machine_memory
-from froster_hf.modeling import costs_froster
-from froster_hf.modeling.costs_froster import Costs
+from froster_hf.modeling import configuration_froster
+from froster_hf.modeling.configuration_froster import Costs
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -70,8 +70,8 @@ def test_clips_of_which_a_model_of_its_size_keeps_too_much_are_refused(tmp_path,
 )
 def test_clips_beyond_what_a_model_of_its_size_computes_are_refused(tmp_path, video_table, monkeypatch, fields, clip):
     """The processor's count of frames is not the configuration's."""
-    monkeypatch.setattr(costs_froster, "MAX_TOKENS", 200)
-    monkeypatch.setattr(costs_froster, "MAX_WORK", 0)
+    monkeypatch.setattr(configuration_froster, "MAX_TOKENS", 200)
+    monkeypatch.setattr(configuration_froster, "MAX_WORK", 0)
     with pytest.raises(ValueError, match=f"{clip} has .*; a model of this size has at most"):
         make_trainer(tmp_path, video_table, **fields)
 
