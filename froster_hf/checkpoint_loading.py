@@ -227,7 +227,7 @@ def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, de
     is_froster = config.model_type == "froster"
     model_class = AutoModelForVideoClassification if is_froster else AutoModel
     # What transformers says of the files' tensors, by their names; what matters of it is said below.
-    with without_warnings(), nullcontext() if adapter is None else without_peft_warnings():
+    with without_warnings():
         model, report = model_class.from_pretrained(
             base,
             revision=revision,
@@ -238,9 +238,6 @@ def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, de
             ignore_mismatched_sizes=True,
             **INSTALLED_ONLY,
         )
-        if adapter is not None:
-            model.load_adapter(checkpoint)
-            check_adapter_loaded(model, checkpoint)
     load: Any = FrosterProcessor.from_pretrained if is_froster else load_processor
     if adapter is not None and file_of_adapter(checkpoint, PROCESSOR_NAME) is not None:
         processor = load(checkpoint)
@@ -248,6 +245,12 @@ def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, de
         processor = load(base, revision=revision)
     task: Any = "zero-shot-video-classification"
     classify = pipeline(task, model=model, processor=processor, device=device)
+    if adapter is not None:
+        # The model that a CLIP is put into has a CLIP's names within.
+        adapted = classify.model if is_froster else classify.model.froster
+        with without_warnings(), without_peft_warnings():
+            adapted.load_adapter(checkpoint)
+            check_adapter_loaded(adapted, checkpoint)
     # Of an adapter, it is the name of the checkpoint that it is for.
     classify.model.config._name_or_path = checkpoint
     if mismatched := sorted(report["mismatched_keys"]):

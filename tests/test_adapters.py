@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForVideoClassification, pipeline
+from transformers import AutoModelForVideoClassification, CLIPModel, pipeline
 
 from froster_hf.adapters import check_adapter_config
+from froster_hf.assets import SMALL_CLIP
 from froster_hf.checkpoint_loading import SHIPPED_CHECKPOINTS, load_installed
 from froster_hf.hub import export_checkpoint
 from froster_hf.training import save_adapter
@@ -80,6 +81,25 @@ def test_other_kinds_of_adapters_load_as_well(base, tmp_path, kind):
     tiny_processor().save_pretrained(tmp_path / "own")
     expected = answers(pipeline(TASK, model=model.eval(), processor=tiny_processor(), device="cpu"))
     assert answers(load_installed(tmp_path / "own", device="cpu", dtype="auto")) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("saved_by", ["peft", "transformers"])
+def test_an_adapter_for_a_plain_clip_answers_as_the_merged_one(tmp_path, saved_by):
+    clip, config = CLIPModel.from_pretrained(SMALL_CLIP), peft.LoraConfig(r=4, target_modules=["q_proj", "fc1"])
+    torch.manual_seed(0)
+    adapted = fill(peft.get_peft_model(clip, config))
+    if saved_by == "peft":
+        adapted.save_pretrained(tmp_path / "own")
+    else:
+        torch.manual_seed(0)
+        again = CLIPModel.from_pretrained(SMALL_CLIP)
+        again.add_adapter(config)
+        fill(again).save_pretrained(tmp_path / "own")
+    shutil.copytree(SMALL_CLIP, tmp_path / "merged")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    expected = answers(load_installed(tmp_path / "merged", device="cpu", dtype="auto"))
+    assert answers(load_installed(tmp_path / "own", device="cpu", dtype="auto")) == pytest.approx(expected, abs=1e-5)
+    assert answers(load_installed(SMALL_CLIP, device="cpu", dtype="auto")) != pytest.approx(expected, abs=1e-3)
 
 
 def test_labels_of_the_checkpoint_below_are_names_without_embeddings(base, adapter):
