@@ -112,7 +112,8 @@ def evaluate_protocol(
         predictions.
 
     Raises:
-        ValueError: an unknown protocol, field or value, or descriptions of other labels.
+        ValueError: an unknown protocol, field or value, descriptions of other labels, or a `method` that is called as
+            the frozen model is.
         OSError: nothing can be written to `output_dir`.
         AnnotationError: an annotation file that cannot be used.
         PredictionMismatchError: the folder holds the result of another protocol, or predictions of other weights,
@@ -122,6 +123,8 @@ def evaluate_protocol(
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
     # Refused before data are read.
     Computing(**computing)
+    if frozen is not None and method == FROZEN_ROW:
+        raise ValueError(f"`method` is {method!r}, the name of the row of `frozen`; give the checkpoints another one.")
     accelerator = accelerator or Accelerator()
     folder = Path(output_dir)
     prepare_folder(folder, protocol.to_dict(), overwrite=overwrite)

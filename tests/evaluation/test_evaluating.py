@@ -96,11 +96,13 @@ def test_cross_dataset_reports_full_set_and_splits(hmdb51_data, tmp_path):
     assert f"| **{ours['full']:.1f}** | **{ours['splits_mean']:.1f} ± {ours['splits_std']:.1f}** |" in text
 
 
-def test_unknown_data_fields_and_no_models_are_refused(hmdb51_data, tmp_path):
+def test_unknown_data_fields_no_models_and_a_name_of_two_rows_are_refused(hmdb51_data, tmp_path):
     with pytest.raises(ValueError, match="unknown fields folder"):
         evaluate({"folder": "/data"}, tmp_path)
     with pytest.raises(ValueError, match="No model was given"):
         evaluate(hmdb51_data, tmp_path, models=[])
+    with pytest.raises(ValueError, match="`method` is 'frozen model', the name of the row of `frozen`"):
+        evaluate(hmdb51_data, tmp_path, frozen=FrozenModel(tiny_model(2)), method="frozen model")
 
 
 @pytest.fixture(scope="module")
