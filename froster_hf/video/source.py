@@ -5,6 +5,7 @@ FFmpeg reads a string as a URL, a playlist or a device where it can, so no strin
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -192,8 +193,10 @@ def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
 
 def _next_part(source: Any) -> bytes | None:
     """The next bytes of a file object; none at its end, and `None` where it does not wait for them."""
+    part = b""
     if hasattr(source, "read1"):
-        # What is there: `read` of a buffered one waits for all of a part. Nothing is also what one gives that does not
-        # wait.
-        return source.read1(_READ_BYTES) or source.read(_READ_BYTES)
-    return source.read(_READ_BYTES)
+        # What is there: `read` of a buffered one waits for all of a part. The base class has one that only raises.
+        with contextlib.suppress(io.UnsupportedOperation):
+            part = source.read1(_READ_BYTES)
+    # Nothing is also what one gives that does not wait.
+    return part or source.read(_READ_BYTES)

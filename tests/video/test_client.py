@@ -482,6 +482,21 @@ def test_a_buffered_file_that_drips_is_not_waited_for():
         decode_frames(io.BufferedReader(Dripping()), [3], limits=VideoLimits(timeout_seconds=0.3))
 
 
+class WithoutRead1(io.BufferedIOBase):
+    """Has `read1` of its base, which raises."""
+
+    def __init__(self, content):
+        self._file = io.BytesIO(content)
+
+    def read(self, size=-1):
+        return self._file.read(size)
+
+
+def test_a_file_object_whose_buffer_gives_no_parts_is_read_whole(video_file):
+    file = WithoutRead1(video_file("h264_mp4").read_bytes())
+    assert shown(decode_frames(file, [9])[0]) == [9]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_picture_stays_in_the_decoding_process_when_the_next_video_comes(tmp_path, no_warm_process):
     path = render_video(tmp_path / "large.mp4", VideoKind(".mp4", "mpeg4", {}, width=1920, height=1080), num_frames=2)
