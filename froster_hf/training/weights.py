@@ -37,8 +37,10 @@ from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.text_files import parse_json, read_json
+from ..weights_license import CARD_FILE, FROSTER_LICENSE, REPORT_FILE
 from ..whole_files import new_folder, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
+from .run_record import license_of_base
 from .stored_states import check_form
 from .student import forget_labels
 from .whole_folders import MANIFEST_NAME, replaced_folder
@@ -63,6 +65,7 @@ NOT_COPIED = (
     CONFIG_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
     MANIFEST_NAME,
+    REPORT_FILE,
     "adapter_config.json",
     "trainer_state.json",
     "chat_template.json",
@@ -275,7 +278,7 @@ def interpolate(
     Both are folders of transformers with safetensors files, CLIP's or FROSTER's, as trained or exported. The result
     has the configuration, processor, key names and precision of the FROSTER one; of two alike, of `checkpoint_b`. A
     stored label list is left out: its embeddings come from the text tower as it was; so is all code that is not this
-    package's, and what names such code.
+    package's, and what names such code. A license that both have, or FROSTER's of one of them, stands on its card.
 
     Args:
         checkpoint_a: the result at ratio 0; for example the CLIP that training started from.
@@ -308,7 +311,16 @@ def interpolate(
         with write_errors(output_dir):
             save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         _copy_companions(pattern, folder)
+        _write_card(folder, {license_of_base(str(source.folder)) for source in (a, b)}, ratio)
     return Path(output_dir)
+
+
+def _write_card(folder: Path, licenses: set[str | None], ratio: float) -> None:
+    """A card with the license of weights of these licenses, where it is known."""
+    license = FROSTER_LICENSE if FROSTER_LICENSE in licenses else next(iter(licenses)) if len(licenses) == 1 else None
+    if license is not None:
+        text = f"---\nlicense: {license}\n---\n\nWeights between those of two checkpoints, at {ratio:g} of the way.\n"
+        (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
 
 class WeightsFolder:

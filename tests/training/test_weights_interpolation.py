@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import sys
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoModelForVideoClassification, CLIPModel
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.training.weights import CheckpointMismatchError, interpolate
+from froster_hf.weights_license import stated_license
 from tests.fixtures.subprocesses import run_forked
 from tests.fixtures.tiny import tiny_processor
 from tests.modeling.tiny import tiny_clip, tiny_clips, tiny_model, tiny_texts
@@ -118,6 +120,30 @@ def test_processor_code_and_config_come_along_and_the_label_list_does_not(clip_f
     assert "label list" in caplog.text
     loaded.set_labels(["a", "b"], input_ids=tiny_texts(2))
     assert loaded(tiny_clips()).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("licenses", "expected"),
+    [
+        (("mit", "mit"), "mit"),
+        (("mit", "apache-2.0"), None),
+        (("mit", None), None),
+        (("cc-by-nc-sa-4.0", None), "cc-by-nc-sa-4.0"),
+        (("mit", "cc-by-nc-sa-4.0"), "cc-by-nc-sa-4.0"),
+    ],
+)
+def test_a_license_of_both_comes_along_and_the_report_of_a_conversion_does_not(
+    clip_folder, tuned_folder, tmp_path, licenses, expected
+):
+    """A report says what was made of one of the two, and FROSTER's license is kept by all that is made of it."""
+    sources = [shutil.copytree(folder, tmp_path / folder.name) for folder in (clip_folder, tuned_folder)]
+    for folder, license in zip(sources, licenses):
+        report = {"layout": "froster", "left_out": []} | ({"license": license} if license else {})
+        (folder / "conversion.json").write_text(json.dumps(report))
+    result = interpolate(*sources, 0.5, output_dir=tmp_path / "out")
+    assert not (result / "conversion.json").exists()
+    assert stated_license(result) == expected
+    assert (result / "README.md").exists() == (expected is not None)
 
 
 def test_a_training_checkpoint_leaves_its_projectors_behind(clip_folder, tmp_path):
