@@ -61,7 +61,7 @@ def refuse_results(*results: str | os.PathLike[str], overwrite: bool, resumable:
         ResultExistsError: names the first that is there.
     """
     for result in () if overwrite else results:
-        if os.path.islink(result) or has_content(result):
+        if os.path.islink(result) or _has_content(result):
             resume = "go on with it (`--resume`, `resume=True`), " if resumable else ""
             raise ResultExistsError(
                 f"{printable(os.fspath(result))} exists already. Write elsewhere, {resume}or replace it "
@@ -69,8 +69,7 @@ def refuse_results(*results: str | os.PathLike[str], overwrite: bool, resumable:
             )
 
 
-def has_content(path: str | os.PathLike[str]) -> bool:
-    """Whether something would be lost with a file or folder."""
+def _has_content(path: str | os.PathLike[str]) -> bool:
     return bool(os.listdir(path)) if os.path.isdir(path) else os.path.isfile(path) and os.path.getsize(path) > 0
 
 

@@ -23,7 +23,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import ResultExistsError, check_writable, has_content, make_folder, refuse_results
+from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_results
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -51,7 +51,8 @@ RESULT_FILES = (
     *(f"label_similarity.{kind}" for kind in ("json", "md", "png")),
 )
 VARIANT_FOLDERS = (CALIBRATED_FOLDER, CHOSEN_FOLDER)
-RESULT_FOLDERS = ("plots", "predictions", *VARIANT_FOLDERS)
+# By its predictions a folder is known as an evaluation's; they are deleted last.
+RESULT_FOLDERS = ("plots", *VARIANT_FOLDERS, "predictions")
 FROZEN_ROW = "frozen model"
 Average = Literal["probabilities", "logits"]
 # From a part to the scores (m, k) of its m clips for its k labels.
@@ -282,7 +283,8 @@ def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
 def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
     """Refuse to write over what no evaluation has left, and to delete folders of it even where files are replaced."""
     refuse_results(*(folder / name for name in (*RESULT_FILES, *VARIANT_FOLDERS)), overwrite=overwrite)
-    if overwrite and (full := next((folder / name for name in RESULT_FOLDERS if has_content(folder / name)), None)):
+    kept = (folder / name for name in RESULT_FOLDERS if any(not path.is_dir() for path in (folder / name).rglob("*")))
+    if overwrite and (full := next(kept, None)):
         raise ResultExistsError(
             f"{printable(str(full))} was left by no evaluation, so it is not deleted. Write to another folder, or "
             "delete it yourself."

@@ -42,7 +42,7 @@ class OtherAnswersError(ValueError):
 
 def predict_videos(
     classify: Any,
-    videos: str | os.PathLike[str] | Iterable[str],
+    videos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     output: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -74,8 +74,8 @@ def predict_videos(
     part, parts = shard
     if not 1 <= part <= parts:
         raise ValueError(f"The shard is {part}/{parts}; it must be one of 1/{parts} to {parts}/{parts}.")
-    given = [os.fspath(videos)] if isinstance(videos, str | os.PathLike) else videos
-    own = list(dict.fromkeys(given))[part - 1 :: parts]
+    given = [videos] if isinstance(videos, str | os.PathLike) else videos
+    own = list(dict.fromkeys(os.fspath(video) for video in given))[part - 1 :: parts]
     path = None if output is None else Path(output)
     if path is not None:
         _check_output(path, resume=resume, overwrite=overwrite)

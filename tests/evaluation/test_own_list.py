@@ -222,6 +222,9 @@ def test_folders_that_no_evaluation_has_left_are_not_deleted(tmp_path, place):
     with pytest.raises(ResultExistsError, match="was left by no evaluation, so it is not deleted"):
         prepare_folder(tmp_path, {"name": "own"}, overwrite=True)
     assert (tmp_path / place).read_text() == "of the user"
+    # Of one that was ended before its first prediction, nothing would be lost.
+    (tmp_path / "elsewhere/predictions/model_0").mkdir(parents=True)
+    prepare_folder(tmp_path / "elsewhere", {"name": "own"}, overwrite=True)
     # With a result that says what was evaluated, it is one's.
     (tmp_path / "result.json").write_text('{"protocol": {"name": "own"}}')
     prepare_folder(tmp_path, {"name": "own"}, overwrite=True)

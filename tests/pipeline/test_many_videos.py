@@ -177,10 +177,14 @@ def test_another_model_in_the_same_folder_is_another_model(videos, tmp_path):
         predict_videos(load_pipeline(folder), paths, resume=True, **call)
 
 
-def test_one_path_is_one_video_and_not_its_letters(videos, classify):
-    video = str(videos / "0.mp4")
-    records = list(predict_videos(classify, video, candidate_labels=LABELS))
-    assert [record["video"] for record in records] == [video]
+def test_one_path_is_one_video_and_not_its_letters(videos, classify, tmp_path):
+    video = videos / "0.mp4"
+    for given in (str(video), video, [video]):
+        options = {"output": tmp_path / "answers.jsonl", "resume": True, "candidate_labels": LABELS}
+        records = list(predict_videos(classify, given, **options))
+        assert [record["video"] for record in records] == [str(video)] * (given == str(video))
+    with pytest.raises(TypeError, match="int"):
+        next(predict_videos(classify, b"0.mp4", candidate_labels=LABELS))
 
 
 def test_shards_are_all_videos_each_once(videos, classify):
