@@ -235,7 +235,7 @@ def prepare_folder(
         check_writable(folder)
         if not _is_of_an_evaluation(folder):
             _refuse_foreign(folder, overwrite=overwrite)
-        elif overwrite:
+        if overwrite:
             _remove_results(folder)
         else:
             _refuse_other_protocol(folder, protocol)
@@ -283,12 +283,13 @@ def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
 def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
     """Refuse to write over what no evaluation has left, and to delete folders of it even where files are replaced."""
     refuse_results(*(folder / name for name in (*RESULT_FILES, *VARIANT_FOLDERS)), overwrite=overwrite)
-    kept = (folder / name for name in RESULT_FOLDERS if any(not path.is_dir() for path in (folder / name).rglob("*")))
-    if overwrite and (full := next(kept, None)):
-        raise ResultExistsError(
-            f"{printable(str(full))} was left by no evaluation, so it is not deleted. Write to another folder, or "
-            "delete it yourself."
-        )
+    for part in (folder / name for name in RESULT_FOLDERS):
+        # Of a link, nothing behind it is deleted.
+        if overwrite and not part.is_symlink() and any(not path.is_dir() for path in part.rglob("*")):
+            raise ResultExistsError(
+                f"{printable(str(part))} was left by no evaluation, so it is not deleted. Write to another folder, or "
+                "delete it yourself."
+            )
 
 
 def _alone(logits: np.ndarray) -> Score:

@@ -29,8 +29,8 @@ TOWERS_FILE = "towers.json"
 # Of one clip; six are held. 64 frames of 512 pixels have 50 million.
 MOST_CLIP_VALUES = 2**26
 # Numbers of one tensor of the largest batch that a graph is checked on: graphs hold all scores of a layer's attention.
-# Of 8 frames, ViT-L/14 at 336 pixels has 10^8.
-MOST_NUMBERS, MOST_NUMBERS_PER_PARAMETER = 2**26, 8
+# Of 32 frames that `joint` compares with each other, ViT-B/16 has 1.4 * 10^9, 10 per parameter.
+MOST_NUMBERS, MOST_NUMBERS_PER_PARAMETER = 2**26, 12
 
 
 @dataclass(frozen=True)

@@ -618,11 +618,15 @@ def _fingerprint(classify: Any) -> str:
 
 
 def embed_probe(classify: Any, num_frames: int) -> torch.Tensor:
-    """What a pipeline's processor and model make of one fixed clip: (D,), of unit length."""
+    """What a pipeline's processor and model make of one fixed clip: (D,), of unit length.
+
+    Raises:
+        ValueError: an index has more frames in a segment than the model computes.
+    """
     rows, columns, colors = torch.meshgrid(torch.arange(48), torch.arange(64), torch.arange(3), indexing="ij")
     frames = [
         (rows * (2 + time) + columns * 3 + colors * (40 + 5 * time)).remainder(256).permute(2, 0, 1)
-        for time in range(num_frames)
+        for time in range(classify.frames_per_window(num_frames))
     ]
     pixels = classify.processor.video_processor(
         [torch.stack(frames).to(torch.uint8)], return_tensors="pt", **WINDOW_OPTIONS

@@ -481,7 +481,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """The number that is given here, else to the constructor, else the checkpoint's.
 
         Raises:
-            ValueError: a number below 1, or frames that no memory holds, as a protocol or a checkpoint may ask for.
+            ValueError: a number below 1, or frames that no memory holds, or no model of this size computes, as a
+                protocol, a checkpoint or an index may ask for.
         """
         preprocess, _, _ = self._sanitize_parameters(num_frames=num_frames)
         video_processor = self.processor.video_processor
@@ -489,6 +490,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         most = MOST_WINDOW_VALUES // (3 * video_processor.crop_size["height"] * video_processor.crop_size["width"])
         if found > most:
             raise ValueError(f"`num_frames` is {found}; a window of this checkpoint has at most {most} frames.")
+        self.model.config.costs(found).check()
         return found
 
     def calibrate(

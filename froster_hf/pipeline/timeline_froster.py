@@ -40,6 +40,8 @@ OUTSIDE_SHARE = 0.25
 # frames they have in all, is bounded before lists are made. A day at half a second is 172,800 windows.
 MOST_STRIDES_PER_WINDOW = 1000
 MOST_WINDOW_FRAMES = 2**22
+# Of clips that are computed together; 8 of 32 frames of 224 pixels have 4 * 10^7.
+MOST_BATCH_VALUES = 2**26
 # How the video processor takes the frames of a window, which are sampled already.
 WINDOW_OPTIONS: dict[str, Any] = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
 # Start and end of a window in seconds, and its scores: (K,), or (K + 1,) where "none of these" has one.
@@ -624,7 +626,7 @@ class WindowStream:
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, list[int]]]:
         """Clips (b, T, 3, S, S) with b at most `batch_size`, and for each of them how many windows in a row show it.
 
-        Where a frame is shown for hours, so does one clip stand for as many windows.
+        Of very large clips, b is less. Where a frame is shown for hours, so does one clip stand for as many windows.
 
         Raises:
             VideoDecodeError: the video cannot be read.
@@ -637,7 +639,9 @@ class WindowStream:
         first = next(stream)
         clips = iterate_windows(chain([first], stream), self._times_by_window, self._prepare)
         distinct = ((next(same), 1 + sum(1 for _ in same)) for _, same in groupby(clips, key=id))
-        while batch := list(islice(distinct, batch_size)):
+        for clip, count in distinct:
+            num_clips = max(1, min(batch_size, MOST_BATCH_VALUES // clip.numel()))
+            batch = [(clip, count), *islice(distinct, num_clips - 1)]
             yield torch.stack([clip for clip, _ in batch]), [count for _, count in batch]
 
     def _plan(self, info: Any) -> list[float]:

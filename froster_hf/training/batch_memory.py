@@ -13,16 +13,23 @@ from ..data.clips import EvaluationClips, TrainingClips
 from ..machine_memory import FLOAT_BYTES, frame_tokens, tower_bytes
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from .arguments import FrosterTrainingArguments
+from .teacher import FrozenTeacher
 
 
 def refuse_training_beyond_memory(
-    clips: Any, *, model: FrosterForVideoClassification, args: FrosterTrainingArguments, num_text_tokens: float
+    clips: Any,
+    *,
+    model: FrosterForVideoClassification,
+    teacher: FrozenTeacher | None,
+    args: FrosterTrainingArguments,
+    num_text_tokens: float,
 ) -> None:
     """Raise where a step of a training takes more memory than there is.
 
     Args:
         clips: that are trained on; data sets that are not [`TrainingClips`] are the caller's.
         model: the student, with what is trained of it chosen.
+        teacher: sees the same clips.
         args: arguments of the training.
         num_text_tokens: of the texts that are encoded at once.
 
@@ -35,6 +42,8 @@ def refuse_training_beyond_memory(
     vision: Any = model.config.vision_config
     costs = model.config.costs(clips.frames_per_video)
     costs.check()
+    if teacher is not None:
+        teacher.model.config.costs(clips.frames_per_video).check()
     kept = costs.kept_numbers(_kept_layers(model, "vision_model", vision, args))
     if kept > costs.most_held:
         raise ValueError(

@@ -22,7 +22,14 @@ from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.integrations import search
 from froster_hf.integrations.lance_places import MOST_BYTES
-from froster_hf.integrations.search import FoundSegment, SearchIndexError, index_videos, open_index, search_videos
+from froster_hf.integrations.search import (
+    FoundSegment,
+    SearchIndexError,
+    embed_probe,
+    index_videos,
+    open_index,
+    search_videos,
+)
 from froster_hf.integrations.search_page import write_search_page
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
@@ -140,6 +147,12 @@ def test_a_second_run_reads_new_and_changed_files_only_and_forgets_what_is_gone(
     assert after[str(videos / "star.mp4")] != before[str(videos / "star.mp4")]
     assert names(search_videos(index, str(STAR), classify=classify, top_k=1)) == ["new.mp4"]
     assert names(search_videos(index, str(RING), classify=classify, top_k=1)) == ["star.mp4"]
+
+
+def test_a_probe_of_frames_that_no_memory_holds_is_refused(classify):
+    """A stranger's index says how many frames a segment has, and an honest model would compute them."""
+    with pytest.raises(ValueError, match="`num_frames` is 100000; a window of this checkpoint has at most"):
+        embed_probe(classify, 100_000)
 
 
 def test_one_path_is_one_folder_and_not_its_letters(classify, videos, tmp_path):

@@ -17,6 +17,7 @@ from PIL import Image
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
+from froster_hf.modeling import configuration_froster
 from froster_hf.pipeline import timeline_froster
 from froster_hf.pipeline.live import live_timeline
 from froster_hf.pipeline.timeline_files import COLORS, _color_labels, json_pieces, write_timeline
@@ -127,6 +128,24 @@ def test_windows_whose_frames_no_memory_holds_are_refused(classify):
     """Such as those that a protocol or a checkpoint asks for."""
     with pytest.raises(ValueError, match="`num_frames` is 100000; a window of this checkpoint has at most"):
         classify.timeline(BIKES, LABELS, num_frames=100_000)
+
+
+def test_windows_that_no_model_of_its_size_computes_are_refused(classify, monkeypatch):
+    monkeypatch.setattr(configuration_froster, "MAX_TOKENS", 200)
+    monkeypatch.setattr(configuration_froster, "MAX_WORK", 0)
+    with pytest.raises(ValueError, match=r"A clip of 64 frames of .* tokens; a model of this size has at most"):
+        classify.timeline(BIKES, LABELS, num_frames=64)
+
+
+def test_of_large_windows_fewer_are_in_memory_together(monkeypatch):
+    processor = tiny_processor().video_processor
+    stream = WindowStream(processor, BIKES, window_seconds=1, stride_seconds=1, num_frames=2)
+    sizes = [len(clips) for clips, _ in stream.batches(4)]
+    monkeypatch.setattr(timeline_froster, "MOST_BATCH_VALUES", 2 * 2 * 3 * processor.crop_size["height"] ** 2)
+    halves = [len(clips) for clips, _ in stream.batches(4)]
+    assert max(sizes) == 4
+    assert max(halves) == 2
+    assert sum(halves) == sum(sizes)
 
 
 def test_smoothing_averages_neighboring_windows():

@@ -6,6 +6,7 @@ from froster_hf import machine_memory
 from froster_hf.modeling import configuration_froster
 from froster_hf.modeling.configuration_froster import Costs
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from froster_hf.training.teacher import FrozenTeacher
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 LONG = {"num_frames": 2048}
@@ -74,6 +75,24 @@ def test_clips_beyond_what_a_model_of_its_size_computes_are_refused(tmp_path, vi
     monkeypatch.setattr(configuration_froster, "MAX_WORK", 0)
     with pytest.raises(ValueError, match=f"{clip} has .*; a model of this size has at most"):
         make_trainer(tmp_path, video_table, **fields)
+
+
+def test_a_teacher_that_cannot_bear_the_students_clips_is_refused(tmp_path, video_table):
+    """It may be a stranger's, checked for its own few frames."""
+    teacher = FrozenTeacher.from_student(tiny_model())
+    teacher.model.config.vision_config.patch_size = 1
+    options = {"train_dataset": video_table, "processing_class": tiny_processor(), "teacher": teacher}
+    few, many = (
+        FrosterTrainingArguments(
+            str(tmp_path), use_cpu=True, report_to="none", train_video_options={"num_frames": num_frames}
+        )
+        for num_frames in (2, 1024)
+    )
+    assert FrosterTrainer(tiny_model(), few, **options).teacher is teacher
+    with pytest.raises(
+        ValueError, match=r"A clip of 1024 frames of 1024 patches, .* a model of this size has at most"
+    ):
+        FrosterTrainer(tiny_model(), many, **options)
 
 
 def test_texts_that_are_encoded_at_once_count_too(tmp_path, video_table, monkeypatch):
