@@ -303,11 +303,10 @@ class _Known:
 
 def _tied_frame_count(weights: Mapping[str, Tensor]) -> int | None:
     """The frame count that `joint` and `transformer_cls` are built for."""
-    time = weights.get("vision_model.embeddings.time_embedding")
-    if time is not None:
-        return time.shape[0]
+    if (joint := "vision_model.embeddings.time_embedding") in weights:
+        return _axes(weights, joint, 2)[0]
     if "temporal_pooling.class_token" in weights:
-        return weights["temporal_pooling.position_embedding"].shape[1] - 1
+        return _axes(weights, "temporal_pooling.position_embedding", 3)[1] - 1
     return None
 
 

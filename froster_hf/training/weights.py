@@ -449,8 +449,11 @@ def _blend(name: str, a: WeightsFolder, b: WeightsFolder, ratio: float, pattern:
         if not tensor.isfinite().all():
             raise ValueError(f"{name} in {folder.folder} has values that are not finite.")
     dtype = torch.float64 if torch.float64 in (tensors[0].dtype, tensors[1].dtype) else torch.float32
-    blended = torch.lerp(tensors[0].to(dtype), tensors[1].to(dtype), ratio)
-    return blended.to(DTYPES[pattern.layout[name][0]]).contiguous()
+    own_dtype = DTYPES[pattern.layout[name][0]]
+    blended = torch.lerp(tensors[0].to(dtype), tensors[1].to(dtype), ratio).to(own_dtype)
+    if not blended.isfinite().all():
+        raise ValueError(f"{name} has values between the two checkpoints that {own_dtype}, its type, does not hold.")
+    return blended.contiguous()
 
 
 def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:

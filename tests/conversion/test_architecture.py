@@ -122,6 +122,13 @@ def test_options_that_contradict_the_weights_are_refused(options, message):
         infer_config(convert_state_dict(load_trio("aim")), temporal_module="none")
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (64,)], ids=str)
+def test_embeddings_of_times_without_axes_are_named(shape):
+    state = clip_state_dict() | {"visual.time_embedding": torch.zeros(shape)}
+    with pytest.raises(ValueError, match=r"embeddings\.time_embedding has shape .*; expected 2 axes"):
+        infer_config(convert_state_dict(state))
+
+
 def test_shapes_of_no_vision_transformer_are_refused():
     state = clip_state_dict()
     with pytest.raises(ValueError, match="6 positions, which are not a class token and a square"):

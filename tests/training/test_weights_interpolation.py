@@ -221,6 +221,16 @@ def test_other_shapes_and_values_that_are_not_finite_are_refused(clip_folder, tm
         interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
 
 
+def test_values_that_the_type_of_the_result_does_not_hold_are_refused(clip_folder, tmp_path):
+    large = shutil.copytree(clip_folder, tmp_path / "large")
+    rewrite(large, lambda weights: weights["visual_projection.weight"].fill_(1e6))
+    tiny_model().half().save_pretrained(tmp_path / "tuned")
+    with pytest.raises(
+        ValueError, match=r"visual_projection\.weight has values .* that torch\.float16, its type, does"
+    ):
+        interpolate(large, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+
+
 def test_what_is_no_checkpoint_is_refused(clip_folder, tuned_folder, tmp_path):
     with pytest.raises(ValueError, match=r"`ratio` is 1\.5"):
         interpolate(clip_folder, tuned_folder, 1.5, output_dir=tmp_path / "out")
