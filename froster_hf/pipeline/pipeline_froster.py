@@ -44,6 +44,7 @@ from .scoring_froster import (
     whole_number,
 )
 from .timeline_froster import (
+    MOST_BATCH_VALUES,
     MOST_WINDOW_FRAMES,
     ScoredWindow,
     SegmentFinder,
@@ -58,8 +59,6 @@ from .timeline_froster import (
 
 logger = get_logger(__name__)
 
-# Of one window, which several share a batch with: a quarter of a gigabyte, 445 frames of 224 pixels.
-MOST_WINDOW_VALUES = 2**26
 # Longer lists show a progress bar on a terminal.
 VIDEOS_WITHOUT_PROGRESS = 8
 
@@ -487,7 +486,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         preprocess, _, _ = self._sanitize_parameters(num_frames=num_frames)
         video_processor = self.processor.video_processor
         found = {**self._preprocess_params, **preprocess}.get("num_frames", video_processor.num_frames)
-        most = MOST_WINDOW_VALUES // (3 * video_processor.crop_size["height"] * video_processor.crop_size["width"])
+        most = MOST_BATCH_VALUES // (3 * video_processor.crop_size["height"] * video_processor.crop_size["width"])
         if found > most:
             raise ValueError(f"`num_frames` is {found}; a window of this checkpoint has at most {most} frames.")
         self.model.config.costs(found).check()

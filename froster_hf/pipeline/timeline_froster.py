@@ -40,7 +40,7 @@ OUTSIDE_SHARE = 0.25
 # frames they have in all, is bounded before lists are made. A day at half a second is 172,800 windows.
 MOST_STRIDES_PER_WINDOW = 1000
 MOST_WINDOW_FRAMES = 2**22
-# Of clips that are computed together; 8 of 32 frames of 224 pixels have 4 * 10^7.
+# Of clips that are computed together, a quarter of a gigabyte; 8 of 32 frames of 224 pixels have 4 * 10^7.
 MOST_BATCH_VALUES = 2**26
 # How the video processor takes the frames of a window, which are sampled already.
 WINDOW_OPTIONS: dict[str, Any] = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
