@@ -164,8 +164,8 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
                 f"than {LONGEST_NAME}."
             )
         if not may_be_quantized:
-            entries = {name: entry for name, entry in tensors.items() if name != "__metadata__"}
-            refuse_quantized({n: entry.get("dtype") for n, entry in entries.items() if isinstance(entry, dict)})
+            entries = ((name, entry) for name, entry in tensors.items() if isinstance(entry, dict))
+            refuse_quantized({name: entry.get("dtype") for name, entry in entries if name != "__metadata__"})
         quantized += _count_quantized(tensors.get("__metadata__"))
         if quantized > MOST_QUANTIZED:
             raise CheckpointError(

@@ -60,7 +60,7 @@ def card_license(checkpoint: str | os.PathLike[str]) -> str | None:
         stated = read_yaml(block[1] if block else "", where=CARD_FILE)
     except ValueError:
         return None
-    return _identifier(stated.get("license")) if isinstance(stated, dict) else None
+    return one_license(stated.get("license")) if isinstance(stated, dict) else None
 
 
 def stated_license(checkpoint: str | os.PathLike[str]) -> str | None:
@@ -69,7 +69,7 @@ def stated_license(checkpoint: str | os.PathLike[str]) -> str | None:
     if path is not None and path.stat().st_size <= MAX_BYTES:
         try:
             report = json.loads(path.read_bytes())
-            license = FROSTER_LICENSE if is_of_froster(report) else _identifier(report.get("license"))
+            license = FROSTER_LICENSE if is_of_froster(report) else one_license(report.get("license"))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             license = None  # Whoever exports such a folder is told what is wrong with the file.
         if license is not None:
@@ -77,8 +77,12 @@ def stated_license(checkpoint: str | os.PathLike[str]) -> str | None:
     return card_license(checkpoint)
 
 
-def _identifier(license: Any) -> str | None:
-    """As the Hub writes it; of several licenses FROSTER's, which has to be kept, or none."""
+def one_license(license: Any) -> str | None:
+    """As the Hub writes it; of several licenses FROSTER's, which has to be kept, or none.
+
+    Args:
+        license: what is stated: a text, a list of some, or anything else, which is not a license.
+    """
     stated = license if isinstance(license, list) else [license]
     names = [text.lower() for text in stated if isinstance(text, str) and IDENTIFIER.fullmatch(text.lower())]
     if FROSTER_LICENSE in names:

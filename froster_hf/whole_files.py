@@ -289,3 +289,13 @@ def bounded_lines(path: str | os.PathLike, most_bytes: int) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while line := file.readline(most_bytes + 1):
             yield line
+
+
+def may_be_torn(line: bytes, begin: bytes) -> bool:
+    """Whether a last line without an end may be one of ours that a kill cut short.
+
+    Args:
+        line: the line; with line ends that are not ours, all of a file can look like one.
+        begin: how ours begin.
+    """
+    return line.startswith(begin[: len(line)]) and b"\r" not in line

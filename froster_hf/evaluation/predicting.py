@@ -49,7 +49,14 @@ from ..printing import one_line, printable
 from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import pair_with_descriptions, sentences_of
-from ..whole_files import bounded_lines, full_disk_named, make_folder, refuse_irregular, refuse_other_names
+from ..whole_files import (
+    bounded_lines,
+    full_disk_named,
+    make_folder,
+    may_be_torn,
+    refuse_irregular,
+    refuse_other_names,
+)
 from .leak_check import warn_of_leaks
 from .metrics import average_views
 
@@ -301,7 +308,7 @@ def refuse_many_scores(num_clips: int, num_views: int, num_labels: int) -> None:
 def _stored_header(file: Path) -> dict[str, Any] | None:
     """The header of a predictions file; None when a kill tore it."""
     first = next(bounded_lines(file, _OTHER_BYTES), b"")
-    if not first.endswith(b"\n") and len(first) <= _OTHER_BYTES and _is_torn(first, _HEADER_BEGIN):
+    if not first.endswith(b"\n") and len(first) <= _OTHER_BYTES and may_be_torn(first, _HEADER_BEGIN):
         return None
     try:
         return dict(json.loads(first)["header"])
@@ -356,17 +363,12 @@ def _cut_torn_line(file: Path, most_bytes: int) -> None:
             begin = handle.seek(max(handle.seek(0, os.SEEK_END) - most_bytes, 0))
             last = handle.read()
             end = begin + last.rfind(b"\n") + 1
-            if not _is_torn(last[end - begin :], _PREDICTION_BEGIN if end else _HEADER_BEGIN):
+            if not may_be_torn(last[end - begin :], _PREDICTION_BEGIN if end else _HEADER_BEGIN):
                 raise PredictionMismatchError(
                     f"{file} ends in a line that is not the beginning of a prediction; it would be lost. Choose "
                     "another output folder, or replace the evaluation in it: `--overwrite`, `overwrite=True`."
                 )
             handle.truncate(end)
-
-
-def _is_torn(line: bytes, begin: bytes) -> bool:
-    """Whether a line without an end may be one of ours that a kill has cut short; other line ends are not ours."""
-    return line.startswith(begin[: len(line)]) and b"\r" not in line
 
 
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -19,6 +19,7 @@ from ..printing import json_text, printable
 from ..whole_files import (
     bounded_lines,
     full_disk_named,
+    may_be_torn,
     prepare_file,
     refuse_other_names,
     refuse_results,
@@ -283,8 +284,7 @@ def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool], mo
         done.add(video)
         whole += len(line)
     if torn:
-        # A line end that is not ours would make many records look like one that a kill cut short.
-        if not torn.startswith(RECORD_BEGIN[: len(torn)]) or b"\r" in torn:
+        if not may_be_torn(torn, RECORD_BEGIN):
             raise OtherAnswersError(
                 f"{printable(str(path))} ends in a line that is not the beginning of a record of answers; it would "
                 "be lost. Write to another file."

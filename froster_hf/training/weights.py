@@ -37,7 +37,7 @@ from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.text_files import parse_json, read_json
-from ..weights_license import CARD_FILE, FROSTER_LICENSE, REPORT_FILE
+from ..weights_license import CARD_FILE, REPORT_FILE, one_license
 from ..whole_files import new_folder, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .run_record import license_of_base
@@ -317,8 +317,7 @@ def interpolate(
 
 def _write_card(folder: Path, licenses: set[str | None], ratio: float) -> None:
     """A card with the license of weights of these licenses, where it is known."""
-    license = FROSTER_LICENSE if FROSTER_LICENSE in licenses else next(iter(licenses)) if len(licenses) == 1 else None
-    if license is not None:
+    if (license := one_license(list(licenses))) is not None:
         text = f"---\nlicense: {license}\n---\n\nWeights between those of two checkpoints, at {ratio:g} of the way.\n"
         (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
