@@ -12,9 +12,10 @@ There are two maps (T, h, w) over the patches of a clip:
 Letters: T frames, N tokens per frame (class token first), H heads, W width, h x w patches, D embedding, K labels.
 """
 
+import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,8 +35,8 @@ _SWITCHING = threading.Lock()
 
 MapMethod = Literal["rollout", "gradient"]
 
-# Matrices over all tokens of a clip that the rollout holds at once.
-ROLLOUT_MATRICES = 4
+# Tensors of a layer's size that eager attention holds at once: scores, and weights in float32 and in the model's type.
+EAGER_TENSORS = 3
 
 # Pictures: least side of a frame and the gap between two in pixels; weight of a map's color at its highest value; and
 # pixels of all frames, of which 128 of 512 x 512 have as many.
@@ -220,51 +221,40 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
     """Rollout from the frames' class tokens to all patches of a clip, mean over the frames.
 
     Where the backbone has no class token (SigLIP), it starts from all tokens of a frame alike: the pooling head, which
-    weighs them, is not followed.
+    weighs them, is not followed. Only what is asked for is computed: the row of the product that belongs to these
+    tokens, from the last layer to the first, which is never a matrix over all tokens of the clip.
 
     What a temporal module carries between frames past the recorded attention (`recorded` in `TEMPORAL_MODULES` is
     false for messages, adapters' convolutions, shifts, differences, context tokens) is not followed.
 
     Args:
-        model: `FrosterForVideoClassification`, or another whose `froster.get_video_features` gives attentions.
+        model: `FrosterForVideoClassification`.
         pixel_values_videos: (1, T, 3, S, S).
 
     Returns:
         (T, h, w), not negative, of sum 1.
 
     Raises:
-        ValueError: more than one clip, more weights of attention than a model of its size has, or a model that gives
-            no attentions.
+        ValueError: more than one clip, more weights of attention than a model of its size has, or attention of a
+            layout of which nothing is known.
     """
     num_frames, side, prefix = _clip_shape(model, pixel_values_videos)
     config: Any = model.config
-    num_tokens = num_frames * (prefix + side * side)
-    # Of `local_attention`, the keys and values of each frame's neighbors are copied.
-    neighbors = 2 * config.temporal_radius + 1 if config.temporal_entries[0].has_radius else 0
-    held = ROLLOUT_MATRICES * num_tokens**2 + 2 * neighbors * num_tokens * config.vision_config.hidden_size
-    costs = config.costs(num_frames)
-    _refuse_many_numbers(costs.attention_scores + held, costs.most_held, "rollout", other="gradient")
-    froster: Any = model.froster
-    attentions = _with_eager_attention(
-        model, lambda: froster.get_video_features(pixel_values_videos, output_attentions=True).attentions
-    )
-    if not attentions:
-        raise ValueError(
-            f"{type(model).__name__} gives no attentions; the rollout needs a model with eager attention."
-        )
-    rollout: torch.Tensor | None = None
-    if config.temporal_entries[0].hands_on:
-        # Behind the frame's own tokens stand those that sum up its clip, which belong to no patch.
-        attentions = [weights[..., : prefix + side * side] for weights in attentions]
-    for weights in attentions:
-        attended = _clip_attention(
-            weights.float().mean(dim=1), num_patches=side * side, num_frames=num_frames, prefix=prefix
-        )
-        step = 0.5 * attended + 0.5 * torch.eye(len(attended), device=attended.device)
-        rollout = step if rollout is None else step @ rollout
-    if rollout is None:
-        raise ValueError("The model has no layers.")
-    return _to_frames(rollout, num_frames, side, prefix)
+    vision, costs = config.vision_config, config.costs(num_frames)
+    # Of every layer the mean over its heads; of one at a time all heads.
+    held = costs.attention_scores * (1 / vision.num_attention_heads + EAGER_TENSORS / vision.num_hidden_layers)
+    _refuse_many_numbers(held, costs.most_mapped, "rollout", other="gradient")
+    # Where space and time are one sequence, the clip is a single frame of many patches.
+    num_rows = 1 if config.temporal_entries[0].place == "embeddings" else num_frames
+    num_tokens = prefix + num_frames * side**2 // num_rows
+    shares = pixel_values_videos.new_zeros(num_rows, num_tokens, dtype=torch.float32)
+    shares[:, : prefix or num_tokens] = 1
+    for weights in reversed(_attentions(model, pixel_values_videos)):
+        # Behind the frame's own tokens may stand those that sum up its clip, which belong to no patch.
+        weights = weights[..., :num_tokens] if config.temporal_entries[0].hands_on else weights
+        shares = 0.5 * shares + 0.5 * _attended(shares, weights.to(shares.device))
+    patches = shares[:, prefix:].reshape(num_frames, side, side)
+    return patches / patches.sum()
 
 
 def gradient_map(
@@ -298,27 +288,21 @@ def patch_relevance(
         raise ValueError(f"label_index={label_index} is out of range: there are {len(text_embeds)} labels.")
     config: Any = model.config
     costs = config.costs(num_frames)
-    kept = costs.kept_numbers(config.vision_config.num_hidden_layers)
-    _refuse_many_numbers(kept, costs.most_held, "gradient map", other="rollout")
-    froster: Any = model.froster
+    _refuse_many_numbers(costs.kept_numbers(1), costs.most_mapped, "gradient map", other="rollout")
     normed: list[torch.Tensor] = []
+    froster: Any = model.froster
     last_norm = froster.vision_model.encoder.layers[-1].layer_norm1
-    own_thread = threading.get_ident()
 
-    def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        if threading.get_ident() == own_thread:  # others may use the model meanwhile
-            normed.append(output)
+    def begin_graph(output: torch.Tensor) -> torch.Tensor:
+        torch.set_grad_enabled(True)
+        normed.append(output.detach().requires_grad_(True))
+        return normed[-1]
 
-    hook = last_norm.register_forward_hook(note)
-    try:
-        with torch.enable_grad():
-            # A model with frozen weights has a graph only if the pixels ask for one.
-            pixels = pixel_values_videos.detach().requires_grad_(True)
-            logits = model(pixel_values_videos=pixels, text_embeds=text_embeds.detach().clone()).logits
-            # AIM's blocks use the norm twice, over time and then over space.
-            (gradient,) = torch.autograd.grad(logits[0, label_index], normed[-1])
-    finally:
-        hook.remove()
+    # Nothing in front of the norm is differentiated, or kept for it.
+    with torch.no_grad(), _hooked([last_norm], begin_graph):
+        logits = model(pixel_values_videos=pixel_values_videos, text_embeds=text_embeds).logits
+        # AIM's blocks use the norm twice, over time and then over space.
+        (gradient,) = torch.autograd.grad(logits[0, label_index], normed[-1])
     relevance = (gradient.float() * normed[-1].detach().float()).sum(dim=-1)
     # (T, N), X-CLIP's with a message token at the end; (1, 1 + T*(N-1)) where space and time are one sequence.
     num_patches = num_frames * side * side // len(relevance)
@@ -343,60 +327,73 @@ def _refuse_many_numbers(held: float, allowed: int, what: str, *, other: str) ->
         )
 
 
-def _with_eager_attention(model: nn.Module, compute: Any) -> Any:
-    """Only eager attention writes its weights down; the model's own implementation is put back."""
+@contextlib.contextmanager
+def _hooked(modules: Iterable[nn.Module], read: Callable[[Any], Any]) -> Iterator[None]:
+    """Read what modules give to this thread, others may use them meanwhile, and replace it where `read` returns it."""
+    own_thread = threading.get_ident()
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        return read(output) if threading.get_ident() == own_thread else None
+
+    hooks = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def _attentions(model: nn.Module, pixel_values_videos: torch.Tensor) -> list[torch.Tensor]:
+    """Of every layer, the mean over the heads, (rows, queries, keys), float32: a layer's heads are not kept."""
     configured: Any = model
-    with _SWITCHING:
+    attentions: list[torch.Tensor] = []
+
+    def note(output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        attentions.append(output[1].mean(dim=1, dtype=torch.float32))
+
+    layers = configured.froster.vision_model.encoder.layers
+    with _SWITCHING, _hooked([layer.self_attn for layer in layers], note):
         implementation = configured.config._attn_implementation
+        # Only eager attention writes its weights down.
         configured.set_attn_implementation("eager")
         try:
-            return compute()
+            configured.froster.get_video_features(pixel_values_videos)
         finally:
             configured.set_attn_implementation(implementation)
+    return attentions
 
 
-def _clip_attention(weights: torch.Tensor, *, num_patches: int, num_frames: int, prefix: int) -> torch.Tensor:
-    """One layer's attention, mean over heads, as a matrix over all tokens of the clip, rows of sum 1.
+def _attended(shares: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """What the tokens attend to that have these shares: the product with one layer's attention, its rows of sum 1.
 
     Three layouts come in, told apart by their shape:
 
         (T, N, N) or (T, N+1, N+1)     every frame by itself (and a message token, which is left out)
         (T, N, (2r+1)*N)               frame t to frames t-r .. t+r; those beyond the ends are zeros, left out
-        (1, 1+T*(N-1), 1+T*(N-1))      space and time in one sequence; T*N without a class token
+
+    Args:
+        shares: (T, N).
+        weights: mean over the heads.
 
     Raises:
         ValueError: another layout, of which nothing is known.
     """
-    num_tokens = prefix + num_patches
-    if weights.shape[0] == 1 and weights.shape[1] == prefix + num_frames * num_patches:
-        return weights[0]
-    queries = weights[:, :num_tokens]
-    windowed = weights.shape[2] % num_tokens == 0
-    width = weights.shape[2] // num_tokens if windowed else 1
+    num_frames, num_tokens = shares.shape
     rows, num_queries, num_keys = weights.shape
+    windowed = num_keys % num_tokens == 0
+    width = num_keys // num_tokens if windowed else 1
     if rows != num_frames or not (num_queries >= num_tokens and (num_keys == num_queries or (windowed and width % 2))):
         raise ValueError(
             f"The attention of shape {tuple(weights.shape)} (frames, queries, keys) is of no layout that the rollout "
             f"knows, for {num_frames} frames of {num_tokens} tokens. Use the gradient map."
         )
-    matrix = weights.new_zeros(num_frames, num_tokens, num_frames, num_tokens)
-    for frame in range(num_frames):
-        for place in range(width):
-            neighbor = frame + place - width // 2
-            if 0 <= neighbor < num_frames:
-                start = place * num_tokens
-                matrix[frame, :, neighbor] = queries[frame, :, start : start + num_tokens]
-    flat = matrix.flatten(2).flatten(0, 1)
-    return flat / flat.sum(dim=-1, keepdim=True)
-
-
-def _to_frames(rollout: torch.Tensor, num_frames: int, side: int, prefix: int) -> torch.Tensor:
-    """The class tokens' rows over the patches, (T, h, w) of sum 1; all rows where there is no class token."""
-    num_tokens = prefix + side * side
-    if prefix and len(rollout) == prefix + num_frames * side * side:
-        patches = rollout[0, prefix:]
-    else:
-        tokens = rollout.view(num_frames, num_tokens, num_frames, num_tokens)
-        patches = tokens[:, : prefix or num_tokens, :, prefix:].mean(dim=(0, 1))
-    patches = patches.reshape(num_frames, side, side)
-    return patches / patches.sum()
+    weights = weights[:, :num_tokens, : width * num_tokens].unflatten(2, (width, num_tokens))
+    # Frames before the first and behind the last, so that all have as many on either side.
+    padded = F.pad(weights.new_ones(num_frames), (width // 2, width // 2)).unfold(0, width, 1)
+    weights = weights * padded[:, None, :, None]
+    weights = weights / weights.sum(dim=(2, 3), keepdim=True)
+    given = torch.einsum("tq,tqpk->tpk", shares, weights)
+    attended = shares.new_zeros(num_frames + width - 1, num_tokens)
+    for place in range(width):
+        attended[place : place + num_frames] += given[:, place]
+    return attended[width // 2 :][:num_frames]

@@ -93,9 +93,11 @@ MAX_TOKENS, MAX_WORK = 2**18, 2**37
 # Numbers of a tensor that is in memory as a whole; of a clip of 64 frames, ViT-L/14 at 336 pixels has 2 * 10^8 in an
 # MLP. Clips that would have more together are computed one after the other.
 MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER = 2**26, 2
-# Numbers that all layers hold of a clip at once: what blocks keep for a backward pass, so many tensors each, or
-# attention that is returned. ViT-L/14 at 336 pixels has 3 * 10^9 of 8 frames, 7 per parameter.
-MAX_HELD, MAX_HELD_PER_PARAMETER, KEPT_TENSORS = 2**27, 64, 4
+# Numbers that blocks keep of a clip for a backward pass, so many tensors each. ViT-L/14 at 336 pixels keeps 34 of
+# 64 frames per parameter.
+MAX_KEPT, MAX_KEPT_PER_PARAMETER, KEPT_TENSORS = 2**27, 64, 4
+# Numbers that a map of what a model looks at holds of a clip at once; of these 64 frames, 4 per parameter.
+MAX_MAPPED, MAX_MAPPED_PER_PARAMETER = 2**27, 8
 # Scores of attention of one padded text; SigLIP's have 2 * 10^6.
 MAX_TEXT_SCORES = 2**28
 # Texts that the processor has encoded together.
@@ -604,9 +606,14 @@ class Costs:
         return KEPT_TENSORS * num_layers * self.block_numbers
 
     @property
-    def most_held(self) -> int:
-        """Numbers that all layers may hold of the clip at once."""
-        return max(MAX_HELD, MAX_HELD_PER_PARAMETER * estimate_parameters(self.config))
+    def most_kept(self) -> int:
+        """Numbers that blocks may keep of the clip for a backward pass."""
+        return max(MAX_KEPT, MAX_KEPT_PER_PARAMETER * estimate_parameters(self.config))
+
+    @property
+    def most_mapped(self) -> int:
+        """Numbers that a map over the clip's patches may hold at once."""
+        return max(MAX_MAPPED, MAX_MAPPED_PER_PARAMETER * estimate_parameters(self.config))
 
     @property
     def _most_numbers(self) -> int:

@@ -45,10 +45,10 @@ def refuse_training_beyond_memory(
     if teacher is not None:
         teacher.model.config.costs(clips.frames_per_video).check()
     kept = costs.kept_numbers(_kept_layers(model, "vision_model", vision, args))
-    if kept > costs.most_held:
+    if kept > costs.most_kept:
         raise ValueError(
             f"Of a clip of {clips.frames_per_video} frames, {kept:.1e} numbers would be kept for the backward pass; a "
-            f"model of this size keeps at most {costs.most_held:.1e}. Lower `num_frames`, or set "
+            f"model of this size keeps at most {costs.most_kept:.1e}. Lower `num_frames`, or set "
             "`gradient_checkpointing`."
         )
     model_bytes = 0.0

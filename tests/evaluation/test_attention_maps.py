@@ -5,23 +5,24 @@ import pytest
 import torch
 
 from froster_hf.evaluation import attention_rollout, gradient_map
-from froster_hf.evaluation.explaining import _clip_attention, patch_relevance
+from froster_hf.evaluation.explaining import _attended, patch_relevance
 from tests.modeling.tiny import MODULES, NUM_FRAMES, SIZE, VISION, tiny_clips, tiny_config, tiny_model
 
 PATCHES = SIZE // VISION["patch_size"]
 
 
-class PlantedAttention(torch.nn.Module):
+def planted_model(weights):
     """Stands for a model with one layer of given attention."""
-
-    def __init__(self, weights):
-        super().__init__()
-        self.config = tiny_config(temporal_module="none", attn_implementation="sdpa")
-        features = SimpleNamespace(attentions=(weights,))
-        self.froster = SimpleNamespace(get_video_features=lambda *_, **__: features)
-
-    def set_attn_implementation(self, implementation):
-        self.config._attn_implementation = implementation
+    attention = torch.nn.Identity()
+    layer = SimpleNamespace(self_attn=attention)
+    return SimpleNamespace(
+        config=tiny_config(temporal_module="none", attn_implementation="sdpa"),
+        set_attn_implementation=lambda implementation: None,
+        froster=SimpleNamespace(
+            vision_model=SimpleNamespace(encoder=SimpleNamespace(layers=[layer])),
+            get_video_features=lambda pixels: attention((pixels, weights)),
+        ),
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -37,7 +38,7 @@ def test_a_rollout_is_a_distribution_over_the_patches_of_all_frames(module):
 @pytest.mark.parametrize("shape", [(2, 5, 5), (NUM_FRAMES, 4, 4), (NUM_FRAMES, 5, 10), (NUM_FRAMES, 5, 7)])
 def test_attention_of_an_unknown_layout_is_refused(shape):
     with pytest.raises(ValueError, match="of no layout that the rollout knows"):
-        _clip_attention(torch.ones(shape), num_patches=PATCHES**2, num_frames=NUM_FRAMES, prefix=1)
+        _attended(torch.ones(NUM_FRAMES, PATCHES**2 + 1), torch.ones(shape))
 
 
 def test_threads_leave_the_model_its_implementation_of_attention():
@@ -53,7 +54,7 @@ def test_attention_to_a_neighboring_frame_is_followed_to_that_frame():
     weights = torch.full((NUM_FRAMES, 1, tokens, 3 * tokens), 1e-6)
     # Every class token looks at patch 2 of the frame after its own.
     weights[:, :, 0, 2 * tokens + 1 + 2] = 1.0
-    rollout = attention_rollout(PlantedAttention(weights), tiny_clips(1))
+    rollout = attention_rollout(planted_model(weights), tiny_clips(1))
     # The last frame has no next one: what is left of its attention is spread evenly.
     assert rollout[1:, 1, 0].sum() > 0.75 + 0.05
     assert rollout[0].sum() < 0.1, "no frame comes before the first"
@@ -62,18 +63,18 @@ def test_attention_to_a_neighboring_frame_is_followed_to_that_frame():
 def test_the_zero_frames_beyond_the_ends_take_no_part():
     tokens = PATCHES**2 + 1
     weights = torch.full((NUM_FRAMES, tokens, 3 * tokens), 1 / (3 * tokens))
-    matrix = _clip_attention(weights, num_patches=PATCHES**2, num_frames=NUM_FRAMES, prefix=1)
-    assert torch.allclose(matrix.sum(-1), torch.ones(NUM_FRAMES * tokens))
-    first = matrix[0].view(NUM_FRAMES, tokens)
-    assert torch.allclose(first[:2], torch.full((2, tokens), 1 / (2 * tokens)))
-    assert not first[2:].any()
+    first = torch.zeros(NUM_FRAMES, tokens)
+    first[0, 3] = 1.0
+    attended = _attended(first, weights)
+    assert torch.allclose(attended[:2], torch.full((2, tokens), 1 / (2 * tokens)))
+    assert not attended[2:].any()
 
 
 def test_a_layer_by_hand():
     tokens = PATCHES**2 + 1
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(NUM_FRAMES, 2, tokens, tokens, generator=generator).softmax(-1)
-    rollout = attention_rollout(PlantedAttention(weights), tiny_clips(1))
+    rollout = attention_rollout(planted_model(weights), tiny_clips(1))
     expected = 0.5 * weights.mean(1)[:, 0, 1:] / NUM_FRAMES
     assert torch.allclose(rollout.flatten(1), expected / expected.sum(), atol=1e-6)
 
@@ -94,6 +95,33 @@ def test_a_gradient_map_belongs_to_a_label(module, text_embeds):
         assert found.sum().item() == pytest.approx(1.0, abs=1e-5)
     assert not torch.allclose(maps[0], maps[1], atol=1e-3)
     assert not model.froster.vision_model.encoder.layers[-1].layer_norm1._forward_hooks
+
+
+def test_a_gradient_map_keeps_nothing_of_the_blocks_before_the_last(text_embeds):
+    model = tiny_model()
+    first, last = model.froster.vision_model.encoder.layers[0], model.froster.vision_model.encoder.layers[-1]
+    asks = {}
+    for name, layer in (("first", first), ("last", last)):
+        layer.register_forward_hook(lambda _, __, output, name=name: asks.update({name: output.requires_grad}))
+    gradient_map(model, tiny_clips(1), text_embeds=text_embeds, label_index=0)
+    assert asks == {"first": False, "last": True}
+    assert torch.is_grad_enabled()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_rollout_is_the_product_of_the_layers_attention():
+    """Against matrices over all tokens of the clip."""
+    model, tokens = tiny_model(temporal_module="none"), PATCHES**2 + 1
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        attentions = model.froster.get_video_features(tiny_clips(1), output_attentions=True).attentions
+    rollout = torch.eye(NUM_FRAMES * tokens)
+    for weights in attentions:
+        attended = torch.block_diag(*weights.mean(1))
+        rollout = (0.5 * attended + 0.5 * torch.eye(len(attended))) @ rollout
+    expected = rollout.view(NUM_FRAMES, tokens, NUM_FRAMES, tokens)[:, 0, :, 1:].sum(0)
+    found = attention_rollout(model, tiny_clips(1)).flatten(1)
+    assert torch.allclose(found, expected / expected.sum(), atol=1e-6)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -70,7 +70,7 @@ def test_what_is_looked_at_is_bright_and_the_rest_stays_pale():
 def test_a_map_of_more_numbers_than_a_model_of_its_size_holds_is_refused(
     video, tmp_path, monkeypatch, method, what, other
 ):
-    monkeypatch.setattr(Costs, "most_held", 1000)
+    monkeypatch.setattr(Costs, "most_mapped", 1000)
     explain = partial(explain_video, tiny_model(), tiny_processor(), video, label="a")
     with pytest.raises(
         ValueError, match=rf"The {what} of these frames would hold .* at most 1\.0e\+03.*--method {other}"

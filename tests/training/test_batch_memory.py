@@ -53,7 +53,7 @@ def test_activations_that_are_held_for_the_backward_pass_count_where_they_are_tr
 
 
 def test_clips_of_which_a_model_of_its_size_keeps_too_much_are_refused(tmp_path, video_table, monkeypatch):
-    monkeypatch.setattr(Costs, "most_held", 1000)
+    monkeypatch.setattr(Costs, "most_kept", 1000)
     with pytest.raises(ValueError, match=r"Of a clip of 4 frames, .* a model of this size keeps at most 1\.0e\+03\."):
         make_trainer(tmp_path, video_table)
     assert make_trainer(tmp_path, video_table, trained_parameters="text")
