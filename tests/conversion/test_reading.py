@@ -299,18 +299,24 @@ def test_a_file_that_is_two_archives_is_refused_where_torch_is_to_read_it(tmp_pa
         reading.check_pickles([both])
 
 
-@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.int64, torch.complex64, torch.float8_e4m3fn])
-def test_pickled_weights_that_stand_for_other_numbers_are_refused_where_nothing_says_so(tmp_path, kind):
-    path = tmp_path / "pytorch_model.bin"
-    torch.save({"a.weight": torch.ones(2), "b.weight": torch.ones(2).to(kind)}, path)
-    reading.check_pickles([path])
-    with pytest.raises(
-        CheckpointError, match=r"b\.weight is stored as .*, but its configuration names no quantization"
-    ):
-        reading.check_pickles([path], may_be_quantized=False)
-    torch.save({"a.weight": torch.ones(2).bfloat16(), "position_ids": torch.arange(2)}, path)
-    reading.check_pickles([path], may_be_quantized=False)
+def test_pickled_weights_that_stand_for_other_numbers_are_refused_where_nothing_says_so(tmp_path):
+    honest = {"a.weight": torch.ones(2).bfloat16(), "position_ids": torch.arange(2)}
+    torch.save(honest, tmp_path / "honest.bin")
+    reading.check_pickles([tmp_path / "honest.bin"], may_be_quantized=False)
     assert tuple(TYPES.values()) == BUFFERS
+    paths = []
+    for kind in (torch.int8, torch.bool, torch.int64, torch.complex64, torch.float8_e4m3fn):
+        paths.append(tmp_path / f"{kind}.bin")
+        torch.save({**honest, "b.weight": torch.ones(2).to(kind)}, paths[-1])
+    refusal = r"b\.weight is stored as .*, but its configuration names no quantization"
+    with pytest.raises(CheckpointError, match=refusal):
+        reading.check_pickles(paths, may_be_quantized=False)
+    # What the process finds in each; they pass where a quantization is named.
+    found = reading._open_pickles(paths, str(tmp_path), "--check", max_bytes=ENOUGH, timeout_seconds=60)
+    assert len(found) == len(paths)
+    for summary in found:
+        with pytest.raises(CheckpointError, match=refusal):
+            reading.refuse_quantized(summary["types"])
 
 
 def test_pickles_of_more_or_longer_names_than_a_models_are_refused(tmp_path):
