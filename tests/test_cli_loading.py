@@ -17,6 +17,7 @@ from transformers.utils import logging
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.cli.loading import load_checkpoint
+from froster_hf.modeling.configuration_froster import RECORDED_OUTPUTS
 from tests.fixtures.forks import run_python
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import run_forked
@@ -324,6 +325,19 @@ def test_no_repository_of_kernels_is_taken_from_a_checkpoint(source, fields, tmp
     config = load_checkpoint(str(folder), device="cpu").model.config
     for part in (config, config.vision_config, config.text_config):
         assert part._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("source", [SMALL_CLIP, SMALL_FROSTER])
+def test_no_checkpoint_has_all_layers_recorded(source, tmp_path):
+    """They would be held at once, of all clips of a video."""
+    folder = Path(shutil.copytree(source, tmp_path / "checkpoint"))
+    towers = json.loads((folder / "config.json").read_text())
+    recorded = dict.fromkeys(RECORDED_OUTPUTS, True)
+    towers = {name: towers[name] | recorded for name in ("text_config", "vision_config")}
+    change_json(folder / "config.json", **recorded, **towers)
+    config = load_checkpoint(str(folder), device="cpu").model.config
+    for part in (config, config.vision_config, config.text_config):
+        assert not any(getattr(part, name) for name in RECORDED_OUTPUTS)
 
 
 def test_transformers_is_as_talkative_afterwards_as_before(sound, tmp_path):

@@ -212,6 +212,7 @@ def flatten_payload(payload: object) -> tuple[dict[str, Tensor], dict[str, str],
     """The tensors of a pickled object, one level of sections deep, and an account of everything else."""
     if not isinstance(payload, Mapping):
         raise ValueError(f"the file holds a {type(payload).__name__}, not a state dict")
+    refuse_attributes(payload, "its state dict")
     tensors: dict[str, Tensor] = {}
     other: dict[str, str] = {}
     texts: dict[str, str] = {}
@@ -230,6 +231,7 @@ def flatten_payload(payload: object) -> tuple[dict[str, Tensor], dict[str, str],
     for key, value in payload.items():
         if not isinstance(key, str):
             raise ValueError(f"the file holds a mapping with a key of type {type(key).__name__}, not a state dict")
+        refuse_attributes(value, key)
         if TRAINING_STATE.fullmatch(key):
             other[key] = "the state of the training"
         elif isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values()):
@@ -260,8 +262,15 @@ def reason_of(error: pickle.UnpicklingError) -> str:
     )
 
 
+def refuse_attributes(value: object, name: str) -> None:
+    """Refuse what a pickle has given an attribute that its type has: a method would be what the file says."""
+    if taken := [attribute for attribute in getattr(value, "__dict__", ()) if hasattr(type(value), attribute)]:
+        raise ValueError(f"{name} sets {taken[0]!r:.40}, which the type {type(value).__name__} has already")
+
+
 def check_tensor(name: str, tensor: Tensor) -> None:
     """Refuse tensors that are larger than what is stored of them, or that are not plain arrays."""
+    refuse_attributes(tensor, name)
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
     if not plain or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(

@@ -59,14 +59,17 @@ TOWER_SIZE_LIMITS = {
     "image_size": (1, 2048),
     "patch_size": (1, 2048),
 }
-# Which kernels compute is the caller's choice. A name such as "owner/name@revision" in a file would have transformers
-# fetch and run that repository's machine code; `save_pretrained` writes none of these.
+# What a tower's `forward` returns besides its output: the tokens, or the attention, of all its layers.
+RECORDED_OUTPUTS = ("output_hidden_states", "output_attentions")
+# Which kernels compute, and what is returned, is the caller's choice, never a file's. A name such as
+# "owner/name@revision" would have transformers fetch and run that repository's machine code.
 CALLERS_FIELDS = (
     "attn_implementation",
     "_attn_implementation",
     "experts_implementation",
     "_experts_implementation",
     "fusion_config",
+    *RECORDED_OUTPUTS,
 )
 # What transformers' files say under the name of something that a configuration's class has and that is not a field.
 NAMES_OF_FILES = {
@@ -74,7 +77,6 @@ NAMES_OF_FILES = {
     "model_type",
     "name_or_path",
     "num_labels",
-    "output_attentions",
     "torch_dtype",
     *CALLERS_FIELDS,
 }
@@ -170,19 +172,13 @@ def check_tower(tower: Any, name: str) -> None:
     """Hold a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS` and [`check_names`].
 
     Raises:
-        ValueError: it is neither, a size is beyond its limits, a name is refused, or no layers are chosen by what says
-            which are recorded.
+        ValueError: it is neither, a size is beyond its limits, or a name is refused.
     """
     if tower is not None and not isinstance(tower, dict | PreTrainedConfig):
         raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
     sizes = tower if isinstance(tower, dict) else vars(tower) if tower is not None else {}
     check_names(sizes, PreTrainedConfig, where=f"{name}.")
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
-    recorded = sizes.get("output_hidden_states") or False
-    if not all(isinstance(index, int) for index in (recorded if isinstance(recorded, list | tuple) else [recorded])):
-        raise ValueError(
-            f"`{name}.output_hidden_states` is {recorded!r:.100}; it must be true, false or a list of layers' indices."
-        )
 
 
 def without_callers_fields(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,7 +304,7 @@ class FrosterConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
-        """As in transformers, but which kernels compute is taken from `kwargs` only, never from a file.
+        """As in transformers, but `CALLERS_FIELDS` are taken from `kwargs` only, never from a file.
 
         Raises:
             ValueError: it states a quantization of which a library would call what the file names.

@@ -28,7 +28,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPEncoderLayer
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_froster import CLASS_TOKEN_INNER_WIDTH, FrosterConfig
+from .configuration_froster import CLASS_TOKEN_INNER_WIDTH, RECORDED_OUTPUTS, FrosterConfig
 from .tables_froster import TEMPORAL_POOLINGS, find_implementation
 
 # The label of clips that do not count.
@@ -38,7 +38,6 @@ ProjectorKind = Literal["residual", "mlp"]
 QUICK_GELU_SCALE = 1.702
 # As many as a product needs to be at its fastest; their inner activations are 12 MB for ViT-B.
 ROWS_IN_ONE_PASS = 1024
-RECORDED_OUTPUTS = ("output_hidden_states", "output_attentions")
 
 
 class OnePassMLP(CLIPMLP):

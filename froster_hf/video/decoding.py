@@ -234,7 +234,8 @@ def decode_image_files(
 
 
 def _image_name(index: int, source: VideoSource) -> str:
-    return os.path.basename(os.fsdecode(source)) if isinstance(source, str | os.PathLike) else f"frame {index}"
+    # An address may bear an account, or a token in its query.
+    return os.path.basename(source_name(source)) if isinstance(source, str | os.PathLike) else f"frame {index}"
 
 
 def stream_frames(

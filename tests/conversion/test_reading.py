@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections import Counter
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import pytest
@@ -317,6 +317,34 @@ def test_pickled_weights_that_stand_for_other_numbers_are_refused_where_nothing_
     for summary in found:
         with pytest.raises(CheckpointError, match=refusal):
             reading.refuse_quantized(summary["types"])
+
+
+class PickledAs:
+    """Pickled as this type of mapping, with attributes that are set after it was made."""
+
+    def __init__(self, kind, attributes, entries):
+        self.kind, self.attributes, self.entries = kind, attributes, entries
+
+    def __reduce__(self):
+        return self.kind, (), self.attributes, None, iter(self.entries)
+
+
+def test_a_pickle_whose_attributes_hide_what_it_holds_is_refused(tmp_path):
+    """`torch.load` sets those of an `OrderedDict`; transformers asks for its keys, and not for its items."""
+    state = torch.nn.Linear(2, 3).state_dict()
+    assert vars(state).keys() == {"_metadata"}
+    torch.save(state, tmp_path / "honest.bin")
+    assert_same_tensors(read_archive(tmp_path / "honest.bin", ENOUGH)[0], state)
+    hidden = PickledAs(OrderedDict, {"items": OrderedDict}, state.items())
+    for payload, name in ((hidden, "its state dict"), ({"model": hidden}, "model")):
+        torch.save(payload, tmp_path / "hidden.bin")
+        with pytest.raises(ValueError, match=f"{name} sets 'items', which the type OrderedDict has already"):
+            read_archive(tmp_path / "hidden.bin", ENOUGH)
+    parameter = torch.nn.Parameter(torch.ones(1).expand(1 << 30))
+    parameter.numel = OrderedDict
+    torch.save({"w": parameter}, tmp_path / "parameter.bin")
+    with pytest.raises(ValueError, match="w sets 'numel', which the type Parameter has already"):
+        read_archive(tmp_path / "parameter.bin", ENOUGH)
 
 
 def test_pickles_of_more_or_longer_names_than_a_models_are_refused(tmp_path):

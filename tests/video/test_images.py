@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from froster_hf.processing.video_processing_froster import read_video
-from froster_hf.video.decoding import VideoDecodeError, decode_images
+from froster_hf.video.decoding import VideoDecodeError, decode_image_files, decode_images
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -296,3 +296,14 @@ def test_a_folder_of_videos_is_not_read_as_the_frames_of_its_pictures(tmp_path):
     (tmp_path / "clip.MP4").touch()
     with pytest.raises(VideoDecodeError, match=r"a folder of videos, such as 'clip\.MP4', not of frames"):
         values(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://images.test/a.png?token=secret", "s3://images/a.png?token=secret", "https://me:secret@images"]
+)
+@pytest.mark.parametrize("number", [1, 2])
+def test_no_message_of_frames_by_address_shows_a_token(address, number):
+    with pytest.raises(VideoDecodeError) as refusal:
+        decode_image_files(dict.fromkeys(range(number), address))
+    assert "secret" not in str(refusal.value)
+    assert "***" in str(refusal.value)
