@@ -169,17 +169,17 @@ def read_in_this_process(source: Path) -> RawCheckpoint:
         return read_checkpoint(source)
     with tempfile.TemporaryDirectory() as folder:
         pickle_worker.main(source, Path(folder), 1 << 30)
-        summary = json.loads(Path(folder, "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(Path(folder, "0.json").read_text(encoding="utf-8"))
         if "error" in summary:
             raise CheckpointError(summary["error"])
-        summary["tensors"] = load_file(Path(folder, "tensors.safetensors"))
-    return RawCheckpoint(source, **summary)
+        tensors = load_file(Path(folder, "tensors.safetensors"))
+    told = {name: summary[name] for name in ("format", "other", "texts", "statement")}
+    return RawCheckpoint(source, tensors=tensors, **told)
 
 
 def convert_chunk(kind: str, start: int, stop: int, seed: int, sound: Path, keep: Path) -> None:
     """Convert mutants and print what became of each, one line each, as it is known."""
     pickle_worker.limit_memory(MEMORY_BYTES)
-    pickle_worker.limit_memory = lambda extra_bytes: None  # type: ignore[assignment]
     reading.read_checkpoint = read_in_this_process  # type: ignore[assignment]
     for number in range(start, stop):
         with tempfile.TemporaryDirectory() as scratch:

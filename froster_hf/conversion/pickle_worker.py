@@ -3,8 +3,8 @@
 `reading.py` starts this file as a script of its own: `python pickle_worker.py FOLDER MAX_BYTES SOURCE`. It leaves
 `tensors.safetensors` and `0.json`, the summary, in FOLDER, or a summary with an `error`. A file that crashes, fills
 the memory or never ends takes only this process with it. With `--check` before SOURCE, which may then be several
-files with a summary each, no tensors are written, reading may take little more memory than the file's own size, and
-only what `torch.load` has read is taken.
+files with a summary each, no tensors are written, all that is read of them may take little more memory than their own
+sizes, and only what `torch.load` has read is taken.
 
 Two kinds of zip archive are read, neither by running code of theirs. `torch.save` files go through
 `torch.load(weights_only=True)`. TorchScript archives (OpenAI's CLIP) are not loaded as programs at all: their
@@ -14,6 +14,7 @@ Two kinds of zip archive are read, neither by running code of theirs. `torch.sav
 import contextlib
 import json
 import math
+import os
 import pickle
 import re
 import sys
@@ -80,12 +81,15 @@ OUT_OF_MEMORY = re.compile("bad_alloc|can't allocate memory")
 """In the words of torch's errors, which are of no type of their own."""
 
 
-def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_archive(
+    source: Path, max_bytes: int, kept: list[object] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read every tensor of a zip checkpoint.
 
     Args:
         source: a file written by `torch.save` or `torch.jit.save`.
         max_bytes: the largest total size of the tensors.
+        kept: what `torch.load` has read is added to it, and so takes memory as long as it.
 
     Returns:
         Tensors by name, behind `section/` where the file has sections; and a summary: `format`, `other` (entries that
@@ -95,11 +99,17 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
     Raises:
         ValueError: the archive is not plainly what it says; the message tells the reason.
     """
+    stored: set[int] = set()
+
+    def on_cpu(storage: Any, _location: str) -> Any:
+        stored.add(storage.data_ptr())
+        return storage
+
     with zipfile.ZipFile(source) as archive:
         root, is_torchscript = check_members(archive, source.stat().st_size)
         statement = read_member(archive, f"{root}/{STATEMENT}")
         if is_torchscript:
-            tensors, other = read_torchscript(archive, root)
+            tensors, other = read_torchscript(archive, root, stored)
             texts: dict[str, str] = {}
         else:
             # torch reads the file by itself; what it read is checked against its storages below.
@@ -107,12 +117,14 @@ def read_archive(source: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[
             allowed = [(OrderedDict, "yacs.config.CfgNode")]
             try:
                 with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
-                    payload = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+                    payload = torch.load(source, map_location=on_cpu, weights_only=True, mmap=True)
             except pickle.UnpicklingError as error:
                 raise ValueError(reason_of(error)) from error
+            if kept is not None:
+                kept.append(payload)
             tensors, other, texts = flatten_payload(payload)
     for name, tensor in tensors.items():
-        check_tensor(name, tensor)
+        check_tensor(name, tensor, stored)
     total, size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), source.stat().st_size
     if total > max_bytes:
         raise ValueError(f"the tensors take more than the allowed {max_bytes} bytes")
@@ -268,23 +280,35 @@ def refuse_attributes(value: object, name: str) -> None:
         raise ValueError(f"{name} sets {taken[0]!r:.40}, which the type {type(value).__name__} has already")
 
 
-def check_tensor(name: str, tensor: Tensor) -> None:
-    """Refuse tensors that are larger than what is stored of them, or that are not plain arrays."""
+def check_tensor(name: str, tensor: Tensor, stored: set[int]) -> None:
+    """Refuse tensors that are larger than what is stored of them, that are not plain arrays, or that a pickle has made
+    from nothing: they would be whatever the memory held before.
+
+    Args:
+        name: for the message.
+        tensor: as it was read.
+        stored: where the storages of the file begin in memory.
+    """
     refuse_attributes(tensor, name)
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
     if not plain or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(
             f"{name} is not a plain tensor ({type(tensor).__name__}, {tensor.layout}, on {tensor.device})"
         )
-    claimed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
-    if claimed > stored:
-        raise ValueError(f"{name} claims {claimed} bytes, but only {stored} are stored")
+    claimed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if claimed > held:
+        raise ValueError(f"{name} claims {claimed} bytes, but only {held} are stored")
+    if claimed and tensor.untyped_storage().data_ptr() not in stored:
+        raise ValueError(f"{name} is made by its pickle, and its numbers are not stored in the file")
 
 
-def read_torchscript(archive: zipfile.ZipFile, root: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The parameters and buffers of a TorchScript archive, by the names of its `state_dict()`."""
+def read_torchscript(
+    archive: zipfile.ZipFile, root: str, stored: set[int]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The parameters and buffers of a TorchScript archive, by the names of its `state_dict()`; adds to `stored` where
+    its storages begin in memory."""
     with archive.open(f"{root}/data.pkl") as stream:
-        module = TensorUnpickler(stream, archive, root).load()
+        module = TensorUnpickler(stream, archive, root, stored).load()
     if not isinstance(module, AttributeHolder):
         raise ValueError(f"the TorchScript archive holds a {type(module).__name__}, not a module")
     tensors: dict[str, Tensor] = {}
@@ -333,10 +357,11 @@ class TensorUnpickler(pickle.Unpickler):
     }
     list_builders = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
 
-    def __init__(self, stream: Any, archive: zipfile.ZipFile, root: str) -> None:
+    def __init__(self, stream: Any, archive: zipfile.ZipFile, root: str, stored: set[int]) -> None:
         super().__init__(stream)
         self.archive = archive
         self.root = root
+        self.stored = stored
         self.loaded: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -367,6 +392,7 @@ class TensorUnpickler(pickle.Unpickler):
                     f"the storage {key} has {len(content)} bytes, but {numel} elements of {dtype} are claimed"
                 )
             flat = torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            self.stored.add(flat.data_ptr())
             self.loaded[key] = flat
         return self.loaded[key]
 
@@ -444,16 +470,22 @@ def exiting_without_room() -> Iterator[None]:
         raise SystemExit(NO_ROOM_STATUS) from None
 
 
-def main(source: Path, folder: Path, max_bytes: int, *, number: int = 0, writes: bool = True) -> None:
-    """Read `source` and leave the result, or the reason why there is none, in `folder`, under its number."""
+def main(source: Path, folder: Path, max_bytes: int, *, number: int = 0, kept: list[object] | None = None) -> None:
+    """Read `source` and leave the result, or the reason why there is none, in `folder`, under its number.
+
+    Args:
+        source: a file.
+        folder: of the results.
+        max_bytes: see `read_archive`.
+        number: of the file among those of this process.
+        kept: where files are only checked, what has been read of them; no tensors are written then.
+    """
     try:
-        size = source.stat().st_size
-        limit_memory(3 * size + MEMORY_SLACK_BYTES if writes else size + CHECK_SLACK_BYTES)
-        tensors, summary = read_archive(source, max_bytes)
-        if not writes and summary["format"] != "pickle":
+        tensors, summary = read_archive(source, max_bytes, kept)
+        if kept is not None and summary["format"] != "pickle":
             # A file can be two archives, of which torch would read the other one.
             raise ValueError("it is a TorchScript archive, which `froster convert` reads")
-        if writes:
+        if kept is None:
             with exiting_without_room():
                 write(tensors, folder / "tensors.safetensors")
     except zipfile.BadZipFile as error:
@@ -472,6 +504,12 @@ if __name__ == "__main__":
     target, limit, *given = sys.argv[1:]
     checks = given[0] == "--check"
     sources = [Path(name) for name in given[checks:]]
-    limit_time(sum(source.stat().st_size for source in sources))
+    # Shards may be links to one file, which has its bytes once.
+    sizes = {(status.st_dev, status.st_ino): status.st_size for status in map(os.stat, sources)}
+    total_bytes = sum(sizes.values())
+    limit_time(total_bytes)
+    limit_memory(total_bytes + CHECK_SLACK_BYTES if checks else 3 * total_bytes + MEMORY_SLACK_BYTES)
+    # Whoever reads the files after this process holds all of them at once, and so does it.
+    everything: list[object] | None = [] if checks else None
     for position, file in enumerate(sources):
-        main(file, Path(target), int(limit), number=position, writes=not checks)
+        main(file, Path(target), int(limit), number=position, kept=everything)

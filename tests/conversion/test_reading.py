@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from froster_hf.checkpoint_files import BUFFERS
-from froster_hf.conversion import CheckpointError, pickle_worker, read_checkpoint, reading
+from froster_hf.conversion import CheckpointError, read_checkpoint, reading
 from froster_hf.conversion.pickle_worker import TYPES, main, read_archive, write
 from tests.conversion.hostile_files import (
     RunsCommand,
@@ -166,8 +166,7 @@ def test_a_zip_file_of_something_else_is_refused(tmp_path):
         read_archive(tmp_path / "a.zip", ENOUGH)
 
 
-def test_truncated_files_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickle_worker, "limit_memory", lambda extra_bytes: None)  # It would limit the tests.
+def test_truncated_files_are_refused(tmp_path):
     content = (PARITY / "aim.pth").read_bytes()
     (tmp_path / "a.pth").write_bytes(content[: len(content) // 2])
     main(tmp_path / "a.pth", tmp_path, ENOUGH)
@@ -347,6 +346,54 @@ def test_a_pickle_whose_attributes_hide_what_it_holds_is_refused(tmp_path):
         read_archive(tmp_path / "parameter.bin", ENOUGH)
 
 
+class Calls:
+    """Pickled as a call of this function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "made", [Calls(torch.Tensor, 3), Calls(torch.HalfTensor, 3), Calls(torch.FloatTensor, [1.0, 2.0])]
+)
+def test_a_tensor_that_its_pickle_makes_from_nothing_is_refused(tmp_path, made):
+    """It would hold what the memory held before, such as a token."""
+    torch.save({"w": made, "v": torch.ones(2)}, tmp_path / "made.bin")
+    with pytest.raises(ValueError, match="w is made by its pickle, and its numbers are not stored in the file"):
+        read_archive(tmp_path / "made.bin", ENOUGH)
+
+
+def test_tensors_with_attributes_of_any_type_and_without_numbers_are_those_of_the_file(tmp_path):
+    base = torch.arange(6.0)
+    parameter, named = torch.nn.Parameter(base.clone()), torch.ones(2)
+    parameter._is_hf_initialized = named._is_hf_initialized = True  # as transformers marks what it has loaded
+    state = {
+        "parameter": parameter,
+        "named": named,
+        "bytes": torch.ones(2).to(torch.float8_e4m3fn),
+        "empty": torch.zeros(0, 3),
+        "end": base[6:],
+        "part": base[2:].view(2, 2).T,
+        "scalar": torch.tensor(2.0),
+    }
+    torch.save(state, tmp_path / "a.bin")
+    tensors, _ = read_archive(tmp_path / "a.bin", ENOUGH)
+    assert_same_tensors(tensors, state)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit on allocated memory")
+def test_shards_are_held_together_as_transformers_holds_them(tmp_path):
+    paths = [tmp_path / f"{number}.bin" for number in range(2)]
+    for path in paths:
+        torch.save({"w": torch.ones(2), "unknown": Calls(bytearray, 160 << 20)}, path)
+    reading.check_pickles(paths[:1])
+    with pytest.raises(CheckpointError, match=r"1\.bin is refused: reading it takes far more memory than its size"):
+        reading.check_pickles(paths)
+
+
 def test_pickles_of_more_or_longer_names_than_a_models_are_refused(tmp_path):
     """transformers makes a set of each number in a name, and a table as wide as the longest."""
     tensor = torch.zeros(1)
@@ -404,6 +451,19 @@ def test_a_torchscript_tensor_beyond_its_storage_is_refused(tmp_path):
     longer = content.replace(b"K\x02t(", b"K\xc8t(")
     with pytest.raises(ValueError, match="reaches beyond its storage of 2 elements"):
         read_archive(with_members(path, tmp_path / "long.pt", replaced={"data.pkl": longer}), ENOUGH)
+
+
+def test_a_torchscript_tensor_that_is_set_to_another_size_is_refused(tmp_path):
+    """An empty storage grows when a tensor is set to more than it, by what the memory held before."""
+    path = scripted_archive({"w": torch.ones(2), "empty": torch.zeros(0)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        content = archive.read(name)
+    # `empty` is a tuple called, and the 13th thing kept; its state becomes (itself, 0, (9,), (1,)).
+    made = content.index(b"Rq\x0d", content.index(b"empty")) + 3
+    grown = content[:made] + b"(h\x0dK\x00K\x09\x85K\x01\x85tb" + content[made:]
+    with pytest.raises(ValueError, match="empty is made by its pickle, and its numbers are not stored in the file"):
+        read_archive(with_members(path, tmp_path / "grown.pt", replaced={"data.pkl": grown}), ENOUGH)
 
 
 # Files and folders
@@ -490,13 +550,12 @@ def test_the_links_of_the_hub_cache_are_followed(tmp_path):
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
-def test_mutated_files_are_refused_or_read_exactly(tmp_path, monkeypatch, count):
+def test_mutated_files_are_refused_or_read_exactly(tmp_path, count):
     state = clip_state_dict()
     torch.save({"model_state": state, "cfg": "DATA: {}"}, tmp_path / "pickle")
     scripted_archive(state, tmp_path / "torchscript")
     generator = random.Random(0)
     outcomes = Counter()
-    monkeypatch.setattr(pickle_worker, "limit_memory", lambda extra_bytes: None)  # It would limit the tests.
     for _ in range(count):
         kind = generator.choice(["pickle", "torchscript"])
         content = bytearray((tmp_path / kind).read_bytes())
