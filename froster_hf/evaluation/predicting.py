@@ -379,7 +379,8 @@ class Computing:
     """How clips are computed; of no consequence for the result but the last digits.
 
     Args:
-        batch_size: clips computed together (V * C forward passes' worth each).
+        batch_size: videos computed together (V * C forward passes' worth each), at most: fewer where they have more
+            pixels than a model of its size takes.
         num_workers: processes that read videos; with 0, a thread reads the next batch while the model computes.
         precision: precision of the vision tower's computation (autocast); the logits are stored in float32.
 
@@ -524,10 +525,13 @@ def _predict(
     )
     backbone: Any = getattr(model, "froster", model)
     vision = backbone.config.vision_config
-    num_tokens = min(speed.batch_size, len(table)) * clips.frames_per_video * frame_tokens(vision)
+    costs = backbone.config.costs(clips.frames_per_video // clips.num_clips)
+    costs.check(num_clips=clips.num_clips)
+    batch_size = min(speed.batch_size, costs.videos_at_once(clips.num_clips))
+    num_tokens = min(batch_size, len(table)) * clips.frames_per_video * frame_tokens(vision)
     number_bytes = getattr(torch, speed.precision).itemsize
     clips.refuse_beyond_memory(
-        batch_size=speed.batch_size,
+        batch_size=batch_size,
         # A thread reads one batch ahead, each worker two.
         num_batches=1 + (2 * speed.num_workers or 1),
         model_bytes=tower_bytes(vision, num_tokens, number_bytes=number_bytes)
@@ -541,7 +545,7 @@ def _predict(
         "data": table_fingerprint(table),
         "prompts": prompts,
         "video_options": pixel_options({**processor.video_processor.to_dict(), **clips.options}),
-        "batch_size": speed.batch_size,
+        "batch_size": batch_size,
         "precision": speed.precision,
         "num_clips": len(table),
     }
@@ -554,9 +558,7 @@ def _predict(
         process_index=accelerator.process_index,
     )
     # One process looks at what is there and tells the others: another may have begun to write while one still reads.
-    batches = in_main_process(
-        lambda: _remaining_batches(len(table), speed.batch_size, done={p.row for p in store.read()})
-    )
+    batches = in_main_process(lambda: _remaining_batches(len(table), batch_size, done={p.row for p in store.read()}))
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     if mine:
         # Ours and not `accelerator.prepare`d: that would deal the batches out once more, and pad them with

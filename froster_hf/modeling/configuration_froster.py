@@ -95,19 +95,25 @@ MAX_TOKENS, MAX_WORK = 2**18, 2**37
 # Numbers of a tensor that is in memory as a whole; of a clip of 64 frames, ViT-L/14 at 336 pixels has 2 * 10^8 in an
 # MLP. Clips that would have more together are computed one after the other.
 MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER = 2**26, 2
+# Pixel values of a video's clips together; of 30 clips of 64 frames, ViT-B/16 has 2 per parameter.
+MAX_PIXELS, MAX_PIXELS_PER_PARAMETER = 2**26, 4
 # Numbers that blocks keep of a clip for a backward pass, so many tensors each. ViT-L/14 at 336 pixels keeps 34 of
 # 64 frames per parameter.
 MAX_KEPT, MAX_KEPT_PER_PARAMETER, KEPT_TENSORS = 2**27, 64, 4
 # Numbers that a map of what a model looks at holds of a clip at once; of these 64 frames, 4 per parameter.
-MAX_MAPPED, MAX_MAPPED_PER_PARAMETER = 2**27, 8
+MAX_MAPPED, MAX_MAPPED_PER_PARAMETER = 2**27, 16
 # Scores of attention of one padded text; SigLIP's have 2 * 10^6.
 MAX_TEXT_SCORES = 2**28
 # Texts that the processor has encoded together.
 TEXTS_AT_ONCE = 256
+# Tensors of scores of attention that are written out with dropout, or by the attention of a pooling: the scores, their
+# weights, what remains of these and where.
+SCORE_TENSORS = 4
 # Clips of a video beyond which each has to be smaller.
 FULL_CLIPS = 8
-# Of a clip's patches, those that `context_tokens` merges, and the most pairs at a time; TC-CLIP's.
-SEED_SHARE, MAX_MERGED = 0.3, 100
+# Of a clip's patches, those that `context_tokens` merges, the most pairs at a time, and the tokens that they become;
+# TC-CLIP's. Beside a head's channels, those for its biases: kernels take multiples of 8.
+SEED_SHARE, MAX_MERGED, NUM_CONTEXT_TOKENS, BIAS_CHANNELS = 0.3, 100, 96, 8
 # Width of the MLPs of `transformer_cls`, whatever the embedding's; PyTorch's default, which ActionCLIP left.
 CLASS_TOKEN_INNER_WIDTH = 2048
 
@@ -535,6 +541,13 @@ class Costs:
                 "`projection_dim`, `pooling_num_heads`, frames or clips",
             ),
             (
+                clip,
+                num_clips * self._pixel_values,
+                "pixel values",
+                self._most_pixels,
+                "`image_size`, `num_channels`, frames or clips",
+            ),
+            (
                 f"A text, which is padded to {padded} tokens,",
                 padded**2 * text.num_hidden_layers * text.num_attention_heads,
                 "scores of attention",
@@ -569,6 +582,7 @@ class Costs:
         compared *= 2 * config.temporal_radius + 1 if module.has_radius else 1
         # Or with those of the same place in all frames, which are counted wherever frames are mixed.
         compared += self.num_frames if module.mixes_frames else 0
+        compared += NUM_CONTEXT_TOKENS if module.hands_on else 0
         scores = self.num_tokens * compared * vision.num_attention_heads
         if module.hands_on:
             scores += self._seed_pairs * round(self.num_tokens * SEED_SHARE / MAX_MERGED)
@@ -579,13 +593,15 @@ class Costs:
         """Numbers of the largest tensor that a block of the vision tower makes of the clip's tokens.
 
         With the frames of zeros on either side of the clip, whose keys and values are there where frames around are
-        attended to.
+        attended to; and with the tokens that sum up a clip, which are laid beside those of each frame.
         """
-        vision = self.config.vision_config
-        around = 4 * self.config.temporal_radius if self.config.temporal_entries[0].has_radius else 0
+        vision, module = self.config.vision_config, self.config.temporal_entries[0]
+        around = 4 * self.config.temporal_radius if module.has_radius else 0
+        context = NUM_CONTEXT_TOKENS if module.hands_on else 0
+        biases = BIAS_CHANNELS * vision.num_attention_heads if module.hands_on else 0
         return max(
             self.num_tokens * max(_widest(vision), 2 * _adapter_size(self.config)),
-            (3 * self.num_frames + around) * (patches_of(vision) + 1) * vision.hidden_size,
+            (3 * self.num_frames + around) * (patches_of(vision) + 1 + context) * (vision.hidden_size + biases),
         )
 
     @property
@@ -594,27 +610,59 @@ class Costs:
         return max(1, self._most_numbers // self._largest_tensor)
 
     def kept_numbers(self, num_layers: float) -> float:
-        """Numbers that blocks of the vision tower keep of the clip for a backward pass.
+        """Numbers that blocks of the vision tower, and the pooling, keep of the clip for a backward pass.
 
         Args:
             num_layers: how many blocks do.
         """
-        return KEPT_TENSORS * num_layers * self.block_numbers
+        config, vision, pooling = self.config, self.config.vision_config, self.config.temporal_entries[1]
+        kept = KEPT_TENSORS * num_layers * self.block_numbers
+        if vision.attention_dropout:
+            kept += SCORE_TENSORS * num_layers * self.attention_scores / vision.num_hidden_layers
+        if "pooling_num_layers" in pooling.fields:
+            inner = max(4 * config.projection_dim, CLASS_TOKEN_INNER_WIDTH)
+            tensors = KEPT_TENSORS * (self.num_frames + 1) * inner + SCORE_TENSORS * self._pooling_scores
+            kept += config.pooling_num_layers * tensors
+        return kept
+
+    def videos_at_once(self, num_clips: int) -> int:
+        """Videos whose clips are read together, so that they have the pixel values that one video's may have.
+
+        Args:
+            num_clips: clips of a video.
+        """
+        return max(1, self._most_pixels // (num_clips * self._pixel_values))
 
     @property
     def most_kept(self) -> int:
         """Numbers that blocks may keep of the clip for a backward pass."""
-        return max(MAX_KEPT, MAX_KEPT_PER_PARAMETER * estimate_parameters(self.config))
+        return self._most(MAX_KEPT, MAX_KEPT_PER_PARAMETER)
 
     @property
     def most_mapped(self) -> int:
         """Numbers that a map over the clip's patches may hold at once."""
-        return max(MAX_MAPPED, MAX_MAPPED_PER_PARAMETER * estimate_parameters(self.config))
+        return self._most(MAX_MAPPED, MAX_MAPPED_PER_PARAMETER)
+
+    @property
+    def _most_pixels(self) -> int:
+        """Pixel values that the clips of a video may have together."""
+        return self._most(MAX_PIXELS, MAX_PIXELS_PER_PARAMETER)
 
     @property
     def _most_numbers(self) -> int:
         """Numbers that a tensor may have."""
-        return max(MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER * estimate_parameters(self.config))
+        return self._most(MAX_NUMBERS, MAX_NUMBERS_PER_PARAMETER)
+
+    def _most(self, number: int, per_parameter: int) -> int:
+        """The larger of both, in single precision; in double precision, half as many take the same memory."""
+        is_double = str(self.config.dtype).endswith(("float64", "double"))
+        return max(number, per_parameter * estimate_parameters(self.config)) // (2 if is_double else 1)
+
+    @property
+    def _pixel_values(self) -> int:
+        """Those of the clip."""
+        vision = self.config.vision_config
+        return self.num_frames * vision.num_channels * vision.image_size**2
 
     @property
     def _largest_tensor(self) -> int:
@@ -623,9 +671,14 @@ class Costs:
         module, pooling = config.temporal_entries
         pairs = self._seed_pairs if module.hands_on else 0
         if "pooling_num_heads" in pooling.fields:
-            heads = config.pooling_num_heads or config.text_config.num_attention_heads
-            pairs = max(pairs, heads * self.num_frames**2)
+            pairs = max(pairs, self._pooling_scores)
         return max(pairs, self.block_numbers, 4 * self.num_frames * config.projection_dim)
+
+    @property
+    def _pooling_scores(self) -> int:
+        """Scores of attention of a layer of the pooling, which has some."""
+        heads = self.config.pooling_num_heads or self.config.text_config.num_attention_heads
+        return heads * (self.num_frames + 1) ** 2
 
     @property
     def _seed_pairs(self) -> int:

@@ -21,7 +21,7 @@ from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
 
-from .configuration_froster import MAX_MERGED, SEED_SHARE, FrosterConfig
+from .configuration_froster import BIAS_CHANNELS, MAX_MERGED, NUM_CONTEXT_TOKENS, SEED_SHARE, FrosterConfig
 from .layers_froster import split_heads, use_one_pass_mlps
 from .tables_froster import TEMPORAL_MODULES, find_implementation
 
@@ -498,9 +498,6 @@ def merge_tokens(tokens: torch.Tensor, num_tokens: int, *, max_merged: int) -> t
 class ContextAttention(TemporalAttention):
     """Attention to a frame's own tokens and to the context tokens of its clip, with a bias per head on each kind."""
 
-    # Beside a head's channels, for the biases: kernels take multiples of 8.
-    bias_channels = 8
-
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):
         super().__init__(config, temporal)
         self.num_prefix_tokens = int(temporal.backbone_entry.has_class_token)
@@ -541,7 +538,7 @@ class ContextAttention(TemporalAttention):
                 for projection in (self.k_proj, self.v_proj)
             )
             queries, keys = self._with_biases(queries, keys, more_keys)
-            values = F.pad(torch.cat([values, more_values], dim=2), (0, self.bias_channels))
+            values = F.pad(torch.cat([values, more_values], dim=2), (0, BIAS_CHANNELS))
         output, weights = run_kernel(self, queries, keys, values, **kwargs)
         output = self.out_proj(output[..., : self.head_dim].flatten(2))
         return output, weights, self._paid_to_patches(queries, keys, num_tokens)
@@ -556,8 +553,8 @@ class ContextAttention(TemporalAttention):
             return torch.cat([keys, channel.to(keys.dtype)], dim=-1)
 
         keys = torch.cat([with_bias(keys, self.local_bias), with_bias(more_keys, self.context_bias)], dim=2)
-        queries = F.pad(F.pad(queries, (0, 1), value=1.0), (0, self.bias_channels - 1))
-        return queries, F.pad(keys, (0, self.bias_channels - 1))
+        queries = F.pad(F.pad(queries, (0, 1), value=1.0), (0, BIAS_CHANNELS - 1))
+        return queries, F.pad(keys, (0, BIAS_CHANNELS - 1))
 
     @torch.no_grad()
     def _paid_to_patches(self, queries: torch.Tensor, keys: torch.Tensor, num_tokens: int) -> torch.Tensor:
@@ -578,7 +575,7 @@ class ContextTokensLayer(EncoderLayer):
     """
 
     seed_share = SEED_SHARE
-    num_context_tokens = 96
+    num_context_tokens = NUM_CONTEXT_TOKENS
     max_merged = MAX_MERGED
 
     def __init__(self, config: CLIPVisionConfig, temporal: FrosterConfig):

@@ -1,6 +1,7 @@
 """Sizes that are allowed one by one may not multiply beyond all models, and those of published ones are taken."""
 
 import pytest
+import torch
 from transformers import SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
@@ -155,3 +156,77 @@ def test_the_largest_published_towers_are_allowed():
     big = {"hidden_size": 5120, "intermediate_size": 25_600, "num_hidden_layers": 48, "num_attention_heads": 40}
     config = FrosterConfig(vision_config={**big, "patch_size": 14}, projection_dim=1536)
     assert (config.vision_config.hidden_size, config.vision_config.num_hidden_layers) == (5120, 48)
+
+
+def small_config(vision=None, text=None, **fields):
+    """Of a file of less than 10 MB."""
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 1}
+    vision = small | {"image_size": 8, "patch_size": 8} | (vision or {})
+    return FrosterConfig(
+        text_config=small | {"vocab_size": 99} | (text or {}),
+        vision_config=vision,
+        **({"temporal_module": "none", "projection_dim": 16} | fields),
+    )
+
+
+def test_pixels_beyond_all_models_are_refused():
+    config = small_config({"image_size": 256, "patch_size": 64}, num_frames=64)
+    config.costs(64).check(num_clips=5)
+    assert config.costs(64).videos_at_once(2) == 2
+    with pytest.raises(ValueError, match=r"6 of them per video, has 7\.5e\+07 pixel values; a model of this size"):
+        config.costs(64).check(num_clips=6)
+
+
+def test_the_context_of_frames_of_few_patches_is_counted():
+    with pytest.raises(ValueError, match="numbers in a tensor; a model of this size has at most"):
+        small_config(
+            {"hidden_size": 256, "num_attention_heads": 256}, temporal_module="context_tokens", num_frames=2000
+        )
+
+
+def test_in_double_precision_half_as_many_numbers_are_allowed():
+    config = small_config()
+    single = config.costs(8)
+    allowed = single.clips_at_once, single.most_kept, single.most_mapped, single.videos_at_once(1)
+    config.dtype = "float64"
+    double = config.costs(8)
+    assert (double.clips_at_once, double.most_kept, double.most_mapped, double.videos_at_once(1)) == tuple(
+        number // 2 for number in allowed
+    )
+
+
+@pytest.mark.parametrize(
+    ("without", "fields"),
+    [
+        ({}, {"vision": {"image_size": 64, "patch_size": 4, "attention_dropout": 0.1}}),
+        ({"temporal_pooling": "mean"}, {"temporal_pooling": "transformer"}),
+        ({"temporal_pooling": "mean"}, {"temporal_pooling": "transformer_cls"}),
+    ],
+    ids=["dropout of attention", "transformer", "transformer_cls"],
+)
+def test_scores_that_are_kept_for_a_backward_pass_are_counted(without, fields):
+    """As torch keeps them."""
+    fields = {"num_frames": 64, "pooling_num_layers": 3, "pooling_num_heads": 16} | fields
+    config = small_config(**fields)
+    without = small_config(**(fields | without | {"vision": fields.get("vision", {}) | {"attention_dropout": 0.0}}))
+    added = kept_by_torch(config) - kept_by_torch(without)
+    counted = config.costs(64).kept_numbers(2) - without.costs(64).kept_numbers(2)
+    assert 0.9 * added < counted < 12 * added
+
+
+def kept_by_torch(config):
+    """Numbers that a forward pass of a clip leaves for a backward pass."""
+    model, size = FrosterForVideoClassification(config).train(), config.vision_config.image_size
+    kept = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes() / 4
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        # Held until all are counted: another may be put in the place of one that is gone.
+        held = model.froster.get_video_features(torch.zeros(1, config.num_frames, 3, size, size))
+    assert held.video_embeds.requires_grad
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    return sum(number for place, number in kept.items() if place not in own)
