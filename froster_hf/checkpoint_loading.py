@@ -32,6 +32,9 @@ INSTALLED_ONLY = {
     "experts_implementation": None,
 }
 
+# A variable of the environment that transformers asks.
+NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
+
 # Numbers of a model that is loaded whatever its files hold; transformers then names the tensors that they lack.
 SMALL_MODEL = 10_000_000
 
@@ -310,6 +313,8 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
     """
     from .modeling.configuration_froster import FrosterConfig
 
+    # Else transformers has a service that nobody named convert weights that are pickled on the Hub, and publish them.
+    os.environ.setdefault(NO_CONVERSION, "1")
     config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint, revision=revision))
     files = list(_weight_files(os.fspath(checkpoint), revision))
     refuse_oversized(config, files)

@@ -1,5 +1,6 @@
 """Files of a checkpoint that lead elsewhere are refused by every loader before they are opened; the Hub's are not."""
 
+import inspect
 import json
 import os
 import shutil
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import modeling_utils
+from transformers.utils import is_env_variable_true
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.adapters import read_adapter
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.checkpoint_files import CheckpointError, check_checkpoint_files, check_headers
-from froster_hf.checkpoint_loading import checked_config, load_pipeline
+from froster_hf.checkpoint_loading import NO_CONVERSION, checked_config, load_pipeline
 from froster_hf.hub.export_folder import load_for_export
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.tokenizer_files import load_processor
@@ -241,6 +244,15 @@ def test_a_configuration_on_the_hub_of_millions_of_values_is_refused(tmp_path, m
     monkeypatch.setattr("transformers.utils.find_adapter_config_file", lambda *_args, **_kwargs: None)
     with pytest.raises(CheckpointError, match="has more values than the settings"):
         checked_config("owner/name")
+
+
+def test_no_service_is_asked_to_convert_pickled_weights_of_the_hub(monkeypatch):
+    """transformers asks this variable, and otherwise names the repository to a service that publishes a copy."""
+    assert NO_CONVERSION in inspect.getsource(modeling_utils)
+    monkeypatch.setenv(NO_CONVERSION, "1")
+    monkeypatch.delenv(NO_CONVERSION)
+    checked_config(SMALL_FROSTER)
+    assert is_env_variable_true(NO_CONVERSION)
 
 
 def test_buffers_are_whole_numbers_beside_weights_of_any_precision(tmp_path):

@@ -79,8 +79,12 @@ TOKEN_FIELDS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized"
 MOST_TOKENS = 2_500
 # Parts of a normalizer, a pre-tokenizer, a decoder or a post-processor; the backbones' have up to five.
 MAX_PARTS = 16
-# Characters that a table of a sentencepiece model may write for one; Unicode's longest (U+FDFA) is 18.
+# Characters that a table of a sentencepiece model may write for one, or replace by others; Unicode's longest (U+FDFA)
+# is 18.
 LONGEST_REPLACEMENT = 64
+LETTERS = np.arange(1, 256)
+# Places of such a table that are followed at once, to all letters.
+PLACES_AT_ONCE = 1 << 14
 
 # How CLIP's words are cut, as OpenAI published it and as transformers writes it.
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -603,7 +607,8 @@ def _is_bounded_table(part: Mapping[str, Any]) -> bool:
 
 
 def is_bounded_table(table: bytes) -> bool:
-    """Whether every way through a sentencepiece model's table of characters ends inside of it, with a short text.
+    """Whether every way through a sentencepiece model's table of characters is short and ends inside of it, with a
+    short text.
 
     The table is a double array (Yata et al.) of byte sequences, 32-bit units after their count in bytes, and behind it
     the texts that are written for them, each up to a NUL. Its readers follow it without looking.
@@ -628,13 +633,16 @@ def is_bounded_table(table: bytes) -> bool:
         return False
     seen = np.zeros(len(units) + 256, dtype=bool)
     places = offsets[:1]
-    while len(places):
+    # A round for each byte of the longest way.
+    for _ in range(LONGEST_REPLACEMENT * 4):
         if ((places | 255) >= len(units)).any():
             return False
         seen[places] = True
-        children = (places[:, None] ^ np.arange(1, 256)).ravel()
-        letters = np.tile(np.arange(1, 256), len(places))
-        children = np.unique(children[units[children] & 0x800000FF == letters])
+        found = []
+        for start in range(0, len(places), PLACES_AT_ONCE):
+            children = places[start : start + PLACES_AT_ONCE, None] ^ LETTERS
+            found.append(children[units[children] & 0x800000FF == LETTERS])
+        children = np.unique(np.concatenate(found))
         places = children ^ offsets[children]
         leaves = places[(units[children] >> 8) & 1 == 1]
         if (leaves >= len(units)).any() or not _begin_texts(units[leaves] & 0x7FFFFFFF, texts):
@@ -643,7 +651,9 @@ def is_bounded_table(table: bytes) -> bool:
         if (places >= len(units)).any():
             return False
         places = places[~seen[places]]
-    return True
+        if not len(places):
+            return True
+    return False
 
 
 def _begin_texts(values: np.ndarray, texts: bytes) -> bool:

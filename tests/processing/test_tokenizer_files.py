@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -662,3 +663,16 @@ def test_a_sound_table_of_characters_is_taken_and_one_that_leads_out_of_it_refus
         assert not is_bounded_table(bytes(broken)), place
     assert not is_bounded_table(sound_table(b"b" * 1000 + b"\0"))
     assert not is_bounded_table(sound_table(b"\xff\0"))
+
+
+def test_a_table_of_characters_with_a_way_longer_than_any_is_refused_soon():
+    """Each unit has the letter 1 and leads to the next one: one byte of text after another."""
+
+    def way(length: int) -> bytes:
+        units = [(unit ^ min((unit ^ 1) + 1, length - 1)) << 10 | 1 for unit in range(length)]
+        return struct.pack(f"<I{length}I", 4 * length, *units) + b"\0"
+
+    assert is_bounded_table(way(256))
+    started = time.process_time()
+    assert not is_bounded_table(way(200_192))
+    assert time.process_time() - started < 2
