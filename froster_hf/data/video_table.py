@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,10 +100,15 @@ def is_video_path(path: str) -> bool:
     """Whether there is a file, or a folder of image files, which is read as the frames of one video."""
     if not os.path.isdir(path):
         return os.path.isfile(path)
-    with os.scandir(path) as entries:
-        return any(
-            os.path.splitext(entry.name)[1].lower() in IMAGE_FORMATS and not is_hidden(entry.name) for entry in entries
-        )
+    return any(True for _ in _frame_names(path))
+
+
+def _frame_names(folder: str) -> Iterator[str]:
+    """Names of a folder's image files, in no order."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if os.path.splitext(entry.name)[1].lower() in IMAGE_FORMATS and not is_hidden(entry.name):
+                yield entry.name
 
 
 def describe_table(table: Dataset) -> str:
@@ -206,7 +211,8 @@ def table_fingerprint(dataset: Dataset) -> str:
     """SHA-256 over label texts and, per row, label, size and name of the video (its content where it is embedded).
 
     Names are taken relative to the videos' common folder, so that the hash is the same on another machine. The content
-    of files is not read: that would cost as much as decoding them.
+    of files is not read: that would cost as much as decoding them. Of a folder of frames the names count, and
+    the sizes of three; of an address the name alone: each store would be asked for each video.
     """
     digest = hashlib.sha256("\n".join(label_names(dataset)).encode())
     videos = dataset.select_columns([VIDEO_COLUMN])
@@ -229,10 +235,26 @@ def table_fingerprint(dataset: Dataset) -> str:
                 name, size = hashlib.sha256(row["bytes"]).hexdigest(), len(row["bytes"])
             else:
                 name = os.path.relpath(row["path"], common).replace(os.sep, "/")
-                size = os.path.getsize(row["path"]) if os.path.isfile(row["path"]) else -1
+                size = _state_of(row["path"])
             digest.update(f"\n{label} {size} {name}".encode())
         start += len(rows)
     return digest.hexdigest()
+
+
+def _state_of(path: str) -> str:
+    """What tells a file, or a folder of frames, from another one in its place; "-1" for what is not there."""
+    try:
+        names = sorted(_frame_names(path)) if os.path.isdir(path) else []
+    except OSError:
+        names = []
+    if not names:
+        return str(_file_size(path))
+    sizes = [_file_size(os.path.join(path, names[place])) for place in (0, len(names) // 2, -1)]
+    return hashlib.sha256("\n".join([*map(str, sizes), *names]).encode(errors="surrogateescape")).hexdigest()
+
+
+def _file_size(path: str) -> int:
+    return os.path.getsize(path) if os.path.isfile(path) else -1
 
 
 def pixel_options(options: Mapping[str, Any]) -> dict[str, Any]:

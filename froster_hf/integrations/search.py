@@ -16,7 +16,6 @@ import io
 import json
 import os
 import re
-import shutil
 import stat
 import tempfile
 import time
@@ -441,11 +440,14 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
                 )
             return None
     is_checked = _check_places(path)
+    if not is_checked and not is_address(path):
+        # Another run is about to make it, or one that a full disk or a kill has ended was.
+        return None
     with _lance_reading(path):
         database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
         if TABLE not in database.list_tables().tables:
             return None
-    if not is_checked and is_address(path):
+    if not is_checked:
         # LanceDB has other credentials, or another server, than what has looked before it.
         raise SearchIndexError(
             f"{printable(path)} has no table where fsspec looks, but one where LanceDB does, so that it cannot be "
@@ -530,12 +532,7 @@ def index_videos(
     """
     batch_size = whole_number("batch_size", batch_size, least=1)
     wanted = {"window_seconds": window_seconds, "stride_seconds": stride_seconds, "num_frames": num_frames}
-    index = find_index(output)
-    if index is None:
-        index = _create_index(classify, output, wanted)
-    else:
-        _check_same(index, wanted)
-        index.check_model(classify)
+    index = _find_or_create(classify, output, wanted)
     report = IndexReport()
     known = index.states()
     _, named = split_policy(classify.processor.video_processor.allow_urls)
@@ -652,6 +649,22 @@ def _bring_up_to_date(
             writer.refuse(video, str(error), has_changed=video in known)
 
 
+def _find_or_create(classify: Any, output: str | os.PathLike[str], wanted: Mapping[str, Any]) -> VideoIndex:
+    """The index of a place, which may be a new one."""
+    index = find_index(output)
+    if index is None:
+        try:
+            return _create_index(classify, output, wanted)
+        except OSError:
+            index = find_index(output)
+            # Unless another run has made one meanwhile.
+            if index is None:
+                raise
+    _check_same(index, wanted)
+    index.check_model(classify)
+    return index
+
+
 def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping[str, Any]) -> VideoIndex:
     lancedb = import_extra("search")
     own = classify.processor.video_processor.num_frames
@@ -667,14 +680,9 @@ def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping
     path = _place(output)
     if not is_address(path):
         check_writable(path)
-    try:
-        with _lance_writing(path):
-            database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
-            return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
-    except OSError:
-        if not is_address(path):
-            shutil.rmtree(os.path.join(path, f"{TABLE}.lance"), ignore_errors=True)
-        raise
+    with _lance_writing(path):
+        database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
+        return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
 
 
 def _schema(num_dimensions: int) -> Any:

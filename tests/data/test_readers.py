@@ -55,6 +55,30 @@ def test_a_table_is_the_same_from_whichever_folder_its_paths_are_written(video_f
     assert len({table_fingerprint(table) for table in tables}) == 1
 
 
+def test_a_table_is_another_where_a_folder_of_frames_has_others(tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for name in ("1.png", "2.png", "3.png"):
+        (frames / name).write_bytes(b"frame")
+    table = as_video_table(table_of(["x"], Value("string"), [str(frames)]), roots=[tmp_path])
+    first = table_fingerprint(table)
+    (frames / "Thumbs.db").write_bytes(b"of a system")
+    assert table_fingerprint(table) == first
+    (frames / "2.png").write_bytes(b"another frame")
+    second = table_fingerprint(table)
+    (frames / "4.png").write_bytes(b"frame")
+    assert len({first, second, table_fingerprint(table)}) == 3
+
+
+def test_folders_that_cannot_be_read_or_lead_to_themselves_have_a_fingerprint(tmp_path, monkeypatch):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames/1.png").symlink_to(tmp_path / "frames")
+    table = as_video_table(table_of(["x"], Value("string"), [str(tmp_path / "frames")]), roots=[tmp_path])
+    assert table_fingerprint(table)
+    monkeypatch.setattr(os, "scandir", lambda path: os.listdir(tmp_path / "nowhere"))
+    assert table_fingerprint(table)
+
+
 def test_relative_paths_of_a_table_are_checked_as_they_are_opened(video_folder, tmp_path, monkeypatch):
     """From the current folder, not from each of the roots, where nothing need be."""
     monkeypatch.chdir(video_folder)

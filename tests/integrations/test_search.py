@@ -904,6 +904,25 @@ def test_a_video_that_two_runs_have_read_is_found_once(classify, videos, tmp_pat
     assert len(expected) == 3
 
 
+def test_two_runs_that_begin_in_one_new_folder_keep_what_each_other_has_made(classify, videos, tmp_path, monkeypatch):
+    def while_another_run_ends(classify, num_frames):
+        monkeypatch.undo()
+        index_videos(classify, [videos / "star.mp4"], output=tmp_path / "index")
+        return embed_probe(classify, num_frames)
+
+    monkeypatch.setattr(search, "embed_probe", while_another_run_ends)
+    report = index_videos(classify, [videos], output=tmp_path / "index")
+    assert (len(report.new), len(report.unchanged), report.num_videos) == (2, 1, 3)
+
+
+def test_where_a_run_has_ended_before_its_table_was_there_the_next_one_makes_it(classify, videos, tmp_path):
+    """As on a full disk."""
+    (tmp_path / "index/segments.lance/_versions").mkdir(parents=True)
+    with pytest.raises(SearchIndexError, match="There is no index"):
+        open_index(tmp_path / "index")
+    assert index_videos(classify, [videos / "star.mp4"], output=tmp_path / "index").num_videos == 1
+
+
 def test_names_that_no_index_would_read_again_cost_their_own_videos(classify, rendered, tmp_path, monkeypatch):
     address = "https://example.org/" + "a" * 9000 + ".mp4"
     monkeypatch.setattr(classify.processor.video_processor, "allow_urls", "https")
