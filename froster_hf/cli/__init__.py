@@ -140,9 +140,10 @@ def _run(argv: Sequence[str]) -> int:
         return 1
 
 
-# A DataLoader gives the error of its worker with the worker's traceback before it, whose lines are indented.
+# A DataLoader gives the error of its worker with the worker's traceback before it, whose lines are indented, and that
+# of the error's cause before both.
 _WORKER_TRACEBACK = re.compile(
-    r"\ACaught \w+ in DataLoader worker process \d+\.\nOriginal Traceback.*\n( .*\n)+[\w.]+: "
+    r"\ACaught \w+ in DataLoader worker process \d+\.\nOriginal Traceback[\s\S]*\n .*\n[\w.]+: "
 )
 
 

@@ -36,6 +36,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..machine_memory import FLOAT_BYTES, refuse_beyond_memory
 from ..video.decoding import VideoDecodeError
+from ..video.workers import share_batch
 from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, video_state
 from .video_table import (
     LABEL_COLUMN,
@@ -242,14 +243,18 @@ def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         `pixel_values_videos` (B*V*C, T, 3, S, S), in training (B, T, 3, S, S); `labels` (B,); `video_names`, B
         strings; `decode_failures`, all failures of the batch. No `labels` for samples without.
+
+    Raises:
+        DecodingUnavailableError: a worker has no shared memory for the batch.
     """
     labels = {"labels": torch.tensor([sample["labels"] for sample in samples])} if "labels" in samples[0] else {}
-    return {
+    batch = {
         "pixel_values_videos": torch.cat([sample["pixel_values_videos"] for sample in samples]),
         **labels,
         "video_names": [sample["video_names"] for sample in samples],
         "decode_failures": [failure for sample in samples for failure in sample["decode_failures"]],
     }
+    return share_batch(batch)
 
 
 def _seed_of(*key: int) -> int:

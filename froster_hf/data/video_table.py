@@ -232,11 +232,11 @@ def table_fingerprint(dataset: Dataset) -> str:
         rows = batch[VIDEO_COLUMN]
         for label, row in zip(labels[start : start + len(rows)], rows):
             if row["bytes"] is not None:
-                name, size = hashlib.sha256(row["bytes"]).hexdigest(), len(row["bytes"])
+                name, state = hashlib.sha256(row["bytes"]).hexdigest(), str(len(row["bytes"]))
             else:
                 name = os.path.relpath(row["path"], common).replace(os.sep, "/")
-                size = _state_of(row["path"])
-            digest.update(f"\n{label} {size} {name}".encode())
+                state = _state_of(row["path"])
+            digest.update(f"\n{label} {state} {name}".encode())
         start += len(rows)
     return digest.hexdigest()
 

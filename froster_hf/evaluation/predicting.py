@@ -127,6 +127,9 @@ class PredictionStore:
         self.header = json.loads(json.dumps(header, default=str))
         make_folder(self.folder)
         self._file = self.folder / f"predictions.{process_index}.jsonl"
+        self._refuse_others()
+
+    def _refuse_others(self) -> None:
         for file in self._files():
             refuse_irregular(file)
             if (stored := _stored_header(file)) is not None:
@@ -136,8 +139,14 @@ class PredictionStore:
         refuse_other_names(self._file)
         _cut_torn_line(self._file, self._most_line_bytes)
         self._handle = self._file.open("a", encoding="utf-8")
-        if self._file.stat().st_size == 0:
-            self._write(json.dumps({"header": self.header}) + "\n")
+        try:
+            if self._file.stat().st_size == 0:
+                self._write(json.dumps({"header": self.header}) + "\n")
+            # Of two evaluations that have begun at the same time, the one whose header came later sees the other's.
+            self._refuse_others()
+        except BaseException:
+            self._handle.close()
+            raise
         return self
 
     def __exit__(self, *exception: Any) -> None:

@@ -259,7 +259,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         if timeout is not None:
             options["video_limits"] = {**(video_processor.video_limits or {}), "timeout_seconds": timeout}
         try:
-            inputs = video_processor([video], return_tensors="pt", **options)
+            inputs = video_processor.share_batch(video_processor([video], return_tensors="pt", **options))
         except (OSError, TypeError, ValueError) as error:
             if position is None and on_error == "raise":
                 raise

@@ -287,6 +287,12 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         columns = package_module("video.columns")
         return data if columns is None else columns.without_video_decoding(data)
 
+    @staticmethod
+    def share_batch(batch: Any) -> Any:
+        """What a worker of a `DataLoader` hands on; see `froster_hf.video.workers.share_batch`."""
+        workers = package_module("video.workers")
+        return batch if workers is None else workers.share_batch(batch)
+
     def stream_frames(self, video: Any, times_seconds: Any) -> Iterator[Any]:
         """Read a video of any length once, holding one frame; see `froster_hf.video.decoding.stream_frames`.
 
@@ -673,13 +679,21 @@ def _read_frame_list(
     indices, known = _choose(len(frames), choose, metadata)
     chosen = {index: encoded_source(frames[index]) for index in sorted(set(indices))}
     files = {index: frame for index, frame in chosen.items() if isinstance(frame, str | os.PathLike | bytes)}
+    decoding = _decoding()
+    if decoding is not None:
+        # Pillow opens a file without decoding it: a few bytes may say that they are a large picture.
+        pictures = [chosen[index] for index in indices if isinstance(chosen[index], Image.Image)]
+        size = 3 * sum(picture.width * picture.height for picture in pictures)
+        if size > (most := decoding.VideoLimits.of(limits).max_decoded_bytes):
+            reason = f"the frames take {size} bytes; VideoLimits.max_decoded_bytes is {most}"
+            raise _unreadable(frames, decoding.IMAGE_READER, reason)
     images = {}
     for index, frame in chosen.items():
         if index not in files:
             with _foreign(f"Frame {index}"):
                 images[index] = _read_frame(frame)
     if files:
-        if (decoding := _decoding()) is None:
+        if decoding is None:
             index, file = next(iter(files.items()))
             name = f"frame {index}" if isinstance(file, bytes) else os.fsdecode(file)
             raise ValueError(f"{name!r}: image files are read by the package. {_INSTALL}")

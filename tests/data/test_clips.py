@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from froster_hf.cli import describe_error
 from froster_hf.data import (
     EpochSampler,
     EvaluationClips,
@@ -166,6 +167,22 @@ def test_a_fault_of_the_machine_stops_the_work_and_is_booked_on_no_video(table, 
     for clips, options in ((training, {"sampler": sampler}), (EvaluationClips(table, video_processor=processor), {})):
         with pytest.raises(type(error), match=r"no process|Too many open files"):
             next(iter(DataLoader(clips, num_workers=num_workers, collate_fn=collate_clips, **options)))
+
+
+def test_a_worker_without_shared_memory_for_its_batch_ends_the_work_and_is_not_waited_for(table, monkeypatch):
+    """As in a container with 64 MB of it; torch's own thread would drop the batch."""
+    clips = EvaluationClips(table, video_processor=FrosterVideoProcessor(num_frames=2))
+
+    def fail(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", fail)
+    assert next(iter(DataLoader(clips, collate_fn=collate_clips)))["video_names"]
+    with pytest.raises(
+        DecodingUnavailableError, match=r"for \d+ MB of frames: .*No space left .* --shm-size=8g"
+    ) as caught:
+        next(iter(DataLoader(clips, num_workers=1, collate_fn=collate_clips)))
+    assert describe_error(caught.value).startswith("A worker has no shared memory for")
 
 
 def test_when_every_draw_fails_the_run_stops_with_the_names(damaged, video_processor):

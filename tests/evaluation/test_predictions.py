@@ -95,6 +95,16 @@ def test_other_settings_are_refused_and_named(tmp_path):
         open_store(tmp_path, {**HEADER, "model": "xyz"}, process_index=5)
 
 
+def test_of_two_evaluations_that_begin_in_one_folder_the_later_one_is_refused(tmp_path):
+    first, second = (open_store(tmp_path, header={**HEADER, "model": model}) for model in ("abc", "xyz"))
+    with second:
+        second.append([prediction(0)])
+    before = (tmp_path / "predictions.0.jsonl").read_bytes()
+    with pytest.raises(PredictionMismatchError, match="model: stored 'xyz', now 'abc'"), first:
+        pass
+    assert (tmp_path / "predictions.0.jsonl").read_bytes() == before
+
+
 def test_a_file_that_is_no_predictions_file_is_refused(tmp_path):
     (tmp_path / "predictions.0.jsonl").write_text("hello\n")
     with pytest.raises(PredictionMismatchError, match="does not begin with a header"):

@@ -244,6 +244,16 @@ def test_what_the_machine_lacks_is_no_fault_of_a_video(classify, monkeypatch, nu
         classify([BIKES, BIKES], LABELS, on_error="return", num_workers=num_workers)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_worker_without_shared_memory_for_its_batch_is_not_waited_for(classify, monkeypatch, batch_size):
+    def fail(tensor):
+        raise RuntimeError("No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", fail)
+    with pytest.raises(DecodingUnavailableError, match="A worker has no shared memory"):
+        classify([BIKES, BIKES], LABELS, on_error="return", num_workers=1, batch_size=batch_size)
+
+
 @pytest.mark.parametrize("function", ["softmax", "evidence", "none"])
 def test_a_timeline_of_no_numbers_is_an_error(function):
     classify = pipeline("zero-shot-video-classification", model=tiny_model(), processor=tiny_processor())

@@ -179,6 +179,16 @@ def test_names_of_frames_act_on_no_terminal(tmp_path):
     assert str(caught.value).isprintable()
 
 
+def test_pictures_that_pillow_has_opened_are_held_to_the_limit_before_they_are_decoded(tmp_path, monkeypatch):
+    picture(4).save(tmp_path / "4.png")
+    frames = [Image.open(tmp_path / "4.png"), picture(5)]
+    limits = {"max_decoded_bytes": 3 * 32 * 24 * 3}
+    assert len(read_video(frames, lambda metadata: [0, 1, 1], limits=limits)[0]) == 3
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("a picture was decoded"))
+    with pytest.raises(VideoDecodeError, match=r"the frames take 9216 bytes; VideoLimits.max_decoded_bytes is 6912"):
+        read_video(frames, lambda metadata: [0, 1, 1, 0], limits=limits)
+
+
 def test_files_and_pictures_in_memory_make_one_video(tmp_path):
     picture(4).save(tmp_path / "4.png")
     picture(2).save(tmp_path / "2.png")
