@@ -19,7 +19,14 @@ from ..processing.prompts_froster import read_label_list
 from ..processing.text_files import AnnotationError
 from ..video.columns import without_video_decoding
 from .safe_paths import UnsafePathError, VideoRoot
-from .video_table import LABEL_COLUMN, VIDEO_COLUMN, distinct_label_texts, with_labels, written_name
+from .video_table import (
+    LABEL_COLUMN,
+    VIDEO_COLUMN,
+    distinct_label_texts,
+    refuse_other_labels,
+    with_labels,
+    written_name,
+)
 
 
 def read_labels(labels: Any) -> list[str]:
@@ -71,7 +78,7 @@ def as_video_table(
     table = without_video_decoding(dataset.with_format(None).select_columns([video_column, label_column]))
     table = table.rename_columns({video_column: VIDEO_COLUMN, label_column: LABEL_COLUMN})
     feature = table.features[LABEL_COLUMN]
-    if isinstance(feature, Value) and feature.dtype in ("string", "large_string"):
+    if isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view"):
         written = table[LABEL_COLUMN][:]
         if None in written:
             raise AnnotationError(f"Row {written.index(None)} of the data set has no label.")
@@ -87,13 +94,7 @@ def as_video_table(
         )
     else:
         distinct_label_texts(feature.names, where="The label column")
-        # `datasets` compares them with the names where it writes them, and not where it reads a file.
-        for row, label in enumerate(table[LABEL_COLUMN][:]):
-            if label is None or not 0 <= label < len(feature.names):
-                raise AnnotationError(
-                    f"Row {row} of the data set has the label {label}, of {len(feature.names)} names. Take rows "
-                    "without a label out with `filter`."
-                )
+        refuse_other_labels(table)
     _check_row_paths(table, roots)
     return table
 

@@ -170,6 +170,24 @@ def is_multi_label(dataset: Dataset) -> bool:
     return LABELS_COLUMN in dataset.features
 
 
+def refuse_other_labels(dataset: Dataset) -> None:
+    """Refuse a row with a label that is none of the column's names.
+
+    Raises:
+        AnnotationError: names the row.
+    """
+    # `datasets` compares them with the names where it writes them, and not where it reads a file.
+    is_multi, num_names = is_multi_label(dataset), len(label_names(dataset))
+    column = LABELS_COLUMN if is_multi else LABEL_COLUMN
+    for row, entry in enumerate(dataset.with_format(None).select_columns([column])[column]):
+        for label in entry if is_multi and entry is not None else [entry]:
+            if label is None or not 0 <= label < num_names:
+                raise AnnotationError(
+                    f"Row {row} of the data set has the label {label}, of {num_names} names. Take rows "
+                    "without a label out with `filter`."
+                )
+
+
 def label_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Every label that a video has, once: rows and label indices, (m,) each, by row; without touching the videos."""
     if is_multi_label(dataset):

@@ -26,6 +26,7 @@ from ..data.video_table import (
     label_matrix,
     label_names,
     label_pairs,
+    refuse_other_labels,
     video_name,
 )
 from ..pipeline.scoring_froster import Calibration, fit_platt
@@ -163,8 +164,21 @@ def evaluate_videos(
 
 
 def named_table(videos: str | os.PathLike | Dataset, **reading: Any) -> tuple[Dataset, str]:
-    """Videos in any form that [`evaluate_videos`] takes, as a table, and what they are called."""
-    return (videos, "table") if isinstance(videos, Dataset) else (read_videos(videos, **reading), Path(videos).name)
+    """Videos in any form that [`evaluate_videos`] takes, as a table, and what they are called.
+
+    Raises:
+        TypeError: they have another form.
+        AnnotationError: videos or a list that cannot be used, or a table with other labels than it has names.
+    """
+    if isinstance(videos, Dataset):
+        refuse_other_labels(videos)
+        return videos, "table"
+    if not isinstance(videos, str | os.PathLike):
+        raise TypeError(
+            f"`videos` is of the type {type(videos).__name__}. Give a folder of class folders, a list, or a "
+            "`datasets.Dataset` as `as_video_table` makes it."
+        )
+    return read_videos(videos, **reading), Path(videos).name
 
 
 def own_views(processor: Any) -> dict[str, Any]:

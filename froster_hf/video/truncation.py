@@ -77,6 +77,23 @@ def _avi_size(handle: BinaryIO, size: int) -> int:
 
 
 def _gif_size(handle: BinaryIO, size: int) -> int:
-    """One byte more where the trailer is missing."""
+    """Where the trailer ends, behind which other bytes may stray; one byte more than there are where it is missing."""
     handle.seek(max(0, size - 64))
-    return size if handle.read().rstrip(b"\0").endswith(b";") else size + 1
+    if handle.read().rstrip(b"\0").endswith(b";"):
+        return size
+    handle.seek(0)
+    _pass_color_table(handle, handle.read(13)[10:11])
+    while kind := handle.read(1):
+        if kind == b";":
+            return handle.tell()
+        if kind == b",":  # a picture: its place, its colors, and the width of its codes
+            _pass_color_table(handle, handle.read(9)[8:])
+        handle.seek(1, os.SEEK_CUR)
+        while length := handle.read(1).strip(b"\0"):
+            handle.seek(length[0], os.SEEK_CUR)
+    return size + 1
+
+
+def _pass_color_table(handle: BinaryIO, flags: bytes) -> None:
+    if flags and flags[0] & 128:
+        handle.seek(3 << (flags[0] & 7) + 1, os.SEEK_CUR)

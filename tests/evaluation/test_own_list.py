@@ -6,12 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from froster_hf import load_pipeline
 from froster_hf.assets import SMALL_CLIP
 from froster_hf.cli import main
 from froster_hf.data import AnnotationError, read_videos
-from froster_hf.data.video_table import label_matrix, label_names
+from froster_hf.data.video_table import label_matrix, label_names, video_features
 from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
 from froster_hf.evaluation.evaluating import prepare_folder
 from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
@@ -105,6 +106,27 @@ def test_labels_that_no_video_has_take_no_memory_for_each_of_their_pairs(tmp_pat
         assert tracemalloc.get_traced_memory()[1] < 100 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([0, 7], "Row 1 of the data set has the label 7, of 2 names"),
+        ([-1, 0], "Row 0 of the data set has the label -1"),
+        ([[0], [1, None]], "Row 1 of the data set has the label None"),
+        ([[], None], "Row 1 of the data set has the label None"),
+    ],
+)
+def test_a_table_with_other_labels_than_its_names_is_refused_before_a_video_is_read(tmp_path, labels, told):
+    columns = {"video": ["a.mp4"] * 2, "labels" if isinstance(labels[0], list) else "label": labels}
+    table = Dataset.from_dict(columns)
+    # As a file brings them, which are not compared with the names.
+    table.info.features = video_features(["a", "b"], multi_label="labels" in columns)
+    with pytest.raises(AnnotationError, match=told):
+        evaluate_videos(table, models={"m": None}, output_dir=tmp_path / "result")
+    with pytest.raises(TypeError, match="`videos` is of the type IterableDataset"):
+        evaluate_videos(table.to_iterable_dataset(), models={"m": None}, output_dir=tmp_path / "result")
+    assert not (tmp_path / "result").exists()
 
 
 def test_labels_in_a_result_act_on_no_terminal(tmp_path):

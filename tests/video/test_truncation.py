@@ -40,5 +40,13 @@ def test_a_file_without_its_last_byte_is_truncated(video_file, name, container):
         check_complete(io.BytesIO(data[:-1]), container)
 
 
+@pytest.mark.parametrize("stray", [b"\n", b"\r\n", b"<?xml?>", bytes(512)])
+def test_a_gif_ends_at_its_trailer_whatever_strays_behind_it(video_file, stray):
+    data = video_file("gif").read_bytes()
+    check_complete(io.BytesIO(data + stray), "gif")
+    with pytest.raises(UnreadableVideoError, match="truncated"):
+        check_complete(io.BytesIO(data[:-1] + stray), "gif")
+
+
 def test_an_ebml_number_of_no_length_says_nothing():
     check_complete(io.BytesIO(b"\x1a\x45\xdf\xa3" + bytes(40)), "matroska,webm")
