@@ -177,12 +177,14 @@ class PredictionStore:
         """All complete predictions of all processes, one after the other; of two of a row, the later one holds.
 
         Raises:
-            PredictionMismatchError: a line is not one that this class has written; names file and line.
+            PredictionMismatchError: a line is not one that this class has written, or another evaluation has replaced
+                this one meanwhile; names file and line, or what differs.
         """
+        self._refuse_others()
         for file in self._files():
             for number, line in enumerate(bounded_lines(file, self._most_line_bytes), start=1):
                 if number == 1:
-                    continue  # the header, which was read before
+                    continue  # the header
                 try:
                     if not line.endswith(b"\n"):
                         if len(line) <= self._most_line_bytes:

@@ -198,6 +198,8 @@ def _predictions(
 ) -> Iterator[dict[str, Any]]:
     """The segments of each video, or its error: read from the folder, or found now and written to it."""
     labels = frozenset(table.labels)
+    # Beside each prediction: another evaluation may replace this one while it runs.
+    evaluation = hashlib.sha256(json_text(header).encode()).hexdigest()
     file = make_folder(folder) / "header.json"
     if file.exists():
         refuse_mismatch(file, _object(file), header)
@@ -207,8 +209,8 @@ def _predictions(
         file = folder / f"{number:06d}.json"
         if not file.exists():
             found = _detect(classify, video, table.labels, protocol, batch_size)
-            write_text_whole(file, json_text(with_checksum({"video": name, **found})) + "\n")
-        yield _stored_detection(file, name, labels)
+            write_text_whole(file, json_text(with_checksum({"video": name, "evaluation": evaluation, **found})) + "\n")
+        yield _stored_detection(file, name, labels, evaluation)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -218,17 +220,19 @@ def _object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _stored_detection(file: Path, video: str, labels: Collection[str]) -> dict[str, Any]:
+def _stored_detection(file: Path, video: str, labels: Collection[str], evaluation: str) -> dict[str, Any]:
     """What `_detect` has found, from its file.
 
     Raises:
-        PredictionMismatchError: it was altered or damaged, or is another video's; names the file.
+        PredictionMismatchError: it was altered or damaged, or is another video's or evaluation's; names the file.
     """
     entry = _object(file)
     try:
         check_checksum(entry)
         if entry["video"] != video:
             raise ValueError(f"it is of {printable(repr(entry['video']), limit=100)}, not of {printable(video)}")
+        if entry["evaluation"] != evaluation:
+            raise ValueError("it is of an evaluation of another model, or with other settings")
         if not isinstance(entry.get("error", ""), str):
             raise ValueError("`error` must be text")
         for segment in [] if "error" in entry else entry["segments"]:

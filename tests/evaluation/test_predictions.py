@@ -105,6 +105,18 @@ def test_of_two_evaluations_that_begin_in_one_folder_the_later_one_is_refused(tm
     assert (tmp_path / "predictions.0.jsonl").read_bytes() == before
 
 
+def test_what_another_evaluation_has_put_in_the_place_of_this_one_is_not_read(tmp_path):
+    first = open_store(tmp_path)
+    with first:
+        first.append([prediction(0)])
+        (tmp_path / "predictions.0.jsonl").unlink()
+        with open_store(tmp_path, header={**HEADER, "model": "xyz"}) as second:
+            second.append([prediction(0)])
+        first.append([prediction(1)])
+    with pytest.raises(PredictionMismatchError, match="model: stored 'xyz', now 'abc'"):
+        list(first.read())
+
+
 def test_a_file_that_is_no_predictions_file_is_refused(tmp_path):
     (tmp_path / "predictions.0.jsonl").write_text("hello\n")
     with pytest.raises(PredictionMismatchError, match="does not begin with a header"):

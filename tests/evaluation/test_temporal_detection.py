@@ -1,5 +1,6 @@
 """Average precision of found segments by hand, and the protocol from rendered videos to a result folder."""
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, replace
@@ -190,6 +191,18 @@ def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_p
     assert len(seen) == 4
 
 
+def test_a_detection_that_another_one_has_replaced_while_it_ran_ends_in_words(classify, data, tmp_path):
+    """Whichever of the two reads what the other has written."""
+    other = tiny_pipeline(5)
+
+    def replace_it(num_done, _):
+        if num_done == 1:
+            evaluate_detection(PROTOCOL, models={"tiny": other}, data=data, output_dir=tmp_path, overwrite=True)
+
+    with pytest.raises(PredictionMismatchError, match="it is of an evaluation of another model"):
+        evaluate_detection(PROTOCOL, models={"tiny": classify}, data=data, output_dir=tmp_path, on_video=replace_it)
+
+
 CALIBRATION = {
     **{"scale": 2.0, "bias": 1.0, "threshold": 0.5},
     "background_labels": ["an empty room", "a landscape"],
@@ -227,8 +240,9 @@ ALTERED = {
     "another label": lambda entry: with_checksum({**entry, "segments": [{**entry["segments"][0], "label": "Golf"}]}),
     "text as a score": lambda entry: with_checksum({**entry, "segments": [{**entry["segments"][0], "score": "x"}]}),
     "a segment that is a list": lambda entry: with_checksum({**entry, "segments": [[1]]}),
-    "no segments": lambda entry: with_checksum({"video": "v.mp4", "duration_seconds": 1.0}),
-    "an error that is a list": lambda entry: with_checksum({"video": "v.mp4", "error": []}),
+    "no segments": lambda entry: with_checksum({name: value for name, value in entry.items() if name != "segments"}),
+    "an error that is a list": lambda entry: with_checksum({**entry, "error": []}),
+    "another evaluation": lambda entry: with_checksum({**entry, "evaluation": "b2"}),
     "another video": lambda entry: with_checksum({**entry, "video": "w.mp4"}),
     "no video": lambda entry: with_checksum({name: value for name, value in entry.items() if name != "video"}),
     "a list": lambda entry: [entry],
@@ -239,13 +253,13 @@ ALTERED = {
 @pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
 def test_altered_detections_are_an_error_that_names_the_file(tmp_path, change):
     segment = {"label": "Zumba", "start_seconds": 0.0, "end_seconds": 1.0, "score": 0.5}
-    sound = with_checksum({"video": "v.mp4", "duration_seconds": 2.0, "segments": [segment]})
+    sound = with_checksum({"video": "v.mp4", "evaluation": "a1", "duration_seconds": 2.0, "segments": [segment]})
     file = tmp_path / "000000.json"
     file.write_text(json.dumps(sound))
-    assert _stored_detection(file, "v.mp4", ["Zumba"])["segments"] == [segment]
+    assert _stored_detection(file, "v.mp4", ["Zumba"], "a1")["segments"] == [segment]
     file.write_text(json.dumps(change(sound)))
     with pytest.raises(PredictionMismatchError, match=r"000000\.json is not a stored prediction"):
-        _stored_detection(file, "v.mp4", ["Zumba"])
+        _stored_detection(file, "v.mp4", ["Zumba"], "a1")
 
 
 @pytest.mark.parametrize(
@@ -389,7 +403,8 @@ def test_stored_segments_are_not_compared_with_every_label(tmp_path):
 
     names = [f"label {number}" for number in range(300)]
     segments = [{"label": name, "start_seconds": 0.0, "end_seconds": 1.0, "score": 0.5} for name in names]
-    stored = with_checksum({"video": "a.mp4", "duration_seconds": 1.0, "segments": segments})
+    evaluation = hashlib.sha256(b"{}").hexdigest()
+    stored = with_checksum({"video": "a.mp4", "evaluation": evaluation, "duration_seconds": 1.0, "segments": segments})
     (tmp_path / "000000.json").write_text(json.dumps(stored))
     table = SegmentTable([Label(name) for name in names], ["/videos/a.mp4"], [], "")
     (found,) = _predictions(None, None, table, ["a.mp4"], {}, tmp_path, batch_size=1)
