@@ -30,7 +30,7 @@ from ..extras import import_extra
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import folder_for_results, refuse_results, written_whole
 
-# Threads that share a model take turns with its implementation of attention.
+# Threads take turns with a model's implementation of attention, and with what is done with compiled graphs.
 _SWITCHING = threading.Lock()
 
 MapMethod = Literal["rollout", "gradient"]
@@ -299,7 +299,7 @@ def patch_relevance(
         return normed[-1]
 
     # Nothing in front of the norm is differentiated, or kept for it.
-    with torch.no_grad(), _hooked([last_norm], begin_graph):
+    with _SWITCHING, torch.no_grad(), _hooked([last_norm], begin_graph):
         logits = model(pixel_values_videos=pixel_values_videos, text_embeds=text_embeds).logits
         # AIM's blocks use the norm twice, over time and then over space.
         (gradient,) = torch.autograd.grad(logits[0, label_index], normed[-1])
@@ -329,7 +329,10 @@ def _refuse_many_numbers(held: float, allowed: int, what: str, *, other: str) ->
 
 @contextlib.contextmanager
 def _hooked(modules: Iterable[nn.Module], read: Callable[[Any], Any]) -> Iterator[None]:
-    """Read what modules give to this thread, others may use them meanwhile, and replace it where `read` returns it."""
+    """Read what modules give to this thread, others may use them meanwhile, and replace it where `read` returns it.
+
+    Compiled graphs, which call no hooks that came after them, are passed by.
+    """
     own_thread = threading.get_ident()
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -337,7 +340,8 @@ def _hooked(modules: Iterable[nn.Module], read: Callable[[Any], Any]) -> Iterato
 
     hooks = [module.register_forward_hook(hook) for module in modules]
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         for handle in hooks:
             handle.remove()

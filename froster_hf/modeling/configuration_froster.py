@@ -362,6 +362,12 @@ class FrosterConfig(PreTrainedConfig):
                     f"`vision_config.vision_use_head` true, got {', '.join(map(str, widths))} and "
                     f"{getattr(self.vision_config, 'vision_use_head', True)}."
                 )
+        module, pooling = self.temporal_entries
+        if module.place == "embeddings" and pooling.fixed_frames and self.num_frames > 1:
+            raise ValueError(
+                f"`temporal_module` {self.temporal_module!r} gives one embedding per clip, and `temporal_pooling` "
+                f"{self.temporal_pooling!r} has positions for one per frame. Take another pooling, such as 'mean'."
+            )
         parameters = estimate_parameters(self)
         if parameters > MAX_PARAMETERS:
             raise ValueError(
@@ -624,6 +630,16 @@ class Costs:
             tensors = KEPT_TENSORS * (self.num_frames + 1) * inner + SCORE_TENSORS * self._pooling_scores
             kept += config.pooling_num_layers * tensors
         return kept
+
+    def kept_text_scores(self, num_layers: float, num_pairs: float) -> float:
+        """Scores of attention that blocks of the text tower keep for a backward pass: without dropout, none.
+
+        Args:
+            num_layers: how many blocks do.
+            num_pairs: pairs of tokens within the texts.
+        """
+        text = self.config.text_config
+        return SCORE_TENSORS * num_layers * text.num_attention_heads * num_pairs if text.attention_dropout else 0
 
     def videos_at_once(self, num_clips: int) -> int:
         """Videos whose clips are read together, so that they have the pixel values that one video's may have.

@@ -7,6 +7,7 @@ so of the model, only what it computes on a CPU counts.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from ..data.clips import EvaluationClips, TrainingClips
@@ -22,7 +23,8 @@ def refuse_training_beyond_memory(
     model: FrosterForVideoClassification,
     teacher: FrozenTeacher | None,
     args: FrosterTrainingArguments,
-    num_text_tokens: float,
+    num_texts: int,
+    text_lengths: torch.Tensor,
 ) -> None:
     """Raise where a step of a training takes more memory than there is.
 
@@ -31,7 +33,8 @@ def refuse_training_beyond_memory(
         model: the student, with what is trained of it chosen.
         teacher: sees the same clips.
         args: arguments of the training.
-        num_text_tokens: of the texts that are encoded at once.
+        num_texts: that are encoded at once.
+        text_lengths: tokens of each of the texts from which they are taken.
 
     Raises:
         ValueError: names the numbers, what they take at least, and what there is or what a model of this size takes.
@@ -44,17 +47,24 @@ def refuse_training_beyond_memory(
     costs.check()
     if teacher is not None:
         teacher.model.config.costs(clips.frames_per_video).check()
+    lengths = text_lengths.double()
     kept = costs.kept_numbers(_kept_layers(model, "vision_model", vision, args))
-    if kept > costs.most_kept:
-        raise ValueError(
-            f"Of a clip of {clips.frames_per_video} frames, {kept:.1e} numbers would be kept for the backward pass; a "
-            f"model of this size keeps at most {costs.most_kept:.1e}. Lower `num_frames`, or set "
-            "`gradient_checkpointing`."
-        )
+    text: Any = model.config.text_config
+    text_layers = _kept_layers(model, "text_model", text, args)
+    kept_of_texts = costs.kept_text_scores(text_layers, num_texts * float(lengths.square().mean()))
+    for subject, number, advice in (
+        (f"a clip of {clips.frames_per_video} frames", kept, "Lower `num_frames`, or set `gradient_checkpointing`"),
+        (f"{num_texts} texts", kept_of_texts, "Set `text_chunk_size`, or the text tower's `attention_dropout` to 0"),
+    ):
+        if number > costs.most_kept:
+            raise ValueError(
+                f"Of {subject}, {number:.1e} numbers would be kept for the backward pass; a model of this size keeps "
+                f"at most {costs.most_kept:.1e}. {advice}."
+            )
     model_bytes = 0.0
     for name, tower, num_tokens in (
         ("vision_model", vision, num_frames * frame_tokens(vision)),
-        ("text_model", model.config.text_config, num_text_tokens),
+        ("text_model", text, num_texts * float(lengths.mean())),
     ):
         model_bytes += tower_bytes(
             tower,

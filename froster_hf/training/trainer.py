@@ -212,10 +212,13 @@ class FrosterTrainer(ClipTrainer):
             num_texts = args.train_batch_size * args.world_size
         else:
             num_texts = len(prompts.labels) * len(self._sampler.draw(0))
-        num_texts = min(num_texts, args.text_chunk_size or num_texts)
-        num_tokens = num_texts * float(prompts.lengths.float().mean())
         refuse_training_beyond_memory(
-            self.train_dataset, model=self.student, teacher=self.teacher, args=args, num_text_tokens=num_tokens
+            self.train_dataset,
+            model=self.student,
+            teacher=self.teacher,
+            args=args,
+            num_texts=min(num_texts, args.text_chunk_size or num_texts),
+            text_lengths=prompts.lengths,
         )
         refuse_evaluation_beyond_memory(self.eval_dataset, model=self.student, args=args)
 

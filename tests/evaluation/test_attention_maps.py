@@ -156,6 +156,18 @@ def test_the_relevance_of_a_patch_is_what_the_logit_gains_when_it_grows(module, 
             assert relevance[frame].flatten()[patch].item() == pytest.approx(gain, rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.parametrize("has_predicted", [False, True])
+def test_maps_of_a_compiled_model_are_those_of_the_model(text_embeds, has_predicted):
+    model, clips = tiny_model(), tiny_clips(1)
+    expected = attention_rollout(model, clips), patch_relevance(model, clips, text_embeds=text_embeds, label_index=1)
+    model.compile(backend="eager")
+    if has_predicted:
+        model(pixel_values_videos=clips, text_embeds=text_embeds)
+    found = attention_rollout(model, clips), patch_relevance(model, clips, text_embeds=text_embeds, label_index=1)
+    for one, other in zip(found, expected):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
 def test_one_clip_at_a_time():
     model = tiny_model()
     with pytest.raises(ValueError, match="One clip"):

@@ -44,6 +44,10 @@ def test_no_labels_are_invented():
     [
         ({"temporal_module": "timesformer"}, "`temporal_module` is 'timesformer'; it must be one of none, local"),
         ({"temporal_module": ["none"]}, "temporal_module.*list"),
+        (
+            {"temporal_module": "joint", "temporal_pooling": "transformer_cls"},
+            "'joint' gives one embedding per clip, and `temporal_pooling` 'transformer_cls' has positions for one per",
+        ),
         ({"temporal_pooling": "max"}, "`temporal_pooling` is 'max'; it must be one of mean, "),
         ({"num_frames": "8"}, "num_frames.*str"),
         ({"num_frames": 0}, "num_frames.* is 0; .* from 1 to 10000"),

@@ -12,10 +12,10 @@ from tests.fixtures.tiny import tiny_model, tiny_processor
 LONG = {"num_frames": 2048}
 
 
-def make_trainer(folder, table, *, templates=("{}",), **fields) -> FrosterTrainer:
+def make_trainer(folder, table, *, model=None, templates=("{}",), **fields) -> FrosterTrainer:
     fields = {"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "report_to": "none", **fields}
     return FrosterTrainer(
-        tiny_model(),
+        model or tiny_model(),
         FrosterTrainingArguments(output_dir=str(folder), use_cpu=True, **fields),
         train_dataset=table,
         eval_dataset={"base": table, "novel": table},
@@ -57,6 +57,19 @@ def test_clips_of_which_a_model_of_its_size_keeps_too_much_are_refused(tmp_path,
     with pytest.raises(ValueError, match=r"Of a clip of 4 frames, .* a model of this size keeps at most 1\.0e\+03\."):
         make_trainer(tmp_path, video_table)
     assert make_trainer(tmp_path, video_table, trained_parameters="text")
+
+
+def test_texts_of_which_dropout_has_too_many_scores_kept_are_refused(tmp_path, video_table, monkeypatch):
+    model = tiny_model()
+    model.config.text_config.attention_dropout = 0.1
+    monkeypatch.setattr(Costs, "most_kept", 1000)
+    fields = {"model": model, "trained_parameters": "text"}
+    with pytest.raises(
+        ValueError, match=r"Of \d texts, .* numbers would be kept .* at most 1\.0e\+03\. Set `text_chunk"
+    ):
+        make_trainer(tmp_path, video_table, **fields)
+    model.config.text_config.attention_dropout = 0.0
+    assert make_trainer(tmp_path, video_table, **fields)
 
 
 @pytest.mark.parametrize(
