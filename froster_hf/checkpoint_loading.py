@@ -222,7 +222,7 @@ def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, de
     from .processing.processing_froster import FrosterProcessor
     from .processing.tokenizer_files import load_processor
 
-    revision = None if adapter is None else adapter.get("revision") or None
+    revision = current_commit(base, None if adapter is None else adapter.get("revision") or None)
     config = checked_config(base, revision=revision)
     if adapter is not None:
         with without_peft_warnings():
@@ -295,6 +295,27 @@ def naming_checkpoint(field: str, checkpoint: str | os.PathLike[str]) -> Iterato
             f"`{field}` is {printable(repr(os.fspath(checkpoint)))}, from which no model can be loaded: "
             f"{loading_reason(error)}"
         ) from error
+
+
+def current_commit(checkpoint: str, revision: str | None) -> str | None:
+    """The commit that a revision of a repository on the Hub is now, so that all of its files are of one.
+
+    A branch moves on while gigabytes are fetched: what was checked would not be what is loaded.
+
+    Args:
+        checkpoint: a folder, or a name on the Hub.
+        revision: of the repository, by default its main one; of a folder, it is returned as it is.
+
+    Raises:
+        OSError: there is no such repository.
+    """
+    from transformers.utils import CONFIG_NAME, cached_file
+    from transformers.utils.hub import extract_commit_hash
+
+    if os.path.isdir(checkpoint):
+        return revision
+    file = cached_file(checkpoint, CONFIG_NAME, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return extract_commit_hash(file, None) or revision
 
 
 def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> Any:

@@ -7,13 +7,16 @@ import shutil
 import threading
 
 import pytest
+import torch
 from huggingface_hub import constants, is_offline_mode
 from transformers import AutoModelForVideoClassification
 
+from froster_hf import checkpoint_loading
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.checkpoint_loading import ModelNotFoundError, hub_asked_once, is_path, load_pipeline
 from froster_hf.training import plan_training
 from froster_hf.weights_license import stated_license
+from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.hub.loopback_hub import LoopbackHub
 
 
@@ -141,3 +144,26 @@ def test_of_a_folder_or_a_path_nobody_is_asked(silent, tmp_path):
 )
 def test_paths_are_told_from_names_on_the_hub(name, expected):
     assert is_path(name) == expected
+
+
+def test_a_repository_that_moves_on_while_it_is_loaded_is_of_one_commit(tmp_path, monkeypatch):
+    cache = tmp_path / "hub" / "models--owner--froster"
+    for number, commit in enumerate(("a" * 40, "b" * 40)):
+        tiny_model(seed=number).save_pretrained(cache / "snapshots" / commit)
+        tiny_processor([["{}"], ["no {}"]][number]).save_pretrained(cache / "snapshots" / commit)
+    main = cache / "refs" / "main"
+    main.parent.mkdir()
+    main.write_text("a" * 40)
+    check = checkpoint_loading.refuse_oversized
+
+    def check_and_move_on(*args):
+        main.write_text("b" * 40)
+        check(*args)
+
+    monkeypatch.setattr(checkpoint_loading, "refuse_oversized", check_and_move_on)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    loaded = load_pipeline("owner/froster", device="cpu")
+    assert main.read_text() == "b" * 40
+    assert loaded.processor.prompt_templates == ["{}"]
+    first, loaded = tiny_model(seed=0).state_dict(), loaded.model.state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in first.items())

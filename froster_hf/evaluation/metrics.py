@@ -175,13 +175,16 @@ def average_precisions(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
 def best_label_is_present(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Whether the label with the best score is in the video, (n,): 1 or 0, NaN for a video without labels.
 
+    Of several with the best score all have to be, so that the order of a list does not matter.
+
     Args:
         scores: (n, K); where they are not finite, as for a video that could not be decoded, the answer is wrong.
         present: (n, K), true where the label is in the video.
     """
     decoded = np.isfinite(scores).all(axis=1)
-    best = np.where(decoded[:, None], scores, 0).argmax(axis=1)
-    right = (decoded & present[np.arange(len(best)), best]).astype(np.float64)
+    known = np.where(decoded[:, None], scores, 0)
+    is_best = known == known.max(axis=1, keepdims=True)
+    right = (decoded & (present | ~is_best).all(axis=1)).astype(np.float64)
     return np.where(present.any(axis=1), right, np.nan)
 
 

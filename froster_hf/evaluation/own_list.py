@@ -326,12 +326,15 @@ def _mistakes(result: ModelResult, table: Dataset) -> list[dict[str, Any]]:
     for row in np.flatnonzero(result.right == 0):
         scores = result.scores[row]
         decoded = bool(np.isfinite(scores).all())
+        own = labels[slice(*np.searchsorted(rows, [row, row + 1]))]
+        # Of several with the best score, one that is wrong.
+        best = np.setdiff1d(np.flatnonzero(scores == scores.max()), own)
         mistakes.append(
             {
                 "row": int(row),
                 "video": video_name(table[int(row)][VIDEO_COLUMN]),
-                "true": [names[label] for label in labels[slice(*np.searchsorted(rows, [row, row + 1]))]],
-                "predicted": names[int(scores.argmax())] if decoded else None,
+                "true": [names[label] for label in own],
+                "predicted": names[int(best[0])] if decoded else None,
                 "score": round(float(scores.max()), 4) if decoded else None,
             }
         )

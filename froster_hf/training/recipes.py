@@ -43,6 +43,7 @@ from .arguments import FrosterTrainingArguments, check_arguments
 
 # Of a rendered clip: half a gigabyte of pictures at a time.
 MOST_PIXELS = 10_000_000
+MOST_EPOCHS = 1_000_000
 # Said once, elsewhere in the recipe; and what is gone on from, by `--resume`.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps", "resume_from_checkpoint")
 # Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings.
@@ -217,7 +218,7 @@ class Recipe:
                 f"{self.name}: training.{tokens[0]} is given; a recipe holds no access token. Log in with "
                 "`hf auth login`, or set the environment variable HF_TOKEN."
             )
-        bounds = {"total_batch_size": (1, math.inf), "warmup_epochs": (0, math.inf)}
+        bounds = {"total_batch_size": (1, math.inf), "warmup_epochs": (0, MOST_EPOCHS)}
         check_bounds(vars(self), bounds, where=self.name)
 
     def to_dict(self) -> dict[str, Any]:
