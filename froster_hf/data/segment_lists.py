@@ -133,7 +133,9 @@ def read_thumos14(
         AnnotationError: a folder without such files, or a line that does not fit; names it.
     """
     folder = Path(annotations)
-    files = sorted(path for path in folder.glob(f"*_{subset}.txt") if re.fullmatch("[A-Za-z]+_[a-z]+", path.stem))
+    # By name: as a pattern, what a protocol calls a subset could lead anywhere.
+    named = re.compile(f"[A-Za-z]+_{re.escape(subset)}\\.txt")
+    files = sorted(path for path in folder.iterdir() if named.fullmatch(path.name)) if folder.is_dir() else []
     listed: dict[str, list[tuple[str, float, float]]] = {}
     names = []
     for file in files:

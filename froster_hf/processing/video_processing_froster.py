@@ -517,6 +517,9 @@ def _stack(clips: list[torch.Tensor]) -> torch.Tensor:
 
 def _video_of_frames(video: Any) -> Any:
     """A single video that has a dimension, or a list, of frames where it consists of frames."""
+    if isinstance(video, np.ndarray) and video.dtype == object and video.ndim == 1:
+        # Frames of a table whose format is NumPy's or that of Pandas.
+        video = video.tolist()
     if isinstance(video, np.ndarray | torch.Tensor):
         if video.ndim not in (3, 4):
             raise ValueError(

@@ -1,5 +1,6 @@
 """`datasets` over the moving-shapes world: folders of mp4 files."""
 
+import contextlib
 import csv
 import json
 import os
@@ -75,6 +76,7 @@ def write_moving_shapes(
         "second_object_rate": second_object_rate,
         **({"hardships": hardships.told} if hardships.told else {}),
     }
+    told = json.dumps(recipe, indent=2)
     recipe_file, unfinished = root / _RECIPE_FILE, root / _UNFINISHED_FILE
     for stored in (recipe_file, unfinished, root / _METADATA_FILE):
         refuse_irregular(stored)
@@ -90,7 +92,14 @@ def write_moving_shapes(
                     raise ValueError(
                         f"{printable(str(root))} holds {name}, which was not rendered into it; give another folder."
                     )
-            write_text_whole(unfinished, "Clips are rendered into this folder.\n")
+            # Only the first of several that render into it at the same time makes this file.
+            with contextlib.suppress(FileExistsError), open(unfinished, "x", encoding="utf-8") as file:
+                file.write(told)
+        if unfinished.read_text(encoding="utf-8") != told:
+            raise ValueError(
+                f"Clips are being made in {printable(str(root))} with other arguments, or were "
+                f"(see {unfinished.name}); give another folder."
+            )
         labels = np.repeat(np.arange(len(classes)), clips_per_class)
         rng = np.random.default_rng(seed)
         scenes = draw_scenes(
@@ -111,8 +120,8 @@ def write_moving_shapes(
             writer.writerow(["file_name", "label", "caption"])
             writer.writerows(zip(names, (str(classes[int(label)]) for label in labels), captions.texts))
         # Written last: a folder without it is not complete.
-        write_text_whole(recipe_file, json.dumps(recipe, indent=2))
-        unfinished.unlink()
+        write_text_whole(recipe_file, told)
+        unfinished.unlink(missing_ok=True)
     return _read_folder(root, classes)
 
 

@@ -78,14 +78,13 @@ def _avi_size(handle: BinaryIO, size: int) -> int:
 
 def _gif_size(handle: BinaryIO, size: int) -> int:
     """Where the trailer ends, behind which other bytes may stray; one byte more than there are where it is missing."""
-    handle.seek(max(0, size - 64))
-    if handle.read().rstrip(b"\0").endswith(b";"):
-        return size
     handle.seek(0)
     _pass_color_table(handle, handle.read(13)[10:11])
     while kind := handle.read(1):
         if kind == b";":
             return handle.tell()
+        if kind == b"\0":  # one that strays between blocks, which readers pass over
+            continue
         if kind == b",":  # a picture: its place, its colors, and the width of its codes
             _pass_color_table(handle, handle.read(9)[8:])
         handle.seek(1, os.SEEK_CUR)

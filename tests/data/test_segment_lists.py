@@ -144,6 +144,14 @@ def test_lines_and_folders_that_do_not_fit_are_named(thumos, videos, tmp_path):
         read_thumos14(tmp_path, videos)
 
 
+@pytest.mark.parametrize("subset", ["../secret", "/../../**/x", "**", "t*t", "[a-z]est"])
+def test_a_subset_is_a_name_and_no_pattern(thumos, videos, subset):
+    (thumos / "a_").mkdir()
+    (thumos / "secret.txt").write_text("password is hunter2\n")
+    with pytest.raises(AnnotationError, match="no segments in files named CLASS_"):
+        read_thumos14(thumos, videos, subset=subset)
+
+
 def test_more_segments_of_a_class_than_a_video_has_are_refused(tmp_path, videos, monkeypatch):
     found = {"v_a": [("run", 0.0, 1.0)] * 2 + [("walk", 0.0, 1.0)] * 2}
     options = {"names": ["run", "walk"], "root": VideoRoot(tmp_path), "missing": "keep", "where": "list.json"}

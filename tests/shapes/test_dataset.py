@@ -1,6 +1,7 @@
 """mp4 files and datasets of the moving-shapes world."""
 
 import resource
+from pathlib import Path
 
 import av
 import numpy as np
@@ -108,6 +109,22 @@ def test_interrupted_folder_is_completed(tmp_path):
     write_moving_shapes(tmp_path, CLASSES, **arguments)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.mp4")} == whole
     assert not (tmp_path / "moving_shapes.unfinished").exists()
+
+
+def test_a_folder_that_is_being_rendered_with_other_arguments_is_refused(tmp_path, monkeypatch):
+    arguments = {"clips_per_class": 1, "resolution": 64, "num_frames": 4}
+
+    def render_another(*scenes, **options):
+        with pytest.raises(ValueError, match=r"Clips are being made in .* with other arguments, or were"):
+            write_moving_shapes(tmp_path, CLASSES, seed=1, **arguments)
+        return render_clips(*scenes, **options)
+
+    monkeypatch.setattr("froster_hf.shapes.dataset.render_clips", render_another)
+    table = write_moving_shapes(tmp_path, CLASSES, seed=0, **arguments)
+    monkeypatch.undo()
+    alone = write_moving_shapes(tmp_path / "alone", CLASSES, seed=0, **arguments)
+    for one, other in zip(table["video"], alone["video"]):
+        assert Path(one).read_bytes() == Path(other).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "000001.mp4"])

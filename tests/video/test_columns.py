@@ -15,6 +15,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.data import as_video_table
 from froster_hf.processing.text_files import AnnotationError
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.video.columns import without_video_decoding
 from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.videos import VIDEO_KINDS, render_video
@@ -165,6 +166,22 @@ def test_lists_of_pictures_hold_the_files_and_a_single_picture_stays_one(tmp_pat
         assert isinstance(rows[0]["poster"], Image.Image)
     assert set((tmp_path / "cache").rglob("*")) == written, "the pictures are not copied"
     assert stored.features == table.features
+
+
+@pytest.mark.parametrize("format_name", ["numpy", "torch"])
+def test_lists_of_pictures_of_a_table_with_a_format_are_read(format_name):
+    table, _ = frame_lists()
+    table = table.select([0, 2])
+    processor = FrosterVideoProcessor()
+    expected, found = (
+        [
+            processor([row["frames"]], return_tensors="pt")["pixel_values_videos"]
+            for row in without_video_decoding(rows)
+        ]
+        for rows in (table, table.with_format(format_name))
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("kind", ["column", "undecoded", "stream", "key data set"])

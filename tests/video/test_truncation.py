@@ -48,5 +48,14 @@ def test_a_gif_ends_at_its_trailer_whatever_strays_behind_it(video_file, stray):
         check_complete(io.BytesIO(data[:-1] + stray), "gif")
 
 
+def test_a_gif_that_is_cut_behind_a_byte_like_its_trailer_is_truncated(video_file):
+    data = video_file("gif").read_bytes()
+    ends = [place for place in range(800, len(data)) if data[place - 1 : place] == b";" and place < len(data)]
+    assert ends
+    for end in ends:
+        with pytest.raises(UnreadableVideoError, match="truncated"):
+            check_complete(io.BytesIO(data[:end]), "gif")
+
+
 def test_an_ebml_number_of_no_length_says_nothing():
     check_complete(io.BytesIO(b"\x1a\x45\xdf\xa3" + bytes(40)), "matroska,webm")
