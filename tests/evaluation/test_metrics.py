@@ -20,6 +20,7 @@ from froster_hf.evaluation.metrics import (
     Needs,
     accuracies,
     average_views,
+    best_label_is_present,
     class_accuracies,
     confusion_counts,
     harmonic_mean,
@@ -67,6 +68,13 @@ def test_a_class_that_shares_the_best_score_is_not_right_in_the_confusions_eithe
     scores, labels = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]]), np.array([0, 1, 0])
     assert confusion_counts(scores, labels).toarray().tolist() == [[1, 1], [1, 0]]
     assert top_k_accuracy(scores, labels, k=1) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_of_labels_that_share_the_best_score_all_have_to_be_in_the_video(order):
+    scores = np.array([[0.5, 0.5, 0.1]] * 3 + [[0.1, 0.7, 0.1]])[:, order]
+    present = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1], [0, 1, 0]], dtype=bool)[:, order]
+    assert best_label_is_present(scores, present).tolist() == [1, 0, 0, 1]
 
 
 def test_labels_out_of_range_are_refused(scores):
