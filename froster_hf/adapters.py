@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from .checkpoint_files import check_checkpoint_files, check_headers
@@ -112,8 +113,56 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def read_adapter(checkpoint: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The checked configuration of an adapter; `None` where the checkpoint is none.
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter whose configuration has been checked.
+
+    Args:
+        name: its folder, or its name on the Hub.
+        commit: of its repository, of which all of its files are taken; `None` for a folder.
+        base: the checkpoint that it is for.
+        base_revision: of the repository of the base; `None` is its main one.
+    """
+
+    name: str
+    commit: str | None
+    base: str
+    base_revision: str | None
+
+    def file(self, name: str) -> str | None:
+        """The path of one of its files; `None` where it has none of this name."""
+        from transformers.utils import cached_file
+
+        return cached_file(
+            self.name,
+            name,
+            revision=self.commit,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+
+    def weights(self) -> str:
+        """The file of its weights.
+
+        Raises:
+            ValueError: there is none, or it is refused by `check_headers`.
+        """
+        from transformers.utils import cached_file
+
+        file = cached_file(
+            self.name,
+            "adapter_model.safetensors",
+            revision=self.commit,
+            _raise_exceptions_for_missing_entries=False,
+        )
+        if file is None:
+            raise ValueError(f"{printable(self.name)} is an adapter without an adapter_model.safetensors.")
+        check_headers([file], may_be_quantized=False)
+        return file
+
+
+def read_adapter(checkpoint: str | os.PathLike[str]) -> Adapter | None:
+    """The adapter in a folder or a repository, its configuration checked; `None` where there is none.
 
     Args:
         checkpoint: a folder, or a name on the Hub.
@@ -124,6 +173,7 @@ def read_adapter(checkpoint: str | os.PathLike[str]) -> dict[str, Any] | None:
         ImportError: PEFT is not installed.
     """
     from transformers.utils import CONFIG_NAME, find_adapter_config_file, is_peft_available
+    from transformers.utils.hub import extract_commit_hash
 
     name = os.fspath(checkpoint)
     check_checkpoint_files(name)
@@ -138,26 +188,17 @@ def read_adapter(checkpoint: str | os.PathLike[str]) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{printable(name)} has an adapter_config.json that cannot be read as JSON.") from error
     check_adapter_config(content, name)
-    if file_of_adapter(name, CONFIG_NAME) is not None:
+    # What has been checked is what is loaded, also where the repository moves on meanwhile.
+    commit = None if os.path.isdir(name) else extract_commit_hash(file, None)
+    adapter = Adapter(name, commit, content["base_model_name_or_path"], content.get("revision") or None)
+    if adapter.file(CONFIG_NAME) is not None:
         raise ValueError(
             f"{printable(name)} has an adapter_config.json beside a {CONFIG_NAME}: an adapter or a model? Keep "
             "the two in folders of their own."
         )
     if not is_peft_available():
         raise ImportError(f"{printable(name)} is an adapter; loading it needs PEFT: pip install froster-hf[lora]")
-    return content
-
-
-def file_of_adapter(adapter: str, name: str) -> str | None:
-    """A file of an adapter, which is a folder or on the Hub; `None` where it has no such file."""
-    from transformers.utils import cached_file
-
-    return cached_file(
-        adapter,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    return adapter
 
 
 def check_adapter_config(content: Any, name: str) -> None:
@@ -202,12 +243,12 @@ def _refuse_many_names(content: dict[str, Any], name: str) -> None:
             )
 
 
-def refuse_oversized_adapter(config: Any, checkpoint: str | os.PathLike[str]) -> None:
+def refuse_oversized_adapter(config: Any, adapter: Adapter) -> None:
     """Raise where an adapter's configuration describes what its file cannot hold, before memory is taken for it.
 
     Args:
         config: of the model that the adapter is for.
-        checkpoint: the adapter, whose own configuration has been checked.
+        adapter: as it was read.
 
     Raises:
         ValueError: the adapter has more numbers than its file has room for.
@@ -217,33 +258,18 @@ def refuse_oversized_adapter(config: Any, checkpoint: str | os.PathLike[str]) ->
     from transformers import AutoModel, AutoModelForVideoClassification
     from transformers.initialization import no_init_weights
 
-    name = os.fspath(checkpoint)
-    stored = os.path.getsize(_weights_of(name))
+    stored = os.path.getsize(adapter.weights())
     model_class: Any = AutoModelForVideoClassification if config.model_type == "froster" else AutoModel
     with torch.device("meta"), no_init_weights():
         model = model_class.from_config(config, attn_implementation="eager")
-        inject_adapter_in_model(PeftConfig.from_pretrained(name), model, low_cpu_mem_usage=True)
+        peft_config = PeftConfig.from_pretrained(adapter.name, revision=adapter.commit)
+        inject_adapter_in_model(peft_config, model, low_cpu_mem_usage=True)
     count = sum(tensor.numel() for tensor in get_peft_model_state_dict(model).values())
     if count > stored:
         raise ValueError(
-            f"{printable(name)}: adapter_config.json describes {count:,} numbers, but adapter_model.safetensors has "
-            f"{stored:,} bytes: the two do not belong together."
+            f"{printable(adapter.name)}: adapter_config.json describes {count:,} numbers, but "
+            f"adapter_model.safetensors has {stored:,} bytes: the two do not belong together."
         )
-
-
-def _weights_of(name: str) -> str:
-    """The file of an adapter's weights.
-
-    Raises:
-        ValueError: there is none, or it is refused by `check_headers`.
-    """
-    from transformers.utils import cached_file
-
-    file = cached_file(name, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False)
-    if file is None:
-        raise ValueError(f"{printable(name)} is an adapter without an adapter_model.safetensors.")
-    check_headers([file], may_be_quantized=False)
-    return file
 
 
 @contextmanager
@@ -257,7 +283,7 @@ def without_peft_warnings() -> Iterator[None]:
         yield
 
 
-def check_adapter_loaded(model: Any, checkpoint: str | os.PathLike[str]) -> None:
+def check_adapter_loaded(model: Any, adapter: Adapter) -> None:
     """Refuse an adapter whose file holds other tensors than the model now has places for.
 
     transformers goes on without them, which gives answers of something else than what was trained.
@@ -268,14 +294,13 @@ def check_adapter_loaded(model: Any, checkpoint: str | os.PathLike[str]) -> None
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
-    name = os.fspath(checkpoint)
-    with safe_open(_weights_of(name), "pt") as tensors:
+    with safe_open(adapter.weights(), "pt") as tensors:
         stored = {key.removeprefix("base_model.model.") for key in tensors.keys()}  # noqa: SIM118  (no mapping)
     present = {key.removeprefix("base_model.model.") for key in get_peft_model_state_dict(model)}
     if differing := sorted(stored ^ present):
         raise ValueError(
-            f"{printable(name)} is an adapter that does not fit the model that it names: {len(differing)} tensors are "
-            f"in one of the two only, such as {printable(differing[0], limit=200)}."
+            f"{printable(adapter.name)} is an adapter that does not fit the model that it names: {len(differing)} "
+            f"tensors are in one of the two only, such as {printable(differing[0], limit=200)}."
         )
 
 

@@ -10,13 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .adapters import (
-    check_adapter_loaded,
-    file_of_adapter,
-    read_adapter,
-    refuse_oversized_adapter,
-    without_peft_warnings,
-)
+from .adapters import Adapter, check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
 from .checkpoint_files import check_checkpoint_files, check_headers, check_settings, shard_names
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
@@ -209,12 +203,12 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
     """
     checkpoint = checkpoint_path(checkpoint)
     adapter = read_adapter(checkpoint)
-    base = checkpoint if adapter is None else checkpoint_path(adapter["base_model_name_or_path"])
+    base = checkpoint if adapter is None else checkpoint_path(adapter.base)
     with nullcontext() if adapter is None else hub_asked_once(base):
         return _load_onto(base, checkpoint, adapter, device=device, dtype=dtype)
 
 
-def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, device: str | None, dtype: str) -> Any:
+def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: str | None, dtype: str) -> Any:
     """The pipeline of a checkpoint, or of one and the adapter for it; see `load_installed`."""
     from transformers import AutoModel, AutoModelForVideoClassification, pipeline
     from transformers.utils import PROCESSOR_NAME
@@ -222,11 +216,11 @@ def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, de
     from .processing.processing_froster import FrosterProcessor
     from .processing.tokenizer_files import load_processor
 
-    revision = current_commit(base, None if adapter is None else adapter.get("revision") or None)
+    revision = current_commit(base, None if adapter is None else adapter.base_revision)
     config = checked_config(base, revision=revision)
     if adapter is not None:
         with without_peft_warnings():
-            refuse_oversized_adapter(config, checkpoint)
+            refuse_oversized_adapter(config, adapter)
     is_froster = config.model_type == "froster"
     model_class = AutoModelForVideoClassification if is_froster else AutoModel
     # What transformers says of the files' tensors, by their names; what matters of it is said below.
@@ -242,8 +236,8 @@ def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, de
             **INSTALLED_ONLY,
         )
     load: Any = FrosterProcessor.from_pretrained if is_froster else load_processor
-    if adapter is not None and file_of_adapter(checkpoint, PROCESSOR_NAME) is not None:
-        processor = load(checkpoint)
+    if adapter is not None and adapter.file(PROCESSOR_NAME) is not None:
+        processor = load(checkpoint, revision=adapter.commit)
     else:
         processor = load(base, revision=revision)
     task: Any = "zero-shot-video-classification"
@@ -252,8 +246,8 @@ def _load_onto(base: str, checkpoint: str, adapter: dict[str, Any] | None, *, de
         # The model that a CLIP is put into has a CLIP's names within.
         adapted = classify.model if is_froster else classify.model.froster
         with without_warnings(), without_peft_warnings():
-            adapted.load_adapter(checkpoint)
-            check_adapter_loaded(adapted, checkpoint)
+            adapted.load_adapter(checkpoint, adapter_kwargs={"revision": adapter.commit})
+            check_adapter_loaded(adapted, adapter)
     # Of an adapter, it is the name of the checkpoint that it is for.
     classify.model.config._name_or_path = checkpoint
     if mismatched := sorted(report["mismatched_keys"]):

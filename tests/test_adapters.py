@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForVideoClassification, CLIPModel, pipeline
 
+from froster_hf import checkpoint_loading
 from froster_hf.adapters import check_adapter_config
 from froster_hf.assets import SMALL_CLIP
 from froster_hf.checkpoint_loading import SHIPPED_CHECKPOINTS, load_installed
@@ -209,6 +210,33 @@ def test_the_checkpoint_below_is_of_the_revision_that_the_adapter_names(
     assert answers(load_installed(folder, device="cpu", dtype="auto")) == pytest.approx(adapter[1], abs=1e-6)
     (folder / "adapter_config.json").write_text(json.dumps({**named, "revision": None}))
     assert answers(load_installed(folder, device="cpu", dtype="auto")) != pytest.approx(adapter[1], abs=1e-3)
+
+
+def test_an_adapter_that_moves_on_while_its_base_is_fetched_is_of_one_commit(base, adapter, tmp_path, monkeypatch):
+    cache = tmp_path / "hub" / "models--owner--adapter"
+    first, second = (cache / "snapshots" / (letter * 40) for letter in "ab")
+    for folder, more in ((first, {}), (second, {"target_modules": r"((\w|\.)+)+!", "lora_alpha": 800})):
+        shutil.copytree(adapter[0], folder)
+        content = json.loads((folder / "adapter_config.json").read_text())
+        named = {**content, "base_model_name_or_path": str(base), **more}
+        (folder / "adapter_config.json").write_text(json.dumps(named))
+        # The Hub has said that it has none.
+        (cache / ".no_exist" / folder.name).mkdir(parents=True)
+        (cache / ".no_exist" / folder.name / "config.json").touch()
+    (cache / "refs").mkdir()
+    main = cache / "refs" / "main"
+    main.write_text(first.name)
+    check = checkpoint_loading.checked_config
+
+    def check_and_move_on(*args, **kwargs):
+        main.write_text(second.name)
+        return check(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint_loading, "checked_config", check_and_move_on)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    found = answers(load_installed("owner/adapter", device="cpu", dtype="auto"))
+    assert main.read_text() == second.name
+    assert found == pytest.approx(adapter[1], abs=1e-6)
 
 
 def test_weights_that_the_checkpoint_below_lacks_are_an_error(base, adapter, tmp_path):
