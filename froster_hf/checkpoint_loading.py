@@ -298,17 +298,18 @@ def current_commit(checkpoint: str, revision: str | None) -> str | None:
 
     Args:
         checkpoint: a folder, or a name on the Hub.
-        revision: of the repository, by default its main one; of a folder, it is returned as it is.
-
-    Raises:
-        OSError: there is no such repository.
+        revision: of the repository, by default its main one; of a folder, and where there is no such repository, which
+            loading says, it is returned as it is.
     """
     from transformers.utils import CONFIG_NAME, cached_file
     from transformers.utils.hub import extract_commit_hash
 
-    if os.path.isdir(checkpoint):
+    if os.path.exists(checkpoint):
         return revision
-    file = cached_file(checkpoint, CONFIG_NAME, revision=revision, _raise_exceptions_for_missing_entries=False)
+    try:
+        file = cached_file(checkpoint, CONFIG_NAME, revision=revision)
+    except (OSError, ValueError):
+        return revision
     return extract_commit_hash(file, None) or revision
 
 

@@ -76,8 +76,15 @@ def test_a_training_changes_what_is_trained_and_nothing_else(tmp_path, trained):
     assert {name for name in expected ^ changed if not name.endswith("k_proj.bias")} == set()
 
 
-def test_what_has_one_axis_and_positions_do_not_decay():
-    model = tiny_model(temporal_module="joint", temporal_pooling="transformer_cls")
+@pytest.mark.parametrize(
+    ("fields", "positions"),
+    [
+        ({"temporal_module": "joint"}, "froster.vision_model.embeddings.time_embedding"),
+        ({"temporal_pooling": "transformer_cls"}, "froster.temporal_pooling.position_embedding"),
+    ],
+)
+def test_what_has_one_axis_and_positions_do_not_decay(fields, positions):
+    model = tiny_model(**fields)
     model.add_distillation_projectors("residual")
     decaying = set(decay_parameter_names(model))
     for name, parameter in model.named_parameters():
@@ -86,7 +93,8 @@ def test_what_has_one_axis_and_positions_do_not_decay():
         )
     assert "froster.text_model.embeddings.token_embedding.weight" in decaying
     assert "froster.vision_model.embeddings.position_embedding.weight" not in decaying
-    assert "froster.vision_model.embeddings.time_embedding" not in decaying
+    assert positions in dict(model.named_parameters())
+    assert positions not in decaying
 
 
 def test_the_optimizer_has_these_groups(tmp_path):
