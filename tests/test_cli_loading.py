@@ -19,6 +19,7 @@ from froster_hf.cli import main
 from froster_hf.cli.loading import load_checkpoint
 from froster_hf.modeling.configuration_froster import RECORDED_OUTPUTS
 from tests.fixtures.forks import run_python
+from tests.fixtures.pickles import Calls
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.subprocesses import run_forked
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
@@ -46,14 +47,9 @@ def change_processor(folder: Path, **options) -> None:
     change_json(folder / "processor_config.json", video_processor={**stored["video_processor"], **options})
 
 
-class CallsSomething:
-    def __reduce__(self):
-        return os.getcwd, ()
-
-
 def refused_pickle(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    torch.save({"weight": CallsSomething()}, folder / "pytorch_model.bin")
+    torch.save({"weight": Calls(os.getcwd)}, folder / "pytorch_model.bin")
 
 
 class RepeatsANumber:

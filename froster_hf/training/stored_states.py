@@ -504,6 +504,11 @@ def read_random_state(path: Path) -> dict[str, Any]:
     check_form(stored["cpu"], own["cpu"], where=f"`cpu` of {path.name}")
     _check_torch_state(stored["cpu"], where=f"`cpu` of {path.name}")
     name, array, position, has_spare, spare = _numpy_state(stored["numpy"], where=f"`numpy` of {path.name}")
+    words = {"python": stored["python"][1][:-1], "numpy": array, "cpu": stored["cpu"][24:].tolist()}
+    for generator, own_words in words.items():
+        # They would stay zeros, and numpy would look for a normal number among them forever.
+        if not any(own_words):
+            raise ValueError(f"`{generator}` of {path.name} is of zeros, which no generator has")
     devices = {
         device: state
         for device, state in stored.items()

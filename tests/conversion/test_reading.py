@@ -27,6 +27,7 @@ from tests.conversion.hostile_files import (
     with_members,
 )
 from tests.conversion.original_layouts import PARITY, clip_state_dict
+from tests.fixtures.pickles import Calls
 
 ENOUGH = 1 << 30
 pytestmark = [
@@ -344,16 +345,6 @@ def test_a_pickle_whose_attributes_hide_what_it_holds_is_refused(tmp_path):
     torch.save({"w": parameter}, tmp_path / "parameter.bin")
     with pytest.raises(ValueError, match="w sets 'numel', which the type Parameter has already"):
         read_archive(tmp_path / "parameter.bin", ENOUGH)
-
-
-class Calls:
-    """Pickled as a call of this function."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from froster_hf.training.whole_folders import (
     replaced_folder,
     seal,
 )
+from tests.fixtures.pickles import Calls
 from tests.training.tiny import tiny_trainer
 
 TOKEN = "hf_thisIsASecretThatNoFileMayHold"
@@ -275,11 +276,6 @@ def test_a_configuration_in_a_checkpoint_is_not_read(run):
     resumed(run, str(run / "checkpoint-4"))
 
 
-class CallsSomething:
-    def __reduce__(self):
-        return os.mkdir, ("called",)
-
-
 def write_fields(file: Path, **fields) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
@@ -453,7 +449,7 @@ FORGERIES = {
     "an optimizer of nothing": ("optimizer.pt", lambda file: torch.save({}, file)),
     "a random state that is a list": ("rng_state.pth", lambda file: torch.save([], file)),
     **{
-        f"{name} that calls a function": (name, lambda file: torch.save(CallsSomething(), file))
+        f"{name} that calls a function": (name, lambda file: torch.save(Calls(os.mkdir, "called"), file))
         for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")
     },
 }

@@ -21,6 +21,7 @@ from froster_hf.training.stored_states import (
     read_random_state,
     read_state,
 )
+from tests.fixtures.pickles import Calls
 
 OPTIMIZERS = {
     "fused AdamW": lambda model: torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True),
@@ -195,14 +196,6 @@ def test_schedules_that_are_no_function_of_the_step_are_plain_numbers(kind, tmp_
             check_scheduler(forged, own_scheduler, max_steps=3)
 
 
-class Calls:
-    def __init__(self, function, *given):
-        self.called = function, given
-
-    def __reduce__(self):
-        return self.called
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -249,3 +242,19 @@ def test_random_states_go_on_as_they_were(tmp_path):
     torch.set_rng_state(read["cpu"])
     assert (random.gauss(0, 1), np.random.standard_normal(), torch.rand(1)) == expected
     assert read["cuda"][0].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("generator", ["python", "numpy", "cpu"])
+def test_a_random_state_of_zeros_is_refused_by_name(tmp_path, generator):
+    """A Mersenne Twister never leaves it, and numpy would draw for a normal number without an end."""
+    states = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
+    version, words, spare = states["python"]
+    name, array, *place = states["numpy"]
+    zeros = {
+        "python": (version, (*[0] * (len(words) - 1), words[-1]), spare),
+        "numpy": (name, np.zeros_like(array), *place),
+        "cpu": torch.cat([states["cpu"][:24], torch.zeros_like(states["cpu"][24:])]),
+    }
+    torch.save({**states, generator: zeros[generator]}, tmp_path / "rng_state.pth")
+    with pytest.raises(ValueError, match=rf"`{generator}` of rng_state\.pth is of zeros"):
+        read_random_state(tmp_path / "rng_state.pth")
