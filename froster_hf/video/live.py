@@ -9,6 +9,7 @@ across the gap.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 import time
@@ -156,10 +157,13 @@ def _own_frames(source: Iterable[Any], fps: float | None) -> Iterator[LiveFrame]
 
 
 def _frame_of(picture: Any) -> torch.Tensor:
-    """A picture as uint8 (3, h, w)."""
-    if hasattr(picture, "convert"):
-        picture = np.array(picture.convert("RGB"))
-    frame = torch.as_tensor(picture)
+    """A picture as uint8 (3, h, w), in memory of its own: programs fill one array again and again."""
+    if hasattr(picture, "convert"):  # a PIL image
+        if picture.mode[0] in "IF":
+            raise ValueError(f"A live frame has 8 bits per channel; got a picture of the mode {picture.mode}.")
+        upright = importlib.import_module("PIL.ImageOps").exif_transpose(picture)
+        picture = np.array(upright.convert("RGB"))
+    frame = torch.as_tensor(picture).clone()
     if frame.ndim != 3 or frame.dtype != torch.uint8 or 3 not in (frame.shape[0], frame.shape[2]):
         raise ValueError(
             f"A live frame is uint8 of shape (h, w, 3) or (3, h, w), or a PIL image; got {frame.dtype} of shape "

@@ -28,6 +28,8 @@ PROTOCOLS = ",".join([*SCHEMES, "tls", "crypto"])
 FORMATS = "hls,rtsp,rtp,sdp,mpegts,mpjpeg,mjpeg,flv,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,h264,hevc"
 # These bear no times: FFmpeg counts their frames at 25 per second, whatever the camera's rate.
 FORMATS_WITHOUT_TIMES = ("mpjpeg", "mjpeg", "h264", "hevc")
+# What is read of these says where the stream is.
+FORMATS_OF_ADDRESSES = ("hls", "rtsp", "sdp")
 # Format and name of a camera by its index, on the systems that know cameras so.
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 # A jump of the stream's clock beyond this is the clock's, not time that has passed.
@@ -74,7 +76,7 @@ def read_live(
     with contextlib.closing(_open(address, limits)) as container:
         if not container.streams.video:
             raise UnreadableVideoError("no video stream")
-        has_end = container.duration is not None
+        has_end = _has_end(container)
         if has_end and is_rejoined:
             return
         waiting: deque[LivePicture] = deque()
@@ -140,6 +142,11 @@ def _open(address: str, limits: VideoLimits) -> Any:
         raise UnreadableVideoError(f"it cannot be opened: {reason}") from error
 
 
+def _has_end(container: Any) -> bool:
+    """Whether it is a recording: its length is known, or its size, which of a playlist is not that of the stream."""
+    return container.duration is not None or (container.size > 0 and container.format.name not in FORMATS_OF_ADDRESSES)
+
+
 def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> Iterator[tuple[float, np.ndarray]]:
     """Frames at least so far apart, as a player shows them, with the seconds since the first."""
     stream = container.streams.video[0]
@@ -166,9 +173,9 @@ def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> It
 def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
     """Decoded frames with the seconds since the first: by the stream's clock, or by this machine's where it has none.
 
-    A recording, whose end or size is known, has no clock then, and is counted off.
+    A recording has no clock then, and is counted off.
     """
-    if container.format.name in FORMATS_WITHOUT_TIMES and container.duration is None and container.size <= 0:
+    if container.format.name in FORMATS_WITHOUT_TIMES and not _has_end(container):
         began: float | None = None
         for frame in _decoded(container, stream):
             now = time.monotonic()

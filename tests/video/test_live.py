@@ -19,7 +19,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from froster_hf.video import client, live, live_reader
 from froster_hf.video.decoding import decode_frames
@@ -120,10 +120,16 @@ def test_a_recording_whose_pictures_have_no_times_is_counted_off(tmp_path):
         stream.width, stream.height, stream.pix_fmt = 96, 72, "yuvj420p"
         for index in range(50):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(index), format="rgb24")))
-    found = []
-    with http_folder(tmp_path) as address, pytest.raises(VideoDecodeError, match="broke off"):
-        found.extend(live_frames(f"{address}/clip.mjpeg", interval_seconds=0.4, max_reconnects=0))
+    with http_folder(tmp_path) as address:
+        found = list(live_frames(f"{address}/clip.mjpeg", interval_seconds=0.4, max_reconnects=0))
     assert [frame.time_seconds for frame in found] == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6], abs=0.01)
+
+
+def test_a_recording_of_known_size_is_played_once(video_file):
+    path = video_file("h264_ts")
+    with http_folder(path.parent) as address:
+        frames = live_frames(f"{address}/{path.name}", interval_seconds=0.4, max_reconnects=1)
+        assert indices(itertools.islice(frames, 10)) == [0, 10, 20, 30]
 
 
 def test_pictures_that_are_taken_from_a_source_are_not_kept(video_file):
@@ -289,6 +295,30 @@ def test_a_programs_own_frames_are_a_source(kind):
     frames = list(live_frames(source, fps=None if kind == "pairs" else 2.0))
     assert [frame.time_seconds for frame in frames] == [0.0, 0.5]
     assert all(frame.frame.shape == (3, 6, 8) for frame in frames)
+
+
+def test_an_array_that_is_filled_again_changes_no_earlier_frame():
+    def camera():
+        picture = np.zeros((6, 8, 3), np.uint8)
+        for value in (10, 20, 30):
+            picture[:] = value
+            yield picture
+
+    assert [int(frame.frame.max()) for frame in list(live_frames(camera(), fps=2.0))] == [10, 20, 30]
+
+
+def test_a_picture_is_turned_as_its_file_says():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    content = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(content, "JPEG", exif=exif)
+    assert next(live_frames([Image.open(content)], fps=1.0)).frame.shape == (3, 8, 6)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_picture_of_more_than_8_bits_is_refused(mode):
+    with pytest.raises(ValueError, match=f"got a picture of the mode {mode}"):
+        next(live_frames([Image.new(mode, (8, 6))], fps=1.0))
 
 
 def test_frames_without_times_and_what_is_no_frame_are_refused():
