@@ -622,7 +622,7 @@ class Costs:
             num_layers: how many blocks do.
         """
         config, vision, pooling = self.config, self.config.vision_config, self.config.temporal_entries[1]
-        kept = KEPT_TENSORS * num_layers * self.block_numbers
+        kept = KEPT_TENSORS * num_layers * self.block_numbers + min(1, num_layers) * self.window_gradients
         if vision.attention_dropout:
             kept += SCORE_TENSORS * num_layers * self.attention_scores / vision.num_hidden_layers
         if "pooling_num_layers" in pooling.fields:
@@ -630,6 +630,13 @@ class Costs:
             tensors = KEPT_TENSORS * (self.num_frames + 1) * inner + SCORE_TENSORS * self._pooling_scores
             kept += config.pooling_num_layers * tensors
         return kept
+
+    @property
+    def window_gradients(self) -> int:
+        """Numbers that a backward pass writes out for a block's keys and values: all frames around, of each frame."""
+        config, module = self.config, self.config.temporal_entries[0]
+        around = 2 * config.temporal_radius + 1 if module.has_radius else 0
+        return 2 * around * self.num_tokens * config.vision_config.hidden_size
 
     def kept_text_scores(self, num_layers: float, num_pairs: float) -> float:
         """Scores of attention that blocks of the text tower keep for a backward pass: without dropout, none.

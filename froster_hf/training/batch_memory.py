@@ -41,14 +41,16 @@ def refuse_training_beyond_memory(
     """
     if not isinstance(clips, TrainingClips):
         return
-    num_frames = min(args.train_batch_size, len(clips)) * clips.frames_per_video
+    num_videos = min(args.train_batch_size, len(clips))
+    num_frames = num_videos * clips.frames_per_video
     vision: Any = model.config.vision_config
     costs = model.config.costs(clips.frames_per_video)
     costs.check()
     if teacher is not None:
         teacher.model.config.costs(clips.frames_per_video).check()
     lengths = text_lengths.double()
-    kept = costs.kept_numbers(_kept_layers(model, "vision_model", vision, args))
+    vision_layers = _kept_layers(model, "vision_model", vision, args)
+    kept = costs.kept_numbers(vision_layers)
     text: Any = model.config.text_config
     text_layers = _kept_layers(model, "text_model", text, args)
     kept_of_texts = costs.kept_text_scores(text_layers, num_texts * float(lengths.square().mean()))
@@ -61,17 +63,13 @@ def refuse_training_beyond_memory(
                 f"Of {subject}, {number:.1e} numbers would be kept for the backward pass; a model of this size keeps "
                 f"at most {costs.most_kept:.1e}. {advice}."
             )
-    model_bytes = 0.0
-    for name, tower, num_tokens in (
-        ("vision_model", vision, num_frames * frame_tokens(vision)),
-        ("text_model", text, num_texts * float(lengths.mean())),
+    number_bytes = 2 if args.bf16 or args.fp16 else FLOAT_BYTES
+    model_bytes = min(1, vision_layers) * num_videos * costs.window_gradients * float(number_bytes)
+    for tower, num_tokens, kept_layers in (
+        (vision, num_frames * frame_tokens(vision), vision_layers),
+        (text, num_texts * float(lengths.mean()), text_layers),
     ):
-        model_bytes += tower_bytes(
-            tower,
-            num_tokens,
-            kept_layers=_kept_layers(model, name, tower, args),
-            number_bytes=2 if args.bf16 or args.fp16 else FLOAT_BYTES,
-        )
+        model_bytes += tower_bytes(tower, num_tokens, kept_layers=kept_layers, number_bytes=number_bytes)
     clips.refuse_beyond_memory(
         batch_size=args.train_batch_size,
         # The Trainer reads all batches of an optimizer step before it computes the first.

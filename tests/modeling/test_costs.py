@@ -214,6 +214,19 @@ def test_scores_that_are_kept_for_a_backward_pass_are_counted(without, fields):
     assert 0.9 * added < counted < 12 * added
 
 
+def test_gradients_of_windows_are_counted_once():
+    """Neighboring windows share their memory, and their gradients do not."""
+    wide, narrow = (
+        small_config(temporal_module="local_attention", temporal_radius=radius, num_frames=64) for radius in (100, 1)
+    )
+    one_token = 64 * wide.vision_config.hidden_size * 2
+    for num_layers in (1, 2):
+        added = wide.costs(64).kept_numbers(num_layers) - narrow.costs(64).kept_numbers(num_layers)
+        assert added >= 2 * (201 - 3) * one_token
+    assert wide.costs(64).kept_numbers(0) == 0
+    assert small_config(num_frames=64).costs(64).window_gradients == 0
+
+
 def kept_by_torch(config):
     """Numbers that a forward pass of a clip leaves for a backward pass."""
     model, size = FrosterForVideoClassification(config).train(), config.vision_config.image_size
