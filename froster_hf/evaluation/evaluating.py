@@ -16,7 +16,7 @@ from datasets import Dataset
 from torch import nn
 
 from ..data.video_table import label_array, label_names
-from ..printing import printable
+from ..printing import listing, printable
 from ..processes import in_main_process, refuse_processes_alone
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
@@ -362,6 +362,8 @@ def _similarity_points(
 
 def _notes(protocol: EvaluationProtocol, plan: EvaluationPlan, num_samples: int) -> list[str]:
     notes = list(plan.notes)
+    if alone := [name for name, part in plan.parts.items() if len(part.columns) == 1]:
+        notes.append(f"One label to choose from, so that whatever a model answers is right: {listing(alone)}.")
     if protocol.protocol == "base_to_novel" and num_samples != protocol.num_samples:
         notes.append(f"{num_samples} few-shot samples; the published number averages {protocol.num_samples}.")
     if protocol.protocol != "base_to_novel" and num_samples > 1:

@@ -30,7 +30,7 @@ from ..data.video_table import (
     video_name,
 )
 from ..pipeline.scoring_froster import Calibration, fit_platt
-from ..printing import without_progress_bars
+from ..printing import printable, without_progress_bars
 from ..whole_files import new_folder, write_errors
 from .evaluating import matched_descriptions, prepare_folder
 from .metrics import (
@@ -118,7 +118,8 @@ def evaluate_videos(
 
     Raises:
         TypeError: the name of a model is not text.
-        ValueError: no models, a calibration that cannot be fitted, or descriptions of other labels.
+        ValueError: no models, one label to choose from, a calibration that cannot be fitted, or descriptions of other
+            labels.
         AnnotationError: videos or a list that cannot be used.
         OSError: nothing can be written to `output_dir`.
         PredictionMismatchError: the folder holds another evaluation.
@@ -169,16 +170,25 @@ def named_table(videos: str | os.PathLike | Dataset, **reading: Any) -> tuple[Da
     Raises:
         TypeError: they have another form.
         AnnotationError: videos or a list that cannot be used, or a table with other labels than it has names.
+        ValueError: there is one label to choose from.
     """
-    if isinstance(videos, Dataset):
-        refuse_other_labels(videos)
-        return videos, "table"
-    if not isinstance(videos, str | os.PathLike):
+    if not isinstance(videos, str | os.PathLike | Dataset):
         raise TypeError(
             f"`videos` is of the type {type(videos).__name__}. Give a folder of class folders, a list, or a "
             "`datasets.Dataset` as `as_video_table` makes it."
         )
-    return read_videos(videos, **reading), Path(videos).name
+    if isinstance(videos, Dataset):
+        refuse_other_labels(videos)
+        table, name = videos, "table"
+    else:
+        table, name = read_videos(videos, **reading), Path(videos).name
+    if not is_multi_label(table) and len(label_names(table)) == 1:
+        raise ValueError(
+            f"{printable(name)} has one label to choose from, {printable(repr(label_names(table)[0]), limit=200)}, so "
+            "whatever a model answers is right. Name the others: of a list by labels= (`--labels FILE`), of a folder "
+            "by class folders."
+        )
+    return table, name
 
 
 def own_views(processor: Any) -> dict[str, Any]:

@@ -84,7 +84,10 @@ def counts_in_words(report: Mapping[str, Any]) -> str:
     undecodable = first["num_undecodable"]
     failed = f"; {undecodable} could not be decoded and count as wrong" if undecodable else ""
     said = f", {first['descriptions']}" if first["descriptions"] else ""
-    return f"{first['num_clips']} videos, {first['num_labels']} labels{said}{failed}. Accuracies in percent."
+    by_class = first["class_accuracies"] if "class_accuracies" in first else first["average_precisions"]
+    empty = sum(value is None for value in by_class.values())
+    unseen = f" ({empty} of them of no video)" if empty else ""
+    return f"{first['num_clips']} videos, {first['num_labels']} labels{unseen}{said}{failed}. Accuracies in percent."
 
 
 def markdown_of_list(report: Mapping[str, Any]) -> str:

@@ -74,17 +74,13 @@ def match_labels(
     else:
         pairs = read_label_list(labels, source=labels_from).pairs
     given = [name for name, _ in pairs]
-    position_of = {name: position for position, name in enumerate(given)}
-    found = {name: position_of[name] for name in wanted if name in position_of}
-    rest = {name: position_of[name] for name in given if name not in found}
-    by_words = _distinct_words(rest)
-    for words, name in _distinct_words([name for name in wanted if name not in found]).items():
-        if words in by_words:
-            found[name] = rest.pop(by_words[words])
+    found = shared_labels(given, wanted)
     missing = [name for name in wanted if name not in found]
-    if missing or (rest and not allow_more):
-        raise ValueError(_mismatch(missing, list(rest) if not allow_more else [], labels_from, names_from))
-    positions = tuple(found[name] for name in wanted)
+    rest = [] if allow_more else [name for name in given if name not in found.values()]
+    if missing or rest:
+        raise ValueError(_mismatch(missing, rest, labels_from, names_from))
+    position_of = {name: position for position, name in enumerate(given)}
+    positions = tuple(position_of[found[name]] for name in wanted)
     descriptions = tuple(pairs[position][1] for position in positions)
     return LabelMatch(
         names=tuple(wanted),
@@ -92,6 +88,22 @@ def match_labels(
         positions=positions,
         descriptions=descriptions if any(descriptions) else None,
     )
+
+
+def shared_labels(given: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Those of `names` that are among `given`, each with how it is spelled there; equal as in `match_labels`.
+
+    Args:
+        given: names, each once.
+        names: names, each once.
+    """
+    there = set(given)
+    found = {name: name for name in names if name in there}
+    by_words = _distinct_words([name for name in given if name not in found])
+    for words, name in _distinct_words([name for name in names if name not in found]).items():
+        if words in by_words:
+            found[name] = by_words[words]
+    return found
 
 
 def label_words(name: str) -> str:
@@ -119,7 +131,7 @@ def _describes(labels: Mapping, wanted: list[str]) -> bool:
     return any(index_of(text) is None for text in labels.values())
 
 
-def _distinct_words(names: Sequence[str] | Mapping[str, int]) -> dict[str, str]:
+def _distinct_words(names: Sequence[str]) -> dict[str, str]:
     """Names by their words, but for those that share them with another name."""
     by_words: dict[str, list[str]] = {}
     for name in names:

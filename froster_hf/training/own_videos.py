@@ -37,7 +37,7 @@ from ..settings import override_fields, read_fields, yaml_text
 from ..whole_files import folder_for_results, refuse_link, refuse_results, write_text_whole
 from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, parts_of_run
-from .recipe_run import read_recipe_data, train_recipe, training_arguments
+from .recipe_run import evaluation_notes, read_recipe_data, train_recipe, training_arguments
 from .recipes import Recipe, RecipeData, as_file, output_folder
 from .run_record import read_record, write_record
 
@@ -93,7 +93,8 @@ def plan_training(
     Args:
         videos: a folder of class folders, or a list of videos and labels.
         model: a CLIP or FROSTER checkpoint to begin from: a folder, a name on the Hub, or `small`.
-        eval_videos: videos to measure on, as `videos`; by default a fifth of each class is held out.
+        eval_videos: videos to measure on, as `videos`, among the classes of both; by default a fifth of each class is
+            held out.
         root: for a list, the folder that its paths begin in.
         output_dir: where the run is written; `runs/<name of the videos>` by default.
         overrides: `field=value` of the recipe, such as `training.num_train_epochs=5`.
@@ -138,6 +139,7 @@ def plan_training(
     )
     if few := [name for name, count in zip(names, counts) if 0 < count < 5]:
         warnings.append(f"fewer than 5 videos each, which says little: {listing(few, limit=10)}.")
+    warnings += evaluation_notes(train, measured)
     return TrainingPlan(recipe, describe_table(table), tuple(reasons), tuple(warnings))
 
 

@@ -5,10 +5,11 @@ import importlib
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 
@@ -16,12 +17,12 @@ from ..checkpoint_loading import checked_config, checkpoint_path, hub_asked_once
 from ..data.catalogue import FORMATS, DataFiles, count_differences, read_split
 from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sample_shots
 from ..data.official_lists import Split
-from ..data.video_table import label_names
+from ..data.video_table import label_array, label_names, with_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..printing import printable, without_warnings
+from ..printing import listing, printable, without_warnings
 from ..processes import refuse_processes_alone
 from ..processing.label_files import read_descriptions
-from ..processing.label_matching import match_labels
+from ..processing.label_matching import match_labels, shared_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import resolve_templates
 from ..whole_files import folder_for_results, write_text_whole
@@ -101,6 +102,8 @@ def build_trainer(
             labels_from=recipe.data.descriptions,
             allow_more=True,
         ).described
+    for note in evaluation_notes(train, evaluation):
+        logger.info("%s", note)
     arguments = training_arguments(recipe, num_clips=len(train))
     trainer = FrosterTrainer(
         model,
@@ -219,7 +222,8 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
     """Reads the tables of a recipe; those of `moving_shapes` are rendered.
 
     Returns:
-        The training table, and the evaluation tables: `all`, or `base` and `novel`; empty where the recipe has none.
+        The training table, and the evaluation tables: `all`, which has the labels of the training and others that its
+        videos have, or `base` and `novel`; empty where the recipe has none.
 
     Raises:
         AnnotationError: a file or line that cannot be read; names it.
@@ -231,7 +235,9 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
         renderer = importlib.import_module(world_module)
         return renderer.render_world(world, root=_needed(data, "root"), label_set=data.label_set)
     train, test = _read(data, "train"), _read_evaluation(data)
-    if test is None and data.held_out is not None:
+    if test is not None:
+        test = _among_labels_of(train, test)
+    elif data.held_out is not None:
         train, test = hold_out(train, data.held_out)
     evaluation = {} if test is None else {"all": test}
     if data.label_set == "base":
@@ -243,6 +249,38 @@ def read_recipe_data(data: RecipeData, world: RecipeWorld) -> tuple[Dataset, dic
         train = sample_shots(train, data.shots, seed=data.shots_seed)
     _compare_counts(data, train)
     return train, evaluation
+
+
+def _among_labels_of(train: Dataset, test: Dataset) -> Dataset:
+    """The videos to measure on with all labels of the training: among fewer, the right one is easier to find."""
+    names, own = label_names(train), label_names(test)
+    spelled = shared_labels(names, own)
+    names += [name for name in own if name not in spelled]
+    if names == own:
+        return test
+    place = {name: index for index, name in enumerate(names)}
+    labels, places = label_array(test), np.array([place[spelled.get(name, name)] for name in own])
+    return with_labels(test, np.where(labels < 0, labels, places[labels]), names)
+
+
+def evaluation_notes(train: Dataset, evaluation: Mapping[str, Dataset]) -> list[str]:
+    """What a reader of the accuracies must know of the classes that they are measured among, a line each."""
+    notes = []
+    trained, counts = _class_counts(train), _class_counts(evaluation["all"]) if "all" in evaluation else {}
+    if new := [name for name, count in counts.items() if count and not trained.get(name)]:
+        notes.append(f"{len(new)} of {len(counts)} classes have no video to train on: {listing(new, limit=10)}.")
+    if empty := [name for name, count in counts.items() if not count]:
+        notes.append(f"{len(empty)} of {len(counts)} classes have no video to measure on: {listing(empty, limit=10)}.")
+    for part, table in evaluation.items():
+        if len(label_names(table)) < 2:
+            notes.append(f"{part}: there is one class to choose from, so whatever the model answers is right.")
+    return notes
+
+
+def _class_counts(table: Dataset) -> dict[str, int]:
+    """Videos of each class."""
+    labels, names = label_array(table), label_names(table)
+    return dict(zip(names, np.bincount(labels[labels >= 0], minlength=len(names)).tolist()))
 
 
 def _read_evaluation(data: RecipeData) -> Dataset | None:

@@ -1,6 +1,7 @@
 """Own labeled videos: folders and lists, several models, several labels per video, and the page of what went wrong."""
 
 import json
+import re
 import shutil
 import tracemalloc
 
@@ -88,6 +89,22 @@ def test_a_list_gives_the_numbers_of_its_folder(videos, result, tmp_path):
     )
     folder = json.loads((result / "result.json").read_text())
     assert report["models"]["small"]["class_accuracies"] == folder["models"]["small"]["class_accuracies"]
+
+
+def test_one_label_to_choose_from_is_refused(videos, tmp_path, capsys):
+    """Whatever the model answers would be right."""
+    rows = (videos / "list.csv").read_text().splitlines()[:4]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    command = ["evaluate", str(tmp_path / "list.csv"), "--root", str(videos), "--model", "small"]
+    for choosing in ([], ["--choose-templates"]):
+        assert main([*command, *choosing, "--output", str(tmp_path / "result")]) == 1
+        assert re.search("one label to choose from, .*Name the others: .*--labels FILE", capsys.readouterr().err)
+    # One that may be there or not, and one of several that could be taken for it, are measured.
+    (tmp_path / "labels.txt").write_text("\n".join(map(str, CLASSES)))
+    assert main([*command, "--multi-label", "--output", str(tmp_path / "present")]) == 0
+    named = ["--labels", str(tmp_path / "labels.txt"), "--output", str(tmp_path / "result")]
+    assert main([*command, *named]) == 0
+    assert "3 videos, 3 labels (2 of them of no video)" in capsys.readouterr().out
 
 
 def test_labels_that_no_video_has_take_no_memory_for_each_of_their_pairs(tmp_path):

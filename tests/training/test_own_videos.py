@@ -13,11 +13,11 @@ from froster_hf.cli import main
 from froster_hf.cli.verbs.train import _certainty
 from froster_hf.data import read_video_folder
 from froster_hf.data.label_splits import hold_out
-from froster_hf.data.video_table import VIDEO_COLUMN, label_array
+from froster_hf.data.video_table import VIDEO_COLUMN, label_array, label_names
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.training import plan_training, train_on_videos
-from froster_hf.training.recipe_run import build_trainer, training_arguments
+from froster_hf.training.recipe_run import build_trainer, read_recipe_data, training_arguments
 from froster_hf.whole_files import ResultExistsError
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
@@ -156,6 +156,35 @@ def test_videos_to_measure_on_may_be_given(videos):
     assert "10 others to measure on" in str(plan)
     with pytest.raises(ValueError, match="The videos to measure on, nowhere, are not there"):
         plan_training(videos, model="small", eval_videos="nowhere")
+
+
+def test_videos_to_measure_on_are_told_from_all_classes_of_the_training(videos, tmp_path):
+    """Among the classes that they happen to have, whatever the model answers could be right."""
+    sliding, pulsing = sorted(videos.iterdir(), key=lambda folder: "sliding" not in folder.name)
+    shutil.copytree(sliding, tmp_path / "others" / sliding.name.replace(" ", "_").upper())
+    plan = plan_training(
+        videos,
+        model="small",
+        eval_videos=tmp_path / "others",
+        output_dir=tmp_path / "run",
+        overrides=["training.num_train_epochs=0"],
+    )
+    assert f"Note: 1 of 2 classes have no video to measure on: {pulsing.name}." in str(plan)
+    assert train_on_videos(plan)["num_held_out"] == 5
+    assert "5 videos, 2 labels (1 of them of no video)" in (tmp_path / "run/evaluation/result.md").read_text()
+    _, measured = read_recipe_data(plan.recipe.data, plan.recipe.world)
+    assert label_names(measured["all"]) == label_names(read_video_folder(videos))
+    assert {label_names(measured["all"])[label] for label in label_array(measured["all"])} == {sliding.name}
+
+
+def test_classes_to_measure_that_are_not_trained_on_are_said(videos, tmp_path):
+    shutil.copytree(videos, tmp_path / "others")
+    shutil.copytree(next(videos.iterdir()), tmp_path / "others" / "a dog running")
+    plan = plan_training(videos, model="small", eval_videos=tmp_path / "others")
+    assert "Note: 1 of 3 classes have no video to train on: a dog running." in str(plan)
+    train, measured = read_recipe_data(plan.recipe.data, plan.recipe.world)
+    assert label_names(measured["all"]) == [*label_names(train), "a dog running"]
+    assert np.bincount(label_array(measured["all"])).tolist() == [5, 5, 5]
 
 
 def test_one_command_trains_and_measures_before_and_after(videos, tmp_path, capsys):
