@@ -49,7 +49,8 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
 def _expand(argument: str) -> list[str]:
     if is_address(argument):
         try:
-            return find_videos_at(argument)
+            # Where there is none, the reader says so of the address.
+            return find_videos_at(argument) or [argument]
         except UnreadableVideoError as error:
             raise ValueError(f"{printable(argument)}: {error}") from error
     if os.path.isdir(argument):

@@ -173,7 +173,9 @@ def _is_local(system: Any) -> bool:
 
 
 def find_videos_at(address: str) -> list[str]:
-    """The videos that an address stands for: those that match a pattern, those in and below a folder, or itself.
+    """The videos that an address stands for: those in and below a folder, itself, or those that match a pattern.
+
+    What a pattern is made of (`[`, `*`, `?`) may stand in the name of a file or folder, too, which goes first.
 
     Raises:
         UnreadableVideoError: the store cannot be searched.
@@ -181,18 +183,20 @@ def find_videos_at(address: str) -> list[str]:
     """
     if "::" in address:
         return [address]
-    folder = named_folder(address)
+    folder = address
     system, path = open_store(address)
-    _, folder_path = open_store(folder)
     with _reading(address):
-        if folder != address:
-            found = system.glob(path)
-        elif system.isdir(path):
+        if system.isdir(path):
             found = [name for name in system.find(path) if is_video_name(name) and not _is_hidden(name, below=path)]
-        else:
+        elif named_folder(address) == address or system.isfile(path):
             return [address]
+        else:
+            folder = named_folder(address)
+            found = system.glob(path)
+    _, folder_path = open_store(folder)
     # As the caller has written it: a store may have several names for one scheme.
-    return [f"{folder.rstrip('/')}/{name.removeprefix(folder_path).lstrip('/')}" for name in sorted(found)]
+    beginning = folder if folder.endswith("/") else f"{folder}/"
+    return [beginning + name.removeprefix(folder_path).lstrip("/") for name in sorted(found)]
 
 
 def named_folder(address: str) -> str:

@@ -182,6 +182,36 @@ def test_folders_and_patterns_in_stores_are_searched(store):
     assert named_folder("s3://bucket/day") == "s3://bucket/day"
 
 
+@pytest.mark.parametrize("name", ["clip[1].mp4", "day [1]/clip.mp4", "what?.mp4", "a*.mp4"])
+def test_a_name_of_what_patterns_are_made_of_is_that_file(store, name, tmp_path):
+    # What it would stand for as a pattern.
+    for other in ("clip1.mp4", "day 1/clip.mp4", "whatX.mp4", "ab.mp4", name):
+        store.pipe_file(f"/videos/{other}", b"x")
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_bytes(b"x")
+    for address in (NAMED + name, f"file://{tmp_path}/{name}"):
+        assert find_videos([address]) == [address]
+        folder = address.rpartition("/")[0]
+        assert address in find_videos([folder])
+        assert is_named(address, [named_folder(address)])
+
+
+def test_a_pattern_or_folder_of_nothing_among_others_is_not_passed_over(store):
+    store.pipe_file("/videos/b.mp4", b"x")
+    store.pipe_file("/texts/notes.txt", b"x")
+    addresses = ["memory://videos/a*.mp4", "memory://videos/b.mp4", "memory://texts"]
+    assert find_videos(addresses) == addresses
+    for address in (addresses[0], addresses[2]):
+        with pytest.raises(VideoDecodeError, match="reading it failed: no such file"):
+            probe_video(address, allow_urls=[named_folder(address)])
+
+
+def test_videos_are_found_from_the_root_of_a_store(store):
+    store.pipe_file("/b/v.mp4", b"x")
+    for address in ("memory://", "memory://*/v.mp4", "memory://**/*.mp4"):
+        assert find_videos([address]) == ["memory://b/v.mp4"]
+
+
 def test_the_shell_reads_videos_and_labels_from_a_store(store, tmp_path, capsys):
     save_tiny_checkpoint(tmp_path)
     store.pipe_file("/videos/bikes.mp4", REAL_VIDEOS["bikes"].read_bytes())
