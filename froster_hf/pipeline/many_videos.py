@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+from collections import UserList
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,8 +101,8 @@ def _records(
     resume: bool,
     overwrite: bool,
 ) -> Iterator[dict[str, Any]]:
-    # A generator is read as the answers are asked for: each record is there before the next videos are waited for.
-    sources = (sys.stdin.buffer if video == "-" else video for video in videos)
+    # Unlike a list, read as the answers are asked for: each record is there before the next videos are waited for.
+    sources = UserList(sys.stdin.buffer if video == "-" else video for video in videos)
     answers = classify(sources, **{**options, "on_error": "return"})
     with _writing(path, settings, resume=resume, overwrite=overwrite) as write:
         for video, found in zip(videos, answers):

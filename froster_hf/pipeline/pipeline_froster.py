@@ -135,7 +135,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
         Args:
             inputs: a video in any form that `FrosterVideoProcessor` takes, a list of them, or a generator, iterator,
-                dataset or dataset column of them, which is read as the answers are asked for.
+                dataset or dataset column of them, which is read as the answers are asked for. A generator gets on
+                when what it has given is read; of the others, several are read side by side.
             candidate_labels: K class names, or a mapping from class name to a describing sentence or a list of
                 several, from index to name or from name to index (`FrosterProcessor.read_labels` tells them apart).
                 May be left out for a model that has stored labels (`set_labels`).
@@ -164,8 +165,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 the place of the video's answers, so that there are as many results as videos.
             timeout: seconds that reading one video may take, in place of the video processor's limit.
             batch_size: videos that go through the model together.
-            num_workers: processes that read videos ahead. By default two threads do, which is enough as long as
-                decoding, which is done in processes of its own, takes longer than resizing.
+            num_workers: processes that read videos ahead. By default two threads do, or one for a generator, which is
+                enough as long as decoding, which is done in processes of its own, takes longer than resizing.
 
         Returns:
             A list of `{"score", "label"}`, best first, for one video; a list of such lists for a list of videos; an
@@ -846,14 +847,24 @@ class SequenceAhead(Dataset):
 
 
 class StreamAhead(IterableDataset):
-    """A `VideoStream` read ahead: futures of the videos' entries, in order."""
+    """A `VideoStream` read ahead: futures of the videos' entries, in order.
+
+    A video is asked for when the one before it has been read, since a generator may fill one array, or write one file,
+    for all of them, and may close or delete what it has given.
+    """
 
     def __init__(self, videos: VideoStream, read: Callable[[NumberedVideo], Any], num_ahead: int):
         self.videos, self.read, self.num_ahead = videos, read, num_ahead
 
     def __iter__(self) -> Iterator[Future]:
-        threads = ReadingThreads(NUM_READING_THREADS)
-        return take_ahead((threads.submit(self.read, video) for video in self.videos), self.num_ahead)
+        return take_ahead(self._entries(), self.num_ahead)
+
+    def _entries(self) -> Iterator[Future]:
+        threads = ReadingThreads(1)
+        for video in self.videos:
+            future = threads.submit(self.read, video)
+            yield future
+            future.exception()
 
 
 class ReadingThreads:

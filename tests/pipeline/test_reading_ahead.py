@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+from PIL import Image
 
 import froster_hf  # noqa: F401
 from froster_hf.pipeline import pipeline_froster
@@ -122,6 +123,38 @@ def test_answers_are_those_of_reading_one_after_the_other(classify, batch_size):
                 assert [answer["score"] for answer in found] == pytest.approx(
                     [answer["score"] for answer in one], abs=1e-6
                 )
+
+
+@pytest.mark.parametrize("kind", ["one array", "one file", "open files"])
+def test_a_generator_may_use_again_what_it_has_given(classify, tmp_path, kind):
+    """Where it were asked for the next video too early, that one's pixels would be answered for this one."""
+    videos, path = [video.numpy() for video in clips(8)], tmp_path / "pictures.npy"
+
+    def given():
+        array = videos[0].copy()
+        for video in videos:
+            array[:] = video
+            if kind == "one array":
+                yield array
+                continue
+            Image.fromarray(video[0].transpose(1, 2, 0)).save(path.with_suffix(".gif"))
+            if kind == "one file":
+                yield path.with_suffix(".gif")
+                path.with_suffix(".gif").unlink()
+            else:
+                with path.with_suffix(".gif").open("rb") as file:
+                    yield file
+
+    def best(answer):
+        return sorted((found["label"], found["score"]) for found in answer)
+
+    stills = [video if kind == "one array" else video[:1] for video in videos]
+    alone = [best(classify(still, candidate_labels=LABELS)) for still in stills]
+    together = [best(answer) for answer in classify(given(), candidate_labels=LABELS)]
+    for one, found in zip(alone, together, strict=True):
+        assert [label for label, _ in found] == [label for label, _ in one]
+        assert [score for _, score in found] == pytest.approx([score for _, score in one], abs=1e-6)
+    assert len({tuple(one) for one in alone}) == len(alone)
 
 
 def test_videos_of_which_random_frames_are_drawn_are_read_in_turn(classify, monkeypatch):
