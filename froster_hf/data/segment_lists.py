@@ -5,15 +5,15 @@ The files are the user's own; none is shipped. Labels become words, as in the li
 
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..printing import printable
+from ..printing import listing, printable
 from ..processing.text_files import AnnotationError, read_json, read_lines, shown_path
+from ..video.files import is_hidden
 from .safe_paths import VideoRoot
 from .video_table import MissingFiles, distinct_label_texts, is_video_path
 
@@ -120,7 +120,8 @@ def read_thumos14(
 ) -> SegmentTable:
     """THUMOS14's text files: one per class, `CLASS_test.txt`, with `video start end` a line.
 
-    Its ambiguous stretches are left out, as in published evaluations.
+    Its ambiguous stretches are left out, as in published evaluations. Text files that are not named so are counted in
+    what the table says of itself.
 
     Args:
         annotations: the folder of the files, often called `annotation`.
@@ -134,12 +135,13 @@ def read_thumos14(
     """
     folder = Path(annotations)
     # By name: as a pattern, what a protocol calls a subset could lead anywhere.
-    named = re.compile(f"[A-Za-z]+_{re.escape(subset)}\\.txt")
-    files = sorted(path for path in folder.iterdir() if named.fullmatch(path.name)) if folder.is_dir() else []
+    ending = f"_{subset}.txt"
+    texts = sorted(path for path in folder.iterdir() if _is_text(path)) if folder.is_dir() else []
+    files = [path for path in texts if path.name.endswith(ending) and path.name != ending]
     listed: dict[str, list[tuple[str, float, float]]] = {}
     names = []
     for file in files:
-        name = file.stem.rpartition("_")[0]
+        name = file.name.removesuffix(ending)
         if name == AMBIGUOUS:
             continue
         names.append(name)
@@ -152,13 +154,21 @@ def read_thumos14(
         raise AnnotationError(
             f"{shown_path(folder)} holds no segments in files named CLASS_{printable(subset[:80])}.txt."
         )
-    return segment_table(
+    table = segment_table(
         listed,
         names=names,
         root=VideoRoot(root, allow_links=allow_links),
         missing=missing,
         where=shown_path(folder),
     )
+    if others := sorted({path.name for path in texts} - {path.name for path in files}):
+        passed = f"{len(others)} text files not named CLASS{printable(ending)} were passed over"
+        table = replace(table, source=f"{table.source} {passed}: {listing(others, limit=5)}.")
+    return table
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() == ".txt" and not is_hidden(path.name)
 
 
 def _activitynet_segment(item: Any, place: str) -> tuple[str, float, float]:

@@ -136,6 +136,24 @@ def test_thumos14s_files_are_read_class_by_class_without_ambiguous_stretches(thu
     ]
 
 
+def test_classes_of_any_name_are_read_and_other_text_files_are_said(thumos, videos):
+    for name in ("Golf_Swing", "HighJump2", "long-jump", "Kürlauf", "pole vault"):
+        (thumos / f"{name}_test.txt").write_text("video_test_0000002 7.0 9.0\n")
+    # As a Mac leaves it beside each file on another's disk.
+    (thumos / "._Diving_test.txt").write_bytes(b"\x00\x05\x16\x07")
+    (thumos / "Rowing-test.txt").write_text("video_test_0000002 7.0 9.0\n")
+    table = read_thumos14(thumos, videos)
+    own = ["golf swing", "high jump2", "kürlauf", "long-jump", "pole vault"]
+    assert [label.lower() for label in table.labels] == ["baseball pitch", "diving", *own]
+    assert len(table.segments) == 9
+    assert "2 text files not named CLASS_test.txt were passed over: Diving_val.txt, Rowing-test.txt." in table.source
+
+
+def test_a_subset_may_have_several_words(thumos, videos):
+    (thumos / "Golf_Swing_my_test.txt").write_text("video_test_0000002 7.0 9.0\n")
+    assert read_thumos14(thumos, videos, subset="my_test").labels == ["Golf Swing"]
+
+
 def test_lines_and_folders_that_do_not_fit_are_named(thumos, videos, tmp_path):
     (thumos / "Diving_test.txt").write_text("video_test_0000002 7.0\n")
     with pytest.raises(AnnotationError, match=r"Diving_test\.txt, line 1: expected `video start end`"):
