@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -81,7 +82,7 @@ def live_frames(
         ValueError: an iterable of frames without `fps` or times, or something that is not a frame.
         DecodingUnavailableError: this machine cannot decode at the moment.
     """
-    if not isinstance(source, str | int):
+    if not isinstance(source, str | os.PathLike | int | np.integer):
         yield from _own_frames(source, fps)
         return
     if interval_seconds <= 0:

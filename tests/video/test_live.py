@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -245,7 +246,9 @@ def test_a_camera_that_is_not_there_is_an_error_that_says_so(source):
         next(live_frames(source))
 
 
-@pytest.mark.parametrize("address", ["camera", "/dev/video0", "clip.mp4", "", "-1", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "address", ["camera", "/dev/video0", "clip.mp4", "", "-1", "file:///etc/passwd", Path("clip.mp4"), np.int64(-1)]
+)
 def test_what_is_no_live_source_is_told_from_one(address):
     with pytest.raises(VideoDecodeError, match="the index of a camera, such as 0, or an address that begins with rt"):
         next(live_frames(address))
