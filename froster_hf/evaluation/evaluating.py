@@ -1,10 +1,11 @@
 """`evaluate_protocol`: a protocol, one or more checkpoints and the user's data to a result folder."""
 
+import dataclasses
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,17 +69,19 @@ class FrozenModel:
         weight: its weight in the ensembles.
         training_labels: what the checkpoints were trained on; adds `label_similarity.*`, the analysis of the paper's
             Figure 1 with a point for every part.
+        processor: its own pixels and prompts; by default those of the call.
     """
 
     model: nn.Module
     weight: float = 0.5
     training_labels: Sequence[str] | None = None
+    processor: FrosterProcessor | None = None
 
 
 def evaluate_protocol(
     protocol: str | os.PathLike | EvaluationProtocol,
     *,
-    models: nn.Module | Iterable[nn.Module],
+    models: nn.Module | Iterable[nn.Module | tuple[nn.Module, FrosterProcessor]],
     processor: FrosterProcessor,
     data: EvaluationData | Mapping[str, Any],
     output_dir: str | os.PathLike,
@@ -94,8 +97,9 @@ def evaluate_protocol(
 
     Args:
         protocol: name of a shipped protocol, a YAML file, or the protocol itself.
-        models: one model, or one per few-shot sample (an iterable may load them one by one).
-        processor: pixels and prompts.
+        models: one model, or one per few-shot sample, each with a processor of its own where it stands in a pair with
+            that (an iterable may load them one by one).
+        processor: pixels and prompts of the models that come without.
         data: where the videos and annotation files are.
         output_dir: result folder: `result.json`, `result.md`, `plots/`, `predictions/`.
         method: name of our row.
@@ -135,7 +139,6 @@ def evaluate_protocol(
     predict_table = partial(
         predict,
         table=plan.table,
-        processor=processor,
         descriptions=matched_descriptions(descriptions, plan.table),
         text_pooling=text_pooling,
         num_views=protocol.num_views,
@@ -145,14 +148,18 @@ def evaluate_protocol(
         **computing,
     )
     models = [models] if isinstance(models, nn.Module) else models
-    scored = _score_table(predict_table, models, method=method, frozen=frozen, folder=folder / "predictions")
+    pairs = (model if isinstance(model, tuple) else (model, processor) for model in models)
+    if frozen is not None and frozen.processor is None:
+        frozen = dataclasses.replace(frozen, processor=processor)
+    scored = _score_table(predict_table, pairs, method=method, frozen=frozen, folder=folder / "predictions")
     tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scored.rows.items()}
     report = _report(protocol, plan, tested, scored)
     if accelerator.is_main_process:
         write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, folder)
         if frozen is not None and frozen.training_labels is not None:
             points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
-            rows = similarity_table(frozen.model, processor, training_labels=frozen.training_labels, tested=points)
+            own = frozen.processor or processor
+            rows = similarity_table(frozen.model, own, training_labels=frozen.training_labels, tested=points)
             write_similarity_report(rows, folder)
     accelerator.wait_for_everyone()
     return report
@@ -175,15 +182,16 @@ class _Scored:
 
 def _score_table(
     predict_table: Callable[..., tuple[np.ndarray, dict[str, Any]]],
-    models: Iterable[nn.Module],
+    models: Iterable[tuple[nn.Module, FrosterProcessor]],
     *,
     method: str,
     frozen: FrozenModel | None,
     folder: Path,
 ) -> _Scored:
-    """Predict with every model, and say how each row of the report scores a part."""
+    """Predict with every model and its processor, and say how each row of the report scores a part."""
     samples = [
-        predict_table(model=model, output_dir=folder / f"sample_{number}") for number, model in enumerate(models)
+        predict_table(model=model, processor=processor, output_dir=folder / f"sample_{number}")
+        for number, (model, processor) in enumerate(models)
     ]
     if not samples:
         raise ValueError("No model was given to evaluate.")
@@ -191,7 +199,9 @@ def _score_table(
     rows = {method: [_alone(logits) for logits, _ in samples]}
     if frozen is None:
         return _Scored(rows, headers)
-    frozen_logits, frozen_header = predict_table(model=frozen.model, output_dir=folder / "frozen")
+    frozen_logits, frozen_header = predict_table(
+        model=frozen.model, processor=frozen.processor, output_dir=folder / "frozen"
+    )
     rows[FROZEN_ROW] = [_alone(frozen_logits)]
     for average in get_args(Average):
         rows[f"{method} + frozen ({average})"] = [
@@ -324,7 +334,7 @@ def _report(
         "frozen_checkpoint": None if frozen_header is None else frozen_header["model"],
         **{key: headers[0][key] for key in ("data", "prompts", "descriptions", "precision", "video_options")},
         "count_differences": plan.count_differences,
-        "notes": _notes(protocol, plan, len(headers)),
+        "notes": [*_notes(protocol, plan, len(headers)), *_other_inputs(headers, frozen_header)],
         "versions": package_versions(),
     }
 
@@ -369,6 +379,16 @@ def _notes(protocol: EvaluationProtocol, plan: EvaluationPlan, num_samples: int)
     if protocol.protocol != "base_to_novel" and num_samples > 1:
         notes.append(f"{num_samples} checkpoints were given; numbers over the splits are of the first.")
     return notes
+
+
+def _other_inputs(headers: Sequence[dict[str, Any]], frozen_header: dict[str, Any] | None) -> Iterator[str]:
+    """A note for every model with other prompts or pixels than the first, of which the report has those."""
+    named = {f"checkpoint {number}": header for number, header in enumerate(headers, start=1)}
+    named |= {} if frozen_header is None else {FROZEN_ROW: frozen_header}
+    for name, header in named.items():
+        if other := [key for key in ("prompts", "video_options") if header[key] != headers[0][key]]:
+            told = " and ".join(other).replace("_", " ")
+            yield f"The {name} was measured by its own processor, with other {told} than checkpoint 1."
 
 
 # From parts to the numbers of a row, as pure functions.

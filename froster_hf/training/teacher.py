@@ -10,6 +10,7 @@ Letters: B clips, T frames, D the teacher's embedding width.
 import contextlib
 import copy
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,12 @@ from torch import Tensor, nn
 
 from ..checkpoint_loading import checked_config
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+from ..printing import printable
+from ..processing.processing_froster import FrosterProcessor
 from .checkpointing import CheckpointedCallback, ResumeError
 from .stored_states import check_form
+
+logger = logging.getLogger(__name__)
 
 TeacherDtype = Literal["float32", "bfloat16", "float16"]
 # An averaged teacher, in a checkpoint.
@@ -42,6 +47,8 @@ class FrozenTeacher:
 
     # Whether its weights are others after a step.
     changes = False
+    # That of its checkpoint; a teacher that was the student takes the student's.
+    processor: FrosterProcessor | None = None
 
     def __init__(
         self,
@@ -108,7 +115,15 @@ class FrozenTeacher:
         """
         checked_config(pretrained_model_name_or_path)
         model = FrosterModel.from_dual_encoder(pretrained_model_name_or_path, temporal_module="none")
-        return cls(model, **kwargs)
+        teacher = cls(model, **kwargs)
+        try:
+            teacher.processor = FrosterProcessor.from_dual_encoder(pretrained_model_name_or_path)
+        except OSError:  # weights alone
+            logger.warning(
+                "%s has no processor: whether it takes the student's pixels and tokens cannot be checked.",
+                printable(os.fspath(pretrained_model_name_or_path)),
+            )
+        return teacher
 
     @property
     def embed_width(self) -> int:

@@ -29,6 +29,7 @@ from ..printing import listing, one_line
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import read_label_list
+from ..processing.same_inputs import refuse_other_inputs
 from .argument_errors import check_rates, naming_arguments
 from .arguments import FrosterTrainingArguments
 from .batch_memory import refuse_evaluation_beyond_memory, refuse_training_beyond_memory
@@ -199,6 +200,9 @@ class FrosterTrainer(ClipTrainer):
                     parameter.ds_optim_param = True  # type: ignore[attr-defined]
         may_share = not self._splits_parameters
         self.distillation = prepare_student(model, self.args, teacher=self._given_teacher, may_share=may_share)
+        processor, own = self.processing_class, None if self.teacher is None else self.teacher.processor
+        if own is not None and isinstance(processor, FrosterProcessor):
+            refuse_other_inputs(processor, own, names=("The student", "the teacher"))
         self._prompts = self._training_prompts(model)
         if model.config.id2label:
             forget_labels(model)

@@ -96,6 +96,30 @@ def test_cross_dataset_reports_full_set_and_splits(hmdb51_data, tmp_path):
     assert f"| **{ours['full']:.1f}** | **{ours['splits_mean']:.1f} ± {ours['splits_std']:.1f}** |" in text
 
 
+def test_every_model_is_measured_with_its_own_processor(hmdb51_data, tmp_path):
+    processors = [tiny_processor(), tiny_processor(image_mean=[5.0, -5.0, 5.0]), tiny_processor("none")]
+    pairs = [(tiny_model(number), processor) for number, processor in enumerate(processors)]
+
+    def measure(name, own, **options):
+        report = evaluate(hmdb51_data, tmp_path / name, models=own, **options)
+        return report, [scores(path) for path in sorted((tmp_path / name / "predictions").glob("sample_*"))]
+
+    def scores(folder):
+        lines = [json.loads(line) for line in (folder / "predictions.0.jsonl").read_text().splitlines()[1:]]
+        return sorted((line["row"], line["logits"]) for line in lines)
+
+    alone = [measure(str(number), [pair])[1][0] for number, pair in enumerate(pairs)]
+    frozen = FrozenModel(tiny_model(1), processor=processors[1])
+    report, together = measure("together", pairs, frozen=frozen)
+    assert together == alone
+    assert scores(tmp_path / "together/predictions/frozen") == alone[1]
+    assert [note for note in report["notes"] if "its own processor" in note] == [
+        "The checkpoint 2 was measured by its own processor, with other video options than checkpoint 1.",
+        "The checkpoint 3 was measured by its own processor, with other prompts than checkpoint 1.",
+        "The frozen model was measured by its own processor, with other video options than checkpoint 1.",
+    ]
+
+
 def test_unknown_data_fields_no_models_and_a_name_of_two_rows_are_refused(hmdb51_data, tmp_path):
     with pytest.raises(ValueError, match="unknown fields folder"):
         evaluate({"folder": "/data"}, tmp_path)

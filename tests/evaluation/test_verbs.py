@@ -59,6 +59,23 @@ def test_the_mean_of_checkpoints_is_one_model(checkpoints, hmdb51_data, tmp_path
     assert report["results"]["this checkpoint"]["num_samples"] == 1
 
 
+def test_models_with_other_processors_are_measured_as_they_are_used_and_have_no_mean(
+    checkpoints, hmdb51_data, tmp_path, capsys
+):
+    other = str(tmp_path / "other")
+    tiny_model(1).save_pretrained(other)
+    tiny_processor(image_mean=[5.0, -5.0, 5.0]).save_pretrained(other)
+    assert evaluate(hmdb51_data, tmp_path / "alone", "--model", other) == 0
+    models = ["--model", checkpoints[0], other]
+    assert evaluate(hmdb51_data, tmp_path / "both", *models, "--frozen", other) == 0
+    alone, both = (json.loads((tmp_path / name / "result.json").read_text())["results"] for name in ("alone", "both"))
+    assert both["this checkpoint"]["parts"][1] == both["frozen model"]["parts"][0]
+    assert both["frozen model"] == alone["this checkpoint"]
+    capsys.readouterr()
+    assert evaluate(hmdb51_data, tmp_path / "mean", *models, "--average") == 1
+    assert "their processors differ: `image_mean` is [0.48145466" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -480,3 +480,17 @@ def test_an_access_token_in_a_recipe_is_refused_and_not_repeated(tmp_path):
     with pytest.raises(ValueError, match=r"training\.hub_token is given") as caught:
         load_recipe(tmp_path / "mine.yaml")
     assert "hf_secret" not in str(caught.value)
+
+
+def test_a_teacher_with_other_pixels_than_the_students_is_refused(tmp_path, clip_folder, video_folder, caplog):
+    overrides = [*tiny_overrides(clip_folder, video_folder, tmp_path / "run"), "data.shots=null"]
+    teacher = save_tiny_clip(tmp_path / "teacher")
+    recipe = load_recipe("froster_k400", [*overrides, f"training.teacher={teacher}"])
+    assert build_trainer(recipe).teacher is not None
+    options = json.loads((teacher / "preprocessor_config.json").read_text())
+    (teacher / "preprocessor_config.json").write_text(json.dumps({**options, "image_mean": [0.5, 0.5, 0.5]}))
+    with pytest.raises(ValueError, match=r"The student and the teacher would be given the same.*`image_mean`"):
+        build_trainer(recipe)
+    (teacher / "preprocessor_config.json").unlink()
+    assert build_trainer(recipe).teacher is not None
+    assert "has no processor: whether it takes the student's pixels" in caplog.text

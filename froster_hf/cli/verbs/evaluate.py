@@ -38,6 +38,7 @@ from ..options import DEFAULT_MODEL, add_overwrite_argument, add_text_pooling, n
 
 if TYPE_CHECKING:
     from ...evaluation.protocols import DetectionProtocol
+    from ...processing.processing_froster import FrosterProcessor
 
 DATA_FIELDS = ("root", "annotations", "train_annotations", "labels", "base_labels", "known_labels", "label_splits")
 # What would have no effect is refused.
@@ -260,13 +261,14 @@ def _run_protocol(arguments: argparse.Namespace, output: str) -> int:
     frozen = None
     if arguments.frozen is not None:
         weight = {} if arguments.frozen_weight is None else {"weight": arguments.frozen_weight}
-        frozen = FrozenModel(_load(arguments.frozen).model, training_labels=training_labels, **weight)
+        clip = _load(arguments.frozen)
+        frozen = FrozenModel(clip.model, training_labels=training_labels, processor=clip.processor, **weight)
     first = _load(arguments.model[0])
-    models = _models(first, arguments.model[1:])
+    pairs = _pairs(first, arguments.model[1:])
     accelerator = Accelerator()
     report = evaluate_protocol(
         protocol,
-        models=average_models(models) if arguments.average else models,
+        models=average_models(_alike(pairs, arguments.model)) if arguments.average else pairs,
         processor=first.processor,
         data={**data, "missing": arguments.missing, "allow_links": arguments.allow_links},
         output_dir=output,
@@ -316,8 +318,20 @@ def _load(name: str) -> Any:
     return load_checkpoint(name, device="cpu", dtype="float32")
 
 
-def _models(first: Any, others: list[str]) -> Iterator[Any]:
-    """One model after the other: a sample's weights are loaded when its turn comes."""
-    yield first.model
+def _pairs(first: Any, others: list[str]) -> Iterator[tuple[Any, "FrosterProcessor"]]:
+    """One model and its processor after the other: a sample's weights are loaded when its turn comes."""
+    yield first.model, first.processor
     for name in others:
-        yield _load(name).model
+        classify = _load(name)
+        yield classify.model, classify.processor
+
+
+def _alike(pairs: Iterator[tuple[Any, "FrosterProcessor"]], names: list[str]) -> Iterator[Any]:
+    """The models, if a mean of their weights can be given what the first one is given."""
+    from ...processing.same_inputs import refuse_other_inputs
+
+    first = None
+    for name, (model, processor) in zip(names, pairs):
+        first = first or processor
+        refuse_other_inputs(first, processor, names=(names[0], name))
+        yield model
