@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, BinaryIO
 
-from .stores import fetch_file, is_address, refuse_unnamed
+from .stores import copy_path, fetch_file, is_address, refuse_unnamed
 from .types import UnreadableVideoError, VideoLimits, path_error
 from .url import WEB_POLICIES, WebPolicy, fetch_url, shown_address
 
@@ -122,7 +122,9 @@ def _fetched(address: str, named: Sequence[str], limits: VideoLimits) -> Checked
     if isinstance(copy, str):
         return _checked_path(copy, limits)
     try:
-        return replace(_checked_path(copy.name, limits), copy=copy)
+        # As it is: resolved, the path of a file without a name would lead nowhere.
+        path = copy_path(copy)
+        return replace(_checked_path(path, limits), path=path, copy=copy)
     except BaseException:
         copy.close()
         raise

@@ -222,13 +222,31 @@ def _reading(address: str, *, failure: str = "reading it failed") -> Iterator[No
         raise UnreadableVideoError(f"{failure}: {_said(error)}") from error
 
 
+def copy_path(copy: IO[bytes]) -> str:
+    """By which the decoding process opens a copy that has a name in no folder."""
+    return copy.name if isinstance(copy.name, str) else f"/proc/{os.getpid()}/fd/{copy.fileno()}"
+
+
 def _room() -> IO[bytes]:
+    """A file for a copy: without a name where it can be opened so, and then gone however this program ends."""
     try:
-        return tempfile.NamedTemporaryFile(prefix="froster-", suffix=".video")
+        make = tempfile.TemporaryFile if _can_open_unnamed() else tempfile.NamedTemporaryFile
+        return make(prefix="froster-", suffix=".video")
     except OSError as error:
         raise DecodingUnavailableError(
             f"A copy of a remote file needs a temporary folder: {error.strerror}. Set TMPDIR to one."
         ) from error
+
+
+def _can_open_unnamed() -> bool:
+    """Whether another process of this user finds a file without a name by `copy_path`, as on Linux."""
+    try:
+        # A program that has given itself more rights than its user has is root's there, and closed to others.
+        is_own = os.stat(f"/proc/{os.getpid()}").st_uid == os.geteuid()
+        with tempfile.TemporaryFile() as probe:
+            return is_own and os.path.samestat(os.stat(copy_path(probe)), os.fstat(probe.fileno()))
+    except OSError:
+        return False
 
 
 @atexit.register

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from froster_hf.cli.videos import find_videos
 from froster_hf.data import read_video_list
 from froster_hf.processing.label_files import read_label_file
 from froster_hf.processing.text_files import AnnotationError
-from froster_hf.video import stores
+from froster_hf.video import source, stores
 from froster_hf.video.decoding import (
     DecodingUnavailableError,
     VideoDecodeError,
@@ -143,6 +144,28 @@ def test_a_program_that_ends_while_a_thread_is_copying_leaves_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-c", TO_LEAVE], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name that others open")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_program_that_is_killed_while_a_thread_is_copying_leaves_nothing(tmp_path, number):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    script = TO_LEAVE + f"import os; os.kill(os.getpid(), {int(number)})"
+    done = run_python("-c", script, env=environment)
+    assert done.returncode == -number, done.stderr[-2000:]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_has_a_name_where_no_other_process_could_open_it_without(store, copies, video_file, monkeypatch):
+    monkeypatch.setattr(stores, "_can_open_unnamed", lambda: False)
+    names = []
+    path_of = source.copy_path
+    monkeypatch.setattr(source, "copy_path", lambda copy: names.append(path_of(copy)) or names[-1])
+    store.pipe_file("/videos/clip.mp4", video_file("h264_mp4").read_bytes())
+    frames, _ = decode_frames("memory://videos/clip.mp4", [3], allow_urls=NAMED)
+    assert torch.equal(frames, decode_frames(video_file("h264_mp4"), [3])[0])
+    assert [os.path.dirname(name) for name in names] == [str(copies)]
+    assert not list(copies.iterdir())
 
 
 def test_files_of_this_machine_are_read_where_they_are(copies, video_file, tmp_path):
