@@ -695,6 +695,10 @@ def _read_frame_list(
         if index not in files:
             with _foreign(f"Frame {index}"):
                 images[index] = _read_frame(frame)
+                # Afterwards, since looking for further pages lets go of what Pillow has decoded.
+                is_picture = decoding is not None and isinstance(frame, Image.Image)
+                if is_picture and (several := decoding.further_pictures(frame)):
+                    raise _unreadable(frames, decoding.IMAGE_READER, f"frame {index}: {several}")
     if files:
         if decoding is None:
             index, file = next(iter(files.items()))

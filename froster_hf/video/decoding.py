@@ -18,6 +18,7 @@ import torch
 
 from .backends import AUTO_BACKEND, IMAGE_READER, get_backend, resolve_backend
 from .client import DecodingProcess, decoding_process
+from .images import further_pictures
 from .source import UrlPolicy, VideoSource, check_source, source_name, split_policy
 from .types import (
     DecodingUnavailableError,
@@ -39,6 +40,7 @@ __all__ = [
     "decode_image_files",
     "decode_images",
     "decode_video",
+    "further_pictures",
     "probe_video",
     "split_policy",
     "stream_frames",

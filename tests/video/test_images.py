@@ -10,7 +10,8 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from froster_hf.processing.video_processing_froster import read_video
 from froster_hf.video.decoding import VideoDecodeError, decode_image_files, decode_images
@@ -170,6 +171,39 @@ def test_frames_at_addresses_are_read_where_the_caller_names_them():
     with pytest.raises(VideoDecodeError, match=r"'1\.png': .*allow_urls"):
         read_video(row, None)
     assert read_video(row, None, allow_urls="memory://frames")[0].unique().tolist() == [6]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
+def test_a_picture_that_is_the_first_of_several_is_refused_as_a_frame(tmp_path, suffix):
+    (tmp_path / "frames").mkdir()
+    path = tmp_path / "frames" / f"1.{suffix}"
+    picture(9).save(path, save_all=True, append_images=[picture(90), picture(200)])
+    given = {"folder": tmp_path / "frames", "list": [str(path)], "bytes": [path.read_bytes()]}
+    with Image.open(path) as opened:
+        for video in [[opened], *([] if suffix == "gif" else given.values())]:
+            with pytest.raises(VideoDecodeError, match=r"it holds several pictures .*save an animation as GIF or MP4"):
+                read_video(video, None)
+        frames, _ = read_video([frame.copy() for frame in ImageSequence.Iterator(opened)], None)
+        assert len(frames) == 3
+
+
+def test_pictures_that_belong_to_the_first_one_are_passed_over(tmp_path):
+    # As phones save photographs with a second picture, and scanners and maps a picture with smaller copies.
+    picture(1).save(tmp_path / "1.jpg", format="MPO", save_all=True, append_images=[picture(2)])
+    pages = [picture(1), picture(2).resize((16, 12)), picture(3).resize((8, 6))]
+    with AppendingTiffWriter(str(tmp_path / "2.tiff"), True) as file:
+        for page in pages:
+            page.save(file, format="TIFF", tiffinfo={254: int(page is not pages[0])})
+            file.newFrame()
+    picture(1).save(tmp_path / "3.gif")
+    names = ("1.jpg", "2.tiff")
+    assert values(tmp_path) == [1, 1]
+    with Image.open(tmp_path / "1.jpg") as photograph, Image.open(tmp_path / "2.tiff") as scan:
+        assert (photograph.n_frames, scan.n_frames) == (2, 3)
+        assert read_video([photograph, scan], None)[0].unique().tolist() == [1]
+    with Image.open(tmp_path / "3.gif") as closed:
+        closed.load()
+    assert read_video([closed, *(str(tmp_path / name) for name in names)], None)[0].shape[0] == 3
 
 
 def test_names_of_frames_act_on_no_terminal(tmp_path):
