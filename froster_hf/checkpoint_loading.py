@@ -213,6 +213,7 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
     from transformers import AutoModel, AutoModelForVideoClassification, pipeline
     from transformers.utils import PROCESSOR_NAME
 
+    from .processing.calibrations import forget_calibration
     from .processing.processing_froster import FrosterProcessor
     from .processing.tokenizer_files import load_processor
 
@@ -240,6 +241,8 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
         processor = load(checkpoint, revision=adapter.commit)
     else:
         processor = load(base, revision=revision)
+        if adapter is not None:
+            forget_calibration(vars(processor), of="the weights with the adapter")
     task: Any = "zero-shot-video-classification"
     classify = pipeline(task, model=model, processor=processor, device=device)
     if adapter is not None:

@@ -116,6 +116,23 @@ def test_labels_of_the_checkpoint_below_are_names_without_embeddings(base, adapt
             classify(BIKES)
 
 
+def test_the_calibration_of_the_checkpoint_below_is_left_out(base, adapter, tmp_path, caplog):
+    calibration = {"scale": 1.0, "bias": 0.0, "threshold": 0.5, "background_labels": ["a landscape"]}
+    below, folder = shutil.copytree(base, tmp_path / "below"), shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, "base_model_name_or_path": str(below)}))
+    processor = tiny_processor()
+    processor.calibration = calibration
+    processor.save_pretrained(below)
+    # That of a processor beside the adapter was fitted to both together.
+    for place, kept in ((folder, calibration), (below, None)):
+        processor.save_pretrained(place)
+        assert load_installed(folder, device="cpu", dtype="auto").processor.calibration == kept
+        (folder / "processor_config.json").unlink(missing_ok=True)
+    assert "calibration of the checkpoint does not hold for the weights with the adapter" in caplog.text
+    assert load_installed(below, device="cpu", dtype="auto").processor.calibration == calibration
+
+
 def test_the_processor_of_the_training_is_that_beside_the_adapter(adapter, tmp_path):
     folder = shutil.copytree(adapter[0], tmp_path / "own")
     tiny_processor("none", num_frames=2).save_pretrained(folder)

@@ -7,6 +7,7 @@ A model is measured as it is used: with the frames, views and prompts of its pro
 K labels, M models.
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,13 @@ from .predicting import Computing, predict
 from .protocols import Part, PartResult, evaluate_scores
 from .report import package_versions, part_report, percent, percent_interval, write_result
 
+logger = logging.getLogger(__name__)
+
+# Where the prompts of a checkpoint with labels become others.
+STORED_LABELS = (
+    "The labels stored in the checkpoint keep the embeddings of the former prompts; store them again with "
+    "`froster export --labels`."
+)
 # Confusions that the report puts into words.
 MAX_CONFUSIONS = 20
 
@@ -101,7 +109,7 @@ def evaluate_videos(
             `result.md`, `result.json`, `plots/`, `predictions/`.
         name: name of the videos in the report; by default that of their folder or list.
         calibrate: fit the probabilities of `multi_label` to this list (Platt scaling), and save the first model with
-            them into `calibrated` in the result folder.
+            them, and with the descriptions that they were fitted with, into `calibrated` in the result folder.
         descriptions: a sentence by label, or several; matched by name with the labels of the videos, of which none may
             be missing. None takes those of each model's processor.
         text_pooling: how several are combined, `mean` or `max`; None takes each processor's way.
@@ -156,6 +164,10 @@ def evaluate_videos(
         classify = next(iter(models.values()))
         if calibration is not None:
             # The pipeline in memory has it from now on, too.
+            labels = [*label_names(table), *calibration.background_labels]
+            is_new = keep_descriptions(classify.processor, labels, options["descriptions"], text_pooling)
+            if is_new and classify.model.config.id2label:
+                logger.warning(STORED_LABELS)
             classify.processor.calibration = calibration.to_dict()
             # First, since the report says that it is there.
             save_variant(classify, folder / CALIBRATED_FOLDER)
@@ -366,6 +378,22 @@ def _write(
         plots[result.name] = [f"plots/{confusion.name}", f"plots/{classes.name}"]
     write_page(report, table, plots=plots, processor=classify.processor, folder=folder)
     write_result(report, markdown_of_list(report), folder)
+
+
+def keep_descriptions(
+    processor: Any, labels: Sequence[str], descriptions: Mapping[str, Any] | None, text_pooling: str | None
+) -> bool:
+    """Give a processor what a call said about the labels, with which something was found for it; whether that is new.
+
+    What the processor has to say about other labels stays; of these, nothing that the call has left out.
+    """
+    before = processor.label_descriptions, processor.text_pooling
+    if descriptions is not None:
+        others = {name: texts for name, texts in (processor.label_descriptions or {}).items() if name not in labels}
+        processor.label_descriptions = {**others, **descriptions} or None
+    if text_pooling is not None:
+        processor.text_pooling = text_pooling
+    return before != (processor.label_descriptions, processor.text_pooling)
 
 
 def save_variant(classify: Any, folder: Path) -> None:

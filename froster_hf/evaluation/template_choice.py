@@ -25,7 +25,7 @@ from ..data.video_table import is_multi_label, label_array, label_names
 from ..processing.prompts_froster import TEMPLATE_SETS, find_text_pooling, resolve_templates
 from .evaluating import matched_descriptions, prepare_folder
 from .metrics import average_views, paired_intervals, true_ranks
-from .own_list import named_table, own_views, save_variant
+from .own_list import STORED_LABELS, keep_descriptions, named_table, own_views, save_variant
 from .page import CHOSEN_FOLDER, difference_in_words
 from .predicting import Computing, embed_videos, refuse_many_scores
 from .report import cell, markdown_table, one_decimal, package_versions, percent, percent_interval, write_result
@@ -120,6 +120,7 @@ def choose_templates(
         **views,
         **vars(computing),
     )
+    described = matched_descriptions(descriptions, table)
     pool = list(dict.fromkeys(template for templates in sets.values() for template in templates))
     scorer = _TemplateScorer(
         classify.model,
@@ -128,7 +129,7 @@ def choose_templates(
         label_array(table),
         labels=label_names(table),
         templates=pool,
-        descriptions=matched_descriptions(descriptions, table),
+        descriptions=described,
         text_pooling=text_pooling,
     )
     named = {key: tuple(pool.index(template) for template in templates) for key, templates in sets.items()}
@@ -137,7 +138,7 @@ def choose_templates(
     report = _report(subject, scorer, named, choose, folds)
     report |= {"data": header["data"], "labels": label_names(table), "model": header["model"]}
     report |= {"versions": package_versions()}
-    _keep(classify, report)
+    _keep(classify, report, described, text_pooling)
     if accelerator.is_main_process:
         # First, since the report says that it is there.
         save_variant(classify, folder / CHOSEN_FOLDER)
@@ -350,18 +351,19 @@ def _described(choice: _Choice, scorer: _TemplateScorer, named: Mapping[str, _Ch
     return {"name": name, "templates": [scorer.templates[index] for index in choice]}
 
 
-def _keep(classify: Any, report: dict[str, Any]) -> None:
-    """Give the processor the chosen templates; what was made with the former ones does not hold for others."""
+def _keep(
+    classify: Any, report: dict[str, Any], descriptions: Mapping[str, Any] | None, text_pooling: str | None
+) -> None:
+    """Give the processor the chosen templates, and the descriptions that they were chosen with; what was made with the
+    former ones does not hold for others."""
     processor, notes = classify.processor, []
-    if processor.prompt_templates == report["chosen"]["templates"]:
+    is_described = keep_descriptions(processor, report["labels"], descriptions, text_pooling)
+    if processor.prompt_templates == report["chosen"]["templates"] and not is_described:
         return
     processor.prompt_templates = list(report["chosen"]["templates"])
     if processor.calibration is not None:
         processor.calibration = None
-        notes.append("The calibration of the former templates is left out; fit it again with `--calibrate`.")
+        notes.append("The calibration of the former prompts is left out; fit it again with `--calibrate`.")
     if classify.model.config.id2label:
-        notes.append(
-            "The labels stored in the checkpoint keep the embeddings of the former templates; store them again with "
-            "`froster export --labels`."
-        )
+        notes.append(STORED_LABELS)
     report["note"] = " ".join(notes)

@@ -26,6 +26,7 @@ from ..modeling.modeling_froster import (
 )
 from ..modeling.tables_froster import is_temporal
 from ..printing import listing, one_line
+from ..processing.calibrations import forget_calibration
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import read_label_list
@@ -206,6 +207,8 @@ class FrosterTrainer(ClipTrainer):
         self._prompts = self._training_prompts(model)
         if model.config.id2label:
             forget_labels(model)
+        if isinstance(processor, FrosterProcessor):
+            forget_calibration(vars(processor), of="the weights that are trained")
         self._texts.clear()
         self._sampler = PromptSampler(self._prompts.templates, prompts=self.args.training_prompts, seed=self.seed)
 

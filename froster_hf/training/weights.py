@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_files import check_checkpoint_files, check_headers, shard_names
 from ..checkpoint_loading import refuse_oversized
@@ -36,6 +36,7 @@ from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
+from ..processing.calibrations import forget_calibration
 from ..processing.text_files import parse_json, read_json
 from ..weights_license import CARD_FILE, REPORT_FILE, one_license
 from ..whole_files import new_folder, write_errors
@@ -277,8 +278,9 @@ def interpolate(
 
     Both are folders of transformers with safetensors files, CLIP's or FROSTER's, as trained or exported. The result
     has the configuration, processor, key names and precision of the FROSTER one; of two alike, of `checkpoint_b`. A
-    stored label list is left out: its embeddings come from the text tower as it was; so is all code that is not this
-    package's, and what names such code. A license that both have, or FROSTER's of one of them, stands on its card.
+    stored label list is left out: its embeddings come from the text tower as it was; so is a calibration, and all code
+    that is not this package's, and what names such code. A license that both have, or FROSTER's of one of them, stands
+    on its card.
 
     Args:
         checkpoint_a: the result at ratio 0; for example the CLIP that training started from.
@@ -465,5 +467,9 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
     for path in sorted(pattern.folder.iterdir()):
         if path.is_file() and path.suffix in COPIED_SUFFIXES and path.name not in NOT_COPIED:
             shutil.copyfile(path, folder / path.name)
+    processor = folder / PROCESSOR_NAME
+    if processor.is_file() and isinstance(options := read_json(processor), dict) and options.get("calibration"):
+        forget_calibration(options, of="the weights between the two")
+        processor.write_text(json.dumps(options, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for dropped in drop_foreign_code(folder):
         logger.warning("Left out of the result: %s.", dropped)

@@ -197,6 +197,27 @@ def test_an_earlier_checkpoint_stays_where_a_new_one_cannot_be_written(tmp_path,
     assert (earlier / "model.safetensors").read_text() == ("earlier" if is_link else "new")
 
 
+def test_a_calibration_is_saved_with_the_descriptions_that_it_was_fitted_with(videos, tmp_path, caplog):
+    classify = load_pipeline("small", device="cpu")
+    labels = sorted({*map(str, CLASSES), "a person juggling"})
+    described = {label: [f"{label} on gray", "a shape"] for label in labels} | {labels[0]: None}
+    classify.processor.label_descriptions = {labels[0]: "a person", "golf": "a ball is hit"}
+    classify.model.set_labels(["golf"], text_embeds=classify.label_embeds(["golf"]))
+    options = {"multi_label": True, "calibrate": True, "descriptions": described, "text_pooling": "max"}
+    fitted = evaluate_videos(
+        videos / "several.jsonl", models={"small": classify}, output_dir=tmp_path / "first", **options
+    )
+    assert "keep the embeddings of the former prompts" in caplog.text
+    saved = load_pipeline(tmp_path / "first/calibrated", device="cpu")
+    assert saved.processor.text_pooling == "max"
+    assert saved.processor.label_descriptions["golf"] == "a ball is hit"
+    again = evaluate_videos(
+        videos / "several.jsonl", models={"small": saved}, output_dir=tmp_path / "second", multi_label=True
+    )
+    numbers = [report["models"]["small"] for report in (fitted, again)]
+    assert numbers[0] == numbers[1]
+
+
 def test_the_report_that_names_a_calibrated_checkpoint_comes_after_it(videos, tmp_path, monkeypatch):
     def fail(classify, folder):
         raise OSError("full")

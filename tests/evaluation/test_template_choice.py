@@ -93,8 +93,22 @@ def test_the_choice_is_measured_and_kept(table, classify, tmp_path, search):
     kept = FrosterProcessor.from_pretrained(tmp_path / "chosen_templates")
     assert kept.prompt_templates == chosen
     assert kept.calibration is None
-    assert "calibration of the former templates is left out" in report["note"]
+    assert "calibration of the former prompts is left out" in report["note"]
     assert "stored in the checkpoint keep the embeddings" in report["note"]
+
+
+def test_descriptions_that_templates_were_chosen_with_are_kept_with_them(table, classify, tmp_path):
+    described = {str(one): ["a shape", f"{one} on gray"] for one in CLASSES}
+    classify.processor.calibration = {"scale": 1.0, "bias": 0.0, "threshold": 0.5, "background_labels": []}
+    own = {OWN_TEMPLATES: classify.processor.prompt_templates}
+    options = {"candidates": own, "num_folds": 3, "descriptions": described, "text_pooling": "max"}
+    report = choose_templates(table, classify=classify, output_dir=tmp_path, **options)
+    kept = FrosterProcessor.from_pretrained(tmp_path / "chosen_templates")
+    assert {name: list(texts) for name, texts in kept.label_descriptions.items()} == described
+    assert kept.text_pooling == "max"
+    # The templates are the same, but the prompts are not.
+    assert kept.calibration is None
+    assert "calibration of the former prompts is left out" in report["note"]
 
 
 class Scorer:

@@ -494,3 +494,18 @@ def test_a_teacher_with_other_pixels_than_the_students_is_refused(tmp_path, clip
     (teacher / "preprocessor_config.json").unlink()
     assert build_trainer(recipe).teacher is not None
     assert "has no processor: whether it takes the student's pixels" in caplog.text
+
+
+def test_a_calibration_does_not_outlive_the_weights_that_it_was_fitted_to(tmp_path, video_folder, caplog):
+    tiny_model().save_pretrained(tmp_path / "calibrated")
+    processor = tiny_processor()
+    processor.calibration = {"scale": 1.0, "bias": 0.0, "threshold": 0.5, "background_labels": ["a landscape"]}
+    processor.save_pretrained(tmp_path / "calibrated")
+    overrides = tiny_overrides(tmp_path / "calibrated", video_folder, tmp_path / "run")
+    more = ["data.shots=null", "model.num_frames=null", "model.prompt_templates=null"]
+    more += ["model.temporal_module=null", "training.average_weights_from_epoch=0"]
+    train_recipe(load_recipe("froster_k400", [*overrides, *more, "training.save_strategy=epoch"]))
+    assert "calibration of the checkpoint does not hold for the weights that are trained" in caplog.text
+    saved = sorted((tmp_path / "run").rglob("processor_config.json"))
+    assert {path.parent.name for path in saved} >= {"model", "weight-average"}
+    assert {json.loads(path.read_text())["calibration"] for path in saved} == {None}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForVideoClassification, CLIPModel
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.training.weights import CheckpointMismatchError, interpolate
 from froster_hf.weights_license import stated_license
 from tests.fixtures.subprocesses import run_forked
@@ -103,12 +104,14 @@ def test_shards_are_read(clip_folder, tmp_path):
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
-def test_processor_code_and_config_come_along_and_the_label_list_does_not(clip_folder, tmp_path, caplog):
+def test_processor_code_and_config_come_along_and_labels_and_calibration_do_not(clip_folder, tmp_path, caplog):
     model = tiny_model()
     model.set_labels(["a", "b"], input_ids=tiny_texts(2))
     tuned = tmp_path / "tuned"
     model.save_pretrained(tuned)
-    tiny_processor().save_pretrained(tuned)
+    processor = tiny_processor()
+    processor.calibration = {"scale": 1.0, "bias": 0.0, "threshold": 0.5, "background_labels": ["a landscape"]}
+    processor.save_pretrained(tuned)
     for name in ("trainer_state.json", "training_args.bin", "optimizer.pt"):
         (tuned / name).write_text("{}")
     result = interpolate(clip_folder, tuned, 0.5, output_dir=tmp_path / "out")
@@ -118,6 +121,9 @@ def test_processor_code_and_config_come_along_and_the_label_list_does_not(clip_f
     loaded = FrosterForVideoClassification.from_pretrained(result)
     assert loaded.config.num_labels == 0
     assert "label list" in caplog.text
+    assert "calibration of the checkpoint does not hold for the weights between the two" in caplog.text
+    kept = FrosterProcessor.from_pretrained(result).to_dict()
+    assert kept == {**FrosterProcessor.from_pretrained(tuned).to_dict(), "calibration": None}
     loaded.set_labels(["a", "b"], input_ids=tiny_texts(2))
     assert loaded(tiny_clips()).logits.isfinite().all()
 
