@@ -195,12 +195,12 @@ def test_pictures_that_belong_to_the_first_one_are_passed_over(tmp_path):
         for page in pages:
             page.save(file, format="TIFF", tiffinfo={254: int(page is not pages[0])})
             file.newFrame()
-    picture(1).save(tmp_path / "3.gif")
     names = ("1.jpg", "2.tiff")
     assert values(tmp_path) == [1, 1]
     with Image.open(tmp_path / "1.jpg") as photograph, Image.open(tmp_path / "2.tiff") as scan:
         assert (photograph.n_frames, scan.n_frames) == (2, 3)
         assert read_video([photograph, scan], None)[0].unique().tolist() == [1]
+    picture(1).save(tmp_path / "3.gif")
     with Image.open(tmp_path / "3.gif") as closed:
         closed.load()
     assert read_video([closed, *(str(tmp_path / name) for name in names)], None)[0].shape[0] == 3
