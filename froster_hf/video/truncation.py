@@ -1,8 +1,8 @@
 """Whether a file ends before what its own container announces.
 
 FFmpeg reads most cut files without complaint and yields what is left, so that "frame 4 of 8" would silently be another
-moment. MP4, Matroska, AVI and GIF say how long they are; MPEG streams and FLV do not, and what is left of them is a
-whole video.
+moment. MP4, Matroska, AVI and GIF say how long they are, and the last page of a stream in Ogg says that it is; MPEG
+streams and FLV do not, and what is left of them is a whole video.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import struct
 from typing import BinaryIO
 
 from .types import UnreadableVideoError
+
+# How the first page of pictures in Ogg begins: Theora, VP8, Dirac, and whatever OGM holds.
+_OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video")
+_OGG_FIRST, _OGG_LAST = 2, 4
 
 
 def check_complete(handle: BinaryIO, container: str) -> None:
@@ -27,6 +31,7 @@ def check_complete(handle: BinaryIO, container: str) -> None:
         "matroska,webm": _matroska_size,
         "avi": _avi_size,
         "gif": _gif_size,
+        "ogg": _ogg_size,
     }.get(container, lambda handle, size: size)(handle, size)
     if announced > size:
         raise UnreadableVideoError(f"it is truncated: it has {size} bytes and announces at least {announced}")
@@ -91,6 +96,23 @@ def _gif_size(handle: BinaryIO, size: int) -> int:
         while length := handle.read(1).strip(b"\0"):
             handle.seek(length[0], os.SEEK_CUR)
     return size + 1
+
+
+def _ogg_size(handle: BinaryIO, size: int) -> int:
+    """The size, or one that is larger where the page is missing that is marked as the last one of the pictures."""
+    offset, have_ended = 0, {}
+    while offset + 27 <= size:
+        handle.seek(offset)
+        pattern, flags, stream, num_pieces = struct.unpack("<4sxB8x4s8xB", handle.read(27))
+        if pattern != b"OggS":  # damaged, or other bytes behind the last page
+            return size
+        pieces = handle.read(num_pieces)
+        if flags & _OGG_FIRST and handle.read(8).startswith(_OGG_PICTURES):
+            have_ended[stream] = False
+        if stream in have_ended:
+            have_ended[stream] = bool(flags & _OGG_LAST)
+        offset += 27 + num_pieces + sum(pieces)
+    return size if all(have_ended.values()) and offset <= size else max(offset, size + 1)
 
 
 def _pass_color_table(handle: BinaryIO, flags: bytes) -> None:

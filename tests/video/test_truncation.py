@@ -3,6 +3,8 @@
 import contextlib
 import io
 
+import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ BEGINNINGS = {
     "avi": [b"", b"RIFF"],
     "gif": [b"", b"GIF89a"],
     "mpegts": [b""],
+    "ogg": [b"", b"OggS\0\2"],
 }
 
 
@@ -38,6 +41,29 @@ def test_a_file_without_its_last_byte_is_truncated(video_file, name, container):
     check_complete(io.BytesIO(data), container)
     with pytest.raises(UnreadableVideoError, match="truncated"):
         check_complete(io.BytesIO(data[:-1]), container)
+
+
+def test_ogg_ends_at_the_page_that_says_so_wherever_it_is_cut():
+    output = io.BytesIO()
+    with av.open(output, "w", format="ogg") as container:
+        pictures = container.add_stream("libvpx", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("libopus", rate=48000)
+        for index in range(50):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.float32), format="flt", layout="mono")
+            silence.sample_rate, silence.pts = 48000, 1920 * index
+            container.mux(sound.encode(silence))
+            noise = np.random.default_rng(index).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(noise)))
+        container.mux(pictures.encode(None))
+        container.mux(sound.encode(None))
+    data = output.getvalue()
+    first, last = (index(b"OggS") for index in (lambda page: data.index(page, 1), data.rindex))
+    for stray in (b"", b"TAG" + bytes(125)):
+        check_complete(io.BytesIO(data + stray), "ogg")
+    for end in range(first, last, 7):
+        with pytest.raises(UnreadableVideoError, match="truncated"):
+            check_complete(io.BytesIO(data[:end]), "ogg")
 
 
 @pytest.mark.parametrize("stray", [b"\n", b"\r\n", b"<?xml?>", bytes(512)])
