@@ -20,6 +20,8 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.weak import WeakTensorKeyDictionary
 
 ScoreFunction = Literal["softmax", "sigmoid", "evidence", "none"]
 # Those whose scores are not between 0 and 1.
@@ -532,11 +534,24 @@ class LabelBanks:
         return bank.result()
 
 
+# Steps of optimizers that have written a parameter: torch counts no version for its fused kernels, nor for others.
+_STEPS: Any = WeakTensorKeyDictionary()
+
+
+def _count_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            _STEPS[parameter] = _STEPS.get(parameter, 0) + 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
 def weights_state(module: nn.Module) -> tuple:
     """A value that changes when what the module computes does: by a step of training, by loading, moving or casting,
     by switching or merging adapters.
 
-    Nothing is read from the device. Writes that torch does not count (`parameter.data`) leave no trace.
+    Nothing is read from the device. Writes past torch and its optimizers (`parameter.data`) leave no trace.
     """
     return tuple(_identity(parameter) for parameter in module.parameters()), _adapter_state(module)
 
@@ -544,7 +559,7 @@ def weights_state(module: nn.Module) -> tuple:
 def _identity(parameter: torch.Tensor) -> tuple:
     """Which tensor it is, where its values lie, and how often they were written."""
     version = 0 if parameter.is_inference() else parameter._version
-    return id(parameter), parameter.data_ptr(), parameter.dtype, version
+    return id(parameter), parameter.data_ptr(), parameter.dtype, version, _STEPS.get(parameter, 0)
 
 
 def _adapter_state(module: nn.Module) -> tuple:

@@ -46,6 +46,20 @@ def test_it_is_computed_once_for_labels_templates_and_weights(classify, encoded)
     assert len(encoded) > passes
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_of_training_renews_it(classify, fused):
+    """For fused optimizers, of which one is the Trainer's by default, torch counts no new version of the weights."""
+    before = classify.label_embeds(LABELS)
+    optimizer = torch.optim.AdamW(classify.model.parameters(), lr=0.1, fused=fused)
+    for parameter in classify.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    after = classify.label_embeds(LABELS)
+    classify.clear_label_bank()
+    torch.testing.assert_close(after, classify.label_embeds(LABELS), rtol=0, atol=0)
+    assert not torch.allclose(after, before)
+
+
 @torch.no_grad()
 def test_writes_that_torch_does_not_count_need_a_word(classify):
     before = classify.label_embeds(LABELS)
