@@ -15,7 +15,7 @@ from datasets import Dataset
 from ..processing.label_matching import match_labels
 from ..processing.text_files import shown_path
 from .readers import read_labels
-from .video_table import VIDEO_COLUMN, label_array, label_names, video_name, with_labels
+from .video_table import VIDEO_COLUMN, checked_column, label_array, label_names, video_name, with_labels
 
 
 def listed_labels(names: Sequence[str], listed: Any, *, names_from: str = "the data set") -> list[str]:
@@ -103,7 +103,9 @@ def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
     if not 0 < share < 1:
         raise ValueError(f"The share held out is {share}; it must lie between 0 and 1.")
     labels = label_array(dataset)
-    names = [video_name(row).replace("\\", "/").split("/") for row in dataset[VIDEO_COLUMN]]
+    names = [
+        video_name(row).replace("\\", "/").split("/") for row in checked_column(dataset, VIDEO_COLUMN)[VIDEO_COLUMN]
+    ]
     ranks = [blake2b("/".join(parts[-2:]).encode(errors="replace"), digest_size=8).digest() for parts in names]
     held: list[int] = []
     for label in np.unique(labels[labels >= 0]):

@@ -145,6 +145,13 @@ def _names_in(rows: Sequence[_Row], list_file: str) -> list[str]:
         raise AnnotationError(
             f"{shown_path(list_file)} gives no video a label. Pass labels= (`--labels FILE`), the names to look for."
         )
+    number = next((row for row in rows if any(isinstance(label, int) for label in _labels_of(row))), None)
+    text = next((row for row in rows if any(isinstance(label, str) for label in _labels_of(row))), None)
+    if number is not None and text is not None:
+        # A number would be taken for the place of a name in their order.
+        raise AnnotationError(
+            f"{number.where}: the label is a number, and that of {text.where} is text. Write all names in quotes."
+        )
     if all(index_of(label.lstrip("-")) is not None for label in written):
         raise AnnotationError(
             f"{shown_path(list_file)} holds label indices and no label names. Pass labels= (`--labels FILE`), the "

@@ -21,6 +21,7 @@ from ..printing import listing, printable
 from ..processing.prompts_froster import checked_label_list, composed, readable_label
 from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..processing.text_files import AnnotationError
+from ..video.columns import check_values
 from ..video.files import is_hidden
 from ..video.images import IMAGE_FORMATS
 
@@ -162,7 +163,19 @@ def label_array(dataset: Dataset) -> np.ndarray:
     label_names(dataset)
     if is_multi_label(dataset):
         raise ValueError("The table has a list of labels per video; one label per video is needed here.")
-    return np.asarray(dataset.with_format("numpy", columns=[LABEL_COLUMN])[LABEL_COLUMN][:], dtype=np.int64)
+    labels = checked_column(dataset, LABEL_COLUMN).with_format("numpy")[LABEL_COLUMN]
+    return np.asarray(labels[:], dtype=np.int64)
+
+
+def checked_column(dataset: Dataset, name: str) -> Dataset:
+    """A table of one column, whose values lie within it: Arrow would follow any that do not, and end the process.
+
+    Raises:
+        ValueError: the column is damaged.
+    """
+    table = dataset.select_columns([name])
+    check_values(table)
+    return table
 
 
 def is_multi_label(dataset: Dataset) -> bool:
@@ -179,7 +192,7 @@ def refuse_other_labels(dataset: Dataset) -> None:
     # `datasets` compares them with the names where it writes them, and not where it reads a file.
     is_multi, num_names = is_multi_label(dataset), len(label_names(dataset))
     column = LABELS_COLUMN if is_multi else LABEL_COLUMN
-    for row, entry in enumerate(dataset.with_format(None).select_columns([column])[column]):
+    for row, entry in enumerate(checked_column(dataset.with_format(None), column)[column]):
         for label in entry if is_multi and entry is not None else [entry]:
             if label is None or not 0 <= label < num_names:
                 raise AnnotationError(
@@ -191,7 +204,7 @@ def refuse_other_labels(dataset: Dataset) -> None:
 def label_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Every label that a video has, once: rows and label indices, (m,) each, by row; without touching the videos."""
     if is_multi_label(dataset):
-        lists = [sorted(set(labels)) for labels in dataset.select_columns([LABELS_COLUMN])[LABELS_COLUMN]]
+        lists = [sorted(set(labels)) for labels in checked_column(dataset, LABELS_COLUMN)[LABELS_COLUMN]]
         rows = np.repeat(np.arange(len(lists)), [len(labels) for labels in lists])
         labels = np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int64, count=len(rows))
     else:
@@ -233,7 +246,7 @@ def table_fingerprint(dataset: Dataset) -> str:
     the sizes of three; of an address the name alone: each store would be asked for each video.
     """
     digest = hashlib.sha256("\n".join(label_names(dataset)).encode())
-    videos = dataset.select_columns([VIDEO_COLUMN])
+    videos = checked_column(dataset, VIDEO_COLUMN)
     # Some may be written from the root on, others from the current folder.
     folders = {
         os.path.dirname(os.path.abspath(row["path"]))
@@ -242,9 +255,7 @@ def table_fingerprint(dataset: Dataset) -> str:
         if row["bytes"] is None
     }
     common = os.path.commonpath(folders) if folders else ""
-    labels = (
-        dataset.select_columns([LABELS_COLUMN])[LABELS_COLUMN] if is_multi_label(dataset) else label_array(dataset)
-    )
+    labels = checked_column(dataset, LABELS_COLUMN)[LABELS_COLUMN] if is_multi_label(dataset) else label_array(dataset)
     start = 0
     for batch in videos.iter(batch_size=32):
         rows = batch[VIDEO_COLUMN]

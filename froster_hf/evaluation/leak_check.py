@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from datasets import Dataset
 
-from ..data.video_table import VIDEO_COLUMN, label_names, video_name
+from ..data.video_table import VIDEO_COLUMN, checked_column, label_names, video_name
 from ..printing import printable
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def find_leaks(prompts: Iterable[str], table: Dataset) -> list[tuple[str, str]]:
 
 def _leaks(prompts: Iterable[str], table: Dataset) -> Iterator[tuple[str, str]]:
     parts: set[str] = set()
-    for batch in table.select_columns([VIDEO_COLUMN]).iter(batch_size=32):
+    for batch in checked_column(table, VIDEO_COLUMN).iter(batch_size=32):
         for row in batch[VIDEO_COLUMN]:
             path = PurePath(video_name(row))
             parts.update((*path.parts, path.stem))

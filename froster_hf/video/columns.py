@@ -51,7 +51,7 @@ def without_video_decoding(data: Any) -> Any:
 
 def _undecoded_table(table: Any, datasets: Any) -> Any:
     if isinstance(table, datasets.Dataset):
-        _check_values(table)
+        check_values(table)
     if _has_transform(table):
         return table
     # A stream need not know its columns; then nothing in it is decoded.
@@ -68,7 +68,12 @@ def _undecoded_table(table: Any, datasets: Any) -> Any:
     return table
 
 
-def _check_values(table: Any) -> None:
+def check_values(table: Any) -> None:
+    """Refuse a `Dataset` whose values lie outside of it.
+
+    Raises:
+        ValueError: names its columns.
+    """
     try:
         table.data.validate(full=True)
     except ValueError as error:

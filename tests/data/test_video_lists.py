@@ -188,6 +188,16 @@ def test_digits_that_may_be_a_name_and_an_index_beside_others_are_refused(tmp_pa
         read_video_list(tmp_path / "list.csv", root=tmp_path, labels=["1", "run"], missing="keep")
 
 
+def test_numbers_and_names_in_a_list_without_labels_are_refused(tmp_path):
+    """A number would be the place of a name: 1, 2 and 3 beside "thumb up" were the second to the fourth of them."""
+    lines = [{"video": f"{name}.mp4", "label": label} for name, label in (("a", 1), ("b", 2), ("c", "thumb up"))]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(
+        AnnotationError, match=r"list\.jsonl, line 1: the label is a number, and that of .*, line 3 is text"
+    ):
+        read_video_list(tmp_path / "list.jsonl", root=tmp_path, missing="keep")
+
+
 def test_indices_without_label_texts_are_refused(video_folder, tmp_path):
     (tmp_path / "list.csv").write_text("juggling/a.mp4,0\n")
     with pytest.raises(AnnotationError, match="Pass labels="):

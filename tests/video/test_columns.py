@@ -14,6 +14,9 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.data import as_video_table
+from froster_hf.data.label_splits import hold_out
+from froster_hf.data.video_table import label_pairs, refuse_other_labels, table_fingerprint
+from froster_hf.evaluation.leak_check import find_leaks
 from froster_hf.processing.text_files import AnnotationError
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.video.columns import without_video_decoding
@@ -104,11 +107,15 @@ def lying_table(path) -> datasets.Dataset:
     paths = pa.StringArray.from_buffers(3, pa.py_buffer(offsets), pa.py_buffer(b"a.mp4b.mp4c.mp4"))
     videos = pa.StructArray.from_arrays([pa.array([b"a", b"b", b"c"]), paths], ["bytes", "path"])
     table = pa.table({"video": videos, "label": pa.array([0, 1, 0]), "name": paths, "whole": pa.array([*"abc"])})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
-        stream.write_table(table)
     label = datasets.ClassLabel(names=["x", "y"])
     texts = {"name": datasets.Value("string"), "whole": datasets.Value("string")}
-    features = datasets.Features({"video": datasets.Video(), "label": label, **texts})
+    return read_arrow(path, table, datasets.Features({"video": datasets.Video(), "label": label, **texts}))
+
+
+def read_arrow(path, table, features) -> datasets.Dataset:
+    """As `datasets` reads a file, without looking at the values."""
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
     return datasets.Dataset.from_file(str(path), info=datasets.DatasetInfo(features=features))
 
 
@@ -120,6 +127,29 @@ def test_a_table_whose_values_lie_outside_of_it_is_one_error(tmp_path):
     with pytest.raises(ValueError, match=r"\['video', 'label'\] is damaged"):
         as_video_table(table)
     assert list(without_video_decoding(table["whole"])) == [*"abc"], "what is not read does not count"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        table_fingerprint,
+        lambda table: find_leaks(["a.mp4"], table),
+        lambda table: hold_out(table, 0.5),
+        label_pairs,
+        refuse_other_labels,
+    ],
+    ids=["fingerprint", "leaks", "share held out", "pairs", "labels"],
+)
+def test_no_function_reads_a_table_beyond_its_end(tmp_path, read):
+    """As `evaluate_videos` and `choose_templates` read the tables that they are given."""
+    table = lying_table(tmp_path / "lying.arrow")
+    if read in (label_pairs, refuse_other_labels):
+        offsets = pa.py_buffer(np.array([0, 1, 2**28, 3], np.int32))
+        lists = pa.Array.from_buffers(pa.list_(pa.int64()), 3, [None, offsets], children=[pa.array([0, 1, 0])])
+        features = datasets.Features({"labels": datasets.List(table.features["label"])})
+        table = read_arrow(tmp_path / "lists.arrow", pa.table({"labels": lists}), features)
+    with pytest.raises(ValueError, match="is damaged"):
+        read(table)
 
 
 def test_a_row_without_a_video_is_named_whatever_lies_below_it():
