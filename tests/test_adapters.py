@@ -103,6 +103,16 @@ def test_an_adapter_for_a_plain_clip_answers_as_the_merged_one(tmp_path, saved_b
     assert answers(load_installed(SMALL_CLIP, device="cpu", dtype="auto")) != pytest.approx(expected, abs=1e-3)
 
 
+def test_an_adapter_of_a_plain_clip_is_not_saved_as_a_model_that_nothing_loads(tmp_path):
+    clip = CLIPModel.from_pretrained(SMALL_CLIP)
+    clip.add_adapter(peft.LoraConfig(r=4, target_modules=["q_proj"]))
+    clip.save_pretrained(tmp_path / "own")
+    classify = load_installed(tmp_path / "own", device="cpu", dtype="auto")
+    with pytest.raises(ValueError, match=r"cannot be saved with this model\. Merge it with PEFT"):
+        classify.save_pretrained(tmp_path / "saved")
+    assert not list(tmp_path.glob("saved/*.safetensors"))
+
+
 def test_labels_of_the_checkpoint_below_are_names_without_embeddings(base, adapter):
     """The adapted text tower says something else of them."""
     model = AutoModelForVideoClassification.from_pretrained(base)

@@ -431,7 +431,16 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         state_dict: dict | None = None,
         **kwargs,
     ):
-        """As in transformers, but without the distillation projectors unless `state_dict` is given and has them."""
+        """As in transformers, but without the distillation projectors unless `state_dict` is given and has them.
+
+        Raises:
+            ValueError: the dual encoder below carries an adapter of PEFT, of which the files would not tell.
+        """
+        if any(getattr(part, "_hf_peft_config_loaded", False) for part in self.children()):
+            raise ValueError(
+                "The adapter of the dual encoder below cannot be saved with this model. Merge it with PEFT "
+                "(`PeftModel.from_pretrained(dual_encoder, adapter).merge_and_unload()`), save that, and load it."
+            )
         if state_dict is None:
             state_dict = {key: value for key, value in self.state_dict().items() if PROJECTORS_PREFIX not in key}
         if self._auto_class is not None:
