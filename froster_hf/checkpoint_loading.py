@@ -32,6 +32,10 @@ NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 # Numbers of a model that is loaded whatever its files hold; transformers then names the tensors that they lack.
 SMALL_MODEL = 10_000_000
 
+# Tensors that a checkpoint may hold although its model has no place for them: positions that old checkpoints of CLIP
+# have, projectors, which end with the training, and a label bank, which is the text tower's output.
+LEFT_OUT = re.compile(r"(^|\.)(position_ids|label_embeds)$|(^|\.)distillation_projectors\.")
+
 # Names that stand for checkpoints that ship with the package; they come before folders of the same name.
 SHIPPED_CHECKPOINTS = {"small": SMALL_FROSTER}
 DEFAULT_MODEL = "visual-ai/froster-b16"
@@ -198,7 +202,7 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
 
     Raises:
         ValueError: the checkpoint has no weights for a part of its model, or of other shapes, which transformers would
-            draw at random.
+            draw at random, or weights of another model, which it would leave out.
         Exception: of any kind that transformers raises; `loading_reason` says it in one line.
     """
     checkpoint = checkpoint_path(checkpoint)
@@ -264,6 +268,7 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
             f"{len(missing)} tensors of the model that its configuration describes are not in its files: "
             f"{listing(missing, limit=3)}."
         )
+    refuse_unplaced(report["unexpected_keys"])
     for name, weight in model.named_parameters():
         if name.endswith("logit_scale") and not 0 < (scale := weight.detach().float().exp().item()) < math.inf:
             raise ValueError(
@@ -271,6 +276,25 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
                 "damaged: get the checkpoint again."
             )
     return classify
+
+
+def refuse_unplaced(names: Iterable[str]) -> None:
+    """Raise where a checkpoint holds weights that its model has no place for, but those that are known to be left out.
+
+    The answers would be those of another model than the one that was trained: without its updates, or its last layers.
+
+    Args:
+        names: of tensors that the model has no place for.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    if unplaced := sorted(name[:100] for name in names if not LEFT_OUT.search(name)):
+        raise ValueError(
+            f"{len(unplaced)} tensors of its files have no place in the model that its configuration describes: "
+            f"{listing(unplaced, limit=3)}. They may matter to its answers. Get the configuration that belongs to the "
+            "weights, or merge updates into the weights where they were trained, and save those."
+        )
 
 
 @contextmanager
@@ -389,29 +413,37 @@ def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> No
     Raises:
         ValueError: the model has more numbers than the files of weights have room for.
     """
-    import torch
-    from transformers.initialization import no_init_weights
-
-    from .modeling.configuration_froster import FrosterConfig
-    from .modeling.modeling_froster import FrosterForVideoClassification
-
     # Shards may be links to one file, which has its numbers once.
     sizes = {(status.st_dev, status.st_ino): status.st_size for status in map(os.stat, files)}
     stored = sum(sizes.values())
     if not stored:
         return
     numbers_per_byte = 1 if getattr(config, "quantization_config", None) is None else 2
-    if not isinstance(config, FrosterConfig):
-        # Of a dual encoder, the towers alone have all the numbers.
-        config = FrosterConfig.from_dual_encoder_config(config, temporal_module="none")
-    with torch.device("meta"), no_init_weights():
-        model = FrosterForVideoClassification._from_config(config, attn_implementation="eager")
-    count = sum(tensor.numel() for tensor in model.state_dict().values())
+    count = sum(tensor.numel() for tensor in described_weights(config).values())
     if count > max(numbers_per_byte * stored, SMALL_MODEL):
         raise ValueError(
             f"config.json describes a model of {count:,} numbers, but the weights take {stored:,} bytes: they are not "
             "those of the model. Get the whole checkpoint."
         )
+
+
+def described_weights(config: Any) -> dict[str, Any]:
+    """The tensors of the FROSTER model that a configuration describes, by name, without memory for their values.
+
+    Args:
+        config: of a FROSTER model or a dual encoder, of which the towers alone have all the numbers.
+    """
+    import torch
+    from transformers.initialization import no_init_weights
+
+    from .modeling.configuration_froster import FrosterConfig
+    from .modeling.modeling_froster import FrosterForVideoClassification
+
+    if not isinstance(config, FrosterConfig):
+        config = FrosterConfig.from_dual_encoder_config(config, temporal_module="none")
+    with torch.device("meta"), no_init_weights():
+        model = FrosterForVideoClassification._from_config(config, attn_implementation="eager")
+    return model.state_dict()
 
 
 def _check_weights(files: Sequence[str], *, may_be_quantized: bool) -> None:

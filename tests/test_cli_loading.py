@@ -74,6 +74,16 @@ def change_weights(change: Callable[[str, torch.Tensor], torch.Tensor]) -> Calla
     return make
 
 
+def add_weights(folder: Path, *names: str) -> None:
+    tensors = load_file(folder / "model.safetensors") | {name: torch.ones(2) for name in names}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_tower(folder: Path, **fields) -> None:
+    vision = json.loads((folder / "config.json").read_text())["vision_config"]
+    change_json(folder / "config.json", vision_config=vision | fields)
+
+
 def code_of_its_own(folder: Path, **fields) -> None:
     (folder / "own.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
     change_json(folder / "config.json", **fields)
@@ -113,6 +123,18 @@ DAMAGES = {
     "a tower of another width": (
         lambda folder: change_json(folder / "config.json", projection_dim=24),
         "tensors of its files have other shapes than its configuration describes, such as froster.text_projection.",
+    ),
+    "updates beside the weights": (
+        lambda folder: add_weights(folder, "froster.text_model.encoder.layers.0.self_attn.q_proj.lora_A"),
+        "tensors of its files have no place in the model that its configuration describes: froster.text_model.",
+    ),
+    "names that act on terminals": (
+        lambda folder: add_weights(folder, *(f"{number}\x1b[2J{'a' * 500}" for number in range(50))),
+        "50 tensors of its files have no place in the model",
+    ),
+    "fewer layers than the weights": (
+        lambda folder: change_tower(folder, num_hidden_layers=1),
+        "16 tensors of its files have no place in the model",
     ),
     "no tokenizer": (lambda folder: [file.unlink() for file in folder.glob("token*")], "tokenizer"),
     "no processor": (lambda folder: (folder / "processor_config.json").unlink(), "processor"),
@@ -399,7 +421,7 @@ from froster_hf.cli import main
 print("predict", file=sys.stderr, flush=True)
 main(["predict", sys.argv[1], "--labels", "a,b", "--model", sys.argv[2], "--device", "cpu"])
 print("transformers", file=sys.stderr, flush=True)
-AutoModelForVideoClassification.from_pretrained(sys.argv[2])
+AutoModelForVideoClassification.from_pretrained(sys.argv[2], output_loading_info=True)
 """
 
 

@@ -321,15 +321,16 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
-        """As in transformers, but weights that the checkpoint should have and has not are an error.
+        """As in transformers, but weights that the checkpoint should have and has not are an error, and so are those
+        that the model has no place for.
 
-        transformers draws them at random, and an answer follows. New are only those of a temporal module or pooling
-        that the caller adds to a checkpoint which has none. `output_loading_info=True` gives the account and raises
-        nothing.
+        transformers draws the ones at random and leaves the others out, and an answer follows. New, or left out, are
+        only those of a temporal module or pooling where the caller asks for another one than the checkpoint has.
+        `output_loading_info=True` gives the account and raises nothing.
 
         Raises:
-            ValueError: names weights that the model's configuration describes and the files lack, or a file of the
-                folder that leads out of it.
+            ValueError: names weights that the model's configuration describes and the files lack, or the other way
+                round, or a file of the folder that leads out of it.
         """
         _refuse_files_elsewhere(pretrained_model_name_or_path, kwargs.get("subfolder"))
         if kwargs.pop("output_loading_info", False):
@@ -340,9 +341,9 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
         model, report = loaded
-        missing = sorted(report["missing_keys"])
-        if missing and model._adds_temporal_weights(**kwargs):
-            missing = [name for name in missing if not is_temporal(name)]
+        missing, unplaced = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+        if (missing or unplaced) and model._changes_temporal_weights(**kwargs):
+            missing, unplaced = ([name for name in names if not is_temporal(name)] for names in (missing, unplaced))
         if missing:
             shown = ", ".join(missing[:3]) + (f", and {len(missing) - 3} more" if len(missing) > 3 else "")
             raise ValueError(
@@ -350,9 +351,17 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                 f"{str(pretrained_model_name_or_path)!r}: {shown}. Get the whole checkpoint; with "
                 "`output_loading_info=True` the model is loaded all the same, and they are drawn at random."
             )
+        if unplaced:
+            shown = ", ".join(f"{name!r:.100}" for name in unplaced[:3])
+            raise ValueError(
+                f"{len(unplaced)} tensors in the files of {str(pretrained_model_name_or_path)!r} have no place in the "
+                f"model that its configuration describes, such as {shown}. They may matter to its answers. Get the "
+                "configuration that belongs to the weights, or merge updates into the weights where they were "
+                "trained; with `output_loading_info=True` the model is loaded all the same, without them."
+            )
         return model
 
-    def _adds_temporal_weights(self, **kwargs) -> bool:
+    def _changes_temporal_weights(self, **kwargs) -> bool:
         """Whether the caller asked for another temporal module or pooling than the checkpoint's."""
         # Where adapters are loaded, the checkpoint that they are for; none where the weights were given.
         source = self.config.name_or_path

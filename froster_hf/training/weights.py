@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_files import check_checkpoint_files, check_headers, shard_names
-from ..checkpoint_loading import refuse_oversized
+from ..checkpoint_loading import LEFT_OUT, described_weights, refuse_oversized, refuse_unplaced
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.modeling_froster import FrosterForVideoClassification
@@ -51,9 +50,6 @@ logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
 # The running mean, in a checkpoint.
 STATE_NAME = "weight_average.safetensors"
-# Left out: positions that old checkpoints of CLIP hold, projectors, which end with the training, and a label bank,
-# which is the text tower's output.
-LEFT_OUT = re.compile(r"(^|\.)(position_ids|label_embeds)$|(^|\.)distillation_projectors\.")
 # safetensors' names of the types that can be blended.
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # What the shapes of weights do not show.
@@ -364,6 +360,12 @@ class WeightsFolder:
             refuse_oversized(self.config, files)
         except Exception as error:
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
+        try:
+            refuse_unplaced(
+                self.layout.keys() - {name.removeprefix("froster.") for name in described_weights(self.config)}
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.folder} cannot be used: {error}") from error
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor by FrosterModel's name."""

@@ -1,5 +1,6 @@
-"""Weights that a checkpoint should have and has not: an error, unless the caller adds what they belong to."""
+"""Weights that a checkpoint lacks, or that its model has no place for: an error, unless the caller changes that."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForVideoClassification, pipeline
 
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
+from froster_hf.checkpoint_loading import load_installed
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
+from froster_hf.processing.processing_froster import FrosterProcessor
+from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.tiny import tiny_model
 
+BACKBONES = ("clip", "metaclip_2", "siglip")
 TOWER = "vision_model.encoder.layers.0.mlp.fc1.weight"
 
 
@@ -23,21 +28,28 @@ def without(folder: Path, part: str) -> Path:
     return folder
 
 
+def with_tensors(folder: Path, **tensors: torch.Tensor) -> Path:
+    """The checkpoint in a folder, with these tensors besides."""
+    file = folder / "model.safetensors"
+    save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
+    return folder
+
+
 @pytest.fixture
 def checkpoint(tmp_path) -> Path:
     return Path(shutil.copytree(SMALL_FROSTER, tmp_path / "checkpoint"))
 
 
-@pytest.mark.parametrize(
-    "load",
-    [
-        FrosterForVideoClassification.from_pretrained,
-        FrosterModel.from_pretrained,
-        AutoModel.from_pretrained,
-        AutoModelForVideoClassification.from_pretrained,
-        lambda folder: pipeline("zero-shot-video-classification", model=str(folder)),
-    ],
+LOADERS = (
+    FrosterForVideoClassification.from_pretrained,
+    FrosterModel.from_pretrained,
+    AutoModel.from_pretrained,
+    AutoModelForVideoClassification.from_pretrained,
+    lambda folder: pipeline("zero-shot-video-classification", model=str(folder)),
 )
+
+
+@pytest.mark.parametrize("load", LOADERS)
 def test_weights_that_the_files_lack_are_an_error(checkpoint, load):
     with pytest.raises(ValueError, match=TOWER):
         load(without(checkpoint, TOWER))
@@ -85,3 +97,50 @@ def test_a_tower_must_be_there_whatever_the_caller_adds(tmp_path):
 def test_names_without_embeddings_are_no_missing_weights(checkpoint):
     model = FrosterForVideoClassification.from_pretrained(checkpoint, id2label={0: "a", 1: "b"})
     assert torch.isnan(model.label_embeds).all()
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_weights_that_the_model_has_no_place_for_are_an_error(checkpoint, load):
+    with_tensors(checkpoint, **{"froster.vision_model.encoder.layers.0.mlp.fc1.lora_A": torch.ones(2, 2)})
+    with pytest.raises(ValueError, match=r"no place in the model that its configuration describes, such as .*lora_A"):
+        load(checkpoint)
+
+
+def test_a_clip_with_weights_that_it_has_no_place_for_is_no_start(tmp_path):
+    with_tensors(Path(shutil.copytree(SMALL_CLIP, tmp_path / "clip")), **{f"\x1b[2J{'a' * 500}": torch.ones(2)})
+    with pytest.raises(ValueError, match="have no place") as error:
+        FrosterModel.from_dual_encoder(tmp_path / "clip")
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000
+
+
+def test_a_temporal_module_that_the_configuration_does_not_say_is_an_error(tmp_path):
+    tiny_model(temporal_module="st_adapter").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "temporal_module": "none"}))
+    with pytest.raises(ValueError, match="st_adapter"):
+        FrosterForVideoClassification.from_pretrained(tmp_path)
+
+
+def test_the_caller_may_leave_a_temporal_module_out(tmp_path):
+    tiny_model(temporal_module="st_adapter").save_pretrained(tmp_path)
+    assert FrosterForVideoClassification.from_pretrained(tmp_path, temporal_module="none").config.adapter_size is None
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_what_is_known_to_be_left_out_is_no_error(tmp_path, backbone):
+    save_dual_encoder(backbone, tmp_path / "encoder")
+    names = ("text_model", "vision_model")
+    positions = {f"{name}.embeddings.position_ids": torch.arange(4)[None] for name in names}
+    with_tensors(tmp_path / "encoder", **positions)
+    load_installed(tmp_path / "encoder", device="cpu", dtype="auto")
+    model = FrosterForVideoClassification.from_dual_encoder(tmp_path / "encoder", temporal_module="none")
+    model.set_labels(["a", "b"], text_embeds=torch.eye(2, model.config.projection_dim))
+    model.add_distillation_projectors("residual")
+    model.save_pretrained(tmp_path / "froster", state_dict=model.state_dict())
+    with_tensors(tmp_path / "froster", **{f"froster.{name}": ids for name, ids in positions.items()})
+    FrosterProcessor.from_dual_encoder(tmp_path / "encoder").save_pretrained(tmp_path / "froster")
+    for load in (FrosterForVideoClassification.from_pretrained, FrosterModel.from_pretrained):
+        load(tmp_path / "froster")
+    classify = load_installed(tmp_path / "froster", device="cpu", dtype="auto")
+    assert torch.equal(classify.model.stored_label_embeds(), model.label_embeds)

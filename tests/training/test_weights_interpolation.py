@@ -57,6 +57,14 @@ def test_a_full_disk_is_one_error_that_names_the_folder_and_leaves_nothing(clip_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_that_the_model_has_no_place_for_are_refused(tuned_folder, tmp_path):
+    folder = shutil.copytree(tuned_folder, tmp_path / "updated")
+    weights = load_file(folder / "model.safetensors") | {"froster.logit_scale.lora_A": torch.ones(2)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"updated cannot be used: 1 tensors of its files have no place .*lora_A"):
+        interpolate(folder, folder, 0.5, output_dir=tmp_path / "out")
+
+
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
 def test_between_clip_and_froster_lies_a_froster_checkpoint(clip_folder, tuned_folder, tmp_path, ratio):
     result = interpolate(clip_folder, tuned_folder, ratio, output_dir=tmp_path / "out")
