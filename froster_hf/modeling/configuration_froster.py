@@ -241,6 +241,7 @@ class FrosterConfig(PreTrainedConfig):
         pooling_num_layers: layers of `transformer` and `transformer_cls`.
         pooling_num_heads: their attention heads. `None` is the published number: the text tower's for `transformer`,
             8 for `transformer_cls`.
+        label_weights: what tells the text tower that embedded the stored labels; see `set_labels` of the model.
 
     Raises:
         ValueError: a value of another type, an unknown name, a size beyond its limits (`SIZE_LIMITS`,
@@ -292,6 +293,7 @@ class FrosterConfig(PreTrainedConfig):
     adapter_size: int | None = None
     pooling_num_layers: int = 6
     pooling_num_heads: int | None = None
+    label_weights: str | None = None
 
     def __post_init__(self, **kwargs):
         check_names(kwargs, type(self))
@@ -758,7 +760,7 @@ def _adapter_size(config: Any) -> int:
 # and what is said of labels.
 ARCHITECTURE_FIELDS = (
     *({field.name for field in fields(FrosterConfig)} - {field.name for field in fields(PreTrainedConfig)}).difference(
-        {"backbone", *FrosterConfig.sub_configs}
+        {"backbone", "label_weights", *FrosterConfig.sub_configs}
     ),
     "id2label",
     "label2id",

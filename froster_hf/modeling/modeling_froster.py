@@ -10,6 +10,7 @@ Letters: B videos, T frames, N tokens per frame, S pixels, W width, H heads, K c
 tokens, D the joint embedding width.
 """
 
+import hashlib
 import importlib
 import math
 import os
@@ -58,6 +59,8 @@ PROJECTORS_PREFIX = "distillation_projectors."
 # Tokens of a text beyond which beginnings are not shared: what each row sees would take more than that saves. The
 # longest published texts (LongCLIP) have 248.
 LONGEST_SHARED = 256
+# Values of each weight of a text tower that tell it from others.
+FINGERPRINTED_VALUES = 2**16
 HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 AUTO_MAP = {
     "AutoModel": "modeling_froster.FrosterModel",
@@ -289,6 +292,40 @@ def sort_and_share(
         for rows in np.split(order, range(chunk_size, len(order), chunk_size))
     ]
     return torch.from_numpy(order).to(input_ids.device), chunks
+
+
+def text_fingerprint(model: "FrosterModel") -> str | None:
+    """What tells the weights of a text tower and its projection, and the same ones in half precision, from others.
+
+    Two hashes of the values rounded to bfloat16 and to float16, as casting rounds them: a cast leaves one of them. Of
+    large tensors, values at equal distances are taken, since a training moves them all, and loading should not wait.
+
+    Returns:
+        The hashes, with a blank between; `None` where the values are not at hand, are quantized, or are those of
+        layers that an adapter stands around.
+    """
+    parts = {"text_model": model.text_model, "text_projection": model.text_projection}
+    weights = {
+        f"{part}.{name}": weight for part, module in parts.items() for name, weight in module.named_parameters()
+    }
+    hashes = {dtype: hashlib.sha256() for dtype in (torch.bfloat16, torch.float16)}
+    for name, weight in sorted(weights.items()):
+        is_plain = type(weight) is nn.Parameter and weight.dtype.itemsize > 1 and weight.is_floating_point()
+        if not is_plain or weight.is_meta or weight.numel() == 0 or ".base_layer." in name:
+            return None
+        step = -(-weight.numel() // FINGERPRINTED_VALUES)
+        values = weight.detach().flatten()[::step].float().cpu()
+        for dtype, digest in hashes.items():
+            digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+            digest.update(values.to(dtype).view(torch.uint8).numpy().data)
+    return " ".join(digest.hexdigest()[:32] for digest in hashes.values())
+
+
+def _same_weights(fingerprint: str | None, other: str | None) -> bool:
+    """Whether two results of `text_fingerprint` are of the same weights, as far as they say."""
+    if fingerprint is None or other is None:
+        return True
+    return any(map(str.__eq__, fingerprint.split(" "), other.split(" ")))
 
 
 def _refuse_files_elsewhere(source: str | os.PathLike | None, subfolder: str | None) -> None:
@@ -787,7 +824,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
         """As in transformers. Label names other than the checkpoint's have no embeddings: what a file holds for an
         index belongs to the name that its configuration has there. To rename labels, give the stored embeddings to
-        `set_labels`."""
+        `set_labels`. Nor have those of a text tower that was trained since, or that an adapter was merged into."""
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # Where adapters are loaded, the checkpoint that they are for.
@@ -796,9 +833,23 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
             hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
             stored, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
             names = {int(index): name for index, name in (stored.get("id2label") or {}).items()}
+            stated, own = stored.get("label_weights"), text_fingerprint(model.froster)
             if names != model.config.id2label:
                 model._forget_label_embeds()
+            elif not _same_weights(stated, own):
+                model._forget_label_embeds()
+                model._had_other_weights = True
+            else:
+                model.config.label_weights = own or stated
         return loaded
+
+    def save_pretrained(self, *args, **kwargs):
+        """As in transformers, but without the distillation projectors, and with the weights that label embeddings are
+        of: they may have been cast since."""
+        own = text_fingerprint(self.froster)
+        if own and self.config.label_weights and _same_weights(self.config.label_weights, own):
+            self.config.label_weights = own
+        return super().save_pretrained(*args, **kwargs)
 
     def load_adapter(self, *args, **kwargs):
         """As in transformers. Label names have no embeddings any more: those were another text tower's."""
@@ -828,7 +879,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         """Store a label list in the model: names in `config.id2label`, embeddings in the buffer `label_embeds`.
 
         Both are saved with the checkpoint, which then classifies without a tokenizer, also in transformers' own
-        `video-classification` pipeline.
+        `video-classification` pipeline; and with them what tells the text tower as it is now, since they hold for no
+        other.
 
         Args:
             labels: K names, without repetition.
@@ -875,6 +927,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self._store_label_embeds(text_embeds.detach().to(self.dtype).clone())
         self._has_label_embeds = True
+        self.config.label_weights = text_fingerprint(self.froster)
 
     def _forget_label_embeds(self) -> None:
         self._store_label_embeds(torch.full_like(self.label_embeds, float("nan")))
@@ -882,6 +935,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
 
     def _store_label_embeds(self, label_embeds: torch.Tensor) -> None:
         """Register the buffer (K, D); an empty one is not saved."""
+        self.config.label_weights, self._had_other_weights = None, False
         self.register_buffer("label_embeds", label_embeds, persistent=label_embeds.shape[0] > 0)
 
     @can_return_tuple
@@ -955,6 +1009,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         names = self.config.id2label
         if not self._knows_label_embeds() or len(names) != self.label_embeds.shape[0]:
             known = f"{len(names)} label names without embeddings" if names else "no labels"
+            if names and self._had_other_weights:
+                known += ": those in its files are of other weights of the text tower, such as those before a training"
             raise ValueError(
                 f"The model knows {known}. Give `input_ids` or `text_embeds` for your label list (candidate labels in "
                 "the zero-shot pipeline), or store one with `set_labels(labels, **processor.encode_labels(labels))`."

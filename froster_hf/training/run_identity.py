@@ -40,7 +40,10 @@ FREE_ARGUMENTS = (
     *("data_seed", "teacher", "teacher_dtype"),
 )
 # Fields of a model's configuration that say nothing of what it computes.
-FREE_FIELDS = ("_name_or_path", "architectures", "auto_map", "id2label", "label2id", "transformers_version")
+FREE_FIELDS = (
+    *("_name_or_path", "architectures", "auto_map", "transformers_version"),
+    *("id2label", "label2id", "label_weights"),
+)
 
 Identity = Mapping[str, Any]
 

@@ -464,7 +464,7 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
     config = dict(pattern.raw_config)
     if config.get("id2label") and config["model_type"] == "froster":
         logger.warning("The label list of %s is left out of the result; store one with `set_labels`.", pattern.folder)
-        config |= {"id2label": {}, "label2id": {}}
+        config |= {"id2label": {}, "label2id": {}, "label_weights": None}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(pattern.folder.iterdir()):
         if path.is_file() and path.suffix in COPIED_SUFFIXES and path.name not in NOT_COPIED:

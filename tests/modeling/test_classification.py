@@ -1,5 +1,7 @@
 """The label bank, the loss, the projectors, and what is said about wrong input."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -372,3 +374,57 @@ def test_projectors_are_saved_for_training_and_not_for_inference(tmp_path, model
         _, info = model_class.from_pretrained(tmp_path / folder, output_loading_info=True)
         assert not info["missing_keys"]
         assert not info["unexpected_keys"]
+
+
+def save_labeled(folder) -> None:
+    model = tiny_model()
+    model.set_labels(LABELS, **TEXTS)
+    model.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("part", ["text_model.encoder.layers.0.self_attn.q_proj", "text_projection"])
+def test_embeddings_of_labels_do_not_outlive_the_text_tower_that_made_them(tmp_path, part):
+    save_labeled(tmp_path / "before")
+    trained = FrosterForVideoClassification.from_pretrained(tmp_path / "before")
+    with torch.no_grad():
+        # As an adapter that is merged.
+        trained.froster.get_submodule(part).weight.add_(1e-4)
+    trained.save_pretrained(tmp_path / "after")
+    for dtype in (None, torch.bfloat16):
+        loaded = FrosterForVideoClassification.from_pretrained(tmp_path / "after", dtype=dtype)
+        with pytest.raises(ValueError, match="those in its files are of other weights of the text tower"):
+            loaded.stored_label_embeds()
+    loaded.set_labels(LABELS, **TEXTS)
+    loaded.save_pretrained(tmp_path / "again")
+    assert FrosterForVideoClassification.from_pretrained(tmp_path / "again").stored_label_embeds().isfinite().all()
+
+
+def test_embeddings_of_labels_stay_where_the_text_tower_is_cast(tmp_path):
+    save_labeled(tmp_path / "0")
+    bank = FrosterForVideoClassification.from_pretrained(tmp_path / "0").stored_label_embeds()
+    casts = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float16)
+    for number, dtype in enumerate(casts):
+        model = FrosterForVideoClassification.from_pretrained(tmp_path / str(number), dtype=dtype)
+        torch.testing.assert_close(model.stored_label_embeds().float(), bank, atol=0.02, rtol=0)
+        with torch.no_grad():
+            # What the embeddings of texts do not come from.
+            model.froster.vision_model.post_layernorm.weight.add_(0.5)
+        model.save_pretrained(tmp_path / str(number + 1))
+    halved = FrosterForVideoClassification.from_pretrained(tmp_path / "0").half()
+    halved.save_pretrained(tmp_path / "half")
+    loaded = FrosterForVideoClassification.from_pretrained(tmp_path / "half", dtype=torch.bfloat16)
+    assert loaded.stored_label_embeds().dtype == torch.bfloat16
+
+
+def test_embeddings_of_labels_that_an_earlier_release_stored_are_bound_when_they_are_loaded(tmp_path):
+    save_labeled(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["label_weights"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = FrosterForVideoClassification.from_pretrained(tmp_path)
+    assert model.stored_label_embeds().isfinite().all()
+    with torch.no_grad():
+        model.froster.text_projection.weight.mul_(-1)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="without embeddings"):
+        FrosterForVideoClassification.from_pretrained(tmp_path).stored_label_embeds()
