@@ -215,7 +215,6 @@ def load_installed(checkpoint: str | os.PathLike[str], *, device: str | None, dt
 def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: str | None, dtype: str) -> Any:
     """The pipeline of a checkpoint, or of one and the adapter for it; see `load_installed`."""
     from transformers import AutoModel, AutoModelForVideoClassification, pipeline
-    from transformers.utils import PROCESSOR_NAME
 
     from .processing.calibrations import forget_calibration
     from .processing.processing_froster import FrosterProcessor
@@ -241,8 +240,8 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
             **INSTALLED_ONLY,
         )
     load: Any = FrosterProcessor.from_pretrained if is_froster else load_processor
-    if adapter is not None and adapter.file(PROCESSOR_NAME) is not None:
-        processor = load(checkpoint, revision=adapter.commit)
+    if adapter is not None and (beside := _processor_files(adapter)):
+        processor = _load_processor_beside(load, adapter, beside, is_froster=is_froster)
     else:
         processor = load(base, revision=revision)
         if adapter is not None:
@@ -276,6 +275,35 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
                 "damaged: get the checkpoint again."
             )
     return classify
+
+
+def _processor_files(adapter: Adapter) -> list[str]:
+    """The files beside an adapter that say what is done to pixels; a tokenizer alone is that of the base."""
+    from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, VIDEO_PROCESSOR_NAME
+
+    names = (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME, VIDEO_PROCESSOR_NAME)
+    return [name for name in names if adapter.file(name) is not None]
+
+
+def _load_processor_beside(load: Any, adapter: Adapter, files: list[str], *, is_froster: bool) -> Any:
+    """The processor beside an adapter, in one file, or of a plain CLIP in several, as transformers 4 saved it.
+
+    Raises:
+        ValueError: there is a part of a processor only.
+        Exception: of any kind that transformers raises.
+    """
+    from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
+
+    in_several = not is_froster and IMAGE_PROCESSOR_NAME in files and adapter.file("tokenizer_config.json") is not None
+    if PROCESSOR_NAME in files or in_several:
+        processor = load(adapter.name, revision=adapter.commit)
+        if is_froster or (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+            return processor
+    raise ValueError(
+        f"{printable(adapter.name)} is an adapter with a part of a processor ({', '.join(files)}). Save the whole "
+        f"processor of the training beside it, as `save_pretrained` does, or take the part away: then the "
+        f"processor of {printable(adapter.base)} is taken."
+    )
 
 
 def refuse_unplaced(names: Iterable[str]) -> None:

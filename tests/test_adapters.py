@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForVideoClassification, CLIPModel, pipeline
+from transformers import AutoModelForVideoClassification, CLIPModel, CLIPProcessor, pipeline
 
 from froster_hf import checkpoint_loading
 from froster_hf.adapters import check_adapter_config
@@ -154,6 +154,38 @@ def test_the_processor_of_the_training_is_that_beside_the_adapter(adapter, tmp_p
     for file in ("processor_config.json", "video_preprocessor_config.json"):
         (folder / file).unlink(missing_ok=True)  # as a training that was given the tokenizer alone leaves it
     assert answers(load_installed(folder, device="cpu", dtype="auto")) == pytest.approx(adapter[1], abs=1e-6)
+
+
+@pytest.fixture
+def clip_adapter(tmp_path) -> Path:
+    """An adapter for a plain CLIP, with the processor of its training in several files, as transformers 4 saved it."""
+    model = CLIPModel.from_pretrained(SMALL_CLIP)
+    model.add_adapter(peft.LoraConfig(r=4, target_modules=["q_proj"]))
+    fill(model).save_pretrained(tmp_path / "own")
+    processor = CLIPProcessor.from_pretrained(SMALL_CLIP)
+    processor.tokenizer.save_pretrained(tmp_path / "own")
+    processor.image_processor.image_mean = [0.1, 0.1, 0.1]
+    processor.image_processor.save_pretrained(tmp_path / "own")
+    file = tmp_path / "own/preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "processor_class": "CLIPProcessor"}))
+    assert not (tmp_path / "own/processor_config.json").exists()
+    return tmp_path / "own"
+
+
+def test_a_processor_in_several_files_beside_an_adapter_is_that_of_the_training(clip_adapter):
+    found = load_installed(clip_adapter, device="cpu", dtype="auto")
+    assert list(found.processor.video_processor.image_mean) == [0.1, 0.1, 0.1]
+
+
+def test_a_part_of_a_processor_beside_an_adapter_is_refused(clip_adapter, adapter, tmp_path):
+    of_froster = Path(shutil.copytree(adapter[0], tmp_path / "froster"))
+    (of_froster / "processor_config.json").unlink()
+    shutil.copy(clip_adapter / "preprocessor_config.json", of_froster)
+    for file in clip_adapter.glob("token*"):
+        file.unlink()
+    for folder in (clip_adapter, of_froster):
+        with pytest.raises(ValueError, match=r"part of a processor \(preprocessor_config.json\)"):
+            load_installed(folder, device="cpu", dtype="auto")
 
 
 def test_a_processor_beside_an_adapter_is_checked_as_any(adapter, tmp_path):

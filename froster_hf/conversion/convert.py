@@ -147,7 +147,8 @@ def convert_checkpoint(
         output: the folder to write; must not exist, or be empty.
         layout: whose names the source has; recognized where it is `None`.
         processor_from: a CLIP of transformers with the same vocabulary, for tokenizer and pixel statistics. Default:
-            the source, where it is such a repository with these files; else only the video processor is written.
+            the source, where it is such a repository with these files, whose resize is kept as well; else only the
+            video processor is written.
         token_embedding_from: the CLIP that a ViFi-CLIP file was trained from; its own files lack the token embedding.
         keep_projectors: also write FROSTER's distillation projectors, to go on training with them.
         teacher_output: also write the frozen teacher of a FROSTER file to this folder, as a CLIP of transformers.
@@ -176,7 +177,12 @@ def convert_checkpoint(
             clip_config=found.clip_config,
             **unshown,
         )
-        processor = _processor(processor_from or _own_processor(found), config, converted.layout)
+        processor = _processor(
+            processor_from or _own_processor(found),
+            config,
+            converted.layout,
+            is_own=not processor_from and _own_processor(found) is not None,
+        )
         state = converted.model | (converted.projectors if keep_projectors else {})
         model = _filled(
             FrosterForVideoClassification,
@@ -282,13 +288,13 @@ def _own_processor(found: Source) -> Path | None:
     return folder if has_pixels else None
 
 
-def _processor(clip: PathLike | None, config: FrosterConfig, layout: str) -> _Processor:
-    side = config.vision_config.image_size
-    options: dict[str, Any] = {
-        "num_frames": config.num_frames,
-        "size": {"shortest_edge": side},
-        "crop_size": {"height": side, "width": side},
-    }
+def _processor(clip: PathLike | None, config: FrosterConfig, layout: str, *, is_own: bool) -> _Processor:
+    """The processor of a CLIP; of another one than the source, the resize to the model's side is CLIP's."""
+    side: Any = config.vision_config.image_size
+    square = {"height": side, "width": side}
+    options: dict[str, Any] = {"num_frames": config.num_frames}
+    if not is_own:
+        options |= {"size": {"shortest_edge": side}, "crop_size": square, "do_center_crop": True}
     if clip is None:
         note = "No tokenizer is written; give a CLIP of transformers with the same vocabulary as `processor_from`."
         return _Processor(FrosterVideoProcessor(**options), [], [note])
@@ -298,6 +304,16 @@ def _processor(clip: PathLike | None, config: FrosterConfig, layout: str) -> _Pr
     except FOREIGN_CONFIGURATION as error:
         reason = one_line(str(error), limit=500)
         raise ValueError(f"The processor of {printable(str(clip))} cannot be loaded: {reason}") from error
+    pixels = processor.video_processor
+    size, crop = dict(pixels.size), dict(pixels.crop_size)
+    smallest = min(size.values(), default=0) if pixels.do_resize else side
+    if not (crop == square and smallest >= side if pixels.do_center_crop else pixels.do_resize and size == square):
+        raise ValueError(
+            f"The image processor of {printable(str(clip))} does not make the pictures that the model takes, {side} "
+            f"pixels to each side: do_resize {pixels.do_resize}, size {printable(str(size))}, do_center_crop "
+            f"{pixels.do_center_crop}, crop_size {printable(str(crop))}. Mend it, or give another CLIP as "
+            "`processor_from`."
+        )
     text = config.text_config
     tokens = (len(processor.tokenizer), processor.tokenizer.eos_token_id)
     # Older configurations say 2 and mean the highest id.

@@ -343,7 +343,8 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     if path.exists() or not REPOSITORY.fullmatch(str(source)):
         return path
     folder = Path(snapshot_download(str(source), allow_patterns=CLIP_FILES))
-    if not any(folder.glob("*.safetensors")):
+    # By name: another program's may lie beside pickled weights.
+    if not any((folder / f"model.safetensors{suffix}").exists() for suffix in ("", ".index.json")):
         folder = Path(snapshot_download(str(source), allow_patterns=[*CLIP_FILES, "pytorch_model*.bin"]))
     return folder
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, HfApi, ModelCard
 
 from ..checkpoint_files import check_checkpoint_files
+from ..processing.tokenizer_files import SENTENCEPIECE_FILES
 
 # What an export writes. Training leaves other files behind, and `training_args.bin` may hold an access token.
 UPLOADED = [
     *("README.md", "*.json", "*.safetensors", "*.py", "merges.txt", "vocab.txt", ".eval_results/*.yaml"),
+    *SENTENCEPIECE_FILES,
     *("towers/*.onnx", "towers/*.onnx.data", "towers/*.pt2"),
 ]
 

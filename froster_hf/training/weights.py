@@ -37,6 +37,7 @@ from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.calibrations import forget_calibration
 from ..processing.text_files import parse_json, read_json
+from ..processing.tokenizer_files import SENTENCEPIECE_FILES
 from ..weights_license import CARD_FILE, REPORT_FILE, one_license
 from ..whole_files import new_folder, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
@@ -467,7 +468,8 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
         config |= {"id2label": {}, "label2id": {}, "label_weights": None}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(pattern.folder.iterdir()):
-        if path.is_file() and path.suffix in COPIED_SUFFIXES and path.name not in NOT_COPIED:
+        is_companion = path.suffix in COPIED_SUFFIXES or path.name in SENTENCEPIECE_FILES
+        if path.is_file() and is_companion and path.name not in NOT_COPIED:
             shutil.copyfile(path, folder / path.name)
     processor = folder / PROCESSOR_NAME
     if processor.is_file() and isinstance(options := read_json(processor), dict) and options.get("calibration"):

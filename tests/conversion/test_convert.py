@@ -1,11 +1,13 @@
 """From a file of another code base to a folder that `from_pretrained` loads, and back to the same bits."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoVideoProcessor, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
@@ -24,6 +26,7 @@ from tests.conversion.original_layouts import (
     with_prefix,
 )
 from tests.fixtures.tiny import tiny_tokenizer
+from tests.hub.loopback_hub import LoopbackHub
 from tests.modeling.tiny import tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
@@ -236,9 +239,9 @@ def test_a_clip_of_transformers_keeps_what_its_configuration_says(tmp_path):
     torch.testing.assert_close(ours, torch.nn.functional.normalize(features, dim=-1), atol=1e-6, rtol=0)
 
 
-def clip_processor(folder):
+def clip_processor(folder, **options):
     """The files that a CLIP repository has besides its weights; 514 tokens."""
-    CLIPProcessor(CLIPImageProcessor(), tiny_tokenizer()).save_pretrained(folder)
+    CLIPProcessor(CLIPImageProcessor(**options), tiny_tokenizer()).save_pretrained(folder)
     return folder
 
 
@@ -270,13 +273,82 @@ def test_without_a_tokenizer_the_video_processor_is_written_and_the_report_says_
     assert clip.shape == (1, 4, 3, 24, 24)
 
 
-def test_a_clip_repository_brings_its_own_processor(tmp_path):
+def clip_of_16_pixels(folder, **options):
+    """A CLIP repository, with these options of its image processor."""
     tower = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = {**tower, "vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513}
     vision = {**tower, "image_size": 16, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path / "clip")
-    convert_checkpoint(clip_processor(tmp_path / "clip"), tmp_path / "out")
-    assert AutoProcessor.from_pretrained(tmp_path / "out").num_prompts == 29
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    return clip_processor(folder, **options)
+
+
+SQUARE = {"height": 16, "width": 16}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": {"shortest_edge": 16}, "crop_size": SQUARE},
+        {"size": {"shortest_edge": 24}, "crop_size": SQUARE},
+        {"size": SQUARE, "do_center_crop": False},
+    ],
+    ids=["crop", "crop of a larger picture", "squash"],
+)
+def test_a_clip_repository_brings_its_own_processor(tmp_path, options):
+    convert_checkpoint(clip_of_16_pixels(tmp_path / "clip", **options), tmp_path / "out")
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert processor.num_prompts == 29
+    pictures = np.random.default_rng(0).integers(0, 255, (1, 40, 30, 3), dtype=np.uint8)
+    expected = CLIPImageProcessor(**options)(list(pictures), return_tensors="pt").pixel_values
+    found = processor(pictures, return_tensors="pt").pixel_values_videos[0, :1]
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": {"shortest_edge": 16}},
+        {"size": {"shortest_edge": 12}, "crop_size": SQUARE},
+        {"size": {"shortest_edge": 16}, "do_center_crop": False},
+        {"size": {"height": 16, "width": 24}, "do_center_crop": False},
+    ],
+    ids=str,
+)
+def test_a_clip_whose_own_pictures_do_not_fit_it_is_refused(tmp_path, options):
+    clip = clip_of_16_pixels(tmp_path / "clip", **options)
+    with pytest.raises(ValueError, match="does not make the pictures that the model takes, 16 pixels to each side"):
+        convert_checkpoint(clip, tmp_path / "out")
+
+
+def test_the_resize_is_the_models_where_the_processor_is_that_of_another_clip(tmp_path):
+    save_file(froster_state_dict(clip_state_dict(vocab=514), projectors=False), tmp_path / "a.safetensors")
+    clip = clip_processor(tmp_path / "clip", size=SQUARE, do_center_crop=False, image_mean=[0.1] * 3)
+    convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", processor_from=clip, num_frames=3)
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert list(processor.video_processor.image_mean) == [0.1] * 3
+    clip = processor(np.zeros((9, 40, 30, 3), dtype=np.uint8), return_tensors="pt").pixel_values_videos
+    assert clip.shape[-2:] == (16, 16)
+
+
+def test_pickled_weights_of_the_hub_are_found_beside_another_programs(tmp_path, monkeypatch):
+    hub = LoopbackHub("acme/clip")
+    tiny_clip().save_pretrained(tmp_path / "clip")
+    weights = load_file(tmp_path / "clip/model.safetensors")
+    (tmp_path / "clip/model.safetensors").unlink()
+    torch.save(weights, tmp_path / "clip/pytorch_model.bin")
+    save_file({"visual.proj": torch.zeros(2, 2)}, tmp_path / "clip/open_clip_model.safetensors")
+    hub.files |= {path.name: path.read_bytes() for path in (tmp_path / "clip").iterdir()}
+    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    places = {"ENDPOINT": hub.endpoint, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_CACHE": str(tmp_path / "hub")}
+    for name, value in {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, **places}.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    download = partial(snapshot_download, endpoint=hub.endpoint)
+    monkeypatch.setattr("froster_hf.conversion.reading.snapshot_download", download)
+    try:
+        convert_checkpoint("acme/clip", tmp_path / "out")
+    finally:
+        hub.close()
+    assert saved_tensors(tmp_path / "out")["froster.logit_scale"].equal(weights["logit_scale"])
 
 
 def test_a_repository_of_the_hub_is_found_in_the_cache(tmp_path, monkeypatch):

@@ -57,6 +57,13 @@ def test_a_full_disk_is_one_error_that_names_the_folder_and_leaves_nothing(clip_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tokenizer_of_sentencepiece_is_kept(tuned_folder, tmp_path):
+    folder = shutil.copytree(tuned_folder, tmp_path / "tuned")
+    (folder / "spiece.model").write_bytes(b"pieces")
+    interpolate(folder, folder, 0.5, output_dir=tmp_path / "out")
+    assert (tmp_path / "out" / "spiece.model").read_bytes() == b"pieces"
+
+
 def test_weights_that_the_model_has_no_place_for_are_refused(tuned_folder, tmp_path):
     folder = shutil.copytree(tuned_folder, tmp_path / "updated")
     weights = load_file(folder / "model.safetensors") | {"froster.logit_scale.lora_A": torch.ones(2)}
