@@ -5,15 +5,20 @@ import os
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi, ModelCard
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_files import check_checkpoint_files
-from ..processing.tokenizer_files import SENTENCEPIECE_FILES
+from ..processing.tokenizer_files import ARGUMENTS, PROCESSOR_FILES, SENTENCEPIECE_FILES
+from ..weights_license import CARD_FILE, REPORT_FILE
+from .export_folder import SENTENCE_TRANSFORMERS_FILES
+from .serving import TOWERS_FILE
 
 # What an export writes. Training leaves other files behind, and `training_args.bin` may hold an access token.
 UPLOADED = [
-    *("README.md", "*.json", "*.safetensors", "*.py", "merges.txt", "vocab.txt", ".eval_results/*.yaml"),
-    *SENTENCEPIECE_FILES,
-    *("towers/*.onnx", "towers/*.onnx.data", "towers/*.pt2"),
+    *(CARD_FILE, REPORT_FILE, ".eval_results/*.yaml", "*_froster.py", *SENTENCE_TRANSFORMERS_FILES),
+    *(SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*-of-*.safetensors", *PROCESSOR_FILES, *ARGUMENTS),
+    *("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", *SENTENCEPIECE_FILES),
+    *("towers/*.onnx", "towers/*.onnx.data", "towers/*.pt2", f"towers/{TOWERS_FILE}"),
 ]
 
 
@@ -46,7 +51,7 @@ def push_folder(
     needed = ("config.json", "README.md", "pipeline_froster.py")
     if missing := [name for name in needed if not (folder / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: upload the folder that `froster export` writes.")
-    uploaded = [path for pattern in UPLOADED for path in folder.glob(pattern)]
+    uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
     # The client would follow links.
     for part in {path.parent for path in uploaded}:
         check_checkpoint_files(part)

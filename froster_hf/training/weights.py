@@ -394,6 +394,10 @@ class WeightsFolder:
                     if LEFT_OUT.search(stored_name):
                         continue
                     name = stored_name.removeprefix("froster.")
+                    if name in self.stored_names:
+                        raise ValueError(
+                            f"{path} has {printable(name, limit=200)} twice, with `froster.` in front and without."
+                        )
                     tensor = file.get_slice(stored_name)
                     self.layout[name] = tensor.get_dtype(), tensor.get_shape()
                     self.stored_names[name] = stored_name
@@ -469,7 +473,7 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(pattern.folder.iterdir()):
         is_companion = path.suffix in COPIED_SUFFIXES or path.name in SENTENCEPIECE_FILES
-        if path.is_file() and is_companion and path.name not in NOT_COPIED:
+        if path.is_file() and is_companion and path.name not in NOT_COPIED and not path.name.startswith("."):
             shutil.copyfile(path, folder / path.name)
     processor = folder / PROCESSOR_NAME
     if processor.is_file() and isinstance(options := read_json(processor), dict) and options.get("calibration"):

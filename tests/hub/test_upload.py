@@ -102,8 +102,19 @@ def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path
         "events.out.tfevents",
         ".env",
         "checkpoint-2/a.json",
+        ".env.json",
+        "client_secret.json",
+        "trainer_state.json",
+        "my_key.py",
+        ".hidden.safetensors",
     }
-    exported = {".eval_results/a--b.yaml", "towers/video_tower.onnx", "towers/video_tower.onnx.data", "towers/a.pt2"}
+    exported = {
+        "towers/towers.json",
+        ".eval_results/a--b.yaml",
+        "towers/video_tower.onnx",
+        "towers/video_tower.onnx.data",
+        "towers/a.pt2",
+    }
     for name in secrets | exported:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("secret")
@@ -118,7 +129,7 @@ def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path
     assert left == secrets
 
 
-@pytest.mark.parametrize("name", ["extra.json", "README.md", "towers/a.onnx", ".eval_results/a.yaml"])
+@pytest.mark.parametrize("name", ["vocab.json", "README.md", "towers/a.onnx", ".eval_results/a.yaml"])
 def test_what_is_behind_a_link_is_not_uploaded(checkpoint, tmp_path, name):
     folder = export_checkpoint(checkpoint, tmp_path / "out").folder
     (tmp_path / "secret").write_text("secret")

@@ -119,6 +119,13 @@ def test_shards_are_read(clip_folder, tmp_path):
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
+def test_hidden_files_stay_where_they_are(clip_folder, tuned_folder, tmp_path):
+    folder = shutil.copytree(tuned_folder, tmp_path / "hidden")
+    (folder / ".env.json").write_text('{"HF_TOKEN": "hf_secret"}')
+    out = interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+    assert not (out / ".env.json").exists()
+
+
 def test_processor_code_and_config_come_along_and_labels_and_calibration_do_not(clip_folder, tmp_path, caplog):
     model = tiny_model()
     model.set_labels(["a", "b"], input_ids=tiny_texts(2))
@@ -209,6 +216,15 @@ def edit_config(folder, edit):
     config = json.loads((folder / "config.json").read_text())
     edit(config)
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_a_tensor_under_both_of_its_names_is_refused(tuned_folder, tmp_path):
+    folder = shutil.copytree(tuned_folder, tmp_path / "both")
+    weights = load_file(folder / "model.safetensors")
+    weights |= {"logit_scale": weights["froster.logit_scale"] * 2}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"has logit_scale twice, with `froster\.` in front"):
+        interpolate(folder, tuned_folder, 0.5, output_dir=tmp_path / "out")
 
 
 def test_towers_that_compute_otherwise_are_refused(clip_folder, tmp_path):
