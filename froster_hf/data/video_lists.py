@@ -4,6 +4,7 @@ What a list is (delimiter, header, quotes, frames counted or not) is decided onc
 line; a line that does not fit is an error that names it, so no header ever becomes a class and no column a path.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,8 @@ from ..video.files import is_video_name
 from .readers import read_labels
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, MissingFiles, distinct_label_texts, video_table, written_name
+
+logger = logging.getLogger(__name__)
 
 # A delimiter is believed where it fits the paths of so many lines.
 LINES_LOOKED_AT = 50
@@ -70,7 +73,8 @@ def read_video_list(
     quoted as in CSV. In lists of frame folders the number of frames may stand between path and label.
 
     Args:
-        list_file: the list, in UTF-8; a path, or the address of a file in a store.
+        list_file: the list, in UTF-8; a path, or the address of a file in a store. A video that it names again with
+            the same label counts once, as is said.
         root: folder that holds every listed video; a folder of image files is a video, too.
         labels: label names, in any form that `read_labels` takes. Needed where the list holds indices; where it holds
             names, it fixes their order (default: sorted).
@@ -83,7 +87,8 @@ def read_video_list(
         allow_links: see `read_video_folder`.
 
     Raises:
-        AnnotationError: a line that cannot be read, or a label that `labels` does not have; names file and line.
+        AnnotationError: a line that cannot be read, a label that `labels` does not have, or, without `multi_label`,
+            two labels of one video; names file and line.
         UnsafePathError: a path that leaves `root`.
     """
     list_file = os.fspath(list_file)
@@ -112,7 +117,13 @@ def read_video_list(
     ]
     source = f"Read from {shown_path(list_file)}."
     if multi_label:
-        clips = _one_per_video(clips)
+        clips = _labels_together(clips)
+    else:
+        listed, clips = len(clips), _one_per_video(clips, names)
+        if again := listed - len(clips):
+            said = f"{again} lines name a video again, with the same label; each video counts once."
+            logger.warning("%s: %s", shown_path(list_file), said)
+            source = f"{source} {said}"
     return video_table(clips, labels=names, missing=missing, source=source, multi_label=multi_label)
 
 
@@ -125,7 +136,26 @@ def _refuse_many_labels(written: Sequence[tuple[str, Any, str]]) -> None:
             raise AnnotationError(f"{where}: up to here are more than {MOST_LABELS:,} labels. Read the list in parts.")
 
 
-def _one_per_video(clips: Sequence[ListedClip]) -> list[ListedClip]:
+def _one_per_video(clips: Sequence[ListedClip], names: Sequence[str]) -> list[ListedClip]:
+    """The first clip of every video, which could be held out and trained on at once if it had several.
+
+    Raises:
+        AnnotationError: lines give a video different labels, of which no answer has both.
+    """
+    first: dict[str, ListedClip] = {}
+    for clip in clips:
+        earlier = first.setdefault(clip.path, clip)
+        if earlier.label != clip.label:
+            own, other = (printable(repr(names[each.label]), limit=100) for each in (clip, earlier))  # type: ignore[index]
+            raise AnnotationError(
+                f"{clip.where}: {printable(clip.path, limit=200)} has the label {own}, and {other} in "
+                f"{earlier.where}. Give each video one label; to measure on videos with several, pass "
+                "multi_label=True (`--multi-label`)."
+            )
+    return list(first.values())
+
+
+def _labels_together(clips: Sequence[ListedClip]) -> list[ListedClip]:
     """Clips with all the labels that any line gives their video."""
     labels: dict[str, set[int]] = {}
     first: dict[str, ListedClip] = {}

@@ -84,7 +84,7 @@ def test_a_bad_jsonl_line_is_named(video_folder, tmp_path, line):
 
 
 def test_a_list_with_a_label_of_its_own_for_every_line_is_described_without_a_cell_for_every_pair(tmp_path):
-    (tmp_path / "list.csv").write_text("video,label\n" + "".join(f"a.mp4,label {n}\n" for n in range(10_000)))
+    (tmp_path / "list.csv").write_text("video,label\n" + "".join(f"{n}.mp4,label {n}\n" for n in range(10_000)))
     table = read_video_list(tmp_path / "list.csv", root=tmp_path, missing="keep")
     tracemalloc.start()
     try:
@@ -153,6 +153,24 @@ def test_many_lines_of_one_video_are_put_together_in_one_go(tmp_path, monkeypatc
     table = read_video_list(tmp_path / "list.csv", root=tmp_path, missing="keep", multi_label=True)
     assert table["labels"][0] == list(range(number))
     assert sum(sizes) <= 3 * number
+
+
+def test_a_video_that_several_lines_name_counts_once(video_folder, tmp_path, caplog):
+    """Of several rows, one could be held out and the others trained on."""
+    lines = [f"{name},x" for name in ("juggling/a.mp4", "juggling/b.mp4", "brush_hair/a.mp4")]
+    lines += ["./juggling/a.mp4,x", "brush_hair/../juggling/a.mp4,x"]
+    (tmp_path / "list.csv").write_text("video,label\n" + "\n".join(lines))
+    table = read_video_list(tmp_path / "list.csv", root=video_folder)
+    assert len(table) == len(set(paths(table))) == 3
+    assert "2 lines name a video again, with the same label; each video counts once." in describe_table(table)
+    assert "list.csv: 2 lines name a video again" in caplog.text
+    (tmp_path / "other.csv").write_text("video,label\n" + "\n".join([*lines, "juggling/a.mp4,y"]))
+    with pytest.raises(
+        AnnotationError, match=r"other\.csv, line 7: .*a\.mp4 has the label 'y', and 'x' in .*line 2\."
+    ):
+        read_video_list(tmp_path / "other.csv", root=video_folder)
+    several = read_video_list(tmp_path / "other.csv", root=video_folder, multi_label=True)
+    assert (len(several), several["labels"][0]) == (3, [0, 1])
 
 
 def test_more_lines_than_a_list_has_are_refused_before_they_are_read(tmp_path, monkeypatch):
@@ -490,6 +508,6 @@ NAMES = st.lists(
 @given(NAMES)
 def test_any_labels_survive_a_list_with_quotes(root, names):
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
-    text = "video,label\n" + "".join(f'"t/a, b.mp4",{name}\n' for name in quoted)
-    table = read(root, text, labels=names)
+    text = "video,label\n" + "".join(f'"t/a, b {number}.mp4",{name}\n' for number, name in enumerate(quoted))
+    table = read(root, text, labels=names, missing="keep")
     assert [label for _, label in rows(root, table)] == names
