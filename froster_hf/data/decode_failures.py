@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..printing import one_line, printable
+from ..video.files import path_state
 from ..whole_files import make_folder, refuse_irregular, refuse_other_names
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class DecodeFailure(NamedTuple):
 
 
 def video_state(video: Any) -> str:
-    """What changes when a video is mended: size and time of its file, of the newest one in a folder of frames.
+    """What changes when a video is mended: `path_state`, or a hash of its bytes.
 
     Args:
         video: a row of a video column, {"path", "bytes"}, or a path.
@@ -51,15 +52,7 @@ def video_state(video: Any) -> str:
         if video.get("bytes") is not None:
             return blake2b(video["bytes"], digest_size=16).hexdigest()
         video = video.get("path")
-    try:
-        if os.path.isdir(video):
-            with os.scandir(video) as entries:
-                times = [entry.stat().st_mtime_ns for entry in entries]
-            return f"{len(times)} files, {max(times, default=0)}"
-        status = os.stat(video)
-    except (OSError, ValueError, TypeError):
-        return "not there"
-    return f"{status.st_size} bytes, {status.st_mtime_ns}"
+    return path_state(video)
 
 
 class TooManyDecodeFailures(RuntimeError):

@@ -10,13 +10,15 @@ import math
 import os
 import sys
 from collections import UserList
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..fingerprints import architecture_of, model_fingerprint
-from ..printing import json_text, printable
+from ..printing import json_text, listing, printable
+from ..video.files import path_state
+from ..video.stores import is_address
 from ..whole_files import (
     bounded_lines,
     full_disk_named,
@@ -39,7 +41,8 @@ MOST_RECORD_BYTES = 2**20
 
 
 class OtherAnswersError(ValueError):
-    """A file of answers cannot be gone on with: they were made with another model, labels or options."""
+    """A file of answers cannot be gone on with: they were made with another model, labels or options, or of another
+    video under the same name."""
 
 
 def predict_videos(
@@ -59,7 +62,8 @@ def predict_videos(
         videos: paths, each once, or a single one; `-` is standard input, a whole file.
         output: file of the answers. `.jsonl` has a record per line, each written when it is there; `.csv`, a line per
             answer, appears when all are.
-        resume: go on with the answers of `output` (`.jsonl`): videos that it has are passed over, failed ones too.
+        resume: go on with the answers of `output` (`.jsonl`): videos that it has are passed over, failed ones too,
+            where the file is as it was (size and time). Addresses are known by themselves: stores are not asked.
         overwrite: replace the answers that `output` has, with the first record or the whole table.
         shard: (k, n): the k-th of n parts, counted from 1, for machines side by side; every n-th video.
         options: options of the pipeline's call, such as `candidate_labels`, `top_k`, `batch_size` and `num_workers`.
@@ -84,9 +88,10 @@ def predict_videos(
     # Wrong labels are one error, not one for every video.
     classify.label_embeds(**_label_options(options))
     settings = "" if path is None else settings_of(classify, options)
-    done: set[str] = set()
+    done: dict[str, str] = {}
     if path is not None and resume:
         done = _read_done(path, settings, *_answers_check(classify, options))
+        _refuse_other_videos(path, {video: done[video] for video in own if video in done})
     left = [video for video in own if video not in done]
     return _records(classify, left, path, settings, options, resume=resume, overwrite=overwrite)
 
@@ -104,13 +109,15 @@ def _records(
     # Unlike a list, read as the answers are asked for: each record is there before the next videos are waited for.
     sources = UserList(sys.stdin.buffer if video == "-" else video for video in videos)
     answers = classify(sources, **{**options, "on_error": "return"})
+    # Before they are read: one that is replaced meanwhile has another state afterward.
+    states = {} if path is None else {video: _state_of(video) for video in videos}
     with _writing(path, settings, resume=resume, overwrite=overwrite) as write:
         for video, found in zip(videos, answers):
             failed = isinstance(found, Exception)
             record: dict[str, Any] = (
                 {"video": video, "error": str(found)} if failed else {"video": video, "answers": found}
             )
-            write(record)
+            write({**record, "state": states.get(video, "")})
             yield record
 
 
@@ -256,11 +263,35 @@ def _answers_check(classify: Any, options: dict[str, Any]) -> tuple[Callable[[An
     return are_answers, most_bytes
 
 
-def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool], most_bytes: int) -> set[str]:
-    """The videos that a file of answers has; a line that a kill cut short is removed."""
+def _state_of(video: str) -> str:
+    """What tells a video from another one under its name; nothing of an address: its store would have to be asked."""
+    return "" if video == "-" or "://" in video or is_address(video) else path_state(video)
+
+
+def _refuse_other_videos(path: Path, done: Mapping[str, str]) -> None:
+    """Refuse videos of which a file of answers has others under the same name.
+
+    Args:
+        path: the file of answers.
+        done: by video, its state when it was read.
+
+    Raises:
+        OtherAnswersError: a file is another one by now, or it is standard input, which may always be.
+    """
+    others = [video for video, state in done.items() if video == "-" or state != _state_of(video)]
+    if others:
+        raise OtherAnswersError(
+            f"{printable(str(path))} has answers about {listing(others, limit=3)}, of a file that has changed since, "
+            "or of another one. Write to another file, or delete the lines, and these videos are scored again."
+        )
+
+
+def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool], most_bytes: int) -> dict[str, str]:
+    """The videos that a file of answers has, and their states; a line that a kill cut short is removed."""
+    done: dict[str, str] = {}
     if not path.exists():
-        return set()
-    whole, torn, done = 0, b"", set()
+        return done
+    whole, torn = 0, b""
     # Only what `json_text` never writes within a line ends one.
     for number, line in enumerate(bounded_lines(path, most_bytes), start=1):
         if not line.endswith(b"\n") and len(line) <= most_bytes:
@@ -282,7 +313,7 @@ def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool], mo
                 f"{printable(str(path))} has answers of another model, other labels or options. Write to another "
                 "file, or run the command that began it."
             )
-        done.add(video)
+        done[video] = record["state"]
         whole += len(line)
     if torn:
         if not may_be_torn(torn, RECORD_BEGIN):
@@ -301,8 +332,8 @@ def _is_record(record: dict[str, Any], are_answers: Callable[[Any], bool]) -> bo
     Raises:
         LookupError, TypeError: it is not.
     """
-    if not isinstance(record["video"], str):
+    if not isinstance(record["video"], str) or not isinstance(record["state"], str):
         return False
-    if set(record) == {"video", "error", "settings"}:
+    if set(record) == {"video", "error", "state", "settings"}:
         return isinstance(record["error"], str)
-    return len(record) == 3 and are_answers(record["answers"])
+    return len(record) == 4 and are_answers(record["answers"])

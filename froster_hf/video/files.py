@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 # Of the containers that the reader opens.
 VIDEO_SUFFIXES = frozenset(
@@ -42,6 +43,19 @@ class FolderContent:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name belongs to a system, not to the user."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES | _SYSTEM_FILES
+
+
+def path_state(path: Any) -> str:
+    """What tells a file from another one in its place: its size and time; of a folder of frames, of the newest one."""
+    try:
+        if os.path.isdir(path):
+            with os.scandir(path) as entries:
+                times = [entry.stat().st_mtime_ns for entry in entries]
+            return f"{len(times)} files, {max(times, default=0)}"
+        status = os.stat(path)
+    except (OSError, ValueError, TypeError):
+        return "not there"
+    return f"{status.st_size} bytes, {status.st_mtime_ns}"
 
 
 def is_video_name(name: str) -> bool:

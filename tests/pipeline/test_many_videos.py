@@ -1,6 +1,7 @@
 """Many videos: batches, shards, and files of answers that a kill does not cost."""
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -293,7 +294,7 @@ def test_a_line_that_was_not_written_by_a_run_is_one_error_that_names_it(videos,
     answers = tmp_path / "answers.jsonl"
     list(predict_videos(classify, [str(videos / "1.mp4")], output=answers, candidate_labels=LABELS))
     if isinstance(record, dict):
-        record = {**record, "settings": read(answers)[0]["settings"]}
+        record = {**record, "state": "", "settings": read(answers)[0]["settings"]}
     with answers.open("a") as file:
         file.write(("[" * 100_000 if record is None else json.dumps(record)) + "\n")
     before = answers.read_bytes()
@@ -341,6 +342,51 @@ def test_answers_of_every_kind_are_gone_on_with(videos, classify, tmp_path, opti
     paths = [str(videos / "0.mp4"), str(videos / "broken.mp4")]
     assert len(list(predict_videos(classify, paths, **call))) == 2
     assert list(predict_videos(classify, paths, resume=True, **call)) == []
+
+
+def test_another_video_under_the_same_name_is_not_taken_for_the_one_that_was_scored(
+    videos, classify, tmp_path, monkeypatch
+):
+    for place, number in (("day 1", 0), ("day 2", 5)):
+        (tmp_path / place).mkdir()
+        shutil.copy(videos / f"{number}.mp4", tmp_path / place / "clip.mp4")
+    call = {"output": tmp_path / "answers.jsonl", "candidate_labels": LABELS}
+    monkeypatch.chdir(tmp_path / "day 1")
+    (record,) = predict_videos(classify, "clip.mp4", **call)
+    assert set(record) == {"video", "answers"}
+    assert re.fullmatch(r"\d+ bytes, \d+", read(call["output"])[0]["state"])
+    before = call["output"].read_bytes()
+    assert list(predict_videos(classify, "clip.mp4", resume=True, **call)) == []
+    monkeypatch.chdir(tmp_path / "day 2")
+    with pytest.raises(
+        OtherAnswersError, match=r"has answers about clip\.mp4, of a file that has changed since, or of"
+    ):
+        predict_videos(classify, ["clip.mp4", str(videos / "1.mp4")], resume=True, **call)
+    # Others are gone on with, and those whose lines were deleted are scored again.
+    assert len(list(predict_videos(classify, str(videos / "1.mp4"), resume=True, **call))) == 1
+    call["output"].write_bytes(call["output"].read_bytes().removeprefix(before))
+    assert len(list(predict_videos(classify, ["clip.mp4", str(videos / "1.mp4")], resume=True, **call))) == 1
+    # Replaced in its place.
+    shutil.copy(videos / "0.mp4", "clip.mp4")
+    with pytest.raises(OtherAnswersError, match=r"clip\.mp4"):
+        predict_videos(classify, "clip.mp4", resume=True, **call)
+
+
+def test_standard_input_is_never_passed_over(videos, classify, tmp_path, monkeypatch):
+    call = {"output": tmp_path / "answers.jsonl", "candidate_labels": LABELS}
+    with (videos / "0.mp4").open("rb") as file:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        assert len(list(predict_videos(classify, "-", resume=True, **call))) == 1
+    with pytest.raises(OtherAnswersError, match="has answers about -, "):
+        predict_videos(classify, "-", resume=True, **call)
+
+
+def test_an_address_is_known_by_itself(classify, tmp_path):
+    """Each store would be asked for each video."""
+    call = {"output": tmp_path / "answers.jsonl", "candidate_labels": LABELS}
+    assert len(list(predict_videos(classify, "https://localhost/clip.mp4", **call))) == 1
+    assert read(call["output"])[0]["state"] == ""
+    assert list(predict_videos(classify, "https://localhost/clip.mp4", resume=True, **call)) == []
 
 
 def test_line_ends_of_another_program_cost_no_answers(videos, classify, tmp_path):
