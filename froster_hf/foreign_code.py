@@ -14,6 +14,8 @@ from typing import Any
 from .printing import printable
 
 PACKAGE = Path(__file__).parent
+# Tables whose keys are labels or tokens, which may be called anything; transformers reads references in none of them.
+KEYED_BY_TEXTS = frozenset(["id2label", "label2id", "label_descriptions", "vocab"])
 RELATIVE_IMPORT = re.compile(r"^\s*(?:from\s+\.(\w+)\s+import|import\s+\.(\w+))", re.MULTILINE)
 
 
@@ -77,7 +79,7 @@ def _read(path: Path) -> Any:
 
 
 def _drop_references(content: Any, own: set[str]) -> Iterator[str]:
-    """Delete references to code that is not in `own`, at any depth; says what was deleted."""
+    """Delete references to code that is not in `own`, at any depth but below labels or tokens; yields what."""
     pending = [content]
     while pending:
         value = pending.pop()
@@ -85,9 +87,10 @@ def _drop_references(content: Any, own: set[str]) -> Iterator[str]:
             pending += value
         elif isinstance(value, dict):
             for field in ("auto_map", "custom_pipelines"):
-                if field in value:
+                # A number is the place of a token of this name, as in vocab.json.
+                if field in value and not isinstance(value[field], int):
                     yield from _drop_entries(value, field, own)
-            pending += value.values()
+            pending += [entry for name, entry in value.items() if name not in KEYED_BY_TEXTS]
 
 
 def _drop_entries(holder: dict[str, Any], field: str, own: set[str]) -> Iterator[str]:

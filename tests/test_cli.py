@@ -153,6 +153,28 @@ def test_standard_input_is_an_argument_and_no_line_of_a_list(tmp_path, monkeypat
     assert find_videos(["list.txt", "-"]) == ["./-", "a.mp4", "-"]
 
 
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        ("video\na.mp4\na.mp4, take 2.mp4\n", r"list\.csv, line 3: 2 fields, but the header names 1"),
+        ("label;video\nrun;a.mp4;take 2.mp4\n", r"list\.csv, line 2: 3 fields, but the header names 2"),
+        ("video,label,start\na.mp4, take 2.mp4\n", r"list\.csv, line 2: 2 fields, but the header names 3"),
+        ('video\na.mp4\n"a.mp4, take 2.mp4"\n', ["a.mp4", "a.mp4, take 2.mp4"]),
+        ("label,video,start\nrun,a.mp4,\nwalk,b c.mp4,1.5\n", ["a.mp4", "b c.mp4"]),
+        ("video,label\na.mp4,run,,\n", ["a.mp4"]),
+        ("video\tlabel\na, b.mp4\trun\nc.mp4\t\n", ["a, b.mp4", "c.mp4"]),
+    ],
+)
+def test_a_line_of_a_table_with_other_fields_than_its_header_is_refused_and_not_cut(tmp_path, table, found):
+    """Where the shorter path is there as well, a video would have no answer, and nothing would say so."""
+    (tmp_path / "list.csv").write_text(table)
+    if isinstance(found, list):
+        assert find_videos([str(tmp_path / "list.csv")]) == [str(tmp_path / name) for name in found]
+        return
+    with pytest.raises(AnnotationError, match=found):
+        find_videos([str(tmp_path / "list.csv")])
+
+
 def test_a_path_that_none_can_have_is_refused_with_its_line(tmp_path):
     """Its answer would be a record that is longer than those that are gone on with."""
     (tmp_path / "list.txt").write_text(f"a.mp4\n{'x' * 20_000}\n")

@@ -92,6 +92,24 @@ def test_references_are_found_in_every_file_at_any_depth(folder, name, content):
     assert "custom_pipelines" not in left
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", {"id2label": {"0": "auto_map"}, "label2id": {"auto_map": 0, "custom_pipelines": 1}}),
+        (
+            "processor_config.json",
+            {"label_descriptions": {"auto_map": "a map is folded.", "custom_pipelines": ["a", "b"]}},
+        ),
+        ("tokenizer.json", {"model": {"vocab": {"auto_map": 7, "custom_pipelines": 8}}}),
+        ("vocab.json", {"auto_map": 0, "custom_pipelines": 1}),
+    ],
+)
+def test_labels_and_tokens_may_be_called_as_references_are(folder, name, content):
+    file = write(folder / name, content)
+    assert drop_foreign_code(folder) == []
+    assert json.loads(file.read_text()) == content
+
+
 def test_a_reference_is_followed_beside_its_file_only(folder):
     """What is own at the top is not there in a subfolder, where anything could take its place later."""
     write(folder / "sub" / "config.json", {"auto_map": {"AutoConfig": f"{OWN}.FrosterConfig"}})

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..printing import listing, printable
-from ..processing.text_files import AnnotationError, csv_cells, read_header, read_json_lines, read_lines, shown_path
+from ..processing.text_files import (
+    AnnotationError,
+    read_header,
+    read_json_lines,
+    read_lines,
+    rows_below_header,
+    shown_path,
+)
 from ..video.files import UNREADABLE, search_folder
 from ..video.stores import find_videos_at, is_address
 from ..video.types import UnreadableVideoError
@@ -72,7 +79,8 @@ def _read_list(path: str) -> list[str]:
     """The paths of a list.
 
     Raises:
-        AnnotationError: a line without one, or with one that is longer than any; names it.
+        AnnotationError: a line without one, with one that is longer than any, or with other fields than the header;
+            names it.
     """
     found: Iterator[tuple[Any, str]]
     lines = read_lines(path)
@@ -86,8 +94,7 @@ def _read_list(path: str) -> list[str]:
             raise AnnotationError(f"{shown_path(path)}: the first line names no column `video`.")
         header, delimiter = table
         column = header.index("video")
-        rows = ((csv_cells(line, where, delimiter), where) for line, where in lines)
-        found = ((cells[column] if column < len(cells) else None, where) for cells, where in rows)
+        found = ((cells[column], where) for cells, where in rows_below_header(lines, header, delimiter))
     else:
         found = ((line.strip(), where) for line, where in lines)
     folder, videos = os.path.dirname(path), []

@@ -24,6 +24,7 @@ from ..processing.text_files import (
     read_json,
     read_json_lines,
     read_lines,
+    rows_below_header,
     shown_path,
 )
 from ..video.files import is_video_name
@@ -296,10 +297,7 @@ def _rows_below_header(
     lines: Sequence[tuple[str, str]], header: list[str], delimiter: str, columns: tuple[str, str]
 ) -> list[tuple[str, str, str]]:
     rows = []
-    for line, where in lines[1:]:
-        cells = csv_cells(line, where, delimiter)
-        if len(cells) < len(header) or any(cells[len(header) :]):
-            raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
+    for cells, where in rows_below_header(lines[1:], header, delimiter):
         video, label = (cells[header.index(name)] for name in columns)
         rows.append((video, label, where))
     return rows

@@ -8,6 +8,8 @@ batch would otherwise end at the first damaged video.
 Letters: B videos, V views, T frames, S pixels, K labels, D the joint embedding width.
 """
 
+import contextlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,10 +17,15 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
-from ..checkpoint_loading import load_installed
+from ..checkpoint_loading import checkpoint_path, load_installed
 from ..pipeline.pipeline_froster import map_tensors
 from ..pipeline.scoring_froster import whole_number
+
+ADAPTER_CONFIG = "adapter_config.json"
+# Longer ones are refused where adapters are loaded.
+MAX_CONFIG_BYTES = 1 << 20
 
 Columns = dict[str, Any]
 
@@ -197,8 +204,40 @@ def embed_clips(classify: Any, clips: torch.Tensor) -> torch.Tensor:
 
 
 def _version(checkpoint: str) -> list[Any]:
-    """What changes with a checkpoint: sizes and times of a folder's files, the commit of a cached repository."""
+    """What changes with a checkpoint, and of an adapter, with the one that it is for."""
+    checkpoint = checkpoint_path(checkpoint)
+    file = _stored_file(checkpoint, ADAPTER_CONFIG, None)
+    if file is None:
+        return _files_version(checkpoint, "config.json", None)
+    content: Any = None
+    # What is wrong with it is said where it is loaded.
+    with contextlib.suppress(OSError, ValueError, RecursionError), open(file, "rb") as stream:
+        content = json.loads(stream.read(MAX_CONFIG_BYTES))
+    content = content if isinstance(content, dict) else {}
+    base, revision = content.get("base_model_name_or_path"), content.get("revision")
+    own = _files_version(checkpoint, ADAPTER_CONFIG, None)
+    if not isinstance(base, str):
+        return own
+    revision = revision if isinstance(revision, str) else None
+    return [own, _files_version(checkpoint_path(base), "config.json", revision)]
+
+
+def _files_version(checkpoint: str, name: str, revision: str | None) -> list[Any]:
+    """Sizes and times of a folder's files, or where a file of a repository is in the cache, which names its commit."""
     if os.path.isdir(checkpoint):
         files = sorted(path for path in Path(checkpoint).iterdir() if path.is_file())
         return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return [str(try_to_load_from_cache(checkpoint, "config.json"))]
+    return [_stored_file(checkpoint, name, revision)]
+
+
+def _stored_file(checkpoint: str, name: str, revision: str | None) -> str | None:
+    """The path of a checkpoint's file, in its folder or in the cache of the Hub; `None` where neither has it."""
+    if os.path.isdir(checkpoint):
+        path = os.path.join(checkpoint, name)
+        return path if os.path.isfile(path) else None
+    try:
+        found = try_to_load_from_cache(checkpoint, name, revision=revision)
+    except HFValidationError:  # not a name that it could have; loading says so
+        return None
+    # Of a file that the repository lacks, it is a mark that differs between processes.
+    return found if isinstance(found, str) else None

@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..printing import printable
@@ -168,6 +168,26 @@ def read_header(line: str, where: str, columns: Collection[str]) -> tuple[list[s
                 )
             return header, delimiter
     return None
+
+
+def rows_below_header(
+    lines: Iterable[tuple[str, str]], header: Sequence[str], delimiter: str
+) -> Iterator[tuple[list[str], str]]:
+    """The fields of each line of a table as (fields, "file, line N"), as many as the header names or empty ones more.
+
+    Args:
+        lines: those below the header, as `read_lines` gives them.
+        header: what `read_header` found.
+        delimiter: the same.
+
+    Raises:
+        AnnotationError: a line has other fields, such as a path with a comma that is not in quotes; names it.
+    """
+    for line, where in lines:
+        cells = csv_cells(line, where, delimiter)
+        if len(cells) < len(header) or any(cells[len(header) :]):
+            raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
+        yield cells, where
 
 
 def read_json(

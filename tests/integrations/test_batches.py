@@ -1,16 +1,21 @@
 """One class in `datasets`, Ray Data and Daft: the same answers, and a damaged video costs its own row alone."""
 
+import json
 import pickle
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from datasets.fingerprint import Hasher
+from huggingface_hub import constants
 
 import froster_hf
 from froster_hf.integrations import ClassifyVideos, EmbedVideos
 from tests.fixtures.real_videos import REAL_VIDEOS
+from tests.fixtures.tiny import tiny_model
 
 LABELS = ["riding a bike", "talking", "a rabbit"]
 NAMES = ["bikes.mp4", "bigbuckbunny.mp4", "damaged.mp4", "carphone_pristine.mp4"]
@@ -61,6 +66,53 @@ def test_datasets_maps_it_and_keeps_its_answers_for_the_same_checkpoint_only(row
     config = copy / "config.json"
     config.write_text(config.read_text() + "\n")
     assert table.map(EmbedVideos(copy), batched=True, batch_size=2).cache_files != first.cache_files
+
+
+@pytest.fixture
+def adapter(exported, tmp_path) -> tuple[Path, Path]:
+    """The folder of an adapter, and that of the checkpoint which it is for."""
+    base, folder = tmp_path / "base", tmp_path / "own"
+    shutil.copytree(exported, base)
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    return folder, base
+
+
+def test_of_an_adapter_the_checkpoint_below_counts_as_well(adapter):
+    folder, base = adapter
+    before = Hasher.hash(EmbedVideos(folder))
+    assert Hasher.hash(EmbedVideos(folder)) == before
+    tiny_model(seed=7).save_pretrained(base)
+    assert Hasher.hash(EmbedVideos(folder)) != before
+
+
+@pytest.mark.parametrize("moved", ["own", "base"])
+def test_of_an_adapter_on_the_hub_its_commit_counts_and_that_of_the_checkpoint_below(tmp_path, monkeypatch, moved):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    described = json.dumps({"base_model_name_or_path": "owner/base", "revision": "v1"})
+    for name, ref, file in (("own", "main", "adapter_config.json"), ("base", "v1", "config.json")):
+        repository = tmp_path / f"models--owner--{name}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / ref).write_text("a" * 40)
+        for commit in ("a" * 40, "b" * 40):
+            (repository / "snapshots" / commit).mkdir(parents=True)
+            (repository / "snapshots" / commit / file).write_text(described)
+    # As the Hub's cache remembers that a repository has no such file.
+    for commit in ("a" * 40, "b" * 40):
+        (tmp_path / "models--owner--own" / ".no_exist" / commit).mkdir(parents=True)
+        (tmp_path / "models--owner--own" / ".no_exist" / commit / "config.json").touch()
+    before = Hasher.hash(EmbedVideos("owner/own"))
+    assert Hasher.hash(EmbedVideos("owner/own")) == before
+    (tmp_path / f"models--owner--{moved}" / "refs" / {"own": "main", "base": "v1"}[moved]).write_text("b" * 40)
+    assert Hasher.hash(EmbedVideos("owner/own")) != before
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"base_model_name_or_path": 7}', '{"base_model_name_or_path": "/a/b/c"}']
+)
+def test_an_adapter_that_cannot_be_loaded_has_a_hash(tmp_path, content):
+    (tmp_path / "adapter_config.json").write_text(content)
+    assert Hasher.hash(EmbedVideos(tmp_path)) == Hasher.hash(EmbedVideos(tmp_path))
 
 
 def test_types_are_known_where_a_first_batch_holds_no_readable_video(rows, exported):
