@@ -118,7 +118,10 @@ class FrozenTeacher:
         teacher = cls(model, **kwargs)
         try:
             teacher.processor = FrosterProcessor.from_dual_encoder(pretrained_model_name_or_path)
-        except OSError:  # weights alone
+        except (OSError, ValueError) as error:
+            # Weights alone, for which transformers knows a class of processors, or none.
+            if isinstance(error, ValueError) and not str(error).startswith("Unrecognized processing class"):
+                raise
             logger.warning(
                 "%s has no processor: whether it takes the student's pixels and tokens cannot be checked.",
                 printable(os.fspath(pretrained_model_name_or_path)),

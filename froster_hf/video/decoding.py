@@ -18,7 +18,7 @@ import torch
 
 from .backends import AUTO_BACKEND, IMAGE_READER, get_backend, resolve_backend
 from .client import DecodingProcess, decoding_process
-from .images import further_pictures
+from .further_pictures import further_pictures
 from .source import UrlPolicy, VideoSource, check_source, source_name, split_policy
 from .types import (
     DecodingUnavailableError,
