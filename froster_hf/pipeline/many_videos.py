@@ -108,9 +108,9 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     # Unlike a list, read as the answers are asked for: each record is there before the next videos are waited for.
     sources = UserList(sys.stdin.buffer if video == "-" else video for video in videos)
-    answers = classify(sources, **{**options, "on_error": "return"})
     # Before they are read: one that is replaced meanwhile has another state afterward.
     states = {} if path is None else {video: _state_of(video) for video in videos}
+    answers = classify(sources, **{**options, "on_error": "return"})
     with _writing(path, settings, resume=resume, overwrite=overwrite) as write:
         for video, found in zip(videos, answers):
             failed = isinstance(found, Exception)
