@@ -177,12 +177,8 @@ def convert_checkpoint(
             clip_config=found.clip_config,
             **unshown,
         )
-        processor = _processor(
-            processor_from or _own_processor(found),
-            config,
-            converted.layout,
-            is_own=not processor_from and _own_processor(found) is not None,
-        )
+        own = None if processor_from else _own_processor(found)
+        processor = _processor(processor_from or own, config, converted.layout, is_own=own is not None)
         state = converted.model | (converted.projectors if keep_projectors else {})
         model = _filled(
             FrosterForVideoClassification,

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
+from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ..checkpoint_loading import checkpoint_path, load_installed
 from ..pipeline.pipeline_froster import map_tensors
 from ..pipeline.scoring_froster import whole_number
 
-ADAPTER_CONFIG = "adapter_config.json"
 # Longer ones are refused where adapters are loaded.
 MAX_CONFIG_BYTES = 1 << 20
 
@@ -206,7 +206,7 @@ def embed_clips(classify: Any, clips: torch.Tensor) -> torch.Tensor:
 def _version(checkpoint: str) -> list[Any]:
     """What changes with a checkpoint, and of an adapter, with the one that it is for."""
     checkpoint = checkpoint_path(checkpoint)
-    file = _stored_file(checkpoint, ADAPTER_CONFIG, None)
+    file = _stored_file(checkpoint, ADAPTER_CONFIG_NAME, None)
     if file is None:
         return _files_version(checkpoint, "config.json", None)
     content: Any = None
@@ -215,7 +215,7 @@ def _version(checkpoint: str) -> list[Any]:
         content = json.loads(stream.read(MAX_CONFIG_BYTES))
     content = content if isinstance(content, dict) else {}
     base, revision = content.get("base_model_name_or_path"), content.get("revision")
-    own = _files_version(checkpoint, ADAPTER_CONFIG, None)
+    own = _files_version(checkpoint, ADAPTER_CONFIG_NAME, None)
     if not isinstance(base, str):
         return own
     revision = revision if isinstance(revision, str) else None

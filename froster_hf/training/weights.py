@@ -26,7 +26,13 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import (
+    ADAPTER_CONFIG_NAME,
+    CONFIG_NAME,
+    PROCESSOR_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+)
 
 from ..checkpoint_files import check_checkpoint_files, check_headers, shard_names
 from ..checkpoint_loading import LEFT_OUT, described_weights, refuse_oversized, refuse_unplaced
@@ -64,7 +70,7 @@ NOT_COPIED = (
     SAFE_WEIGHTS_INDEX_NAME,
     MANIFEST_NAME,
     REPORT_FILE,
-    "adapter_config.json",
+    ADAPTER_CONFIG_NAME,
     "trainer_state.json",
     "chat_template.json",
 )
