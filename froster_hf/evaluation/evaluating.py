@@ -291,14 +291,15 @@ def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
 
 
 def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
-    """Refuse to write over what no evaluation has left, and to delete folders of it even where files are replaced."""
+    """Refuse to write over what no evaluation has left, and to put results into its folders, which a later
+    `overwrite` would delete with all in them."""
     refuse_results(*(folder / name for name in (*RESULT_FILES, *VARIANT_FOLDERS)), overwrite=overwrite)
     for part in (folder / name for name in RESULT_FOLDERS):
         # Of a link, nothing behind it is deleted.
-        if overwrite and not part.is_symlink() and any(not path.is_dir() for path in part.rglob("*")):
+        if not part.is_symlink() and any(not path.is_dir() for path in part.rglob("*")):
             raise ResultExistsError(
-                f"{printable(str(part))} was left by no evaluation, so it is not deleted. Write to another folder, or "
-                "delete it yourself."
+                f"{printable(str(part))} was left by no evaluation, so it is neither written to nor deleted. Write to "
+                "another folder, or move it away."
             )
 
 

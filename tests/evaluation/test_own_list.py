@@ -279,7 +279,7 @@ def test_folders_that_no_evaluation_has_left_are_not_deleted(tmp_path, place):
     (tmp_path / place).parent.mkdir()
     (tmp_path / place).write_text("of the user")
     (tmp_path / "result.json").write_text('{"of": "the user"}')
-    with pytest.raises(ResultExistsError, match="was left by no evaluation, so it is not deleted"):
+    with pytest.raises(ResultExistsError, match="was left by no evaluation, so it is neither written to nor deleted"):
         prepare_folder(tmp_path, {"name": "own"}, overwrite=True)
     assert (tmp_path / place).read_text() == "of the user"
     # Of one that was ended before its first prediction, nothing would be lost.
@@ -289,6 +289,19 @@ def test_folders_that_no_evaluation_has_left_are_not_deleted(tmp_path, place):
     (tmp_path / "result.json").write_text('{"protocol": {"name": "own"}}')
     prepare_folder(tmp_path, {"name": "own"}, overwrite=True)
     assert not (tmp_path / place).exists()
+
+
+@pytest.mark.parametrize("place", ["plots/classes_model_0.png", "predictions/mine.csv"])
+def test_nothing_is_put_into_folders_that_no_evaluation_has_left(tmp_path, place):
+    """A picture of the same name would be replaced, and all of them be deleted by a later `overwrite`."""
+    (tmp_path / place).parent.mkdir()
+    (tmp_path / place).write_text("of the user")
+    with pytest.raises(ResultExistsError, match="was left by no evaluation, so it is neither written to nor deleted"):
+        prepare_folder(tmp_path, {"name": "own"}, overwrite=False)
+    assert (tmp_path / place).read_text() == "of the user"
+    # Empty ones are those of an evaluation that was ended before its first prediction.
+    (tmp_path / place).unlink()
+    prepare_folder(tmp_path, {"name": "own"}, overwrite=False)
 
 
 def test_another_evaluation_is_not_written_over(videos, result, capsys):
