@@ -39,7 +39,7 @@ from .packets import (
     read_packets,
     watched,
 )
-from .truncation import check_complete
+from .truncation import check_complete, check_samples
 from .types import UnreadableVideoError, VideoInfo, VideoLimits
 
 try:
@@ -129,6 +129,7 @@ class StrictReader:
     def _begin(self) -> av.VideoFrame:
         self._stream = open_video_stream(self._container, self._limits, self._threads, is_strict=self._is_strict)
         self.table, first = read_packets(self._container, self._stream, self._limits)
+        check_samples(self._stream, self._size)
         return first
 
     def __enter__(self) -> StrictReader:

@@ -1,21 +1,26 @@
 """Whether a file ends before what its own container announces.
 
 FFmpeg reads most cut files without complaint and yields what is left, so that "frame 4 of 8" would silently be another
-moment. MP4, Matroska, AVI and GIF say how long they are, and the last page of a stream in Ogg says that it is; MPEG
-streams and FLV do not, and what is left of them is a whole video.
+moment. MP4, Matroska, AVI, ASF (WMV) and GIF say how long they are, and the last page of a stream in Ogg says that it
+is; MPEG streams and FLV do not, and what is left of them is a whole video.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .types import UnreadableVideoError
 
 # How the first page of pictures in Ogg begins: Theora, VP8, Dirac, and whatever OGM holds.
 _OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video")
 _OGG_FIRST, _OGG_LAST = 2, 4
+
+# Objects of ASF, and what the first one says of a live stream.
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_ASF_LIVE = 1
 
 
 def check_complete(handle: BinaryIO, container: str) -> None:
@@ -30,9 +35,25 @@ def check_complete(handle: BinaryIO, container: str) -> None:
         "mov,mp4,m4a,3gp,3g2,mj2": _mp4_size,
         "matroska,webm": _matroska_size,
         "avi": _avi_size,
+        "asf": _asf_size,
         "gif": _gif_size,
         "ogg": _ogg_size,
     }.get(container, lambda handle, size: size)(handle, size)
+    _hold(size, announced)
+
+
+def check_samples(stream: Any, size: int) -> None:
+    """Raise `UnreadableVideoError` where frames of MP4 lie behind the end of the file, whatever its boxes announce.
+
+    Args:
+        stream: PyAV's, of which all packets have been read: only then does it know the frames of every fragment.
+        size: The file's.
+    """
+    if stream.container.format.name == "mov,mp4,m4a,3gp,3g2,mj2":
+        _hold(size, max((entry.pos + entry.size for entry in stream.index_entries if entry.size), default=0))
+
+
+def _hold(size: int, announced: int) -> None:
     if announced > size:
         raise UnreadableVideoError(f"it is truncated: it has {size} bytes and announces at least {announced}")
 
@@ -75,10 +96,46 @@ def _ebml_size(handle: BinaryIO) -> tuple[int, bool]:
 
 
 def _avi_size(handle: BinaryIO, size: int) -> int:
-    """Where the RIFF chunk ends, unless the writer left its size open."""
-    handle.seek(4)
-    length = int.from_bytes(handle.read(4), "little")
-    return size if length == 2**32 - 1 else length + 8
+    """Where the last RIFF chunk ends, unless the writer left its size open.
+
+    What one cannot hold goes on in further ones (OpenDML). The first one leads to an index in each, and FFmpeg refuses
+    a file that ends before one of these.
+    """
+    offset = end = 0
+    while True:
+        handle.seek(offset)
+        pattern, length, kind = _unpack(handle, "<4sI4s")
+        is_next = offset == 0 or (pattern, kind) == (b"RIFF", b"AVIX")
+        if not is_next or length == 2**32 - 1:
+            return end
+        end = offset + 8 + length
+        offset = end + length % 2
+
+
+def _asf_size(handle: BinaryIO, size: int) -> int:
+    """Where the packets end, unless they were sent live; FFmpeg trusts a size of less than 100 bytes no more."""
+    handle.seek(16)
+    (header_length,) = _unpack(handle, "<Q")
+    offset = 30
+    while offset + 24 <= min(header_length, size):
+        handle.seek(offset)
+        kind, length, flags = _unpack(handle, "<16sQ64xI")
+        if kind == _ASF_FILE_PROPERTIES and flags & _ASF_LIVE:
+            return size
+        if length < 24:
+            break
+        offset += length
+    if header_length > size:
+        return header_length
+    handle.seek(header_length)
+    kind, length = _unpack(handle, "<16sQ")
+    return header_length + length if kind == _ASF_DATA and 100 <= length < 2**63 else size
+
+
+def _unpack(handle: BinaryIO, layout: str) -> tuple[Any, ...]:
+    """The next numbers of a file; what lies behind its end is 0."""
+    length = struct.calcsize(layout)
+    return struct.unpack(layout, handle.read(length).ljust(length, b"\0"))
 
 
 def _gif_size(handle: BinaryIO, size: int) -> int:

@@ -2,6 +2,9 @@
 
 import contextlib
 import io
+import itertools
+import struct
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -9,14 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from froster_hf.video.decoding import VideoDecodeError, decode_frames
 from froster_hf.video.truncation import check_complete
 from froster_hf.video.types import UnreadableVideoError
-from tests.fixtures.videos import VIDEO_KINDS
+from tests.fixtures.videos import VIDEO_KINDS, read_index, render_video
 
 BEGINNINGS = {
     "mov,mp4,m4a,3gp,3g2,mj2": [b"", b"\0\0\0\x08ftyp", b"\0\0\0\x01mdat"],
     "matroska,webm": [b"", b"\x1a\x45\xdf\xa3", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67"],
-    "avi": [b"", b"RIFF"],
+    "avi": [b"", b"RIFF", b"RIFF\4\0\0\0AVI RIFF\1\0\0\0AVIX"],
+    "asf": [b"", bytes(16), bytes(16) + struct.pack("<Q", 54)],
     "gif": [b"", b"GIF89a"],
     "mpegts": [b""],
     "ogg": [b"", b"OggS\0\2"],
@@ -85,3 +90,109 @@ def test_a_gif_that_is_cut_behind_a_byte_like_its_trailer_is_truncated(video_fil
 
 def test_an_ebml_number_of_no_length_says_nothing():
     check_complete(io.BytesIO(b"\x1a\x45\xdf\xa3" + bytes(40)), "matroska,webm")
+
+
+def _num_frames(file: bytes) -> int:
+    """How many frames a file is read as, all of which are those that it has there."""
+    frames, info = decode_frames(file, lambda info: range(info.num_frames))
+    assert list(map(read_index, frames)) == list(range(info.num_frames))
+    return info.num_frames
+
+
+def _places(file: bytes) -> list[int]:
+    """Where the pictures of a file begin, and where the last one ends."""
+    with av.open(io.BytesIO(file)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    return [*(place for place, _ in packets), sum(packets[-1])]
+
+
+def _with_open_frames(mp4: bytes) -> bytes:
+    """An MP4 file whose last box of pictures has no size, so that it ends with the file."""
+    place = mp4.rindex(b"mdat") - 4
+    (length,) = struct.unpack_from(">I", mp4, place)
+    return mp4[:place] + bytes(4) + mp4[place + 4 : place + length]
+
+
+@pytest.mark.parametrize(
+    "flags", ["faststart", "frag_keyframe+empty_moov", "frag_keyframe+empty_moov+default_base_moof"]
+)
+@pytest.mark.parametrize("audio", [False, True])
+def test_frames_that_mp4_has_behind_the_end_of_the_file_are_missed_whatever_its_boxes_say(tmp_path, flags, audio):
+    # Pictures before the first key frame that is shown make an edit list.
+    kind = replace(VIDEO_KINDS["h264_mp4"], container_options={"movflags": flags}, audio=audio)
+    data = _with_open_frames(render_video(tmp_path / "video.mp4", kind).read_bytes())
+    places = _places(data)
+    assert _num_frames(data[: places[-1]]) == _num_frames(data + b"stray") == 40
+    last = data.rindex(b"mdat") + 4
+    ends = [place for place in places if place > last]
+    assert len(ends) > 3
+    for end in (last, *ends[:-1], places[-1] - 1):
+        with pytest.raises(VideoDecodeError, match=r"truncated|damaged|without frames"):
+            decode_frames(data[:end], [0])
+
+
+def test_asf_says_where_its_packets_end_unless_it_is_live(video_file):
+    data = video_file("wmv_asf").read_bytes()
+    (start,) = struct.unpack_from("<Q", data, 16)
+    end = start + struct.unpack_from("<Q", data, start + 16)[0]
+    packets = range(start + 50, end, 3200)
+    assert len(packets) > 3
+    for whole in (data, data[:end], data + b"stray"):
+        assert _num_frames(whole) == 40
+    for cut in (end - 1, *packets[1:]):
+        with pytest.raises(VideoDecodeError, match="truncated"):
+            decode_frames(data[:cut], [0])
+    flags = data.index(bytes.fromhex("a1dcab8c47a9cf11")) + 88
+    live = data[:flags] + b"\1" + data[flags + 1 :]
+    assert 0 < _num_frames(live[: packets[2]]) < 40
+    open_end = data[: start + 16] + struct.pack("<Q", 50) + data[start + 24 :]
+    assert 0 < _num_frames(open_end[: packets[2]]) < 40
+
+
+def _in_riff_chunks(avi: bytes, frames_each: int) -> tuple[bytes, list[int]]:
+    """An AVI file as writers go on at a gigabyte (OpenDML), and where its RIFF chunks end.
+
+    Each has a part of the index behind its frames, to which the header of the stream leads.
+    """
+    start = avi.index(b"movi")
+    frames, place = [], start + 4
+    while place < start + struct.unpack_from("<I", avi, start - 4)[0]:
+        length = struct.unpack_from("<I", avi, place + 4)[0]
+        frames.append(avi[place : place + 8 + length + length % 2])
+        place += len(frames[-1])
+    file, parts, ends = bytearray(), [], []
+    for first in range(0, len(frames), frames_each):
+        chunks = frames[first : first + frames_each]
+        head = b"" if file else avi[12 : start - 8]
+        base = len(file) + 12 + len(head) + 8
+        offsets = itertools.accumulate(map(len, chunks), initial=12)
+        entries = b"".join(struct.pack("<I", offset) + chunk[4:8] for offset, chunk in zip(offsets, chunks))
+        part = (
+            struct.pack("<4sIHBBI4sQI", b"ix00", 24 + len(entries), 2, 0, 1, len(chunks), b"00dc", base, 0) + entries
+        )
+        content = b"movi" + b"".join(chunks) + part
+        body = head + struct.pack("<4sI", b"LIST", len(content)) + content
+        file += struct.pack("<4sI4s", b"RIFF", 4 + len(body), b"AVIX" if file else b"AVI ") + body
+        parts.append((len(file) - len(part), len(part), len(chunks)))
+        ends.append(len(file))
+    # FFmpeg leaves room for the names of the parts.
+    room = file.index(b"JUNK")
+    file[room : room + 4] = b"indx"
+    struct.pack_into("<I", file, room + 12, len(parts))
+    for number, part in enumerate(parts):
+        struct.pack_into("<QII", file, room + 32 + 16 * number, *part)
+    return bytes(file), ends
+
+
+def test_an_avi_of_several_riff_chunks_is_whole_with_all_of_them(video_file):
+    data, ends = _in_riff_chunks(video_file("mpeg4_no_b_avi").read_bytes(), 15)
+    assert len(ends) == 3
+    assert _num_frames(data) == _num_frames(data + b"stray") == 40
+    for end in range(ends[0], len(data), 211):
+        with pytest.raises(VideoDecodeError, match=r"truncated|not a readable video"):
+            decode_frames(data[:end], [0])
+    without_index = data.replace(b"indx", b"JUNK", 1)
+    assert _num_frames(without_index) == 40
+    for end in (ends[1] - 1, ends[1] + 500, ends[2] - 1):
+        with pytest.raises(VideoDecodeError, match="truncated"):
+            decode_frames(without_index[:end], [0])
