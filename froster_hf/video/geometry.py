@@ -7,6 +7,7 @@ of many labels.
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -113,11 +114,25 @@ class Projector:
         return np.ascontiguousarray(position.turn(self.stretch(frame, size)))
 
     def stretch(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-        """The pixels of a frame as it is stored, uint8 (h, w, 3), of this width and height."""
-        if size == (frame.width, frame.height):
-            return self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        """The pixels of a frame as it is stored, uint8 (h, w, 3), of this width and height.
+
+        Raises:
+            UnreadableVideoError: its colors are in a matrix that FFmpeg does not convert.
+        """
         width, height = size
-        return self._to_rgb.reformat(frame, width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        interpolation = None if size == (frame.width, frame.height) else "BICUBIC"
+        try:
+            return self._to_rgb.reformat(
+                frame, width, height, format="rgb24", interpolation=interpolation
+            ).to_ndarray()
+        except av.FFmpegError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
+            raise UnreadableVideoError(
+                f"its colors cannot be converted: {frame.format.name} by the matrix {int(frame.colorspace)} of ITU-T "
+                "H.273; read are RGB and the matrices of BT.709 (1), FCC (4), BT.601 (5 and 6), SMPTE 240M (7) and "
+                "BT.2020 (9); encode it again with one of them"
+            ) from error
 
 
 def have_one_shape(pixel_aspect: Fraction | None, other: Fraction | None) -> bool:

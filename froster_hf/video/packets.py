@@ -430,7 +430,7 @@ def _table(
     keys = [packet.is_key for packet in packets]
     times = np.sort(decode_order)
     frames_bear_times = has_times and container not in WITHOUT_PRESENTATION_TIMES
-    file_start = _file_start(stream)
+    file_start = _file_start(stream, int(times[0]) * time_base)
     positions = np.argsort(decode_order, kind="stable")
     if places is None or not (
         keys[0]
@@ -455,22 +455,25 @@ def _table(
     )
 
 
-def _file_start(stream) -> Fraction:
+def _file_start(stream, first: Fraction) -> Fraction:
     """Where the clock of a player starts, in seconds of the stream: files start at any number.
 
-    Players count from the earliest of a file's streams; of a broadcast's, each program has a clock of its own.
+    Players count from the earliest of a file's streams; of a broadcast's, each program has a clock of its own. FFmpeg
+    does not know where a single picture of MPEG begins.
+
+    Args:
+        stream: Of the pictures.
+        first: When the first one is shown.
     """
     container = stream.container
     if container.format.name != "mpegts":
-        return Fraction(container.start_time or 0, av.time_base)
+        return first if container.start_time is None else Fraction(container.start_time, av.time_base)
     streams = [stream]
     sound = container.streams.best("audio", related=stream)
     # Where its program has none, FFmpeg gives the sound of another one, to which another picture belongs.
     if sound is not None and container.streams.best("video", related=sound).index == stream.index:
         streams.append(sound)
-    return min(
-        (each.start_time * each.time_base for each in streams if each.start_time is not None), default=Fraction()
-    )
+    return min((each.start_time * each.time_base for each in streams if each.start_time is not None), default=first)
 
 
 class _ShownOrder:

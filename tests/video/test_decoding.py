@@ -559,6 +559,14 @@ def test_the_start_of_the_picture_is_counted_from_the_start_of_the_file(video_fi
         decode_frames(path, [0], limits=VideoLimits(max_duration_seconds=4))
 
 
+@pytest.mark.parametrize("name", ["mpeg2_mpg", "mpeg2_ts", "h264_ts", "h264_mp4"])
+def test_a_single_picture_begins_with_its_file(tmp_path, name):
+    """Of one in MPEG streams, whose clock begins anywhere, FFmpeg does not know the start."""
+    kind = VIDEO_KINDS[name]
+    info = decode_frames(render_video(tmp_path / f"single{kind.suffix}", kind, num_frames=1), [0])[1]
+    assert (info.num_frames, info.start_seconds) == (1, 0)
+
+
 def test_a_broadcast_whose_picture_begins_long_after_its_sound_is_read(tmp_path):
     """FFmpeg does not know the size of its pictures, nor the shape of their pixels, before one is decoded."""
     whole = render_video(tmp_path / "whole.ts", replace(VIDEO_KINDS["h264_ts"], pixel_aspect=Fraction(2, 1)))

@@ -207,3 +207,24 @@ def test_a_frame_beyond_the_limit_is_refused_with_what_to_do(video_file):
 def test_bytes_and_files_are_held_alike(video_file):
     data = with_display_matrix(video_file("h264_mp4").read_bytes(), (0, 1, 1, 0))
     assert decode_frames(io.BytesIO(data), [4])[0].equal(decode_frames(data, [4])[0])
+
+
+@pytest.mark.parametrize("pixel_aspect", [None, Fraction(2, 1)])
+def test_colors_that_cannot_be_converted_are_said_by_their_matrix(tmp_path, pixel_aspect):
+    path = tmp_path / "ycgco.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        stream.codec_context.colorspace = 8
+        if pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(draw_frame(index)).reformat(format="yuv420p")
+            frame.colorspace = 8
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    message = r"colors cannot be converted: yuv420p by the matrix 8 of ITU-T H\.273; read are .* encode it again"
+    with pytest.raises(VideoDecodeError, match=message):
+        decode_frames(path, [0, 2])
+    with pytest.raises(VideoDecodeError, match=message):
+        next(stream_frames(path))
