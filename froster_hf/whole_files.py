@@ -10,6 +10,12 @@ from pathlib import Path
 
 from .printing import one_line, printable
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = ".at_work"
 # Of a full disk, a user's share of it that is used up, and a file that is larger than the process may write.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -190,6 +196,29 @@ def refuse_links_within(folder: str | os.PathLike[str]) -> None:
                     )
 
 
+@contextlib.contextmanager
+def worked_in_alone(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder in which two runs at once would delete each other's files, until the block or the process ends.
+
+    Where a system or a disk has no such locks, nothing is held.
+
+    Raises:
+        ValueError: another run holds it.
+    """
+    with open(Path(folder) / LOCK_FILE, "ab") as lock:
+        try:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"Another run is at work in {printable(os.fspath(folder))}. Wait until it ends, or give another "
+                "folder."
+            ) from error
+        except OSError:
+            pass
+        yield
+
+
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Make a folder, and raise before any work where nothing can be written to it.
 
@@ -219,6 +248,7 @@ def new_folder(target: str | os.PathLike[str], *, replace: bool = False) -> Iter
 
     Raises:
         ValueError: `target` is a link, or exists and is not an empty folder, and is not to be replaced.
+        ResultExistsError: something else has written there meanwhile, which stays.
         OSError: nothing can be written there; raised before the block is entered.
     """
     target = Path(target)
@@ -247,10 +277,19 @@ def new_folder(target: str | os.PathLike[str], *, replace: bool = False) -> Iter
         for path in folder.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 path.chmod(probe.stat().st_mode & 0o777)
-        if replace and os.path.lexists(target):
-            target.rename(unfinished / "before")
-            stack.callback(_put_back, unfinished / "before", target)
-        folder.rename(target)
+        if replace:
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(unfinished / "before")
+                stack.callback(_put_back, unfinished / "before", target)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise ResultExistsError(
+                f"{printable(str(target))} was written by something else meanwhile, and is left as that. Write to "
+                "another folder."
+            ) from error
 
 
 def _put_back(before: Path, target: Path) -> None:

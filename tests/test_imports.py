@@ -55,7 +55,7 @@ ALLOWED = {
     "conversion": {"modeling", "processing"},
     # Of the training, the record that a run leaves for the card of its model.
     "hub": {"modeling", "processing", "data", "conversion", "evaluation", "training"},
-    "integrations": {"pipeline", "data", "hub", "video", "evaluation"},
+    "integrations": {"processing", "pipeline", "data", "hub", "video", "evaluation"},
     "assets": set(),
     # The catalogue and the kinds of recipes name this part as text; nothing of the library imports it.
     "shapes": {"assets", "modeling", "processing", "data", "training", "evaluation"},

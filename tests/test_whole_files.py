@@ -23,6 +23,7 @@ from froster_hf.whole_files import (
     make_folder,
     new_folder,
     prepare_file,
+    worked_in_alone,
     write_text_whole,
     written_whole,
 )
@@ -161,6 +162,42 @@ def test_taken_places_and_links_are_refused_and_not_followed(tmp_path):
         pytest.fail("the block is not entered")
     assert not os.listdir(tmp_path / "victim")
     assert sorted(os.listdir(tmp_path)) == ["dangling", "file", "link", "taken", "victim"]
+
+
+@pytest.mark.parametrize("earlier", ["folder", "file"])
+def test_of_two_that_write_one_folder_the_later_one_is_told_and_the_earlier_one_stays(tmp_path, earlier):
+    target = tmp_path / "out"
+
+    def write_both():
+        with new_folder(target):
+            if earlier == "file":
+                target.write_text("earlier")
+            else:
+                with new_folder(target) as folder:
+                    (folder / "weights").write_text("earlier")
+
+    with pytest.raises(ResultExistsError, match="out was written by something else meanwhile, and is left as that"):
+        write_both()
+    assert (target if earlier == "file" else target / "weights").read_text() == "earlier"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is held there")
+def test_a_folder_is_held_as_long_as_the_process_that_works_in_it(tmp_path):
+    script = (
+        "import sys; from froster_hf.whole_files import worked_in_alone\n"
+        f"with worked_in_alone({str(tmp_path)!r}):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=f"Another run is at work in {tmp_path}"), worked_in_alone(tmp_path):
+            pytest.fail("the block is not entered")
+        other.kill()
+    with worked_in_alone(tmp_path):
+        pass
+    with worked_in_alone(tmp_path):
+        pass
 
 
 AS_NOBODY = """

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..printing import one_line, printable
 from ..video.files import path_state
-from ..whole_files import make_folder, refuse_irregular, refuse_other_names
+from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class DecodeFailureLog:
         new = {failure.row: failure for failure in failures if failure.row not in self.failures}
         if not new:
             return
-        with self._file.open("a", encoding="utf-8") as file:
+        with full_disk_named(self._file), self._file.open("a", encoding="utf-8") as file:
             # A line of its own first: a process killed within a line must not spoil the next one's record.
             file.write("".join(f"\n{json.dumps(failure._asdict())}" for failure in new.values()) + "\n")
         for failure in new.values():

@@ -145,7 +145,7 @@ class PredictionStore:
             # Of two evaluations that have begun at the same time, the one whose header came later sees the other's.
             self._refuse_others()
         except BaseException:
-            self._handle.close()
+            self.__exit__()
             raise
         return self
 

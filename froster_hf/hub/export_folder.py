@@ -22,7 +22,7 @@ from ..foreign_code import drop_foreign_code
 from ..printing import printable, printable_lines
 from ..settings import read_yaml_file, yaml_text
 from ..weights_license import CARD_FILE, FROSTER_LICENSE, REPORT_FILE, beside_weights, stated_license
-from ..whole_files import make_folder, new_folder, write_errors
+from ..whole_files import full_disk_named, make_folder, new_folder, write_errors
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
 from .model_card import build_model_card, converted_file
@@ -155,11 +155,12 @@ def export_checkpoint(
         )
         with write_errors(target):
             classify.save_pretrained(folder, max_shard_size=max_shard_size)
-        write_conversion(folder, conversion)
-        dropped = drop_foreign_code(folder)
-        card.save(folder / CARD_FILE)
-        write_benchmarks(folder, measured, card_facts)
-        write_sentence_transformers(folder)
+        with full_disk_named(target):
+            write_conversion(folder, conversion)
+            dropped = drop_foreign_code(folder)
+            card.save(folder / CARD_FILE)
+            write_benchmarks(folder, measured, card_facts)
+            write_sentence_transformers(folder)
         # In single precision, which holds every half-precision weight exactly; the checkpoint is written already.
         exported = export_towers(classify.model.float(), folder / "towers", formats=towers, quantize=quantize)
     return ExportedFolder(

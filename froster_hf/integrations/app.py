@@ -19,6 +19,7 @@ from typing import Any
 
 from ..extras import import_extra
 from ..printing import printable
+from ..processing.label_files import label_lines
 from ..video.types import DecodingUnavailableError
 from ..whole_files import make_folder
 from .app_page import (
@@ -543,7 +544,7 @@ def _check_strides(window_seconds: float, stride_seconds: float, smoothing_secon
 def _lines(text: str | None) -> list[str]:
     if len(text or "") > LONGEST_LABELS:
         raise ValueError(f"The labels have {len(text or '')} characters; at most {LONGEST_LABELS} are taken.")
-    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    lines = label_lines(text or "")
     if len(lines) > MOST_LABELS:
         raise ValueError(f"There are {len(lines)} labels; at most {MOST_LABELS} are taken at once.")
     return lines

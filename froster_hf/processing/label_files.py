@@ -134,6 +134,11 @@ def split_labels(text: str) -> list[str]:
     return labels
 
 
+def label_lines(text: str) -> list[str]:
+    """The lines of a text of one label per line, without blanks around them and without empty ones."""
+    return [line.strip() for line in LINE_END.split(text) if line.strip()]
+
+
 def _looks_like_json(text: str) -> bool:
     """Whether a file without the suffix begins as JSON does; labels in brackets are followed by words."""
     start = text.lstrip()
@@ -147,7 +152,7 @@ def _from_json(text: str, source: str) -> LabelList:
 
 
 def _from_lines(text: str, source: str) -> LabelList:
-    lines = [line.strip() for line in LINE_END.split(text) if line.strip()]
+    lines = label_lines(text)
     if any("\t" in line for line in lines):
         return _from_rows([line.split("\t") for line in lines], source, kind="text")
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines):

@@ -1,5 +1,6 @@
 """Clips as real video files, H.264 in mp4, written by PyAV; and those of `froster demo`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,13 +8,17 @@ import av
 import numpy as np
 import torch
 
-from ..whole_files import make_folder, written_whole
+from ..printing import printable
+from ..processing.text_files import read_text
+from ..whole_files import make_folder, write_text_whole, written_whole
 from .rendering import render_clips
 from .scenes import draw_scenes
 from .vocabulary import MovingShape
 
 DEMO_LABELS = ("a red star sliding left", "a blue square spinning", "a green ring growing", "a yellow heart bouncing")
 STORY = "one_after_the_other.mp4"
+# Names the files in its folder that a demo has written, a line each: these alone are made again.
+_WRITTEN_FILE = ".written_by_the_demo"
 # Of a timeline of it: each label holds for two seconds.
 STORY_WINDOWS = {"window_seconds": 2.0, "stride_seconds": 0.25, "smoothing_seconds": 0.5}
 
@@ -58,7 +63,12 @@ def write_mp4(frames: torch.Tensor | np.ndarray, path: str | Path, *, fps: int =
 
 
 def render_demo_videos(
-    folder: str | Path, labels: Sequence[str] = DEMO_LABELS, *, seed: int = 0, num_frames: int = 16
+    folder: str | Path,
+    labels: Sequence[str] = DEMO_LABELS,
+    *,
+    seed: int = 0,
+    num_frames: int = 16,
+    beside: Sequence[str] = (),
 ) -> list[Path]:
     """Render an H.264 mp4 file for each label of the moving-shapes world, and one in which they follow each other.
 
@@ -67,15 +77,30 @@ def render_demo_videos(
         labels: labels of the form "a COLOR SHAPE MOTION".
         seed: decides size, place and background.
         num_frames: frames per label, at 8 per second.
+        beside: names of files that the caller will write into the folder.
 
     Returns:
         The files, named by their labels; the last is `STORY`.
 
     Raises:
-        ValueError: a label is not of this world.
+        ValueError: a label is not of this world, or the folder holds a file of one of these names that was not
+            rendered into it.
     """
     folder = make_folder(folder)
+    names = [*(f"{label.replace(' ', '_')}.mp4" for label in labels), STORY]
     scenes = draw_scenes(seed, classes=[MovingShape.from_label(label) for label in labels])
     clips = render_clips(scenes, num_frames=num_frames, resolution=192)
-    files = [write_mp4(clip, folder / f"{label.replace(' ', '_')}.mp4") for clip, label in zip(clips, labels)]
-    return [*files, write_mp4(torch.cat(list(clips)), folder / STORY)]
+    _claim_names(folder, [*names, *beside])
+    return [write_mp4(clip, folder / name) for clip, name in zip([*clips, torch.cat(list(clips))], names)]
+
+
+def _claim_names(folder: Path, names: Sequence[str]) -> None:
+    """Note what a demo is going to write, unless something else has such a name there."""
+    note = folder / _WRITTEN_FILE
+    written = read_text(note, max_bytes=2**20).splitlines() if os.path.lexists(note) else []
+    for name in names:
+        if name not in written and os.path.lexists(folder / name):
+            raise ValueError(
+                f"{printable(str(folder))} holds {printable(name)}, which no demo has written; give another folder."
+            )
+    write_text_whole(note, "".join(f"{name}\n" for name in sorted({*written, *names})))

@@ -19,7 +19,7 @@ from ..checkpoint_loading import naming_checkpoint
 from ..extras import import_extra
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import TEMPORAL_MODULES, is_temporal, modules_without_parameters
-from ..whole_files import new_folder
+from ..whole_files import new_folder, write_errors
 from .arguments import FrosterTrainingArguments, TrainedParameters
 from .distillation import (
     NO_DISTILLATION,
@@ -334,7 +334,7 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike[str], *, base: str 
         for name, tensor in model.state_dict().items()
         if ".lora_" in name
     }
-    with new_folder(folder) as unfinished:
+    with new_folder(folder) as unfinished, write_errors(folder):
         save_file(tensors, unfinished / "adapter_model.safetensors", metadata={"format": "pt"})
         config.save_pretrained(str(unfinished))
 

@@ -45,7 +45,7 @@ from ..processing.calibrations import forget_calibration
 from ..processing.text_files import parse_json, read_json
 from ..processing.tokenizer_files import SENTENCEPIECE_FILES
 from ..weights_license import CARD_FILE, REPORT_FILE, one_license
-from ..whole_files import new_folder, write_errors
+from ..whole_files import full_disk_named, new_folder, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .run_record import license_of_base
 from .stored_states import check_form
@@ -315,8 +315,9 @@ def interpolate(
         tensors = {pattern.stored_names[name]: _blend(name, a, b, ratio, pattern) for name in pattern.layout}
         with write_errors(output_dir):
             save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
-        _copy_companions(pattern, folder)
-        _write_card(folder, {license_of_base(str(source.folder)) for source in (a, b)}, ratio)
+        with full_disk_named(output_dir):
+            _copy_companions(pattern, folder)
+            _write_card(folder, {license_of_base(str(source.folder)) for source in (a, b)}, ratio)
     return Path(output_dir)
 
 

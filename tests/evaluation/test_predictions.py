@@ -1,5 +1,7 @@
 import base64
 import json
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -250,3 +252,16 @@ def test_scores_that_are_not_finite_are_never_stored(tmp_path):
     with open_store(tmp_path) as store, pytest.raises(ValueError, match=r"row 1 \(b\\x1b\.mp4\) are not finite"):
         store.append([prediction(0), bad])
     assert read_all(open_store(tmp_path)) == {}
+
+
+def test_a_header_for_which_there_is_no_room_is_an_error_that_names_the_file(tmp_path):
+    script = (
+        "import resource; from froster_hf.evaluation.predicting import PredictionStore\n"
+        f"store = PredictionStore({str(tmp_path)!r}, header={{'model': 'a' * 9000}}, label_texts=['a'], num_clips=1, "
+        "num_views=1)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    store.__enter__()\nexcept OSError as error:\n    print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], timeout=100, capture_output=True, text=True)
+    assert f"{tmp_path / 'predictions.0.jsonl'} cannot be written (File too large)" in ended.stdout
+    assert not ended.stderr

@@ -87,6 +87,10 @@ def test_labels_are_scored(client, videos):
     assert {answer["label"] for answer in answers} == set(DEMO_LABELS)
 
 
+def test_a_label_ends_where_a_line_of_a_file_of_labels_does():
+    assert app_module._lines("a\u2028b\x0bc\r\n\n d \re") == ["a\u2028b\x0bc", "d", "e"]
+
+
 def test_one_label_is_compared_with_the_background(client, videos):
     answers = client.predict(
         uploaded(videos / "a_red_star_sliding_left.mp4"),

@@ -55,6 +55,25 @@ def test_demo_videos_are_real_files_of_their_labels(tmp_path):
         assert (info.num_frames, info.height, info.width) == (12, 192, 192)
 
 
+@pytest.mark.parametrize("name", [f"{DEMO_LABELS[0].replace(' ', '_')}.mp4", STORY, "timeline.png"])
+def test_the_demo_writes_over_no_file_that_no_demo_has_written(tmp_path, capsys, name):
+    (tmp_path / name).write_text("of the user")
+    assert main(["demo", "--output", str(tmp_path), "--num-frames", "2"]) == 1
+    assert f"holds {name}, which no demo has written; give another folder" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "of the user")]
+
+
+def test_a_demo_makes_its_own_files_again_and_no_others(tmp_path):
+    (tmp_path / "mine.mp4").write_text("of the user")
+    first = [path.read_bytes() for path in render_demo_videos(tmp_path, seed=0, num_frames=2)]
+    assert [path.read_bytes() for path in render_demo_videos(tmp_path, seed=1, num_frames=2)] != first
+    other = tmp_path / "a_red_bar_growing.mp4"
+    other.write_text("of the user")
+    with pytest.raises(ValueError, match=r"a_red_bar_growing\.mp4, which no demo has written"):
+        render_demo_videos(tmp_path, ["a red bar growing"], num_frames=2)
+    assert other.read_text() == (tmp_path / "mine.mp4").read_text() == "of the user"
+
+
 def test_labels_of_another_world_are_refused(tmp_path):
     with pytest.raises(ValueError, match="juggling"):
         render_demo_videos(tmp_path, ["juggling"])

@@ -49,14 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
     from ...shapes import DEMO_LABELS, STORY_WINDOWS, render_demo_videos
 
     labels = labels or list(DEMO_LABELS)
-    *videos, story = render_demo_videos(output, seed=arguments.seed)
+    picture = output / "timeline.png" if is_installed("plots") else None
+    beside = [picture.name] if picture is not None else []
+    *videos, story = render_demo_videos(output, seed=arguments.seed, beside=beside)
     for video in videos:
         answers = classify(str(video), candidate_labels=labels, num_frames=arguments.num_frames)
         report({"video": str(video), "answers": answers}, as_json=False)
     # A timeline is a stream, which PyAV alone reads.
     classify.processor.video_processor.video_backend = "auto"
     timeline = classify.timeline(str(story), labels, num_frames=arguments.num_frames, **STORY_WINDOWS)
-    picture = output / "timeline.png" if is_installed("plots") else None
     if picture is not None:
         write_timeline(timeline, picture)
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in STORY_WINDOWS.items())

@@ -31,6 +31,7 @@ from ...whole_files import (
     refuse_links_within,
     refuse_other_names,
     refuse_results,
+    worked_in_alone,
     write_text_whole,
 )
 from .jobs import (
@@ -85,55 +86,58 @@ def run_study(
 
     Raises:
         StudyPausedError: the minutes are over; the next call goes on.
-        ValueError: a mistake in the plan, another report in `output`, a link in `work`, or a run that failed.
+        ValueError: a mistake in the plan, another report in `output`, a link or another study at work in `work`,
+            or a run that failed.
         OSError: nothing can be written to `work` or `output`.
     """
     _check_jobs(plan, work)
     for folder in (work, output):
         check_writable(folder)
     refuse_links_within(work)
-    if not overwrite:
-        _refuse_other_report(plan, output)
-    watch = _Stopwatch(work, plan.name)
-    test_worlds = [World(plan, seed, work) for seed in plan.test_worlds]
-    has_choices = any(method.grid for method in plan.methods.values())
-    validation_worlds = [World(plan, seed, work) for seed in plan.validation_worlds if has_choices]
-    with _Workers(processes, work, log, watch, minutes) as workers:
-        # The pre-trainings first: they know nothing of the worlds, and draw none.
-        clips = workers.pretrain([*validation_worlds, *test_worlds])
-        workers.prepare(validation_worlds)
-        choices, trials = choose(plan, work, workers.run_jobs)
-        _keep_choices(
-            choices, work / f"choices-{plan.name}.json", drawn=any(world.folder.exists() for world in test_worlds)
-        )
-        for method, values in choices.items():
-            log(f"Chosen for {method}: {values or 'nothing to choose'}")
+    with worked_in_alone(work):
+        if not overwrite:
+            _refuse_other_report(plan, output)
+        watch = _Stopwatch(work, plan.name)
+        test_worlds = [World(plan, seed, work) for seed in plan.test_worlds]
+        has_choices = any(method.grid for method in plan.methods.values())
+        validation_worlds = [World(plan, seed, work) for seed in plan.validation_worlds if has_choices]
+        with _Workers(processes, work, log, watch, minutes) as workers:
+            # The pre-trainings first: they know nothing of the worlds, and draw none.
+            clips = workers.pretrain([*validation_worlds, *test_worlds])
+            workers.prepare(validation_worlds)
+            choices, trials = choose(plan, work, workers.run_jobs)
+            _keep_choices(
+                choices, work / f"choices-{plan.name}.json", drawn=any(world.folder.exists() for world in test_worlds)
+            )
+            for method, values in choices.items():
+                log(f"Chosen for {method}: {values or 'nothing to choose'}")
 
-        frozen = workers.prepare(test_worlds)
-        jobs = [
-            job_for(method, world=world, seed=seed, choices=choices[method], test=True)
-            for world in test_worlds
-            for seed in plan.seeds
-            for method in plan.methods
-        ]
-        measured = workers.run_jobs(jobs)
-    study = {
-        "plan": plan.to_dict(),
-        "recipe": what_decides(test_worlds[0].recipe()),
-        "pretraining": what_decides(test_worlds[0].pretraining()),
-        "command": command,
-        "machine": _machine(processes),
-        "versions": package_versions(),
-        "minutes": watch.minutes(),
-        "clips": [
-            {"world": world.seed, **of_clip[CLIP]} for world, of_clip in zip([*validation_worlds, *test_worlds], clips)
-        ],
-        "gigaflops": _costs(jobs[: len(plan.methods)]),
-        "choices": choices,
-        "trials": trials,
-        "runs": _runs(test_worlds, frozen, jobs, measured),
-    }
-    return write_study(study, output)
+            frozen = workers.prepare(test_worlds)
+            jobs = [
+                job_for(method, world=world, seed=seed, choices=choices[method], test=True)
+                for world in test_worlds
+                for seed in plan.seeds
+                for method in plan.methods
+            ]
+            measured = workers.run_jobs(jobs)
+        study = {
+            "plan": plan.to_dict(),
+            "recipe": what_decides(test_worlds[0].recipe()),
+            "pretraining": what_decides(test_worlds[0].pretraining()),
+            "command": command,
+            "machine": _machine(processes),
+            "versions": package_versions(),
+            "minutes": watch.minutes(),
+            "clips": [
+                {"world": world.seed, **of_clip[CLIP]}
+                for world, of_clip in zip([*validation_worlds, *test_worlds], clips)
+            ],
+            "gigaflops": _costs(jobs[: len(plan.methods)]),
+            "choices": choices,
+            "trials": trials,
+            "runs": _runs(test_worlds, frozen, jobs, measured),
+        }
+        return write_study(study, output)
 
 
 def _costs(jobs: Sequence[Job]) -> dict[str, float]:

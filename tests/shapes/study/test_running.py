@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -10,6 +11,7 @@ from froster_hf.shapes.study import load_plan
 from froster_hf.shapes.study.jobs import job_for
 from froster_hf.shapes.study.plan import Method
 from froster_hf.shapes.study.worlds import World
+from froster_hf.whole_files import worked_in_alone
 
 ARCHITECTURE = "model.hidden_size=32, model.num_vision_layers=1, model.num_text_layers=1"
 PLAN = """
@@ -117,6 +119,16 @@ def test_a_link_in_a_study_that_is_gone_on_with_is_refused_and_nothing_behind_it
     finally:
         place.unlink()
         kept.rename(place)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is held there")
+def test_two_studies_do_not_run_in_one_folder(study, capsys):
+    """Each would delete the jobs that the other one has begun."""
+    folder, arguments = study
+    with worked_in_alone(folder / "work"):
+        assert main(arguments) == 1
+        assert f"Another run is at work in {folder / 'work'}. Wait until it ends" in capsys.readouterr().err
+    assert main(arguments) == 0
 
 
 def test_trained_weights_are_not_kept(study):
