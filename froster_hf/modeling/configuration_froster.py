@@ -408,6 +408,27 @@ class FrosterConfig(PreTrainedConfig):
         """The tables' entries of the temporal module and of the pooling."""
         return TEMPORAL_MODULES[self.temporal_module], TEMPORAL_POOLINGS[self.temporal_pooling]
 
+    def temporal_weights(self, names: Iterable[str], *, unlike: "FrosterConfig | None") -> dict[str, list[str]]:
+        """Names of weights of the temporal module and of the pooling, each where another configuration has another.
+
+        Args:
+            names: of weights.
+            unlike: the other configuration; `None` where it has neither.
+
+        Returns:
+            `temporal_module` and `temporal_pooling` to names, as far as they differ.
+        """
+        module, pooling = self.temporal_entries
+        parts = {
+            "temporal_module": module.own_parameters,
+            "temporal_pooling": ("temporal_pooling",) if pooling.has_parameters else (),
+        }
+        return {
+            field: [name for name in names if not set(own).isdisjoint(name.split("."))]
+            for field, own in parts.items()
+            if unlike is None or getattr(self, field) != getattr(unlike, field)
+        }
+
     @property
     def backbone_entry(self) -> BackboneEntry:
         """The table's entry of the backbone."""

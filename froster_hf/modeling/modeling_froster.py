@@ -30,7 +30,7 @@ from transformers import CLIPVisionConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple, logging
 
 from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig, read_dual_encoder_config
 from .layers_froster import (
@@ -52,8 +52,10 @@ from .layers_froster import (
     sort_by_beginning,
     use_one_pass_mlps,
 )
-from .tables_froster import BACKBONES, EndToken, TemporalModule, find_implementation, is_temporal
+from .tables_froster import BACKBONES, EndToken, TemporalModule, find_implementation
 from .temporal_froster import GuardedInitialization, build_vision_model, reads_class_token
+
+logger = logging.get_logger(__name__)
 
 PROJECTORS_PREFIX = "distillation_projectors."
 # Tokens of a text beyond which beginnings are not shared: what each row sees would take more than that saves. The
@@ -361,9 +363,10 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         """As in transformers, but weights that the checkpoint should have and has not are an error, and so are those
         that the model has no place for.
 
-        transformers draws the ones at random and leaves the others out, and an answer follows. New, or left out, are
-        only those of a temporal module or pooling where the caller asks for another one than the checkpoint has.
-        `output_loading_info=True` gives the account and raises nothing.
+        transformers draws the ones at random and leaves the others out, and an answer follows. Where the caller asks
+        for another temporal module or pooling than the checkpoint's configuration says, that one's weights may be new,
+        and the checkpoint's own are left out with a warning. `output_loading_info=True` gives the account and raises
+        nothing.
 
         Raises:
             ValueError: names weights that the model's configuration describes and the files lack, or the other way
@@ -379,8 +382,14 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         )
         model, report = loaded
         missing, unplaced = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
-        if (missing or unplaced) and model._changes_temporal_weights(**kwargs):
-            missing, unplaced = ([name for name in names if not is_temporal(name)] for names in (missing, unplaced))
+        replaced: dict[str, list[str]] = {}
+        if missing or unplaced:
+            stored = model._stored_config(**kwargs)
+            new = [name for names in model.config.temporal_weights(missing, unlike=stored).values() for name in names]
+            missing = [name for name in missing if name not in new]
+            # A dual encoder's configuration says nothing of temporal weights: whose they are, nobody knows.
+            replaced = {} if stored is None else stored.temporal_weights(unplaced, unlike=model.config)
+            unplaced = [name for name in unplaced if not any(name in names for names in replaced.values())]
         if missing:
             shown = ", ".join(missing[:3]) + (f", and {len(missing) - 3} more" if len(missing) > 3 else "")
             raise ValueError(
@@ -396,22 +405,24 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                 "configuration that belongs to the weights, or merge updates into the weights where they were "
                 "trained; with `output_loading_info=True` the model is loaded all the same, without them."
             )
+        for field, names in replaced.items():
+            if names:
+                logger.warning(
+                    f"{len(names)} tensors of `{field}` {getattr(stored, field)!r} in the files of "
+                    f"{str(pretrained_model_name_or_path)!r} are left out, since {getattr(model.config, field)!r} "
+                    "was asked for."
+                )
         return model
 
-    def _changes_temporal_weights(self, **kwargs) -> bool:
-        """Whether the caller asked for another temporal module or pooling than the checkpoint's."""
+    def _stored_config(self, **kwargs) -> FrosterConfig | None:
+        """The FROSTER configuration beside the weights; `None` where it is a dual encoder's, or there is none."""
         # Where adapters are loaded, the checkpoint that they are for; none where the weights were given.
         source = self.config.name_or_path
         if not source:
-            return True
+            return None
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
         stored, _ = PreTrainedConfig.get_config_dict(source, **hub_kwargs)
-        if stored.get("model_type") != self.config.model_type:
-            return True
-        own = self.config_class.from_dict(stored)
-        return any(
-            getattr(own, field) != getattr(self.config, field) for field in ("temporal_module", "temporal_pooling")
-        )
+        return self.config_class.from_dict(stored) if stored.get("model_type") == self.config.model_type else None
 
     @classmethod
     def from_clip(

@@ -1,6 +1,7 @@
 """Weights that a checkpoint lacks, or that its model has no place for: an error, unless the caller changes that."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -122,9 +123,53 @@ def test_a_temporal_module_that_the_configuration_does_not_say_is_an_error(tmp_p
         FrosterForVideoClassification.from_pretrained(tmp_path)
 
 
-def test_the_caller_may_leave_a_temporal_module_out(tmp_path):
-    tiny_model(temporal_module="st_adapter").save_pretrained(tmp_path)
-    assert FrosterForVideoClassification.from_pretrained(tmp_path, temporal_module="none").config.adapter_size is None
+@pytest.mark.parametrize(
+    ("has", "asked", "said"),
+    [
+        (
+            {"temporal_module": "st_adapter"},
+            {"temporal_module": "none"},
+            r"12 .*`temporal_module` 'st_adapter'.*'none'",
+        ),
+        (
+            {"temporal_module": "st_adapter"},
+            {"temporal_module": "cross_frame"},
+            r"'st_adapter' .*'cross_frame' was asked",
+        ),
+        (
+            {"temporal_pooling": "conv1d"},
+            {"temporal_pooling": "mean"},
+            r"`temporal_pooling` 'conv1d' .*'mean' was asked",
+        ),
+    ],
+)
+def test_what_the_caller_replaces_of_temporal_weights_is_left_out_and_said(tmp_path, caplog, has, asked, said):
+    tiny_model(**has).save_pretrained(tmp_path)
+    caplog.set_level("WARNING", logger="transformers")
+    model = FrosterForVideoClassification.from_pretrained(tmp_path, **asked)
+    assert asked.items() <= model.config.to_dict().items()
+    (message,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert re.search(said, message)
+    assert re.search(r"^\d+ tensors of ", message)
+
+
+@pytest.mark.parametrize("asked", [{"temporal_pooling": "mean_unnormalized"}, {"temporal_module": "none"}], ids=str)
+def test_temporal_weights_that_nobody_asked_to_replace_are_an_error(tmp_path, asked):
+    tiny_model(temporal_module="aim").save_pretrained(tmp_path)
+    with_tensors(tmp_path, **{"froster.vision_model.encoder.layers.0.st_adapter.up_proj.bias": torch.zeros(2)})
+    with pytest.raises(ValueError, match=r"1 tensors .*no place .*st_adapter"):
+        FrosterForVideoClassification.from_pretrained(tmp_path, **asked)
+
+
+@pytest.mark.parametrize("load", [FrosterModel.from_clip, FrosterForVideoClassification.from_dual_encoder])
+@pytest.mark.parametrize("asked", [{}, {"temporal_module": "none"}], ids=str)
+def test_a_dual_encoder_with_temporal_weights_is_not_loaded_without_them(tmp_path, load, asked):
+    model = FrosterModel.from_clip(SMALL_CLIP, temporal_module="st_adapter")
+    folder = Path(shutil.copytree(SMALL_CLIP, tmp_path / "clip"))
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"no place .*st_adapter"):
+        load(folder, **asked)
+    assert load(folder, temporal_module="st_adapter").config.temporal_module == "st_adapter"
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
