@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .checkpoint_files import check_checkpoint_files, check_headers
+from .checkpoint_files import MAX_CONFIG_BYTES, check_checkpoint_files, check_headers
 from .printing import printable
 
 PEFT_TYPES = ("IA3", "LOHA", "LOKR", "LORA")
-MAX_CONFIG_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
 # A branch, tag or commit. The Hub's client keeps it as the name of a file.
 REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}")

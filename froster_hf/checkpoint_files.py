@@ -14,6 +14,8 @@ from typing import Any
 from .hub_cache import blobs_of_snapshot
 from .printing import printable
 
+# Longer configurations of adapters are refused.
+MAX_CONFIG_BYTES = 1 << 20
 LONGEST_FILE_NAME = 255
 """In bytes, as file systems have it."""
 

@@ -429,7 +429,7 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str], *, revision: str | 
     return config
 
 
-def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> None:
+def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     """Raise where a configuration describes a model that its files cannot hold, before memory is taken for it.
 
     A number takes a byte at least, or half of one where it is quantized.
@@ -438,6 +438,9 @@ def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> No
         config: of a FROSTER model or a dual encoder.
         files: of its weights; where there are none, nothing is said.
 
+    Returns:
+        The tensors that it describes, as `described_weights` has them; none where there are no files.
+
     Raises:
         ValueError: the model has more numbers than the files of weights have room for.
     """
@@ -445,14 +448,16 @@ def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> No
     sizes = {(status.st_dev, status.st_ino): status.st_size for status in map(os.stat, files)}
     stored = sum(sizes.values())
     if not stored:
-        return
+        return {}
     numbers_per_byte = 1 if getattr(config, "quantization_config", None) is None else 2
-    count = sum(tensor.numel() for tensor in described_weights(config).values())
+    described = described_weights(config)
+    count = sum(tensor.numel() for tensor in described.values())
     if count > max(numbers_per_byte * stored, SMALL_MODEL):
         raise ValueError(
             f"config.json describes a model of {count:,} numbers, but the weights take {stored:,} bytes: they are not "
             "those of the model. Get the whole checkpoint."
         )
+    return described
 
 
 def described_weights(config: Any) -> dict[str, Any]:

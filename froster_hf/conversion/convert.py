@@ -296,7 +296,8 @@ def _processor(clip: PathLike | None, config: FrosterConfig, layout: str, *, is_
         return _Processor(FrosterVideoProcessor(**options), [], [note])
     templates = find_layout(layout).templates
     try:
-        processor = FrosterProcessor.from_clip(resolve(clip), prompt_templates=templates, video_options=options)
+        folder = resolve(clip, weights=False)
+        processor = FrosterProcessor.from_clip(folder, prompt_templates=templates, video_options=options)
     except FOREIGN_CONFIGURATION as error:
         reason = one_line(str(error), limit=500)
         raise ValueError(f"The processor of {printable(str(clip))} cannot be loaded: {reason}") from error

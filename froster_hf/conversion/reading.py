@@ -54,7 +54,8 @@ WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 OUTSIDE_WRAPPERS = ("n_averaged",)
 """What wrappers add beside the wrapped model: the count of `torch.optim.swa_utils.AveragedModel`."""
 
-CLIP_FILES = ["*.json", "*.txt", "*.safetensors"]
+PROCESSOR_FILES = ["*.json", "*.txt"]
+CLIP_FILES = [*PROCESSOR_FILES, "*.safetensors"]
 
 WORKER = Path(__file__).with_name("pickle_worker.py")
 
@@ -337,11 +338,13 @@ def load_source(source: str | os.PathLike[str], *, layout: str | None = None) ->
     return Source(raw, weights, layout, wrapping, unused, clip_config)
 
 
-def resolve(source: str | os.PathLike[str]) -> Path:
-    """A path as it is; the name of a Hub repository as its snapshot on this machine."""
+def resolve(source: str | os.PathLike[str], *, weights: bool = True) -> Path:
+    """A path as it is; the name of a Hub repository as its snapshot on this machine, with or without weights."""
     path = Path(source)
     if path.exists() or not REPOSITORY.fullmatch(str(source)):
         return path
+    if not weights:
+        return Path(snapshot_download(str(source), allow_patterns=PROCESSOR_FILES))
     folder = Path(snapshot_download(str(source), allow_patterns=CLIP_FILES))
     # By name: another program's may lie beside pickled weights.
     if not any((folder / f"model.safetensors{suffix}").exists() for suffix in ("", ".index.json")):

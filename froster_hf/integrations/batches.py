@@ -20,12 +20,10 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from transformers.utils import ADAPTER_CONFIG_NAME
 
+from ..checkpoint_files import MAX_CONFIG_BYTES
 from ..checkpoint_loading import checkpoint_path, load_installed
 from ..pipeline.pipeline_froster import map_tensors
 from ..pipeline.scoring_froster import whole_number
-
-# Longer ones are refused where adapters are loaded.
-MAX_CONFIG_BYTES = 1 << 20
 
 Columns = dict[str, Any]
 

@@ -512,12 +512,20 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             targets: for each video the names of the labels in it, or (n, K), true for those.
             candidate_labels: K labels, as in a call.
             background_labels: as in a call.
-            options: further options of a call, such as `templates`, `num_views` or `batch_size`.
+            options: further options of a call, such as `num_views` or `batch_size`.
 
         Raises:
             VideoDecodeError: a video cannot be read.
-            ValueError: see `fit_platt`; a target that is none of the labels, or another number of targets than videos.
+            ValueError: see `fit_platt`; a target that is none of the labels, or another number of targets than videos;
+                templates or a pooling of texts, here or where the pipeline was built: what the processor keeps holds
+                for its own.
         """
+        for option in ("templates", "hypothesis_template", "text_pooling"):
+            if (found := options.get(option, self._forward_params.get(option))) is not None:
+                raise ValueError(
+                    f"`{option}` is {found!r}, but a calibration is kept in the processor and holds for its "
+                    "prompts. Give the processor these (`prompt_templates`, `text_pooling`), and leave it out here."
+                )
         given = {"candidate_labels": candidate_labels, "background_labels": background_labels}
         # What the pipeline was built with stands in for what is left out, as in a call.
         call = {name: self._forward_params.get(name) if labels is None else labels for name, labels in given.items()}

@@ -35,7 +35,7 @@ from transformers.utils import (
 )
 
 from ..checkpoint_files import check_checkpoint_files, check_headers, shard_names
-from ..checkpoint_loading import LEFT_OUT, described_weights, refuse_oversized, refuse_unplaced
+from ..checkpoint_loading import LEFT_OUT, refuse_oversized, refuse_unplaced
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.modeling_froster import FrosterForVideoClassification
@@ -365,13 +365,11 @@ class WeightsFolder:
         for file in files:
             self._read_layout(file)
         try:
-            refuse_oversized(self.config, files)
+            described = refuse_oversized(self.config, files)
         except Exception as error:
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
         try:
-            refuse_unplaced(
-                self.layout.keys() - {name.removeprefix("froster.") for name in described_weights(self.config)}
-            )
+            refuse_unplaced(self.layout.keys() - {name.removeprefix("froster.") for name in described})
         except ValueError as error:
             raise ValueError(f"{self.folder} cannot be used: {error}") from error
 

@@ -265,6 +265,19 @@ def test_the_processor_comes_from_a_clip_with_the_same_vocabulary(tmp_path):
         convert_checkpoint(tmp_path / "b.safetensors", tmp_path / "other", processor_from=clip)
 
 
+def test_of_the_clip_whose_processor_is_taken_no_weights_are_fetched(tmp_path, monkeypatch):
+    save_file(froster_state_dict(clip_state_dict(vocab=514), projectors=False), tmp_path / "a.safetensors")
+    clip = clip_processor(tmp_path / "clip")
+    asked = []
+    monkeypatch.setattr(
+        "froster_hf.conversion.reading.snapshot_download",
+        lambda name, *, allow_patterns: asked.append((name, allow_patterns)) or clip,
+    )
+    convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out", processor_from="acme/clip")
+    assert asked == [("acme/clip", ["*.json", "*.txt"])]
+    assert (tmp_path / "out/tokenizer.json").exists()
+
+
 def test_without_a_tokenizer_the_video_processor_is_written_and_the_report_says_so(tmp_path):
     report = convert_checkpoint(trio_as_safetensors("aim", tmp_path), tmp_path / "out", num_frames=4)
     assert any("No tokenizer is written" in note for note in report.notes)

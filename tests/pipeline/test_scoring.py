@@ -220,6 +220,20 @@ def test_calibrate_fits_stores_and_saves(with_background, tmp_path):
             with_background.calibrate(videos, targets, LABELS)
 
 
+def test_a_calibration_is_fitted_with_the_prompts_of_its_processor(with_background):
+    built = {"model": with_background.model, "processor": with_background.processor}
+    of_its_own = pipeline("zero-shot-video-classification", **built, templates="single")
+    for classify, options in (
+        (with_background, {"templates": "single"}),
+        (with_background, {"hypothesis_template": "a video of {}."}),
+        (with_background, {"text_pooling": "max"}),
+        (of_its_own, {}),
+    ):
+        with pytest.raises(ValueError, match="holds for its prompts"):
+            classify.calibrate([BIKES], [[LABELS[0]]], LABELS, **options)
+    assert with_background.processor.calibration is None
+
+
 def test_one_video_calibrates_as_a_list_of_it(with_background):
     evidence = scores(with_background(BIKES, LABELS, function_to_apply="evidence"))
     best = max(evidence, key=evidence.get)

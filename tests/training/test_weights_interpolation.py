@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForVideoClassification, CLIPModel
 
-from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf import FrosterForVideoClassification, FrosterModel, checkpoint_loading
 from froster_hf.processing.processing_froster import FrosterProcessor
-from froster_hf.training.weights import CheckpointMismatchError, interpolate
+from froster_hf.training.weights import CheckpointMismatchError, WeightsFolder, interpolate
 from froster_hf.weights_license import stated_license
 from tests.fixtures.subprocesses import run_forked
 from tests.fixtures.tiny import tiny_processor
@@ -371,3 +371,10 @@ def test_a_shard_outside_of_the_folder_is_refused(clip_folder, tmp_path):
     (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="as one of its files; only plain file names are allowed"):
         interpolate(clip_folder, sharded, 0.5, output_dir=tmp_path / "out")
+
+
+def test_described_model_is_built_once(tuned_folder, monkeypatch):
+    built, build = [], checkpoint_loading.described_weights
+    monkeypatch.setattr(checkpoint_loading, "described_weights", lambda config: built.append(config) or build(config))
+    folder_of_weights = WeightsFolder(tuned_folder)
+    assert built == [folder_of_weights.config]
