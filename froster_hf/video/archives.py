@@ -170,12 +170,13 @@ class _ZipSearch(zipfile.ZipFile):
 
 @contextlib.contextmanager
 def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[bytes]]:
+    size = archive.seek(0, 2)
     with _ZipSearch(archive, name, end_time) as opened:
         if (member := opened.found) is None:
             raise _missing(name)
         check_packing(member)
-        # No more is read of a member than it says here.
-        _check_size(member.file_size, packed=member.compress_size)
+        # No more is read of a member than it says here; but its packed size may be more than the archive holds.
+        _check_size(member.file_size, packed=min(member.compress_size, size - member.header_offset))
         with opened.open(member) as file:
             yield file
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -91,6 +92,14 @@ def noise() -> bytes:
     return b"noise" * 1000
 
 
+def of_a_packed_size_beyond_its_end() -> bytes:
+    """Those of the table and of the member itself."""
+    archive = bytearray(bursting("zip")())
+    for place in (18, archive.index(b"PK\1\2") + 20):
+        struct.pack_into("<I", archive, place, 2**21)
+    return bytes(archive)
+
+
 def bursting(kind: str) -> Callable[[], bytes]:
     return partial(pack, kind, {"1.mp4": bytes(2**21)})
 
@@ -102,6 +111,7 @@ def bursting(kind: str) -> Callable[[], bytes]:
         ("tar.gz", long_note, "a name or a note in it has 4294967296 bytes; at most 65536 are read"),
         ("zip", packed_in_one_piece, "a file in it is packed by method 12; those that are stored or deflated"),
         ("zip", bursting("zip"), "bytes of the archive become 2097152 or more; at most 1048576"),
+        ("zip", of_a_packed_size_beyond_its_end, "bytes of the archive become 2097152 or more; at most 1048576"),
         ("tar.gz", bursting("tar.gz"), "bytes of the archive become 2097664 or more"),
         ("tar", partial(pack, "tar", dict.fromkeys("12345", b"")), "the archive holds more than 4 files"),
         ("zip", partial(pack, "zip", dict.fromkeys("12345678", b"")), "its table of files has 376 bytes; at most 300"),
