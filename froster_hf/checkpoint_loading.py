@@ -412,21 +412,36 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str], *, revision: str | 
         OSError: there is no such checkpoint.
     """
     from transformers import PreTrainedConfig
-    from transformers.utils import CONFIG_NAME, cached_file, find_adapter_config_file
+    from transformers.utils import CONFIG_NAME, cached_file
 
     name = os.fspath(checkpoint)
     check_checkpoint_files(name)
-    if find_adapter_config_file(name, revision=revision) is not None:
-        raise ValueError(
-            f"{printable(name)} has an adapter_config.json, which names another model. A model is needed here: merge "
-            "the adapter into its model where it was trained, and save that."
-        )
+    refuse_adapter(name, revision=revision)
     if not os.path.isdir(name) and (file := cached_file(name, CONFIG_NAME, revision=revision)) is not None:
         check_settings(file)
     config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
     refuse_other_quantizers(config, where=name)
     check_quantization(config, where=name)
     return config
+
+
+def refuse_adapter(name: str, *, revision: str | None = None) -> None:
+    """Raise where a checkpoint is an adapter of PEFT, or has one beside it.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        revision: of the repository on the Hub, by default its main one.
+
+    Raises:
+        ValueError: it has an adapter's configuration.
+    """
+    from transformers.utils import find_adapter_config_file
+
+    if find_adapter_config_file(name, revision=revision) is not None:
+        raise ValueError(
+            f"{printable(name)} has an adapter_config.json, which names another model. A model is needed here: merge "
+            "the adapter into its model where it was trained, and save that."
+        )
 
 
 def refuse_oversized(config: Any, files: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:

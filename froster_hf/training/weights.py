@@ -27,7 +27,6 @@ from torch import nn
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import (
-    ADAPTER_CONFIG_NAME,
     CONFIG_NAME,
     PROCESSOR_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
@@ -35,7 +34,7 @@ from transformers.utils import (
 )
 
 from ..checkpoint_files import check_checkpoint_files, check_headers, shard_names
-from ..checkpoint_loading import LEFT_OUT, refuse_oversized, refuse_unplaced
+from ..checkpoint_loading import LEFT_OUT, refuse_adapter, refuse_oversized, refuse_unplaced
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.modeling_froster import FrosterForVideoClassification
@@ -70,7 +69,6 @@ NOT_COPIED = (
     SAFE_WEIGHTS_INDEX_NAME,
     MANIFEST_NAME,
     REPORT_FILE,
-    ADAPTER_CONFIG_NAME,
     "trainer_state.json",
     "chat_template.json",
 )
@@ -86,7 +84,7 @@ def average_models(models: Iterable[Model]) -> Model:
         models: all of one architecture; an iterable may load them one by one, since two at a time are held.
 
     Raises:
-        ValueError: no model, or weights that differ in name or shape.
+        ValueError: no model, weights that differ in name or shape, or adapters that are not merged.
     """
     first: Model | None = None
     sums: dict[str, torch.Tensor] = {}
@@ -111,6 +109,12 @@ def average_models(models: Iterable[Model]) -> Model:
 
 
 def _check_alike(first: dict[str, torch.Tensor], other: dict[str, torch.Tensor], number: int) -> None:
+    # PEFT's name for what an adapter stands around.
+    if any(".base_layer." in name for name in (*first, *other)):
+        raise ValueError(
+            "The models carry adapters of PEFT. The mean of the factors of their updates is not that of the updates: "
+            "merge each adapter into its model with `PeftModel.merge_and_unload`, save that, and average those."
+        )
     if different := sorted(set(first) ^ set(other)):
         raise ValueError(f"Model {number} has other weights than the first, such as {different[:3]}.")
     for name, tensor in first.items():
@@ -341,6 +345,9 @@ class WeightsFolder:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         check_checkpoint_files(self.folder)
+        # A name that is not a folder's would be looked for on the Hub.
+        if self.folder.is_dir():
+            refuse_adapter(os.fspath(self.folder))
         if not (self.folder / CONFIG_NAME).is_file():
             raise ValueError(f"{self.folder} is not the folder of a checkpoint: it has no {CONFIG_NAME}.")
         self.raw_config = read_json(self.folder / CONFIG_NAME)

@@ -324,16 +324,23 @@ def test_files_of_another_shape_are_refused_in_one_line(clip_folder, tmp_path, n
     assert not (tmp_path / "out").exists()
 
 
+def test_an_adapter_and_a_model_with_one_beside_it_are_refused(clip_folder, tuned_folder, tmp_path):
+    beside = shutil.copytree(tuned_folder, tmp_path / "beside")
+    (tmp_path / "alone").mkdir()
+    for folder in (beside, tmp_path / "alone"):
+        (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
+        with pytest.raises(ValueError, match=r"has an adapter_config.json.* merge the adapter into its model"):
+            interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+
+
 def test_foreign_code_and_what_names_it_stay_behind(clip_folder, tmp_path, caplog):
     folder = tmp_path / "tuned"
     tiny_model().save_pretrained(folder)
     edit_config(folder, lambda config: config.update(auto_map={"AutoModel": "somebody/else--evil.Model"}))
     (folder / "evil.py").write_text("raise SystemExit")
-    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
     (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["somebody/else--evil.T", null]}}')
     result = interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
     assert not (result / "evil.py").exists()
-    assert not (result / "adapter_config.json").exists()
     for name in ("config.json", "tokenizer_config.json"):
         assert "evil" not in (result / name).read_text()
     assert sum("evil" in message for message in caplog.messages) == 3

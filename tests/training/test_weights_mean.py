@@ -31,6 +31,17 @@ def test_embeddings_of_labels_are_not_averaged():
     assert len(models[0].label_embeds) == 0
 
 
+def test_factors_of_adapters_are_not_averaged():
+    """The mean of A and the mean of B are not the mean of B A."""
+    peft = pytest.importorskip("peft")
+    models = [tiny_model(seed) for seed in range(2)]
+    for model in models:
+        model.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    with pytest.raises(ValueError, match=r"carry adapters of PEFT.* merge each adapter into its model"):
+        average_models(models)
+    assert average_models(models[:1]) is models[0]
+
+
 def test_models_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="other weights than the first"):
         average_models([tiny_model(), tiny_model(temporal_module="st_adapter")])
