@@ -29,6 +29,7 @@ from ..weights_license import REPORT_FILE
 from ..whole_files import new_folder, write_errors
 from .architecture import FOREIGN_CONFIGURATION, Setting, UnshownOptions, infer_config, read_license
 from .layouts import Layout, find_layout
+from .open_clip import check_open_clip
 from .reading import TOKEN_EMBEDDING, Source, load_source, resolve, token_embedding_of
 from .state_dicts import ConvertedStateDict, convert_state_dict
 
@@ -162,7 +163,8 @@ def convert_checkpoint(
 
     Raises:
         CheckpointError: the source cannot be read, or is not read because it would not be safe.
-        ValueError: the source is complete in no known layout, an option contradicts it, or `output` is taken.
+        ValueError: the source is complete in no known layout, an option or open_clip's configuration beside it
+            contradicts it, or `output` is taken.
     """
     with ExitStack() as outputs:
         folder = outputs.enter_context(new_folder(output))
@@ -179,6 +181,7 @@ def convert_checkpoint(
         )
         own = None if processor_from else _own_processor(found)
         processor = _processor(processor_from or own, config, converted.layout, is_own=own is not None)
+        check_open_clip(found, config, getattr(processor.value, "video_processor", processor.value))
         state = converted.model | (converted.projectors if keep_projectors else {})
         model = _filled(
             FrosterForVideoClassification,

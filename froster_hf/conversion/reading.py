@@ -248,7 +248,7 @@ def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> Raw
     config_file = inside(folder, "config.json")
     if not config_file.is_file():
         raise CheckpointError(f"{folder} holds no config.json; give the checkpoint file itself.")
-    config = _read_object(config_file)
+    config = read_object(config_file)
     names, weight_map = weight_files(folder)
     tensors: dict[str, Tensor] = {}
     files = [inside(folder, name) for name in names]
@@ -283,7 +283,12 @@ def weight_files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
     )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, bounded in size.
+
+    Raises:
+        CheckpointError: it cannot be read, or is not an object.
+    """
     try:
         content = read_json(path)
     except (AnnotationError, OSError) as error:

@@ -343,6 +343,59 @@ def test_the_resize_is_the_models_where_the_processor_is_that_of_another_clip(tm
     assert clip.shape[-2:] == (16, 16)
 
 
+OPEN_CLIP = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": [16, 16], "layers": 2, "width": 64, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 514, "width": 64, "heads": 1, "layers": 2},
+    },
+    "preprocess_cfg": {"mean": [0.4815, 0.4578, 0.4082], "std": [0.26862954, 0.26130258, 0.27577711]},
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "fields", "said"),
+    [
+        ("model_cfg", {"quick_gelu": False}, "quick_gelu: False and True"),
+        ("model_cfg", {"embed_dim": "\x1b[2J"}, r"embed_dim: \\x1b\[2J and 32"),
+        ("vision_cfg", {"image_size": 999}, "vision_cfg.image_size: 999 and 16"),
+        ("vision_cfg", {"patch_size": 4}, "vision_cfg.patch_size: 4 and 8"),
+        ("vision_cfg", {"width": 128, "head_width": 32}, "vision_cfg.width: 128 and 64; .*head_width: 32 and 64"),
+        ("preprocess_cfg", {"mean": [0.5, 0.5, 0.5]}, r"preprocess_cfg.mean: \[0.5, 0.5, 0.5\] and"),
+        ("preprocess_cfg", {"std": 7}, "preprocess_cfg.std: 7 and"),
+    ],
+)
+def test_what_open_clip_says_of_its_weights_is_held_against_the_files_beside_them(tmp_path, part, fields, said):
+    clip = clip_processor(tmp_path / "processor")
+    folder = tmp_path / "clip"
+    tower = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 1}
+    text = {**tower, "vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513}
+    vision = {**tower, "image_size": 16, "patch_size": 8}
+    CLIPConfig(text_config=text, vision_config=vision, projection_dim=32).save_pretrained(folder)
+    save_file(clip_state_dict(vocab=514), folder / "model.safetensors")
+    stated = json.loads(json.dumps(OPEN_CLIP))
+    (folder / "open_clip_config.json").write_text(json.dumps(stated))
+    convert_checkpoint(folder, tmp_path / "out", processor_from=clip)
+
+    (stated["model_cfg"][part] if part.endswith("n_cfg") else stated[part]).update(fields)
+    (folder / "open_clip_config.json").write_text(json.dumps(stated))
+    for source in (folder, folder / "model.safetensors"):
+        with pytest.raises(ValueError, match=f"open_clip_config.json describes another model .*{said}"):
+            convert_checkpoint(source, tmp_path / "other", processor_from=clip)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_activation_of_open_clip_is_not_assumed_to_be_openais(tmp_path):
+    save_file(clip_state_dict(vocab=514), tmp_path / "open_clip_model.safetensors")
+    model = {**OPEN_CLIP["model_cfg"]}
+    del model["quick_gelu"]
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+    with pytest.raises(ValueError, match="quick_gelu: False and True"):
+        convert_checkpoint(tmp_path / "open_clip_model.safetensors", tmp_path / "out")
+    convert_checkpoint(tmp_path / "open_clip_model.safetensors", tmp_path / "out", hidden_act="gelu")
+
+
 def test_pickled_weights_of_the_hub_are_found_beside_another_programs(tmp_path, monkeypatch):
     hub = LoopbackHub("acme/clip")
     tiny_clip().save_pretrained(tmp_path / "clip")

@@ -1,0 +1,95 @@
+"""What open_clip states beside its weights, held against the model and the pixels that a conversion would write."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..checkpoint_files import inside
+from ..modeling.configuration_froster import FrosterConfig
+from ..printing import printable
+from .reading import Source, read_object
+
+CONFIG_FILE = "open_clip_config.json"
+
+# What open_clip takes where its file says nothing; of the other fields, the weights' shapes tell.
+DEFAULTS = {"quick_gelu": False, "vision_cfg.head_width": 64, "text_cfg.heads": 8}
+
+
+def check_open_clip(found: Source, config: FrosterConfig, video_processor: Any) -> None:
+    """Raise where weights under OpenAI's names would be written with what open_clip's file beside them contradicts.
+
+    The file is the only one that was written with such weights: of transformers' files beside them, and of published
+    defaults, none is known to be of the same model.
+
+    Args:
+        found: the source.
+        config: of the model that would be written.
+        video_processor: what would be done to its pixels.
+
+    Raises:
+        CheckpointError: the file is not a JSON object.
+        ValueError: names the fields, what the file says and what would be written.
+    """
+    folder = found.raw.path if found.raw.path.is_dir() else found.raw.path.parent
+    if found.layout != "openai" or not (folder / CONFIG_FILE).exists():
+        return
+    file = inside(folder, CONFIG_FILE)
+    content = read_object(file)
+    model = content.get("model_cfg")
+    stated = {**DEFAULTS, **_flat(model)} if isinstance(model, dict) else {}
+    stated |= _flat({"preprocess_cfg": content.get("preprocess_cfg")})
+    written = _written(config, video_processor)
+    differences = [
+        f"{name}: {printable(str(stated[name]), limit=100)} and {value}"
+        for name, value in written.items()
+        if stated.get(name) is not None and not _same(stated[name], value)
+    ]
+    if differences:
+        raise ValueError(
+            f"{file} describes another model than the one that would be written: {'; '.join(differences)}. Give what "
+            "no weight shows as options (without `quick_gelu`, `hidden_act` is gelu), and the model's pixels by "
+            "`processor_from`; or take the file away, if it belongs to other weights."
+        )
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`a.b` for b in a."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        flat |= (
+            {f"{name}.{part}": inner for part, inner in value.items()} if isinstance(value, dict) else {name: value}
+        )
+    return flat
+
+
+def _written(config: FrosterConfig, video_processor: Any) -> dict[str, Any]:
+    """The fields that are compared, by open_clip's names."""
+    vision, text = config.vision_config, config.text_config
+    activation = " and ".join(sorted({vision.hidden_act, text.hidden_act}))
+    return {
+        "embed_dim": config.projection_dim,
+        "quick_gelu": {"quick_gelu": True, "gelu": False}.get(activation, activation),
+        "vision_cfg.image_size": vision.image_size,
+        "vision_cfg.patch_size": vision.patch_size,
+        "vision_cfg.width": vision.hidden_size,
+        "vision_cfg.layers": vision.num_hidden_layers,
+        "vision_cfg.head_width": vision.hidden_size // vision.num_attention_heads,
+        "text_cfg.width": text.hidden_size,
+        "text_cfg.layers": text.num_hidden_layers,
+        "text_cfg.heads": text.num_attention_heads,
+        "text_cfg.context_length": text.max_position_embeddings,
+        "text_cfg.vocab_size": text.vocab_size,
+        "preprocess_cfg.mean": list(video_processor.image_mean),
+        "preprocess_cfg.std": list(video_processor.image_std),
+    }
+
+
+def _same(stated: Any, written: Any) -> bool:
+    if isinstance(written, list):
+        is_triple = isinstance(stated, list) and len(stated) == len(written)
+        numbers = [*stated, *written] if is_triple else [None]
+        if not all(type(number) in (int, float) for number in numbers):
+            return False
+        return all(math.isclose(one, other, abs_tol=1e-3) for one, other in zip(stated, written))
+    # A picture's two sides, where they are given as such.
+    return bool(stated in (written, [written, written]))
