@@ -17,6 +17,9 @@ from .types import UnreadableVideoError
 _OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video")
 _OGG_FIRST, _OGG_LAST = 2, 4
 
+# Elements of Matroska.
+_EBML_HEADER, _EBML_VOID, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\xec", b"\x18\x53\x80\x67"
+
 # Objects of ASF, and what the first one says of a live stream.
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
@@ -59,7 +62,10 @@ def _hold(size: int, announced: int) -> None:
 
 
 def _mp4_size(handle: BinaryIO, size: int) -> int:
-    """Where the last of the boxes ends that hold the index or the frames; other bytes may stray at the end."""
+    """Where the last of the boxes ends that hold the index or the frames; other bytes may stray at the end.
+
+    An index of fragments (`sidx`) says how many bytes of them follow, all of which may be missing.
+    """
     offset = end = 0
     while offset + 8 <= size:
         handle.seek(offset)
@@ -70,19 +76,43 @@ def _mp4_size(handle: BinaryIO, size: int) -> int:
             break
         offset += length
         if kind in (b"moov", b"moof", b"mdat"):
-            end = offset
+            end = max(end, offset)
+        elif kind == b"sidx":
+            end = max(end, _fragments_end(handle, offset))
     return end
 
 
+def _fragments_end(handle: BinaryIO, end: int) -> int:
+    """Where the fragments end whose sizes an index lists; they begin behind it.
+
+    Args:
+        handle: Behind the index's length and kind.
+        end: Where the index itself ends.
+    """
+    (version,) = _unpack(handle, ">B11x")
+    first_offset, count = _unpack(handle, ">8xQ2xH" if version else ">4xI2xH")
+    entries = handle.read(12 * max(0, min(count, (end - handle.tell()) // 12)))
+    sizes = (int.from_bytes(entries[place : place + 4], "big") for place in range(0, len(entries), 12))
+    # The first bit says whether it is an index itself.
+    return end + first_offset + sum(size % 2**31 for size in sizes)
+
+
 def _matroska_size(handle: BinaryIO, size: int) -> int:
-    """Where the segment ends that follows the EBML header, unless its size is left open."""
-    handle.seek(4)
-    header_length, _ = _ebml_size(handle)
-    handle.seek(header_length, os.SEEK_CUR)
-    if handle.read(4) != b"\x18\x53\x80\x67":
-        return size
-    length, is_open = _ebml_size(handle)
-    return size if is_open else handle.tell() + length
+    """Where the last segment ends, unless its size is left open; files may be joined, and other bytes stray behind."""
+    offset = end = 0
+    while True:
+        handle.seek(offset)
+        kind = handle.read(4)
+        is_void = kind.startswith(_EBML_VOID)
+        if is_void:
+            handle.seek(offset + 1)
+        elif kind not in (_EBML_HEADER, _MATROSKA_SEGMENT):
+            return end
+        length, is_open = _ebml_size(handle)
+        if is_open:
+            return end
+        offset = handle.tell() + length
+        end = end if is_void else offset
 
 
 def _ebml_size(handle: BinaryIO) -> tuple[int, bool]:

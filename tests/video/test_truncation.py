@@ -131,6 +131,35 @@ def test_frames_that_mp4_has_behind_the_end_of_the_file_are_missed_whatever_its_
             decode_frames(data[:end], [0])
 
 
+@pytest.mark.parametrize("flags", ["global_sidx", "dash", "dash+global_sidx"])
+@pytest.mark.parametrize("audio", [False, True])
+def test_mp4_ends_behind_the_last_fragment_that_its_index_lists(tmp_path, flags, audio):
+    movflags = f"{flags}+frag_keyframe+empty_moov+default_base_moof"
+    kind = replace(VIDEO_KINDS["h264_mp4"], container_options={"movflags": movflags}, audio=audio)
+    data = render_video(tmp_path / "video.mp4", kind).read_bytes()
+    assert _num_frames(data) == _num_frames(data + b"stray") == 40
+    fragments = [place - 4 for place in range(len(data)) if data.startswith(b"moof", place)]
+    # An index of each fragment's own says nothing of the next one.
+    indexes = [place for place in range(fragments[0]) if data.startswith(b"sidx", place)]
+    assert len(fragments) > 2
+    assert indexes
+    if "global" in flags:
+        for end in [place + more for place in fragments[1:] for more in (0, 7)]:
+            with pytest.raises(VideoDecodeError, match="truncated"):
+                decode_frames(data[:end], [0])
+
+
+def test_of_matroska_files_that_were_joined_each_one_says_where_it_ends(video_file):
+    data = video_file("h264_mkv").read_bytes()
+    void = b"\xec\x84abcd"
+    for joined in (data + data, data + void + data, data + data + b"stray"):
+        check_complete(io.BytesIO(joined), "matroska,webm")
+    for end in (1, len(data) // 3, len(data) - 10):
+        for joined in (data + data[:-end], data + void + data[:-end], data + data + data[:-end]):
+            with pytest.raises(UnreadableVideoError, match="truncated"):
+                check_complete(io.BytesIO(joined), "matroska,webm")
+
+
 def test_asf_says_where_its_packets_end_unless_it_is_live(video_file):
     data = video_file("wmv_asf").read_bytes()
     (start,) = struct.unpack_from("<Q", data, 16)
