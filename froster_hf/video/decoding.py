@@ -164,7 +164,8 @@ def decode_images(
     """Decode image files as the frames of a video, in the decoding process as well.
 
     Args:
-        folder: A folder of them, in the order of the numbers in their names; hidden files are passed over.
+        folder: A folder of them, in the order of the numbers in their names, or of their seconds (0.25, 0.5); hidden
+            files are passed over.
         indices: Chooses the frames, knowing their number; in any order, repeats allowed.
         limits: What each file, and all frames together, may cost.
 

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -32,6 +33,9 @@ IMAGE_FORMATS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
+# A name with one decimal number as programs write those, without zeros at its end. So 1.10 is the tenth of something.
+_WITH_DECIMAL = re.compile(r"([^0-9]*)([0-9]+(?:\.(?:0|[0-9]*[1-9]))?)([^0-9]*)")
+
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
 
@@ -48,6 +52,8 @@ def load() -> None:
 
 def image_files(folder: str, limits: VideoLimits) -> list[str]:
     """Paths of a folder's image files, in the order of the numbers in their names: frame_2 stands before frame_10.
+
+    Where the names are alike but for one decimal number, as of seconds, 0.25 stands before 0.5.
 
     Passed over: hidden files, such as the "._1.png" that macOS writes beside "1.png", other suffixes, folders.
 
@@ -71,13 +77,22 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
     if not names:
         raise UnreadableVideoError("it holds no image files")
     limits.check("max_frames", len(names), f"it holds {len(names)} image files")
-    return [os.path.join(folder, name) for name in sorted(names, key=_numbers_by_value)]
+    return [os.path.join(folder, name) for name in _in_order(names)]
 
 
 def _is_image_file(entry: os.DirEntry[str]) -> bool:
     """Whether it is one by its name; so is a link whose file is not there, and no frame goes missing unseen."""
     suffix = os.path.splitext(entry.name)[1].lower()
     return suffix in IMAGE_FORMATS and (os.path.isfile(entry.path) or not os.path.exists(entry.path))
+
+
+def _in_order(names: list[str]) -> list[str]:
+    """The names of a folder's frames, sorted."""
+    found = {name: _WITH_DECIMAL.fullmatch(os.path.splitext(name)[0]) for name in names}
+    decimals = {name: match for name, match in found.items() if match}
+    if len(decimals) == len(names) and len({(match[1], match[3]) for match in decimals.values()}) == 1:
+        return sorted(names, key=lambda name: (Decimal(decimals[name][2]), name))
+    return sorted(names, key=_numbers_by_value)
 
 
 def _numbers_by_value(name: str) -> tuple[list[str | int], str]:

@@ -238,6 +238,24 @@ def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
         read_video([str(tmp_path / target)], None)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0.0", "0.25", "0.5", "0.75", "1.0", "1.25", "1.5", "10.0"],
+        ["0", "0.125", "0.25", "1", "1.5"],
+        ["frame_0.25", "frame_0.5", "frame_2.0"],
+        # No numbers of seconds: each part counts by itself.
+        ["v1.8", "v1.9", "v1.10", "v1.11"],
+        ["1.2.3", "1.2.10", "1.10.1"],
+        ["a_0.5", "a_0.25_b"],
+    ],
+)
+def test_frames_that_are_called_by_their_seconds_are_in_the_order_of_these(tmp_path, names):
+    for value, name in enumerate(names):
+        picture(value).save(tmp_path / f"{name}.png")
+    assert values(tmp_path) == list(range(len(names)))
+
+
 @pytest.mark.parametrize("target", ["2.png", "missing.png"])
 def test_a_link_that_leads_nowhere_is_a_frame_that_cannot_be_read(tmp_path, target):
     """As where files are fetched later, or their disk is not there: the other frames are not the video."""
