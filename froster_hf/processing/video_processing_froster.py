@@ -55,6 +55,8 @@ logger = logging.get_logger(__name__)
 
 # Frames of larger sides are not processed on trial.
 LARGEST_TRIED_SIDE = 2048
+# By so much floats may lie beyond 0 and 255, as resizing leaves them; and below so much they are nearly black.
+BEYOND_PIXELS, DARK_PIXELS = 128, 16
 # Options whose whole numbers are floats, as far as those have all of them.
 FLOATS = ("image_mean", "image_std", "rescale_factor", "flip_probability")
 LARGEST_WHOLE = 2**53
@@ -476,7 +478,18 @@ def _list_generators(seed: int | Sequence[int] | None, num_videos: int) -> list[
 
 
 def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
-    if do_rescale and frames.is_floating_point() and 0 < frames.max() <= 1:
+    if not (do_rescale and frames.is_floating_point()):
+        return
+    lowest, highest = (float(value) for value in frames.aminmax())
+    # Bicubic resizing leaves some beyond the ends; that does not make all of them dark.
+    is_beyond = lowest < -BEYOND_PIXELS or highest > 255 + BEYOND_PIXELS
+    if is_beyond or (lowest < 0 and highest < DARK_PIXELS):
+        raise ValueError(
+            f"The frames are floats from {lowest:g} to {highest:g}, not within 0 to 255: they seem to be normalized "
+            "already, or to have more than 8 bits. Pass them as uint8. Or, if they are as the model takes them, pass "
+            "`do_rescale=False, do_normalize=False`."
+        )
+    if 0 < highest <= 1:
         raise ValueError(
             "The frames are floats of at most 1: they seem to be scaled already, and `do_rescale` would divide them "
             "by 255. Pass `do_rescale=False`. Or, if they are from 0 to 255 and this dark, pass them as uint8."

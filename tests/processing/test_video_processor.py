@@ -251,6 +251,28 @@ def test_a_video_that_is_nearly_black_is_taken_as_uint8_and_named_as_floats():
     assert torch.equal(pixels(small_processor(do_normalize=False), dark), torch.full((1, 4, 3, 32, 32), 1 / 255))
 
 
+@pytest.mark.parametrize(
+    ("scale", "shift"),
+    [(1 / 57, -2.1), (1 / 127.499, -1), (257, 0), (3, -300)],
+    ids=["normalized", "signed", "16", "low"],
+)
+def test_floats_that_are_no_pixels_of_0_to_255_are_refused(scale, shift):
+    video = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    wrong = video * scale + shift
+    for frames in (wrong, torch.from_numpy(wrong), list(wrong)):
+        with pytest.raises(ValueError, match="not within 0 to 255"):
+            pixels(small_processor(), frames)
+    assert pixels(small_processor(do_rescale=False, do_normalize=False), wrong).shape == (1, 4, 3, 32, 32)
+
+
+def test_floats_that_were_resized_a_little_beyond_0_and_255_are_pixels():
+    video = torch.from_numpy(np.random.default_rng(0).choice([0, 255], (4, 3, 24, 24)).astype(np.float32))
+    resized = torch.nn.functional.interpolate(video, (32, 32), mode="bicubic")
+    assert resized.min() < -20
+    assert resized.max() > 275
+    assert pixels(small_processor(), resized).shape == (1, 4, 3, 32, 32)
+
+
 @pytest.mark.parametrize("options", [{"sampling": "middle"}, {"cropping": "left"}, {"nonsense": 1}])
 def test_unknown_options_are_refused(options):
     with pytest.raises(Exception, match=next(iter(options))):
