@@ -50,7 +50,8 @@ PACKETS_PER_TIME = 2.5
 # unless it takes it for damage, as H.265's always does.
 JOINED_CONTAINERS = (*MPEG_STREAMS, "flv")
 
-# FFmpeg makes their presentation times up from the order of the packets.
+# FFmpeg makes their presentation times up from the order of the packets; of MPEG-4 also from the kinds of pictures.
+# There it is right, and needed: a packet may say that the picture before it stays, and show nothing.
 WITHOUT_PRESENTATION_TIMES = ("avi",)
 
 # FFmpeg leaves out the times of packets that are decoded more than 15 minutes before they are shown, as at a pause.
@@ -429,7 +430,7 @@ def _table(
     decode_order = np.array(read_times, dtype=np.int64)
     keys = [packet.is_key for packet in packets]
     times = np.sort(decode_order)
-    frames_bear_times = has_times and container not in WITHOUT_PRESENTATION_TIMES
+    bear_times = has_times and container not in WITHOUT_PRESENTATION_TIMES
     file_start = _file_start(stream, int(times[0]) * time_base)
     positions = np.argsort(decode_order, kind="stable")
     if places is None or not (
@@ -447,12 +448,18 @@ def _table(
         key_times=np.sort(decode_order[keys]),
         end=int(times[-1]) + duration,
         time_base=time_base,
-        start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if frames_bear_times else 0.0,
-        frames_bear_times=frames_bear_times,
+        start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if bear_times else 0.0,
+        frames_bear_times=bear_times or (has_times and _is_mpeg4_in_its_own_packets(stream, decode_order)),
         num_lost_times=num_missing if container in WITH_LOST_TIMES else 0,
         frame_duration=round(1 / rate / time_base),
         entries=entries,
     )
+
+
+def _is_mpeg4_in_its_own_packets(stream, decode_order: np.ndarray) -> bool:
+    """Whether each picture of MPEG-4 lies in the packet of its time: not so where one packet holds two (DivX's)."""
+    is_reordered = bool((np.diff(decode_order) < 0).any())
+    return stream.codec.canonical_name == "mpeg4" and (is_reordered or stream.codec_context.reorder_depth == 0)
 
 
 def _file_start(stream, first: Fraction) -> Fraction:

@@ -165,6 +165,39 @@ def test_indices_can_be_chosen_knowing_the_video(video_file):
     assert seen == [info]
 
 
+def _without_picture(packet: bytes) -> bytes:
+    """A packet of MPEG-4 at 25 frames per second whose picture says that the one before it stays (not coded)."""
+    place = packet.index(b"\0\0\1\xb6") + 4
+    bits = "".join(f"{byte:08b}" for byte in packet[place : place + 4])
+    # Behind its kind are ones for whole seconds and a zero, and its time within the second between two ones.
+    coded = bits.index("0", 2) + 8
+    assert bits[coded] == "1"
+    head = int(bits[:coded] + "0" + bits[coded + 1 :], 2).to_bytes(4, "big")
+    return packet[:place] + head + packet[place + 4 :]
+
+
+@pytest.mark.parametrize(("options", "missing"), [({"g": "1"}, range(8, 14)), ({"g": "12", "bf": "2"}, (7, 8, 10))])
+def test_pictures_of_avi_that_stay_move_none_behind_them(tmp_path, options, missing):
+    kind = replace(VIDEO_KINDS["mpeg4_avi"], options=options)
+    path = render_video(tmp_path / "a.avi", kind)
+    with av.open(path) as container:
+        places = np.argsort([packet.pts for packet in container.demux(video=0) if packet.size]).tolist()
+    without = {places[index] for index in missing}
+    data = path.read_bytes()
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        for place in without:
+            data = data.replace(bytes(packets[place]), _without_picture(bytes(packets[place])))
+    path.write_bytes(data)
+    kept = [index for index in range(40) if index not in missing]
+    frames = [(round(seconds * 25, 3), read_index(frame)) for _, seconds, frame in stream_frames(path)]
+    assert frames == [(index, index) for index in kept]
+    times = np.arange(40) / 25
+    expected = [max(index for index in kept if index <= time) for time in range(40)]
+    assert [read_index(frame) for _, _, frame in stream_frames(path, times)] == expected
+    assert shown(decode_frames(path, lambda info: range(info.num_frames))[0]) == kept
+
+
 @pytest.mark.parametrize("index", [-1, 40])
 def test_an_index_outside_the_video_is_an_index_error(video_file, index):
     with pytest.raises(IndexError, match=f"Frame {index} of a video with 40 frames"):
