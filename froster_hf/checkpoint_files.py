@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .hub_cache import blobs_of_snapshot
-from .printing import printable
+from .printing import listing, printable
 
 # Longer configurations of adapters are refused.
 MAX_CONFIG_BYTES = 1 << 20
@@ -126,7 +126,7 @@ def check_settings(path: str | os.PathLike[str]) -> None:
         raise CheckpointError(f"{printable(os.fspath(path))} has more values than the settings of any checkpoint.")
 
 
-def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> None:
+def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> dict[str, list[str]]:
     """Refuse safetensors files whose headers are together longer than `MAX_HEADER_BYTES`, or that give a tensor a name
     of more than `LONGEST_NAME` characters, or have torchao describe more than `MOST_QUANTIZED` tensors in all. What is
     not one at all is left to the library's own error.
@@ -136,10 +136,14 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
         may_be_quantized: whether types may stand for other numbers, which transformers takes as they are where no
             configuration says so.
 
+    Returns:
+        The names of the tensors in each file that is one.
+
     Raises:
         CheckpointError: they are, or do.
         OSError: a file cannot be read.
     """
+    found: dict[str, list[str]] = {}
     total = quantized = 0
     for path in paths:
         with open(path, "rb") as file:
@@ -174,6 +178,53 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
                 f"{printable(os.fspath(path))} and what comes before it describe {quantized} quantized tensors; at "
                 f"most {MOST_QUANTIZED} are read."
             )
+        found[os.fspath(path)] = [name for name in tensors if name != "__metadata__"]
+    return found
+
+
+def refuse_other_shards(names: Mapping[str, Iterable[str]], weight_map: Mapping[str, str]) -> None:
+    """Raise where a shard holds other tensors than its index gives to it: of two copies, either could be taken.
+
+    Args:
+        names: of the tensors in each shard, by its path.
+        weight_map: see `shard_names`.
+
+    Raises:
+        CheckpointError: names the first such shard.
+    """
+    listed: dict[str, set[str]] = {}
+    for tensor, owner in weight_map.items():
+        listed.setdefault(owner, set()).add(tensor)
+    for path, stored in names.items():
+        if differing := sorted(listed.get(os.path.basename(path), set()).symmetric_difference(stored)):
+            raise CheckpointError(
+                f"{printable(path)} and its index disagree about: {listing(differing)}. The download may be "
+                "incomplete, or the files belong to different checkpoints."
+            )
+
+
+def own_names(stored: Iterable[str], *, prefix: str, where: str | os.PathLike[str]) -> dict[str, str]:
+    """The name within the base model -> the stored name; transformers reads a base model's weights with and without
+    its prefix.
+
+    Args:
+        stored: names of tensors in a checkpoint's files.
+        prefix: that of the base model's weights within a model with a head.
+        where: the file or folder, for the error.
+
+    Raises:
+        CheckpointError: a tensor has both names, so that one reader would take the one, and another the other.
+    """
+    found: dict[str, str] = {}
+    for name in stored:
+        own = name.removeprefix(prefix)
+        if own in found:
+            raise CheckpointError(
+                f"{printable(os.fspath(where))} has {printable(own, limit=200)} twice, with `{prefix}` in front and "
+                "without. Get the whole checkpoint."
+            )
+        found[own] = name
+    return found
 
 
 def refuse_quantized(types: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,14 @@ from typing import Any
 
 from .adapters import Adapter, check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
-from .checkpoint_files import check_checkpoint_files, check_headers, check_settings, shard_names
+from .checkpoint_files import (
+    check_checkpoint_files,
+    check_headers,
+    check_settings,
+    own_names,
+    refuse_other_shards,
+    shard_names,
+)
 from .printing import did_you_mean, listing, one_line, printable, without_warnings
 from .quantization_files import check_quantization, refuse_other_quantizers
 from .video.files import find_alike
@@ -378,8 +385,9 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
         revision: of the repository on the Hub, by default its main one.
 
     Raises:
-        ValueError: see `refuse_foreign_parts`, `refuse_oversized`, `check_headers` and `check_pickles`; or the model
-            is of another kind, or is quantized and does not say so.
+        ValueError: see `refuse_foreign_parts`, `refuse_oversized`, `check_headers`, `check_pickles`,
+            `refuse_other_shards` and `own_names`; or the model is of another kind, or is quantized and does not say
+            so.
         OSError: there is no such checkpoint.
     """
     from .modeling.configuration_froster import FrosterConfig
@@ -387,9 +395,13 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
     # Else transformers has a service that nobody named convert weights that are pickled on the Hub, and publish them.
     os.environ.setdefault(NO_CONVERSION, "1")
     config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint, revision=revision))
-    files = list(_weight_files(os.fspath(checkpoint), revision))
+    files, weight_map = _weight_files(os.fspath(checkpoint), revision)
     refuse_oversized(config, files)
-    _check_weights(files, may_be_quantized=getattr(config, "quantization_config", None) is not None)
+    names = _check_weights(files, may_be_quantized=getattr(config, "quantization_config", None) is not None)
+    if weight_map is not None:
+        refuse_other_shards(names, weight_map)
+    stored = [name for shard in names.values() for name in shard]
+    own_names(stored, prefix=f"{config.model_type}.", where=checkpoint)
     return config
 
 
@@ -494,35 +506,39 @@ def described_weights(config: Any) -> dict[str, Any]:
     return model.state_dict()
 
 
-def _check_weights(files: Sequence[str], *, may_be_quantized: bool) -> None:
+def _check_weights(files: Sequence[str], *, may_be_quantized: bool) -> dict[str, list[str]]:
     """Have pickled weights read by a process of their own first; transformers reads them in this one.
+
+    Returns:
+        The names of the tensors in each file.
 
     Raises:
         CheckpointError: a file holds more than tensors, is damaged, takes more memory than its size, or has names that
             take more than any model's; or tensors are of other types than weights, and may not be.
     """
     headers = (file for file in files if file.endswith(".safetensors"))
-    check_headers(headers, may_be_quantized=may_be_quantized)
+    names = check_headers(headers, may_be_quantized=may_be_quantized)
     if pickles := [file for file in files if not file.endswith(".safetensors")]:
         from .conversion.reading import check_pickles
 
-        check_pickles(pickles, may_be_quantized=may_be_quantized)
+        names |= check_pickles(pickles, may_be_quantized=may_be_quantized)
+    return names
 
 
-def _weight_files(checkpoint: str, revision: str | None) -> Iterator[str]:
-    """The files that transformers would read the weights of a checkpoint from; none where it would find none."""
+def _weight_files(checkpoint: str, revision: str | None) -> tuple[list[str], Mapping[str, str] | None]:
+    """The files that transformers would read the weights of a checkpoint from, none where it would find none; and
+    where they are shards, the index."""
     from transformers.utils import cached_file
     from transformers.utils.hub import get_checkpoint_shard_files
 
     find = partial(cached_file, checkpoint, revision=revision, _raise_exceptions_for_missing_entries=False)
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (file := find(name)) is not None:
-            yield file
-            return
+            return [file], None
         if (index := find(f"{name}.index.json")) is not None:
-            shard_names(Path(index))
-            yield from get_checkpoint_shard_files(checkpoint, index, revision=revision)[0]
-            return
+            weight_map = shard_names(Path(index))
+            return list(get_checkpoint_shard_files(checkpoint, index, revision=revision)[0]), weight_map
+    return [], None
 
 
 def loading_reason(error: Exception) -> str:

@@ -9,14 +9,16 @@ import threading
 import pytest
 import torch
 from huggingface_hub import constants, is_offline_mode
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForVideoClassification
 
 from froster_hf import checkpoint_loading
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.checkpoint_loading import ModelNotFoundError, hub_asked_once, is_path, load_pipeline
+from froster_hf.conversion import write_original_checkpoint
 from froster_hf.training import plan_training
 from froster_hf.weights_license import stated_license
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 from tests.hub.loopback_hub import LoopbackHub
 
 
@@ -167,3 +169,40 @@ def test_a_repository_that_moves_on_while_it_is_loaded_is_of_one_commit(tmp_path
     assert loaded.processor.prompt_templates == ["{}"]
     first, loaded = tiny_model(seed=0).state_dict(), loaded.model.state_dict()
     assert all(torch.equal(loaded[name], weight) for name, weight in first.items())
+
+
+@pytest.mark.parametrize("stem", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("owner", [0, 1])
+def test_a_tensor_in_two_shards_is_refused(tmp_path, stem, owner):
+    folder = save_tiny_checkpoint(tmp_path / "checkpoint")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    twice = "froster.visual_projection.weight"
+    others = [name for name in weights if name != twice]
+    shards = [{name: weights[name] for name in part} for part in (others[:20], others[20:])]
+    names = [f"{number}-{stem}" for number in range(2)]
+    weight_map = {name: names[number] for number, shard in enumerate(shards) for name in shard}
+    shards[owner][twice] = weights[twice]
+    write_shards(folder, stem, shards, weight_map | {twice: names[owner]})
+    load_pipeline(folder)
+    shards[1 - owner][twice] = weights[twice] * 2
+    write_shards(folder, stem, shards, weight_map | {twice: names[owner]})
+    with pytest.raises(ValueError, match=r"index disagree about: froster\.visual_projection\.weight"):
+        load_pipeline(folder)
+
+
+def write_shards(folder, stem, shards, weight_map):
+    for number, shard in enumerate(shards):
+        file = folder / f"{number}-{stem}"
+        save_file(shard, file, {"format": "pt"}) if stem.endswith(".safetensors") else torch.save(shard, file)
+    (folder / f"{stem}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+@pytest.mark.parametrize("read", [load_pipeline, lambda folder: write_original_checkpoint(folder, folder / "out.pt")])
+def test_a_tensor_under_both_of_its_names_is_refused(tmp_path, read):
+    folder = save_tiny_checkpoint(tmp_path / "checkpoint")
+    weights = load_file(folder / "model.safetensors")
+    weights["visual_projection.weight"] = weights["froster.visual_projection.weight"] * 2
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"has visual_projection\.weight twice, with `froster\.` in front"):
+        read(folder)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoint_files import own_names
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
 from ..printing import printable, printable_lines
 from ..weights_license import REPORT_FILE
@@ -114,7 +115,8 @@ def _original(
     kind = (raw.config or {}).get("model_type")
     if kind != "froster":
         raise ValueError(f"{raw.path} is a checkpoint of type {printable(repr(kind))}, not of this package.")
-    weights = {name.removeprefix("froster."): tensor for name, tensor in raw.tensors.items()}
+    names = own_names(raw.tensors, prefix=f"{kind}.", where=raw.path)
+    weights = {own: raw.tensors[name] for own, name in names.items()}
     projectors = {name: weights.pop(name) for name in list(weights) if name.startswith(PROJECTORS_PREFIX)}
     _leave_out(weights, "label_embeds", "a label bank; prompts are encoded again", report)
     for name, reason in entry.lacks.items():

@@ -27,7 +27,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..checkpoint_files import CheckpointError, check_headers, inside, refuse_quantized, shard_names
+from ..checkpoint_files import (
+    CheckpointError,
+    check_headers,
+    inside,
+    refuse_other_shards,
+    refuse_quantized,
+    shard_names,
+)
 from ..child_environment import child_environment
 from ..fingerprints import file_fingerprint
 from ..printing import listing, one_line, printable
@@ -165,12 +172,15 @@ def _read_zip(path: Path, *, max_bytes: int, timeout_seconds: float) -> RawCheck
     )
 
 
-def check_pickles(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> None:
+def check_pickles(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> dict[str, list[str]]:
     """Refuse pickled files of weights that transformers, which reads them in the caller's process, could not bear.
 
     Args:
         paths: `pytorch_model.bin`, or its shards.
         may_be_quantized: see `check_headers`.
+
+    Returns:
+        The names of the tensors in each file.
 
     Raises:
         CheckpointError: one holds more than tensors, is damaged, or takes more memory or time than its size; or their
@@ -188,6 +198,7 @@ def check_pickles(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
         _refuse_many_characters(characters, path)
         if not may_be_quantized:
             refuse_quantized(summary["types"])
+    return {str(path): list(summary["types"]) for path, summary in zip(files, summaries)}
 
 
 def _refuse_many_characters(characters: int, path: str | os.PathLike[str]) -> None:
@@ -255,15 +266,10 @@ def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> Raw
     total = sum(file.stat().st_size for file in files if file.exists())
     if total > max_bytes:
         raise CheckpointError(f"The weights in {folder} have {total} bytes, more than the allowed {max_bytes}.")
-    for name, file in zip(names, files):
+    for file in files:
         shard = _read_file(file, max_bytes=max_bytes, timeout_seconds=timeout_seconds).tensors
         if weight_map is not None:
-            listed = {tensor for tensor, owner in weight_map.items() if owner == name}
-            if listed != set(shard):
-                raise CheckpointError(
-                    f"{file} and its index disagree about: {listing(sorted(listed ^ set(shard)))}. The download may "
-                    "be incomplete, or the files belong to different checkpoints."
-                )
+            refuse_other_shards({str(file): shard}, weight_map)
         tensors |= shard
         _refuse_many_characters(sum(map(len, tensors)), file)
     return RawCheckpoint(folder, "transformers", tensors, config=config, sha256=file_fingerprint(*files))

@@ -23,7 +23,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..checkpoint_files import check_headers, check_settings
+from ..checkpoint_files import check_headers, check_settings, refuse_other_shards
 from ..conversion.reading import weight_files
 from ..printing import listing, one_line, printable
 from ..processes import in_main_process
@@ -222,10 +222,12 @@ class AtomicCheckpointing(Trainer):
     def _read_weights(self, checkpoint: Path) -> dict[str, torch.Tensor]:
         """Weights that are tensors of the model's names and shapes, in safetensors files of the folder."""
         own = cast(nn.Module, self.model).state_dict()
-        names, _ = weight_files(checkpoint)
+        names, weight_map = weight_files(checkpoint)
         if pickles := [name for name in names if not name.endswith(".safetensors")]:
             raise ValueError(f"its weights are in {printable(pickles[0])}; a training writes safetensors files")
-        check_headers(checkpoint / name for name in names)
+        tensors = check_headers(checkpoint / name for name in names)
+        if weight_map is not None:
+            refuse_other_shards(tensors, weight_map)
         stored: set[str] = set()
         weights: dict[str, torch.Tensor] = {}
         for name in names:

@@ -33,7 +33,7 @@ from transformers.utils import (
     SAFE_WEIGHTS_NAME,
 )
 
-from ..checkpoint_files import check_checkpoint_files, check_headers, shard_names
+from ..checkpoint_files import check_checkpoint_files, check_headers, own_names, refuse_other_shards, shard_names
 from ..checkpoint_loading import LEFT_OUT, refuse_adapter, refuse_oversized, refuse_unplaced
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig
@@ -387,9 +387,10 @@ class WeightsFolder:
 
     def _weight_files(self) -> list[Path]:
         index = self.folder / SAFE_WEIGHTS_INDEX_NAME
-        names = [SAFE_WEIGHTS_NAME]
+        names, weight_map = [SAFE_WEIGHTS_NAME], None
         if index.is_file() and not (self.folder / SAFE_WEIGHTS_NAME).is_file():
-            names = sorted(set(shard_names(index).values()))
+            weight_map = shard_names(index)
+            names = sorted(set(weight_map.values()))
         present = {path.name for path in self.folder.iterdir() if path.is_file()}
         for name in names:
             if name not in present:
@@ -397,23 +398,21 @@ class WeightsFolder:
                     f"{self.folder} has no {printable(name)}. Weights are read from safetensors files; others become "
                     "such with `from_pretrained(...)` and `save_pretrained(folder)`."
                 )
-        return [self.folder / name for name in names]
+        files = [self.folder / name for name in names]
+        if weight_map is not None:
+            refuse_other_shards(check_headers(files), weight_map)
+        return files
 
     def _read_layout(self, path: Path) -> None:
         try:
             with safe_open(path, framework="pt") as file:
-                for stored_name in file.keys():  # noqa: SIM118 (not a dict)
-                    if LEFT_OUT.search(stored_name):
-                        continue
-                    name = stored_name.removeprefix("froster.")
-                    if name in self.stored_names:
-                        raise ValueError(
-                            f"{path} has {printable(name, limit=200)} twice, with `froster.` in front and without."
-                        )
-                    tensor = file.get_slice(stored_name)
+                kept = [name for name in file.keys() if not LEFT_OUT.search(name)]  # noqa: SIM118 (not a dict)
+                names = own_names([*self.stored_names.values(), *kept], prefix="froster.", where=path)
+                for name in names.keys() - self.stored_names.keys():
+                    tensor = file.get_slice(names[name])
                     self.layout[name] = tensor.get_dtype(), tensor.get_shape()
-                    self.stored_names[name] = stored_name
                     self._files[name] = path
+                self.stored_names = names
         except SafetensorError as error:
             raise ValueError(f"{path} cannot be read as safetensors: {error}.") from error
         unknown = {dtype for dtype, _ in self.layout.values()} - DTYPES.keys()
