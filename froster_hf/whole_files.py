@@ -21,11 +21,18 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def written_whole(file: str | os.PathLike[str]) -> Iterator[Path]:
+def written_whole(file: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
     """A place beside `file` to write to, which becomes `file` at the end of a `with` block that succeeds.
 
     It has the same name, since writers go by a file's ending, and lies in a folder of its own that no one else can
     guess or enter. A link at `file` is replaced, not followed.
+
+    Args:
+        file: that is written.
+        overwrite: whether what is there by then is replaced, as a writer's own earlier file is.
+
+    Raises:
+        ResultExistsError: something is there by then, and stays; names where the file is instead.
     """
     file = Path(file)
     with (
@@ -34,7 +41,32 @@ def written_whole(file: str | os.PathLike[str]) -> Iterator[Path]:
     ):
         part = Path(folder) / file.name
         yield part
+        if overwrite:
+            part.replace(file)
+        else:
+            _take_free_place(part, file)
+
+
+def _take_free_place(part: Path, file: Path) -> None:
+    """Give a finished file its name where nothing has it, or another one: other work may have ended there first.
+
+    Raises:
+        ResultExistsError: it has another one.
+    """
+    with contextlib.suppress(OSError):  # something is there, or the disk has no hard links
+        os.link(part, file)
+        return
+    is_empty_file = os.path.isfile(file) and not os.path.islink(file) and not _has_content(file)
+    if is_empty_file or not os.path.lexists(file):
         part.replace(file)
+        return
+    handle, kept = tempfile.mkstemp(prefix=f"{file.stem[:50]}-", suffix=file.suffix, dir=file.parent)
+    os.close(handle)
+    part.replace(kept)
+    raise ResultExistsError(
+        f"{printable(os.fspath(file))} was written by something else meanwhile, and is left as that. What would have "
+        f"been written there is in {printable(kept)}."
+    )
 
 
 @contextlib.contextmanager
@@ -128,9 +160,9 @@ def refuse_other_names(file: str | os.PathLike[str]) -> None:
         )
 
 
-def write_text_whole(file: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in UTF-8, with the line ends that `text` has."""
-    with written_whole(file) as part:
+def write_text_whole(file: str | os.PathLike[str], text: str, *, overwrite: bool = True) -> None:
+    """Write a text file in UTF-8, with the line ends that `text` has; see `written_whole`."""
+    with written_whole(file, overwrite=overwrite) as part:
         part.write_text(text, encoding="utf-8", newline="")
 
 

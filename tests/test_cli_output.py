@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import pipeline
 
 import froster_hf  # noqa: F401
@@ -292,6 +294,22 @@ def test_a_result_that_is_there_stays_unless_it_may_be_replaced(checkpoint, tmp_
     assert (tmp_path / name).read_text() == "old"
     assert main([*arguments, "--output", output, "--model", checkpoint, "--overwrite"]) == 0
     assert b"old" not in (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("verb", ["predict, a table", "timeline", "explain"])
+def test_a_result_that_comes_while_another_one_is_computed_stays(checkpoint, tmp_path, capsys, verb):
+    arguments, name = RESULTS[verb]
+    output = str(tmp_path if verb == "explain" else tmp_path / name)
+    # A model computes after everything is checked, and before anything is written.
+    computing = register_module_forward_pre_hook(lambda *_: (tmp_path / name).write_text("another run's") and None)
+    try:
+        assert main([*arguments, "--output", output, "--model", checkpoint]) == 1
+    finally:
+        computing.remove()
+    told = capsys.readouterr().err
+    assert f"{tmp_path / name} was written by something else meanwhile, and is left as that" in told
+    assert (tmp_path / name).read_text() == "another run's"
+    assert Path(re.search(r"is in (.*)\.$", told, re.M)[1]).stat().st_size > 0
 
 
 def test_every_verb_that_writes_results_says_how_they_are_replaced():

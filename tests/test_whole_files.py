@@ -64,6 +64,36 @@ def test_what_is_there_is_prepared_for_only_where_it_may_be_replaced(tmp_path):
     assert old.read_text() == "old"
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["a disk with hard links", "a disk without them"])
+def test_of_two_results_in_one_place_the_earlier_one_stays_and_the_later_one_is_kept(tmp_path, monkeypatch, links):
+    def refuse_link(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_link)
+    file, empty, link = tmp_path / "result.json", tmp_path / "empty.json", tmp_path / "link.json"
+    for place in (file, empty):
+        empty.touch()
+        write_text_whole(place, "earlier", overwrite=False)
+        assert place.read_text() == "earlier"
+        assert place.stat().st_nlink == 1
+    link.symlink_to("nowhere")
+    (tmp_path / "folder.json").mkdir()
+    for place in (file, link, tmp_path / "folder.json"):
+        with pytest.raises(ResultExistsError, match=rf"{place.name} was written by something else") as told:
+            write_text_whole(place, "later", overwrite=False)
+        kept = Path(re.search(r"is in (.*)\.$", str(told.value))[1])
+        assert kept.read_text() == "later"
+        assert (kept.parent, kept.suffix) == (tmp_path, ".json")
+        assert kept.stat().st_mode == file.stat().st_mode
+        kept.unlink()
+    assert file.read_text() == "earlier"
+    assert os.readlink(link) == "nowhere"
+    assert sorted(os.listdir(tmp_path)) == ["empty.json", "folder.json", "link.json", "result.json"]
+    write_text_whole(file, "later")
+    assert file.read_text() == "later"
+
+
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
     write_text_whole(tmp_path / "ours", "text")
     (tmp_path / "others").write_text("text")

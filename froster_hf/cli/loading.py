@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..checkpoint_loading import load_pipeline
-from ..printing import without_progress_bars, without_warnings
+from ..printing import printable, without_progress_bars, without_warnings
 from ..video.stores import is_address, named_folder
 
 
@@ -45,6 +45,19 @@ def load_model(arguments: argparse.Namespace) -> Any:
     if arguments.max_pixels is not None:
         video_processor.video_limits = {**(video_processor.video_limits or {}), "max_pixels": arguments.max_pixels}
     return classify
+
+
+def index_model(index: Any) -> str:
+    """The checkpoint of an index, which its author chose; said before anything is read or fetched under this name.
+
+    Raises:
+        ValueError: the index does not name any.
+    """
+    from ..integrations.search import model_of
+
+    name = model_of(index)
+    print(f"froster: the model of the index is {printable(name)}", file=sys.stderr)
+    return name
 
 
 @without_garbage_collection()

@@ -83,7 +83,7 @@ def write_original_checkpoint(
         stated in the file for `convert_checkpoint`.
 
     Raises:
-        ResultExistsError: `output` is taken.
+        ResultExistsError: `output` is taken, or has been taken meanwhile.
         CheckpointError: a folder cannot be read.
         ValueError: the checkpoint is not of this package, has weights that the layout has no names for, or a teacher
             is given to a layout that has none.
@@ -95,7 +95,7 @@ def write_original_checkpoint(
     if teacher is not None and not entry.has("teacher"):
         raise ValueError(f"The {layout} layout has no teacher; leave `teacher` out, or export to 'froster'.")
     prepare_file(target, overwrite=overwrite)
-    with written_whole(target) as part:
+    with written_whole(target, overwrite=overwrite) as part:
         raw = read_checkpoint(checkpoint)
         conversion = read_report(Path(checkpoint) / REPORT_FILE)
         report = ExportReport(str(checkpoint), str(output), layout, 0)

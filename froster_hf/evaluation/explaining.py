@@ -98,7 +98,7 @@ def explain_video(
     refuse_pictures(output_dir, methods, overwrite=overwrite)
     # Made before the work, which would be lost where it cannot be.
     with folder_for_results(output_dir) as folder:
-        return _explain(model, processor, video, labels, folder, methods, frame_milliseconds)
+        return _explain(model, processor, video, labels, folder, methods, frame_milliseconds, overwrite)
 
 
 def picture_files(folder: str | os.PathLike, method: str) -> tuple[Path, Path]:
@@ -119,6 +119,7 @@ def _explain(
     folder: Path,
     methods: Sequence[MapMethod],
     frame_milliseconds: int,
+    overwrite: bool,
 ) -> Explanation:
     """The maps of the first of the labels, and their pictures."""
     pixels = processor.video_processor(video, num_views=1, num_crops=1, return_tensors="pt")["pixel_values_videos"]
@@ -140,8 +141,8 @@ def _explain(
     for method, values in maps.items():
         overlaid = overlay(frames, values)
         strip, animation = picture_files(folder, method)
-        strips[method] = _save_strip(frames, overlaid, strip)
-        animations[method] = _save_animation(overlaid, animation, frame_milliseconds)
+        strips[method] = _save_strip(frames, overlaid, strip, overwrite)
+        animations[method] = _save_animation(overlaid, animation, frame_milliseconds, overwrite)
     return Explanation(labels[0], float(logits.softmax(-1)[0]), maps, strips, animations)
 
 
@@ -196,7 +197,7 @@ def _inferno(shares: np.ndarray) -> np.ndarray:
     return np.asarray(import_extra("plots").colormaps["inferno"](shares))[..., :3]
 
 
-def _save_strip(frames: np.ndarray, overlaid: np.ndarray, path: Path) -> Path:
+def _save_strip(frames: np.ndarray, overlaid: np.ndarray, path: Path, overwrite: bool) -> Path:
     """Frames above, the same with their maps below."""
     num_frames, height, width, _ = frames.shape
     strip = np.full((2 * height + STRIP_GAP, num_frames * (width + STRIP_GAP) - STRIP_GAP, 3), 255, dtype=np.uint8)
@@ -204,14 +205,14 @@ def _save_strip(frames: np.ndarray, overlaid: np.ndarray, path: Path) -> Path:
         for column, picture in enumerate(pictures):
             top, left = row * (height + STRIP_GAP), column * (width + STRIP_GAP)
             strip[top : top + height, left : left + width] = picture
-    with written_whole(path) as part:
+    with written_whole(path, overwrite=overwrite) as part:
         Image.fromarray(strip).save(part)
     return path
 
 
-def _save_animation(overlaid: np.ndarray, path: Path, frame_milliseconds: int) -> Path:
+def _save_animation(overlaid: np.ndarray, path: Path, frame_milliseconds: int, overwrite: bool) -> Path:
     first, *others = [Image.fromarray(picture) for picture in overlaid]
-    with written_whole(path) as part:
+    with written_whole(path, overwrite=overwrite) as part:
         first.save(part, save_all=True, append_images=others, duration=frame_milliseconds, loop=0)
     return path
 

@@ -588,7 +588,7 @@ def search_videos(
     if not isinstance(index, VideoIndex):
         index = open_index(index)
     if classify is None:
-        classify = load_pipeline(index.settings.model)
+        classify = load_pipeline(model_of(index))
     index.check_model(classify)
     queries = []
     if text is not None and text.strip():
@@ -600,6 +600,21 @@ def search_videos(
         queries.append(sum((embed.double() * count for embed, count in embedded), torch.zeros(())).float())
     query = torch.stack([functional.normalize(one, dim=0) for one in queries]).mean(0)
     return index.nearest(functional.normalize(query, dim=0), top_k=top_k)
+
+
+def model_of(index: VideoIndex) -> str:
+    """The name of the checkpoint that an index is of, as its author has written it.
+
+    Raises:
+        SearchIndexError: it has no name, as where a program made the model itself.
+    """
+    name = index.settings.model
+    if not name.strip():
+        raise SearchIndexError(
+            f"{printable(index.path)} does not say which checkpoint it was made with. Give it as `--model` or "
+            "`classify`."
+        )
+    return name
 
 
 def model_name(classify: Any) -> str:

@@ -28,15 +28,19 @@ a { color: inherit; text-decoration: none; } a:hover b { text-decoration: underl
 """
 
 
-def write_search_page(found: Sequence[FoundSegment], file: str | os.PathLike[str], *, title: str) -> None:
+def write_search_page(
+    found: Sequence[FoundSegment], file: str | os.PathLike[str], *, title: str, overwrite: bool = True
+) -> None:
     """Write what a search found as an HTML file, which appears when it is whole.
 
     Args:
         found: best first.
         file: path of the page.
         title: what was looked for.
+        overwrite: whether a page that is there by then is replaced.
 
     Raises:
+        ResultExistsError: a page is there, which stays; names where this one is instead.
         OSError: the file cannot be written.
     """
     head = (
@@ -46,9 +50,8 @@ def write_search_page(found: Sequence[FoundSegment], file: str | os.PathLike[str
     )
     number = "Nothing found: the index is empty." if not found else "Best first; the score is the cosine."
     items = [_item(segment) for segment in found]
-    write_text_whole(
-        file, "\n".join([head, f"<h1>{html_text(title)}</h1><p>{number}</p><ol>", *items, "</ol></html>\n"])
-    )
+    lines = [head, f"<h1>{html_text(title)}</h1><p>{number}</p><ol>", *items, "</ol></html>\n"]
+    write_text_whole(file, "\n".join(lines), overwrite=overwrite)
 
 
 def _item(segment: FoundSegment) -> str:

@@ -129,7 +129,10 @@ def _writing(
     if path is None:
         yield lambda record: None
     elif path.suffix == ".csv":
-        with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with (
+            written_whole(path, overwrite=overwrite) as part,
+            part.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["video", "label", "score", "error"])
             yield lambda record: writer.writerows(_csv_rows(record))
@@ -137,7 +140,7 @@ def _writing(
         records = _Records(path, settings, begun=resume and path.exists(), overwrite=overwrite)
         yield records.write
         if not records.begun:
-            write_text_whole(path, "")
+            write_text_whole(path, "", overwrite=overwrite)
 
 
 class _Records:
@@ -159,7 +162,7 @@ class _Records:
         if not self.begun:
             # Another process may have begun it since it was looked for.
             refuse_results(self.path, overwrite=self.overwrite, resumable=True)
-            write_text_whole(self.path, line)
+            write_text_whole(self.path, line, overwrite=self.overwrite)
             self.begun = True
             return
         # Without a buffer, which would be written at the end whatever has failed.

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..extras import import_extra
 from ..printing import figure_text, json_text, printable
-from ..whole_files import write_text_whole, written_whole
+from ..whole_files import written_whole
 from .timeline_froster import Timeline, TimelineSegment
 
 # Labels with the highest scores that a picture can tell apart.
@@ -37,18 +37,24 @@ SRT_MARKUP = str.maketrans("<{}", "‹()")
 FORMULA_BEGINNING = re.compile(r"""^(?=\s*[=+\-@＝＋－＠])|(?<=;)(?=[\s"]*[=+\-@＝＋－＠])""")
 
 
-def write_timeline(timeline: Timeline, path: str | os.PathLike[str]) -> None:
+def write_timeline(timeline: Timeline, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
     """Write a timeline in the format that the file's ending names: .json, .csv, .srt, .vtt or .png.
 
     The file appears when it is whole; where it cannot be written, an old one stays.
 
+    Args:
+        timeline: what is written.
+        path: of the file.
+        overwrite: whether a file that is there by then is replaced.
+
     Raises:
         ValueError: another ending, or scores that are not finite.
+        ResultExistsError: a file is there, which stays; names where the timeline is instead.
         OSError: the file cannot be written.
     """
     check_format(path)
-    path = Path(path)
-    WRITERS[path.suffix.lower()](timeline, path)
+    with written_whole(path, overwrite=overwrite) as part:
+        WRITERS[part.suffix.lower()](timeline, part)
 
 
 def check_format(path: str | os.PathLike[str]) -> None:
@@ -67,7 +73,7 @@ def check_format(path: str | os.PathLike[str]) -> None:
 
 def write_json(timeline: Timeline, path: Path) -> None:
     """Segments, and the best scores of all windows, a line each."""
-    with written_whole(path) as part, open(part, "w", encoding="utf-8") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.writelines(json_pieces(timeline, separator="\n"))
 
 
@@ -95,7 +101,7 @@ def write_csv(timeline: Timeline, path: Path) -> None:
     What a spreadsheet would take for a formula, in a label or behind a semicolon in it, has an apostrophe before it;
     control characters and line breaks in labels are written as escapes.
     """
-    with written_whole(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["start_seconds", "end_seconds", "label", "score", "contrast"])
         for segment in timeline.segments:
@@ -113,7 +119,7 @@ def write_srt(timeline: Timeline, path: Path) -> None:
         f"{number}\n{_span(segment, ',')}\n{_one_line(segment.label).translate(SRT_MARKUP)}\n"
         for number, segment in enumerate(timeline.segments, start=1)
     ]
-    write_text_whole(path, "\n".join(entries))
+    path.write_text("\n".join(entries), encoding="utf-8", newline="")
 
 
 def write_vtt(timeline: Timeline, path: Path) -> None:
@@ -122,7 +128,7 @@ def write_vtt(timeline: Timeline, path: Path) -> None:
         f"{_span(segment, '.')}\n{html.escape(_one_line(segment.label), quote=False)}\n"
         for segment in timeline.segments
     ]
-    write_text_whole(path, "\n".join(["WEBVTT\n", *cues]))
+    path.write_text("\n".join(["WEBVTT\n", *cues]), encoding="utf-8", newline="")
 
 
 def write_png(timeline: Timeline, path: Path) -> None:
@@ -158,8 +164,7 @@ def write_png(timeline: Timeline, path: Path) -> None:
     segments_axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda seconds, _: short_clock(seconds)))
     clock = "hours:minutes:seconds" if end >= 3600 else "minutes:seconds"
     segments_axis.set_xlabel(f"{clock}\n{_plain(timeline.compared_with)}" if timeline.compared_with else clock)
-    with written_whole(path) as part:
-        figure.savefig(part, dpi=100)
+    figure.savefig(path, dpi=100)
 
 
 def _leading_labels(timeline: Timeline) -> dict[str, str]:

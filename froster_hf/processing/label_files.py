@@ -42,7 +42,13 @@ _HEADERS = {
     "name": {"name", "label", "class", "action", "class_name", "classname", "label_name", "text"},
     "description": {"description", "definition", "caption", "sentence", "prompt"},
 }
-_NUMBERED = re.compile(r"\s*([0-9]{1,9})[\s,;:.)]+\S")
+_NUMBERED = re.compile(r"\s*([0-9]{1,9})[\s,;:.)]+(\S.*)")
+_NUMBER_BEHIND = re.compile(r"(.*[^\s,;:=(])[\s,;:=(]+([0-9]{1,9})[\s)]*")
+# How all lines look that hold more than labels, and what this is called.
+_OTHER_LINES = {
+    re.compile(r"'.*'[,;]?"): "every line stands in single quotes",
+    re.compile(r"[-*\u2022]\s.*"): "every line begins with a bullet",
+}
 # Formats with a structure of their own, whose lines would pass for labels.
 _OTHER_FORMATS = {".jsonl", ".ndjson", ".yaml", ".yml", ".xml", ".toml"}
 _FORMS = "one label per line, JSON, or CSV with the columns id,name"
@@ -157,13 +163,41 @@ def _from_lines(text: str, source: str) -> LabelList:
         return _from_rows([line.split("\t") for line in lines], source, kind="text")
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines):
         return checked_label_list(_unquoted(lines, source), source=source, form="text, one quoted label per line")
-    numbers = [index_of(match[1]) for line in lines if (match := _NUMBERED.match(line))]
-    if len(lines) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)]):
-        raise AnnotationError(
-            f"{source}: every line begins with its number ({lines[0]!r:.80}). If the numbers are not part of the "
-            "labels, leave them out, or write a .csv file with the columns id,name; if they are, write a JSON list."
-        )
+    _refuse_numbered(lines, source)
+    _refuse_other_lines(lines, source)
     return checked_label_list(lines, source=source, form="text, one label per line")
+
+
+def _refuse_numbered(lines: Sequence[str], source: str) -> None:
+    """Refuse labels with their numbers; where the numbers alone tell them apart (phase 1, phase 2), they are names."""
+    for pattern, number, name, place in ((_NUMBERED, 1, 2, "begins"), (_NUMBER_BEHIND, 2, 1, "ends")):
+        found = [match for line in lines if (match := pattern.fullmatch(line))]
+        numbers = [index_of(match[number]) for match in found]
+        is_counted = len(lines) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)])
+        if is_counted and len({match[name] for match in found}) == len(lines):
+            raise AnnotationError(
+                f"{source}: every line {place} with its number ({lines[0]!r:.80}). If the numbers are not part of the "
+                "labels, leave them out, or write a .csv file with the columns id,name; if they are, write a JSON "
+                "list."
+            )
+
+
+def _refuse_other_lines(lines: Sequence[str], source: str) -> None:
+    """Refuse lines of tables, of programs and of running text, which would be labels that nobody meant."""
+    found = [what for pattern, what in _OTHER_LINES.items() if all(map(pattern.fullmatch, lines))]
+    if len(lines) == 1 and re.search("[,;]", lines[0]):
+        found.append("the only line, which is not in double quotes, has commas or semicolons")
+    if lines[0].startswith(("['", '("', "('")) and lines[-1][-1] in "])":
+        found.append("the lines are a list as programs write it")
+    if len(lines) > 1 and all(line[-1] in ",;" for line in lines[:-1]):
+        found.append("every line ends in a comma or semicolon")
+    if any(_roles(cells) for mark in ",;" if len(cells := lines[0].split(mark, len(_HEADERS))) > 1):
+        found.append("the first line names columns, as in a file that ends in .csv")
+    if found:
+        raise AnnotationError(
+            f"{source}: {found[0]} ({lines[0]!r:.80}). Write one label per line, with nothing around it, "
+            "or a JSON list, in which labels are in double quotes."
+        )
 
 
 def _unquoted(lines: Sequence[str], source: str) -> list[str]:
@@ -232,6 +266,7 @@ def _roles(header: Sequence[str]) -> list[str] | None:
 def _guessed_roles(rows: Sequence[Sequence[str]], source: str, kind: str) -> list[str]:
     """The columns' roles without a header, from what their cells hold."""
     if len(rows[0]) == 1:
+        _refuse_numbered([row[0] for row in rows], source)
         return ["name"]
     if len(rows[0]) == 2:
         first, second = (sum(index_of(row[column]) is not None for row in rows) for column in (0, 1))

@@ -41,7 +41,7 @@ Description = str | tuple[str, ...] | None
 # Of Unicode's characters that are not marks themselves, those that begin with one when they are taken apart.
 _MADE_OF_MARKS = "\u0f73\u0f75\u0f81"
 _INDEX = re.compile(r"[0-9]{1,9}")
-# A list that stands below one of these alone holds labels, not sentences about a label of this name.
+# A list that stands below one of these holds labels, not sentences about a label of this name.
 _WORDS_FOR_LABELS = {"labels", "classes", "names", "categories", "actions"}
 
 
@@ -449,9 +449,13 @@ def _from_mapping(labels: Mapping[Any, Any], source: str) -> LabelList:
     if values_are_indices:
         names = in_order_of_indices(zip(values, labels), source=source)
         return checked_label_list(names, source=source, form="name to index")
-    is_wrapped = len(labels) == 1 and str(next(iter(labels))).lower().rpartition("_")[-1] in _WORDS_FOR_LABELS
     for key, value in labels.items():
-        is_list = isinstance(value, list | tuple) and not is_wrapped
+        is_list = isinstance(value, list | tuple)
+        if is_list and str(key).lower().rpartition("_")[-1] in _WORDS_FOR_LABELS:
+            raise ValueError(
+                f"{source}: the value of {_shown(key)} is of the type list, as if it held the labels. If it does, "
+                "write that list alone; if these are sentences about a label of this name, write one text."
+            )
         if value is not None and not isinstance(value, str) and not is_list:
             raise ValueError(
                 f"{source}: expected a mapping from index to name, from name to index (0 to {len(labels) - 1}) or "

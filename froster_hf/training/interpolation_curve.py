@@ -72,7 +72,8 @@ def interpolation_curve(
     check_writable(output)
     # Of which evaluations are gone on with, and so are of the same checkpoints, or an error.
     is_gone_on_with = not _measured_ratios(output).isdisjoint(ratios)
-    refuse_results(output / CURVE_NAME, output / PLOT_NAME, overwrite=overwrite or is_gone_on_with)
+    may_replace = overwrite or is_gone_on_with
+    refuse_results(output / CURVE_NAME, output / PLOT_NAME, overwrite=may_replace)
     processor = FrosterProcessor.from_pretrained(checkpoint_b)
     results = []
     for ratio in ratios:
@@ -94,7 +95,7 @@ def interpolation_curve(
         "ratios": list(ratios),
         **{name: [result[name] for result in results] for name in _LINES if results[0].get(name) is not None},
     }
-    write_text_whole(output / CURVE_NAME, json.dumps(curve, indent=2) + "\n")
+    write_text_whole(output / CURVE_NAME, json.dumps(curve, indent=2) + "\n", overwrite=may_replace)
     _plot(curve, output / PLOT_NAME)
     return curve
 

@@ -413,3 +413,13 @@ def test_processes_that_would_each_measure_alone_are_refused(videos, tmp_path, m
 def test_a_model_that_is_named_twice_is_refused(capsys):
     assert main(["evaluate", "list.csv", "--model", "small", "other", "small"]) == 1
     assert "--model names small more than once" in capsys.readouterr().err
+
+
+def test_the_folder_at_work_has_a_name(videos, tmp_path, monkeypatch):
+    for clip in sorted((videos / "classes").glob("*/*"))[::4]:
+        target = tmp_path / "mine" / clip.parent.name / clip.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, target)
+    monkeypatch.chdir(tmp_path / "mine")
+    assert main(["evaluate", ".", "--model", "small"]) == 0
+    assert (tmp_path / "mine/runs/evaluate-mine/result.json").exists()

@@ -1,6 +1,7 @@
 """An index of videos, and searches in it, on the real LanceDB: what is found, read again, and refused."""
 
 import contextlib
+import dataclasses
 import errno
 import html
 import json
@@ -35,6 +36,7 @@ from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.shapes.video_files import write_mp4
 from froster_hf.video.decoding import decode_frames
+from froster_hf.whole_files import ResultExistsError
 from tests.fixtures.pages import runs
 from tests.fixtures.subprocesses import environment
 
@@ -509,6 +511,15 @@ def test_a_search_for_what_is_like_a_video_keeps_no_pictures_and_may_be_bounded(
         search_videos(index_of_one, like=str(long_video), classify=classify, max_frames=num_frames - 1)
 
 
+def test_a_page_that_is_there_stays_unless_it_may_be_replaced(tmp_path):
+    (tmp_path / "found.html").write_text("another search's")
+    with pytest.raises(ResultExistsError, match=r"found\.html was written by something else meanwhile"):
+        write_search_page([], tmp_path / "found.html", title="a door", overwrite=False)
+    assert (tmp_path / "found.html").read_text() == "another search's"
+    write_search_page([], tmp_path / "found.html", title="a door")
+    assert "Nothing found" in (tmp_path / "found.html").read_text(encoding="utf-8")
+
+
 def test_the_page_shows_pictures_and_times_and_no_name_acts(tmp_path):
     name = "/videos/<script>alert('x')</script>\x1b[2J&.mp4"
     found = [FoundSegment(name, 3661.5, 3665.5, 0.25, b"\xff\xd8"), FoundSegment("s3://b/a.mp4", 0, 4, 0.2, b"")]
@@ -554,6 +565,28 @@ def test_the_verbs_say_what_they_did(videos, tmp_path, capsys):
     assert "star.mp4" in page.read_text(encoding="utf-8")
     assert main(["search", index, "--like", str(videos / "star.mp4"), "--top-k", "1"]) == 0
     assert re.fullmatch(r" 1\.000 +0:00\.0 - +0:04\.0  .*star\.mp4\n", capsys.readouterr().out)
+
+
+def test_the_model_that_an_index_names_is_said_before_it_is_looked_for(
+    classify, videos, tmp_path, capsys, monkeypatch
+):
+    index_videos(classify, [videos / "star.mp4"], output=tmp_path / "index")
+    named = open_index(tmp_path / "index")
+    for name in ("someone/a\x1b[31m model", " "):
+        named.settings = dataclasses.replace(named.settings, model=name)
+        monkeypatch.setattr(search, "open_index", lambda path: named)
+        monkeypatch.setattr(search, "find_index", lambda path: named)
+        for arguments in (["search", "index", "a star"], ["index", str(videos), "--output", "index"]):
+            assert main(arguments) == 1
+            said, *rest = capsys.readouterr().err.splitlines()
+            if name.strip():
+                assert said == "froster: the model of the index is someone/a\\x1b[31m model"
+                assert len(rest) == 1
+            else:
+                assert re.search("does not say which checkpoint it was made with. Give it", said)
+                assert not rest
+    with pytest.raises(SearchIndexError, match="does not say which checkpoint"):
+        search_videos(named, "a star")
 
 
 @runs("docs/guides/search.md")

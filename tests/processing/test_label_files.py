@@ -71,6 +71,30 @@ def test_every_usual_file_gives_the_same_names(tmp_path, name):
     assert labels.labels == list(NAMES)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["catching, then throwing", "throwing, then catching"],
+        ["catching; throwing", "nothing"],
+        ["phase 1", "phase 2", "phase 3"],
+        ["step 0: cutting", "step 1: cutting"],
+        ["dancing 80s", "running 100", "running 200"],
+        ["a class", "labels", "name"],
+        ["playing 'the last' song", "massaging person's head"],
+        ["[something] falling", "dropping [something]"],
+        ["juggling"],
+        ["growing 1"],
+    ],
+)
+def test_lines_of_labels_are_taken_as_they_are(tmp_path, lines):
+    assert read_label_file(written(tmp_path, "a.txt", "\n".join(lines))).names == tuple(lines)
+
+
+def test_one_label_with_a_comma_stands_in_quotes(tmp_path):
+    assert read_label_file(written(tmp_path, "a.txt", '"up, then down"\n')).names == ("up, then down",)
+    assert read_label_file(written(tmp_path, "a.json", '{"labels": "what is stuck on"}')).names == ("labels",)
+
+
 @pytest.mark.parametrize("name", DESCRIBED)
 def test_descriptions_stay_with_their_names(tmp_path, name):
     labels = read_label_file(written(tmp_path, name, DESCRIBED[name]))
@@ -254,6 +278,22 @@ REFUSED = [
     ("a.txt", "0 growing\n1 shrinking\n", "every line begins with its number"),
     ("a.txt", "1. growing\n2. shrinking\n", "every line begins with its number"),
     ("a.txt", "0,growing\n1,shrinking\n", "every line begins with its number.*id,name"),
+    ("a.txt", "growing 0\nshrinking 1\n", "every line ends with its number"),
+    ("a.txt", "growing,1\nshrinking,2\n", "every line ends with its number.*id,name"),
+    ("a.txt", "growing (0)\nshrinking (1)\n", "every line ends with its number"),
+    ("a.csv", "growing 0\nshrinking 1\n", "every line ends with its number"),
+    ("a.csv", "0 growing\n1 shrinking\n", "every line begins with its number"),
+    ("a.txt", "id,name\n0,growing\n1,shrinking\n", "first line names columns.*ends in .csv"),
+    ("a.txt", "name;id\ngrowing;0\nshrinking;1\n", "first line names columns.*ends in .csv"),
+    ("a.txt", "growing, shrinking, sliding left\n", "the only line, .* has commas"),
+    ("a.txt", "growing; shrinking\n", "the only line, .* has commas or semicolons"),
+    ("a.txt", "growing,\nshrinking,\nsliding left\n", "ends in a comma"),
+    ("a.txt", '"growing",\n"shrinking",\n', "ends in a comma"),
+    ("a.txt", "['growing', 'shrinking']\n", "the only line, .* has commas"),
+    ("a.txt", "['growing']\n", "the lines are a list as programs write it"),
+    ("a.txt", "('growing',\n'shrinking')\n", "the lines are a list"),
+    ("a.txt", "'growing'\n'shrinking'\n", "stands in single quotes"),
+    ("a.txt", "- growing\n- shrinking\n", "begins with a bullet"),
     ("a.txt", "a\tb\tc\n", "known as a header"),
     ("a.txt", "1\tgrowing\n2\tshrinking\n", "0 is missing"),
     ("a.txt", '"a","b"\n"c","d"\n', "several quoted labels"),
@@ -267,6 +307,9 @@ REFUSED = [
     ("a.json", "NaN", "NaN is not a number of JSON"),
     ("a.json", '{"0": "a", "0": "b"}', "key '0' stands twice"),
     ("a.json", '{"labels": ["a", "b"]}', "'labels' is of the type list"),
+    ("a.json", '{"labels": ["a", "b"], "version": "1"}', "'labels' is of the type list.*write that list alone"),
+    ("a.json", '{"name": "my set", "class_names": ["a", "b"]}', "'class_names' is of the type list"),
+    ("a.json", '{"labels": ["a", "b"], "descriptions": ["c", "d"]}', "'labels' is of the type list"),
     ("a.json", '[["a"], ["b"]]', "label 0 is of the type list"),
     ("a.json", '{"a": {"b": 1}, "c": [1]}', "'a' is of the type dict"),
     ("a.json", '["a", "\\ud800"]', "half of a character"),

@@ -26,6 +26,7 @@ where it stopped. The output folder gets result.json, result.md, plots/ and pred
 """
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,11 +145,16 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if len(set(arguments.model)) < len(arguments.model):
         raise ValueError(f"--model names {printable(max(arguments.model, key=arguments.model.count))} more than once.")
-    output = arguments.output or f"runs/evaluate-{Path(arguments.what).stem}"
+    output = arguments.output or f"runs/evaluate-{_named(arguments.what).stem}"
     evaluate = _run_own if names_videos(arguments.what, kind="protocol", verb="evaluate") else _run_protocol
     code = evaluate(arguments, output)
     end_process_group()
     return code
+
+
+def _named(what: str) -> Path:
+    """What results are called by; `.` and `..` have names of their own."""
+    return Path(os.path.abspath(what))
 
 
 def _run_own(arguments: argparse.Namespace, output: str) -> int:
@@ -182,7 +188,7 @@ def _run_own(arguments: argparse.Namespace, output: str) -> int:
         return _choose_templates(arguments, table, texts, accelerator, output)
     report = evaluate_videos(
         table,
-        name=Path(arguments.what).name,
+        name=_named(arguments.what).name,
         models={name: _load(name) for name in arguments.model},
         output_dir=output,
         calibrate=arguments.calibrate,
@@ -211,7 +217,7 @@ def _choose_templates(
         classify=_load(arguments.model[0]),
         output_dir=output,
         search=arguments.choose_templates,
-        name=Path(arguments.what).name,
+        name=_named(arguments.what).name,
         accelerator=accelerator,
         overwrite=arguments.overwrite,
         **texts,

@@ -22,7 +22,7 @@ from typing import Any
 from ...checkpoint_loading import DEFAULT_MODEL
 from ...printing import counted, json_text, one_line, printable
 from ...video.stores import is_address, named_folder
-from ..loading import load_model
+from ..loading import index_model, load_model
 from ..options import add_model_arguments, add_video_arguments
 from ..videos import find_videos
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     index = find_index(arguments.output)
     if arguments.model is None:
-        arguments.model = DEFAULT_MODEL if index is None else index.settings.model
+        arguments.model = DEFAULT_MODEL if index is None else index_model(index)
     videos = list(_named(arguments.videos))
     classify = load_model(arguments)
 

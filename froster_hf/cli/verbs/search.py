@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 from ...printing import json_text, printable
 from ...processing.prompts_froster import TEMPLATE_SETS
-from ..loading import load_model
+from ..loading import index_model, load_model
 from ..options import add_model_arguments, add_overwrite_argument, set_video_defaults
 
 
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         prepare_file(arguments.html, overwrite=arguments.overwrite)
     index = open_index(arguments.index)
     if arguments.model is None:
-        arguments.model = index.settings.model
+        arguments.model = index_model(index)
     found = search_videos(
         index,
         arguments.text,
@@ -72,5 +72,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html is not None:
         looked_for = [arguments.text] if arguments.text else []
         looked_for += [f"like {arguments.video}"] if arguments.video is not None else []
-        write_search_page(found, arguments.html, title=", ".join(looked_for))
+        write_search_page(found, arguments.html, title=", ".join(looked_for), overwrite=arguments.overwrite)
     return 0

@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     # An output or a file that cannot be written must not cost those behind it.
     with contextlib.ExitStack() as written:
         for path in reversed(arguments.output):
-            written.callback(write_timeline, timeline, path)
+            written.callback(write_timeline, timeline, path, overwrite=arguments.overwrite)
         if arguments.json:
             sys.stdout.writelines(json_pieces(timeline, separator=" ", encoding=sys.stdout.encoding or "utf-8"))
             print(flush=True)
