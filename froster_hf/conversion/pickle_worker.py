@@ -70,6 +70,12 @@ TYPES = {
 MAX_CHARACTERS = 4 << 20
 """Of all names and texts together; CLIP's names have some 100,000."""
 
+NEGATED = (
+    "is stored as the negative or conjugate of its numbers, as no release of a checkpoint is; save it with "
+    "`tensor.resolve_conj().resolve_neg()`"
+)
+"""A bit of torch beside the numbers, which is lost where their bytes are copied."""
+
 CHUNK_BYTES = 4 << 20
 MEMORY_SLACK_BYTES = 2 << 30
 CHECK_SLACK_BYTES = 256 << 20
@@ -281,8 +287,8 @@ def refuse_attributes(value: object, name: str) -> None:
 
 
 def check_tensor(name: str, tensor: Tensor, stored: set[int]) -> None:
-    """Refuse tensors that are larger than what is stored of them, that are not plain arrays, or that a pickle has made
-    from nothing: they would be whatever the memory held before.
+    """Refuse tensors that are larger than what is stored of them, that are not plain arrays, whose numbers are others
+    than those stored, or that a pickle has made from nothing: they would be whatever the memory held before.
 
     Args:
         name: for the message.
@@ -295,6 +301,8 @@ def check_tensor(name: str, tensor: Tensor, stored: set[int]) -> None:
         raise ValueError(
             f"{name} is not a plain tensor ({type(tensor).__name__}, {tensor.layout}, on {tensor.device})"
         )
+    if tensor.is_neg() or tensor.is_conj():
+        raise ValueError(f"{name} {NEGATED}")
     claimed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
     if claimed > held:
         raise ValueError(f"{name} claims {claimed} bytes, but only {held} are stored")
@@ -397,8 +405,18 @@ class TensorUnpickler(pickle.Unpickler):
         return self.loaded[key]
 
 
-def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -> Tensor:
-    """A view of a storage; the arguments that TorchScript writes, checked before they are used."""
+def rebuild_tensor(
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    _requires_grad: Any = False,
+    _hooks: Any = None,
+    negated: Any = None,
+) -> Tensor:
+    """A view of a storage; the arguments that torch and TorchScript write, checked before they are used."""
+    if negated is not None:
+        raise ValueError(f"a tensor of its pickle {NEGATED}")
     is_view = isinstance(storage, Tensor) and all(isinstance(sizes, tuple | list) for sizes in (size, stride))
     if not is_view or not all(type(number) is int and number >= 0 for number in (offset, *size, *stride)):
         raise ValueError("the archive describes a tensor by something else than a storage and sizes")

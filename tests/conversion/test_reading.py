@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from froster_hf.checkpoint_files import BUFFERS
 from froster_hf.conversion import CheckpointError, read_checkpoint, reading
-from froster_hf.conversion.pickle_worker import TYPES, main, read_archive, write
+from froster_hf.conversion.pickle_worker import TYPES, main, read_archive, rebuild_tensor, write
 from tests.conversion.hostile_files import (
     RunsCommand,
     malicious_pickle,
@@ -355,6 +355,29 @@ def test_a_tensor_that_its_pickle_makes_from_nothing_is_refused(tmp_path, made):
     torch.save({"w": made, "v": torch.ones(2)}, tmp_path / "made.bin")
     with pytest.raises(ValueError, match="w is made by its pickle, and its numbers are not stored in the file"):
         read_archive(tmp_path / "made.bin", ENOUGH)
+
+
+def test_a_tensor_that_is_the_negative_of_its_numbers_is_refused(tmp_path):
+    """Its bytes are written as safetensors: the weights would be of the other sign, or other numbers."""
+    one = torch.tensor([1.0, -2.0])
+    lazy = {
+        "negative": torch._neg_view(-one),
+        "a parameter": torch.nn.Parameter(torch._neg_view(-one)),
+        "a part": torch._neg_view(-torch.ones(2, 4))[:, 1:3],
+        "conjugate": torch.complex(one, one).conj(),
+    }
+    for tensor in lazy.values():
+        assert tensor.is_neg() or tensor.is_conj()
+        torch.save({"v": torch.ones(2), "w": tensor}, tmp_path / "lazy.bin")
+        with pytest.raises(ValueError, match="w is stored as the negative or conjugate of its numbers"):
+            read_archive(tmp_path / "lazy.bin", ENOUGH)
+        with pytest.raises(CheckpointError, match="w is stored as the negative or conjugate of its numbers"):
+            reading.check_pickles([tmp_path / "lazy.bin"])
+        torch.save({"w": tensor.resolve_conj().resolve_neg()}, tmp_path / "resolved.bin")
+        assert torch.equal(read_archive(tmp_path / "resolved.bin", ENOUGH)[0]["w"], tensor)
+    # TorchScript's own pickles have no such bit, and one that is put there is not passed over.
+    with pytest.raises(ValueError, match="is stored as the negative or conjugate of its numbers"):
+        rebuild_tensor(one, 0, (2,), (1,), False, OrderedDict(), {"neg": True})
 
 
 def test_tensors_with_attributes_of_any_type_and_without_numbers_are_those_of_the_file(tmp_path):

@@ -116,10 +116,11 @@ class WrittenTo:
         (WrittenTo(torch.zeros(4)), "it changes what it has built"),
         (WrittenTo(torch.zeros(1).expand(2, 4096, 4096, 4096, 4096)), r"repeats the 1 elements of its storage"),
         (torch.zeros(1).expand(10**12), r"repeats the 1 elements of its storage"),
+        (torch._neg_view(torch.ones(4)), "is stored as the negative or conjugate of its numbers"),
     ],
-    ids=["written", "written, and beyond its storage", "beyond its storage"],
+    ids=["written", "written, and beyond its storage", "beyond its storage", "negative of its numbers"],
 )
-def test_a_tensor_is_neither_written_to_nor_larger_than_its_storage(forged, message, tmp_path):
+def test_a_tensor_is_neither_written_to_nor_other_than_what_is_stored(forged, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         stored({"a": forged}, tmp_path)
 
