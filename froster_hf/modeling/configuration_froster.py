@@ -178,13 +178,19 @@ def check_tower(tower: Any, name: str) -> None:
     """Hold a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS` and [`check_names`].
 
     Raises:
-        ValueError: it is neither, a size is beyond its limits, or a name is refused.
+        ValueError: it is neither, a size or `layer_norm_eps` is beyond its limits, or a name is refused.
     """
     if tower is not None and not isinstance(tower, dict | PreTrainedConfig):
         raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
     sizes = tower if isinstance(tower, dict) else vars(tower) if tower is not None else {}
     check_names(sizes, PreTrainedConfig, where=f"{name}.")
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
+    epsilon = sizes.get("layer_norm_eps")
+    if isinstance(epsilon, int | float) and not 0 < epsilon < 1:
+        # Beyond that, every layer norm, and so every answer, would be the same number.
+        raise ValueError(
+            f"`{name}.layer_norm_eps` is {epsilon!r:.100}; it must be a number between 0 and 1, such as 1e-5."
+        )
 
 
 def without_callers_fields(content: Mapping[str, Any]) -> dict[str, Any]:

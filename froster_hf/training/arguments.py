@@ -57,6 +57,7 @@ _BOUNDS = {
     "lora_dropout": (0, 1),
     "average_weights_from_epoch": (0, math.inf),
     "label_smoothing_factor": (0, 1),
+    "neftune_noise_alpha": (0, 1e6),
     "text_chunk_size": (1, math.inf),
     "max_undecodable_share": (0, 1),
     "max_consecutive_nonfinite_steps": (1, math.inf),

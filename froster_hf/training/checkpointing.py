@@ -198,8 +198,9 @@ class AtomicCheckpointing(Trainer):
                 _check_best(state, f"eval_{metric.removeprefix('eval_')}")
         best = Path(state.best_model_checkpoint or "")
         if self.args.load_best_model_at_end and best.name and best.is_dir() and not self._splits_parameters:
-            with _refusing_the_best(best):
-                self._read_weights(best)  # now, and not when all steps are trained
+            with _refusing_the_best(best):  # now, and not when all steps are trained
+                check_sound(best)
+                self._read_weights(best)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         # The first thing that is loaded: what cannot be resumed is refused before it.
@@ -318,12 +319,12 @@ class AtomicCheckpointing(Trainer):
     def _load_best_model(self) -> None:
         # Read at the end of a training, when the file may have been damaged since it was written.
         best = str(self.state.best_model_checkpoint)
-        check_sound(best)
-        if self._splits_parameters:  # in formats of their own
-            super()._load_best_model()
-            return
         with _refusing_the_best(best):
-            self._load_weights(Path(best))
+            check_sound(best)
+            if not self._splits_parameters:
+                self._load_weights(Path(best))
+                return
+        super()._load_best_model()  # in formats of their own
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # The Trainer writes into `checkpoint-N` itself; there is no event before the first and after the last file.

@@ -21,15 +21,18 @@ logger = logging.getLogger(__name__)
 class PreemptedError(SystemExit):
     """A training was ended by SIGTERM, with a checkpoint; as the process's end, its exit code is 143."""
 
-    def __init__(self, step: int):
+    def __init__(self, step: int, *, can_be_resumed: bool = True):
         super().__init__(128 + signal.SIGTERM)
         self.step = step
+        self.can_be_resumed = can_be_resumed
 
     def __str__(self) -> str:
-        return (
-            f"Ended by SIGTERM at step {self.step}, with a checkpoint. Go on from it with "
-            "`train(resume_from_checkpoint=True)` or `--resume`."
+        advice = (
+            "Go on from it with `train(resume_from_checkpoint=True)` or `--resume`."
+            if self.can_be_resumed
+            else "It holds the model alone (`save_only_model`), so a training begins anew."
         )
+        return f"Ended by SIGTERM at step {self.step}, with a checkpoint. {advice}"
 
 
 class Preemption(TrainerCallback):
@@ -72,7 +75,7 @@ class Preemption(TrainerCallback):
             PreemptedError: always, where the signal has come.
         """
         if self._ending:
-            ended = PreemptedError(state.global_step)
+            ended = PreemptedError(state.global_step, can_be_resumed=not args.save_only_model)
             logger.warning("%s", ended)
             raise ended
 

@@ -25,10 +25,10 @@ from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels, shared_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import resolve_templates
-from ..whole_files import folder_for_results, write_text_whole
+from ..whole_files import folder_for_results, prepare_file, write_text_whole
 from .argument_errors import naming_arguments
 from .arguments import FrosterTrainingArguments
-from .checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
+from .checkpointing import MODEL_NAME, RECORD_NAME, RESULTS_NAME, refuse_run, remove_run
 from .log_lines import show_lines
 from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
 from .run_record import record_run, write_record
@@ -63,6 +63,8 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     with folder_for_results(folder):
         if not (resume or overwrite):
             refuse_run(folder, of_recipe=True)
+        for name in (RESULTS_NAME, RECORD_NAME):  # now, and not when all steps are trained
+            prepare_file(folder / name, overwrite=True)
         trainer = build_trainer(recipe)
     if overwrite and trainer.is_world_process_zero():
         remove_run(folder, of_recipe=True)

@@ -678,6 +678,19 @@ def test_the_best_model_is_read_as_the_one_that_is_gone_on_from_and_before_the_s
         trainer._load_best_model()
 
 
+def test_damage_beside_the_weights_of_the_best_model_is_found_before_the_steps(tmp_path):
+    choosing_trainer(tmp_path).train()
+    best = Path(json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())["best_model_checkpoint"])
+    last = shutil.copytree(tmp_path / "checkpoint-4", tmp_path / "checkpoint-5")
+    write_fields(last / "trainer_state.json", global_step=5)
+    seal_again(last)
+    (best / "rng_state.pth").unlink()
+    trainer = choosing_trainer(tmp_path, max_steps=8)
+    with pytest.raises(ResumeError, match=r"is the best of the run.*rng_state\.pth is missing.*Resume without"):
+        trainer.train(resume_from_checkpoint=str(last))
+    assert trainer.state.global_step == 0, "nothing was trained"
+
+
 def test_a_history_with_losses_that_are_no_numbers_and_tables_of_metrics_is_gone_on_with(run):
     file = run / "checkpoint-4" / "trainer_state.json"
     history = [{"step": 4, "loss": float("nan"), "grad_norm": float("inf"), "eval_confusion": [[1, 0], [0, 1]]}]

@@ -57,13 +57,16 @@ def test_both_processes_end_at_the_same_step_when_one_of_them_is_told(tmp_path):
     assert (checkpoint / "rng_state_1.pth").is_file()
 
 
-def test_the_error_says_how_to_go_on_and_the_signal_is_as_before(tmp_path):
+@pytest.mark.parametrize(
+    ("only_the_model", "advice"), [(False, "Go on from it with"), (True, r"It holds the model alone \(`save_only_model`\)")]
+)
+def test_the_error_says_how_to_go_on_and_the_signal_is_as_before(tmp_path, only_the_model, advice):
     def before(*_):
         pass
 
     given = signal.signal(signal.SIGTERM, before)
     try:
-        trainer = tiny_trainer(tmp_path, max_steps=5)
+        trainer = tiny_trainer(tmp_path, max_steps=5, save_only_model=only_the_model)
         step = trainer.training_step
 
         def told(*arguments, **options):
@@ -72,7 +75,7 @@ def test_the_error_says_how_to_go_on_and_the_signal_is_as_before(tmp_path):
             return step(*arguments, **options)
 
         trainer.training_step = told
-        with pytest.raises(PreemptedError, match="at step 2, with a checkpoint"):
+        with pytest.raises(PreemptedError, match=f"at step 2, with a checkpoint. {advice}"):
             trainer.train()
         assert signal.getsignal(signal.SIGTERM) is before
     finally:

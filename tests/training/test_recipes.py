@@ -207,6 +207,17 @@ def test_a_folder_with_a_run_is_resumed_overwritten_or_left(tmp_path, clip_folde
     assert not (tmp_path / "model" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+def test_a_folder_in_the_place_of_results_is_found_before_the_steps(
+    tmp_path, clip_folder, video_folder, capsys, option
+):
+    overrides = tiny_overrides(clip_folder, video_folder, tmp_path)
+    (tmp_path / "run" / "eval_results.json").mkdir(parents=True)
+    assert main(["train", "froster_k400", *overrides, "--output-dir", str(tmp_path / "run"), option]) == 1
+    assert "eval_results.json" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["eval_results.json"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -394,6 +405,8 @@ def test_what_is_reported_on_this_machine_alone_may_stand_in_a_file(tmp_path):
             "Nothing can be trained with `gradient_checkpointing_kwargs`, {'use_reentrant': True, 'debug': True}: ",
         ),
         ("label_smoothing_factor=1e6", "`label_smoothing_factor` is 1000000.0; it goes from 0 to 1."),
+        ("neftune_noise_alpha=-1", "`neftune_noise_alpha` is -1; it goes from 0 to 1000000.0."),
+        ("neftune_noise_alpha=1e300", "`neftune_noise_alpha` is 1e+300; it goes from 0 to 1000000.0."),
         ("label_smoothing_factor=-0.1", "`label_smoothing_factor` is -0.1; it goes from 0 to 1."),
         ("optim_args=momentum", "`optim_args` is 'momentum'; it must be of the form name=value,name=value."),
         ("optim_args='a=1,,b=2'", "`optim_args` is 'a=1,,b=2'; it must be of the form"),
