@@ -29,6 +29,9 @@ VOCABULARIES = ("tokenizer.json", "vocab.json")
 MAX_HEADER_BYTES = 4 << 20
 """Of the names, shapes and metadata in safetensors files of one checkpoint; those of the largest CLIP have 200,000."""
 
+MOST_AXES = 8
+"""Of a tensor's shape; readers of parts take as long as its square."""
+
 MOST_QUANTIZED = 2_000
 """Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
 again. Those of the largest CLIP are 1,300."""
@@ -128,8 +131,8 @@ def check_settings(path: str | os.PathLike[str]) -> None:
 
 def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> dict[str, list[str]]:
     """Refuse safetensors files whose headers are together longer than `MAX_HEADER_BYTES`, or that give a tensor a name
-    of more than `LONGEST_NAME` characters, or have torchao describe more than `MOST_QUANTIZED` tensors in all. What is
-    not one at all is left to the library's own error.
+    of more than `LONGEST_NAME` characters or a shape of more than `MOST_AXES`, or have torchao describe more than
+    `MOST_QUANTIZED` tensors in all. What is not one at all is left to the library's own error.
 
     Args:
         paths: the files.
@@ -168,6 +171,11 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
             raise CheckpointError(
                 f"{printable(os.fspath(path))} has a tensor whose name has {longest} characters; no model's has more "
                 f"than {LONGEST_NAME}."
+            )
+        shapes = (entry.get("shape") for entry in tensors.values() if isinstance(entry, dict))
+        if (axes := max((len(shape) for shape in shapes if isinstance(shape, list)), default=0)) > MOST_AXES:
+            raise CheckpointError(
+                f"{printable(os.fspath(path))} has a tensor of {axes} axes; no model's has more than {MOST_AXES}."
             )
         if not may_be_quantized:
             entries = ((name, entry) for name, entry in tensors.items() if isinstance(entry, dict))

@@ -116,6 +116,10 @@ HOSTILE = {
     ),
     # transformers makes a set of each number, and a table as wide as the longest name.
     "a name without end": (named("froster." + "1." * 300), "whose name has 608 characters"),
+    "a shape without end": (
+        lambda folder: save_file({"a": torch.zeros([1] * 9)}, folder / "model.safetensors"),
+        "has a tensor of 9 axes; no model's has more than 8",
+    ),
     "names without end": (
         named(*(f"froster.{number}.{'1.' * 200}" for number in range(10_000))),
         "at most 4194304 are",

@@ -30,7 +30,7 @@ class PreemptedError(SystemExit):
         advice = (
             "Go on from it with `train(resume_from_checkpoint=True)` or `--resume`."
             if self.can_be_resumed
-            else "It holds the model alone (`save_only_model`), so a training begins anew."
+            else "It holds the model alone (`save_only_model`), so a training begins again."
         )
         return f"Ended by SIGTERM at step {self.step}, with a checkpoint. {advice}"
 

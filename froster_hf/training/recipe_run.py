@@ -107,6 +107,9 @@ def build_trainer(
     for note in evaluation_notes(train, evaluation):
         logger.info("%s", note)
     arguments = training_arguments(recipe, num_clips=len(train))
+    metric = arguments.metric_for_best_model
+    if arguments.load_best_model_at_end and evaluation and metric is not None:
+        arguments.metric_for_best_model = _metric_of_a_part(metric, list(evaluation))
     trainer = FrosterTrainer(
         model,
         arguments,
@@ -117,6 +120,25 @@ def build_trainer(
     )
     show_lines(trainer)
     return trainer
+
+
+def _metric_of_a_part(metric: str, parts: Sequence[str]) -> str:
+    """The metric by which a model is the best, among those that the parts of an evaluation have; the Trainer would
+    first look for it behind an epoch.
+
+    Raises:
+        ValueError: it is that of none of them, or of which one is not said.
+    """
+    name = metric.removeprefix("eval_")
+    if any(name.startswith(f"{part}_") for part in parts):
+        return metric
+    if name == "loss" and len(parts) == 1:
+        return f"{parts[0]}_loss"
+    choices = ", ".join(f"{part}_loss" for part in parts)
+    raise ValueError(
+        f"`metric_for_best_model` is {metric!r:.100}, which is measured of the parts of the evaluation one by one. "
+        f"Give that of one of them: {choices}, or another of their metrics."
+    )
 
 
 def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, FrosterProcessor]:

@@ -207,6 +207,24 @@ def test_a_folder_with_a_run_is_resumed_overwritten_or_left(tmp_path, clip_folde
     assert not (tmp_path / "model" / "manifest.json").exists()
 
 
+def test_the_best_model_is_told_by_the_part_that_is_evaluated(tmp_path, clip_folder, video_folder):
+    best = [
+        "load_best_model_at_end=true",
+        "save_strategy=steps",
+        "eval_strategy=steps",
+        "save_steps=1",
+        "eval_steps=1",
+    ]
+    overrides = [*tiny_overrides(clip_folder, video_folder, tmp_path), *(f"training.{field}" for field in best)]
+    trainer = train_recipe(load_recipe("froster_k400", overrides))
+    losses = [entry["eval_all_loss"] for entry in trainer.state.log_history if "eval_all_loss" in entry]
+    assert trainer.state.best_metric == min(losses[:2])
+    with pytest.raises(
+        ValueError, match=r"`metric_for_best_model` is 'loss', .* Give that of one of them: base_loss, n"
+    ):
+        build_trainer(load_recipe("froster_base_to_novel_k400", [*overrides, "data.shots=2"]))
+
+
 @pytest.mark.parametrize("option", ["--resume", "--overwrite"])
 def test_a_folder_in_the_place_of_results_is_found_before_the_steps(
     tmp_path, clip_folder, video_folder, capsys, option
