@@ -140,6 +140,8 @@ def test_folders_patterns_and_names_become_videos(tmp_path):
     # what does not exist stands for itself, and is reported when it is read
     assert find_videos(["missing-*.mp4", "missing.mp4", "missing.mp4"]) == ["missing-*.mp4", "missing.mp4"]
     assert find_videos(["https://host/a?b=*"]) == ["https://host/a?b=*"]
+    (tmp_path / "urls.txt").write_text("https://host/a.mp4\nb.mp4\n")
+    assert find_videos([str(tmp_path / "urls.txt")]) == ["https://host/a.mp4", str(tmp_path / "b.mp4")]
 
 
 def test_standard_input_is_an_argument_and_no_line_of_a_list(tmp_path, monkeypatch):

@@ -105,5 +105,5 @@ def _read_list(path: str) -> list[str]:
             raise AnnotationError(
                 f"{where}: the path of the video has {len(video):,} characters; at most {LONGEST_NAME:,} are read."
             )
-        videos.append(video if is_address(video) else os.path.join(folder, video))
+        videos.append(video if "://" in video else os.path.join(folder, video))
     return videos
