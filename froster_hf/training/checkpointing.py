@@ -194,6 +194,8 @@ class AtomicCheckpointing(Trainer):
             check_callbacks(stored, [part for part in parts if isinstance(part, ExportableState)])
             state = TrainerState(**stored)
             _check_state(state, folders={checkpoint.resolve().parent, Path(str(self.args.output_dir)).resolve()})
+            if self.args.auto_find_batch_size:
+                _check_batch(state, largest=self.args.train_batch_size)
             if (metric := self.args.metric_for_best_model) is not None:
                 _check_best(state, f"eval_{metric.removeprefix('eval_')}")
         best = Path(state.best_model_checkpoint or "")
@@ -511,6 +513,24 @@ def _check_state(state: TrainerState, *, folders: set[Path]) -> None:
         raise ValueError(
             f"`best_model_checkpoint` of {TRAINER_STATE_NAME} is {printable(repr(best))}, which is not in the run's "
             "folder"
+        )
+
+
+def _check_batch(state: TrainerState, *, largest: int) -> None:
+    """Refuse a batch that `auto_find_batch_size`, which goes on with it, cannot have found.
+
+    Args:
+        state: as the file says; its numbers have been checked.
+        largest: the batch of the arguments, whose memory was looked at; what does not fit is only ever made smaller.
+
+    Raises:
+        ValueError: names the field.
+    """
+    batch = state.train_batch_size
+    if batch is not None and not (type(batch) is int and batch <= largest):
+        raise ValueError(
+            f"`train_batch_size` of {TRAINER_STATE_NAME} is {printable(repr(batch), limit=100)}; with "
+            f"`auto_find_batch_size`, this run has a whole number of at most {largest}"
         )
 
 

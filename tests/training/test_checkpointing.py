@@ -477,6 +477,24 @@ def test_forged_states_of_callbacks_are_named(run, states):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("batch", [5, 10**12, 1.5])
+def test_a_batch_that_was_not_found_is_refused_before_a_clip_is_read(run, batch):
+    """The Trainer goes on with the checkpoint's own, of any size."""
+    write_fields(run / "checkpoint-4" / "trainer_state.json", train_batch_size=batch)
+    seal_again(run / "checkpoint-4")
+    with pytest.raises(
+        ResumeError, match=r"checkpoint-4 cannot be resumed .*`train_batch_size` of trainer_state\.json"
+    ):
+        resumed(run, str(run / "checkpoint-4"), auto_find_batch_size=True)
+
+
+def test_a_batch_that_was_found_is_gone_on_with(run):
+    write_fields(run / "checkpoint-4" / "trainer_state.json", train_batch_size=3)
+    write_fields(run / "checkpoint-4" / "run_identity.json", arguments={"auto_find_batch_size": True})
+    seal_again(run / "checkpoint-4")
+    assert resumed(run, str(run / "checkpoint-4"), auto_find_batch_size=True).state.train_batch_size == 3
+
+
 def test_a_checkpoint_beyond_the_end_of_the_run_is_an_error_and_not_a_finished_run(run):
     write_fields(run / "checkpoint-4" / "trainer_state.json", global_step=7)
     seal_again(run / "checkpoint-4")
