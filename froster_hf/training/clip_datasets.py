@@ -18,7 +18,7 @@ from ..data.decode_failures import DecodeFailureLog
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, describe_table
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.video_processing_froster import FrosterVideoProcessor
-from ..video.columns import without_video_decoding
+from ..video.columns import has_transform, without_video_decoding
 from .arguments import FrosterTrainingArguments
 from .checkpointing import AtomicCheckpointing
 
@@ -261,7 +261,7 @@ def is_video_table(dataset: Any, *, needs_labels: bool = True) -> bool:
             f"cannot give. Load the table without `streaming`, or map the stream to `{PIXELS}` (T, 3, S, S) and "
             "`labels` with the processor."
         )
-    if dataset.format["type"] == "custom":
+    if has_transform(dataset):
         return False
     needed = {VIDEO_COLUMN, LABEL_COLUMN} if needs_labels else {VIDEO_COLUMN}
     if not needed <= set(dataset.column_names):

@@ -52,8 +52,10 @@ def without_video_decoding(data: Any) -> Any:
 def _undecoded_table(table: Any, datasets: Any) -> Any:
     if isinstance(table, datasets.Dataset):
         check_values(table)
-    if _has_transform(table):
+    if has_transform(table):
         return table
+    if _is_custom(table):
+        table = table.with_format(None)
     # A stream need not know its columns; then nothing in it is decoded.
     for name, feature in (table.features or {}).items():
         undecoded = _undecoded_feature(feature, datasets)
@@ -85,11 +87,19 @@ def check_values(table: Any) -> None:
 
 def _only_column(table: Any, name: str, datasets: Any) -> Any:
     """The column alone: a picture beside it would be decoded with each row, and a damaged one end the run."""
-    is_table = isinstance(table, datasets.Dataset | datasets.IterableDataset) and not _has_transform(table)
+    is_table = isinstance(table, datasets.Dataset | datasets.IterableDataset) and not has_transform(table)
     return table.select_columns([name]) if is_table and len(table.column_names or ()) > 1 else table
 
 
-def _has_transform(table: Any) -> bool:
+def has_transform(table: Any) -> bool:
+    """Whether a table has a transform of the user's (`set_transform`); a stream has none.
+
+    The files of a table (`state.json`) may say that its format is "custom", too, but hold no function.
+    """
+    return _is_custom(table) and callable(table.format["format_kwargs"].get("transform"))
+
+
+def _is_custom(table: Any) -> bool:
     return bool(getattr(table, "format", None)) and table.format["type"] == "custom"
 
 

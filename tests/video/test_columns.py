@@ -1,6 +1,7 @@
 """Columns of videos and of lists of pictures arrive as files wherever they come in, and no other decoder is asked."""
 
 import io
+import json
 import os
 
 import datasets
@@ -19,6 +20,7 @@ from froster_hf.data.video_table import label_pairs, refuse_other_labels, table_
 from froster_hf.evaluation.leak_check import find_leaks
 from froster_hf.processing.text_files import AnnotationError
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
+from froster_hf.training.clip_datasets import is_video_table
 from froster_hf.video.columns import without_video_decoding
 from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.videos import VIDEO_KINDS, render_video
@@ -99,6 +101,12 @@ def test_what_does_not_decode_is_not_touched(tables):
     assert without_video_decoding(undecoded) is undecoded
     own = tables["train"].with_transform(lambda batch: {"n": [1] * len(batch["label"])})
     assert without_video_decoding(own) is own, "the user's transform may want decoders"
+
+
+def test_a_transform_that_only_the_files_of_a_table_speak_of_is_none_of_the_users(tables, tmp_path):
+    table = saved_as_custom(tables["train"], tmp_path)
+    assert is_video_table(table)
+    assert all(row["video"]["bytes"] for row in without_video_decoding(table))
 
 
 def lying_table(path) -> datasets.Dataset:
@@ -214,15 +222,30 @@ def test_lists_of_pictures_of_a_table_with_a_format_are_read(format_name):
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("kind", ["column", "undecoded", "stream", "key data set"])
-def test_a_damaged_picture_of_a_list_costs_its_row(kind, monkeypatch):
+def saved_as_custom(table, folder) -> datasets.Dataset:
+    """The table as somebody else could have saved it: its files say that it has a transform, and hold none."""
+    table.save_to_disk(folder)
+    state = json.loads((folder / "state.json").read_text())
+    state |= {"_format_type": "custom", "_format_kwargs": {"transform": None}}
+    (folder / "state.json").write_text(json.dumps(state))
+    return datasets.load_from_disk(folder)
+
+
+KINDS = ["column", "undecoded", "stream", "key data set", "custom column", "custom key data set"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_picture_of_a_list_costs_its_row(kind, monkeypatch, tmp_path):
     table, pictures = frame_lists()
     undecoded = table.cast_column("frames", datasets.List(datasets.Image(decode=False)))
+    with_no_function = saved_as_custom(table, tmp_path)
     videos = {
         "column": table["frames"],
         "undecoded": undecoded["frames"],
         "stream": table.to_iterable_dataset()["frames"],
         "key data set": KeyDataset(table, "frames"),
+        "custom column": with_no_function["frames"],
+        "custom key data set": KeyDataset(with_no_function, "frames"),
     }[kind]
     classify = pipeline("zero-shot-video-classification", model=str(SMALL_FROSTER))
     options = {"candidate_labels": ["growing", "shrinking"], "on_error": "return"}
