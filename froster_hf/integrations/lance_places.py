@@ -4,9 +4,14 @@ A table's manifests (`_versions/*.manifest`, a protobuf message each) may name b
 which are opened with the caller's credentials. A catalogue (`__manifest`) may name other places for whole tables. An
 index of this package has neither.
 
-    manifest:  ... | message's length, 4 bytes | message | its length's place, 8 bytes | version, 4 bytes | LANC
+    manifest:   ... | message's length, 4 bytes | message | its length's place, 8 bytes | version, 4 bytes | LANC
+    data file:  ... | places of columns, their table, that of buffers, 8 bytes each | numbers of buffers and of
+                columns, 4 bytes each | version, 4 bytes | LANC
+
+LanceDB counts with the numbers of both as they are: some let it search without end, or take memory until it aborts.
 """
 
+import re
 from collections.abc import Iterator
 
 from fsspec import AbstractFileSystem
@@ -24,11 +29,19 @@ MOST_FIELDS = 200_000
 # They are read as a whole, and have some kilobytes.
 MOST_BYTES = 2**26
 _FOOTER_BYTES = 16
+_DATA_FOOTER_BYTES = 40
+# Of a column or a buffer in the tables of a data file: its place and size.
+_ENTRY_BYTES = 16
+# The fields of a manifest's fragment, of its data files and of its deletions.
+FRAGMENTS, FRAGMENT_ID, DATA_FILE, DELETIONS, NUM_ROWS = 2, 1, 2, 3, 4
+FILE_NAME, NUM_DELETED = 1, 4
 _FIXED_BYTES = {1: 8, 5: 4}
 
 
 def refuse_other_places(folder: str, table: str) -> bool:
     """Refuse a folder of LanceDB, or one in a store, whose table could have files elsewhere, or indexes of columns.
+
+    So are fragments and footers of data files with numbers that cannot be.
 
     Args:
         folder: absolute path, or address, of the database's folder.
@@ -38,7 +51,8 @@ def refuse_other_places(folder: str, table: str) -> bool:
         Whether it has a table of this name.
 
     Raises:
-        ValueError: it has a catalogue, or a manifest that names other places or indexes, or cannot be read.
+        ValueError: it has a catalogue, or a manifest that names other places or indexes, or cannot be read; or numbers
+            of a fragment or a data file cannot be.
         UnreadableVideoError: nothing is known to open such addresses.
         DecodingUnavailableError: what opens them is not installed.
     """
@@ -58,6 +72,13 @@ def refuse_other_places(folder: str, table: str) -> bool:
             # Another process has taken an old version away.
             continue
         _check_manifest(content, name)
+    for file, entry in found.items():
+        if file.endswith(".lance"):
+            try:
+                content = system.cat_file(file, start=max(entry["size"] - _DATA_FOOTER_BYTES, 0), end=entry["size"])
+            except FileNotFoundError:
+                continue
+            _check_footer(content, entry["size"], file.rpartition("/")[2])
     return bool(manifests)
 
 
@@ -81,26 +102,73 @@ def _check_manifest(content: bytes, name: str) -> None:
     start = int.from_bytes(content[end : end + 8], "little") + 4
     if content[-4:] != b"LANC" or start > end or int.from_bytes(content[start - 4 : start], "little") != end - start:
         raise ValueError(f"{name} is not a manifest")
-    for count, field in enumerate(_fields(content, start, end, name)):
+    ids: set[int] = set()
+    for count, (field, value) in enumerate(_fields(content, start, end, name)):
         if field not in KNOWN_FIELDS or count >= MOST_FIELDS:
             raise ValueError(f"{name} may name other places for its files, or indexes of its columns (field {field})")
+        if field == FRAGMENTS:
+            fragment_id = _check_fragment(value, name)
+            if fragment_id in ids:
+                raise ValueError(f"{name} has two fragments of the number {fragment_id}")
+            ids.add(fragment_id)
 
 
-def _fields(content: bytes, position: int, end: int, name: str) -> Iterator[int]:
-    """The numbers of a protobuf message's fields, whose values are passed over."""
+def _check_fragment(fragment: int | bytes, name: str) -> int:
+    """Its number; a number that is left out is 0."""
+    numbers = {FRAGMENT_ID: 0, NUM_ROWS: 0}
+    num_deleted = 0
+    for field, value in _message(fragment, name):
+        if field in numbers:
+            if not isinstance(value, int) or value >= 2**32:
+                raise ValueError(f"{name} has a fragment with a number that none has (field {field})")
+            numbers[field] = value
+        elif field == DATA_FILE:
+            for part, text in _message(value, name):
+                # Another name could lead to a file that is not looked at.
+                if part == FILE_NAME and not (isinstance(text, bytes) and re.fullmatch(rb"[\w-]+\.lance", text)):
+                    raise ValueError(f"{name} has a fragment with a data file of another name than LanceDB gives")
+        elif field == DELETIONS:
+            found = [number for part, number in _message(value, name) if part == NUM_DELETED]
+            num_deleted = max([num_deleted, *(number for number in found if isinstance(number, int))])
+    if num_deleted > numbers[NUM_ROWS]:
+        raise ValueError(f"{name} has a fragment of {numbers[NUM_ROWS]} rows, of which {num_deleted} are deleted")
+    return numbers[FRAGMENT_ID]
+
+
+def _check_footer(footer: bytes, num_bytes: int, name: str) -> None:
+    if len(footer) < _DATA_FOOTER_BYTES or not footer.endswith(b"LANC"):
+        # A file that a writer left behind, or that was cut short, is not opened by LanceDB.
+        return
+    columns, table, buffers = (int.from_bytes(footer[at : at + 8], "little") for at in (0, 8, 16))
+    num_buffers, num_columns = (int.from_bytes(footer[at : at + 4], "little") for at in (24, 28))
+    end = num_bytes - _DATA_FOOTER_BYTES
+    if not columns <= table <= table + num_columns * _ENTRY_BYTES <= buffers <= end - num_buffers * _ENTRY_BYTES:
+        raise ValueError(f"{name} says at its end that it has more than it has")
+
+
+def _message(value: int | bytes, name: str) -> Iterator[tuple[int, int | bytes]]:
+    if isinstance(value, int):
+        raise ValueError(f"{name} is not a manifest")
+    return _fields(value, 0, len(value), name)
+
+
+def _fields(content: bytes, position: int, end: int, name: str) -> Iterator[tuple[int, int | bytes]]:
+    """The numbers of a protobuf message's fields, each with its value: a number, or bytes."""
     while position < end:
         key, position = _varint(content, position, end, name)
         kind = key & 7
+        start = position
+        value: int | None = None
         if kind == 0:
-            _, position = _varint(content, position, end, name)
+            value, position = _varint(content, position, end, name)
         elif kind == 2:
-            length, position = _varint(content, position, end, name)
-            position += length
+            length, start = _varint(content, position, end, name)
+            position = start + length
         elif kind in _FIXED_BYTES:
             position += _FIXED_BYTES[kind]
         else:
             raise ValueError(f"{name} is not a manifest")
-        yield key >> 3
+        yield key >> 3, content[start:position] if value is None else value
     if position != end:
         raise ValueError(f"{name} is cut short")
 

@@ -644,6 +644,10 @@ def with_manifests(index: Path, output: Path, change) -> Path:
     return output
 
 
+def fragment(content: bytes) -> bytes:
+    return b"\x12" + varint(len(content)) + content
+
+
 BASE_PATH = b"\x08\x01\x18\x01\x22\x15s3://somebodys/bucket"
 
 
@@ -662,6 +666,12 @@ BASE_PATH = b"\x08\x01\x18\x01\x22\x15s3://somebodys/bucket"
         (lambda message: message + b"\xff" * 20, "is not a manifest"),
         (lambda message: message + b"\x0b", "is not a manifest"),
         (lambda message: b"\x18\x01" * 300_000, "may name other places"),
+        # Fragments (field 2): their numbers (1), data files (2), deletions (3) and rows (4).
+        (lambda message: message + fragment(b"\x08" + varint(2**63 - 1)), r"a number that none has \(field 1\)"),
+        (lambda message: message + fragment(b"\x08\x07") * 2, "two fragments of the number 7"),
+        (lambda message: message + fragment(b"\x08\x07\x20" + varint(2**32)), r"none has \(field 4\)"),
+        (lambda message: message + fragment(b"\x08\x07\x20\x03\x1a\x02\x20\x04"), "of 3 rows, of which 4 are deleted"),
+        (lambda message: message + fragment(b"\x08\x07\x12\x05\x0a\x03a/b"), "a data file of another name"),
     ],
 )
 def test_a_table_that_names_other_places_is_refused_before_it_is_read(
@@ -689,6 +699,23 @@ def test_a_manifest_that_was_cut_short_is_refused_by_name(index_of_one, tmp_path
     manifest.write_bytes(manifest.read_bytes()[:cut])
     with pytest.raises(SearchIndexError, match=re.escape(manifest.name)):
         open_index(tmp_path / "index")
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+# The place of the columns, and the numbers of buffers and of columns.
+@pytest.mark.parametrize(("at", "number"), [(-40, 2**40), (-16, 2**32 - 1), (-12, 2**28)])
+def test_a_data_file_that_says_it_has_more_than_it_has_is_refused_by_name(
+    index_of_one, tmp_path, monkeypatch, in_store, is_stored, at, number
+):
+    shutil.copytree(index_of_one, tmp_path / "index")
+    data = next((tmp_path / "index/segments.lance/data").iterdir())
+    content = bytearray(data.read_bytes())
+    length = 8 if at == -40 else 4
+    content[len(content) + at : len(content) + at + length] = number.to_bytes(length, "little")
+    data.write_bytes(content)
+    monkeypatch.setattr("lancedb.connect", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(SearchIndexError, match=f"{re.escape(data.name)} says at its end"):
+        open_index(in_store(tmp_path / "index") if is_stored else tmp_path / "index")
 
 
 def test_a_catalogue_beside_a_table_is_refused(index_of_one, tmp_path):
@@ -885,8 +912,10 @@ def with_a_fragment_repeated(message: bytes, times: int) -> bytes:
     if message[place] != 2 << 3 | 2:
         # That of the empty table.
         return message
-    fragment = message[place : place + 2 + message[place + 1]]
-    return message[:place] + fragment * times + message[place:]
+    content = message[place + 2 : place + 2 + message[place + 1]]
+    return (
+        message[:place] + b"".join(fragment(content + b"\x08" + varint(9 + n)) for n in range(times)) + message[place:]
+    )
 
 
 def test_a_table_with_more_segments_than_its_files_have_room_for_is_refused(index_of_one, tmp_path):
