@@ -216,15 +216,22 @@ class WeightAveraging(CheckpointedCallback):
         with safe_open(path, framework="pt") as file:
             epochs = parse_json((file.metadata() or {}).get("epochs", "null"), source=STATE_NAME)
             mean = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        # Each epoch once, in the order of the training, and none of the future.
-        last = int(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).epoch or 0)
-        possible = range(self.first_epoch, min(last, self.last_epoch or last) + 1)
-        is_possible = isinstance(epochs, list) and all(type(epoch) is int and epoch in possible for epoch in epochs)
-        if not is_possible or epochs != sorted(set(epochs)):
-            raise ValueError(f"{STATE_NAME} is the mean of epochs that the training has not had")
+        # Those of the range that the training has had, without those that count nothing; an epoch has a step at least.
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        last = min(int(state.epoch or 0), state.global_step)
+        had = list(filter(self.weighting, range(self.first_epoch, min(last, self.last_epoch or last) + 1)))
+        if not isinstance(epochs, list) or epochs != had or any(type(epoch) is not int for epoch in epochs):
+            raise ValueError(
+                f"{STATE_NAME} is not the mean of the epochs that the training has had, which are {len(had)} of those "
+                f"from {self.first_epoch} to {last}"
+            )
         trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
         own = {name: tensor.detach().to("cpu", torch.float64) for name, tensor in trained.items()} if epochs else {}
         check_form(mean, own, where=STATE_NAME)
+        for name, tensor in mean.items():
+            # Finite in double precision may be infinite in that of the parameter.
+            if not tensor.to(trained[name].dtype).isfinite().all():
+                raise ValueError(f"{STATE_NAME}[{name!r}] has values that {trained[name].dtype} does not hold")
         self.epochs, self.mean = epochs, mean
 
     @torch.no_grad()

@@ -108,6 +108,28 @@ def test_a_stored_average_that_says_too_much_is_refused(tmp_path):
             tiny_trainer(tmp_path, **options).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
+@pytest.mark.parametrize(
+    ("value", "epochs", "reason"),
+    [
+        (None, "[]", "not the mean of the epochs that the training has had"),
+        (0.0, "[1]", "not the mean of the epochs that the training has had"),
+        (0.0, "[1, true]", "not the mean of the epochs that the training has had"),
+        (1e39, "[1, 2]", r"has values that torch\.float32 does not hold"),
+    ],
+    ids=["of nothing", "of fewer epochs", "of no numbers", "beyond single precision"],
+)
+def test_a_stored_average_that_the_run_cannot_have_is_refused_before_the_steps(tmp_path, value, epochs, reason):
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 4, "average_weights_from_epoch": 1}
+    tiny_trainer(tmp_path, **options).train()
+    file = tmp_path / "checkpoint-4" / "weight_average.safetensors"
+    mean = {} if value is None else {name: torch.full_like(one, value) for name, one in load_file(file).items()}
+    save_file(mean, file, metadata={"epochs": epochs})
+    (tmp_path / "checkpoint-4" / "manifest.json").unlink()
+    seal(tmp_path / "checkpoint-4")
+    with pytest.raises(ResumeError, match=f"checkpoint-4 cannot be resumed .*{reason}"):
+        tiny_trainer(tmp_path, **options).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
 def test_training_again_begins_a_new_average(tmp_path):
     averaging = WeightAveraging(1)
     trainer = tiny_trainer(tmp_path, callbacks=[averaging], max_steps=2)
