@@ -37,6 +37,12 @@ MAX_ENTRIES = 10_000
 LARGEST_RISE = 100
 # Of a scheduler's state: what says how far the training is.
 COUNTS = ("last_epoch", "_step_count")
+# What torch's and transformers' schedules that are not functions of the step change; the rest stays as it was given.
+MOVED = (
+    *COUNTS,
+    *("best", "num_bad_epochs", "num_good_epochs", "cooldown_counter", "warmup_counter", "reset_start"),
+    *("T_cur", "T_i", "_last_lr", "_is_initial", "_get_lr_called_within_step", "_schedulers", "_streaming_avg"),
+)
 # Sums of squares, of which roots are taken; the names in torch's and transformers' optimizers.
 NEVER_NEGATIVE = (
     *("exp_avg_sq", "max_exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col", "square_avg", "sum", "exp_inf"),
@@ -318,10 +324,15 @@ def check_scheduler(stored: Any, scheduler: Any, *, max_steps: int) -> list[floa
     if unknown := stored.keys() - own.keys() - {"_last_lr", "_streaming_avg"}:
         raise ValueError(f"{SCHEDULER_NAME} has {_shown(dict.fromkeys(unknown))}, which this run's scheduler has not")
     _check_plain(stored, where=SCHEDULER_NAME)
+    is_plain = type(scheduler).__module__.partition(".")[0] in PLAIN_OPTIMIZERS
     for name in own.keys() & stored.keys():
         is_same_kind = isinstance(stored[name], int | float) == isinstance(own[name], int | float)
         if not is_same_kind or isinstance(stored[name], list) != isinstance(own[name], list):
             raise ValueError(f"`{name}` of {SCHEDULER_NAME} is {_shown(stored[name])}, not as {_shown(own[name])}")
+        if is_plain and name not in MOVED and stored[name] != own[name]:
+            raise ValueError(f"`{name}` of {SCHEDULER_NAME} is {_shown(stored[name])}; this run's is {own[name]}")
+        if name == "_last_lr":
+            check_form(stored[name], own[name], where=f"`{name}` of {SCHEDULER_NAME}")
     return None
 
 

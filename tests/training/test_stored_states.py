@@ -192,7 +192,10 @@ def test_schedules_that_are_no_function_of_the_step_are_plain_numbers(kind, tmp_
     state = stored({key: value for key, value in scheduler.state_dict().items() if not callable(value)}, tmp_path)
     assert check_scheduler(state, own_scheduler, max_steps=3) is None
     check_optimizer(optimizer.state_dict(), own, rates=None, num_steps=0)
-    for forged in ({**state, "step": 1}, {**state, "_last_lr": torch.zeros(1)}, {**state, "last_epoch": 10**9}):
+    given = {"min_lrs": ["a"]} if kind is ReduceLROnPlateau else {"total_steps": 11}
+    others = ({"factor": 0.0}, {"min_lrs": []}) if kind is ReduceLROnPlateau else ({"_anneal_func_type": "linear"},)
+    moved = ({"step": 1}, {"_last_lr": torch.zeros(1)}, {"_last_lr": ["a"]}, {"_last_lr": []}, {"last_epoch": 10**9})
+    for forged in ({**state, **fields} for fields in (given, *others, *moved)):
         with pytest.raises(ValueError, match=r"scheduler\.pt"):
             check_scheduler(forged, own_scheduler, max_steps=3)
 
