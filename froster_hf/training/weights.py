@@ -24,8 +24,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import Trainer, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import Trainer
+from transformers.trainer_utils import has_length
 from transformers.utils import (
     CONFIG_NAME,
     PROCESSOR_NAME,
@@ -191,6 +191,18 @@ class WeightAveraging(CheckpointedCallback):
             self.epochs, self.mean = [], {}
             if self.first_epoch == 0:
                 self._add(kwargs["model"], 0)
+            return
+        # Those of the range, without those that count nothing; an epoch has a step at least.
+        had = min(int(state.epoch or 0), state.global_step)
+        expected = list(filter(self.weighting, range(self.first_epoch, min(had, self.last_epoch or had) + 1)))
+        # Epochs of a stream end between the numbers at which `on_step_end` takes the weights in.
+        possible = expected if has_length(kwargs["train_dataloader"]) else [e for e in expected if e in self.epochs]
+        if self.epochs != possible:
+            raise ResumeError(
+                f"The {STATE_NAME} of the checkpoint of step {state.global_step} is not the mean of the epochs that "
+                f"the training has had, which are {len(expected)} of those from {self.first_epoch} to {had}. Resume "
+                "from another checkpoint, or begin a new run."
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take in the weights, where this was the last step of an epoch of the range."""
@@ -216,15 +228,9 @@ class WeightAveraging(CheckpointedCallback):
         with safe_open(path, framework="pt") as file:
             epochs = parse_json((file.metadata() or {}).get("epochs", "null"), source=STATE_NAME)
             mean = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        # Those of the range that the training has had, without those that count nothing; an epoch has a step at least.
-        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        last = min(int(state.epoch or 0), state.global_step)
-        had = list(filter(self.weighting, range(self.first_epoch, min(last, self.last_epoch or last) + 1)))
-        if not isinstance(epochs, list) or epochs != had or any(type(epoch) is not int for epoch in epochs):
-            raise ValueError(
-                f"{STATE_NAME} is not the mean of the epochs that the training has had, which are {len(had)} of those "
-                f"from {self.first_epoch} to {last}"
-            )
+        # Whether they are those that the training has had is seen in `on_train_begin`, which knows the data.
+        if not isinstance(epochs, list) or any(type(epoch) is not int for epoch in epochs):
+            raise ValueError(f"{STATE_NAME} does not say which epochs it is the mean of")
         trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
         own = {name: tensor.detach().to("cpu", torch.float64) for name, tensor in trained.items()} if epochs else {}
         check_form(mean, own, where=STATE_NAME)

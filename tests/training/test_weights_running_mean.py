@@ -8,7 +8,7 @@ from froster_hf import FrosterForVideoClassification
 from froster_hf.training.checkpointing import ResumeError, list_checkpoints
 from froster_hf.training.weights import WeightAveraging, gaussian_weighting
 from froster_hf.training.whole_folders import seal
-from tests.training.tiny import LABELS, tiny_trainer
+from tests.training.tiny import LABELS, Arrays, tiny_trainer
 
 # Two steps an epoch.
 EPOCHS = {"num_train_epochs": 4, "max_steps": -1, "save_strategy": "epoch"}
@@ -113,7 +113,7 @@ def test_a_stored_average_that_says_too_much_is_refused(tmp_path):
     [
         (None, "[]", "not the mean of the epochs that the training has had"),
         (0.0, "[1]", "not the mean of the epochs that the training has had"),
-        (0.0, "[1, true]", "not the mean of the epochs that the training has had"),
+        (0.0, "[1, true]", "does not say which epochs it is the mean of"),
         (1e39, "[1, 2]", r"has values that torch\.float32 does not hold"),
     ],
     ids=["of nothing", "of fewer epochs", "of no numbers", "beyond single precision"],
@@ -126,8 +126,21 @@ def test_a_stored_average_that_the_run_cannot_have_is_refused_before_the_steps(t
     save_file(mean, file, metadata={"epochs": epochs})
     (tmp_path / "checkpoint-4" / "manifest.json").unlink()
     seal(tmp_path / "checkpoint-4")
-    with pytest.raises(ResumeError, match=f"checkpoint-4 cannot be resumed .*{reason}"):
+    with pytest.raises(ResumeError, match=f"checkpoint.*4.*{reason}"):
         tiny_trainer(tmp_path, **options).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+def test_of_a_stream_whose_epochs_end_between_the_numbers_no_epoch_is_missed(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            clips = Arrays()
+            return (clips[index] for index in range(len(clips)))
+
+    options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "average_weights_from_epoch": 1}
+    tiny_trainer(tmp_path, train_dataset=Stream(), **options).train()
+    trainer = tiny_trainer(tmp_path, train_dataset=Stream(), **options)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert trainer.state.global_step == 6
 
 
 def test_training_again_begins_a_new_average(tmp_path):
