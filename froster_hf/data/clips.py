@@ -35,6 +35,7 @@ from torch.utils.data import Sampler
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..machine_memory import FLOAT_BYTES, refuse_beyond_memory
+from ..video.columns import without_video_decoding
 from ..video.decoding import VideoDecodeError
 from ..video.workers import share_batch
 from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, video_state
@@ -60,7 +61,9 @@ class _Clips(torch.utils.data.Dataset):
     ):
         self.labels = labels
         kept = (VIDEO_COLUMN, LABEL_COLUMN)
-        self.dataset = dataset.select_columns([name for name in kept if name in dataset.column_names])
+        self.dataset = without_video_decoding(
+            dataset.select_columns([name for name in kept if name in dataset.column_names])
+        )
         self.video_processor = video_processor
         self.options = dict(options)
 

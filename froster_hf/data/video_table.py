@@ -21,7 +21,7 @@ from ..printing import listing, printable
 from ..processing.prompts_froster import checked_label_list, composed, readable_label
 from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..processing.text_files import AnnotationError
-from ..video.columns import check_values
+from ..video.columns import without_video_decoding
 from ..video.files import is_hidden
 from ..video.images import IMAGE_FORMATS
 
@@ -168,14 +168,13 @@ def label_array(dataset: Dataset) -> np.ndarray:
 
 
 def checked_column(dataset: Dataset, name: str) -> Dataset:
-    """A table of one column, whose values lie within it: Arrow would follow any that do not, and end the process.
+    """A table of one column, whose values lie within it, and whose files are not decoded: Arrow would follow values
+    that do not, and end the process.
 
     Raises:
         ValueError: the column is damaged.
     """
-    table = dataset.select_columns([name])
-    check_values(table)
-    return table
+    return without_video_decoding(dataset.select_columns([name]))
 
 
 def is_multi_label(dataset: Dataset) -> bool:

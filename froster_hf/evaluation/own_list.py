@@ -32,6 +32,7 @@ from ..data.video_table import (
 )
 from ..pipeline.scoring_froster import Calibration, fit_platt
 from ..printing import printable, without_progress_bars
+from ..video.columns import without_video_decoding
 from ..whole_files import new_folder, write_errors
 from .evaluating import matched_descriptions, prepare_folder
 from .metrics import (
@@ -191,7 +192,7 @@ def named_table(videos: str | os.PathLike | Dataset, **reading: Any) -> tuple[Da
         )
     if isinstance(videos, Dataset):
         refuse_other_labels(videos)
-        table, name = videos, "table"
+        table, name = without_video_decoding(videos), "table"
     else:
         table, name = read_videos(videos, **reading), Path(videos).name
     if not is_multi_label(table) and len(label_names(table)) == 1:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Video
 from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ScoringFunction
 
+from ..video.columns import without_video_decoding
 from .batches import EmbedVideos
 
 # MTEB's names of the tasks whose data is Kinetics-400, on which FROSTER and Open-VCLIP were trained.
@@ -116,10 +116,8 @@ class FrosterEncoder(AbsEncoder):
         return torch.cat(embeds).float().cpu().numpy()
 
     def _encode_videos(self, rows: Any) -> np.ndarray:
-        if isinstance(rows.features["video"], Video):
-            rows = rows.cast_column("video", Video(decode=False))
         embeds: list[list[float]] = []
-        for batch in rows.select_columns("video").iter(self.embed.batch_size):
+        for batch in without_video_decoding(rows.select_columns("video")).iter(self.embed.batch_size):
             found = self.embed(batch)
             for number, error in enumerate(found["error"], start=len(embeds)):
                 if error:

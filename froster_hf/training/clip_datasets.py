@@ -18,7 +18,7 @@ from ..data.decode_failures import DecodeFailureLog
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, describe_table
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.video_processing_froster import FrosterVideoProcessor
-from ..video.columns import has_transform, without_video_decoding
+from ..video.columns import has_transform
 from .arguments import FrosterTrainingArguments
 from .checkpointing import AtomicCheckpointing
 
@@ -113,7 +113,7 @@ class ClipTrainer(AtomicCheckpointing):
         if several := {"num_views", "num_crops"} & set(options):
             raise ValueError(f"`train_video_options` has {several.pop()!r}, but a training clip is one view and crop.")
         return TrainingClips(
-            without_video_decoding(dataset.with_format(None)),
+            dataset.with_format(None),
             video_processor=self._video_processor(self._given_processor),
             seed=self.seed,
             video_options=options,
@@ -126,7 +126,7 @@ class ClipTrainer(AtomicCheckpointing):
             return dataset
         processor = self._video_processor(self.processing_class)
         return EvaluationClips(
-            without_video_decoding(dataset.with_format(None)),
+            dataset.with_format(None),
             video_processor=processor,
             num_views=processor.num_views,
             num_crops=processor.num_crops,

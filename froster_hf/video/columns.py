@@ -1,9 +1,10 @@
-"""Columns of `datasets` that hand over files, not decoders or pictures: of videos, and of lists of their frames.
+"""Columns of `datasets` that hand over files, not decoders or pictures: of videos, of their frames, of anything else.
 
 A `datasets.Video` column decodes with torchcodec as soon as a row is read: torchcodec need not be installed, raises
-errors of its own, and knows none of this package's limits. A list of `datasets.Image` is decoded by Pillow in whatever
-process reads the row, where one damaged picture ends the run. Everything that takes tables or columns passes them
-through here first, so that a row holds {"path", "bytes"} and this package's reader opens the file.
+errors of its own, and knows none of this package's limits. A `datasets.Image` is decoded by Pillow in whatever process
+reads the row, where one damaged picture ends the run; sounds, documents and scans have libraries of their own.
+Everything that takes tables or columns passes them through here first, so that a row holds {"path", "bytes"} and this
+package's reader opens the file, or refuses it.
 
 Arrow believes what a file says of where its values lie: one that lies leads out of it, which ends the process.
 """
@@ -17,9 +18,9 @@ from ..printing import printable
 
 
 def without_video_decoding(data: Any) -> Any:
-    """The same table or column, whose videos and lists of pictures are not decoded when a row is read.
+    """The same table or column, whose files are not decoded when a row is read, whatever they are.
 
-    Nothing is copied or opened. A `mode` of the pictures is left out: frames are RGB.
+    Nothing is copied or opened. A `mode` of pictures is left out: frames are RGB.
 
     Args:
         data: a `Dataset`, an `IterableDataset`, a dict of either, a column of either, or the `KeyDataset` of
@@ -61,7 +62,7 @@ def _undecoded_table(table: Any, datasets: Any) -> Any:
         undecoded = _undecoded_feature(feature, datasets)
         if undecoded == feature:
             continue
-        if isinstance(table, datasets.Dataset) and not isinstance(undecoded, datasets.Video):
+        if isinstance(table, datasets.Dataset) and not hasattr(undecoded, "decode"):
             # Stored alike, a nested column would still be written again by `cast_column`, with all its bytes.
             table = copy.deepcopy(table)
             table.info.features[name] = undecoded
@@ -86,7 +87,7 @@ def check_values(table: Any) -> None:
 
 
 def _only_column(table: Any, name: str, datasets: Any) -> Any:
-    """The column alone: a picture beside it would be decoded with each row, and a damaged one end the run."""
+    """The column alone: what lies beside it is neither read with each row nor, where it is damaged, an error."""
     is_table = isinstance(table, datasets.Dataset | datasets.IterableDataset) and not has_transform(table)
     return table.select_columns([name]) if is_table and len(table.column_names or ()) > 1 else table
 
@@ -103,16 +104,19 @@ def _is_custom(table: Any) -> bool:
     return bool(getattr(table, "format", None)) and table.format["type"] == "custom"
 
 
-def _undecoded_feature(feature: Any, datasets: Any, *, is_listed: bool = False) -> Any:
-    """The same type without decoding; a picture outside of a list is not a frame of a video, and stays one."""
-    if isinstance(feature, datasets.Video) or (is_listed and isinstance(feature, datasets.Image)):
+def _undecoded_feature(feature: Any, datasets: Any) -> Any:
+    """The same type without decoding of what is stored as a file, as a video is.
+
+    `Json` has the switch as well, and is text.
+    """
+    if hasattr(feature, "decode") and feature.pa_type == datasets.Video.pa_type:
         return dataclasses.replace(feature, decode=False)
     if isinstance(feature, dict):
         return {name: _undecoded_feature(part, datasets) for name, part in feature.items()}
     if isinstance(feature, list):
-        return [_undecoded_feature(part, datasets, is_listed=True) for part in feature]
+        return [_undecoded_feature(part, datasets) for part in feature]
     if hasattr(feature, "feature"):  # List, LargeList
-        return dataclasses.replace(feature, feature=_undecoded_feature(feature.feature, datasets, is_listed=True))
+        return dataclasses.replace(feature, feature=_undecoded_feature(feature.feature, datasets))
     return feature
 
 

@@ -89,9 +89,10 @@ def _format_reason(handle: BinaryIO, error: Exception) -> str | None:
     """What to do about a file of a format that is not read."""
     handle.seek(0)
     head = handle.read(12)
-    name = "PNG" if head.startswith(b"\x89PNG") else "WebP" if head[:4] + head[8:] == b"RIFFWEBP" else None
-    if name:
-        return f"it is a {name} picture or animation; save an animation as GIF or MP4"
+    beginnings = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "WebP": b"RIFF" + head[4:8] + b"WEBP"}
+    for name, beginning in beginnings.items():
+        if head.startswith(beginning):
+            return f"it is a {name} picture or animation; give pictures as a list, and save an animation as GIF or MP4"
     # FFmpeg's word for a format that it knows and may not open, and for headers that say what cannot be.
     if getattr(error, "errno", None) == errno.EINVAL:
         return (

@@ -1,4 +1,4 @@
-"""Columns of videos and of lists of pictures arrive as files wherever they come in, and no other decoder is asked."""
+"""Columns of videos, pictures and other files arrive as files wherever they come in, and no other decoder is asked."""
 
 import io
 import json
@@ -15,9 +15,11 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from froster_hf.assets import SMALL_FROSTER
 from froster_hf.data import as_video_table
+from froster_hf.data.clips import EvaluationClips
 from froster_hf.data.label_splits import hold_out
 from froster_hf.data.video_table import label_pairs, refuse_other_labels, table_fingerprint
 from froster_hf.evaluation.leak_check import find_leaks
+from froster_hf.evaluation.own_list import named_table
 from froster_hf.processing.text_files import AnnotationError
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.training.clip_datasets import is_video_table
@@ -191,7 +193,7 @@ def frame_lists() -> tuple[datasets.Dataset, list[bytes]]:
     return table, pictures
 
 
-def test_lists_of_pictures_hold_the_files_and_a_single_picture_stays_one(tmp_path):
+def test_pictures_hold_the_files_which_are_not_copied(tmp_path):
     table, pictures = frame_lists()
     table.to_parquet(tmp_path / "frames.parquet")
     stored = datasets.load_dataset(
@@ -201,7 +203,7 @@ def test_lists_of_pictures_hold_the_files_and_a_single_picture_stays_one(tmp_pat
     for undecoded in (without_video_decoding(stored), without_video_decoding(stored.to_iterable_dataset())):
         rows = list(undecoded)
         assert [picture["bytes"] for row in rows for picture in row["frames"]] == pictures
-        assert isinstance(rows[0]["poster"], Image.Image)
+        assert [row["poster"]["bytes"] for row in rows] == pictures[::4]
     assert set((tmp_path / "cache").rglob("*")) == written, "the pictures are not copied"
     assert stored.features == table.features
 
@@ -231,6 +233,89 @@ def saved_as_custom(table, folder) -> datasets.Dataset:
     return datasets.load_from_disk(folder)
 
 
+# What `datasets` decodes or not.
+DECODING = {name: kind for name, kind in vars(datasets.features).items() if hasattr(kind, "decode")}
+
+
+@pytest.mark.parametrize("name", sorted(set(DECODING) - {"Json"}))
+def test_files_of_every_kind_that_datasets_decodes_arrive_as_files(name):
+    """Wherever they are nested."""
+    kind, file = DECODING[name], {"bytes": b"not one", "path": None}
+    features = datasets.Features(
+        {
+            "alone": kind(),
+            "listed": datasets.List(kind()),
+            "fixed": datasets.List(kind(), length=2),
+            "large": datasets.LargeList(kind()),
+            "deep": datasets.List({"files": datasets.List(datasets.List(kind()))}),
+            "sequence": datasets.Sequence({"file": kind()}),
+            "named": {"file": kind(), "text": datasets.Value("string")},
+        }
+    )
+    row = {
+        "alone": file,
+        "listed": [file],
+        "fixed": [file, file],
+        "large": [file],
+        "deep": [{"files": [[file], []]}],
+        "sequence": {"file": [file]},
+        "named": {"file": file, "text": "a"},
+    }
+    rows = pa.Table.from_pylist([row], schema=features.arrow_schema)
+    table = datasets.Dataset(rows, info=datasets.DatasetInfo(features=features))
+    assert list(without_video_decoding(table)) == [row]
+    assert list(without_video_decoding(table.to_iterable_dataset())) == [row]
+    for column in (table["alone"], KeyDataset(table, "alone"), table.to_iterable_dataset()["alone"]):
+        assert list(without_video_decoding(column)) == [file]
+    assert list(without_video_decoding(table["named"]["file"])) == [file]
+    assert table.features == features
+
+
+@pytest.mark.skipif("Json" not in DECODING, reason="a later version of datasets has it")
+def test_json_is_text_and_stays_decoded():
+    row = {"about": {"frames": 3}}
+    table = datasets.Dataset.from_list([row], features=datasets.Features({"about": DECODING["Json"]()}))
+    assert list(without_video_decoding(table)) == [row]
+
+
+@pytest.mark.parametrize("kind", ["column", "stream", "key data set"])
+def test_a_column_of_single_pictures_is_refused_row_by_row_and_nothing_is_decoded_here(kind, monkeypatch):
+    table, _ = frame_lists()
+    videos = {
+        "column": table["poster"],
+        "stream": table.to_iterable_dataset()["poster"],
+        "key data set": KeyDataset(table, "poster"),
+    }[kind]
+    classify = pipeline("zero-shot-video-classification", model=str(SMALL_FROSTER))
+    refuse_decoding_here(monkeypatch)
+    answers = list(classify(videos, candidate_labels=["growing", "shrinking"], on_error="return"))
+    assert len(answers) == 3
+    assert all(isinstance(answer, VideoDecodeError) for answer in answers)
+    assert all("it is a PNG picture or animation; give pictures as a list" in str(answer) for answer in answers)
+
+
+@pytest.mark.parametrize("feature", [datasets.Image(), datasets.Pdf()], ids=["picture", "document"])
+def test_no_function_decodes_what_a_table_calls_videos(feature, tmp_path, monkeypatch):
+    """As `evaluate_videos` reads the tables that it is given, whatever the type of the column."""
+    label = datasets.ClassLabel(names=["x", "y"])
+    rows = {"video": [{"bytes": b"neither", "path": f"{name}.mp4"} for name in "abcd"], "label": [0, 1, 0, 1]}
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features({"video": feature, "label": label}))
+    refuse_decoding_here(monkeypatch)
+    assert len(table_fingerprint(table)) == 64
+    assert find_leaks(["a.mp4"], table) == [("a.mp4", "a.mp4")]
+    assert [len(part) for part in hold_out(table, 0.5)] == [2, 2]
+    assert named_table(table)[0][0]["video"]["bytes"] == b"neither"
+    clips = EvaluationClips(table, video_processor=FrosterVideoProcessor(num_frames=2))
+    assert clips[0]["decode_failures"]
+
+
+def refuse_decoding_here(monkeypatch):
+    def decoded_here(*arguments, **options):
+        raise AssertionError("a file of the table was decoded in this process")
+
+    monkeypatch.setattr(Image, "open", decoded_here)
+
+
 KINDS = ["column", "undecoded", "stream", "key data set", "custom column", "custom key data set"]
 
 
@@ -252,10 +337,7 @@ def test_a_damaged_picture_of_a_list_costs_its_row(kind, monkeypatch, tmp_path):
     opened = [[Image.open(io.BytesIO(data)) for data in pictures[start : start + 4]] for start in (0, 8)]
     expected = classify(opened, **options)
 
-    def decoded_here(*arguments, **options):
-        raise AssertionError("a picture of the table was decoded in this process")
-
-    monkeypatch.setattr(Image, "open", decoded_here)
+    refuse_decoding_here(monkeypatch)
     first, damaged, last = classify(videos, **options)
     assert [first, last] == expected
     assert isinstance(damaged, VideoDecodeError)
