@@ -35,6 +35,7 @@ FOUNDATION = {
     "machine_memory",
     "printing",
     "processes",
+    "quantization_files",
     "settings",
     "weights_license",
     "whole_files",

@@ -28,7 +28,6 @@ from transformers import Trainer
 from transformers.trainer_utils import has_length
 from transformers.utils import (
     CONFIG_NAME,
-    PROCESSOR_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
 )
@@ -36,13 +35,14 @@ from transformers.utils import (
 from ..checkpoint_files import check_checkpoint_files, check_headers, own_names, refuse_other_shards, shard_names
 from ..checkpoint_loading import LEFT_OUT, refuse_adapter, refuse_oversized, refuse_unplaced
 from ..foreign_code import drop_foreign_code
-from ..modeling.configuration_froster import FrosterConfig
+from ..modeling.configuration_froster import FrosterConfig, without_callers_fields
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.calibrations import forget_calibration
 from ..processing.text_files import parse_json, read_json
-from ..processing.tokenizer_files import SENTENCEPIECE_FILES
+from ..processing.tokenizer_files import PROCESSOR_FILES, SENTENCEPIECE_FILES
+from ..quantization_files import check_quantization, refuse_other_quantizers
 from ..weights_license import CARD_FILE, REPORT_FILE, one_license
 from ..whole_files import full_disk_named, new_folder, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
@@ -298,9 +298,9 @@ def interpolate(
 
     Both are folders of transformers with safetensors files, CLIP's or FROSTER's, as trained or exported. The result
     has the configuration, processor, key names and precision of the FROSTER one; of two alike, of `checkpoint_b`. A
-    stored label list is left out: its embeddings come from the text tower as it was; so is a calibration, and all code
-    that is not this package's, and what names such code. A license that both have, or FROSTER's of one of them, stands
-    on its card.
+    stored label list is left out: its embeddings come from the text tower as it was; so is a calibration, all code
+    that is not this package's, what names such code or kernels, and chat templates. A license that both have, or
+    FROSTER's of one of them, stands on its card.
 
     Args:
         checkpoint_a: the result at ratio 0; for example the CLIP that training started from.
@@ -314,7 +314,7 @@ def interpolate(
     Raises:
         CheckpointMismatchError: other architectures, tensors or shapes.
         ValueError: a ratio outside of [0, 1], an output folder that is a link or in use, weights that cannot be read
-            or are not finite, or links in a checkpoint that lead out of it.
+            or are not finite, a quantization that is not loaded either, or links in a checkpoint that lead out of it.
         OSError: `output_dir` cannot be written.
 
     Example:
@@ -371,9 +371,13 @@ class WeightsFolder:
                 f"{', '.join(map(repr, BACKBONES))} or 'froster' is needed."
             )
         try:
+            refuse_other_quantizers(self.raw_config, where="the checkpoint")
+            check_quantization(self.raw_config, where="the checkpoint")
             self.config = FrosterConfig.from_fields(self.raw_config)
         except Exception as error:  # what a configuration with values of any type makes transformers raise
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
+        # What loading leaves out.
+        self.raw_config = without_callers_fields(self.raw_config)
         # How much more than CLIP it is.
         self.rank = 0
         if isinstance(self.config, FrosterConfig):
@@ -499,9 +503,11 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
         is_companion = path.suffix in COPIED_SUFFIXES or path.name in SENTENCEPIECE_FILES
         if path.is_file() and is_companion and path.name not in NOT_COPIED and not path.name.startswith("."):
             shutil.copyfile(path, folder / path.name)
-    processor = folder / PROCESSOR_NAME
-    if processor.is_file() and isinstance(options := read_json(processor), dict) and options.get("calibration"):
-        forget_calibration(options, of="the weights between the two")
-        processor.write_text(json.dumps(options, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for path in filter(Path.is_file, (folder / name for name in PROCESSOR_FILES)):
+        options = read_json(path, finite=False)
+        if isinstance(options, dict) and (options.get("calibration") or "chat_template" in options):
+            forget_calibration(options, of="the weights between the two")
+            options.pop("chat_template", None)
+            path.write_text(json.dumps(options, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for dropped in drop_foreign_code(folder):
         logger.warning("Left out of the result: %s.", dropped)

@@ -346,6 +346,45 @@ def test_foreign_code_and_what_names_it_stay_behind(clip_folder, tmp_path, caplo
     assert sum("evil" in message for message in caplog.messages) == 3
 
 
+def test_kernels_and_chat_templates_that_a_checkpoint_names_stay_behind(clip_folder, tmp_path):
+    folder = tmp_path / "tuned"
+    tiny_model().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    kernels = {"attn_implementation": "hostile/kernels", "_experts_implementation": "hostile/kernels"}
+    edit_config(folder, lambda config: config.update(kernels))
+    edit_config(folder, lambda config: config["vision_config"].update(kernels))
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(settings | {"chat_template": "hostile words"}))
+    for name in ("chat_template.json", "chat_template.jinja"):
+        (folder / name).write_text('{"chat_template": "hostile words"}')
+    (folder / "vocab.json").write_text('{"chat_template": 7}')
+    result = interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+    texts = {path.name: path.read_text() for path in result.iterdir() if path.suffix in (".json", ".jinja")}
+    assert not [name for name, text in texts.items() if "hostile" in text]
+    assert texts["vocab.json"] == '{"chat_template": 7}'
+    assert FrosterProcessor.from_pretrained(result).to_dict() == FrosterProcessor.from_pretrained(folder).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"quant_method": "mxfp4"}, "is quantized by 'mxfp4', which may run code from the Hub"),
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type": "os.system"}}}, "'quant_type' of its quant"),
+    ],
+)
+@pytest.mark.parametrize("place", ["model", "tower"])
+def test_a_quantization_that_is_not_loaded_is_not_copied(clip_folder, tuned_folder, tmp_path, stated, message, place):
+    folder = shutil.copytree(clip_folder, tmp_path / "quantized")
+    edit_config(
+        folder,
+        lambda config: (config if place == "model" else config["text_config"]).update(quantization_config=stated),
+    )
+    for other in (tuned_folder, folder):
+        with pytest.raises(ValueError, match=rf"quantized.config\.json cannot be used: the checkpoint.*{message}"):
+            interpolate(other, folder, 0.5, output_dir=tmp_path / "out")
+
+
 def test_what_lies_behind_a_link_out_of_the_checkpoint_is_not_copied(clip_folder, tmp_path):
     folder = tmp_path / "tuned"
     tiny_model().save_pretrained(folder)
