@@ -164,11 +164,11 @@ def _short(text: str) -> str:
     return figure_text(text if len(text) <= 32 else text[:31] + "…")
 
 
-def save_figure(figure: Any, path: str | os.PathLike) -> Path:
-    """Write a figure, and its folder where it is missing; returns the path."""
+def save_figure(figure: Any, path: str | os.PathLike, *, overwrite: bool = True) -> Path:
+    """Write a figure, and its folder where it is missing; returns the path. See `written_whole`."""
     path = Path(path)
     make_folder(path.parent)
     # Without the time of day in it, the same numbers give the same file.
-    with written_whole(path) as part:
+    with written_whole(path, overwrite=overwrite) as part:
         figure.savefig(part, dpi=130, metadata={"Software": None})
     return path

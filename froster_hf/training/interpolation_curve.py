@@ -62,7 +62,8 @@ def interpolation_curve(
     Raises:
         ValueError: no ratios or one outside of [0, 1], or what the evaluation refuses.
         CheckpointMismatchError: nothing lies between the two checkpoints.
-        ResultExistsError: there is a `curve.json` or `curve.png` that no curve with one of these ratios has left.
+        ResultExistsError: there is a `curve.json` or `curve.png` that no curve with one of these ratios has left, by
+            now or by the end.
         OSError: nothing can be written to `output_dir`.
     """
     ratios = sorted(set(ratios))
@@ -70,6 +71,8 @@ def interpolation_curve(
         raise ValueError(f"The ratios are {list(ratios)}; give some from 0, the first checkpoint, to 1, the second.")
     output = Path(output_dir)
     check_writable(output)
+    for name in (CURVE_NAME, PLOT_NAME):
+        refuse_irregular(output / name)
     # Of which evaluations are gone on with, and so are of the same checkpoints, or an error.
     is_gone_on_with = not _measured_ratios(output).isdisjoint(ratios)
     may_replace = overwrite or is_gone_on_with
@@ -96,7 +99,7 @@ def interpolation_curve(
         **{name: [result[name] for result in results] for name in _LINES if results[0].get(name) is not None},
     }
     write_text_whole(output / CURVE_NAME, json.dumps(curve, indent=2) + "\n", overwrite=may_replace)
-    _plot(curve, output / PLOT_NAME)
+    _plot(curve, output / PLOT_NAME, overwrite=may_replace)
     return curve
 
 
@@ -106,7 +109,6 @@ def _ratio_folder(output: Path, ratio: float) -> Path:
 
 def _measured_ratios(output: Path) -> set[float]:
     """Those of the curve that is there, of which the evaluations are there, too."""
-    refuse_irregular(output / CURVE_NAME)
     try:
         stored = read_json(output / CURVE_NAME)["ratios"]
         return {ratio for ratio in stored if _ratio_folder(output, ratio).is_dir()}
@@ -114,7 +116,7 @@ def _measured_ratios(output: Path) -> set[float]:
         return set()
 
 
-def _plot(curve: Mapping[str, Sequence[float]], path: Path) -> Path:
+def _plot(curve: Mapping[str, Sequence[float]], path: Path, *, overwrite: bool) -> Path:
     figure, axes = new_axes(5.5, 4)
     colors = {"base": BLUE, "novel": ORANGE, "harmonic_mean": GRAY}
     for name, title in _LINES.items():
@@ -124,4 +126,4 @@ def _plot(curve: Mapping[str, Sequence[float]], path: Path) -> Path:
     axes.grid(linewidth=0.4)
     axes.legend(frameon=False)
     axes.set(xlabel="ratio (0: before the training, 1: after)", ylabel="top-1 (%)")
-    return save_figure(figure, path)
+    return save_figure(figure, path, overwrite=overwrite)

@@ -1,6 +1,7 @@
 """The curve between two checkpoints: its ends are the checkpoints, on files rendered here, in one command."""
 
 import json
+import os
 
 import pytest
 
@@ -10,6 +11,7 @@ from froster_hf.evaluation import evaluate_protocol
 from froster_hf.evaluation.protocols import load_protocol
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
 from froster_hf.processing.processing_froster import FrosterProcessor
+from froster_hf.training import interpolation_curve as module
 from froster_hf.training.interpolation_curve import interpolation_curve
 from froster_hf.whole_files import ResultExistsError
 
@@ -111,6 +113,27 @@ def test_what_no_such_curve_has_left_is_not_replaced(tmp_path, files, ratios):
     with pytest.raises(ResultExistsError, match=r"curve\.(json|png) exists already"):
         interpolation_curve("a", "b", protocol="x", data={}, output_dir=tmp_path, ratios=ratios)
     assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+@pytest.mark.parametrize("name", ["curve.json", "curve.png"])
+def test_what_something_else_has_written_meanwhile_is_not_replaced(checkpoints, tmp_path, monkeypatch, name):
+    def evaluated(*args, **options):
+        (tmp_path / name).write_text("mine")
+        return {"results": {"between": {"full": 50.0}}}
+
+    monkeypatch.setattr(module, "evaluate_protocol", evaluated)
+    with pytest.raises(ResultExistsError, match=rf"{name} was written by something else meanwhile"):
+        interpolation_curve(
+            SMALL_CLIP, checkpoints / "tuned", protocol="x", data={}, output_dir=tmp_path, ratios=[0.5]
+        )
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["curve.json", "curve.png"])
+def test_a_pipe_in_the_place_of_a_result_is_refused_before_the_work(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is not a regular file"):
+        interpolation_curve("a", "b", protocol="x", data={}, output_dir=tmp_path)
 
 
 def test_a_curve_is_gone_on_with_between_its_ratios(tmp_path):
