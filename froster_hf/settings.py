@@ -38,8 +38,8 @@ MAX_CHARACTERS = 250_000
 MAX_DEPTH = 20
 MAX_DIGITS = 1000
 _SHOWN_CHARACTERS = 80
-# Of what files and folders are called after; file systems take names of 255 bytes.
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
+"""Of what files and folders are called after, in bytes; file systems take names of 255."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -301,10 +301,14 @@ def with_name(fields: Mapping[str, Any], file: str | os.PathLike) -> dict[str, A
     named = {"name": Path(file).stem, **fields}
     name = named["name"]
     if isinstance(name, str) and (
-        name in ("", ".", "..") or len(name) > _LONGEST_NAME or not name.isprintable() or set(name) & {"/", "\\", ":"}
+        name in ("", ".", "..")
+        or not name.isprintable()
+        or len(name.encode()) > LONGEST_NAME
+        or set(name) & {"/", "\\", ":"}
     ):
         raise ValueError(
-            f"{one_line(os.fspath(file))}: name is {_shown(name)}; it becomes part of paths: give one word."
+            f"{one_line(os.fspath(file))}: name is {_shown(name)}; it becomes part of paths: give one word of up to "
+            f"{LONGEST_NAME} bytes."
         )
     return named
 

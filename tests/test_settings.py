@@ -238,7 +238,9 @@ def test_an_override_of_which_yaml_would_leave_something_out_is_refused(value):
     assert override_fields({}, ["data.root=clips#2&x"]) == {"data": {"root": "clips#2&x"}}
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", "", "a\\b", "C:x", "x\n", "x" * 70_000])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/tmp/x", "a/b", "..", "", "a\\b", "C:x", "x\n", "x" * 70_000, "\u8dd1" * 100]
+)
 @pytest.mark.parametrize("load", [load_recipe, load_protocol, load_plan])
 def test_a_name_under_which_results_are_written_leads_nowhere_else(tmp_path, load, name):
     shipped = {load_recipe: "froster_k400", load_protocol: "base_to_novel_ucf101", load_plan: "short"}[load]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...printing import listing, printable
-from ...settings import check_bounds, override_fields, read_fields, read_named, with_name
+from ...settings import LONGEST_NAME, check_bounds, override_fields, read_fields, read_named, with_name
 
 # Names of methods become parts of paths, of Markdown tables and of pictures.
 METHOD_NAME = re.compile(r"\w[\w ,.+()-]{0,99}")
@@ -126,10 +126,11 @@ class StudyPlan:
                     f"The plan {self.name}: a method's name is {_shown(name)}, as what is measured beside the methods "
                     f"is called ({listing(sorted(taken), limit=5)}); give it another."
                 )
-            if not METHOD_NAME.fullmatch(name):
+            if not METHOD_NAME.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
                 raise ValueError(
-                    f"The plan {self.name}: a method's name is {_shown(name)}; it becomes part of "
-                    "paths and tables: give a few words, of letters, digits and spaces."
+                    f"The plan {self.name}: a method's name is {_shown(name)}; it becomes part of paths and tables: "
+                    "give a few words, of letters, digits and spaces, in up to 100 characters and "
+                    f"{LONGEST_NAME} bytes."
                 )
             self._check(name, method)
 

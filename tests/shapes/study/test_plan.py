@@ -1,6 +1,7 @@
 """Plans: the shipped ones load, and mistakes in one's own are named."""
 
 import shlex
+from contextlib import nullcontext
 
 import pytest
 import yaml
@@ -112,6 +113,18 @@ def test_a_method_under_whose_name_results_are_written_leads_nowhere_else(tmp_pa
     with pytest.raises(ValueError, match=r"The plan mine: a method's name is .*; it becomes part of paths") as refused:
         load_plan(file)
     assert str(refused.value).isprintable()
+
+
+def test_a_method_whose_name_no_folder_can_have_is_refused(tmp_path):
+    """File systems count bytes, of which a letter has up to four."""
+    file = tmp_path / "mine.yaml"
+    for letters, is_taken in ((66, True), (67, False)):
+        name = "\u8dd1" * letters
+        file.write_text(PLAN.replace("plain", name))
+        expected = nullcontext() if is_taken else pytest.raises(ValueError, match=r"a method's name is .* 200 bytes")
+        with expected:
+            job = job_for(name, world=World(load_plan(file), 1, tmp_path), seed=2**32 - 1, choices={}, test=True)
+            job.folder.mkdir(parents=True)
 
 
 def test_a_plan_of_thousands_of_methods_is_refused_before_their_recipes_are_read(tmp_path):
