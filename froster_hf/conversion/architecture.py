@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.processing_utils import Unpack
 
-from ..modeling.configuration_froster import FrosterConfig, read_dual_encoder_config
+from ..modeling.configuration_froster import FrosterConfig, check_epsilon, read_dual_encoder_config
 from ..modeling.tables_froster import (
     TEMPORAL_MODULES,
     TEMPORAL_POOLINGS,
@@ -385,10 +385,8 @@ def _tower_settings(
             setting = known.choose(f"{tower}.{name}", default, shown=shown, shown_by="config.json")
             if name == "hidden_act" and setting.value not in ACT2FN:
                 raise ValueError(f"`hidden_act` is {setting.value!r}; transformers knows {', '.join(sorted(ACT2FN))}.")
-            if name == "layer_norm_eps" and not (isinstance(setting.value, float) and 0 < setting.value < 1):
-                raise ValueError(
-                    f"`layer_norm_eps` is {setting.value!r}; give a number between 0 and 1, such as 1e-5."
-                )
+            if name == "layer_norm_eps":
+                check_epsilon(setting.value, name)
             if name == "num_attention_heads":
                 if setting.origin == "published default" and width % HEAD_WIDTH:
                     raise ValueError(

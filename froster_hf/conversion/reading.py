@@ -61,8 +61,8 @@ WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 OUTSIDE_WRAPPERS = ("n_averaged",)
 """What wrappers add beside the wrapped model: the count of `torch.optim.swa_utils.AveragedModel`."""
 
-PROCESSOR_FILES = ["*.json", "*.txt"]
-CLIP_FILES = [*PROCESSOR_FILES, "*.safetensors"]
+PROCESSOR_PATTERNS = ["*.json", "*.txt"]
+CLIP_PATTERNS = [*PROCESSOR_PATTERNS, "*.safetensors"]
 
 WORKER = Path(__file__).with_name("pickle_worker.py")
 
@@ -355,11 +355,11 @@ def resolve(source: str | os.PathLike[str], *, weights: bool = True) -> Path:
     if path.exists() or not REPOSITORY.fullmatch(str(source)):
         return path
     if not weights:
-        return Path(snapshot_download(str(source), allow_patterns=PROCESSOR_FILES))
-    folder = Path(snapshot_download(str(source), allow_patterns=CLIP_FILES))
+        return Path(snapshot_download(str(source), allow_patterns=PROCESSOR_PATTERNS))
+    folder = Path(snapshot_download(str(source), allow_patterns=CLIP_PATTERNS))
     # By name: another program's may lie beside pickled weights.
     if not any((folder / f"model.safetensors{suffix}").exists() for suffix in ("", ".index.json")):
-        folder = Path(snapshot_download(str(source), allow_patterns=[*CLIP_FILES, "pytorch_model*.bin"]))
+        folder = Path(snapshot_download(str(source), allow_patterns=[*CLIP_PATTERNS, "pytorch_model*.bin"]))
     return folder
 
 

@@ -185,12 +185,18 @@ def check_tower(tower: Any, name: str) -> None:
     sizes = tower if isinstance(tower, dict) else vars(tower) if tower is not None else {}
     check_names(sizes, PreTrainedConfig, where=f"{name}.")
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
-    epsilon = sizes.get("layer_norm_eps")
-    if isinstance(epsilon, int | float) and not 0 < epsilon < 1:
-        # Beyond that, every layer norm, and so every answer, would be the same number.
-        raise ValueError(
-            f"`{name}.layer_norm_eps` is {epsilon!r:.100}; it must be a number between 0 and 1, such as 1e-5."
-        )
+    if isinstance(epsilon := sizes.get("layer_norm_eps"), int | float):
+        check_epsilon(epsilon, f"{name}.layer_norm_eps")
+
+
+def check_epsilon(epsilon: Any, name: str) -> None:
+    """Hold the epsilon of layer norms against its bounds; beyond them, every answer would be the same number.
+
+    Raises:
+        ValueError: it is beyond them, or not a number.
+    """
+    if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+        raise ValueError(f"`{name}` is {epsilon!r:.100}; it must be a number between 0 and 1, such as 1e-5.")
 
 
 def without_callers_fields(content: Mapping[str, Any]) -> dict[str, Any]:
