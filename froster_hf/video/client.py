@@ -21,7 +21,13 @@ from typing import Any
 from ..child_environment import child_environment
 from .backends import get_backend
 from .protocol import MAX_REPLY_BYTES, State, read_message, write_message
-from .types import LIVE_READER, BackendUnavailableError, DecodingUnavailableError, UnreadableVideoError
+from .types import (
+    LIVE_READER,
+    BackendUnavailableError,
+    DecoderKilledError,
+    DecodingUnavailableError,
+    UnreadableVideoError,
+)
 from .watchdog import TimeBudget, Watchdog
 
 try:
@@ -246,7 +252,13 @@ class DecodingProcess:
             elif isinstance(error, ValueError):
                 reason = f"the decoding process sent {error}"
             else:
-                reason = f"the decoding process ended ({_exit_reason(self._process.returncode)})"
+                ended = _exit_reason(self._process.returncode)
+                reason = f"the decoding process ended ({ended})"
+                if ended in _ENDED_BY_OTHERS:
+                    # Those that wait may be about to end the same way.
+                    with _lock:
+                        _kill_all()
+                    raise DecoderKilledError(reason) from None
             raise UnreadableVideoError(reason) from None
 
     def _end_late(self) -> None:

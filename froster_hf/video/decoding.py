@@ -8,11 +8,13 @@ Files are read in a process of their own (`server.py`), which may die or hang wi
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -21,6 +23,7 @@ from .client import DecodingProcess, decoding_process
 from .further_pictures import further_pictures
 from .source import UrlPolicy, VideoSource, check_source, source_name, split_policy
 from .types import (
+    DecoderKilledError,
     DecodingUnavailableError,
     UnreadableVideoError,
     VideoDecodeError,
@@ -48,6 +51,7 @@ __all__ = [
 
 FrameIndices = Sequence[int] | Callable[[VideoInfo], Sequence[int]]
 FrameTimes = Sequence[float] | Callable[[VideoInfo], Sequence[float]]
+Answer = TypeVar("Answer")
 
 
 class VideoFrame(NamedTuple):
@@ -92,8 +96,12 @@ def probe_video(
         VideoDecodeError: where the video cannot be read, or costs more than `limits`.
         DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video.
     """
-    with _conversation(source, "probe", AUTO_BACKEND, limits or VideoLimits(), allow_urls) as conversation:
-        return conversation.info_of(conversation.receive())
+
+    def info(conversation: Conversation) -> Iterator[VideoInfo]:
+        yield conversation.info_of(conversation.receive())
+
+    (answer,) = _answers_of(info, source, "probe", AUTO_BACKEND, limits or VideoLimits(), allow_urls)
+    return answer
 
 
 def decode_frames(
@@ -140,19 +148,24 @@ def decode_video(
             ImportError too where the chosen backend is not installed or does not load.
     """
     backend = resolve_backend(backend)
-    with _conversation(source, "read", backend, limits or VideoLimits(), allow_urls) as conversation:
+    choose = _choosing_once(indices)
+
+    def read(conversation: Conversation) -> Iterator[DecodedVideo]:
         # A count that proves wrong at the file's end comes back as new info in place of the frames.
         reply = conversation.receive()
         while "info" in reply:
             info = conversation.info_of(reply)
-            chosen = indices(info) if callable(indices) else indices
+            chosen = choose(info)
             conversation.check_size(len(chosen) * info.height * info.width * 3)
             wanted = [int(index) for index in chosen]
             distinct = _distinct(wanted, info.num_frames)
             conversation.send({"indices": distinct})
             reply = conversation.receive()
         frames = conversation.receive_frames([len(distinct), info.height, info.width, 3], reply["shape"])
-    return DecodedVideo(_in_order(frames, wanted, distinct), info, wanted)
+        yield DecodedVideo(_in_order(frames, wanted, distinct), info, wanted)
+
+    (answer,) = _answers_of(read, source, "read", backend, limits or VideoLimits(), allow_urls)
+    return answer
 
 
 def decode_images(
@@ -180,13 +193,20 @@ def decode_images(
     limits = limits or VideoLimits()
     name = os.fsdecode(folder)
     request = {"folder": os.path.abspath(name)}
-    with _naming(name, IMAGE_READER), asking("folder", IMAGE_READER, request, limits=limits) as conversation:
+    choose = _choosing_once(indices)
+
+    def read(conversation: Conversation) -> Iterator[DecodedImages]:
         num_frames = int(conversation.receive()["num_frames"])
-        wanted = [int(index) for index in indices(num_frames)]
+        wanted = [int(index) for index in choose(num_frames)]
         distinct = _distinct(wanted, num_frames)
         conversation.send({"indices": distinct})
         frames = conversation.receive_pictures(len(distinct), num_wanted=len(wanted))
-    return DecodedImages(_in_order(frames, wanted, distinct), num_frames, wanted)
+        yield DecodedImages(_in_order(frames, wanted, distinct), num_frames, wanted)
+
+    budget = TimeBudget(limits.timeout_seconds)
+    with _naming(name, IMAGE_READER):
+        (answer,) = _answers(read, "folder", IMAGE_READER, request, limits=limits, budget=budget)
+    return answer
 
 
 def decode_image_files(
@@ -231,8 +251,11 @@ def decode_image_files(
             size += sum(part.nbytes for part in data)
             limits.check("max_memory_bytes", size, f"the files have {size} bytes")
         request = {"files": requests, "size": size}
-        with asking("images", IMAGE_READER, request, *payload, limits=limits, budget=budget) as conversation:
-            frames = conversation.receive_pictures(len(files), num_wanted=len(files))
+
+        def read(conversation: Conversation) -> Iterator[torch.Tensor]:
+            yield conversation.receive_pictures(len(files), num_wanted=len(files))
+
+        (frames,) = _answers(read, "images", IMAGE_READER, request, *payload, limits=limits, budget=budget)
     return frames.permute(0, 3, 1, 2)
 
 
@@ -267,10 +290,11 @@ def stream_frames(
             yielded.
         DecodingUnavailableError: where this machine cannot decode at the moment, whatever the video.
     """
-    with _conversation(source, "stream", AUTO_BACKEND, limits or VideoLimits(), allow_urls) as conversation:
+    choose = _choosing_once(times_seconds)
+
+    def frames(conversation: Conversation) -> Iterator[VideoFrame]:
         info = conversation.info_of(conversation.receive())
-        times = times_seconds(info) if callable(times_seconds) else times_seconds
-        checked = _checked_times(times)
+        checked = _checked_times(choose(info))
         conversation.send({"times": checked})
         shown, number = None, 0
         while (reply := conversation.receive())["state"] == "working":
@@ -285,20 +309,57 @@ def stream_frames(
         if checked is not None and number < len(checked):
             raise UnreadableVideoError(f"frames at {number} of {len(checked)} times came back")
 
+    yield from _answers_of(frames, source, "stream", AUTO_BACKEND, limits or VideoLimits(), allow_urls)
 
-@contextlib.contextmanager
-def _conversation(
-    source: VideoSource, task: str, backend: str, limits: VideoLimits, allow_urls: UrlPolicy
-) -> Iterator[Conversation]:
-    """One request for an encoded video."""
+
+def _choosing_once(choice: Any) -> Callable[[Any], Any]:
+    """The choice of the caller, whose function might draw other random numbers where it is asked again for a video."""
+    return functools.lru_cache(maxsize=4)(choice) if callable(choice) else lambda known: choice
+
+
+def _answers_of(
+    talk: Callable[[Conversation], Iterator[Answer]],
+    source: VideoSource,
+    task: str,
+    backend: str,
+    limits: VideoLimits,
+    allow_urls: UrlPolicy,
+) -> Iterator[Answer]:
+    """What a request for an encoded video gives."""
     budget = TimeBudget(limits.timeout_seconds)
     with _naming(source_name(source), backend):
         with budget.spend():
             checked = check_source(source, limits=limits, allow_urls=allow_urls)
         with contextlib.closing(checked):
             request, payload = checked.request()
+            yield from _answers(talk, task, backend, request, *payload, limits=limits, budget=budget)
+
+
+def _answers(
+    talk: Callable[[Conversation], Iterator[Answer]],
+    task: str,
+    backend: str,
+    request: dict[str, Any],
+    *payload: Any,
+    limits: VideoLimits,
+    budget: TimeBudget,
+) -> Iterator[Answer]:
+    """What a conversation gives, one by one.
+
+    Where the decoding process is ended from outside, by the system or somebody, another conversation gives the rest in
+    the time that is left. Where that is ended so, too, it is the fault of the video.
+    """
+    num_given = 0
+    for is_last in (False, True):
+        try:
             with asking(task, backend, request, *payload, limits=limits, budget=budget) as conversation:
-                yield conversation
+                for answer in itertools.islice(talk(conversation), num_given, None):
+                    num_given += 1
+                    yield answer
+            return
+        except DecoderKilledError:
+            if is_last:
+                raise
 
 
 @contextlib.contextmanager

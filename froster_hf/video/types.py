@@ -44,6 +44,10 @@ class UnreadableVideoError(Exception):
     """The reason of a `VideoDecodeError`, raised where the file's name is not known."""
 
 
+class DecoderKilledError(UnreadableVideoError):
+    """The decoding process was ended from outside, for which the video need not be the reason."""
+
+
 def path_error(error: OSError | ValueError) -> UnreadableVideoError:
     """What is wrong with a path that cannot be opened; a `ValueError` is one with a NUL byte."""
     if isinstance(error, FileNotFoundError):

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 import froster_hf
@@ -30,12 +31,14 @@ from froster_hf.video.decoding import (
     VideoDecodeError,
     VideoLimits,
     decode_frames,
+    decode_images,
+    decode_video,
     stream_frames,
 )
 from froster_hf.video.packets import ffmpeg_failure
 from froster_hf.video.protocol import read_message
 from froster_hf.video.types import BackendUnavailableError, SystemLacksError, UnreadableVideoError
-from froster_hf.video.watchdog import TimeBudget
+from froster_hf.video.watchdog import TimeBudget, Watchdog
 from tests.fixtures.subprocesses import decoding_processes, run_as_ordinary_user
 from tests.fixtures.videos import VideoKind, read_index, render_video
 
@@ -333,18 +336,129 @@ def test_killed_and_stopped_decoders_leave_nothing_behind(video_file, no_warm_pr
             decode_frames(path, lambda info: os.kill(pid, sig) or [0], limits=VideoLimits(timeout_seconds=seconds))
         return caught.value.reason
 
+    def kill():
+        (pid,) = decoding_processes(zombies=True)
+        return shown(decode_frames(path, lambda info: os.kill(pid, signal.SIGKILL) or [7])[0])
+
     for process in list(client._all):
         process.kill()
     decode_frames(path, [3])
     gc.collect()  # What earlier tests have left for later.
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
-        assert harm(signal.SIGKILL) == "the decoding process ended (SIGKILL)"
+        assert kill() == [7]
+        assert harm(signal.SIGSEGV) == "the decoding process ended (SIGSEGV)"
         assert shown(decode_frames(path, [9])[0]) == [9]
     assert "timeout_seconds" in harm(signal.SIGSTOP, seconds=1.0)
     assert shown(decode_frames(path, [9])[0]) == [9]
     assert len(decoding_processes(zombies=True)) == 1
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+class Ending:
+    """Ends decoding processes by a signal as soon as they are told what the caller chooses.
+
+    Args:
+        sig: the signal.
+        times: how often it is sent.
+        after_seconds: how long the process answers nothing before.
+    """
+
+    def __init__(self, monkeypatch, sig, *, times, after_seconds=0.0):
+        self.num_conversations = 0
+        send = Conversation.send
+
+        def ended(conversation, message, *payload):
+            if "task" in message:
+                self.num_conversations += 1
+            elif self.num_conversations <= times:
+                process = conversation.process._process
+                if after_seconds:
+                    process.send_signal(signal.SIGSTOP)
+                    threading.Timer(after_seconds, process.send_signal, [sig]).start()
+                else:
+                    process.send_signal(sig)
+            send(conversation, message, *payload)
+
+        monkeypatch.setattr(Conversation, "send", ended)
+
+
+def drawn(known) -> list[int]:
+    """As random sampling does: each time others."""
+    return sorted(torch.randperm(10)[:4].tolist())
+
+
+@linux_only
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
+def test_a_decoder_that_is_ended_from_outside_is_not_the_fault_of_the_video(video_file, tmp_path, monkeypatch, sig):
+    path = video_file("h264_mp4")
+    for value in range(10):
+        Image.fromarray(np.full((24, 32, 3), 20 * value, np.uint8)).save(tmp_path / f"{value}.png")
+    reads = {
+        "video": lambda: decode_video(path, drawn),
+        "folder": lambda: decode_images(tmp_path, indices=drawn),
+        "stream": lambda: list(stream_frames(path, lambda info: [index / info.fps for index in drawn(info)])),
+    }
+    for read in reads.values():
+        torch.manual_seed(0)
+        expected = read()
+        with monkeypatch.context() as patch:
+            ending = Ending(patch, sig, times=1)
+            torch.manual_seed(0)
+            found = read()
+        assert ending.num_conversations == 2
+        for one, other in zip(found, expected, strict=True):
+            assert str(one) == str(other)
+
+
+@linux_only
+def test_a_stream_goes_on_behind_the_frames_that_it_has_given(tmp_path, no_warm_process):
+    # Whose frames do not fit into a pipe.
+    path = render_video(tmp_path / "large.mp4", VideoKind(".mp4", "mpeg4", {}, width=1920, height=1080), num_frames=6)
+    expected = list(stream_frames(path))
+    others = client._all - {*client._idle}
+    stream = stream_frames(path)
+    found = [next(stream), next(stream)]
+    (busy,) = client._all - others
+    os.kill(busy._process.pid, signal.SIGKILL)
+    found += stream
+    assert [frame[:2] for frame in found] == [frame[:2] for frame in expected]
+    assert all(torch.equal(one.frame, other.frame) for one, other in zip(found, expected, strict=True))
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("sig", "seconds", "num_conversations"),
+    [(signal.SIGKILL, 30.0, 2), (signal.SIGSEGV, 30.0, 1), (signal.SIGABRT, 30.0, 1), (signal.SIGSTOP, 1.0, 1)],
+)
+def test_what_ends_decoders_again_or_by_itself_is_the_fault_of_the_video(
+    video_file, monkeypatch, sig, seconds, num_conversations
+):
+    path = video_file("h264_mp4")
+    with monkeypatch.context() as patch:
+        ending = Ending(patch, sig, times=100)
+        with pytest.raises(VideoDecodeError, match="timeout_seconds" if sig == signal.SIGSTOP else sig.name):
+            decode_frames(path, [3], limits=VideoLimits(timeout_seconds=seconds))
+    assert ending.num_conversations == num_conversations
+    assert shown(decode_frames(path, [3])[0]) == [3]
+
+
+@linux_only
+def test_a_second_decoder_has_what_is_left_of_the_time(video_file, monkeypatch):
+    allowed = []
+    limit = Watchdog.limit
+
+    def recorded(watchdog, seconds):
+        allowed.append(seconds)
+        return limit(watchdog, seconds)
+
+    path = video_file("h264_mp4")
+    Ending(monkeypatch, signal.SIGKILL, times=1, after_seconds=1.0)
+    monkeypatch.setattr(Watchdog, "limit", recorded)
+    assert shown(decode_frames(path, [3], limits=VideoLimits(timeout_seconds=40.0))[0]) == [3]
+    of_the_call = [seconds for seconds in allowed if seconds <= 40]
+    assert of_the_call == sorted(of_the_call, reverse=True)
+    assert of_the_call[-1] < 39.5
 
 
 def test_a_stream_that_the_garbage_collector_ends_at_any_moment_holds_up_nothing(video_file):
