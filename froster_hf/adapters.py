@@ -74,9 +74,9 @@ def _is_layers(value: Any) -> bool:
     )
 
 
-# Field -> what its value has to be, where it is not nothing. A field that does not stand here has to be nothing, or
-# the value that PEFT gives it by itself. `use_dora` is not here: transformers does not find DoRA's magnitudes in the
-# file, and goes on with those before the training.
+# Field -> what its value has to be; null, too, where PEFT has nothing by itself. A field that does not stand here has
+# to be nothing, or the value that PEFT gives it by itself. `use_dora` is not here: transformers does not find DoRA's
+# magnitudes in the file, and goes on with those before the training.
 FIELDS: dict[str, Callable[[Any], bool]] = {
     "base_model_name_or_path": _is_text,
     "revision": _is_revision,
@@ -213,18 +213,18 @@ def check_adapter_config(content: Any, name: str) -> None:
         _refuse(name, wrong, content.get(wrong))
     defaults = _defaults(content["peft_type"])
     for field, value in content.items():
-        if value is None or value in ({}, []) or value is False:
-            continue
         if field in FIELDS:
             try:
                 accepted = FIELDS[field](value)
             except (TypeError, OverflowError):  # no hash, no comparison, no number that a float can be
                 accepted = False
-            if accepted:
-                continue
-        elif field in defaults and type(value) is type(defaults[field]) and value == defaults[field]:
-            continue
-        _refuse(name, field, value)
+            # In the place of a number or a table, PEFT would compute with null.
+            accepted |= value is None and any(defaults.get(field) is off for off in (None, False))
+        else:
+            is_default = field in defaults and type(value) is type(defaults[field]) and value == defaults[field]
+            accepted = is_default or value is None or value is False or value in ({}, [])
+        if not accepted:
+            _refuse(name, field, value)
     _refuse_many_names(content, name)
 
 

@@ -320,6 +320,8 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
     check_adapter_config(
         {**PLAIN, "megatron_core": "megatron.core", "loftq_config": {}, "of_a_later_release": None}, "own"
     )
+    nothing = ("revision", "task_type", "layers_to_transform", "modules_to_save", "fan_in_fan_out", "loftq_config")
+    check_adapter_config({**PLAIN, **dict.fromkeys(nothing)}, "own")
     # Every linear module of the largest backbone by its full name.
     names = [f"froster.vision_model.encoder.layers.{number}" for number in range(216)]
     numbers = dict.fromkeys(names, 8)
@@ -344,6 +346,15 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
         {"rank_pattern": {"q_proj": 10**6}},
         {"r": 10**9},
         {"r": True},
+        {"r": None},
+        {"r": False},
+        {"lora_alpha": None},
+        {"lora_alpha": []},
+        {"lora_dropout": None},
+        {"bias": None},
+        {"rank_pattern": None},
+        {"task_type": {}},
+        {"peft_type": "LOHA", "alpha": None},
         {"lora_alpha": float("nan")},
         {"lora_alpha": 10**400},
         {"alpha_pattern": {"q_proj": 10**400}},

@@ -349,6 +349,10 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
     [
         {"data": [], "fn_index": 0, "session_hash": "a" * 100_000},
         {"data": [], "fn_index": 0, "session_hash": ["a"] * 100},
+        {"data": [], "fn_index": 0, "session_hash": "\ud800"},
+        {"data": [], "fn_index": 0, "session_hash": "a", "event_id": "\ud800"},
+        {"data": [], "fn_index": "\ud800", "session_hash": "a"},
+        {"data": "\ud800", "fn_index": 0, "session_hash": "a"},
         {"data": [{}] * 10_000, "fn_index": 0, "session_hash": "a"},
         {"data": [[[["a"] * 2000]]], "session_hash": "a"},
         [],
@@ -358,7 +362,9 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
         '{"data": [-1e400], "session_hash": "a"}',
     ],
     ids=[
-        *("a long name", "a name that is a list", "many values", "many values within", "no object", "too deep"),
+        *("a long name", "a name that is a list", "half of a character as a name", "half of one as an event"),
+        *("half of one as a number", "half of one as inputs"),
+        *("many values", "many values within", "no object", "too deep"),
         *("no number", "a whole number beyond all", "a number beyond all"),
     ],
 )
