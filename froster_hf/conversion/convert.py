@@ -316,8 +316,7 @@ def _processor(clip: PathLike | None, config: FrosterConfig, layout: str, *, is_
         )
     text = config.text_config
     tokens = (len(processor.tokenizer), processor.tokenizer.eos_token_id)
-    # Older configurations say 2 and mean the highest id.
-    expected = (text.vocab_size, text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id)
+    expected = (text.vocab_size, config.end_token_id)
     if tokens != expected:
         raise ValueError(
             f"The tokenizer of {clip} has {tokens[0]} tokens and ends texts with token {tokens[1]}, but the model has "

@@ -184,8 +184,8 @@ def _text_inputs(config: Any) -> list[Tensor]:
     batches = []
     for count, length in [(2, min(8, longest)), (1, min(5, longest)), (3, longest)]:
         ids = torch.randint(0, text.vocab_size - 2, (count, config.text_length or length), generator=generator)
-        if config.end_token is not None:
-            ids[:, -1] = text.vocab_size - 1 if config.end_token == "highest" else config.end_token
+        if config.end_token_id is not None:
+            ids[:, -1] = config.end_token_id
         batches.append(ids)
     return batches
 

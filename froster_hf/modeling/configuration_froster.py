@@ -452,6 +452,12 @@ class FrosterConfig(PreTrainedConfig):
         return self.backbone_entry.end_token(self.text_config)
 
     @property
+    def end_token_id(self) -> int | None:
+        """`end_token` by its number: the highest one is the last of the vocabulary."""
+        end = self.end_token
+        return self.text_config.vocab_size - 1 if isinstance(end, str) else end
+
+    @property
     def text_length(self) -> int | None:
         """Tokens that every text has to be padded to, for a text tower that reads its padding; otherwise `None`."""
         return self.text_config.max_position_embeddings if self.end_token is None else None

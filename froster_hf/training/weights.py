@@ -28,18 +28,22 @@ from transformers import Trainer
 from transformers.trainer_utils import has_length
 from transformers.utils import (
     CONFIG_NAME,
+    IMAGE_PROCESSOR_NAME,
+    PROCESSOR_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
 )
 
 from ..checkpoint_files import check_checkpoint_files, check_headers, own_names, refuse_other_shards, shard_names
-from ..checkpoint_loading import LEFT_OUT, refuse_adapter, refuse_oversized, refuse_unplaced
+from ..checkpoint_loading import LEFT_OUT, loading_reason, refuse_adapter, refuse_oversized, refuse_unplaced
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig, without_callers_fields
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import BACKBONES
 from ..printing import listing, one_line, printable
 from ..processing.calibrations import forget_calibration
+from ..processing.processing_froster import FrosterProcessor
+from ..processing.same_inputs import refuse_other_inputs
 from ..processing.text_files import parse_json, read_json
 from ..processing.tokenizer_files import PROCESSOR_FILES, SENTENCEPIECE_FILES
 from ..quantization_files import check_quantization, refuse_other_quantizers
@@ -313,8 +317,9 @@ def interpolate(
 
     Raises:
         CheckpointMismatchError: other architectures, tensors or shapes.
-        ValueError: a ratio outside of [0, 1], an output folder that is a link or in use, weights that cannot be read
-            or are not finite, a quantization that is not loaded either, or links in a checkpoint that lead out of it.
+        ValueError: processors that make other pixels or tokens, where both checkpoints have one; a ratio outside of
+            [0, 1], an output folder that is a link or in use, weights that cannot be read or are not finite, a
+            quantization that is not loaded either, or links in a checkpoint that lead out of it.
         OSError: `output_dir` cannot be written.
 
     Example:
@@ -327,6 +332,9 @@ def interpolate(
     a, b = WeightsFolder(checkpoint_a), WeightsFolder(checkpoint_b)
     _check_architectures(a, b)
     _check_tensors(a, b)
+    one, other = a.processor(), b.processor()
+    if one is not None and other is not None:
+        refuse_other_inputs(one, other, names=(str(a.folder), str(b.folder)))
     pattern = a if a.rank > b.rank else b
     with new_folder(output_dir) as folder:
         tensors = {pattern.stored_names[name]: _blend(name, a, b, ratio, pattern) for name in pattern.layout}
@@ -374,6 +382,10 @@ class WeightsFolder:
             refuse_other_quantizers(self.raw_config, where="the checkpoint")
             check_quantization(self.raw_config, where="the checkpoint")
             self.config = FrosterConfig.from_fields(self.raw_config)
+            config = self.config
+            if not isinstance(config, FrosterConfig):
+                config = FrosterConfig.from_dual_encoder_config(config, temporal_module="none")
+            self.end_token_id = config.end_token_id
         except Exception as error:  # what a configuration with values of any type makes transformers raise
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
         # What loading leaves out.
@@ -396,6 +408,24 @@ class WeightsFolder:
             refuse_unplaced(self.layout.keys() - {name.removeprefix("froster.") for name in described})
         except ValueError as error:
             raise ValueError(f"{self.folder} cannot be used: {error}") from error
+
+    def processor(self) -> FrosterProcessor | None:
+        """What makes the pixels and tokens that the weights are for; `None` where there is none, or a part only.
+
+        Raises:
+            ValueError: it cannot be loaded.
+        """
+        is_froster = isinstance(self.config, FrosterConfig)
+        settings = (PROCESSOR_NAME,) if is_froster else (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME)
+        present = {path.name for path in self.folder.iterdir()}
+        if present.isdisjoint(settings) or "tokenizer_config.json" not in present:
+            return None
+        load: Any = FrosterProcessor.from_pretrained if is_froster else FrosterProcessor.from_dual_encoder
+        try:
+            processor: FrosterProcessor = load(self.folder)
+        except Exception as error:  # what files of any content make transformers raise
+            raise ValueError(f"The processor of {self.folder} cannot be loaded: {loading_reason(error)}") from error
+        return processor
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor by FrosterModel's name."""
@@ -444,6 +474,8 @@ def _check_architectures(a: WeightsFolder, b: WeightsFolder) -> None:
             values = [getattr(getattr(folder.config, tower), field) for folder in (a, b)]
             if values[0] != values[1]:
                 differences.append(f"{tower}.{field}: {values[0]!r} and {values[1]!r}")
+    if a.end_token_id != b.end_token_id:
+        differences.append(f"texts end with token {a.end_token_id} and {b.end_token_id}")
     if a.rank and b.rank:
         module, pooling = b.config.temporal_entries
         fields = ["temporal_pooling", *pooling.fields]

@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.training.weights import CheckpointMismatchError, WeightsFolder, interpolate
 from froster_hf.weights_license import stated_license
 from tests.fixtures.subprocesses import run_forked
-from tests.fixtures.tiny import tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint, save_tiny_clip, tiny_processor
 from tests.modeling.tiny import tiny_clip, tiny_clips, tiny_model, tiny_texts
 
 
@@ -232,6 +233,50 @@ def test_towers_that_compute_otherwise_are_refused(clip_folder, tmp_path):
     edit_config(tmp_path / "tuned", lambda config: config["vision_config"].update(num_attention_heads=2))
     with pytest.raises(CheckpointMismatchError, match=r"vision_config\.num_attention_heads: 4 and 2"):
         interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
+
+
+def test_texts_that_end_otherwise_are_refused(clip_folder, tmp_path):
+    """Older configurations say 2 for the highest token, which is the same as its number."""
+    folder = shutil.copytree(clip_folder, tmp_path / "older")
+    edit_config(folder, lambda config: config["text_config"].update(eos_token_id=2))
+    interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "same")
+    edit_config(folder, lambda config: config["text_config"].update(eos_token_id=98))
+    with pytest.raises(CheckpointMismatchError, match="texts end with token 99 and 98"):
+        interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"image_mean": [0.5, 0.5, 0.5]}, "`image_mean` is"), ({"num_frames": 8, "sampling": "dense"}, None)],
+    ids=["other pixels", "other frames"],
+)
+@pytest.mark.parametrize("first", ["CLIP", "FROSTER"])
+def test_checkpoints_with_other_pixels_are_refused(tmp_path, first, options, message):
+    a = save_tiny_clip(tmp_path / "a") if first == "CLIP" else save_tiny_checkpoint(tmp_path / "a")
+    b = save_tiny_checkpoint(tmp_path / "b")
+    tiny_processor(**options).save_pretrained(b)
+    expected = nullcontext() if message is None else pytest.raises(ValueError, match=rf"a and .*b would.*{message}")
+    with expected:
+        interpolate(a, b, 0.5, output_dir=tmp_path / "out")
+    assert (tmp_path / "out").exists() == (message is None)
+    # A processor of which there is a part only is none to compare with.
+    (a / "tokenizer_config.json").unlink()
+    interpolate(a, b, 0.5, output_dir=tmp_path / "again")
+
+
+def test_checkpoints_with_other_tokens_and_damaged_processors_are_refused(tmp_path):
+    a, b = save_tiny_checkpoint(tmp_path / "a"), save_tiny_checkpoint(tmp_path / "b")
+    described = json.loads((b / "tokenizer.json").read_text())
+    vocabulary = described["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (b / "tokenizer.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="their tokenizers have other vocabularies"):
+        interpolate(a, b, 0.5, output_dir=tmp_path / "out")
+    (b / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"The processor of .*b cannot be loaded: ") as caught:
+        interpolate(a, b, 0.5, output_dir=tmp_path / "out")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_different_temporal_modules_are_refused(tuned_folder, tmp_path):
