@@ -414,6 +414,15 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                 )
         return model
 
+    @staticmethod
+    def _load_pretrained_model(*args, **kwargs):
+        """As in transformers, whose report prints the names of tensors: those of the files come without control
+        characters, which a terminal would obey."""
+        loaded, offloaded = PreTrainedModel._load_pretrained_model(*args, **kwargs)
+        # The others are the model's own.
+        loaded.unexpected_keys = {name if name.isprintable() else ascii(name)[1:-1] for name in loaded.unexpected_keys}
+        return loaded, offloaded
+
     def _stored_config(self, **kwargs) -> FrosterConfig | None:
         """The FROSTER configuration beside the weights; `None` where it is a dual encoder's, or there is none."""
         # Where adapters are loaded, the checkpoint that they are for; none where the weights were given.
