@@ -53,6 +53,8 @@ PLAIN_OPTIMIZERS = ("torch", "transformers", "froster_hf")
 # Fields that schedules other than functions of the step may move besides the rate, each in [0, 1].
 CYCLED = ("betas", "momentum")
 MERSENNE_WORDS = 624
+# In bytes of torch's state, which holds each of them in 8.
+TORCH_WORDS_BEGIN = 24
 
 
 class StateUnpickler(pickle._Unpickler):
@@ -515,10 +517,13 @@ def read_random_state(path: Path) -> dict[str, Any]:
     check_form(stored["cpu"], own["cpu"], where=f"`cpu` of {path.name}")
     _check_torch_state(stored["cpu"], where=f"`cpu` of {path.name}")
     name, array, position, has_spare, spare = _numpy_state(stored["numpy"], where=f"`numpy` of {path.name}")
-    words = {"python": stored["python"][1][:-1], "numpy": array, "cpu": stored["cpu"][24:].tolist()}
+    torch_words = stored["cpu"][TORCH_WORDS_BEGIN:][: 8 * MERSENNE_WORDS].numpy().view(np.int64)
+    words = {"python": stored["python"][1][:-1], "numpy": array, "cpu": torch_words}
     for generator, own_words in words.items():
+        # What a generator takes of them: 32 bits of each, and only the highest of the first.
+        taken = np.array(own_words, dtype=np.int64).astype(np.uint32)
         # They would stay zeros, and numpy would look for a normal number among them forever.
-        if not any(own_words):
+        if not taken[0] >> 31 and not taken[1:].any():
             raise ValueError(f"`{generator}` of {path.name} is of zeros, which no generator has")
     devices = {
         device: state
@@ -532,7 +537,7 @@ def read_random_state(path: Path) -> dict[str, Any]:
 def _check_torch_state(stored: Tensor, *, where: str) -> None:
     """Refuse a place in the words from which torch, which counts those left apart from it, would read behind them."""
     # As its `CPUGeneratorImplStateLegacy` begins: the seed, the words left, a flag, the next word.
-    left, _, position = struct.unpack_from("=iiQ", bytes(stored[:24].tolist()), 8)
+    left, _, position = struct.unpack_from("=iiQ", bytes(stored[:TORCH_WORDS_BEGIN].tolist()), 8)
     if (left, position) != (1, 0) and not (left >= 1 and left + position == MERSENNE_WORDS + 1):
         raise ValueError(f"{where} has the position {position} and {left} words left, of {MERSENNE_WORDS}")
 

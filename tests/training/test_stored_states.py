@@ -248,17 +248,38 @@ def test_random_states_go_on_as_they_were(tmp_path):
     assert read["cuda"][0].dtype == torch.uint8
 
 
+# What a Mersenne Twister does not look at: the words' bits above 32, and all of the first one but its 32nd.
+UNREAD = {"zeros": {}, "low bits of the first word": {0: 2**31 - 1}, "bits above 32": {0: 2**33, 5: 2**32}}
+
+
+@pytest.mark.parametrize("unread", UNREAD)
 @pytest.mark.parametrize("generator", ["python", "numpy", "cpu"])
-def test_a_random_state_of_zeros_is_refused_by_name(tmp_path, generator):
+def test_a_random_state_of_zeros_is_refused_by_name(tmp_path, generator, unread):
     """A Mersenne Twister never leaves it, and numpy would draw for a normal number without an end."""
     states = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
     version, words, spare = states["python"]
-    name, array, *place = states["numpy"]
-    zeros = {
-        "python": (version, (*[0] * (len(words) - 1), words[-1]), spare),
-        "numpy": (name, np.zeros_like(array), *place),
-        "cpu": torch.cat([states["cpu"][:24], torch.zeros_like(states["cpu"][24:])]),
+    name, _, *place = states["numpy"]
+    given = [UNREAD[unread].get(position, 0) for position in range(624)]
+    forged = {
+        "python": (version, (*given, words[-1]), spare),
+        "numpy": (name, np.array(given).astype(np.uint32), *place),
+        # Behind the words are the normal numbers that torch keeps for the next draws.
+        "cpu": torch.cat(
+            [states["cpu"][:24], torch.tensor(given).view(torch.uint8), torch.ones(40, dtype=torch.uint8)]
+        ),
     }
-    torch.save({**states, generator: zeros[generator]}, tmp_path / "rng_state.pth")
+    torch.save({**states, generator: forged[generator]}, tmp_path / "rng_state.pth")
     with pytest.raises(ValueError, match=rf"`{generator}` of rng_state\.pth is of zeros"):
         read_random_state(tmp_path / "rng_state.pth")
+
+
+@pytest.mark.parametrize("position", [0, 1, 623])
+def test_a_random_state_of_one_bit_that_is_looked_at_is_gone_on_with(tmp_path, position):
+    words = [2**31 if number == position else 0 for number in range(624)]
+    states = {
+        "python": (3, (*words, 624), None),
+        "numpy": ("MT19937", np.array(words, dtype=np.uint32), 624, 0, 0.0),
+        "cpu": torch.cat([torch.get_rng_state()[:24], torch.tensor(words).view(torch.uint8), torch.zeros(40).byte()]),
+    }
+    torch.save(states, tmp_path / "rng_state.pth")
+    assert read_random_state(tmp_path / "rng_state.pth").keys() == states.keys()
