@@ -222,6 +222,17 @@ class PacketTable:
         first, last = np.searchsorted(self.seconds_of_all, [start + 1e-6, end - 1e-6])
         return int(last - first)
 
+    def position_at(self, seconds: float) -> int:
+        """Where the first packet that is shown at a time lies in the file; -1 without one."""
+        index = np.searchsorted(self.seconds_of_all, seconds - 1e-6)
+        is_there = index < len(self.times) and self.seconds_of_all[index] <= seconds + 1e-6
+        return int(self.positions[index]) if is_there else -1
+
+    def end_of_those_before(self, seconds: float) -> int:
+        """Up to which position frames may lie that come out before one that is shown before a time; -1 without one."""
+        num_before = np.searchsorted(self.seconds_of_all, seconds - 1e-6)
+        return int(self.positions[:num_before].max()) + MOST_REORDERED if num_before else -1
+
 
 def read_packets(
     container: av.container.InputContainer, stream, limits: VideoLimits

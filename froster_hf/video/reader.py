@@ -211,17 +211,22 @@ class StrictReader:
         time = next(remaining, None)
         shown: tuple[int, float, av.VideoFrame] | None = None
         # Behind a frame that is shown much later than the one before it there may be others, to be shown before it.
-        skips = False
+        # Those before the first one may also have been cut off from what they refer to; then they never come out.
+        skips, has_begun, awaited = False, False, -1
         frames = self._by_time()
         for following in itertools.chain(frames, [None]):
             picture = None
-            if shown is not None and following is not None:
-                skips = skips or self.table.num_between(shown[1], following[1]) > 0
+            if following is not None:
+                if shown is None:
+                    awaited = self.table.end_of_those_before(following[1])
+                else:
+                    skips = skips or self.table.num_between(shown[1], following[1]) > 0
+                has_begun = has_begun or self.table.position_at(following[1]) > awaited
             while shown is not None and time is not None and (following is None or time < following[1]):
                 picture = self.picture(shown[2]) if picture is None else picture
                 yield shown[0], shown[1], picture
                 time = next(remaining, None)
-            if time is None and not skips:
+            if time is None and has_begun and not skips:
                 return
             shown = following
 

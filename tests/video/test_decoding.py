@@ -551,6 +551,19 @@ def test_frames_that_come_out_in_another_order_than_they_say_hide_none(video_fil
             list(stream_frames(path, times))
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+@pytest.mark.parametrize("num_first", [1, 4, 12, 36])
+@pytest.mark.parametrize("position", [0, 12])
+def test_frames_that_come_first_and_are_shown_late_hide_none_behind_them(
+    video_file, tmp_path, suffix, num_first, position
+):
+    changed = {index: (index - num_first) % 40 for index in range(40)}
+    path = with_times(video_file("h264_no_b_mp4"), tmp_path / f"late{suffix}", changed)
+    assert shown(decode_frames(path, list(range(40)))[0]) == list(range(40))
+    with pytest.raises(VideoDecodeError, match="is uncertain"):
+        list(stream_frames(path, [position / 25]))
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_a_few_frames_that_come_out_a_little_late_are_left_out_as_players_do(video_file, tmp_path, suffix):
     path = with_times(video_file("h264_no_b_mp4"), tmp_path / f"cut{suffix}", {12: 15})
@@ -701,6 +714,25 @@ def test_a_broadcast_of_open_groups_that_was_joined_in_the_middle_begins_at_its_
     for part in range(1, 16):
         frames, info = decode_frames(data[len(data) // 188 * part // 24 * 188 :], lambda info: range(info.num_frames))
         assert shown(frames) == list(range(40 - info.num_frames, 40))
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_what_is_cut_within_an_open_group_is_read_no_further_than_to_what_is_asked_for(
+    open_groups, video_file, tmp_path, codec
+):
+    whole = open_groups if codec == "h264" else video_file("hevc_mp4")
+    path = cut_at_key_frame(whole, tmp_path / "cut.mkv", 1)
+    times = [frame.time_seconds for frame in itertools.islice(stream_frames(path), 3)]
+    assert times[0] > 0
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        content = bytes([packet for packet in container.demux(video=0) if packet.size][-1])
+    place = data.rindex(content[-40:])
+    data[place : place + 40] = bytes(40)
+    path.write_bytes(data)
+    assert [frame.frame_index for frame in stream_frames(path, [0.0, *times])] == [0, 0, 1, 2]
+    with pytest.raises(VideoDecodeError):
+        list(stream_frames(path))
 
 
 @pytest.mark.parametrize("hidden", [0, 2])
