@@ -49,6 +49,8 @@ number in them."""
 # Processors read every file in it.
 TEMPLATES = "additional_chat_templates"
 INDEX = re.compile(r".+\.(safetensors|bin)\.index(\..+)?\.json")
+# A part of a tensor's name that follows itself, as in `vision_model.vision_model.`.
+REPEATED = re.compile(r"(?<![^.])([^.]+\.)\1+")
 # transformers would read these in place of the weights that were looked at.
 SPLIT_WEIGHTS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 
@@ -221,18 +223,22 @@ def own_names(stored: Iterable[str], *, prefix: str, where: str | os.PathLike[st
         where: the file or folder, for the error.
 
     Raises:
-        CheckpointError: a tensor has both names, so that one reader would take the one, and another the other.
+        CheckpointError: two names are of one tensor, so that one reader would take the one, and another the other.
     """
+    # transformers takes away the prefix that a name has once too often, with any character for its dot, and reads a
+    # tower's name that stands there twice as once.
+    in_front = re.compile(f"(?:{re.escape(prefix[:-1])}.)+")
     found: dict[str, str] = {}
     for name in stored:
-        own = name.removeprefix(prefix)
-        if own in found:
+        tensor = REPEATED.sub(r"\1", name[match.end() :] if (match := in_front.match(name)) else name)
+        if tensor in found:
+            first, second = (printable(each, limit=200) for each in (found[tensor], name))
             raise CheckpointError(
-                f"{printable(os.fspath(where))} has {printable(own, limit=200)} twice, with `{prefix}` in front and "
-                "without. Get the whole checkpoint."
+                f"{printable(os.fspath(where))} has {printable(tensor, limit=200)} twice, as {first} and as {second}. "
+                "Get the whole checkpoint."
             )
-        found[own] = name
-    return found
+        found[tensor] = name
+    return {name.removeprefix(prefix): name for name in found.values()}
 
 
 def refuse_quantized(types: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Files of a checkpoint that lead elsewhere are refused by every loader before they are opened; the Hub's are not."""
 
 import inspect
+import itertools
 import json
 import os
 import shutil
@@ -10,19 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import modeling_utils
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, rename_source_key
 from transformers.utils import is_env_variable_true
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.adapters import read_adapter
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
-from froster_hf.checkpoint_files import CheckpointError, check_checkpoint_files, check_headers
+from froster_hf.checkpoint_files import CheckpointError, check_checkpoint_files, check_headers, own_names
 from froster_hf.checkpoint_loading import NO_CONVERSION, checked_config, load_pipeline
 from froster_hf.hub.export_folder import load_for_export
+from froster_hf.modeling.configuration_froster import FrosterConfig
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.tokenizer_files import load_processor
 from froster_hf.training import FrozenTeacher
 from froster_hf.training.weights import WeightsFolder
 from froster_hf.weights_license import stated_license
+from tests.fixtures.dual_encoders import tiny_dual_encoder
 
 
 @pytest.fixture
@@ -268,3 +273,30 @@ def test_buffers_are_whole_numbers_beside_weights_of_any_precision(tmp_path):
     check_headers([tmp_path / "whole.safetensors"])
     with pytest.raises(CheckpointError, match=r"a\.weight is stored as I32"):
         check_headers([tmp_path / "whole.safetensors"], may_be_quantized=False)
+
+
+@pytest.mark.parametrize("with_head", [None, False, True])
+@pytest.mark.parametrize("backbone", ["clip", "siglip", "metaclip_2"])
+def test_whatever_transformers_takes_for_one_tensor_is_refused(backbone, with_head):
+    """With any of the names that transformers itself would rename to those of the model."""
+    model = tiny_dual_encoder(backbone)
+    if with_head is not None:
+        config = FrosterConfig.from_dual_encoder_config(model.config, temporal_module="local_attention")
+        model = (FrosterForVideoClassification if with_head else FrosterModel)(config)
+    prefix, own = model.base_model_prefix, model.state_dict()
+    assert set(own_names(own, prefix=f"{prefix}.", where="file").values()) == set(own)
+    renamings = [each for each in get_model_conversion_mapping(model) if isinstance(each, WeightRenaming)]
+    parts = (f"{prefix}.", f"{prefix}_", "vision_model.", "text_model.", "model.")
+    fronts = ["".join(taken) for count in range(4) for taken in itertools.product(parts, repeat=count)]
+    ends = ("logit_scale", "post_layernorm.weight", "final_layer_norm.weight", "visual_projection.weight")
+    names: dict[str, list[str]] = {}
+    for name in map("".join, itertools.product(fronts, ends)):
+        renamed, _ = rename_source_key(name, renamings, [], prefix, own)
+        if renamed in own:
+            names.setdefault(renamed, []).append(name)
+    assert len(names) >= 3
+    for first, *others in names.values():
+        assert others
+        for other in others:
+            with pytest.raises(CheckpointError, match="twice"):
+                own_names([first, other], prefix=f"{prefix}.", where="file")

@@ -224,7 +224,7 @@ def test_a_tensor_under_both_of_its_names_is_refused(tuned_folder, tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights |= {"logit_scale": weights["froster.logit_scale"] * 2}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"has logit_scale twice, with `froster\.` in front"):
+    with pytest.raises(ValueError, match=r"has logit_scale twice, as froster\.logit_scale and as logit_scale"):
         interpolate(folder, tuned_folder, 0.5, output_dir=tmp_path / "out")
 
 
