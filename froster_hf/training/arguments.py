@@ -200,7 +200,8 @@ class FrosterTrainingArguments(TrainingArguments):
             Each is skipped, with the weights unchanged.
         average_weights_from_epoch: the mean of the weights at the ends of this epoch and all that follow is saved as
             `weight-average` in `output_dir`. Epochs count from 1; the published models average from 2. 0 stands for
-            the weights before the training, which TACO averages too. `None`: no mean.
+            the weights before the training, which TACO averages too. `None`: no mean. Not with
+            `trained_parameters="lora"`, whose factors have no mean of their own.
         weight_average: what an epoch counts in the mean.
 
             - `uniform`: as much as any other.
@@ -316,6 +317,13 @@ class FrosterTrainingArguments(TrainingArguments):
                     f"distillation={self.distillation!r} and trained_parameters={self.trained_parameters!r}. Leave it "
                     "out, or distill, and train the weights themselves."
                 )
+        if self.average_weights_from_epoch is not None and self.trained_parameters == "lora":
+            raise ValueError(
+                f"`average_weights_from_epoch` is {self.average_weights_from_epoch}, which has no meaning with "
+                "trained_parameters='lora': the mean of the factors of low-rank updates is not that of the updates. "
+                "Leave it out, or train the weights themselves; saved models, which are merged, can be averaged by "
+                "`average_models`."
+            )
         if self.temporal_learning_rate is not None and self.temporal_learning_rate <= 0:
             raise ValueError(f"`temporal_learning_rate` is {self.temporal_learning_rate}; it must be above 0.")
         shape = (self.weight_average_center, self.weight_average_width)

@@ -112,13 +112,17 @@ def average_models(models: Iterable[Model]) -> Model:
     return first
 
 
-def _check_alike(first: dict[str, torch.Tensor], other: dict[str, torch.Tensor], number: int) -> None:
+def _refuse_adapters(names: Iterable[str]) -> None:
     # PEFT's name for what an adapter stands around.
-    if any(".base_layer." in name for name in (*first, *other)):
+    if any(".base_layer." in name for name in names):
         raise ValueError(
             "The models carry adapters of PEFT. The mean of the factors of their updates is not that of the updates: "
             "merge each adapter into its model with `PeftModel.merge_and_unload`, save that, and average those."
         )
+
+
+def _check_alike(first: dict[str, torch.Tensor], other: dict[str, torch.Tensor], number: int) -> None:
+    _refuse_adapters((*first, *other))
     if different := sorted(set(first) ^ set(other)):
         raise ValueError(f"Model {number} has other weights than the first, such as {different[:3]}.")
     for name, tensor in first.items():
@@ -138,8 +142,8 @@ class WeightAveraging(CheckpointedCallback):
         weighting: what an epoch counts; by default all count the same. See [`gaussian_weighting`].
 
     Raises:
-        ValueError: an empty range of epochs; later, epochs that all count nothing, or parameters that FSDP or
-            DeepSpeed split over processes.
+        ValueError: an empty range of epochs; later, epochs that all count nothing, adapters, or parameters that FSDP
+            or DeepSpeed split over processes.
     """
 
     def __init__(
@@ -184,6 +188,7 @@ class WeightAveraging(CheckpointedCallback):
         """Begin again, unless the run is resumed."""
         if args.fsdp or args.deepspeed:
             raise ValueError("Weights that FSDP or DeepSpeed split over processes cannot be averaged while training.")
+        _refuse_adapters(name for name, _ in kwargs["model"].named_parameters())
         last = min(self.last_epoch or state.max_steps, state.num_train_epochs, state.max_steps)
         epochs = range(self.first_epoch, last + 1)
         if epochs and not any(map(self.weighting, epochs)):

@@ -79,12 +79,14 @@ def test_only_trained_parameters_are_kept(tmp_path):
     assert not any("self_attn" in name for name in trained)
 
 
-def test_low_rank_updates_are_averaged_and_merged(tmp_path):
+def test_factors_of_low_rank_updates_are_not_averaged(tmp_path):
+    """The mean of A and the mean of B are not the mean of B A."""
     pytest.importorskip("peft")
-    trainer = tiny_trainer(tmp_path, trained_parameters="lora", average_weights_from_epoch=1, max_steps=4)
-    trainer.train()
-    averaged = FrosterForVideoClassification.from_pretrained(tmp_path / "weight-average")
-    assert not any("lora" in name for name in averaged.state_dict())
+    with pytest.raises(ValueError, match=r"`average_weights_from_epoch` is 1, .* trained_parameters='lora'"):
+        tiny_trainer(tmp_path, trained_parameters="lora", average_weights_from_epoch=1)
+    trainer = tiny_trainer(tmp_path, trained_parameters="lora", callbacks=[WeightAveraging(1)])
+    with pytest.raises(ValueError, match="carry adapters of PEFT"):
+        trainer.train()
 
 
 def test_an_average_that_would_lack_epochs_is_refused(tmp_path):
