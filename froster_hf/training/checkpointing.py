@@ -304,8 +304,26 @@ class AtomicCheckpointing(Trainer):
         rates = check_scheduler(scheduler_state, scheduler, max_steps=num_steps * self.args.world_size)
         optimizer_state = read_state(checkpoint / OPTIMIZER_NAME, num_parameters=num_parameters)
         # The schedule stands still at a step that is skipped.
-        is_begun = rates is not None and scheduler_state["last_epoch"] > 0
-        check_optimizer(optimizer_state, optimizer, rates=rates, num_steps=num_steps, is_begun=is_begun)
+        num_done = None if rates is None else min(scheduler_state["last_epoch"], num_steps)
+        behind = check_optimizer(
+            optimizer_state,
+            optimizer,
+            rates=rates,
+            num_steps=num_steps,
+            num_done=num_done,
+            has_scaler=self.accelerator.scaler is not None,
+        )
+        if behind and self.is_world_process_zero():
+            names = {id(parameter): name for name, parameter in cast(nn.Module, self.model).named_parameters()}
+            logger.warning(
+                "The %s of %s has moments of fewer steps than were done, or none, for %d of %d parameters (%s). So it "
+                "is with parameters that had no gradient in some steps; of others, the run does not go on as it was.",
+                OPTIMIZER_NAME,
+                checkpoint,
+                len(behind),
+                num_parameters,
+                listing([names.get(id(parameter), "one of another module") for parameter in behind], limit=3),
+            )
         optimizer.load_state_dict(optimizer_state)
         scheduler.load_state_dict(scheduler_state)
 

@@ -375,8 +375,14 @@ def _check_alike(stored: Any, own: Any, *, where: str) -> None:
 
 
 def check_optimizer(
-    stored: Any, optimizer: Optimizer, *, rates: Sequence[float] | None, num_steps: int, is_begun: bool = False
-) -> None:
+    stored: Any,
+    optimizer: Optimizer,
+    *,
+    rates: Sequence[float] | None,
+    num_steps: int,
+    num_done: int | None = None,
+    has_scaler: bool = False,
+) -> list[Tensor]:
     """Refuse a state that this run's optimizer cannot have written.
 
     What it keeps of a parameter is found out by a step of it over zeros of the parameter's shape.
@@ -386,7 +392,12 @@ def check_optimizer(
         optimizer: that of this run, without wrappers.
         rates: learning rates of its groups at the stored step; `None` where any can be.
         num_steps: steps of the stored training; those of them that were skipped left no state.
-        is_begun: whether one of them is known to have been done.
+        num_done: those of them that were not skipped; `None` where that is not known.
+        has_scaler: whether a scaler of half precision may have kept the optimizer from counting some of these.
+
+    Returns:
+        Parameters that it has no state of, or one of fewer steps than were done. Those that had no gradient in some
+        steps are such, and nothing tells them from those whose states were taken away.
 
     Raises:
         ValueError: names the field.
@@ -408,13 +419,24 @@ def check_optimizer(
     }
     if not states.keys() <= members.keys():
         raise ValueError(f"{OPTIMIZER_NAME} has a state of parameters that this run has not")
-    if not states and is_plain and is_begun and any(_state_of_a_step(optimizer, *one) for one in members.values()):
-        raise ValueError(f"{OPTIMIZER_NAME} has no state, after {num_steps} steps")
+    # Others may count otherwise, or keep nothing of some parameters.
+    num_counted = num_steps if num_done is None or not is_plain else num_done
+    without = [one for number, one in members.items() if number not in states] if is_plain and num_counted else []
+    missing = [parameter for group, parameter in without if _state_of_a_step(optimizer, group, parameter)]
+    if missing and not states and num_done:
+        raise ValueError(f"{OPTIMIZER_NAME} has no state, after {num_done} steps")
+    steps: dict[int, float] = {}
     for number, state in states.items():
         where = f"{OPTIMIZER_NAME}['state'][{number}]"
         group, parameter = members[number]
         check_form(state, _state_of_a_step(optimizer, group, parameter), where=where, dtypes=(parameter.dtype,))
-        _check_values(state, where=where, num_steps=num_steps)
+        # Some (Adagrad) have a state before the first step.
+        least = 0 if has_scaler or not is_plain or parameter in optimizer.state else 1
+        _check_values(state, where=where, num_steps=num_counted, least=least)
+        if is_plain and "step" in state:
+            steps[number] = _step_of(state)
+    expected = max(steps.values(), default=0) if num_done is None or has_scaler else num_done
+    return missing + [members[number][1] for number, step in steps.items() if step < expected]
 
 
 def _check_group(group: Any, own: Mapping[str, Any], *, where: str, rate: float | None, is_plain: bool) -> None:
@@ -433,12 +455,17 @@ def _check_group(group: Any, own: Mapping[str, Any], *, where: str, rate: float 
             raise ValueError(f"`{name}` of {where} is {_shown(value)}; this run's is {_shown(own[name])}")
 
 
-def _check_values(state: Mapping[str, Any], *, where: str, num_steps: int) -> None:
+def _step_of(state: Mapping[str, Any]) -> float:
+    step = state["step"]
+    return float(step.max()) if isinstance(step, Tensor) else step
+
+
+def _check_values(state: Mapping[str, Any], *, where: str, num_steps: int, least: int) -> None:
     """What a form does not show: steps that can have been done, and squares."""
     for name, value in state.items():
         if name == "step":
-            step = float(value.max()) if isinstance(value, Tensor) else value
-            if not (0 <= step <= num_steps and step == int(step)):
+            step = _step_of(state)
+            if not (least <= step <= num_steps and step == int(step)):
                 raise ValueError(f"{where}['step'] is {step}, after {num_steps} steps of the training")
         elif name in NEVER_NEGATIVE and bool(torch.as_tensor(value).lt(0).any()):
             raise ValueError(f"{where}[{name!r}], of squares, has negative values")

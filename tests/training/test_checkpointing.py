@@ -336,6 +336,7 @@ def pickle_weights(file: Path) -> None:
 
 
 OPTIMIZER_FORGERIES = {
+    "steps that were not counted": moments(step=torch.tensor(0.0)),
     "moments of another shape": moments(exp_avg=torch.zeros(1), exp_avg_sq=torch.zeros(1)),
     "moments that are a scalar": moments(exp_avg=torch.zeros(())),
     "one number as a billion": moments(exp_avg=torch.zeros(1).expand(3 * 10**9)),
@@ -466,6 +467,25 @@ def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(
         resumed(run, str(run / "checkpoint-4"))
     assert "weights_only" not in str(raised.value)
     assert not Path("called").exists()
+
+
+@pytest.mark.parametrize("lost", [None, "state", "step"])
+def test_parameters_whose_moments_are_not_of_every_step_are_named_in_a_warning(run, lost, caplog):
+    def take_away(state):
+        if lost == "state":
+            del state["state"][0]
+        elif lost == "step":
+            state["state"][0]["step"] -= 1
+
+    alter(run / "checkpoint-4" / "optimizer.pt", take_away)
+    seal_again(run / "checkpoint-4")
+    with caplog.at_level(logging.WARNING):
+        trainer = resumed(run, str(run / "checkpoint-4"))
+    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    first = names[id(trainer.optimizer.param_groups[0]["params"][0])]
+    warned = [text for text in caplog.messages if "moments of fewer steps than were done, or none" in text]
+    assert len(warned) == (lost is not None)
+    assert all(re.search(rf"checkpoint-4 .* for 1 of \d+ parameters \({re.escape(first)}\)", text) for text in warned)
 
 
 @pytest.mark.parametrize("states", CALLBACK_FORGERIES.values(), ids=CALLBACK_FORGERIES)

@@ -86,6 +86,43 @@ def test_the_state_of_every_optimizer_is_read_and_taken_as_it_was_written(name, 
     assert repr(new.state_dict()) == repr(optimizer.state_dict())
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parameters_without_a_state_of_every_step_are_told_in_every_optimizer(name):
+    _, optimizer, _ = trained(name)
+    state = optimizer.state_dict()
+    given = {"rates": None, "num_steps": 4, "num_done": 3}
+
+    def behind(change, new, **fields):
+        states = {number: dict(one) for number, one in state["state"].items()}
+        change(states)
+        return check_optimizer({**state, "state": states}, new, **{**given, **fields})
+
+    def counted_from(states, step):
+        for one in states.values():
+            one |= {"step": torch.tensor(float(step)) if isinstance(one["step"], torch.Tensor) else step}
+
+    new_model, new, _ = trained(name, steps=0)
+    # Nothing reads it, so that it has never had a gradient.
+    unread = [] if name == "SGD" else [new_model.unread]
+    assert behind(lambda states: None, new) == unread
+    if name == "SGD":  # keeps nothing
+        return
+    first = next(iter(state["state"]))
+    lost = [parameter for group in new.param_groups for parameter in group["params"]][first]
+    found = behind(lambda states: states.pop(first), new)
+    assert {id(parameter) for parameter in found} == {id(lost), id(new_model.unread)}
+    with pytest.raises(ValueError, match=r"optimizer\.pt has no state, after 3 steps"):
+        behind(dict.clear, new)
+    if any("step" not in one for one in state["state"].values()):
+        return
+    assert len(behind(lambda states: counted_from(states, 2), new)) == len(list(new_model.parameters()))
+    # A scaler may have skipped a step that a fused optimizer has been called for.
+    assert len(behind(lambda states: counted_from(states, 2), new, has_scaler=True)) == (name != "Adagrad")
+    for step in (4,) if name == "Adagrad" else (0, 4):
+        with pytest.raises(ValueError, match=rf"\['step'\] is {step}\S*, after 3 steps"):
+            behind(lambda states, step=step: counted_from(states, step), new)
+
+
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "SGD"])
 def test_a_tensor_of_another_shape_is_refused_in_the_state_of_every_optimizer(name):
     _, optimizer, _ = trained(name)
