@@ -17,8 +17,13 @@ from .types import UnreadableVideoError
 _OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video")
 _OGG_FIRST, _OGG_LAST = 2, 4
 
-# Elements of Matroska.
-_EBML_HEADER, _EBML_VOID, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\xec", b"\x18\x53\x80\x67"
+# Elements of Matroska by their identifiers: those of a file; of a segment (SeekHead, Info, Tracks, Cues, Attachments,
+# Chapters, Tags); and of a cluster (Timestamp, SimpleBlock, BlockGroup, Position, PrevSize, EncryptedBlock,
+# SilentTracks, CRC-32).
+_MATROSKA_VOID, _MATROSKA_SEGMENT, _MATROSKA_CLUSTER = 0xEC, 0x18538067, 0x1F43B675
+_OF_FILES = {_MATROSKA_VOID, _MATROSKA_SEGMENT, 0x1A45DFA3}
+_OF_SEGMENTS = {0x114D9B74, 0x1549A966, 0x1654AE6B, _MATROSKA_CLUSTER, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
+_OF_CLUSTERS = {0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854, 0xBF}
 
 # Objects of ASF, and what the first one says of a live stream.
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -98,31 +103,38 @@ def _fragments_end(handle: BinaryIO, end: int) -> int:
 
 
 def _matroska_size(handle: BinaryIO, size: int) -> int:
-    """Where the last segment ends, unless its size is left open; files may be joined, and other bytes stray behind."""
+    """Where the last element ends that has a size; files may be joined, and other bytes stray behind.
+
+    Segments and clusters of an open size, as of live writers and browsers, are looked into.
+    """
     offset = end = 0
+    known = _OF_FILES
     while True:
         handle.seek(offset)
-        kind = handle.read(4)
-        is_void = kind.startswith(_EBML_VOID)
-        if is_void:
-            handle.seek(offset + 1)
-        elif kind not in (_EBML_HEADER, _MATROSKA_SEGMENT):
+        head = handle.read(12)
+        width = _ebml_width(head)
+        kind, number = int.from_bytes(head[:width], "big"), head[width:]
+        if kind not in known or _ebml_width(number) > 8:
             return end
-        length, is_open = _ebml_size(handle)
-        if is_open:
-            return end
-        offset = handle.tell() + length
-        end = end if is_void else offset
+        length = _ebml_size(number)
+        if length is None:
+            if kind not in (_MATROSKA_SEGMENT, _MATROSKA_CLUSTER):
+                return end
+            length, known = 0, _OF_FILES | _OF_SEGMENTS | _OF_CLUSTERS
+        offset += width + _ebml_width(number) + length
+        end = end if kind == _MATROSKA_VOID else offset
 
 
-def _ebml_size(handle: BinaryIO) -> tuple[int, bool]:
-    """A number whose leading zero bits say how many bytes it has; all ones, or no such number, mean an open size."""
-    first = (handle.read(1) or b"\0")[0]
-    if first == 0:
-        return 0, True
-    width = 9 - first.bit_length()
-    value = int.from_bytes(bytes([first & (2 ** (8 - width) - 1)]) + handle.read(width - 1), "big")
-    return value, value == 2 ** (7 * width) - 1
+def _ebml_width(number: bytes) -> int:
+    """How many bytes a number of EBML has, as the zero bits say that it begins with; 9 where this is none."""
+    return 9 - number[0].bit_length() if number else 9
+
+
+def _ebml_size(number: bytes) -> int | None:
+    """Without the bit that ends the zeros; all ones mean an open size."""
+    width = _ebml_width(number)
+    value = int.from_bytes(number[:width], "big") & (most := 2 ** (7 * width) - 1)
+    return None if value == most else value
 
 
 def _avi_size(handle: BinaryIO, size: int) -> int:

@@ -15,11 +15,17 @@ from hypothesis import strategies as st
 from froster_hf.video.decoding import VideoDecodeError, decode_frames
 from froster_hf.video.truncation import check_complete
 from froster_hf.video.types import UnreadableVideoError
+from tests.fixtures.matroska import element, write_matroska
 from tests.fixtures.videos import VIDEO_KINDS, read_index, render_video
 
 BEGINNINGS = {
     "mov,mp4,m4a,3gp,3g2,mj2": [b"", b"\0\0\0\x08ftyp", b"\0\0\0\x01mdat"],
-    "matroska,webm": [b"", b"\x1a\x45\xdf\xa3", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67"],
+    "matroska,webm": [
+        b"",
+        b"\x1a\x45\xdf\xa3",
+        b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67",
+        b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff\x1f\x43\xb6\x75\xff",
+    ],
     "avi": [b"", b"RIFF", b"RIFF\4\0\0\0AVI RIFF\1\0\0\0AVIX"],
     "asf": [b"", bytes(16), bytes(16) + struct.pack("<Q", 54)],
     "gif": [b"", b"GIF89a"],
@@ -158,6 +164,31 @@ def test_of_matroska_files_that_were_joined_each_one_says_where_it_ends(video_fi
         for joined in (data + data[:-end], data + void + data[:-end], data + data + data[:-end]):
             with pytest.raises(UnreadableVideoError, match="truncated"):
                 check_complete(io.BytesIO(joined), "matroska,webm")
+
+
+def _with_open_size(matroska: bytes, identifier: str) -> bytes:
+    """A file whose last element of a kind does not say where it ends, as written to a pipe."""
+    place = matroska.rindex(bytes.fromhex(identifier)) + 4
+    return matroska[:place] + b"\1" + b"\xff" * 7 + matroska[place + 8 :]
+
+
+def test_matroska_of_open_size_that_is_cut_within_what_has_a_size_is_truncated(video_file):
+    live = _with_open_size(write_matroska(video_file("vp9_webm")), "18538067")
+    recorded = _with_open_size(live, "1F43B675")
+    start = b"\xa3\1" + bytes(4)
+    blocks = [place for place in range(len(live) // 2, len(live)) if live.startswith(start, place)]
+    assert len(blocks) > 5
+    tags = element("1254C367", bytes(20))
+    for whole in (live, recorded, live + bytes(9), recorded + b"stray", live + tags, recorded + tags, live + recorded):
+        check_complete(io.BytesIO(whole), "matroska,webm")
+    assert _num_frames(live) == _num_frames(recorded) == 40
+    cuts = [live[:-1], recorded[:-1], (live + tags)[:-1], live + recorded[:-1]]
+    for block in blocks:
+        cuts += [live[:block], recorded[: block + 2], recorded[: block + 14], recorded[: block - 1]]
+        check_complete(io.BytesIO(recorded[:block]), "matroska,webm")
+    for cut in cuts:
+        with pytest.raises(UnreadableVideoError, match="truncated"):
+            check_complete(io.BytesIO(cut), "matroska,webm")
 
 
 def test_asf_says_where_its_packets_end_unless_it_is_live(video_file):
