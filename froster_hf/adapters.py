@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .checkpoint_files import MAX_CONFIG_BYTES, check_checkpoint_files, check_headers
+from .checkpoint_files import MAX_CONFIG_BYTES, check_checkpoint_files, check_headers, own_names
 from .printing import printable
 
 PEFT_TYPES = ("IA3", "LOHA", "LOKR", "LORA")
@@ -288,13 +288,13 @@ def check_adapter_loaded(model: Any, adapter: Adapter) -> None:
     transformers goes on without them, which gives answers of something else than what was trained.
 
     Raises:
-        ValueError: names the first of them.
+        ValueError: names the first of them, or one that the file has under two names.
     """
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(adapter.weights(), "pt") as tensors:
-        stored = {key.removeprefix("base_model.model.") for key in tensors.keys()}  # noqa: SIM118  (no mapping)
+        stored = own_names(tensors.keys(), prefix="base_model.model.", where=adapter.name).keys()
     present = {key.removeprefix("base_model.model.") for key in get_peft_model_state_dict(model)}
     if differing := sorted(stored ^ present):
         raise ValueError(

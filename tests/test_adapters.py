@@ -413,6 +413,18 @@ def test_an_adapter_that_does_not_fit_is_refused(adapter, tmp_path):
         load_installed(folder, device="cpu", dtype="auto")
 
 
+def test_an_adapter_with_a_tensor_under_both_of_its_names_is_refused(adapter, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = sorted(tensors)[0]
+    tensors[name.removeprefix("base_model.model.")] = tensors[name] * 2
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"twice, as base_model\.model\."):
+        load_installed(folder, device="cpu", dtype="auto")
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.float8_e4m3fn], ids=str)
 def test_an_adapter_whose_weights_are_quantized_and_do_not_say_how_is_refused(adapter, tmp_path, dtype):
     from safetensors.torch import load_file, save_file

@@ -226,6 +226,17 @@ class Account:
             raise ValueError(f"its names and texts have more than the allowed {MAX_CHARACTERS} characters")
 
 
+def add_tensor(tensors: dict[str, Tensor], name: str, tensor: Tensor) -> None:
+    """Add a tensor under a name that is not taken: of two, either could be meant.
+
+    Raises:
+        ValueError: there is one already.
+    """
+    if name in tensors:
+        raise ValueError(f"there are two tensors named {name!r:.200}")
+    tensors[name] = tensor
+
+
 def flatten_payload(payload: object) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
     """The tensors of a pickled object, one level of sections deep, and an account of everything else."""
     if not isinstance(payload, Mapping):
@@ -239,7 +250,7 @@ def flatten_payload(payload: object) -> tuple[dict[str, Tensor], dict[str, str],
     def sort(name: str, value: object) -> None:
         account.add(name, value if isinstance(value, str) else "")
         if isinstance(value, Tensor):
-            tensors[name] = value
+            add_tensor(tensors, name, value)
         elif isinstance(value, str) and len(value) <= MAX_TEXT:
             texts[name] = value
             other[name] = f"a text of {len(value)} characters"
@@ -250,9 +261,12 @@ def flatten_payload(payload: object) -> tuple[dict[str, Tensor], dict[str, str],
         if not isinstance(key, str):
             raise ValueError(f"the file holds a mapping with a key of type {type(key).__name__}, not a state dict")
         refuse_attributes(value, key)
+        is_section = isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values())
+        if "/" in key and (is_section or isinstance(value, Tensor)):
+            raise ValueError(f"{key!r:.200} has a slash, which stands between a section and a name within it")
         if TRAINING_STATE.fullmatch(key):
             other[key] = "the state of the training"
-        elif isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values()):
+        elif is_section:
             for name, entry in value.items():
                 sort(f"{key}/{name}", entry)
         else:
@@ -323,7 +337,7 @@ def read_torchscript(
     other: dict[str, str] = {}
     for name, value in walk(module, "", Account()):
         if isinstance(value, Tensor):
-            tensors[name] = value
+            add_tensor(tensors, name, value)
         elif name.rpartition(".")[2] not in ("training", "_is_full_backward_hook"):
             other[name] = describe(value)
     return tensors, other
@@ -339,6 +353,8 @@ def walk(holder: AttributeHolder, prefix: str, account: Account, depth: int = 0)
         raise ValueError(f"the modules are nested more than {MAX_DEPTH} deep")
     for name, value in vars(holder).items():
         account.add(f"{prefix}{name}")
+        if set("./") & set(str(name)):
+            raise ValueError(f"an attribute is named {name!r:.200}, which reads as several names")
         if isinstance(value, AttributeHolder):
             yield from walk(value, f"{prefix}{name}.", account, depth + 1)
         else:

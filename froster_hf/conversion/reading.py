@@ -40,7 +40,7 @@ from ..fingerprints import file_fingerprint
 from ..printing import listing, one_line, printable
 from ..processing.text_files import AnnotationError, read_json
 from .layouts import find_layout, recognize_layout, told_by_section, weight_sections
-from .pickle_worker import MAX_CHARACTERS, NO_ROOM_STATUS, TensorUnpickler
+from .pickle_worker import MAX_CHARACTERS, NO_ROOM_STATUS, TensorUnpickler, add_tensor
 from .state_dicts import convert_state_dict
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
@@ -338,7 +338,10 @@ def load_source(source: str | os.PathLike[str], *, layout: str | None = None) ->
     """
     raw = read_checkpoint(resolve(source))
     clip_config = _clip_config(raw)
-    weights, wrapping, unused = _unwrap(raw)
+    try:
+        weights, wrapping, unused = _unwrap(raw)
+    except ValueError as error:
+        raise ValueError(f"{raw.path}, without its sections and the names of wrappers: {error}.") from error
     # An ActionCLIP file with the head that has no weights is recognized by its empty section.
     layout = layout or told_by_section(recognize_layout(weights), raw.other)
     if find_layout(layout).needs_config and clip_config is None:
@@ -368,11 +371,14 @@ def _unwrap(raw: RawCheckpoint) -> tuple[dict[str, Tensor], str, list[str]]:
 
     Returns:
         The weights; where they were; tensors of sections that are not known.
+
+    Raises:
+        ValueError: two tensors have the same name, once they are taken out.
     """
     sections: dict[str, dict[str, Tensor]] = {}
     for name, tensor in raw.tensors.items():
         section, slash, rest = name.partition("/")
-        sections.setdefault(section if slash else "", {})[rest if slash else name] = tensor
+        add_tensor(sections.setdefault(section if slash else "", {}), rest if slash else name, tensor)
     prefixes = weight_sections()
     known = [section for section in prefixes if section in sections] or [""]
     # ActionCLIP's files have two sections that belong together; of all others only the first one counts.
@@ -385,7 +391,8 @@ def _unwrap(raw: RawCheckpoint) -> tuple[dict[str, Tensor], str, list[str]]:
             found.append(f"section {section}")
         tensors, wrappers = _without_wrappers(tensors)
         found += wrappers
-        weights |= {prefixes.get(section, "") + name: tensor for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            add_tensor(weights, prefixes.get(section, "") + name, tensor)
     unknown = [f"{section}/{name}" for section, tensors in sections.items() for name in tensors]
     return weights, ", ".join(found), unknown
 
@@ -409,9 +416,7 @@ def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
         rest = path if name in OUTSIDE_WRAPPERS else path[len(common) :]
         inside.update(part for part in rest if part in WRAPPERS)
         plain = ".".join(part for part in rest if part not in WRAPPERS)
-        if plain in unwrapped:
-            raise ValueError(f"Without the names of wrappers, there are two tensors named {printable(plain)}.")
-        unwrapped[plain] = tensors[name]
+        add_tensor(unwrapped, plain, tensors[name])
     found = [f"prefix {'.'.join(common)}."] if common else []
     return unwrapped, found + [f"wrappers {', '.join(sorted(inside))} inside names"] * bool(inside)
 

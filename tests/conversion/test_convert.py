@@ -689,5 +689,18 @@ def test_two_wrapped_names_of_one_tensor_are_refused(tmp_path):
     clip = clip_state_dict()
     clip["visual._orig_mod.proj"] = clip["visual.proj"].clone()
     save_file(clip, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=r"two tensors named visual\.proj"):
+    with pytest.raises(ValueError, match=r"two tensors named 'visual\.proj'"):
+        convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("visual.proj", "/visual.proj"),
+        ("model_state_dict/fusion_model.lstm.bias", "fusion_model_state_dict/module.lstm.bias"),
+    ],
+)
+def test_one_tensor_in_two_sections_is_refused(tmp_path, first, second):
+    save_file({name: torch.ones(1) for name in (first, second)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"there are two tensors named '(visual\.proj|fusion_model\.lstm\.bias)'"):
         convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "out")

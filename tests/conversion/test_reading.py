@@ -125,6 +125,9 @@ def test_tensors_that_share_a_storage_are_read_as_separate_ones(tmp_path):
         # One text, many times: a file of some kilobytes that describes a gigabyte.
         (dict.fromkeys(map(str, range(8000)), "x" * 60_000), "names and texts have more than the allowed"),
         ({"s" * 500: {str(i): torch.zeros(1) for i in range(9000)}}, "names and texts have more than the allowed"),
+        ({"s": {"w": torch.zeros(1)}, "s/w": torch.ones(1)}, "'s/w' has a slash"),
+        ({"s": {"t/w": torch.zeros(1)}, "s/t": {"w": torch.ones(1)}}, "'s/t' has a slash"),
+        ({"s": {5: torch.zeros(1), "5": torch.ones(1)}}, "two tensors named 's/5'"),
         ({"s" * 60_000: {"w": torch.zeros(1)}}, "a name of 60002 characters, more than the allowed 512"),
     ],
 )
@@ -437,6 +440,19 @@ def test_a_pickle_of_few_bytes_that_takes_long_is_refused(tmp_path, monkeypatch)
         CheckpointError, match=r"nested\.bin ended the process .* Get the checkpoint in the safetensors"
     ):
         reading.check_pickles([tmp_path / "a.bin", tmp_path / "nested.bin"])
+
+
+def test_a_torchscript_attribute_whose_name_reads_as_several_is_refused(tmp_path):
+    """It would take the place of a tensor of a module, which `torch.jit.load` shows."""
+    path = scripted_archive({"visual.proj": torch.ones(2), "visual_proj": torch.zeros(2)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        content = archive.read(name)
+    assert content.count(b"visual_proj") == 1
+    for other in (b"visual.proj", b"visual/proj"):
+        dotted = with_members(path, tmp_path / "b.pt", replaced={"data.pkl": content.replace(b"visual_proj", other)})
+        with pytest.raises(ValueError, match="which reads as several names"):
+            read_archive(dotted, ENOUGH)
 
 
 def test_torchscript_modules_that_are_in_many_places_at_once_are_refused(tmp_path):
