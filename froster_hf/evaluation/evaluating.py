@@ -24,7 +24,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_results
+from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_link, refuse_results
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -54,6 +54,8 @@ RESULT_FILES = (
 VARIANT_FOLDERS = (CALIBRATED_FOLDER, CHOSEN_FOLDER)
 # By its predictions a folder is known as an evaluation's; they are deleted last.
 RESULT_FOLDERS = ("plots", *VARIANT_FOLDERS, "predictions")
+# Within a result folder: an evaluation that will replace the one that is there, and the same when it is whole.
+UNFINISHED_FOLDER, WHOLE_FOLDER = ".unfinished-evaluation", ".whole-evaluation"
 FROZEN_ROW = "frozen model"
 Average = Literal["probabilities", "logits"]
 # From a part to the scores (m, k) of its m clips for its k labels.
@@ -108,7 +110,7 @@ def evaluate_protocol(
             the data, of which none may be missing. None takes the processor's.
         text_pooling: how several are combined, `mean` or `max`; None takes the processor's way.
         accelerator: None makes one.
-        overwrite: delete the evaluation that is in `output_dir`.
+        overwrite: begin again, and replace the evaluation in `output_dir`, which stays until the new one is whole.
         computing: `batch_size`, `num_workers` and `precision`; see [`Computing`].
 
     Returns:
@@ -132,7 +134,7 @@ def evaluate_protocol(
         raise ValueError(f"`method` is {method!r}, the name of the row of `frozen`; give the checkpoints another one.")
     accelerator = accelerator or Accelerator()
     folder = Path(output_dir)
-    prepare_folder(folder, protocol.to_dict(), overwrite=overwrite)
+    work = prepare_folder(folder, protocol.to_dict(), overwrite=overwrite)
     plan = plan_evaluation(protocol, data)
     for name, found in plan.count_differences.items():
         logger.warning("%s differs from the published counts: %s", name, found)
@@ -151,17 +153,18 @@ def evaluate_protocol(
     pairs = (model if isinstance(model, tuple) else (model, processor) for model in models)
     if frozen is not None and frozen.processor is None:
         frozen = dataclasses.replace(frozen, processor=processor)
-    scored = _score_table(predict_table, pairs, method=method, frozen=frozen, folder=folder / "predictions")
+    scored = _score_table(predict_table, pairs, method=method, frozen=frozen, folder=work / "predictions")
     tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scored.rows.items()}
     report = _report(protocol, plan, tested, scored)
     if accelerator.is_main_process:
-        write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, folder)
         if frozen is not None and frozen.training_labels is not None:
             points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
             own = frozen.processor or processor
             rows = similarity_table(frozen.model, own, training_labels=frozen.training_labels, tested=points)
-            write_similarity_report(rows, folder)
+            write_similarity_report(rows, work)
+        write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, work)
     accelerator.wait_for_everyone()
+    put_in_place(work, folder)
     return report
 
 
@@ -230,29 +233,68 @@ def prepare_folder(
     *,
     overwrite: bool,
     subfolders: Sequence[str] = ("plots", "predictions"),
-) -> None:
+) -> Path:
     """Make a result folder ready to write to, or raise in all processes.
 
     Args:
         folder: the result folder.
         protocol: what is evaluated, as `result.json` will say.
-        overwrite: delete the evaluation that is there; otherwise the result of another one is refused.
+        overwrite: replace the evaluation that is there; otherwise the result of another one is refused.
         subfolders: folders to make in it.
+
+    Returns:
+        The folder to write to: `folder`, or where the evaluation in it will be replaced, one within it, for
+        [`put_in_place`]. An evaluation that was interrupted there is gone on with by calls without `overwrite`.
     """
     refuse_processes_alone(together="the environment variable ACCELERATE_USE_CPU=true")
 
-    def prepare() -> None:
+    def prepare() -> Path:
         check_writable(folder)
+        unfinished = folder / UNFINISHED_FOLDER
+        for hidden in (unfinished, folder / WHOLE_FOLDER):
+            refuse_link(hidden)
+        # A kill may have come while one took its place.
+        _move_whole(folder)
+        goes_on = not overwrite and _is_of_an_evaluation(unfinished)
         if not _is_of_an_evaluation(folder):
-            _refuse_foreign(folder, overwrite=overwrite)
-        if overwrite:
-            _remove_results(folder)
-        else:
-            _refuse_other_protocol(folder, protocol)
+            _refuse_foreign(folder, overwrite=overwrite or goes_on)
+        if not goes_on:
+            _remove(unfinished)
+        is_there = any(os.path.lexists(folder / name) for name in (*RESULT_FILES, *RESULT_FOLDERS))
+        work = unfinished if goes_on or (overwrite and is_there) else folder
+        _refuse_other_protocol(work, protocol)
         for name in subfolders:
-            make_folder(folder / name)
+            make_folder(work / name)
+        return work
 
-    in_main_process(prepare)
+    return in_main_process(prepare)
+
+
+def put_in_place(work: Path, folder: Path) -> None:
+    """Let an evaluation that is whole take the place of the one that was there until now, for all processes.
+
+    Args:
+        work: what [`prepare_folder`] has given; none of the processes reads it any more.
+        folder: the result folder.
+    """
+    if work != folder:
+        in_main_process(partial(_move_whole, folder))
+
+
+def _move_whole(folder: Path) -> None:
+    """Replace the evaluation in a folder by the one within it that has a result, if there is one, whenever a kill has
+    come before: until the new one has its other name, only the old one is deleted, and then only the new one moves."""
+    unfinished, whole = folder / UNFINISHED_FOLDER, folder / WHOLE_FOLDER
+    if _stored_protocol(unfinished) is not None and not whole.exists():
+        _remove_results(folder)
+        unfinished.rename(whole)
+    if whole.is_dir():
+        # With its result last, as it was written.
+        for name in (*RESULT_FOLDERS, *reversed(RESULT_FILES)):
+            if os.path.lexists(whole / name):
+                _remove(folder / name)
+                (whole / name).rename(folder / name)
+        shutil.rmtree(whole, ignore_errors=True)
 
 
 def _is_of_an_evaluation(folder: Path) -> bool:
@@ -271,14 +313,17 @@ def _stored_protocol(folder: Path) -> dict[str, Any] | None:
 
 
 def _remove_results(folder: Path) -> None:
-    """Delete what an evaluation has left; a link, but nothing behind it."""
-    for name in RESULT_FILES:
-        (folder / name).unlink(missing_ok=True)
-    for part in (folder / name for name in RESULT_FOLDERS):
-        if part.is_symlink():
-            part.unlink()
-        elif part.is_dir():
-            shutil.rmtree(part)
+    """Delete what an evaluation has left."""
+    for name in (*RESULT_FILES, *RESULT_FOLDERS):
+        _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file, or a folder with all in it; of a link, nothing behind it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ from ..pipeline.scoring_froster import Calibration, fit_platt
 from ..printing import printable, without_progress_bars
 from ..video.columns import without_video_decoding
 from ..whole_files import new_folder, write_errors
-from .evaluating import matched_descriptions, prepare_folder
+from .evaluating import matched_descriptions, prepare_folder, put_in_place
 from .metrics import (
     METRICS,
     MultiLabelPrecision,
@@ -115,7 +115,7 @@ def evaluate_videos(
             be missing. None takes those of each model's processor.
         text_pooling: how several are combined, `mean` or `max`; None takes each processor's way.
         accelerator: None makes one.
-        overwrite: delete the evaluation that is in `output_dir`.
+        overwrite: begin again, and replace the evaluation in `output_dir`, which stays until the new one is whole.
         batch_size: clips computed together.
         num_workers: decoding workers.
         precision: `float32`, `bfloat16` or `float16`.
@@ -148,15 +148,16 @@ def evaluate_videos(
         "name": name or own_name,
         "multi_label": is_multi_label(table),
     }
-    prepare_folder(folder, subject, overwrite=overwrite)
+    described = matched_descriptions(descriptions, table)
+    work = prepare_folder(folder, subject, overwrite=overwrite)
     options = {
         **vars(computing),
-        "descriptions": matched_descriptions(descriptions, table),
+        "descriptions": described,
         "text_pooling": text_pooling,
         "accelerator": accelerator,
     }
     measured = [
-        _measure(name, classify, table, folder / "predictions" / f"model_{number}", calibrate and number == 0, options)
+        _measure(name, classify, table, work / "predictions" / f"model_{number}", calibrate and number == 0, options)
         for number, (name, classify) in enumerate(models.items())
     ]
     results, calibration = [result for result, _ in measured], measured[0][1] if calibrate else None
@@ -171,9 +172,10 @@ def evaluate_videos(
                 logger.warning(STORED_LABELS)
             classify.processor.calibration = calibration.to_dict()
             # First, since the report says that it is there.
-            save_variant(classify, folder / CALIBRATED_FOLDER)
-        _write(report, results, table, classify, folder)
+            save_variant(classify, work / CALIBRATED_FOLDER)
+        _write(report, results, table, classify, work)
     accelerator.wait_for_everyone()
+    put_in_place(work, folder)
     return report
 
 

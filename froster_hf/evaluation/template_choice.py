@@ -23,7 +23,7 @@ from datasets import Dataset
 
 from ..data.video_table import is_multi_label, label_array, label_names
 from ..processing.prompts_froster import TEMPLATE_SETS, find_text_pooling, resolve_templates
-from .evaluating import matched_descriptions, prepare_folder
+from .evaluating import matched_descriptions, prepare_folder, put_in_place
 from .metrics import average_views, paired_intervals, true_ranks
 from .own_list import STORED_LABELS, keep_descriptions, named_table, own_views, save_variant
 from .page import CHOSEN_FOLDER, difference_in_words
@@ -75,7 +75,7 @@ def choose_templates(
         descriptions: see `evaluate_videos`.
         text_pooling: see `evaluate_videos`.
         accelerator: None makes one.
-        overwrite: delete the evaluation that is in `output_dir`.
+        overwrite: begin again, and replace the evaluation in `output_dir`, which stays until the new one is whole.
         batch_size: clips computed together.
         num_workers: decoding workers.
         precision: `float32`, `bfloat16` or `float16`.
@@ -109,18 +109,18 @@ def choose_templates(
         "seed": seed,
         "candidates": {key: list(templates) for key, templates in sets.items()},
     }
+    described = matched_descriptions(descriptions, table)
     folder = Path(output_dir)
-    prepare_folder(folder, subject, overwrite=overwrite, subfolders=("predictions",))
+    work = prepare_folder(folder, subject, overwrite=overwrite, subfolders=("predictions",))
     embeds, header = embed_videos(
         classify.model,
         table,
         processor=processor,
-        output_dir=folder / "predictions",
+        output_dir=work / "predictions",
         accelerator=accelerator,
         **views,
         **vars(computing),
     )
-    described = matched_descriptions(descriptions, table)
     pool = list(dict.fromkeys(template for templates in sets.values() for template in templates))
     scorer = _TemplateScorer(
         classify.model,
@@ -141,9 +141,10 @@ def choose_templates(
     _keep(classify, report, described, text_pooling)
     if accelerator.is_main_process:
         # First, since the report says that it is there.
-        save_variant(classify, folder / CHOSEN_FOLDER)
-        write_result(report, markdown_of_choice(report), folder)
+        save_variant(classify, work / CHOSEN_FOLDER)
+        write_result(report, markdown_of_choice(report), work)
     accelerator.wait_for_everyone()
+    put_in_place(work, folder)
     return report
 
 

@@ -23,7 +23,7 @@ from ..processing.text_files import read_json
 from ..settings import read_fields
 from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
-from .evaluating import prepare_folder
+from .evaluating import prepare_folder, put_in_place
 from .metrics import METRICS, Metric, TemporalDetection, compute, metrics_of
 from .predicting import PredictionMismatchError, check_checksum, prompts_fingerprint, refuse_mismatch, with_checksum
 from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
@@ -57,7 +57,7 @@ def evaluate_detection(
         models: zero-shot pipelines by the names that they have in the report.
         data: where the videos and annotations are.
         output_dir: result folder: `result.json`, `result.md`, and `predictions/` with a file per model and video.
-        overwrite: replace the evaluation that is in `output_dir`.
+        overwrite: begin again, and replace the evaluation in `output_dir`, which stays until the new one is whole.
         batch_size: windows that go through the model together.
         on_video: called with the number of videos that are done, and of all, those of every model counted.
 
@@ -89,7 +89,7 @@ def evaluate_detection(
     fingerprint = _fingerprint(table, names)
     headers = {name: _header(protocol, table, fingerprint, name, classify) for name, classify in models.items()}
     folder = Path(output_dir)
-    prepare_folder(folder, protocol.to_dict(), overwrite=overwrite, subfolders=("predictions",))
+    work = prepare_folder(folder, protocol.to_dict(), overwrite=overwrite, subfolders=("predictions",))
     report: dict[str, Any] = {
         "protocol": protocol.to_dict(),
         "results": {},
@@ -108,7 +108,7 @@ def evaluate_detection(
             table,
             names,
             headers[name],
-            folder / "predictions" / f"model_{number}",
+            work / "predictions" / f"model_{number}",
             batch_size=batch_size,
         ):
             stored.append(prediction)
@@ -117,7 +117,8 @@ def evaluate_detection(
                 on_video(num_done, num_all)
         report["results"][name] = _model_result(protocol, table, names, stored, headers[name]["compared_with"])
         report["checkpoints"].append(headers[name]["model"])
-    write_result(report, detection_markdown(report), folder)
+    write_result(report, detection_markdown(report), work)
+    put_in_place(work, folder)
     return report
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from froster_hf.evaluation import FrozenModel, PredictionMismatchError, evaluate_protocol, load_protocol
+from froster_hf.evaluation.evaluating import prepare_folder, put_in_place
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
 from tests.fixtures.subprocesses import environment
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
@@ -204,6 +205,100 @@ def test_the_result_of_another_protocol_is_not_written_over_unless_that_is_asked
     report = evaluate(hmdb51_data, tmp_path, protocol=other, models=tiny_model(1), overwrite=True)
     assert report["protocol"]["num_samples"] == 3
     assert (tmp_path / "mine.txt").exists()
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stopping_model(seed, *, after):
+    """A model that is stopped by Ctrl-C after a number of batches."""
+    model, batches = tiny_model(seed), []
+    forward = model.forward
+
+    def stop(*args, **kwargs):
+        batches.append(1)
+        if len(batches) > after:
+            raise KeyboardInterrupt
+        return forward(*args, **kwargs)
+
+    model.forward = stop
+    return model
+
+
+def test_an_earlier_result_stays_where_the_one_that_would_replace_it_fails(hmdb51_data, tmp_path):
+    evaluate(hmdb51_data, tmp_path)
+    before = files_in(tmp_path)
+    elsewhere = dataclasses.replace(hmdb51_data, root=str(tmp_path / "nowhere"))
+    with pytest.raises(NotADirectoryError, match="nowhere"):
+        evaluate(elsewhere, tmp_path, overwrite=True)
+    with pytest.raises(ValueError, match="the descriptions"):
+        evaluate(hmdb51_data, tmp_path, descriptions={"wave": "a hand goes up"}, overwrite=True)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(hmdb51_data, tmp_path, models=stopping_model(1, after=0), overwrite=True)
+    assert files_in(tmp_path).items() >= before.items()
+    # It is the result of its own evaluation as before.
+    for hidden in tmp_path.glob(".unfinished-evaluation/predictions/*/*"):
+        hidden.unlink()
+    evaluate(hmdb51_data, tmp_path)
+    assert files_in(tmp_path) == before
+
+
+def test_an_evaluation_that_will_replace_another_one_is_gone_on_with(hmdb51_data, tmp_path):
+    evaluate(hmdb51_data, tmp_path / "replaced", frozen=FrozenModel(tiny_model(2), training_labels=["wave"]))
+    before = files_in(tmp_path / "replaced")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(hmdb51_data, tmp_path / "replaced", models=stopping_model(1, after=2), overwrite=True)
+    found = files_in(tmp_path / "replaced")
+    assert found.items() >= before.items()
+    (begun,) = found.keys() - before.keys()
+    assert begun == ".unfinished-evaluation/predictions/sample_0/predictions.0.jsonl"
+    model, batches = tiny_model(1), []
+    forward = model.forward
+    model.forward = lambda *args, **kwargs: batches.append(1) or forward(*args, **kwargs)
+    evaluate(hmdb51_data, tmp_path / "replaced", models=model)
+    evaluate(hmdb51_data, tmp_path / "fresh", models=tiny_model(1))
+    assert len(batches) == found[begun].count(b'"row"') // 2 + 2
+    assert files_in(tmp_path / "replaced") == files_in(tmp_path / "fresh"), "nothing of the replaced one is left"
+    assert not list((tmp_path / "replaced").glob(".*"))
+
+
+@pytest.mark.parametrize("event", range(12))
+def test_a_kill_while_an_evaluation_takes_the_place_of_another_one_loses_neither(tmp_path, monkeypatch, event):
+    """At whichever file or folder; the next call ends it."""
+    subject = {"name": "own"}
+    for name in ("result.json", "index.html", "plots/a.png", "predictions/model_0/predictions.0.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"protocol": {"name": "other"}}')
+    work = prepare_folder(tmp_path, subject, overwrite=True)
+    for name in ("result.json", "plots/b.png", "predictions/model_1/predictions.0.jsonl"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text('{"protocol": {"name": "own"}}')
+    expected = files_in(work)
+
+    class KilledError(BaseException):
+        pass
+
+    events, is_at_work = [], [False]
+
+    def count(name, _):
+        if is_at_work[0] and name in ("os.rename", "os.remove", "os.rmdir"):
+            events.append(name)
+            if len(events) == event + 1:
+                raise KilledError
+
+    sys.addaudithook(count)
+    is_at_work[0] = True
+    try:
+        put_in_place(work, tmp_path)
+    except KilledError:
+        assert any(name.endswith("result.json") for name in files_in(tmp_path))
+    finally:
+        is_at_work[0] = False
+    assert len(events) > event or event > 8, "there are more events to be killed at"
+    assert prepare_folder(tmp_path, subject, overwrite=False) == tmp_path
+    assert files_in(tmp_path) == expected
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_overwriting_takes_links_away_and_leaves_what_is_behind_them(hmdb51_data, tmp_path):

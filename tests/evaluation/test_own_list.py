@@ -1,6 +1,7 @@
 """Own labeled videos: folders and lists, several models, several labels per video, and the page of what went wrong."""
 
 import json
+import os
 import re
 import shutil
 import tracemalloc
@@ -15,7 +16,7 @@ from froster_hf.cli import main
 from froster_hf.data import AnnotationError, read_videos
 from froster_hf.data.video_table import label_matrix, label_names, video_features
 from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
-from froster_hf.evaluation.evaluating import prepare_folder
+from froster_hf.evaluation.evaluating import prepare_folder, put_in_place
 from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
 from froster_hf.evaluation.own_list import confusions, save_variant
 from froster_hf.evaluation.plots import plot_confusion
@@ -287,7 +288,10 @@ def test_folders_that_no_evaluation_has_left_are_not_deleted(tmp_path, place):
     prepare_folder(tmp_path / "elsewhere", {"name": "own"}, overwrite=True)
     # With a result that says what was evaluated, it is one's.
     (tmp_path / "result.json").write_text('{"protocol": {"name": "own"}}')
-    prepare_folder(tmp_path, {"name": "own"}, overwrite=True)
+    work = prepare_folder(tmp_path, {"name": "own"}, overwrite=True)
+    assert (tmp_path / place).exists(), "until the new one is whole"
+    (work / "result.json").write_text('{"protocol": {"name": "own"}}')
+    put_in_place(work, tmp_path)
     assert not (tmp_path / place).exists()
 
 
@@ -302,6 +306,35 @@ def test_nothing_is_put_into_folders_that_no_evaluation_has_left(tmp_path, place
     # Empty ones are those of an evaluation that was ended before its first prediction.
     (tmp_path / place).unlink()
     prepare_folder(tmp_path, {"name": "own"}, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "told"),
+    [
+        (["{0},run", "{1},a person who is running " + "very " * 80 + "fast"], [], "the text tower takes 77"),
+        (["{2},run", "{3},jump"], [], "None of the videos could be decoded"),
+        (["{0},run", "{1},jump"], ["--choose-templates"], "2 videos to choose by and 5 folds"),
+        (["{0},run", "{1},jump"], ["--descriptions", "run.json"], "jump"),
+    ],
+    ids=["long label", "no video", "few videos", "descriptions"],
+)
+def test_an_earlier_result_stays_where_a_list_that_would_replace_it_cannot_be_measured(
+    videos, result, tmp_path, monkeypatch, capsys, rows, options, told
+):
+    shutil.copytree(result, tmp_path / "result")
+    names = sorted(str(path) for path in (videos / "classes").rglob("*.mp4"))[:2]
+    for broken in (tmp_path / "a.mp4", tmp_path / "b.mp4"):
+        broken.write_text("not a video")
+        names.append(str(broken))
+    (tmp_path / "list.csv").write_text("\n".join(["video,label", *(row.format(*names) for row in rows)]))
+    (tmp_path / "run.json").write_text('{"run": "a person who is running"}')
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", "list.csv", "--root", os.path.commonpath([names[0], tmp_path]), "--model", "small"]
+    assert main([*command, *options, "--output", "result", "--overwrite"]) == 1
+    assert told in capsys.readouterr().err
+    for file in result.rglob("*"):
+        if file.is_file():
+            assert (tmp_path / "result" / file.relative_to(result)).read_bytes() == file.read_bytes()
 
 
 def test_another_evaluation_is_not_written_over(videos, result, capsys):

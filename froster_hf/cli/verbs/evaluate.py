@@ -21,8 +21,9 @@ the videos that went wrong. Several models are compared with the first, on the s
 or `path label` per line; with --multi-label, the labels of a video stand in one field with | between them, or in
 several lines.
 
-Any field of a protocol can be given as field=value, right after its name. Run again after an interruption, it resumes
-where it stopped. The output folder gets result.json, result.md, plots/ and predictions/.
+Any field of a protocol can be given as field=value, right after its name. Run again after an interruption, without
+--overwrite, it resumes where it stopped. The output folder gets result.json, result.md, plots/ and predictions/; with
+--overwrite, those of an earlier evaluation stay until the new ones are there.
 """
 
 import argparse
