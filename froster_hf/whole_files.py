@@ -229,22 +229,26 @@ def refuse_links_within(folder: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def worked_in_alone(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a folder in which two runs at once would delete each other's files, until the block or the process ends.
+def worked_in_alone(place: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder in which two runs at once would delete each other's files, or a file to which both would append,
+    until the block or the process ends.
 
     Where a system or a disk has no such locks, nothing is held.
 
     Raises:
         ValueError: another run holds it.
     """
-    with open(Path(folder) / LOCK_FILE, "ab") as lock:
+    is_folder = os.path.isdir(place)
+    # Some disks lock what is open for writing only.
+    mode = "ab" if is_folder else "r+b" if os.access(place, os.W_OK) else "rb"
+    with open(Path(place) / LOCK_FILE if is_folder else place, mode) as lock:
         try:
             if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(
-                f"Another run is at work in {printable(os.fspath(folder))}. Wait until it ends, or give another "
-                "folder."
+                f"Another run is at work in {printable(os.fspath(place))}. Wait until it ends, or give another "
+                f"{'folder' if is_folder else 'file'}."
             ) from error
         except OSError:
             pass

@@ -11,7 +11,7 @@ import os
 import sys
 from collections import UserList
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..whole_files import (
     prepare_file,
     refuse_other_names,
     refuse_results,
+    worked_in_alone,
     write_text_whole,
     written_whole,
 )
@@ -69,11 +70,12 @@ def predict_videos(
         options: options of the pipeline's call, such as `candidate_labels`, `top_k`, `batch_size` and `num_workers`.
 
     Returns:
-        An iterator of `{"video", "answers"}`, or `{"video", "error"}` for one that cannot be read or scored.
+        An iterator of `{"video", "answers"}`, or `{"video", "error"}` for one that cannot be read or scored. Until it
+        ends, or is closed (`close`), no other run goes on with the file.
 
     Raises:
         ResultExistsError: `output` has answers, and neither of the two was asked for.
-        ValueError: labels, options, a shard or a file that cannot be.
+        ValueError: labels, options, a shard or a file that cannot be, or another run is at work in the file.
         OtherAnswersError: see `resume`.
         OSError: the file cannot be written.
     """
@@ -89,11 +91,17 @@ def predict_videos(
     classify.label_embeds(**_label_options(options))
     settings = "" if path is None else settings_of(classify, options)
     done: dict[str, str] = {}
-    if path is not None and resume:
-        done = _read_done(path, settings, *_answers_check(classify, options))
-        _refuse_other_videos(path, {video: done[video] for video in own if video in done})
-    left = [video for video in own if video not in done]
-    return _records(classify, left, path, settings, options, resume=resume, overwrite=overwrite)
+    begun = path is not None and resume and path.exists()
+    with ExitStack() as holding:
+        if path is not None and resume:
+            if begun:
+                holding.enter_context(worked_in_alone(path))
+            done = _read_done(path, settings, *_answers_check(classify, options))
+            _refuse_other_videos(path, {video: done[video] for video in own if video in done})
+        left = [video for video in own if video not in done]
+        return _records(
+            classify, left, path, settings, options, begun=begun, overwrite=overwrite, holding=holding.pop_all()
+        )
 
 
 def _records(
@@ -103,15 +111,16 @@ def _records(
     settings: str,
     options: dict[str, Any],
     *,
-    resume: bool,
+    begun: bool,
     overwrite: bool,
+    holding: ExitStack,
 ) -> Iterator[dict[str, Any]]:
     # Unlike a list, read as the answers are asked for: each record is there before the next videos are waited for.
     sources = UserList(sys.stdin.buffer if video == "-" else video for video in videos)
     # Before they are read: one that is replaced meanwhile has another state afterward.
     states = {} if path is None else {video: _state_of(video) for video in videos}
-    answers = classify(sources, **{**options, "on_error": "return"})
-    with _writing(path, settings, resume=resume, overwrite=overwrite) as write:
+    with holding, _writing(path, settings, begun=begun, overwrite=overwrite, holding=holding) as write:
+        answers = classify(sources, **{**options, "on_error": "return"})
         for video, found in zip(videos, answers):
             failed = isinstance(found, Exception)
             record: dict[str, Any] = (
@@ -123,7 +132,7 @@ def _records(
 
 @contextmanager
 def _writing(
-    path: Path | None, settings: str, *, resume: bool, overwrite: bool
+    path: Path | None, settings: str, *, begun: bool, overwrite: bool, holding: ExitStack
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """What a record is given to; a table (.csv) appears when it is whole, and a file of records with the first one."""
     if path is None:
@@ -137,7 +146,7 @@ def _writing(
             writer.writerow(["video", "label", "score", "error"])
             yield lambda record: writer.writerows(_csv_rows(record))
     else:
-        records = _Records(path, settings, begun=resume and path.exists(), overwrite=overwrite)
+        records = _Records(path, settings, begun=begun, overwrite=overwrite, holding=holding)
         yield records.write
         if not records.begun:
             write_text_whole(path, "", overwrite=overwrite)
@@ -151,10 +160,12 @@ class _Records:
         settings: of each record.
         begun: whether it is gone on with; otherwise the first record makes it.
         overwrite: whether the first record may replace what is there by then.
+        holding: the locks of the run, which is at work in the file alone.
     """
 
-    def __init__(self, path: Path, settings: str, *, begun: bool, overwrite: bool):
+    def __init__(self, path: Path, settings: str, *, begun: bool, overwrite: bool, holding: ExitStack):
         self.path, self.settings, self.begun, self.overwrite = path, settings, begun, overwrite
+        self.holding = holding
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a record; on a full disk, the file is left as it was."""
@@ -163,6 +174,7 @@ class _Records:
             # Another process may have begun it since it was looked for.
             refuse_results(self.path, overwrite=self.overwrite, resumable=True)
             write_text_whole(self.path, line, overwrite=self.overwrite)
+            self.holding.enter_context(worked_in_alone(self.path))
             self.begun = True
             return
         # Without a buffer, which would be written at the end whatever has failed.

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import sys
 import tracemalloc
 
 import pytest
@@ -129,6 +130,30 @@ def test_a_file_that_another_process_has_begun_meanwhile_is_kept(videos, classif
     with pytest.raises(ResultExistsError):
         next(records)
     assert (tmp_path / "answers.jsonl").read_text() == "of another"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is held there")
+def test_two_runs_at_once_do_not_go_on_with_one_file(videos, classify, tmp_path):
+    """Each would write all that the other writes, too."""
+    call = {"output": tmp_path / "answers.jsonl", "candidate_labels": LABELS}
+    paths = [str(videos / f"{number}.mp4") for number in range(3)]
+    told = r"Another run is at work in .*answers\.jsonl\. Wait until it ends, or give another file"
+    for options, seen in (({}, paths[:2]), ({"resume": True}, paths)):
+        records = predict_videos(classify, seen, **call, **options)
+        first = next(records)
+        with pytest.raises(ValueError, match=told):
+            predict_videos(classify, paths, resume=True, **call)
+        assert [first, *records]
+    # From the reading of the file on, also where nothing was scored yet.
+    records = predict_videos(classify, paths, resume=True, **call)
+    with pytest.raises(ValueError, match=told):
+        predict_videos(classify, paths, resume=True, **call)
+    assert list(records) == []
+    assert [record["video"] for record in read(call["output"])] == paths
+    # A call that is refused holds nothing.
+    with pytest.raises(OtherAnswersError) as refused:
+        predict_videos(classify, paths, resume=True, **call, threshold=0.9)
+    assert list(predict_videos(classify, paths, resume=True, **call)) == [], refused
 
 
 def test_a_file_of_no_answers_is_empty(classify, tmp_path):
