@@ -43,6 +43,7 @@ def evaluate_detection(
     models: Mapping[str, Any],
     data: EvaluationData | Mapping[str, Any],
     output_dir: PathLike,
+    background_labels: Any = None,
     overwrite: bool = False,
     batch_size: int = 8,
     on_video: Callable[[int, int], None] | None = None,
@@ -57,6 +58,7 @@ def evaluate_detection(
         models: zero-shot pipelines by the names that they have in the report.
         data: where the videos and annotations are.
         output_dir: result folder: `result.json`, `result.md`, and `predictions/` with a file per model and video.
+        background_labels: what each label is compared with, as in a call of a pipeline; None takes each checkpoint's.
         overwrite: begin again, and replace the evaluation in `output_dir`, which stays until the new one is whole.
         batch_size: windows that go through the model together.
         on_video: called with the number of videos that are done, and of all, those of every model counted.
@@ -87,7 +89,10 @@ def evaluate_detection(
     # Before any video is read: a model that cannot score each label for itself costs no other one's work.
     names = _video_names(table, data.root)
     fingerprint = _fingerprint(table, names)
-    headers = {name: _header(protocol, table, fingerprint, name, classify) for name, classify in models.items()}
+    scoring = {} if background_labels is None else {"background_labels": background_labels}
+    headers = {
+        name: _header(protocol, table, fingerprint, name, classify, scoring) for name, classify in models.items()
+    }
     folder = Path(output_dir)
     work = prepare_folder(folder, protocol.to_dict(), overwrite=overwrite, subfolders=("predictions",))
     report: dict[str, Any] = {
@@ -110,6 +115,7 @@ def evaluate_detection(
             headers[name],
             work / "predictions" / f"model_{number}",
             batch_size=batch_size,
+            **scoring,
         ):
             stored.append(prediction)
             num_done += 1
@@ -166,11 +172,16 @@ def _fingerprint(table: SegmentTable, names: Sequence[str]) -> str:
 
 
 def _header(
-    protocol: DetectionProtocol, table: SegmentTable, fingerprint: str, name: str, classify: Any
+    protocol: DetectionProtocol,
+    table: SegmentTable,
+    fingerprint: str,
+    name: str,
+    classify: Any,
+    scoring: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything that the predictions of a model depend on, as JSON values."""
     try:
-        compared_with = classify.scoring(table.labels, multi_label=True).description
+        compared_with = classify.scoring(table.labels, multi_label=True, **scoring).description
     except ValueError as error:
         raise ValueError(f"{printable(name)}: {error}") from error
     processor = classify.processor
@@ -179,7 +190,7 @@ def _header(
         "model": model_fingerprint(classify.model),
         "architecture": architecture_of(classify.model),
         "prompts": prompts_fingerprint(processor, table.labels, said, text_pooling=pooling),
-        "settings": settings_of(classify, {}),
+        "settings": settings_of(classify, scoring),
         "data": fingerprint,
         "compared_with": compared_with,
         "protocol": protocol.to_dict(),
@@ -194,8 +205,7 @@ def _predictions(
     names: Sequence[str],
     header: Mapping[str, Any],
     folder: Path,
-    *,
-    batch_size: int,
+    **options: Any,
 ) -> Iterator[dict[str, Any]]:
     """The segments of each video, or its error: read from the folder, or found now and written to it."""
     labels = frozenset(table.labels)
@@ -209,7 +219,7 @@ def _predictions(
     for number, (video, name) in enumerate(zip(table.videos, names)):
         file = folder / f"{number:06d}.json"
         if not file.exists():
-            found = _detect(classify, video, table.labels, protocol, batch_size)
+            found = _detect(classify, video, table.labels, protocol, options)
             write_text_whole(file, json_text(with_checksum({"video": name, "evaluation": evaluation, **found})) + "\n")
         yield _stored_detection(file, name, labels, evaluation)
 
@@ -249,7 +259,7 @@ def _stored_detection(file: Path, video: str, labels: Collection[str], evaluatio
 
 
 def _detect(
-    classify: Any, video: str, labels: Sequence[str], protocol: DetectionProtocol, batch_size: int
+    classify: Any, video: str, labels: Sequence[str], protocol: DetectionProtocol, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The segments of one video, or why it could not be read."""
     candidates: list[DetectedSegment] = []
@@ -263,8 +273,8 @@ def _detect(
             smoothing_seconds=protocol.smoothing_seconds,
             num_frames=protocol.num_frames,
             num_thumbnails=0,
-            batch_size=batch_size,
             on_segment=_counting(),
+            **options,
         )
         count = _counting()
         for threshold in protocol.thresholds:

@@ -34,7 +34,7 @@ from froster_hf.evaluation.segments import (
 from froster_hf.evaluation.temporal_detection import _predictions, _stored_detection
 from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import read_measured_results
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 
@@ -228,6 +228,25 @@ def test_detections_by_another_processor_are_not_gone_on_with(data, tmp_path, ch
         setattr(other.processor if hasattr(other.processor, name) else other.processor.video_processor, name, value)
     with pytest.raises(PredictionMismatchError, match=expected):
         evaluate_detection(PROTOCOL, models={"tiny": other}, data=data, output_dir=tmp_path)
+
+
+def test_a_model_without_a_background_of_its_own_takes_the_one_of_the_call(data, tmp_path, capsys):
+    """As its refusal says, by the verb as well; detections with another one are not gone on with."""
+    save_tiny_checkpoint(tmp_path / "model", ["a video of {}."])
+    fields = {name: value for name, value in asdict(PROTOCOL).items() if name != "name" and value is not None}
+    (tmp_path / "mine.yaml").write_text(json.dumps({"about": "two videos", **fields}))
+    command = ["evaluate", str(tmp_path / "mine.yaml"), "--model", str(tmp_path / "model")]
+    command += ["--root", data["root"], "--annotations", data["annotations"], "--output", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert re.search("no background of its own.*--background", capsys.readouterr().err)
+    assert main([*command, "--background", "an empty room,a street"]) == 0
+    (result,) = json.loads((tmp_path / "out" / "result.json").read_text())["results"].values()
+    assert "an empty room" in result["compared_with"]
+    assert "a street" in result["compared_with"]
+    assert main([*command, "--background", "an empty room"]) == 1
+    assert "settings: stored" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path), "--model", "small", "--background", "a street"]) == 1
+    assert "--background has no effect on own videos" in capsys.readouterr().err
 
 
 def later(entry):

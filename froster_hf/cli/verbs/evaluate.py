@@ -36,7 +36,14 @@ from ...printing import printable
 from ...processing.label_files import SHIPPED_DESCRIPTIONS, read_descriptions
 from ...settings import check_named
 from ..loading import end_process_group, load_checkpoint
-from ..options import DEFAULT_MODEL, add_overwrite_argument, add_text_pooling, names_videos, print_shipped
+from ..options import (
+    DEFAULT_MODEL,
+    add_overwrite_argument,
+    add_text_pooling,
+    given_background,
+    names_videos,
+    print_shipped,
+)
 
 if TYPE_CHECKING:
     from ...evaluation.protocols import DetectionProtocol
@@ -48,8 +55,8 @@ CLIP_PROTOCOL_OPTIONS = ("average", "frozen", "frozen_weight", "training_labels"
 OWN_VIDEOS_OPTIONS = ("multi_label", "calibrate", "choose_templates")
 TEXT_OPTIONS = ("descriptions", "text_pooling")
 WITHOUT_EFFECT = {
-    "own videos": ("annotations", *(name for name in CLIP_PROTOCOL_OPTIONS if name != "labels")),
-    "a protocol of clips": OWN_VIDEOS_OPTIONS,
+    "own videos": ("annotations", "background", *(name for name in CLIP_PROTOCOL_OPTIONS if name != "labels")),
+    "a protocol of clips": ("background", *OWN_VIDEOS_OPTIONS),
     "temporal detection": (*OWN_VIDEOS_OPTIONS, *CLIP_PROTOCOL_OPTIONS, *TEXT_OPTIONS, "num_workers", "precision"),
 }
 
@@ -92,6 +99,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(SHIPPED_DESCRIPTIONS)}",
     )
     add_text_pooling(models)
+    models.add_argument(
+        "--background",
+        metavar="A,B,C",
+        help="temporal detection: things that each label is compared with; or a file of them (default: those of each "
+        "checkpoint, which a plain CLIP has not)",
+    )
     own = parser.add_argument_group("own videos")
     own.add_argument("--multi-label", action="store_true", help="a video may show several actions, or none")
     own.add_argument(
@@ -312,6 +325,7 @@ def _detect(arguments: argparse.Namespace, protocol: "DetectionProtocol", output
             models=models,
             data=data,
             output_dir=output,
+            background_labels=given_background(arguments),
             overwrite=arguments.overwrite,
             batch_size=arguments.batch_size,
             on_video=show,
