@@ -12,7 +12,7 @@ import errno
 import functools
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO, NamedTuple, NoReturn
@@ -124,19 +124,32 @@ class BeginsWithinError(UnreadableVideoError):
 
 
 def open_video_stream(
-    container: av.container.InputContainer, limits: VideoLimits, threads: int, *, is_strict: bool = True
+    container: av.container.InputContainer,
+    limits: VideoLimits,
+    threads: int,
+    *,
+    is_strict: bool = True,
+    left_out: Collection[int] = (),
 ):
     """The container's main video stream, its decoder set to be strict, or else to be `watched`.
+
+    Args:
+        container: The file.
+        limits: What it may cost.
+        threads: Decoding threads.
+        is_strict: Whether its decoder is to be strict.
+        left_out: Numbers of tracks that are parts of another one's pictures.
 
     Raises:
         UnreadableVideoError: without a video stream or decoder, or with frames beyond `limits.max_pixels`.
     """
-    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    streams = [stream for stream in container.streams.video if not _is_cover(stream) and stream.id not in left_out]
     if not streams:
         raise UnreadableVideoError("no video stream (is it audio only?)")
     best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
-    if any(map(_is_tile, streams)) and not stream.disposition & av.stream.Disposition.default:
+    # As FFmpeg ranks them: those that a file holds for its main ones, then those of most frames.
+    stream = best if best in streams else max(streams, key=lambda each: (_is_main(each), each.frames))
+    if any(map(_is_tile, streams)) and not _is_main(stream):
         raise UnreadableVideoError("it is a picture made of tiles, as phones store HEIC; save it as JPEG or PNG")
     context = stream.codec_context
     if context is None:
@@ -150,6 +163,10 @@ def open_video_stream(
     context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
     context.thread_type = "AUTO"
     return stream
+
+
+def _is_main(stream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.default)
 
 
 def _is_cover(stream) -> bool:

@@ -27,6 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .boxes import auxiliary_tracks
 from .entries import NotAnIndexError
 from .geometry import Projector, check_pixels, have_one_shape, read_position, square_size
 from .packets import (
@@ -90,6 +91,8 @@ class StrictReader:
         try:
             position = handle.tell()
             check_complete(handle, self._container.format.name)
+            is_mp4 = self._container.format.name == "mov,mp4,m4a,3gp,3g2,mj2"
+            self._left_out = auxiliary_tracks(handle) if is_mp4 else set()
             self._size = handle.seek(0, os.SEEK_END)
             handle.seek(position)
             try:
@@ -127,10 +130,15 @@ class StrictReader:
         )
 
     def _begin(self) -> av.VideoFrame:
-        self._stream = open_video_stream(self._container, self._limits, self._threads, is_strict=self._is_strict)
+        self._stream = self._open_stream(self._container)
         self.table, first = read_packets(self._container, self._stream, self._limits)
         check_samples(self._stream, self._size)
         return first
+
+    def _open_stream(self, container: av.container.InputContainer):
+        return open_video_stream(
+            container, self._limits, self._threads, is_strict=self._is_strict, left_out=self._left_out
+        )
 
     def __enter__(self) -> StrictReader:
         return self
@@ -339,7 +347,7 @@ class StrictReader:
         self._check_size()
         try:
             with open_container(self._handle) as container:
-                stream = open_video_stream(container, self._limits, self._threads, is_strict=self._is_strict)
+                stream = self._open_stream(container)
                 packets = demuxed(container, stream)
                 if not self._is_strict:
                     packets = watched(packets, stream)

@@ -11,6 +11,7 @@ import os
 import struct
 from typing import Any, BinaryIO
 
+from .boxes import boxes
 from .types import UnreadableVideoError
 
 # How the first page of pictures in Ogg begins: Theora, VP8, Dirac, and whatever OGM holds.
@@ -71,19 +72,12 @@ def _mp4_size(handle: BinaryIO, size: int) -> int:
 
     An index of fragments (`sidx`) says how many bytes of them follow, all of which may be missing.
     """
-    offset = end = 0
-    while offset + 8 <= size:
-        handle.seek(offset)
-        length, kind = struct.unpack(">I4s", handle.read(8))
-        if length == 1 and offset + 16 <= size:
-            (length,) = struct.unpack(">Q", handle.read(8))
-        if length < 8:  # 0: up to the end of the file
-            break
-        offset += length
+    end = 0
+    for kind, _, end_of_box in boxes(handle, 0, size):
         if kind in (b"moov", b"moof", b"mdat"):
-            end = max(end, offset)
+            end = max(end, end_of_box)
         elif kind == b"sidx":
-            end = max(end, _fragments_end(handle, offset))
+            end = max(end, _fragments_end(handle, end_of_box))
     return end
 
 

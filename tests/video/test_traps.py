@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import av
+import numpy as np
 import pytest
 from PIL import Image, features
 
@@ -161,6 +162,22 @@ def box(kind: bytes, content: bytes) -> bytes:
 
 def full_box(kind: bytes, content: bytes, *, version: int = 0) -> bytes:
     return box(kind, struct.pack(">I", version << 24) + content)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+def test_an_animation_is_not_answered_by_its_transparency(tmp_path):
+    """That takes more bits than the one color of a sticker, by which FFmpeg takes it for the picture."""
+    path = tmp_path / "sticker.avif"
+    masks = [draw_frame(index)[..., :1] for index in range(8)]
+    first, *others = [
+        Image.fromarray(np.concatenate([np.full((*mask.shape[:2], 3), (200, 30, 30), np.uint8), mask], axis=2))
+        for mask in masks
+    ]
+    first.save(path, save_all=True, append_images=others, duration=100, quality=90)
+    frames, info = decode_frames(path, lambda info: range(info.num_frames))
+    assert info.num_frames == 8
+    colors = frames.float().mean(dim=(0, 2, 3))
+    assert colors.tolist() == pytest.approx([200, 30, 30], abs=4)
 
 
 def picture_of_tiles(*, thumbnail: bool) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from froster_hf.video.boxes import auxiliary_tracks
 from froster_hf.video.decoding import VideoDecodeError, decode_frames
 from froster_hf.video.truncation import check_complete
 from froster_hf.video.types import UnreadableVideoError
@@ -19,7 +20,7 @@ from tests.fixtures.matroska import element, write_matroska
 from tests.fixtures.videos import VIDEO_KINDS, read_index, render_video
 
 BEGINNINGS = {
-    "mov,mp4,m4a,3gp,3g2,mj2": [b"", b"\0\0\0\x08ftyp", b"\0\0\0\x01mdat"],
+    "mov,mp4,m4a,3gp,3g2,mj2": [b"", b"\0\0\0\x08ftyp", b"\0\0\0\x01mdat", b"\0\0\0\0moov\0\0\0\0trak"],
     "matroska,webm": [
         b"",
         b"\x1a\x45\xdf\xa3",
@@ -40,6 +41,7 @@ def test_any_bytes_are_whole_or_truncated(data):
     file = data.draw(st.sampled_from(BEGINNINGS[container])) + data.draw(st.binary(max_size=64))
     with contextlib.suppress(UnreadableVideoError):
         check_complete(io.BytesIO(file), container)
+    auxiliary_tracks(io.BytesIO(file))
 
 
 @pytest.mark.parametrize(
