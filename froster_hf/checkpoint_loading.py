@@ -263,18 +263,7 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
             check_adapter_loaded(adapted, adapter)
     # Of an adapter, it is the name of the checkpoint that it is for.
     classify.model.config._name_or_path = checkpoint
-    if mismatched := sorted(report["mismatched_keys"]):
-        name, stored, described = mismatched[0]
-        raise ValueError(
-            f"{len(mismatched)} tensors of its files have other shapes than its configuration describes, such as "
-            f"{printable(name)}: {tuple(stored)}, and not {tuple(described)}."
-        )
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"{len(missing)} tensors of the model that its configuration describes are not in its files: "
-            f"{listing(missing, limit=3)}."
-        )
-    refuse_unplaced(report["unexpected_keys"])
+    _refuse_differences(report["mismatched_keys"], report["missing_keys"], report["unexpected_keys"])
     for name, weight in model.named_parameters():
         if name.endswith("logit_scale") and not 0 < (scale := weight.detach().float().exp().item()) < math.inf:
             raise ValueError(
@@ -311,6 +300,47 @@ def _load_processor_beside(load: Any, adapter: Adapter, files: list[str], *, is_
         f"processor of the training beside it, as `save_pretrained` does, or take the part away: then the "
         f"processor of {printable(adapter.base)} is taken."
     )
+
+
+def refuse_other_weights(config: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise where weights that are not loaded into a model are not those of the model that a configuration describes.
+
+    Args:
+        config: of a FROSTER model or a dual encoder.
+        shapes: of the weights, by their names within the base model.
+
+    Raises:
+        ValueError: a tensor is missing, has another shape, or has no place in the model.
+    """
+    described = {
+        name.removeprefix("froster."): tuple(tensor.shape)
+        for name, tensor in described_weights(config).items()
+        if not LEFT_OUT.search(name)
+    }
+    mismatched = [
+        (name, tuple(shapes[name]), shape)
+        for name, shape in described.items()
+        if name in shapes and tuple(shapes[name]) != shape
+    ]
+    _refuse_differences(mismatched, described.keys() - shapes.keys(), shapes.keys() - described.keys())
+
+
+def _refuse_differences(
+    mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]], missing: Iterable[str], unplaced: Iterable[str]
+) -> None:
+    """Raise for tensors that are not those of the model: with their shapes and those of the model, and by name."""
+    if mismatched := sorted(mismatched):
+        name, stored, described = mismatched[0]
+        raise ValueError(
+            f"{len(mismatched)} tensors of its files have other shapes than its configuration describes, such as "
+            f"{printable(name)}: {tuple(stored)}, and not {tuple(described)}."
+        )
+    if missing := sorted(missing):
+        raise ValueError(
+            f"{len(missing)} tensors of the model that its configuration describes are not in its files: "
+            f"{listing(missing, limit=3)}."
+        )
+    refuse_unplaced(unplaced)
 
 
 def refuse_unplaced(names: Iterable[str]) -> None:

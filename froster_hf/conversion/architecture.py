@@ -212,20 +212,9 @@ def read_run_configuration(text: str | None) -> dict[str, object]:
     return stated
 
 
-def state_unshown(config: Mapping[str, Any]) -> dict[str, object]:
-    """What the weights of a configuration do not show, by the names of `UNSHOWN`'s fields.
-
-    Args:
-        config: the `config.json` of a checkpoint of this package.
-
-    Raises:
-        ValueError: it is not such a configuration.
-    """
-    try:
-        built = FrosterConfig.from_dict(dict(config))
-    except FOREIGN_CONFIGURATION as error:
-        raise ValueError(f"config.json describes no FROSTER model: {one_line(str(error), limit=500)}") from error
-    return {field: _field(built, field) for fields in UNSHOWN.values() for field in fields}
+def state_unshown(config: FrosterConfig) -> dict[str, object]:
+    """What the weights of a configuration do not show, by the names of `UNSHOWN`'s fields."""
+    return {field: _field(config, field) for fields in UNSHOWN.values() for field in fields}
 
 
 def read_statement(text: str | None) -> dict[str, object]:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoint_files import own_names
+from ..checkpoint_loading import refuse_other_weights
+from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
-from ..printing import printable, printable_lines
+from ..printing import one_line, printable, printable_lines
 from ..weights_license import REPORT_FILE
 from ..whole_files import prepare_file, write_errors, written_whole
 from .architecture import UNSHOWN, state_unshown
@@ -85,8 +87,8 @@ def write_original_checkpoint(
     Raises:
         ResultExistsError: `output` is taken, or has been taken meanwhile.
         CheckpointError: a folder cannot be read.
-        ValueError: the checkpoint is not of this package, has weights that the layout has no names for, or a teacher
-            is given to a layout that has none.
+        ValueError: the checkpoint is not of this package, has other weights than its configuration describes (so may
+            the teacher) or weights that the layout has no names for, or a teacher is given to a layout that has none.
     """
     target = Path(output)
     entry = find_layout(layout)
@@ -99,8 +101,13 @@ def write_original_checkpoint(
         raw = read_checkpoint(checkpoint)
         conversion = read_report(Path(checkpoint) / REPORT_FILE)
         report = ExportReport(str(checkpoint), str(output), layout, 0)
-        original = _original(raw, report, entry=entry, teacher=teacher)
-        unshown = state_unshown(raw.config or {})
+        kind = (raw.config or {}).get("model_type")
+        if kind != "froster":
+            raise ValueError(f"{raw.path} is a checkpoint of type {printable(repr(kind))}, not of this package.")
+        names = own_names(raw.tensors, prefix=f"{kind}.", where=raw.path)
+        weights = {own: raw.tensors[name] for own, name in names.items()}
+        unshown = state_unshown(_checked_config(raw, weights))
+        original = _original(weights, report, entry=entry, teacher=teacher)
         report.notes.append(_untold(unshown))
         with write_errors(target):
             torch.save(_file(original, entry.file_sections), part)
@@ -108,15 +115,39 @@ def write_original_checkpoint(
     return report
 
 
+def _checked_config(raw: RawCheckpoint, weights: Mapping[str, Tensor]) -> Any:
+    """The configuration of a folder whose weights are all those that it describes.
+
+    Of a file without a layer nothing tells that there was one.
+
+    Args:
+        raw: the folder.
+        weights: its tensors, by their names within FROSTER's base model.
+
+    Raises:
+        ValueError: they are not, or there is no such configuration.
+    """
+    try:
+        config = FrosterConfig.from_fields(raw.config or {})
+        refuse_other_weights(config, {name: tensor.shape for name, tensor in weights.items()})
+    except Exception as error:  # what a configuration with values of any type makes transformers raise
+        reason = one_line(str(error), limit=500)
+        raise ValueError(f"{raw.path} cannot be written in another layout: {reason}") from error
+    return config
+
+
+def _teacher_weights(teacher: str | os.PathLike[str]) -> dict[str, Tensor]:
+    raw = read_checkpoint(teacher)
+    weights = convert_state_dict(raw.tensors).model
+    if raw.config is not None:
+        _checked_config(raw, weights)
+    return weights
+
+
 def _original(
-    raw: RawCheckpoint, report: ExportReport, *, entry: LayoutEntry, teacher: str | os.PathLike[str] | None
+    weights: dict[str, Tensor], report: ExportReport, *, entry: LayoutEntry, teacher: str | os.PathLike[str] | None
 ) -> dict[str, Tensor]:
     """The weights under the layout's names; what there is to say of them goes into the report."""
-    kind = (raw.config or {}).get("model_type")
-    if kind != "froster":
-        raise ValueError(f"{raw.path} is a checkpoint of type {printable(repr(kind))}, not of this package.")
-    names = own_names(raw.tensors, prefix=f"{kind}.", where=raw.path)
-    weights = {own: raw.tensors[name] for own, name in names.items()}
     projectors = {name: weights.pop(name) for name in list(weights) if name.startswith(PROJECTORS_PREFIX)}
     _leave_out(weights, "label_embeds", "a label bank; prompts are encoded again", report)
     for name, reason in entry.lacks.items():
@@ -124,7 +155,7 @@ def _original(
     if not entry.has("projectors"):
         report.left_out |= dict.fromkeys(projectors, f"{entry.title} has no projectors")
         projectors = {}
-    teacher_weights = convert_state_dict(read_checkpoint(teacher).tensors).model if teacher is not None else {}
+    teacher_weights = {} if teacher is None else _teacher_weights(teacher)
     converted = ConvertedStateDict(report.layout, weights, projectors=projectors, teacher=teacher_weights)
     original = export_state_dict(converted)
     if entry.complete is not None:

@@ -25,7 +25,7 @@ from tests.conversion.original_layouts import (
     vificlip_state_dict,
     with_prefix,
 )
-from tests.fixtures.tiny import tiny_tokenizer
+from tests.fixtures.tiny import save_tiny_checkpoint, save_tiny_clip, tiny_tokenizer
 from tests.hub.loopback_hub import LoopbackHub
 from tests.modeling.tiny import tiny_model
 
@@ -514,6 +514,49 @@ def test_weights_without_a_place_in_the_layout_are_not_exported(tmp_path):
     tiny_clip().save_pretrained(tmp_path / "clip")
     with pytest.raises(ValueError, match="is a checkpoint of type 'clip', not of this package"):
         write_original_checkpoint(tmp_path / "clip", tmp_path / "b.pth")
+
+
+LAYER = "vision_model.encoder.layers.1."
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda name, tensor: None if name.endswith(f"{LAYER}mlp.fc1.weight") else tensor, "1 tensors .* not in its"),
+        (lambda name, tensor: None if LAYER in name else tensor, "16 tensors of the model .* are not in its files"),
+        (lambda name, tensor: None if "text_model" in name else tensor, "36 tensors of the model .* are not in its"),
+        (
+            lambda name, tensor: torch.ones(3, 5) if name.endswith(f"{LAYER}mlp.fc1.weight") else tensor,
+            r"other shapes than its configuration describes, such as .*: \(3, 5\), and not \(64, 32\)",
+        ),
+    ],
+    ids=["a tensor", "a layer", "a tower", "a shape"],
+)
+@pytest.mark.parametrize("of", ["checkpoint", "teacher"])
+def test_weights_other_than_the_configuration_says_are_not_written(tmp_path, of, change, said):
+    folders = {"checkpoint": tmp_path / "checkpoint", "teacher": tmp_path / "teacher"}
+    save_tiny_checkpoint(folders["checkpoint"])
+    save_tiny_clip(folders["teacher"])
+    write_original_checkpoint(folders["checkpoint"], tmp_path / "whole.pth", teacher=folders["teacher"])
+    weights = {name: change(name, tensor) for name, tensor in saved_tensors(folders[of]).items()}
+    kept = {name: tensor for name, tensor in weights.items() if tensor is not None}
+    save_file(kept, folders[of] / "model.safetensors", {"format": "pt"})
+    # Of a teacher without a single tensor or a tower, the names alone tell.
+    said = rf"{said}|lacks \d+ tensors that the others call for" if of == "teacher" else said
+    with pytest.raises(ValueError, match=said):
+        write_original_checkpoint(folders["checkpoint"], tmp_path / "part.pth", teacher=folders["teacher"])
+    assert not (tmp_path / "part.pth").exists()
+
+
+@pytest.mark.parametrize("layers", [1, 5])
+def test_a_configuration_of_another_size_than_the_weights_is_refused(tmp_path, layers):
+    folder = save_tiny_checkpoint(tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["num_hidden_layers"] = layers
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"tensors of the model|have no place in the model"):
+        write_original_checkpoint(folder, tmp_path / "part.pth")
+    assert not (tmp_path / "part.pth").exists()
 
 
 def test_the_report_is_saved_beside_the_weights(tmp_path):
