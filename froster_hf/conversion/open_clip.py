@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from PIL.Image import Resampling
+
 from ..checkpoint_files import inside
 from ..modeling.configuration_froster import FrosterConfig
 from ..printing import printable
@@ -12,7 +14,29 @@ from .reading import Source, read_object
 CONFIG_FILE = "open_clip_config.json"
 
 # What open_clip takes where its file says nothing; of the other fields, the weights' shapes tell.
-DEFAULTS = {"quick_gelu": False, "vision_cfg.head_width": 64, "text_cfg.heads": 8}
+DEFAULTS = {
+    "quick_gelu": False,
+    "vision_cfg.head_width": 64,
+    "text_cfg.heads": 8,
+    "vision_cfg.norm_kwargs.eps": 1e-5,
+    "text_cfg.norm_kwargs.eps": 1e-5,
+}
+
+# What changes no embedding where the other fields are those that are written: the weights tell it, or it is of the
+# training alone, or of another tower or pooling. Every further field is refused, unless it is off.
+WITHOUT_EFFECT = {
+    *("custom_text", "init_logit_scale", "nonscalar_logit_scale", "output_dict", "cast_dtype"),
+    *(
+        f"{tower}.{name}"
+        for tower in ("vision_cfg", "text_cfg")
+        for name in ("mlp_ratio", "output_tokens", "final_ln_after_pool", "pos_embed_type")
+    ),
+    *(f"vision_cfg.{name}" for name in ("patch_dropout", "attn_pooler_queries", "attn_pooler_heads")),
+    *(f"vision_cfg.timm_{name}" for name in ("model_pretrained", "pool", "proj", "proj_bias", "drop", "drop_path")),
+    *(f"text_cfg.{name}" for name in ("pad_id", "eos_id", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type")),
+    "preprocess_cfg.fill_color",
+}
+SHOWN = 8
 
 
 def check_open_clip(found: Source, config: FrosterConfig, video_processor: Any) -> None:
@@ -36,7 +60,8 @@ def check_open_clip(found: Source, config: FrosterConfig, video_processor: Any) 
     file = inside(folder, CONFIG_FILE)
     content = read_object(file)
     model = content.get("model_cfg")
-    stated = {**DEFAULTS, **_flat(model)} if isinstance(model, dict) else {}
+    # `a.b.c` is the deepest field.
+    stated = {**DEFAULTS, **_flat(_flat(model))} if isinstance(model, dict) else {}
     stated |= _flat({"preprocess_cfg": content.get("preprocess_cfg")})
     written = _written(config, video_processor)
     differences = [
@@ -44,9 +69,15 @@ def check_open_clip(found: Source, config: FrosterConfig, video_processor: Any) 
         for name, value in written.items()
         if stated.get(name) is not None and not _same(stated[name], value)
     ]
+    differences += [
+        f"{printable(name, limit=100)}: {printable(str(value), limit=100)}, which is not converted"
+        for name, value in stated.items()
+        if value and name not in written and name not in WITHOUT_EFFECT
+    ]
     if differences:
+        shown = "; ".join(differences[:SHOWN])
         raise ValueError(
-            f"{file} describes another model than the one that would be written: {'; '.join(differences)}. Give what "
+            f"{file} describes another model than the one that would be written: {shown}. Give what "
             "no weight shows as options (without `quick_gelu`, `hidden_act` is gelu), and the model's pixels by "
             "`processor_from`; or take the file away, if it belongs to other weights."
         )
@@ -66,6 +97,7 @@ def _written(config: FrosterConfig, video_processor: Any) -> dict[str, Any]:
     """The fields that are compared, by open_clip's names."""
     vision, text = config.vision_config, config.text_config
     activation = " and ".join(sorted({vision.hidden_act, text.hidden_act}))
+    is_shortest = dict(video_processor.size).get("shortest_edge") is not None
     return {
         "embed_dim": config.projection_dim,
         "quick_gelu": {"quick_gelu": True, "gelu": False}.get(activation, activation),
@@ -79,6 +111,18 @@ def _written(config: FrosterConfig, video_processor: Any) -> dict[str, Any]:
         "text_cfg.heads": text.num_attention_heads,
         "text_cfg.context_length": text.max_position_embeddings,
         "text_cfg.vocab_size": text.vocab_size,
+        "vision_cfg.norm_kwargs.eps": vision.layer_norm_eps,
+        "text_cfg.norm_kwargs.eps": text.layer_norm_eps,
+        "vision_cfg.act_kwargs.approximate": "none",
+        "text_cfg.act_kwargs.approximate": "none",
+        "vision_cfg.pool_type": "tok",
+        "text_cfg.pool_type": "argmax",
+        "text_cfg.proj_type": "linear",
+        "text_cfg.text_mask": "first",
+        "preprocess_cfg.size": vision.image_size,
+        "preprocess_cfg.mode": "RGB",
+        "preprocess_cfg.resize_mode": "shortest" if is_shortest else "squash",
+        "preprocess_cfg.interpolation": Resampling(video_processor.resample).name.lower(),
         "preprocess_cfg.mean": list(video_processor.image_mean),
         "preprocess_cfg.std": list(video_processor.image_std),
     }

@@ -364,6 +364,18 @@ OPEN_CLIP = {
         ("vision_cfg", {"width": 128, "head_width": 32}, "vision_cfg.width: 128 and 64; .*head_width: 32 and 64"),
         ("preprocess_cfg", {"mean": [0.5, 0.5, 0.5]}, r"preprocess_cfg.mean: \[0.5, 0.5, 0.5\] and"),
         ("preprocess_cfg", {"std": 7}, "preprocess_cfg.std: 7 and"),
+        ("preprocess_cfg", {"size": 24}, "preprocess_cfg.size: 24 and 16"),
+        ("preprocess_cfg", {"resize_mode": "squash"}, "preprocess_cfg.resize_mode: squash and shortest"),
+        ("preprocess_cfg", {"interpolation": "bilinear"}, "preprocess_cfg.interpolation: bilinear and bicubic"),
+        ("vision_cfg", {"pool_type": "avg"}, "vision_cfg.pool_type: avg and tok"),
+        ("vision_cfg", {"norm_kwargs": {"eps": 1e-3}}, "vision_cfg.norm_kwargs.eps: 0.001 and 1e-05"),
+        ("vision_cfg", {"global_average_pool": True}, "global_average_pool: True, which is not converted"),
+        ("text_cfg", {"pool_type": "last"}, "text_cfg.pool_type: last and argmax"),
+        ("text_cfg", {"no_causal_mask": True}, "text_cfg.no_causal_mask: True, which is not converted"),
+        ("text_cfg", {"act_kwargs": {"approximate": "tanh"}}, "text_cfg.act_kwargs.approximate: tanh and none"),
+        ("text_cfg", {"hf_tokenizer_name": "\x1b[2J"}, r"hf_tokenizer_name: \\x1b\[2J, which is not converted"),
+        ("model_cfg", {"init_logit_bias": -10}, "init_logit_bias: -10, which is not converted"),
+        ("model_cfg", {"of_tomorrow": [[{"a": 1}]]}, "of_tomorrow: .* which is not converted"),
     ],
 )
 def test_what_open_clip_says_of_its_weights_is_held_against_the_files_beside_them(tmp_path, part, fields, said):
@@ -378,12 +390,33 @@ def test_what_open_clip_says_of_its_weights_is_held_against_the_files_beside_the
     (folder / "open_clip_config.json").write_text(json.dumps(stated))
     convert_checkpoint(folder, tmp_path / "out", processor_from=clip)
 
-    (stated["model_cfg"][part] if part.endswith("n_cfg") else stated[part]).update(fields)
+    (stated["model_cfg"] if part in stated["model_cfg"] else stated)[part].update(fields)
     (folder / "open_clip_config.json").write_text(json.dumps(stated))
     for source in (folder, folder / "model.safetensors"):
         with pytest.raises(ValueError, match=f"open_clip_config.json describes another model .*{said}"):
             convert_checkpoint(source, tmp_path / "other", processor_from=clip)
     assert not (tmp_path / "other").exists()
+
+
+def test_fields_of_open_clip_without_effect_are_none_of_another_model(tmp_path):
+    save_file(clip_state_dict(vocab=514), tmp_path / "open_clip_model.safetensors")
+    stated = json.loads(json.dumps(OPEN_CLIP))
+    stated["model_cfg"] |= {"custom_text": True, "init_logit_scale": 4.6, "init_logit_bias": None}
+    stated["model_cfg"]["vision_cfg"] |= {
+        "mlp_ratio": 4.0,
+        "patch_dropout": 0.5,
+        "pool_type": "tok",
+        "no_ln_pre": False,
+    }
+    stated["model_cfg"]["text_cfg"] |= {"no_causal_mask": False, "pool_type": "argmax", "norm_kwargs": {"eps": 1e-5}}
+    stated["preprocess_cfg"] |= {
+        "size": [16, 16],
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+        "mode": "RGB",
+    }
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(stated))
+    convert_checkpoint(tmp_path / "open_clip_model.safetensors", tmp_path / "out")
 
 
 def test_the_activation_of_open_clip_is_not_assumed_to_be_openais(tmp_path):
