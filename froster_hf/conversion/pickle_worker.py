@@ -52,6 +52,9 @@ MAX_SHARED = 4
 """Times the size of the file that its tensors may have together: a storage can be that of many, each of which is then
 written on its own. Sections of a file (a student, its average, its teacher) may share theirs."""
 
+METADATA = "__metadata__"
+"""What safetensors files say of themselves, in the place of a tensor's name."""
+
 MAX_TEXT = 65_536
 MAX_NAME = 512
 """Characters of a tensor's name, as in safetensors files (`checkpoint_files.LONGEST_NAME`)."""
@@ -310,6 +313,8 @@ def check_tensor(name: str, tensor: Tensor, stored: set[int]) -> None:
         stored: where the storages of the file begin in memory.
     """
     refuse_attributes(tensor, name)
+    if name == METADATA:
+        raise ValueError(f"it has a tensor called {METADATA}, which safetensors files cannot hold")
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
     if not plain or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(

@@ -149,7 +149,7 @@ def export_checkpoint(
             num_parameters=classify.model.num_parameters(),
             prompt_templates=classify.processor.prompt_templates,
             results=measured,
-            recipe=read_yaml_file(recipe) if recipe is not None else run.record.recipe if run is not None else None,
+            recipe=_read_recipe(recipe) if recipe is not None else run.record.recipe if run is not None else None,
             conversion=conversion,
             repo_id=repo_id,
         )
@@ -190,6 +190,16 @@ def _stated_facts(
         inherited=inherited_licenses(checkpoint),
         may_be_froster=conversion is not None and conversion["layout"] == "froster",
     )
+
+
+def _read_recipe(path: PathLike) -> Mapping[str, Any]:
+    """The fields of a training recipe; on the card stand those that are there, of whichever kind it is."""
+    fields = read_yaml_file(path)
+    if not isinstance(fields, dict) or not isinstance(fields.get("data") or {}, dict):
+        raise ValueError(
+            f"{printable(os.fspath(path))} is not a training recipe: it needs `field: value` lines, as does `data`."
+        )
+    return fields
 
 
 def store_labels(classify: Any, labels: Any) -> None:

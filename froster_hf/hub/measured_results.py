@@ -4,8 +4,8 @@ A result names the SHA-256 of the weights it was measured on. Where that is not 
 must not show it, so it is refused rather than left out.
 """
 
-import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,9 @@ class MeasuredResult:
         texts = (self.dataset, self.part, self.metric, self.protocol_name, self.protocol)
         if not all(isinstance(text, str) for text in texts):
             raise TypeError(f"names must be text, got {[type(text).__name__ for text in texts]}")
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not math.isfinite(self.value):
+        is_number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
+        # Not `math.isfinite`, which whole numbers of hundreds of digits end with an error of their own.
+        if not is_number or not abs(self.value) <= sys.float_info.max:
             raise ValueError(f"{self.metric} must be a number, got {self.value!r:.100}")
         if not all(count is None or type(count) is int for count in (self.num_clips, self.num_labels)):
             raise TypeError(f"counts must be whole numbers, got {self.num_clips!r:.100}, {self.num_labels!r:.100}")

@@ -129,12 +129,21 @@ def test_tensors_that_share_a_storage_are_read_as_separate_ones(tmp_path):
         ({"s": {"t/w": torch.zeros(1)}, "s/t": {"w": torch.ones(1)}}, "'s/t' has a slash"),
         ({"s": {5: torch.zeros(1), "5": torch.ones(1)}}, "two tensors named 's/5'"),
         ({"s" * 60_000: {"w": torch.zeros(1)}}, "a name of 60002 characters, more than the allowed 512"),
+        ({"__metadata__": torch.zeros(1)}, "a tensor called __metadata__, which safetensors files cannot hold"),
     ],
 )
 def test_what_is_no_plain_state_dict_is_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=message):
         read_archive(tmp_path / "a.pth", ENOUGH)
+
+
+def test_a_tensor_with_a_name_that_safetensors_files_cannot_hold_is_one_error_of_the_checkpoint(tmp_path):
+    named = {"__metadata__": torch.zeros(1)}
+    torch.save(named, tmp_path / "a.pth")
+    for file in (tmp_path / "a.pth", scripted_archive(named, tmp_path / "a.pt")):
+        with pytest.raises(CheckpointError, match="is refused: it has a tensor called __metadata__"):
+            read_checkpoint(file)
 
 
 def test_compressed_members_are_refused(tmp_path):

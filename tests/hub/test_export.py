@@ -334,6 +334,8 @@ def test_results_of_other_weights_and_other_files_are_refused(checkpoint, tmp_pa
         lambda report: report["protocol"].update(dataset=["ucf101"]),
         lambda report: report["results"]["ours"]["parts"][0]["base"].update(top1="100"),
         lambda report: report["results"]["ours"]["parts"][0]["base"].update(top1=True),
+        lambda report: report["results"]["ours"]["parts"][0]["base"].update(top1=10**400),
+        lambda report: report["results"]["ours"].update(harmonic_mean=-(10**400)),
         lambda report: report["results"]["ours"]["parts"][0]["base"].update(num_clips="12"),
         lambda report: report["results"]["ours"].update(harmonic_mean=[100.0]),
         lambda report: report.update(count_differences=[1]),
@@ -353,6 +355,14 @@ def test_a_result_that_is_not_plain_json_is_one_error_that_names_the_file(tmp_pa
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(ValueError, match=r"result\.json is not a result of `froster evaluate`"):
         read_measured_results(tmp_path, fingerprints={"a"})
+
+
+@pytest.mark.parametrize("text", ["- model\n- data\n", "5\n", "data\n", "data: [1]\n", "data: format\n", ""])
+def test_a_recipe_that_is_none_is_one_error_that_names_the_file(checkpoint, tmp_path, text):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"recipe\.yaml is not a training recipe"):
+        export_checkpoint(checkpoint, tmp_path / "out", recipe=tmp_path / "recipe.yaml")
+    assert not (tmp_path / "out").exists()
 
 
 def test_converted_froster_weights_keep_their_authors_license(converted, tmp_path):
