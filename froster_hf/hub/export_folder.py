@@ -25,7 +25,7 @@ from ..weights_license import CARD_FILE, FROSTER_LICENSE, REPORT_FILE, beside_we
 from ..whole_files import full_disk_named, make_folder, new_folder, write_errors
 from .card_facts import CardFacts, load_card_facts
 from .measured_results import MeasuredResult, benchmark_entries, read_measured_results
-from .model_card import build_model_card, converted_file
+from .model_card import build_model_card, without_paths
 from .run_facts import fill_facts, read_run, run_results, shown_checkpoint
 from .serving import TowerFormat, TowerReport, export_towers
 
@@ -257,7 +257,7 @@ def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:
 def write_conversion(folder: Path, conversion: Mapping[str, Any] | None) -> None:
     """The report of a conversion, so that the weights' origin and license are known wherever the folder goes."""
     if conversion is not None:
-        text = json.dumps({**conversion, "source": converted_file(conversion)}, indent=2)
+        text = json.dumps(without_paths(conversion), indent=2)
         (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
 
 

@@ -103,7 +103,7 @@ def build_model_card(
         is_time_symmetric=all(entry.time_symmetric for entry in config.temporal_entries),
         results=results,
         recipe=recipe_rows(recipe or {}),
-        conversion=conversion and {**conversion, "source": converted_file(conversion)},
+        conversion=conversion and without_paths(conversion),
         labels=labels[:SHOWN_LABELS],
         num_labels=len(labels),
     )
@@ -164,6 +164,7 @@ def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def converted_file(report: Mapping[str, Any]) -> str:
-    """The name of the file that was converted, without the path on somebody's disk."""
-    return str(report["source"]).replace("\\", "/").rstrip("/").rpartition("/")[2]
+def without_paths(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of a conversion; what was converted and written is named without the path on somebody's disk."""
+    names = {name: str(report[name]) for name in ("source", "output") if name in report}
+    return {**report, **{name: path.replace("\\", "/").rstrip("/").rpartition("/")[2] for name, path in names.items()}}

@@ -24,7 +24,7 @@ from tests.conversion.original_layouts import clip_state_dict, froster_state_dic
 from tests.conversion.test_convert import clip_processor
 from tests.fixtures.forks import run_python
 from tests.fixtures.real_videos import REAL_VIDEOS
-from tests.fixtures.tiny import tiny_model, tiny_processor
+from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor
 from tests.modeling.test_loading import populate_hub_cache, run_without_the_package
 
 LABELS = {"riding a bike": "two wheels", "golf | <b>": None}
@@ -376,6 +376,17 @@ def test_converted_froster_weights_keep_their_authors_license(converted, tmp_pat
     assert "released under CC BY-NC-SA 4.0" in card.text
     assert "from swa_2_22.pth" in card.text
     assert "/home/me" not in card.text, "paths of somebody's disk are nobody's business"
+
+
+def test_no_file_of_an_export_says_where_the_checkpoint_was(tmp_path):
+    private = tmp_path / "some customer"
+    private.mkdir()
+    convert_checkpoint(save_tiny_clip(private / "clip"), private / "model")
+    for out in (tmp_path / "out", tmp_path / "again"):
+        export_checkpoint(private / "model", out)
+        assert [path for path in out.rglob("*") if path.is_file() and b"some customer" in path.read_bytes()] == []
+        report = json.loads((out / "conversion.json").read_text())
+        assert (report["source"], report["output"]) == ("clip", "model")
 
 
 def converted_froster(folder, **options):
