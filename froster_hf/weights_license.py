@@ -15,6 +15,8 @@ FROSTER_LICENSE = "cc-by-nc-sa-4.0"
 
 REPORT_FILE, CARD_FILE = "conversion.json", "README.md"
 MAX_BYTES = 4 << 20
+"""The most that is read of either file, and written as a report."""
+
 METADATA = re.compile(r"\s*---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 """Of a card, in YAML; whoever made it may have it multiply out, so that it is read as a settings file is."""
 # As the Hub writes licenses: `apache-2.0`, `cc-by-nc-sa-4.0`, `llama3.1`.

@@ -25,7 +25,7 @@ from ..printing import json_text, listing, one_line, printable, printable_lines
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.text_files import read_json
 from ..processing.video_processing_froster import FrosterVideoProcessor
-from ..weights_license import REPORT_FILE
+from ..weights_license import MAX_BYTES, REPORT_FILE
 from ..whole_files import new_folder, write_errors
 from .architecture import FOREIGN_CONFIGURATION, Setting, UnshownOptions, infer_config, read_license
 from .layouts import Layout, find_layout
@@ -35,7 +35,6 @@ from .state_dicts import ConvertedStateDict, convert_state_dict
 
 PathLike = str | os.PathLike[str]
 SHOWN = 4
-MAX_REPORT_BYTES = 64 << 20
 
 
 @dataclass
@@ -101,9 +100,23 @@ class ConversionReport:
         return printable_lines(lines)
 
     def save(self, folder: Path) -> None:
-        """Write `conversion.json` beside the weights."""
-        text = json_text(asdict(self), indent=2, default=str)
-        (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+        """Write `conversion.json` beside the weights; see `write_report`."""
+        write_report(folder, asdict(self))
+
+
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write the report of a conversion beside the weights.
+
+    Raises:
+        ValueError: it would be longer than what `read_report` reads, and the folder could not be used.
+    """
+    text = json_text(report, indent=2, default=str) + "\n"
+    if len(text.encode()) > MAX_BYTES:
+        raise ValueError(
+            f"The report of the conversion, {REPORT_FILE}, would have more than {MAX_BYTES} bytes, the most that is "
+            "read of it. Take away from the source what is not the model's."
+        )
+    (folder / REPORT_FILE).write_text(text, encoding="utf-8")
 
 
 def read_report(path: Path) -> Mapping[str, Any] | None:
@@ -117,7 +130,7 @@ def read_report(path: Path) -> Mapping[str, Any] | None:
     """
     if not path.is_file():
         return None
-    report = read_json(path, max_bytes=MAX_REPORT_BYTES)
+    report = read_json(path, max_bytes=MAX_BYTES)
     kinds = {"source": str, "layout": str, "sha256": str, "left_out": dict, "license": str | None}
     if not isinstance(report, dict) or not all(
         isinstance(report.get(name), kind) and (name in report or name == "license") for name, kind in kinds.items()
@@ -164,7 +177,7 @@ def convert_checkpoint(
     Raises:
         CheckpointError: the source cannot be read, or is not read because it would not be safe.
         ValueError: the source is complete in no known layout, an option or open_clip's configuration beside it
-            contradicts it, or `output` is taken.
+            contradicts it, what is left out of it is too much for a report, or `output` is taken.
     """
     with ExitStack() as outputs:
         folder = outputs.enter_context(new_folder(output))

@@ -16,7 +16,7 @@ import torch
 from huggingface_hub import eval_result_entries_to_yaml
 
 from ..checkpoint_loading import hub_asked_once, load_installed, loading_reason, refuse_foreign_parts
-from ..conversion.convert import read_report
+from ..conversion.convert import read_report, write_report
 from ..fingerprints import model_fingerprint
 from ..foreign_code import drop_foreign_code
 from ..printing import printable, printable_lines
@@ -257,8 +257,7 @@ def read_conversion(checkpoint: PathLike) -> Mapping[str, Any] | None:
 def write_conversion(folder: Path, conversion: Mapping[str, Any] | None) -> None:
     """The report of a conversion, so that the weights' origin and license are known wherever the folder goes."""
     if conversion is not None:
-        text = json.dumps(without_paths(conversion), indent=2)
-        (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+        write_report(folder, without_paths(conversion))
 
 
 def write_sentence_transformers(folder: Path) -> None:

@@ -389,6 +389,22 @@ def test_no_file_of_an_export_says_where_the_checkpoint_was(tmp_path):
         assert (report["source"], report["output"]) == ("clip", "model")
 
 
+def test_the_report_of_a_conversion_is_written_as_long_as_it_is_read_and_no_longer(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    report = {"source": "a.pth", "layout": "openai", "sha256": "ab", "left_out": {}, "notes": ["\u00e9" * 2_000_000]}
+    (folder / "conversion.json").write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
+    export_checkpoint(folder, tmp_path / "out")
+    export_checkpoint(tmp_path / "out", tmp_path / "again")
+
+    (folder / "conversion.json").write_text(json.dumps({**report, "notes": [1] * 1_000_000}, separators=(",", ":")))
+    with pytest.raises(ValueError, match=r"conversion\.json, would have more than 4194304 bytes"):
+        export_checkpoint(folder, tmp_path / "longer")
+    (folder / "conversion.json").write_text(json.dumps({**report, "notes": "a" * (5 << 20)}))
+    with pytest.raises(ValueError, match=r"conversion\.json has more than 4194304 bytes"):
+        export_checkpoint(folder, tmp_path / "longer")
+    assert not (tmp_path / "longer").exists()
+
+
 def converted_froster(folder, **options):
     """Weights with FROSTER's projectors, as `froster convert` writes them, with their processor."""
     folder.mkdir()
