@@ -115,6 +115,8 @@ class AtomicCheckpointing(Trainer):
     """
 
     _incomplete_checkpoint: Path | None = None
+    # The best checkpoint so far of the run that is resumed.
+    _resumed_best: str | None = None
 
     def train(
         self,
@@ -142,7 +144,7 @@ class AtomicCheckpointing(Trainer):
         if resume_from_checkpoint and overwrite:
             raise ValueError("A run is either resumed or overwritten; ask for one of the two.")
         # The trials of a hyperparameter search have folders of their own, which the Trainer gives them later.
-        checkpoint = resume_from_checkpoint
+        checkpoint, self._resumed_best = resume_from_checkpoint, None
         if trial is None:
             checkpoint = in_main_process(lambda: self._prepare_folder(resume_from_checkpoint, overwrite=overwrite))
         if isinstance(checkpoint, str):
@@ -193,11 +195,14 @@ class AtomicCheckpointing(Trainer):
             parts = (*self.callback_handler.callbacks, self.control)
             check_callbacks(stored, [part for part in parts if isinstance(part, ExportableState)])
             state = TrainerState(**stored)
-            _check_state(state, folders={checkpoint.resolve().parent, Path(str(self.args.output_dir)).resolve()})
+            output = Path(str(self.args.output_dir))
+            state.best_model_checkpoint = _best_of_run(state.best_model_checkpoint, checkpoint, output)
+            _check_state(state, folders={checkpoint.resolve().parent, output.resolve()})
             if self.args.auto_find_batch_size:
                 _check_batch(state, largest=self.args.train_batch_size)
             if (metric := self.args.metric_for_best_model) is not None:
                 _check_best(state, f"eval_{metric.removeprefix('eval_')}")
+        self._resumed_best = state.best_model_checkpoint
         best = Path(state.best_model_checkpoint or "")
         if self.args.load_best_model_at_end and best.name and best.is_dir() and not self._splits_parameters:
             with _refusing_the_best(best):  # now, and not when all steps are trained
@@ -246,6 +251,7 @@ class AtomicCheckpointing(Trainer):
         begun = super()._init_training_state(max_steps, *args, **kwargs)
         # When to save, evaluate and log is for this run's arguments to say: the Trainer takes the checkpoint's.
         self.state.compute_steps(self.args, max_steps)
+        self.state.best_model_checkpoint = self._resumed_best
         # The Trainer would take a run of more steps than it has for a finished one.
         if self.state.global_step > max_steps:
             raise ResumeError(
@@ -504,6 +510,28 @@ def _refuse_other_weights(*, missing: Sequence[str], unexpected: Sequence[str]) 
             f"{listing(missing, limit=3) or 'none'}; that the model lacks: {listing(unexpected, limit=3) or 'none'}. "
             "Build the model and its projectors as for the run that wrote it."
         )
+
+
+def _best_of_run(stored: Any, checkpoint: Path, output: Path) -> Any:
+    """Where the best checkpoint lies now: of its place only the name is taken, since a run may be moved or copied.
+
+    Args:
+        stored: as the file says; what has not the name of a checkpoint is returned, for `_check_state` to refuse.
+        checkpoint: that is gone on from.
+        output: folder of the run, in the spelling of the paths that are made from it.
+
+    Returns:
+        Its path, or `None` where it is there no more.
+    """
+    if not isinstance(stored, str) or not re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", Path(stored).name):
+        return stored
+    beside = output if checkpoint.resolve().parent == output.resolve() else checkpoint.parent
+    places = [beside / Path(stored).name, output / Path(stored).name]
+    places.sort(key=lambda place: place.resolve() != Path(stored).resolve())
+    found = next((str(place) for place in places if place.is_dir()), None)
+    if found is None:
+        logger.warning("The best checkpoint so far (%s) is in the run's folder no more; it is forgotten.", stored)
+    return found
 
 
 def _check_state(state: TrainerState, *, folders: set[Path]) -> None:

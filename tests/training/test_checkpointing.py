@@ -433,7 +433,7 @@ FORGERIES = {
     "a history that is a number": ("trainer_state.json", lambda file: write_fields(file, log_history=3)),
     "a best checkpoint elsewhere": (
         "trainer_state.json",
-        lambda file: write_fields(file, best_model_checkpoint="/tmp/checkpoint-2"),
+        lambda file: write_fields(file, best_model_checkpoint="/tmp/best"),
     ),
     "a best checkpoint that is a list": (
         "trainer_state.json",
@@ -744,6 +744,23 @@ def test_a_manifest_of_megabytes_is_damage(run):
     file.write_text(file.read_text() + " " * (5 << 20))
     with pytest.raises(DamagedFolderError, match=r"manifest\.json cannot be read \(.* has more than 4194304 bytes"):
         check_sound(file.parent, hashes=False)
+
+
+@pytest.mark.parametrize("move", [os.rename, shutil.copytree], ids=["moved", "copied"])
+def test_the_best_checkpoint_of_a_moved_run_is_that_in_its_own_folder(tmp_path, move):
+    """The state has the path that it was written to, where something else may be by now."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    fields = {"learning_rate": 0.0, "max_steps": 6}  # no later model is better
+    choosing_trainer(old, **fields).train()
+    assert json.loads((old / "checkpoint-4" / "trainer_state.json").read_text())["best_global_step"] == 2
+    move(old, new)
+    trainer = choosing_trainer(new, **fields)
+    trainer.train(resume_from_checkpoint=str(new / "checkpoint-4"))
+    assert trainer.state.best_model_checkpoint == str(new / "checkpoint-2")
+    shutil.rmtree(new / "checkpoint-2")
+    trainer = choosing_trainer(new, **fields)
+    trainer.train(resume_from_checkpoint=str(new / "checkpoint-4"))
+    assert trainer.state.best_model_checkpoint is None
 
 
 def test_a_best_step_without_a_checkpoint_is_gone_on_with(tmp_path):
