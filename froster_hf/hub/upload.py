@@ -10,6 +10,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from ..checkpoint_files import check_checkpoint_files
 from ..processing.tokenizer_files import ARGUMENTS, PROCESSOR_FILES, SENTENCEPIECE_FILES
 from ..weights_license import CARD_FILE, REPORT_FILE
+from ..whole_files import refuse_link
 from .export_folder import SENTENCE_TRANSFORMERS_FILES
 from .serving import TOWERS_FILE
 
@@ -44,7 +45,8 @@ def push_folder(
         api: the client, with its token and endpoint; by default the environment's.
 
     Raises:
-        ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`).
+        ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`), or
+            a link in the place of a folder.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
     """
     folder, api = Path(folder), api or HfApi()
@@ -54,6 +56,8 @@ def push_folder(
     uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
     # The client would follow links.
     for part in {path.parent for path in uploaded}:
+        if part != folder:
+            refuse_link(part)
         check_checkpoint_files(part)
     # Parsed here, so that bad metadata stops before anything is made.
     ModelCard.load(folder / "README.md")

@@ -142,6 +142,19 @@ def test_what_is_behind_a_link_is_not_uploaded(checkpoint, tmp_path, name):
     assert not api.calls
 
 
+@pytest.mark.parametrize("name", ["towers/a.onnx", ".eval_results/a.yaml"])
+def test_a_link_to_a_folder_is_not_uploaded(checkpoint, tmp_path, name):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    file = tmp_path / "secrets" / Path(name).name
+    file.parent.mkdir()
+    file.write_text("secret")
+    (folder / name).parent.symlink_to(file.parent)
+    api = FakeApi()
+    with pytest.raises(ValueError, match="is a link, which is not followed"):
+        push_folder(folder, REPO, api=api)
+    assert not api.calls
+
+
 def test_a_folder_that_is_no_export_is_refused_before_anything_is_made(checkpoint, tmp_path):
     api = FakeApi()
     with pytest.raises(ValueError, match=r"lacks README\.md, pipeline_froster\.py"):
