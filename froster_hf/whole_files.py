@@ -147,12 +147,20 @@ def refuse_irregular(file: str | os.PathLike[str]) -> None:
 def refuse_other_names(file: str | os.PathLike[str]) -> None:
     """Raise where a file that will be written in place has other names, under which it would change as well.
 
+    A name that `written_whole` has left, killed right after it gave the file its own, is taken away.
+
     Raises:
         ValueError: it is a link, or has hard links.
     """
     shown = printable(os.fspath(file))
     if os.path.islink(file):
         raise ValueError(f"{shown} is a link, which is not followed. Remove it, or give the file that it leads to.")
+    if os.path.isfile(file) and os.stat(file).st_nlink > 1:
+        for folder in Path(file).parent.glob(".unfinished-*"):
+            with contextlib.suppress(OSError):  # it has no file of this name
+                if not folder.is_symlink() and os.path.samestat(os.lstat(folder / Path(file).name), os.stat(file)):
+                    (folder / Path(file).name).unlink()
+                    folder.rmdir()
     if os.path.isfile(file) and os.stat(file).st_nlink > 1:
         raise ValueError(
             f"{shown} has a second name (a hard link), whose file would be changed as well. Remove it, or give "

@@ -23,6 +23,7 @@ from froster_hf.whole_files import (
     make_folder,
     new_folder,
     prepare_file,
+    refuse_other_names,
     worked_in_alone,
     write_text_whole,
     written_whole,
@@ -210,6 +211,24 @@ def test_of_two_that_write_one_folder_the_later_one_is_told_and_the_earlier_one_
         write_both()
     assert (target if earlier == "file" else target / "weights").read_text() == "earlier"
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_second_name_that_a_kill_has_left_is_taken_away_and_others_are_not(tmp_path):
+    """Killed between giving a finished file its name and taking away the hidden one."""
+    file = tmp_path / "answers.jsonl"
+    file.write_text("{}\n")
+    for folder in (".unfinished-a1", ".unfinished-b2", "mine"):
+        (tmp_path / folder).mkdir()
+    os.link(file, tmp_path / ".unfinished-a1" / file.name)
+    (tmp_path / ".unfinished-b2" / file.name).write_text("of another run")
+    refuse_other_names(file)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".unfinished-b2", "answers.jsonl", "mine"]
+    assert (tmp_path / ".unfinished-b2" / file.name).read_text() == "of another run"
+    os.link(file, tmp_path / "mine" / file.name)
+    (tmp_path / ".unfinished-c3").symlink_to(tmp_path / "mine")
+    with pytest.raises(ValueError, match="has a second name"):
+        refuse_other_names(file)
+    assert (tmp_path / "mine" / file.name).exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is held there")
