@@ -6,7 +6,6 @@ the curve shows the classes that were trained on and the others, against the rat
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from ..evaluation.protocols import EvaluationData, EvaluationProtocol
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.text_files import read_json
-from ..whole_files import check_writable, refuse_irregular, refuse_results, write_text_whole
+from ..whole_files import check_writable, refuse_irregular, refuse_results, worked_in_alone, write_text_whole
 from .weights import interpolate
+from .whole_folders import discard, prepare_incomplete
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CURVE_NAME, PLOT_NAME = "curve.json", "curve.png"
@@ -60,7 +60,7 @@ def interpolation_curve(
         accuracies in percent at these ratios.
 
     Raises:
-        ValueError: no ratios or one outside of [0, 1], or what the evaluation refuses.
+        ValueError: no ratios or one outside of [0, 1], another run in the folder, or what the evaluation refuses.
         CheckpointMismatchError: nothing lies between the two checkpoints.
         ResultExistsError: there is a `curve.json` or `curve.png` that no curve with one of these ratios has left, by
             now or by the end.
@@ -79,21 +79,26 @@ def interpolation_curve(
     refuse_results(output / CURVE_NAME, output / PLOT_NAME, overwrite=may_replace)
     processor = FrosterProcessor.from_pretrained(checkpoint_b)
     results = []
-    for ratio in ratios:
-        with tempfile.TemporaryDirectory(dir=output, prefix="weights-") as folder:
-            between = interpolate(checkpoint_a, checkpoint_b, ratio, output_dir=Path(folder) / "model")
-            model = FrosterForVideoClassification.from_pretrained(between)
-        report = evaluate_protocol(
-            protocol,
-            models=model,
-            processor=processor,
-            data=data,
-            output_dir=_ratio_folder(output, ratio),
-            method="between",
-            overwrite=overwrite,
-            **computing,
-        )
-        results.append(report["results"]["between"])
+    with worked_in_alone(output):  # another run would delete the weights between
+        for ratio in ratios:
+            # A name that is the same in the next run, so that it deletes what a killed one has left.
+            weights = prepare_incomplete(_ratio_folder(output, ratio))
+            try:
+                between = interpolate(checkpoint_a, checkpoint_b, ratio, output_dir=weights / "model")
+                model = FrosterForVideoClassification.from_pretrained(between)
+            finally:
+                discard(weights)
+            report = evaluate_protocol(
+                protocol,
+                models=model,
+                processor=processor,
+                data=data,
+                output_dir=_ratio_folder(output, ratio),
+                method="between",
+                overwrite=overwrite,
+                **computing,
+            )
+            results.append(report["results"]["between"])
     curve = {
         "ratios": list(ratios),
         **{name: [result[name] for result in results] for name in _LINES if results[0].get(name) is not None},

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -148,3 +150,23 @@ def test_a_curve_is_gone_on_with_between_its_ratios(tmp_path):
 def test_no_ratios_are_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"The ratios are \[\]"):
         interpolation_curve("a", "b", protocol="x", data={}, output_dir=tmp_path, ratios=[])
+
+
+def test_weights_that_a_killed_run_has_left_are_deleted_by_the_next_one(checkpoints, tmp_path):
+    """They are a whole model for each kill."""
+    program = (
+        "import os, signal; from froster_hf.cli import main; import froster_hf.training.interpolation_curve as curve; "
+        "curve.FrosterForVideoClassification.from_pretrained = lambda folder: os.kill(os.getpid(), signal.SIGKILL); "
+        "main({})"
+    )
+    arguments = ["interpolate", str(SMALL_CLIP), str(checkpoints / "tuned"), "--output", str(tmp_path / "out")]
+    arguments += ["--protocol", str(checkpoints / "protocol.yaml"), "--data", f"root={tmp_path / 'videos'}"]
+    arguments += ["--ratios", "0"]
+    subprocess.run([sys.executable, "-c", program.format(arguments)], check=False)
+    assert list((tmp_path / "out").rglob("*.safetensors"))
+    assert main(arguments) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} - {".at_work"} == {
+        "curve.json",
+        "curve.png",
+        "ratio-0",
+    }
