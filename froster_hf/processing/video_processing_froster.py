@@ -546,7 +546,7 @@ def _video_of_frames(video: Any) -> Any:
         if not video:
             raise ValueError("One of the videos is an empty list of frames.")
         return video
-    is_encoded = isinstance(video, str | os.PathLike | bytes | Mapping)
+    is_encoded = isinstance(video, str | os.PathLike | bytes | bytearray | memoryview | Mapping)
     if is_encoded or hasattr(video, "read") or hasattr(video, "get_frames_at"):
         return video
     raise TypeError(
@@ -837,7 +837,7 @@ def _load_with_transformers(video: Any, choose: FrameChooser | None) -> tuple[to
 
     source = os.fsdecode(video) if isinstance(video, str | os.PathLike) else video
     try:
-        readable: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+        readable: Any = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
         frames, known = VIDEO_DECODERS[backend](readable, distinct)
     except (ImportError, MemoryError):
         raise

@@ -97,9 +97,19 @@ def test_arrays_of_every_form_give_the_same_pixels(tmp_path):
 def test_files_bytes_and_open_files_give_the_same_pixels():
     processor = small_processor()
     expected = pixels(processor, str(BIKES))
-    row = {"path": "elsewhere.mp4", "bytes": BIKES.read_bytes()}
+    data = BIKES.read_bytes()
+    row = {"path": "elsewhere.mp4", "bytes": data}
     with open(BIKES, "rb") as opened:
-        for form in (BIKES, BIKES.read_bytes(), io.BytesIO(BIKES.read_bytes()), opened, row, {"path": str(BIKES)}):
+        for form in (
+            BIKES,
+            data,
+            bytearray(data),
+            memoryview(data),
+            io.BytesIO(data),
+            opened,
+            row,
+            {"path": str(BIKES)},
+        ):
             assert torch.equal(pixels(processor, form), expected)
 
 
