@@ -24,7 +24,7 @@ def without_video_decoding(data: Any) -> Any:
 
     Args:
         data: a `Dataset`, an `IterableDataset`, a dict of either, a column of either, or the `KeyDataset` of
-            transformers over either.
+            transformers over a `Dataset`; it counts its rows, which a stream cannot.
 
     Returns:
         An object of the same kind. What holds no such column is returned as it is, and so is a table with a transform
