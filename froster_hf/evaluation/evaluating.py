@@ -24,7 +24,7 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_link, refuse_results
+from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_link, refuse_results, write_text_whole
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -56,6 +56,8 @@ VARIANT_FOLDERS = (CALIBRATED_FOLDER, CHOSEN_FOLDER)
 RESULT_FOLDERS = ("plots", *VARIANT_FOLDERS, "predictions")
 # Within a result folder: an evaluation that will replace the one that is there, and the same when it is whole.
 UNFINISHED_FOLDER, WHOLE_FOLDER = ".unfinished-evaluation", ".whole-evaluation"
+# In the unfinished one, from its beginning: what is evaluated, as its result will say.
+SUBJECT_FILE = "evaluation.json"
 FROZEN_ROW = "frozen model"
 Average = Literal["probabilities", "logits"]
 # From a part to the scores (m, k) of its m clips for its k labels.
@@ -244,7 +246,8 @@ def prepare_folder(
 
     Returns:
         The folder to write to: `folder`, or where the evaluation in it will be replaced, one within it, for
-        [`put_in_place`]. An evaluation that was interrupted there is gone on with by calls without `overwrite`.
+        [`put_in_place`]. One that was interrupted there is gone on with by calls for the same without `overwrite`; to
+        others, it is as if it were not there.
     """
     refuse_processes_alone(together="the environment variable ACCELERATE_USE_CPU=true")
 
@@ -255,14 +258,18 @@ def prepare_folder(
             refuse_link(hidden)
         # A kill may have come while one took its place.
         _move_whole(folder)
-        goes_on = not overwrite and _is_of_an_evaluation(unfinished)
+        has_begun = _is_of_an_evaluation(unfinished)
+        goes_on = not overwrite and has_begun and _is_of(protocol, _stored_protocol(unfinished, SUBJECT_FILE))
         if not _is_of_an_evaluation(folder):
             _refuse_foreign(folder, overwrite=overwrite or goes_on)
-        if not goes_on:
+        if overwrite or not has_begun:
             _remove(unfinished)
         is_there = any(os.path.lexists(folder / name) for name in (*RESULT_FILES, *RESULT_FOLDERS))
         work = unfinished if goes_on or (overwrite and is_there) else folder
         _refuse_other_protocol(work, protocol)
+        if work == unfinished and not goes_on:
+            make_folder(work)
+            write_text_whole(work / SUBJECT_FILE, json.dumps({"protocol": protocol}) + "\n")
         for name in subfolders:
             make_folder(work / name)
         return work
@@ -304,9 +311,9 @@ def _is_of_an_evaluation(folder: Path) -> bool:
     return _stored_protocol(folder) is not None or any(file for files in begun for file in predictions.glob(files))
 
 
-def _stored_protocol(folder: Path) -> dict[str, Any] | None:
-    """What was evaluated, as `result.json` says; `None` where there is no such result."""
-    result = folder / "result.json"
+def _stored_protocol(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
+    """What was evaluated, as `result.json` or the file of another name says; `None` where there is no such file."""
+    result = folder / name
     stored = read_json(result) if result.is_file() else None
     found = stored.get("protocol") if isinstance(stored, dict) else None
     return found if isinstance(found, dict) else None
@@ -326,9 +333,14 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _is_of(protocol: Mapping[str, Any], found: dict[str, Any] | None) -> bool:
+    """Whether what a file says was evaluated is this, whole."""
+    return found == json.loads(json.dumps(protocol))
+
+
 def _refuse_other_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
     found = _stored_protocol(folder)
-    if found is not None and found != json.loads(json.dumps(protocol)):
+    if found is not None and not _is_of(protocol, found):
         raise PredictionMismatchError(
             f"{folder} holds the result of another evaluation ({printable(str(found.get('name')))}, with settings of "
             "its own). Write to another folder, or replace it: `--overwrite`, `overwrite=True`."

@@ -110,6 +110,8 @@ def choose_templates(
         "candidates": {key: list(templates) for key, templates in sets.items()},
     }
     described = matched_descriptions(descriptions, table)
+    # Before videos are scored; those that cannot be decoded may make them too few after all.
+    _refuse_few_videos(len(table), num_folds)
     folder = Path(output_dir)
     work = prepare_folder(folder, subject, overwrite=overwrite, subfolders=("predictions",))
     embeds, header = embed_videos(
@@ -291,6 +293,14 @@ def _choose_greedily(num_templates: int) -> _Choose:
     return choose
 
 
+def _refuse_few_videos(num_videos: int, num_folds: int) -> None:
+    if not 2 <= num_folds <= num_videos:
+        raise ValueError(
+            f"There are {num_videos} videos to choose by and {num_folds} folds; there must be at least two folds and "
+            "a video for each."
+        )
+
+
 def _deal_out(labels: np.ndarray, decoded: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
     """The fold of every decoded video, (n,); the videos of each label go to the folds in turn.
 
@@ -298,11 +308,7 @@ def _deal_out(labels: np.ndarray, decoded: np.ndarray, num_folds: int, seed: int
         ValueError: fewer than two folds, or fewer videos than folds.
     """
     labels = labels[decoded]
-    if not 2 <= num_folds <= len(labels):
-        raise ValueError(
-            f"There are {len(labels)} videos to choose by and {num_folds} folds; there must be at least two folds and "
-            "a video for each."
-        )
+    _refuse_few_videos(len(labels), num_folds)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     folds = np.empty(len(labels), dtype=np.int64)

@@ -251,8 +251,8 @@ def test_an_evaluation_that_will_replace_another_one_is_gone_on_with(hmdb51_data
         evaluate(hmdb51_data, tmp_path / "replaced", models=stopping_model(1, after=2), overwrite=True)
     found = files_in(tmp_path / "replaced")
     assert found.items() >= before.items()
-    (begun,) = found.keys() - before.keys()
-    assert begun == ".unfinished-evaluation/predictions/sample_0/predictions.0.jsonl"
+    begun = ".unfinished-evaluation/predictions/sample_0/predictions.0.jsonl"
+    assert found.keys() - before.keys() == {begun, ".unfinished-evaluation/evaluation.json"}
     model, batches = tiny_model(1), []
     forward = model.forward
     model.forward = lambda *args, **kwargs: batches.append(1) or forward(*args, **kwargs)
@@ -261,6 +261,27 @@ def test_an_evaluation_that_will_replace_another_one_is_gone_on_with(hmdb51_data
     assert len(batches) == found[begun].count(b'"row"') // 2 + 2
     assert files_in(tmp_path / "replaced") == files_in(tmp_path / "fresh"), "nothing of the replaced one is left"
     assert not list((tmp_path / "replaced").glob(".*"))
+
+
+def test_an_interrupted_evaluation_lets_another_one_neither_replace_the_finished_one_nor_be_refused(tmp_path):
+    kitchen, garage = ({"protocol": "own_list", "name": name} for name in ("kitchen", "garage"))
+    templates = {"protocol": "template_choice", "name": "kitchen"}
+    for name in ("plots", "predictions/model_0"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "predictions/model_0/predictions.0.jsonl").touch()
+    (tmp_path / "result.json").write_text(json.dumps({"protocol": kitchen}))
+    work = prepare_folder(tmp_path, templates, overwrite=True)
+    (work / "predictions/predictions.0.jsonl").touch()
+    before = files_in(tmp_path)
+    with pytest.raises(PredictionMismatchError, match=r"holds the result of another evaluation \(kitchen"):
+        prepare_folder(tmp_path, garage, overwrite=False)
+    assert prepare_folder(tmp_path, kitchen, overwrite=False) == tmp_path
+    assert prepare_folder(tmp_path, templates, overwrite=False) == work
+    assert files_in(tmp_path) == before
+    # Before its first prediction, nothing is there to go on with.
+    (work / "predictions/predictions.0.jsonl").unlink()
+    with pytest.raises(PredictionMismatchError, match="--overwrite"):
+        prepare_folder(tmp_path, templates, overwrite=False)
 
 
 @pytest.mark.parametrize("event", range(12))
@@ -275,6 +296,7 @@ def test_a_kill_while_an_evaluation_takes_the_place_of_another_one_loses_neither
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text('{"protocol": {"name": "own"}}')
     expected = files_in(work)
+    expected.pop("evaluation.json")
 
     class KilledError(BaseException):
         pass

@@ -332,6 +332,8 @@ def test_an_earlier_result_stays_where_a_list_that_would_replace_it_cannot_be_me
     command = ["evaluate", "list.csv", "--root", os.path.commonpath([names[0], tmp_path]), "--model", "small"]
     assert main([*command, *options, "--output", "result", "--overwrite"]) == 1
     assert told in capsys.readouterr().err
+    if "--choose-templates" in options:
+        assert not (tmp_path / "result/.unfinished-evaluation").exists(), "said before anything is scored"
     for file in result.rglob("*"):
         if file.is_file():
             assert (tmp_path / "result" / file.relative_to(result)).read_bytes() == file.read_bytes()
