@@ -67,7 +67,10 @@ MAX_CALIBRATION = 1e9
 MAX_TOKENS_PER_CHARACTER = 0.33
 
 # What a CLIP checkpoint says about its pixels; the rest of a video processor's options are about time.
-_PIXEL_OPTIONS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_normalize")
+_PIXEL_OPTIONS = (
+    *("do_resize", "size", "crop_size", "resample"),
+    *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+)
 
 # Prompts that are padded together, and texts that the text tower reads together.
 PROMPTS_PER_CHUNK = 4096
@@ -216,6 +219,9 @@ class FrosterProcessor(ProcessorMixin):
             config: the [`FrosterConfig`] of the dual encoder; CLIP does without.
             prompt_templates: see the class.
             video_options: see `from_dual_encoder`.
+
+        Raises:
+            ValueError: no video can be processed with these options.
         """
         image_options = processor.image_processor.to_dict()
         pixels = {name: image_options[name] for name in _PIXEL_OPTIONS if image_options.get(name) is not None}
@@ -228,6 +234,7 @@ class FrosterProcessor(ProcessorMixin):
             # Some multilingual tokenizers state no length, or their own language model's.
             tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
         video_processor = FrosterVideoProcessor(**{**pixels, **(video_options or {})})
+        video_processor.try_options()
         background = _everyday_background(tokenizer)
         return cls(
             video_processor,

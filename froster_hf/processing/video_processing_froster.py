@@ -164,10 +164,10 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         }
         built = super().from_dict(stored, **kwargs)
         processor = built[0] if isinstance(built, tuple) else built
-        processor._try_options()
+        processor.try_options()
         return built
 
-    def _try_options(self) -> None:
+    def try_options(self) -> None:
         """Process one black frame, so that options with which no frame can be processed are not booked on a video.
 
         Raises:

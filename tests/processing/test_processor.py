@@ -217,9 +217,22 @@ def test_everything_is_saved_and_loaded_by_the_auto_classes(tmp_path):
     assert AutoProcessor.from_pretrained(tmp_path, prompt_templates="none").prompt_templates == ["{}"]
 
 
-def test_a_plain_clip_checkpoint_gives_a_processor(tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"do_rescale": False, "image_mean": [120.0, 110.0, 100.0], "image_std": [70.0, 60.0, 50.0]},
+        {"do_rescale": False, "do_normalize": False},
+        {"do_normalize": False},
+        {"do_resize": False},
+        {"do_resize": False, "crop_size": {"height": 56, "width": 56}},
+    ],
+    ids=str,
+)
+def test_a_plain_clip_checkpoint_gives_a_processor(tmp_path, options):
+    square = {"height": 32, "width": 32}
     image_processor = CLIPImageProcessor(
-        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3]
+        **{"size": {"shortest_edge": 40}, "crop_size": square, "image_mean": [0.1, 0.2, 0.3], **options}
     )
     CLIPProcessor(image_processor, tiny_tokenizer()).save_pretrained(tmp_path)
     processor = FrosterProcessor.from_clip(tmp_path, prompt_templates="single", video_options={"num_frames": 3})

@@ -10,10 +10,12 @@ from transformers import AutoVideoProcessor, CLIPImageProcessor, CLIPProcessor
 from transformers.video_utils import VideoMetadata
 
 import froster_hf  # noqa: F401
+from froster_hf.checkpoint_loading import load_pipeline
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.sampling_froster import CALLERS_OPTIONS, SAMPLINGS, Sampling
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.video.decoding import VideoDecodeError, VideoLimits
+from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_processor, tiny_tokenizer
 from tests.processing.test_video_processor import numbered_video, pixels, random_video, small_processor
@@ -105,6 +107,29 @@ def test_options_of_a_checkpoint_with_which_nothing_can_be_processed_are_refused
     ) as caught:
         FrosterVideoProcessor.from_pretrained(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resample": 99},
+        {"size": {"longest_edge": 32}},
+        {"image_mean": [0.5] * 5},
+        {"image_std": [0.5] * 2},
+        {"image_std": [1e-45] * 3},
+        {"rescale_factor": 1e308},
+    ],
+    ids=str,
+)
+def test_options_of_a_plain_clip_with_which_nothing_can_be_processed_are_refused_at_loading(tmp_path, options):
+    save_dual_encoder("clip", tmp_path)
+    path = tmp_path / "processor_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "image_processor": {**config["image_processor"], **options}}))
+    for load in (FrosterProcessor.from_clip, FrosterProcessor.from_dual_encoder, load_pipeline):
+        with pytest.raises(ValueError, match="No video can be processed with this checkpoint's options") as caught:
+            load(tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 def test_options_of_one_call_are_not_taken_from_a_checkpoint(tmp_path):
