@@ -68,10 +68,12 @@ def _is_ranks(value: Any) -> bool:
     return _is_table(value) and all(map(_is_rank, value.values()))
 
 
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4096
+
+
 def _is_layers(value: Any) -> bool:
-    return _is_rank(value) or (
-        isinstance(value, list) and len(value) <= MOST_NAMES and all(isinstance(layer, int) for layer in value)
-    )
+    return _is_layer(value) or (isinstance(value, list) and len(value) <= MOST_NAMES and all(map(_is_layer, value)))
 
 
 # Field -> what its value has to be; null, too, where PEFT has nothing by itself. A field that does not stand here has

@@ -322,6 +322,8 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
     )
     nothing = ("revision", "task_type", "layers_to_transform", "modules_to_save", "fan_in_fan_out", "loftq_config")
     check_adapter_config({**PLAIN, **dict.fromkeys(nothing)}, "own")
+    for layers in (0, 1, [0], [0, 1]):
+        check_adapter_config({**PLAIN, "layers_to_transform": layers, "layers_pattern": ["layers"]}, "own")
     # Every linear module of the largest backbone by its full name.
     names = [f"froster.vision_model.encoder.layers.{number}" for number in range(216)]
     numbers = dict.fromkeys(names, 8)
@@ -370,6 +372,8 @@ def test_what_peft_writes_by_itself_is_let_through(adapter):
         {"layers_pattern": [f"a{number}" for number in range(500)]},
         {"target_modules": [f"a{number}" for number in range(600)], "exclude_modules": ["b"] * 600},
         {"layers_to_transform": list(range(2000))},
+        {"layers_to_transform": False},
+        {"layers_to_transform": -1},
     ],
     ids=lambda fields: str(fields)[:60],
 )
