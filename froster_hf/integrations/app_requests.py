@@ -16,6 +16,7 @@ import contextlib
 import errno
 import html
 import ipaddress
+import itertools
 import json
 import logging
 import math
@@ -24,6 +25,7 @@ import re
 import sys
 import tempfile
 import traceback
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,6 +75,8 @@ MOST_QUESTION_BYTES = 2 * 2**20
 MOST_QUESTION_VALUES = 1000
 LONGEST_NAME = 64
 NAMES = ("session_hash", "event_id", "trigger_id", "oauth_token")
+# Gradio takes every other `Range` apart as if it were one.
+_SINGLE_RANGE = re.compile(rb"bytes=[0-9]{0,18}-[0-9]{0,18}")
 # Characters of a path, which ends with the name of a file at most, and of what is behind "?": both are kept of a
 # question that waits.
 LONGEST_PATH = 2048
@@ -122,6 +126,43 @@ def guarded_blocks(gr: Any) -> Any:
     return GuardedBlocks
 
 
+class SessionMessages(OrderedDict[str, "asyncio.Queue[Any]"]):
+    """By session, the messages that wait to be fetched, in the place of Gradio's own table.
+
+    That one forgets the session that was made first, though its question may still wait, and Gradio's queue ends for
+    everybody where there is no place for a message.
+
+    Args:
+        most: sessions that are kept; those whose questions wait or are answered are kept beyond it, `is_asking` tells.
+    """
+
+    def __init__(self, is_asking: Callable[[str], bool], most: int):
+        super().__init__()
+        self.is_asking, self.most = is_asking, most
+
+    def __setitem__(self, session: str, messages: "asyncio.Queue[Any]") -> None:
+        if session not in self:
+            idle = (other for other in self if not self.is_asking(other))
+            for other in list(itertools.islice(idle, max(0, len(self) + 1 - self.most))):
+                del self[other]
+        super().__setitem__(session, messages)
+
+    def __missing__(self, session: str) -> "asyncio.Queue[Any]":
+        # Whoever asked has gone; nobody fetches what is put here.
+        return asyncio.Queue()
+
+
+def session_messages(queue: Any, most: int) -> SessionMessages:
+    """See [`SessionMessages`]; for a queue of Gradio."""
+
+    def is_asking(session: str) -> bool:
+        waiting = (event for events in queue.event_queue_per_concurrency_id.values() for event in events.queue)
+        at_work = (event for events in queue.active_jobs for event in events or ())
+        return any(event.session_hash == session for event in itertools.chain(waiting, at_work))
+
+    return SessionMessages(is_asking, most)
+
+
 def check_inputs(fields: Sequence[tuple[str, str | None]], inputs: Any) -> None:
     """Refuse inputs of a request that its fields on the page cannot hold.
 
@@ -162,6 +203,9 @@ def is_question(content: bytes) -> bool:
     try:
         json.dumps(names, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
+        return False
+    # Gradio would give the question a session of its own, and keep the messages for it under this name.
+    if question.get("session_hash") == "":
         return False
     if any(len(value) > LONGEST_NAME for name in NAMES if isinstance(value := question.get(name), str | list | dict)):
         return False
@@ -414,6 +458,11 @@ class GuardedServer:
 
         status = refused_status(scope, max_upload_bytes=self.max_upload_bytes, names=self.names)
         if status is None:
+            # Whoever asks for other parts of a file gets all of it.
+            kept = [
+                (name, value) for name, value in scope["headers"] if name != b"range" or _SINGLE_RANGE.fullmatch(value)
+            ]
+            scope = {**scope, "headers": kept}
             serve = self.app
             if scope["method"] == "POST":
                 serve = self._upload if UPLOAD in scope["path"] else self._question

@@ -41,6 +41,7 @@ from froster_hf.integrations.app_requests import (  # noqa: E402
     LEAST_FILE_BYTES,
     MOST_UPLOADS,
     GuardedServer,
+    SessionMessages,
     one_line_of_full_descriptors,
     refused_status,
 )
@@ -349,6 +350,7 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
     [
         {"data": [], "fn_index": 0, "session_hash": "a" * 100_000},
         {"data": [], "fn_index": 0, "session_hash": ["a"] * 100},
+        {"data": [], "fn_index": 0, "session_hash": ""},
         {"data": [], "fn_index": 0, "session_hash": "\ud800"},
         {"data": [], "fn_index": 0, "session_hash": "a", "event_id": "\ud800"},
         {"data": [], "fn_index": "\ud800", "session_hash": "a"},
@@ -362,7 +364,13 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
         '{"data": [-1e400], "session_hash": "a"}',
     ],
     ids=[
-        *("a long name", "a name that is a list", "half of a character as a name", "half of one as an event"),
+        *(
+            "a long name",
+            "a name that is a list",
+            "an empty name",
+            "half of a character as a name",
+            "half of one as an event",
+        ),
         *("half of one as a number", "half of one as inputs"),
         *("many values", "many values within", "no object", "too deep"),
         *("no number", "a whole number beyond all", "a number beyond all"),
@@ -419,7 +427,47 @@ def test_what_questions_say_is_not_kept(videos):
         asyncio.run(app.process_api(endpoint, [None, said, False, None, None], state=state))
     assert len(client.state_holder.session_data) <= app_module.MOST_SESSIONS + 1
     assert said not in repr(state.config_values)
-    assert app._queue.pending_messages_per_session.max_size == app_module.MOST_SESSIONS
+
+
+def test_many_sessions_take_no_answer_from_those_that_wait(monkeypatch):
+    """Gradio would forget the session that was made first, and end its queue over the question that it has asked."""
+    monkeypatch.setattr(app_module, "MOST_SESSIONS", 2)
+    may_go_on, is_at_work = threading.Event(), threading.Event()
+
+    def predict(answering, *inputs):
+        is_at_work.set()
+        assert may_go_on.wait(60)
+        return []
+
+    monkeypatch.setattr(app_module.Answering, "predict", predict)
+    with served_app(load_pipeline("small")) as address:
+        call = f"{address}gradio_api/call/predict"
+
+        def ask():
+            body = json.dumps({"data": [None, "a", False, None, None]}).encode()
+            status, answer = answered(urllib.request.Request(call, body, {"Content-Type": "application/json"}))
+            assert status == 200
+            return json.loads(answer)["event_id"]
+
+        first = ask()
+        assert is_at_work.wait(60)
+        asked = [first, *(ask() for _ in range(4))]
+        may_go_on.set()
+        for question in asked:
+            assert b"event: " in answered(urllib.request.Request(f"{call}/{question}"))[1]
+        # Those that nobody waits for are forgotten.
+        for _ in range(3):
+            answered(urllib.request.Request(f"{call}/{ask()}"))
+
+
+def test_messages_are_kept_for_sessions_that_ask_and_the_latest_others():
+    asking = {"b", "d"}
+    kept = SessionMessages(asking.__contains__, 2)
+    for session in "abcdef":
+        kept[session] = asyncio.Queue()
+    assert list(kept) == ["b", "d", "f"]
+    kept["a session that was forgotten"].put_nowait("a message")
+    assert list(kept) == ["b", "d", "f"]
 
 
 def test_names_of_uploads_are_not_kept(address):
@@ -644,6 +692,25 @@ def upload(address, query: str = "", *, form: bytes = FORM) -> tuple[int, bytes]
 def test_a_form_without_a_file_is_refused_and_nothing_is_printed(address, capfd, query):
     form = FORM.replace(b'; filename="a.mp4"', b"")
     assert upload(address, query, form=form) == (400, b"Not a question of this page.")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "num_bytes"),
+    [
+        ("bytes=1-2", 206, 2),
+        ("bytes=-2", 206, 2),
+        ("bytes=0-0,1-1", 200, 2**19),
+        ("bytes=--5", 200, 2**19),
+        ("bytes=²-3", 200, 2**19),
+    ],
+)
+def test_a_range_that_gradio_cannot_read_gets_the_whole_file(address, capfd, asked, status, num_bytes):
+    (path,) = json.loads(upload(address)[1])
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)) as connection:
+        connection.request("GET", f"/gradio_api/file={path}", headers={"Range": asked.encode("latin-1")})
+        answer = connection.getresponse()
+        assert (answer.status, len(answer.read())) == (status, num_bytes)
     assert capfd.readouterr() == ("", "")
 
 
