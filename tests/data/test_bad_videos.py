@@ -70,9 +70,11 @@ def test_an_epoch_ends_and_the_report_lists_exactly_the_bad_videos(tmp_path, cap
         sizes.append(len(batch["pixel_values_videos"]))
         names += batch["video_names"]
     assert sizes == [4] * (num_videos // 4)
-    assert set(log.failures) == set(bad_rows)
-    assert {Path(name).stem.split("_")[0] for name in names} == {"good"}
-    for row, kind in bad_rows.items():
+    # The decoder of the killed ones was ended by somebody else: they are read once more.
+    undecodable = {row: kind for row, kind in bad_rows.items() if kind != "killed"}
+    assert set(log.failures) == set(undecodable)
+    assert {Path(name).stem.split("_")[0] for name in names} == {"good", "killed"}
+    for row, kind in undecodable.items():
         failure = log.failures[row]
         assert Path(failure.video).name == f"{kind}_{row}.mp4"
         assert failure.video in caplog.text
