@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from hypothesis import settings
 
 from froster_hf.modeling.tables_froster import BACKBONES
+from tests.fixtures.forks import forked_subprocess
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
 # Collecting garbage goes over the half a million objects of torch and transformers, which takes seconds and happens in
@@ -39,6 +41,14 @@ settings.load_profile("seeded")
 def _seeded_single_thread():
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _forked_readers(request, monkeypatch):
+    """Pickles are read in a real process that need not import torch, unless a test is of how the package starts it."""
+    reading = sys.modules.get("froster_hf.conversion.reading")
+    if reading is not None and not request.node.get_closest_marker("starts_reader"):
+        monkeypatch.setattr(reading, "subprocess", forked_subprocess)
 
 
 @pytest.fixture(scope="session")

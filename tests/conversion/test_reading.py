@@ -46,6 +46,7 @@ def assert_same_tensors(ours, expected):
 # Pickles
 
 
+@pytest.mark.starts_reader
 def test_a_training_file_is_read_exactly_and_without_its_optimizer(tmp_path):
     state = clip_state_dict()
     momentum = {"state": {0: {"exp_avg": torch.ones(3)}}}
@@ -60,6 +61,7 @@ def test_a_training_file_is_read_exactly_and_without_its_optimizer(tmp_path):
     assert len(raw.sha256) == 64
 
 
+@pytest.mark.starts_reader
 def test_a_full_temporary_folder_is_not_the_files_fault(tmp_path, monkeypatch):
     resource = pytest.importorskip("resource", reason="needs limits on the size of files")
     torch.save({"model_state": clip_state_dict()}, tmp_path / "a.pth")
@@ -226,6 +228,7 @@ def test_a_file_takes_only_the_reading_process_with_it(tmp_path, monkeypatch, wo
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.starts_reader
 def test_the_reading_process_gets_no_tokens(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     script = "import os, sys, json, pathlib; print('secret' in os.environ.values(), file=sys.stderr); sys.exit(3)"
@@ -236,6 +239,7 @@ def test_the_reading_process_gets_no_tokens(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit on allocated memory")
+@pytest.mark.starts_reader
 def test_memory_of_the_reading_process_is_limited():
     script = (
         "import runpy, sys; worker = runpy.run_path(sys.argv[1])\n"
