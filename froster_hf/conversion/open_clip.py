@@ -9,6 +9,7 @@ from PIL.Image import Resampling
 from ..checkpoint_files import inside
 from ..modeling.configuration_froster import FrosterConfig
 from ..printing import printable
+from ..processing.same_inputs import pixel_values
 from .reading import Source, read_object
 
 CONFIG_FILE = "open_clip_config.json"
@@ -97,6 +98,12 @@ def _written(config: FrosterConfig, video_processor: Any) -> dict[str, Any]:
     """The fields that are compared, by open_clip's names."""
     vision, text = config.vision_config, config.text_config
     activation = " and ".join(sorted({vision.hidden_act, text.hidden_act}))
+    pixels = pixel_values(video_processor)
+    # open_clip's are from 0 to 1.
+    mean, std = (
+        [value / (255 * factor) for value, factor in zip(pixels[name], pixels["rescale_factor"])]
+        for name in ("image_mean", "image_std")
+    )
     is_shortest = dict(video_processor.size).get("shortest_edge") is not None
     return {
         "embed_dim": config.projection_dim,
@@ -123,8 +130,8 @@ def _written(config: FrosterConfig, video_processor: Any) -> dict[str, Any]:
         "preprocess_cfg.mode": "RGB",
         "preprocess_cfg.resize_mode": "shortest" if is_shortest else "squash",
         "preprocess_cfg.interpolation": Resampling(video_processor.resample).name.lower(),
-        "preprocess_cfg.mean": list(video_processor.image_mean),
-        "preprocess_cfg.std": list(video_processor.image_std),
+        "preprocess_cfg.mean": mean,
+        "preprocess_cfg.std": std,
     }
 
 

@@ -28,6 +28,7 @@ from torch import nn
 
 from ..extras import import_extra
 from ..processing.processing_froster import FrosterProcessor
+from ..processing.same_inputs import pixel_values
 from ..whole_files import folder_for_results, refuse_results, written_whole
 
 # Threads take turns with a model's implementation of attention, and with what is done with compiled graphs.
@@ -148,9 +149,11 @@ def _explain(
 
 def shown_frames(pixels: torch.Tensor, processor: FrosterProcessor) -> np.ndarray:
     """The frames as the model sees them, cropped, back to uint8: (T, 3, S, S) to (T, S, S, 3)."""
-    options: Any = processor.video_processor
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (options.image_mean, options.image_std))
-    frames = (pixels.float().cpu() * std + mean).clamp(0, 1) * 255
+    values = pixel_values(processor.video_processor)
+    factor, mean, std = (
+        torch.tensor(values[name]).view(3, 1, 1) for name in ("rescale_factor", "image_mean", "image_std")
+    )
+    frames = ((pixels.float().cpu() * std + mean) / factor).clamp(0, 255)
     return frames.round().byte().permute(0, 2, 3, 1).numpy()
 
 

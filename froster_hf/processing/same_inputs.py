@@ -32,7 +32,7 @@ def refuse_other_inputs(one: FrosterProcessor, other: FrosterProcessor, *, names
 
 
 def _differences(one: FrosterProcessor, other: FrosterProcessor) -> Iterator[str]:
-    pixels = [_pixel_values(processor.video_processor) for processor in (one, other)]
+    pixels = [pixel_values(processor.video_processor) for processor in (one, other)]
     for name, values in pixels[0].items():
         if not all(map(math.isclose, values, pixels[1][name])):
             yield f"`{name}` is {values} and {pixels[1][name]}"
@@ -43,7 +43,7 @@ def _differences(one: FrosterProcessor, other: FrosterProcessor) -> Iterator[str
         yield "their tokenizers make other tokens of the same text"
 
 
-def _pixel_values(video_processor: Any) -> dict[str, list[float]]:
+def pixel_values(video_processor: Any) -> dict[str, list[float]]:
     """What a pixel is multiplied by, reduced by, and then divided by, as `do_rescale` and `do_normalize` say."""
     rescales, normalizes = video_processor.do_rescale, video_processor.do_normalize
     values = {

@@ -14,6 +14,8 @@ from transformers import AutoProcessor, AutoVideoProcessor, CLIPConfig, CLIPImag
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
 from froster_hf.conversion import convert_checkpoint, convert_state_dict, write_original_checkpoint
+from froster_hf.conversion.open_clip import _written
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.whole_files import ResultExistsError
 from tests.conversion.hostile_files import scripted_archive
 from tests.conversion.original_layouts import (
@@ -396,6 +398,15 @@ def test_what_open_clip_says_of_its_weights_is_held_against_the_files_beside_the
         with pytest.raises(ValueError, match=f"open_clip_config.json describes another model .*{said}"):
             convert_checkpoint(source, tmp_path / "other", processor_from=clip)
     assert not (tmp_path / "other").exists()
+
+
+def test_statistics_of_open_clip_are_compared_with_those_of_pixels_from_0_to_1():
+    wide = {"do_rescale": False, "image_mean": [51.0, 102.0, 0.0], "image_std": [255.0] * 3}
+    fields = _written(tiny_model().config, FrosterVideoProcessor(**wide))
+    assert fields["preprocess_cfg.mean"] == pytest.approx([0.2, 0.4, 0.0])
+    assert fields["preprocess_cfg.std"] == pytest.approx([1.0] * 3)
+    fields = _written(tiny_model().config, FrosterVideoProcessor(do_normalize=False))
+    assert (fields["preprocess_cfg.mean"], fields["preprocess_cfg.std"]) == ([0.0] * 3, pytest.approx([1.0] * 3))
 
 
 def test_fields_of_open_clip_without_effect_are_none_of_another_model(tmp_path):

@@ -43,8 +43,11 @@ def test_a_strip_and_an_animation_of_every_frame_are_written(video, tmp_path):
             assert animation.size == (192, 192)
 
 
-def test_the_upper_row_shows_the_frames_that_the_model_saw(video, tmp_path):
-    processor = tiny_processor()
+@pytest.mark.parametrize(
+    "options", [{}, {"do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3}, {"do_normalize": False}]
+)
+def test_the_upper_row_shows_the_frames_that_the_model_saw(video, tmp_path, options):
+    processor = tiny_processor(**options)
     explanation = explain_video(tiny_model(), processor, video, label="a", output_dir=tmp_path, methods=["rollout"])
     pixels = processor.video_processor(video, return_tensors="pt")["pixel_values_videos"][0]
     with Image.open(explanation.strips["rollout"]) as strip:
