@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import GradScalerKwargs
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerState
@@ -280,7 +281,9 @@ class AtomicCheckpointing(Trainer):
             return
         with _refusing_to_resume(checkpoint):
             state = read_state(Path(checkpoint) / SCALER_NAME)
-            check_scaler(state, scaler.state_dict())
+            num_steps = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).global_step
+            first_scale = (self.accelerator.scaler_handler or GradScalerKwargs()).init_scale
+            check_scaler(state, scaler.state_dict(), first_scale=first_scale, num_steps=num_steps)
             scaler.load_state_dict(state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

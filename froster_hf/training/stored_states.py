@@ -53,6 +53,8 @@ PLAIN_OPTIMIZERS = ("torch", "transformers", "froster_hf")
 # Fields that schedules other than functions of the step may move besides the rate, each in [0, 1].
 CYCLED = ("betas", "momentum")
 MERSENNE_WORDS = 624
+# Binary exponents of the scale of half precision: below the smallest number of float16, gradients become 0.
+SCALE_EXPONENTS = (-24, 63)
 # In bytes of torch's state, which holds each of them in 8.
 TORCH_WORDS_BEGIN = 24
 
@@ -510,8 +512,14 @@ def _alone(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) -> It
         optimizer.state.update(kept_state)
 
 
-def check_scaler(stored: Any, own: Mapping[str, Any]) -> None:
+def check_scaler(stored: Any, own: Mapping[str, Any], *, first_scale: float, num_steps: int) -> None:
     """Refuse scales of half precision that are not of this run, or would make every gradient 0 or infinite.
+
+    Args:
+        stored: state of the checkpoint's scaler.
+        own: state of this run's, whatever steps it has done.
+        first_scale: what a run begins with.
+        num_steps: steps that were done.
 
     Raises:
         ValueError: names the field.
@@ -523,8 +531,23 @@ def check_scaler(stored: Any, own: Mapping[str, Any]) -> None:
         is_kept = name in ("growth_factor", "backoff_factor", "growth_interval")
         if not _is_finite(value) or value < 0 or (value == 0 and not is_count):
             raise ValueError(f"`{name}` of {SCALER_NAME} is {_shown(value)}")
-        if is_kept and value != own[name]:
+        if is_kept and (value != own[name] or type(value) is not type(own[name])):
             raise ValueError(f"`{name}` of {SCALER_NAME} is {_shown(value)}; this run's is {own[name]}")
+    if not stored:
+        return  # a scaler that is switched off
+    tracker, interval = stored["_growth_tracker"], own["growth_interval"]
+    if type(tracker) is not int or tracker >= interval:
+        raise ValueError(f"`_growth_tracker` of {SCALER_NAME} is {_shown(tracker)}; it counts to {interval}")
+    # A step lowers it once at most, and a whole interval of steps raises it once.
+    begun = math.log2(first_scale)
+    lowest = max(begun + num_steps * math.log2(own["backoff_factor"]), SCALE_EXPONENTS[0])
+    highest = min(begun + num_steps // interval * math.log2(own["growth_factor"]), SCALE_EXPONENTS[1])
+    # torch rounds it to float32.
+    if not lowest - 1e-3 <= math.log2(stored["scale"]) <= highest + 1e-3:
+        raise ValueError(
+            f"`scale` of {SCALER_NAME} is {_shown(stored['scale'])}; {num_steps} steps leave it between "
+            f"{2**lowest:g} and {2**highest:g}, where gradients do not become 0"
+        )
 
 
 def read_random_state(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl
 
 from froster_hf.training import whole_folders
 from froster_hf.training.checkpointing import ResumeError, RunExistsError, list_checkpoints, newest_sound_checkpoint
+from froster_hf.training.stored_states import check_scaler
 from froster_hf.training.whole_folders import (
     DamagedFolderError,
     check_sound,
@@ -538,6 +539,13 @@ def test_a_checkpoint_of_another_step_than_its_name_says_is_an_error_and_not_a_f
         ({"scale": float("nan")}, "`scale` of scaler.pt is nan"),
         ({"scale": 0.0}, "`scale` of scaler.pt is 0.0"),
         ({"growth_factor": "2"}, "`growth_factor` of scaler.pt is '2'"),
+        ({"growth_interval": 2000.0}, "`growth_interval` of scaler.pt is 2000.0"),
+        ({"scale": 2.0**11}, "`scale` of scaler.pt is 2048.0; 4 steps leave it between 4096 and 65536"),
+        ({"scale": 2.0**17}, "`scale` of scaler.pt is 131072.0; 4 steps"),
+        ({"scale": 1e-300}, "`scale` of scaler.pt is 1e-300; 4 steps"),
+        ({"_growth_tracker": 2**40}, "`_growth_tracker` of scaler.pt is 1099511627776"),
+        ({"_growth_tracker": 2000}, "`_growth_tracker` of scaler.pt is 2000"),
+        ({"_growth_tracker": 1999.5}, "`_growth_tracker` of scaler.pt is 1999.5"),
     ],
 )
 def test_a_forged_scaler_is_an_error_that_names_it(run, state, expected, monkeypatch):
@@ -551,6 +559,22 @@ def test_a_forged_scaler_is_an_error_that_names_it(run, state, expected, monkeyp
     with pytest.raises(ResumeError, match=r"checkpoint-4 cannot be resumed") as raised:
         trainer._load_scaler(str(run / "checkpoint-4"))
     assert expected in str(raised.value)
+
+
+def test_a_scale_that_steps_lead_to_is_taken_up_and_one_at_which_gradients_are_0_is_not():
+    first_scale = 2.0**16
+    scaler, weight = torch.amp.GradScaler("cpu", growth_interval=3), torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for step in range(1, 60):
+        scaler.scale(weight.sum() * (1 if step < 8 else float("inf"))).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        if scaler.get_scale() >= 2**-24:
+            check_scaler(scaler.state_dict(), scaler.state_dict(), first_scale=first_scale, num_steps=step)
+    with pytest.raises(ValueError, match="where gradients do not become 0"):
+        check_scaler(scaler.state_dict(), scaler.state_dict(), first_scale=first_scale, num_steps=step)
+    check_scaler({}, {}, first_scale=first_scale, num_steps=4)
 
 
 def test_a_named_damaged_checkpoint_is_an_error(run):
