@@ -16,10 +16,10 @@ The Trainer plugs it in so:
 
 What is random in a sample (frames, scale, crop, flip, replacement) is a function of (seed, epoch, index) alone, so
 workers, their number and restarts change nothing. A video that cannot be decoded is replaced by another,
-deterministically, in training; it is tried again in every epoch, since a worker that remembered a passing fault, as of
-a network disk, would draw other samples than the rest. In evaluation it never is replaced: it stays in the batch as
-zeros with label -100, which the loss ignores and the metrics count as wrong. What this machine lacks is not a video's
-fault: such errors (`DecodingUnavailableError`, `OSError`) stop the work.
+deterministically, in training; so is a row that holds none. It is tried again in every epoch, since a worker that
+remembered a passing fault, as of a network disk, would draw other samples than the rest. In evaluation it never is
+replaced: it stays in the batch as zeros with label -100, which the loss ignores and the metrics count as wrong. What
+this machine lacks is not a video's fault: such errors (`DecodingUnavailableError`, `OSError`) stop the work.
 """
 
 import math
@@ -35,6 +35,8 @@ from torch.utils.data import Sampler
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..machine_memory import FLOAT_BYTES, refuse_beyond_memory
+from ..processing.text_files import AnnotationError
+from ..processing.video_processing_froster import FrosterVideoProcessor, encoded_source
 from ..video.columns import without_video_decoding
 from ..video.decoding import VideoDecodeError
 from ..video.workers import share_batch
@@ -42,6 +44,7 @@ from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, v
 from .video_table import (
     LABEL_COLUMN,
     LABELS_COLUMN,
+    NO_LABEL,
     VIDEO_COLUMN,
     is_multi_label,
     label_array,
@@ -72,13 +75,28 @@ class _Clips(torch.utils.data.Dataset):
 
     def video_name(self, index: int) -> str:
         """Name of a row's video for logs and reports."""
-        return video_name(self.dataset[index][VIDEO_COLUMN])
+        return video_name(self.dataset[index][VIDEO_COLUMN], row=index)
 
     def is_current(self, failure: DecodeFailure) -> bool:
         """Whether a failure was met with the video that its row still names, as that still is on disk."""
         if not 0 <= failure.row < len(self) or self.video_name(failure.row) != failure.video:
             return False
         return video_state(self.dataset[failure.row][VIDEO_COLUMN]) == failure.state
+
+    def refuse_other_labels(self, names: Sequence[str]) -> None:
+        """Refuse a row whose label the loss would neither know nor leave out.
+
+        Raises:
+            AnnotationError: names the row.
+        """
+        known = (self.labels >= 0) & (self.labels < len(names)) | (self.labels == IGNORED_LABEL)
+        if not known.all():
+            row = int(np.argmin(known))
+            label = self.labels[row]
+            raise AnnotationError(
+                f"Row {row} of the data set has {'no label' if label == NO_LABEL else f'the label {label}'}, of "
+                f"{len(names)} names. Take rows without a label out with `filter`."
+            )
 
     @property
     def frames_per_video(self) -> int:
@@ -122,6 +140,12 @@ class _Clips(torch.utils.data.Dataset):
     def _pixels(self, row: int, **options: Any) -> torch.Tensor:
         """All clips of a row's video, (V*C, T, 3, S, S)."""
         video = self.dataset[row][VIDEO_COLUMN]
+        try:
+            # Apart from the processor's call, whose other errors are the fault of its options, not of a row.
+            for part in FrosterVideoProcessor.list_videos(video):
+                encoded_source(part)
+        except (TypeError, ValueError) as error:
+            raise VideoDecodeError(f"row {row} of the data set", "the video processor", str(error)) from error
         batch = self.video_processor(video, return_tensors="pt", **self.options, **options)
         return batch["pixel_values_videos"]
 
@@ -155,6 +179,7 @@ class TrainingClips(_Clips):
         options = {**own, "num_views": 1, "num_crops": 1}
         self.label_names = label_names(dataset)
         super().__init__(dataset, video_processor, options, labels=label_array(dataset))
+        self.refuse_other_labels(self.label_names)
         self.seed, self.max_replacements = seed, max_replacements
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:

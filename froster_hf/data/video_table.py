@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 
 VIDEO_COLUMN, LABEL_COLUMN, LABELS_COLUMN = "video", "label", "labels"
+# What `ClassLabel` calls a row without one.
+NO_LABEL = -1
 MissingFiles = Literal["error", "drop", "keep"]
 # In a description of a table.
 MAX_CLASSES_LISTED = 40
@@ -155,7 +157,7 @@ def label_names(dataset: Dataset) -> list[str]:
 
 
 def label_array(dataset: Dataset) -> np.ndarray:
-    """Labels of all rows, (num_rows,) int64, without touching the videos.
+    """Labels of all rows, (num_rows,) int64, without touching the videos; `NO_LABEL` of a row that is null.
 
     Raises:
         ValueError: there is not one label per row.
@@ -163,8 +165,11 @@ def label_array(dataset: Dataset) -> np.ndarray:
     label_names(dataset)
     if is_multi_label(dataset):
         raise ValueError("The table has a list of labels per video; one label per video is needed here.")
-    labels = checked_column(dataset, LABEL_COLUMN).with_format("numpy")[LABEL_COLUMN]
-    return np.asarray(labels[:], dtype=np.int64)
+    labels = np.asarray(checked_column(dataset, LABEL_COLUMN).with_format("numpy")[LABEL_COLUMN][:])
+    if labels.dtype.kind == "f":
+        # What is null becomes NaN, and NaN whatever number the machine makes of it.
+        labels = np.where(np.isnan(labels), NO_LABEL, labels)
+    return labels.astype(np.int64)
 
 
 def checked_column(dataset: Dataset, name: str) -> Dataset:
@@ -228,10 +233,20 @@ def with_labels(dataset: Dataset, labels: np.ndarray, names: Sequence[str]) -> D
     return table.add_column(LABEL_COLUMN, labels.astype(np.int64), feature=ClassLabel(names=list(names)))
 
 
-def video_name(video: Any) -> str:
-    """Name of a row's video for logs and reports; bytes without a path have none and read `<bytes>`."""
-    path = video.get("path") if isinstance(video, dict) else video
-    return str(path) if path else "<bytes>"
+def video_name(video: Any, *, row: int | None = None) -> str:
+    """Name of a row's video for logs and reports; bytes without a path have none and read `<bytes>`, and what is not a
+    video reads `<row 7>`, where the row is known."""
+    path, content = _path_and_bytes(video)
+    if path is not None:
+        return path
+    return "<bytes>" if content is not None or row is None else f"<row {row}>"
+
+
+def _path_and_bytes(video: Any) -> tuple[str | None, bytes | None]:
+    """What a row of a video column names; None of what is null, empty or of another type, as a stranger may write."""
+    named = video if isinstance(video, Mapping) else {"bytes" if isinstance(video, bytes) else "path": video}
+    path, content = named.get("path"), named.get("bytes")
+    return path if isinstance(path, str) and path else None, content if isinstance(content, bytes) else None
 
 
 NOT_PIXEL_OPTIONS = (*CALLERS_OPTIONS, "auto_map", "processor_class", "return_metadata", "video_processor_type")
@@ -242,16 +257,17 @@ def table_fingerprint(dataset: Dataset) -> str:
 
     Names are taken relative to the videos' common folder, so that the hash is the same on another machine. The content
     of files is not read: that would cost as much as decoding them. Of a folder of frames the names count, and
-    the sizes of three; of an address the name alone: each store would be asked for each video.
+    the sizes of three; of an address the name alone: each store would be asked for each video. Of a row that is not a
+    video, what it is counts.
     """
     digest = hashlib.sha256("\n".join(label_names(dataset)).encode())
     videos = checked_column(dataset, VIDEO_COLUMN)
     # Some may be written from the root on, others from the current folder.
     folders = {
-        os.path.dirname(os.path.abspath(row["path"]))
+        os.path.dirname(os.path.abspath(path))
         for batch in videos.iter(batch_size=32)
-        for row in batch[VIDEO_COLUMN]
-        if row["bytes"] is None
+        for path, content in map(_path_and_bytes, batch[VIDEO_COLUMN])
+        if content is None and path is not None
     }
     common = os.path.commonpath(folders) if folders else ""
     labels = checked_column(dataset, LABELS_COLUMN)[LABELS_COLUMN] if is_multi_label(dataset) else label_array(dataset)
@@ -259,11 +275,14 @@ def table_fingerprint(dataset: Dataset) -> str:
     for batch in videos.iter(batch_size=32):
         rows = batch[VIDEO_COLUMN]
         for label, row in zip(labels[start : start + len(rows)], rows):
-            if row["bytes"] is not None:
-                name, state = hashlib.sha256(row["bytes"]).hexdigest(), str(len(row["bytes"]))
+            path, content = _path_and_bytes(row)
+            if content is not None:
+                name, state = hashlib.sha256(content).hexdigest(), str(len(content))
+            elif path is not None:
+                name = os.path.relpath(path, common).replace(os.sep, "/")
+                state = _state_of(path)
             else:
-                name = os.path.relpath(row["path"], common).replace(os.sep, "/")
-                state = _state_of(row["path"])
+                name, state = hashlib.sha256(repr(row).encode(errors="replace")).hexdigest(), "-1"
             digest.update(f"\n{label} {state} {name}".encode())
         start += len(rows)
     return digest.hexdigest()

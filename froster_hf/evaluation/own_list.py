@@ -357,7 +357,7 @@ def _mistakes(result: ModelResult, table: Dataset) -> list[dict[str, Any]]:
         mistakes.append(
             {
                 "row": int(row),
-                "video": video_name(table[int(row)][VIDEO_COLUMN]),
+                "video": video_name(table[int(row)][VIDEO_COLUMN], row=int(row)),
                 "true": [names[label] for label in own],
                 "predicted": names[int(best[0])] if decoded else None,
                 "score": round(float(scores.max()), 4) if decoded else None,

@@ -198,7 +198,7 @@ def _picture(video: Any, processor: FrosterProcessor) -> str:
     try:
         options = {"num_frames": 1, "sampling": "uniform", "num_views": 1, "num_crops": 1}
         pixels = processor.video_processor(video, return_tensors="pt", **options)["pixel_values_videos"][0]
-    except (VideoDecodeError, OSError, ValueError) as error:
+    except (VideoDecodeError, OSError, TypeError, ValueError) as error:
         logger.info("There is no picture of a video: %s", error)
         return "<div class=none>no picture</div>"
     picture = Image.fromarray(shown_frames(pixels, processor)[0]).resize((PICTURE_SIDE, PICTURE_SIDE))

@@ -125,13 +125,16 @@ class ClipTrainer(AtomicCheckpointing):
         if not is_video_table(dataset, needs_labels=needs_labels):
             return dataset
         processor = self._video_processor(self.processing_class)
-        return EvaluationClips(
+        clips = EvaluationClips(
             dataset.with_format(None),
             video_processor=processor,
             num_views=processor.num_views,
             num_crops=processor.num_crops,
             video_options={"sampling": processor.sampling},
         )
+        if clips.label_names is not None:
+            clips.refuse_other_labels(clips.label_names)
+        return clips
 
     @staticmethod
     def _video_processor(processing_class: Any) -> Any:

@@ -2,8 +2,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, Value, Video
 from torch.utils.data import DataLoader
 
 from froster_hf.cli import describe_error
@@ -16,6 +18,8 @@ from froster_hf.data import (
     read_video_folder,
     read_video_list,
 )
+from froster_hf.data.video_table import table_fingerprint
+from froster_hf.processing.text_files import AnnotationError
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.video.decoding import DecodingUnavailableError
 
@@ -183,6 +187,59 @@ def test_a_worker_without_shared_memory_for_its_batch_ends_the_work_and_is_not_w
     ) as caught:
         next(iter(DataLoader(clips, num_workers=1, collate_fn=collate_clips)))
     assert describe_error(caught.value).startswith("A worker has no shared memory for")
+
+
+def stored_table(videos, feature, labels=(0, 1)) -> Dataset:
+    """As somebody's file holds it: `datasets` would refuse some of such rows where it writes them."""
+    schema = Features({"video": feature, "label": ClassLabel(names=["x", "y"])}).arrow_schema
+    return Dataset(pyarrow.table([videos, list(labels)], schema=schema))
+
+
+@pytest.mark.parametrize(
+    ("nothing", "feature"),
+    [
+        (None, Video(decode=False)),
+        ({"path": None, "bytes": None}, Video(decode=False)),
+        ({"path": "", "bytes": None}, Video(decode=False)),
+        ("", Value("string")),
+        (None, Value("string")),
+        (7, Value("int64")),
+        ([None], [Value("string")]),
+        ([], [Value("string")]),
+    ],
+    ids=str,
+)
+def test_a_row_that_holds_no_video_costs_itself_alone_and_is_told_by_its_row(nothing, feature, video_processor):
+    table = stored_table([nothing, nothing], feature)
+    sample = EvaluationClips(table, video_processor=video_processor)[1]
+    assert sample["labels"] == -100
+    assert [(failure.row, failure.video) for failure in sample["decode_failures"]] == [(1, "<row 1>")]
+    training = TrainingClips(table, video_processor=video_processor, seed=1, max_replacements=1)
+    with pytest.raises(TooManyDecodeFailures, match="<row 1>"):
+        training[0, 1]
+    assert training.is_current(sample["decode_failures"][0])
+    assert table_fingerprint(table) != table_fingerprint(stored_table([b"video"] * 2, Value("binary")))
+
+
+def test_a_row_without_a_video_is_replaced_in_training(table, video_processor):
+    path = table[0]["video"]
+    clips = TrainingClips(stored_table([None, path], Video(decode=False)), video_processor=video_processor, seed=1)
+    sample = clips[0, 0]
+    assert {failure.row for failure in sample["decode_failures"]} == {0}
+    assert sample["labels"] == 1
+    assert sample["video_names"] == path["path"]
+
+
+@pytest.mark.parametrize(("label", "told"), [(None, "no label"), (-1, "no label"), (2, "the label 2, of 2 names")])
+def test_a_row_without_a_label_is_named_before_a_training(label, told, video_processor):
+    table = stored_table([None, None], Video(decode=False), labels=(0, label))
+    with pytest.raises(AnnotationError, match=f"Row 1 of the data set has {told}"):
+        TrainingClips(table, video_processor=video_processor, seed=1)
+
+
+def test_a_label_that_the_loss_leaves_out_is_trained_past(video_processor):
+    table = stored_table([None, None], Video(decode=False), labels=(0, -100))
+    assert TrainingClips(table, video_processor=video_processor, seed=1).labels.tolist() == [0, -100]
 
 
 def test_when_every_draw_fails_the_run_stops_with_the_names(damaged, video_processor):

@@ -5,9 +5,11 @@ import re
 
 import pytest
 import torch
-from datasets import DatasetDict, Video, load_dataset
+from datasets import Dataset, DatasetDict, Video, load_dataset
 
+from froster_hf.data.decode_failures import read_decode_failures
 from froster_hf.data.video_table import label_array
+from froster_hf.processing.text_files import AnnotationError
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from tests.fixtures.pages import ROOT
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -37,6 +39,20 @@ def test_a_column_that_decodes_is_read_by_this_packages_reader(tmp_path, video_t
     trained.train()
     assert trained.evaluate()["eval_top1"] >= 0
     assert trained.predict(decoding).predictions.shape == (6, 2)
+
+
+def test_rows_without_a_video_end_neither_a_training_nor_an_evaluation(tmp_path, video_table):
+    rows = {name: video_table.with_format(None)[name][:] for name in ("video", "label")}
+    rows["video"][1] = None
+    table = Dataset.from_dict(rows, features=video_table.features)
+    trained = trainer(tmp_path, table, table, max_steps=6, max_undecodable_share=0.5)
+    trained.train()
+    assert set(read_decode_failures(tmp_path)) == {1}
+    assert trained.evaluate()["eval_top1"] >= 0
+    rows["label"][2] = None
+    unlabeled = Dataset.from_dict(rows, features=video_table.features)
+    with pytest.raises(AnnotationError, match="Row 2 of the data set has no label"):
+        trained.evaluate(unlabeled)
 
 
 def test_the_guide_to_fine_tuning_explains_names_that_are_logged(tmp_path, video_table):
