@@ -166,8 +166,9 @@ def test_what_pillow_torch_and_decoders_raise_is_an_error_in_its_place(classify,
 
 
 @pytest.mark.parametrize("make", [bytearray, memoryview])
-def test_bytes_in_another_form_are_one_thing_that_is_no_video(classify, make):
-    assert isinstance(classify(make(b"video"), LABELS, on_error="return"), TypeError)
+def test_bytes_in_another_form_are_one_video_and_no_list_of_numbers(classify, alone, make):
+    assert isinstance(classify(make(b"video"), LABELS, on_error="return"), VideoDecodeError)
+    check([classify(make(Path(BIKES).read_bytes()), LABELS)], [BIKES], alone)
 
 
 @pytest.mark.parametrize("make", [np.zeros, torch.zeros])
