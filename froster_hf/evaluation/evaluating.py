@@ -246,8 +246,8 @@ def prepare_folder(
 
     Returns:
         The folder to write to: `folder`, or where the evaluation in it will be replaced, one within it, for
-        [`put_in_place`]. One that was interrupted there is gone on with by calls for the same without `overwrite`; to
-        others, it is as if it were not there.
+        [`put_in_place`]. One that was interrupted there is gone on with by calls for the same protocol without
+        `overwrite`; to those for others, it is as if it were not there.
     """
     refuse_processes_alone(together="the environment variable ACCELERATE_USE_CPU=true")
 
@@ -258,11 +258,11 @@ def prepare_folder(
             refuse_link(hidden)
         # A kill may have come while one took its place.
         _move_whole(folder)
-        has_begun = _is_of_an_evaluation(unfinished)
-        goes_on = not overwrite and has_begun and _is_of(protocol, _stored_protocol(unfinished, SUBJECT_FILE))
+        begun = _stored_protocol(unfinished, SUBJECT_FILE)
+        goes_on = not overwrite and begun is not None and _is_of(protocol, begun)
         if not _is_of_an_evaluation(folder):
             _refuse_foreign(folder, overwrite=overwrite or goes_on)
-        if overwrite or not has_begun:
+        if overwrite or begun is None:
             _remove(unfinished)
         is_there = any(os.path.lexists(folder / name) for name in (*RESULT_FILES, *RESULT_FOLDERS))
         work = unfinished if goes_on or (overwrite and is_there) else folder
@@ -292,16 +292,21 @@ def _move_whole(folder: Path) -> None:
     """Replace the evaluation in a folder by the one within it that has a result, if there is one, whenever a kill has
     come before: until the new one has its other name, only the old one is deleted, and then only the new one moves."""
     unfinished, whole = folder / UNFINISHED_FOLDER, folder / WHOLE_FOLDER
-    if _stored_protocol(unfinished) is not None and not whole.exists():
+    _take_out(whole, folder)
+    if _stored_protocol(unfinished) is not None:
         _remove_results(folder)
         unfinished.rename(whole)
+        _take_out(whole, folder)
+
+
+def _take_out(whole: Path, folder: Path) -> None:
+    """Move an evaluation, where there is one, from its folder into another one: its result last, as it was written."""
     if whole.is_dir():
-        # With its result last, as it was written.
         for name in (*RESULT_FOLDERS, *reversed(RESULT_FILES)):
             if os.path.lexists(whole / name):
                 _remove(folder / name)
                 (whole / name).rename(folder / name)
-        shutil.rmtree(whole, ignore_errors=True)
+        shutil.rmtree(whole)
 
 
 def _is_of_an_evaluation(folder: Path) -> bool:
