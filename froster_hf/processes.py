@@ -28,6 +28,20 @@ def in_main_process(work: Callable[[], Found]) -> Found:
     return found
 
 
+def refuse_several_processes(work: str) -> None:
+    """Raise where several processes were started for work that is done in one.
+
+    Args:
+        work: what it is, for the error.
+    """
+    num_processes = PartialState().num_processes
+    if num_processes > 1:
+        raise ValueError(
+            f"{work} runs in one process, but {num_processes} were started, which would all write the same files. "
+            "Start it without `accelerate launch`."
+        )
+
+
 def refuse_processes_alone(*, together: str) -> None:
     """Raise where several processes were started that do not know of each other, as torchrun does without a GPU.
 

@@ -13,12 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from ..data.segment_lists import SegmentTable
 from ..fingerprints import architecture_of, model_fingerprint
 from ..pipeline.many_videos import settings_of
 from ..printing import LONGEST_MESSAGE, json_text, one_line, printable
+from ..processes import refuse_several_processes
 from ..processing.text_files import read_json
 from ..settings import read_fields
 from ..video.decoding import VideoDecodeError
@@ -76,12 +75,7 @@ def evaluate_detection(
         PredictionMismatchError: the folder holds another evaluation.
     """
     protocol = find_protocol(protocol, DetectionProtocol)
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            f"Temporal detection runs in one process, but {accelerator.num_processes} were started, which would all "
-            "write the same files. Start it without `accelerate launch`."
-        )
+    refuse_several_processes("Temporal detection")
     if not models:
         raise ValueError("No model was given to evaluate.")
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")

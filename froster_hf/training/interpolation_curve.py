@@ -14,6 +14,7 @@ from ..evaluation.evaluating import evaluate_protocol
 from ..evaluation.plots import BLUE, GRAY, ORANGE, new_axes, save_figure
 from ..evaluation.protocols import EvaluationData, EvaluationProtocol
 from ..modeling.modeling_froster import FrosterForVideoClassification
+from ..processes import refuse_several_processes
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.text_files import read_json
 from ..whole_files import check_writable, refuse_irregular, refuse_results, worked_in_alone, write_text_whole
@@ -60,12 +61,14 @@ def interpolation_curve(
         accuracies in percent at these ratios.
 
     Raises:
-        ValueError: no ratios or one outside of [0, 1], another run in the folder, or what the evaluation refuses.
+        ValueError: no ratios or one outside of [0, 1], another run in the folder, several processes, or what the
+            evaluation refuses.
         CheckpointMismatchError: nothing lies between the two checkpoints.
         ResultExistsError: there is a `curve.json` or `curve.png` that no curve with one of these ratios has left, by
             now or by the end.
         OSError: nothing can be written to `output_dir`.
     """
+    refuse_several_processes("A curve between checkpoints")
     ratios = sorted(set(ratios))
     if not ratios or not 0 <= ratios[0] <= ratios[-1] <= 1:
         raise ValueError(f"The ratios are {list(ratios)}; give some from 0, the first checkpoint, to 1, the second.")

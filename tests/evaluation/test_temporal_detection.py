@@ -4,13 +4,14 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from accelerate import Accelerator
 from transformers import pipeline
 from transformers.utils import logging
 
+from froster_hf import processes
 from froster_hf.cli import main
 from froster_hf.data.segment_lists import AnnotatedSegment, SegmentTable
 from froster_hf.evaluation import (
@@ -329,7 +330,7 @@ def test_videos_of_the_same_name_in_two_folders_are_told_apart(classify, tmp_pat
 
 
 def test_several_processes_are_refused_before_anything_is_written(classify, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    monkeypatch.setattr(processes, "PartialState", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(ValueError, match="runs in one process, but 2 were started"):
         evaluate_detection(PROTOCOL, models={"tiny": classify}, data=data, output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from froster_hf import processes
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.evaluation import evaluate_protocol
@@ -135,6 +137,12 @@ def test_what_something_else_has_written_meanwhile_is_not_replaced(checkpoints, 
 def test_a_pipe_in_the_place_of_a_result_is_refused_before_the_work(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=rf"{name} is not a regular file"):
+        interpolation_curve("a", "b", protocol="x", data={}, output_dir=tmp_path)
+
+
+def test_several_processes_are_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ValueError, match="A curve between checkpoints runs in one process, but 2 were started"):
         interpolation_curve("a", "b", protocol="x", data={}, output_dir=tmp_path)
 
 
