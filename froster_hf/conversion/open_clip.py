@@ -76,7 +76,8 @@ def check_open_clip(found: Source, config: FrosterConfig, video_processor: Any) 
         if value and name not in written and name not in WITHOUT_EFFECT
     ]
     if differences:
-        shown = "; ".join(differences[:SHOWN])
+        more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+        shown = "; ".join(differences[:SHOWN]) + more
         raise ValueError(
             f"{file} describes another model than the one that would be written: {shown}. Give what "
             "no weight shows as options (without `quick_gelu`, `hidden_act` is gelu), and the model's pixels by "

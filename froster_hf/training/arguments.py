@@ -321,8 +321,8 @@ class FrosterTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"`average_weights_from_epoch` is {self.average_weights_from_epoch}, which has no meaning with "
                 "trained_parameters='lora': the mean of the factors of low-rank updates is not that of the updates. "
-                "Leave it out, or train the weights themselves; saved models, which are merged, can be averaged by "
-                "`average_models`."
+                "Set it to None (null in a recipe), or train the weights themselves; saved models, which are merged, "
+                "can be averaged by `average_models`."
             )
         if self.temporal_learning_rate is not None and self.temporal_learning_rate <= 0:
             raise ValueError(f"`temporal_learning_rate` is {self.temporal_learning_rate}; it must be above 0.")

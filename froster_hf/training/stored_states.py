@@ -545,8 +545,8 @@ def check_scaler(stored: Any, own: Mapping[str, Any], *, first_scale: float, num
     # torch rounds it to float32.
     if not lowest - 1e-3 <= math.log2(stored["scale"]) <= highest + 1e-3:
         raise ValueError(
-            f"`scale` of {SCALER_NAME} is {_shown(stored['scale'])}; {num_steps} steps leave it between "
-            f"{2**lowest:g} and {2**highest:g}, where gradients do not become 0"
+            f"`scale` of {SCALER_NAME} is {_shown(stored['scale'])}; {num_steps} steps from this run's first scale, "
+            f"{first_scale:g}, leave it between {2**lowest:g} and {2**highest:g}, where gradients do not become 0"
         )
 
 

@@ -540,7 +540,10 @@ def test_a_checkpoint_of_another_step_than_its_name_says_is_an_error_and_not_a_f
         ({"scale": 0.0}, "`scale` of scaler.pt is 0.0"),
         ({"growth_factor": "2"}, "`growth_factor` of scaler.pt is '2'"),
         ({"growth_interval": 2000.0}, "`growth_interval` of scaler.pt is 2000.0"),
-        ({"scale": 2.0**11}, "`scale` of scaler.pt is 2048.0; 4 steps leave it between 4096 and 65536"),
+        (
+            {"scale": 2.0**11},
+            "`scale` of scaler.pt is 2048.0; 4 steps from this run's first scale, 65536, leave it between 4096",
+        ),
         ({"scale": 2.0**17}, "`scale` of scaler.pt is 131072.0; 4 steps"),
         ({"scale": 1e-300}, "`scale` of scaler.pt is 1e-300; 4 steps"),
         ({"_growth_tracker": 2**40}, "`_growth_tracker` of scaler.pt is 1099511627776"),

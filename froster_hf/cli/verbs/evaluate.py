@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--background",
         metavar="A,B,C",
         help="temporal detection: things that each label is compared with; or a file of them (default: those of each "
-        "checkpoint, which a plain CLIP has not)",
+        "checkpoint; one of a toy world has none)",
     )
     own = parser.add_argument_group("own videos")
     own.add_argument("--multi-label", action="store_true", help="a video may show several actions, or none")
