@@ -245,7 +245,7 @@ class AtomicCheckpointing(Trainer):
                 for key in own.keys() & set(file.keys()):
                     weights[key] = file.get_tensor(key)
                     check_form(weights[key], own[key], where=f"`{key}` of {name}")
-        _refuse_other_weights(missing=sorted(own.keys() - stored), unexpected=sorted(stored - own.keys()))
+        _refuse_missing_or_unexpected(missing=sorted(own.keys() - stored), unexpected=sorted(stored - own.keys()))
         return weights
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
@@ -343,7 +343,7 @@ class AtomicCheckpointing(Trainer):
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # The Trainer only warns of weights that do not fit, and would train on without them.
-        _refuse_other_weights(missing=load_result.missing_keys, unexpected=load_result.unexpected_keys)
+        _refuse_missing_or_unexpected(missing=load_result.missing_keys, unexpected=load_result.unexpected_keys)
 
     def _load_best_model(self) -> None:
         # Read at the end of a training, when the file may have been damaged since it was written.
@@ -506,7 +506,7 @@ def newest_sound_checkpoint(run_folder: str | Path) -> str:
     )
 
 
-def _refuse_other_weights(*, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+def _refuse_missing_or_unexpected(*, missing: Sequence[str], unexpected: Sequence[str]) -> None:
     if missing or unexpected:
         raise ResumeError(
             "The checkpoint is not of this model. Weights that it lacks: "
