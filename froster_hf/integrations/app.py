@@ -35,11 +35,11 @@ from .app_page import (
 )
 from .app_requests import (
     GuardedServer,
+    SessionMessages,
     guarded_blocks,
     is_own_name,
     one_line_of_full_descriptors,
     request_reason,
-    session_messages,
 )
 
 LONGEST_LABELS = 50_000
@@ -132,7 +132,7 @@ def build_app(classify: Any, *, index: Any = None, examples: Sequence[AppExample
     app.state_session_capacity = MOST_SESSIONS
     # Gradio would answer a question that is sent past the queue at once, beside all others.
     app.queue(max_size=MOST_WAITING, api_open=False)
-    app._queue.pending_messages_per_session = session_messages(app._queue, MOST_SESSIONS)
+    app._queue.pending_messages_per_session = SessionMessages(app._queue, MOST_SESSIONS)
     return app
 
 

@@ -133,16 +133,18 @@ class SessionMessages(OrderedDict[str, "asyncio.Queue[Any]"]):
     everybody where there is no place for a message.
 
     Args:
-        most: sessions that are kept; those whose questions wait or are answered are kept beyond it, `is_asking` tells.
+        queue: Gradio's.
+        most: sessions that are kept; those whose questions wait or are answered are kept beyond it.
     """
 
-    def __init__(self, is_asking: Callable[[str], bool], most: int):
+    def __init__(self, queue: Any, most: int):
         super().__init__()
-        self.is_asking, self.most = is_asking, most
+        self.queue, self.most = queue, most
 
     def __setitem__(self, session: str, messages: "asyncio.Queue[Any]") -> None:
         if session not in self:
-            idle = (other for other in self if not self.is_asking(other))
+            asking = {event.session_hash for event in self.queue.event_ids_to_events.values()}
+            idle = (other for other in self if other not in asking)
             for other in list(itertools.islice(idle, max(0, len(self) + 1 - self.most))):
                 del self[other]
         super().__setitem__(session, messages)
@@ -150,17 +152,6 @@ class SessionMessages(OrderedDict[str, "asyncio.Queue[Any]"]):
     def __missing__(self, session: str) -> "asyncio.Queue[Any]":
         # Whoever asked has gone; nobody fetches what is put here.
         return asyncio.Queue()
-
-
-def session_messages(queue: Any, most: int) -> SessionMessages:
-    """See [`SessionMessages`]; for a queue of Gradio."""
-
-    def is_asking(session: str) -> bool:
-        waiting = (event for events in queue.event_queue_per_concurrency_id.values() for event in events.queue)
-        at_work = (event for events in queue.active_jobs for event in events or ())
-        return any(event.session_hash == session for event in itertools.chain(waiting, at_work))
-
-    return SessionMessages(is_asking, most)
 
 
 def check_inputs(fields: Sequence[tuple[str, str | None]], inputs: Any) -> None:

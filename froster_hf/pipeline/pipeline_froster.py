@@ -699,12 +699,16 @@ def _check_tokenizer(config: Any, tokenizer: Any) -> None:
             f"{tokenizer.pad_token!r:.100}; a number and a token are needed. Load the tokenizer of this "
             "model's checkpoint."
         )
-    # CLIP reads a text at its end token; of older configurations, which say 2, at the highest one.
-    end = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
-    if len(tokenizer) > text.vocab_size or (text.model_type == "clip_text_model" and tokenizer.eos_token_id != end):
+    if len(tokenizer) > text.vocab_size:
         raise ValueError(
-            f"The tokenizer has {len(tokenizer)} tokens and ends texts with token {tokenizer.eos_token_id}, but the "
-            f"model has {text.vocab_size} and reads at {end}. Load the tokenizer of this model's checkpoint."
+            f"The tokenizer has {len(tokenizer)} tokens, and the model {text.vocab_size}. Load the tokenizer of this "
+            "model's checkpoint."
+        )
+    end = config.end_token_id
+    if end is not None and tokenizer.eos_token_id != end:
+        raise ValueError(
+            f"The tokenizer ends texts with token {tokenizer.eos_token_id}, and the model reads them at {end}. Load "
+            "the tokenizer of this model's checkpoint."
         )
     pads = config.backbone_entry.pad_tokens
     if pads and tokenizer.pad_token not in pads:

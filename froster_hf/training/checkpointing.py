@@ -253,6 +253,9 @@ class AtomicCheckpointing(Trainer):
         # When to save, evaluate and log is for this run's arguments to say: the Trainer takes the checkpoint's.
         self.state.compute_steps(self.args, max_steps)
         self.state.best_model_checkpoint = self._resumed_best
+        if self.args.load_best_model_at_end and self._resumed_best is None:
+            # What is to be loaded has to be there: the best of the checkpoints to come, whatever a lost one had.
+            self.state.best_metric = self.state.best_global_step = None
         # The Trainer would take a run of more steps than it has for a finished one.
         if self.state.global_step > max_steps:
             raise ResumeError(

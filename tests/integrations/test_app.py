@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -461,8 +462,8 @@ def test_many_sessions_take_no_answer_from_those_that_wait(monkeypatch):
 
 
 def test_messages_are_kept_for_sessions_that_ask_and_the_latest_others():
-    asking = {"b", "d"}
-    kept = SessionMessages(asking.__contains__, 2)
+    asking = {event: types.SimpleNamespace(session_hash=session) for event, session in enumerate("bd")}
+    kept = SessionMessages(types.SimpleNamespace(event_ids_to_events=asking), 2)
     for session in "abcdef":
         kept[session] = asyncio.Queue()
     assert list(kept) == ["b", "d", "f"]
