@@ -70,7 +70,7 @@ MOST_EMBEDDINGS = 2**20
 # Characters of the pairs of tokens that make another, of which transformers makes a list; Gemma has 600,000 pairs of
 # some eight characters each.
 MOST_MERGED = 2**24
-# Such pairs in a file of them, each of which takes a hundred bytes.
+# Such pairs in a file of them, or in tokenizer.json, each of which takes some hundred bytes.
 MOST_PAIRS = 2**20
 # XLM-V's, which MetaCLIP 2 has, has 18 million.
 MAX_SENTENCEPIECE_BYTES = 32 * 2**20
@@ -79,9 +79,13 @@ TOKEN_FIELDS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized"
 MOST_TOKENS = 2_500
 # Parts of a normalizer, a pre-tokenizer, a decoder or a post-processor; the backbones' have up to five.
 MAX_PARTS = 16
-# Characters that a table of a sentencepiece model may write for one, or replace by others; Unicode's longest (U+FDFA)
-# is 18.
-LONGEST_REPLACEMENT = 64
+# Parts that write characters of their own before or after each piece of a text, or for each of its bytes; several
+# would double a text again and again.
+WRITING_PARTS = ("ByteLevel", "Metaspace", "TemplateProcessing")
+# Characters that a table of a sentencepiece model may write for others; Unicode's longest (U+FDFA) is 18.
+LONGEST_WRITTEN = 18
+# Bytes that such a table may replace at once.
+LONGEST_REPLACED = 256
 LETTERS = np.arange(1, 256)
 # Places of such a table that are followed at once, to all letters.
 PLACES_AT_ONCE = 1 << 14
@@ -383,6 +387,8 @@ def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBE
     if not isinstance(model, Mapping):
         raise _refused("its model is", model, listing(MODEL_TYPES))
     _check_model(model.get, model.get("type") or ("BPE" if "merges" in model else "Unigram"))
+    pairs = model.get("merges")
+    _check_number_of_pairs(len(pairs) if isinstance(pairs, list) else 0)
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, list | Mapping):
         raise _refused("its vocabulary is", vocabulary, "a list or an object")
@@ -421,7 +427,11 @@ def _check_pairs(file: str | None) -> None:
         data = stream.read(MOST_MERGED + 1)
     if len(data) > MOST_MERGED:
         raise _refused("the pairs of its tokens take more bytes,", file, f"up to {MOST_MERGED}")
-    if (pairs := data.count(b"\n") + data.count(b"\r")) > MOST_PAIRS:
+    _check_number_of_pairs(data.count(b"\n") + data.count(b"\r"))
+
+
+def _check_number_of_pairs(pairs: int) -> None:
+    if pairs > MOST_PAIRS:
         raise _refused("the pairs of its tokens are", pairs, f"up to {MOST_PAIRS}")
 
 
@@ -502,9 +512,8 @@ def _check_parts(value: Any, section: str, allowed: Mapping[str, Callable[[Mappi
             raise _refused(f"a part of its {section} is", kind or part, listing(allowed))
         if not allowed[kind](part):
             raise _refused(f"a part of its {section} is", part, f"{kind} as the backbones' tokenizers have it")
-        # Each ByteLevel writes a text's bytes as characters of up to two.
-        if counts.total() > MAX_PARTS or max(counts["ByteLevel"], counts["TemplateProcessing"]) > 1:
-            allowed_parts = f"up to {MAX_PARTS}, and one ByteLevel or TemplateProcessing"
+        if counts.total() > MAX_PARTS or sum(counts[name] for name in WRITING_PARTS) > 1:
+            allowed_parts = f"up to {MAX_PARTS}, and one of {listing(WRITING_PARTS)}"
             raise _refused(f"the parts of its {section} are", dict(counts), allowed_parts)
         # Each is bounded by itself; one after the other, they multiply.
         expanding += _expands(part)
@@ -625,16 +634,15 @@ def is_bounded_table(table: bytes) -> bool:
     units = np.frombuffer(table, "<u4", count=size // 4, offset=4).astype(np.int64)
     offsets = (units >> 10) << ((units & 512) >> 6)
     try:
-        texts.decode("utf-8")
+        written = texts.decode("utf-8").split("\0")
     except UnicodeDecodeError:
         return False
-    lengths = [len(text) for text in texts.split(b"\0")]
-    if max(lengths) > LONGEST_REPLACEMENT * 4:
+    if max(map(len, written)) > LONGEST_WRITTEN:
         return False
     seen = np.zeros(len(units) + 256, dtype=bool)
     places = offsets[:1]
     # A round for each byte of the longest way.
-    for _ in range(LONGEST_REPLACEMENT * 4):
+    for _ in range(LONGEST_REPLACED):
         if ((places | 255) >= len(units)).any():
             return False
         seen[places] = True

@@ -79,18 +79,21 @@ def text_of(name: str) -> dict:
     return {"Sequence": {"id": name, "type_id": 0}}
 
 
-def lengthening_table() -> dict:
-    """A sound table that writes 256 letters for an "a"."""
+def lengthening_table(letters: int) -> dict:
+    """A sound table that writes letters for an "a"."""
     units = [0] * 1024
     units[0], units[353], units[865] = 256 << 10, 97 | 256 | (512 << 10), 0x80000000
-    return table(*units, texts=b"a" * 256 + b"\0")["normalizer"]
+    return table(*units, texts=b"a" * letters + b"\0")["normalizer"]
 
 
 START = {"SpecialToken": {"id": "<|startoftext|>", "type_id": 0}}
+EACH_CHARACTER = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": False}
 # One character that is 18 letters in Unicode's compatible form.
 LIGATURE = {"type": "Replace", "pattern": {"Regex": "[^x]"}, "content": "\ufdfa"}
 HOSTILE: dict[str, dict] = {
-    "tables that multiply": {"normalizer": sequence_of(*[lengthening_table()] * 6)},
+    "tables that multiply": {"normalizer": sequence_of(*[lengthening_table(18)] * 6)},
+    "a table that writes more than any of Unicode's": {"normalizer": lengthening_table(19)},
     "forms of characters that multiply": {"normalizer": sequence_of(*[LIGATURE, {"type": "NFKC"}] * 8)},
     "a template of a token without a description": {"post_processor": template(START, text_of("A"), special={})},
     "a template that writes a text several times": {"post_processor": template(*[text_of("A")] * 3)},
@@ -106,6 +109,9 @@ HOSTILE: dict[str, dict] = {
     "text in place of nothing": {"normalizer": {**MULTIPLY, "pattern": {"String": ""}, "content": "a"}},
     "text before every text": {"normalizer": {"type": "Prepend", "prepend": "a" * 10**6}},
     "bytes as characters, again and again": {"normalizer": sequence_of(*[{"type": "ByteLevel"}] * 30)},
+    "a space before each character, again and again": {
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [EACH_CHARACTER, METASPACE] * 8}
+    },
     "many parts": {"normalizer": sequence_of(*[{"type": "NFC"}] * 1000)},
     "sequences within sequences": {"normalizer": sequence_of(sequence_of(sequence_of(sequence_of(MULTIPLY))))},
     "an expression that backtracks": {"pre_tokenizer": BACKTRACK},
@@ -456,6 +462,15 @@ def test_pairs_of_tokens_in_their_own_file_are_counted_before_they_are_read(tmp_
     (folder / "merges.txt").write_text(line * 30)
     with pytest.raises(TokenizerError, match=told):
         FrosterProcessor.from_pretrained(folder)
+
+
+def test_pairs_of_tokens_in_a_description_are_counted(monkeypatch):
+    content = json.loads((SMALL_FROSTER / "tokenizer.json").read_text())
+    monkeypatch.setattr("froster_hf.processing.tokenizer_files.MOST_PAIRS", len(content["model"]["merges"]))
+    check_description(content)
+    content["model"]["merges"] *= 2
+    with pytest.raises(TokenizerError, match="the pairs of its tokens are"):
+        check_description(content)
 
 
 def test_beginnings_are_counted_once_each():
