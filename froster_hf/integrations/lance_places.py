@@ -23,8 +23,19 @@ from ..video.stores import is_address, open_store
 # is among them. 18 is `base_paths`, 20 the name of a branch, whose files lie elsewhere. 6 are indexes of columns: they
 # say themselves which rows they cover, and could hide any.
 KNOWN_FIELDS = frozenset({*range(1, 6), *range(7, 17), 19, 21})
+# The same of the messages within it: of what LanceDB may write besides, rows may have numbers of their own, as many as
+# are stated.
+KNOWN_FRAGMENT_FIELDS = frozenset(range(1, 5))
+KNOWN_FILE_FIELDS = frozenset(range(1, 7))
+# Bits of the two fields of a manifest that say what its reader and its writer have to know: deletions, the second
+# format of data files, and settings of the table.
+FLAGS, KNOWN_FLAGS = (9, 10), 1 | 4 | 8
 CATALOGUE = "__manifest"
-# One per fragment and column; what LanceDB writes has thousands at most.
+# LanceDB follows columns within columns by recursion; an index has six beside each other.
+MOST_COLUMNS = 6
+# One per commit between two times that they are put together.
+MOST_FRAGMENTS = 10_000
+MOST_FRAGMENT_ID = 2**24
 MOST_FIELDS = 200_000
 # They are read as a whole, and have some kilobytes.
 MOST_BYTES = 2**26
@@ -32,8 +43,9 @@ _FOOTER_BYTES = 16
 _DATA_FOOTER_BYTES = 40
 # Of a column or a buffer in the tables of a data file: its place and size.
 _ENTRY_BYTES = 16
-# The fields of a manifest's fragment, of its data files and of its deletions.
-FRAGMENTS, FRAGMENT_ID, DATA_FILE, DELETIONS, NUM_ROWS = 2, 1, 2, 3, 4
+# The fields of a manifest, of its fragments, of their data files and of their deletions.
+COLUMN, FRAGMENT = 1, 2
+FRAGMENT_ID, DATA_FILE, DELETIONS, NUM_ROWS = 1, 2, 3, 4
 FILE_NAME, NUM_DELETED = 1, 4
 _FIXED_BYTES = {1: 8, 5: 4}
 
@@ -103,14 +115,22 @@ def _check_manifest(content: bytes, name: str) -> None:
     if content[-4:] != b"LANC" or start > end or int.from_bytes(content[start - 4 : start], "little") != end - start:
         raise ValueError(f"{name} is not a manifest")
     ids: set[int] = set()
+    num_columns = 0
     for count, (field, value) in enumerate(_fields(content, start, end, name)):
         if field not in KNOWN_FIELDS or count >= MOST_FIELDS:
             raise ValueError(f"{name} may name other places for its files, or indexes of its columns (field {field})")
-        if field == FRAGMENTS:
+        num_columns += field == COLUMN
+        if num_columns > MOST_COLUMNS:
+            raise ValueError(f"{name} has more columns than an index, which has {MOST_COLUMNS}")
+        if field in FLAGS and (not isinstance(value, int) or value & ~KNOWN_FLAGS):
+            raise ValueError(f"{name} asks for more than an index does of whoever reads it (field {field})")
+        if field == FRAGMENT:
             fragment_id = _check_fragment(value, name)
             if fragment_id in ids:
                 raise ValueError(f"{name} has two fragments of the number {fragment_id}")
             ids.add(fragment_id)
+            if len(ids) > MOST_FRAGMENTS:
+                raise ValueError(f"{name} has more than {MOST_FRAGMENTS} fragments")
 
 
 def _check_fragment(fragment: int | bytes, name: str) -> int:
@@ -118,12 +138,16 @@ def _check_fragment(fragment: int | bytes, name: str) -> int:
     numbers = {FRAGMENT_ID: 0, NUM_ROWS: 0}
     num_deleted = 0
     for field, value in _message(fragment, name):
+        if field not in KNOWN_FRAGMENT_FIELDS:
+            raise ValueError(f"{name} has a fragment with more than those of an index (field {field})")
         if field in numbers:
-            if not isinstance(value, int) or value >= 2**32:
+            if not isinstance(value, int) or value >= (MOST_FRAGMENT_ID if field == FRAGMENT_ID else 2**32):
                 raise ValueError(f"{name} has a fragment with a number that none has (field {field})")
             numbers[field] = value
         elif field == DATA_FILE:
             for part, text in _message(value, name):
+                if part not in KNOWN_FILE_FIELDS:
+                    raise ValueError(f"{name} has a data file with more than those of an index (field {part})")
                 # Another name could lead to a file that is not looked at.
                 if part == FILE_NAME and not (isinstance(text, bytes) and re.fullmatch(rb"[\w-]+\.lance", text)):
                     raise ValueError(f"{name} has a fragment with a data file of another name than LanceDB gives")

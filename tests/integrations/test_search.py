@@ -661,13 +661,20 @@ BASE_PATH = b"\x08\x01\x18\x01\x22\x15s3://somebodys/bucket"
         (lambda message: message + varint(22 << 3 | 2) + b"\x00", "field 22"),
         # Shorter and longer ways to write the same.
         (lambda message: message + b"\x92\x81\x80\x00" + varint(len(BASE_PATH)) + BASE_PATH, "field 18"),
-        (lambda message: message + b"\x0a", "cut short"),
-        (lambda message: message + b"\x0a\xff\xff\xff\xff\x0f", "cut short"),
+        (lambda message: message + b"\x2a", "cut short"),
+        (lambda message: message + b"\x2a\xff\xff\xff\xff\x0f", "cut short"),
         (lambda message: message + b"\xff" * 20, "is not a manifest"),
         (lambda message: message + b"\x0b", "is not a manifest"),
         (lambda message: b"\x18\x01" * 300_000, "may name other places"),
         # Fragments (field 2): their numbers (1), data files (2), deletions (3) and rows (4).
         (lambda message: message + fragment(b"\x08" + varint(2**63 - 1)), r"a number that none has \(field 1\)"),
+        (lambda message: message + fragment(b"\x08" + varint(2**32 - 1)), r"a number that none has \(field 1\)"),
+        (lambda message: message + fragment(b"\x2a\x00"), r"a fragment with more than those of an index \(field 5\)"),
+        (lambda message: message + fragment(b"\x12\x02\x38\x01"), r"a data file with more .* \(field 7\)"),
+        (lambda message: message + b"".join(fragment(b"\x08" + varint(i)) for i in range(1, 20_000)), "10000 fragments"),
+        # A column within another, and rows with numbers of their own.
+        (lambda message: message + b"\x0a\x02\x20\x00", "more columns than an index, which has 6"),
+        (lambda message: message + b"\x48\x02", r"asks for more than an index does .* \(field 9\)"),
         (lambda message: message + fragment(b"\x08\x07") * 2, "two fragments of the number 7"),
         (lambda message: message + fragment(b"\x08\x07\x20" + varint(2**32)), r"none has \(field 4\)"),
         (lambda message: message + fragment(b"\x08\x07\x20\x03\x1a\x02\x20\x04"), "of 3 rows, of which 4 are deleted"),
