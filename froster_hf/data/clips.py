@@ -39,6 +39,7 @@ from ..processing.text_files import AnnotationError
 from ..processing.video_processing_froster import FrosterVideoProcessor, encoded_source
 from ..video.columns import without_video_decoding
 from ..video.decoding import VideoDecodeError
+from ..video.source import source_name
 from ..video.workers import share_batch
 from .decode_failures import MAX_LISTED, DecodeFailure, TooManyDecodeFailures, video_state
 from .video_table import (
@@ -74,8 +75,8 @@ class _Clips(torch.utils.data.Dataset):
         return len(self.dataset)
 
     def video_name(self, index: int) -> str:
-        """Name of a row's video for logs and reports."""
-        return video_name(self.dataset[index][VIDEO_COLUMN], row=index)
+        """Name of a row's video for logs and reports, of an address without its account and query."""
+        return source_name(video_name(self.dataset[index][VIDEO_COLUMN], row=index))
 
     def is_current(self, failure: DecodeFailure) -> bool:
         """Whether a failure was met with the video that its row still names, as that still is on disk."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ..printing import one_line, printable
 from ..video.files import path_state
+from ..video.source import source_name
 from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ MAX_BYTES = 2**28
 
 
 class DecodeFailure(NamedTuple):
-    """A video that could not be decoded: its row in the data set, its name, why, and its `video_state` then."""
+    """A video that could not be decoded: its row in the data set, its name as it is shown, why, and its `video_state`
+    then."""
 
     row: int
     video: str
@@ -45,6 +47,8 @@ class DecodeFailure(NamedTuple):
 def video_state(video: Any) -> str:
     """What changes when a video is mended: `path_state`, or a hash of its bytes.
 
+    Of an address that is not shown whole, a hash of all of it, which tells it from those that are shown alike.
+
     Args:
         video: a row of a video column, {"path", "bytes"}, or a path.
     """
@@ -52,6 +56,8 @@ def video_state(video: Any) -> str:
         if video.get("bytes") is not None:
             return blake2b(video["bytes"], digest_size=16).hexdigest()
         video = video.get("path")
+    if isinstance(video, str) and source_name(video) != video:
+        return blake2b(video.encode(errors="surrogatepass"), digest_size=16).hexdigest()
     return path_state(video)
 
 

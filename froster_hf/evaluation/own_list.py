@@ -33,6 +33,7 @@ from ..data.video_table import (
 from ..pipeline.scoring_froster import Calibration, fit_platt
 from ..printing import printable, without_progress_bars
 from ..video.columns import without_video_decoding
+from ..video.source import source_name
 from ..whole_files import new_folder, write_errors
 from .evaluating import matched_descriptions, prepare_folder, put_in_place
 from .metrics import (
@@ -357,7 +358,7 @@ def _mistakes(result: ModelResult, table: Dataset) -> list[dict[str, Any]]:
         mistakes.append(
             {
                 "row": int(row),
-                "video": video_name(table[int(row)][VIDEO_COLUMN], row=int(row)),
+                "video": source_name(video_name(table[int(row)][VIDEO_COLUMN], row=int(row))),
                 "true": [names[label] for label in own],
                 "predicted": names[int(best[0])] if decoded else None,
                 "score": round(float(scores.max()), 4) if decoded else None,

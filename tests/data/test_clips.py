@@ -10,11 +10,13 @@ from torch.utils.data import DataLoader
 
 from froster_hf.cli import describe_error
 from froster_hf.data import (
+    DecodeFailureLog,
     EpochSampler,
     EvaluationClips,
     TooManyDecodeFailures,
     TrainingClips,
     collate_clips,
+    read_decode_failures,
     read_video_folder,
     read_video_list,
 )
@@ -150,6 +152,26 @@ def test_a_failure_is_current_until_its_video_is_mended_or_another(damaged, vide
         Path(damaged[row]["video"]["path"]).write_bytes(good)
     assert not any(clips.is_current(failure) for failure in failures.values())
     assert clips[1, 1]["decode_failures"] == []
+
+
+def test_no_log_and_no_file_of_failures_shows_an_account_or_a_query(video_processor, tmp_path, caplog):
+    def clips(token):
+        address = f"https://user:PASSWORD@127.0.0.1/x.mp4?token={token}"
+        table = stored_table([{"path": address, "bytes": None}] * 2, Video(decode=False))
+        return EvaluationClips(table, video_processor=video_processor)
+
+    sample, log = clips("SECRET")[1], DecodeFailureLog(tmp_path, num_videos=2, max_share=0.0)
+    with pytest.raises(TooManyDecodeFailures) as told:
+        log.record(sample["decode_failures"])
+    stored = "".join(path.read_text() for path in tmp_path.iterdir())
+    for text in (str(told.value), caplog.text, stored, sample["video_names"]):
+        assert "127.0.0.1/x.mp4" in text
+        assert "PASSWORD" not in text
+        assert "SECRET" not in text
+    # Shown alike, they are told apart all the same.
+    (failure,) = read_decode_failures(tmp_path).values()
+    assert clips("SECRET").is_current(failure)
+    assert not clips("OTHER").is_current(failure)
 
 
 class BrokenMachine(FrosterVideoProcessor):
