@@ -75,8 +75,9 @@ _PIXEL_OPTIONS = (
 # Prompts that are padded together, and texts that the text tower reads together.
 PROMPTS_PER_CHUNK = 4096
 TEXTS_PER_BATCH = 256
-# Characters that are tokenized together: a tokenizer takes a hundred bytes for each of their tokens.
-CHARACTERS_PER_CHUNK = 2**19
+# Characters that are tokenized together: a tokenizer takes some hundred bytes for each of their tokens, of which the
+# files of a stranger may make dozens per character.
+CHARACTERS_PER_CHUNK = 2**16
 # Beyond every text tower; a file from a stranger cannot ask for more.
 MAX_TEXT_LENGTH = 4096
 # A label list with more prompts than this shows a progress bar on a terminal.

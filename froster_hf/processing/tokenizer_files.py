@@ -82,9 +82,9 @@ MAX_PARTS = 16
 # Parts that write characters of their own before or after each piece of a text, or for each of its bytes; several
 # would double a text again and again.
 WRITING_PARTS = ("ByteLevel", "Metaspace", "TemplateProcessing")
-# Characters that a table of a sentencepiece model may write for others; Unicode's longest (U+FDFA) is 18.
-LONGEST_WRITTEN = 18
-# Bytes that such a table may replace at once.
+# Bytes that a table of a sentencepiece model may write for others; Unicode's longest (U+FDFA) is 18 characters of 33.
+LONGEST_WRITTEN = 33
+# Bytes that it may replace at once.
 LONGEST_REPLACED = 256
 LETTERS = np.arange(1, 256)
 # Places of such a table that are followed at once, to all letters.
@@ -634,10 +634,10 @@ def is_bounded_table(table: bytes) -> bool:
     units = np.frombuffer(table, "<u4", count=size // 4, offset=4).astype(np.int64)
     offsets = (units >> 10) << ((units & 512) >> 6)
     try:
-        written = texts.decode("utf-8").split("\0")
+        texts.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    if max(map(len, written)) > LONGEST_WRITTEN:
+    if max(map(len, texts.split(b"\0"))) > LONGEST_WRITTEN:
         return False
     seen = np.zeros(len(units) + 256, dtype=bool)
     places = offsets[:1]

@@ -92,8 +92,8 @@ METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "alway
 # One character that is 18 letters in Unicode's compatible form.
 LIGATURE = {"type": "Replace", "pattern": {"Regex": "[^x]"}, "content": "\ufdfa"}
 HOSTILE: dict[str, dict] = {
-    "tables that multiply": {"normalizer": sequence_of(*[lengthening_table(18)] * 6)},
-    "a table that writes more than any of Unicode's": {"normalizer": lengthening_table(19)},
+    "tables that multiply": {"normalizer": sequence_of(*[lengthening_table(33)] * 6)},
+    "a table that writes more than any of Unicode's": {"normalizer": lengthening_table(34)},
     "forms of characters that multiply": {"normalizer": sequence_of(*[LIGATURE, {"type": "NFKC"}] * 8)},
     "a template of a token without a description": {"post_processor": template(START, text_of("A"), special={})},
     "a template that writes a text several times": {"post_processor": template(*[text_of("A")] * 3)},
