@@ -12,7 +12,7 @@ Letters: B clips, K classes.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -114,7 +114,8 @@ SKIPPED_STEPS = "skipped_nonfinite_steps"
 
 
 class NonFiniteError(RuntimeError):
-    """Too many steps in a row had a loss or gradient that is not finite, or weights are not; named in the message."""
+    """Too many steps in a row had a loss or gradient that is not finite, or weights or scores are not; named in the
+    message."""
 
 
 def refuse_nonfinite_weights(model: nn.Module) -> None:
@@ -130,6 +131,24 @@ def refuse_nonfinite_weights(model: nn.Module) -> None:
             f"{len(bad)} weights of the trained model are not finite ({listing(bad, limit=3)}), so it is not saved. "
             "Go on from an earlier checkpoint (`--resume`, once the later ones are deleted), or train again with a "
             "lower learning rate, in bfloat16 or float32."
+        )
+
+
+def refuse_nonfinite_scores(batches: Sequence[tuple[Sequence[str], Tensor]]) -> None:
+    """Raise, in all processes or in none, where a model has no answers for what it is measured on.
+
+    Args:
+        batches: of this process: names of videos, and which of these have scores that are not finite.
+
+    Raises:
+        NonFiniteError: names the first of them.
+    """
+    found = gather_object([name for names, bad in batches for name, is_bad in zip(names, bad.tolist()) if is_bad])
+    if found:
+        raise NonFiniteError(
+            f"The model's scores are not finite for {listing(found, limit=3)}, so nothing is measured. Its pixels "
+            "were not finite (look at `image_std` and the like of the processor), its weights have diverged (lower "
+            "the learning rate), or half precision was too narrow (take bfloat16 or float32)."
         )
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sa
 from ..data.official_lists import Split
 from ..data.video_table import label_array, label_names, with_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..printing import listing, printable, without_warnings
+from ..printing import json_text, listing, printable, without_warnings
 from ..processes import refuse_processes_alone
 from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels, shared_labels
@@ -31,7 +30,7 @@ from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RECORD_NAME, RESULTS_NAME, refuse_run, remove_run
 from .log_lines import show_lines
 from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
-from .run_record import record_run, write_record
+from .run_record import measured_parts, record_run, write_record
 from .teacher import FrozenTeacher
 from .trainer import FrosterTrainer
 
@@ -58,6 +57,8 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
         RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
         ResultExistsError: there are results in `output_dir`, and no run that has left them.
         OSError: nothing can be written to `output_dir`.
+        NonFiniteError: the trained model has no finite scores of videos to measure on. It is saved, and nothing is
+            recorded as measured.
     """
     folder = output_folder(recipe)
     with folder_for_results(folder):
@@ -70,12 +71,16 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
         remove_run(folder, of_recipe=True)
     if trainer.args.num_train_epochs > 0:
         trainer.train(resume_from_checkpoint=resume or None, overwrite=overwrite)
-    metrics = trainer.evaluate() if trainer.eval_dataset else {}
-    if metrics and trainer.is_world_process_zero():
-        write_text_whole(folder / RESULTS_NAME, json.dumps(metrics, indent=4, sort_keys=True))
+    # Before it is measured, which may fail.
     trainer.save_model_whole(folder / MODEL_NAME)
     if trainer.is_world_process_zero():
-        write_record(folder, record_run(recipe, trainer, metrics, model=folder / MODEL_NAME))
+        record = record_run(recipe, trainer, model=folder / MODEL_NAME)
+        write_record(folder, record)
+    metrics = trainer.evaluate() if trainer.eval_dataset else {}
+    if metrics and trainer.is_world_process_zero():
+        known = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+        write_text_whole(folder / RESULTS_NAME, json_text(known, indent=4))
+        write_record(folder, dataclasses.replace(record, evaluation=measured_parts(trainer, metrics)))
     return trainer
 
 

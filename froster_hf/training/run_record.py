@@ -79,23 +79,14 @@ class RunRecord:
                 )
 
 
-def record_run(recipe: Recipe, trainer: Any, metrics: Mapping[str, float], *, model: Path) -> RunRecord:
-    """The record of a run whose model was just saved.
+def record_run(recipe: Recipe, trainer: Any, *, model: Path) -> RunRecord:
+    """The record of a run whose model was just saved, before it is measured.
 
     Args:
         recipe: of the run.
         trainer: a `FrosterTrainer` that has trained.
-        metrics: what its `evaluate` returned; empty where there was nothing to evaluate on.
         model: folder of the saved model, whose weights may be merged or averaged from the trainer's.
     """
-    evaluation = {}
-    for part, clips in (trainer.eval_dataset or {}).items():
-        found = {
-            name: round(metrics[key], 2)
-            for name in metrics_of("one_label")
-            if (key := f"eval_{part}_{name}") in metrics
-        }
-        evaluation[part] = {**found, "num_clips": len(clips), "num_labels": len(class_names(clips) or ())}
     saved = FrosterForVideoClassification.from_pretrained(model, dtype="auto")
     return RunRecord(
         weights=model_fingerprint(saved),
@@ -103,10 +94,27 @@ def record_run(recipe: Recipe, trainer: Any, metrics: Mapping[str, float], *, mo
         num_clips=len(trainer.train_dataset),
         num_labels=len(class_names(trainer.train_dataset) or ()),
         num_steps=trainer.state.global_step,
-        evaluation=evaluation,
         versions=package_versions(),
         base_license=license_of_base(checkpoint_path(recipe.model.checkpoint)),
     )
+
+
+def measured_parts(trainer: Any, metrics: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The `evaluation` of a record.
+
+    Args:
+        trainer: a `FrosterTrainer` that has data to evaluate on.
+        metrics: what its `evaluate` returned.
+    """
+    evaluation = {}
+    for part, clips in trainer.eval_dataset.items():
+        found = {
+            name: round(metrics[key], 2)
+            for name in metrics_of("one_label")
+            if (key := f"eval_{part}_{name}") in metrics
+        }
+        evaluation[part] = {**found, "num_clips": len(clips), "num_labels": len(class_names(clips) or ())}
+    return evaluation
 
 
 def license_of_base(checkpoint: str) -> str | None:

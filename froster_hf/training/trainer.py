@@ -10,12 +10,13 @@ Huang, Zhou, Yao, Han: FROSTER (ICLR 2024). Letters: B clips, T frames, K labels
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from ..evaluation.metrics import compute_metrics
 from ..modeling.layers_froster import check_labels
@@ -38,10 +39,12 @@ from .clip_datasets import DECODE_FAILURES, PIXELS, VIDEO_NAMES, ClipTrainer, cl
 from .losses import (
     IGNORED_LABEL,
     LossPart,
+    NonFiniteError,
     NonFiniteGuard,
     cross_entropy_loss,
     gather_labels,
     gather_rows,
+    refuse_nonfinite_scores,
     refuse_nonfinite_weights,
     symmetric_kl_loss,
     total_loss,
@@ -408,13 +411,19 @@ class FrosterTrainer(ClipTrainer):
     # Evaluation
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """See [`~transformers.Trainer.evaluation_loop`]; adds the teacher-student cosines to the metrics."""
+        """See [`~transformers.Trainer.evaluation_loop`]; adds the teacher-student cosines to the metrics.
+
+        Raises:
+            NonFiniteError: scores of labeled videos that were decoded are not finite.
+        """
         # A data set without names of its own is measured against the training's labels.
         self._eval_texts = self.texts_of(class_names(dataloader.dataset))
         self._eval_inputs = self._eval_texts.for_evaluation()
         self._cosines: dict[str, Tensor] | None = None  # of the first batch
+        self._nonfinite_scores: list[tuple[Sequence[str], Tensor]] = []
         with self._weights_kept():
             output = super().evaluation_loop(dataloader, *args, **kwargs)
+        refuse_nonfinite_scores(self._nonfinite_scores)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics = cast(dict[str, float], output.metrics)
         cosines: dict[str, Tensor] = self._cosines or {}
@@ -422,6 +431,24 @@ class FrosterTrainer(ClipTrainer):
             metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
         del self._eval_inputs
         return output
+
+    def _evaluate(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        # In the midst of a training. The Trainer would save behind it, or not at all.
+        try:
+            return super()._evaluate(trial, *args, **kwargs)
+        except NonFiniteError as error:
+            step = self.state.global_step
+            checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+            if step == 0:
+                raise
+            if not checkpoint.is_dir():
+                self._save_checkpoint(cast(nn.Module, self.model), trial)
+            advice = (
+                "begin again from its weights"
+                if self.args.save_only_model
+                else "`--resume` goes on from it, with `eval_strategy=no` without evaluations in between"
+            )
+            raise NonFiniteError(f"{error} What was trained is in {checkpoint}: {advice}.") from error
 
     @contextmanager
     def _weights_kept(self) -> Iterator[None]:
@@ -450,6 +477,7 @@ class FrosterTrainer(ClipTrainer):
         """Loss, logits (B, K) and labels (B,) of one batch; logits alone of one without labels."""
         if "labels" not in inputs:
             return None, None if prediction_loss_only else self._logits_without_labels(model, inputs), None
+        files = inputs.get(VIDEO_NAMES, ["a clip without a name"] * len(inputs["labels"]))
         inputs = self._prepare_inputs({name: inputs[name] for name in (PIXELS, "labels")})
         clips, labels = inputs[PIXELS], inputs["labels"]
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -458,6 +486,8 @@ class FrosterTrainer(ClipTrainer):
             if clips.shape[0] != labels.shape[0]:
                 logits = mean_log_probabilities(logits, labels.shape[0])
             loss = cross_entropy_loss(logits, labels)
+            # Read when all is measured: nothing waits for a GPU here. A video that could not be decoded has no label.
+            self._nonfinite_scores.append((files, (labels != IGNORED_LABEL) & ~logits.isfinite().all(dim=-1)))
             if self._cosines is None:
                 templates = range(len(self._eval_texts.prompts.templates))
                 teacher_texts = self._eval_texts.for_all_labels(templates).teacher_embeds

@@ -23,7 +23,7 @@ class PoisonedClips(Arrays):
     def __getitem__(self, index: int) -> dict:
         return {
             "pixel_values_videos": self.clips[index][None],
-            "labels": index % len(LABELS),
+            "labels": -100 if index in self.unlabeled else index % len(LABELS),
             "video_names": f"clip-{index}.mp4",
             "decode_failures": [],
         }
@@ -199,3 +199,28 @@ def test_a_model_whose_weights_are_not_finite_is_not_saved(tmp_path, part):
             save()
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
     assert not (tmp_path / "other").exists()
+
+
+def test_scores_that_are_not_finite_are_an_error_of_the_evaluation(tmp_path):
+    poisoned = PoisonedClips({2, 5})
+    trainer = trainer_over(tmp_path, Arrays(), eval_dataset=poisoned, per_device_eval_batch_size=4)
+    with pytest.raises(NonFiniteError, match=r"scores are not finite for clip-2\.mp4, clip-5\.mp4, so nothing"):
+        trainer.evaluate()
+    poisoned.unlabeled = {2, 5}
+    assert trainer.evaluate()["eval_top1"] <= 75  # as of videos that could not be decoded, which are wrong
+
+
+@pytest.mark.parametrize("strategy", ["no", "steps"])
+def test_an_evaluation_that_fails_loses_nothing_of_the_training(tmp_path, strategy):
+    """The Trainer evaluates before it saves."""
+    fields = {"save_strategy": strategy, "save_steps": 1, "eval_steps": 2, "max_steps": 3}
+    trainer = trainer_over(tmp_path, Arrays(), eval_dataset=PoisonedClips({1}), eval_strategy="steps", **fields)
+    with pytest.raises(
+        NonFiniteError, match=r"clip-1\.mp4.* What was trained is in .*checkpoint-2: `--resume` goes on"
+    ):
+        trainer.train()
+    resumed = trainer_over(tmp_path, Arrays(), **fields)
+    resumed.train(resume_from_checkpoint=True)
+    whole = trainer_over(tmp_path / "whole", Arrays(), **fields)
+    whole.train()
+    assert equal(resumed.model.state_dict(), whole.model.state_dict())

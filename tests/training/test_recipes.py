@@ -207,6 +207,24 @@ def test_a_folder_with_a_run_is_resumed_overwritten_or_left(tmp_path, clip_folde
     assert not (tmp_path / "model" / "manifest.json").exists()
 
 
+def test_a_model_without_finite_scores_is_saved_and_nothing_is_measured(tmp_path, video_folder, capsys):
+    tiny_model().save_pretrained(tmp_path / "start")
+    processor = tiny_processor()
+    processor.video_processor.image_std = [1e-30] * 3
+    processor.save_pretrained(tmp_path / "start")
+    run = tmp_path / "run"
+    given = [*tiny_overrides(tmp_path / "start", video_folder, run), "data.shots=null"]
+    kept = [f"model.{field}=null" for field in ("num_frames", "prompt_templates")]
+    assert main(["train", "froster_k400", *given, *kept, "--output-dir", str(run)]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("froster: error: The model's scores are not finite for ")
+    assert "image_std" in message
+    assert not (run / "eval_results.json").exists()
+    record = json.loads((run / "run_record.json").read_text())
+    assert record["evaluation"] == {}
+    assert (run / "model" / "model.safetensors").is_file()
+
+
 def test_the_best_model_is_told_by_the_part_that_is_evaluated(tmp_path, clip_folder, video_folder):
     best = [
         "load_best_model_at_end=true",
