@@ -3,6 +3,7 @@
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..processing.text_files import (
     rows_below_header,
     shown_path,
 )
-from ..video.files import UNREADABLE, search_folder
+from ..video.files import LINKS, UNREADABLE, match_pattern, search_folder
 from ..video.stores import find_videos_at, is_address
 from ..video.types import UnreadableVideoError
 
@@ -59,11 +60,14 @@ def _expand(argument: str) -> list[str]:
             # Where there is none, the reader says so of the address.
             return find_videos_at(argument) or [argument]
         except UnreadableVideoError as error:
+            if isinstance(error.__cause__, RecursionError):
+                # Folders deeper within each other than fsspec searches cost the videos beside them nothing.
+                print(f"froster: {printable(argument)}: {error}", file=sys.stderr)
+                return [argument]
             raise ValueError(f"{printable(argument)}: {error}") from error
     if os.path.isdir(argument):
         content = search_folder(argument)
-        if unreadable := content.passed_over[UNREADABLE]:
-            print(f"froster: {printable(argument)}: passed over {unreadable} {UNREADABLE}", file=sys.stderr)
+        _say_passed_over(argument, content.passed_over, UNREADABLE)
         if content.videos:
             return [str(path) for path in content.videos]
         # A folder of frames, or an empty one, of which the reader says so.
@@ -71,8 +75,17 @@ def _expand(argument: str) -> list[str]:
     if os.path.isfile(argument) and argument.lower().endswith(LISTS):
         return _read_list(argument)
     if not os.path.exists(argument) and glob.has_magic(argument) and "://" not in argument:
-        return sorted(glob.glob(argument, recursive=True)) or [argument]
+        passed_over: Counter[str] = Counter()
+        found = match_pattern(argument, passed_over)
+        _say_passed_over(argument, passed_over, UNREADABLE, LINKS)
+        return found or [argument]
     return [argument]
+
+
+def _say_passed_over(argument: str, passed_over: Counter[str], *kinds: str) -> None:
+    for kind in kinds:
+        if passed_over[kind]:
+            print(f"froster: {printable(argument)}: passed over {passed_over[kind]} {kind}", file=sys.stderr)
 
 
 def _read_list(path: str) -> list[str]:

@@ -3,10 +3,13 @@
 Used by everything that searches folders, the readers of data sets and the command line alike.
 """
 
+import contextlib
 import difflib
+import glob
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,11 @@ VIDEO_SUFFIXES = frozenset(
 
 # What is said of folders that the user may not look into, and of those whose paths are too long.
 UNREADABLE = "folders that cannot be read"
+LINKS = "links to folders"
+
+_SEPARATORS = os.sep + (os.altsep or "")
+# In a pattern, once or several times in a row.
+_FOLDERS_BELOW = re.compile(r"(?<![^{0}])\*\*(?:[{0}]+\*\*)*(?![^{0}])".format(re.escape(_SEPARATORS)))
 
 # What systems leave in folders beside what they name by a leading dot.
 _SYSTEM_NAMES = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
@@ -80,36 +88,77 @@ def search_folder(folder: str | os.PathLike) -> FolderContent:
     without a video's suffix are passed over and counted.
     """
     content = FolderContent()
-    for entry in _entries(folder, content.passed_over):
-        suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix in VIDEO_SUFFIXES:
-            content.videos.append(Path(entry.path))
-        else:
-            content.passed_over[suffix or "without a suffix"] += 1
+    # Where the folder itself is not there, or is none, that is an error.
+    with contextlib.suppress(PermissionError), os.scandir(os.fspath(folder)):
+        pass
+    for _, files in _walk([os.fspath(folder)], content.passed_over, is_hidden):
+        for entry in files:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if suffix in VIDEO_SUFFIXES:
+                content.videos.append(Path(entry.path))
+            else:
+                content.passed_over[suffix or "without a suffix"] += 1
     content.videos.sort()
     return content
 
 
-def _entries(folder: str | os.PathLike, passed_over: Counter[str]) -> Iterator[os.DirEntry[str]]:
-    pending = [os.fspath(folder)]
+def match_pattern(pattern: str, passed_over: Counter[str]) -> list[str]:
+    """The files and folders that match a pattern as in `glob`, sorted, each once.
+
+    Unlike there, folders may lie within each other at any depth, and `**` follows no links to them, which may lead in
+    a circle or anywhere, as in shells. A link that a name or `*` stands for is followed.
+
+    Args:
+        pattern: of `*`, `?`, `[...]` and `**`, which stand for names without a leading dot.
+        passed_over: counts what `**` passes over, as `FolderContent` does.
+    """
+    start, *parts = _FOLDERS_BELOW.split(pattern)
+    if not parts:
+        return sorted(glob.glob(pattern))
+    found = set(glob.glob(start)) if start else {""}
+    for part in parts:
+        # What comes before another `**` ends in a separator, as does what `glob` then finds, folders only. At the end
+        # of a pattern, `**` stands for all that is below, and for the folder itself.
+        names = part.lstrip(_SEPARATORS) if part else "*"
+        matches = set() if part else set(found)
+        passed_over_here: Counter[str] = Counter()
+        for folder, _ in _walk(map(os.path.dirname, found), passed_over_here, _has_leading_dot):
+            below = glob.glob(names, root_dir=folder) if names else [""]
+            matches.update(os.path.join(folder, name) for name in below)
+        # A later `**` searches folders that an earlier one has searched.
+        passed_over |= passed_over_here
+        found = matches
+    return sorted(found - {""})
+
+
+def _has_leading_dot(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _walk(
+    folders: Iterable[str], passed_over: Counter[str], is_left_out: Callable[[str], bool]
+) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Each of the folders, and each one below them, once, with the files in it; a loop, for folders of any depth."""
+    pending, seen = list(folders), set()
     while pending:
-        path = pending.pop()
+        if (folder := pending.pop()) in seen:
+            continue
+        seen.add(folder)
         try:
-            with os.scandir(path) as found:
+            with os.scandir(folder or os.curdir) as found:
                 entries = list(found)
-        except OSError as error:
-            # Below the folder that was asked for, there may also be paths that are too long for the system.
-            if not isinstance(error, PermissionError) and path == os.fspath(folder):
-                raise
+        except OSError:  # also a path that is too long for the system
             passed_over[UNREADABLE] += 1
             continue
+        files = []
         for entry in entries:
-            if is_hidden(entry.name):
+            if is_left_out(entry.name):
                 passed_over["hidden"] += 1
             elif entry.is_dir(follow_symlinks=False):
-                pending.append(entry.path)
+                pending.append(os.path.join(folder, entry.name))
             # Unlike `entry.is_dir()`, false for links in a circle or into a folder without permission.
             elif os.path.isdir(entry.path):
-                passed_over["links to folders"] += 1
+                passed_over[LINKS] += 1
             else:
-                yield entry
+                files.append(entry)
+        yield folder, files

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from .archives import ARCHIVES
-from .files import is_hidden, is_video_name
+from .files import is_hidden, is_video_name, search_folder
 from .types import DecodingUnavailableError, UnreadableVideoError, VideoLimits
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -186,7 +186,9 @@ def find_videos_at(address: str) -> list[str]:
     folder = address
     system, path = open_store(address)
     with _reading(address):
-        if system.isdir(path):
+        if system.isdir(path) and _is_local(system):
+            found = [video.as_posix() for video in search_folder(path).videos]
+        elif system.isdir(path):
             found = [name for name in system.find(path) if is_video_name(name) and not _is_hidden(name, below=path)]
         elif named_folder(address) == address or system.isfile(path):
             return [address]

@@ -1,13 +1,19 @@
 """One list of suffixes and one rule for what is passed over, for data sets and the command line alike."""
 
+import glob
+import inspect
 import os
+import sys
+from collections import Counter
 
 import pytest
 
 from froster_hf.cli.videos import find_videos
 from froster_hf.data import describe_table, read_video_folder
-from froster_hf.video.files import is_hidden, is_video_name, search_folder
+from froster_hf.video.files import is_hidden, is_video_name, match_pattern, search_folder
 
+# Frames that a search may take, and folders within each other, of which a search by recursion takes one frame each.
+FRAMES, DEPTH = 200, 300
 NAMES = ["b.mp4", "a.MTS", "below/c.webm", "._b.mp4", ".trash/old.mp4", "__MACOSX/b.mp4", "notes.txt", "README"]
 
 
@@ -68,6 +74,70 @@ def test_folders_whose_paths_are_too_long_are_said_and_the_rest_is_found(folder,
     os.close(start)
     assert len(find_videos([str(folder)])) == 3
     assert "passed over 1 folders that cannot be read" in capsys.readouterr().err
+
+
+@pytest.fixture
+def deep_folder(folder):
+    """With fewer frames than usual, since what deletes the folders of tests would not delete deeper ones."""
+    os.makedirs(folder / "a" / os.path.join(*["a"] * DEPTH))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + FRAMES)
+    yield folder
+    sys.setrecursionlimit(limit)
+
+
+def test_folders_of_any_depth_are_searched_by_name_pattern_and_address(deep_folder):
+    folder = deep_folder
+    (folder / "juggling" / "__MACOSX" / "b.mp4").unlink()
+    names = [str(folder / "juggling" / name) for name in ("b.mp4", "below/c.webm")]
+    assert find_videos([f"{folder}/**/[bc].*", "other.mp4"]) == [*names, "other.mp4"]
+    assert find_videos([str(folder)])[1:] == names
+    assert find_videos([f"file://{folder}/", "other.mp4"])[1:] == [*(f"file://{name}" for name in names), "other.mp4"]
+
+
+def test_what_fsspec_does_not_search_costs_the_videos_beside_it_nothing(deep_folder, capsys):
+    given = [f"file://{deep_folder}/**/b.mp4", "other.mp4"]
+    assert find_videos(given) == given
+    assert "**/b.mp4: reading it failed: RecursionError" in capsys.readouterr().err
+
+
+def test_a_pattern_leads_through_no_link_to_a_folder_and_says_so(folder, capsys):
+    for name in ("dot", "other"):
+        (folder / "juggling" / name).symlink_to(".")
+    (folder / "juggling" / "link.mp4").symlink_to("b.mp4")
+    names = [str(folder / "juggling" / name) for name in ("b.mp4", "link.mp4")]
+    (folder / "juggling" / "__MACOSX" / "b.mp4").unlink()
+    for pattern in ("**/*.mp4", "**/juggling/**/*.mp4"):
+        assert find_videos([f"{folder}/{pattern}"]) == names
+    assert capsys.readouterr().err.count("passed over 3 links to folders\n") == 2
+    # A link that `*` or a name stands for is followed, as in shells.
+    assert find_videos([f"{folder}/juggling/dot/*.mp4"]) == [name.replace("ling/", "ling/dot/") for name in names]
+    assert len(find_videos([f"{folder}/juggling/[do]*/*.mp4"])) == 4
+
+
+@pytest.mark.parametrize("start", ["", "./", "{folder}/"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("**/*.mp4", "**/**/c.webm", "**/juggling/**/?.*", "jug*/**", "**", "**/", "**/below/", "**/__MACOSX/*"),
+        *(
+            "juggling/.*/**/*.mp4",
+            "**/.?b.mp4",
+            "**/._*",
+            "j**/b.mp4",
+            "*/*.mp4",
+            "**/[!a].*",
+            "**/circle",
+            "nothing/*",
+        ),
+    ],
+)
+def test_a_pattern_means_what_it_means_to_glob(folder, monkeypatch, start, pattern):
+    monkeypatch.chdir(folder)
+    (folder / "juggling" / "again").unlink()
+    (folder / "juggling" / "again").symlink_to("b.mp4")
+    pattern = start.format(folder=folder) + pattern
+    assert match_pattern(pattern, Counter()) == sorted(set(glob.glob(pattern, recursive=True)))
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "._a.mp4", "__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"])
