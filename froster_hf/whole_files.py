@@ -4,6 +4,7 @@ an old or a new one."""
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ def written_whole(file: str | os.PathLike[str], *, overwrite: bool = True) -> It
 
     Raises:
         ResultExistsError: something is there by then, and stays; names where the file is instead.
+        OSError: it cannot be written, or not be given its name; then names where it is instead.
     """
     file = Path(file)
     with (
@@ -41,10 +43,19 @@ def written_whole(file: str | os.PathLike[str], *, overwrite: bool = True) -> It
     ):
         part = Path(folder) / file.name
         yield part
-        if overwrite:
-            part.replace(file)
-        else:
-            _take_free_place(part, file)
+        try:
+            if overwrite:
+                part.replace(file)
+            else:
+                _take_free_place(part, file)
+        except OSError as error:  # as where somebody else's file has come to a folder like /tmp
+            if error.errno in NO_ROOM or not part.exists():
+                raise
+            shown, kept = printable(os.fspath(file)), printable(_keep_beside(part, file))
+            raise type(error)(
+                error.errno,
+                f"{shown} cannot be written ({error.strerror}). What would have been written there is in {kept}",
+            ) from error
 
 
 def _take_free_place(part: Path, file: Path) -> None:
@@ -60,13 +71,18 @@ def _take_free_place(part: Path, file: Path) -> None:
     if is_empty_file or not os.path.lexists(file):
         part.replace(file)
         return
+    raise ResultExistsError(
+        f"{printable(os.fspath(file))} was written by something else meanwhile, and is left as that. What would have "
+        f"been written there is in {printable(_keep_beside(part, file))}."
+    )
+
+
+def _keep_beside(part: Path, file: Path) -> str:
+    """Give a finished file a free name beside its own, which it cannot have; returns that."""
     handle, kept = tempfile.mkstemp(prefix=f"{file.stem[:50]}-", suffix=file.suffix, dir=file.parent)
     os.close(handle)
     part.replace(kept)
-    raise ResultExistsError(
-        f"{printable(os.fspath(file))} was written by something else meanwhile, and is left as that. What would have "
-        f"been written there is in {printable(kept)}."
-    )
+    return kept
 
 
 @contextlib.contextmanager
@@ -111,27 +127,44 @@ def _has_content(path: str | os.PathLike[str]) -> bool:
     return bool(os.listdir(path)) if os.path.isdir(path) else os.path.isfile(path) and os.path.getsize(path) > 0
 
 
-def prepare_file(file: str | os.PathLike[str], *, overwrite: bool, resumable: bool = False) -> None:
+def prepare_file(
+    file: str | os.PathLike[str], *, overwrite: bool, resumable: bool = False, resume: bool = False
+) -> None:
     """Make the folder of a file that is written at the end of some work, and find out before it whether it can be.
 
     Args:
         file: that will be written.
         overwrite: see `refuse_results`.
         resumable: see `refuse_results`.
+        resume: whether what is there is written on in place, and not replaced.
 
     Raises:
         ResultExistsError: see `refuse_results`.
         ValueError: there is a pipe or a device in the file's place, which could be waited for without end.
-        OSError: the folder cannot be made or written to, or there is a folder in the file's place.
+        OSError: the folder cannot be made or written to, there is a folder in the file's place, or a file that only
+            another user may replace.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     refuse_irregular(file)
-    refuse_results(file, overwrite=overwrite, resumable=resumable)
+    refuse_results(file, overwrite=overwrite or resume, resumable=resumable)
+    if not resume and not _may_replace(file):
+        raise PermissionError(
+            errno.EPERM,
+            f"{printable(os.fspath(file))} is another user's, and cannot be replaced in its folder. Give another name",
+        )
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=file.parent):
         pass
+
+
+def _may_replace(file: Path) -> bool:
+    """Whether another file may take the name of what is there: in folders like /tmp (sticky), only its owner's may."""
+    if not hasattr(os, "geteuid") or os.geteuid() == 0 or not os.path.lexists(file):
+        return True
+    folder = file.parent.stat()
+    return not folder.st_mode & stat.S_ISVTX or os.geteuid() in (folder.st_uid, file.lstat().st_uid)
 
 
 def refuse_irregular(file: str | os.PathLike[str]) -> None:

@@ -28,6 +28,7 @@ from froster_hf.whole_files import (
     write_text_whole,
     written_whole,
 )
+from tests.fixtures.subprocesses import NOBODY, run_as_ordinary_user
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -93,6 +94,56 @@ def test_of_two_results_in_one_place_the_earlier_one_stays_and_the_later_one_is_
     assert sorted(os.listdir(tmp_path)) == ["empty.json", "folder.json", "link.json", "result.json"]
     write_text_whole(file, "later")
     assert file.read_text() == "later"
+
+
+def test_what_cannot_get_its_name_is_kept_under_another_one(tmp_path, monkeypatch):
+    replace = Path.replace
+    file = tmp_path / "result.json"
+
+    def refuse(part, target):
+        if Path(target) == file:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(part), None, str(target))
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    for overwrite in (True, False):
+        file.touch()
+        with pytest.raises(PermissionError, match=r"result\.json cannot be written \(Operation not perm") as told:
+            write_text_whole(file, "the work of hours", overwrite=overwrite)
+        kept = Path(re.search(r"written there is in (\S*)$", str(told.value))[1])
+        assert kept.read_text() == "the work of hours"
+        assert (kept.parent, kept.suffix) == (tmp_path, ".json")
+        kept.unlink()
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files to other users")
+def test_a_file_that_only_another_user_may_replace_is_refused_before_the_work(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for name, owner in (("theirs.csv", 1000), ("full.csv", 1000), ("answers.jsonl", 1000), ("own.csv", NOBODY)):
+        (shared / name).write_text("" if name in ("theirs.csv", "own.csv") else "answers")
+        (shared / name).chmod(0o666)
+        os.chown(shared / name, owner, owner)
+    os.chown(shared, 1001, 1001)
+    shared.chmod(0o1777)
+    script = """
+import sys
+from pathlib import Path
+from froster_hf.whole_files import prepare_file
+for file in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        prepare_file(file, overwrite=file.name == "full.csv", resume=file.suffix == ".jsonl")
+        print(file.name, "can be written")
+    except OSError as error:
+        print(file.name, error)
+"""
+    said = run_as_ordinary_user(script, str(shared)).splitlines()
+    assert [line.split()[0] for line in said if line.endswith("can be written")] == ["answers.jsonl", "own.csv"]
+    refused = "is another user's, and cannot be replaced in its folder. Give another name"
+    assert sum(refused in line for line in said) == len(said) - 2 == 2
+    shared.chmod(0o777)  # in a folder that is not sticky, whoever may write may replace
+    assert run_as_ordinary_user(script, str(shared)).count("can be written") == 4
 
 
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path):

@@ -217,7 +217,7 @@ def _check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
     # A new file takes the place of one that is there, whose other names keep what they have.
     if resume or path.is_symlink():
         refuse_other_names(path)
-    prepare_file(path, overwrite=resume or overwrite, resumable=path.suffix == ".jsonl")
+    prepare_file(path, overwrite=overwrite, resumable=path.suffix == ".jsonl", resume=resume)
 
 
 def _label_options(options: dict[str, Any]) -> dict[str, Any]:
