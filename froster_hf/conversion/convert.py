@@ -246,7 +246,7 @@ def _convert(found: Source, token_embedding_from: PathLike | None, *, strict: bo
     if strict and found.unused:
         raise ValueError(
             f"{found.raw.path} has sections with tensors that this package does not know: {listing(found.unused)}. "
-            "Pass strict=False to leave them out."
+            "To leave them out: `--allow-unused`, `strict=False`."
         )
     converted = convert_state_dict(found.weights, layout=found.layout, strict=strict)
     if TOKEN_EMBEDDING in find_layout(converted.layout).lacks:

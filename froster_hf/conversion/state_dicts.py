@@ -93,7 +93,8 @@ def convert_state_dict(
     if strict and unused:
         raise ValueError(
             f"The checkpoint ({layout} layout) has {len(unused)} tensors that this package does not know: "
-            f"{listing(unused)}. They may matter to the model's output; pass strict=False to leave them out."
+            f"{listing(unused)}. They may matter to the model's output. To leave them out: "
+            "`--allow-unused`, `strict=False`."
         )
     return ConvertedStateDict(
         layout=layout,

@@ -235,6 +235,8 @@ def _run_onnx(file: Path, inputs: Tensor) -> Tensor:
 
 
 def _checked(file: str, pairs: list[tuple[Tensor, Tensor]], *, tolerance: float | None = TOLERANCE) -> TowerReport:
+    if not all(tensor.isfinite().all() for pair in pairs for tensor in pair):
+        raise ValueError(f"{file} or the PyTorch model gives embeddings that are not finite; the weights are damaged.")
     difference = max(float((found - expected).abs().max()) for found, expected in pairs)
     cosine = min(float(torch.cosine_similarity(found, expected, dim=-1).min()) for found, expected in pairs)
     if tolerance is not None and not difference <= tolerance:

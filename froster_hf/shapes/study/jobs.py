@@ -16,7 +16,6 @@ import functools
 import json
 import math
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from ...processing.text_files import read_json
 from ...training.arguments import FrosterTrainingArguments
 from ...training.checkpointing import AVERAGE_NAME
 from ...training.distillation import NO_DISTILLATION
+from ...training.losses import refuse_nonfinite_scores
 from ...training.recipe_run import build_model, build_trainer
 from ...training.recipes import Recipe, RecipeModel
 from ...training.teacher import FrozenTeacher
@@ -150,6 +150,9 @@ def score_side(
         processor: its templates make the prompts.
         clips: n clips.
         backward: whether those with a direction are scored backwards too.
+
+    Raises:
+        NonFiniteError: the model has no finite scores of some, as after a training that has diverged.
     """
     labels = clips.labels.numpy()
     others = {*opposite_labels(clips.label_names), *other_speeds(clips.label_names)} - {None, *clips.label_names}
@@ -160,7 +163,10 @@ def score_side(
 
     def logits(pixel_values_videos: torch.Tensor) -> np.ndarray:
         batches = (batch.to(model.device) for batch in pixel_values_videos.split(BATCH_SIZE))
-        return torch.cat([model(batch, text_embeds=text_embeds).logits.float().cpu() for batch in batches]).numpy()
+        scores = torch.cat([model(batch, text_embeds=text_embeds).logits.float().cpu() for batch in batches])
+        names = [f"clip {number}" for number in range(len(scores))]
+        refuse_nonfinite_scores([(names, ~scores.isfinite().all(dim=-1))])
+        return scores.numpy()
 
     pixels = clips.pixel_values_videos
     directed = torch.from_numpy(_opposite_columns(texts, labels) >= 0)
@@ -367,11 +373,11 @@ def stored_metrics(
 
 
 def _are_metrics(metrics: Any, compared: Sequence[str]) -> bool:
-    """Numbers by name; those by which all methods are compared are there, are shares, and never NaN."""
+    """Shares by name, or NaN; those by which all methods are compared are there, and never NaN."""
     return (
         isinstance(metrics, dict)
         and all(name.isidentifier() and type(value) in (int, float) for name, value in metrics.items())
-        and not any(abs(value) > sys.float_info.max for value in metrics.values())
+        and not any(value < 0 or value > 1 for value in metrics.values())
         and all(0 <= metrics.get(name, -1) <= 1 for name in compared)
     )
 

@@ -64,6 +64,10 @@ SHARES = '"base_top1": 0.5, "novel_top1": 0.5, "hm": 0.5'
     [
         *("", '{"plain": {"hm": NaN}}', "[1]", '{"plain": 1}', '{"plain": {"hm": "x"}}', "[" * 100_000, "{}garbage"),
         *("{}", '{"other": {"hm": 1}}', '{"plain": {"hm": 1}, "residual": {"hm": 1}}', '{"plain": {"|<b>": 1}}'),
+        *(
+            f'{{"plain": {{{SHARES}, "{name}": {value}}}}}'
+            for name, value in (("motion", -3), ("base_direction", 7.5))
+        ),
         *('{"plain": {}}', '{"plain": {"hm": 1}}', f'{{"plain": {{{SHARES}, "novel_motion": 1{"0" * 400}}}}}'),
     ],
 )

@@ -12,6 +12,7 @@ from froster_hf.shapes.pretraining.run import image_processor
 from froster_hf.shapes.study import load_plan, worlds
 from froster_hf.shapes.study.jobs import SIDES, _trainer, job_for, run_job, score_side
 from froster_hf.shapes.study.worlds import RememberingTeacher, StoredTrainingClips, World, decoded_clips
+from froster_hf.training.losses import NonFiniteError
 from froster_hf.training.recipe_run import build_model, build_trainer, read_recipe_data
 from froster_hf.training.teacher import FrozenTeacher
 
@@ -134,6 +135,15 @@ def test_a_model_that_sees_no_direction_need_not_be_shown_clips_backwards(world,
         backwards = model(clips.pixel_values_videos.flip(1), text_embeds=text_embeds).logits
     assert torch.allclose(torch.from_numpy(scores.backward), backwards, atol=1e-3)
     assert len(score_side(model, processor, clips, backward=False).backward) == 0
+
+
+def test_a_model_without_finite_scores_has_no_metrics(world):
+    """As of a learning rate at which the training diverges; `argmax` of NaN is an answer."""
+    model, processor = build_model(world.placed(job_of(world, "plain").recipe()).model)
+    with torch.no_grad():
+        model.froster.visual_projection.weight *= 3e38
+    with pytest.raises(NonFiniteError, match=r"not finite for clip 0, clip 1, .*lower the learning rate"):
+        score_side(model, processor, decoded_clips(world, "base"))
 
 
 def test_a_trial_is_tested_on_what_the_choice_looks_at(world):
