@@ -38,6 +38,7 @@ from .app_requests import (
     SessionMessages,
     guarded_blocks,
     is_own_name,
+    nothing_of_bad_requests,
     one_line_of_full_descriptors,
     request_reason,
 )
@@ -283,6 +284,7 @@ def served_app(
         tempfile.TemporaryDirectory(prefix="froster-app-") as folder,
         _environment(GRADIO_TEMP_DIR=folder),
         one_line_of_full_descriptors(),
+        nothing_of_bad_requests(),
     ):
         app = build_app(classify, index=index, examples=examples)
         try:

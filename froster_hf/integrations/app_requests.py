@@ -273,6 +273,21 @@ def one_line_of_full_descriptors() -> Iterator[None]:
         logger.removeFilter(is_printed)
 
 
+@contextlib.contextmanager
+def nothing_of_bad_requests() -> Iterator[None]:
+    """Inside of the block, uvicorn prints no warnings: of requests that it refuses, as it tells who sent them."""
+
+    def is_failure(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    logger = logging.getLogger("uvicorn.error")
+    logger.addFilter(is_failure)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_failure)
+
+
 def is_own_name(name: str | None, names: Sequence[str] = ()) -> bool:
     """Whether a host is this machine, whoever answers for other names: `localhost`, `127.0.0.1`, or one of `names`."""
     if name in ("localhost", *map(str.lower, names)):
@@ -432,6 +447,8 @@ class GuardedServer:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
+            else:  # The page has no websockets; to one that nobody closes, the server answers that it failed.
+                await send({"type": "websocket.close"})
             return
         has_begun = is_unfinished_stream = False
 

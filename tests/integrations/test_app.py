@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -397,6 +398,27 @@ def test_a_question_to_a_function_that_the_page_does_not_have_is_refused_in_sile
     request = urllib.request.Request(f"{address}gradio_api/{path}", body, headers)
     assert answered(request) == (400, b"Not a question of this page.")
     assert capfd.readouterr().err == ""
+
+
+HANDSHAKE = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n" + HANDSHAKE + b"\r\n\r\n", b"403"),
+        (b"GET /queue HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n" + HANDSHAKE + b"\r\n\r\n", b"403"),
+        (b"\x16\x03\x01\x00\x05hello\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n", b"421"),
+    ],
+    ids=["websocket", "websocket elsewhere", "not HTTP", "another protocol"],
+)
+def test_what_is_not_a_request_of_http_is_refused_in_silence(address, capfd, request_bytes, status):
+    with socket.create_connection(("127.0.0.1", urlsplit(address).port), timeout=30) as connection:
+        connection.sendall(request_bytes)
+        answer = connection.makefile("rb").readline()
+    assert answer.split()[1] == status
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
