@@ -19,6 +19,7 @@ from ..processing.text_files import (
 from ..video.files import LINKS, UNREADABLE, match_pattern, search_folder
 from ..video.stores import find_videos_at, is_address
 from ..video.types import UnreadableVideoError
+from ..video.url import shown_address
 
 STANDARD_INPUT = "-"
 # Paths have 4096 bytes at most; addresses with signatures may be longer.
@@ -62,9 +63,9 @@ def _expand(argument: str) -> list[str]:
         except UnreadableVideoError as error:
             if isinstance(error.__cause__, RecursionError):
                 # Folders deeper within each other than fsspec searches cost the videos beside them nothing.
-                print(f"froster: {printable(argument)}: {error}", file=sys.stderr)
+                print(f"froster: {printable(shown_address(argument))}: {error}", file=sys.stderr)
                 return [argument]
-            raise ValueError(f"{printable(argument)}: {error}") from error
+            raise ValueError(f"{printable(shown_address(argument))}: {error}") from error
     if os.path.isdir(argument):
         content = search_folder(argument)
         _say_passed_over(argument, content.passed_over, UNREADABLE)

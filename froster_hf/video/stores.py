@@ -21,6 +21,7 @@ from typing import IO, Any
 from .archives import ARCHIVES
 from .files import is_hidden, is_video_name, search_folder
 from .types import DecodingUnavailableError, UnreadableVideoError, VideoLimits
+from .url import shown_address
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # A revision in an address of the Hub, which is not part of what the caller named.
@@ -219,7 +220,9 @@ def _reading(address: str, *, failure: str = "reading it failed") -> Iterator[No
     except (UnreadableVideoError, DecodingUnavailableError, MemoryError):
         raise
     except ImportError as error:
-        raise DecodingUnavailableError(f"{address!r} cannot be opened on this machine: {error}") from error
+        raise DecodingUnavailableError(
+            f"{shown_address(address)!r} cannot be opened on this machine: {error}"
+        ) from error
     except Exception as error:
         raise UnreadableVideoError(f"{failure}: {_said(error)}") from error
 
@@ -269,7 +272,7 @@ def _write(copy: IO[bytes], chunk: bytes, address: str) -> None:
     except OSError as error:
         full = " Free some, or set TMPDIR to a folder with more." if error.errno == errno.ENOSPC else ""
         raise DecodingUnavailableError(
-            f"{address!r} could not be copied to {tempfile.gettempdir()}: {error.strerror}.{full}"
+            f"{shown_address(address)!r} could not be copied to {tempfile.gettempdir()}: {error.strerror}.{full}"
         ) from error
 
 

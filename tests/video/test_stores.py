@@ -306,3 +306,10 @@ def test_the_guide_runs(page, store, tmp_path, monkeypatch):
     namespace = page.run()
     answers = namespace["classify"]("memory://bucket/clips/a.mp4", candidate_labels=["a", "b"])
     assert len(answers) == 2
+
+
+def test_what_cannot_open_an_address_does_not_show_its_account_or_query(monkeypatch):
+    known = importlib.import_module("fsspec.registry").known_implementations
+    monkeypatch.setitem(known, "toy", {"class": "no_such_module.Files", "err": "Install toyfs"})
+    with pytest.raises(DecodingUnavailableError, match=r"^'toy://\*\*\*@a/clip\.mp4\?\*\*\*' cannot be opened"):
+        stores.find_videos_at("toy://somebody:secret@a/clip.mp4?token=secret")
