@@ -38,7 +38,7 @@ from ..checkpoint_loading import SHIPPED_CHECKPOINTS, load_pipeline
 from ..extras import import_extra
 from ..fingerprints import model_fingerprint
 from ..pipeline.pipeline_froster import NUM_READING_THREADS, ReadingThreads, take_ahead
-from ..pipeline.scoring_froster import weights_state, whole_number
+from ..pipeline.scoring_froster import check_finite, weights_state, whole_number
 from ..pipeline.timeline_froster import MOST_WINDOW_FRAMES, WINDOW_OPTIONS, WindowStream, plan_windows
 from ..printing import one_line, printable
 from ..settings import read_fields
@@ -599,6 +599,7 @@ def search_videos(
         embedded = _embedded(classify, stream, stream.batches(LIKE_BATCH_SIZE))
         queries.append(sum((embed.double() * count for embed, count in embedded), torch.zeros(())).float())
     query = torch.stack([functional.normalize(one, dim=0) for one in queries]).mean(0)
+    check_finite(query)
     return index.nearest(functional.normalize(query, dim=0), top_k=top_k)
 
 

@@ -354,7 +354,7 @@ class SpecializationPooling(nn.Module):
     def forward(self, frame_embeds: torch.Tensor) -> torch.Tensor:
         """(B, T, D) to (B, D)."""
         mean = frame_embeds.mean(dim=1)
-        return F.normalize(mean + self.reduce(self.expand(mean)), dim=-1)
+        return to_unit_length(mean + self.reduce(self.expand(mean)))
 
 
 class LSTMPooling(nn.Module):
@@ -533,8 +533,17 @@ def pool_frames(pooling: nn.Module, frame_embeds: torch.Tensor, *, normalize_fir
         (B, D).
     """
     if normalize_first:
-        return pooling(F.normalize(frame_embeds, dim=-1))
-    return F.normalize(pooling(frame_embeds), dim=-1)
+        return pooling(to_unit_length(frame_embeds))
+    return to_unit_length(pooling(frame_embeds))
+
+
+def to_unit_length(embeds: torch.Tensor) -> torch.Tensor:
+    """Embeddings (..., D) of length 1; NaN where one has no direction, as zeros and those whose length overflows.
+
+    `F.normalize` makes zeros of these, with which all labels have the same score.
+    """
+    length = torch.linalg.vector_norm(embeds, dim=-1, keepdim=True)
+    return embeds / length.where((length > 0) & (length < torch.inf), torch.nan)
 
 
 def average_prompts(prompt_embeds: torch.Tensor, num_prompts: int) -> torch.Tensor:
@@ -557,7 +566,7 @@ def average_prompts(prompt_embeds: torch.Tensor, num_prompts: int) -> torch.Tens
         )
     if num_prompts == 1:
         return prompt_embeds
-    return F.normalize(prompt_embeds.unflatten(0, (-1, num_prompts)).mean(dim=1), dim=-1)
+    return to_unit_length(prompt_embeds.unflatten(0, (-1, num_prompts)).mean(dim=1))
 
 
 class DistillationProjector(nn.Module):

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import transformers
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -50,6 +49,7 @@ from .layers_froster import (
     records_outputs,
     share_beginnings,
     sort_by_beginning,
+    to_unit_length,
     use_one_pass_mlps,
 )
 from .tables_froster import BACKBONES, EndToken, TemporalModule, find_implementation
@@ -616,7 +616,7 @@ class FrosterModel(FrosterPreTrainedModel):
         batch_size = pixel_values_videos.shape[0]
         frame_embeds = frame_embeds.unflatten(0, (batch_size, -1))
         video_embeds = pool_frames(self.temporal_pooling, frame_embeds, normalize_first=pooling.normalize_first)
-        frame_embeds = F.normalize(frame_embeds, dim=-1)
+        frame_embeds = to_unit_length(frame_embeds)
         projectors = self.distillation_projectors
         tokens = None if only_embeds else vision_outputs.last_hidden_state.unflatten(0, (batch_size, -1)).flatten(1, 2)
         return FrosterVideoFeatures(
@@ -671,7 +671,7 @@ class FrosterModel(FrosterPreTrainedModel):
             text_outputs = BaseModelOutputWithPooling(pooler_output=embed_texts(tower, input_ids, ends))
         else:
             text_outputs = tower(input_ids=input_ids, return_dict=True, **kwargs)
-        text_embeds = F.normalize(self.text_projection(text_outputs.pooler_output), dim=-1)
+        text_embeds = to_unit_length(self.text_projection(text_outputs.pooler_output))
         return FrosterTextFeatures(
             text_embeds=text_embeds,
             hidden_states=text_outputs.hidden_states,
@@ -723,7 +723,7 @@ class FrosterModel(FrosterPreTrainedModel):
 
         def encode(chunk: Any) -> torch.Tensor:
             if shares:
-                return F.normalize(self.text_projection(embed_shared_texts(tower, chunk)), dim=-1)
+                return to_unit_length(self.text_projection(embed_shared_texts(tower, chunk)))
             return self.get_text_features(chunk, only_embeds=True, return_dict=True).text_embeds
 
         is_checkpointed = tower.training and tower.encoder.layers[0].gradient_checkpointing

@@ -401,15 +401,16 @@ def best_f1_threshold(scores: torch.Tensor, targets: torch.Tensor) -> float:
 
 
 def check_finite(logits: torch.Tensor) -> None:
-    """Refuse logits from which no score can be computed.
+    """Refuse logits from which no score can be computed, or embeddings that have no direction.
 
     Raises:
-        ValueError: logits that are infinite or NaN.
+        ValueError: logits or embeddings that are infinite or NaN.
     """
     if not bool(logits.isfinite().all()):
         raise ValueError(
-            "The model gave logits that are infinite or NaN. Its weights are damaged, its pixels were not finite "
-            "(look at `image_std` and the like of the processor), or half precision was too narrow: try dtype=float32."
+            "The model gave logits or embeddings that are infinite or NaN. Its weights are damaged, its pixels "
+            "were not finite (look at `image_std` and the like of the processor), or half precision was too "
+            "narrow: try dtype=float32."
         )
 
 

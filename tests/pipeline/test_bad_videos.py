@@ -235,6 +235,21 @@ def test_scores_that_are_no_numbers_are_an_error_of_their_video(classify):
     assert "infinite or NaN" in str(results[1])
 
 
+@pytest.mark.parametrize("tower", ["visual_projection", "text_projection"])
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
+def test_an_embedding_without_a_direction_is_no_answer(classify, tower, scale):
+    """Zeros, or what in single precision is as short or long as nothing: every label would have the same score."""
+    video = np.full((4, 40, 40, 3), 100, np.uint8)
+    labels = [f"{label} {scale}" for label in LABELS]  # not embedded yet
+    hook = getattr(classify.model.froster, tower).register_forward_hook(lambda module, inputs, output: scale * output)
+    try:
+        with pytest.raises(ValueError, match="infinite or NaN"):
+            classify(video, labels)
+    finally:
+        hook.remove()
+        classify.label_banks = type(classify.label_banks)(classify.processor, classify.model.froster)
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_what_the_machine_lacks_is_no_fault_of_a_video(classify, monkeypatch, num_workers):
     def fail(*args, **kwargs):
