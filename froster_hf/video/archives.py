@@ -98,9 +98,11 @@ class TarReader:
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         while True:
             self._headers.left = MOST_NOTES_BYTES
-            if (member := self._tar.next()) is None:
-                return
+            member = self._tar.next()
+            # What is read until the next one, or behind the last, are members themselves.
             self._headers.left = math.inf
+            if member is None:
+                return
             # It keeps them all, with their notes, and those for all.
             self._tar.members.clear()
             self._tar.pax_headers.clear()
