@@ -122,6 +122,25 @@ class PrintableFormatter(logging.Formatter):
         return printable_lines(re.sub(r"\x1b\[[\d;]*m", "", super().format(record)).split("\n"))
 
 
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module, in whose messages every value is `printable`, whoever shows them.
+
+    The values are names of files and texts in them, and errors that repeat these.
+    """
+    logger = logging.getLogger(name)
+    logger.addFilter(_make_values_printable)
+    return logger
+
+
+def _make_values_printable(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            value if isinstance(value, int | float) else printable(str(value), limit=LONGEST_MESSAGE)
+            for value in record.args
+        )
+    return True
+
+
 @contextlib.contextmanager
 def without_progress_bars() -> Iterator[None]:
     """Without transformers' progress bars, which show where there is no terminal, too; then they are as before."""

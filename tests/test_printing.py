@@ -2,16 +2,19 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import froster_hf
 from froster_hf.cli.verbs.train import _messages_of_the_training
 from froster_hf.printing import (
     LONGEST_MESSAGE,
     LONGEST_NAME,
     PrintableFormatter,
+    get_logger,
     json_text,
     listing,
     markdown_text,
@@ -41,6 +44,16 @@ def test_messages_of_other_libraries_keep_their_lines_and_lose_what_acts():
     assert lines[0] == r"Report of \x1b]0;title\x07\rtop"
     assert lines[-1] == "next"
     assert all(line.isprintable() for line in lines)
+
+
+def test_values_in_messages_of_this_package_are_printable_whoever_shows_them(caplog):
+    get_logger("froster_hf.a_module").warning("%d of %s: %s", 2, Path(HOSTILE), ValueError(HOSTILE))
+    (message,) = caplog.messages
+    assert message.isprintable()
+    assert message.startswith(r"2 of \x1b]0;title\x07")
+    modules = Path(froster_hf.__file__).parent.rglob("*.py")
+    others = [file for file in modules if "logging.getLogger(__name__)" in file.read_text(encoding="utf-8")]
+    assert not others, "their messages are shown as they come"
 
 
 def test_what_is_logged_in_a_training_is_fit_for_a_terminal(capfd):

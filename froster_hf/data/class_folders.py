@@ -7,13 +7,13 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..printing import listing, printable
+from ..printing import get_logger, listing, printable
 from ..processing.text_files import AnnotationError
 from ..video.files import is_hidden, search_folder
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, distinct_label_texts, video_table
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Names of the parts of a data set, in the spellings that are in use.
 SPLIT_NAMES = {

@@ -9,19 +9,18 @@ against a run.
 """
 
 import json
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..printing import one_line, printable
+from ..printing import get_logger, one_line, printable
 from ..video.files import path_state
 from ..video.source import source_name
 from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 _FILES = "decode_failures.*.jsonl"

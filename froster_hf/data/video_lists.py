@@ -4,7 +4,6 @@ What a list is (delimiter, header, quotes, frames counted or not) is decided onc
 line; a line that does not fit is an error that names it, so no header ever becomes a class and no column a path.
 """
 
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..printing import printable
+from ..printing import get_logger, printable
 from ..processing.prompts_froster import composed, index_of
 from ..processing.text_files import (
     DELIMITERS,
@@ -32,7 +31,7 @@ from .readers import read_labels
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, MissingFiles, distinct_label_texts, video_table, written_name
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A delimiter is believed where it fits the paths of so many lines.
 LINES_LOOKED_AT = 50

@@ -8,7 +8,6 @@ evaluations, not trainings.
 
 import hashlib
 import itertools
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Video
 
-from ..printing import listing, printable
+from ..printing import get_logger, listing, printable
 from ..processing.prompts_froster import checked_label_list, composed, readable_label
 from ..processing.sampling_froster import CALLERS_OPTIONS
 from ..processing.text_files import AnnotationError
@@ -25,7 +24,7 @@ from ..video.columns import without_video_decoding
 from ..video.files import is_hidden
 from ..video.images import IMAGE_FORMATS
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 VIDEO_COLUMN, LABEL_COLUMN, LABELS_COLUMN = "video", "label", "labels"

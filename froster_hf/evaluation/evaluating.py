@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from datasets import Dataset
 from torch import nn
 
 from ..data.video_table import label_array, label_names
-from ..printing import listing, printable
+from ..printing import get_logger, listing, printable
 from ..processes import in_main_process, refuse_processes_alone
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
@@ -41,7 +40,7 @@ from .protocols import (
 )
 from .report import package_versions, part_report, percent, write_report
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 # What an evaluation leaves in its folder.

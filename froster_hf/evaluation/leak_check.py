@@ -6,7 +6,6 @@ its path as written there; a name that *is* a label text (a folder called `juggl
 is passed over. What is found becomes a warning: the labels may well be somebody's names of folders.
 """
 
-import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
@@ -14,9 +13,9 @@ from pathlib import PurePath
 from datasets import Dataset
 
 from ..data.video_table import VIDEO_COLUMN, checked_column, label_names, video_name
-from ..printing import printable
+from ..printing import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _WORD = re.compile(r"[^\s/.,:;\"'()]+")
 
@@ -73,8 +72,8 @@ def warn_of_leaks(prompts: Iterable[str], table: Dataset) -> None:
             "%d prompts hold a part of a video's path, such as %r in %r. If the labels were made of file names, write "
             "them as words: a result with prompts from file names says nothing.",
             1 + sum(1 for _ in leaks),
-            printable(part),
-            printable(prompt),
+            part,
+            prompt,
         )
 
 

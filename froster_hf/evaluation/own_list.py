@@ -7,7 +7,6 @@ A model is measured as it is used: with the frames, views and prompts of its pro
 K labels, M models.
 """
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from ..data.video_table import (
     video_name,
 )
 from ..pipeline.scoring_froster import Calibration, fit_platt
-from ..printing import printable, without_progress_bars
+from ..printing import get_logger, printable, without_progress_bars
 from ..video.columns import without_video_decoding
 from ..video.source import source_name
 from ..whole_files import new_folder, write_errors
@@ -53,7 +52,7 @@ from .predicting import Computing, predict
 from .protocols import Part, PartResult, evaluate_scores
 from .report import package_versions, part_report, percent, percent_interval, write_result
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Where the prompts of a checkpoint with labels become others.
 STORED_LABELS = (

@@ -6,7 +6,6 @@ videos and labels is foreign: it is printed through `printable` and escaped.
 
 import base64
 import io
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from datasets import Dataset
 from PIL import Image
 
 from ..data.video_table import VIDEO_COLUMN
-from ..printing import html_text, printable
+from ..printing import get_logger, html_text, printable
 from ..processing.processing_froster import FrosterProcessor
 from ..video.types import VideoDecodeError
 from ..whole_files import write_text_whole
@@ -23,7 +22,7 @@ from .explaining import shown_frames
 from .metrics import METRICS
 from .report import cell, markdown_table, one_decimal
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Pictures of more mistakes than these would make the page slow; the others are in `result.json`.
 MAX_PICTURES = 120

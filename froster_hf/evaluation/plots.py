@@ -1,7 +1,6 @@
 """Pictures of results: confusion matrix, accuracy by class, base against novel, similarity against gain."""
 
 import itertools
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..extras import how_to_install, import_extra, is_installed
-from ..printing import figure_text
+from ..printing import figure_text, get_logger
 from ..whole_files import make_folder, written_whole
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Okabe and Ito's palette: told apart by readers with color-vision deficiency.
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#7F7F7F"

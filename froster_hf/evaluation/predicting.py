@@ -23,7 +23,6 @@ computed.
 import base64
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ from ..fingerprints import architecture_of, model_fingerprint
 from ..machine_memory import frame_tokens, tower_bytes
 from ..pipeline.pipeline_froster import take_ahead
 from ..pipeline.scoring_froster import whole_number
-from ..printing import one_line, printable
+from ..printing import get_logger, one_line, printable
 from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import pair_with_descriptions, sentences_of
@@ -60,7 +59,7 @@ from ..whole_files import (
 from .leak_check import warn_of_leaks
 from .metrics import average_views
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Scores of `top` have four digits; the last may be another one on another machine.
 TOP_TOLERANCE = 2e-4

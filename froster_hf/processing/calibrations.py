@@ -1,12 +1,11 @@
 """A calibration holds for the weights that it was fitted to: those that are made of them go without."""
 
-import logging
 from collections.abc import MutableMapping
 from typing import Any
 
-from ..printing import printable
+from ..printing import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def forget_calibration(options: MutableMapping[str, Any], *, of: str) -> None:
@@ -21,5 +20,5 @@ def forget_calibration(options: MutableMapping[str, Any], *, of: str) -> None:
         logger.warning(
             "The calibration of the checkpoint does not hold for %s and is left out; fit it again with `froster "
             "evaluate --calibrate`.",
-            printable(of),
+            of,
         )

@@ -5,7 +5,6 @@ optimizer or random state where they are missing. Here a checkpoint appears unde
 (`whole_folders.py`), and every byte is checked before a run goes on from it.
 """
 
-import logging
 import math
 import pickle
 import re
@@ -26,7 +25,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..checkpoint_files import check_headers, check_settings, refuse_other_shards
 from ..conversion.reading import weight_files
-from ..printing import listing, one_line, printable
+from ..printing import get_logger, listing, one_line, printable
 from ..processes import in_main_process
 from ..processing.text_files import read_json
 from ..whole_files import NO_ROOM, check_writable, refuse_results, write_errors
@@ -52,7 +51,7 @@ from .whole_folders import (
     seal,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Folders in a run's folder: the trained model, and the mean of its weights.
 MODEL_NAME = "model"

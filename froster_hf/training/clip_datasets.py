@@ -4,7 +4,6 @@ Stands between the user's data sets and the step. Data sets that are clips alrea
 """
 
 import copy
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -16,13 +15,14 @@ from transformers import TrainerCallback
 from ..data.clips import EpochSampler, EvaluationClips, TrainingClips, collate_clips
 from ..data.decode_failures import DecodeFailureLog
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, describe_table
+from ..printing import get_logger
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.video_processing_froster import FrosterVideoProcessor
 from ..video.columns import has_transform
 from .arguments import FrosterTrainingArguments
 from .checkpointing import AtomicCheckpointing
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PIXELS = "pixel_values_videos"
 VIDEO_NAMES, DECODE_FAILURES = "video_names", "decode_failures"

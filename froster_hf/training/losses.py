@@ -11,7 +11,6 @@ decision is taken once per optimizer step, after the gradients are accumulated a
 Letters: B clips, K classes.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -25,9 +24,9 @@ from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
 from ..modeling.layers_froster import IGNORED_LABEL
-from ..printing import listing
+from ..printing import get_logger, listing
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class LossPart(NamedTuple):

@@ -5,7 +5,6 @@ random numbers are drawn by then, and each process decides for itself. Here all 
 and the run goes on bitwise as if it had not been ended.
 """
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-logger = logging.getLogger(__name__)
+from ..printing import get_logger
+
+logger = get_logger(__name__)
 
 
 class PreemptedError(SystemExit):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sa
 from ..data.official_lists import Split
 from ..data.video_table import label_array, label_names, with_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..printing import json_text, listing, printable, without_warnings
+from ..printing import get_logger, json_text, listing, printable, without_warnings
 from ..processes import refuse_processes_alone
 from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels, shared_labels
@@ -34,7 +33,7 @@ from .run_record import measured_parts, record_run, write_record
 from .teacher import FrozenTeacher
 from .trainer import FrosterTrainer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Fields of `RecipeModel` that build a student from CLIP: of its configuration, its video processor, its processor.
 MODEL_FIELDS = ("temporal_module", "temporal_radius", "temporal_pooling", "num_frames", "adapter_size")

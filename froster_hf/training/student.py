@@ -5,7 +5,6 @@ model, which stays a FROSTER model: its checkpoints hold everything that is trai
 merged into the weights, so that the saved model is an ordinary one.
 """
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from ..checkpoint_loading import naming_checkpoint
 from ..extras import import_extra
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import TEMPORAL_MODULES, is_temporal, modules_without_parameters
+from ..printing import get_logger
 from ..whole_files import new_folder, write_errors
 from .arguments import FrosterTrainingArguments, TrainedParameters
 from .distillation import (
@@ -30,7 +30,7 @@ from .distillation import (
 )
 from .teacher import AveragedTeacher, FrozenTeacher
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def prepare_student(

@@ -7,7 +7,6 @@ the teacher runs without gradients on the same tensors; the parts of the loss ar
 Huang, Zhou, Yao, Han: FROSTER (ICLR 2024). Letters: B clips, T frames, K labels, D the joint embedding width.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from ..modeling.modeling_froster import (
     FrosterVideoClassificationOutput,
 )
 from ..modeling.tables_froster import is_temporal
-from ..printing import listing, one_line
+from ..printing import get_logger, listing, one_line
 from ..processing.calibrations import forget_calibration
 from ..processing.label_matching import LabelMatch, match_labels
 from ..processing.processing_froster import FrosterProcessor
@@ -63,7 +62,7 @@ from .student import (
 from .teacher import AveragedTeacher, FrozenTeacher, TeacherAveraging
 from .weights import WeightAveraging, gaussian_weighting, save_weight_averages
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class FrosterTrainer(ClipTrainer):

@@ -11,7 +11,6 @@
 """
 
 import json
-import logging
 import math
 import os
 import shutil
@@ -40,7 +39,7 @@ from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig, without_callers_fields
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import BACKBONES
-from ..printing import listing, one_line, printable
+from ..printing import get_logger, listing, one_line, printable
 from ..processing.calibrations import forget_calibration
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.same_inputs import refuse_other_inputs
@@ -55,7 +54,7 @@ from .stored_states import check_form
 from .student import forget_labels
 from .whole_folders import MANIFEST_NAME, replaced_folder
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Model = TypeVar("Model", bound=nn.Module)
 # The running mean, in a checkpoint.

@@ -10,7 +10,6 @@ across the gap.
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import threading
 import time
@@ -21,12 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..printing import get_logger
 from .decoding import asking
 from .live_reader import SCHEMES
 from .types import LIVE_READER, UnreadableVideoError, VideoDecodeError, VideoLimits
 from .url import shown_address
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Seconds before a source that broke off is joined again; then twice as long each time, up to the last.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
