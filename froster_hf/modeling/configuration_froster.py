@@ -35,6 +35,8 @@ from .tables_froster import (
 # times those of published models: EVA-CLIP-18B has 48 layers of width 5120 with 40 heads and 25,600 in MLPs, and a
 # joint space of 1536; XLM-V (MetaCLIP 2) has 900,000 tokens.
 MAX_LABELS = 1_000_000
+# Characters of a label's name, which results repeat; no tokenizer is given a longer text.
+LONGEST_LABEL = 2**14
 SIZE_LIMITS = {
     # transformers writes a name for each.
     "num_labels": (0, MAX_LABELS),
@@ -405,6 +407,8 @@ class FrosterConfig(PreTrainedConfig):
             raise ValueError(f"`id2label` is {names!r:.100}; it must be a mapping from index to name.")
         if len(names) > MAX_LABELS:
             raise ValueError(f"`id2label` has {len(names)} labels; at most {MAX_LABELS} are taken.")
+        if (longest := max(map(len, names.values()), default=0)) > LONGEST_LABEL:
+            raise ValueError(f"`id2label` has a label of {longest} characters; up to {LONGEST_LABEL} are taken.")
         if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
             raise ValueError(
                 f"`id2label` has the indices {list(names)!r:.100}; they must be 0 to {len(names) - 1}, each once."

@@ -75,9 +75,9 @@ _PIXEL_OPTIONS = (
 # Prompts that are padded together, and texts that the text tower reads together.
 PROMPTS_PER_CHUNK = 4096
 TEXTS_PER_BATCH = 256
-# Characters that are tokenized together: a tokenizer takes some hundred bytes for each of their tokens, of which the
-# files of a stranger may make dozens per character.
-CHARACTERS_PER_CHUNK = 2**16
+# Characters of a text, and of those that are tokenized together: a tokenizer takes some hundred bytes for each token,
+# of which the files of a stranger may make a hundred per character, in one call that nothing ends.
+MOST_CHARACTERS = 2**14
 # Beyond every text tower; a file from a stranger cannot ask for more.
 MAX_TEXT_LENGTH = 4096
 # A label list with more prompts than this shows a progress bar on a terminal.
@@ -518,10 +518,11 @@ class FrosterProcessor(ProcessorMixin):
         """The tokens of each text, without padding.
 
         Raises:
-            ValueError: a text has more than the text tower takes, and is not to be truncated.
+            ValueError: a text has more than the text tower takes, and is not to be truncated, or more characters than
+                are read.
         """
         rows: list[list[int]] = []
-        for chunk in _chunks_of_characters(texts, CHARACTERS_PER_CHUNK):
+        for chunk in _chunks_of_characters(texts, MOST_CHARACTERS):
             options = {"truncation": truncation, "max_length": self.text_length, "verbose": False}
             with errors_of_tokenizers(ValueError, "a text"):
                 chunk_rows = self.tokenizer(chunk, **options)["input_ids"]
@@ -648,10 +649,19 @@ def errors_of_tokenizers(kind: type[ValueError], what: str) -> Iterator[None]:
 
 
 def _chunks_of_characters(texts: Iterable[str], most: int) -> Iterator[list[str]]:
-    """Texts in lists of at most so many characters, or of one text with more."""
+    """Texts in lists of at most so many characters.
+
+    Raises:
+        ValueError: one text has more.
+    """
     chunk: list[str] = []
     characters = 0
     for text in texts:
+        if len(text) > most:
+            raise ValueError(
+                f"A text has {len(text)} characters; up to {most} are read: {text[:100]!r}. Shorten its label, its "
+                "description or the prompt template."
+            )
         if chunk and characters + len(text) > most:
             yield chunk
             chunk, characters = [], 0

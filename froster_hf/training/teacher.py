@@ -10,7 +10,6 @@ Letters: B clips, T frames, D the teacher's embedding width.
 import contextlib
 import copy
 import hashlib
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +19,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..checkpoint_files import check_headers
 from ..checkpoint_loading import checked_config
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
-from ..printing import printable
+from ..printing import get_logger
 from ..processing.processing_froster import FrosterProcessor
 from .checkpointing import CheckpointedCallback, ResumeError
 from .stored_states import check_form
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TeacherDtype = Literal["float32", "bfloat16", "float16"]
 # An averaged teacher, in a checkpoint.
@@ -124,7 +124,7 @@ class FrozenTeacher:
                 raise
             logger.warning(
                 "%s has no processor: whether it takes the student's pixels and tokens cannot be checked.",
-                printable(os.fspath(pretrained_model_name_or_path)),
+                pretrained_model_name_or_path,
             )
         return teacher
 
@@ -230,6 +230,7 @@ class TeacherAveraging(CheckpointedCallback):
                 f"{checkpoint} was written without an averaged teacher (`teacher_momentum`). Resume with the arguments"
                 " that wrote it, or begin a new run from its weights with `from_pretrained`."
             )
+        check_headers([path])
         weights, teacher = load_file(path), self.teacher().model
         check_form(weights, teacher.state_dict(), where=STATE_NAME)
         teacher.load_state_dict(weights)

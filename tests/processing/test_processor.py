@@ -112,11 +112,11 @@ def test_texts_that_are_too_long_are_refused_or_cut_on_request():
 
 @pytest.mark.parametrize("encode", ["encode_labels", "embed_labels", "__call__"])
 def test_one_long_label_does_not_make_all_others_as_long(encode):
-    processor, labels = tiny_processor("froster"), ["a" * 50_000, *(f"label {number}" for number in range(500))]
+    processor, labels = tiny_processor("froster"), ["a" * 16_000, *(f"label {number}" for number in range(500))]
     arguments = {"text": labels} if encode == "__call__" else {"labels": labels}
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"A text has 500\d\d tokens and the text tower takes 77: '.*aaa'"):
+        with pytest.raises(ValueError, match=r"A text has 160\d\d tokens and the text tower takes 77: '.*aaa'"):
             getattr(processor, encode)(**arguments, **({"model": tiny_model()} if encode == "embed_labels" else {}))
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
@@ -126,8 +126,18 @@ def test_one_long_label_does_not_make_all_others_as_long(encode):
 def test_texts_tokenized_a_few_at_a_time_are_the_same(monkeypatch):
     processor, labels = tiny_processor(["a video of {}.", "{}"]), ["golf", "archery", "b"]
     expected = processor.encode_labels(labels)
-    monkeypatch.setattr(processing_froster, "CHARACTERS_PER_CHUNK", 8)
+    longest = max(map(len, processor.write_prompts(labels)))
+    monkeypatch.setattr(processing_froster, "MOST_CHARACTERS", longest)
     assert processor.encode_labels(labels)["input_ids"].tolist() == expected["input_ids"].tolist()
+
+
+@pytest.mark.parametrize("truncation", [False, True])
+def test_a_text_of_more_characters_than_a_tokenizer_gets_is_refused_before_it(monkeypatch, truncation):
+    """A tokenizer of a stranger may make a hundred tokens of each."""
+    processor = tiny_processor(["{}" + "x" * 9000])
+    monkeypatch.setattr(type(processor.tokenizer), "__call__", lambda *_, **__: pytest.fail("tokenized"))
+    with pytest.raises(ValueError, match=r"A text has 180\d\d characters; up to 16384 are read: '.*Shorten its label"):
+        processor.encode_labels({"golf": "y" * 9000}, truncation=truncation)
 
 
 def test_videos_and_texts_go_together_into_the_model():
@@ -170,7 +180,7 @@ def test_templates_with_another_place_than_one_are_refused(template):
 
 @pytest.mark.parametrize("label", ["x" * 90_000, "golf \u202e" * 100, "a\0b"])
 def test_hostile_labels_are_refused_in_a_short_message(label):
-    with pytest.raises(ValueError, match=r"tokens|NUL") as caught:
+    with pytest.raises(ValueError, match=r"tokens|characters|NUL") as caught:
         tiny_processor().encode_labels([label])
     assert len(str(caught.value)) < 500
 

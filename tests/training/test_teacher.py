@@ -1,17 +1,20 @@
 """The teacher is CLIP as the student began, outside of the student, and no second copy where that can be."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import TrainerCallback
 
+from froster_hf.checkpoint_files import CheckpointError
 from froster_hf.settings import merge_sections
 from froster_hf.training import FrozenTeacher
 from froster_hf.training.checkpointing import ResumeError
 from froster_hf.training.prompts import PromptEmbeds
-from froster_hf.training.teacher import AveragedTeacher
+from froster_hf.training.teacher import AveragedTeacher, TeacherAveraging
 from froster_hf.training.whole_folders import DamagedFolderError
 from tests.modeling.tiny import MODULES, tiny_clip, tiny_clips, tiny_config, tiny_model, tiny_texts
 from tests.training.tiny import Arrays, label_prompts, tiny_trainer
@@ -237,6 +240,15 @@ def test_a_checkpoint_without_the_averaged_teacher_is_refused(tmp_path):
     (tmp_path / "checkpoint-4" / "averaged_teacher.safetensors").unlink()
     with pytest.raises((ResumeError, DamagedFolderError)):
         tiny_trainer(tmp_path, **AVERAGED).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+def test_an_averaged_teacher_of_names_that_no_model_has_is_refused_before_they_are_read(tmp_path, monkeypatch):
+    student = tiny_model()
+    averaging = TeacherAveraging(partial(AveragedTeacher.from_student, student, momentum=0.9))
+    save_file({"x" * 10_000: torch.zeros(1)}, tmp_path / "averaged_teacher.safetensors")
+    monkeypatch.setattr("froster_hf.training.teacher.load_file", lambda _: pytest.fail("read"))
+    with pytest.raises(CheckpointError, match="a tensor whose name has 10000 characters"):
+        averaging.load_state(tmp_path, student)
 
 
 @pytest.mark.parametrize(

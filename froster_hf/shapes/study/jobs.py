@@ -16,6 +16,7 @@ import functools
 import json
 import math
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,7 +134,14 @@ class SideScores:
 
     @classmethod
     def load(cls, file: Path) -> "SideScores":
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: it is packed, so that a small file could become an array of any size.
+        """
+        with zipfile.ZipFile(file) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError(f"{file} is not what a study has stored. Delete it to have it measured again.")
         with np.load(file) as arrays:
             texts, num_labels = arrays["texts"].tolist(), int(arrays["num_labels"])
             return cls(texts, num_labels, arrays["labels"], arrays["forward"], arrays["backward"])

@@ -35,6 +35,16 @@ def test_a_model_that_sees_direction_has_all():
     assert direction_accuracy(forward[::-1], forward, own=own, opposite=opposite) == 0.0
 
 
+def test_stored_scores_are_read_and_packed_ones_refused(tmp_path):
+    """What is packed may be of any size."""
+    file = tmp_path / "base.npz"
+    SideScores(["a", "b"], 2, np.arange(2), np.eye(2), np.zeros((0, 2))).save(file)
+    assert SideScores.load(file).texts == ["a", "b"]
+    np.savez_compressed(file, texts=np.zeros(2**20))
+    with pytest.raises(ValueError, match="is not what a study has stored"):
+        SideScores.load(file)
+
+
 def test_speed_is_told_between_the_two_labels_of_a_motion():
     texts = ["a red star sliding left slowly", "a red star sliding left quickly", "a blue bar standing still"]
     assert other_speeds(texts) == [texts[1], texts[0], None]
