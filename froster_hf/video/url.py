@@ -187,7 +187,10 @@ def _connect(addresses: list[str], port: int, tls_host: str | None, deadline: _D
             if tls_host is None:
                 return plain
             context = ssl.create_default_context()
-            secure = context.wrap_socket(plain, server_hostname=tls_host, do_handshake_on_connect=False)
+            # An answer that does not state its length ends where the server says so, and not where a line is cut.
+            secure = context.wrap_socket(
+                plain, server_hostname=tls_host, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
             deadline.watch(secure).do_handshake()  # type: ignore[attr-defined]
             return secure
         except OSError as error:

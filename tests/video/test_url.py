@@ -50,6 +50,10 @@ class _Handler(BaseHTTPRequestHandler):
     def answer_big(self, rest):
         self._send(200, b"", {"Content-Length": 10**12})
 
+    def answer_cut(self, rest):
+        # Neither the length, nor, of TLS, that this is the end: Python's servers do not say it.
+        self._send(200, self.server.video[:1000], {"Connection": "close"})
+
     def answer_endless(self, rest):
         self._send(200, b"", {"Connection": "close"})
         while True:
@@ -420,6 +424,12 @@ def test_https_is_fetched_and_never_leads_to_http(server, certificate, monkeypat
             get_safely(server, target)
         with pytest.raises(TimeoutError):
             plain.accept()
+
+
+def test_https_that_is_cut_is_an_error_and_not_the_end_of_the_answer(server, certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(UnreadableVideoError, match="EOF occurred in violation of protocol"):
+        get_safely(server, "/cut")
 
 
 def test_a_resolver_that_hangs_ends_in_time(server):
