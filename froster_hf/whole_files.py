@@ -3,6 +3,7 @@ an old or a new one."""
 
 import contextlib
 import errno
+import json
 import os
 import stat
 import tempfile
@@ -277,12 +278,12 @@ def worked_in_alone(place: str | os.PathLike[str]) -> Iterator[None]:
     Where a system or a disk has no such locks, nothing is held.
 
     Raises:
-        ValueError: another run holds it.
+        ValueError: another run holds it, or what would be locked is a link or a special file.
     """
     is_folder = os.path.isdir(place)
     # Some disks lock what is open for writing only.
     mode = "ab" if is_folder else "r+b" if os.access(place, os.W_OK) else "rb"
-    with open(Path(place) / LOCK_FILE if is_folder else place, mode) as lock:
+    with open(Path(place) / LOCK_FILE if is_folder else place, mode, opener=_open_regular) as lock:
         try:
             if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -294,6 +295,20 @@ def worked_in_alone(place: str | os.PathLike[str]) -> Iterator[None]:
         except OSError:
             pass
         yield
+
+
+def _open_regular(file: str, flags: int) -> int:
+    """Open a regular file, or a new one; a link is not followed, and a pipe not waited for.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    if os.path.lexists(file) and not stat.S_ISREG(os.lstat(file).st_mode):
+        raise ValueError(
+            f"{printable(os.fspath(file))} is a link or a special file, which is not opened. Take it away, or give "
+            "another place."
+        )
+    return os.open(file, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
@@ -415,3 +430,15 @@ def may_be_torn(line: bytes, begin: bytes) -> bool:
         begin: how ours begin.
     """
     return line.startswith(begin[: len(line)]) and b"\r" not in line
+
+
+def begins_with_json(line: bytes) -> bool:
+    """Whether a line begins with a whole value of JSON; one of ours that a kill cut short does not."""
+    try:
+        # Numbers of any length are passed over, and so are letters of another encoding.
+        json.JSONDecoder(parse_int=float).raw_decode(line.decode(errors="replace"))
+    except RecursionError:  # none of ours is nested so
+        return True
+    except ValueError:
+        return False
+    return True

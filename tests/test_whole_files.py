@@ -300,6 +300,18 @@ def test_a_folder_is_held_as_long_as_the_process_that_works_in_it(tmp_path):
         pass
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in this system's folders")
+def test_a_lock_that_is_a_link_or_a_pipe_is_refused_by_name(tmp_path):
+    folder = make_folder(tmp_path / "given")
+    place = folder / ".at_work"
+    for put in (lambda: place.symlink_to("../elsewhere"), lambda: os.mkfifo(place)):
+        put()
+        with pytest.raises(ValueError, match=r"\.at_work is a link or a special file"), worked_in_alone(folder):
+            pytest.fail("the block is not entered")
+        place.unlink()
+    assert os.listdir(tmp_path) == ["given"]
+
+
 AS_NOBODY = """
 import os, sys
 from froster_hf.whole_files import new_folder

@@ -49,6 +49,7 @@ from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import pair_with_descriptions, sentences_of
 from ..whole_files import (
+    begins_with_json,
     bounded_lines,
     full_disk_named,
     make_folder,
@@ -318,7 +319,8 @@ def refuse_many_scores(num_clips: int, num_views: int, num_labels: int) -> None:
 def _stored_header(file: Path) -> dict[str, Any] | None:
     """The header of a predictions file; None when a kill tore it."""
     first = next(bounded_lines(file, _OTHER_BYTES), b"")
-    if not first.endswith(b"\n") and len(first) <= _OTHER_BYTES and may_be_torn(first, _HEADER_BEGIN):
+    is_cut = not first.endswith(b"\n") and len(first) <= _OTHER_BYTES and not begins_with_json(first)
+    if is_cut and may_be_torn(first, _HEADER_BEGIN):
         return None
     try:
         return dict(json.loads(first)["header"])

@@ -20,6 +20,7 @@ from ..printing import json_text, listing, printable
 from ..video.files import path_state
 from ..video.stores import is_address
 from ..whole_files import (
+    begins_with_json,
     bounded_lines,
     full_disk_named,
     may_be_torn,
@@ -302,14 +303,16 @@ def _refuse_other_videos(path: Path, done: Mapping[str, str]) -> None:
 
 
 def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool], most_bytes: int) -> dict[str, str]:
-    """The videos that a file of answers has, and their states; a line that a kill cut short is removed."""
+    """The videos that a file of answers has, and their states; a line that a kill cut short is removed, and a whole
+    one gets its end."""
     done: dict[str, str] = {}
     if not path.exists():
         return done
-    whole, torn = 0, b""
+    whole, torn, lacks_end = 0, b"", False
     # Only what `json_text` never writes within a line ends one.
     for number, line in enumerate(bounded_lines(path, most_bytes), start=1):
-        if not line.endswith(b"\n") and len(line) <= most_bytes:
+        lacks_end = not line.endswith(b"\n")
+        if lacks_end and len(line) <= most_bytes and not begins_with_json(line):
             torn = line
             break
         try:
@@ -338,6 +341,9 @@ def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool], mo
             )
         with path.open("r+b") as file:
             file.truncate(whole)
+    elif lacks_end:  # as of a file that another program has written again
+        with full_disk_named(path), path.open("ab") as file:
+            file.write(b"\n")
     return done
 
 

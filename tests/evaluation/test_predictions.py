@@ -74,6 +74,14 @@ def test_a_torn_header_means_that_nothing_was_predicted_yet(tmp_path):
     assert list(read_all(write(tmp_path, [prediction(0)]))) == [0]
 
 
+@pytest.mark.parametrize("theirs", ['{"header": {"title": "my notes"}}', '{"header": "mine", "rows": [1, 2]}'])
+def test_one_line_of_something_else_is_no_torn_header(tmp_path, theirs):
+    (tmp_path / "predictions.0.jsonl").write_text(theirs)
+    with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl"):
+        write(tmp_path, [prediction(0)])
+    assert (tmp_path / "predictions.0.jsonl").read_text() == theirs
+
+
 @pytest.mark.parametrize("rows", [0, 2])
 @pytest.mark.parametrize("theirs", ['{"my": "own predictions"}', "x" * 100_000, '{"header": {}}\r{"row": 0}\r'])
 def test_a_last_line_of_something_else_is_not_cut_off(tmp_path, rows, theirs):

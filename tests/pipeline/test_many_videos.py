@@ -279,7 +279,15 @@ def test_lists_of_videos_are_read(videos, tmp_path, capsys):
     assert "names no column `video`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["my notes", '{"answers": 1}', '{"video": 1}\nmy notes'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("my notes", '{"answers": 1}', '{"video": 1}\nmy notes'),
+        *('{"video": "z.mp4", "note": "checked by hand"}', '{"video": "a.mp4"}{"video": "b.mp4"}'),
+        *(f'{{"video": {"1" * 5000}}}', f'{{"video": {"[" * 100_000}', '{"video": {"camera": 3}, "annotations": [1]}'),
+    ],
+    ids=lambda text: text[:40],
+)
 def test_a_file_of_something_else_is_not_gone_on_with(videos, tmp_path, capsys, text):
     (tmp_path / "notes.jsonl").write_text(text)
     assert command(videos, "--resume", str(tmp_path / "notes.jsonl")) == 1
@@ -420,11 +428,25 @@ def test_line_ends_of_another_program_cost_no_answers(videos, classify, tmp_path
     list(predict_videos(classify, paths, **call))
     whole = answers.read_bytes()
     answers.write_bytes(whole.replace(b"\n", b"\r"))
+    with pytest.raises(OtherAnswersError, match="line 1, is not a record of answers"):
+        predict_videos(classify, paths, resume=True, **call)
+    answers.write_bytes(whole[:40] + b"\r")
     with pytest.raises(OtherAnswersError, match="it would be lost"):
         predict_videos(classify, paths, resume=True, **call)
+    answers.write_bytes(whole.replace(b"\n", b"\r"))
     assert answers.read_bytes() == whole.replace(b"\n", b"\r")
     answers.write_bytes(whole.replace(b"\n", b"\r\n"))
     assert list(predict_videos(classify, paths, resume=True, **call)) == []
+
+
+def test_a_whole_record_without_a_line_end_is_kept_and_gets_it(videos, classify, tmp_path):
+    answers, call = tmp_path / "answers.jsonl", {"candidate_labels": LABELS, "output": tmp_path / "answers.jsonl"}
+    list(predict_videos(classify, [str(videos / "0.mp4"), str(videos / "1.mp4")], **call))
+    whole = answers.read_bytes()
+    answers.write_bytes(whole.removesuffix(b"\n"))
+    assert len(list(predict_videos(classify, [str(videos / f"{n}.mp4") for n in (1, 2)], resume=True, **call))) == 1
+    assert answers.read_bytes().startswith(whole)
+    assert [record["video"] for record in read(answers)] == [str(videos / f"{number}.mp4") for number in range(3)]
 
 
 def test_answers_are_not_written_to_a_file_with_a_second_name(videos, classify, tmp_path):
