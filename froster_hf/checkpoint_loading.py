@@ -335,10 +335,14 @@ def _refuse_differences(
             f"{len(mismatched)} tensors of its files have other shapes than its configuration describes, such as "
             f"{printable(name)}: {tuple(stored)}, and not {tuple(described)}."
         )
+    unplaced = list(unplaced)
     if missing := sorted(missing):
+        # As peft calls what it updates.
+        is_of_lora = any(".base_layer." in name for name in unplaced)
+        advice = " It is in the midst of a LoRA training, whose folder `model` has the merged weights at its end."
         raise ValueError(
             f"{len(missing)} tensors of the model that its configuration describes are not in its files: "
-            f"{listing(missing, limit=3)}."
+            f"{listing(missing, limit=3)}.{advice if is_of_lora else ''}"
         )
     refuse_unplaced(unplaced)
 

@@ -207,3 +207,15 @@ def test_a_tensor_under_two_of_its_names_is_refused(tmp_path, read, second):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"has visual_projection\.weight twice, as froster\..* and as "):
         read(folder)
+
+
+def test_of_a_checkpoint_in_the_midst_of_a_lora_training_it_is_said_where_the_model_is(tmp_path):
+    folder = save_tiny_checkpoint(tmp_path / "checkpoint-2")
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("q_proj.weight"))
+    weights[name.replace(".weight", ".base_layer.weight")] = weights.pop(name)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"1 tensors .* not in its files: .*LoRA training, whose folder `model` has the"
+    ):
+        load_pipeline(folder)
