@@ -7,11 +7,11 @@ in the folder and is this package's own, byte for byte; everything else is dropp
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .printing import printable
+from .printing import listing, printable
 
 PACKAGE = Path(__file__).parent
 # Tables whose keys are labels or tokens, which may be called anything; transformers reads references in none of them.
@@ -33,21 +33,48 @@ def drop_foreign_code(folder: Path) -> list[str]:
     Raises:
         ValueError: a JSON file of the folder cannot be read.
     """
-    own = _own_modules(folder)
     dropped = []
-    for path in sorted(folder.rglob("*.py")):
-        if path.parent != folder or path.stem not in own:
+    files = [*sorted(folder.rglob("*.py")), *sorted(folder.rglob("*.json"))]
+    for path, content, found in _with_foreign_code(folder, files):
+        if path.suffix == ".py":
             path.unlink()
-            dropped.append(f"{printable(path.relative_to(folder).as_posix())}: not code of this version of froster-hf")
-    for path in sorted(folder.rglob("*.json")):
+        else:
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        dropped += found
+    return dropped
+
+
+def refuse_foreign_code(folder: Path, files: Iterable[Path]) -> None:
+    """Raise where `drop_foreign_code` would drop something from files of a folder that is published as it is.
+
+    Args:
+        folder: folder of a checkpoint.
+        files: Python and JSON files in it.
+
+    Raises:
+        ValueError: names what, or a JSON file that cannot be read.
+    """
+    found = [line for _, _, lines in _with_foreign_code(folder, files) for line in lines]
+    if found:
+        raise ValueError(
+            f"{printable(str(folder))} holds or names code that is not this package's: {listing(found, limit=3)}. "
+            "`froster export` of this folder leaves it out."
+        )
+
+
+def _with_foreign_code(folder: Path, files: Iterable[Path]) -> Iterator[tuple[Path, Any, list[str]]]:
+    """Files that are foreign code, or name some: each with what is left of its JSON, and what is not, a line each."""
+    own = _own_modules(folder)
+    for path in files:
+        name = printable(path.relative_to(folder).as_posix())
+        if path.suffix == ".py":
+            if path.parent != folder or path.stem not in own:
+                yield path, None, [f"{name}: not code of this version of froster-hf"]
+            continue
         # Code is looked for beside the file that names it.
         content = _read(path)
-        references = list(_drop_references(content, own if path.parent == folder else set()))
-        if references:
-            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        name = printable(path.relative_to(folder).as_posix())
-        dropped += [f"{name}: {reference}" for reference in references]
-    return dropped
+        if references := list(_drop_references(content, own if path.parent == folder else set())):
+            yield path, content, [f"{name}: {reference}" for reference in references]
 
 
 def _own_modules(folder: Path) -> set[str]:
@@ -55,19 +82,23 @@ def _own_modules(folder: Path) -> set[str]:
     originals: dict[str, list[Path]] = {}
     for path in PACKAGE.rglob("*.py"):
         originals.setdefault(path.name, []).append(path)
-    texts = {path.stem: path.read_bytes() for path in folder.glob("*.py") if path.is_file()}
     own = {
-        name
-        for name, text in texts.items()
-        if any(original.read_bytes() == text for original in originals.get(f"{name}.py", ()))
+        path.stem
+        for path in folder.glob("*.py")
+        if path.is_file() and any(_is_copy(path, original) for original in originals.get(path.name, ()))
     }
+    texts = {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in own}
     needs = {
-        name: {found for pair in RELATIVE_IMPORT.findall(texts[name].decode()) for found in pair if found}
-        for name in own
+        name: {found for pair in RELATIVE_IMPORT.findall(text) for found in pair if found}
+        for name, text in texts.items()
     }
     while broken := {name for name in own if not needs[name] <= own}:
         own -= broken
     return own
+
+
+def _is_copy(path: Path, original: Path) -> bool:
+    return path.stat().st_size == original.stat().st_size and path.read_bytes() == original.read_bytes()
 
 
 def _read(path: Path) -> Any:

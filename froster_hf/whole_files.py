@@ -208,8 +208,12 @@ def write_text_whole(file: str | os.PathLike[str], text: str, *, overwrite: bool
         part.write_text(text, encoding="utf-8", newline="")
 
 
-def make_folder(folder: str | os.PathLike[str]) -> Path:
+def make_folder(folder: str | os.PathLike[str], *, mode: int = 0o777) -> Path:
     """Make a folder that files are written to, with its parents, unless it is there.
+
+    Args:
+        folder: that is made.
+        mode: of a new one, of which the process's mask is taken off.
 
     Raises:
         ValueError: there is a link in its place, behind which files of somebody else could be replaced.
@@ -217,7 +221,7 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     refuse_link(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode, parents=True, exist_ok=True)
     return folder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from ..printing import one_line, printable
 from ..settings import read_fields, read_yaml_file
 from .markdown import link
 
@@ -92,4 +93,4 @@ def load_card_facts(path: str | os.PathLike[str]) -> CardFacts:
     try:
         return read_fields(CardFacts, read_yaml_file(path), where=str(path))
     except (TypeError, HFValidationError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{printable(str(path))}: {one_line(str(error))}") from error

@@ -1,13 +1,16 @@
 """An exported folder onto the Hub, through huggingface_hub's own client."""
 
 import glob
+import json
 import os
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi, ModelCard
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..checkpoint_files import check_checkpoint_files
+from ..checkpoint_files import VOCABULARIES, check_checkpoint_files
+from ..foreign_code import refuse_foreign_code
+from ..printing import printable
 from ..processing.tokenizer_files import ARGUMENTS, PROCESSOR_FILES, SENTENCEPIECE_FILES
 from ..weights_license import CARD_FILE, REPORT_FILE
 from ..whole_files import refuse_link
@@ -46,7 +49,7 @@ def push_folder(
 
     Raises:
         ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`), or
-            a link in the place of a folder.
+            a link in the place of a folder; or it holds or names code that is not this version of the package's.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
     """
     folder, api = Path(folder), api or HfApi()
@@ -59,6 +62,10 @@ def push_folder(
         if part != folder:
             refuse_link(part)
         check_checkpoint_files(part)
+    # Of vocabularies, transformers reads nothing that would name code, and towers are read by other programs.
+    read = [path for path in uploaded if path.parent == folder and path.suffix in (".py", ".json")]
+    refuse_foreign_code(folder, [path for path in read if path.name not in VOCABULARIES])
+    _refuse_other_modules(folder / "modules.json")
     # Parsed here, so that bad metadata stops before anything is made.
     ModelCard.load(folder / "README.md")
     created = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -71,3 +78,13 @@ def push_folder(
         # By name: to the client, a `*` stands for folders as well.
         allow_patterns=[glob.escape(path.relative_to(folder).as_posix()) for path in uploaded],
     )
+
+
+def _refuse_other_modules(file: Path) -> None:
+    """Refuse modules of Sentence Transformers that no export names; they may be code of any repository.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != SENTENCE_TRANSFORMERS_FILES[file.name]:
+        raise ValueError(f"{printable(str(file))} names other modules than an export does. Delete the file.")

@@ -562,7 +562,7 @@ def _given(video: str | None) -> str:
 def _new_folder() -> Path:
     """A folder among the uploads: Gradio shows files from there without a copy, and deletes them by age."""
     folder = import_extra("app", "gradio.utils").get_upload_folder()
-    return Path(tempfile.mkdtemp(dir=make_folder(folder)))
+    return Path(tempfile.mkdtemp(dir=make_folder(folder, mode=0o700)))
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..printing import one_line, printable
-from ..whole_files import NO_ROOM
+from ..whole_files import NO_ROOM, make_folder
 
 # By the name of a component: what JSON has for it, and in words. A field that is left empty is null.
 INPUTS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -541,7 +541,8 @@ class GuardedServer:
         await self._measure()
         self._refuse_beyond_room(max(int(dict(scope["headers"])[b"content-length"]), LEAST_FILE_BYTES))
         size = 0
-        with tempfile.TemporaryFile(dir=self.folder) as body:
+        # Systems clean away temporary folders that nothing has touched for days.
+        with tempfile.TemporaryFile(dir=self.folder and make_folder(self.folder, mode=0o700)) as body:
             try:
                 async for chunk in _chunks(receive):
                     size += len(chunk)

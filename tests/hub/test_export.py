@@ -535,6 +535,17 @@ def test_facts_that_cannot_stand_are_named(tmp_path, text, message):
         load_card_facts(file)
 
 
+@pytest.mark.parametrize("field", ["base_model", "datasets"])
+def test_a_name_in_the_facts_that_acts_on_a_terminal_is_one_printable_line(tmp_path, field):
+    name = "x/\x1b]0;owned\x07\x1b[31my\nfroster: all is well" + "y" * 20_000
+    file = tmp_path / "facts\x1b.yaml"
+    file.write_text(json.dumps({"name": "m", field: name if field == "base_model" else [name]}))
+    with pytest.raises(ValueError, match="all is well") as raised:
+        load_card_facts(file)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 5_000
+
+
 def test_options_of_the_command_line_contradict_in_words(checkpoint, tmp_path, capsys):
     assert main(["export", str(checkpoint), str(tmp_path / "out"), "--private"]) == 1
     assert "only with --push-to-hub" in capsys.readouterr().err

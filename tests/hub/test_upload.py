@@ -1,6 +1,7 @@
 """From `froster export --push-to-hub` to a pipeline in a process without the package, over real connections."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 
 from froster_hf.hub import export_checkpoint, push_folder
+from froster_hf.printing import printable
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.hub.loopback_hub import REVISION, LoopbackHub
 from tests.modeling.test_loading import run_without_the_package
@@ -152,6 +154,28 @@ def test_a_link_to_a_folder_is_not_uploaded(checkpoint, tmp_path, name):
     api = FakeApi()
     with pytest.raises(ValueError, match="is a link, which is not followed"):
         push_folder(folder, REPO, api=api)
+    assert not api.calls
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("evil_froster.py", "import os"),
+        ("\x1b[2J_froster.py", "import os"),
+        ("pipeline_froster.py", "import os"),
+        ("config.json", {"auto_map": {"AutoTokenizer": "attacker/repo--evil.E"}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.E", None]}}),
+        ("modules.json", [{"idx": 0, "name": "0", "path": "", "type": "attacker/repo--evil.E"}]),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_code_that_is_not_the_packages_own_is_refused_by_name_and_not_uploaded(checkpoint, tmp_path, name, content):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    api = FakeApi()
+    with pytest.raises(ValueError, match=re.escape(printable(name))) as raised:
+        push_folder(folder, REPO, api=api)
+    assert str(raised.value).isprintable()
     assert not api.calls
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -491,6 +492,13 @@ def test_messages_are_kept_for_sessions_that_ask_and_the_latest_others():
     assert list(kept) == ["b", "d", "f"]
     kept["a session that was forgotten"].put_nowait("a message")
     assert list(kept) == ["b", "d", "f"]
+
+
+def test_a_folder_of_uploads_that_the_system_has_cleaned_away_is_made_again(address):
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    shutil.rmtree(folder)
+    assert upload(address)[0] == 200
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_names_of_uploads_are_not_kept(address):
