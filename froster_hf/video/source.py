@@ -173,7 +173,7 @@ def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
     end_time = time.monotonic() + limits.timeout_seconds
     data = bytearray()
     try:
-        if hasattr(source, "seekable") and source.seekable():
+        if _is_seekable(source):
             source.seek(0)
         # Part by part, since a raw file may give less than it is asked for.
         part: bytes | None = b""
@@ -191,6 +191,15 @@ def _checked_object(source: BinaryIO, limits: VideoLimits) -> CheckedSource:
         # Somebody else's object may raise anything, or give text: that is its fault, and not an error of ours.
         raise UnreadableVideoError(f"reading the file object failed: {error or type(error).__name__}") from error
     return _checked_bytes(data, limits)
+
+
+def _is_seekable(source: Any) -> bool:
+    """Whether a file object says that it can be read from its beginning: not where the question fails."""
+    try:
+        return bool(source.seekable())
+    except Exception:
+        # Python 3.11 has none for a member of a tar stream.
+        return False
 
 
 def _next_part(source: Any) -> bytes | None:

@@ -5,6 +5,7 @@ import gzip
 import io
 import os
 import socket
+import tarfile
 import tempfile
 import threading
 import time
@@ -379,6 +380,25 @@ def test_a_file_object_is_what_it_gives_and_what_was_written_to_it(tmp_path, vid
         unwritten.write(content[:-1000])
         unwritten.write(content[-1000:])
         assert probe_video(unwritten) == probe_video(content)
+
+
+def test_a_file_object_that_does_not_know_whether_it_can_be_read_again_is_read(video_file):
+    """As members of tar streams before Python 3.12."""
+
+    class Stream(io.BytesIO):
+        def seekable(self) -> bool:
+            raise AttributeError("'_Stream' object has no attribute 'seekable'")
+
+        def seek(self, *_: int) -> int:
+            raise io.UnsupportedOperation("seek")
+
+    path = video_file("h264_ts")
+    assert probe_video(Stream(path.read_bytes())) == probe_video(path)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(path, "clip.ts")
+    with tarfile.open(fileobj=io.BytesIO(packed.getvalue()), mode="r|") as archive:
+        assert probe_video(archive.extractfile(archive.next())) == probe_video(path)
 
 
 def test_errors_leave_no_thread_and_no_open_file_behind(tmp_path, video_file):
