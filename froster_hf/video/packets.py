@@ -12,6 +12,7 @@ import errno
 import functools
 import heapq
 import itertools
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -56,6 +57,10 @@ WITHOUT_PRESENTATION_TIMES = ("avi",)
 
 # FFmpeg leaves out the times of packets that are decoded more than 15 minutes before they are shown, as at a pause.
 WITH_LOST_TIMES = ("flv",)
+
+# Of MPEG-1 and MPEG-2: what begins a sequence's header or an extension, and bytes behind it.
+_SEQUENCE_PART = re.compile(rb"\x00\x00\x01([\xb3\xb5])(?=(.{,6}))", re.DOTALL)
+_PICTURE_START = b"\0\0\1\0"
 
 # A decoder ends at what it would otherwise draw something in place of.
 STRICT = {"err_detect": "explode"}
@@ -313,7 +318,9 @@ def read_packets(
 
 
 def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packet]:
-    """The packets of `stream`: in H.265 that was joined in the middle, those from the first key frame on.
+    """The packets of `stream`, with empty ones where its decoder is to give out all that it holds back.
+
+    Of H.265 that was joined in the middle, those from the first key frame on.
 
     Raises:
         UnreadableVideoError: another stream begins further on; PyAV knows only those that the file's beginning
@@ -322,6 +329,8 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
     packets = container.demux(stream)
     if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name == "hevc":
         packets = _from_key_frame(packets)
+    if stream.codec.canonical_name in ("mpeg1video", "mpeg2video"):
+        packets = _by_sequence(packets, stream)
     try:
         yield from packets
     except IndexError as error:
@@ -333,6 +342,50 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
 def _from_key_frame(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
     """The first key frame and what follows; of packets without one, the empty one at the end."""
     return itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
+
+
+class _Sequence(NamedTuple):
+    """What FFmpeg's decoder of MPEG-1 and MPEG-2 is set up for by a sequence's header and its extension."""
+
+    width: int = 0
+    height: int = 0
+    # As its extension has them; these are those of MPEG-1, which has none.
+    is_progressive: bool = True
+    chroma_format: int = 1
+    # Whether pictures come in the order in which they are shown.
+    is_in_order: bool = False
+
+    def after(self, head: bytes) -> _Sequence:
+        """What it is set up for by what stands in front of a picture."""
+        sequence = self
+        for part in _SEQUENCE_PART.finditer(head):
+            bits = int.from_bytes(part[2].ljust(6, b"\0"), "big")
+            if part[1] == b"\xb3":
+                sequence = _Sequence(bits >> 36, bits >> 24 & 4095, is_in_order=sequence.is_in_order)
+            elif bits >> 44 == 1:
+                width, height = sequence.width | (bits >> 31 & 3) << 12, sequence.height | (bits >> 29 & 3) << 12
+                # Fields need pairs of rows of blocks: where these are even, nothing changes.
+                is_progressive = bool(bits >> 35 & 1) or -(-height // 16) % 2 == 0
+                sequence = _Sequence(width, height, is_progressive, bits >> 33 & 3, bool(bits >> 7 & 1))
+        return sequence
+
+
+def _by_sequence(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
+    """The packets of MPEG-1 or MPEG-2, with an empty one before each with which another sequence begins.
+
+    FFmpeg's decoder is set up again there, and would drop the picture that it holds back until the next one has come.
+    """
+    last = _Sequence().after(bytes(stream.codec_context.extradata or b""))
+    for number, packet in enumerate(packets):
+        # Behind the beginning of a picture, a strict decoder takes a header for damage.
+        sequence = last.after(bytes(packet).partition(_PICTURE_START)[0])
+        if number and sequence != last:
+            end = av.Packet()
+            end.stream = stream
+            yield end
+            stream.codec_context.flush_buffers()
+        last = sequence
+        yield packet
 
 
 def _begins_within(stream, head: av.Packet) -> bool:

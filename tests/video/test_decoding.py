@@ -613,6 +613,43 @@ def test_a_single_picture_begins_with_its_file(tmp_path, name):
     assert (info.num_frames, info.start_seconds) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"pix_fmt": "yuv422p"}),
+        ({}, {"options": {"flags": "+cgop+ilme+ildct"}}),
+        ({"options": {"flags": "+cgop+ilme+ildct"}}, {"codec": "mpeg1video"}),
+        ({"options": {"bf": "0"}}, {"options": {"bf": "0", "flags": "+cgop+low_delay"}}),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".ts", ".mpg", ".mkv"])
+@pytest.mark.parametrize("group_size", [1, 12])
+def test_no_picture_is_lost_where_another_sequence_of_mpeg2_begins(tmp_path, suffix, first, second, group_size):
+    """FFmpeg's decoder, set up again there, drops the picture that it holds back."""
+    sources = []
+    for number, changed in enumerate((first, second)):
+        # Groups that are closed, for which the encoder asks for the threshold.
+        options = {"g": str(group_size), "bf": "2", "flags": "+cgop", "sc_threshold": "1000000000"}
+        kind = replace(VIDEO_KINDS["mpeg2_ts"], bit_rate=3_000_000, **changed)
+        kind = replace(kind, options=options | changed.get("options", {}))
+        sources.append(render_video(tmp_path / f"{number}.ts", kind, num_frames=36))
+    with av.open(str(sources[1])) as container:
+        others = [packet for packet in container.demux(video=0) if packet.size]
+
+    def mixed(packets: list[av.Packet]) -> Iterator[av.Packet]:
+        groups = itertools.accumulate(packet.is_keyframe for packet in packets)
+        for packet, other, group in zip(packets, others, groups, strict=True):
+            other.pts, other.dts = packet.pts, packet.dts
+            yield (packet, other)[group % 2]
+
+    path = with_packets(sources[0], tmp_path / f"mixed{suffix}", mixed)
+    frames, info = decode_frames(path, lambda info: range(info.num_frames))
+    assert shown(frames) == list(range(36))
+    assert info == probe_video(path)
+    assert shown(decode_frames(path, [11, 12, 35])[0]) == [11, 12, 35]
+    assert [read_index(frame.frame.numpy()) for frame in stream_frames(path)] == list(range(36))
+
+
 def test_a_broadcast_whose_picture_begins_long_after_its_sound_is_read(tmp_path):
     """FFmpeg does not know the size of its pictures, nor the shape of their pixels, before one is decoded."""
     whole = render_video(tmp_path / "whole.ts", replace(VIDEO_KINDS["h264_ts"], pixel_aspect=Fraction(2, 1)))
