@@ -52,7 +52,10 @@ def written_whole(file: str | os.PathLike[str], *, overwrite: bool = True) -> It
         except OSError as error:  # as where somebody else's file has come to a folder like /tmp
             if error.errno in NO_ROOM or not part.exists():
                 raise
-            shown, kept = printable(os.fspath(file)), printable(_keep_beside(part, file))
+            try:
+                shown, kept = printable(os.fspath(file)), printable(_keep_beside(part, file))
+            except OSError:
+                raise error from None
             raise type(error)(
                 error.errno,
                 f"{shown} cannot be written ({error.strerror}). What would have been written there is in {kept}",

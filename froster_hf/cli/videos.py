@@ -61,10 +61,6 @@ def _expand(argument: str) -> list[str]:
             # Where there is none, the reader says so of the address.
             return find_videos_at(argument) or [argument]
         except UnreadableVideoError as error:
-            if isinstance(error.__cause__, RecursionError):
-                # Folders deeper within each other than fsspec searches cost the videos beside them nothing.
-                print(f"froster: {printable(shown_address(argument))}: {error}", file=sys.stderr)
-                return [argument]
             raise ValueError(f"{printable(shown_address(argument))}: {error}") from error
     if os.path.isdir(argument):
         content = search_folder(argument)
@@ -86,7 +82,8 @@ def _expand(argument: str) -> list[str]:
 def _say_passed_over(argument: str, passed_over: Counter[str], *kinds: str) -> None:
     for kind in kinds:
         if passed_over[kind]:
-            print(f"froster: {printable(argument)}: passed over {passed_over[kind]} {kind}", file=sys.stderr)
+            advice = ", which `**` does not follow: name what is to be searched" if kind == LINKS else ""
+            print(f"froster: {printable(argument)}: passed over {passed_over[kind]} {kind}{advice}", file=sys.stderr)
 
 
 def _read_list(path: str) -> list[str]:

@@ -33,9 +33,10 @@ FLAGS, KNOWN_FLAGS = (9, 10), 1 | 4 | 8
 CATALOGUE = "__manifest"
 # LanceDB follows columns within columns by recursion; an index has six beside each other.
 MOST_COLUMNS = 6
-# One per commit between two times that they are put together.
-MOST_FRAGMENTS = 10_000
+# One per commit between two times that they are put together: days of indexing have thousands.
+MOST_FRAGMENTS = 100_000
 MOST_FRAGMENT_ID = 2**24
+# With one per column, and some of the table.
 MOST_FIELDS = 200_000
 # They are read as a whole, and have some kilobytes.
 MOST_BYTES = 2**26

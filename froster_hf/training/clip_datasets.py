@@ -181,7 +181,8 @@ class ClipTrainer(AtomicCheckpointing):
             is_current=self.train_dataset.is_current,
         )
         if self.is_world_process_zero():
-            logger.info("Training on %s", describe_table(self.train_dataset.dataset))
+            for line in f"Training on {describe_table(self.train_dataset.dataset)}".split("\n"):
+                logger.info("%s", line)
 
     def begin_epoch(self, epoch: int) -> None:
         """Called when an epoch begins; they are counted from 0."""

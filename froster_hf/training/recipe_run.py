@@ -74,6 +74,8 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     trainer.save_model_whole(folder / MODEL_NAME)
     if trainer.is_world_process_zero():
         record = record_run(recipe, trainer, model=folder / MODEL_NAME)
+        # Of a run that is gone on with: what an earlier model had.
+        (folder / RESULTS_NAME).unlink(missing_ok=True)
         write_record(folder, record)
     metrics = trainer.evaluate() if trainer.eval_dataset else {}
     if metrics and trainer.is_world_process_zero():

@@ -441,11 +441,17 @@ class FrosterTrainer(ClipTrainer):
             if step == 0:
                 raise
             if not checkpoint.is_dir():
+                # Beside the others, one of which may be the last whose scores were finite.
+                limit, self.args.save_total_limit = self.args.save_total_limit, None
                 self._save_checkpoint(cast(nn.Module, self.model), trial)
+                self.args.save_total_limit = limit
+            without = "`training.eval_strategy=no`"
+            if self.args.load_best_model_at_end:
+                without += " and `training.load_best_model_at_end=false`"
             advice = (
                 "begin again from its weights"
                 if self.args.save_only_model
-                else "`--resume` goes on from it, with `eval_strategy=no` without evaluations in between"
+                else f"`--resume` goes on from it, with {without} without evaluations in between"
             )
             raise NonFiniteError(f"{error} What was trained is in {checkpoint}: {advice}.") from error
 

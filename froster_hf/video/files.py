@@ -24,6 +24,7 @@ VIDEO_SUFFIXES = frozenset(
 
 # What is said of folders that the user may not look into, and of those whose paths are too long.
 UNREADABLE = "folders that cannot be read"
+# In the place of folders; what they lead to is searched where it is named.
 LINKS = "links to folders"
 
 _SEPARATORS = os.sep + (os.altsep or "")
@@ -157,7 +158,7 @@ def _walk(
             elif entry.is_dir(follow_symlinks=False):
                 pending.append(os.path.join(folder, entry.name))
             # Unlike `entry.is_dir()`, false for links in a circle or into a folder without permission.
-            elif os.path.isdir(entry.path):
+            elif entry.is_symlink() and os.path.isdir(entry.path):
                 passed_over[LINKS] += 1
             else:
                 files.append(entry)

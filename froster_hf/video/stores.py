@@ -15,11 +15,12 @@ import re
 import tempfile
 import time
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from .archives import ARCHIVES
-from .files import is_hidden, is_video_name, search_folder
+from .files import is_hidden, is_video_name, match_pattern, search_folder
 from .types import DecodingUnavailableError, UnreadableVideoError, VideoLimits
 from .url import shown_address
 
@@ -188,14 +189,14 @@ def find_videos_at(address: str) -> list[str]:
     system, path = open_store(address)
     with _reading(address):
         if system.isdir(path) and _is_local(system):
-            found = [video.as_posix() for video in search_folder(path).videos]
+            found = [os.path.join(path, video.relative_to(path)) for video in search_folder(path).videos]
         elif system.isdir(path):
             found = [name for name in system.find(path) if is_video_name(name) and not _is_hidden(name, below=path)]
         elif named_folder(address) == address or system.isfile(path):
             return [address]
         else:
             folder = named_folder(address)
-            found = system.glob(path)
+            found = match_pattern(path, Counter()) if _is_local(system) else system.glob(path)
     _, folder_path = open_store(folder)
     # As the caller has written it: a store may have several names for one scheme.
     beginning = folder if folder.endswith("/") else f"{folder}/"

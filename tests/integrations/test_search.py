@@ -672,8 +672,8 @@ BASE_PATH = b"\x08\x01\x18\x01\x22\x15s3://somebodys/bucket"
         (lambda message: message + fragment(b"\x2a\x00"), r"a fragment with more than those of an index \(field 5\)"),
         (lambda message: message + fragment(b"\x12\x02\x38\x01"), r"a data file with more .* \(field 7\)"),
         (
-            lambda message: message + b"".join(fragment(b"\x08" + varint(i)) for i in range(1, 20_000)),
-            "10000 fragments",
+            lambda message: message + b"".join(fragment(b"\x08" + varint(i)) for i in range(1, 100_010)),
+            "100000 fragments",
         ),
         # A column within another, and rows with numbers of their own.
         (lambda message: message + b"\x0a\x02\x20\x00", "more columns than an index, which has 6"),

@@ -152,5 +152,6 @@ def test_a_training_clip_is_one_view_whatever_the_processor_says(tmp_path, video
 def test_classes_and_their_counts_are_told_before_the_training(tmp_path, video_table, caplog):
     with caplog.at_level(logging.INFO, logger="froster_hf.training"):
         trainer(tmp_path, video_table.select(range(4)), max_steps=1).train()
-    (told,) = [message for message in caplog.messages if message.startswith("Training on 4 videos of 2 classes")]
-    assert [line.split() for line in told.splitlines()[1:3]] == [["0", "juggling", "3"], ["1", "rowing", "1"]]
+    (told,) = [i for i, line in enumerate(caplog.messages) if line.startswith("Training on 4 videos of 2 classes")]
+    counts = [line.split() for line in caplog.messages[told + 1 : told + 3]]
+    assert counts == [["0", "juggling", "3"], ["1", "rowing", "1"]]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
+from froster_hf.training.checkpointing import list_checkpoints
 from froster_hf.training.losses import SKIPPED_STEPS, NonFiniteError
 from tests.training.tiny import LABELS, Arrays, tiny_trainer
 
@@ -213,12 +214,14 @@ def test_scores_that_are_not_finite_are_an_error_of_the_evaluation(tmp_path):
 @pytest.mark.parametrize("strategy", ["no", "steps"])
 def test_an_evaluation_that_fails_loses_nothing_of_the_training(tmp_path, strategy):
     """The Trainer evaluates before it saves."""
-    fields = {"save_strategy": strategy, "save_steps": 1, "eval_steps": 2, "max_steps": 3}
+    fields = {"save_strategy": strategy, "save_steps": 1, "eval_steps": 2, "max_steps": 3, "save_total_limit": 1}
     trainer = trainer_over(tmp_path, Arrays(), eval_dataset=PoisonedClips({1}), eval_strategy="steps", **fields)
     with pytest.raises(
         NonFiniteError, match=r"clip-1\.mp4.* What was trained is in .*checkpoint-2: `--resume` goes on"
     ):
         trainer.train()
+    # The one before it, too, which may have been the last with finite scores.
+    assert list(list_checkpoints(tmp_path)) == ([2, 1] if strategy == "steps" else [2])
     resumed = trainer_over(tmp_path, Arrays(), **fields)
     resumed.train(resume_from_checkpoint=True)
     whole = trainer_over(tmp_path / "whole", Arrays(), **fields)
