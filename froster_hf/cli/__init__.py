@@ -133,11 +133,20 @@ def _run(argv: Sequence[str]) -> int:
             raise
         if isinstance(error, BrokenPipeError):
             # The reader of our output has gone, as with `froster ... | head`.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _lose_output()
             return 1
         message = name_options(describe_error(error), arguments)
         print(f"froster: error: {message}", *getattr(error, "advice", ()), sep="\n", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _lose_output()
         return 1
+
+
+def _lose_output() -> None:
+    """What standard output has not taken is not tried again on the way out, which would end in a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # A DataLoader gives the error of its worker with the worker's traceback before it, whose lines are indented, and that

@@ -10,11 +10,13 @@ import lzma
 import math
 import os
 import re
+import shutil
 import tarfile
 import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import IO, cast
 
 from huggingface_hub import snapshot_download
 
@@ -136,11 +138,23 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             _check_sizes(archive, count, max(size, opened.num_read) if member.size >= 0 else math.inf)
             if member.isdir() or (member.isreg() and not member.issparse()):
                 _check_name(member.name)
-                opened.extract(member, folder, filter="data")
+                _extract(opened, member, folder)
         # Of what is packed, the checksum stands at the end.
         while opened.is_packed and (rest := opened.stream.read(MOST_HEADER_BYTES)):
             size += len(rest)
             _check_sizes(archive, 0, size)
+
+
+def _extract(archive: TarReader, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write a file or a folder as `tarfile` does with the filter "data", which some releases of Python do not have."""
+    inside = os.path.realpath(folder)
+    place = os.path.realpath(os.path.join(inside, member.name.lstrip("/" + os.sep)))
+    if os.path.commonpath([inside, place]) != inside:
+        raise ValueError(f"{printable(repr(member.name))} would be outside the destination")
+    os.makedirs(place if member.isdir() else os.path.dirname(place), exist_ok=True)
+    if not member.isdir():
+        with cast(IO[bytes], archive.extractfile(member)) as content, open(place, "wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def _check_name(name: str) -> None:

@@ -88,7 +88,7 @@ class TarReader:
         self.stream: Any = gzip.GzipFile(fileobj=file) if self.is_packed else file
         self._headers: Any = _HeaderReader(self.stream)
         self._tar: Any = tarfile.TarFile(fileobj=self._headers)  # type: ignore[arg-type]
-        self.extract, self.extractfile = self._tar.extract, self._tar.extractfile
+        self.extractfile = self._tar.extractfile
 
     @property
     def num_read(self) -> int:

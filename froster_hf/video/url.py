@@ -187,7 +187,9 @@ def _connect(addresses: list[str], port: int, tls_host: str | None, deadline: _D
             if tls_host is None:
                 return plain
             context = ssl.create_default_context()
-            # An answer that does not state its length ends where the server says so, and not where a line is cut.
+            # An answer that does not state its length ends where the server says so, and not where a line is cut; some
+            # releases of Python pass over that.
+            context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
             secure = context.wrap_socket(
                 plain, server_hostname=tls_host, do_handshake_on_connect=False, suppress_ragged_eofs=False
             )
