@@ -428,7 +428,7 @@ def test_https_is_fetched_and_never_leads_to_http(server, certificate, monkeypat
 
 def test_https_that_is_cut_is_an_error_and_not_the_end_of_the_answer(server, certificate, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with pytest.raises(UnreadableVideoError, match="(?i)eof"):
+    with pytest.raises(UnreadableVideoError, match=r"(?i)eof"):
         get_safely(server, "/cut")
 
 
