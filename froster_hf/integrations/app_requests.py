@@ -265,27 +265,27 @@ def one_line_of_full_descriptors() -> Iterator[None]:
         was_said, is_first = True, not was_said
         return is_first
 
-    logger = logging.getLogger("asyncio")
-    logger.addFilter(is_printed)
-    try:
+    with _filtered("asyncio", is_printed):
         yield
-    finally:
-        logger.removeFilter(is_printed)
 
 
 @contextlib.contextmanager
 def nothing_of_bad_requests() -> Iterator[None]:
     """Inside of the block, uvicorn prints no warnings: of requests that it refuses, as it tells who sent them."""
 
-    def is_failure(record: logging.LogRecord) -> bool:
-        return record.levelno > logging.WARNING
+    with _filtered("uvicorn.error", lambda record: record.levelno > logging.WARNING):
+        yield
 
-    logger = logging.getLogger("uvicorn.error")
-    logger.addFilter(is_failure)
+
+@contextlib.contextmanager
+def _filtered(name: str, is_printed: Callable[[logging.LogRecord], bool]) -> Iterator[None]:
+    """Inside of the block, a logger of another library prints what is to be printed alone."""
+    logger = logging.getLogger(name)
+    logger.addFilter(is_printed)
     try:
         yield
     finally:
-        logger.removeFilter(is_failure)
+        logger.removeFilter(is_printed)
 
 
 def is_own_name(name: str | None, names: Sequence[str] = ()) -> bool:
