@@ -23,7 +23,7 @@ from huggingface_hub import snapshot_download
 from ..printing import one_line, printable
 from ..video.archives import MOST_HEADER_BYTES, TableReader, TarReader, check_packing
 from ..video.files import VIDEO_SUFFIXES, is_video_name
-from ..whole_files import full_disk_named, new_folder
+from ..whole_files import full_disk_named, make_folder, new_folder
 from .catalogue import DATASETS, FORMATS, MOST_CLIPS, DataFiles
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -151,7 +151,7 @@ def _extract(archive: TarReader, member: tarfile.TarInfo, folder: Path) -> None:
     place = os.path.realpath(os.path.join(inside, member.name.lstrip("/" + os.sep)))
     if os.path.commonpath([inside, place]) != inside:
         raise ValueError(f"{printable(repr(member.name))} would be outside the destination")
-    os.makedirs(place if member.isdir() else os.path.dirname(place), exist_ok=True)
+    make_folder(place if member.isdir() else os.path.dirname(place))
     if not member.isdir():
         with cast(IO[bytes], archive.extractfile(member)) as content, open(place, "wb") as file:
             shutil.copyfileobj(content, file)
