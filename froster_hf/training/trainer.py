@@ -443,8 +443,10 @@ class FrosterTrainer(ClipTrainer):
             if not checkpoint.is_dir():
                 # Beside the others, one of which may be the last whose scores were finite.
                 limit, self.args.save_total_limit = self.args.save_total_limit, None
-                self._save_checkpoint(cast(nn.Module, self.model), trial)
-                self.args.save_total_limit = limit
+                try:
+                    self._save_checkpoint(cast(nn.Module, self.model), trial)
+                finally:
+                    self.args.save_total_limit = limit
             without = "`training.eval_strategy=no`"
             if self.args.load_best_model_at_end:
                 without += " and `training.load_best_model_at_end=false`"

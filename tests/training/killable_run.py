@@ -6,6 +6,7 @@ weight averaging, and callbacks that draw from the random states of Python and N
 
 import multiprocessing
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,11 +46,11 @@ class DrawRandomNumbers(TrainerCallback):
 
 
 class Progress(SimpleNamespace):
-    """Shared with the process: steps done, and whether it is writing a checkpoint. Without locks, which a killed
-    process would hold."""
+    """Shared with the process: steps done, whether it is writing a checkpoint, and the number of steps behind which it
+    waits, if any. Without locks, which a killed process would hold."""
 
     def __init__(self):
-        super().__init__(step=CONTEXT.RawValue("i", 0), saving=CONTEXT.RawValue("b", 0))
+        super().__init__(step=CONTEXT.RawValue("i", 0), saving=CONTEXT.RawValue("b", 0), wait=CONTEXT.RawValue("i", -1))
 
 
 class WatchedTrainer(FrosterTrainer):
@@ -62,6 +63,8 @@ class WatchedTrainer(FrosterTrainer):
 
     def training_step(self, *args, **kwargs):
         self.progress.step.value = self.state.global_step
+        while self.progress.wait.value == self.state.global_step:
+            time.sleep(0.01)
         return super().training_step(*args, **kwargs)
 
 

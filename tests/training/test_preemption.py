@@ -30,10 +30,11 @@ def whole_run(tmp_path_factory):
 def test_a_run_that_is_ended_twice_ends_bitwise_as_a_whole_one(whole_run, tmp_path):
     progress = Progress()
     for resume, step in ((False, 2), (True, 7)):
-        progress.step.value = -1
+        progress.step.value, progress.wait.value = -1, step
         process = start(train, tmp_path, progress, resume, FIELDS)
         assert wait_until(lambda step=step: progress.step.value >= step, process)
         os.kill(process.pid, signal.SIGTERM)
+        progress.wait.value = -1
         process.join(timeout=PATIENCE_SECONDS)
         assert process.exitcode == EXIT_CODE
         newest = max(list_checkpoints(tmp_path))
@@ -46,9 +47,11 @@ def test_a_run_that_is_ended_twice_ends_bitwise_as_a_whole_one(whole_run, tmp_pa
 
 def test_both_processes_end_at_the_same_step_when_one_of_them_is_told(tmp_path):
     progress = Progress()
+    progress.wait.value = 2
     processes = start_ranks(train_rank, tmp_path, progress, False, FIELDS)
     assert wait_until(lambda: progress.step.value >= 2, processes[0])
     os.kill(processes[1].pid, signal.SIGTERM)
+    progress.wait.value = -1
     for process in processes:
         process.join(timeout=PATIENCE_SECONDS)
     assert [process.exitcode for process in processes] == [EXIT_CODE, EXIT_CODE]
