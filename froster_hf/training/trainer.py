@@ -440,13 +440,13 @@ class FrosterTrainer(ClipTrainer):
             checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
             if step == 0:
                 raise
-            if not checkpoint.is_dir():
-                # Beside the others, one of which may be the last whose scores were finite.
-                limit, self.args.save_total_limit = self.args.save_total_limit, None
-                try:
-                    self._save_checkpoint(cast(nn.Module, self.model), trial)
-                finally:
-                    self.args.save_total_limit = limit
+            # Beside the others, one of which may be the last whose scores were finite; a folder that is there
+            # already may be an earlier run's.
+            limit, self.args.save_total_limit = self.args.save_total_limit, None
+            try:
+                self._save_checkpoint(cast(nn.Module, self.model), trial)
+            finally:
+                self.args.save_total_limit = limit
             without = "`training.eval_strategy=no`"
             if self.args.load_best_model_at_end:
                 without += " and `training.load_best_model_at_end=false`"

@@ -50,7 +50,9 @@ class Progress(SimpleNamespace):
     waits, if any. Without locks, which a killed process would hold."""
 
     def __init__(self):
-        super().__init__(step=CONTEXT.RawValue("i", 0), saving=CONTEXT.RawValue("b", 0), wait=CONTEXT.RawValue("i", -1))
+        super().__init__(
+            step=CONTEXT.RawValue("i", 0), saving=CONTEXT.RawValue("b", 0), wait=CONTEXT.RawValue("i", -1)
+        )
 
 
 class WatchedTrainer(FrosterTrainer):

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import TrainerCallback
 
 from froster_hf.training.checkpointing import list_checkpoints
 from froster_hf.training.losses import SKIPPED_STEPS, NonFiniteError
+from froster_hf.training.whole_folders import check_sound
 from tests.training.tiny import LABELS, Arrays, tiny_trainer
 
 
@@ -211,15 +213,25 @@ def test_scores_that_are_not_finite_are_an_error_of_the_evaluation(tmp_path):
     assert trainer.evaluate()["eval_top1"] <= 75  # as of videos that could not be decoded, which are wrong
 
 
+class HalfACheckpoint(TrainerCallback):
+    """In the second one's place, as a run that was ended may leave it to the one that goes on with it."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        Path(args.output_dir, "checkpoint-2").mkdir()
+
+
 @pytest.mark.parametrize("strategy", ["no", "steps"])
 def test_an_evaluation_that_fails_loses_nothing_of_the_training(tmp_path, strategy):
     """The Trainer evaluates before it saves."""
     fields = {"save_strategy": strategy, "save_steps": 1, "eval_steps": 2, "max_steps": 3, "save_total_limit": 1}
     trainer = trainer_over(tmp_path, Arrays(), eval_dataset=PoisonedClips({1}), eval_strategy="steps", **fields)
+    trainer.add_callback(HalfACheckpoint)
     with pytest.raises(
         NonFiniteError, match=r"clip-1\.mp4.* What was trained is in .*checkpoint-2: `--resume` goes on"
     ):
         trainer.train()
+    assert trainer.args.save_total_limit == 1
+    check_sound(tmp_path / "checkpoint-2")
     # The one before it, too, which may have been the last with finite scores.
     assert list(list_checkpoints(tmp_path)) == ([2, 1] if strategy == "steps" else [2])
     resumed = trainer_over(tmp_path, Arrays(), **fields)

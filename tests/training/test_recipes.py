@@ -215,7 +215,8 @@ def test_a_model_without_finite_scores_is_saved_and_nothing_is_measured(tmp_path
     run = tmp_path / "run"
     given = [*tiny_overrides(tmp_path / "start", video_folder, run), "data.shots=null"]
     kept = [f"model.{field}=null" for field in ("num_frames", "prompt_templates")]
-    assert main(["train", "froster_k400", *given, *kept, "--output-dir", str(run)]) == 1
+    train = ["train", "froster_k400", *given, *kept, "--output-dir", str(run)]
+    assert main(train) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("froster: error: The model's scores are not finite for ")
     assert "image_std" in message
@@ -223,6 +224,9 @@ def test_a_model_without_finite_scores_is_saved_and_nothing_is_measured(tmp_path
     record = json.loads((run / "run_record.json").read_text())
     assert record["evaluation"] == {}
     assert (run / "model" / "model.safetensors").is_file()
+    (run / "eval_results.json").write_text("{}")  # of an earlier model of this run
+    assert main([*train, "--resume"]) == 1
+    assert not (run / "eval_results.json").exists()
 
 
 def test_the_best_model_is_told_by_the_part_that_is_evaluated(tmp_path, clip_folder, video_folder):
