@@ -911,7 +911,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
 
         Raises:
             ValueError: no or repeated names, or ones that are not strings; another number of embeddings than names, or
-                embeddings that are not finite.
+                embeddings that are not finite or have no direction, as zeros.
         """
         if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
             raise ValueError(f"`labels` is {labels!r:.100}; it has to be a list of names, each a string.")
@@ -941,8 +941,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
                 f"{len(labels)} labels need embeddings of shape {expected}, got {tuple(text_embeds.shape)} "
                 f"with num_prompts={num_prompts}."
             )
-        if not text_embeds.is_meta and not text_embeds.isfinite().all():
-            raise ValueError("`text_embeds` holds values that are not finite; nothing was stored.")
+        if not text_embeds.is_meta and not to_unit_length(text_embeds).isfinite().all():
+            raise ValueError("`text_embeds` holds some that are not finite or have no direction; nothing was stored.")
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self._store_label_embeds(text_embeds.detach().to(self.dtype).clone())
@@ -1041,7 +1041,7 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         bank = self.label_embeds
         if not self._has_label_embeds and not bank.is_meta and not torch.compiler.is_compiling():
             # Looked at again where there were none: they may have come by `load_state_dict`.
-            self._has_label_embeds = bank.shape[0] > 0 and bool(bank.isfinite().all())
+            self._has_label_embeds = bank.shape[0] > 0 and bool(to_unit_length(bank).isfinite().all())
         return self._has_label_embeds is not False and bank.shape[0] > 0
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:

@@ -163,16 +163,17 @@ def test_below_an_adapter_stored_labels_are_names_without_the_embeddings_of_the_
         loaded.stored_label_embeds()
 
 
+@pytest.mark.parametrize(("values", "refused"), [(float("nan"), "not finite"), (0.0, "no direction")])
 @torch.no_grad()
-def test_a_bank_that_is_not_finite_is_neither_stored_nor_believed(tmp_path):
+def test_a_bank_without_directions_is_neither_stored_nor_believed(tmp_path, values, refused):
     model = tiny_model()
-    with pytest.raises(ValueError, match="not finite"):
-        model.set_labels(LABELS, text_embeds=torch.full((3, 32), float("nan")))
+    with pytest.raises(ValueError, match=refused):
+        model.set_labels(LABELS, text_embeds=torch.full((3, 32), values))
     assert model.config.id2label == {}
     model.set_labels(LABELS, text_embeds=torch.ones(3, 32))
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    weights["label_embeds"][1, 2] = float("nan")
+    weights["label_embeds"][1] = values
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="3 label names without embeddings"):
         FrosterForVideoClassification.from_pretrained(tmp_path)(tiny_clips())
