@@ -15,7 +15,15 @@ from typing import Any
 from ..video.live import LiveWindow, live_frames, rolling_windows
 from ..video.types import VideoLimits
 from .pipeline_froster import ClipScorer, ZeroShotVideoClassificationPipeline
-from .timeline_froster import WINDOW_OPTIONS, ScoredWindow, TimelineSegment, check_seconds, plan_windows, smooth_scores
+from .timeline_froster import (
+    WINDOW_OPTIONS,
+    ScoredWindow,
+    TimelineSegment,
+    check_seconds,
+    check_strides,
+    plan_windows,
+    smooth_scores,
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,8 @@ def live_timeline(
         candidate_labels: as when the pipeline is called.
         window_seconds: length of a window.
         stride_seconds: from one window's start to the next, at most `window_seconds`.
-        smoothing_seconds: scores are averaged over the windows whose centers lie within half of it, with no gap
-            between them.
+        smoothing_seconds: scores are averaged over the windows whose centers lie within half of it, at most 1,000
+            strides, with no gap between them.
         min_segment_seconds: shorter segments go to a neighbor.
         max_segment_seconds: a longer stretch is reported in pieces.
         num_frames: frames per window; by default the checkpoint's.
@@ -84,6 +92,7 @@ def live_timeline(
         min_segment_seconds=min_segment_seconds,
         max_segment_seconds=max_segment_seconds,
     )
+    check_strides(stride_seconds, smoothing_seconds=smoothing_seconds)
     scorer = ClipScorer(classify, candidate_labels, **options)
     num_frames = classify.frames_per_window(num_frames)
     frames = live_frames(

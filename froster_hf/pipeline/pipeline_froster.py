@@ -52,6 +52,7 @@ from .timeline_froster import (
     TimelineSegment,
     WindowStream,
     check_seconds,
+    check_strides,
     collect_segments,
     contrast_segments,
     smooth_scores,
@@ -431,8 +432,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             candidate_labels: K class names, or a mapping from class name to a describing sentence or several.
             window_seconds: length of a window, which is classified as a video of its own.
             stride_seconds: from the start of one window to that of the next.
-            smoothing_seconds: scores are averaged over the windows whose centers lie within half of it; 0 switches it
-                off.
+            smoothing_seconds: scores are averaged over the windows whose centers lie within half of it, at most 1,000
+                strides; 0 switches it off.
             min_segment_seconds: shorter segments go to a neighbor, or with each label for itself are left out.
             num_frames: frames per window; by default the checkpoint's.
             batch_size: windows that go through the model together.
@@ -460,6 +461,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             num_thumbnails=num_thumbnails,
             max_frames=max_frames,
         )
+        check_strides(stride_seconds, smoothing_seconds=smoothing_seconds)
         finder = scorer.segment_finder(min_segment_seconds)
         scored = smooth_scores(_score_windows(stream, scorer, batch_size), smoothing_seconds)
         scores, segments = collect_segments(scored, finder, on_segment=on_segment)

@@ -36,9 +36,10 @@ KEPT_LABELS = 32
 KEPT_LABELS_OF_MULTI_LABEL = 256
 # What is close outside of a segment: this part of its length before it, and as much behind.
 OUTSIDE_SHARE = 0.25
-# A file says how long its video is, and a stranger's index how its windows lie: how many overlap, and how many
-# frames they have in all, is bounded before lists are made. A day at half a second is 172,800 windows.
-MOST_STRIDES_PER_WINDOW = 1000
+# A file says how long its video is, and a stranger's index or protocol how its windows lie: how many overlap or are
+# averaged, and how many frames they have in all, is bounded before lists are made. A day at half a second is 172,800
+# windows.
+MOST_STRIDES = 1000
 MOST_WINDOW_FRAMES = 2**22
 # Of clips that are computed together, a quarter of a gigabyte; 8 of 32 frames of 224 pixels have 4 * 10^7.
 MOST_BATCH_VALUES = 2**26
@@ -175,7 +176,7 @@ def plan_windows(
 
     Args:
         duration_seconds: length of the video.
-        window_seconds: length of a window, at most `MOST_STRIDES_PER_WINDOW` strides.
+        window_seconds: length of a window, at most `MOST_STRIDES` strides.
         stride_seconds: from one window's start to the next.
         num_frames: T, frames per window.
         max_frames: T * n, frames of all windows.
@@ -184,11 +185,7 @@ def plan_windows(
         ValueError: a length that is not positive; more windows overlap, or they have more frames, than is allowed.
     """
     check_seconds(window_seconds=window_seconds, stride_seconds=stride_seconds, zero=False)
-    if window_seconds > MOST_STRIDES_PER_WINDOW * stride_seconds:
-        raise ValueError(
-            f"`window_seconds` is {window_seconds:g} and `stride_seconds` is {stride_seconds:g}; a window has at most "
-            f"{MOST_STRIDES_PER_WINDOW} strides."
-        )
+    check_strides(stride_seconds, window_seconds=window_seconds)
     last = max(duration_seconds - window_seconds, 0.0)
     num_strides = last / stride_seconds
     if (num_strides + 1) * num_frames > max_frames:
@@ -214,6 +211,22 @@ def check_seconds(*, zero: bool = True, **lengths: Any) -> None:
         if not is_number or value < 0 or (value == 0 and not zero):
             allowed = "0 or more" if zero else "positive"
             raise ValueError(f"`{name}` is {repr(value)[:100]}; it must be {allowed}, in seconds.")
+
+
+def check_strides(stride_seconds: float, **lengths: float) -> None:
+    """Refuse by name what has more strides than are held at a time: the frames of a window, the scores of an average.
+
+    Args:
+        stride_seconds: from one window's start to the next.
+        lengths: `window_seconds` or `smoothing_seconds` -> its value.
+    """
+    for name, value in lengths.items():
+        if value > MOST_STRIDES * stride_seconds:
+            whole = "a window" if name == "window_seconds" else "an average"
+            raise ValueError(
+                f"`{name}` is {value:g} and `stride_seconds` is {stride_seconds:g}; {whole} has at most "
+                f"{MOST_STRIDES} strides."
+            )
 
 
 def smooth_scores(scored: Iterable[ScoredWindow], smoothing_seconds: float) -> Iterator[ScoredWindow]:

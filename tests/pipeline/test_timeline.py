@@ -89,6 +89,21 @@ def test_lengths_that_are_none_are_refused_before_the_video_is_read(classify, na
         next(live_timeline(classify, "nowhere.mp4", ["a"], **{name: value}))
 
 
+def test_more_scores_than_are_held_for_an_average_are_refused_before_the_video_is_read(classify):
+    options = {"window_seconds": 0.5, "stride_seconds": 0.5}
+    for smoothing_seconds, is_read in ((500.0, True), (500.5, False)):
+        options["smoothing_seconds"] = smoothing_seconds
+        error, message = (
+            (VideoDecodeError, "nowhere.mp4")
+            if is_read
+            else (ValueError, "`smoothing_seconds` is 500.5 and `stride_seconds` is 0.5; an average has at most 1000")
+        )
+        with pytest.raises(error, match=message):
+            classify.timeline("nowhere.mp4", LABELS, **options)
+        with pytest.raises(error, match=message):
+            next(live_timeline(classify, "nowhere.mp4", LABELS, **options))
+
+
 @pytest.mark.parametrize("name", ["batch_size", "num_thumbnails", "max_frames"])
 @pytest.mark.parametrize("value", [-1, 0.5, float("nan"), "2", None, []])
 def test_numbers_that_count_nothing_are_refused_by_name(classify, name, value):
