@@ -28,7 +28,7 @@ from .video_table import MissingFiles, label_array, label_names
 
 PathLike = str | os.PathLike
 
-# Of a rendered world: as many files as a folder should hold.
+# Of a rendered world, and of a batch: as many files as a folder should hold.
 MOST_CLIPS = 1_000_000
 
 

@@ -18,6 +18,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, SchedulerType, TrainingArguments
 
+from ..data.catalogue import MOST_CLIPS
 from ..printing import listing
 from ..settings import check_bounds, find_unbounded
 from .argument_errors import naming_arguments
@@ -40,9 +41,10 @@ if get_args(Distillation) != distillation_names():
 _BOUNDS = {
     "num_train_epochs": (0, math.inf),
     "max_steps": (-1, math.inf),
-    "per_device_train_batch_size": (1, math.inf),
-    "per_device_eval_batch_size": (1, math.inf),
-    "gradient_accumulation_steps": (1, math.inf),
+    # However few videos there are, torch's sampler and transformers' evaluation allocate by the size of a batch.
+    "per_device_train_batch_size": (1, MOST_CLIPS),
+    "per_device_eval_batch_size": (1, MOST_CLIPS),
+    "gradient_accumulation_steps": (1, MOST_CLIPS),
     "eval_accumulation_steps": (1, math.inf),
     "learning_rate": (0, math.inf),
     "warmup_steps": (0, math.inf),

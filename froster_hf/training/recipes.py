@@ -218,7 +218,7 @@ class Recipe:
                 f"{self.name}: training.{tokens[0]} is given; a recipe holds no access token. Log in with "
                 "`hf auth login`, or set the environment variable HF_TOKEN."
             )
-        bounds = {"total_batch_size": (1, math.inf), "warmup_epochs": (0, MOST_EPOCHS)}
+        bounds = {"total_batch_size": (1, MOST_CLIPS), "warmup_epochs": (0, MOST_EPOCHS)}
         check_bounds(vars(self), bounds, where=self.name)
 
     def to_dict(self) -> dict[str, Any]:
