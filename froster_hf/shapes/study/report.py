@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluation.plots import BLUE, GRAY, ORANGE, new_axes, save_figure
-from ...evaluation.report import markdown_table
+from ...evaluation.report import cell, markdown_table
 from ...printing import LONGEST_MESSAGE, printable
 from ...whole_files import make_folder, write_text_whole
 from .plan import VARIANTS
@@ -90,13 +90,13 @@ def _introduction(study: Mapping[str, Any]) -> str:
             "written down before the test worlds were drawn."
         )
     paragraphs = [
-        f"# FROSTER in miniature, on moving shapes: {plan['name']}",
+        f"# FROSTER in miniature, on moving shapes: {cell(plan['name'])}",
         *([f"    {printable(study['command'], limit=LONGEST_MESSAGE)}"] if study["command"] else []),
         f"Every world has a small CLIP of its own, pre-trained on rendered stills in {study['pretraining']['steps']} "
         f'steps, and two halves of {world["num_classes"]} classes such as "a red star sliding left": base and novel '
-        f"ones share motions, and no color and no shape. Models are fine-tuned by the recipe `{plan['recipe']}` on "
-        f"{world['clips_per_class']} clips of every base class and tested on {world['eval_clips_per_class']} others "
-        f"of every class, base and novel apart. Clips are H.264 files of {world['num_frames']} frames of "
+        f"ones share motions, and no color and no shape. Models are fine-tuned by the recipe {cell(plan['recipe'])} "
+        f"on {world['clips_per_class']} clips of every base class and tested on {world['eval_clips_per_class']} "
+        f"others of every class, base and novel apart. Clips are H.264 files of {world['num_frames']} frames of "
         f"{world['resolution']} pixels; in {100 * world['trail_rate']:.0f}% of them objects leave a trail that tells "
         f"the motion in a single frame.{_hardships(world.get('hardships') or {})}{_clips(study.get('clips'))}",
         f"{chosen} Test worlds: {_listed(plan['test_worlds'])}; fine-tuning seeds: {_listed(plan['seeds'])}. Made on "
@@ -145,8 +145,8 @@ def _table(study: Mapping[str, Any], found: Found) -> str:
     for method in sorted(ranked, key=lambda name: -ranked[name].mean):
         pair = paired_difference(by_pair(runs, method, "hm"), by_pair(runs, reference, "hm"))
         measures = [_percent(found[metric][method]) for metric in COLUMNS]
-        rows.append([method, *measures, "" if method == reference else _points(pair)])
-    lines += ["", *markdown_table(["method", *COLUMNS.values(), f"HM − {reference}"], rows)]
+        rows.append([cell(method), *measures, "" if method == reference else _points(pair)])
+    lines += ["", *markdown_table(["method", *COLUMNS.values(), f"HM − {cell(reference)}"], rows)]
     measured = {variant for method in study["plan"]["methods"].values() for variant in method["variants"]}
     variants = "; ".join(f"`{name}`: {text}" for name, text in VARIANTS.items() if name in measured)
     lines += ["", f"Variants of a fine-tuned model: {variants}.", ""] if variants else [""]
@@ -205,7 +205,7 @@ def _details(found: Found) -> str:
             " Out of context: top-1 of base classes in front of backdrops drawn again, where in training and in the "
             "other tests a backdrop goes with its label."
         )
-    rows = [[method, *(_percent(found[metric][method]) for metric in shown)] for method in found["hm"]]
+    rows = [[cell(method), *(_percent(found[metric][method]) for metric in shown)] for method in found["hm"]]
     table = markdown_table(["method", *shown.values()], rows)
     return "\n".join(["## Where the answers are right", "", text, "", *table])
 
@@ -222,7 +222,7 @@ def _cost(study: Mapping[str, Any]) -> str:
         "",
     ]
     rows = [
-        [method, f"{cost:.1f}", f"{100 * (cost / costs[reference] - 1):+.1f}%"]
+        [cell(method), f"{cost:.1f}", f"{100 * (cost / costs[reference] - 1):+.1f}%"]
         for method, cost in sorted(costs.items(), key=lambda item: item[1])
     ]
     lines += markdown_table(["method", "GFLOP", "more"], rows)
@@ -244,7 +244,7 @@ def _choices(study: Mapping[str, Any]) -> str:
         text = ", ".join(
             f"{name.replace('_', ' ')} {value:g}{_edge(value, tried[name])}" for name, value in values.items()
         )
-        rows.append([method, (text or "nothing") + (f"; those of {own}" if own else "")])
+        rows.append([cell(method), (text or "nothing") + (f"; those of {cell(own)}" if own else "")])
     noun = "world" if len(study["plan"]["validation_worlds"]) == 1 else "worlds"
     table = markdown_table(["method", f"chosen on the validation {noun}"], rows)
     return "\n".join(["## Choices", "", *table, *(["", "![Grids](grids.png)"] if study["trials"] else [])])

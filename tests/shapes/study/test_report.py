@@ -60,6 +60,25 @@ def test_the_introduction_tells_what_makes_a_world_hard_and_how_good_its_clips_a
     assert "What makes them hard" not in (STUDY.parent / "clear" / "README.md").read_text()
 
 
+def test_what_a_report_repeats_of_a_plan_is_text_in_its_markdown(study, tmp_path):
+    told = "`\x1b]0;x\x07 <img src=x>\n# A heading [x](https://evil.example)"
+    name = "www.evil.example _x_"
+    plan = {**study["plan"], "name": told, "recipe": told, "reference": name}
+    plan["methods"] = {name if method == "residual" else method: own for method, own in plan["methods"].items()}
+    changed = {**study, "plan": plan}
+    for part in ("runs", "trials"):
+        changed[part] = [
+            {**run, "method": name if run["method"] == "residual" else run["method"]} for run in study[part]
+        ]
+    for part in ("choices", "gigaflops"):
+        changed[part] = {name if method == "residual" else method: own for method, own in study[part].items()}
+    text = write_study(changed, tmp_path).read_text()
+    assert text.count(r"\`\\x1b\]0;x\\x07 &lt;img src=x&gt;\\n# A heading \[x\](https&#58;//evil.example)") == 2
+    assert text.count(r"| www&#46;evil.example \_x\_ |") == 4
+    # A span of code is text: names of methods have no backtick.
+    assert set(re.findall(r".www\.evil.*", text)) == set(re.findall(r"`www\.evil.example _x_`.*", text))
+
+
 def test_points_of_the_same_cost_do_not_hide_each_other_and_ensembles_leave_them_room(tmp_path):
     estimates = {name: Estimate(0.5, 0.4, 0.6, 6, "world") for name in ("plain", "residual", "plain + ensemble")}
     costs = {"plain": 300.0, "residual": 300.0, "plain + ensemble": 581.0}
