@@ -207,7 +207,9 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     if (description := find("tokenizer.json")) is not None:
         check_description(_settings(description), embeddings=embeddings)
     else:
-        _check_vocabulary(_settings(find("vocab.json")), embeddings)
+        vocabulary = _settings(find("vocab.json"))
+        _check_indices(vocabulary)
+        _check_vocabulary(vocabulary, embeddings)
         _check_pairs(find("merges.txt"))
         names = {*SENTENCEPIECE_FILES, *_names_of_files(name, kwargs)}
     # SigLIP's first tokenizer reads its model even then, with the library.
@@ -392,9 +394,13 @@ def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBE
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, list | Mapping):
         raise _refused("its vocabulary is", vocabulary, "a list or an object")
-    # A list has pairs of a token and its score.
-    _check_vocabulary([entry[0] if isinstance(entry, list) and entry else entry for entry in vocabulary], embeddings)
-    if isinstance(vocabulary, list):
+    if isinstance(vocabulary, Mapping):
+        _check_indices(vocabulary)
+        _check_vocabulary(vocabulary, embeddings)
+    else:
+        # Pairs of a token and its score.
+        tokens = [entry[0] if isinstance(entry, list) and entry else entry for entry in vocabulary]
+        _check_vocabulary(tokens, embeddings)
         unknown = model.get("unk_id")
         if unknown is not None and (type(unknown) is not int or not 0 <= unknown < len(vocabulary)):
             raise _refused("its unk_id is", unknown, f"from 0 to {len(vocabulary) - 1}")
@@ -405,6 +411,14 @@ def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBE
             raise _refused("an added token is", token, f"texts of 1 to {LONGEST_TOKEN} characters, with flags")
     for section, lengths in (("truncation", ("max_length", "stride")), ("padding", ("pad_to_multiple_of",))):
         _check_lengths(content.get(section), section, lengths)
+
+
+def _check_indices(vocabulary: Mapping[str, Any]) -> None:
+    """Refuse an index far behind those of the others: the tokenizers library writes a vocabulary in the order of its
+    indices, and keeps each that no token has."""
+    for token, index in vocabulary.items():
+        if type(index) is not int or not 0 <= index < MOST_EMBEDDINGS:
+            raise _refused(f"the index of its token {token!r:.50} is", index, f"from 0 to {MOST_EMBEDDINGS - 1}")
 
 
 def _check_vocabulary(tokens: Collection[Any], embeddings: int) -> None:

@@ -29,6 +29,7 @@ from ..printing import get_logger, listing, one_line, printable
 from ..processes import in_main_process
 from ..processing.text_files import read_json
 from ..whole_files import NO_ROOM, check_writable, refuse_results, write_errors
+from .losses import SKIPPED_STEPS
 from .stored_states import (
     check_callbacks,
     check_form,
@@ -305,7 +306,8 @@ class AtomicCheckpointing(Trainer):
         # Without accelerate's wrappers.
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
-        num_steps = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
+        trainer_state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        num_steps = trainer_state.global_step
         # A larger number would leave out what is still to be trained. A copy may have any name of its own.
         named = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", checkpoint.resolve().name)
         if named is not None and int(named[1]) != num_steps:
@@ -314,7 +316,14 @@ class AtomicCheckpointing(Trainer):
         scheduler_state = read_state(checkpoint / SCHEDULER_NAME)
         rates = check_scheduler(scheduler_state, scheduler, max_steps=num_steps * self.args.world_size)
         optimizer_state = read_state(checkpoint / OPTIMIZER_NAME, num_parameters=num_parameters)
-        # The schedule stands still at a step that is skipped.
+        # The schedule stands still at a step that is skipped. Those that a scaler skips stand in no log.
+        num_skipped = sum(SKIPPED_STEPS in entry for entry in trainer_state.log_history)
+        least = 0 if self.accelerator.scaler is not None else num_steps - num_skipped
+        if rates is not None and scheduler_state["last_epoch"] < least:
+            raise ValueError(
+                f"`last_epoch` of {SCHEDULER_NAME} is {scheduler_state['last_epoch']}, after {num_steps} steps, of "
+                f"which {num_skipped} were skipped"
+            )
         num_done = None if rates is None else min(scheduler_state["last_epoch"], num_steps)
         behind = check_optimizer(
             optimizer_state,

@@ -147,6 +147,8 @@ HOSTILE: dict[str, dict] = {
     ),
     "a token that is no text": with_model(type="Unigram", merges=None, vocab=[[1, -1.0]]),
     "a vocabulary that is a number": with_model(vocab=3),
+    "a token with an index far behind the others": with_model(vocab={"a": 0, "b": 2**32 - 2}),
+    "a token with an index that is text": with_model(vocab={"a": "0"}),
     "a gigantic truncation": {"truncation": {"max_length": 10**9, "stride": 0}},
 }
 
@@ -438,12 +440,16 @@ def test_tokens_of_a_sentencepiece_model_are_bounded_as_others(tmp_path, monkeyp
     assert "of more bytes" in refused(["a"])
 
 
-def test_a_vocabulary_of_its_own_file_is_bounded_as_others(tmp_path):
+@pytest.mark.parametrize(
+    ("vocabulary", "told"),
+    [({"a" * 1000: 0}, "a token of its vocabulary is"), ({"a": 2**32 - 2}, "the index of its token 'a' is")],
+)
+def test_a_vocabulary_of_its_own_file_is_bounded_as_others(tmp_path, vocabulary, told):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
     (folder / "tokenizer.json").unlink()
-    (folder / "vocab.json").write_text(json.dumps({"a" * 1000: 0}))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    with pytest.raises(TokenizerError, match="a token of its vocabulary is"):
+    with pytest.raises(TokenizerError, match=told):
         FrosterProcessor.from_pretrained(folder)
 
 

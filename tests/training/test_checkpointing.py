@@ -470,6 +470,21 @@ def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(
     assert not Path("called").exists()
 
 
+def test_a_schedule_that_begins_again_is_an_error(run):
+    """With an optimizer whose rates are those of its first step, and that seems to have done none."""
+
+    def begin(optimizer):
+        optimizer["state"].clear()
+        for of_group in optimizer["param_groups"]:
+            of_group["lr"] = of_group["initial_lr"]
+
+    alter(run / "checkpoint-4" / "optimizer.pt", begin)
+    alter(run / "checkpoint-4" / "scheduler.pt", lambda state: state.update(last_epoch=0, _last_lr=state["base_lrs"]))
+    seal_again(run / "checkpoint-4")
+    with pytest.raises(ResumeError, match=r"`last_epoch` of scheduler\.pt is 0, after 4 steps, of which 0 were skipped"):
+        resumed(run, str(run / "checkpoint-4"))
+
+
 @pytest.mark.parametrize("lost", [None, "state", "step"])
 def test_parameters_whose_moments_are_not_of_every_step_are_named_in_a_warning(run, lost, caplog):
     def take_away(state):
