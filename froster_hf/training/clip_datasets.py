@@ -18,7 +18,7 @@ from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, describe_table
 from ..printing import get_logger
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.video_processing_froster import FrosterVideoProcessor
-from ..video.columns import has_transform
+from ..video.columns import has_transform, without_video_decoding
 from .arguments import FrosterTrainingArguments
 from .checkpointing import AtomicCheckpointing
 
@@ -108,7 +108,7 @@ class ClipTrainer(AtomicCheckpointing):
         if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
             raise ValueError(f"`train_dataset` has the splits {', '.join(dataset)}; give one of them.")
         if not is_video_table(dataset):
-            return dataset
+            return without_video_decoding(dataset)
         options = self._options("train_video_options")
         if several := {"num_views", "num_crops"} & set(options):
             raise ValueError(f"`train_video_options` has {several.pop()!r}, but a training clip is one view and crop.")
@@ -123,7 +123,7 @@ class ClipTrainer(AtomicCheckpointing):
         if isinstance(dataset, EvaluationClips):
             dataset = dataset.dataset
         if not is_video_table(dataset, needs_labels=needs_labels):
-            return dataset
+            return without_video_decoding(dataset)
         processor = self._video_processor(self.processing_class)
         clips = EvaluationClips(
             dataset.with_format(None),

@@ -328,6 +328,9 @@ def check_scheduler(stored: Any, scheduler: Any, *, max_steps: int) -> list[floa
     if unknown := stored.keys() - own.keys() - {"_last_lr", "_streaming_avg"}:
         raise ValueError(f"{SCHEDULER_NAME} has {_shown(dict.fromkeys(unknown))}, which this run's scheduler has not")
     _check_plain(stored, where=SCHEDULER_NAME)
+    average = stored.get("_streaming_avg")
+    if average is not None and not _is_average(average, getattr(scheduler, "window_size", None)):
+        raise ValueError(f"`_streaming_avg` of {SCHEDULER_NAME} is {_shown(average)}, and not as this run's")
     is_plain = type(scheduler).__module__.partition(".")[0] in PLAIN_OPTIMIZERS
     for name in own.keys() & stored.keys():
         is_same_kind = isinstance(stored[name], int | float) == isinstance(own[name], int | float)
@@ -338,6 +341,16 @@ def check_scheduler(stored: Any, scheduler: Any, *, max_steps: int) -> list[floa
         if name == "_last_lr":
             check_form(stored[name], own[name], where=f"`{name}` of {SCHEDULER_NAME}")
     return None
+
+
+def _is_average(stored: Any, window_size: int | None) -> bool:
+    """Whether something is what transformers' `StreamingAverage` keeps of the last values."""
+    if type(stored) is not dict or stored.keys() != {"window_size", "values", "sum"}:
+        return False
+    values, total = stored["values"], stored["sum"]
+    if type(values) is not list or window_size is None or stored["window_size"] != window_size:
+        return False
+    return len(values) <= window_size and all(type(number) in (int, float) for number in (*values, total))
 
 
 def check_callbacks(stored: Any, callbacks: Sequence[ExportableState]) -> None:

@@ -472,16 +472,20 @@ def test_a_forged_checkpoint_with_a_manifest_to_match_is_an_error_that_names_it(
 
 def test_a_schedule_that_begins_again_is_an_error(run):
     """With an optimizer whose rates are those of its first step, and that seems to have done none."""
+    scheduler = resumed(run).lr_scheduler
+    rates = [base * factor(0) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas)]
 
     def begin(optimizer):
         optimizer["state"].clear()
-        for of_group in optimizer["param_groups"]:
-            of_group["lr"] = of_group["initial_lr"]
+        for of_group, rate in zip(optimizer["param_groups"], rates):
+            of_group["lr"] = rate
 
     alter(run / "checkpoint-4" / "optimizer.pt", begin)
-    alter(run / "checkpoint-4" / "scheduler.pt", lambda state: state.update(last_epoch=0, _last_lr=state["base_lrs"]))
+    alter(run / "checkpoint-4" / "scheduler.pt", lambda state: state.update(last_epoch=0, _last_lr=rates))
     seal_again(run / "checkpoint-4")
-    with pytest.raises(ResumeError, match=r"`last_epoch` of scheduler\.pt is 0, after 4 steps, of which 0 were skipped"):
+    with pytest.raises(
+        ResumeError, match=r"`last_epoch` of scheduler\.pt is 0, after 4 steps, of which 0 were skipped"
+    ):
         resumed(run, str(run / "checkpoint-4"))
 
 

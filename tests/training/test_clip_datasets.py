@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from datasets import Dataset, DatasetDict, Video, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, Video, load_dataset
 
 from froster_hf.data.decode_failures import read_decode_failures
 from froster_hf.data.video_table import label_array
@@ -39,6 +39,23 @@ def test_a_column_that_decodes_is_read_by_this_packages_reader(tmp_path, video_t
     trained.train()
     assert trained.evaluate()["eval_top1"] >= 0
     assert trained.predict(decoding).predictions.shape == (6, 2)
+
+
+@pytest.mark.parametrize("column", ["video", "more", "pixel_values_videos"])
+def test_a_table_that_is_not_one_of_videos_is_not_decoded_either(tmp_path, column, monkeypatch):
+    def decode_example(*arguments, **options):
+        raise AssertionError("a picture is decoded in the caller's process")
+
+    monkeypatch.setattr(Image, "decode_example", decode_example)
+    picture = {"path": None, "bytes": b"%!PS"}
+    rows = {"video": ["1.mp4"] * 2, "label": [0, 1], column: [[picture]] * 2}
+    label = ClassLabel(names=["juggling", "rowing"])
+    features = Features({"video": Value("string"), "label": label, column: List(Image())})
+    table = Dataset.from_dict(rows, features=features)
+    trained = trainer(tmp_path, table, table)
+    for read in (trained.train, trained.evaluate, lambda: trained.predict(table)):
+        with pytest.raises((ValueError, TypeError, RuntimeError)):
+            read()
 
 
 def test_rows_without_a_video_end_neither_a_training_nor_an_evaluation(tmp_path, video_table):

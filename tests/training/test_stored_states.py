@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from transformers import Adafactor
+from transformers.optimization import GreedyLR
 
 from froster_hf.conversion.pickle_worker import rebuild_tensor
 from froster_hf.shapes.pretraining.trainer import muon_and_adamw
@@ -235,6 +236,29 @@ def test_schedules_that_are_no_function_of_the_step_are_plain_numbers(kind, tmp_
     for forged in ({**state, **fields} for fields in (given, *others, *moved)):
         with pytest.raises(ValueError, match=r"scheduler\.pt"):
             check_scheduler(forged, own_scheduler, max_steps=3)
+
+
+def test_an_average_of_metrics_is_that_of_the_runs_own_window():
+    def build():
+        return GreedyLR(torch.optim.AdamW(Model().parameters(), lr=1e-3), smooth=True, window_size=2)
+
+    scheduler = build()
+    for metric in (3.0, 4.0, 5.0):
+        scheduler.step(metric)
+    state = scheduler.state_dict()
+    assert check_scheduler(state, build(), max_steps=3) is None
+    average = state["_streaming_avg"]
+    others = (
+        {"window_size": 0},
+        {"values": [1.0] * 3},
+        {"values": "ab"},
+        {"values": ["a"]},
+        {"sum": None},
+        {"more": 1},
+    )
+    for forged in (3, *(average | fields for fields in others)):
+        with pytest.raises(ValueError, match=r"`_streaming_avg` of scheduler\.pt"):
+            check_scheduler({**state, "_streaming_avg": forged}, build(), max_steps=3)
 
 
 @pytest.mark.parametrize(
