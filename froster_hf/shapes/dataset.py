@@ -11,7 +11,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ..printing import printable
-from ..whole_files import make_folder, refuse_irregular, write_text_whole, written_whole
+from ..processing.text_files import read_json
+from ..whole_files import full_disk_named, make_folder, refuse_irregular, write_text_whole, written_whole
 from .captions import draw_captions
 from .rendering import render_clips
 from .scenes import NO_HARDSHIPS, Hardships, draw_scenes
@@ -80,12 +81,22 @@ def write_moving_shapes(
     recipe_file, unfinished = root / _RECIPE_FILE, root / _UNFINISHED_FILE
     for stored in (recipe_file, unfinished, root / _METADATA_FILE):
         refuse_irregular(stored)
+    names = [f"{index:06d}.mp4" for index in range(len(classes) * clips_per_class)]
+    labels = np.repeat(np.arange(len(classes)), clips_per_class)
+    rng = np.random.default_rng(seed)
+    scenes = draw_scenes(
+        rng,
+        classes=[classes[label] for label in labels.tolist()],
+        trail_rate=trail_rate,
+        second_object_rate=second_object_rate,
+        hardships=hardships,
+    )
+    captions = draw_captions(rng, scenes.attributes)
     if recipe_file.exists():
-        if json.loads(recipe_file.read_text(encoding="utf-8")) != recipe:
+        if read_json(recipe_file) != recipe:
             raise ValueError(f"{root} holds clips made with other arguments (see {recipe_file}); give another folder.")
     else:
         make_folder(root)
-        names = [f"{index:06d}.mp4" for index in range(len(classes) * clips_per_class)]
         if not unfinished.exists():
             for name in (*names, _METADATA_FILE):
                 if os.path.lexists(root / name):
@@ -93,23 +104,22 @@ def write_moving_shapes(
                         f"{printable(str(root))} holds {name}, which was not rendered into it; give another folder."
                     )
             # Only the first of several that render into it at the same time makes this file.
-            with contextlib.suppress(FileExistsError), open(unfinished, "x", encoding="utf-8") as file:
-                file.write(told)
+            with (
+                contextlib.suppress(FileExistsError),
+                full_disk_named(unfinished),
+                open(unfinished, "x", encoding="utf-8") as file,
+            ):
+                try:
+                    file.write(told)
+                    file.flush()
+                except OSError:
+                    unfinished.unlink()  # or it would seem to be of other arguments
+                    raise
         if unfinished.read_text(encoding="utf-8") != told:
             raise ValueError(
                 f"Clips are being made in {printable(str(root))} with other arguments, or were "
                 f"(see {unfinished.name}); give another folder."
             )
-        labels = np.repeat(np.arange(len(classes)), clips_per_class)
-        rng = np.random.default_rng(seed)
-        scenes = draw_scenes(
-            rng,
-            classes=[classes[label] for label in labels.tolist()],
-            trail_rate=trail_rate,
-            second_object_rate=second_object_rate,
-            hardships=hardships,
-        )
-        captions = draw_captions(rng, scenes.attributes)
         qualities = np.random.default_rng([seed, 1]).integers(_CRF, hardships.max_crf + 1, len(labels))
         for start in range(0, len(labels), _CLIPS_AT_ONCE):
             clips = render_clips(scenes[start : start + _CLIPS_AT_ONCE], num_frames=num_frames, resolution=resolution)
@@ -122,17 +132,8 @@ def write_moving_shapes(
         # Written last: a folder without it is not complete.
         write_text_whole(recipe_file, told)
         unfinished.unlink(missing_ok=True)
-    return _read_folder(root, classes)
-
-
-def _read_folder(root: Path, classes: Sequence[MovingShape]) -> Dataset:
-    with open(root / _METADATA_FILE, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = {
-        "video": [str(root / row["file_name"]) for row in rows],
-        "label": [row["label"] for row in rows],
-        "caption": [row["caption"] for row in rows],
-    }
+    # As they were made, whatever `metadata.csv` has become.
+    columns = {"video": [str(root / name) for name in names], "label": labels, "caption": captions.texts}
     label = ClassLabel(names=[str(c) for c in classes])
     features = Features({"video": Value("string"), "label": label, "caption": Value("string")})
     return Dataset.from_dict(columns, features=features)

@@ -136,6 +136,30 @@ def test_files_that_were_not_rendered_stay(tmp_path, name):
     assert (tmp_path / name).read_bytes() == b"somebody's"
 
 
+def test_a_disk_that_is_full_at_the_first_file_leaves_nothing(tmp_path, monkeypatch):
+    def open_on_full_disk(file, mode, **options):
+        Path(file).touch()
+        return open("/dev/full", "w", **options)
+
+    arguments = {"clips_per_class": 1, "seed": 0, "resolution": 64, "num_frames": 4}
+    with monkeypatch.context() as patched:
+        patched.setattr("froster_hf.shapes.dataset.open", open_on_full_disk, raising=False)
+        with pytest.raises(OSError, match=r"moving_shapes\.unfinished cannot be written"):
+            write_moving_shapes(tmp_path, CLASSES, **arguments)
+    assert not list(tmp_path.iterdir())
+    write_moving_shapes(tmp_path, CLASSES, **arguments)
+
+
+def test_a_rendered_folder_is_used_as_it_was_made_whatever_its_list_says(tmp_path):
+    arguments = {"clips_per_class": 1, "seed": 0, "resolution": 64, "num_frames": 4}
+    made = write_moving_shapes(tmp_path, CLASSES, **arguments)
+    (tmp_path / "metadata.csv").write_text("file_name,label,caption\n/etc/hostname,x,y\n")
+    assert write_moving_shapes(tmp_path, CLASSES, **arguments).to_list() == made.to_list()
+    (tmp_path / "moving_shapes.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"moving_shapes\.json"):
+        write_moving_shapes(tmp_path, CLASSES, **arguments)
+
+
 def test_folder_is_a_videofolder(tmp_path):
     write_moving_shapes(tmp_path / "clips", CLASSES, clips_per_class=1, seed=0, resolution=64, num_frames=4)
     dataset = load_dataset(

@@ -16,7 +16,6 @@ import functools
 import json
 import math
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig
 
@@ -86,7 +87,17 @@ class SideScores:
     backward: np.ndarray
 
     def averaged_with(self, other: "SideScores") -> "SideScores":
-        """The ensemble of two models: the mean of their logits."""
+        """The ensemble of two models: the mean of their logits.
+
+        Raises:
+            ValueError: they have scored other clips or texts.
+        """
+        for name, own in vars(self).items():
+            others = getattr(other, name)
+            if isinstance(own, np.ndarray):
+                own, others = (own.shape, own.dtype), (others.shape, others.dtype)
+            if own != others:
+                raise ValueError(f"One model has {name} {own!r:.100}, the other {others!r:.100}.")
         forward, backward = (self.forward + other.forward) / 2, (self.backward + other.backward) / 2
         return SideScores(self.texts, self.num_labels, self.labels, forward, backward)
 
@@ -120,31 +131,28 @@ class SideScores:
         }
 
     def save(self, file: Path) -> None:
-        """Write `file`, an .npz."""
+        """Write `file`, a safetensors file: one that says more than it holds cannot be read."""
         make_folder(file.parent)
+        arrays = {"labels": self.labels, "forward": self.forward, "backward": self.backward}
         with written_whole(file) as part:
-            np.savez(
-                part,
-                texts=np.array(self.texts),
-                num_labels=self.num_labels,
-                labels=self.labels,
-                forward=self.forward,
-                backward=self.backward,
-            )
+            save_file(arrays, part, metadata={"texts": json.dumps(self.texts), "num_labels": str(self.num_labels)})
 
     @classmethod
     def load(cls, file: Path) -> "SideScores":
         """Read what `save` wrote.
 
         Raises:
-            ValueError: it is packed, so that a small file could become an array of any size.
+            ValueError: it is not that; names it.
         """
-        with zipfile.ZipFile(file) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ValueError(f"{file} is not what a study has stored. Delete it to have it measured again.")
-        with np.load(file) as arrays:
-            texts, num_labels = arrays["texts"].tolist(), int(arrays["num_labels"])
-            return cls(texts, num_labels, arrays["labels"], arrays["forward"], arrays["backward"])
+        refuse_irregular(file)
+        try:
+            with safe_open(file, framework="np") as stored:
+                told = stored.metadata() or {}
+            return cls(json.loads(told["texts"]), int(told["num_labels"]), **load_file(file))
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{printable(str(file))} is not what a study has stored. Delete it to have it measured again."
+            ) from error
 
 
 @torch.inference_mode()
@@ -293,8 +301,8 @@ def run_job(job: Job) -> dict[str, Metrics]:
     measured = {job.method: _measure(model, processor, world, folder, is_trial=job.is_trial)}
     for variant in job.variants:
         if variant == "ensemble":
-            frozen = {side: SideScores.load(world.frozen / f"{side}.npz") for side in world.sides}
-            own = {side: SideScores.load(folder / f"{side}.npz") for side in world.sides}
+            frozen = {side: SideScores.load(world.frozen / f"{side}.safetensors") for side in world.sides}
+            own = {side: SideScores.load(folder / f"{side}.safetensors") for side in world.sides}
             result = summarize({side: own[side].averaged_with(frozen[side]) for side in world.sides})
         else:
             if variant == "interpolation":
@@ -393,6 +401,9 @@ def _are_metrics(metrics: Any, compared: Sequence[str]) -> bool:
 def pretrain_and_measure(world: World) -> dict[str, Metrics]:
     """Pre-trains the CLIP of a world: metrics of `clip`, its accuracy on held-out stills."""
     measured = {CLIP: pretrain_clip(world)}
+    if not _are_metrics(measured[CLIP], COMPARED_CLIPS):
+        folder = printable(str(world.clip.parent))
+        raise ValueError(f"{folder} has other results than a pre-training's. Delete it to have it done again.")
     _store(measured, world.clip.parent)
     return measured
 
@@ -425,7 +436,7 @@ def _measure(
         for side in (SIDES if is_trial else world.sides)
     }
     for side, own in scores.items():
-        own.save(folder / f"{side}.npz")
+        own.save(folder / f"{side}.safetensors")
     return summarize(scores)
 
 

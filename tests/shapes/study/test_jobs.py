@@ -1,9 +1,11 @@
 """The test of direction: exactly half for a model that does not see it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from froster_hf.shapes.study.jobs import (
     SideScores,
@@ -35,13 +37,35 @@ def test_a_model_that_sees_direction_has_all():
     assert direction_accuracy(forward[::-1], forward, own=own, opposite=opposite) == 0.0
 
 
-def test_stored_scores_are_read_and_packed_ones_refused(tmp_path):
-    """What is packed may be of any size."""
-    file = tmp_path / "base.npz"
-    SideScores(["a", "b"], 2, np.arange(2), np.eye(2), np.zeros((0, 2))).save(file)
-    assert SideScores.load(file).texts == ["a", "b"]
-    np.savez_compressed(file, texts=np.zeros(2**20))
-    with pytest.raises(ValueError, match="is not what a study has stored"):
+def test_stored_scores_are_read_and_averaged_with_those_of_the_same_clips_alone(tmp_path):
+    file = tmp_path / "base.safetensors"
+    own = SideScores(["a", "b"], 2, np.arange(2), np.eye(2), np.zeros((0, 2)))
+    own.save(file)
+    stored = SideScores.load(file)
+    assert (own.averaged_with(stored).forward == own.forward).all()
+    others = {"texts": ["a", "c"], "num_labels": 1, "forward": np.ones((1, 2)), "backward": np.zeros((10**9, 0))}
+    for name, other in others.items():
+        with pytest.raises(ValueError, match=f"One model has {name} "):
+            own.averaged_with(replace(stored, **{name: other}))
+
+
+def test_a_file_that_is_not_of_stored_scores_is_an_error_that_names_it(tmp_path):
+    file = tmp_path / "base.safetensors"
+    arrays = {name: np.zeros(1) for name in ("labels", "forward", "backward")}
+    told = {"texts": "[]", "num_labels": "0"}
+    cases = [
+        (arrays, None),
+        (arrays, told | {"texts": "[" * 10_000}),
+        (arrays, told | {"num_labels": "x"}),
+        ({"labels": arrays["labels"]}, told),
+        (arrays | {"more": arrays["labels"]}, told),
+    ]
+    for tensors, metadata in cases:
+        save_file(tensors, file, metadata=metadata)
+        with pytest.raises(ValueError, match=r"base\.safetensors is not what a study has stored"):
+            SideScores.load(file)
+    file.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"base\.safetensors is not what a study has stored"):
         SideScores.load(file)
 
 

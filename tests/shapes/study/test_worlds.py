@@ -10,7 +10,7 @@ import froster_hf
 from froster_hf.data.clips import TrainingClips
 from froster_hf.shapes.pretraining.run import image_processor
 from froster_hf.shapes.study import load_plan, worlds
-from froster_hf.shapes.study.jobs import SIDES, _trainer, job_for, run_job, score_side
+from froster_hf.shapes.study.jobs import SIDES, _trainer, job_for, pretrain_and_measure, run_job, score_side
 from froster_hf.shapes.study.worlds import RememberingTeacher, StoredTrainingClips, World, decoded_clips
 from froster_hf.training.losses import NonFiniteError
 from froster_hf.training.recipe_run import build_model, build_trainer, read_recipe_data
@@ -51,6 +51,18 @@ def world(tmp_path_factory):
     assert worlds.pretrain_clip(world) == {"accuracy": 0.5}
     worlds.prepare_world(world)
     return world
+
+
+@pytest.mark.parametrize("value", ['"hello"', "[0, 0]", "2", "NaN"])
+def test_results_that_no_pretraining_has_are_refused(world, value):
+    results = world.clip.parent / "eval_results.json"
+    told = results.read_text()
+    results.write_text(f'{{"eval_accuracy": {value}}}')
+    try:
+        with pytest.raises(ValueError, match=r"other results than a pre-training's|NaN"):
+            pretrain_and_measure(world)
+    finally:
+        results.write_text(told)
 
 
 def job_of(world, method):
