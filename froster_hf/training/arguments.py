@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
+from accelerate.utils import GradientAccumulationPlugin
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, SchedulerType, TrainingArguments
 
@@ -88,6 +89,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"`{name}` is {text[:80]!r}; it must be a mapping of names to values, or one as JSON.")
         if name in _CHECKPOINTING and (keywords := arguments.get(name)):
             _check_checkpointing(name, json.loads(keywords) if isinstance(keywords, str) else keywords)
+    if (config := arguments.get("accelerator_config")) is not None and not isinstance(config, str):
+        _check_accelerator(config if isinstance(config, Mapping) else vars(config))
     if not _OPTIM_ARGS.fullmatch(text := arguments.get("optim_args") or ""):
         raise ValueError(f"`optim_args` is {text[:80]!r}; it must be of the form name=value,name=value.")
     for name, value in arguments.items():
@@ -118,6 +121,24 @@ def _check_checkpointing(name: str, keywords: Mapping[str, Any]) -> None:
     with naming_arguments({name: keywords}), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         checkpoint(torch.exp, torch.zeros(1, requires_grad=True), **handed_on)
+
+
+def _check_accelerator(config: Mapping[str, Any]) -> None:
+    """Refuse what makes a step or a batch of other clips than the arguments say, and the model's card with them."""
+    with naming_arguments({"accelerator_config": config}):
+        num_steps = GradientAccumulationPlugin(**config.get("gradient_accumulation_kwargs") or {}).num_steps
+    # Of the Trainer before, transformers itself leaves a 1.
+    if num_steps is not None and (type(num_steps) is not int or num_steps != 1):
+        raise ValueError(
+            f"`accelerator_config` gives {str(num_steps)[:80]!r} as `num_steps` of its "
+            "`gradient_accumulation_kwargs`, which would take the place of `gradient_accumulation_steps`: give that "
+            "one, or `total_batch_size` in a recipe."
+        )
+    if config.get("split_batches"):
+        raise ValueError(
+            "`accelerator_config` gives `split_batches`, which would divide `per_device_train_batch_size` by the "
+            "number of processes: take it out, and give the size that one process takes."
+        )
 
 
 def _is_json_object(text: str) -> bool:

@@ -1,5 +1,6 @@
 """A recipe, run: model, processor, data and arguments of it, a `FrosterTrainer`, and the model saved at the end."""
 
+import copy
 import dataclasses
 import importlib
 import math
@@ -223,7 +224,8 @@ def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArgu
         ValueError: the total batch size is not a multiple of what the processes take at once, or several processes
             were started that do not know of each other.
     """
-    fields = {"per_device_train_batch_size": 8, **recipe.training}
+    # A copy, since transformers writes into what is in them, and the recipe is recorded.
+    fields = {"per_device_train_batch_size": 8, **copy.deepcopy(recipe.training)}
     has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     if recipe.precision == "bf16" or (recipe.precision == "auto" and has_bfloat16):
         fields["bf16"] = True

@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from froster_hf.training.arguments import Distillation
@@ -39,6 +40,7 @@ def arguments(**fields) -> FrosterTrainingArguments:
         ({"per_device_eval_batch_size": 10**9}, "`per_device_eval_batch_size` is 1000000000; it goes from 1 to 1000"),
         ({"gradient_accumulation_steps": 10**9}, "`gradient_accumulation_steps` is 1000000000; it goes from 1 to 1"),
         ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` is 0; it goes from 1 to 1000000"),
+        ({"accelerator_config": AcceleratorConfig(gradient_accumulation_kwargs={"num_steps": 7})}, "gives '7' as"),
         ({"num_train_epochs": math.nan}, "`num_train_epochs` is nan; it must be at least 0"),
         ({"learning_rate": math.nan}, "`learning_rate` is nan; it must be at least 0"),
         ({"adam_beta2": 1.5}, "`adam_beta2` is 1.5; it goes from 0 to 1"),

@@ -449,6 +449,15 @@ def test_what_is_reported_on_this_machine_alone_may_stand_in_a_file(tmp_path):
         ("neftune_noise_alpha=-1", "`neftune_noise_alpha` is -1; it goes from 0 to 1000000.0."),
         ("neftune_noise_alpha=1e300", "`neftune_noise_alpha` is 1e+300; it goes from 0 to 1000000.0."),
         ("label_smoothing_factor=-0.1", "`label_smoothing_factor` is -0.1; it goes from 0 to 1."),
+        (
+            "accelerator_config={gradient_accumulation_kwargs: {num_steps: 1000000}}",
+            "`accelerator_config` gives '1000000' as `num_steps` of its `gradient_accumulation_kwargs`, which would",
+        ),
+        ("accelerator_config={gradient_accumulation_kwargs: {num_steps: -1}}", "gives '-1' as `num_steps`"),
+        ("accelerator_config={gradient_accumulation_kwargs: {num_steps: x}}", "gives 'x' as `num_steps`"),
+        ("accelerator_config={gradient_accumulation_kwargs: x}", "Nothing can be trained with `accelerator_config`"),
+        ("accelerator_config={gradient_accumulation_kwargs: {evil: 1}}", "unexpected keyword argument 'evil'"),
+        ("accelerator_config={split_batches: true}", "`accelerator_config` gives `split_batches`, which would divide"),
         ("optim_args=momentum", "`optim_args` is 'momentum'; it must be of the form name=value,name=value."),
         ("optim_args='a=1,,b=2'", "`optim_args` is 'a=1,,b=2'; it must be of the form"),
     ],
@@ -471,6 +480,18 @@ def test_arguments_of_the_right_form_are_taken():
 def test_options_that_transformers_does_not_have_are_named():
     with pytest.raises(ValueError, match=r"`accelerator_config`, {'evil': 1}.*unexpected keyword argument 'evil'"):
         arguments("froster_k400", "training.accelerator_config={evil: 1}")
+
+
+def test_options_of_accumulation_that_leave_a_step_as_it_is_are_taken_and_recorded_as_given(
+    tmp_path, clip_folder, video_folder
+):
+    given = "training.accelerator_config={even_batches: false, gradient_accumulation_kwargs: {sync_each_batch: true}}"
+    recipe = load_recipe("froster_k400", [*tiny_overrides(clip_folder, video_folder, tmp_path / "run"), given])
+    trainer = build_trainer(recipe)
+    assert trainer.args.gradient_accumulation_steps == 2
+    assert recipe.training["accelerator_config"]["gradient_accumulation_kwargs"] == {"sync_each_batch": True}
+    # For another Trainer, and where arguments are set later.
+    trainer.args.check_own_fields()
 
 
 @pytest.mark.parametrize("checkpoint", ["/dev/zero", "a/../b/../c", "a b"])
