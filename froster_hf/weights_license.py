@@ -9,6 +9,7 @@ from typing import Any
 
 from .checkpoint_files import inside
 from .checkpoint_loading import hub_asked_once
+from .printing import printable
 
 FROSTER_LICENSE = "cc-by-nc-sa-4.0"
 """The license of the weights that FROSTER's authors released; whatever they are converted to stays under it."""
@@ -53,16 +54,32 @@ def is_of_froster(report: Mapping[str, Any] | None) -> bool:
 def card_license(checkpoint: str | os.PathLike[str]) -> str | None:
     """The license on the checkpoint's own card; `None` where there is no card, or none that can be read."""
     path = beside_weights(checkpoint, CARD_FILE)
-    if path is None or path.stat().st_size > MAX_BYTES:
+    if path is None:
         return None
-    from .settings import read_yaml  # waits for PyYAML
-
     try:
-        block = METADATA.match(path.read_text(encoding="utf-8-sig"))
-        stated = read_yaml(block[1] if block else "", where=CARD_FILE)
+        return one_license(card_metadata(path).get("license"))
     except ValueError:
         return None
-    return one_license(stated.get("license")) if isinstance(stated, dict) else None
+
+
+def card_metadata(card: Path) -> dict[str, Any]:
+    """The metadata of a card, none where it has no block of it.
+
+    Raises:
+        ValueError: the card is too long or not text, or its metadata cannot be read as a settings file.
+    """
+    from .settings import read_yaml  # waits for PyYAML
+
+    if card.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{printable(str(card))} has more than {MAX_BYTES} bytes, the most that is read.")
+    try:
+        block = METADATA.match(card.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{printable(str(card))} is not text in UTF-8: {error.reason}.") from error
+    stated = read_yaml(block[1] if block else "", where=printable(str(card)))
+    if stated is not None and not isinstance(stated, dict):
+        raise ValueError(f"The metadata of {printable(str(card))} has to be of `field: value` lines.")
+    return stated or {}
 
 
 def stated_license(checkpoint: str | os.PathLike[str]) -> str | None:

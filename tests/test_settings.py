@@ -59,6 +59,8 @@ class Outer:
     [
         (NESTED_ALIASES, "aliases"),
         ("a: &a {b: 1}\nc: {<<: *a}", "aliases"),
+        ("{<<: [&a {<<: [&b {k: 1}, *b, *b]}, *a, *a]}", "aliases"),
+        ("{<<: [" * 20, f"nested more than {MAX_DEPTH} deep"),
         ("[" * 5000, f"nested more than {MAX_DEPTH} deep"),
         ("a:\n" + "".join(" " * n + "- \n" for n in range(1, 100)), f"nested more than {MAX_DEPTH} deep"),
         ("{a: " * 3000, f"nested more than {MAX_DEPTH} deep"),
@@ -80,6 +82,12 @@ def test_what_is_not_plain_yaml_is_one_line_at_once(text, message):
     assert str(caught.value).startswith("mine.yaml ")
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("key", ["<<", "'<<'"])
+def test_a_merge_key_merges_nothing(key):
+    text = f"{{{key}: [{{{key}: [{{a: 1}}, {{b: 2}}]}}, {{c: 3}}], d: 4}}"
+    assert read_yaml(text, where="mine.yaml") == {"<<": [{"<<": [{"a": 1}, {"b": 2}]}, {"c": 3}], "d": 4}
 
 
 @pytest.mark.parametrize("load", [load_recipe, load_protocol, load_plan, load_card_facts])

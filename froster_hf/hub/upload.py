@@ -4,15 +4,16 @@ import glob
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import CommitInfo, HfApi, ModelCard
+from huggingface_hub import CommitInfo, HfApi, ModelCardData
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_files import VOCABULARIES, check_checkpoint_files
 from ..foreign_code import refuse_foreign_code
-from ..printing import printable
+from ..printing import one_line, printable
 from ..processing.tokenizer_files import ARGUMENTS, PROCESSOR_FILES, SENTENCEPIECE_FILES
-from ..weights_license import CARD_FILE, REPORT_FILE
+from ..weights_license import CARD_FILE, REPORT_FILE, card_metadata
 from ..whole_files import refuse_link
 from .export_folder import SENTENCE_TRANSFORMERS_FILES
 from .serving import TOWERS_FILE
@@ -49,11 +50,12 @@ def push_folder(
 
     Raises:
         ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`), or
-            a link in the place of a folder; or it holds or names code that is not this version of the package's.
+            a link in the place of a folder; or it holds or names code that is not this version of the package's; or
+            the metadata of its card cannot be read.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
     """
     folder, api = Path(folder), api or HfApi()
-    needed = ("config.json", "README.md", "pipeline_froster.py")
+    needed = ("config.json", CARD_FILE, "pipeline_froster.py")
     if missing := [name for name in needed if not (folder / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: upload the folder that `froster export` writes.")
     uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
@@ -66,8 +68,7 @@ def push_folder(
     read = [path for path in uploaded if path.parent == folder and path.suffix in (".py", ".json")]
     refuse_foreign_code(folder, [path for path in read if path.name not in VOCABULARIES])
     _refuse_other_modules(folder / "modules.json")
-    # Parsed here, so that bad metadata stops before anything is made.
-    ModelCard.load(folder / "README.md")
+    _refuse_bad_metadata(folder / CARD_FILE)
     created = api.create_repo(repo_id, private=private, exist_ok=True)
     return api.upload_folder(
         repo_id=created.repo_id,
@@ -88,3 +89,16 @@ def _refuse_other_modules(file: Path) -> None:
     """
     if file.exists() and json.loads(file.read_text(encoding="utf-8")) != SENTENCE_TRANSFORMERS_FILES[file.name]:
         raise ValueError(f"{printable(str(file))} names other modules than an export does. Delete the file.")
+
+
+def _refuse_bad_metadata(card: Path) -> None:
+    """Refuse metadata that is not a card's, before anything is made; `ModelCard` would multiply out what it copies.
+
+    Raises:
+        ValueError: it is not.
+    """
+    results: dict[str, Any] = {"model-index": card_metadata(card).get("model-index")}
+    try:
+        ModelCardData(**results)
+    except Exception as error:  # whatever the client raises for values of any type
+        raise ValueError(f"The results in {printable(str(card))} cannot be read: {one_line(str(error))}") from error

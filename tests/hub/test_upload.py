@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from froster_hf.hub import export_checkpoint, push_folder
 from froster_hf.printing import printable
+from froster_hf.weights_license import MAX_BYTES
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.hub.loopback_hub import REVISION, LoopbackHub
 from tests.modeling.test_loading import run_without_the_package
@@ -177,6 +178,46 @@ def test_code_that_is_not_the_packages_own_is_refused_by_name_and_not_uploaded(c
         push_folder(folder, REPO, api=api)
     assert str(raised.value).isprintable()
     assert not api.calls
+
+
+# Ten thousand entries, so that a reader that copies them does not hang the test; five levels more fill any memory.
+MERGES = "{k: 1}"
+for level in range(4):
+    MERGES = f"{{<<: [&b{level} {MERGES}{f', *b{level}' * 9}]}}"
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (f"---\nx: {MERGES}\n---\n", "README.md is not valid YAML: aliases and anchors"),
+        (f"---\r\nlicense: mit\r\nx: {MERGES}\r\n--- \r\n", "README.md is not valid YAML: aliases and anchors"),
+        ("---\na: &a {type: x}\nmodel-index: [*a, *a]\n---\n", "README.md is not valid YAML: aliases and anchors"),
+        ("---\nx: " + "[" * 5000 + "\n---\n", "README.md is not valid YAML: values are nested more than"),
+        ("---\n- license: mit\n---\n", "README.md has to be of `field: value` lines"),
+        ("---\nmodel-index: [{name: x}]\n---\n", "The results in"),
+        ("---\nmodel-index: [{name: x, results: 5}]\n---\n", "The results in"),
+        ("a" * (MAX_BYTES + 1), f"README.md has more than {MAX_BYTES} bytes"),
+        (b"---\nlicense: mit\n---\n\xff", "README.md is not text in UTF-8"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_a_card_whose_metadata_cannot_be_read_is_refused_before_anything_is_made(checkpoint, tmp_path, card, message):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    (folder / "README.md").write_bytes(card.encode() if isinstance(card, str) else card)
+    api = FakeApi()
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        push_folder(folder, REPO, api=api)
+    assert len(str(raised.value).splitlines()) == 1
+    assert not api.calls
+
+
+@pytest.mark.parametrize("card", ["# Mine\n", "---\n\n---\n", "---\ndate: 2026-01-02\n'<<': [{a: 1}]\n---\n# Mine\n"])
+def test_a_card_of_ones_own_is_uploaded(checkpoint, tmp_path, card):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    (folder / "README.md").write_text(card)
+    api = FakeApi()
+    push_folder(folder, REPO, api=api)
+    assert "README.md" in api.calls["upload_folder"]["allow_patterns"]
 
 
 def test_a_folder_that_is_no_export_is_refused_before_anything_is_made(checkpoint, tmp_path):
