@@ -38,9 +38,10 @@ if get_args(Distillation) != distillation_names():
     )
 
 
+MOST_EPOCHS = 1_000_000
 # Least and most, also of transformers' fields: it takes most of them as they are.
 _BOUNDS = {
-    "num_train_epochs": (0, math.inf),
+    "num_train_epochs": (0, MOST_EPOCHS),
     "max_steps": (-1, math.inf),
     # However few videos there are, torch's sampler and transformers' evaluation allocate by the size of a batch.
     "per_device_train_batch_size": (1, MOST_CLIPS),
@@ -55,6 +56,7 @@ _BOUNDS = {
     "adam_epsilon": (0, math.inf),
     "max_grad_norm": (0, math.inf),
     "seed": (0, 2**32 - 1),
+    "data_seed": (0, 2**32 - 1),
     "distillation_weight": (0, math.inf),
     "lora_rank": (1, 4096),
     "lora_dropout": (0, 1),

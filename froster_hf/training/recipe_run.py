@@ -115,7 +115,8 @@ def build_trainer(
         logger.info("%s", note)
     arguments = training_arguments(recipe, num_clips=len(train))
     metric = arguments.metric_for_best_model
-    if arguments.load_best_model_at_end and evaluation and metric is not None:
+    # Looked up behind every evaluation, also where it is a schedule that goes by it.
+    if metric is not None and evaluation and arguments.eval_strategy != "no":
         arguments.metric_for_best_model = _metric_of_a_part(metric, list(evaluation))
     trainer = FrosterTrainer(
         model,
@@ -130,8 +131,8 @@ def build_trainer(
 
 
 def _metric_of_a_part(metric: str, parts: Sequence[str]) -> str:
-    """The metric by which a model is the best, among those that the parts of an evaluation have; the Trainer would
-    first look for it behind an epoch.
+    """The metric by which a model is the best, or a schedule goes, among those that the parts of an evaluation have;
+    the Trainer would first look for it behind an epoch.
 
     Raises:
         ValueError: it is that of none of them, or of which one is not said.

@@ -39,11 +39,10 @@ from ..settings import (
     refuse_addresses,
     with_name,
 )
-from .arguments import FrosterTrainingArguments, check_arguments
+from .arguments import MOST_EPOCHS, FrosterTrainingArguments, check_arguments
 
 # Of a rendered clip: half a gigabyte of pictures at a time.
 MOST_PIXELS = 10_000_000
-MOST_EPOCHS = 1_000_000
 # Said once, elsewhere in the recipe; and what is gone on from, by `--resume`.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps", "resume_from_checkpoint")
 # Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings.

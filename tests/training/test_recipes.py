@@ -247,6 +247,17 @@ def test_the_best_model_is_told_by_the_part_that_is_evaluated(tmp_path, clip_fol
         build_trainer(load_recipe("froster_base_to_novel_k400", [*overrides, "data.shots=2"]))
 
 
+def test_a_schedule_goes_by_the_loss_of_the_part_that_is_evaluated(tmp_path, clip_folder, video_folder):
+    fields = ["lr_scheduler_type=reduce_lr_on_plateau", "eval_strategy=steps", "eval_steps=1"]
+    overrides = [*tiny_overrides(clip_folder, video_folder, tmp_path), *(f"training.{field}" for field in fields)]
+    trainer = train_recipe(load_recipe("froster_k400", overrides))
+    assert trainer.state.global_step == trainer.lr_scheduler.last_epoch == 2
+    with pytest.raises(
+        ValueError, match=r"`metric_for_best_model` is 'loss', .* Give that of one of them: base_loss, n"
+    ):
+        build_trainer(load_recipe("froster_base_to_novel_k400", [*overrides, "data.shots=2"]))
+
+
 @pytest.mark.parametrize("option", ["--resume", "--overwrite"])
 def test_a_folder_in_the_place_of_results_is_found_before_the_steps(
     tmp_path, clip_folder, video_folder, capsys, option
@@ -534,7 +545,9 @@ def test_a_checkpoint_that_is_missing_leaves_no_folder(tmp_path):
             "training.per_device_eval_batch_size=1000000000",
             "`per_device_eval_batch_size` is 1000000000; it goes from 1",
         ),
-        ("training.num_train_epochs=-3", "`num_train_epochs` is -3; it must be at least 0"),
+        ("training.num_train_epochs=-3", "`num_train_epochs` is -3; it goes from 0 to 1000000"),
+        ("training.num_train_epochs=1e308", r"`num_train_epochs` is 1e\+308; it goes from 0 to 1000000"),
+        ("training.data_seed=-5", "`data_seed` is -5; it goes from 0 to 4294967295"),
         ("training.learning_rate=-1", "`learning_rate` is -1; it must be at least 0"),
         ("training.warmup_steps=-1", "`warmup_steps` is -1; it must be at least 0"),
         ("training.seed=-1", "`seed` is -1; it goes from 0 to 4294967295"),
