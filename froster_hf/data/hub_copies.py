@@ -69,7 +69,7 @@ def fetch_hub_copy(
     folder = Path(folder)
     fetched = Path(snapshot_download(repo_id, repo_type="dataset", local_dir=folder / "fetched"))
     for archive in sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS)):
-        _unpack(archive, folder / "unpacked" / archive.relative_to(fetched).as_posix().replace("/", "-"))
+        _unpack(archive, folder / "unpacked" / archive.relative_to(fetched))
     files = [path for path in folder.rglob("*") if path.is_file()]
     places = Counter(path.parent.parent for path in files if is_video_name(path.name))
     if not places:

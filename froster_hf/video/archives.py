@@ -79,7 +79,7 @@ class TarReader:
         file: open for reading, at its beginning.
 
     Raises:
-        tarfile.TarError: it is none.
+        tarfile.TarError: it is none, or damaged.
     """
 
     def __init__(self, file: Any):
@@ -102,6 +102,11 @@ class TarReader:
             # What is read until the next one, or behind the last, are members themselves.
             self._headers.left = math.inf
             if member is None:
+                # Where an archive is cut or a header damaged, `tarfile` ends as well.
+                if self._headers.last != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError(
+                        "it is cut off, or a header in it is damaged: zeros are missing at its end"
+                    )
                 return
             # It keeps them all, with their notes, and those for all.
             self._tar.members.clear()
@@ -120,6 +125,8 @@ class _HeaderReader:
         self.file = file
         self.seek, self.tell = file.seek, file.tell
         self.num_read = 0
+        # What was read last: of an archive that is read to its end, the block of zeros there.
+        self.last = b""
         # Of what stands before one member, which is read on and on where it is a map of holes; the first one is read
         # at once. Infinite while a member itself is read.
         self.left: float = MOST_NOTES_BYTES
@@ -137,6 +144,7 @@ class _HeaderReader:
             raise tarfile.ReadError(f"the notes before a file in it have more than {MOST_NOTES_BYTES} bytes")
         content = self.file.read(size)
         self.num_read += len(content)
+        self.last = content
         return content
 
 

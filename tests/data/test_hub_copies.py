@@ -51,6 +51,55 @@ def test_tar_archives_are_unpacked_once(tmp_path, name, mode):
     _unpack(archive, tmp_path / "out")
 
 
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("end", ["a record of zeros", "two blocks of zeros", "one block of zeros", "an empty archive"])
+def test_tar_archives_of_any_writer_end_with_zeros(tmp_path, format, end):
+    members = [] if end == "an empty archive" else [member("v/1.avi", bytes(512)), member("v/2.avi", bytes(600))]
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w", format=format) as opened:
+        for info, content in members:
+            opened.addfile(info, io.BytesIO(content))
+        num_bytes = opened.offset
+    blocks = {"two blocks of zeros": 2, "one block of zeros": 1}.get(end)
+    if blocks:
+        archive.write_bytes(archive.read_bytes()[: num_bytes + 512 * blocks])
+    _unpack(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == {info.name for info, _ in members}
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+@pytest.mark.parametrize("damage", ["cut between members", "cut within a header", "a damaged header", "no zeros"])
+def test_a_tar_archive_that_does_not_come_to_its_end_is_damaged(tmp_path, kind, damage):
+    """Each of three files takes a header and two blocks; `tarfile` ends at what is wrong without a word."""
+    whole = write_tar(tmp_path / "whole", *[member(f"v/{number}.avi", bytes(600)) for number in range(3)])
+    content = bytearray(whole.read_bytes())
+    whole.unlink()
+    if damage == "a damaged header":
+        content[2 * 1536 + 148] ^= 0xFF
+    else:
+        content = content[: {"cut between members": 2 * 1536, "no zeros": 3 * 1536}.get(damage, 2 * 1536 + 100)]
+    archive = tmp_path / f"a.{kind}"
+    archive.write_bytes(gzip.compress(content) if kind == "tar.gz" else content)
+    with pytest.raises(ValueError, match="cannot be unpacked: it is cut off, or a header in it is damaged"):
+        _unpack(archive, tmp_path / "out")
+    assert os.listdir(tmp_path) == [archive.name]
+
+
+def test_archives_of_similar_names_are_unpacked_side_by_side(tmp_path, monkeypatch):
+    def fetch(repo_id, *, repo_type, local_dir):
+        lists = local_dir / "testTrainMulti_7030_splits"
+        for folder in (lists, local_dir / "x"):
+            folder.mkdir(parents=True)
+        (lists / "wave_test_split1.txt").write_text("a.avi 1\n")
+        write_tar(local_dir / "x" / "v.tar", member("h/wave/a.avi"))
+        write_tar(local_dir / "x-v.tar", member("h/run/c.avi"))
+        return str(local_dir)
+
+    monkeypatch.setattr(hub_copies, "snapshot_download", fetch)
+    hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="a/b")
+    assert files_of(tmp_path / "unpacked") == {"x/v.tar/h/wave/a.avi", "x-v.tar/h/run/c.avi"}
+
+
 def test_a_zip_archive_is_unpacked(tmp_path):
     archive = write_zip(tmp_path / "a.zip", **{"v__walk__1.avi": b"x" * 3000, "lists__test.txt": b"1\n" * 50_000})
     _unpack(archive, tmp_path / "out")
