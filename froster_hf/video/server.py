@@ -15,9 +15,11 @@ import importlib
 import io
 import os
 import re
+import select
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -52,6 +54,7 @@ def serve() -> None:
     start = read_message(requests)
     if start is None:
         return
+    _end_with_caller(requests)
     # Libraries print to descriptors 1 and 2: neither may reach the replies or, later, the user's terminal.
     with open(os.devnull, "r+b") as nowhere:
         for descriptor in (0, 1):
@@ -84,6 +87,27 @@ def serve() -> None:
         # PyAV's frames and what is beside their pictures hold each other, and the collector by itself counts objects,
         # not bytes: they would stay until memory is full.
         gc.collect()
+
+
+def _end_with_caller(requests: BinaryIO) -> None:
+    """From now on, end this process as soon as its caller has ended, however busy it is with a video.
+
+    A caller that is killed does not end it, nor does a worker of a `DataLoader`, nor a program whose reading thread
+    still waits for it. In any case the pipe of requests closes, which nobody reads meanwhile.
+    """
+    if not hasattr(select, "poll"):  # Windows.
+        return
+    closing = select.poll()
+    # Of no event but the closing, which is told in any case.
+    closing.register(requests, 0)
+
+    def wait_and_end() -> None:
+        closing.poll()
+        os._exit(0)
+
+    # Where there may be no further thread, the alarm ends it.
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=wait_and_end, name="caller-watch", daemon=True).start()
 
 
 def _load(module: str) -> str | None:

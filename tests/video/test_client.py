@@ -14,8 +14,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -353,6 +356,60 @@ def test_killed_and_stopped_decoders_leave_nothing_behind(video_file, no_warm_pr
     assert shown(decode_frames(path, [9])[0]) == [9]
     assert len(decoding_processes(zombies=True)) == 1
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def long_video(path: Path) -> Path:
+    """It takes far longer to decode than to write: a picture, and again and again the packet that it stays."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 3840, 2160, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.full((2160, 3840, 3), 128, np.uint8), format="rgb24")
+        for number in range(4000):
+            if number < 2:
+                frame.pts = None
+                (encoded,) = stream.encode(frame)
+            packet = av.Packet(bytes(encoded))
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), stream, number == 0
+            container.mux(packet)
+    return path
+
+
+@linux_only
+@pytest.mark.parametrize("ends", ["killed", "as a worker", "with a reading thread"])
+def test_a_decoder_at_work_ends_with_its_caller(tmp_path, no_warm_process, ends):
+    path = long_video(tmp_path / "long.avi")
+    receive, send = os.pipe()
+
+    def choose(info):
+        (decoder,) = decoding_processes()
+        os.write(send, str(decoder).encode())
+        return [info.num_frames - 1]
+
+    if (caller := os.fork()) == 0:
+        if ends == "with a reading thread":
+            threading.Thread(target=decode_frames, args=(path, choose), daemon=True).start()
+            threading.Event().wait(60)
+        decode_frames(path, choose)
+        os._exit(1)
+    os.close(send)
+    try:
+        decoder = int(os.read(receive, 100))
+        stat = Path(f"/proc/{decoder}/stat")
+
+        def seconds_of_work() -> float:
+            return int(stat.read_text().rpartition(")")[2].split()[11]) / os.sysconf("SC_CLK_TCK")
+
+        begun = seconds_of_work()
+        while seconds_of_work() < begun + 0.2:
+            threading.Event().wait(0.05)
+        os.kill(caller, signal.SIGKILL if ends == "killed" else signal.SIGTERM)
+    finally:
+        os.waitpid(caller, 0)
+    deadline = time.monotonic() + 10
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
 
 
 class Ending:
