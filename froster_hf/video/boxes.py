@@ -24,6 +24,17 @@ def boxes(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, 
         yield kind, content, start
 
 
+def holds_tracks(handle: BinaryIO) -> bool:
+    """Whether there is a track; otherwise the file is a picture (HEIC, AVIF), whose items FFmpeg gives as streams."""
+    size = handle.seek(0, os.SEEK_END)
+    return any(
+        part == b"trak"
+        for kind, start, end in boxes(handle, 0, size)
+        if kind == b"moov"
+        for part, _, _ in boxes(handle, start, min(end, size))
+    )
+
+
 def auxiliary_tracks(handle: BinaryIO) -> set[int]:
     """The numbers of tracks that are parts of another one's pictures: their transparency or depth."""
     tracks = set()

@@ -135,6 +135,7 @@ def open_video_stream(
     *,
     is_strict: bool = True,
     left_out: Collection[int] = (),
+    is_picture: bool = False,
 ):
     """The container's main video stream, its decoder set to be strict, or else to be `watched`.
 
@@ -144,9 +145,11 @@ def open_video_stream(
         threads: Decoding threads.
         is_strict: Whether its decoder is to be strict.
         left_out: Numbers of tracks that are parts of another one's pictures.
+        is_picture: Whether its streams are items of a picture file.
 
     Raises:
-        UnreadableVideoError: without a video stream or decoder, or with frames beyond `limits.max_pixels`.
+        UnreadableVideoError: without a video stream or decoder, of a picture that is none of its streams, or with
+            frames beyond `limits.max_pixels`.
     """
     streams = [stream for stream in container.streams.video if not _is_cover(stream) and stream.id not in left_out]
     if not streams:
@@ -156,6 +159,10 @@ def open_video_stream(
     stream = best if best in streams else max(streams, key=lambda each: (_is_main(each), each.frames))
     if any(map(_is_tile, streams)) and not _is_main(stream):
         raise UnreadableVideoError("it is a picture made of tiles, as phones store HEIC; save it as JPEG or PNG")
+    if is_picture and not _is_main(stream):
+        raise UnreadableVideoError(
+            "its main picture (HEIC, AVIF) is made from another one, or missing; save it as JPEG or PNG"
+        )
     context = stream.codec_context
     if context is None:
         raise UnreadableVideoError("no decoder for its video stream")

@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .boxes import auxiliary_tracks
+from .boxes import auxiliary_tracks, holds_tracks
 from .entries import NotAnIndexError
 from .geometry import Projector, check_pixels, have_one_shape, read_position, square_size
 from .packets import (
@@ -93,6 +93,7 @@ class StrictReader:
             check_complete(handle, self._container.format.name)
             is_mp4 = self._container.format.name == "mov,mp4,m4a,3gp,3g2,mj2"
             self._left_out = auxiliary_tracks(handle) if is_mp4 else set()
+            self._is_picture = is_mp4 and not holds_tracks(handle)
             self._size = handle.seek(0, os.SEEK_END)
             handle.seek(position)
             try:
@@ -137,7 +138,12 @@ class StrictReader:
 
     def _open_stream(self, container: av.container.InputContainer):
         return open_video_stream(
-            container, self._limits, self._threads, is_strict=self._is_strict, left_out=self._left_out
+            container,
+            self._limits,
+            self._threads,
+            is_strict=self._is_strict,
+            left_out=self._left_out,
+            is_picture=self._is_picture,
         )
 
     def __enter__(self) -> StrictReader:

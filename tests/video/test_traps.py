@@ -233,6 +233,24 @@ def test_a_picture_made_of_tiles_is_not_answered_by_one_of_them(thumbnail):
         decode_frames(data, [0])
 
 
+def with_main_item(data: bytes, item: int) -> bytes:
+    return data.replace(full_box(b"pitm", struct.pack(">H", 6)), full_box(b"pitm", struct.pack(">H", item)))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+@pytest.mark.parametrize("empty", [b"", box(b"moov", b"")], ids=["", "with a box for tracks"])
+def test_a_picture_that_is_made_from_another_one_is_not_answered_by_a_third(empty):
+    items = picture_of_tiles(thumbnail=False) + empty
+    for kind in (b"iden", b"tmap", b"some"):
+        derived = items.replace(b"grid", kind)
+        for data in (derived, with_main_item(derived, 9)):
+            with pytest.raises(VideoDecodeError, match=r"its main picture .*made from another.*JPEG or PNG"):
+                decode_frames(data, [0])
+    for item, color in ((1, [255, 0, 0]), (3, [0, 0, 255])):
+        (frame,), _ = decode_frames(with_main_item(items.replace(b"grid", b"iden"), item), [0])
+        assert frame.float().mean(dim=(1, 2)).tolist() == pytest.approx(color, abs=4)
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
 def test_a_picture_in_one_piece_is_a_video_of_one_frame(tmp_path):
     path = tmp_path / "still.avif"
