@@ -306,6 +306,22 @@ def _host_of(address: bytes) -> str | None:
         return None
 
 
+def _has_address(scope: Any) -> bool:
+    """Whether Gradio can make the page's address of what a request says of the host that a proxy was asked by.
+
+    Its queue makes it where no error is caught.
+    """
+    from gradio.route_utils import get_request_origin
+    from httpx import InvalidURL
+    from starlette.requests import Request
+
+    try:
+        get_request_origin(Request(scope), "")
+    except (InvalidURL, ValueError):
+        return False
+    return True
+
+
 def refused_status(scope: Any, *, max_upload_bytes: int, names: Sequence[str] | None = None) -> int | None:
     """The HTTP status with which a request is refused before anything of its body is read; `None` for one that is not.
 
@@ -465,6 +481,8 @@ class GuardedServer:
             await send(message)
 
         status = refused_status(scope, max_upload_bytes=self.max_upload_bytes, names=self.names)
+        if status is None and not _has_address(scope):
+            status = 400
         if status is None:
             # Whoever asks for other parts of a file gets all of it.
             kept = [

@@ -562,6 +562,16 @@ def test_on_this_machine_alone_no_other_name_and_no_other_page_is_answered(addre
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-Gradio-Server"])
+@pytest.mark.parametrize("host", ["[::", "app.example:port", "a\x85b", "a" * 64 + "\xe9.example"], ids=ascii)
+def test_a_host_that_no_address_has_is_refused_before_it_reaches_gradio(address, capfd, name, host):
+    headers = {name: (host if name == "X-Forwarded-Host" else f"http://{host}").encode("latin-1")}
+    assert headers_answered(address, "GET", "/config", headers) == 400
+    assert headers_answered(address, "POST", "/gradio_api/call/predict", headers) == 400
+    assert headers_answered(address, "GET", "/config", {name: "app.example, other.example"}) == 200
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_proxys_name_is_answered_where_it_is_given():
     ask = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"app.example:80")]}
     assert refused_status(ask, max_upload_bytes=1, names=[]) == 421
