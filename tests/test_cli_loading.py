@@ -346,6 +346,26 @@ def test_no_repository_of_kernels_is_taken_from_a_checkpoint(source, fields, tmp
 
 
 @pytest.mark.parametrize("source", [SMALL_CLIP, SMALL_FROSTER])
+def test_what_a_checkpoint_says_of_processes_does_not_keep_it_from_being_saved(source, tmp_path):
+    """As it would after all steps of a training."""
+    folder = Path(shutil.copytree(source, tmp_path / "checkpoint"))
+    change_json(folder / "config.json", distributed_config={"tp_size": 2}, fusion_config={"a": 1})
+    load_checkpoint(str(folder), device="cpu").model.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "model.safetensors").is_file()
+    assert (
+        not {"distributed_config", "fusion_config"}
+        & json.loads((tmp_path / "saved" / "config.json").read_text()).keys()
+    )
+
+
+def test_a_configuration_whose_code_is_no_object_is_refused_before_it_has_to_be_saved(tmp_path):
+    folder = Path(shutil.copytree(SMALL_FROSTER, tmp_path / "checkpoint"))
+    change_json(folder / "config.json", auto_map="x")
+    with pytest.raises(ValueError, match=r"`auto_map` of config\.json is 'x'; it has to be an object"):
+        load_checkpoint(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("source", [SMALL_CLIP, SMALL_FROSTER])
 def test_no_checkpoint_has_all_layers_recorded(source, tmp_path):
     """They would be held at once, of all clips of a video."""
     folder = Path(shutil.copytree(source, tmp_path / "checkpoint"))

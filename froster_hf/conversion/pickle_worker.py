@@ -59,6 +59,9 @@ MAX_TEXT = 65_536
 MAX_NAME = 512
 """Characters of a tensor's name, as in safetensors files (`checkpoint_files.LONGEST_NAME`)."""
 
+MAX_RANK = 8
+"""Dimensions of a tensor; CLIPs have up to five. Work on more grows with their square."""
+
 TYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -320,6 +323,8 @@ def check_tensor(name: str, tensor: Tensor, stored: set[int]) -> None:
         raise ValueError(
             f"{name} is not a plain tensor ({type(tensor).__name__}, {tensor.layout}, on {tensor.device})"
         )
+    if tensor.ndim > MAX_RANK:
+        raise ValueError(f"{name} has {tensor.ndim} dimensions, of up to {MAX_RANK}")
     if tensor.is_neg() or tensor.is_conj():
         raise ValueError(f"{name} {NEGATED}")
     claimed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()

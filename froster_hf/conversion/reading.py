@@ -40,14 +40,12 @@ from ..fingerprints import file_fingerprint
 from ..printing import listing, one_line, printable
 from ..processing.text_files import AnnotationError, read_json
 from .layouts import find_layout, recognize_layout, told_by_section, weight_sections
-from .pickle_worker import MAX_CHARACTERS, NO_ROOM_STATUS, TensorUnpickler, add_tensor
+from .pickle_worker import MAX_CHARACTERS, MAX_RANK, NO_ROOM_STATUS, TensorUnpickler, add_tensor
 from .state_dicts import convert_state_dict
 
 CheckpointFormat = Literal["pickle", "torchscript", "safetensors", "transformers"]
 
 MAX_BYTES = 32 << 30
-# Dimensions of a tensor; CLIPs have up to five. Work on more grows with their square.
-MAX_RANK = 8
 TIMEOUT_SECONDS = 900.0
 MINIMUM_TORCH = "2.10"
 DTYPES = tuple(TensorUnpickler.storages.values())

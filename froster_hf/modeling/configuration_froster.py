@@ -63,14 +63,15 @@ TOWER_SIZE_LIMITS = {
 }
 # What a tower's `forward` returns besides its output: the tokens, or the attention, of all its layers.
 RECORDED_OUTPUTS = ("output_hidden_states", "output_attentions")
-# Which kernels compute, and what is returned, is the caller's choice, never a file's. A name such as
-# "owner/name@revision" would have transformers fetch and run that repository's machine code.
+# Which kernels compute, in which processes, and what is returned, is the caller's choice, never a file's. A name such
+# as "owner/name@revision" would have transformers fetch and run that repository's machine code.
 CALLERS_FIELDS = (
     "attn_implementation",
     "_attn_implementation",
     "experts_implementation",
     "_experts_implementation",
     "fusion_config",
+    "distributed_config",
     *RECORDED_OUTPUTS,
 )
 # What transformers' files say under the name of something that a configuration's class has and that is not a field.
@@ -329,8 +330,12 @@ class FrosterConfig(PreTrainedConfig):
         """As in transformers, but `CALLERS_FIELDS` are taken from `kwargs` only, never from a file.
 
         Raises:
-            ValueError: it states a quantization of which a library would call what the file names.
+            ValueError: it states a quantization of which a library would call what the file names, or an `auto_map`
+                with which it could not be saved.
         """
+        code = config_dict.get("auto_map")
+        if code is not None and not isinstance(code, Mapping):
+            raise ValueError(f"`auto_map` of config.json is {code!r:.100}; it has to be an object. Delete it.")
         # By name, as transformers' loader of remote code demands whatever an import statement names.
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module("froster_hf.quantization_files").check_quantization(

@@ -509,6 +509,14 @@ def test_a_torchscript_tensor_that_is_set_to_another_size_is_refused(tmp_path):
         read_archive(with_members(path, tmp_path / "grown.pt", replaced={"data.pkl": grown}), ENOUGH)
 
 
+@pytest.mark.parametrize("make", [torch.save, scripted_archive])
+def test_a_tensor_of_more_dimensions_than_any_model_has_is_refused(tmp_path, make):
+    path = tmp_path / "a.pt"
+    make({"w": torch.ones([1] * 70)}, path)
+    with pytest.raises(ValueError, match="w has 70 dimensions, of up to 8"):
+        read_archive(path, ENOUGH)
+
+
 # Files and folders
 
 
