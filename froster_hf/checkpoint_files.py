@@ -40,7 +40,9 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 """Of safetensors, the types of weights."""
 
 BUFFERS = (*FLOATS, "I64", "I32", "BOOL")
-"""Those of what lies beside them, such as `position_ids`."""
+"""Those of the buffers that lie beside them, which old checkpoints of CLIP have; all else is computed with."""
+
+WHOLE_NUMBERS = re.compile(r"(^|\.)position_ids$")
 
 LONGEST_NAME = 512
 """Of a tensor. transformers reports names that it does not know in a table as wide as the longest, with a set for each
@@ -251,7 +253,7 @@ def refuse_quantized(types: Mapping[str, Any]) -> None:
         CheckpointError: names the first of another type.
     """
     for name, kind in types.items():
-        allowed = FLOATS if name.endswith((".weight", ".bias")) else BUFFERS
+        allowed = BUFFERS if WHOLE_NUMBERS.search(name) else FLOATS
         if isinstance(kind, str) and kind not in allowed:
             raise CheckpointError(
                 f"{printable(name)} is stored as {printable(kind, limit=50)}, but its configuration names no "

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -264,15 +265,20 @@ def test_no_service_is_asked_to_convert_pickled_weights_of_the_hub(monkeypatch):
     assert is_env_variable_true(NO_CONVERSION)
 
 
-def test_buffers_are_whole_numbers_beside_weights_of_any_precision(tmp_path):
-    buffers = {"position_ids": torch.arange(3)[None], "steps": torch.ones((), dtype=torch.int32)}
+def test_only_buffers_are_whole_numbers_beside_weights_of_any_precision(tmp_path):
     weights = {"a.weight": torch.zeros(2, dtype=torch.float64), "a.bias": torch.zeros(2, dtype=torch.bfloat16)}
-    save_file({**buffers, **weights, "mask": torch.ones(2) > 0}, tmp_path / "sound.safetensors")
+    buffers = {"position_ids": torch.arange(3)[None], "text_model.embeddings.position_ids": torch.arange(3).int()}
+    save_file({**buffers, **weights, "mask": torch.ones(2)}, tmp_path / "sound.safetensors")
     check_headers([tmp_path / "sound.safetensors"], may_be_quantized=False)
-    save_file({"a.weight": torch.zeros(2, dtype=torch.int32)}, tmp_path / "whole.safetensors")
-    check_headers([tmp_path / "whole.safetensors"])
-    with pytest.raises(CheckpointError, match=r"a\.weight is stored as I32"):
-        check_headers([tmp_path / "whole.safetensors"], may_be_quantized=False)
+    parameters = ("class_embedding", "temporal_pooling.lstm.weight_ih_l0", "attn.in_proj_weight", "label_embeds")
+    for name in ("a.weight", "a.bias", "position_ids.weight", *parameters):
+        for kind in (torch.int8, torch.int32, torch.int64, torch.bool):
+            save_file({name: torch.zeros(2, dtype=kind)}, tmp_path / "whole.safetensors")
+            check_headers([tmp_path / "whole.safetensors"])
+            with pytest.raises(
+                CheckpointError, match=rf"{re.escape(name)} is stored as .*, but its configuration names"
+            ):
+                check_headers([tmp_path / "whole.safetensors"], may_be_quantized=False)
 
 
 @pytest.mark.parametrize("with_head", [None, False, True])

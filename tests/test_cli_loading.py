@@ -153,6 +153,10 @@ DAMAGES = {
         change_weights(lambda name, tensor: tensor.int() if name.endswith(".weight") else tensor),
         "is stored as I32, but its configuration names no quantization; without it, F64, F32, F16, BF16 are read",
     ),
+    "parameters of other names that are whole numbers": (
+        change_weights(lambda name, tensor: tensor.long() if name.endswith("class_embedding") else tensor),
+        "class_embedding is stored as I64, but its configuration names no quantization",
+    ),
     "biases that are true or false": (
         change_weights(lambda name, tensor: tensor > 0 if name.endswith(".bias") else tensor),
         "is stored as BOOL, but its configuration names no quantization",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoint_files import own_names
+from ..checkpoint_files import own_names, refuse_quantized
 from ..checkpoint_loading import refuse_other_weights
 from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.tables_froster import TEMPORAL_MODULES, TEMPORAL_POOLINGS, find_entry
@@ -24,7 +24,7 @@ from ..whole_files import prepare_file, write_errors, written_whole
 from .architecture import UNSHOWN, state_unshown
 from .convert import read_report
 from .layouts import LayoutEntry, OriginalLayout, find_layout, written_layouts
-from .pickle_worker import STATEMENT
+from .pickle_worker import STATEMENT, TYPES
 from .reading import RawCheckpoint, read_checkpoint
 from .state_dicts import ConvertedStateDict, convert_state_dict, export_state_dict
 
@@ -157,6 +157,8 @@ def _original(
         projectors = {}
     teacher_weights = {} if teacher is None else _teacher_weights(teacher)
     converted = ConvertedStateDict(report.layout, weights, projectors=projectors, teacher=teacher_weights)
+    for part in (weights, projectors, teacher_weights):
+        refuse_quantized({name: TYPES.get(tensor.dtype, str(tensor.dtype)) for name, tensor in part.items()})
     original = export_state_dict(converted)
     if entry.complete is not None:
         added, notes = entry.complete(original, weights)

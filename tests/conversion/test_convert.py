@@ -592,6 +592,26 @@ def test_weights_other_than_the_configuration_says_are_not_written(tmp_path, of,
     assert not (tmp_path / "part.pth").exists()
 
 
+@pytest.mark.parametrize("name", [f"{LAYER}mlp.fc1.weight", f"{LAYER}self_attn.q_proj.weight", "class_embedding"])
+@pytest.mark.parametrize("of", ["checkpoint", "teacher"])
+def test_weights_that_are_whole_numbers_are_not_written(tmp_path, of, name):
+    folders = {"checkpoint": tmp_path / "checkpoint", "teacher": tmp_path / "teacher"}
+    save_tiny_checkpoint(folders["checkpoint"])
+    save_tiny_clip(folders["teacher"])
+    weights = saved_tensors(folders[of])
+    for kind in (torch.int8, torch.int64, torch.bool):
+        changed = {own: tensor.to(kind) if own.endswith(name) else tensor for own, tensor in weights.items()}
+        save_file(changed, folders[of] / "model.safetensors", {"format": "pt"})
+        with pytest.raises(
+            ValueError, match=rf"{name} is stored as .*, but its configuration names|types that no CLIP"
+        ):
+            write_original_checkpoint(folders["checkpoint"], tmp_path / "out.pth", teacher=folders["teacher"])
+        assert not (tmp_path / "out.pth").exists()
+    if of == "teacher":
+        with pytest.raises(ValueError, match="do not fit the architecture"):
+            convert_checkpoint(folders[of], tmp_path / "converted")
+
+
 @pytest.mark.parametrize("layers", [1, 5])
 def test_a_configuration_of_another_size_than_the_weights_is_refused(tmp_path, layers):
     folder = save_tiny_checkpoint(tmp_path / "checkpoint")
