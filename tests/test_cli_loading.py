@@ -18,6 +18,7 @@ from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.cli.loading import load_checkpoint
 from froster_hf.modeling.configuration_froster import RECORDED_OUTPUTS
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from tests.fixtures.forks import run_python
 from tests.fixtures.pickles import Calls
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -367,6 +368,8 @@ def test_a_configuration_whose_code_is_no_object_is_refused_before_it_has_to_be_
     change_json(folder / "config.json", auto_map="x")
     with pytest.raises(ValueError, match=r"`auto_map` of config\.json is 'x'; it has to be an object"):
         load_checkpoint(str(folder), device="cpu")
+    with pytest.raises(ValueError, match="`auto_map` of the video processor is 'x'; it has to be an object"):
+        FrosterVideoProcessor.from_dict({"auto_map": "x"})
 
 
 @pytest.mark.parametrize("source", [SMALL_CLIP, SMALL_FROSTER])

@@ -37,10 +37,10 @@ KEPT_LABELS_OF_MULTI_LABEL = 256
 # What is close outside of a segment: this part of its length before it, and as much behind.
 OUTSIDE_SHARE = 0.25
 # A file says how long its video is, and a stranger's index or protocol how its windows lie: how many overlap or are
-# averaged, and how many frames they have in all, is bounded before lists are made. A day at half a second is 172,800
-# windows.
+# averaged, how many there are, and how many frames they have in all, is bounded before lists are made. A day at half a
+# second is 172,800 windows; of each, the best scores are kept.
 MOST_STRIDES = 1000
-MOST_WINDOW_FRAMES = 2**22
+MOST_WINDOWS, MOST_WINDOW_FRAMES = 2**18, 2**22
 # Of clips that are computed together, a quarter of a gigabyte; 8 of 32 frames of 224 pixels have 4 * 10^7.
 MOST_BATCH_VALUES = 2**26
 # How the video processor takes the frames of a window, which are sampled already.
@@ -182,12 +182,18 @@ def plan_windows(
         max_frames: T * n, frames of all windows.
 
     Raises:
-        ValueError: a length that is not positive; more windows overlap, or they have more frames, than is allowed.
+        ValueError: a length that is not positive; more windows overlap, there are more (`MOST_WINDOWS`), or they have
+            more frames, than is allowed.
     """
     check_seconds(window_seconds=window_seconds, stride_seconds=stride_seconds, zero=False)
     check_strides(stride_seconds, window_seconds=window_seconds)
     last = max(duration_seconds - window_seconds, 0.0)
     num_strides = last / stride_seconds
+    if num_strides + 1 > MOST_WINDOWS:
+        raise ValueError(
+            f"in {duration_seconds:g} s there is one window every {stride_seconds:g} s (`stride_seconds`), which are "
+            f"more than {MOST_WINDOWS}; take a longer stride"
+        )
     if (num_strides + 1) * num_frames > max_frames:
         raise ValueError(
             f"in {duration_seconds:g} s there is one window of {num_frames} frames every {stride_seconds:g} s "

@@ -155,13 +155,16 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         """The processor that a checkpoint describes, with the options of the caller, `kwargs`.
 
         Raises:
-            ValueError: the checkpoint's options are wrong, or would compute without bound.
+            ValueError: the checkpoint's options are wrong, would compute without bound, or could not be saved.
         """
         known = {*cls.valid_kwargs.__annotations__, "auto_map", "processor_class"}
         limits_class = getattr(_decoding(), "VideoLimits", None)
         stored = {
             name: value for name, value in callers_share(video_processor_dict, limits_class).items() if name in known
         }
+        code = stored.get("auto_map")
+        if code is not None and not isinstance(code, dict):
+            raise ValueError(f"`auto_map` of the video processor is {code!r:.100}; it has to be an object. Delete it.")
         built = super().from_dict(stored, **kwargs)
         processor = built[0] if isinstance(built, tuple) else built
         processor.try_options()

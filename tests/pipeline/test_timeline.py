@@ -122,8 +122,10 @@ def test_more_windows_than_a_day_has_are_refused_before_lists_of_them_are_made(t
     assert len(plan_windows(86_400, 4, 0.5, num_frames=24)) == 172_793
     assert len(plan_windows(1000, 4, 0.004)) == 249_001
     for duration, window, stride in ((86_400, 4, 0.01), (1e9, 4, 2), (1e9, 1e-320, 1e-320)):
-        with pytest.raises(ValueError, match=r"`stride_seconds`\), and they have more than 4194304 frames in all"):
-            plan_windows(duration, window, stride, num_frames=8)
+        with pytest.raises(ValueError, match=r"`stride_seconds`\), which are more than 262144; take a longer stride"):
+            plan_windows(duration, window, stride)
+    with pytest.raises(ValueError, match=r"`stride_seconds`\), and they have more than 4194304 frames in all"):
+        plan_windows(86_400, 4, 0.5, num_frames=32)
     with pytest.raises(ValueError, match="a window has at most 1000 strides"):
         plan_windows(10, 5000, 0.05)
     # It is one video's fault, and names it.
