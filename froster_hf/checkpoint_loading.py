@@ -264,13 +264,25 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
     # Of an adapter, it is the name of the checkpoint that it is for.
     classify.model.config._name_or_path = checkpoint
     _refuse_differences(report["mismatched_keys"], report["missing_keys"], report["unexpected_keys"])
-    for name, weight in model.named_parameters():
-        if name.endswith("logit_scale") and not 0 < (scale := weight.detach().float().exp().item()) < math.inf:
-            raise ValueError(
-                f"`{name}` is {weight.item()}, so that logits would be multiplied by {scale}. The weights are "
-                "damaged: get the checkpoint again."
-            )
+    refuse_other_scale(model)
     return classify
+
+
+def refuse_other_scale(model: Any) -> None:
+    """Raise where what a model multiplies its logits by is not a number above 0.
+
+    Raises:
+        ValueError: names the weight.
+    """
+    scales = {name: weight for name, weight in model.named_parameters() if name.endswith("logit_scale")}
+    for name, weight in scales.items():
+        scale = weight.detach().float().exp()
+        # Of weights that are split over processes, this one may have nothing.
+        if not ((scale > 0) & (scale < math.inf)).all():
+            raise ValueError(
+                f"`{name}` is {weight.tolist()}, so that logits would be multiplied by {scale.tolist()}. The weights "
+                "are damaged: get the checkpoint again."
+            )
 
 
 def _processor_files(adapter: Adapter) -> list[str]:

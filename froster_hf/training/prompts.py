@@ -75,6 +75,30 @@ class LabelPrompts:
         chosen = list(positions)
         return LabelPrompts(tuple(labels), self.templates, self.input_ids[chosen], self.lengths[chosen])
 
+    def refuse_other_teacher(self, config: Any) -> None:
+        """Raise where a teacher does not read every prompt whole, as the student does.
+
+        Args:
+            config: that of the teacher.
+
+        Raises:
+            ValueError: it does not have a token, takes fewer of them, or ends texts elsewhere.
+        """
+        text, highest, longest = config.text_config, int(self.input_ids.max()), int(self.lengths.max())
+        if highest >= text.vocab_size or longest > text.max_position_embeddings:
+            raise ValueError(
+                f"The labels' prompts have tokens up to {highest} and up to {longest} of them each, but the teacher "
+                f"knows {text.vocab_size}, from 0 on, and takes {text.max_position_embeddings}. Give a teacher that "
+                "reads what the student reads."
+            )
+        # Without its end token, a text would be read at its beginning, where all are alike.
+        if not torch.equal(text_lengths(self.input_ids.flatten(0, 1), config.end_token), self.lengths.flatten()):
+            raise ValueError(
+                f"The teacher ends texts with another token than the student (its `end_token_id` is "
+                f"{config.end_token_id}), and would read the labels' prompts elsewhere. Get the configuration that "
+                "belongs to its weights, or give another teacher."
+            )
+
     def of_all_labels(self, templates: Sequence[int]) -> Tensor:
         """The prompts of every label under some templates, all of the first label first, cut to the longest.
 
@@ -193,6 +217,9 @@ class LabelTexts:
         chunk_size: texts encoded at a time; see [`FrosterTrainingArguments`].
         encode_apart: whether the student's text tower may be called by itself. Not where a wrapper (FSDP, DeepSpeed)
             gathers the parameters for the model's own forward pass only.
+
+    Raises:
+        ValueError: see [`LabelPrompts.refuse_other_teacher`].
     """
 
     def __init__(
@@ -208,6 +235,7 @@ class LabelTexts:
         self.encode_apart = encode_apart
         self.teacher_embeds: PromptEmbeds | None = None
         if teacher is not None:
+            prompts.refuse_other_teacher(teacher.model.config)
             encode = partial(self._encode, teacher.embed_texts)
             self.teacher_embeds = PromptEmbeds(prompts, encode, changes=teacher.changes)
         self.frozen_embeds: PromptEmbeds | None = None

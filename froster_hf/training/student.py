@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import is_peft_available
 
-from ..checkpoint_loading import naming_checkpoint
+from ..checkpoint_loading import naming_checkpoint, refuse_other_scale
 from ..extras import import_extra
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import TEMPORAL_MODULES, is_temporal, modules_without_parameters
@@ -53,7 +53,8 @@ def prepare_student(
 
     Raises:
         TypeError: the model is none of this package.
-        ValueError: adapters that could not be saved, or a form of distillation that these two models cannot have.
+        ValueError: adapters that could not be saved, a scale of the logits that is not a number above 0, or a form of
+            distillation that these two models cannot have.
     """
     if not isinstance(model, FrosterForVideoClassification):
         raise TypeError(
@@ -66,6 +67,7 @@ def prepare_student(
             "it to None, or train with transformers' own Trainer."
         )
     refuse_other_adapters(model)
+    refuse_other_scale(model)
     train_in_single_precision(model)
     if args.trained_parameters == "lora" and not has_lora(model):
         add_lora(model, rank=args.lora_rank, alpha=args.lora_alpha, dropout=args.lora_dropout)

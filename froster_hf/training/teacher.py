@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..checkpoint_files import check_headers
-from ..checkpoint_loading import checked_config
+from ..checkpoint_loading import checked_config, refuse_other_scale
 from ..modeling.modeling_froster import FrosterForVideoClassification, FrosterModel
 from ..printing import get_logger
 from ..processing.processing_froster import FrosterProcessor
@@ -111,10 +111,12 @@ class FrozenTeacher:
             kwargs: further arguments of the class.
 
         Raises:
-            ValueError: the checkpoint is not that of a backbone, or is refused by [`checked_config`].
+            ValueError: the checkpoint is not that of a backbone, is refused by [`checked_config`], or has a scale of
+                the logits that is not a number above 0.
         """
         checked_config(pretrained_model_name_or_path)
         model = FrosterModel.from_dual_encoder(pretrained_model_name_or_path, temporal_module="none")
+        refuse_other_scale(model)
         teacher = cls(model, **kwargs)
         try:
             teacher.processor = FrosterProcessor.from_dual_encoder(pretrained_model_name_or_path)

@@ -207,6 +207,8 @@ class FrosterTrainer(ClipTrainer):
         if own is not None and isinstance(processor, FrosterProcessor):
             refuse_other_inputs(processor, own, names=("The student", "the teacher"))
         self._prompts = self._training_prompts(model)
+        if self.teacher is not None:
+            self._prompts.refuse_other_teacher(self.teacher.model.config)
         if model.config.id2label:
             forget_labels(model)
         if isinstance(processor, FrosterProcessor):

@@ -1,19 +1,20 @@
 """The teacher is CLIP as the student began, outside of the student, and no second copy where that can be."""
 
 import json
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from froster_hf.checkpoint_files import CheckpointError
 from froster_hf.settings import merge_sections
 from froster_hf.training import FrozenTeacher
 from froster_hf.training.checkpointing import ResumeError
-from froster_hf.training.prompts import PromptEmbeds
+from froster_hf.training.prompts import LabelTexts, PromptEmbeds
 from froster_hf.training.teacher import AveragedTeacher, TeacherAveraging
 from froster_hf.training.whole_folders import DamagedFolderError
 from tests.modeling.tiny import MODULES, tiny_clip, tiny_clips, tiny_config, tiny_model, tiny_texts
@@ -184,6 +185,48 @@ def test_a_teacher_checkpoint_with_another_tokenizer_is_refused(tmp_path, clip_f
     student = type(tiny_model())(config)
     with pytest.raises(ValueError, match="knows 120 tokens and the teacher's 100"):
         tiny_trainer(tmp_path, model=student, teacher_checkpoint=clip_folder)
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [(7, "another token than the student .*is 7"), (-1, "another token"), (100_000, "another token"), (2, None)],
+)
+def test_a_teacher_whose_texts_end_at_a_token_that_the_prompts_lack_is_refused(tmp_path, clip_folder, end, message):
+    """It would read every text at its beginning, where all are alike. 2 says that the highest token ends a text."""
+    file = Path(clip_folder) / "config.json"
+    file.write_text(json.dumps(merge_sections(json.loads(file.read_text()), {"text_config": {"eos_token_id": end}})))
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        tiny_trainer(tmp_path / "run", teacher_checkpoint=clip_folder)
+
+
+def test_a_teacher_that_does_not_have_the_tokens_of_the_prompts_is_refused(tmp_path):
+    for fields, message in (({"vocab_size": 90}, r"up to 99 .*knows 90"), ({"max_position_embeddings": 4}, "takes 4")):
+        config = tiny_config()
+        config.text_config.update(fields)
+        teacher = FrozenTeacher.from_student(type(tiny_model())(config))
+        with pytest.raises(ValueError, match=message):
+            tiny_trainer(tmp_path, teacher=teacher)
+
+
+def test_the_labels_of_an_evaluation_are_read_by_the_teacher_or_refused():
+    student = tiny_model()
+    teacher = FrozenTeacher.from_student(student)
+    teacher.model.config.text_config.eos_token_id = 7
+    with pytest.raises(ValueError, match="another token"):
+        LabelTexts(label_prompts(), student=student, teacher=teacher, chunk_size=None)
+
+
+@pytest.mark.parametrize("scale", [95.0, -200.0, float("nan")])
+def test_a_teacher_or_student_whose_logits_are_not_numbers_is_refused(tmp_path, clip_folder, scale):
+    weights = load_file(Path(clip_folder) / "model.safetensors")
+    weights["logit_scale"].fill_(scale)
+    save_file(weights, Path(clip_folder) / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"`logit_scale` is .* logits would be multiplied by"):
+        FrozenTeacher.from_dual_encoder(clip_folder)
+    student = tiny_model()
+    torch.nn.init.constant_(student.froster.logit_scale, scale)
+    with pytest.raises(ValueError, match=r"logit_scale` is .* logits would be multiplied by"):
+        tiny_trainer(tmp_path, model=student)
 
 
 def test_one_embedding_a_clip_cannot_be_compared_with_frames(tmp_path):
