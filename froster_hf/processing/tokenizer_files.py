@@ -21,7 +21,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -113,7 +113,7 @@ CHOICES = (
     "truncation_side",
     "truncation_strategy",
 )
-UNUSED = ("auto_map", "chat_template", "custom_pipelines", "model_input_names")
+UNUSED = ("auto_map", "chat_template", "custom_pipelines")
 SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
 
 # Files that transformers makes a tokenizer of; the last one, and those of other formats, where there is no
@@ -175,7 +175,20 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     # Texts of a stranger's that nothing here reads, and that would be saved with the tokenizer.
     loaded.chat_template = tokenizer.chat_template = None
+    _check_kept(tokenizer)
+    if isinstance(classes := tokenizer.init_kwargs.get("auto_map"), list):
+        # Older releases of transformers wrote them without a name, with which alone it saves them.
+        tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": classes}
     return loaded
+
+
+def _check_kept(tokenizer: Any) -> None:
+    """Refuse a field that names something of the tokenizer's own, which transformers would write in its place."""
+    for field, said in tokenizer.init_kwargs.items():
+        has = getattr(tokenizer, field, said)
+        is_named = field in (*CHOICES, *UNUSED, *SPECIAL_TOKENS, "added_tokens_decoder") or field.endswith("_token")
+        if not is_named and has != said and not isinstance(has, bool | int | float | None):
+            raise _refused("tokenizer_config.json has the field", field, "plain settings and tokens")
 
 
 def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
@@ -321,7 +334,7 @@ def _model_settings(find: Callable[[str], str | None]) -> tuple[Mapping[str, Any
 
 def _check_arguments(fields: Mapping[str, Any], check: Callable[[str, Any], bool], file: str) -> None:
     for field, value in fields.items():
-        if not check(field, value):
+        if not _is_text(field) or not check(field, value):
             shown = printable(field, limit=100)
             raise _refused(f"{file} has the field {shown} with", value, "plain settings and tokens")
     tokens = [value for value in fields.values() if isinstance(value, list | Mapping)]
@@ -335,8 +348,16 @@ def _check_count(tokens: Collection[Any]) -> None:
 
 def _is_setting(field: str, value: Any) -> bool:
     """Whether a field of tokenizer_config.json is nothing, a number, a token, or a text that names no file."""
-    if not value or isinstance(value, bool | int | float) or field in (*CHOICES, *UNUSED):
+    if field == "auto_map" and not isinstance(value, list | Mapping | None):
+        return False
+    if not value or isinstance(value, bool | int | float):
         return True
+    if field in UNUSED:
+        return _is_text(json.dumps(value, ensure_ascii=False))
+    if field in CHOICES:
+        return _is_text(value)
+    if field == "model_input_names":
+        return isinstance(value, list) and all(map(_is_text, value))
     if field == "added_tokens_decoder":
         return isinstance(value, Mapping) and all(map(_is_index, value)) and all(map(_is_token, value.values()))
     return _is_special(field, value)
@@ -362,9 +383,16 @@ def _is_index(text: str) -> bool:
 
 def _is_token(token: Any) -> bool:
     text = token.get("content") if isinstance(token, Mapping) else token
+    others = {key: value for key, value in token.items() if key != "content"} if isinstance(token, Mapping) else {}
     # Of other keys, the tokenizers library prints each on the standard output, as it is.
-    known = not isinstance(token, Mapping) or token.keys() <= TOKEN_FIELDS
-    return known and isinstance(text, str) and 1 <= len(text) <= LONGEST_TOKEN
+    known = others.keys() <= TOKEN_FIELDS and others.pop("__type", "AddedToken") == "AddedToken"
+    flags = all(isinstance(value, int | None) for value in others.values())
+    return known and flags and _is_text(text) and 1 <= len(text) <= LONGEST_TOKEN
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether a value is a text that can be written: no file has half of a character (a lone surrogate)."""
+    return isinstance(value, str) and re.search("[\ud800-\udfff]", value) is None
 
 
 def _check_class(stated: Any, *, has_code: bool = False) -> None:

@@ -286,6 +286,41 @@ def test_settings_as_they_are_published_are_taken(tmp_path):
     [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
     ids=["a FROSTER processor", "a CLIP processor"],
 )
+def test_a_tokenizer_whose_code_is_a_list_can_be_saved(tmp_path, original, load):
+    """A training of many hours would be lost at its first save."""
+    load(copy_of(original, tmp_path / "checkpoint", auto_map=["a.B", None])).save_pretrained(tmp_path / "saved")
+    load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        *(("tokenizer_config.json", {name: "\ud800"}) for name in ("errors", "padding", "truncation_strategy")),
+        *(("tokenizer_config.json", {"auto_map": value}) for value in ("a.B", 3, {"x": "\ud800"}, ["\ud800"])),
+        *(("tokenizer_config.json", {"custom_pipelines": value}) for value in ("\ud800", {"x": ["\ud800"]})),
+        *(("tokenizer_config.json", {"backend": value}) for value in ("\ud800", {"\ud800": 1}, ["\udfff"])),
+        *(("tokenizer_config.json", {name: 0}) for name in ("\ud800", "backend_tokenizer", "_tokenizer", "__doc__")),
+        ("tokenizer_config.json", {"model_input_names": ["input_ids", "\ud800"]}),
+        ("tokenizer_config.json", {"extra_special_tokens": [{"content": "x", "__type": "\ud800"}]}),
+        ("tokenizer_config.json", {"extra_special_tokens": ["\ud800"]}),
+        ("special_tokens_map.json", {"\ud800_token": "x"}),
+        ("added_tokens.json", {"\ud800": 3}),
+    ],
+    ids=lambda value: repr(value).replace("\\", ""),
+)
+def test_a_tokenizer_that_cannot_be_saved_is_refused_by_name(tmp_path, file, fields):
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps({**existing, **fields}))
+    with pytest.raises(TokenizerError, match=rf"{file} has the field .*; allowed: plain settings and tokens"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("original", "load"),
+    [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
+    ids=["a FROSTER processor", "a CLIP processor"],
+)
 def test_chat_templates_of_a_checkpoint_are_not_saved_again(tmp_path, original, load):
     folder = copy_of(original, tmp_path / "checkpoint", chat_template="of the tokenizer")
     (folder / "chat_template.jinja").write_text("of a file")
