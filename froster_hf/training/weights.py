@@ -87,7 +87,8 @@ def average_models(models: Iterable[Model]) -> Model:
         models: all of one architecture; an iterable may load them one by one, since two at a time are held.
 
     Raises:
-        ValueError: no model, weights that differ in name or shape, or adapters that are not merged.
+        ValueError: no model, weights that differ in name or shape, models of FROSTER or of a backbone that are
+            of other architectures, or adapters that are not merged.
     """
     first: Model | None = None
     sums: dict[str, torch.Tensor] = {}
@@ -99,6 +100,9 @@ def average_models(models: Iterable[Model]) -> Model:
             sums = {name: tensor.double() for name, tensor in weights.items() if tensor.is_floating_point()}
             continue
         _check_alike(first.state_dict(), weights, count)
+        if _has_architecture(first) and _has_architecture(model):
+            names = _shown(first, 1), _shown(model, count)
+            _check_architectures(first.config, model.config, names=names, has_modules=True)
         for name, total in sums.items():
             total.add_(weights[name].to(total))
     if first is None:
@@ -109,6 +113,16 @@ def average_models(models: Iterable[Model]) -> Model:
     if count > 1 and isinstance(first, FrosterForVideoClassification):
         forget_labels(first)
     return first
+
+
+def _has_architecture(model: Any) -> bool:
+    """Whether it is a model of FROSTER or of a backbone, whose configuration says what it computes."""
+    return getattr(getattr(model, "config", None), "model_type", None) in ("froster", *BACKBONES)
+
+
+def _shown(model: Any, number: int) -> str:
+    name = model.config._name_or_path
+    return f"Model {number}" + (f" ({printable(str(name), limit=200)})" if name else "")
 
 
 def _refuse_adapters(names: Iterable[str]) -> None:
@@ -334,7 +348,8 @@ def interpolate(
     if not 0 <= ratio <= 1:
         raise ValueError(f"`ratio` is {ratio}; it goes from 0, the first checkpoint, to 1, the second.")
     a, b = WeightsFolder(checkpoint_a), WeightsFolder(checkpoint_b)
-    _check_architectures(a, b)
+    has_modules = a.rank == b.rank == 2
+    _check_architectures(a.config, b.config, names=(str(a.folder), str(b.folder)), has_modules=has_modules)
     _check_tensors(a, b)
     one, other = a.processor(), b.processor()
     if one is not None and other is not None:
@@ -386,10 +401,7 @@ class WeightsFolder:
             refuse_other_quantizers(self.raw_config, where="the checkpoint")
             check_quantization(self.raw_config, where="the checkpoint")
             self.config = FrosterConfig.from_fields(self.raw_config)
-            config = self.config
-            if not isinstance(config, FrosterConfig):
-                config = FrosterConfig.from_dual_encoder_config(config, temporal_module="none")
-            self.end_token_id = config.end_token_id
+            _end_token_id(self.config)  # raises where its text tower has none that is known
         except Exception as error:  # what a configuration with values of any type makes transformers raise
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
         # What loading leaves out.
@@ -471,30 +483,45 @@ class WeightsFolder:
             raise ValueError(f"{path} holds tensors of type {', '.join(sorted(unknown))}, which cannot be blended.")
 
 
-def _check_architectures(a: WeightsFolder, b: WeightsFolder) -> None:
+def _check_architectures(a: Any, b: Any, *, names: tuple[str, str], has_modules: bool) -> None:
+    """Refuse two configurations, of FROSTER or a backbone, whose weights mean something else.
+
+    Args:
+        a: of the first.
+        b: of the second.
+        names: what the error calls them.
+        has_modules: whether both have temporal modules that have to be one; not where one is CLIP without.
+    """
     differences = []
     for tower in ("text_config", "vision_config"):
         for field in TOWER_FIELDS:
-            values = [getattr(getattr(folder.config, tower), field) for folder in (a, b)]
+            values = [getattr(getattr(config, tower), field) for config in (a, b)]
             if values[0] != values[1]:
                 differences.append(f"{tower}.{field}: {values[0]!r} and {values[1]!r}")
-    if a.end_token_id != b.end_token_id:
-        differences.append(f"texts end with token {a.end_token_id} and {b.end_token_id}")
-    if a.rank and b.rank:
-        module, pooling = b.config.temporal_entries
+    ends = _end_token_id(a), _end_token_id(b)
+    if ends[0] != ends[1]:
+        differences.append(f"texts end with token {ends[0]} and {ends[1]}")
+    if isinstance(a, FrosterConfig) and isinstance(b, FrosterConfig):
+        module, pooling = b.temporal_entries
         fields = ["temporal_pooling", *pooling.fields]
-        if a.rank == b.rank == 2:
+        if has_modules:
             fields += ["temporal_module", *module.fields]
         for field in fields:
             if field in SHOWN_BY_SHAPES:
                 continue
-            values = [getattr(folder.config, field) for folder in (a, b)]
+            values = [getattr(config, field) for config in (a, b)]
             if values[0] != values[1]:
                 differences.append(f"{field}: {values[0]!r} and {values[1]!r}")
     if differences:
         raise CheckpointMismatchError(
-            f"{a.folder} and {b.folder} are of different architectures: {'; '.join(differences)}."
+            f"{names[0]} and {names[1]} are of different architectures: {'; '.join(differences)}."
         )
+
+
+def _end_token_id(config: Any) -> int | None:
+    if not isinstance(config, FrosterConfig):
+        config = FrosterConfig.from_dual_encoder_config(config, temporal_module="none")
+    return config.end_token_id
 
 
 def _check_tensors(a: WeightsFolder, b: WeightsFolder) -> None:

@@ -74,6 +74,10 @@ def test_models_with_other_processors_are_measured_as_they_are_used_and_have_no_
     capsys.readouterr()
     assert evaluate(hmdb51_data, tmp_path / "mean", *models, "--average") == 1
     assert "their processors differ: `image_mean` is [0.48145466" in capsys.readouterr().err
+    tiny_model(1, temporal_radius=3).save_pretrained(other)
+    tiny_processor().save_pretrained(other)
+    assert evaluate(hmdb51_data, tmp_path / "mean", *models, "--average") == 1
+    assert "other) are of different architectures: temporal_radius: 1 and 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from transformers import CLIPModel
 
 from froster_hf.training import average_models
-from tests.fixtures.tiny import tiny_model
+from tests.fixtures.tiny import save_tiny_clip, tiny_model
 
 
 def test_the_weights_are_the_mean_of_the_weights():
@@ -49,3 +50,38 @@ def test_models_that_do_not_fit_are_refused():
         average_models([tiny_model(), tiny_model(projection_dim=8)])
     with pytest.raises(ValueError, match="no models"):
         average_models([])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vision_config": {"num_attention_heads": 4}}, "vision_config.num_attention_heads: 2 and 4"),
+        ({"text_config": {"hidden_act": "relu"}}, "text_config.hidden_act: 'quick_gelu' and 'relu'"),
+        ({"text_config": {"eos_token_id": 7}}, "texts end with token 513 and 7"),
+        ({"temporal_radius": 3}, "temporal_radius: 1 and 3"),
+        ({"temporal_module": "channel_shift"}, "temporal_module: 'local_attention' and 'channel_shift'"),
+        ({"temporal_module": "none"}, "temporal_module: 'local_attention' and 'none'"),
+        ({"temporal_pooling": "mean_unnormalized"}, "temporal_pooling: 'mean' and 'mean_unnormalized'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_models_of_other_architectures_have_no_mean(fields, message):
+    """Their weights have the same names and shapes, and mean something else."""
+    models = [tiny_model(0), tiny_model(1)]
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            getattr(models[1].config, name).update(value)
+        else:
+            setattr(models[1].config, name, value)
+    models[1].config._name_or_path = "run/b"
+    with pytest.raises(ValueError, match=rf"Model 1 and Model 2 \(run/b\) are of different .*{message}"):
+        average_models(models)
+
+
+def test_backbones_of_other_architectures_have_no_mean(tmp_path):
+    models = [CLIPModel.from_pretrained(save_tiny_clip(tmp_path / name)) for name in ("a", "b")]
+    models[1].config.vision_config.num_attention_heads = 4
+    with pytest.raises(ValueError, match=r"Model 1 \(.*a\) and Model 2 .*num_attention_heads: 2 and 4"):
+        average_models(models)
+    models[1].config.vision_config.num_attention_heads = 2
+    assert average_models(models) is models[0]
