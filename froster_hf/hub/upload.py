@@ -12,7 +12,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from ..checkpoint_files import VOCABULARIES, check_checkpoint_files
 from ..foreign_code import refuse_foreign_code
 from ..printing import one_line, printable
-from ..processing.tokenizer_files import ARGUMENTS, PROCESSOR_FILES, SENTENCEPIECE_FILES
+from ..processing.tokenizer_files import KEPT_FILES
 from ..weights_license import CARD_FILE, REPORT_FILE, card_metadata
 from ..whole_files import refuse_link
 from .export_folder import SENTENCE_TRANSFORMERS_FILES
@@ -21,8 +21,7 @@ from .serving import TOWERS_FILE
 # What an export writes. Training leaves other files behind, and `training_args.bin` may hold an access token.
 UPLOADED = [
     *(CARD_FILE, REPORT_FILE, ".eval_results/*.yaml", "*_froster.py", *SENTENCE_TRANSFORMERS_FILES),
-    *(SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*-of-*.safetensors", *PROCESSOR_FILES, *ARGUMENTS),
-    *("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", *SENTENCEPIECE_FILES),
+    *(SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*-of-*.safetensors", *KEPT_FILES),
     *("towers/*.onnx", "towers/*.onnx.data", "towers/*.pt2", f"towers/{TOWERS_FILE}"),
 ]
 

@@ -757,6 +757,14 @@ ARGUMENTS: dict[str, Callable[[str, Any], bool]] = {
     "added_tokens.json": _is_added,
 }
 
+# Of a processor and its tokenizer, all files that are copied and published.
+KEPT_FILES = (
+    *PROCESSOR_FILES,
+    *ARGUMENTS,
+    *("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt"),
+    *SENTENCEPIECE_FILES,
+)
+
 # Section of tokenizer.json -> type of a part -> whether it is as those of the backbones. None of the parts makes a
 # text longer by more than what Unicode and UTF-8 do.
 PARTS: dict[str, dict[str, Callable[[Mapping[str, Any]], bool]]] = {

@@ -44,15 +44,15 @@ from ..processing.calibrations import forget_calibration
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.same_inputs import refuse_other_inputs
 from ..processing.text_files import parse_json, read_json
-from ..processing.tokenizer_files import PROCESSOR_FILES, SENTENCEPIECE_FILES
+from ..processing.tokenizer_files import KEPT_FILES, PROCESSOR_FILES
 from ..quantization_files import check_quantization, refuse_other_quantizers
-from ..weights_license import CARD_FILE, REPORT_FILE, one_license
+from ..weights_license import CARD_FILE, one_license
 from ..whole_files import full_disk_named, new_folder, write_errors
 from .checkpointing import AVERAGE_NAME, CheckpointedCallback, ResumeError
 from .run_record import license_of_base
 from .stored_states import check_form
 from .student import forget_labels
-from .whole_folders import MANIFEST_NAME, replaced_folder
+from .whole_folders import replaced_folder
 
 logger = get_logger(__name__)
 
@@ -65,16 +65,6 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 TOWER_FIELDS = ("num_attention_heads", "hidden_act", "layer_norm_eps")
 # Fields of the temporal module and pooling that the shapes of weights do show.
 SHOWN_BY_SHAPES = ("num_frames", "adapter_size", "pooling_num_layers")
-# Of the other files: processor, tokenizer and remote code, but nothing of the training.
-COPIED_SUFFIXES = (".json", ".txt", ".py")
-NOT_COPIED = (
-    CONFIG_NAME,
-    SAFE_WEIGHTS_INDEX_NAME,
-    MANIFEST_NAME,
-    REPORT_FILE,
-    "trainer_state.json",
-    "chat_template.json",
-)
 
 
 @torch.no_grad()
@@ -563,8 +553,9 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
         config |= {"id2label": {}, "label2id": {}, "label_weights": None}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(pattern.folder.iterdir()):
-        is_companion = path.suffix in COPIED_SUFFIXES or path.name in SENTENCEPIECE_FILES
-        if path.is_file() and is_companion and path.name not in NOT_COPIED and not path.name.startswith("."):
+        # By name: other programs run code that files of theirs name, such as modules.json of Sentence Transformers.
+        is_companion = path.name in KEPT_FILES or (path.suffix == ".py" and not path.name.startswith("."))
+        if path.is_file() and is_companion and path.name != CONFIG_NAME:
             shutil.copyfile(path, folder / path.name)
     for path in filter(Path.is_file, (folder / name for name in PROCESSOR_FILES)):
         options = read_json(path, finite=False)
