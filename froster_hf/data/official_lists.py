@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from ..printing import listing, printable
 from ..processing.label_files import read_label_file
-from ..processing.text_files import AnnotationError, csv_cells, read_json, read_lines, shown_path
+from ..processing.text_files import AnnotationError, csv_cells, read_json, read_lines, shown_path, shown_place
 from ..video.files import is_hidden
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, MissingFiles, distinct_label_texts, label_text, video_table
@@ -230,7 +230,7 @@ def read_something_something(
 
     def clips() -> Iterator[ListedClip]:
         for number, entry in enumerate(entries):
-            where = f"{shown_path(annotations)}, entry {number}"
+            where = shown_place(shown_path(annotations), number, of="entry")
             if not isinstance(entry, dict) or not {"id", "template"} <= set(entry):
                 raise AnnotationError(f"{where}: needs `id` and `template` (the test file has no labels).")
             video_id, template = entry["id"], entry["template"]

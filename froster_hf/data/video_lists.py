@@ -25,6 +25,7 @@ from ..processing.text_files import (
     read_lines,
     rows_below_header,
     shown_path,
+    shown_place,
 )
 from ..video.files import is_video_name
 from .readers import read_labels
@@ -232,7 +233,8 @@ def _json_entries(path: str) -> list[tuple[Any, str]]:
     entries = read_json(path)
     if not isinstance(entries, list):
         raise AnnotationError(f"{shown_path(path)}: expected a list of objects, one per video.")
-    return [(entry, f"{shown_path(path)}, entry {number}") for number, entry in enumerate(entries)]
+    name = shown_path(path)
+    return [(entry, shown_place(name, number, of="entry")) for number, entry in enumerate(entries)]
 
 
 def _json_rows(

@@ -59,6 +59,8 @@ STORED_LABELS = (
     "The labels stored in the checkpoint keep the embeddings of the former prompts; store them again with "
     "`froster export --labels`."
 )
+# Of the labels in a report, which repeats those of each video that is wrong and what was taken for them.
+MOST_LABEL_CHARACTERS = 2**28
 # Confusions that the report puts into words.
 MAX_CONFUSIONS = 20
 
@@ -127,8 +129,8 @@ def evaluate_videos(
 
     Raises:
         TypeError: the name of a model is not text.
-        ValueError: no models, one label to choose from, a calibration that cannot be fitted, or descriptions of other
-            labels.
+        ValueError: no models, one label to choose from, labels that are longer than a report of so many videos can
+            repeat, a calibration that cannot be fitted, or descriptions of other labels.
         AnnotationError: videos or a list that cannot be used.
         OSError: nothing can be written to `output_dir`.
         PredictionMismatchError: the folder holds another evaluation.
@@ -140,8 +142,16 @@ def evaluate_videos(
     accelerator = accelerator or Accelerator()
     computing = Computing(batch_size, num_workers, precision)
     table, own_name = named_table(videos, **reading)
-    if not len(label_pairs(table)[0]):
+    num_labels = len(label_pairs(table)[0])
+    if not num_labels:
         raise ValueError("No video of the list has a label, so there is nothing to measure.")
+    longest = max(map(len, label_names(table)))
+    if (num_labels + len(table)) * longest > MOST_LABEL_CHARACTERS:
+        raise ValueError(
+            f"{len(table):,} videos have {num_labels:,} labels of up to {longest:,} characters, and a report of all "
+            f"that are wrong could have more than {MOST_LABEL_CHARACTERS:,}. Shorten the labels, or evaluate the list "
+            "in parts."
+        )
     folder = Path(output_dir)
     subject = {
         "protocol": "own_list",

@@ -303,15 +303,21 @@ def stack_view_logits(predictions: Iterable[ClipPrediction], *, num_rows: int) -
     return logits
 
 
-def refuse_many_scores(num_clips: int, num_views: int, num_labels: int) -> None:
+def refuse_many_scores(num_clips: int, num_views: int, num_labels: int, *, what: str = "labels") -> None:
     """Refuse an evaluation whose scores no memory holds, before a video is read.
+
+    Args:
+        num_clips: n videos.
+        num_views: V, of each.
+        num_labels: K, for each of which a view has a number.
+        what: the last ones are.
 
     Raises:
         ValueError: more than `MOST_SCORES`.
     """
     if (count := num_clips * num_views * num_labels) > MOST_SCORES:
         raise ValueError(
-            f"{num_clips:,} videos x {num_views:,} views x {num_labels:,} labels are {count:,} scores; at most "
+            f"{num_clips:,} videos x {num_views:,} views x {num_labels:,} {what} are {count:,} numbers; at most "
             f"{MOST_SCORES:,} are measured at once. Measure parts of the videos, or take fewer labels or views."
         )
 

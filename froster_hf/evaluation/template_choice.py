@@ -31,6 +31,8 @@ from .predicting import Computing, embed_videos, refuse_many_scores
 from .report import cell, markdown_table, one_decimal, package_versions, percent, percent_interval, write_result
 
 TemplateSearch = Literal["sets", "greedy"]
+# Of all candidates' label embeddings, which are held together: half a gigabyte.
+MOST_TEXT_NUMBERS = 2**27
 OWN_TEMPLATES = "the checkpoint's own"
 # A choice of templates (their positions among all candidates), or its name.
 _Choice = tuple[int, ...]
@@ -100,7 +102,10 @@ def choose_templates(
     if is_multi_label(table):
         raise ValueError("Templates are chosen by videos with one label each, and these may have several.")
     views = own_views(processor)
-    refuse_many_scores(len(table), views["num_views"] * views["num_crops"], len(label_names(table)))
+    num_views, width = views["num_views"] * views["num_crops"], classify.model.config.projection_dim
+    # Of every view, the embedding is kept, and the scores are computed.
+    for count, what in ((len(label_names(table)), "labels"), (width, "numbers of an embedding")):
+        refuse_many_scores(len(table), num_views, count, what=what)
     subject = {
         "protocol": "template_choice",
         "name": name or own_name,
@@ -252,6 +257,12 @@ class _TemplateScorer:
                 list(labels), descriptions, model=model, templates=[template]
             )
             texts.append(sentences.float().cpu())
+            if (count := len(self.templates) * sentences.numel()) > MOST_TEXT_NUMBERS:
+                raise ValueError(
+                    f"{len(self.templates):,} templates x {len(sentences):,} texts x {sentences.shape[1]:,} numbers "
+                    f"of an embedding are {count:,}; at most {MOST_TEXT_NUMBERS:,} are compared. Choose among fewer "
+                    "templates, or by videos of fewer labels."
+                )
         self._texts = torch.stack(texts)  # (templates, N, D)
 
     @torch.no_grad()

@@ -35,8 +35,8 @@ from .tables_froster import (
 # times those of published models: EVA-CLIP-18B has 48 layers of width 5120 with 40 heads and 25,600 in MLPs, and a
 # joint space of 1536; XLM-V (MetaCLIP 2) has 900,000 tokens.
 MAX_LABELS = 1_000_000
-# Characters of a label's name, which results repeat; no tokenizer is given a longer text.
-LONGEST_LABEL = 2**14
+# Characters of a label's name, which results repeat, as of those that are not stored.
+LONGEST_LABEL = 2_000
 SIZE_LIMITS = {
     # transformers writes a name for each.
     "num_labels": (0, MAX_LABELS),

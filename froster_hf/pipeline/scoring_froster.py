@@ -29,6 +29,8 @@ LOGIT_FUNCTIONS: tuple[ScoreFunction, ...] = ("none", "evidence")
 Answer = dict[str, Any]
 
 NONE_OF_THESE = "none of these"
+# Of embeddings that are repeated where labels have other numbers of sentences than the background: half a gigabyte.
+MOST_REPEATED_NUMBERS = 2**27
 # Background labels that a sentence lists.
 LISTED_BACKGROUND = 5
 _CALIBRATION_ADVICE = (
@@ -448,13 +450,24 @@ def rank(
 
 
 def join_banks(labels: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-    """Two label banks as one, each (K, D), or (K, S, D) where the best of S sentences counts."""
+    """Two label banks as one, each (K, D), or (K, S, D) where the best of S sentences counts.
+
+    Raises:
+        ValueError: one has so many more sentences than the other that repetitions would fill memory.
+    """
     banks = [labels.to(background), background]
     most = max(bank.shape[1] if bank.ndim == 3 else 0 for bank in banks)
     if not most:
         return torch.cat(banks)
     # A repeated embedding changes no maximum.
     banks = [bank if bank.ndim == 3 else bank[:, None] for bank in banks]
+    num_labels, width = sum(map(len, banks)), banks[0].shape[2]
+    if num_labels * most * width > max(MOST_REPEATED_NUMBERS, 4 * sum(bank.numel() for bank in banks)):
+        raise ValueError(
+            f"The labels and the background are {num_labels}, one of them with {most} sentences, and the maximum over "
+            "sentences keeps as many embeddings of each. Combine them by the mean (`text_pooling='mean'`), or give a "
+            "background of your own."
+        )
     return torch.cat([torch.cat([bank, bank[:, -1:].expand(-1, most - bank.shape[1], -1)], dim=1) for bank in banks])
 
 

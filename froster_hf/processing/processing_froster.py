@@ -23,6 +23,7 @@ from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokeni
 from transformers.utils.logging import get_logger, tqdm
 
 from .prompts_froster import (
+    MAX_PADDED_NUMBERS,
     Description,
     LabelList,
     checked_label_list,
@@ -78,6 +79,8 @@ TEXTS_PER_BATCH = 256
 # Characters of a text, and of those that are tokenized together: a tokenizer takes some hundred bytes for each token,
 # of which the files of a stranger may make a hundred per character, in one call that nothing ends.
 MOST_CHARACTERS = 2**14
+# Of all texts of a list together, where they are not encoded a chunk at a time: a gigabyte.
+MOST_TOKENS = 2**27
 # Beyond every text tower; a file from a stranger cannot ask for more.
 MAX_TEXT_LENGTH = 4096
 # A label list with more prompts than this shows a progress bar on a terminal.
@@ -390,11 +393,18 @@ class FrosterProcessor(ProcessorMixin):
             `input_ids` (N*P, L), `num_prompts` P, and `num_sentences`, K counts with the sum N.
 
         Raises:
-            ValueError: empty or repeated labels, or a prompt that is too long.
+            ValueError: empty or repeated labels, a prompt that is too long, or more tokens than are held together.
         """
         sentences, counts = self._sentences(labels, descriptions)
-        chunks = list(self._tokenize(sentences, templates, truncation=truncation, config=config))
-        length = max(chunk.shape[1] for chunk in chunks)
+        chunks, length, num_texts = [], 0, len(sentences) * len(self._templates(templates))
+        for chunk in self._tokenize(sentences, templates, truncation=truncation, config=config):
+            chunks.append(chunk)
+            length = max(length, chunk.shape[1])
+            if num_texts * length > MOST_TOKENS:
+                raise ValueError(
+                    f"{num_texts:,} texts of up to {length:,} tokens are more than the {MOST_TOKENS:,} tokens that "
+                    "are held together. Take fewer labels or templates, or `embed_labels`, which holds a chunk."
+                )
         input_ids = torch.cat([self.pad_tokens(chunk, length) for chunk in chunks])
         num_prompts = len(input_ids) // len(sentences)
         return BatchEncoding({"input_ids": input_ids, "num_prompts": num_prompts, "num_sentences": counts})
@@ -462,7 +472,10 @@ class FrosterProcessor(ProcessorMixin):
             the K labels has. A label without sentences has one embedding.
         """
         model = getattr(model, "froster", model)
+        labels = read_label_list(labels)
         sentences, counts = self._sentences(labels, descriptions)
+        if descriptions is None and labels.descriptions is None and len(sentences) > len(counts):
+            self._refuse_many_descriptions(len(sentences), width=model.config.projection_dim)
         num_prompts = len(self._templates(templates))
         num_chunks = math.ceil(len(sentences) / max(1, PROMPTS_PER_CHUNK // num_prompts))
         hidden = True if len(sentences) * num_prompts <= PROMPTS_WITHOUT_PROGRESS else None
@@ -473,6 +486,16 @@ class FrosterProcessor(ProcessorMixin):
             input_ids = input_ids if model.device.type == "meta" else input_ids.to(model.device)
             embeds.append(model.get_label_embeds(input_ids, num_prompts=num_prompts, chunk_size=TEXTS_PER_BATCH))
         return torch.cat(embeds), counts
+
+    @staticmethod
+    def _refuse_many_descriptions(num_sentences: int, *, width: int) -> None:
+        """Refuse descriptions that the checkpoint has of the labels if their embeddings would fill memory."""
+        if (numbers := num_sentences * width) > MAX_PADDED_NUMBERS:
+            raise ValueError(
+                f"The checkpoint describes these labels by {num_sentences:,} sentences, whose embeddings are "
+                f"{numbers:,} numbers; up to {MAX_PADDED_NUMBERS:,} are computed. Give descriptions of your own, or "
+                "fewer labels."
+            )
 
     def _sentences(self, labels: Any, descriptions: Any = None) -> tuple[list[tuple[str, str | None]], list[int]]:
         """N pairs of a label and a sentence, all of the first label first, and how many each of K labels has."""

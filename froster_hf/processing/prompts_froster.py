@@ -25,13 +25,14 @@ if TYPE_CHECKING:  # the shell reads the names of templates and poolings without
 
 # More is not a list of actions, and would keep a text tower busy for hours.
 MAX_LABELS = 1_000_000
-MAX_LABEL_CHARACTERS = 100_000
+# Results repeat a label; a text tower's 77 tokens are some hundred.
+MAX_LABEL_CHARACTERS = 2_000
 # In a row, as Unicode's stream-safe text has at most. Composing them takes the square of their number.
 MAX_MARKS = 30
 # Per label. The maximum keeps as many embeddings of every label as the label with the most sentences has.
 MAX_SENTENCES = 100
-# With the repetitions that fill up labels with fewer sentences, where those are many: half a gigabyte.
-MAX_PADDED_SENTENCES = 2**18
+# Of embeddings with the repetitions that fill up labels with fewer sentences, where those are many: half a gigabyte.
+MAX_PADDED_NUMBERS = 2**27
 # Names that an error lists.
 LISTED_NAMES = 5
 
@@ -292,7 +293,8 @@ def _keep_sentences(embeds: "Tensor", counts: Sequence[int]) -> "Tensor":
     most = max(counts)
     if most == 1:
         return embeds
-    if (padded := most * len(counts)) > max(MAX_PADDED_SENTENCES, 4 * sum(counts)):
+    padded = most * len(counts)
+    if padded * embeds.shape[1] > MAX_PADDED_NUMBERS and padded > 4 * sum(counts):
         raise ValueError(
             f"The maximum over sentences keeps as many embeddings of every label as the label with the most sentences "
             f"has: {len(counts)} labels x {most} are {padded}, of {sum(counts)} sentences. Give that label fewer, or "

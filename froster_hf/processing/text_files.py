@@ -20,6 +20,8 @@ from ..video.types import UnreadableVideoError
 MAX_FILE_BYTES = 128 * 2**20
 # The longest published list (the training videos of Kinetics-700) has 0.6 million. Each takes hundreds of bytes.
 MAX_LINES = 2_000_000
+# Characters of a file's name that stand beside each of its lines.
+LONGEST_NAME = 100
 # Of a JSON file, by its brackets, commas and braces; that of the same list has 8 million. Each takes up to 80 bytes,
 # and an object, which a brace begins, as much as three.
 MAX_JSON_MARKS = 10_000_000
@@ -45,6 +47,18 @@ class AnnotationError(ValueError):
 def shown_path(path: str | os.PathLike) -> str:
     """A file's name for a message."""
     return printable(os.fspath(path))
+
+
+def shown_place(name: str, number: int, *, of: str = "line") -> str:
+    """Where something stands in a file, short enough to be kept for each of millions of lines.
+
+    Args:
+        name: the file's, as it is shown.
+        number: from 1 on.
+        of: what is counted.
+    """
+    short = name if len(name) <= LONGEST_NAME else f"...{name[-LONGEST_NAME:]}"
+    return f"{short}, {of} {number}"
 
 
 def read_text(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> str:
@@ -120,7 +134,7 @@ def _lines_of(text: str, name: str) -> Iterator[tuple[str, str]]:
         line = text[start : len(text) if end is None else end.start()]
         start = len(text) if end is None else end.end()
         if line.strip():
-            yield line, f"{name}, line {number}"
+            yield line, shown_place(name, number)
 
 
 def count_line_ends(text: str) -> int:

@@ -123,6 +123,14 @@ def test_values_of_all_lines_of_json_are_counted_together(tmp_path, read, monkey
         read(tmp_path / "list.jsonl")
 
 
+def test_a_long_name_of_a_list_is_not_kept_whole_for_each_of_its_lines(tmp_path):
+    folder = tmp_path / ("long \U0001f600 name " * 10)
+    folder.mkdir()
+    (folder / "list.jsonl").write_text("{}\n{")
+    with pytest.raises(AnnotationError, match=r"^\.\.\..{80,110}list\.jsonl, line 1: expected a JSON object"):
+        read_video_list(folder / "list.jsonl", root=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "lines"),
     [

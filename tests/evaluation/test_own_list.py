@@ -15,7 +15,7 @@ from froster_hf.assets import SMALL_CLIP
 from froster_hf.cli import main
 from froster_hf.data import AnnotationError, read_videos
 from froster_hf.data.video_table import label_matrix, label_names, video_features
-from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos
+from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos, own_list
 from froster_hf.evaluation.evaluating import prepare_folder, put_in_place
 from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
 from froster_hf.evaluation.own_list import confusions, save_variant
@@ -306,6 +306,17 @@ def test_nothing_is_put_into_folders_that_no_evaluation_has_left(tmp_path, place
     # Empty ones are those of an evaluation that was ended before its first prediction.
     (tmp_path / place).unlink()
     prepare_folder(tmp_path, {"name": "own"}, overwrite=False)
+
+
+def test_long_labels_that_a_report_would_repeat_for_each_video_are_refused(videos, tmp_path, monkeypatch):
+    table = read_videos(str(videos / "list.csv"))
+    longest, mentions = max(map(len, label_names(table))), 2 * len(table)
+    monkeypatch.setattr(own_list, "MOST_LABEL_CHARACTERS", mentions * longest - 1)
+    with pytest.raises(
+        ValueError, match=f"videos have .* labels of up to {longest} characters, .* Shorten the labels"
+    ):
+        evaluate_videos(table, models={"small": None}, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_other_weights_labels_or_views_in_the_same_folder_are_refused(table, tmp
 
 def test_more_scores_than_are_held_at_once_are_refused_before_a_video_is_read(table, tmp_path, monkeypatch):
     monkeypatch.setattr(predicting, "MOST_SCORES", 12 * 2 * 4 - 1)
-    with pytest.raises(ValueError, match="12 videos x 2 views x 4 labels are 96 scores; at most 95 are measured"):
+    with pytest.raises(ValueError, match="12 videos x 2 views x 4 labels are 96 numbers; at most 95 are measured"):
         predict(tiny_model(), table, processor=tiny_processor(), output_dir=tmp_path / "out", **OPTIONS)
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(predicting, "MOST_SCORES", 12 * 2 * 4)

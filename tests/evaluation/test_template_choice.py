@@ -10,7 +10,7 @@ import torch
 from froster_hf import FrosterProcessor, load_pipeline
 from froster_hf.cli import main
 from froster_hf.data import read_videos
-from froster_hf.evaluation import choose_templates, predict, predicting
+from froster_hf.evaluation import choose_templates, predict, predicting, template_choice
 from froster_hf.evaluation.metrics import average_views, true_ranks
 from froster_hf.evaluation.predicting import embed_videos
 from froster_hf.evaluation.template_choice import OWN_TEMPLATES, _choose_greedily, _choose_set, _deal_out
@@ -217,6 +217,16 @@ def test_more_scores_than_are_held_at_once_are_refused(table, classify, tmp_path
     monkeypatch.setattr(predicting, "MOST_SCORES", len(table) * 3 - 1)
     with pytest.raises(ValueError, match=f"{len(table)} videos x 1 views x 3 labels"):
         choose_templates(table, classify=classify, output_dir=tmp_path)
+    width = classify.model.config.projection_dim
+    monkeypatch.setattr(predicting, "MOST_SCORES", len(table) * width - 1)
+    with pytest.raises(ValueError, match=f"{len(table)} videos x 1 views x {width} numbers of an embedding"):
+        choose_templates(table, classify=classify, output_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    candidates = {"a": ["{}", "a {}"], "b": ["the {}"]}
+    monkeypatch.setattr(template_choice, "MOST_TEXT_NUMBERS", 9 * width - 1)
+    with pytest.raises(ValueError, match=f"3 templates x 3 texts x {width} numbers of an embedding"):
+        choose_templates(table, classify=classify, output_dir=tmp_path, candidates=candidates)
 
 
 def test_candidates_and_searches_that_cannot_be_are_refused(table, classify, tmp_path):

@@ -1,5 +1,6 @@
 """Several sentences about a label: their mean or their maximum, from files, programs and stored processors."""
 
+import copy
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from froster_hf.cli import build_parser, main
 from froster_hf.cli.options import label_options
 from froster_hf.data import read_videos
 from froster_hf.evaluation.predicting import predict
+from froster_hf.pipeline import scoring_froster
 from froster_hf.processing import processing_froster, prompts_froster
 from froster_hf.processing.label_files import read_descriptions
 from froster_hf.processing.label_matching import match_labels
@@ -71,12 +73,31 @@ def test_the_maximum_is_the_highest_of_the_scores_and_at_least_each(classify):
 
 
 def test_one_label_of_many_sentences_does_not_multiply_those_of_all_labels(monkeypatch):
-    monkeypatch.setattr(prompts_froster, "MAX_PADDED_SENTENCES", 1000)
+    monkeypatch.setattr(prompts_froster, "MAX_PADDED_NUMBERS", 2000)
     pool = prompts_froster.find_text_pooling("max").pool
     with pytest.raises(ValueError, match=r"101 labels x 10 are 1010, of 110 sentences. Give that label fewer"):
         pool(torch.zeros(110, 2), [10] + [1] * 100)
     assert pool(torch.zeros(109, 2), [10] + [1] * 99).shape == (100, 10, 2)
     assert pool(torch.zeros(1010, 2), [10] * 101).shape == (101, 10, 2)
+
+
+def test_a_background_of_many_sentences_does_not_multiply_the_labels(monkeypatch):
+    monkeypatch.setattr(scoring_froster, "MOST_REPEATED_NUMBERS", 2000)
+    labels, background = torch.zeros(101, 2), torch.zeros(1, 20, 2)
+    with pytest.raises(ValueError, match="102, one of them with 20 sentences, and the maximum over"):
+        scoring_froster.join_banks(labels, background)
+    assert scoring_froster.join_banks(labels[:40], background).shape == (41, 20, 2)
+
+
+def test_descriptions_of_a_checkpoint_whose_embeddings_fill_memory_are_refused(classify, monkeypatch):
+    model, processor = classify.model, copy.deepcopy(classify.processor)
+    processor.label_descriptions = {"golf": ["a swing", "a green", "a hole"]}
+    width = model.config.projection_dim
+    monkeypatch.setattr(processing_froster, "MAX_PADDED_NUMBERS", 3 * width)
+    with pytest.raises(ValueError, match=r"describes these labels by 4 sentences"):
+        processor.embed_labels(["golf", "tennis"], model=model)
+    assert processor.embed_labels(["golf"], model=model).shape[0] == 1
+    assert processor.embed_labels({"golf": ["a", "b", "c"], "tennis": "d"}, model=model).shape[0] == 2
 
 
 def test_a_model_takes_both_forms_of_the_bank(classify):
