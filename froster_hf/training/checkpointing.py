@@ -157,7 +157,7 @@ class AtomicCheckpointing(Trainer):
         """Make `output_dir` ready to write to, and choose the checkpoint to go on from; every byte of it is read."""
         folder = Path(str(self.args.output_dir))
         check_writable(folder)
-        incomplete_path(folder / MODEL_NAME)  # raises where a link is in the way
+        incomplete_path(folder / MODEL_NAME)  # raises where a link or a file is in the way
         if requested:
             if requested is True:
                 return newest_sound_checkpoint(folder)

@@ -51,16 +51,18 @@ def incomplete_path(folder: Path) -> Path:
     """Where `folder` is written before it is whole.
 
     Raises:
-        ValueError: a link is in the way, behind which something else would be written over or deleted.
+        ValueError: a link is in the way, behind which something else would be written over or deleted, or a file.
     """
     parent = folder.parent / INCOMPLETE_NAME
     if parent.is_symlink():
         raise ValueError(f"{parent} is a link. Folders are written there, never behind a link: remove it.")
+    if parent.exists() and not parent.is_dir():
+        raise ValueError(f"{parent} is not a folder. Folders are written there: move it away.")
     return parent / folder.name
 
 
 def prepare_incomplete(folder: Path) -> Path:
-    """An empty folder at `incomplete_path(folder)`; what an interrupted write left there is deleted."""
+    """An empty folder at `incomplete_path(folder)`; what is there, as of an interrupted write, is deleted."""
     incomplete = incomplete_path(folder)
     _delete(incomplete)
     incomplete.mkdir(parents=True)
@@ -86,14 +88,18 @@ def flush_folder(folder: Path) -> None:
 
 
 def publish(incomplete: Path, folder: Path) -> None:
-    """Rename a flushed folder to its place; a folder or a link that is there already is replaced."""
+    """Rename a flushed folder to its place; a folder or a link that is there already is replaced.
+
+    A file is not one that was written here: it is kept as `_incomplete/replaced-NAME`.
+    """
     replaced = incomplete.with_name(f"replaced-{folder.name}")
     _delete(replaced)
     if os.path.lexists(folder):
         folder.rename(replaced)
     incomplete.rename(folder)
     _flush(folder.parent)
-    discard(replaced)
+    if replaced.is_symlink() or replaced.is_dir() or not os.path.lexists(replaced):
+        discard(replaced)
 
 
 def remove(folder: Path) -> None:
@@ -113,11 +119,11 @@ def discard(incomplete: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Delete a folder and all in it, or a link and nothing behind it."""
-    if path.is_symlink():
-        path.unlink()
-    else:
+    """Delete a folder and all in it, a link and nothing behind it, or whatever else is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_sound(folder: str | os.PathLike, *, hashes: bool = True) -> None:

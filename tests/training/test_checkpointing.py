@@ -949,6 +949,36 @@ def test_nothing_is_written_or_deleted_behind_a_link_in_the_place_of_unfinished_
     assert (victim / "checkpoint-2" / "mine").read_text() == "mine"
 
 
+def test_a_file_in_the_place_of_unfinished_folders_is_refused_before_the_first_step(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "_incomplete").write_text("mine")
+    trainer = tiny_trainer(run)
+    for operation in (lambda: write_new(run / "checkpoint-2", "new"), trainer.train):
+        with pytest.raises(ValueError, match="_incomplete is not a folder"):
+            operation()
+    assert trainer.state.global_step == 0
+    assert (run / "_incomplete").read_text() == "mine"
+
+
+def test_no_file_in_the_place_of_an_unfinished_folder_ends_a_training(tmp_path):
+    trainer = tiny_trainer(tmp_path, max_steps=2, save_strategy="steps", save_steps=1, save_total_limit=1)
+    (tmp_path / "_incomplete").mkdir()
+    for name in ("checkpoint-1", "checkpoint-2", "removed-checkpoint-1", "replaced-checkpoint-2", "model"):
+        (tmp_path / "_incomplete" / name).write_text("x")
+    trainer.train()
+    trainer.save_model_whole(tmp_path / "model")
+    check_sound(tmp_path / "checkpoint-2")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"checkpoint-2", "model"}
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_kept_beside_it(tmp_path):
+    (tmp_path / "checkpoint-2").write_text("mine")
+    write_new(tmp_path / "checkpoint-2", "new")
+    check_sound(tmp_path / "checkpoint-2")
+    assert (tmp_path / "_incomplete" / "replaced-checkpoint-2").read_text() == "mine"
+
+
 @pytest.mark.parametrize("target", ["victim", "nothing"])
 def test_of_a_link_in_the_place_of_a_checkpoint_only_the_link_goes(tmp_path, target):
     (tmp_path / "victim").mkdir()
