@@ -324,17 +324,22 @@ def refuse_other_weights(config: Any, shapes: Mapping[str, Sequence[int]]) -> No
     Raises:
         ValueError: a tensor is missing, has another shape, or has no place in the model.
     """
-    described = {
+    refuse_other_tensors(described_weights(config), shapes)
+
+
+def refuse_other_tensors(described: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
+    """As `refuse_other_weights`, of what `described_weights` has said already."""
+    expected = {
         name.removeprefix("froster."): tuple(tensor.shape)
-        for name, tensor in described_weights(config).items()
+        for name, tensor in described.items()
         if not LEFT_OUT.search(name)
     }
     mismatched = [
         (name, tuple(shapes[name]), shape)
-        for name, shape in described.items()
+        for name, shape in expected.items()
         if name in shapes and tuple(shapes[name]) != shape
     ]
-    _refuse_differences(mismatched, described.keys() - shapes.keys(), shapes.keys() - described.keys())
+    _refuse_differences(mismatched, expected.keys() - shapes.keys(), shapes.keys() - expected.keys())
 
 
 def _refuse_differences(

@@ -34,7 +34,7 @@ from transformers.utils import (
 )
 
 from ..checkpoint_files import check_checkpoint_files, check_headers, own_names, refuse_other_shards, shard_names
-from ..checkpoint_loading import LEFT_OUT, loading_reason, refuse_adapter, refuse_oversized, refuse_unplaced
+from ..checkpoint_loading import LEFT_OUT, loading_reason, refuse_adapter, refuse_other_tensors, refuse_oversized
 from ..foreign_code import drop_foreign_code
 from ..modeling.configuration_froster import FrosterConfig, without_callers_fields
 from ..modeling.modeling_froster import FrosterForVideoClassification
@@ -411,7 +411,7 @@ class WeightsFolder:
         except Exception as error:
             raise ValueError(f"{self.folder / CONFIG_NAME} cannot be used: {one_line(str(error))}") from error
         try:
-            refuse_unplaced(self.layout.keys() - {name.removeprefix("froster.") for name in described})
+            refuse_other_tensors(described, {name: shape for name, (_, shape) in self.layout.items()})
         except ValueError as error:
             raise ValueError(f"{self.folder} cannot be used: {error}") from error
 

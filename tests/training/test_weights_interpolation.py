@@ -73,6 +73,29 @@ def test_weights_that_the_model_has_no_place_for_are_refused(tuned_folder, tmp_p
         interpolate(folder, folder, 0.5, output_dir=tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda config, weights: config["vision_config"].update(patch_size=4),
+            r"2 tensors .* other shapes .*patch_em",
+        ),
+        (lambda config, weights: weights.update({"froster.logit_scale": torch.ones(1)}), r"logit_scale: \(1,\), and"),
+        (lambda config, weights: weights.pop("froster.logit_scale"), r"1 tensors of the model .* are not in .*scale"),
+    ],
+    ids=["patches", "scale", "missing"],
+)
+def test_weights_other_than_the_configuration_says_are_refused(tuned_folder, tmp_path, change, message):
+    """Nothing would load what lies between two such checkpoints."""
+    folder = shutil.copytree(tuned_folder, tmp_path / "tuned")
+    weights = load_file(folder / "model.safetensors")
+    edit_config(folder, lambda config: change(config, weights))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"tuned cannot be used: .*{message}"):
+        interpolate(folder, folder, 0.5, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
 def test_between_clip_and_froster_lies_a_froster_checkpoint(clip_folder, tuned_folder, tmp_path, ratio):
     result = interpolate(clip_folder, tuned_folder, ratio, output_dir=tmp_path / "out")
@@ -298,8 +321,8 @@ def test_other_shapes_and_values_that_are_not_finite_are_refused(clip_folder, tm
     with pytest.raises(ValueError, match=r"visual_projection\.weight in .*tuned has values that are not finite"):
         interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    rewrite(tmp_path / "tuned", lambda weights: weights.update({name: torch.zeros(3, 3)}))
-    with pytest.raises(CheckpointMismatchError, match=r"visual_projection\.weight \[32, 32\] and \[3, 3\]"):
+    tiny_model(projection_dim=16).save_pretrained(tmp_path / "tuned")
+    with pytest.raises(CheckpointMismatchError, match=r"visual_projection\.weight \[32, 32\] and \[16, 32\]"):
         interpolate(clip_folder, tmp_path / "tuned", 0.5, output_dir=tmp_path / "out")
 
 
