@@ -414,14 +414,14 @@ def test_foreign_code_and_what_names_it_stay_behind(clip_folder, tmp_path, caplo
     assert sum("evil" in message for message in caplog.messages) == 3
 
 
-def test_what_other_programs_would_read_stays_behind(clip_folder, tmp_path):
+def test_what_other_programs_would_read_stays_behind(tmp_path):
     """Sentence Transformers runs the code that its modules name."""
     folder = save_tiny_checkpoint(tmp_path / "tuned")
     own = {path.name for path in folder.iterdir()}
     (folder / "modules.json").write_text('[{"type": "somebody/else--evil.E"}]')
     for name in ("config_sentence_transformers.json", "sentence_bert_config.json", "other.json", "notes.txt"):
         (folder / name).write_text("{}")
-    result = interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+    result = interpolate(folder, folder, 0.5, output_dir=tmp_path / "out")
     assert {path.name for path in result.iterdir()} == own
 
 
