@@ -6,6 +6,7 @@ Architecture only. How a model is trained stands in `FrosterTrainingArguments`, 
 import contextlib
 import functools
 import importlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -202,6 +203,24 @@ def check_epsilon(epsilon: Any, name: str) -> None:
         raise ValueError(f"`{name}` is {epsilon!r:.100}; it must be a number between 0 and 1, such as 1e-5.")
 
 
+def check_finite(fields: Mapping[str, Any]) -> None:
+    """Refuse numbers that are not finite, at any depth: transformers writes them as objects, which it does not load.
+
+    Raises:
+        ValueError: names the field of the first of them.
+    """
+    pending: list[tuple[str, Any]] = [("", fields)]
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"`{name:.100}` is {value}; it must be a finite number.")
+        entries = vars(value) if isinstance(value, PreTrainedConfig) else value
+        if isinstance(entries, Mapping):
+            pending += [(f"{name}.{field}" if name else str(field), entry) for field, entry in entries.items()]
+        elif isinstance(entries, list | tuple):
+            pending += [(name, entry) for entry in entries]
+
+
 def without_callers_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `config.json` without what only the caller decides, in the towers too."""
     return {
@@ -260,8 +279,8 @@ class FrosterConfig(PreTrainedConfig):
 
     Raises:
         ValueError: a value of another type, an unknown name, a size beyond its limits (`SIZE_LIMITS`,
-            `TOWER_SIZE_LIMITS`), more than `MAX_LABELS` labels, or more than `MAX_PARAMETERS` parameters in all;
-            before anything is computed.
+            `TOWER_SIZE_LIMITS`), a number that is not finite, more than `MAX_LABELS` labels, or more than
+            `MAX_PARAMETERS` parameters in all; before anything is computed.
 
     Example:
 
@@ -315,6 +334,7 @@ class FrosterConfig(PreTrainedConfig):
         check_sizes(vars(self) | kwargs, SIZE_LIMITS)
         for name in self.sub_configs:
             check_tower(getattr(self, name), name)
+        check_finite(vars(self) | kwargs)
         self._check_labels()
         backbone = find_entry("backbone", self.backbone, BACKBONES)
         self.text_config = self._build_tower("text_config", backbone.text_config)
@@ -538,7 +558,8 @@ def read_dual_encoder_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
     """A dual encoder's configuration from the fields of its `config.json`, by the rules of [`FrosterConfig`].
 
     Raises:
-        ValueError: no backbone is of its type, a value of another type, a refused name, or a size beyond its limits.
+        ValueError: no backbone is of its type, a value of another type, a refused name, a number that is not finite,
+            or a size beyond its limits.
     """
     entry = find_backbone(fields.get("model_type"))
     check_names(fields, PreTrainedConfig)
@@ -546,6 +567,7 @@ def read_dual_encoder_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
         # Old files say a tower's fields twice.
         for key in (name, f"{name}_dict"):
             check_tower(fields.get(key), key)
+    check_finite(fields)
     check_sizes(fields, {name: TOWER_SIZE_LIMITS[name] for name in ("num_labels", "projection_dim")})
     with value_errors():
         return find_implementation(entry.config, transformers)(**without_callers_fields(fields))

@@ -80,6 +80,26 @@ def test_impossible_values_are_refused_by_name(fields, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("model_type", ["froster", "clip", "siglip"])
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (lambda number: {"logit_scale_init_value": number}, "logit_scale_init_value"),
+        (lambda number: {"initializer_factor": number}, "initializer_factor"),
+        (lambda number: {"text_config": {"initializer_range": number}}, "text_config.initializer_range"),
+        (lambda number: {"vision_config": {"attention_dropout": number}}, "vision_config.attention_dropout"),
+        (lambda number: {"note": {"of": [1.0, {"any": number}]}}, "note.of.any"),
+    ],
+    ids=["top", "of the dual encoder", "text", "vision", "any depth"],
+)
+def test_a_number_that_is_not_finite_is_refused_by_its_field(tmp_path, fields, named, model_type, number):
+    """transformers writes it as an object, and loads no configuration that has one."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, **fields(number)}))
+    with pytest.raises(ValueError, match=f"`{named}` is {number}; it must be a finite number"):
+        FrosterConfig.from_fields(json.loads((tmp_path / "config.json").read_text()))
+
+
 @pytest.mark.parametrize("name", list(SIZE_LIMITS))
 @pytest.mark.parametrize("value", [10**9, 2**63, -1])
 def test_hostile_sizes_of_a_file_are_refused_before_anything_is_computed(tmp_path, name, value):
