@@ -33,10 +33,11 @@ IMAGE_FORMATS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-# A name with one decimal number as programs write those, without zeros at its end. So 1.10 is the tenth of something.
-_WITH_DECIMAL = re.compile(r"([^0-9]*)([0-9]+(?:\.(?:0|[0-9]*[1-9]))?)([^0-9]*)")
+# What may be numbers, versions or dates, and a decimal number as programs write those, without zeros at its end. So
+# 1.10 is the tenth of something.
+_DOTTED = re.compile(r"([0-9]+(?:\.[0-9]+)*)")
+_DECIMAL = re.compile(r"[0-9]+(?:\.(?:0|[0-9]*[1-9]))?")
 
-# MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
 
 
@@ -53,7 +54,7 @@ def load() -> None:
 def image_files(folder: str, limits: VideoLimits) -> list[str]:
     """Paths of a folder's image files, in the order of the numbers in their names: frame_2 stands before frame_10.
 
-    Where the names are alike but for one decimal number, as of seconds, 0.25 stands before 0.5.
+    Where the names are alike but for their numbers, 0.25 stands before 0.5, as of seconds.
 
     Passed over: hidden files, such as the "._1.png" that macOS writes beside "1.png", other suffixes, folders.
 
@@ -62,7 +63,8 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
         limits: `max_frames` bounds their number.
 
     Raises:
-        UnreadableVideoError: the folder cannot be read, holds no image file, too many, or videos.
+        UnreadableVideoError: the folder cannot be read, holds no image file, too many, or videos, or its names may be
+            read in two orders.
     """
     try:
         with os.scandir(folder) as entries:
@@ -87,12 +89,34 @@ def _is_image_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _in_order(names: list[str]) -> list[str]:
-    """The names of a folder's frames, sorted."""
-    found = {name: _WITH_DECIMAL.fullmatch(os.path.splitext(name)[0]) for name in names}
-    decimals = {name: match for name, match in found.items() if match}
-    if len(decimals) == len(names) and len({(match[1], match[3]) for match in decimals.values()}) == 1:
-        return sorted(names, key=lambda name: (Decimal(decimals[name][2]), name))
-    return sorted(names, key=_numbers_by_value)
+    """The names of a folder's frames, sorted.
+
+    Raises:
+        UnreadableVideoError: a dot of theirs may be a decimal point or not, on which their order depends.
+    """
+    by_value = sorted(names, key=_numbers_by_value)
+    parts = [_DOTTED.split(os.path.splitext(name)[0]) for name in names]
+    if len({tuple(part[::2]) for part in parts}) > 1:
+        return by_value
+    keys: list[list[Any]] = [[] for _ in names]
+    certain = True
+    for numbers in zip(*(part[1::2] for part in parts)):
+        pieces = [number.split(".") for number in numbers]
+        seconds = [".".join(piece[-2:]) for piece in pieces]
+        # What all have in front, as of a video whose name ends in a number, may be a part of a version as well.
+        in_front = {tuple(piece[:-2]) for piece in pieces}
+        are_decimals = len(in_front) == 1 and all(map(_DECIMAL.fullmatch, seconds))
+        certain &= not are_decimals or in_front == {()}
+        for key, piece, second in zip(keys, pieces, seconds):
+            key.append(Decimal(second) if are_decimals else tuple(map(int, piece)))
+    in_order = [name for _, name in sorted(zip(keys, names))]
+    if not certain and in_order != by_value:
+        first, second = next(pair for pair in zip(in_order, by_value) if pair[0] != pair[1])
+        raise UnreadableVideoError(
+            f"whether {first!r} or {second!r} comes first cannot be told from their dots; number the frames, as in "
+            "0001.png, or set the seconds apart, as in video_0.25.png"
+        )
+    return in_order
 
 
 def _numbers_by_value(name: str) -> tuple[list[str | int], str]:

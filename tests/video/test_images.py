@@ -244,8 +244,17 @@ def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
         ["0.0", "0.25", "0.5", "0.75", "1.0", "1.25", "1.5", "10.0"],
         ["0", "0.125", "0.25", "1", "1.5"],
         ["frame_0.25", "frame_0.5", "frame_2.0"],
+        ["GOPR0123_0.0", "GOPR0123_0.25", "GOPR0123_0.5", "GOPR0123_1.0"],
+        ["clip.mp4_0.25", "clip.mp4_0.5", "clip.mp4_1"],
+        ["cam1-0.25s", "cam1-0.5s", "cam1-10.0s"],
+        ["clip_30fps_0.03", "clip_30fps_0.07", "clip_30fps_0.1", "clip_30fps_0.13"],
+        ["scene2_0.25", "scene2_0.5", "scene10_0.125", "scene10_0.5"],
+        ["v1.2_frame9", "v1.2_frame10"],
+        ["cam1.0.25", "cam1.0.50", "cam1.0.75"],
         # No numbers of seconds: each part counts by itself.
         ["v1.8", "v1.9", "v1.10", "v1.11"],
+        ["cam1_v1.8", "cam1_v1.9", "cam1_v1.10", "cam1_v1.11"],
+        ["2024.1.5", "2024.1.10", "2024.2.1"],
         ["1.2.3", "1.2.10", "1.10.1"],
         ["a_0.5", "a_0.25_b"],
     ],
@@ -254,6 +263,14 @@ def test_frames_that_are_called_by_their_seconds_are_in_the_order_of_these(tmp_p
     for value, name in enumerate(names):
         picture(value).save(tmp_path / f"{name}.png")
     assert values(tmp_path) == list(range(len(names)))
+
+
+def test_frames_whose_order_depends_on_what_a_dot_is_are_refused(tmp_path):
+    """Of cam1 at 0.25 and 0.5 seconds, or pictures 5 and 25 of something."""
+    for value, name in enumerate(("cam1.0.25", "cam1.0.5")):
+        picture(value).save(tmp_path / f"{name}.png")
+    with pytest.raises(VideoDecodeError, match=r"'cam1\.0\.25\.png' or 'cam1\.0\.5\.png' .*number the frames"):
+        values(tmp_path)
 
 
 @pytest.mark.parametrize("target", ["2.png", "missing.png"])
