@@ -643,7 +643,8 @@ class FrosterProcessor(ProcessorMixin):
         is_behind = torch.arange(input_ids.shape[1]) >= lengths[:, None]
         unseen = is_behind & ~is_end & (input_ids != self.tokenizer.pad_token_id)
         if unseen.any():
-            text = self.tokenizer.decode(input_ids[unseen.any(dim=-1)][0])
+            with errors_of_tokenizers(ValueError, "the tokens of a text"):
+                text = self.tokenizer.decode(input_ids[unseen.any(dim=-1)][0])
             raise ValueError(
                 f"The text {text!r:.200} goes on behind the token {end}, at which the model reads it. Leave such "
                 "tokens out of the labels, or load the tokenizer of this model's checkpoint."

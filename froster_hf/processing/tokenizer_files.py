@@ -591,6 +591,13 @@ def _is_plain(part: Mapping[str, Any]) -> bool:
     return len(json.dumps(part)) <= LONGEST_TOKEN
 
 
+def _strips_safely(part: Mapping[str, Any]) -> bool:
+    """Whether a decoder takes at most one character off a token's beginning, as Gemma's; the tokenizers library panics
+    where it takes more off an end than there are."""
+    numbers = [part.get("start"), part.get("stop")]
+    return _is_plain(part) and all(type(number) is int for number in numbers) and numbers in ([0, 0], [1, 0])
+
+
 def _replaces_safely(part: Mapping[str, Any]) -> bool:
     """Whether a replacement never makes a text longer, and is found in time that grows with the text only."""
     pattern, content = part.get("pattern"), part.get("content")
@@ -782,7 +789,8 @@ PARTS: dict[str, dict[str, Callable[[Mapping[str, Any]], bool]]] = {
         "TemplateProcessing": _is_bounded_template,
     },
     "decoder": {
-        **dict.fromkeys(("BPEDecoder", "ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Strip"), _is_plain),
+        **dict.fromkeys(("BPEDecoder", "ByteFallback", "ByteLevel", "Fuse", "Metaspace"), _is_plain),
+        "Strip": _strips_safely,
         "Replace": _replaces_safely,
     },
 }

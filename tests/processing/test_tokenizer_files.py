@@ -12,6 +12,7 @@ from transformers import AutoProcessor, TokenizersBackend
 
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.checkpoint_loading import load_pipeline
+from froster_hf.modeling.configuration_froster import FrosterConfig
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.tokenizer_files import (
     CLIP_WORDS,
@@ -649,6 +650,40 @@ def test_a_text_over_which_the_library_fails_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(TokenizersBackend, "__call__", panic)
     with pytest.raises(ValueError, match=r"fails over a text .*\\x1b打"):
         processor.encode_labels(["打"], templates="none")
+
+
+def test_tokens_over_which_the_library_fails_in_an_errors_words_are_an_error(tmp_path, monkeypatch):
+    end = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+    described = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [872], "tokens": ["<|endoftext|>"]}}
+    folder = copy_of(
+        SMALL_FROSTER,
+        tmp_path / "model",
+        tokenizer={"post_processor": template(end, text_of("A"), end, special=described)},
+    )
+    processor = FrosterProcessor.from_pretrained(folder)
+    config = FrosterConfig.from_pretrained(folder)
+    with pytest.raises(ValueError, match="goes on behind the token"):
+        processor.encode_labels(["a circle"], config=config)
+
+    def panic(*_args, **_kwargs):
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(TokenizersBackend, "decode", panic)
+    with pytest.raises(ValueError, match=r"fails over the tokens of a text .*index out of bounds"):
+        processor.encode_labels(["a circle"], config=config)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "is_taken"),
+    [(0, 0, True), (1, 0, True), (0, 1, False), (0, 5, False), (2**63, 0, False), (-1, 0, False), (True, 0, False)],
+)
+def test_a_decoder_takes_one_character_off_a_tokens_beginning_at_most(start, stop, is_taken):
+    description = json.loads((SMALL_FROSTER / "tokenizer.json").read_text())
+    description["decoder"] = {"type": "Strip", "content": "g", "start": start, "stop": stop}
+    if is_taken:
+        return check_description(description)
+    with pytest.raises(TokenizerError, match=r"a part of its decoder is .* allowed: Strip as the backbones'"):
+        check_description(description)
 
 
 PUBLISHED: dict[str, dict] = {
