@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,6 +19,7 @@ from ... import __version__
 from ...data.clips import EvaluationClips, TrainingClips, collate_clips
 from ...machine_memory import FLOAT_BYTES, refuse_beyond_memory
 from ...modeling.modeling_froster import FrosterModel
+from ...printing import printable
 from ...processing.sampling_froster import sample_frame_indices
 from ...processing.text_files import read_json
 from ...processing.video_processing_froster import FrosterVideoProcessor
@@ -212,10 +213,37 @@ class DecodedClips:
 
 def decoded_clips(world: World, side: str) -> DecodedClips:
     """Those of one of `world.sides`, which `prepare_world` has stored."""
-    file = _clips_file(world, side)
-    with safe_open(file, framework="pt") as handle:
-        names = json.loads(handle.metadata()["labels"])
-    return DecodedClips(label_names=names, **load_file(file))
+    tensors, names = _read_clips(_clips_file(world, side))
+    return DecodedClips(tensors[PIXELS], tensors["labels"], names)
+
+
+def _read_clips(file: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """What `prepare_world` has stored of clips, and the names of their labels.
+
+    Raises:
+        ValueError: it is not that; names the file.
+    """
+    refuse_irregular(file)
+    try:
+        with safe_open(file, framework="pt") as handle:
+            names = json.loads((handle.metadata() or {})["labels"])
+        tensors = load_file(file)
+        pixels, labels = tensors[PIXELS], tensors["labels"]
+        are_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        are_clips = pixels.ndim == 5 and len(pixels) > 0 and pixels.is_floating_point()
+        are_labels = labels.shape == (len(pixels),) and labels.dtype == torch.int64
+        if not (are_names and are_clips and are_labels and 0 <= labels.min() <= labels.max() < len(names)):
+            raise ValueError("its clips or labels have other forms")
+        embeds = tensors[EMBEDS] if file.stem == TRAIN else None
+        if embeds is not None and (embeds.ndim != 3 or embeds.shape[:2] != pixels.shape[:2]):
+            raise ValueError("its embeddings have another form")
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _other_clips(file) from error
+    return tensors, names
+
+
+def _other_clips(file: Path) -> ValueError:
+    return ValueError(f"{printable(str(file))} is not what a study has stored. Delete it to have it decoded again.")
 
 
 class StoredTrainingClips(TrainingClips):
@@ -254,13 +282,20 @@ def training_clips(
 
     Returns:
         The stored clips, where the recipe cuts all its clips from the same pixels; else the table.
+
+    Raises:
+        ValueError: what is stored is not of these videos.
     """
     options: dict[str, Any] = recipe.training.get("train_video_options") or {}
     if {name: value for name, value in options.items() if name != "num_frames"} != STORED_OPTIONS:
         return table
+    file = _clips_file(world, TRAIN)
+    frames = _read_clips(file)[0][PIXELS]
+    if len(frames) != len(table):
+        raise _other_clips(file)
     return StoredTrainingClips(
         table,
-        load_file(_clips_file(world, TRAIN))[PIXELS],
+        frames,
         video_processor=video_processor,
         seed=recipe.training.get("data_seed", recipe.training["seed"]),
         video_options=options,
@@ -299,6 +334,8 @@ def remembering_teacher(world: World) -> RememberingTeacher:
 
 @functools.lru_cache(maxsize=2)
 def _read_teacher(clip: Path, clips: Path) -> RememberingTeacher:
-    stored = load_file(clips)
+    stored, _ = _read_clips(clips)
     model = FrozenTeacher.from_dual_encoder(clip).model
+    if stored[EMBEDS].shape[-1] != model.config.projection_dim:
+        raise _other_clips(clips)
     return RememberingTeacher(model, frames=stored[PIXELS].flatten(0, 1), embeds=stored[EMBEDS].flatten(0, 1))

@@ -1,10 +1,12 @@
 """What a world keeps for its jobs is what they would compute anew, so that the same models are trained."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import froster_hf
 from froster_hf.data.clips import TrainingClips
@@ -67,6 +69,49 @@ def test_results_that_no_pretraining_has_are_refused(world, value):
 
 def job_of(world, method):
     return job_for(method, world=world, seed=0, choices={}, test=True)
+
+
+NAMES = json.dumps(["a", "b", "c", "d"])
+
+
+@pytest.mark.parametrize(
+    ("side", "change", "names"),
+    [
+        ("base", lambda tensors: tensors["labels"].fill_(99), NAMES),
+        ("base", lambda tensors: tensors["labels"].fill_(-1), NAMES),
+        ("base", lambda tensors: tensors.update(pixel_values_videos=tensors["pixel_values_videos"][:1]), NAMES),
+        ("base", lambda tensors: tensors.pop("labels"), NAMES),
+        ("base", lambda tensors: None, "[" * 100_000),
+        ("base", lambda tensors: None, "[1, 2, 3, 4]"),
+        ("base", lambda tensors: None, None),
+        ("train", lambda tensors: tensors.update({name: tensors[name][:1] for name in tensors}), NAMES),
+        ("train", lambda tensors: tensors.update(teacher_embeds=tensors["teacher_embeds"][..., :3]), NAMES),
+        ("train", lambda tensors: tensors.update(teacher_embeds=tensors["teacher_embeds"][:1]), NAMES),
+    ],
+)
+def test_altered_clips_are_an_error_that_names_their_file(world, tmp_path, side, change, names):
+    file, kept = world.folder / "clips" / f"{side}.safetensors", tmp_path / "kept"
+    shutil.copy(file, kept)
+    tensors = load_file(kept)
+    change(tensors)
+    stored = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(stored, file, metadata={"labels": names} if names else None)
+    recipe = world.placed(job_of(world, "residual").recipe(), output_dir=tmp_path)
+    table, _ = read_recipe_data(recipe.data, recipe.world)
+    video_processor = build_model(recipe.model)[1].video_processor
+    worlds._read_teacher.cache_clear()
+
+    def read() -> None:
+        decoded_clips(world, "base")
+        worlds.remembering_teacher(world)
+        worlds.training_clips(world, recipe, table, video_processor=video_processor)
+
+    try:
+        with pytest.raises(ValueError, match=rf"{side}\.safetensors is not what a study has stored"):
+            read()
+    finally:
+        shutil.copy(kept, file)
+        worlds._read_teacher.cache_clear()
 
 
 def test_stored_clips_are_those_that_are_decoded(world, tmp_path):
