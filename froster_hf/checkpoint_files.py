@@ -36,6 +36,9 @@ MOST_QUANTIZED = 2_000
 """Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
 again. Those of the largest CLIP are 1,300."""
 
+MOST_SHARDS = 2_000
+"""Of an index, each of which is looked for several times; the largest models have some hundred."""
+
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Of safetensors, the types of weights."""
 
@@ -310,7 +313,8 @@ def shard_names(index: Path) -> Mapping[str, str]:
     """Tensor -> file, of an index of shards.
 
     Raises:
-        CheckpointError: it is not such an index, or names a file that is not one of its folder.
+        CheckpointError: it is not such an index, or names a file that is not one of its folder, or more than
+            `MOST_SHARDS`.
     """
     from .processing.text_files import AnnotationError, read_json
 
@@ -323,6 +327,9 @@ def shard_names(index: Path) -> Mapping[str, str]:
         raise CheckpointError(
             f"{printable(str(index))} is not an index of shards: its weight_map must give a file to each tensor."
         )
-    for name in set(names.values()):
+    shards = set(names.values())
+    if len(shards) > MOST_SHARDS:
+        raise CheckpointError(f"{printable(str(index))} names {len(shards)} files; at most {MOST_SHARDS} are read.")
+    for name in shards:
         inside(index.parent, name)
     return names

@@ -163,6 +163,16 @@ def test_an_index_of_shards_that_is_none_is_refused(index, tmp_path):
     assert len(str(error.value)) < 2000
 
 
+def test_an_index_of_more_shards_than_any_model_has_is_refused(tmp_path):
+    index = {"weight_map": {str(i): f"{i}.safetensors" for i in range(2_001)}}
+    folder = clip_folder(tmp_path / "clip", **{"model.safetensors.index": index})
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors\.index\.json names 2001 files; at most 2000 are read"
+    ):
+        read_checkpoint(folder)
+
+
 def test_a_folder_with_a_hostile_pickle_is_refused_without_advice_to_open_it(tmp_path, capsys):
     marker = tmp_path / "marker"
     folder = clip_folder(tmp_path / "clip")
