@@ -39,7 +39,7 @@ from ..child_environment import child_environment
 from ..fingerprints import file_fingerprint
 from ..printing import listing, one_line, printable
 from ..processing.text_files import AnnotationError, read_json
-from .layouts import find_layout, recognize_layout, told_by_section, weight_sections
+from .layouts import find_layout, recognize_layout, refuse_unread_sections, told_by_section, weight_sections
 from .pickle_worker import MAX_CHARACTERS, MAX_RANK, NO_ROOM_STATUS, TensorUnpickler, add_tensor
 from .state_dicts import convert_state_dict
 
@@ -340,6 +340,7 @@ def load_source(source: str | os.PathLike[str], *, layout: str | None = None) ->
         weights, wrapping, unused = _unwrap(raw)
     except ValueError as error:
         raise ValueError(f"{raw.path}, without its sections and the names of wrappers: {error}.") from error
+    refuse_unread_sections(raw.other)
     # An ActionCLIP file with the head that has no weights is recognized by its empty section.
     layout = layout or told_by_section(recognize_layout(weights), raw.other)
     if find_layout(layout).needs_config and clip_config is None:

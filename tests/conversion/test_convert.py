@@ -116,6 +116,19 @@ def test_an_openai_archive_keeps_every_dtype(tmp_path):
     assert_bit_equal(torch.load(tmp_path / "again.pt", weights_only=True), kept)
 
 
+@pytest.mark.parametrize("layout", [None, "actionclip"])
+@pytest.mark.parametrize(
+    "section",
+    [{"state_dict": {"a": torch.ones(1)}}, {"a": [1.0]}, {"a": torch.ones(1), "b": {"c": torch.ones(1)}}, None, [], 3],
+    ids=["one level deeper", "as lists", "partly deeper", "null", "a list", "a number"],
+)
+def test_a_head_of_actionclip_that_is_not_read_is_refused(tmp_path, section, layout):
+    """Else the model would be converted as the one without a head."""
+    torch.save({"model_state_dict": clip_state_dict(), "fusion_model_state_dict": section}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"fusion_model_state_dict.* has to hold tensors by their names, or nothing"):
+        convert_checkpoint(tmp_path / "a.pt", tmp_path / "out", layout=layout)
+
+
 @pytest.mark.parametrize(
     ("head", "wrapper"),
     [("meanP", ""), ("LSTM", ""), ("Conv_1D", "module."), ("Transf", "module."), ("Transf_cls", "")],

@@ -5,7 +5,7 @@ type checkers need. Nothing heavy is imported, so that `froster --help` knows th
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 from ...printing import listing, printable
@@ -98,6 +98,26 @@ def told_by_section(layout: str, sections: Iterable[str]) -> str:
         if entry.patch_embedding == same and entry.told_by in sections:
             return name
     return layout
+
+
+def refuse_unread_sections(other: Mapping[str, str]) -> None:
+    """Refuse a section that tells a layout and holds something else than tensors by their names: the model would be
+    taken for the one whose section is empty.
+
+    Args:
+        other: what is found in a file besides tensors, in words.
+
+    Raises:
+        ValueError: names the first.
+    """
+    telling = {entry.told_by for entry in LAYOUTS.values()} - {None}
+    for name, found in other.items():
+        is_whole = "/" not in name
+        if name.split("/")[0] in telling and not (is_whole and found in ("dict of 0", "OrderedDict of 0")):
+            raise ValueError(
+                f"The checkpoint cannot be converted: {printable(name, limit=200)} is {printable(found)}; this "
+                "section has to hold tensors by their names, or nothing."
+            )
 
 
 def dropped_names() -> dict[str, str]:
