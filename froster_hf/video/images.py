@@ -38,6 +38,7 @@ IMAGE_FORMATS = {
 _DOTTED = re.compile(r"([0-9]+(?:\.[0-9]+)*)")
 _DECIMAL = re.compile(r"[0-9]+(?:\.(?:0|[0-9]*[1-9]))?")
 
+# MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
 
 
