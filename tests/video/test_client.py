@@ -387,11 +387,14 @@ def test_a_decoder_at_work_ends_with_its_caller(tmp_path, no_warm_process, ends)
         return [info.num_frames - 1]
 
     if (caller := os.fork()) == 0:
-        if ends == "with a reading thread":
-            threading.Thread(target=decode_frames, args=(path, choose), daemon=True).start()
-            threading.Event().wait(60)
-        decode_frames(path, choose)
-        os._exit(1)
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if ends == "with a reading thread":
+                threading.Thread(target=decode_frames, args=(path, choose), daemon=True).start()
+                threading.Event().wait(60)
+            decode_frames(path, choose)
+        finally:
+            os._exit(1)  # and never on to pytest's next test
     os.close(send)
     try:
         decoder = int(os.read(receive, 100))
