@@ -1,5 +1,7 @@
 """The losses and gradients that the original implementations computed come out of FrosterTrainer's own step."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import TrainerCallback
@@ -19,8 +21,9 @@ class StoredTeacher(FrozenTeacher):
 
     embed_width, shared = 64, False
 
-    def __init__(self, trio):
+    def __init__(self, trio, config):
         self.stored, self.num_frames = trio.stored, trio.facts["num_frames"]
+        self.model = SimpleNamespace(config=config)
 
     def to(self, device):
         return self
@@ -82,7 +85,7 @@ def test_losses_and_gradients_of_the_originals(tmp_path, name, split):
         FrosterTrainingArguments(**arguments | split),
         train_dataset=clips,
         prompts=prompts,
-        teacher=stored_teacher_weights(trio, student) if has_weights else StoredTeacher(trio),
+        teacher=stored_teacher_weights(trio, student) if has_weights else StoredTeacher(trio, student.config),
         callbacks=[gradient_norms],
     )
     if not has_weights:
