@@ -230,10 +230,9 @@ def _label_index(row: _Row, indices: Mapping[str | int, int]) -> int | tuple[int
 
 
 def _json_entries(path: str) -> list[tuple[Any, str]]:
-    entries = read_json(path)
+    entries, name = read_json(path), shown_path(path)
     if not isinstance(entries, list):
-        raise AnnotationError(f"{shown_path(path)}: expected a list of objects, one per video.")
-    name = shown_path(path)
+        raise AnnotationError(f"{name}: expected a list of objects, one per video.")
     return [(entry, shown_place(name, number, of="entry")) for number, entry in enumerate(entries)]
 
 

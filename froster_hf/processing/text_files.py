@@ -54,7 +54,7 @@ def shown_place(name: str, number: int, *, of: str = "line") -> str:
 
     Args:
         name: the file's, as it is shown.
-        number: from 1 on.
+        number: of what stands there.
         of: what is counted.
     """
     short = name if len(name) <= LONGEST_NAME else f"...{name[-LONGEST_NAME:]}"

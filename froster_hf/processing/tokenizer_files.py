@@ -220,9 +220,7 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     if (description := find("tokenizer.json")) is not None:
         check_description(_settings(description), embeddings=embeddings)
     else:
-        vocabulary = _settings(find("vocab.json"))
-        _check_indices(vocabulary)
-        _check_vocabulary(vocabulary, embeddings)
+        _check_vocabulary(_settings(find("vocab.json")), embeddings)
         _check_pairs(find("merges.txt"))
         names = {*SENTENCEPIECE_FILES, *_names_of_files(name, kwargs)}
     # SigLIP's first tokenizer reads its model even then, with the library.
@@ -423,7 +421,6 @@ def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBE
     if not isinstance(vocabulary, list | Mapping):
         raise _refused("its vocabulary is", vocabulary, "a list or an object")
     if isinstance(vocabulary, Mapping):
-        _check_indices(vocabulary)
         _check_vocabulary(vocabulary, embeddings)
     else:
         # Pairs of a token and its score.
@@ -451,6 +448,8 @@ def _check_indices(vocabulary: Mapping[str, Any]) -> None:
 
 def _check_vocabulary(tokens: Collection[Any], embeddings: int) -> None:
     """Refuse tokens of which the tokenizers library would make more than it makes of the backbones' vocabularies."""
+    if isinstance(tokens, Mapping):
+        _check_indices(tokens)
     for token in tokens:
         if not isinstance(token, str) or len(token) > LONGEST_TOKEN:
             raise _refused("a token of its vocabulary is", token, f"texts of up to {LONGEST_TOKEN} characters")

@@ -34,7 +34,8 @@ BACKTRACK = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Rem
 
 
 def change_json(file: Path, **fields) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    existing = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**existing, **fields}))
 
 
 def copy_of(original: Path, folder: Path, *, tokenizer: dict | None = None, **config) -> Path:
@@ -221,8 +222,7 @@ def test_no_other_file_takes_the_place_of_what_was_checked(tmp_path, monkeypatch
     evil = {**json.loads((folder / "tokenizer.json").read_text()), **HOSTILE["a text multiplied"]}
     (folder / "evil.json").write_text(json.dumps(evil))
     file, fields = REPLACING[case]
-    existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
-    (folder / file).write_text(json.dumps({**existing, **fields}))
+    change_json(folder / file, **fields)
     with pytest.raises(TokenizerError, match=f"{file} has the field .*; allowed: plain settings and tokens"):
         FrosterProcessor.from_pretrained(folder)
 
@@ -247,8 +247,7 @@ MANY = [f"t{i}" for i in range(20_000)]
 def test_more_tokens_than_any_tokenizer_adds_are_refused(tmp_path, file, fields):
     """transformers compares each with each, for hours."""
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
-    existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
-    (folder / file).write_text(json.dumps({**existing, **fields}))
+    change_json(folder / file, **fields)
     with pytest.raises(TokenizerError, match=r"the number of its added tokens is 2\d{4}; allowed: up to 2500"):
         FrosterProcessor.from_pretrained(folder)
 
@@ -311,8 +310,7 @@ def test_a_tokenizer_whose_code_is_a_list_can_be_saved(tmp_path, original, load)
 )
 def test_a_tokenizer_that_cannot_be_saved_is_refused_by_name(tmp_path, file, fields):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
-    existing = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
-    (folder / file).write_text(json.dumps({**existing, **fields}))
+    change_json(folder / file, **fields)
     with pytest.raises(TokenizerError, match=rf"{file} has the field .*; allowed: plain settings and tokens"):
         FrosterProcessor.from_pretrained(folder)
 
