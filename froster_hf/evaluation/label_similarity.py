@@ -20,6 +20,8 @@ from ..whole_files import make_folder, write_text_whole
 from .plots import plot_similarity_gain
 from .report import cell, markdown_table, one_decimal
 
+COSINES_AT_ONCE = 2**24
+
 
 def mean_best_cosine(tested_embeds: torch.Tensor, training_embeds: torch.Tensor) -> float:
     """Mean over tested labels of the best cosine with a training label.
@@ -28,8 +30,10 @@ def mean_best_cosine(tested_embeds: torch.Tensor, training_embeds: torch.Tensor)
         tested_embeds: (K, D), any length.
         training_embeds: (K', D).
     """
-    cosines = F.normalize(tested_embeds.float(), dim=-1) @ F.normalize(training_embeds.float(), dim=-1).T
-    return cosines.max(dim=1).values.mean().item()
+    training = F.normalize(training_embeds.float(), dim=-1).T
+    # Not all pairs at once: they are the product of two lists.
+    parts = F.normalize(tested_embeds.float(), dim=-1).split(max(1, COSINES_AT_ONCE // training.shape[1]))
+    return torch.cat([(part @ training).amax(dim=1) for part in parts]).mean().item()
 
 
 def similarity_table(

@@ -448,7 +448,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
         Raises:
             VideoDecodeError: the video cannot be read.
-            ValueError: labels or options are wrong, or scores are not finite.
+            ValueError: labels or options are wrong, scores are not finite, or there are more segments than are held.
         """
         check_seconds(smoothing_seconds=smoothing_seconds, min_segment_seconds=min_segment_seconds)
         scorer = ClipScorer(self, candidate_labels, **options)

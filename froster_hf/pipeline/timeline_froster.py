@@ -41,6 +41,8 @@ OUTSIDE_SHARE = 0.25
 # second is 172,800 windows; of each, the best scores are kept.
 MOST_STRIDES = 1000
 MOST_WINDOWS, MOST_WINDOW_FRAMES = 2**18, 2**22
+# With each label for itself, windows and labels multiply.
+MOST_SEGMENTS = 2**19
 # Of clips that are computed together, a quarter of a gigabyte; 8 of 32 frames of 224 pixels have 4 * 10^7.
 MOST_BATCH_VALUES = 2**26
 # How the video processor takes the frames of a window, which are sampled already.
@@ -134,6 +136,9 @@ class Timeline:
         Args:
             threshold: a window in which a label scores less does not show it.
             on_segment: called with each segment as soon as it is found, before its `contrast` is known.
+
+        Raises:
+            ValueError: more than `MOST_SEGMENTS` segments.
         """
         finder = SegmentFinder(self.labels, threshold=threshold, multi_label=True)
 
@@ -427,6 +432,9 @@ def collect_segments(
 
     Returns:
         The best scores of all windows, and the segments by their starts.
+
+    Raises:
+        ValueError: more than `MOST_SEGMENTS` segments.
     """
     kept: list[WindowScores] = []
 
@@ -447,9 +455,18 @@ def collect_segments(
 def _given_out(
     found: Iterable[TimelineSegment], on_segment: Callable[[TimelineSegment], None] | None
 ) -> list[TimelineSegment]:
-    """Segments, each of which was given out when it was found."""
-    segments = []
+    """Segments, each of which was given out when it was found.
+
+    Raises:
+        ValueError: more than `MOST_SEGMENTS`.
+    """
+    segments: list[TimelineSegment] = []
     for segment in found:
+        if len(segments) == MOST_SEGMENTS:
+            raise ValueError(
+                f"There are more than {MOST_SEGMENTS:,} segments; raise the threshold, or take fewer labels, longer "
+                "strides or more smoothing."
+            )
         segments.append(segment)
         if on_segment is not None:
             on_segment(segment)

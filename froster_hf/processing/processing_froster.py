@@ -474,8 +474,7 @@ class FrosterProcessor(ProcessorMixin):
         model = getattr(model, "froster", model)
         labels = read_label_list(labels)
         sentences, counts = self._sentences(labels, descriptions)
-        if descriptions is None and labels.descriptions is None and len(sentences) > len(counts):
-            self._refuse_many_descriptions(len(sentences), width=model.config.projection_dim)
+        self._refuse_many_sentences(len(sentences), width=model.config.projection_dim)
         num_prompts = len(self._templates(templates))
         num_chunks = math.ceil(len(sentences) / max(1, PROMPTS_PER_CHUNK // num_prompts))
         hidden = True if len(sentences) * num_prompts <= PROMPTS_WITHOUT_PROGRESS else None
@@ -488,13 +487,13 @@ class FrosterProcessor(ProcessorMixin):
         return torch.cat(embeds), counts
 
     @staticmethod
-    def _refuse_many_descriptions(num_sentences: int, *, width: int) -> None:
-        """Refuse descriptions that the checkpoint has of the labels if their embeddings would fill memory."""
+    def _refuse_many_sentences(num_sentences: int, *, width: int) -> None:
+        """Refuse a list, or a checkpoint's descriptions of its labels, whose embeddings would fill memory."""
         if (numbers := num_sentences * width) > MAX_PADDED_NUMBERS:
             raise ValueError(
-                f"The checkpoint describes these labels by {num_sentences:,} sentences, whose embeddings are "
-                f"{numbers:,} numbers; up to {MAX_PADDED_NUMBERS:,} are computed. Give descriptions of your own, or "
-                "fewer labels."
+                f"These labels, with a sentence or more for each, are {num_sentences:,} texts, whose embeddings are "
+                f"{numbers:,} numbers; up to {MAX_PADDED_NUMBERS:,} are held at once. Give fewer labels, or fewer "
+                "descriptions of your own in place of the checkpoint's."
             )
 
     def _sentences(self, labels: Any, descriptions: Any = None) -> tuple[list[tuple[str, str | None]], list[int]]:

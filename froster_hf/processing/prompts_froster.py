@@ -31,7 +31,8 @@ MAX_LABEL_CHARACTERS = 2_000
 MAX_MARKS = 30
 # Per label. The maximum keeps as many embeddings of every label as the label with the most sentences has.
 MAX_SENTENCES = 100
-# Of embeddings with the repetitions that fill up labels with fewer sentences, where those are many: half a gigabyte.
+# Of embeddings, with the repetitions that fill up labels with fewer sentences: half a gigabyte. At a width of 1,024,
+# 131,072 labels have as many.
 MAX_PADDED_NUMBERS = 2**27
 # Names that an error lists.
 LISTED_NAMES = 5

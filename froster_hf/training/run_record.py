@@ -31,6 +31,7 @@ MAX_RECORD_BYTES = 1 << 20
 # Far more than a training writes: `all`, or `base` and `novel`.
 MAX_PARTS = 16
 MAX_COUNT = 10**12
+PERCENTAGES = {*metrics_of("one_label"), "before"}
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ class RunRecord:
         for part, own in self.evaluation.items():
             numbers |= {f"evaluation, {part}, {name}": value for name, value in own.items()}
         for name, value in numbers.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_COUNT:
+            most = 100 if name.rpartition(", ")[2] in PERCENTAGES else MAX_COUNT
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise ValueError(
                     f"{RECORD_NAME}: {printable(name)} is {printable(repr(value), limit=60)}; it must be a number "
-                    f"from 0 to {MAX_COUNT}."
+                    f"from 0 to {most}."
                 )
 
 

@@ -163,6 +163,7 @@ class FrosterTrainer(ClipTrainer):
     def begin_training(self) -> None:
         """Begin logs and guards again, whatever an earlier training has left."""
         super().begin_training()
+        _refuse_less_than_a_batch(self.train_dataset, self.args)
         self._part_sums = {}
         self._guard.begin()
 
@@ -574,6 +575,17 @@ def _stored_labels(model: FrosterForVideoClassification) -> list[str]:
     id2label = model.config.id2label
     # By index: a configuration's file need not list them in order.
     return [id2label[index] for index in sorted(id2label)]
+
+
+def _refuse_less_than_a_batch(train_dataset: Any, args: FrosterTrainingArguments) -> None:
+    """Refuse a training without a step, which would end as if it had trained."""
+    at_once = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and hasattr(train_dataset, "__len__") and len(train_dataset) < at_once:
+        raise ValueError(
+            f"There are {len(train_dataset)} videos to train on, fewer than the {at_once} of a batch, and "
+            "`dataloader_drop_last` leaves out batches that are not full: nothing would be trained. Take a smaller "
+            "`per_device_train_batch_size`, or leave the argument out."
+        )
 
 
 def _check_arguments(args: FrosterTrainingArguments, kwargs: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from froster_hf.evaluation import mean_best_cosine, similarity_table, write_similarity_report
+from froster_hf.evaluation import label_similarity, mean_best_cosine, similarity_table, write_similarity_report
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
 
@@ -19,6 +19,19 @@ def test_it_is_not_symmetric():
     one, many = torch.eye(3)[:1], torch.eye(3)
     assert mean_best_cosine(one, many) == pytest.approx(1.0)
     assert mean_best_cosine(many, one) == pytest.approx(1 / 3)
+
+
+def test_all_pairs_of_two_long_lists_are_never_held_at_once(monkeypatch):
+    tested, training = torch.randn(7, 5, generator=torch.manual_seed(0)), torch.randn(4, 5)
+    expected = mean_best_cosine(tested, training)
+    monkeypatch.setattr(label_similarity, "COSINES_AT_ONCE", 9)
+    held = []
+    amax = torch.Tensor.amax
+    monkeypatch.setattr(
+        torch.Tensor, "amax", lambda cosines, **by: held.append(cosines.numel()) or amax(cosines, **by)
+    )
+    assert mean_best_cosine(tested, training) == pytest.approx(expected)
+    assert held == [8, 8, 8, 4]
 
 
 def test_the_table_gives_similarity_and_gain_and_the_report_a_picture(tmp_path):

@@ -197,11 +197,11 @@ def test_the_record_has_what_the_base_states_or_its_own_run_knew(copied, card, r
     assert license_of_base(str(base)) == (license or "bsd-3-clause")
 
 
-@pytest.mark.parametrize("damage", ["{", '{"weights": 3}', "evaluation"])
+@pytest.mark.parametrize("damage", ["{", '{"weights": 3}', {"top1": "high", "num_labels": 2}, {"top1": 10**11}])
 def test_a_damaged_record_is_an_error_that_names_it(copied, damage, tmp_path):
     path = copied / "run_record.json"
-    if damage == "evaluation":
-        damage = json.dumps(json.loads(path.read_text()) | {"evaluation": {"all": {"top1": "high", "num_labels": 2}}})
+    if isinstance(damage, dict):
+        damage = json.dumps(json.loads(path.read_text()) | {"evaluation": {"all": damage}})
     path.write_text(damage)
     with pytest.raises(ValueError, match=r"run_record\.json|run's record"):
         card_of(copied, tmp_path / "out")

@@ -89,15 +89,17 @@ def test_a_background_of_many_sentences_does_not_multiply_the_labels(monkeypatch
     assert scoring_froster.join_banks(labels[:40], background).shape == (41, 20, 2)
 
 
-def test_descriptions_of_a_checkpoint_whose_embeddings_fill_memory_are_refused(classify, monkeypatch):
+def test_labels_and_descriptions_whose_embeddings_fill_memory_are_refused(classify, monkeypatch):
     model, processor = classify.model, copy.deepcopy(classify.processor)
     processor.label_descriptions = {"golf": ["a swing", "a green", "a hole"]}
     width = model.config.projection_dim
     monkeypatch.setattr(processing_froster, "MAX_PADDED_NUMBERS", 3 * width)
-    with pytest.raises(ValueError, match=r"describes these labels by 4 sentences"):
+    with pytest.raises(ValueError, match=r"These labels, .*, are 4 texts"):
         processor.embed_labels(["golf", "tennis"], model=model)
+    with pytest.raises(ValueError, match=r"These labels, .*, are 4 texts"):
+        processor.embed_labels(["golf a", "golf b", "golf c", "golf d"], model=model)
     assert processor.embed_labels(["golf"], model=model).shape[0] == 1
-    assert processor.embed_labels({"golf": ["a", "b", "c"], "tennis": "d"}, model=model).shape[0] == 2
+    assert processor.embed_labels({"golf": ["a", "b"], "tennis": "d"}, model=model).shape[0] == 2
 
 
 def test_a_model_takes_both_forms_of_the_bank(classify):

@@ -598,6 +598,21 @@ def test_of_many_labels_every_one_that_reaches_the_threshold_has_its_segments():
     assert timeline.segments_at(0.95) == []
 
 
+def test_more_segments_of_many_labels_than_are_held_are_refused(monkeypatch):
+    labels = [f"action {number}" for number in range(40)]
+    windows = [((float(at), at + 1.0), torch.full((40,), float(at % 2 == 0))) for at in range(9)]
+    scores, segments = collect_segments(windows, SegmentFinder(labels, threshold=0.5, multi_label=True))
+    assert len(segments) == 5 * 40
+    timeline = Timeline(labels, 9.0, [window for window, _ in windows], scores, segments, multi_label=True)
+    monkeypatch.setattr(timeline_froster, "MOST_SEGMENTS", 199)
+    came = []
+    with pytest.raises(ValueError, match=r"There are more than 199 segments; raise the threshold"):
+        collect_segments(windows, SegmentFinder(labels, threshold=0.5, multi_label=True), on_segment=came.append)
+    assert len(came) == 199
+    with pytest.raises(ValueError, match=r"There are more than 199 segments"):
+        timeline.segments_at(0.5)
+
+
 def test_segments_come_one_by_one_and_know_their_background(classify):
     came = []
     options = {"multi_label": True, "background_labels": ["an empty room"], "smoothing_seconds": 0}

@@ -60,6 +60,15 @@ def test_what_a_training_left_behind_is_not_in_the_log_of_the_next(tmp_path):
     assert first["loss"] == pytest.approx(total, abs=1e-5)
 
 
+def test_a_training_whose_batches_would_all_be_left_out_is_refused(tmp_path):
+    fields = {"dataloader_drop_last": True, "max_steps": 1}
+    with pytest.raises(ValueError, match=r"There are 8 videos to train on, fewer than the 9 of a batch"):
+        tiny_trainer(tmp_path, per_device_train_batch_size=9, **fields).train()
+    trainer = tiny_trainer(tmp_path, per_device_train_batch_size=8, **fields)
+    trainer.train()
+    assert trainer.state.global_step == 1
+
+
 def test_training_lowers_the_loss(tmp_path):
     trainer = tiny_trainer(tmp_path, max_steps=12, learning_rate=3e-3, lr_scheduler_type="constant")
     trainer.train()

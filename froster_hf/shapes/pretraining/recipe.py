@@ -37,6 +37,7 @@ _BOUNDS = {
     "steps": (1, 10**8),
     "batch_size": (2, 2**16),
     "num_eval_stills": (1, 10**6),
+    "muon_learning_rate": (0, 10**6),
 }
 
 

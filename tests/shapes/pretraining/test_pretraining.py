@@ -186,6 +186,7 @@ def test_both_learning_rates_follow_the_schedule(tmp_path):
             "training.dataloader_prefetch_factor=1000000",
             "`dataloader_prefetch_factor` is 1000000; it goes from 1 to 64",
         ),
+        ("muon_learning_rate=1.0e+308", "small_clip: muon_learning_rate is 1e+308; it goes from 0 to 1000000"),
         ("batch_size=many", "batch_size is 'many'; it must be a whole number"),
     ],
 )
