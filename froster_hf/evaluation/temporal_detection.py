@@ -16,6 +16,7 @@ from typing import Any
 from ..data.segment_lists import SegmentTable
 from ..fingerprints import architecture_of, model_fingerprint
 from ..pipeline.many_videos import settings_of
+from ..pipeline.timeline_froster import TimelineSegment
 from ..printing import LONGEST_MESSAGE, json_text, one_line, printable
 from ..processes import refuse_several_processes
 from ..processing.text_files import read_json
@@ -288,15 +289,18 @@ class _TooManyCandidatesError(Exception):
     """A video has more segments than are compared."""
 
 
-def _counting() -> Callable[[Any], None]:
+def _counting() -> Callable[[TimelineSegment], None]:
     """Count segments as they are found, and raise where they are too many."""
     counts: Counter[str] = Counter()
+    cost = 0
 
-    def count(segment: Any) -> None:
+    def count(segment: TimelineSegment) -> None:
+        nonlocal cost
         counts[segment.label] += 1
+        cost += segment.cost
         for whose, number, most in (
             (repr(segment.label), counts[segment.label], MOST_CANDIDATES),
-            ("all labels", counts.total(), MOST_CANDIDATES_OF_ALL),
+            ("all labels, of which a long one counts as several,", cost, MOST_CANDIDATES_OF_ALL),
         ):
             if number > most:
                 raise _TooManyCandidatesError(

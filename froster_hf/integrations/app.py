@@ -481,8 +481,7 @@ class Answering:
 
         def count(segment: Any) -> None:
             nonlocal num_segments
-            # An answer writes the label into each of its segments; a long one counts as several.
-            num_segments += 1 + len(segment.label) // 100
+            num_segments += segment.cost
             if num_segments > MOST_SEGMENTS:
                 raise ValueError(
                     f"There are more than {MOST_SEGMENTS} segments, or as much text in fewer: ask for fewer or "

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..extras import import_extra
 from ..printing import figure_text, json_text, printable
 from ..whole_files import written_whole
@@ -31,6 +33,8 @@ COLORS = {
 OTHER_COLOR = "0.75"
 # Steps between ticks that people count in.
 TICK_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200)
+# Of the labels in the JSON of all windows, on the disk: a day at half a second with 256 labels of 100 characters each.
+MOST_CHARACTERS = 2**32
 SRT_MARKUP = str.maketrans("<{}", "‹()")
 # A spreadsheet takes a cell that begins so for a formula, which may fetch addresses. Where the comma is a decimal sign
 # it splits lines at semicolons, and heeds no quotes within a cell.
@@ -86,8 +90,17 @@ def json_pieces(timeline: Timeline, *, separator: str, encoding: str = "utf-8") 
         encoding: encoding of the output.
 
     Raises:
-        ValueError: a score is infinite or NaN, which JSON does not have.
+        ValueError: a score is infinite or NaN, which JSON does not have; or the labels, which each window repeats,
+            would fill the disk.
     """
+    lengths = torch.tensor([len(label) for label in timeline.labels])
+    counts = timeline.scores.indices.flatten().bincount(minlength=len(lengths))
+    if (characters := int((counts * lengths).sum())) > MOST_CHARACTERS:
+        raise ValueError(
+            f"The labels that score highest, written for each of {len(timeline.windows):,} windows, are "
+            f"{characters:,} characters; up to {MOST_CHARACTERS:,} are written. Take fewer or shorter labels, or a "
+            "longer stride."
+        )
     outline = json_text(timeline.outline(), encoding=encoding)
     yield f'{outline.removesuffix("}")}, "windows": ['
     for position, window in enumerate(timeline.window_scores()):

@@ -70,6 +70,11 @@ class TimelineSegment:
     score: float
     contrast: float | None = None
 
+    @property
+    def cost(self) -> int:
+        """What it counts for where segments are bounded: results repeat its label, so a long one counts as several."""
+        return 1 + len(self.label) // 100
+
 
 @dataclass(frozen=True)
 class WindowScores:
@@ -460,12 +465,13 @@ def _given_out(
     Raises:
         ValueError: more than `MOST_SEGMENTS`.
     """
-    segments: list[TimelineSegment] = []
+    segments, cost = [], 0
     for segment in found:
-        if len(segments) == MOST_SEGMENTS:
+        cost += segment.cost
+        if cost > MOST_SEGMENTS:
             raise ValueError(
-                f"There are more than {MOST_SEGMENTS:,} segments; raise the threshold, or take fewer labels, longer "
-                "strides or more smoothing."
+                f"There are more than {MOST_SEGMENTS:,} segments, or as much text in fewer; raise the threshold, or "
+                "take fewer or shorter labels, longer strides or more smoothing."
             )
         segments.append(segment)
         if on_segment is not None:

@@ -18,7 +18,7 @@ from transformers import pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf.modeling import configuration_froster
-from froster_hf.pipeline import timeline_froster
+from froster_hf.pipeline import timeline_files, timeline_froster
 from froster_hf.pipeline.live import live_timeline
 from froster_hf.pipeline.timeline_files import COLORS, _color_labels, json_pieces, write_timeline
 from froster_hf.pipeline.timeline_froster import (
@@ -606,11 +606,25 @@ def test_more_segments_of_many_labels_than_are_held_are_refused(monkeypatch):
     timeline = Timeline(labels, 9.0, [window for window, _ in windows], scores, segments, multi_label=True)
     monkeypatch.setattr(timeline_froster, "MOST_SEGMENTS", 199)
     came = []
-    with pytest.raises(ValueError, match=r"There are more than 199 segments; raise the threshold"):
+    with pytest.raises(ValueError, match=r"There are more than 199 segments, .*; raise the threshold"):
         collect_segments(windows, SegmentFinder(labels, threshold=0.5, multi_label=True), on_segment=came.append)
     assert len(came) == 199
     with pytest.raises(ValueError, match=r"There are more than 199 segments"):
         timeline.segments_at(0.5)
+    # Of each segment, results repeat the label.
+    long = [f"{'very ' * 40}long action {number}" for number in range(40)]
+    with pytest.raises(ValueError, match=r"or as much text in fewer"):
+        collect_segments(windows[:4], SegmentFinder(long, threshold=0.5, multi_label=True))
+
+
+def test_long_labels_that_each_window_would_repeat_are_not_written(timeline, monkeypatch, tmp_path):
+    repeated = sum(len(label) for window in timeline.window_scores() for label in window["scores"])
+    monkeypatch.setattr(timeline_files, "MOST_CHARACTERS", repeated - 1)
+    with pytest.raises(ValueError, match=rf"are {repeated} characters; up to {repeated - 1} are written"):
+        write_timeline(timeline, tmp_path / "timeline.json")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(timeline_files, "MOST_CHARACTERS", repeated)
+    write_timeline(timeline, tmp_path / "timeline.json")
 
 
 def test_segments_come_one_by_one_and_know_their_background(classify):
