@@ -15,7 +15,15 @@ from datasets import Dataset
 
 from ..printing import listing, printable
 from ..processing.label_files import read_label_file
-from ..processing.text_files import AnnotationError, csv_cells, read_json, read_lines, shown_path, shown_place
+from ..processing.text_files import (
+    MAX_HELD_FIELDS,
+    AnnotationError,
+    csv_cells,
+    read_json,
+    read_lines,
+    shown_path,
+    shown_place,
+)
 from ..video.files import is_hidden
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, MissingFiles, distinct_label_texts, label_text, video_table
@@ -186,6 +194,11 @@ def _kinetics_rows(annotations: str | os.PathLike) -> list[tuple[dict[str, Any],
     if not set(columns) <= set(header):
         raise AnnotationError(
             f"{lines[0][1]}: the columns are {listing(header, limit=10)[:300]}; needed are {list(columns)}."
+        )
+    if len(lines) * len(header) > MAX_HELD_FIELDS:
+        raise AnnotationError(
+            f"{shown_path(annotations)}: {len(lines):,} lines of {len(header):,} fields are more than "
+            f"{MAX_HELD_FIELDS:,}. Leave out columns that no pattern names."
         )
     rows = []
     for line, where in lines[1:]:

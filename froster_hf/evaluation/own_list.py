@@ -7,6 +7,7 @@ A model is measured as it is used: with the frames, views and prompts of its pro
 K labels, M models.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,8 +60,8 @@ STORED_LABELS = (
     "The labels stored in the checkpoint keep the embeddings of the former prompts; store them again with "
     "`froster export --labels`."
 )
-# Of the labels in a report, which repeats those of each video that is wrong and what was taken for them.
-MOST_LABEL_CHARACTERS = 2**28
+# Of the labels in a report, which repeats those of each video that is wrong and what was taken for them, with escapes.
+MOST_LABEL_CHARACTERS = 2**27
 # Confusions that the report puts into words.
 MAX_CONFUSIONS = 20
 
@@ -145,12 +146,12 @@ def evaluate_videos(
     num_labels = len(label_pairs(table)[0])
     if not num_labels:
         raise ValueError("No video of the list has a label, so there is nothing to measure.")
-    longest = max(map(len, label_names(table)))
+    longest = max(len(json.dumps(name)) for name in label_names(table))
     if (num_labels + len(table)) * longest > MOST_LABEL_CHARACTERS:
         raise ValueError(
-            f"{len(table):,} videos have {num_labels:,} labels of up to {longest:,} characters, and a report of all "
-            f"that are wrong could have more than {MOST_LABEL_CHARACTERS:,}. Shorten the labels, or evaluate the list "
-            "in parts."
+            f"{len(table):,} videos have {num_labels:,} labels of up to {longest:,} characters as JSON, and a report "
+            f"of all that are wrong could have more than {MOST_LABEL_CHARACTERS:,}. Shorten the labels, or evaluate "
+            "the list in parts."
         )
     folder = Path(output_dir)
     subject = {

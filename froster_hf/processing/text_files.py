@@ -20,6 +20,10 @@ from ..video.types import UnreadableVideoError
 MAX_FILE_BYTES = 128 * 2**20
 # The longest published list (the training videos of Kinetics-700) has 0.6 million. Each takes hundreds of bytes.
 MAX_LINES = 2_000_000
+# Of a line of a table, such as one for each of a data set's classes; and fields of a table that are all held at once,
+# of which Kinetics-700 has 3 million.
+MAX_COLUMNS = 10_000
+MAX_HELD_FIELDS = 10_000_000
 # Characters of a file's name that stand beside each of its lines.
 LONGEST_NAME = 100
 # Of a JSON file, by its brackets, commas and braces; that of the same list has 8 million. Each takes up to 80 bytes,
@@ -146,10 +150,12 @@ def csv_cells(line: str, where: str, delimiter: str = ",") -> list[str]:
     """One line's fields, quoted as in CSV or not, without the blanks around them.
 
     Raises:
-        AnnotationError: quotes that cannot be told apart; names `where`.
+        AnnotationError: quotes that cannot be told apart, or more than `MAX_COLUMNS`; names `where`.
     """
     # Tabs at the ends of a line have empty fields beside them.
     line = line.strip(" ") if delimiter == "\t" else line.strip()
+    if line.count(delimiter) >= MAX_COLUMNS:
+        raise AnnotationError(f"{where}: there are more than {MAX_COLUMNS:,} fields. Leave out columns.")
     try:
         cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
@@ -171,7 +177,7 @@ def read_header(line: str, where: str, columns: Collection[str]) -> tuple[list[s
     spelling = {name.lower(): name for name in columns}
     for delimiter in DELIMITERS:
         header: list[str] = []
-        with contextlib.suppress(AnnotationError):  # quotes that another delimiter makes sense of
+        with contextlib.suppress(AnnotationError):  # quotes or blanks that another delimiter makes sense of
             header = csv_cells(line, where, delimiter)
         if not set(columns) <= set(header):
             header = [spelling.get(cell.lower(), cell) for cell in header]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from froster_hf.data import (
     AnnotationError,
     UnsafePathError,
+    official_lists,
     read_hmdb51,
     read_kinetics,
     read_something_something,
@@ -133,6 +134,17 @@ def test_clips_of_kinetics_that_are_nowhere_are_resolved_once_each(tmp_path, mon
     (tmp_path / "val.csv").write_text(f"label,youtube_id,time_start,time_end,split\n{lines}")
     read_kinetics(tmp_path, annotations=tmp_path / "val.csv", missing="keep")
     assert len(resolved) == 50
+
+
+def test_more_columns_of_kinetics_than_are_held_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "val.csv").write_text(
+        "label,youtube_id,time_start,time_end,split,x\n" + "tying a knot,gone,0,10,val,y\n" * 3
+    )
+    monkeypatch.setattr(official_lists, "MAX_HELD_FIELDS", 24)
+    read_kinetics(tmp_path, annotations=tmp_path / "val.csv", missing="keep")
+    monkeypatch.setattr(official_lists, "MAX_HELD_FIELDS", 23)
+    with pytest.raises(AnnotationError, match=r"val.csv: 4 lines of 6 fields are more than 23. Leave out columns"):
+        read_kinetics(tmp_path, annotations=tmp_path / "val.csv", missing="keep")
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,19 @@ def test_more_lines_than_a_list_has_are_refused_before_they_are_read(tmp_path, m
         read_video_list(tmp_path / "list.csv", root=tmp_path, missing="keep")
 
 
+def test_a_line_of_more_columns_than_a_table_has_is_refused_before_it_is_divided(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "MAX_COLUMNS", 3)
+    path = tmp_path / "list.csv"
+    path.write_text("video,label,start\na.mp4,x,1\n")
+    assert len(read_video_list(path, root=tmp_path, missing="keep")) == 1
+    path.write_text("video,label,start\na.mp4,x,1,\n")
+    with pytest.raises(AnnotationError, match=r"list.csv, line 2: there are more than 3 fields"):
+        read_video_list(path, root=tmp_path, missing="keep")
+    path.write_text("video,label,start,end\na.mp4,x,1,2\n")
+    with pytest.raises(AnnotationError, match=r"list.csv"):
+        find_videos([str(path)])
+
+
 @pytest.mark.parametrize(
     ("written", "labels", "expected"),
     [

@@ -310,10 +310,11 @@ def test_nothing_is_put_into_folders_that_no_evaluation_has_left(tmp_path, place
 
 def test_long_labels_that_a_report_would_repeat_for_each_video_are_refused(videos, tmp_path, monkeypatch):
     table = read_videos(str(videos / "list.csv"))
-    longest, mentions = max(map(len, label_names(table))), 2 * len(table)
+    # As it is written, in escapes, with quotes.
+    longest, mentions = max(len(json.dumps(name)) for name in label_names(table)), 2 * len(table)
     monkeypatch.setattr(own_list, "MOST_LABEL_CHARACTERS", mentions * longest - 1)
     with pytest.raises(
-        ValueError, match=f"videos have .* labels of up to {longest} characters, .* Shorten the labels"
+        ValueError, match=f"videos have .* labels of up to {longest} characters as JSON, .* Shorten the labels"
     ):
         evaluate_videos(table, models={"small": None}, output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
