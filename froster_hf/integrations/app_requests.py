@@ -27,6 +27,7 @@ import tempfile
 import traceback
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -162,8 +163,8 @@ def check_inputs(fields: Sequence[tuple[str, str | None]], inputs: Any) -> None:
         inputs: what came, from JSON.
 
     Raises:
-        ValueError: names the field; or there are fewer inputs than fields; or a file lies at another address, or is
-            none.
+        ValueError: names the field; or there are fewer inputs than fields; or a file lies elsewhere than uploads do,
+            or is none.
     """
     if len(inputs) < len(fields):
         raise ValueError(f"{len(inputs)} values were given; give {len(fields)}.")
@@ -175,8 +176,13 @@ def check_inputs(fields: Sequence[tuple[str, str | None]], inputs: Any) -> None:
     paths = list(_paths(inputs))
     if any("://" in path for path in paths):
         raise ValueError("Addresses are not fetched here: upload the video.")
-    # Gradio would take a folder of uploads for one, and end when it cannot delete it as a file.
-    if not all(os.path.isfile(path) and not os.path.islink(path) for path in paths):
+    # Gradio asks where a file lies of a page that it has launched itself, and not of one within another app. It would
+    # take a folder of uploads for one, and end when it cannot delete it as a file.
+    uploads = Path(os.path.realpath(_upload_folder()))
+    if not all(
+        os.path.isfile(path) and not os.path.islink(path) and uploads in Path(os.path.realpath(path)).parents
+        for path in paths
+    ):
         raise ValueError(NO_UPLOAD)
 
 
@@ -362,8 +368,8 @@ def _is_refusal(error: BaseException | None) -> bool:
     return error is not None and error.status_code < 500  # type: ignore[attr-defined]
 
 
-def _shared_folder() -> str:
-    """Where Gradio keeps files of an app that has no folder of its own."""
+def _upload_folder() -> str:
+    """Where Gradio keeps files, as the environment says."""
     from gradio.utils import get_upload_folder
 
     return get_upload_folder()
@@ -581,7 +587,7 @@ class GuardedServer:
     async def _measure(self) -> None:
         """Look at what uploads take of the disk, and what was made of them."""
         ended_before = self._ended_bytes
-        kept = await asyncio.to_thread(_taken_bytes, self.folder or _shared_folder())
+        kept = await asyncio.to_thread(_taken_bytes, self.folder or _upload_folder())
         self._kept_bytes = kept + self._ended_bytes - ended_before
 
     def _is_beyond_room(self, more: int = 0) -> bool:

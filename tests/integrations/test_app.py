@@ -38,6 +38,10 @@ from tests.fixtures.videos import VIDEO_KINDS, render_video
 gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app (make test-extras)")
 gradio = pytest.importorskip("gradio", reason="needs the extra app (make test-extras)")
 
+import fastapi  # noqa: E402
+from fastapi.testclient import TestClient  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+
 from froster_hf.integrations import app as app_module  # noqa: E402
 from froster_hf.integrations.app import WINDOWS, Answering, AppExample, build_app, served_app  # noqa: E402
 from froster_hf.integrations.app_requests import (  # noqa: E402
@@ -657,6 +661,31 @@ def test_no_address_is_fetched_and_no_file_of_the_server_is_read(client, address
         told = asked(address, "predict", [file, LABELS, False, "", None])
         assert told.startswith("event: error")
         assert message in told
+
+
+def test_an_app_within_another_reads_no_file_of_its_server(videos, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    app_kwargs = {"middleware": [Middleware(GuardedServer)]}
+    mounted = gradio.mount_gradio_app(
+        fastapi.FastAPI(), build_app(load_pipeline("small")), path="/froster", app_kwargs=app_kwargs
+    )
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "link.mp4").symlink_to(videos / STORY)
+    with TestClient(mounted, base_url="http://localhost") as server:
+
+        def told(path):
+            data = [{"path": str(path), "meta": {"_type": "gradio.FileData"}}, LABELS, False, "", None]
+            event = server.post("/froster/gradio_api/call/predict", json={"data": data}).json()["event_id"]
+            return server.get(f"/froster/gradio_api/call/predict/{event}").text
+
+        content = (videos / "a_red_star_sliding_left.mp4").read_bytes()
+        (path,) = server.post("/froster/gradio_api/upload", files={"files": ("a.mp4", content)}).json()
+        assert told(path).startswith("event: complete")
+        elsewhere = (videos / STORY, "/etc/passwd", "/no/such/file", f"{tmp_path}/uploads/../{videos / STORY}")
+        for path in (*elsewhere, tmp_path / "uploads" / "link.mp4"):
+            assert told(path).startswith("event: error")
+            assert "is not an upload of this page" in told(path)
+        assert server.get(f"/froster/gradio_api/file={videos / STORY}").status_code in (403, 404)
 
 
 @pytest.mark.parametrize("place", [".", "..", "../.."])
