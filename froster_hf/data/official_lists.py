@@ -19,8 +19,10 @@ from ..processing.text_files import (
     MAX_HELD_FIELDS,
     AnnotationError,
     csv_cells,
+    read_header,
     read_json,
     read_lines,
+    rows_below_header,
     shown_path,
     shown_place,
 )
@@ -189,23 +191,20 @@ def _kinetics_rows(annotations: str | os.PathLike) -> list[tuple[dict[str, Any],
     lines = list(read_lines(annotations))
     if not lines:
         raise AnnotationError(f"{shown_path(annotations)} is empty.")
-    header = [name.strip() for name in csv_cells(*lines[0])]
     columns = ("label", "youtube_id", "time_start", "time_end", "split")
-    if not set(columns) <= set(header):
-        raise AnnotationError(
-            f"{lines[0][1]}: the columns are {listing(header, limit=10)[:300]}; needed are {list(columns)}."
-        )
+    found = read_header(*lines[0], columns)
+    if found is None:
+        named = listing(csv_cells(*lines[0]), limit=10)[:300]
+        raise AnnotationError(f"{lines[0][1]}: the columns are {named}; needed are {list(columns)}.")
+    header, delimiter = found
     if len(lines) * len(header) > MAX_HELD_FIELDS:
         raise AnnotationError(
             f"{shown_path(annotations)}: {len(lines):,} lines of {len(header):,} fields are more than "
             f"{MAX_HELD_FIELDS:,}. Leave out columns that no pattern names."
         )
     rows = []
-    for line, where in lines[1:]:
-        cells = csv_cells(line, where)
-        if len(cells) != len(header):
-            raise AnnotationError(f"{where}: {len(cells)} fields, but the header names {len(header)}.")
-        row: dict[str, Any] = dict(zip(header, (cell.strip() for cell in cells)))
+    for cells, where in rows_below_header(lines[1:], header, delimiter):
+        row: dict[str, Any] = dict(zip(header, cells))
         try:
             row["time_start"], row["time_end"] = int(float(row["time_start"])), int(float(row["time_end"]))
         except (ValueError, OverflowError) as error:

@@ -34,6 +34,8 @@ PathLike = str | os.PathLike[str]
 # Segments in one video of one label, each of which is compared with those before it, and of all labels.
 MOST_CANDIDATES = 20_000
 MOST_CANDIDATES_OF_ALL = 200_000
+# Classes times thresholds of IoU, each of which a report has.
+MOST_PRECISIONS = 2_000_000
 REPLACE = "replace the evaluation: `--overwrite`, `overwrite=True`."
 
 
@@ -70,8 +72,8 @@ def evaluate_detection(
         not tried again; delete its file in `predictions/` for that.
 
     Raises:
-        ValueError: no model, a protocol of another kind, several processes, or labels without a background; see the
-            pipeline.
+        ValueError: no model, a protocol of another kind, several processes, more average precisions than a report
+            has, or labels without a background; see the pipeline.
         AnnotationError: an annotation file that cannot be used.
         PredictionMismatchError: the folder holds another evaluation.
     """
@@ -81,6 +83,11 @@ def evaluate_detection(
         raise ValueError("No model was given to evaluate.")
     data = data if isinstance(data, EvaluationData) else read_fields(EvaluationData, data, where="data")
     table: SegmentTable = plan_evaluation(protocol, data)
+    if (count := len(table.labels) * len(protocol.iou_thresholds)) > MOST_PRECISIONS:
+        raise ValueError(
+            f"{len(table.labels):,} classes at {len(protocol.iou_thresholds)} `iou_thresholds` have {count:,} average "
+            f"precisions; a report has at most {MOST_PRECISIONS:,}. Take fewer thresholds."
+        )
     # Before any video is read: a model that cannot score each label for itself costs no other one's work.
     names = _video_names(table, data.root)
     fingerprint = _fingerprint(table, names)

@@ -6,13 +6,15 @@ project states, FiftyOne counts the file's own; a timeline has seconds of a play
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..printing import printable
 
-# Control characters, halves of characters, and the two numbers that stand for none.
-_NOT_IN_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# Control characters, halves of characters, and the two numbers that stand for none, which XML does not have; and what
+# turns the direction of a text or ends its line, which would show another label than there is.
+_NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 VIDEO_NAME, LABELS_NAME = "video", "actions"
 
@@ -26,14 +28,17 @@ def label_studio_config(labels: Sequence[str], *, frames_per_second: float) -> s
             times right where this is the videos' own rate.
 
     Raises:
-        ValueError: a rate that is not positive.
+        ValueError: a rate that is not positive, or two labels that Label Studio would not tell apart.
     """
     _check_rate(frames_per_second)
+    values = [_label_value(label) for label in labels]
+    if repeated := [value for value, count in Counter(values).items() if count > 1]:
+        raise ValueError(f"Two labels are {printable(repeated[0])!r} in Label Studio. Rename one of them.")
     view = ElementTree.Element("View")
     attributes = {"name": LABELS_NAME, "toName": VIDEO_NAME}
     control = ElementTree.SubElement(view, "TimelineLabels", attributes)
-    for label in labels:
-        ElementTree.SubElement(control, "Label", {"value": _label_value(label)})
+    for value in values:
+        ElementTree.SubElement(control, "Label", {"value": value})
     attributes = {"name": VIDEO_NAME, "value": f"${VIDEO_NAME}", "frameRate": f"{frames_per_second:g}"}
     ElementTree.SubElement(view, "Video", attributes)
     return ElementTree.tostring(view, encoding="unicode")
@@ -116,8 +121,8 @@ def fiftyone_classification(answers: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _label_value(label: str) -> str:
-    """A label as both the configuration and the tasks name it: in escapes what XML does not have."""
-    return _NOT_IN_XML.sub(lambda character: printable(character[0]), label)
+    """A label as both the configuration and the tasks name it, in escapes what is not shown."""
+    return _NOT_SHOWN.sub(lambda character: printable(character[0]), label)
 
 
 def _check_rate(frames_per_second: float) -> None:

@@ -187,6 +187,12 @@ def test_kinetics_needs_labels(tmp_path):
         read_kinetics(tmp_path, annotations=tmp_path / "test.csv")
 
 
+def test_kinetics_names_a_column_that_stands_twice(tmp_path):
+    (tmp_path / "val.csv").write_text("label,youtube_id,time_start,time_end,split,label\nyoga,aaa,1,2,val,golf\n")
+    with pytest.raises(AnnotationError, match=r"val\.csv, line 1: the column 'label' stands twice"):
+        read_kinetics(tmp_path, annotations=tmp_path / "val.csv", missing="keep")
+
+
 @pytest.fixture
 def something(tmp_path):
     root = touch(tmp_path / "videos", "78687.webm", "42326.webm")

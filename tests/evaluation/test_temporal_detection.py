@@ -299,6 +299,15 @@ def test_a_video_with_more_candidates_than_are_compared_is_named_and_ends_no_eva
     assert re.match(told, unreadable["v_a.mp4"])
 
 
+def test_more_average_precisions_than_a_report_has_are_refused_before_a_video_is_read(
+    classify, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(temporal_detection, "MOST_PRECISIONS", 3)
+    with pytest.raises(ValueError, match=r"classes at \d+ `iou_thresholds` have .* at most 3. Take fewer thresholds"):
+        evaluate_detection(PROTOCOL, models={"tiny": classify}, data=data, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_segment_takes_the_best_free_truth_at_each_threshold():
     true = [AnnotatedSegment("v", "a", *span) for span in ((0, 10), (0, 8))]
     found = [DetectedSegment("v", "a", 0, end, score) for end, score in ((9, 0.9), (10, 0.8), (9, 0.7), (50, 0.6))]

@@ -305,3 +305,11 @@ def test_the_zoo_model_answers_for_a_whole_data_set_and_for_its_clips(fiftyone, 
     embeddings = clips.compute_embeddings(zoo_model, progress=False)
     assert np.isfinite(embeddings).all()
     assert np.abs(np.stack(list(embeddings)) - expected).max(axis=1).min() > 1e-4
+
+
+def test_labels_that_would_be_shown_as_others_are_escaped_or_refused():
+    config = label_studio_config(["x\u202ey", "a\u2028b", "family \U0001f468\u200d\U0001f469"], frames_per_second=25)
+    values = [label.get("value") for label in ElementTree.fromstring(config).iter("Label")]
+    assert values == [r"x\u202ey", r"a\u2028b", "family \U0001f468\u200d\U0001f469"]
+    with pytest.raises(ValueError, match=r"Two labels are .* in Label Studio"):
+        label_studio_config(["a\x01", r"a\x01"], frames_per_second=25)
