@@ -7,7 +7,7 @@ content into what is saved of the checkpoint and published, and a pipe would be 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ LONGEST_FILE_NAME = 255
 
 # Of what is read as a whole; the largest vocabularies have some 40 MB, indexes of shards a few.
 MAX_TEXT_BYTES = 128 << 20
+# Of all such files of a folder, each link counted as what it leads to.
+MAX_TEXTS_BYTES = 512 << 20
 TEXTS = (".json", ".txt", ".jinja", ".model")
 # Of settings, as `MAX_JSON_MARKS` counts; transformers copies each several times. A million labels have two million.
 MAX_SETTINGS_MARKS = 4_000_000
@@ -38,6 +40,16 @@ again. Those of the largest CLIP are 1,300."""
 
 MOST_SHARDS = 2_000
 """Of an index, each of which is looked for several times; the largest models have some hundred."""
+
+MOST_INDEXES = 16
+"""Of shards in a folder: each names up to `MOST_SHARDS`. One for each variant is usual."""
+
+MOST_TEMPLATES = 16
+"""Chat templates of a folder, which nothing here reads; models of words have up to four."""
+
+MAX_TEMPLATES_BYTES = 1 << 20
+"""Of all of them, each link counted as what it leads to: transformers holds all at once, twice, and in four bytes a
+character. The longest have 100,000."""
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Of safetensors, the types of weights."""
@@ -65,8 +77,8 @@ class CheckpointError(ValueError):
 
 
 def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str | None = None) -> None:
-    """Refuse a folder with files that are not its own, with indexes of shards that name such files, or with weights
-    of more or longer names than a model has.
+    """Refuse a folder with files that are not its own, with indexes of shards that name such files, with weights of
+    more or longer names than a model has, or with more texts than are held.
 
     Links may lead within the folder, or to the blobs of the same Hub cache entry. Folders in it are not looked at.
 
@@ -76,7 +88,8 @@ def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str
 
     Raises:
         CheckpointError: a file or the subfolder leads elsewhere; a file is not a regular one, is too large or has too
-            many values; an index names other files; or the checkpoint is a file itself.
+            many values; an index names other files; all texts are too many or too large together; or the checkpoint
+            is a file itself.
         OSError: the folder cannot be read.
     """
     if os.path.lexists(checkpoint) and not os.path.isdir(checkpoint):
@@ -93,6 +106,7 @@ def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str
         )
     for folder in {Path(checkpoint), own}:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        _check_together(folder, [path for path in paths if path.is_file()])
         for path in paths:
             if not path.is_dir():
                 _check_file(path)
@@ -100,6 +114,40 @@ def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str
                 _refuse_elsewhere(path)
                 check_checkpoint_files(path)
         check_headers(path for path in paths if path.suffix == ".safetensors" and path.is_file())
+
+
+def _check_together(folder: Path, files: Sequence[Path]) -> None:
+    """Count what there may be many of, of files that need not be the folder's own; each alone may be small."""
+    check_templates((path for path in files if path.suffix == ".jinja"), where=folder)
+    if (size := sum(path.stat().st_size for path in files if path.suffix in TEXTS)) > MAX_TEXTS_BYTES:
+        raise CheckpointError(
+            f"{printable(str(folder))} has {size} bytes of {', '.join(TEXTS)}; at most {MAX_TEXTS_BYTES} are read. "
+            "Take out what is not the model's."
+        )
+    if (count := sum(INDEX.fullmatch(path.name) is not None for path in files)) > MOST_INDEXES:
+        raise CheckpointError(
+            f"{printable(str(folder))} has {count} indexes of shards; at most {MOST_INDEXES} are read. Take out "
+            "what is not the model's."
+        )
+
+
+def check_templates(templates: Iterable[str | os.PathLike[str]], *, where: str | os.PathLike[str]) -> None:
+    """Refuse more or larger chat templates than any model's.
+
+    Args:
+        templates: the files.
+        where: the folder, or the name on the Hub, for the error.
+
+    Raises:
+        CheckpointError: they are more than `MOST_TEMPLATES`, or larger than `MAX_TEMPLATES_BYTES` together.
+        OSError: there is no such file.
+    """
+    sizes = [os.path.getsize(path) for path in templates]
+    if len(sizes) > MOST_TEMPLATES or sum(sizes) > MAX_TEMPLATES_BYTES:
+        raise CheckpointError(
+            f"{printable(os.fspath(where))} has {len(sizes)} chat templates of {sum(sizes)} bytes together; at most "
+            f"{MOST_TEMPLATES} of {MAX_TEMPLATES_BYTES} are read. Take them out: a video's model has none."
+        )
 
 
 def _check_file(path: Path) -> None:

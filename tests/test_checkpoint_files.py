@@ -93,6 +93,20 @@ def many_values(file: str):
     return make
 
 
+def links_to(name: str, size: int, number: int):
+    """A sparse file and links to it, each of which a loader would read as a file of its own."""
+
+    def make(folder: Path) -> None:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.truncate(path, size)
+        for i in range(1, number):
+            (path.parent / f"{i}.{path.name}").symlink_to(path.name)
+
+    return make
+
+
 HOSTILE = {
     "a configuration of millions of values": (many_values("config.json"), "has more values than the settings"),
     "another file of settings of millions of values": (
@@ -150,6 +164,17 @@ HOSTILE = {
         described(1500, "model.safetensors", "model-2.safetensors", entries=True),
         "describe 3000 quantized tensors; at most 2000",
     ),
+    "templates that are links to one": (
+        links_to("additional_chat_templates/a.jinja", 300_000, 4),
+        "4 chat templates of 1200000 bytes together",
+    ),
+    "a large template": (links_to("chat_template.jinja", 2_000_000, 1), "1 chat templates of 2000000 bytes together"),
+    "templates without end": (links_to("additional_chat_templates/a.jinja", 0, 17), "17 chat templates of 0 bytes"),
+    "texts that are links to one": (links_to("a.txt", 100 << 20, 6), "bytes of .json, .txt, .jinja, .model; at most"),
+    "indexes that are links to one": (
+        links_to("model.safetensors.index.json", 0, 17),
+        "has 17 indexes of shards; at most 16",
+    ),
     "a file of settings without end": (gigantic, "the most that is read"),
     "weights of a distributed training": (
         lambda folder: (folder / "shard-00000-model-00001-of-00001.safetensors").write_bytes(b""),
@@ -182,7 +207,16 @@ LOADERS = {
 }
 
 
-@pytest.mark.parametrize("case", ["a link to a file elsewhere", "a shard elsewhere", "a pipe", "a name without end"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "a link to a file elsewhere",
+        "a shard elsewhere",
+        "a pipe",
+        "a name without end",
+        "templates that are links to one",
+    ],
+)
 @pytest.mark.parametrize("loader", LOADERS)
 def test_every_loader_refuses_them(tmp_path, loader, case):
     original, load = LOADERS[loader]

@@ -25,7 +25,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ..checkpoint_files import check_checkpoint_files
+from ..checkpoint_files import MOST_TEMPLATES, TEMPLATES, check_checkpoint_files, check_templates
 from ..printing import listing, one_line, printable
 from .text_files import read_json
 
@@ -241,11 +241,17 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     Raises:
         ProcessorError: a file names a tokenizer of sounds, or a processor of other models or a part of one, or holds
             something else than settings, or the model is one that has others.
+        CheckpointError: see `check_checkpoint_files`, whose bounds of chat templates hold for those on the Hub too.
         AnnotationError: a file that is not JSON.
         OSError: a file cannot be read, or the Hub cannot be reached.
     """
     find = _finder(name, kwargs)
     _model_settings(find)
+    if not os.path.isdir(name):
+        # One more than there may be is enough to refuse them.
+        names = itertools.islice(_names_of_templates(os.fspath(name), kwargs), MOST_TEMPLATES + 1)
+        found = map(find, ("chat_template.jinja", *names))
+        check_templates((file for file in found if file is not None), where=name)
     for file in PROCESSOR_FILES:
         settings = _settings(find(file))
         if (stated := settings.get("audio_tokenizer")) is not None:
@@ -293,6 +299,17 @@ def _names_of_files(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> 
     with contextlib.suppress(Exception):  # As transformers, which then finds none either.
         return list_repo_files(os.fspath(name), revision=kwargs.get("revision"), token=kwargs.get("token"))
     return []
+
+
+def _names_of_templates(name: str, kwargs: Mapping[str, Any]) -> Iterator[str]:
+    """The chat templates of a repository on the Hub, as transformers finds them."""
+    from huggingface_hub.errors import EntryNotFoundError
+    from transformers.utils import list_repo_templates
+
+    where = {key: kwargs.get(key) for key in ("cache_dir", "revision", "token")}
+    with contextlib.suppress(EntryNotFoundError):
+        for template in list_repo_templates(name, local_files_only=bool(kwargs.get("local_files_only")), **where):
+            yield f"{TEMPLATES}/{template.removesuffix('.jinja')}.jinja"
 
 
 def _settings(file: str | None) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from transformers import AutoProcessor, TokenizersBackend
 
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
+from froster_hf.checkpoint_files import CheckpointError
 from froster_hf.checkpoint_loading import load_pipeline
 from froster_hf.modeling.configuration_froster import FrosterConfig
 from froster_hf.processing.processing_froster import FrosterProcessor
@@ -328,6 +329,30 @@ def test_chat_templates_of_a_checkpoint_are_not_saved_again(tmp_path, original, 
     load(folder).save_pretrained(tmp_path / "saved")
     saved = {file.name: file.read_text() for file in (tmp_path / "saved").rglob("*") if file.is_file()}
     assert not [name for name, text in saved.items() if "chat" in name or "of the tokenizer" in text]
+
+
+@pytest.mark.parametrize(
+    ("original", "load"),
+    [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
+    ids=["a FROSTER processor", "a CLIP processor"],
+)
+@pytest.mark.parametrize(("size", "number"), [(300_000, 4), (0, 17), (100, 3)])
+def test_chat_templates_of_the_hub_are_counted_together(tmp_path, monkeypatch, original, load, size, number):
+    """Same ones are one file in the cache, and transformers holds each."""
+    entry = tmp_path / "models--owner--name"
+    snapshot = Path(shutil.copytree(original, entry / "snapshots" / ("a" * 40)))
+    for folder in ("refs", "blobs", f"snapshots/{snapshot.name}/additional_chat_templates"):
+        (entry / folder).mkdir()
+    (entry / "refs" / "main").write_text(snapshot.name)
+    (entry / "blobs" / "b").write_text("a" * size)
+    for i in range(number):
+        (snapshot / "additional_chat_templates" / f"{i}.jinja").symlink_to("../../../blobs/b")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    if size == 100:
+        assert load("owner/name").chat_template is None
+    else:
+        with pytest.raises(CheckpointError, match=f"owner/name has {number} chat templates of {size * number} bytes"):
+            load("owner/name")
 
 
 @pytest.mark.parametrize(
