@@ -30,7 +30,7 @@ from ..data.video_table import (
     refuse_other_labels,
     video_name,
 )
-from ..pipeline.scoring_froster import Calibration, fit_platt
+from ..pipeline.scoring_froster import Calibration, fit_platt, refuse_many_pairs
 from ..printing import get_logger, printable, without_progress_bars
 from ..video.columns import without_video_decoding
 from ..video.source import source_name
@@ -131,7 +131,8 @@ def evaluate_videos(
     Raises:
         TypeError: the name of a model is not text.
         ValueError: no models, one label to choose from, labels that are longer than a report of so many videos can
-            repeat, a calibration that cannot be fitted, or descriptions of other labels.
+            repeat, more pairs of video and label than are measured together, a calibration that cannot be fitted, or
+            descriptions of other labels.
         AnnotationError: videos or a list that cannot be used.
         OSError: nothing can be written to `output_dir`.
         PredictionMismatchError: the folder holds another evaluation.
@@ -146,6 +147,8 @@ def evaluate_videos(
     num_labels = len(label_pairs(table)[0])
     if not num_labels:
         raise ValueError("No video of the list has a label, so there is nothing to measure.")
+    if calibrate or is_multi_label(table):
+        refuse_many_pairs(len(table), len(label_names(table)))
     longest = max(len(json.dumps(name)) for name in label_names(table))
     if (num_labels + len(table)) * longest > MOST_LABEL_CHARACTERS:
         raise ValueError(

@@ -31,6 +31,8 @@ Answer = dict[str, Any]
 NONE_OF_THESE = "none of these"
 # Of embeddings that are repeated where labels have other numbers of sentences than the background: half a gigabyte.
 MOST_REPEATED_NUMBERS = 2**27
+# Pairs of video and label that are scored each for itself, measured or fitted to together: some 60 bytes each.
+MOST_PAIRS = 2**25
 # Background labels that a sentence lists.
 LISTED_BACKGROUND = 5
 _CALIBRATION_ADVICE = (
@@ -328,6 +330,23 @@ def _check_comparison(background: Sequence[str], function_to_apply: ScoreFunctio
         )
 
 
+def refuse_many_pairs(num_videos: int, num_labels: int) -> None:
+    """Refuse more evidence than is measured or fitted to together.
+
+    Args:
+        num_videos: n videos.
+        num_labels: K labels, each for itself.
+
+    Raises:
+        ValueError: more than `MOST_PAIRS`.
+    """
+    if (count := num_videos * num_labels) > MOST_PAIRS:
+        raise ValueError(
+            f"{num_videos:,} videos x {num_labels:,} labels, each for itself, are {count:,} pairs; at most "
+            f"{MOST_PAIRS:,} are measured or calibrated together. Take part of the videos, or fewer labels."
+        )
+
+
 def fit_platt(evidence: torch.Tensor, targets: torch.Tensor, *, background_labels: Sequence[str] = ()) -> Calibration:
     """Scale and bias with which the sigmoid of the evidence is the probability that a label is there.
 
@@ -340,11 +359,12 @@ def fit_platt(evidence: torch.Tensor, targets: torch.Tensor, *, background_label
         background_labels: the background that the evidence was computed against.
 
     Raises:
-        ValueError: different shapes, values that are not finite, labels that are all there or all absent, or evidence
-            that is no higher where a label is there.
+        ValueError: different shapes, more pairs than `MOST_PAIRS`, values that are not finite, labels that are all
+            there or all absent, or evidence that is no higher where a label is there.
     """
     if evidence.shape != targets.shape or not evidence.numel():
         raise ValueError(f"Evidence {tuple(evidence.shape)} and targets {tuple(targets.shape)} must have one shape.")
+    refuse_many_pairs(len(evidence), evidence[0].numel())
     check_finite(evidence)
     x, present = evidence.detach().double().flatten().cpu(), targets.flatten().cpu().bool()
     positives, negatives = int(present.sum()), int((~present).sum())

@@ -22,6 +22,7 @@ from froster_hf.evaluation.own_list import confusions, save_variant
 from froster_hf.evaluation.plots import plot_confusion
 from froster_hf.evaluation.protocols import Part, evaluate_scores
 from froster_hf.evaluation.report import cell, write_result
+from froster_hf.pipeline import scoring_froster
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.whole_files import ResultExistsError
@@ -317,6 +318,14 @@ def test_long_labels_that_a_report_would_repeat_for_each_video_are_refused(video
         ValueError, match=f"videos have .* labels of up to {longest} characters as JSON, .* Shorten the labels"
     ):
         evaluate_videos(table, models={"small": None}, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_pairs_than_are_measured_together_are_refused_before_a_video_is_read(videos, tmp_path, monkeypatch):
+    table = read_videos(str(videos / "list.csv"))
+    monkeypatch.setattr(scoring_froster, "MOST_PAIRS", len(table) * len(label_names(table)) - 1)
+    with pytest.raises(ValueError, match=r"each for itself, are .* pairs"):
+        evaluate_videos(table, models={"small": None}, output_dir=tmp_path / "out", calibrate=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import froster_hf  # noqa: F401
+from froster_hf.pipeline import scoring_froster
 from froster_hf.pipeline.scoring_froster import (
     NONE_OF_THESE,
     Calibration,
@@ -171,6 +172,12 @@ def test_platt_scaling_finds_scale_and_bias_back():
     # Maximum likelihood with an intercept: on average as many labels are expected as there are.
     probabilities = (calibration.scale * evidence + calibration.bias).sigmoid()
     assert float(probabilities.mean()) == pytest.approx(float(targets.double().mean()), abs=1e-3)
+
+
+def test_more_evidence_than_is_fitted_together_is_refused(monkeypatch):
+    monkeypatch.setattr(scoring_froster, "MOST_PAIRS", 3)
+    with pytest.raises(ValueError, match=r"2 videos x 2 labels, each for itself, are 4 pairs; at most 3"):
+        fit_platt(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1, 0], [0, 1]]))
 
 
 def test_platt_scaling_of_separable_evidence_stays_finite():
