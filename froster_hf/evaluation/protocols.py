@@ -10,6 +10,7 @@ depend on the others.
 
 import dataclasses
 import importlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 _MOST_NUMBERS = 1000
 # Each makes segments of its own, or is measured at.
 _MOST_THRESHOLDS = 100
+# Of label splits and what each of them has: clips, labels, or characters of its report, some fifty for a label beside
+# its name.
+MOST_SPLIT_VALUES = 2**26
 
 
 class AnyProtocol:
@@ -384,6 +388,7 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
             f"{'All' if not new else 'None'} of the {len(label_names(table))} tested labels are in {known_file}, so "
             "there is nothing to tell new labels by. Give the labels of the data set that the model was trained on."
         )
+    _refuse_many_splits(protocol, data, num_clips=len(table), new=new)
     notes = []
     if data.label_splits:
         splits = [listed_labels(new, file, names_from="the data set's new labels") for file in data.label_splits]
@@ -405,6 +410,21 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
     }
     counted = {name: (table.select(part.rows), "novel_test") for name, part in parts.items()}
     return EvaluationPlan(table, parts, _differences(protocol, counted), notes)
+
+
+def _refuse_many_splits(
+    protocol: EvaluationProtocol, data: EvaluationData, *, num_clips: int, new: Sequence[str]
+) -> None:
+    """Refuse splits of which each alone is allowed, and all together would fill memory."""
+    num_splits = len(data.label_splits) or protocol.num_label_splits
+    size = len(new) if data.label_splits else min(protocol.labels_per_split, len(new))
+    longest = max(len(json.dumps(label)) for label in new)
+    if num_splits * max(num_clips, len(new), size * (longest + 50)) > MOST_SPLIT_VALUES:
+        raise ValueError(
+            f"Protocol {protocol.name}: {num_splits} splits of {size:,} of {len(new):,} labels, and of {num_clips:,} "
+            "clips, are more than a report has room for. Take fewer splits (`num_label_splits`), or fewer labels in "
+            "each (`labels_per_split`)."
+        )
 
 
 def _plan_worlds(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:

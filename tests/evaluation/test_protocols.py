@@ -10,7 +10,7 @@ import pytest
 from froster_hf.data import AnnotationError
 from froster_hf.data.catalogue import DATASETS
 from froster_hf.data.video_table import label_array, label_names
-from froster_hf.evaluation import EvaluationData, EvaluationProtocol, load_protocol, published_results
+from froster_hf.evaluation import EvaluationData, EvaluationProtocol, load_protocol, protocols, published_results
 from froster_hf.evaluation.protocols import DetectionProtocol, plan_evaluation
 from froster_hf.settings import list_named
 
@@ -223,6 +223,21 @@ def test_kinetics_600_tests_labels_that_are_not_in_kinetics_400(tmp_path):
 
     (tmp_path / "k400.json").write_text(json.dumps(["other"]))
     with pytest.raises(ValueError, match=r"None of the 6 tested labels are in .*k400\.json"):
+        plan_evaluation(protocol, data)
+
+
+def test_label_splits_that_together_would_fill_memory_are_refused(tmp_path, monkeypatch):
+    tested = write_kinetics(tmp_path, "test", dict.fromkeys(["a b", "c", "d", "e", "f", "known"], 2))
+    (tmp_path / "k400.json").write_text(json.dumps(["known"]))
+    data = EvaluationData(
+        root=str(tmp_path / "videos"), annotations=str(tested), known_labels=str(tmp_path / "k400.json")
+    )
+    protocol = dataclasses.replace(load_protocol("cross_dataset_k600"), labels_per_split=3)
+    characters = 3 * 3 * (len('"a b"') + 50)
+    monkeypatch.setattr(protocols, "MOST_SPLIT_VALUES", characters)
+    assert len(plan_evaluation(protocol, data).parts) == 3
+    monkeypatch.setattr(protocols, "MOST_SPLIT_VALUES", characters - 1)
+    with pytest.raises(ValueError, match=r"3 splits of 3 of 5 labels, .* more than a report has room for"):
         plan_evaluation(protocol, data)
 
 
