@@ -20,6 +20,8 @@ START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
 _WORD_END = "</w>"
 _MIN_VOCAB_SIZE = 2 * 256 + 2
+# Of a text, as in CLIP.
+MAX_TOKENS = 77
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> CLIPTokenizer:
@@ -42,7 +44,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> CLIPToke
     tokens = [*byte_alphabet, *(byte + _WORD_END for byte in byte_alphabet), *("".join(pair) for pair in merges)]
     vocab = {token: index for index, token in enumerate([*tokens, START_TOKEN, END_TOKEN])}
     # Annotated as strings in transformers, taken as pairs by tokenizers.
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)  # type: ignore[arg-type]
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)  # type: ignore[arg-type]
 
 
 def moving_shapes_texts(seed: int, num_texts: int = 20_000) -> Iterator[str]:

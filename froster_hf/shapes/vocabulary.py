@@ -253,9 +253,17 @@ def matches(claims: np.ndarray, attributes: np.ndarray) -> np.ndarray:
     Returns:
         (B, C) bool.
     """
-    said = claims[None, :, :, None]  # (1, C, O caption, 1, A)
-    shown = attributes[:, None, None]  # (B, 1, 1, O scene, A)
-    holds = ((said == UNSAID) | (said == shown)).all(-1)  # (B, C, O caption, O scene)
-    in_order = holds[..., 0, 0] & holds[..., 1, 1]
-    crossed = holds[..., 0, 1] & holds[..., 1, 0]
+    in_order = _holds(claims[:, 0], attributes[:, 0]) & _holds(claims[:, 1], attributes[:, 1])
+    crossed = _holds(claims[:, 1], attributes[:, 0]) & _holds(claims[:, 0], attributes[:, 1])
     return in_order | crossed
+
+
+def _holds(said: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Of which objects (B, A) all holds that is said of others (C, A): (B, C), one attribute after the other.
+
+    There are as many pairs as the square of a batch: all attributes of all of them at once would fill the memory.
+    """
+    holds = np.ones((len(shown), len(said)), dtype=bool)
+    for one_said, one_shown in zip(said.T, shown.T, strict=True):
+        holds &= (one_said == UNSAID) | (one_said == one_shown[:, None])
+    return holds

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -91,6 +92,17 @@ def test_every_caption_is_true_of_its_own_scene_and_of_few_others():
         true = matches(draw_captions(1, attributes).claims, attributes)
         assert true.diagonal().all()
         assert true.mean() < 0.1
+
+
+def test_the_memory_of_all_pairs_is_a_few_bytes_for_each():
+    attributes = draw_scenes(0, 1000).attributes
+    claims = draw_captions(1, attributes).claims
+    tracemalloc.start()
+    true = matches(claims, attributes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert true.nbytes == 1000**2
+    assert peak < 8 * true.nbytes
 
 
 def test_caption_says_the_words_it_claims_and_no_others():

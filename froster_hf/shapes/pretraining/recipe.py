@@ -7,9 +7,11 @@ from typing import Any, Literal, get_type_hints
 from transformers import TrainingArguments
 
 from ...machine_memory import frame_tokens
+from ...modeling.configuration_froster import TOWER_SIZE_LIMITS
 from ...settings import check_bounds, check_fields
 from ...training.arguments import check_arguments
 from ...training.recipes import argument_hints
+from ..tokenizer import MAX_TOKENS
 
 # Said once, elsewhere in the recipe or by `--resume`, or settled by how the training works.
 RESERVED_ARGUMENTS = (
@@ -29,14 +31,20 @@ RESERVED_ARGUMENTS = (
 MOST_PIXELS = 2**28
 # With gradients and the state of an optimizer, 4 GB; CLIP's ViT-B/16 has 150 million.
 MOST_WEIGHTS = 2**28
-# A batch of 256 has 0.9 billion in CLIP's ViT-B/16.
+# A batch of 256 has 0.5 billion in the layers of CLIP's ViT-B/16.
 MOST_HIDDEN_VALUES = 2**30
+# Tokens to which the captions of a batch are padded, by the tokenizer of a thousand tokens.
+CAPTION_TOKENS = 24
+# Of the largest product of a step, in multiplications: a backward pass stops for Ctrl-C between two of them, and this
+# one takes it 40 seconds on one core of 50 gigaflops. A batch of 256 has 10^11 in CLIP's ViT-B/16.
+MOST_MULTIPLICATIONS = 2**39
 # Least and most of a recipe's numbers.
 _BOUNDS = {
     "seed": (0, 2**32 - 1),
     "steps": (1, 10**8),
-    "batch_size": (2, 2**16),
-    "num_eval_stills": (1, 10**6),
+    # CLIP's. Every still is compared with every caption.
+    "batch_size": (2, 2**15),
+    "num_eval_stills": (1, 10**5),
     "muon_learning_rate": (0, 10**6),
 }
 
@@ -71,6 +79,8 @@ class RecipeArchitecture:
     def __post_init__(self):
         bounds: dict[str, tuple[float, float]] = dict.fromkeys(vars(self), (1, 2**14))
         bounds |= {"num_vision_layers": (1, 128), "num_text_layers": (1, 128), "vocab_size": (1, 10**6)}
+        # Stills are drawn before a tower is asked whether it takes them.
+        bounds |= {name: TOWER_SIZE_LIMITS[name] for name in ("image_size", "patch_size")}
         check_bounds(vars(self), bounds | {"initializer_range": (1e-6, 2**14)}, where="model")
         if (count := self.num_weights) > MOST_WEIGHTS:
             raise ValueError(
@@ -83,6 +93,27 @@ class RecipeArchitecture:
         layers = 12 * self.hidden_size * (self.num_vision_layers + self.num_text_layers)
         embeddings = self.vocab_size + frame_tokens(self) + 3 * self.patch_size**2 + 2 * self.projection_dim
         return self.hidden_size * (layers + embeddings)
+
+    def hidden_values(self, batch_size: int) -> int:
+        """What all layers say of the patches and captions of a batch."""
+        tokens = self.num_vision_layers * frame_tokens(self) + self.num_text_layers * CAPTION_TOKENS
+        return batch_size * self.hidden_size * tokens
+
+    def largest_product(self, batch_size: int) -> int:
+        """Multiplications of the largest operation of a step, forward.
+
+        That of an MLP; the attention of a layer, whose backward pass has two and a half times as many, in smaller
+        pieces, and whose exponentials are what takes time where heads are narrow; that of the patches, of the
+        embeddings, or of the pairs of stills and captions.
+        """
+        patches, width = frame_tokens(self), self.hidden_size
+        tokens = max(patches + 1, MAX_TOKENS)
+        attended = 4 * tokens * max(width, 64 * self.num_attention_heads)
+        return batch_size * max(
+            tokens * max(4 * width**2, attended),
+            patches * 3 * self.patch_size**2 * width,
+            (width + batch_size) * self.projection_dim,
+        )
 
 
 @dataclass(frozen=True)
@@ -147,13 +178,15 @@ class PretrainingRecipe:
         for stills, count in (("a batch has", self.batch_size), ("the held-out stills have", self.num_eval_stills)):
             if (num_pixels := count * self.model.image_size**2) > MOST_PIXELS:
                 raise ValueError(f"{self.name}: {stills} {num_pixels:,} pixels; at most {MOST_PIXELS:,} are rendered.")
-        model = self.model
-        values = self.batch_size * frame_tokens(model) * model.hidden_size * model.num_vision_layers
-        if values > MOST_HIDDEN_VALUES:
-            raise ValueError(
-                f"{self.name}: batch_size x patches x model.hidden_size x model.num_vision_layers are {values:,} "
-                f"values; at most {MOST_HIDDEN_VALUES:,} are computed."
-            )
+        for asked, what, most in (
+            (self.model.hidden_values(self.batch_size), "values of patches and captions", MOST_HIDDEN_VALUES),
+            (self.model.largest_product(self.batch_size), "multiplications in one product", MOST_MULTIPLICATIONS),
+        ):
+            if asked > most:
+                raise ValueError(
+                    f"{self.name}: a step of this model has {asked:,} {what}; at most {most:,} are computed. Lower "
+                    "`batch_size`, `model.image_size / model.patch_size`, widths, heads or layers."
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with their defaults, as YAML would hold them."""

@@ -15,9 +15,9 @@ from ...training.run_identity import RunIdentity, argument_identity
 from ...training.whole_folders import replaced_folder
 from ...whole_files import check_writable, write_text_whole
 from ..tokenizer import moving_shapes_texts, train_tokenizer
-from .recipe import PretrainingRecipe, RecipeArchitecture
+from .recipe import CAPTION_TOKENS, PretrainingRecipe, RecipeArchitecture
 from .stills import HeldOutStills, StillBatches
-from .trainer import ClipPretrainer
+from .trainer import LOSS_BYTES, ClipPretrainer
 
 
 def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool = False) -> ClipPretrainer:
@@ -36,6 +36,7 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
     Raises:
         RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
         OSError: nothing can be written to `output_dir`.
+        NonFiniteError: weights of the trained model, or its scores of the held-out stills, are not finite.
     """
     folder = output_folder(recipe)
     check_writable(folder)
@@ -45,8 +46,9 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
     if overwrite:
         remove_run(folder, of_recipe=True)
     trainer.train(resume_from_checkpoint=resume or None)
-    write_text_whole(folder / RESULTS_NAME, json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
+    # Before anything is measured with them.
     refuse_nonfinite_weights(trainer.clip)
+    write_text_whole(folder / RESULTS_NAME, json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
     # Not `save_model`, which adds pickled arguments to what others load.
     with replaced_folder(folder / MODEL_NAME) as model:
         for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
@@ -82,21 +84,27 @@ def build_pretrainer(recipe: PretrainingRecipe) -> ClipPretrainer:
 
 
 def _refuse_beyond_memory(recipe: PretrainingRecipe, clip: CLIPModel, args: TrainingArguments) -> None:
-    """Raise where the batches that are held at one time do not fit into the memory of the machine.
+    """Raise where the stills that are held at one time do not fit into the memory of the machine.
 
     Raises:
         ValueError: names the numbers, what they take at least, and what there is.
     """
     vision: Any = clip.config.vision_config
-    num_batches = min(1 + num_ahead(args), recipe.steps)
-    num_bytes = float(num_batches * recipe.batch_size * 3 * vision.image_size**2 * FLOAT_BYTES)
+    text: Any = clip.config.text_config
+    num_batches, num_pairs = min(1 + num_ahead(args), recipe.steps), recipe.batch_size**2
+    pixel_values = 3 * vision.image_size**2
+    # With a byte for each still and caption: whether they match.
+    num_bytes = float(num_batches * (recipe.batch_size * pixel_values * FLOAT_BYTES + num_pairs))
+    num_bytes += recipe.num_eval_stills * pixel_values
     if args.device.type == "cpu":
-        num_tokens = recipe.batch_size * frame_tokens(vision)
-        num_bytes += tower_bytes(vision, num_tokens, kept_layers=vision.num_hidden_layers)
+        for tower, num_tokens in ((vision, frame_tokens(vision)), (text, CAPTION_TOKENS)):
+            num_bytes += tower_bytes(tower, recipe.batch_size * num_tokens, kept_layers=tower.num_hidden_layers)
+        num_bytes += num_pairs * LOSS_BYTES
     refuse_beyond_memory(
         num_bytes,
         f"A batch of {recipe.batch_size:,} stills, {num_batches:,} such batches in memory,",
-        advice="Lower `batch_size`, sizes of `model`, `dataloader_num_workers` or `dataloader_prefetch_factor`.",
+        advice="Lower `batch_size`, `num_eval_stills`, sizes of `model`, `dataloader_num_workers` or "
+        "`dataloader_prefetch_factor`.",
     )
 
 

@@ -14,6 +14,8 @@ from torch.utils.data import Dataset
 from transformers import CLIPModel, PreTrainedTokenizerBase
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from ...machine_memory import frame_tokens
+from ...training.losses import NonFiniteError
 from ..captions import draw_captions, still_attributes
 from ..rendering import render_stills
 from ..scenes import draw_scenes, ease
@@ -25,7 +27,8 @@ _TRAINING, _HELD_OUT = range(2)
 _MEAN, _STD = (255 * torch.tensor(values)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
 
 TEMPLATES = ("a photo of {}.", "{}")
-_STILLS_AT_ONCE = 512
+# Of the largest tensor of the held-out stills that are computed together; in single precision, 128 MB.
+_NUMBERS_AT_ONCE = 2**25
 
 
 class StillBatches(Dataset):
@@ -114,7 +117,7 @@ class HeldOutStills:
 
 def normalize(stills: Tensor) -> Tensor:
     """Stills (n, 3, S, S) uint8 as CLIP takes them, float32."""
-    return (stills - _MEAN) / _STD
+    return (stills - _MEAN).div_(_STD)
 
 
 def single_batch(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -131,11 +134,19 @@ def held_out_accuracy(
 
     Returns:
         `accuracy` of the pair, and of each part of it, `color_accuracy` and `shape_accuracy`.
+
+    Raises:
+        NonFiniteError: scores are not finite.
     """
     pairs = [with_article(f"{color} {shape}") for color in COLORS for shape in SHAPES]
     texts = [template.format(pair) for template in TEMPLATES for pair in pairs]
     input_ids = tokenizer(texts, padding=True, return_tensors="pt")["input_ids"].to(model.device)
-    found = torch.cat([_find(model, input_ids, stills) for stills in held_out.stills.split(_STILLS_AT_ONCE)])
+    vision: Any = model.config.vision_config
+    num_tokens = 1 + frame_tokens(vision)
+    # Scores of attention take time, and no memory.
+    widest = max(vision.intermediate_size, num_tokens * vision.num_attention_heads)
+    parts = held_out.stills.split(max(1, _NUMBERS_AT_ONCE // max(held_out.stills[0].numel(), num_tokens * widest)))
+    found = torch.cat([_find(model, input_ids, stills) for stills in parts])
     labels = held_out.labels
     return {
         "accuracy": _share(found == labels),
@@ -147,6 +158,12 @@ def held_out_accuracy(
 def _find(model: CLIPModel, input_ids: Tensor, stills: Tensor) -> Tensor:
     """The best pair for each still (n,), by the mean over the templates."""
     logits = model(input_ids=input_ids, pixel_values=normalize(stills).to(model.device)).logits_per_image
+    # The first pair would be the best of those without a number.
+    if not logits.isfinite().all():
+        raise NonFiniteError(
+            "The model's scores of held-out stills are not finite, so that it has no accuracy. Train again with a "
+            "lower learning rate, in bfloat16 or float32."
+        )
     return logits.unflatten(1, (len(TEMPLATES), -1)).mean(1).argmax(1).cpu()
 
 

@@ -26,6 +26,10 @@ from ...training.checkpointing import AtomicCheckpointing
 from ...training.student import decay_parameter_names
 from .stills import HeldOutStills, StillBatches, held_out_accuracy, single_batch
 
+# Of a pair of a still and a caption, in `caption_loss`: its score, and in each direction what its backward pass reads,
+# with what is made on the way in the second.
+LOSS_BYTES = 30
+
 
 class ClipPretrainer(AtomicCheckpointing):
     """Trains a CLIP model from random weights, in one process; everything else is as in the Trainer.
@@ -72,6 +76,9 @@ class ClipPretrainer(AtomicCheckpointing):
         )
 
         self._embedder = embedder_of(self.clip)
+        # A backward pass is one call, in which Ctrl-C waits; in Python's functions it is looked for.
+        for parameter in self.clip.parameters():
+            parameter.register_post_accumulate_grad_hook(lambda _: None)
 
     @property
     def clip(self) -> CLIPModel:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -12,13 +13,16 @@ from transformers import AutoProcessor, AutoTokenizer, CLIPImageProcessor, CLIPM
 from froster_hf import FrosterForVideoClassification, FrosterProcessor, machine_memory
 from froster_hf.cli import main
 from froster_hf.shapes.pretraining import (
+    HeldOutStills,
     PretrainingRecipe,
     RecipeArchitecture,
     RecipeStills,
     build_pretrainer,
     caption_loss,
+    pretrain,
 )
 from froster_hf.training.checkpointing import ResumeError
+from froster_hf.training.losses import NonFiniteError
 from froster_hf.training.recipes import load_recipe
 from tests.shapes.pretraining.tiny import TINY, tiny_recipe
 
@@ -28,6 +32,59 @@ def test_batches_beyond_the_memory_that_is_left_are_refused(tmp_path, monkeypatc
     monkeypatch.setattr(machine_memory, "free_bytes", lambda: 0.5e6)
     with pytest.raises(ValueError, match=r"A batch of 512 stills, \d+ such batches in memory, would take at least"):
         build_pretrainer(recipe)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num_bytes"),
+    [
+        # Of each pair of a still and a caption, 31 bytes.
+        (["batch_size=16384", "num_eval_stills=1", "model.image_size=8"], 31 * 16384**2),
+        (["batch_size=2", "num_eval_stills=4096", "model.image_size=256", "model.patch_size=256"], 3 * 4096 * 256**2),
+        # Captions have 24 tokens in 8 layers, which keep 16 numbers for each one of their width.
+        (["batch_size=1024", "model.image_size=8", "model.num_text_layers=8"], 1024 * 24 * 8 * 16 * 32 * 4),
+    ],
+)
+def test_all_that_a_step_and_an_evaluation_hold_counts(tmp_path, monkeypatch, overrides, num_bytes):
+    recipe = tiny_recipe(tmp_path, *overrides)
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: num_bytes)
+    monkeypatch.setattr(HeldOutStills, "draw", None)
+    with pytest.raises(ValueError, match="would take at least"):
+        build_pretrainer(recipe)
+
+
+def test_a_signal_does_not_wait_for_the_end_of_a_backward_pass(tmp_path):
+    class Asked(Exception):
+        pass
+
+    def end(*_):
+        raise Asked
+
+    trainer = build_pretrainer(tiny_recipe(tmp_path, "batch_size=64", "model.num_vision_layers=8"))
+    loss = trainer.compute_loss(trainer.model, trainer.train_dataset[0])
+    trainer.clip.logit_scale.register_hook(lambda _: signal.setitimer(signal.ITIMER_REAL, 1e-4) and None)
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        with pytest.raises(Asked):
+            loss.backward()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert any(parameter.grad is None for parameter in trainer.clip.parameters())
+
+
+def test_a_model_whose_scores_are_not_finite_has_no_accuracy_and_is_not_saved(tmp_path):
+    """With weights as large as these are, its scores are not numbers."""
+    recipe = tiny_recipe(tmp_path, "steps=1", "training.learning_rate=1e30", "training.warmup_steps=0")
+    with pytest.raises(NonFiniteError, match="scores of held-out stills are not finite"):
+        pretrain(recipe)
+    assert not (tmp_path / "eval_results.json").exists()
+    assert not (tmp_path / "model").exists()
+
+
+def test_weights_that_are_not_finite_are_refused_before_they_are_measured(tmp_path):
+    recipe = tiny_recipe(tmp_path, "steps=1", "training.learning_rate=1e38", "training.warmup_steps=0")
+    with pytest.raises(NonFiniteError, match="weights of the trained model are not finite"):
+        pretrain(recipe)
+    assert not (tmp_path / "eval_results.json").exists()
 
 
 @pytest.fixture(scope="module")
@@ -170,16 +227,41 @@ def test_both_learning_rates_follow_the_schedule(tmp_path):
         ("training.max_steps=5", "small_clip, training: unknown fields max_steps"),
         ("steps=0", "small_clip: steps is 0; it goes from 1 to"),
         ("batch_size=60000000", "small_clip: batch_size is 60000000; it goes from 2 to"),
-        ("model.image_size=8000", "a batch has 4,096,000,000 pixels; at most"),
-        ("num_eval_stills=1000000", "the held-out stills have 1,024,000,000 pixels; at most"),
+        ("model.image_size=8000", "model: image_size is 8000; it goes from 1 to 2048"),
+        ("num_eval_stills=1000000", "small_clip: num_eval_stills is 1000000; it goes from 1 to 100000"),
+        ("model={image_size: 2048, patch_size: 64}", "the held-out stills have 5,033,164,800 pixels; at most"),
+        ({"batch_size": 32768, "model.image_size": 96}, "a batch has 301,989,888 pixels; at most"),
         (
             "model={hidden_size: 16384, num_vision_layers: 128, num_text_layers: 128}",
             "model: its layers and embeddings have 824,658,100,224 weights; at most 268,435,456 have",
         ),
-        ("model={image_size: 11000, patch_size: 1}", "weights; at most"),
+        ("model={image_size: 2048, patch_size: 1}", "weights; at most"),
         (
             "model={image_size: 256, patch_size: 1, num_vision_layers: 64}",
-            "values; at most 1,073,741,824 are computed",
+            "values of patches and captions; at most 1,073,741,824 are computed",
+        ),
+        (
+            {"batch_size": 8192, "model.num_text_layers": 128},
+            "values of patches and captions; at most 1,073,741,824 are computed",
+        ),
+        # Attention: few values, and the square of their number of scores.
+        (
+            {"batch_size": 64, "model": "{image_size: 180, patch_size: 1, hidden_size: 2}"},
+            "multiplications in one product; at most 549,755,813,888 are computed",
+        ),
+        # MLPs, of stills and of captions.
+        (
+            {"batch_size": 256, "model": "{image_size: 256, hidden_size: 2048, num_vision_layers: 1}"},
+            "multiplications in one product; at most 549,755,813,888 are computed",
+        ),
+        (
+            {"batch_size": 1024, "model": "{image_size: 8, hidden_size: 2048, num_vision_layers: 1}"},
+            "multiplications in one product; at most 549,755,813,888 are computed",
+        ),
+        # All pairs.
+        (
+            {"batch_size": 32768, "model": "{image_size: 8, projection_dim: 1024}"},
+            "multiplications in one product; at most 549,755,813,888 are computed",
         ),
         ("model.num_text_layers=100000", "model: num_text_layers is 100000; it goes from 1 to 128"),
         (
@@ -191,8 +273,20 @@ def test_both_learning_rates_follow_the_schedule(tmp_path):
     ],
 )
 def test_what_is_no_field_or_value_is_refused(override, message):
+    overrides = [override] if isinstance(override, str) else [f"{name}={value}" for name, value in override.items()]
     with pytest.raises(ValueError, match=re.escape(message)):
-        load_recipe("small_clip", [override])
+        load_recipe("small_clip", overrides)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "patch_size", "width", "num_layers", "batch_size"),
+    [(224, 16, 768, 12, 256), (224, 16, 384, 12, 1024), (224, 32, 768, 12, 1024), (384, 16, 768, 12, 128)],
+)
+def test_sizes_of_published_towers_are_taken(image_size, patch_size, width, num_layers, batch_size):
+    model = {"image_size": image_size, "patch_size": patch_size, "hidden_size": width, "projection_dim": 512}
+    layers = {"num_attention_heads": width // 64, "num_vision_layers": num_layers, "num_text_layers": 12}
+    sizes = [f"model.{name}={value}" for name, value in (model | layers).items()]
+    assert load_recipe("small_clip", [*sizes, f"batch_size={batch_size}"]).batch_size == batch_size
 
 
 def test_a_file_of_ones_own_extends_the_shipped_one(tmp_path):

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from transformers import CLIPVisionConfig
 
-from froster_hf.shapes.pretraining import HeldOutStills, RecipeStills, StillBatches, held_out_accuracy
+from froster_hf.shapes.pretraining import HeldOutStills, RecipeStills, StillBatches, held_out_accuracy, stills
 from froster_hf.shapes.pretraining.run import build_clip, image_processor
 from froster_hf.shapes.pretraining.stills import normalize, single_batch
 from tests.shapes.pretraining.tiny import tiny_recipe
@@ -87,8 +88,11 @@ class Constant(torch.nn.Module):
     """Takes every still for an orange square, and "a photo of a red circle." for the one best text."""
 
     device = torch.device("cpu")
+    config = SimpleNamespace(vision_config=CLIPVisionConfig())
+    most_stills = 0
 
     def forward(self, input_ids, pixel_values):
+        self.most_stills = max(self.most_stills, len(pixel_values))
         logits = torch.zeros(len(pixel_values), 2, 120)
         logits[:, :, ORANGE_SQUARE] = 2
         logits[:, 0, RED_CIRCLE] = 3
@@ -109,3 +113,21 @@ def test_accuracy_is_of_pairs_colors_and_shapes_over_the_mean_of_the_templates(t
     alone = HeldOutStills(held_out.stills[pair : pair + 1], held_out.labels[pair : pair + 1])
     found = held_out_accuracy(Constant(), tokenizer, alone)
     assert (found["accuracy"], found["color_accuracy"], found["shape_accuracy"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most_numbers"),
+    [
+        ({"image_size": 16, "patch_size": 16, "intermediate_size": 16}, 3 * 16**2),
+        ({"image_size": 16, "patch_size": 8, "intermediate_size": 3072}, 5 * 3072),
+        ({"image_size": 16, "patch_size": 1, "num_attention_heads": 12, "intermediate_size": 16}, 12 * 257**2),
+    ],
+)
+def test_as_many_stills_are_measured_at_once_as_memory_and_time_allow(tokenizer, monkeypatch, sizes, most_numbers):
+    model = Constant()
+    model.config = SimpleNamespace(vision_config=CLIPVisionConfig(**sizes))
+    monkeypatch.setattr(stills, "_NUMBERS_AT_ONCE", 7 * most_numbers)
+    held_out = HeldOutStills.draw(0, 120, resolution=16)
+    found = held_out_accuracy(model, tokenizer, held_out)
+    assert model.most_stills == 7
+    assert found["accuracy"] == pytest.approx(1 / 120)
