@@ -63,8 +63,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 _MOST_NUMBERS = 1000
 # Each makes segments of its own, or is measured at.
 _MOST_THRESHOLDS = 100
-# Of label splits and what each of them has: clips, labels, or characters of its report, some fifty for a label beside
-# its name.
+# Of label splits or folds and what each of them has: clips, labels, or characters of its report, fifty for a label
+# beside its name.
 MOST_SPLIT_VALUES = 2**26
 
 
@@ -358,7 +358,9 @@ def _plan_halves(protocol: EvaluationProtocol, data: EvaluationData) -> Evaluati
 def _plan_folds(protocol: EvaluationProtocol, data: EvaluationData) -> EvaluationPlan:
     table = _read(protocol, data, split="all")
     row_of = {row["path"]: index for index, row in enumerate(table[VIDEO_COLUMN])}
-    columns = np.arange(len(label_names(table)))
+    texts = label_names(table)
+    _refuse_many_splits(protocol, len(protocol.folds), size=len(texts), texts=texts, num_clips=len(table))
+    columns = np.arange(len(texts))
     parts = {"full": Part("full", np.arange(len(table)), columns)}
     counted = {"full": (table, "all")}
     for fold in protocol.folds:
@@ -388,12 +390,13 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
             f"{'All' if not new else 'None'} of the {len(label_names(table))} tested labels are in {known_file}, so "
             "there is nothing to tell new labels by. Give the labels of the data set that the model was trained on."
         )
-    _refuse_many_splits(protocol, data, num_clips=len(table), new=new)
+    size = len(new) if data.label_splits else min(protocol.labels_per_split, len(new))
+    num_splits = len(data.label_splits) or protocol.num_label_splits
+    _refuse_many_splits(protocol, num_splits, size=size, texts=new, num_clips=len(table))
     notes = []
     if data.label_splits:
         splits = [listed_labels(new, file, names_from="the data set's new labels") for file in data.label_splits]
     else:
-        size = min(protocol.labels_per_split, len(new))
         draws = [
             np.random.default_rng(split).permutation(len(new))[:size] for split in range(protocol.num_label_splits)
         ]
@@ -413,17 +416,15 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
 
 
 def _refuse_many_splits(
-    protocol: EvaluationProtocol, data: EvaluationData, *, num_clips: int, new: Sequence[str]
+    protocol: EvaluationProtocol, num_splits: int, *, size: int, texts: Sequence[str], num_clips: int
 ) -> None:
-    """Refuse splits of which each alone is allowed, and all together would fill memory."""
-    num_splits = len(data.label_splits) or protocol.num_label_splits
-    size = len(new) if data.label_splits else min(protocol.labels_per_split, len(new))
-    longest = max(len(json.dumps(label)) for label in new)
-    if num_splits * max(num_clips, len(new), size * (longest + 50)) > MOST_SPLIT_VALUES:
+    """Refuse splits, each of some labels, of which each alone is allowed, and all together would fill memory."""
+    longest = max(len(json.dumps(text)) for text in texts)
+    if num_splits * max(num_clips, len(texts), size * (longest + 50)) > MOST_SPLIT_VALUES:
         raise ValueError(
-            f"Protocol {protocol.name}: {num_splits} splits of {size:,} of {len(new):,} labels, and of {num_clips:,} "
-            "clips, are more than a report has room for. Take fewer splits (`num_label_splits`), or fewer labels in "
-            "each (`labels_per_split`)."
+            f"Protocol {protocol.name}: {num_splits} splits of {size:,} of {len(texts):,} labels, and {num_clips:,} "
+            "clips, are more than a report has room for. Take fewer splits (`num_label_splits`, `folds`), or fewer "
+            "labels in each (`labels_per_split`)."
         )
 
 
