@@ -11,7 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..data.clips import EvaluationClips, TrainingClips
-from ..machine_memory import FLOAT_BYTES, frame_tokens, tower_bytes
+from ..machine_memory import FLOAT_BYTES, frame_tokens, refuse_beyond_memory, tower_bytes
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from .arguments import FrosterTrainingArguments
 from .teacher import FrozenTeacher
@@ -81,14 +81,15 @@ def refuse_training_beyond_memory(
 
 
 def refuse_evaluation_beyond_memory(
-    clips: Any, *, model: FrosterForVideoClassification, args: FrosterTrainingArguments
+    clips: Any, *, model: FrosterForVideoClassification, args: FrosterTrainingArguments, num_labels: int
 ) -> None:
-    """Raise where a batch of an evaluation while training takes more memory than there is.
+    """Raise where a batch of an evaluation while training, or what is kept of all, takes more memory than there is.
 
     Args:
         clips: that are evaluated on, or several by name; data sets that are not [`EvaluationClips`] are the caller's.
         model: the student.
         args: arguments of the training.
+        num_labels: that videos without label names of their own are measured against.
 
     Raises:
         ValueError: names the numbers, what they take at least, and what there is or what a model of this size takes.
@@ -97,6 +98,14 @@ def refuse_evaluation_beyond_memory(
     for part in clips.values() if isinstance(clips, Mapping) else [clips]:
         if isinstance(part, EvaluationClips):
             model.config.costs(part.frames_per_video // part.num_clips).check(num_clips=part.num_clips)
+            if not (args.prediction_loss_only or args.batch_eval_metrics):
+                num_scored = len(part.label_names or ()) or num_labels
+                refuse_beyond_memory(
+                    float(len(part)) * num_scored * FLOAT_BYTES,
+                    f"The scores of {len(part):,} videos for {num_scored:,} labels each, which are kept until all are "
+                    "measured,",
+                    advice="Evaluate on fewer videos or labels, or set `prediction_loss_only`.",
+                )
             num_tokens = min(args.eval_batch_size, len(part)) * part.frames_per_video * frame_tokens(vision)
             in_half = args.bf16 or args.fp16 or args.bf16_full_eval or args.fp16_full_eval
             number_bytes = 2 if in_half else FLOAT_BYTES

@@ -232,7 +232,9 @@ class FrosterTrainer(ClipTrainer):
             num_texts=min(num_texts, args.text_chunk_size or num_texts),
             text_lengths=prompts.lengths,
         )
-        refuse_evaluation_beyond_memory(self.eval_dataset, model=self.student, args=args)
+        refuse_evaluation_beyond_memory(
+            self.eval_dataset, model=self.student, args=args, num_labels=len(prompts.labels)
+        )
 
     # Labels
 
@@ -599,6 +601,12 @@ def _check_arguments(args: FrosterTrainingArguments, kwargs: dict[str, Any]) -> 
         raise ValueError(
             "`batch_eval_metrics=True` needs `compute_metrics` of your own, which takes `compute_result`: the "
             "accuracies that are computed by default are those of all videos together."
+        )
+    if "inputs" in args.include_for_metrics and kwargs.get("compute_metrics") is None:
+        raise ValueError(
+            "`include_for_metrics` names 'inputs', for which the pixels of all videos would be kept until they are "
+            "measured; the accuracies that are computed by default do not read them. Leave it out, or give "
+            "`compute_metrics` of your own."
         )
     if args.n_gpu > 1:
         # DataParallel would deal the prompts of the labels out over the devices, as if they were clips.

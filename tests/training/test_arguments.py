@@ -113,6 +113,15 @@ def test_other_arguments_models_and_losses_are_refused(tmp_path):
         FrosterTrainer(tiny_model(), arguments(), prompts=label_prompts(), compute_loss_func=lambda *_: 0)
 
 
+def test_pixels_of_all_videos_are_not_kept_for_accuracies_that_do_not_read_them(tmp_path):
+    fields = {"include_for_metrics": ["loss", "inputs"], "output_dir": str(tmp_path)}
+    for given in ({}, {"compute_metrics": None}):
+        with pytest.raises(ValueError, match="`include_for_metrics` names 'inputs', for which the pixels of all"):
+            FrosterTrainer(tiny_model(), arguments(**fields), prompts=label_prompts(), **given)
+    assert FrosterTrainer(tiny_model(), arguments(**fields), prompts=label_prompts(), compute_metrics=lambda _: {})
+    assert tiny_trainer(tmp_path, include_for_metrics=["loss"])
+
+
 def test_labels_have_to_come_from_somewhere(tmp_path):
     with pytest.raises(ValueError, match="No labels are known"):
         FrosterTrainer(tiny_model(), arguments(output_dir=str(tmp_path)), train_dataset=Arrays())

@@ -1,11 +1,14 @@
 """Batches that no memory of this machine holds are refused when the Trainer is made, whatever makes them so large."""
 
+import dataclasses
+
 import pytest
 
 from froster_hf import machine_memory
 from froster_hf.modeling import configuration_froster
 from froster_hf.modeling.configuration_froster import Costs
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from froster_hf.training.batch_memory import refuse_evaluation_beyond_memory
 from froster_hf.training.teacher import FrozenTeacher
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -117,3 +120,16 @@ def test_texts_that_are_encoded_at_once_count_too(tmp_path, video_table, monkeyp
     with pytest.raises(ValueError, match="`text_chunk_size`"):
         make_trainer(tmp_path, video_table, templates=templates, text_chunk_size=None, **fields)
     assert make_trainer(tmp_path, video_table, templates=templates, text_chunk_size=64, **fields)
+
+
+def test_scores_that_are_kept_until_all_videos_are_measured_count(tmp_path, video_table, monkeypatch):
+    trainer = make_trainer(tmp_path, video_table)
+    clips, options = trainer.eval_dataset["base"], {"model": trainer.student, "args": trainer.args}
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 6 * 10_000 * 4 - 1)
+    without_scores = dataclasses.replace(trainer.args, prediction_loss_only=True)
+    for clips.label_names, num_labels in ((["a"] * 10_000, 2), (None, 10_000)):
+        with pytest.raises(ValueError, match="The scores of 6 videos for 10,000 labels each, which are kept until"):
+            refuse_evaluation_beyond_memory(clips, num_labels=num_labels, **options)
+        refuse_evaluation_beyond_memory(clips, num_labels=num_labels, **options | {"args": without_scores})
+    clips.label_names = ["a"] * 9_999
+    refuse_evaluation_beyond_memory(clips, num_labels=2, **options)
