@@ -10,7 +10,7 @@ against a run.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 from ..printing import get_logger, one_line, printable
 from ..video.files import path_state
 from ..video.source import source_name
-from ..whole_files import full_disk_named, make_folder, refuse_irregular, refuse_other_names
+from ..whole_files import bounded_lines, full_disk_named, make_folder, refuse_irregular, refuse_other_names
 
 logger = get_logger(__name__)
 
 
 _FILES = "decode_failures.*.jsonl"
 MAX_LISTED = 20
-# Of a file; half a million failures.
-MAX_BYTES = 2**28
+# Of all files of a run; hundreds of thousands of failures. Each is held.
+MAX_BYTES, MAX_LINES = 2**27, 2**20
+MAX_LINE_BYTES = 2**20
 
 
 class DecodeFailure(NamedTuple):
@@ -92,8 +93,8 @@ class DecodeFailureLog:
         self._file = self.folder / f"decode_failures.{rank}.jsonl"
         refuse_irregular(self._file)
         refuse_other_names(self._file)
-        entries = _read_entries(self.folder)
-        self._outdated = {entry for entry in entries if is_current is not None and not is_current(entry)}
+        holds = is_current or (lambda _: True)
+        self._outdated = {entry for entry in _read_entries(self.folder) if not holds(entry)}
         self.failures = self._read()
 
     def __len__(self) -> int:
@@ -137,19 +138,20 @@ def _by_row(entries: Iterable[DecodeFailure]) -> dict[int, DecodeFailure]:
     return dict(sorted((entry.row, entry) for entry in entries))
 
 
-def _read_entries(folder: str | os.PathLike) -> list[DecodeFailure]:
-    entries = []
+def _read_entries(folder: str | os.PathLike) -> Iterator[DecodeFailure]:
+    num_bytes = num_lines = 0
     for file in sorted(Path(folder).glob(_FILES)):
         refuse_irregular(file)
-        if file.stat().st_size > MAX_BYTES:
-            raise ValueError(
-                f"{printable(str(file))} has more than {MAX_BYTES} bytes. Delete it; the count starts again."
-            )
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in bounded_lines(file, MAX_LINE_BYTES):
+            num_bytes, num_lines = num_bytes + len(line), num_lines + 1
+            if num_bytes > MAX_BYTES or num_lines > MAX_LINES:
+                raise ValueError(
+                    f"{printable(str(file))} and the files of failures before it have more than {MAX_BYTES:,} bytes "
+                    f"or {MAX_LINES:,} lines. Delete them; the count starts again."
+                )
             try:
-                entry = json.loads(line)
-                texts = (str(entry[name]) for name in ("video", "reason", "state"))
-                entries.append(DecodeFailure(int(entry["row"]), *texts))
-            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                entry = DecodeFailure(**json.loads(line))
+            except (ValueError, TypeError, RecursionError):
                 continue
-    return entries
+            if list(map(type, entry)) == [int, str, str, str]:
+                yield entry

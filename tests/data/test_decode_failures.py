@@ -1,4 +1,6 @@
+import json
 import os
+import tracemalloc
 
 import pytest
 
@@ -109,5 +111,30 @@ def test_what_is_no_file_or_too_large_in_the_place_of_one_is_refused_and_not_wai
     log.unlink()
     log.write_text("x" * 100)
     monkeypatch.setattr(decode_failures, "MAX_BYTES", 99)
-    with pytest.raises(ValueError, match=rf"decode_failures\.{rank}\.jsonl has more than 99 bytes"):
+    with pytest.raises(ValueError, match=rf"decode_failures\.{rank}\.jsonl and .* have more than 99 bytes"):
         DecodeFailureLog(tmp_path, num_videos=9)
+
+
+def test_files_of_failures_are_read_line_by_line_and_bounded_together(tmp_path, monkeypatch):
+    for rank in range(2):
+        (tmp_path / f"decode_failures.{rank}.jsonl").write_text("11\n" * 250_000 + "[" * 300_000)
+    DecodeFailureLog(tmp_path, num_videos=100, rank=2).record([failure(3)])
+    tracemalloc.start()
+    try:
+        assert list(read_decode_failures(tmp_path)) == [3]
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+    for name, most in {"MAX_LINES": 499_999, "MAX_BYTES": 1_900_000}.items():
+        with monkeypatch.context() as patched:
+            patched.setattr(decode_failures, name, most)
+            with pytest.raises(ValueError, match=rf"decode_failures\.1\.jsonl and .* more than .*{most:,} "):
+                DecodeFailureLog(tmp_path, num_videos=9)
+
+
+def test_a_line_of_other_types_is_no_failure(tmp_path):
+    own = {"row": 1, "video": "a.mp4", "reason": "no frames", "state": ""}
+    lines = [own | changes for changes in ({"row": "1"}, {"row": 1e999}, {"video": {}}, {"reason": [1e15]}, {"x": 1})]
+    text = "\n".join(map(json.dumps, [*lines, {"row": 1}, 5, own | {"row": 2}]))
+    (tmp_path / "decode_failures.0.jsonl").write_text(text)
+    assert list(read_decode_failures(tmp_path)) == [2]
