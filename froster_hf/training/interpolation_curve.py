@@ -120,7 +120,7 @@ def _measured_ratios(output: Path) -> set[float]:
     try:
         stored = read_json(output / CURVE_NAME)["ratios"]
         return {ratio for ratio in stored if _ratio_folder(output, ratio).is_dir()}
-    except (OSError, ValueError, TypeError, LookupError):
+    except (OSError, ValueError, TypeError, LookupError, OverflowError):
         return set()
 
 

@@ -30,7 +30,7 @@ from .arguments import FrosterTrainingArguments
 from .checkpointing import MODEL_NAME, RECORD_NAME, RESULTS_NAME, refuse_run, remove_run
 from .log_lines import show_lines
 from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
-from .run_record import measured_parts, record_run, write_record
+from .run_record import license_of_base, measured_parts, record_run, write_record
 from .teacher import FrozenTeacher
 from .trainer import FrosterTrainer
 
@@ -67,6 +67,8 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
         for name in (RESULTS_NAME, RECORD_NAME):  # now, and not when all steps are trained
             prepare_file(folder / name, overwrite=True)
         trainer = build_trainer(recipe)
+        # Now as well: a damaged file beside the checkpoint is an error.
+        base_license = license_of_base(checkpoint_path(recipe.model.checkpoint))
     if overwrite and trainer.is_world_process_zero():
         remove_run(folder, of_recipe=True)
     if trainer.args.num_train_epochs > 0:
@@ -74,7 +76,7 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     # Before it is measured, which may fail.
     trainer.save_model_whole(folder / MODEL_NAME)
     if trainer.is_world_process_zero():
-        record = record_run(recipe, trainer, model=folder / MODEL_NAME)
+        record = record_run(recipe, trainer, model=folder / MODEL_NAME, base_license=base_license)
         # Of a run that is gone on with: what an earlier model had.
         (folder / RESULTS_NAME).unlink(missing_ok=True)
         write_record(folder, record)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint_files import inside
-from ..checkpoint_loading import checkpoint_path
 from ..evaluation.metrics import metrics_of
 from ..evaluation.report import package_versions
 from ..fingerprints import model_fingerprint
@@ -81,13 +80,14 @@ class RunRecord:
                 )
 
 
-def record_run(recipe: Recipe, trainer: Any, *, model: Path) -> RunRecord:
+def record_run(recipe: Recipe, trainer: Any, *, model: Path, base_license: str | None) -> RunRecord:
     """The record of a run whose model was just saved, before it is measured.
 
     Args:
         recipe: of the run.
         trainer: a `FrosterTrainer` that has trained.
         model: folder of the saved model, whose weights may be merged or averaged from the trainer's.
+        base_license: see [`RunRecord`].
     """
     saved = FrosterForVideoClassification.from_pretrained(model, dtype="auto")
     return RunRecord(
@@ -97,7 +97,7 @@ def record_run(recipe: Recipe, trainer: Any, *, model: Path) -> RunRecord:
         num_labels=len(class_names(trainer.train_dataset) or ()),
         num_steps=trainer.state.global_step,
         versions=package_versions(),
-        base_license=license_of_base(checkpoint_path(recipe.model.checkpoint)),
+        base_license=base_license,
     )
 
 

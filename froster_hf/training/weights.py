@@ -344,6 +344,7 @@ def interpolate(
     one, other = a.processor(), b.processor()
     if one is not None and other is not None:
         refuse_other_inputs(one, other, names=(str(a.folder), str(b.folder)))
+    licenses = {license_of_base(str(source.folder)) for source in (a, b)}
     pattern = a if a.rank > b.rank else b
     with new_folder(output_dir) as folder:
         tensors = {pattern.stored_names[name]: _blend(name, a, b, ratio, pattern) for name in pattern.layout}
@@ -351,7 +352,7 @@ def interpolate(
             save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         with full_disk_named(output_dir):
             _copy_companions(pattern, folder)
-            _write_card(folder, {license_of_base(str(source.folder)) for source in (a, b)}, ratio)
+            _write_card(folder, licenses, ratio)
     return Path(output_dir)
 
 

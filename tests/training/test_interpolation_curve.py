@@ -108,6 +108,7 @@ def test_data_without_a_protocol_are_an_error(checkpoints, tmp_path, capsys):
         ({"curve.png": "mine"}, [0, 1]),
         ({"curve.json": '{"ratios": [0.0, 1.0]}'}, [0, 1]),
         ({"curve.json": '{"ratios": [0.0, 1.0]}', "ratio-0/result.md": ""}, [0.5]),
+        ({"curve.json": f'{{"ratios": [1{"0" * 400}]}}'}, [0, 1]),
     ],
 )
 def test_what_no_such_curve_has_left_is_not_replaced(tmp_path, files, ratios):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import yaml
 from froster_hf.cli import main
 from froster_hf.data.video_table import label_names
 from froster_hf.settings import list_named
-from froster_hf.training import FrosterTrainingArguments
+from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
 from froster_hf.training.recipe_run import (
     build_model,
     build_trainer,
@@ -256,6 +257,18 @@ def test_a_schedule_goes_by_the_loss_of_the_part_that_is_evaluated(tmp_path, cli
         ValueError, match=r"`metric_for_best_model` is 'loss', .* Give that of one of them: base_loss, n"
     ):
         build_trainer(load_recipe("froster_base_to_novel_k400", [*overrides, "data.shots=2"]))
+
+
+def test_a_damaged_record_beside_the_checkpoint_is_found_before_the_steps(
+    tmp_path, clip_folder, video_folder, capsys, monkeypatch
+):
+    shutil.copytree(clip_folder, tmp_path / "theirs" / "model")
+    (tmp_path / "theirs" / "run_record.json").write_text("{}")
+    monkeypatch.setattr(FrosterTrainer, "train", lambda *_, **__: pytest.fail("the training has begun"))
+    overrides = tiny_overrides(tmp_path / "theirs" / "model", video_folder, tmp_path / "run")
+    assert main(["train", "froster_k400", *overrides, "data.shots=null"]) == 1
+    assert f"{tmp_path}/theirs/run_record.json: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("option", ["--resume", "--overwrite"])

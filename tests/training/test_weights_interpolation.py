@@ -58,6 +58,16 @@ def test_a_full_disk_is_one_error_that_names_the_folder_and_leaves_nothing(clip_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_damaged_record_beside_a_checkpoint_is_found_before_weights_are_blended(
+    clip_folder, tuned_folder, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(tuned_folder, tmp_path / "theirs" / "model")
+    (tmp_path / "theirs" / "run_record.json").write_text("{}")
+    monkeypatch.setattr("froster_hf.training.weights._blend", lambda *_: pytest.fail("weights are blended"))
+    with pytest.raises(ValueError, match=r"theirs/run_record\.json: "):
+        interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+
+
 def test_a_tokenizer_of_sentencepiece_is_kept(tuned_folder, tmp_path):
     folder = shutil.copytree(tuned_folder, tmp_path / "tuned")
     (folder / "spiece.model").write_bytes(b"pieces")
