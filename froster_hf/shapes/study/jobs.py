@@ -389,12 +389,13 @@ def stored_metrics(
 
 
 def _are_metrics(metrics: Any, compared: Sequence[str]) -> bool:
-    """Shares by name, or NaN; those by which all methods are compared are there, and never NaN."""
+    """Shares by name, or NaN; those by which all methods are compared are there, never NaN, and fit each other."""
     return (
         isinstance(metrics, dict)
         and all(name.isidentifier() and type(value) in (int, float) for name, value in metrics.items())
         and not any(value < 0 or value > 1 for value in metrics.values())
         and all(0 <= metrics.get(name, -1) <= 1 for name in compared)
+        and ("hm" not in compared or math.isclose(metrics["hm"], _harmonic_mean(metrics), abs_tol=1e-9))
     )
 
 
@@ -443,4 +444,8 @@ def _measure(
 def summarize(scores: dict[str, SideScores]) -> Metrics:
     """Metrics of all sides, `base_top1` and so on, and the harmonic mean `hm` of the top-1 of base and novel."""
     metrics = {f"{side}_{name}": value for side, own in scores.items() for name, value in own.metrics().items()}
-    return {**metrics, "hm": harmonic_mean(metrics["base_top1"], metrics["novel_top1"])}
+    return {**metrics, "hm": _harmonic_mean(metrics)}
+
+
+def _harmonic_mean(metrics: Metrics) -> float:
+    return harmonic_mean(metrics["base_top1"], metrics["novel_top1"])

@@ -21,7 +21,7 @@ import torch
 from ...evaluation.report import package_versions
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.tables_froster import modules_without_parameters
-from ...printing import printable
+from ...printing import listing, printable
 from ...processing.text_files import read_json
 from ...training.recipes import Recipe
 from ...whole_files import (
@@ -38,6 +38,7 @@ from .jobs import (
     CLIP,
     COMPARED,
     COMPARED_CLIPS,
+    METRICS_FILE,
     Job,
     Metrics,
     costs_of,
@@ -120,6 +121,7 @@ def run_study(
                 for method in plan.methods
             ]
             measured = workers.run_jobs(jobs)
+        _refuse_other_measures(test_worlds, frozen, jobs, measured)
         study = {
             "plan": plan.to_dict(),
             "recipe": what_decides(test_worlds[0].recipe()),
@@ -160,6 +162,29 @@ def _runs(
     for job, of_job in zip(jobs, measured):
         runs += [{"method": name, "world": job.world.seed, "seed": job.seed, **own} for name, own in of_job.items()]
     return runs
+
+
+def _refuse_other_measures(
+    worlds: Sequence[World],
+    frozen: Sequence[Mapping[str, Metrics]],
+    jobs: Sequence[Job],
+    measured: Sequence[Mapping[str, Metrics]],
+) -> None:
+    """Raise where a method has another set of known measures than the frozen model has of the same clips."""
+    of_worlds = {world.seed: (world.frozen, _known(own[FROZEN])) for world, own in zip(worlds, frozen)}
+    for job, of_job in zip(jobs, measured):
+        beside, expected = of_worlds[job.world.seed]
+        for own in of_job.values():
+            if others := sorted(expected ^ _known(own)):
+                raise ValueError(
+                    f"Of {listing(others, limit=5)}, one of {printable(str(job.folder / METRICS_FILE))} and "
+                    f"{printable(str(beside / METRICS_FILE))} has a number and the other has none, though both are "
+                    "of the same clips. Delete the one that was altered to have it measured again."
+                )
+
+
+def _known(metrics: Metrics) -> set[str]:
+    return {name for name, value in metrics.items() if not math.isnan(value)}
 
 
 def choose(plan: StudyPlan, work: Path, run_jobs: RunJobs) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
@@ -211,7 +236,9 @@ def _try_values(
     ]
     measured = [of_job[job.method] for job, of_job in zip(jobs, run_jobs(jobs))]
     of_value = [measured[start : start + len(worlds)] for start in range(0, len(measured), len(worlds))]
-    return [{metric: float(np.mean([each[metric] for each in own])) for metric in own[0]} for own in of_value]
+    return [
+        {metric: float(np.mean([each.get(metric, math.nan) for each in own])) for metric in own[0]} for own in of_value
+    ]
 
 
 def _beyond(tried: Sequence[float], best: float) -> float | None:

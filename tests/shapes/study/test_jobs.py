@@ -102,6 +102,7 @@ SHARES = '"base_top1": 0.5, "novel_top1": 0.5, "hm": 0.5'
             f'{{"plain": {{{SHARES}, "{name}": {value}}}}}'
             for name, value in (("motion", -3), ("base_direction", 7.5))
         ),
+        '{"plain": {"base_top1": 0.01, "novel_top1": 0.01, "hm": 0.99}}',
         *('{"plain": {}}', '{"plain": {"hm": 1}}', f'{{"plain": {{{SHARES}, "novel_motion": 1{"0" * 400}}}}}'),
     ],
 )

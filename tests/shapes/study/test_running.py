@@ -1,6 +1,7 @@
 """A whole study, as small as it can be: two worlds, two methods, everything real."""
 
 import json
+import math
 import re
 import sys
 
@@ -100,6 +101,27 @@ def test_a_second_run_finds_everything_done(study, capsys):
     after = json.loads((folder / "out" / "study.json").read_text())
     assert {path: path.stat().st_mtime_ns for path in (folder / "work").rglob("metrics.json")} == times
     assert before["runs"] == after["runs"]
+
+
+@pytest.mark.parametrize("change", [{"novel_appearance": math.nan}, {"base_direction": None}])
+def test_a_measure_that_other_methods_have_of_the_same_clips_is_missed_by_its_files_name(study, capsys, change):
+    folder, arguments = study
+    file = min((folder / "work").glob("world*/jobs/residual-seed1-*/metrics.json"))
+    text = file.read_text()
+    measured = json.loads(text)
+    for own in measured.values():
+        own |= change
+    known = {
+        method: {key: value for key, value in own.items() if value is not None} for method, own in measured.items()
+    }
+    try:
+        file.write_text(json.dumps(known))
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert f"Of {min(change)}, one of {file} and " in error
+        assert "Delete the one that was altered" in error
+    finally:
+        file.write_text(text)
 
 
 @pytest.mark.parametrize("name", ["world*/jobs", "world*", "log.txt"])
