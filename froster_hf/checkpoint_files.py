@@ -7,7 +7,8 @@ content into what is saved of the checkpoint and published, and a pipe would be 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ MAX_TEXTS_BYTES = 512 << 20
 TEXTS = (".json", ".txt", ".jinja", ".model")
 # Of settings, as `MAX_JSON_MARKS` counts; transformers copies each several times. A million labels have two million.
 MAX_SETTINGS_MARKS = 4_000_000
+CONFIG = "config.json"
+HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 # Read once, by readers with limits of their own.
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 MAX_HEADER_BYTES = 4 << 20
@@ -182,6 +185,61 @@ def check_settings(path: str | os.PathLike[str]) -> None:
         )
     if count_json_marks(data.decode(errors="replace")) > MAX_SETTINGS_MARKS:
         raise CheckpointError(f"{printable(os.fspath(path))} has more values than the settings of any checkpoint.")
+
+
+def check_configuration(checkpoint: str | os.PathLike[str], **kwargs: Any) -> None:
+    """Refuse a checkpoint whose config.json is not its own, has more values than any, holds no object, or names other
+    files to read in its place; and a folder without one, of which transformers would make a default architecture.
+
+    Args:
+        checkpoint: a folder, or a name on the Hub.
+        kwargs: keywords of the loader; those that say where the files are count.
+
+    Raises:
+        CheckpointError: it is or does, or see `check_checkpoint_files`.
+        AnnotationError: it is not JSON.
+        OSError: it cannot be read, or there is no such checkpoint.
+    """
+    is_folder = os.path.isdir(checkpoint)
+    # Of the Hub, transformers tells why there is none.
+    file = finder(checkpoint, kwargs)(CONFIG, _raise_exceptions_for_missing_entries=not is_folder)
+    if file is None:
+        raise CheckpointError(f"{printable(os.fspath(checkpoint))} has no {CONFIG}. Get the whole checkpoint.")
+    check_settings(file)
+    if read_settings(file).get("configuration_files"):
+        raise CheckpointError(f"{printable(file)} names `configuration_files`; only {CONFIG} is read. Delete them.")
+
+
+def finder(checkpoint: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> Callable[..., str | None]:
+    """What finds a file of a checkpoint by its name, as transformers' loaders do; `None` where there is none.
+
+    Raises:
+        CheckpointError: see `check_checkpoint_files`.
+    """
+    from transformers.utils import cached_file
+
+    check_checkpoint_files(checkpoint, subfolder=kwargs.get("subfolder"))
+    where = {key: kwargs[key] for key in HUB_KEYWORDS if kwargs.get(key) is not None}
+    return partial(cached_file, os.fspath(checkpoint), **where, _raise_exceptions_for_missing_entries=False)
+
+
+def read_settings(file: str | os.PathLike[str] | None) -> Mapping[str, Any]:
+    """The content of a JSON file of settings; nothing where there is no such file.
+
+    Raises:
+        CheckpointError: it holds something else than an object.
+        AnnotationError: it is not JSON, or a key stands twice in an object.
+        OSError: it cannot be read.
+    """
+    from .processing.text_files import read_json
+
+    # As transformers reads it.
+    content = {} if file is None else read_json(file, finite=False)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{printable(os.fspath(file or ''))} holds a JSON {type(content).__name__}, not an object."
+        )
+    return content
 
 
 def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> dict[str, list[str]]:

@@ -15,7 +15,6 @@ from .assets import SMALL_FROSTER
 from .checkpoint_files import (
     check_checkpoint_files,
     check_headers,
-    check_settings,
     own_names,
     refuse_other_shards,
     shard_names,
@@ -470,19 +469,17 @@ def refuse_foreign_parts(checkpoint: str | os.PathLike[str], *, revision: str | 
         The fields of its config.json.
 
     Raises:
-        ValueError: the checkpoint has files elsewhere (see `check_checkpoint_files`), an adapter's configuration, or
-            a quantization that is refused (see `quantization_files.py`).
+        ValueError: the checkpoint has files elsewhere (see `check_checkpoint_files`), an adapter's configuration, a
+            config.json that `check_configuration` refuses, or a quantization that is refused (see
+            `quantization_files.py`).
         OSError: there is no such checkpoint.
     """
-    from transformers import PreTrainedConfig
-    from transformers.utils import CONFIG_NAME, cached_file
+    from .modeling.configuration_froster import FrosterConfig
 
     name = os.fspath(checkpoint)
     check_checkpoint_files(name)
     refuse_adapter(name, revision=revision)
-    if not os.path.isdir(name) and (file := cached_file(name, CONFIG_NAME, revision=revision)) is not None:
-        check_settings(file)
-    config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+    config, _ = FrosterConfig.get_config_dict(name, revision=revision)
     refuse_other_quantizers(config, where=name)
     check_quantization(config, where=name)
     return config

@@ -25,6 +25,7 @@ from froster_hf.hub.export_folder import load_for_export
 from froster_hf.modeling.configuration_froster import FrosterConfig
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.tokenizer_files import load_processor
+from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.training import FrozenTeacher
 from froster_hf.training.weights import WeightsFolder
 from froster_hf.weights_license import stated_license
@@ -196,6 +197,8 @@ LOADERS = {
     "the pipeline of a plain CLIP": (SMALL_CLIP, load_pipeline),
     "the export": (SMALL_FROSTER, load_for_export),
     "a model": (SMALL_FROSTER, FrosterForVideoClassification.from_pretrained),
+    "a configuration": (SMALL_FROSTER, FrosterConfig.from_pretrained),
+    "a processor of videos": (SMALL_FROSTER, FrosterVideoProcessor.from_pretrained),
     "a model of a plain CLIP": (SMALL_CLIP, FrosterModel.from_dual_encoder),
     "a processor": (SMALL_FROSTER, FrosterProcessor.from_pretrained),
     "a processor of a plain CLIP": (SMALL_CLIP, FrosterProcessor.from_dual_encoder),
@@ -215,6 +218,7 @@ LOADERS = {
         "a pipe",
         "a name without end",
         "templates that are links to one",
+        "a configuration of millions of values",
     ],
 )
 @pytest.mark.parametrize("loader", LOADERS)
@@ -225,6 +229,47 @@ def test_every_loader_refuses_them(tmp_path, loader, case):
     make(folder)
     with pytest.raises(ValueError, match=expected):
         load(folder)
+
+
+NO_SETTINGS = ["null", "[]", "3", '{"a": 1, "a": 2}', "[" * 10_000, "{"]
+
+
+@pytest.mark.parametrize("content", [*NO_SETTINGS, '{"configuration_files": ["config.4.0.0.json"]}', None])
+@pytest.mark.parametrize(
+    ("original", "load"),
+    [
+        (SMALL_FROSTER, FrosterConfig.from_pretrained),
+        (SMALL_FROSTER, FrosterForVideoClassification.from_pretrained),
+        (SMALL_CLIP, FrosterModel.from_dual_encoder),
+        (SMALL_FROSTER, checked_config),
+        (SMALL_FROSTER, load_pipeline),
+    ],
+)
+def test_a_configuration_that_is_none_or_missing_is_one_line(tmp_path, original, load, content):
+    """Of a folder without one, transformers makes a model of the default architecture, which answers otherwise."""
+    folder = Path(shutil.copytree(original, tmp_path / "checkpoint"))
+    (folder / "config.json").unlink()
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [*NO_SETTINGS, '{"video_processor": []}'])
+@pytest.mark.parametrize("load", [FrosterVideoProcessor.from_pretrained, FrosterProcessor.from_pretrained])
+def test_a_processors_file_that_holds_no_settings_is_one_line(checkpoint, load, content):
+    (checkpoint / "processor_config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"processor_config\.json") as caught:
+        load(checkpoint)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_whose_configuration_the_caller_gives_need_none_beside_them(checkpoint):
+    config = FrosterConfig.from_pretrained(checkpoint)
+    (checkpoint / "config.json").unlink()
+    model = FrosterForVideoClassification.from_pretrained(checkpoint, config=config)
+    assert model.config.temporal_module == config.temporal_module
 
 
 def test_a_license_is_read_of_no_file_elsewhere(checkpoint):

@@ -171,7 +171,7 @@ def check_names(names: Iterable[str], config_class: type[PreTrainedConfig], *, w
     """
     own = {field.name for field in fields(config_class)} | NAMES_OF_FILES
     for name in names:
-        if name == "transformers_weights" or (name not in own and hasattr(config_class, name)):
+        if name in ("self", "transformers_weights") or (name not in own and hasattr(config_class, name)):
             raise ValueError(
                 f"`{where}{name:.100}` is not a field of a configuration: transformers has something of its own under "
                 "this name. Take it out of config.json. Weights are read from model.safetensors or pytorch_model.bin."
@@ -346,13 +346,29 @@ class FrosterConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """As in transformers, if config.json is there, the checkpoint's own, and holds an object.
+
+        Raises:
+            ValueError: it is not.
+            OSError: there is no such checkpoint.
+        """
+        # By name, as transformers' loader of remote code demands whatever an import statement names.
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("froster_hf.checkpoint_files").check_configuration(
+                pretrained_model_name_or_path, **kwargs
+            )
+        return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
         """As in transformers, but `CALLERS_FIELDS` are taken from `kwargs` only, never from a file.
 
         Raises:
             ValueError: it states a quantization of which a library would call what the file names, or an `auto_map`
-                with which it could not be saved.
+                with which it could not be saved, or a name that [`check_names`] refuses.
         """
+        check_names(config_dict, cls)
         code = config_dict.get("auto_map")
         if code is not None and not isinstance(code, Mapping):
             raise ValueError(f"`auto_map` of config.json is {code!r:.100}; it has to be an object. Delete it.")

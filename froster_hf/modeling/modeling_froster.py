@@ -480,7 +480,7 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
         """The checkpoint of one of some backbones as a model of this class."""
         architecture = {field: kwargs.pop(field) for field in ARCHITECTURE_FIELDS if field in kwargs}
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
-        stored, _ = PreTrainedConfig.get_config_dict(source, **hub_kwargs)
+        stored, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
         model_type = stored.get("model_type")
         if model_type == "froster" or model_type in [name for name in BACKBONES if name not in backbones]:
             raise ValueError(
@@ -851,7 +851,8 @@ class FrosterForVideoClassification(FrosterPreTrainedModel):
         source = model.config.name_or_path
         if source and model._knows_label_embeds():
             hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
-            stored, _ = cls.config_class.get_config_dict(source, **hub_kwargs)
+            # Not by the class, which refuses a folder without one: the caller may have given it.
+            stored, _ = PreTrainedConfig.get_config_dict(source, **hub_kwargs)
             names = {int(index): name for index, name in (stored.get("id2label") or {}).items()}
             stated, own = stored.get("label_weights"), text_fingerprint(model.froster)
             if names != model.config.id2label:

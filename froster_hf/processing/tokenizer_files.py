@@ -25,9 +25,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ..checkpoint_files import MOST_TEMPLATES, TEMPLATES, check_checkpoint_files, check_templates
+from ..checkpoint_files import MOST_TEMPLATES, TEMPLATES, check_templates, finder, read_settings
 from ..printing import listing, one_line, printable
-from .text_files import read_json
 
 # transformers' classes for CLIP, MetaCLIP 2, SigLIP and SigLIP 2, and the one that takes tokenizer.json as it is.
 TOKENIZER_CLASSES = (
@@ -120,7 +119,6 @@ SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_sp
 # tokenizer.json, also where dots follow.
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 OTHER_FORMATS = ("tekken.json", "tiktoken.model")
-HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 OWN_TOKENIZER = " One that you made yourself can be given as an object: FrosterProcessor(video_processor, tokenizer)."
 
 
@@ -206,8 +204,8 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
     from transformers.utils import is_sentencepiece_available
 
-    find = _finder(name, kwargs)
-    settings = _settings(find("tokenizer_config.json"))
+    find = finder(name, kwargs)
+    settings = read_settings(find("tokenizer_config.json"))
     config, described = _model_settings(find)
     text_tower = getattr(described, "text_config", None)
     embeddings = getattr(text_tower, "vocab_size", MOST_EMBEDDINGS)
@@ -215,12 +213,12 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     for stated in (settings.get("tokenizer_class"), config.get("tokenizer_class"), by_model):
         _check_class(stated, has_code="auto_map" in settings)
     for name_of_file, check in ARGUMENTS.items():
-        _check_arguments(_settings(find(name_of_file)), check, name_of_file)
+        _check_arguments(read_settings(find(name_of_file)), check, name_of_file)
     names: set[str] = set()
     if (description := find("tokenizer.json")) is not None:
-        check_description(_settings(description), embeddings=embeddings)
+        check_description(read_settings(description), embeddings=embeddings)
     else:
-        _check_vocabulary(_settings(find("vocab.json")), embeddings)
+        _check_vocabulary(read_settings(find("vocab.json")), embeddings)
         _check_pairs(find("merges.txt"))
         names = {*SENTENCEPIECE_FILES, *_names_of_files(name, kwargs)}
     # SigLIP's first tokenizer reads its model even then, with the library.
@@ -239,13 +237,13 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
-        ProcessorError: a file names a tokenizer of sounds, or a processor of other models or a part of one, or holds
-            something else than settings, or the model is one that has others.
-        CheckpointError: see `check_checkpoint_files`, whose bounds of chat templates hold for those on the Hub too.
+        ProcessorError: a file names a tokenizer of sounds, or a processor of other models or a part of one, or the
+            model is one that has others.
+        CheckpointError: see `finder` and `read_settings`; chat templates on the Hub are bounded as those of a folder.
         AnnotationError: a file that is not JSON.
         OSError: a file cannot be read, or the Hub cannot be reached.
     """
-    find = _finder(name, kwargs)
+    find = finder(name, kwargs)
     _model_settings(find)
     if not os.path.isdir(name):
         # One more than there may be is enough to refuse them.
@@ -253,7 +251,7 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         found = map(find, ("chat_template.jinja", *names))
         check_templates((file for file in found if file is not None), where=name)
     for file in PROCESSOR_FILES:
-        settings = _settings(find(file))
+        settings = read_settings(find(file))
         if (stated := settings.get("audio_tokenizer")) is not None:
             raise _refused(f"{file} has the audio_tokenizer", stated, "none", part="processor")
         stated = settings.get("processor_class")
@@ -273,19 +271,6 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
 
 def _is_class(stated: Any, allowed: Collection[str]) -> bool:
     return isinstance(stated, str) and stated.removesuffix("Fast").removesuffix("Pil") in allowed
-
-
-def _finder(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> Callable[[str], str | None]:
-    """What finds a file of a checkpoint by its name, as transformers' loaders do; `None` where there is none.
-
-    Raises:
-        CheckpointError: see `check_checkpoint_files`.
-    """
-    from transformers.utils import cached_file
-
-    check_checkpoint_files(name, subfolder=kwargs.get("subfolder"))
-    where = {key: kwargs[key] for key in HUB_KEYWORDS if kwargs.get(key) is not None}
-    return partial(cached_file, os.fspath(name), **where, _raise_exceptions_for_missing_entries=False)
 
 
 def _names_of_files(name: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> list[str]:
@@ -312,16 +297,6 @@ def _names_of_templates(name: str, kwargs: Mapping[str, Any]) -> Iterator[str]:
             yield f"{TEMPLATES}/{template.removesuffix('.jinja')}.jinja"
 
 
-def _settings(file: str | None) -> Mapping[str, Any]:
-    # As transformers reads it.
-    content = {} if file is None else read_json(file, finite=False)
-    if not isinstance(content, Mapping):
-        raise ProcessorError(
-            f"{printable(os.fspath(file or ''))} holds a JSON {type(content).__name__}, not an object."
-        )
-    return content
-
-
 def _model_settings(find: Callable[[str], str | None]) -> tuple[Mapping[str, Any], Any]:
     """What config.json says, and the configuration that transformers builds of it to find the classes that no file
     names; `None` where it says nothing.
@@ -332,7 +307,7 @@ def _model_settings(find: Callable[[str], str | None]) -> tuple[Mapping[str, Any
     """
     from transformers import CONFIG_MAPPING
 
-    config = _settings(find("config.json"))
+    config = read_settings(find("config.json"))
     if config.get("configuration_files"):
         raise _refused("config.json names the files", config["configuration_files"], "none", part="processor")
     described = None

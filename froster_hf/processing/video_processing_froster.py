@@ -151,6 +151,13 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         self._check_options(self._options({}))
 
     @classmethod
+    def get_video_processor_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """As in transformers, if the files are the checkpoint's own and name nothing else to load."""
+        if (files := package_module("processing.tokenizer_files")) is not None:
+            files.check_processor_files(pretrained_model_name_or_path, **kwargs)
+        return super().get_video_processor_dict(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
         """The processor that a checkpoint describes, with the options of the caller, `kwargs`.
 

@@ -138,6 +138,7 @@ OTHER_NAMES = {
     "layers of their own": {"per_layer_config": {"0": {"hidden_size": 10**9}}},
     "a method": {"to_dict": 1},
     "another file of weights": {"transformers_weights": "w.safetensors"},
+    "what Python calls an object itself": {"self": 1},
 }
 
 

@@ -565,7 +565,7 @@ def test_a_sentencepiece_model_beside_a_description_is_refused_where_the_library
 def test_a_description_that_cannot_be_used_is_an_error_of_the_same_kind(tmp_path):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
     (folder / "tokenizer.json").write_text("[]")
-    with pytest.raises(ProcessorError, match="JSON list"):
+    with pytest.raises(CheckpointError, match="JSON list"):
         FrosterProcessor.from_pretrained(folder)
 
 
