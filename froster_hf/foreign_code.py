@@ -64,7 +64,7 @@ def refuse_foreign_code(folder: Path, files: Iterable[Path]) -> None:
 
 def _with_foreign_code(folder: Path, files: Iterable[Path]) -> Iterator[tuple[Path, Any, list[str]]]:
     """Files that are foreign code, or name some: each with what is left of its JSON, and what is not, a line each."""
-    own = _own_modules(folder)
+    own = own_modules(folder)
     for path in files:
         name = printable(path.relative_to(folder).as_posix())
         if path.suffix == ".py":
@@ -77,7 +77,7 @@ def _with_foreign_code(folder: Path, files: Iterable[Path]) -> Iterator[tuple[Pa
             yield path, content, [f"{name}: {reference}" for reference in references]
 
 
-def _own_modules(folder: Path) -> set[str]:
+def own_modules(folder: Path) -> set[str]:
     """Modules in the folder that are copies of files of this package, and so is everything that they import."""
     originals: dict[str, list[Path]] = {}
     for path in PACKAGE.rglob("*.py"):

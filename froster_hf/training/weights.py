@@ -35,7 +35,7 @@ from transformers.utils import (
 
 from ..checkpoint_files import check_checkpoint_files, check_headers, own_names, refuse_other_shards, shard_names
 from ..checkpoint_loading import LEFT_OUT, loading_reason, refuse_adapter, refuse_other_tensors, refuse_oversized
-from ..foreign_code import drop_foreign_code
+from ..foreign_code import drop_foreign_code, own_modules
 from ..modeling.configuration_froster import FrosterConfig, without_callers_fields
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import BACKBONES
@@ -553,11 +553,14 @@ def _copy_companions(pattern: WeightsFolder, folder: Path) -> None:
         logger.warning("The label list of %s is left out of the result; store one with `set_labels`.", pattern.folder)
         config |= {"id2label": {}, "label2id": {}, "label_weights": None}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    for path in sorted(pattern.folder.iterdir()):
+    # Asked before they are copied: many may be links to one that is large.
+    own = own_modules(pattern.folder)
+    for path in sorted(filter(Path.is_file, pattern.folder.iterdir())):
         # By name: other programs run code that files of theirs name, such as modules.json of Sentence Transformers.
-        is_companion = path.name in KEPT_FILES or (path.suffix == ".py" and not path.name.startswith("."))
-        if path.is_file() and is_companion and path.name != CONFIG_NAME:
+        if path.name != CONFIG_NAME and (path.name in KEPT_FILES or (path.suffix == ".py" and path.stem in own)):
             shutil.copyfile(path, folder / path.name)
+        elif path.suffix == ".py":
+            logger.warning("Left out of the result: %s: not code of this version.", printable(path.name))
     for path in filter(Path.is_file, (folder / name for name in PROCESSOR_FILES)):
         options = read_json(path, finite=False)
         if isinstance(options, dict) and (options.get("calibration") or "chat_template" in options):

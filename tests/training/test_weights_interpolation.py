@@ -1,10 +1,13 @@
 """Between two checkpoints, tensor by tensor: the ends are the ends, and what does not fit is refused."""
 
+import inspect
 import json
+import os
 import resource
 import shutil
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -472,6 +475,21 @@ def test_a_quantization_that_is_not_loaded_is_not_copied(clip_folder, tuned_fold
     for other in (tuned_folder, folder):
         with pytest.raises(ValueError, match=rf"quantized.config\.json cannot be used: the checkpoint.*{message}"):
             interpolate(other, folder, 0.5, output_dir=tmp_path / "out")
+
+
+def test_code_that_is_not_the_packages_own_is_not_even_copied_for_a_while(clip_folder, tmp_path, monkeypatch):
+    """Links to one large file would fill the disk before they are dropped."""
+    folder = tmp_path / "tuned"
+    tiny_model().save_pretrained(folder)
+    (folder / "code.py").touch()
+    os.truncate(folder / "code.py", 1 << 34)
+    (folder / "link.py").symlink_to("code.py")
+    shutil.copyfile(Path(inspect.getfile(FrosterProcessor)).with_name("text_files.py"), folder / "text_files.py")
+    copied, copy = [], shutil.copyfile
+    monkeypatch.setattr(shutil, "copyfile", lambda path, to: (copied.append(path.name), copy(path, to)))
+    interpolate(clip_folder, folder, 0.5, output_dir=tmp_path / "out")
+    assert "text_files.py" in copied
+    assert {"code.py", "link.py"}.isdisjoint(copied)
 
 
 def test_what_lies_behind_a_link_out_of_the_checkpoint_is_not_copied(clip_folder, tmp_path):
