@@ -39,6 +39,10 @@ _CALIBRATION_ADVICE = (
     "it needs scale, bias, threshold and background_labels, a list of names. Fit it again with "
     "`froster evaluate LIST --calibrate`, or set it to None."
 )
+# Of a calibration: evidence is a difference of logits, which are up to 100 by CLIP's scale, and a list of ten million
+# pairs of video and label has at least one that is there. Beyond these, all evidence would become one score.
+LEAST_SCALE, MAX_SCALE = 1e-5, 1e6
+MAX_EVIDENCE, MAX_ODDS = 1_000, 16
 # Type -> capabilities of processors (`torch.cpu.get_capabilities`), any of which means arithmetic in this type. Where
 # there is none, every number is converted to float32 and back, and layers take three times as long and more.
 ARITHMETIC: dict[torch.dtype, tuple[str, ...]] = {
@@ -90,7 +94,8 @@ class Calibration:
         background_labels: the background against which it was fitted; it holds for no other.
 
     Raises:
-        ValueError: numbers that are not finite, a scale that is not positive, a threshold outside of 0 to 1.
+        ValueError: numbers that are not finite, a scale that is not positive, a threshold outside of 0 to 1, or a
+            scale and a bias that make one score of all evidence.
     """
 
     scale: float
@@ -105,6 +110,12 @@ class Calibration:
             raise ValueError(f"A calibration has finite numbers, got {str(self)[:200]}.")
         if self.scale <= 0 or not 0 <= self.threshold <= 1:
             raise ValueError(f"A calibration has a positive scale and a threshold from 0 to 1, got {self}.")
+        if not LEAST_SCALE <= self.scale <= MAX_SCALE or abs(self.bias) > MAX_EVIDENCE * self.scale + MAX_ODDS:
+            raise ValueError(
+                f"A calibration with the scale {self.scale:g} and the bias {self.bias:g} would give every video and "
+                f"label one score; the scale is from {LEAST_SCALE:g} to {MAX_SCALE:g}, and the bias at most "
+                f"{MAX_EVIDENCE} times it and {MAX_ODDS}. Fit it again with `froster evaluate LIST --calibrate`."
+            )
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Calibration":

@@ -57,6 +57,9 @@ logger = logging.get_logger(__name__)
 LARGEST_TRIED_SIDE = 2048
 # By so much floats may lie beyond 0 and 255, as resizing leaves them; and below so much they are nearly black.
 BEYOND_PIXELS, DARK_PIXELS = 128, 16
+# What pixels may become, and by which share of it black and white differ at least; CLIP's become up to 2.2 and differ
+# by 3.7, and pixels that are not rescaled become up to 1,000.
+LARGEST_PIXEL, LEAST_CONTRAST = 10_000, 1e-3
 # Options whose whole numbers are floats, as far as those have all of them.
 FLOATS = ("image_mean", "image_std", "rescale_factor", "flip_probability")
 LARGEST_WHOLE = 2**53
@@ -181,7 +184,8 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         """Process one black frame, so that options with which no frame can be processed are not booked on a video.
 
         Raises:
-            ValueError: it could not be processed.
+            ValueError: it could not be processed, or black and white come out as the same numbers, or as others than a
+                model computes with.
         """
         options = self._standardize_kwargs(**self._options({}))
         _refuse_fps(options["fps"])
@@ -197,9 +201,23 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                 clips = self._clips_of_video(torch.zeros(1, 1, 3, side, side, dtype=torch.uint8), options, generator)
                 if not all(clip.isfinite().all() for clip in clips):
                     raise ValueError("its pixels are not numbers")
+            self._try_statistics(options)
         except Exception as error:  # whatever transformers and torch raise for options that their types allow
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"No video can be processed with this checkpoint's options: {reason:.500}") from error
+
+    def _try_statistics(self, options: dict[str, Any]) -> None:
+        """Refuse statistics with which every video is answered alike, or none is."""
+        black_and_white = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+        black, white = self._normalized(black_and_white, options).flatten(1).float()
+        if not (largest := float(torch.stack([black, white]).abs().max())) <= LARGEST_PIXEL:
+            raise ValueError(f"its pixels become numbers of up to {largest:g}; those of a model have some thousand")
+        contrast = float((white - black).abs().min())
+        if contrast < LEAST_CONTRAST * max(largest, 1):
+            raise ValueError(
+                f"black and white become numbers of up to {largest:g} that differ by {contrast:g}: every video would "
+                "get the same answer"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The options that a checkpoint stores: all but those that are the caller's."""
@@ -382,17 +400,17 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                 resized = self.resize(views.flatten(0, 1), size=options["size"], resample=options["resample"])
                 views = resized.unflatten(0, views.shape[:2])
             cropped = [crop for view in views for crop in self._center_crops(view, options)]
-        return [
-            self.rescale_and_normalize(
-                clip,
-                options["do_rescale"],
-                options["rescale_factor"],
-                options["do_normalize"],
-                options["image_mean"],
-                options["image_std"],
-            )
-            for clip in cropped
-        ]
+        return [self._normalized(clip, options) for clip in cropped]
+
+    def _normalized(self, clip: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+        return self.rescale_and_normalize(
+            clip,
+            options["do_rescale"],
+            options["rescale_factor"],
+            options["do_normalize"],
+            options["image_mean"],
+            options["image_std"],
+        )
 
     def _center_crops(self, view: torch.Tensor, options: dict[str, Any]) -> list[torch.Tensor]:
         if not options["do_center_crop"]:

@@ -187,6 +187,25 @@ def test_platt_scaling_of_separable_evidence_stays_finite():
 
 
 @pytest.mark.parametrize(
+    ("scale", "bias"), [(1e-9, 1e9), (1e-300, 0), (1.0, -1e9), (1e-9, 0.0), (1e9, 0.0), (1e-3, 40.0)]
+)
+def test_a_calibration_that_makes_one_score_of_all_evidence_is_refused(scale, bias):
+    stored = {"scale": scale, "bias": bias, "threshold": 0.5, "background_labels": BACKGROUND}
+    with pytest.raises(ValueError, match="would give every video and label one score"):
+        Calibration.from_dict(stored)
+
+
+@pytest.mark.parametrize("spread", [1e-4, 1.0, 100.0])
+@pytest.mark.parametrize("gap", [0.5, 1.0, 100.0])
+def test_a_calibration_that_is_fitted_is_within_the_bounds(spread, gap):
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.rand(2000, 5, generator=generator) < 0.002
+    evidence = spread * (torch.randn(2000, 5, generator=generator) + gap * targets) - 90
+    calibration = fit_platt(evidence.double(), targets)
+    assert Calibration.from_dict(calibration.to_dict()) == calibration
+
+
+@pytest.mark.parametrize(
     ("evidence", "targets", "message"),
     [
         ([[1.0, 2.0]], [[1, 1]], "2 of the first and 0 of the second"),

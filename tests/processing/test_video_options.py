@@ -97,6 +97,14 @@ def test_limits_of_a_checkpoint_that_are_none_are_refused(tmp_path, limits):
         {"num_frames": None},
         {"seed": [1, 2]},
         {"fps": 3},
+        # With which every video would get the same answer, or fail in the model.
+        {"image_std": [1e300] * 3},
+        {"image_std": [0.3, 1e30, 0.3]},
+        {"image_std": [1e-30] * 3},
+        {"image_mean": [1e7] * 3},
+        {"image_mean": [1e30] * 3},
+        {"rescale_factor": 1e-30},
+        {"rescale_factor": 1e-30, "size": {"shortest_edge": 3000}},
     ],
 )
 def test_options_of_a_checkpoint_with_which_nothing_can_be_processed_are_refused_at_loading(tmp_path, options):
@@ -118,6 +126,8 @@ def test_options_of_a_checkpoint_with_which_nothing_can_be_processed_are_refused
         {"image_std": [0.5] * 2},
         {"image_std": [1e-45] * 3},
         {"rescale_factor": 1e308},
+        {"rescale_factor": 1e-30},
+        {"image_mean": [1e7] * 3},
     ],
     ids=str,
 )
@@ -130,6 +140,24 @@ def test_options_of_a_plain_clip_with_which_nothing_can_be_processed_are_refused
         with pytest.raises(ValueError, match="No video can be processed with this checkpoint's options") as caught:
             load(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"do_rescale": False},
+        {"do_rescale": False, "image_mean": [123.7] * 3, "image_std": [58.4] * 3},
+        {"do_normalize": False},
+        {"do_normalize": False, "do_rescale": False},
+        {"image_mean": [0.0] * 3, "image_std": [1.0] * 3},
+        {"rescale_factor": -1},
+    ],
+    ids=str,
+)
+def test_statistics_that_processors_have_are_taken(tmp_path, options):
+    small_processor().save_pretrained(tmp_path)
+    stored(tmp_path, **options)
+    FrosterVideoProcessor.from_pretrained(tmp_path)
 
 
 def test_options_of_one_call_are_not_taken_from_a_checkpoint(tmp_path):
