@@ -229,6 +229,100 @@ class _Bits:
         return self.fixed(zeros + 1) - 1
 
 
+def read_h264_header(header: bytes) -> tuple[int, list[bytes]]:
+    """How many bytes say a unit's length, and the parameter sets; raises `NotAnIndexError` where it has none."""
+    if len(header) < 7 or header[0] != 1:
+        raise NotAnIndexError("units without lengths")
+    sequence_sets, place = _counted(header, 6, header[5] & 31)
+    picture_sets, _ = _counted(header, place + 1, (header[place : place + 1] or b"\0")[0])
+    return (header[4] & 3) + 1, sequence_sets + picture_sets
+
+
+# Profiles of H.264 whose parameter sets say how color is stored.
+_PROFILES_WITH_COLOR = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)
+
+
+class H264Sequence(NamedTuple):
+    """What a sequence's parameter set says of the numbers of its pictures (frame_num).
+
+    Args:
+        name: the number by which others call this set.
+        number_size: bits of a picture's number.
+        may_have_gaps: whether numbers may be left out.
+        may_be_field: whether a picture may be a field, which the first bit behind its number says.
+    """
+
+    name: int
+    number_size: int
+    may_have_gaps: bool
+    may_be_field: bool
+
+
+def read_h264_sequence(unit: bytes) -> H264Sequence:
+    """Raises `NotAnIndexError` where it is not understood."""
+    bits = _Bits(unit[1:2048])
+    profile, _, _, name = bits.fixed(8), bits.fixed(8), bits.fixed(8), bits.counted()
+    if profile in _PROFILES_WITH_COLOR:
+        is_444 = bits.counted() == 3
+        if is_444 and bits.fixed(1):
+            raise NotAnIndexError("pictures of one color each")
+        # Depths, and lossless coding.
+        bits.counted(), bits.counted(), bits.fixed(1)
+        # Whether there are tables of quantization, and which of them.
+        for number in range(bits.fixed(1) and (12 if is_444 else 8)):
+            if bits.fixed(1):
+                _pass_over_table(bits, 16 if number < 6 else 64)
+    size = bits.counted() + 4
+    order = bits.counted()
+    if order == 0:
+        bits.counted()
+    elif order == 1:
+        bits.fixed(1), bits.counted(), bits.counted()
+        for _ in range(min(bits.counted(), 255)):
+            bits.counted()
+    # Number of references.
+    bits.counted()
+    may_have_gaps = bool(bits.fixed(1))
+    # Width and height.
+    bits.counted(), bits.counted()
+    return H264Sequence(name, size, may_have_gaps, not bits.fixed(1))
+
+
+def _pass_over_table(bits: _Bits, size: int) -> None:
+    """A table says by how much each value differs from the last one, until one is 0, as all behind it are."""
+    value = 8
+    for _ in range(size):
+        step = bits.counted()
+        value = (value + (step + 1 >> 1 if step & 1 else -(step >> 1))) % 256
+        if value == 0:
+            return
+
+
+class H264Slice(NamedTuple):
+    """The beginning of a slice: its first block and kind, its picture's number, and the bit behind that."""
+
+    block: int
+    kind: int
+    number: int
+    behind: int
+
+
+def read_h264_slice(unit: bytes, number_size: int) -> H264Slice:
+    """Three times as fast as by `_Bits`; raises `NotAnIndexError` where it is cut off."""
+    content = unit[1:32].replace(b"\0\0\3", b"\0\0")
+    value, left = int.from_bytes(content, "big"), 8 * len(content)
+    # First block, kind, picture parameter set: each as many zeros as there are bits behind its first one.
+    counted = []
+    for _ in range(3):
+        left -= 2 * (left - value.bit_length()) + 1
+        if left < number_size + 1:
+            raise NotAnIndexError("a unit that is cut off")
+        counted.append((value >> left) - 1)
+        value &= (1 << left) - 1
+    number = value >> (left - number_size - 1)
+    return H264Slice(counted[0], counted[1], number >> 1, number & 1)
+
+
 class _H264Entries(_UnitEntries):
     """H.264: entries are the pictures that refresh the decoder (IDR).
 
@@ -243,8 +337,6 @@ class _H264Entries(_UnitEntries):
     # 1: of a picture to which none refers, not an entry. Beside its slices may stand messages, sets, and marks of
     # beginnings.
     free = frozenset({1} | {first for first in range(128) if first & 31 in (6, 7, 8, 13, 15, 9, 12)})
-    # Profiles whose parameter sets say how color is stored.
-    profiles_with_color = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)
 
     def __init__(self, header: bytes):
         super().__init__(header)
@@ -261,12 +353,8 @@ class _H264Entries(_UnitEntries):
         return unit[0] & 31
 
     def _read_header(self, header: bytes) -> Settings:
-        if len(header) < 7 or header[0] != 1:
-            raise NotAnIndexError("units without lengths")
-        self._length_size = (header[4] & 3) + 1
-        sequence_sets, place = _counted(header, 6, header[5] & 31)
-        picture_sets, _ = _counted(header, place + 1, (header[place : place + 1] or b"\0")[0])
-        return self.settings_of(sequence_sets + picture_sets)
+        self._length_size, sets = read_h264_header(header)
+        return self.settings_of(sets)
 
     def _read(self, packet: bytes) -> tuple[bool, Settings]:
         # FFmpeg shows nothing of it; the length of a unit may look so where it has fewer than four bytes.
@@ -323,61 +411,20 @@ class _H264Entries(_UnitEntries):
         return skip
 
     def _read_head(self, unit: bytes) -> tuple[int, int]:
-        """A slice's first block and its picture's number; three times as fast as by `_Bits`."""
-        content = unit[1:32].replace(b"\0\0\3", b"\0\0")
-        value, left = int.from_bytes(content, "big"), 8 * len(content)
-        # First block, kind, picture parameter set: each as many zeros as there are bits behind its first one.
-        counted = []
-        for _ in range(3):
-            left -= 2 * (left - value.bit_length()) + 1
-            if left < self._size + 1:
-                raise NotAnIndexError("a unit that is cut off")
-            counted.append((value >> left) - 1)
-            value &= (1 << left) - 1
-        number = value >> (left - self._size - 1)
-        if number & self._may_be_field:
+        """A slice's first block and its picture's number."""
+        head = read_h264_slice(unit, self._size)
+        if head.behind & self._may_be_field:
             raise NotAnIndexError("one of two fields")
-        return counted[0], number >> 1
+        return head.block, head.number
 
     def _number_size(self) -> int:
         """Bits of the pictures' numbers. Sees whether fields may come."""
         sets = set(self.settings.get(self.sequence_set, []))
         if len(sets) != 1:
             raise NotAnIndexError("several parameter sets")
-        bits = _Bits(sets.pop()[1:2048])
-        profile, _, _, _ = bits.fixed(8), bits.fixed(8), bits.fixed(8), bits.counted()
-        if profile in self.profiles_with_color:
-            is_444 = bits.counted() == 3
-            if is_444 and bits.fixed(1):
-                raise NotAnIndexError("pictures of one color each")
-            # Depths, and lossless coding.
-            bits.counted(), bits.counted(), bits.fixed(1)
-            # Whether there are tables of quantization, and which of them.
-            for number in range(bits.fixed(1) and (12 if is_444 else 8)):
-                if bits.fixed(1):
-                    self._pass_over_table(bits, 16 if number < 6 else 64)
-        size = bits.counted() + 4
-        order = bits.counted()
-        if order == 0:
-            bits.counted()
-        elif order == 1:
-            bits.fixed(1), bits.counted(), bits.counted()
-            for _ in range(min(bits.counted(), 255)):
-                bits.counted()
-        # Number of references, gaps, width, height.
-        bits.counted(), bits.fixed(1), bits.counted(), bits.counted()
-        self._may_be_field = 1 - bits.fixed(1)
-        return size
-
-    @staticmethod
-    def _pass_over_table(bits: _Bits, size: int) -> None:
-        """A table says by how much each value differs from the last one, until one is 0, as all behind it are."""
-        value = 8
-        for _ in range(size):
-            step = bits.counted()
-            value = (value + (step + 1 >> 1 if step & 1 else -(step >> 1))) % 256
-            if value == 0:
-                return
+        sequence = read_h264_sequence(sets.pop())
+        self._may_be_field = int(sequence.may_be_field)
+        return sequence.number_size
 
 
 class _SliceFields(NamedTuple):

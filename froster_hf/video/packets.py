@@ -20,6 +20,7 @@ from typing import BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
+from .damage import DAMAGE_CHECKS
 from .entries import ENTRIES, Entries, NotAnIndexError
 from .geometry import check_pixels
 from .types import UnreadableVideoError, VideoLimits
@@ -47,9 +48,12 @@ MOST_REORDERED = 16
 MPEG_STREAMS = ("mpegts", "mpeg")
 PACKETS_PER_TIME = 2.5
 
-# Receivers and recorders join these in the middle. H.264's decoder passes over what lies before the first key frame,
-# unless it takes it for damage, as H.265's always does.
+# Receivers and recorders join these in the middle. Decoders of MPEG-1, MPEG-2 and H.264 pass over what lies before the
+# first key frame, unless that of H.264 takes it for damage, as H.265's always does. Others draw it on gray.
 JOINED_CONTAINERS = (*MPEG_STREAMS, "flv")
+BEGIN_AT_KEY_FRAME = ("hevc", "mpeg4", "flv1")
+# Elsewhere, what does not begin at a key frame is passed over or refused by the decoders of these, by no others.
+KNOW_THEIR_BEGINNING = ("mpeg1video", "mpeg2video", "h264", "hevc", "vp8", "vp9", "av1")
 
 # FFmpeg makes their presentation times up from the order of the packets; of MPEG-4 also from the kinds of pictures.
 # There it is right, and needed: a packet may say that the picture before it stays, and show nothing.
@@ -274,6 +278,7 @@ def read_packets(
     """
     packets: list[_Packet] = []
     codec = stream.codec.canonical_name
+    check = DAMAGE_CHECKS[codec](bytes(stream.codec_context.extradata or b"")) if codec in DAMAGE_CHECKS else None
     entries = order = None
     with contextlib.suppress(NotAnIndexError):
         if container.format.name in INDEXED_CONTAINERS and codec in ENTRIES:
@@ -292,6 +297,10 @@ def read_packets(
                 raise UnreadableVideoError(f"packet {len(packets)} is damaged")
             if len(packets) == limits.max_frames:
                 raise UnreadableVideoError(f"more than {limits.max_frames} frames, which is VideoLimits.max_frames")
+            if check is not None:
+                if packet.has_sidedata("new_extradata"):
+                    check = DAMAGE_CHECKS[codec](bytes(packet.get_sidedata("new_extradata")))
+                check.look(bytes(packet), len(packets))
             if packet.is_discard:
                 # It lies outside the edit list: decoded, but not shown.
                 entries = None
@@ -312,8 +321,12 @@ def read_packets(
         if is_first and head is not None and _begins_within(stream, head):
             failure = BeginsWithinError(str(failure))
         raise failure from error
-    if not packets or first is None:
+    if not packets or first is None or head is None:
         raise UnreadableVideoError("a video stream without frames")
+    if codec not in KNOW_THEIR_BEGINNING and not _stands_alone(head, first):
+        raise UnreadableVideoError(
+            "its first picture refers to others that were cut away; cut it at a key frame, or encode it again"
+        )
     places = None
     with contextlib.suppress(NotAnIndexError):
         places = order.places() if entries is not None and order is not None else None
@@ -327,14 +340,14 @@ def read_packets(
 def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packet]:
     """The packets of `stream`, with empty ones where its decoder is to give out all that it holds back.
 
-    Of H.265 that was joined in the middle, those from the first key frame on.
+    Of what was joined in the middle, those from the first key frame on, where the decoder would not see to that.
 
     Raises:
         UnreadableVideoError: another stream begins further on; PyAV knows only those that the file's beginning
             announces.
     """
     packets = container.demux(stream)
-    if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name == "hevc":
+    if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name in BEGIN_AT_KEY_FRAME:
         packets = _from_key_frame(packets)
     if stream.codec.canonical_name in ("mpeg1video", "mpeg2video"):
         packets = _by_sequence(packets, stream)
@@ -393,6 +406,17 @@ def _by_sequence(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
             stream.codec_context.flush_buffers()
         last = sequence
         yield packet
+
+
+def _stands_alone(head: av.Packet, first: av.VideoFrame) -> bool:
+    """Whether a stream's first picture refers to none: by the picture, or by the container where that says nothing.
+
+    The first frame may be of another packet, where those before it are outside of the edit list.
+    """
+    if head.is_discard or first.pict_type == av.video.frame.PictureType.NONE:
+        return head.is_keyframe
+    kinds = av.video.frame.PictureType
+    return first.pict_type not in (kinds.P, kinds.B, kinds.S)
 
 
 def _begins_within(stream, head: av.Packet) -> bool:

@@ -291,28 +291,14 @@ def test_pictures_of_prores_that_lack_a_field_are_the_same_by_index_and_in_order
     assert_each_index_is_as_in_order(path)
 
 
-def test_pictures_behind_one_that_is_missing_have_no_other_index_by_themselves(video_file, tmp_path):
-    """Without an entry and a picture before it, FFmpeg shows none up to the next entry."""
-    path = with_packets(
-        video_file("h264_no_b_mp4"),
-        tmp_path / "gap.mp4",
-        lambda packets: [packet for place, packet in enumerate(packets) if place not in (10, 12)],
-    )
-    frames, info = decode_frames(path, lambda info: list(range(info.num_frames)))
-    assert info.num_frames < 38
-    for index in (3, info.num_frames - 1):
-        assert np.array_equal(decode_frames(path, [index])[0][0], frames[index])
-
-
-@pytest.mark.parametrize(
-    ("pix_fmt", "options"), [("yuv444p", {}), ("yuv420p", {"cqm": "jvt"}), ("yuv444p", {"cqm": "jvt"})]
-)
-def test_an_entry_of_h264_that_is_missing_moves_no_index(tmp_path, pix_fmt, options):
-    """As where a recorder has lost it; the numbers of pictures stand behind what says how color is stored."""
-    whole, path = tmp_path / "whole.mp4", tmp_path / "gap.mp4"
-    write(whole, "libx264", {"g": "20", "x264-params": "keyint=20:scenecut=0", **options}, pix_fmt=pix_fmt)
-    assert looked_into(whole, lambda index, packet: packet)._size == 4
-    with_packets(whole, path, lambda packets: [packet for place, packet in enumerate(packets) if place != 20])
+def test_pictures_behind_one_that_is_missing_have_no_other_index_by_themselves(tmp_path):
+    """As where pieces were joined at a picture that refers to none, but does not refresh the decoder."""
+    whole, path = tmp_path / "whole.mp4", tmp_path / "joined.mp4"
+    write(whole, "libx264", {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=2:b-adapt=0:open-gop=1"})
+    looked_into(whole, lambda index, packet: packet)
+    with_packets(whole, path, lambda packets: [*packets[:4], packets[10], *packets[13:]])
+    with pytest.raises(NotAnIndexError, match="missing"):
+        looked_into(path, lambda index, packet: packet)
     assert_each_index_is_as_in_order(path)
 
 
