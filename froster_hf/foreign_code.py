@@ -6,16 +6,26 @@ in the folder and is this package's own, byte for byte; everything else is dropp
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .checkpoint_files import finder
 from .printing import listing, printable
 
 PACKAGE = Path(__file__).parent
 # Tables whose keys are labels or tokens, which may be called anything; transformers reads references in none of them.
 KEYED_BY_TEXTS = frozenset(["id2label", "label2id", "label_descriptions", "vocab"])
+# The files of a checkpoint of which something is loaded and saved again.
+SETTINGS = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+)
 RELATIVE_IMPORT = re.compile(r"^\s*(?:from\s+\.(\w+)\s+import|import\s+\.(\w+))", re.MULTILINE)
 
 
@@ -60,6 +70,26 @@ def refuse_foreign_code(folder: Path, files: Iterable[Path]) -> None:
             f"{printable(str(folder))} holds or names code that is not this package's: {listing(found, limit=3)}. "
             "`froster export` of this folder leaves it out."
         )
+
+
+def foreign_code_of(checkpoint: str | os.PathLike[str], copy: Path) -> list[str]:
+    """What the settings of a checkpoint name that loading left out, one line each as of `drop_foreign_code`.
+
+    Args:
+        checkpoint: a folder, or a name on the Hub, that has been loaded.
+        copy: the folder that it was saved to, with this package's code.
+
+    Raises:
+        ValueError: a JSON file of the checkpoint cannot be read.
+    """
+    find, own = finder(checkpoint, {}), own_modules(copy)
+    files = {name: find(name) for name in SETTINGS}
+    return [
+        f"{name}: {reference}"
+        for name, file in files.items()
+        if file is not None
+        for reference in _drop_references(_read(Path(file)), own)
+    ]
 
 
 def _with_foreign_code(folder: Path, files: Iterable[Path]) -> Iterator[tuple[Path, Any, list[str]]]:

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 import froster_hf
+from froster_hf import FrosterForVideoClassification, FrosterProcessor
+from froster_hf.checkpoint_loading import load_pipeline
 from froster_hf.foreign_code import drop_foreign_code
+from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from tests.fixtures.tiny import save_tiny_checkpoint
 
 PACKAGE = Path(froster_hf.__file__).parent
 OWN = "configuration_froster"
@@ -143,3 +147,61 @@ def test_a_file_that_is_no_json_is_named(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json' cannot|config\.json cannot be read as JSON"):
         drop_foreign_code(folder)
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A checkpoint as this package saves it, whose files name code of another repository as well."""
+    folder = save_tiny_checkpoint(tmp_path / "stranger")
+    foreign = dict.fromkeys(("AutoModelForCausalLM", "AutoModel", "AutoProcessor"), "attacker/repo--evil.E")
+    foreign |= {"AutoTokenizer": ["attacker/repo--evil.E", None], "AutoVideoProcessor": "evil.E", "AutoNone": None}
+    pipelines = {"other": {"impl": "attacker/repo--evil.E", "pt": ["AutoModel"]}, "third": "evil.E"}
+    for path in folder.glob("*_config.json"), folder.glob("config.json"):
+        for file in path:
+            content = json.loads(file.read_text())
+            for name in ("video_processor", "text_config"):
+                if name in content:
+                    content[name] |= {"auto_map": {**content[name].get("auto_map", {}), **foreign}}
+            content |= {"auto_map": {**content.get("auto_map", {}), **foreign}, "custom_pipelines": pipelines}
+            if file.name == "config.json":
+                content["unknown"] = [{"auto_map": foreign}]
+            file.write_text(json.dumps(content))
+    return folder
+
+
+def save_parts(folder, out):
+    FrosterForVideoClassification.from_pretrained(folder).save_pretrained(out)
+    FrosterProcessor.from_pretrained(folder).save_pretrained(out)
+
+
+def save_pipeline(folder, out):
+    load_pipeline(folder).save_pretrained(out)
+
+
+def save_trained(folder, out):
+    arguments = FrosterTrainingArguments(output_dir=str(out / "run"), report_to="none", use_cpu=True)
+    model, processor = FrosterForVideoClassification.from_pretrained(folder), FrosterProcessor.from_pretrained(folder)
+    FrosterTrainer(model, arguments, processing_class=processor, labels=("run", "walk")).save_model(str(out))
+
+
+@pytest.mark.parametrize("save", [save_parts, save_pipeline, save_trained])
+def test_what_is_loaded_and_saved_again_names_own_code_only(stranger, tmp_path, save):
+    """Also pushed to the Hub it is as it was saved; the stranger's code would run with `trust_remote_code=True`."""
+    out = tmp_path / "out"
+    save(stranger, out)
+    for path in out.rglob("*.json"):
+        assert "evil" not in path.read_text(), path
+        assert "AutoNone" not in path.read_text(), path
+    assert json.loads((out / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "configuration_froster.FrosterConfig",
+        "AutoModel": "modeling_froster.FrosterModel",
+        "AutoModelForVideoClassification": "modeling_froster.FrosterForVideoClassification",
+    }
+    processor = json.loads((out / "processor_config.json").read_text())
+    own = {
+        "AutoProcessor": "processing_froster.FrosterProcessor",
+        "AutoVideoProcessor": "video_processing_froster.FrosterVideoProcessor",
+    }
+    assert processor["video_processor"]["auto_map"] == own
+    assert processor["auto_map"] == {"AutoProcessor": own["AutoProcessor"]}
+    assert drop_foreign_code(out) == []

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 from transformers.processing_utils import Unpack
 
-from ..foreign_code import drop_foreign_code
+from ..foreign_code import drop_foreign_code, foreign_code_of
 from ..modeling.configuration_froster import FrosterConfig
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..printing import json_text, listing, one_line, printable, printable_lines
@@ -216,8 +216,9 @@ def convert_checkpoint(
         with write_errors(output):
             _save(model, folder, max_shard_size)
             processor.value.save_pretrained(folder)
-            # The processor's files come from another checkpoint, with what they name.
-            report.notes += [f"Foreign code dropped: {named}" for named in drop_foreign_code(folder)]
+            # The processor's files come from another checkpoint, which may name some.
+            foreign = [] if (named_by := processor_from or own) is None else foreign_code_of(named_by, folder)
+            report.notes += [f"Foreign code dropped: {named}" for named in [*foreign, *drop_foreign_code(folder)]]
             report.save(folder)
         if teacher is not None and teacher_folder is not None:
             with write_errors(teacher_folder):

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from huggingface_hub import eval_result_entries_to_yaml
 
-from ..checkpoint_loading import hub_asked_once, load_installed, loading_reason, refuse_foreign_parts
+from ..checkpoint_loading import checkpoint_path, hub_asked_once, load_installed, loading_reason, refuse_foreign_parts
 from ..conversion.convert import read_report, write_report
 from ..fingerprints import model_fingerprint
-from ..foreign_code import drop_foreign_code
+from ..foreign_code import drop_foreign_code, foreign_code_of
 from ..printing import printable, printable_lines
 from ..settings import read_yaml_file, yaml_text
 from ..weights_license import CARD_FILE, FROSTER_LICENSE, REPORT_FILE, beside_weights, stated_license
@@ -157,7 +157,7 @@ def export_checkpoint(
             classify.save_pretrained(folder, max_shard_size=max_shard_size)
         with full_disk_named(target):
             write_conversion(folder, conversion)
-            dropped = drop_foreign_code(folder)
+            dropped = [*foreign_code_of(checkpoint_path(checkpoint), folder), *drop_foreign_code(folder)]
             card.save(folder / CARD_FILE)
             write_benchmarks(folder, measured, card_facts)
             write_sentence_transformers(folder)

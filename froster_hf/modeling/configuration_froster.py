@@ -75,6 +75,13 @@ CALLERS_FIELDS = (
     "distributed_config",
     *RECORDED_OUTPUTS,
 )
+# What this package saves a model with: its code, and that of its pipeline, in the folder itself.
+AUTO_MAP = {
+    "AutoConfig": "configuration_froster.FrosterConfig",
+    "AutoModel": "modeling_froster.FrosterModel",
+    "AutoModelForVideoClassification": "modeling_froster.FrosterForVideoClassification",
+}
+PIPELINE_CODE = "pipeline_froster.ZeroShotVideoClassificationPipeline"
 # What transformers' files say under the name of something that a configuration's class has and that is not a field.
 NAMES_OF_FILES = {
     "custom_pipelines",
@@ -230,6 +237,35 @@ def without_callers_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def without_code(value: Any) -> Any:
+    """Fields of a `config.json`, or one's value, without what names code; such a name may be a label's, too."""
+    if isinstance(value, Mapping):
+        return {
+            name: without_code(entry)
+            for name, entry in value.items()
+            if name not in ("auto_map", "custom_pipelines") or isinstance(entry, int)
+        }
+    return [without_code(entry) for entry in value] if isinstance(value, list) else value
+
+
+def with_own_code(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `config.json` that names this package's code in its folder, and no other.
+
+    Whatever else a stranger's file names would be saved and published with the model.
+    """
+    stated = {name: fields.get(name) for name in ("auto_map", "custom_pipelines")}
+    code, pipelines = (entries if isinstance(entries, Mapping) else {} for entries in stated.values())
+    own = {
+        "auto_map": {name: entry for name, entry in code.items() if (name, entry) in AUTO_MAP.items()},
+        "custom_pipelines": {
+            name: entry
+            for name, entry in pipelines.items()
+            if isinstance(entry, Mapping) and entry.get("impl") == PIPELINE_CODE
+        },
+    }
+    return without_code(fields) | {name: entries for name, entries in own.items() if entries}
+
+
 @raises_value_errors
 @strict
 class FrosterConfig(PreTrainedConfig):
@@ -343,7 +379,7 @@ class FrosterConfig(PreTrainedConfig):
             # transformers' default of two labels named LABEL_0 and LABEL_1 is wrong for an open vocabulary:
             # there are none until `set_labels`.
             self.id2label, self.label2id = {}, {}
-        super().__post_init__(**kwargs)
+        super().__post_init__(**with_own_code(kwargs))
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
@@ -389,7 +425,7 @@ class FrosterConfig(PreTrainedConfig):
                 f"`{name}` is of model type {stated!r:.100}, but `backbone` is {self.backbone!r}, whose tower is of "
                 f"type {wanted.model_type!r}. Give the `backbone` that the towers are of."
             )
-        return tower if isinstance(tower, wanted) else wanted(**(tower or {}))
+        return tower if isinstance(tower, wanted) else wanted(**without_code(tower or {}))
 
     def validate_architecture(self):
         """Refuse values that no model can be built from; called by the constructor."""

@@ -31,7 +31,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple, logging
 
-from .configuration_froster import ARCHITECTURE_FIELDS, FrosterConfig, read_dual_encoder_config
+from .configuration_froster import ARCHITECTURE_FIELDS, AUTO_MAP, FrosterConfig, read_dual_encoder_config
 from .layers_froster import (
     DistillationProjectors,
     ProjectorKind,
@@ -64,10 +64,6 @@ LONGEST_SHARED = 256
 # Values of each weight of a text tower that tell it from others.
 FINGERPRINTED_VALUES = 2**16
 HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-AUTO_MAP = {
-    "AutoModel": "modeling_froster.FrosterModel",
-    "AutoModelForVideoClassification": "modeling_froster.FrosterForVideoClassification",
-}
 
 
 @dataclass
@@ -511,7 +507,7 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
             state_dict = {key: value for key, value in self.state_dict().items() if PROJECTORS_PREFIX not in key}
         if self._auto_class is not None:
             # One folder serves both classes as remote code, whichever of them was saved.
-            self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **AUTO_MAP}
+            self.config.auto_map = dict(AUTO_MAP)
         return super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
 
 

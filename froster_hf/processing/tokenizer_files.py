@@ -174,9 +174,9 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
     # Texts of a stranger's that nothing here reads, and that would be saved with the tokenizer.
     loaded.chat_template = tokenizer.chat_template = None
     _check_kept(tokenizer)
-    if isinstance(classes := tokenizer.init_kwargs.get("auto_map"), list):
-        # Older releases of transformers wrote them without a name, with which alone it saves them.
-        tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": classes}
+    # Nor what names code: of a processor's that is the package's own, saving says so by itself.
+    for field in ("auto_map", "custom_pipelines"):
+        tokenizer.init_kwargs.pop(field, None)
     return loaded
 
 

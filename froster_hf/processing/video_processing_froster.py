@@ -53,6 +53,12 @@ from .sampling_froster import (
 
 logger = logging.get_logger(__name__)
 
+# The code that this package saves a processor with.
+AUTO_MAP = {
+    "AutoProcessor": "processing_froster.FrosterProcessor",
+    "AutoVideoProcessor": "video_processing_froster.FrosterVideoProcessor",
+}
+
 # Frames of larger sides are not processed on trial.
 LARGEST_TRIED_SIDE = 2048
 # By so much floats may lie beyond 0 and 255, as resizing leaves them; and below so much they are nearly black.
@@ -175,6 +181,9 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         code = stored.get("auto_map")
         if code is not None and not isinstance(code, dict):
             raise ValueError(f"`auto_map` of the video processor is {code!r:.100}; it has to be an object. Delete it.")
+        # Another's code would be saved and published with the processor.
+        if own := dict(entry for entry in (stored.pop("auto_map", None) or {}).items() if entry in AUTO_MAP.items()):
+            stored["auto_map"] = own
         built = super().from_dict(stored, **kwargs)
         processor = built[0] if isinstance(built, tuple) else built
         processor.try_options()
