@@ -18,6 +18,7 @@ from transformers import pipeline
 
 from froster_hf import FrosterForVideoClassification, FrosterProcessor, FrosterTrainer, FrosterTrainingArguments
 from froster_hf.data import read_video_folder
+from froster_hf.printing import printable
 from froster_hf.shapes import write_mp4
 
 CLASSES = ("bouncing ball", "growing square", "falling rain")
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
     for label, video in sorted(dict(zip(table["test"]["label"], table["test"]["video"])).items()):
         best = classify(video, candidate_labels=[*labels, "a person juggling"])[0]
         answers[labels[label]] = best["label"]
-        print(f"{labels[label]}: {best['label']} ({best['score']:.2f})")
+        print(f"{printable(labels[label])}: {printable(best['label'])} ({best['score']:.2f})")
     return answers
 
 

@@ -60,7 +60,7 @@ def fetch_hub_copy(
 
     Raises:
         ValueError: no copy is known, or its videos or lists are not found; or an archive in it is damaged, or would
-            become larger than archives of videos do.
+            become larger than archives of videos do, as all together would.
     """
     entry = DATASETS[dataset]
     repo_id = repo_id or next(iter(entry.hub_copies), None)
@@ -68,8 +68,20 @@ def fetch_hub_copy(
         raise ValueError(f"No copy of {entry.title} on the Hub is known. Name one with `repo_id`.")
     folder = Path(folder)
     fetched = Path(snapshot_download(repo_id, repo_type="dataset", local_dir=folder / "fetched"))
-    for archive in sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS)):
-        _unpack(archive, folder / "unpacked" / archive.relative_to(fetched))
+    archives = sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS))
+    most = max(LEAST_UNPACKED_BYTES, MOST_TIMES * sum(archive.stat().st_size for archive in archives))
+    num_files = num_bytes = 0
+    for archive in archives:
+        target = folder / "unpacked" / archive.relative_to(fetched)
+        _unpack(archive, target)
+        sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
+        num_files, num_bytes = num_files + len(sizes), num_bytes + sum(sizes)
+        # Each alone may be small and become a gigabyte.
+        if num_files > MOST_CLIPS or num_bytes > most:
+            raise ValueError(
+                f"{printable(str(archive))} and the archives before it hold {num_files} files of {num_bytes} bytes; "
+                f"of such archives, at most {MOST_CLIPS} files of {most} bytes are unpacked. Are they of videos?"
+            )
     files = [path for path in folder.rglob("*") if path.is_file()]
     places = Counter(path.parent.parent for path in files if is_video_name(path.name))
     if not places:

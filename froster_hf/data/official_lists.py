@@ -27,7 +27,7 @@ from ..processing.text_files import (
     shown_place,
 )
 from ..video.files import is_hidden
-from .safe_paths import VideoRoot
+from .safe_paths import LONGEST_PATH, VideoRoot
 from .video_table import ListedClip, MissingFiles, distinct_label_texts, label_text, video_table
 
 Split = Literal["train", "test", "all"]
@@ -173,6 +173,8 @@ def read_kinetics(
             for way in ways:
                 pattern, spell = way
                 path = pattern.format_map({**row, "label": spell(row["label"])})
+                if len(path) > LONGEST_PATH:
+                    raise AnnotationError(f"{where}: the path of the clip would have {len(path):,} characters.")
                 # Looked for before it is resolved, which takes ten times as long: most ways lead to nothing.
                 if is_folder(os.path.dirname(path)) and os.path.isfile(os.path.join(folder, path)):
                     ways.remove(way)

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import stat
+import sys
 import tempfile
 import time
 import weakref
@@ -179,13 +180,14 @@ class VideoIndex:
         for row in self._read(self.table.search().select(["video", "state"]).to_batches, ROWS_PER_READ):
             if row["video"] not in states:
                 self._check_name(row["video"])
-                num_bytes += len(row["video"]) + len(row["state"])
+                # A character may take four bytes, and does not in UTF-8.
+                num_bytes += sys.getsizeof(row["video"]) + sys.getsizeof(row["state"])
                 self.check_names(num_bytes)
             states[row["video"]] = row["state"]
         return states
 
     def check_names(self, num_bytes: int) -> None:
-        """Refuse an index whose videos' names and states, which are held at once, are too many.
+        """Refuse an index whose videos' names and states, or what is held of segments at once, are too many.
 
         Args:
             num_bytes: of all of them.
@@ -228,10 +230,13 @@ class VideoIndex:
         more: dict[int, dict[str, Any]] = {}
         # Many rows have one name.
         known: dict[Any, Any] = {}
+        num_bytes = 0
         for start in range(0, len(rows), ROWS_PER_READ):
             ids = [row["_rowid"] for row in rows[start : start + ROWS_PER_READ]]
             query = self.table.take_row_ids(ids).select(columns).with_row_id()
             for row in self._read(query.to_batches):
+                num_bytes += sum(sys.getsizeof(value) for value in row.values() if value not in known)
+                self.check_names(num_bytes)
                 more[row["_rowid"]] = {name: known.setdefault(value, value) for name, value in row.items()}
         return [row | more[row["_rowid"]] for row in rows if row["_rowid"] in more]
 

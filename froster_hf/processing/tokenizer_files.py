@@ -218,9 +218,17 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     if (description := find("tokenizer.json")) is not None:
         check_description(read_settings(description), embeddings=embeddings)
     else:
-        _check_vocabulary(read_settings(find("vocab.json")), embeddings)
-        _check_pairs(find("merges.txt"))
+        vocabulary = find("vocab.json")
         names = {*SENTENCEPIECE_FILES, *_names_of_files(name, kwargs)}
+        others = filter(lambda file: file.startswith((*SENTENCEPIECE_FILES, *OTHER_FORMATS)), names)
+        if vocabulary is None and not any(map(find, others)):
+            # transformers would make one that knows no word, and give all labels the same tokens.
+            raise ProcessorError(
+                f"{printable(os.fspath(name))} has no tokenizer: neither tokenizer.json nor vocab.json nor a model of "
+                f"sentencepiece. Get the whole checkpoint.{OWN_TOKENIZER}"
+            )
+        _check_vocabulary(read_settings(vocabulary), embeddings)
+        _check_pairs(find("merges.txt"))
     # SigLIP's first tokenizer reads its model even then, with the library.
     for model in SENTENCEPIECE_FILES if description is not None and is_sentencepiece_available() else sorted(names):
         if model.startswith(OTHER_FORMATS):

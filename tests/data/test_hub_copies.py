@@ -231,6 +231,19 @@ def test_what_is_unpacked_in_one_piece_is_refused(tmp_path, method):
     assert os.listdir(tmp_path) == ["a.zip"]
 
 
+def test_archives_that_together_would_fill_the_disk_are_refused(tmp_path, monkeypatch):
+    def fetch(repo_id, repo_type, local_dir):
+        local_dir.mkdir(parents=True)
+        for number in range(3):
+            write_zip(local_dir / f"{number}.zip", **{"1.avi": bytes(40_000)})
+        return local_dir
+
+    monkeypatch.setattr(hub_copies, "snapshot_download", fetch)
+    monkeypatch.setattr(hub_copies, "LEAST_UNPACKED_BYTES", 100_000)
+    with pytest.raises(ValueError, match=r"2\.zip and the archives before it hold 3 files of 120000 bytes; .* 100000"):
+        hub_copies.fetch_hub_copy("ucf101", folder=tmp_path, repo_id="someone/copy")
+
+
 def test_notes_count_as_what_they_unpack_to(tmp_path, monkeypatch):
     """A comment of 60 kB before each empty file, which a gzip file holds in some bytes."""
     monkeypatch.setattr(hub_copies, "LEAST_UNPACKED_BYTES", 2_000_000)

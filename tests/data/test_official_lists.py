@@ -187,6 +187,12 @@ def test_kinetics_needs_labels(tmp_path):
         read_kinetics(tmp_path, annotations=tmp_path / "test.csv")
 
 
+def test_kinetics_names_a_clip_whose_path_is_longer_than_any(tmp_path):
+    (tmp_path / "val.csv").write_text(f"label,youtube_id,time_start,time_end,split\nyoga,aaa,1,2,{'v' * 5000}\n")
+    with pytest.raises(AnnotationError, match=r"val\.csv, line 2: the path of the clip would have 5,\d+ characters"):
+        read_kinetics(tmp_path, annotations=tmp_path / "val.csv", missing="keep")
+
+
 def test_kinetics_names_a_column_that_stands_twice(tmp_path):
     (tmp_path / "val.csv").write_text("label,youtube_id,time_start,time_end,split,label\nyoga,aaa,1,2,val,golf\n")
     with pytest.raises(AnnotationError, match=r"val\.csv, line 1: the column 'label' stands twice"):

@@ -1006,6 +1006,13 @@ def test_names_that_no_index_would_read_again_cost_their_own_videos(classify, re
         index_videos(classify, [rendered[1]], output=tmp_path / "index")
 
 
+def test_more_names_of_segments_than_are_held_end_a_search(classify, index_of_one, monkeypatch):
+    assert search_videos(index_of_one, "a red star", classify=classify)
+    monkeypatch.setattr(search, "MOST_NAME_BYTES", 100)
+    with pytest.raises(SearchIndexError, match=r"names of its videos have more than .* Make several indexes"):
+        search_videos(index_of_one, "a red star", classify=classify)
+
+
 @pytest.mark.parametrize("name", ["{folder}/a\0b.mp4", ""])
 def test_a_row_of_no_file_is_named_and_ends_what_reads_it(classify, index_of_one, rendered, tmp_path, name):
     forged = copy_with(index_of_one, tmp_path / "index", video=name.format(folder=rendered[0].parent))

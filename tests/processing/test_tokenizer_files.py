@@ -273,6 +273,13 @@ PUBLISHED_SETTINGS = {
 }
 
 
+def test_a_checkpoint_without_a_vocabulary_gives_no_tokenizer_that_knows_no_word(tmp_path):
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"froster has no tokenizer: neither tokenizer.json nor vocab.json"):
+        FrosterProcessor.from_pretrained(folder)
+
+
 def test_settings_as_they_are_published_are_taken(tmp_path):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster", **PUBLISHED_SETTINGS)
     special = {"bos_token": {"content": "<|startoftext|>", "normalized": True}, "unk_token": "<|endoftext|>"}
