@@ -97,6 +97,9 @@ NAMES_OF_FILES = {
 
 # Parameters; about those of the largest CLIP that was published.
 MAX_PARAMETERS = 20_000_000_000
+# Parameters that are new beside a dual encoder's, which no file has to bring along, or as many as that has. With
+# gradients and the state of an optimizer, 2 GB; the largest pooling at a width of 1280 has 118 million.
+MAX_ADDED = 2**27
 # Scores of attention of a clip, over layers and heads. ViT-L/14 at 336 pixels that attends to all patches of 64 frames
 # at once has 5 * 10^11, 1,500 per parameter.
 MAX_SCORES, MAX_SCORES_PER_PARAMETER = 2**34, 4096
@@ -839,19 +842,44 @@ def estimate_parameters(config: Any) -> int:
     Args:
         config: a [`FrosterConfig`].
     """
-    text, vision, width = config.text_config, config.vision_config, config.projection_dim
-    times, poolings_times = (config.num_frames * entry.fixed_frames for entry in config.temporal_entries)
+    text, vision = config.text_config, config.vision_config
     tables = [
-        (patches_of(vision) + times + vision.num_channels * vision.patch_size**2, vision.hidden_size),
+        (patches_of(vision) + vision.num_channels * vision.patch_size**2, vision.hidden_size),
         (text.vocab_size + text.max_position_embeddings, text.hidden_size),
-        (vision.hidden_size + text.hidden_size + poolings_times + len(config.id2label), width),
+        (vision.hidden_size + text.hidden_size + len(config.id2label), config.projection_dim),
     ]
     layers = _layer_parameters(vision) + _layer_parameters(text)
+    return sum(rows * columns for rows, columns in tables) + layers + _added_parameters(config)
+
+
+def refuse_many_new_parameters(config: Any, *, num_others: int = 0) -> None:
+    """Raise where far more is put into a dual encoder than any model of its size is given, before it is built.
+
+    Args:
+        config: a [`FrosterConfig`].
+        num_others: new parameters besides those of the temporal module and of the pooling.
+
+    Raises:
+        ValueError: says how many they are, and how many may be.
+    """
+    added = _added_parameters(config)
+    most = max(MAX_ADDED, estimate_parameters(config) - added)
+    if added + num_others > most:
+        raise ValueError(
+            f"About {added + num_others:.1e} new parameters would be put into the model; into one of this size go at "
+            f"most {most:.1e}. Lower `adapter_size`, `num_frames` or `lora_rank`, or take another `temporal_pooling`."
+        )
+
+
+def _added_parameters(config: Any) -> int:
+    """Parameters of the temporal module and of the pooling; the former's where they may be more than published."""
+    vision, width = config.vision_config, config.projection_dim
+    times, poolings_times = (config.num_frames * entry.fixed_frames for entry in config.temporal_entries)
     adapters = vision.num_hidden_layers * 6 * vision.hidden_size * _adapter_size(config)
     pooling = 0
     if "pooling_num_layers" in config.temporal_entries[1].fields:
         pooling = config.pooling_num_layers * width * (4 * width + 2 * max(4 * width, CLASS_TOKEN_INNER_WIDTH))
-    return sum(rows * columns for rows, columns in tables) + layers + adapters + pooling
+    return times * vision.hidden_size + poolings_times * width + adapters + pooling
 
 
 def patches_of(vision: Any) -> int:

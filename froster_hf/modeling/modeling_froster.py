@@ -31,7 +31,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple, logging
 
-from .configuration_froster import ARCHITECTURE_FIELDS, AUTO_MAP, FrosterConfig, read_dual_encoder_config
+from .configuration_froster import (
+    ARCHITECTURE_FIELDS,
+    AUTO_MAP,
+    FrosterConfig,
+    read_dual_encoder_config,
+    refuse_many_new_parameters,
+)
 from .layers_froster import (
     DistillationProjectors,
     ProjectorKind,
@@ -484,6 +490,7 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                 "Load a FROSTER checkpoint with `from_pretrained`, another dual encoder with `from_dual_encoder`."
             )
         config = FrosterConfig.from_dual_encoder_config(read_dual_encoder_config(stored), **architecture)
+        refuse_many_new_parameters(config)
         return cls.from_pretrained(source, config=config, **kwargs)
 
     def save_pretrained(  # type: ignore[override]

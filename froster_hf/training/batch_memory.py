@@ -26,7 +26,7 @@ def refuse_training_beyond_memory(
     num_texts: int,
     text_lengths: torch.Tensor,
 ) -> None:
-    """Raise where a step of a training takes more memory than there is.
+    """Raise where a training takes more memory than there is: a step, or what is held from step to step.
 
     Args:
         clips: that are trained on; data sets that are not [`TrainingClips`] are the caller's.
@@ -39,6 +39,19 @@ def refuse_training_beyond_memory(
     Raises:
         ValueError: names the numbers, what they take at least, and what there is or what a model of this size takes.
     """
+    on_cpu = args.device.type == "cpu"
+    # A model that is only measured has neither gradients nor an optimizer.
+    is_trained = on_cpu and (args.num_train_epochs > 0 or args.max_steps > 0)
+    num_trained = sum(entry.numel() for entry in model.parameters() if entry.requires_grad) if is_trained else 0
+    gradients = num_trained * FLOAT_BYTES
+    # AdamW's two averages; of optimizers that may hold less, nothing is counted.
+    state = 2 * gradients if args.optim in ("adamw_torch", "adamw_torch_fused") else 0
+    if is_trained:
+        refuse_beyond_memory(
+            gradients + state,
+            f"The gradients of {num_trained:,} weights, and what the optimizer holds of each,",
+            advice="Train fewer of them (`trained_parameters`), or take an optimizer that holds less (`optim`).",
+        )
     if not isinstance(clips, TrainingClips):
         return
     num_videos = min(args.train_batch_size, len(clips))
@@ -74,7 +87,8 @@ def refuse_training_beyond_memory(
         batch_size=args.train_batch_size,
         # The Trainer reads all batches of an optimizer step before it computes the first.
         num_batches=args.gradient_accumulation_steps + num_ahead(args),
-        model_bytes=model_bytes if args.device.type == "cpu" else 0,
+        # From the second step on, both are there.
+        model_bytes=model_bytes + state if on_cpu else 0,
         advice="Lower `per_device_train_batch_size` (videos at once), `total_batch_size`, `num_frames`, "
         "`text_chunk_size` or `dataloader_prefetch_factor`.",
     )

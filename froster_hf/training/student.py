@@ -6,6 +6,7 @@ merged into the weights, so that the saved model is an ordinary one.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from transformers.utils import is_peft_available
 
 from ..checkpoint_loading import naming_checkpoint, refuse_other_scale
 from ..extras import import_extra
+from ..modeling.configuration_froster import refuse_many_new_parameters
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import TEMPORAL_MODULES, is_temporal, modules_without_parameters
 from ..printing import get_logger
@@ -227,13 +229,17 @@ def decay_parameter_names(model: nn.Module) -> list[str]:
 _TARGETS = r".*\b(text_model|vision_model)\.encoder\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 
 
-def add_lora(model: nn.Module, *, rank: int, alpha: int, dropout: float) -> None:
+def add_lora(model: FrosterForVideoClassification, *, rank: int, alpha: int, dropout: float) -> None:
     """Put low-rank updates beside the attention layers, in place; they start at zero.
 
     Raises:
         ImportError: PEFT is not installed.
+        ValueError: they would have far more weights than the model.
     """
     peft = import_extra("lora")
+    layers = [module for name, module in model.named_modules() if re.fullmatch(_TARGETS, name)]
+    num_weights = rank * sum(layer.in_features + layer.out_features for layer in layers)
+    refuse_many_new_parameters(model.config, num_others=num_weights)
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_TARGETS)
     peft.inject_adapter_in_model(config, model)
 

@@ -2,10 +2,15 @@
 
 import pytest
 import torch
-from transformers import SiglipConfig
+from transformers import CLIPConfig, PreTrainedModel, SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification
-from froster_hf.modeling.configuration_froster import TEXTS_AT_ONCE, estimate_parameters, read_dual_encoder_config
+from froster_hf.modeling.configuration_froster import (
+    TEXTS_AT_ONCE,
+    estimate_parameters,
+    read_dual_encoder_config,
+    refuse_many_new_parameters,
+)
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from froster_hf.processing.processing_froster import TEXTS_PER_BATCH
 from tests.modeling.tiny import ARCHITECTURES, architecture_id, tiny_config
@@ -22,6 +27,46 @@ from tests.modeling.tiny import ARCHITECTURES, architecture_id, tiny_config
 def test_sizes_that_multiply_beyond_all_models_are_refused(fields):
     with pytest.raises(ValueError, match="parameters; at most"):
         FrosterConfig(**fields)
+
+
+NEW_PARTS = [
+    {"temporal_pooling": "transformer", "projection_dim": 2048},
+    {"temporal_module": "st_adapter", "adapter_size": 8192},
+]
+
+
+@pytest.mark.parametrize("fields", NEW_PARTS)
+def test_more_new_parameters_than_are_put_into_a_model_of_its_size_are_refused(tmp_path, fields, monkeypatch):
+    shared = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
+    width = fields.get("projection_dim", 16)
+    clip = CLIPConfig(text_config=shared, vision_config=shared | {"num_hidden_layers": 256}, projection_dim=width)
+    clip.save_pretrained(tmp_path)
+
+    def built(*args, **kwargs):
+        raise AssertionError("built")
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", built)
+    fields = {name: value for name, value in fields.items() if name != "projection_dim"}
+    with pytest.raises(ValueError, match=r"About .* new parameters would be put into the model; .* at most 1\.3e\+08"):
+        FrosterForVideoClassification.from_clip(tmp_path, **fields)
+    with pytest.raises(AssertionError, match="built"):
+        FrosterForVideoClassification.from_clip(tmp_path, temporal_module="none")
+
+
+def test_new_parameters_of_published_sizes_are_taken():
+    large = {
+        "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12},
+        "vision_config": {
+            **{"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "patch_size": 14},
+            "num_attention_heads": 16,
+        },
+        "projection_dim": 768,
+    }
+    for fields in ({"temporal_pooling": "transformer"}, {"temporal_module": "st_adapter", "adapter_size": 512}):
+        config = FrosterConfig(**large, **fields)
+        refuse_many_new_parameters(config)
+        # Low-rank updates of rank 256: of queries, keys, values and outputs.
+        refuse_many_new_parameters(config, num_others=256 * 2 * 4 * (24 * 1024 + 12 * 768))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=architecture_id)

@@ -1,13 +1,14 @@
 """Batches that no memory of this machine holds are refused when the Trainer is made, whatever makes them so large."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 
 from froster_hf import machine_memory
 from froster_hf.modeling import configuration_froster
 from froster_hf.modeling.configuration_froster import Costs
-from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from froster_hf.training import FrosterTrainer, FrosterTrainingArguments, batch_memory
 from froster_hf.training.batch_memory import refuse_evaluation_beyond_memory
 from froster_hf.training.teacher import FrozenTeacher
 from tests.fixtures.tiny import tiny_model, tiny_processor
@@ -109,6 +110,35 @@ def test_a_teacher_that_cannot_bear_the_students_clips_is_refused(tmp_path, vide
         ValueError, match=r"A clip of 1024 frames of 1024 patches, .* a model of this size has at most"
     ):
         FrosterTrainer(tiny_model(), many, **options)
+
+
+def test_gradients_and_the_optimizers_state_of_what_is_trained_count(tmp_path, video_table, monkeypatch):
+    fields = {"trained_parameters": "vision", "distillation": "none"}
+    student = make_trainer(tmp_path, video_table, **fields).student
+    num_trained = sum(entry.numel() for entry in student.parameters() if entry.requires_grad)
+    monkeypatch.setattr(batch_memory.TrainingClips, "refuse_beyond_memory", lambda *args, **kwargs: None)
+    for optim, num_bytes in (("adamw_torch", 12), ("sgd", 4)):
+        monkeypatch.setattr(machine_memory, "free_bytes", partial(float, num_bytes * num_trained - 1))
+        with pytest.raises(ValueError, match=f"The gradients of {num_trained:,} weights, .* Train fewer of them"):
+            make_trainer(tmp_path, video_table, optim=optim, **fields)
+        # That is measured and not trained.
+        make_trainer(tmp_path, video_table, optim=optim, num_train_epochs=0, **fields)
+        monkeypatch.setattr(machine_memory, "free_bytes", partial(float, num_bytes * num_trained))
+        make_trainer(tmp_path, video_table, optim=optim, **fields)
+
+
+def test_the_optimizers_state_is_held_beside_the_clips(tmp_path, video_table, monkeypatch):
+    model = tiny_model()
+    asked = []
+    monkeypatch.setattr(
+        batch_memory.TrainingClips,
+        "refuse_beyond_memory",
+        lambda self, *, model_bytes, **kwargs: asked.append(model_bytes),
+    )
+    for optim in ("sgd", "adamw_torch"):
+        trainer = make_trainer(tmp_path, video_table, model=model, optim=optim, distillation="none")
+    num_trained = sum(entry.numel() for entry in trainer.student.parameters() if entry.requires_grad)
+    assert asked[-1] - asked[0] == 8 * num_trained
 
 
 def test_texts_that_are_encoded_at_once_count_too(tmp_path, video_table, monkeypatch):

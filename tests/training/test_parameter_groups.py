@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from froster_hf.modeling import configuration_froster
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
 from froster_hf.training.student import (
     add_lora,
@@ -103,6 +104,21 @@ def test_the_optimizer_has_these_groups(tmp_path):
     assert (decaying["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert all(parameter.ndim >= 2 for parameter in decaying["params"])
     assert len(decaying["params"]) + len(rest["params"]) == len(list(trainer.model.parameters()))
+
+
+def test_low_rank_updates_of_more_weights_than_models_of_this_size_are_given_are_refused(monkeypatch):
+    model = tiny_model()
+    width = model.config.vision_config.hidden_size + model.config.text_config.hidden_size
+    num_layers = model.config.vision_config.num_hidden_layers
+    assert num_layers == model.config.text_config.num_hidden_layers
+    # Queries, keys, values and outputs, with two matrices each.
+    of_rank_one = 2 * 4 * num_layers * width
+    monkeypatch.setattr(configuration_froster, "MAX_ADDED", 1000 * of_rank_one)
+    with pytest.raises(ValueError, match=r"About .* new parameters would be put into the model; .* `lora_rank`"):
+        add_lora(model, rank=1001, alpha=8, dropout=0.0)
+    assert not has_lora(model)
+    add_lora(model, rank=1000, alpha=8, dropout=0.0)
+    assert has_lora(model)
 
 
 def test_low_rank_updates_start_at_zero_and_merge_into_the_weights():
