@@ -116,6 +116,9 @@ MAX_PIXELS, MAX_PIXELS_PER_PARAMETER = 2**26, 4
 MAX_KEPT, MAX_KEPT_PER_PARAMETER, KEPT_TENSORS = 2**27, 64, 4
 # Numbers that a map of what a model looks at holds of a clip at once; of these 64 frames, 4 per parameter.
 MAX_MAPPED, MAX_MAPPED_PER_PARAMETER = 2**27, 16
+# Numbers of the embeddings of labels under templates that a training holds together. Of 20,000 labels under FROSTER's
+# 29, the student's and the teacher's have 4 per parameter of ViT-B/16.
+MAX_EMBEDDED, MAX_EMBEDDED_PER_PARAMETER = 2**27, 8
 # Scores of attention of one padded text; SigLIP's have 2 * 10^6.
 MAX_TEXT_SCORES = 2**28
 # Texts that the processor has encoded together.
@@ -792,6 +795,11 @@ class Costs:
     def most_mapped(self) -> int:
         """Numbers that a map over the clip's patches may hold at once."""
         return self._most(MAX_MAPPED, MAX_MAPPED_PER_PARAMETER)
+
+    @property
+    def most_embedded(self) -> int:
+        """Numbers that the embeddings of labels under templates may have together."""
+        return self._most(MAX_EMBEDDED, MAX_EMBEDDED_PER_PARAMETER)
 
     @property
     def _most_pixels(self) -> int:

@@ -4,7 +4,7 @@ The system ends a process that takes more memory than there is. What an accelera
 so of the model, only what it computes on a CPU counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from ..data.clips import EvaluationClips, TrainingClips
 from ..machine_memory import FLOAT_BYTES, frame_tokens, refuse_beyond_memory, tower_bytes
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from .arguments import FrosterTrainingArguments
+from .prompts import LabelTexts
 from .teacher import FrozenTeacher
 
 
@@ -92,6 +93,37 @@ def refuse_training_beyond_memory(
         advice="Lower `per_device_train_batch_size` (videos at once), `total_batch_size`, `num_frames`, "
         "`text_chunk_size` or `dataloader_prefetch_factor`.",
     )
+
+
+def refuse_embeds_beyond_memory(
+    texts: LabelTexts, *, args: FrosterTrainingArguments, num_labels: Sequence[int], num_drawn: int
+) -> None:
+    """Raise where the embeddings of labels under templates, which a training holds, fill memory.
+
+    Args:
+        texts: of the training's labels.
+        args: arguments of the training.
+        num_labels: of each label list, the evaluations' too.
+        num_drawn: templates under which a step has all of the training's labels.
+
+    Raises:
+        ValueError: names the numbers, and what a model of this size has at most or the memory that there is.
+    """
+    config, num_templates = texts.student.config, len(texts.prompts.templates)
+    # An evaluation, and the model that is saved, average over all templates. A step, over those that are drawn; where
+    # it trains the text tower, with their gradients.
+    of_step = 0 if texts.frozen_embeds is not None else 2 * num_drawn * len(texts.prompts.labels)
+    at_once = max(num_templates * max(num_labels), of_step) * config.projection_dim
+    numbers = at_once + num_templates * sum(num_labels) * texts.kept_width
+    subject = f"The embeddings of {sum(num_labels):,} labels under {num_templates:,} templates"
+    advice = "Give fewer labels or `prompt_templates`."
+    if numbers > (most := config.costs(1).most_embedded):
+        raise ValueError(
+            f"{subject} would be {numbers:.1e} numbers in memory; those of a model of this size are at most "
+            f"{most:.1e}. {advice}"
+        )
+    if args.device.type == "cpu":
+        refuse_beyond_memory(numbers * FLOAT_BYTES, subject, advice=advice)
 
 
 def refuse_evaluation_beyond_memory(

@@ -11,7 +11,7 @@ Letters: B clips, K labels, P templates, L text tokens, D the joint embedding wi
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -231,7 +231,7 @@ class LabelTexts:
         chunk_size: int | None,
         encode_apart: bool = True,
     ):
-        self.prompts, self.student, self.chunk_size = prompts, student, chunk_size
+        self.prompts, self.student, self.teacher, self.chunk_size = prompts, student, teacher, chunk_size
         self.encode_apart = encode_apart
         self.teacher_embeds: PromptEmbeds | None = None
         if teacher is not None:
@@ -243,6 +243,16 @@ class LabelTexts:
             shared = teacher is not None and teacher.shared and teacher.dtype == torch.float32
             encode = partial(self._encode, student.froster.get_label_embeds)
             self.frozen_embeds = self.teacher_embeds if shared else PromptEmbeds(prompts, encode)
+
+    @property
+    def kept_width(self) -> int:
+        """Numbers that are kept of a label under a template from when it is first drawn, of both models together."""
+        widths = {}
+        if self.teacher_embeds is not None and not self.teacher_embeds.changes:
+            widths[id(self.teacher_embeds)] = cast(FrozenTeacher, self.teacher).embed_width
+        if self.frozen_embeds is not None:
+            widths[id(self.frozen_embeds)] = self.student.config.projection_dim
+        return sum(widths.values())
 
     def for_all_labels(self, templates: Sequence[int]) -> StepTexts:
         """Every label under some templates."""

@@ -33,7 +33,11 @@ from ..processing.prompts_froster import read_label_list
 from ..processing.same_inputs import refuse_other_inputs
 from .argument_errors import check_rates, naming_arguments
 from .arguments import FrosterTrainingArguments
-from .batch_memory import refuse_evaluation_beyond_memory, refuse_training_beyond_memory
+from .batch_memory import (
+    refuse_embeds_beyond_memory,
+    refuse_evaluation_beyond_memory,
+    refuse_training_beyond_memory,
+)
 from .clip_datasets import DECODE_FAILURES, PIXELS, VIDEO_NAMES, ClipTrainer, class_names
 from .losses import (
     IGNORED_LABEL,
@@ -220,10 +224,16 @@ class FrosterTrainer(ClipTrainer):
     def _refuse_beyond_memory(self) -> None:
         """Raise where a batch of the training, or of its evaluations, does not fit into the memory of the machine."""
         args, prompts = self.args, self._prompts
-        if args.objective == "symmetric_kl":
-            num_texts = args.train_batch_size * args.world_size
-        else:
-            num_texts = len(prompts.labels) * len(self._sampler.draw(0))
+        num_drawn = 0 if args.objective == "symmetric_kl" else len(self._sampler.draw(0))
+        num_texts = len(prompts.labels) * num_drawn or args.train_batch_size * args.world_size
+        parts = self.eval_dataset.values() if isinstance(self.eval_dataset, Mapping) else [self.eval_dataset]
+        evaluated = [tuple(class_names(part) or prompts.labels) for part in parts if part is not None]
+        refuse_embeds_beyond_memory(
+            self._label_texts(prompts),
+            args=args,
+            num_labels=[len(labels) for labels in {prompts.labels, *evaluated}],
+            num_drawn=num_drawn,
+        )
         refuse_training_beyond_memory(
             self.train_dataset,
             model=self.student,
@@ -283,16 +293,22 @@ class FrosterTrainer(ClipTrainer):
         if key not in self._texts:
             position_of = {label: position for position, label in enumerate(self._prompts.labels)}
             known = set(key) <= set(position_of)
-            self._texts[key] = LabelTexts(
+            self._texts[key] = self._label_texts(
                 self._prompts.at([position_of[label] for label in key], key)
                 if known
-                else self._prompts_of(key, self.student),
-                student=self.student,
-                teacher=self.teacher,
-                chunk_size=self.args.text_chunk_size,
-                encode_apart=not self._splits_parameters,
+                else self._prompts_of(key, self.student)
             )
         return self._texts[key]
+
+    def _label_texts(self, prompts: LabelPrompts) -> LabelTexts:
+        """Of a label list, encoded by the models as they are now."""
+        return LabelTexts(
+            prompts,
+            student=self.student,
+            teacher=self.teacher,
+            chunk_size=self.args.text_chunk_size,
+            encode_apart=not self._splits_parameters,
+        )
 
     # The step
 

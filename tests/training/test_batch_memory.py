@@ -4,6 +4,7 @@ import dataclasses
 from functools import partial
 
 import pytest
+from datasets import ClassLabel
 
 from froster_hf import machine_memory
 from froster_hf.modeling import configuration_froster
@@ -16,13 +17,13 @@ from tests.fixtures.tiny import tiny_model, tiny_processor
 LONG = {"num_frames": 2048}
 
 
-def make_trainer(folder, table, *, model=None, templates=("{}",), **fields) -> FrosterTrainer:
+def make_trainer(folder, table, *, model=None, templates=("{}",), novel=None, **fields) -> FrosterTrainer:
     fields = {"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "report_to": "none", **fields}
     return FrosterTrainer(
         model or tiny_model(),
         FrosterTrainingArguments(output_dir=str(folder), use_cpu=True, **fields),
         train_dataset=table,
-        eval_dataset={"base": table, "novel": table},
+        eval_dataset={"base": table, "novel": novel or table},
         processing_class=tiny_processor(list(templates)),
     )
 
@@ -150,6 +151,58 @@ def test_texts_that_are_encoded_at_once_count_too(tmp_path, video_table, monkeyp
     with pytest.raises(ValueError, match="`text_chunk_size`"):
         make_trainer(tmp_path, video_table, templates=templates, text_chunk_size=None, **fields)
     assert make_trainer(tmp_path, video_table, templates=templates, text_chunk_size=64, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "num_embeds"),
+    [
+        # Those of a frozen text tower are kept, of student and teacher, and averaged.
+        ({"trained_parameters": "vision", "distillation": "none"}, 2),
+        ({"trained_parameters": "vision"}, 3),
+        # Those that are trained have gradients.
+        ({"distillation": "none"}, 2),
+        ({"distillation": "none", "training_prompts": "random"}, 1),
+        ({}, 3),
+        # Of a teacher that follows, none are kept.
+        ({"teacher_momentum": 0.9}, 2),
+        ({"objective": "symmetric_kl", "training_prompts": "random", "distillation": "none"}, 1),
+    ],
+)
+def test_embeddings_of_labels_that_a_training_holds_count(tmp_path, video_table, monkeypatch, fields, num_embeds):
+    num_labels, templates = video_table.features["label"].num_classes, [f"{number} {{}}" for number in range(100)]
+    numbers = num_embeds * num_labels * len(templates) * tiny_model().config.projection_dim
+    fields = {"templates": templates, "training_prompts": "all", "text_chunk_size": 8, **fields}
+    monkeypatch.setattr(configuration_froster, "MAX_EMBEDDED_PER_PARAMETER", 0)
+    monkeypatch.setattr(configuration_froster, "MAX_EMBEDDED", numbers - 1)
+    with pytest.raises(
+        ValueError, match=rf"embeddings of {num_labels} labels under 100 templates .* Give fewer labels"
+    ):
+        make_trainer(tmp_path, video_table, **fields)
+    monkeypatch.setattr(configuration_froster, "MAX_EMBEDDED", numbers)
+    assert make_trainer(tmp_path, video_table, **fields)
+
+
+def test_embeddings_of_the_labels_of_an_evaluation_count(tmp_path, video_table, monkeypatch):
+    names = video_table.features["label"].names
+    novel = video_table.cast_column("label", ClassLabel(names=[*names, *map(str, range(100))]))
+    num_labels, width = 2 * len(names) + 100, tiny_model().config.projection_dim
+    # The teacher's of both lists are kept, and the student's of the longer one averaged.
+    numbers = (num_labels + len(names) + 100) * width
+    monkeypatch.setattr(configuration_froster, "MAX_EMBEDDED_PER_PARAMETER", 0)
+    monkeypatch.setattr(configuration_froster, "MAX_EMBEDDED", numbers - 1)
+    with pytest.raises(ValueError, match=f"The embeddings of {num_labels} labels under 1 templates would be"):
+        make_trainer(tmp_path, video_table, novel=novel)
+    assert make_trainer(tmp_path, video_table)
+    monkeypatch.setattr(configuration_froster, "MAX_EMBEDDED", numbers)
+    assert make_trainer(tmp_path, video_table, novel=novel)
+
+
+def test_embeddings_of_labels_beyond_the_memory_that_is_left_are_refused(tmp_path, video_table, monkeypatch):
+    templates = [f"{number} {{}}" for number in range(1000)]
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 2e5)
+    fields = {"text_chunk_size": 8, "distillation": "none", "trained_parameters": "vision"}
+    with pytest.raises(ValueError, match="labels under 1,000 templates would take at least"):
+        make_trainer(tmp_path, video_table, templates=templates, **fields)
 
 
 def test_scores_that_are_kept_until_all_videos_are_measured_count(tmp_path, video_table, monkeypatch):
