@@ -13,6 +13,7 @@ from typing import Any
 from .adapters import Adapter, check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
 from .checkpoint_files import (
+    HUB_KEYWORDS,
     check_checkpoint_files,
     check_headers,
     own_names,
@@ -445,7 +446,7 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
     # Else transformers has a service that nobody named convert weights that are pickled on the Hub, and publish them.
     os.environ.setdefault(NO_CONVERSION, "1")
     config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint, revision=revision))
-    files, weight_map = _weight_files(os.fspath(checkpoint), revision)
+    files, weight_map = _weight_files(os.fspath(checkpoint), revision=revision)
     refuse_oversized(config, files)
     names = _check_weights(files, may_be_quantized=getattr(config, "quantization_config", None) is not None)
     if weight_map is not None:
@@ -453,6 +454,34 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
     stored = [name for shard in names.values() for name in shard]
     own_names(stored, prefix=f"{config.model_type}.", where=checkpoint)
     return config
+
+
+def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> None:
+    """Hold a checkpoint to what `from_pretrained` of this package's models, which reads it next, could not bear.
+
+    Args:
+        checkpoint: a folder, or a name on the Hub.
+        kwargs: of `from_pretrained`; those that say which files are read count.
+
+    Raises:
+        ValueError: see `check_checkpoint_files` and `check_pickles`.
+        OSError: there is no such checkpoint.
+    """
+    from .modeling.configuration_froster import FrosterConfig
+
+    # Fetched once: what is loaded next is of the same files.
+    where = {name: kwargs[name] for name in HUB_KEYWORDS if name in kwargs and name != "force_download"}
+    check_checkpoint_files(checkpoint, subfolder=where.get("subfolder"))
+    if kwargs.get("gguf_file") is not None:
+        return
+    choice = {name: kwargs[name] for name in ("use_safetensors", "variant") if name in kwargs}
+    files, _ = _weight_files(os.fspath(checkpoint), **choice, **where)
+    if pickles := [file for file in files if not file.endswith(".safetensors")]:
+        config = kwargs.get("config") or checkpoint
+        if isinstance(config, str | os.PathLike):
+            config = FrosterConfig.get_config_dict(config, **where)[0]
+        fields = config if isinstance(config, Mapping) else vars(config)
+        _check_weights(pickles, may_be_quantized=fields.get("quantization_config") is not None)
 
 
 def refuse_foreign_parts(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> dict[str, Any]:
@@ -573,19 +602,24 @@ def _check_weights(files: Sequence[str], *, may_be_quantized: bool) -> dict[str,
     return names
 
 
-def _weight_files(checkpoint: str, revision: str | None) -> tuple[list[str], Mapping[str, str] | None]:
+def _weight_files(
+    checkpoint: str, *, use_safetensors: bool | None = None, variant: str | None = None, **where: Any
+) -> tuple[list[str], Mapping[str, str] | None]:
     """The files that transformers would read the weights of a checkpoint from, none where it would find none; and
-    where they are shards, the index."""
+    where they are shards, the index. The keywords are those of its loader."""
     from transformers.utils import cached_file
     from transformers.utils.hub import get_checkpoint_shard_files
 
-    find = partial(cached_file, checkpoint, revision=revision, _raise_exceptions_for_missing_entries=False)
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (file := find(name)) is not None:
+    find: Any = partial(cached_file, checkpoint, **where, _raise_exceptions_for_missing_entries=False)
+    infix = "" if variant is None else f".{variant}"
+    for stem, kind in (("model", "safetensors"), ("pytorch_model", "bin")):
+        if use_safetensors is not None and bool(use_safetensors) != (kind == "safetensors"):
+            continue
+        if (file := find(f"{stem}{infix}.{kind}")) is not None:
             return [file], None
-        if (index := find(f"{name}.index.json")) is not None:
+        if (index := find(f"{stem}.{kind}.index{infix}.json")) is not None:
             weight_map = shard_names(Path(index))
-            return list(get_checkpoint_shard_files(checkpoint, index, revision=revision)[0]), weight_map
+            return list(get_checkpoint_shard_files(checkpoint, index, **where)[0]), weight_map
     return [], None
 
 

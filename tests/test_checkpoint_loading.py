@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import shutil
+import sys
 import threading
 
 import pytest
@@ -12,12 +13,13 @@ from huggingface_hub import constants, is_offline_mode
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForVideoClassification
 
-from froster_hf import checkpoint_loading
-from froster_hf.assets import SMALL_FROSTER
+from froster_hf import FrosterForVideoClassification, FrosterModel, checkpoint_loading
+from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.checkpoint_loading import ModelNotFoundError, hub_asked_once, is_path, load_pipeline
 from froster_hf.conversion import write_original_checkpoint
 from froster_hf.training import plan_training
 from froster_hf.weights_license import stated_license
+from tests.fixtures.pickles import Calls
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 from tests.hub.loopback_hub import LoopbackHub
 
@@ -219,3 +221,40 @@ def test_of_a_checkpoint_in_the_midst_of_a_lora_training_it_is_said_where_the_mo
         ValueError, match=r"1 tensors .* not in its files: .*LoRA training, whose folder `model` has the"
     ):
         load_pipeline(folder)
+
+
+MODELS = [
+    (SMALL_FROSTER, FrosterForVideoClassification.from_pretrained),
+    (SMALL_CLIP, FrosterModel.from_clip),
+    (SMALL_CLIP, FrosterModel.from_dual_encoder),
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit on allocated memory")
+@pytest.mark.parametrize(
+    ("original", "load", "name", "options"),
+    [
+        *((original, load, "pytorch_model.bin", {}) for original, load in MODELS),
+        (*MODELS[0], "pytorch_model.half.bin", {"variant": "half"}),
+        # Beside sound weights.
+        (*MODELS[0], "pytorch_model.bin", {"use_safetensors": False}),
+    ],
+)
+def test_models_read_no_pickle_that_takes_far_more_memory_than_its_size(tmp_path, original, load, name, options):
+    folder = shutil.copytree(original, tmp_path / "checkpoint")
+    if not options:
+        (folder / "model.safetensors").unlink()
+    torch.save({"w": torch.ones(2), "unknown": Calls(bytearray, 1 << 30)}, folder / name)
+    with pytest.raises(ValueError, match=r"is refused: reading it takes far more memory than its size"):
+        load(folder, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"variant": "half"}, {"use_safetensors": False}, {"subfolder": "below"}])
+def test_models_read_honest_pickles(tmp_path, options):
+    folder = shutil.copytree(SMALL_FROSTER, tmp_path / "checkpoint" / options.get("subfolder", ""))
+    weights = load_file(folder / "model.safetensors")
+    if "use_safetensors" not in options:
+        (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / ("pytorch_model.half.bin" if "variant" in options else "pytorch_model.bin"))
+    loaded = FrosterForVideoClassification.from_pretrained(tmp_path / "checkpoint", **options)
+    assert all(loaded.state_dict()[name].equal(tensor) for name, tensor in weights.items())

@@ -332,16 +332,16 @@ def _same_weights(fingerprint: str | None, other: str | None) -> bool:
     return any(map(str.__eq__, fingerprint.split(" "), other.split(" ")))
 
 
-def _refuse_files_elsewhere(source: str | os.PathLike | None, subfolder: str | None) -> None:
-    """Hold a folder's files to the package's rule, which there is not where only a copy of this file is."""
+def _check_before_loading(source: str | os.PathLike | None, **kwargs) -> None:
+    """Hold a checkpoint's files to the package's rules, which there are not where only a copy of this file is."""
     if source is None:
         return
     # By name: transformers' loader of remote code demands whatever an import statement names.
     try:
-        files = importlib.import_module("froster_hf.checkpoint_files")
+        loading = importlib.import_module("froster_hf.checkpoint_loading")
     except ModuleNotFoundError:
         return
-    files.check_checkpoint_files(source, subfolder=subfolder)
+    loading.check_before_loading(source, **kwargs)
 
 
 class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
@@ -372,9 +372,9 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
 
         Raises:
             ValueError: names weights that the model's configuration describes and the files lack, or the other way
-                round, or a file of the folder that leads out of it.
+                round, a file of the folder that leads out of it, or pickled weights that take more than they hold.
         """
-        _refuse_files_elsewhere(pretrained_model_name_or_path, kwargs.get("subfolder"))
+        _check_before_loading(pretrained_model_name_or_path, **kwargs)
         if kwargs.pop("output_loading_info", False):
             return super().from_pretrained(
                 pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
