@@ -123,12 +123,14 @@ class Adapter:
         commit: of its repository, of which all of its files are taken; `None` for a folder.
         base: the checkpoint that it is for.
         base_revision: of the repository of the base; `None` is its main one.
+        where: keywords of the loader that say where its files are, but the revision.
     """
 
     name: str
     commit: str | None
     base: str
     base_revision: str | None
+    where: dict[str, Any]
 
     def file(self, name: str) -> str | None:
         """The path of one of its files; `None` where it has none of this name."""
@@ -138,6 +140,7 @@ class Adapter:
             self.name,
             name,
             revision=self.commit,
+            **self.where,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
@@ -154,6 +157,7 @@ class Adapter:
             self.name,
             "adapter_model.safetensors",
             revision=self.commit,
+            **self.where,
             _raise_exceptions_for_missing_entries=False,
         )
         if file is None:
@@ -162,11 +166,13 @@ class Adapter:
         return file
 
 
-def read_adapter(checkpoint: str | os.PathLike[str]) -> Adapter | None:
+def read_adapter(checkpoint: str | os.PathLike[str], *, revision: str | None = None, **where: Any) -> Adapter | None:
     """The adapter in a folder or a repository, its configuration checked; `None` where there is none.
 
     Args:
         checkpoint: a folder, or a name on the Hub.
+        revision: of the repository on the Hub, by default its main one.
+        where: further keywords of the loader that say where the files are.
 
     Raises:
         ValueError: a field is not one that is let through, the folder holds a model as well, or files that are not its
@@ -177,8 +183,8 @@ def read_adapter(checkpoint: str | os.PathLike[str]) -> Adapter | None:
     from transformers.utils.hub import extract_commit_hash
 
     name = os.fspath(checkpoint)
-    check_checkpoint_files(name)
-    file = find_adapter_config_file(name)
+    check_checkpoint_files(name, subfolder=where.get("subfolder"))
+    file = find_adapter_config_file(name, revision=revision, **where)
     if file is None:
         return None
     if os.path.getsize(file) > MAX_CONFIG_BYTES:
@@ -191,7 +197,7 @@ def read_adapter(checkpoint: str | os.PathLike[str]) -> Adapter | None:
     check_adapter_config(content, name)
     # What has been checked is what is loaded, also where the repository moves on meanwhile.
     commit = None if os.path.isdir(name) else extract_commit_hash(file, None)
-    adapter = Adapter(name, commit, content["base_model_name_or_path"], content.get("revision") or None)
+    adapter = Adapter(name, commit, content["base_model_name_or_path"], content.get("revision") or None, where)
     if adapter.file(CONFIG_NAME) is not None:
         raise ValueError(
             f"{printable(name)} has an adapter_config.json beside a {CONFIG_NAME}: an adapter or a model? Keep "
@@ -263,7 +269,7 @@ def refuse_oversized_adapter(config: Any, adapter: Adapter) -> None:
     model_class: Any = AutoModelForVideoClassification if config.model_type == "froster" else AutoModel
     with torch.device("meta"), no_init_weights():
         model = model_class.from_config(config, attn_implementation="eager")
-        peft_config = PeftConfig.from_pretrained(adapter.name, revision=adapter.commit)
+        peft_config = PeftConfig.from_pretrained(adapter.name, revision=adapter.commit, **adapter.where)
         inject_adapter_in_model(peft_config, model, low_cpu_mem_usage=True)
     count = sum(tensor.numel() for tensor in get_peft_model_state_dict(model).values())
     if count > stored:

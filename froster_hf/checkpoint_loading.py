@@ -13,6 +13,7 @@ from typing import Any
 from .adapters import Adapter, check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
 from .checkpoint_files import (
+    CONFIG,
     HUB_KEYWORDS,
     check_checkpoint_files,
     check_headers,
@@ -460,26 +461,37 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
     """Hold a checkpoint to what `from_pretrained` of this package's models, which reads it next, could not bear.
 
     Args:
-        checkpoint: a folder, or a name on the Hub.
+        checkpoint: a folder, or a name on the Hub; of an adapter, what it names as its base is checked as well.
         kwargs: of `from_pretrained`; those that say which files are read count.
 
     Raises:
-        ValueError: see `check_checkpoint_files` and `check_pickles`.
+        ValueError: see `check_checkpoint_files`, `check_pickles`, `read_adapter` and `refuse_oversized_adapter`.
         OSError: there is no such checkpoint.
     """
     from .modeling.configuration_froster import FrosterConfig
 
     # Fetched once: what is loaded next is of the same files.
-    where = {name: kwargs[name] for name in HUB_KEYWORDS if name in kwargs and name != "force_download"}
-    check_checkpoint_files(checkpoint, subfolder=where.get("subfolder"))
+    names = [name for name in HUB_KEYWORDS if name != "force_download"]
+    where = {name: kwargs[name] for name in names if name in kwargs}
+    given = kwargs.get("adapter_kwargs") or {}
+    adapter = read_adapter(checkpoint, **where | {name: given[name] for name in names if name in given})
+    config = kwargs.get("config")
+    if adapter is not None:
+        # As transformers, which takes the model that an adapter's own folder lies in.
+        if not os.path.exists(os.path.join(checkpoint, CONFIG)):
+            checkpoint = adapter.base
+        check_checkpoint_files(checkpoint, subfolder=where.get("subfolder"))
+        if config is None or isinstance(config, str | os.PathLike):
+            config = FrosterConfig.from_pretrained(config or checkpoint, **where)
+        with without_peft_warnings():
+            refuse_oversized_adapter(config, adapter)
     if kwargs.get("gguf_file") is not None:
         return
     choice = {name: kwargs[name] for name in ("use_safetensors", "variant") if name in kwargs}
     files, _ = _weight_files(os.fspath(checkpoint), **choice, **where)
     if pickles := [file for file in files if not file.endswith(".safetensors")]:
-        config = kwargs.get("config") or checkpoint
-        if isinstance(config, str | os.PathLike):
-            config = FrosterConfig.get_config_dict(config, **where)[0]
+        if config is None or isinstance(config, str | os.PathLike):
+            config = FrosterConfig.get_config_dict(config or checkpoint, **where)[0]
         fields = config if isinstance(config, Mapping) else vars(config)
         _check_weights(pickles, may_be_quantized=fields.get("quantization_config") is not None)
 

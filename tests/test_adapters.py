@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForVideoClassification, CLIPModel, CLIPProcessor, pipeline
+from transformers import AutoModelForVideoClassification, CLIPModel, CLIPProcessor, PreTrainedModel, pipeline
 
-from froster_hf import checkpoint_loading
+from froster_hf import FrosterForVideoClassification, checkpoint_loading
 from froster_hf.adapters import check_adapter_config
 from froster_hf.assets import SMALL_CLIP
 from froster_hf.checkpoint_loading import SHIPPED_CHECKPOINTS, load_installed
@@ -465,6 +465,51 @@ def test_an_adapter_of_an_adapter_and_an_adapter_beside_a_model_are_refused(adap
     shutil.copy(base / "config.json", folder)
     with pytest.raises(ValueError, match=r"beside a config\.json"):
         load_installed(folder, device="cpu", dtype="auto")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"r": 1_500_000}, "`r` 1500000"),
+        ({"target_modules": r"(([a-z._0-9])*)*!$"}, "`target_modules`"),
+        ({"corda_config": {"a": 1}}, "`corda_config`"),
+        ({"r": 4096}, r"describes [\d,]+ numbers, but adapter_model\.safetensors has [\d,]+ bytes"),
+        ({"base_model_name_or_path": "below"}, "outside of the checkpoint's folder"),
+    ],
+)
+def test_models_read_no_adapter_that_is_refused(adapter, base, tmp_path, monkeypatch, changed, message):
+    monkeypatch.chdir(tmp_path)
+    folder, below = shutil.copytree(adapter[0], tmp_path / "own"), shutil.copytree(base, tmp_path / "below")
+    (below / "merges.txt").symlink_to("/etc/hostname")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, **changed}))
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", None)
+    with pytest.raises(ValueError, match=message):
+        FrosterForVideoClassification.from_pretrained(folder)
+
+
+def test_models_do_not_take_an_adapter_beside_them(adapter, base, tmp_path):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    shutil.copytree(base, folder, dirs_exist_ok=True)
+    with pytest.raises(ValueError, match=r"beside a config\.json"):
+        FrosterForVideoClassification.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("place", ["alone", "subfolder of its own", "folder of its base"])
+def test_models_read_an_honest_adapter(adapter, base, tmp_path, place):
+    folder, options = adapter[0], {}
+    if place != "alone":
+        options = {"adapter_kwargs": {"subfolder": "below"}}
+        shutil.copytree(adapter[0], tmp_path / "own" / "below")
+        folder = tmp_path / "own"
+    if place == "folder of its base":
+        shutil.copytree(base, folder, dirs_exist_ok=True)
+        content = json.loads((folder / "below" / "adapter_config.json").read_text())
+        content["base_model_name_or_path"] = "nobody/has-it"
+        (folder / "below" / "adapter_config.json").write_text(json.dumps(content))
+    model = FrosterForVideoClassification.from_pretrained(folder, **options)
+    classify = pipeline(TASK, model=model.eval(), processor=tiny_processor(), device="cpu")
+    assert answers(classify) == pytest.approx(adapter[1], abs=1e-6)
 
 
 def test_an_adapter_is_merged_before_it_is_exported(adapter, tmp_path):

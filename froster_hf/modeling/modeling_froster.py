@@ -372,7 +372,8 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
 
         Raises:
             ValueError: names weights that the model's configuration describes and the files lack, or the other way
-                round, a file of the folder that leads out of it, or pickled weights that take more than they hold.
+                round, a file of the folder that leads out of it, pickled weights that take more than they hold, or
+                an adapter of PEFT that is not of plain settings, or larger than its file.
         """
         _check_before_loading(pretrained_model_name_or_path, **kwargs)
         if kwargs.pop("output_loading_info", False):
