@@ -199,7 +199,7 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
     Raises:
         TokenizerError: a class, a part, an expression or a size that none of the backbones' tokenizers has.
         AnnotationError: a file that is not JSON.
-        OSError: a file cannot be read, or the Hub cannot be reached.
+        OSError: a file cannot be read, there is no vocabulary, or the Hub cannot be reached.
     """
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
     from transformers.utils import is_sentencepiece_available
@@ -223,7 +223,7 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         others = filter(lambda file: file.startswith((*SENTENCEPIECE_FILES, *OTHER_FORMATS)), names)
         if vocabulary is None and not any(map(find, others)):
             # transformers would make one that knows no word, and give all labels the same tokens.
-            raise ProcessorError(
+            raise OSError(
                 f"{printable(os.fspath(name))} has no tokenizer: neither tokenizer.json nor vocab.json nor a model of "
                 f"sentencepiece. Get the whole checkpoint.{OWN_TOKENIZER}"
             )

@@ -276,7 +276,7 @@ PUBLISHED_SETTINGS = {
 def test_a_checkpoint_without_a_vocabulary_gives_no_tokenizer_that_knows_no_word(tmp_path):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match=r"froster has no tokenizer: neither tokenizer.json nor vocab.json"):
+    with pytest.raises(OSError, match=r"froster has no tokenizer: neither tokenizer.json nor vocab.json"):
         FrosterProcessor.from_pretrained(folder)
 
 
