@@ -111,7 +111,7 @@ class AtomicCheckpointing(Trainer):
     """Writes checkpoints whole or not at all, and resumes from sound ones only.
 
     `train(resume_from_checkpoint=True)` takes the newest sound checkpoint of `output_dir` and names the damaged ones
-    in warnings; `train(resume_from_checkpoint=folder)` takes that one or raises. Without, a run that is already in
+    in warnings; `train(resume_from_checkpoint=folder)` takes that one or raises. Another run that is already in
     `output_dir` is not written over, unless `overwrite=True`, which deletes it first.
     """
 
@@ -136,7 +136,7 @@ class AtomicCheckpointing(Trainer):
             overwrite: delete the run that is in `output_dir`.
 
         Raises:
-            RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
+            RunExistsError: there is a run in `output_dir`, and neither it was asked for nor its deletion.
             OSError: nothing can be written to `output_dir`.
             ResumeError: there is no sound checkpoint, or it lacks a state without which the run would not go on as if
                 it had not been interrupted.
@@ -158,16 +158,19 @@ class AtomicCheckpointing(Trainer):
         folder = Path(str(self.args.output_dir))
         check_writable(folder)
         incomplete_path(folder / MODEL_NAME)  # raises where a link or a file is in the way
-        if requested:
-            if requested is True:
-                return newest_sound_checkpoint(folder)
-            check_sound(requested)
-            return str(requested)
+        if requested is True:
+            return newest_sound_checkpoint(folder)
+        checkpoint = str(requested) if requested else None
+        if checkpoint is not None:
+            check_sound(checkpoint)
+            if Path(checkpoint).resolve().parent == folder.resolve():
+                return checkpoint
+        # A new run, from the beginning or from where another one was.
         if overwrite:
             remove_run(folder)
         else:
             refuse_run(folder)
-        return None
+        return checkpoint
 
     def _check_resumable(self, checkpoint: Path) -> None:
         world_size = self.args.world_size

@@ -902,12 +902,16 @@ def test_only_whole_checkpoints_are_pushed(tmp_path, monkeypatch):
 # A folder that holds a run
 
 
-def test_a_run_is_not_written_over_unless_that_is_asked_for(run):
+def test_a_run_is_not_written_over_unless_that_is_asked_for(run, tmp_path):
     hashes = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises(
         RunExistsError, match=r"holds a run already \(checkpoint-6, checkpoint-4, .*--resume.*--overwr"
     ):
         resumed(run, None)
+    # Nor by one that goes on from where another was.
+    other = shutil.copytree(run / "checkpoint-4", tmp_path / "other" / "checkpoint-4")
+    with pytest.raises(RunExistsError, match="holds a run already"):
+        resumed(run, str(other))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == hashes
     trainer = tiny_trainer(run, max_steps=2, save_strategy="steps", save_steps=2)
     with pytest.raises(ValueError, match="either resumed or overwritten"):
