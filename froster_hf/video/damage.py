@@ -11,7 +11,7 @@ import contextlib
 import zlib
 from typing import Protocol
 
-from .entries import H264Sequence, NotAnIndexError, read_h264_header, read_h264_sequence, read_h264_slice
+from .entries import H264Sequence, NotAnIndexError, read_h264_header, read_h264_sequence, read_h264_slice, unit_places
 from .types import UnreadableVideoError
 
 
@@ -67,13 +67,7 @@ class _MissingPictures:
     def _units(self, content: bytes) -> list[bytes]:
         if not self._length_size:
             return content.split(b"\0\0\1")[1:]
-        units, place = [], 0
-        while place < len(content):
-            start = place + self._length_size
-            place = start + int.from_bytes(content[place:start], "big")
-            if place > start:
-                units.append(content[start:place])
-        return units
+        return [content[start:end] for start, end in unit_places(content, self._length_size) if end > start]
 
     def _kind(self, unit: bytes) -> int:
         return unit[0] & 31 if unit else 0

@@ -94,6 +94,15 @@ class Entries:
         return True, {}
 
 
+def unit_places(packet: bytes, length_size: int) -> Iterator[tuple[int, int]]:
+    """Where units, each behind its length of so many bytes, begin and end; the last may lie beyond the packet."""
+    end = 0
+    while end < len(packet):
+        start = end + length_size
+        end = start + int.from_bytes(packet[end:start], "big")
+        yield start, end
+
+
 class _UnitEntries(Entries):
     """Streams of H.264 and H.265: units, each behind its length; parameter sets are units, too."""
 
@@ -119,17 +128,15 @@ class _UnitEntries(Entries):
 
     def units(self, packet: bytes) -> list[bytes]:
         """Those of a packet, which is nothing but units, and none has another one in it, as FFmpeg would find it."""
-        units, place = [], 0
-        while place < len(packet):
-            start = place + self._length_size
-            place = start + int.from_bytes(packet[place:start], "big")
-            if place > len(packet) or _START_CODE.search(packet, start, place):
+        units = []
+        for start, end in unit_places(packet, self._length_size):
+            if end > len(packet) or _START_CODE.search(packet, start, end):
                 raise NotAnIndexError("units of another form")
-            if place > start:
+            if end > start:
                 # Others begin with a bit that is 0; FFmpeg passes over them.
-                if packet[start] & 128 or place - start <= self.header_size:
+                if packet[start] & 128 or end - start <= self.header_size:
                     raise NotAnIndexError("units of another form")
-                units.append(packet[start:place])
+                units.append(packet[start:end])
         return units
 
     def _read_units(self, packet: bytes) -> tuple[set[int], Settings]:

@@ -67,6 +67,8 @@ def test_new_parameters_of_published_sizes_are_taken():
         refuse_many_new_parameters(config)
         # Low-rank updates of rank 256: of queries, keys, values and outputs.
         refuse_many_new_parameters(config, num_others=256 * 2 * 4 * (24 * 1024 + 12 * 768))
+        with pytest.raises(ValueError, match=r"About .* new parameters would be put into the model"):
+            refuse_many_new_parameters(config, num_others=10**9)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=architecture_id)
