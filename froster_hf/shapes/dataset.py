@@ -78,8 +78,8 @@ def write_moving_shapes(
         **({"hardships": hardships.told} if hardships.told else {}),
     }
     told = json.dumps(recipe, indent=2)
-    recipe_file, unfinished = root / _RECIPE_FILE, root / _UNFINISHED_FILE
-    for stored in (recipe_file, unfinished, root / _METADATA_FILE):
+    recipe_file = root / _RECIPE_FILE
+    for stored in (recipe_file, root / _UNFINISHED_FILE, root / _METADATA_FILE):
         refuse_irregular(stored)
     names = [f"{index:06d}.mp4" for index in range(len(classes) * clips_per_class)]
     labels = np.repeat(np.arange(len(classes)), clips_per_class)
@@ -92,34 +92,8 @@ def write_moving_shapes(
         hardships=hardships,
     )
     captions = draw_captions(rng, scenes.attributes)
-    if recipe_file.exists():
-        if read_json(recipe_file) != recipe:
-            raise ValueError(f"{root} holds clips made with other arguments (see {recipe_file}); give another folder.")
-    else:
-        make_folder(root)
-        if not unfinished.exists():
-            for name in (*names, _METADATA_FILE):
-                if os.path.lexists(root / name):
-                    raise ValueError(
-                        f"{printable(str(root))} holds {name}, which was not rendered into it; give another folder."
-                    )
-            # Only the first of several that render into it at the same time makes this file.
-            with (
-                contextlib.suppress(FileExistsError),
-                full_disk_named(unfinished),
-                open(unfinished, "x", encoding="utf-8") as file,
-            ):
-                try:
-                    file.write(told)
-                    file.flush()
-                except OSError:
-                    unfinished.unlink()  # or it would seem to be of other arguments
-                    raise
-        if unfinished.read_text(encoding="utf-8") != told:
-            raise ValueError(
-                f"Clips are being made in {printable(str(root))} with other arguments, or were "
-                f"(see {unfinished.name}); give another folder."
-            )
+    if not recipe_file.exists():
+        _claim(root, told, [*names, _METADATA_FILE])
         qualities = np.random.default_rng([seed, 1]).integers(_CRF, hardships.max_crf + 1, len(labels))
         for start in range(0, len(labels), _CLIPS_AT_ONCE):
             clips = render_clips(scenes[start : start + _CLIPS_AT_ONCE], num_frames=num_frames, resolution=resolution)
@@ -131,9 +105,44 @@ def write_moving_shapes(
             writer.writerows(zip(names, (str(classes[int(label)]) for label in labels), captions.texts))
         # Written last: a folder without it is not complete.
         write_text_whole(recipe_file, told)
-        unfinished.unlink(missing_ok=True)
+        (root / _UNFINISHED_FILE).unlink(missing_ok=True)
+    elif read_json(recipe_file) != recipe:
+        raise ValueError(f"{root} holds clips made with other arguments (see {recipe_file}); give another folder.")
     # As they were made, whatever `metadata.csv` has become.
     columns = {"video": [str(root / name) for name in names], "label": labels, "caption": captions.texts}
     label = ClassLabel(names=[str(c) for c in classes])
     features = Features({"video": Value("string"), "label": label, "caption": Value("string")})
     return Dataset.from_dict(columns, features=features)
+
+
+def _claim(root: Path, told: str, names: Sequence[str]) -> None:
+    """Makes a folder one in which clips of these arguments are being made.
+
+    Raises:
+        ValueError: it is one of other arguments, or holds files of these names that were not rendered into it.
+    """
+    unfinished = root / _UNFINISHED_FILE
+    make_folder(root)
+    if not unfinished.exists():
+        for name in names:
+            if os.path.lexists(root / name):
+                raise ValueError(
+                    f"{printable(str(root))} holds {name}, which was not rendered into it; give another folder."
+                )
+        # Only the first of several that render into it at the same time makes this file.
+        with (
+            contextlib.suppress(FileExistsError),
+            full_disk_named(unfinished),
+            open(unfinished, "x", encoding="utf-8") as file,
+        ):
+            try:
+                file.write(told)
+                file.flush()
+            except OSError:
+                unfinished.unlink()  # or it would seem to be of other arguments
+                raise
+    if unfinished.read_text(encoding="utf-8") != told:
+        raise ValueError(
+            f"Clips are being made in {printable(str(root))} with other arguments, or were "
+            f"(see {unfinished.name}); give another folder."
+        )
