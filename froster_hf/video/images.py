@@ -37,6 +37,13 @@ IMAGE_FORMATS = {
 # 1.10 is the tenth of something.
 _DOTTED = re.compile(r"([0-9]+(?:\.[0-9]+)*)")
 _DECIMAL = re.compile(r"[0-9]+(?:\.(?:0|[0-9]*[1-9]))?")
+# What may be numbers with a sign, a decimal comma or an exponent (1e-05, as Python writes small ones), and is mostly
+# something else: shot 1-2, S01E02, 2024-01-05. A blank in front of all of them (video -1, video -2) makes no sign.
+_EXPONENT = r"(?:(?<![0-9A-Za-z.,]){sign}[0-9]+(?:[.,][0-9]+)?[eE][-+]?[0-9]{{1,4}}(?![0-9A-Za-z]))"
+_WRITTEN, _WRITTEN_APART = (
+    re.compile(rf"({_EXPONENT.format(sign=sign)}|{sign}[0-9]+(?:[.,][0-9]+)*)")
+    for sign in (rf"(?:(?<![^_=({blank}])[-+\u2212])?" for blank in (" ", ""))
+)
 
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
@@ -93,6 +100,49 @@ def _in_order(names: list[str]) -> list[str]:
     """The names of a folder's frames, sorted.
 
     Raises:
+        UnreadableVideoError: a dot of theirs may be a decimal point or not, a comma too, a hyphen a sign or an "e" an
+            exponent, on which their order depends.
+    """
+    in_order = _by_dots(names)
+    as_written = _by_written_numbers(names)
+    if as_written is not None and as_written != in_order:
+        raise _two_orders(in_order, as_written, "signs, commas and exponents")
+    return in_order
+
+
+def _two_orders(names: list[str], others: list[str], marks: str) -> UnreadableVideoError:
+    first, second = next(pair for pair in zip(names, others) if pair[0] != pair[1])
+    return UnreadableVideoError(
+        f"whether {first!r} or {second!r} comes first cannot be told from their {marks}; number the frames, as in "
+        "0001.png, or set the seconds apart, as in video_0.25.png"
+    )
+
+
+def _by_written_numbers(names: list[str]) -> list[str] | None:
+    """The names by their numbers with signs, decimal commas and exponents; `None` where theirs have none of these, or
+    are alike in nothing else."""
+    stems = [os.path.splitext(name)[0] for name in names]
+    is_apart = all(re.search(r" [-\u2212][0-9]", stem) for stem in stems)
+    parts = [(_WRITTEN_APART if is_apart else _WRITTEN).split(stem) for stem in stems]
+    if len({tuple(part[::2]) for part in parts}) > 1:
+        return None
+    if not any(re.search(r"[^0-9.]", number) for part in parts for number in part[1::2]):
+        return None
+    keys: list[list[Any]] = [[] for _ in names]
+    for numbers in zip(*(part[1::2] for part in parts)):
+        plain = [number.replace("\u2212", "-") for number in numbers]
+        are_decimals = all(len(re.findall("[.,]", number)) < 2 for number in plain)
+        for key, number in zip(keys, plain):
+            key.append(
+                Decimal(number.replace(",", ".")) if are_decimals else tuple(map(int, re.findall("[0-9]+", number)))
+            )
+    return [name for _, name in sorted(zip(keys, names))]
+
+
+def _by_dots(names: list[str]) -> list[str]:
+    """The names by their numbers, of which those with dots may be seconds.
+
+    Raises:
         UnreadableVideoError: a dot of theirs may be a decimal point or not, on which their order depends.
     """
     by_value = sorted(names, key=_numbers_by_value)
@@ -112,11 +162,7 @@ def _in_order(names: list[str]) -> list[str]:
             key.append(Decimal(second) if are_decimals else tuple(map(int, piece)))
     in_order = [name for _, name in sorted(zip(keys, names))]
     if not certain and in_order != by_value:
-        first, second = next(pair for pair in zip(in_order, by_value) if pair[0] != pair[1])
-        raise UnreadableVideoError(
-            f"whether {first!r} or {second!r} comes first cannot be told from their dots; number the frames, as in "
-            "0001.png, or set the seconds apart, as in video_0.25.png"
-        )
+        raise _two_orders(in_order, by_value, "dots")
     return in_order
 
 

@@ -257,6 +257,18 @@ def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
         ["2024.1.5", "2024.1.10", "2024.2.1"],
         ["1.2.3", "1.2.10", "1.10.1"],
         ["a_0.5", "a_0.25_b"],
+        # Neither signs nor exponents, or such that the order is the same.
+        ["frame-001", "frame-002", "frame-010"],
+        ["frame - 1", "frame - 2"],
+        ["video -1", "video -2", "video -10"],
+        ["2024-01-05_000123", "2024-01-05_000124", "2024-01-06_000001"],
+        ["2024-01-05-1", "2024-01-05-10"],
+        ["shot 1-2", "shot 1-10", "shot 2-1"],
+        ["S01E05", "S01E10", "S02E01"],
+        ["1,2,3", "1,2,10", "1,10,1"],
+        ["clip_00:01,500", "clip_00:02,250"],
+        ["t_+1", "t_+2", "t_+10"],
+        ["3e8a", "5e10", "12e4"],
     ],
 )
 def test_frames_that_are_called_by_their_seconds_are_in_the_order_of_these(tmp_path, names):
@@ -270,6 +282,27 @@ def test_frames_whose_order_depends_on_what_a_dot_is_are_refused(tmp_path):
     for value, name in enumerate(("cam1.0.25", "cam1.0.5")):
         picture(value).save(tmp_path / f"{name}.png")
     with pytest.raises(VideoDecodeError, match=r"'cam1\.0\.25\.png' or 'cam1\.0\.5\.png' .*number the frames"):
+        values(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["-2", "-1", "0", "1"],
+        ["frame_-2", "frame_-1"],
+        ["t=-0.5", "t=0.5"],
+        ["t -1", "t 0"],
+        ["t_\u22121", "t_1"],
+        ["0,25", "0,5", "1,0"],
+        ["1e-05", "0.5"],
+        ["t_1e+02", "t_2e+01"],
+        ["1e-05", "1e-04"],
+    ],
+)
+def test_frames_whose_order_depends_on_signs_commas_or_exponents_are_refused(tmp_path, names):
+    for value, name in enumerate(names):
+        picture(value).save(tmp_path / f"{name}.png")
+    with pytest.raises(VideoDecodeError, match="cannot be told from their signs, commas and exponents; number the fr"):
         values(tmp_path)
 
 
