@@ -11,8 +11,10 @@ index of this package has neither.
 LanceDB counts with the numbers of both as they are: some let it search without end, or take memory until it aborts.
 """
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -45,7 +47,7 @@ _DATA_FOOTER_BYTES = 40
 # Of a column or a buffer in the tables of a data file: its place and size.
 _ENTRY_BYTES = 16
 # The fields of a manifest, of its fragments, of their data files and of their deletions.
-COLUMN, FRAGMENT = 1, 2
+COLUMN, FRAGMENT, VERSION = 1, 2, 3
 FRAGMENT_ID, DATA_FILE, DELETIONS, NUM_ROWS = 1, 2, 3, 4
 FILE_NAME, NUM_DELETED = 1, 4
 _FIXED_BYTES = {1: 8, 5: 4}
@@ -74,16 +76,7 @@ def refuse_other_places(folder: str, table: str) -> bool:
         raise ValueError(f"{CATALOGUE} may name other places for its table")
     # What a writer that was killed has left ends in another way, and is not opened.
     found = system.find(f"{path}/{table}.lance", detail=True)
-    manifests = {file: found[file] for file in sorted(found) if file.endswith("manifest")}
-    for file, entry in manifests.items():
-        name = file.rpartition("/")[2]
-        if (entry.get("size") or 0) > MOST_BYTES:
-            raise ValueError(f"{name} has {entry['size']} bytes, and is not a manifest")
-        try:
-            content = system.cat_file(file, start=0, end=MOST_BYTES)
-        except FileNotFoundError:
-            # Another process has taken an old version away.
-            continue
+    for name, content in _manifests(system, found):
         _check_manifest(content, name)
     for file, entry in found.items():
         if file.endswith(".lance"):
@@ -92,13 +85,48 @@ def refuse_other_places(folder: str, table: str) -> bool:
             except FileNotFoundError:
                 continue
             _check_footer(content, entry["size"], file.rpartition("/")[2])
-    return bool(manifests)
+    return any(file.endswith("manifest") for file in found)
 
 
-def table_bytes(folder: str, table: str) -> int:
-    """The size of the files of a table's rows, for arguments as of `refuse_other_places`."""
+def table_bytes(folder: str, table: str, version: int) -> int:
+    """The size of the files that a version of a table names for its rows, each once.
+
+    Args:
+        folder: see `refuse_other_places`, which has looked at it.
+        table: name of the table.
+        version: as LanceDB counts them.
+
+    Raises:
+        ValueError: a manifest cannot be read.
+    """
     system, path = _open_folder(folder)
-    return sum(entry.get("size") or 0 for entry in system.find(f"{path}/{table}.lance/data", detail=True).values())
+    found = system.find(f"{path}/{table}.lance", detail=True)
+    # Others may lie beside them, as large as somebody likes.
+    named = {
+        bytes(value).decode("ascii", "replace")
+        for name, content in _manifests(system, found)
+        if (fields := list(_manifest_fields(content, name))) and (VERSION, version) in fields
+        for field, fragment in fields
+        if field == FRAGMENT
+        for part, data_file in _message(fragment, name)
+        if part == DATA_FILE
+        for place, value in _message(data_file, name)
+        if place == FILE_NAME and isinstance(value, bytes)
+    }
+    return sum(found.get(f"{path}/{table}.lance/data/{name}", {}).get("size") or 0 for name in named)
+
+
+def _manifests(system: AbstractFileSystem, found: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """The name and content of each manifest among the files of a table."""
+    for file in sorted(found):
+        if not file.endswith("manifest"):
+            continue
+        name = file.rpartition("/")[2]
+        if (found[file].get("size") or 0) > MOST_BYTES:
+            raise ValueError(f"{name} has {found[file]['size']} bytes, and is not a manifest")
+        # Another process may have taken an old version away.
+        with contextlib.suppress(FileNotFoundError):
+            yield name, system.cat_file(file, start=0, end=MOST_BYTES)
 
 
 def _open_folder(folder: str) -> tuple[AbstractFileSystem, str]:
@@ -108,16 +136,20 @@ def _open_folder(folder: str) -> tuple[AbstractFileSystem, str]:
     return system, path.rstrip("/")
 
 
-def _check_manifest(content: bytes, name: str) -> None:
+def _manifest_fields(content: bytes, name: str) -> Iterator[tuple[int, int | bytes]]:
     if len(content) < _FOOTER_BYTES + 4:
         raise ValueError(f"{name} is cut short")
     end = len(content) - _FOOTER_BYTES
     start = int.from_bytes(content[end : end + 8], "little") + 4
     if content[-4:] != b"LANC" or start > end or int.from_bytes(content[start - 4 : start], "little") != end - start:
         raise ValueError(f"{name} is not a manifest")
+    yield from _fields(content, start, end, name)
+
+
+def _check_manifest(content: bytes, name: str) -> None:
     ids: set[int] = set()
     num_columns = 0
-    for count, (field, value) in enumerate(_fields(content, start, end, name)):
+    for count, (field, value) in enumerate(_manifest_fields(content, name)):
         if field not in KNOWN_FIELDS or count >= MOST_FIELDS:
             raise ValueError(f"{name} may name other places for its files, or indexes of its columns (field {field})")
         num_columns += field == COLUMN

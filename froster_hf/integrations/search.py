@@ -460,7 +460,7 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
         )
     with _lance_reading(path):
         table = database.open_table(TABLE)
-        schema, num_rows = table.schema, table.count_rows()
+        schema, num_rows, version = table.schema, table.count_rows(), table.version
     try:
         content = (schema.metadata or {}).get(METADATA_KEY, b"null")
         if len(content) > MOST_SETTINGS_BYTES:
@@ -471,7 +471,7 @@ def find_index(path: str | os.PathLike[str]) -> VideoIndex | None:
         if schema.remove_metadata() != _schema(len(settings.probe)):
             raise ValueError(f"its columns are {printable(str(schema.names), limit=200)}, or of other types")
         # Embeddings of videos take the room of their numbers; a table of equal ones takes none, and hours to compare.
-        if num_rows * len(settings.probe) * 2 > table_bytes(path, TABLE):
+        if num_rows * len(settings.probe) * 2 > table_bytes(path, TABLE, version):
             raise ValueError(f"it says that it has {num_rows} segments, for which its files are too small")
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise SearchIndexError(

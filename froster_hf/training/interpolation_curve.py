@@ -112,7 +112,8 @@ def interpolation_curve(
 
 
 def _ratio_folder(output: Path, ratio: float) -> Path:
-    return output / f"ratio-{ratio:g}"
+    # All digits, or two ratios could have one folder.
+    return output / f"ratio-{str(float(ratio)).removesuffix('.0')}"
 
 
 def _measured_ratios(output: Path) -> set[float]:

@@ -8,6 +8,7 @@ A process can be killed at any instruction, and a disk can lose what was not flu
 `checkpointing.py` writes the Trainer's checkpoints this way, `weights.py` its results, which have no manifest.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -90,9 +91,10 @@ def flush_folder(folder: Path) -> None:
 def publish(incomplete: Path, folder: Path) -> None:
     """Rename a flushed folder to its place; a folder or a link that is there already is replaced.
 
-    A file is not one that was written here: it is kept as `_incomplete/replaced-NAME`.
+    A file is not one that was written here: it is kept as `_incomplete/replaced-NAME`, beside those kept before it.
     """
-    replaced = incomplete.with_name(f"replaced-{folder.name}")
+    names = itertools.chain([f"replaced-{folder.name}"], (f"replaced-{folder.name}-{n}" for n in itertools.count(2)))
+    replaced = next(path for path in map(incomplete.with_name, names) if path.is_symlink() or not path.is_file())
     _delete(replaced)
     if os.path.lexists(folder):
         folder.rename(replaced)

@@ -928,8 +928,14 @@ def with_a_fragment_repeated(message: bytes, times: int) -> bytes:
     )
 
 
-def test_a_table_with_more_segments_than_its_files_have_room_for_is_refused(index_of_one, tmp_path):
+@pytest.mark.parametrize("beside", [None, "segments.lance/data/other.lance", "segments.lance/data/below/other"])
+def test_a_table_with_more_segments_than_its_files_have_room_for_is_refused(index_of_one, tmp_path, beside):
     forged = with_manifests(index_of_one, tmp_path / "index", lambda message: with_a_fragment_repeated(message, 5000))
+    if beside is not None:
+        # Large, takes no room, and is none of the table's.
+        (forged / beside).parent.mkdir(exist_ok=True)
+        with (forged / beside).open("wb") as file:
+            file.truncate(2**30)
     num_rows = 5001 * len(open_index(index_of_one))
     with pytest.raises(SearchIndexError, match=f"{num_rows} segments, for which its files are too small"):
         open_index(forged)

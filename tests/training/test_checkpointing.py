@@ -973,7 +973,9 @@ def test_no_file_in_the_place_of_an_unfinished_folder_ends_a_training(tmp_path):
     trainer.train()
     trainer.save_model_whole(tmp_path / "model")
     check_sound(tmp_path / "checkpoint-2")
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"checkpoint-2", "model"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"_incomplete", "checkpoint-2", "model"}
+    # Kept for somebody by an earlier run.
+    assert [path.name for path in (tmp_path / "_incomplete").iterdir()] == ["replaced-checkpoint-2"]
 
 
 def test_a_file_in_the_place_of_a_checkpoint_is_kept_beside_it(tmp_path):
@@ -981,6 +983,16 @@ def test_a_file_in_the_place_of_a_checkpoint_is_kept_beside_it(tmp_path):
     write_new(tmp_path / "checkpoint-2", "new")
     check_sound(tmp_path / "checkpoint-2")
     assert (tmp_path / "_incomplete" / "replaced-checkpoint-2").read_text() == "mine"
+
+
+def test_files_in_the_place_of_a_model_are_kept_by_every_run_that_comes_after(tmp_path):
+    for content in ("mine", "mine as well"):
+        (tmp_path / "model").write_text(content)
+        for new in ("first", "second"):
+            write_new(tmp_path / "model", new)
+        remove(tmp_path / "model")
+    kept = {path.name: path.read_text() for path in (tmp_path / "_incomplete").iterdir()}
+    assert kept == {"replaced-model": "mine", "replaced-model-2": "mine as well"}
 
 
 @pytest.mark.parametrize("target", ["victim", "nothing"])

@@ -156,6 +156,11 @@ def test_a_curve_is_gone_on_with_between_its_ratios(tmp_path):
         )
 
 
+def test_ratios_that_differ_have_folders_that_differ(tmp_path):
+    ratios = {0: "ratio-0", 1.0: "ratio-1", 0.25: "ratio-0.25", 1e-7: "ratio-1e-07", 0.1234567: "ratio-0.1234567"}
+    assert {ratio: module._ratio_folder(tmp_path, ratio).name for ratio in ratios} == ratios
+
+
 def test_no_ratios_are_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"The ratios are \[\]"):
         interpolation_curve("a", "b", protocol="x", data={}, output_dir=tmp_path, ratios=[])
