@@ -34,6 +34,7 @@ from .stored_states import (
     check_callbacks,
     check_form,
     check_optimizer,
+    check_rates_by_metric,
     check_scaler,
     check_scheduler,
     read_random_state,
@@ -331,7 +332,7 @@ class AtomicCheckpointing(Trainer):
         behind = check_optimizer(
             optimizer_state,
             optimizer,
-            rates=rates,
+            rates=rates or check_rates_by_metric(scheduler_state, scheduler),
             num_steps=num_steps,
             num_done=num_done,
             has_scaler=self.accelerator.scaler is not None,

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from transformers.optimization import GreedyLR
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
@@ -341,6 +342,39 @@ def check_scheduler(stored: Any, scheduler: Any, *, max_steps: int) -> list[floa
         if name == "_last_lr":
             check_form(stored[name], own[name], where=f"`{name}` of {SCHEDULER_NAME}")
     return None
+
+
+def check_rates_by_metric(stored: Mapping[str, Any], scheduler: Any) -> list[float] | None:
+    """Refuse rates that a schedule which follows a metric cannot have come to from this run's first ones.
+
+    Args:
+        stored: as the file says, and `check_scheduler` has looked at.
+        scheduler: that of this run, without wrappers and before its first step.
+
+    Returns:
+        The learning rate of every group; `None` where the schedule follows no metric.
+
+    Raises:
+        ValueError: names the rate.
+    """
+    if not isinstance(scheduler, ReduceLROnPlateau | GreedyLR):
+        return None
+    first_rates = [float(group["lr"]) for group in scheduler.optimizer.param_groups]
+    rates = stored.get("_last_lr", first_rates)  # it appears with the first step
+    count = stored.get("last_epoch", 0)
+    # Each change waits for more measurements than its patience; of very many, nothing is left.
+    change = max(scheduler.factor ** (count // (max(scheduler.patience, 0) + 1)), math.ulp(0.0))
+    highest = [
+        min(first / change, most) for first, most in zip(first_rates, getattr(scheduler, "max_lrs", first_rates))
+    ]
+    for rate, first, least, most in zip(rates, first_rates, scheduler.min_lrs, highest):
+        lowest, most = min(first, max(first * change, least)), max(first, most)
+        if not lowest * (1 - 1e-6) <= rate <= most * (1 + 1e-6):
+            raise ValueError(
+                f"`_last_lr` of {SCHEDULER_NAME} is {rate}; by this run's schedule it is between {lowest} and {most} "
+                f"after {count} measurements"
+            )
+    return [float(rate) for rate in rates]
 
 
 def _is_average(stored: Any, window_size: int | None) -> bool:

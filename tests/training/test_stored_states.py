@@ -18,6 +18,7 @@ from froster_hf.conversion.pickle_worker import rebuild_tensor
 from froster_hf.shapes.pretraining.trainer import muon_and_adamw
 from froster_hf.training.stored_states import (
     check_optimizer,
+    check_rates_by_metric,
     check_scheduler,
     read_random_state,
     read_state,
@@ -213,6 +214,33 @@ def test_what_an_unknown_optimizer_keeps_is_an_honest_error():
     state = {**optimizer.state_dict(), "state": {0: {}}}
     with pytest.raises(ValueError, match="what LBFGS keeps of its steps cannot be found out"):
         check_optimizer(state, optimizer, rates=None, num_steps=1)
+
+
+@pytest.mark.parametrize(("kind", "most"), [(ReduceLROnPlateau, 1e-3), (GreedyLR, 1e-3 / 0.5**4)])
+def test_rates_that_follow_a_metric_are_such_as_its_measurements_lead_to(kind, most):
+    def build():
+        optimizer = torch.optim.AdamW(Model().parameters(), lr=1e-3)
+        return optimizer, kind(optimizer, factor=0.5, patience=1, min_lr=1e-5)
+
+    def check(state, rate):
+        own, own_scheduler = build()
+        rates = check_rates_by_metric({**state, "_last_lr": [rate]}, own_scheduler)
+        group = {**own.state_dict()["param_groups"][0], "lr": rate}
+        check_optimizer({"state": {}, "param_groups": [group]}, own, rates=rates, num_steps=0)
+        check_optimizer({"state": {}, "param_groups": [{**group, "lr": rate / 2}]}, own, rates=rates, num_steps=0)
+
+    for metrics in ([5.0] * 9, [9.0 - number for number in range(9)]):
+        optimizer, scheduler = build()
+        for metric in metrics:
+            optimizer.step()
+            scheduler.step(metric)
+        state, rate = scheduler.state_dict(), optimizer.param_groups[0]["lr"]
+        with pytest.raises(ValueError, match=r"`lr` of optimizer\.pt.* by this run's schedule"):
+            check(state, rate)
+        for forged in (most * 1.01, 1e-3 * 0.5**4 * 0.99, 0.0):
+            with pytest.raises(ValueError, match=r"`_last_lr` of scheduler\.pt is .* after 9 measurements"):
+                check(state, forged)
+    assert check_rates_by_metric({}, OneCycleLR(optimizer, max_lr=1e-2, total_steps=10)) is None
 
 
 @pytest.mark.parametrize("kind", [ReduceLROnPlateau, OneCycleLR])
