@@ -19,7 +19,7 @@ They can be fed batch by batch (`add_batch`), combined (`evaluate.combine`), and
 import functools
 import math
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +28,13 @@ import evaluate
 import numpy as np
 
 from ..data.segment_lists import AnnotatedSegment
-from .segments import DetectedSegment, class_average_precisions, match_segments, mean_class_average_precision
+from .segments import (
+    DetectedSegment,
+    FoundSegments,
+    class_average_precisions,
+    match_segments,
+    mean_class_average_precision,
+)
 
 _SCORES_AT_ONCE = 2**20
 
@@ -352,6 +358,22 @@ def measure(needs: Needs, *inputs: Any, per_class: bool = False) -> dict[str, An
     return results
 
 
+def measure_segments(
+    found: Iterable[DetectedSegment] | FoundSegments,
+    true: Sequence[AnnotatedSegment],
+    *,
+    iou_thresholds: Sequence[float],
+) -> dict[str, Any]:
+    """What `TemporalDetection` gives, of found and true segments; see `match_segments`."""
+    matches = match_segments(found, true, iou_thresholds=iou_thresholds)
+    unknown = dict.fromkeys(metrics_of("segments"), np.full(len(iou_thresholds), np.nan))
+    measured = measure("segments", matches) if matches else unknown
+    results: dict[str, Any] = {name: values.tolist() for name, values in measured.items()}
+    results |= {f"average_{name}": float(values.mean()) for name, values in measured.items()}
+    precisions = {label: values.tolist() for label, values in class_average_precisions(matches).items()}
+    return {**results, "average_precisions": precisions}
+
+
 class ActionAccuracy(evaluate.Metric):
     """Every metric of `METRICS` for clips with one label.
 
@@ -426,13 +448,7 @@ class TemporalDetection(evaluate.Metric):
     ) -> dict[str, Any]:
         found = [DetectedSegment(str(video), **row) for video, rows in enumerate(predictions) for row in rows]
         true = [AnnotatedSegment(str(video), **row) for video, rows in enumerate(references) for row in rows]
-        matches = match_segments(found, true, iou_thresholds=iou_thresholds)
-        unknown = dict.fromkeys(metrics_of("segments"), np.full(len(iou_thresholds), np.nan))
-        measured = measure("segments", matches) if matches else unknown
-        results: dict[str, Any] = {name: values.tolist() for name, values in measured.items()}
-        results |= {f"average_{name}": float(values.mean()) for name, values in measured.items()}
-        precisions = {label: values.tolist() for label, values in class_average_precisions(matches).items()}
-        return {**results, "average_precisions": precisions}
+        return measure_segments(found, true, iou_thresholds=iou_thresholds)
 
 
 class BaseToNovel(evaluate.Metric):

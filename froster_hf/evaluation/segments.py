@@ -8,8 +8,9 @@ of a class is the area under its interpolated curve of precision over recall.
 Letters: n found segments of a class, I thresholds of IoU.
 """
 
+from array import array
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,40 @@ class DetectedSegment:
     score: float
 
 
+class FoundSegments:
+    """Found segments of many videos in 32 bytes each, since an evaluation holds those of all its videos.
+
+    Args:
+        segments: the first of them.
+    """
+
+    def __init__(self, segments: Iterable[DetectedSegment] = ()) -> None:
+        self.labels: dict[str, int] = {}
+        self.videos: dict[str, int] = {}
+        self._places, self._numbers = array("i"), array("d")
+        for segment in segments:
+            self.add(segment)
+
+    def __len__(self) -> int:
+        return len(self._places) // 2
+
+    def add(self, segment: DetectedSegment) -> None:
+        """Put one behind the others."""
+        label = self.labels.setdefault(segment.label, len(self.labels))
+        self._places.extend((label, self.videos.setdefault(segment.video, len(self.videos))))
+        self._numbers.extend((segment.start_seconds, segment.end_seconds, segment.score))
+
+    @property
+    def places(self) -> np.ndarray:
+        """(n, 2) numbers of the label in `labels` and of the video in `videos`."""
+        return np.asarray(self._places).reshape(-1, 2)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """(n, 3) start, end and score."""
+        return np.asarray(self._numbers).reshape(-1, 3)
+
+
 @dataclass(frozen=True)
 class ClassMatches:
     """The found segments of one class, each right or wrong.
@@ -58,7 +93,10 @@ def temporal_iou(segment: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def match_segments(
-    found: Sequence[DetectedSegment], true: Sequence[AnnotatedSegment], *, iou_thresholds: Sequence[float]
+    found: Iterable[DetectedSegment] | FoundSegments,
+    true: Sequence[AnnotatedSegment],
+    *,
+    iou_thresholds: Sequence[float],
 ) -> dict[str, ClassMatches]:
     """Decide which found segments are right, for each class that has true segments.
 
@@ -70,43 +108,53 @@ def match_segments(
     Raises:
         ValueError: a score or time that is not finite.
     """
-    numbers = np.array([[s.start_seconds, s.end_seconds, s.score] for s in found], dtype=np.float64)
+    found = found if isinstance(found, FoundSegments) else FoundSegments(found)
+    places, numbers = found.places, found.numbers
     if not np.isfinite(numbers).all():
         raise ValueError("Found segments have times or scores that are infinite or NaN.")
     spans: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for segment in true:
         spans[segment.label][segment.video].append((segment.start_seconds, segment.end_seconds))
-    by_label: dict[str, list[DetectedSegment]] = defaultdict(list)
-    for detected in found:
-        by_label[detected.label].append(detected)
+    # Label by label, from the best score down.
+    order = np.lexsort((-numbers[:, 2], places[:, 0]))
+    ends = np.cumsum(np.bincount(places[:, 0], minlength=len(found.labels)))
     matches = {}
     for label, videos in spans.items():
-        ranked = sorted(by_label[label], key=lambda detected: -detected.score)
-        truths = {video: np.array(segments) for video, segments in videos.items()}
-        matches[label] = ClassMatches(_find_hits(ranked, truths, iou_thresholds), sum(map(len, truths.values())))
+        number = found.labels.get(label)
+        ranked = order[:0] if number is None else order[ends[number - 1] if number else 0 : ends[number]]
+        truths = {found.videos.get(video): np.array(segments) for video, segments in videos.items()}
+        hits = _find_hits(places[ranked, 1], numbers[ranked, :2], truths, iou_thresholds)
+        matches[label] = ClassMatches(hits, sum(map(len, videos.values())))
     return matches
 
 
 def _find_hits(
-    ranked: Sequence[DetectedSegment], truths: Mapping[str, np.ndarray], iou_thresholds: Sequence[float]
+    videos: np.ndarray, spans: np.ndarray, truths: Mapping[int | None, np.ndarray], iou_thresholds: Sequence[float]
 ) -> np.ndarray:
-    """(I, n) bool: a segment is right where it takes the free true segment that it overlaps most, and enough."""
-    hits = np.zeros((len(iou_thresholds), len(ranked)), dtype=bool)
+    """(I, n) bool: a segment is right where it takes the free true segment that it overlaps most, and enough.
+
+    Args:
+        videos: (n,) numbers of the found segments' videos, from the best score down.
+        spans: (n, 2) their starts and ends.
+        truths: by video, starts and ends of its true segments; `None` stands for those in which nothing was found.
+        iou_thresholds: I least overlaps.
+    """
+    hits = np.zeros((len(iou_thresholds), len(videos)), dtype=bool)
     least = np.array(iou_thresholds, dtype=np.float64)[:, None]
     taken = {video: np.zeros((len(iou_thresholds), len(rows)), dtype=bool) for video, rows in truths.items()}
-    for place, detected in enumerate(ranked):
-        if detected.video not in truths:
+    for place, (video, span) in enumerate(zip(map(int, videos), spans)):
+        if video not in truths:
             continue
-        overlap = temporal_iou(np.array([detected.start_seconds, detected.end_seconds]), truths[detected.video])
+        overlap = temporal_iou(span, truths[video])
         near = np.flatnonzero(overlap >= min(iou_thresholds, default=0))
         if not len(near):
             continue
         overlap = overlap[near]
-        free = (overlap >= least) & ~taken[detected.video][:, near]
+        free = (overlap >= least) & ~taken[video][:, near]
         # Of equals the first.
         best = near[np.where(free, overlap, -1).argmax(axis=1)]
         rows = np.flatnonzero(free.any(axis=1))
-        taken[detected.video][rows, best[rows]] = hits[rows, place] = True
+        taken[video][rows, best[rows]] = hits[rows, place] = True
     return hits
 
 

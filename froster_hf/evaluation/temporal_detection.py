@@ -24,16 +24,19 @@ from ..settings import read_fields
 from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
 from .evaluating import prepare_folder, put_in_place
-from .metrics import METRICS, Metric, TemporalDetection, compute, metrics_of
+from .metrics import METRICS, Metric, measure_segments, metrics_of
 from .predicting import PredictionMismatchError, check_checksum, prompts_fingerprint, refuse_mismatch, with_checksum
 from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
 from .report import cell, markdown_table, one_decimal, package_versions, percent, write_result
-from .segments import DetectedSegment, suppress_overlapping
+from .segments import DetectedSegment, FoundSegments, suppress_overlapping
 
 PathLike = str | os.PathLike[str]
 # Segments in one video of one label, each of which is compared with those before it, and of all labels.
 MOST_CANDIDATES = 20_000
 MOST_CANDIDATES_OF_ALL = 200_000
+# Segments that are kept of all videos, until they are compared with the true ones: a share for each video, and of many
+# videos at least so many.
+MOST_KEPT, LEAST_KEPT_OF_A_VIDEO = 2**24, 2000
 # Classes times thresholds of IoU, each of which a report has.
 MOST_PRECISIONS = 2_000_000
 REPLACE = "replace the evaluation: `--overwrite`, `overwrite=True`."
@@ -108,8 +111,8 @@ def evaluate_detection(
     }
     num_done, num_all = 0, len(models) * len(table.videos)
     for number, (name, classify) in enumerate(models.items()):
-        stored = []
-        for prediction in _predictions(
+        found, unreadable = FoundSegments(), {}
+        predictions = _predictions(
             classify,
             protocol,
             table,
@@ -118,47 +121,39 @@ def evaluate_detection(
             work / "predictions" / f"model_{number}",
             batch_size=batch_size,
             **scoring,
-        ):
-            stored.append(prediction)
+        )
+        for video, prediction in zip(table.videos, predictions):
+            for segment in prediction.get("segments", []):
+                found.add(DetectedSegment(video, **segment))
+            if "error" in prediction:
+                unreadable[prediction["video"]] = prediction["error"]
             num_done += 1
             if on_video is not None:
                 on_video(num_done, num_all)
-        report["results"][name] = _model_result(protocol, table, names, stored, headers[name]["compared_with"])
+        report["results"][name] = {
+            **_measured(protocol, table, found),
+            "num_videos": len(table.videos),
+            "num_segments": len(table.segments),
+            "num_found": len(found),
+            "compared_with": headers[name]["compared_with"],
+            "unreadable": unreadable,
+        }
         report["checkpoints"].append(headers[name]["model"])
     write_result(report, detection_markdown(report), work)
     put_in_place(work, folder)
     return report
 
 
-def _model_result(
-    protocol: DetectionProtocol,
-    table: SegmentTable,
-    names: Sequence[str],
-    stored: Sequence[Mapping[str, Any]],
-    compared_with: str | None,
-) -> dict[str, Any]:
-    """What the report says of a model, accuracies in percent, from what is stored of it for each video."""
-    found = [prediction.get("segments", []) for prediction in stored]
-    true: dict[str, list[dict[str, Any]]] = {video: [] for video in table.videos}
-    for segment in table.segments:
-        true[segment.video].append(_without_video(segment))
+def _measured(protocol: DetectionProtocol, table: SegmentTable, found: FoundSegments) -> dict[str, Any]:
+    """The metrics of what was found, in the report's units."""
     thresholds = protocol.iou_thresholds
-    measured = compute(TemporalDetection, predictions=found, references=list(true.values()), iou_thresholds=thresholds)
+    measured = measure_segments(found, table.segments, iou_thresholds=thresholds)
     numbers: dict[str, Any] = {}
     for name, metric in metrics_of("segments", shown_in="report").items():
         numbers[name] = {f"{iou:g}": metric.shown(value, digits=2) for iou, value in zip(thresholds, measured[name])}
         numbers[f"average_{name}"] = metric.shown(measured[f"average_{name}"], digits=2)
-    return {
-        **numbers,
-        "average_precisions": {
-            label: [percent(value) for value in values] for label, values in measured["average_precisions"].items()
-        },
-        "num_videos": len(table.videos),
-        "num_segments": len(table.segments),
-        "num_found": sum(map(len, found)),
-        "compared_with": compared_with,
-        "unreadable": {name: entry["error"] for name, entry in zip(names, stored) if "error" in entry},
-    }
+    precisions = {label: [percent(value) for value in row] for label, row in measured["average_precisions"].items()}
+    return {**numbers, "average_precisions": precisions}
 
 
 def _video_names(table: SegmentTable, root: str) -> list[str]:
@@ -211,6 +206,7 @@ def _predictions(
 ) -> Iterator[dict[str, Any]]:
     """The segments of each video, or its error: read from the folder, or found now and written to it."""
     labels = frozenset(table.labels)
+    most = max(MOST_KEPT // len(table.videos), LEAST_KEPT_OF_A_VIDEO)
     # Beside each prediction: another evaluation may replace this one while it runs.
     evaluation = hashlib.sha256(json_text(header).encode()).hexdigest()
     file = make_folder(folder) / "header.json"
@@ -221,9 +217,9 @@ def _predictions(
     for number, (video, name) in enumerate(zip(table.videos, names)):
         file = folder / f"{number:06d}.json"
         if not file.exists():
-            found = _detect(classify, video, table.labels, protocol, options)
+            found = _detect(classify, video, table.labels, protocol, most, options)
             write_text_whole(file, json_text(with_checksum({"video": name, "evaluation": evaluation, **found})) + "\n")
-        yield _stored_detection(file, name, labels, evaluation)
+        yield _stored_detection(file, name, labels, evaluation, most)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -233,7 +229,7 @@ def _object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _stored_detection(file: Path, video: str, labels: Collection[str], evaluation: str) -> dict[str, Any]:
+def _stored_detection(file: Path, video: str, labels: Collection[str], evaluation: str, most: int) -> dict[str, Any]:
     """What `_detect` has found, from its file.
 
     Raises:
@@ -248,7 +244,10 @@ def _stored_detection(file: Path, video: str, labels: Collection[str], evaluatio
             raise ValueError("it is of an evaluation of another model, or with other settings")
         if not isinstance(entry.get("error", ""), str):
             raise ValueError("`error` must be text")
-        for segment in [] if "error" in entry else entry["segments"]:
+        segments = [] if "error" in entry else entry["segments"]
+        if len(segments) > most:
+            raise ValueError(f"{len(segments):,} segments are more than {most:,}, the most that are kept of a video")
+        for segment in segments:
             read = read_fields(DetectedSegment, {"video": "", **segment}, where="a segment")
             if read.label not in labels or not read.start_seconds <= read.end_seconds:
                 raise ValueError("a segment is of another label, or ends before it starts")
@@ -261,7 +260,12 @@ def _stored_detection(file: Path, video: str, labels: Collection[str], evaluatio
 
 
 def _detect(
-    classify: Any, video: str, labels: Sequence[str], protocol: DetectionProtocol, options: Mapping[str, Any]
+    classify: Any,
+    video: str,
+    labels: Sequence[str],
+    protocol: DetectionProtocol,
+    most: int,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The segments of one video, or why it could not be read."""
     candidates: list[DetectedSegment] = []
@@ -289,6 +293,11 @@ def _detect(
     except (VideoDecodeError, _TooManyCandidatesError) as error:
         return {"error": str(error)}
     kept = suppress_overlapping(candidates, max_iou=protocol.max_overlap)
+    if len(kept) > most:
+        return {
+            "error": f"{len(kept):,} segments were found in it; of so many videos, at most {most:,} of each are kept. "
+            "Take fewer thresholds, or a longer stride_seconds or smoothing_seconds."
+        }
     return {"duration_seconds": timeline.duration_seconds, "segments": [_without_video(segment) for segment in kept]}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import tracemalloc
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -265,6 +266,7 @@ ALTERED = {
     "another evaluation": lambda entry: with_checksum({**entry, "evaluation": "b2"}),
     "another video": lambda entry: with_checksum({**entry, "video": "w.mp4"}),
     "no video": lambda entry: with_checksum({name: value for name, value in entry.items() if name != "video"}),
+    "more than are kept of a video": lambda entry: with_checksum({**entry, "segments": entry["segments"] * 2}),
     "a list": lambda entry: [entry],
     "no hash": lambda entry: {name: value for name, value in entry.items() if name != "sha256"},
 }
@@ -276,10 +278,10 @@ def test_altered_detections_are_an_error_that_names_the_file(tmp_path, change):
     sound = with_checksum({"video": "v.mp4", "evaluation": "a1", "duration_seconds": 2.0, "segments": [segment]})
     file = tmp_path / "000000.json"
     file.write_text(json.dumps(sound))
-    assert _stored_detection(file, "v.mp4", ["Zumba"], "a1")["segments"] == [segment]
+    assert _stored_detection(file, "v.mp4", ["Zumba"], "a1", 1)["segments"] == [segment]
     file.write_text(json.dumps(change(sound)))
     with pytest.raises(PredictionMismatchError, match=r"000000\.json is not a stored prediction"):
-        _stored_detection(file, "v.mp4", ["Zumba"], "a1")
+        _stored_detection(file, "v.mp4", ["Zumba"], "a1", 1)
 
 
 @pytest.mark.parametrize(
@@ -297,6 +299,23 @@ def test_a_video_with_more_candidates_than_are_compared_is_named_and_ends_no_eva
     unreadable = report["results"]["tiny"]["unreadable"]
     assert list(unreadable) == ["v_a.mp4", "v_b.mp4", "v_c.mp4"]
     assert re.match(told, unreadable["v_a.mp4"])
+
+
+def test_of_all_videos_together_no_more_segments_are_kept_than_memory_has_room_for(
+    classify, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(temporal_detection, "MOST_KEPT", 3)
+    monkeypatch.setattr(temporal_detection, "LEAST_KEPT_OF_A_VIDEO", 0)
+    report = evaluate_detection(PROTOCOL, models={"tiny": classify}, data=data, output_dir=tmp_path)
+    unreadable = report["results"]["tiny"]["unreadable"]
+    assert "of so many videos, at most 1 of each are kept" in unreadable["v_a.mp4"]
+    tracemalloc.start()
+    try:
+        held = segments.FoundSegments(found(number, number + 1.0, 0.5) for number in range(100_000))
+        assert tracemalloc.get_traced_memory()[1] < 64 * len(held)
+    finally:
+        tracemalloc.stop()
+    assert len(held) == 100_000
 
 
 def test_more_average_precisions_than_a_report_has_are_refused_before_a_video_is_read(
