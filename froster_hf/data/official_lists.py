@@ -22,6 +22,7 @@ from ..processing.text_files import (
     read_header,
     read_json,
     read_lines,
+    read_lines_of,
     rows_below_header,
     shown_path,
     shown_place,
@@ -122,16 +123,17 @@ def read_hmdb51(
     marks = {"train": {"1"}, "test": {"2"}, "all": {"0", "1", "2"}}[_checked_split(split)]
 
     def clips() -> Iterator[ListedClip]:
-        for index, (file, class_name) in enumerate(zip(files, classes)):
-            for line, where in read_lines(file):
-                name, _, mark = line.strip().rpartition(" ")
-                if not name or mark not in ("0", "1", "2"):
-                    raise AnnotationError(
-                        f"{where}: expected `clip.avi mark` with mark 0, 1 or 2, got {printable(line[:200])!r}."
-                    )
-                if mark in marks:
-                    path = video_root.resolve(f"{class_name}/{name.strip()}", where=where)
-                    yield ListedClip(path, index, where)
+        index_of = {file: index for index, file in enumerate(files)}
+        for file, line, where in read_lines_of(files):
+            name, _, mark = line.strip().rpartition(" ")
+            if not name or mark not in ("0", "1", "2"):
+                raise AnnotationError(
+                    f"{where}: expected `clip.avi mark` with mark 0, 1 or 2, got {printable(line[:200])!r}."
+                )
+            if mark in marks:
+                index = index_of[file]
+                path = video_root.resolve(f"{classes[index]}/{name.strip()}", where=where)
+                yield ListedClip(path, index, where)
 
     texts = distinct_label_texts(classes, where=shown_path(annotations))
     return video_table(clips(), labels=texts, missing=missing, source=f"Read from {shown_path(annotations)}.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..printing import listing, printable
-from ..processing.text_files import AnnotationError, read_json, read_lines, shown_path
+from ..processing.text_files import AnnotationError, read_json, read_lines_of, shown_path
 from ..video.files import is_hidden
 from .safe_paths import VideoRoot
 from .video_table import MissingFiles, distinct_label_texts, is_video_path
@@ -139,24 +139,19 @@ def read_thumos14(
     texts = sorted(path for path in folder.iterdir() if _is_text(path)) if folder.is_dir() else []
     files = [path for path in texts if path.name.endswith(ending) and path.name != ending]
     listed: dict[str, list[tuple[str, float, float]]] = {}
-    names = []
-    for file in files:
-        name = file.name.removesuffix(ending)
-        if name == AMBIGUOUS:
-            continue
-        names.append(name)
-        for line, place in read_lines(file):
-            cells = line.split()
-            if len(cells) != 3:
-                raise AnnotationError(f"{place}: expected `video start end`, got {printable(line[:200])!r}.")
-            listed.setdefault(cells[0], []).append((name, *segment_seconds(cells[1:], place)))
+    name_of = {file: name for file in files if (name := file.name.removesuffix(ending)) != AMBIGUOUS}
+    for file, line, place in read_lines_of(name_of):
+        cells = line.split()
+        if len(cells) != 3:
+            raise AnnotationError(f"{place}: expected `video start end`, got {printable(line[:200])!r}.")
+        listed.setdefault(cells[0], []).append((name_of[file], *segment_seconds(cells[1:], place)))
     if not listed:
         raise AnnotationError(
             f"{shown_path(folder)} holds no segments in files named CLASS_{printable(subset[:80])}.txt."
         )
     table = segment_table(
         listed,
-        names=names,
+        names=list(name_of.values()),
         root=VideoRoot(root, allow_links=allow_links),
         missing=missing,
         where=shown_path(folder),

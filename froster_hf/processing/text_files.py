@@ -117,6 +117,21 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
     return _lines_of(read_text(path), shown_path(path))
 
 
+def read_lines_of(files: Iterable[str | os.PathLike]) -> Iterator[tuple[Any, str, str]]:
+    """The lines of several files of one list, such as one for each class, as (file, line, "file, line N").
+
+    Raises:
+        AnnotationError: see `read_lines`, which counts the lines of each; or all together have more than `MAX_LINES`.
+    """
+    count = 0
+    for file in files:
+        for line, where in read_lines(file):
+            count += 1
+            if count > MAX_LINES:
+                raise AnnotationError(f"{where}: up to here are more than {MAX_LINES:,} lines. Read them in parts.")
+            yield file, line, where
+
+
 def read_json_lines(path: str | os.PathLike) -> Iterator[tuple[Any, str]]:
     """Non-empty lines of a JSON Lines file as (content, "file, line N"), one after another.
 

@@ -16,6 +16,7 @@ from froster_hf.data import (
     read_ucf101,
 )
 from froster_hf.data.safe_paths import VideoRoot
+from froster_hf.processing import text_files
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -98,6 +99,13 @@ def test_hmdb51_refuses_a_line_without_mark_and_a_fold_without_files(hmdb51):
         read_hmdb51(root, annotations=lists, split="test", fold=2)
     (lists / "cartwheel_test_split1.txt").write_text("d.avi\n")
     with pytest.raises(AnnotationError, match=r"cartwheel_test_split1\.txt, line 1"):
+        read_hmdb51(root, annotations=lists, split="test")
+
+
+def test_lines_of_all_classes_of_hmdb51_are_counted_together(hmdb51, monkeypatch):
+    root, lists = hmdb51
+    monkeypatch.setattr(text_files, "MAX_LINES", 3)
+    with pytest.raises(AnnotationError, match=r"cartwheel_test_split1\.txt, line 2: up to here are more than 3 lines"):
         read_hmdb51(root, annotations=lists, split="test")
 
 

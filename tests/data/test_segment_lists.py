@@ -7,6 +7,7 @@ import pytest
 from froster_hf.data import segment_lists
 from froster_hf.data.safe_paths import VideoRoot
 from froster_hf.data.segment_lists import AnnotatedSegment, read_activitynet, read_thumos14, segment_table
+from froster_hf.processing import text_files
 from froster_hf.processing.text_files import AnnotationError
 
 
@@ -160,6 +161,12 @@ def test_lines_and_folders_that_do_not_fit_are_named(thumos, videos, tmp_path):
         read_thumos14(thumos, videos)
     with pytest.raises(AnnotationError, match=r"no segments in files named CLASS_test\.txt"):
         read_thumos14(tmp_path, videos)
+
+
+def test_lines_of_all_classes_of_thumos14_are_counted_together(thumos, videos, monkeypatch):
+    monkeypatch.setattr(text_files, "MAX_LINES", 3)
+    with pytest.raises(AnnotationError, match=r"Diving_test\.txt, line 1: up to here are more than 3 lines"):
+        read_thumos14(thumos, videos)
 
 
 @pytest.mark.parametrize("subset", ["../secret", "/../../**/x", "**", "t*t", "[a-z]est"])
