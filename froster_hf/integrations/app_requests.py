@@ -14,6 +14,7 @@ failure of the program there is one line, through `one_line`.
 import asyncio
 import contextlib
 import errno
+import functools
 import html
 import ipaddress
 import itertools
@@ -27,6 +28,7 @@ import tempfile
 import traceback
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -446,8 +448,7 @@ class GuardedServer:
     Args:
         app: of ASGI.
         max_upload_bytes: size of an uploaded file.
-        folder: folder of uploads, where it is of this app alone: what a form that was not read to its end has left in
-            it is deleted.
+        folder: folder of uploads, where it is not the one that Gradio's environment names.
         names: where it listens on this machine alone, names to which it answers beside `localhost`, such as a reverse
             proxy's; by default it answers to all.
     """
@@ -606,19 +607,49 @@ class GuardedServer:
             chunk = body.read(_CHUNK_BYTES)
             return {"type": "http.request", "body": chunk, "more_body": body.tell() < size}
 
-        # One at a time, so that what is unfinished is of this form. Of what is behind "?", Gradio keeps the upload's
-        # name for ever, to tell of its progress.
+        # One at a time: meanwhile, it is on the disk twice. Of what is behind "?", Gradio keeps the upload's name for
+        # ever, to tell of its progress.
         async with self._reading_form:
-            try:
-                await self.app({**scope, "query_string": b""}, receive_again, send)
-            except (AttributeError, LookupError, TypeError, ValueError) as error:
-                # So Gradio fails at a form that is none of the page's, with a part that is not a file.
-                raise _NoQuestionError from error
-            finally:
-                self._remove_unfinished()
+            with _unfinished_files_removed():
+                try:
+                    await self.app({**scope, "query_string": b""}, receive_again, send)
+                except (AttributeError, LookupError, TypeError, ValueError) as error:
+                    # So Gradio fails at a form that is none of the page's, with a part that is not a file.
+                    raise _NoQuestionError from error
 
-    def _remove_unfinished(self) -> None:
-        """Delete what Gradio calls `tmp...` until it has the whole form."""
-        for entry in os.scandir(self.folder) if self.folder else ():
-            if entry.name.startswith("tmp") and entry.is_file(follow_symlinks=False):
-                os.unlink(entry.path)
+
+# The temporary files that Gradio makes of a form, by name.
+_MADE: ContextVar[list[str]] = ContextVar("made")
+
+
+@contextlib.contextmanager
+def _unfinished_files_removed() -> Iterator[None]:
+    """Delete what Gradio has made of a form and given no name: of one without an end, it would stay for ever.
+
+    Others of these files in the folder may be of other apps, of a form that is still read.
+    """
+    _note_temporary_files()
+    made: list[str] = []
+    token = _MADE.set(made)
+    try:
+        yield
+    finally:
+        _MADE.reset(token)
+        for name in made:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+
+
+@functools.cache
+def _note_temporary_files() -> None:
+    """Have Gradio's reader of forms tell `_MADE` of its files."""
+    from gradio import route_utils
+
+    make = route_utils.NamedTemporaryFile
+
+    def make_noted(*arguments: Any, **options: Any) -> Any:
+        file = make(*arguments, **options)
+        _MADE.get([]).append(file.name)
+        return file
+
+    route_utils.NamedTemporaryFile = make_noted

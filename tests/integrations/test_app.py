@@ -741,6 +741,24 @@ def test_an_upload_that_is_not_whole_leaves_nothing(address, capfd, kind):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("end", [b"", b"--B--", b"\r\n--B--\r\n"])
+def test_an_upload_to_an_app_within_another_that_is_not_whole_leaves_nothing(tmp_path, monkeypatch, end):
+    """Whatever it leaves would take room from all later ones, for ever."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    app_kwargs = {"middleware": [Middleware(GuardedServer)]}
+    mounted = gradio.mount_gradio_app(
+        fastapi.FastAPI(), build_app(load_pipeline("small")), path="/froster", app_kwargs=app_kwargs
+    )
+    others = tmp_path / "tmpofothers"
+    others.write_bytes(b"of another app that reads a form")
+    form = FORM.replace(b'"files"', b'"others"') if end.endswith(b"\r\n") else FORM
+    with TestClient(mounted, base_url="http://localhost") as server:
+        headers = {"Content-Type": "multipart/form-data; boundary=B"}
+        assert server.post("/froster/gradio_api/upload", content=form + end, headers=headers).status_code == 200
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [others]
+        assert len(server.post("/froster/gradio_api/upload", files={"files": ("a.mp4", b"a")}).json()) == 1
+
+
 def test_an_upload_that_the_disk_does_not_take_is_told_and_leaves_nothing(address, monkeypatch, capfd):
     class Full(io.BytesIO):
         def write(self, data):
