@@ -464,6 +464,8 @@ def _described(hint: Any) -> str:
         return " or ".join(_described(part) for part in sayable)
     if origin in (list, tuple):
         return f"a list, each of {_described(arguments[0])}"
+    if origin is dict:
+        return f"{_TYPE_NAMES[dict]}, each of {_described(arguments[1])}"
     return _TYPE_NAMES.get(origin or hint, _TYPE_NAMES[dict])
 
 

@@ -69,6 +69,7 @@ def test_plans_are_listed(capsys):
         (("seeds: [0]", "seed: 0"), "unknown fields seed"),
         (("overrides: [training.distillation=none]", "grid: {gamma: [1]}"), "unknown .*gamma"),
         (("overrides: [training.distillation=none]", "grid: {beta: []}"), "the grid of beta has no values"),
+        (("overrides: [training.distillation=none]", "grid: {beta: [1, .nan]}"), "each of a number that is finite"),
         (("about: mine\n", ""), "the fields about are missing"),
         (("methods: {", "methods: {frozen: {}, "), r"name is 'frozen', as what is measured beside the methods"),
         (
