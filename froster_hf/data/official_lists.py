@@ -250,7 +250,8 @@ def read_something_something(
             if not isinstance(entry, dict) or not {"id", "template"} <= set(entry):
                 raise AnnotationError(f"{where}: needs `id` and `template` (the test file has no labels).")
             video_id, template = entry["id"], entry["template"]
-            if not isinstance(video_id, str | int) or not isinstance(template, str):
+            # To Python, true is a number.
+            if type(video_id) not in (str, int) or not isinstance(template, str):
                 raise AnnotationError(
                     f"{where}: `id` must be a number or a text and `template` a text, not a {type(video_id).__name__} "
                     f"and a {type(template).__name__}."

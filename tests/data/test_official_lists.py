@@ -241,6 +241,7 @@ def test_something_something_templates_become_labels(something):
         ({"id": "1", "template": "Opening [something]"}, "is not in"),
         ({"id": "../x", "template": "Closing [something]"}, "outside the data root"),
         ("1", "needs `id` and `template`"),
+        ({"id": True, "template": "Closing [something]"}, "`id` must be a number or a text"),
     ],
 )
 def test_something_something_names_a_bad_entry(something, entry, message):
