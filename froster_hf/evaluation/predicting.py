@@ -48,6 +48,7 @@ from ..printing import get_logger, one_line, printable
 from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import pair_with_descriptions, sentences_of
+from ..processing.text_files import parse_json
 from ..whole_files import (
     begins_with_json,
     bounded_lines,
@@ -190,7 +191,7 @@ class PredictionStore:
                         if len(line) <= self._most_line_bytes:
                             break  # a line that a kill has torn
                         raise ValueError(f"it has more than {self._most_line_bytes} bytes")
-                    yield self._prediction(json.loads(line))
+                    yield self._prediction(parse_json(line.decode(), source="it"))
                 except (ValueError, TypeError, LookupError, RecursionError) as error:
                     reason = f"{type(error).__name__}: {one_line(str(error), limit=300)}"
                     raise PredictionMismatchError(

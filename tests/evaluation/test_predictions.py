@@ -9,6 +9,7 @@ import pytest
 
 from froster_hf.evaluation import PredictionMismatchError
 from froster_hf.evaluation.predicting import ClipPrediction, PredictionStore, stack_view_logits, with_checksum
+from froster_hf.processing import text_files
 
 HEADER = {"model": "abc", "video_options": {"num_views": 3, "size": (224, 224)}}
 TEXTS = ["juggling", "bowling", "golf"]
@@ -187,6 +188,20 @@ def test_an_altered_line_is_an_error_that_names_file_and_line(tmp_path, entry):
         whole = with_checksum(entry) if isinstance(entry, dict) else entry
         file.write((json.dumps(whole) if entry else "[" * 100_000) + "\n")
     with pytest.raises(PredictionMismatchError, match=r"predictions\.0\.jsonl, line 3, is not a prediction"):
+        read_all(open_store(tmp_path))
+
+
+def test_a_line_with_a_field_twice_or_more_values_than_are_held_is_an_error(tmp_path, monkeypatch):
+    write(tmp_path, [prediction(0)])
+    file = tmp_path / "predictions.0.jsonl"
+    header, line = file.read_text().splitlines()
+    twice = line.replace("{", '{"row": 1, ', 1)
+    file.write_text(f"{header}\n{twice}\n")
+    with pytest.raises(PredictionMismatchError, match=r"line 2, is not a prediction .*'row' stands twice"):
+        read_all(open_store(tmp_path))
+    file.write_text(f"{header}\n{line}\n")
+    monkeypatch.setattr(text_files, "MAX_JSON_MARKS", text_files.count_json_marks(line) - 1)
+    with pytest.raises(PredictionMismatchError, match=r"line 2, is not a prediction .*more values"):
         read_all(open_store(tmp_path))
 
 
