@@ -11,7 +11,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ..printing import printable
-from ..processing.text_files import read_json, read_text
+from ..processing.text_files import read_json
 from ..whole_files import full_disk_named, make_folder, refuse_irregular, write_text_whole, written_whole
 from .captions import draw_captions
 from .rendering import render_clips
@@ -141,7 +141,7 @@ def _claim(root: Path, told: str, names: Sequence[str]) -> None:
             except OSError:
                 unfinished.unlink()  # or it would seem to be of other arguments
                 raise
-    if read_text(unfinished) != told:
+    if unfinished.read_text(encoding="utf-8") != told:
         raise ValueError(
             f"Clips are being made in {printable(str(root))} with other arguments, or were "
             f"(see {unfinished.name}); give another folder."

@@ -1,6 +1,5 @@
 """mp4 files and datasets of the moving-shapes world."""
 
-import os
 import resource
 from pathlib import Path
 
@@ -110,12 +109,6 @@ def test_interrupted_folder_is_completed(tmp_path):
     write_moving_shapes(tmp_path, CLASSES, **arguments)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.mp4")} == whole
     assert not (tmp_path / "moving_shapes.unfinished").exists()
-
-
-def test_a_pipe_in_the_place_of_what_says_that_clips_are_made_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "moving_shapes.unfinished")
-    with pytest.raises(ValueError, match=r"moving_shapes\.unfinished is not a file"):
-        write_moving_shapes(tmp_path, CLASSES, seed=0, clips_per_class=1, resolution=64, num_frames=4)
 
 
 def test_a_folder_that_is_being_rendered_with_other_arguments_is_refused(tmp_path, monkeypatch):
